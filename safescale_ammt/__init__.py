@@ -1,0 +1,30 @@
+"""SAFESCALE-AMMT: from a written constitution and raw data to a tested model.
+
+Names load on first use (PEP 562), so that images without torch can import the
+package and start-up pays only for what a stage needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Constitution": "constitution",
+    "SafescaleError": "errors",
+    "Store": "storage",
+    "open_store": "storage",
+}
+__all__ = ["Constitution", "SafescaleError", "Store", "__version__", "open_store"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,84 @@
+"""Every error this product raises on purpose, drawn as a tree.
+
+    SafescaleError            exit 1   something went wrong that nobody asked for
+    ├── InputError            exit 2   what was given cannot be used
+    │   ├── ConfigError                a config key or value
+    │   ├── ConstitutionError          a constitution that cannot be compiled
+    │   │   └── Uncertifiable          ... whose promise this data cannot certify
+    │   └── DataError                  raw data, its columns, rows or bytes
+    ├── StorageError          exit 1   an object store that does not do its part
+    │   ├── StoreInputError   exit 2   missing bucket, object or credentials
+    │   └── PreconditionFailed         a conditional write that lost (object exists)
+    ├── Refusal               exit 3   a gate that says no
+    │   └── IntegrityError    exit 3   bytes that are not the bytes that were signed off
+    └── Interrupted           exit 1   stopped from outside (SIGTERM, Ctrl-C, timeout)
+
+One error is one sentence that says what, where, what was found and what would
+do. `exit_code` is what the command line returns; stages write it to
+`execution.json`, because Kubeflow keeps neither class nor code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SafescaleError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class InputError(SafescaleError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A config key or value is wrong."""
+
+
+class ConstitutionError(InputError):
+    """A constitution is malformed, contradictory or cannot be compiled."""
+
+
+class Uncertifiable(ConstitutionError):
+    """The sealed data are too few to certify the promised tolerance."""
+
+
+class DataError(InputError):
+    """Raw data that cannot be read or do not fit their description."""
+
+
+class StorageError(SafescaleError):
+    """An object store failed to do its part."""
+
+
+class StoreInputError(StorageError, InputError):
+    """A bucket, object or credential that is not there."""
+
+    exit_code = 2
+
+
+class PreconditionFailed(StorageError):
+    """A conditional write found that the object exists already."""
+
+
+class Refusal(SafescaleError):
+    """A gate refuses: a violated constitution or a failed verification."""
+
+    exit_code = 3
+
+
+class IntegrityError(Refusal):
+    """Bytes differ from the digest that was recorded for them."""
+
+
+class Interrupted(SafescaleError):
+    """Work was stopped from outside before it was done."""
+
+
+def one_of(known: Iterable[str]) -> str:
+    """Formats the accepted values for the end of an error sentence."""
+    return "expected one of " + ", ".join(sorted(known))
