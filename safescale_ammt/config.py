@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -45,7 +44,8 @@ class Section:
         raw = {} if raw is None else raw
         if not isinstance(raw, Mapping):
             raise ConfigError(
-                f"Section {cls.section!r} must be a mapping, found {type(raw).__name__}."
+                f"Section {cls.section!r} must be a mapping, found "
+                f"{type(raw).__name__}."
             )
         hints = _hints(cls)
         for key in raw:
@@ -160,7 +160,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(
             _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
         )
-    if origin in (dict, Mapping) or origin is types.UnionType:
+    if origin in (dict, Mapping):
         return _coerce_mapping(value, args, where)
     raise ConfigError(f"{where} has no rule for {hint}.")
 
