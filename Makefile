@@ -1,0 +1,60 @@
+# SAFESCALE-AMMT. `make` alone says what there is.
+#
+# Needs Python 3.11 or later with venv, git and make. Everything goes into .venv;
+# a second call finds it there and starts at once.
+#
+#   PYTHON=python3.12              another interpreter
+#   TORCH_INDEX_URL=https://...    another build of torch, CPU or CUDA
+#   ARGS="--set training.steps=600"    options for `make run`
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+KEY := $(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
+READY := .venv/.ready-$(KEY)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format golden clean distclean
+.DELETE_ON_ERROR:
+
+help: ## Says what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Makes .venv and installs the pinned packages and this project
+
+$(READY):
+	@test -n "$(PYTHON)" || { echo "No Python found; install python3.11 and python3.11-venv." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) -V), Python 3.11 or later is needed: make PYTHON=..." >&2; exit 2; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@rm -f .venv/.ready-*
+	@touch $@
+
+run: $(READY) ## Trains, judges and registers a model on the Adult data
+	$(BIN)/safescale run $(ARGS)
+
+test: $(READY) lint ## Runs every check and test, with coverage
+	$(BIN)/pytest tests/unit tests/integration -n 2 --cov --cov-report=term:skip-covered
+
+lint: $(READY) ## Checks style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Formats the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: $(READY) ## Compiles the pipeline that the tests compare with
+	$(BIN)/safescale compile -o tests/golden/train.yaml
+
+clean: ## Removes caches; keeps runs, the store with its registry, and .venv
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf build dist *.egg-info .coverage .coverage.* .safescale/pipeline-root
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print | xargs -r rm -rf
+
+distclean: clean ## Removes .venv too
+	rm -rf .venv

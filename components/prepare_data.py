@@ -1,0 +1,33 @@
+"""The signature of the data preparation stage."""
+
+from kfp.dsl import Dataset, Output, component
+
+from components import image
+
+
+@component(base_image=image("prepare_data"), install_kfp_package=False)
+def prepare_data(
+    data: dict,
+    source: str,
+    sealed_source: str,
+    dataset: Output[Dataset],
+    holdout: Output[Dataset],
+):
+    """Reads raw rows and splits them into a dataset and a sealed holdout.
+
+    Args:
+        data: Section `data` of the config.
+        source: URI of the raw rows, s3://bucket/key or file:///path.
+        sealed_source: URI of an official test file; empty splits one off.
+        dataset: The development splits with schema, audit and counts.
+        holdout: The sealed split.
+    """
+    from safescale_ammt.execution import stage
+
+    with stage("prepare_data", dataset.path) as execution:
+        from safescale_ammt.stages.prepare_data import run
+
+        config = {**data, "source": source, "sealed_source": sealed_source}
+        summary = run(config, dataset.path, holdout.path)
+        dataset.metadata.update(execution.done(dataset.path, summary))
+        holdout.metadata.update(execution.done(holdout.path, summary))

@@ -1,0 +1,31 @@
+"""The signature of the registration stage: the gate."""
+
+from kfp.dsl import Artifact, Input, Model, Output, component
+
+from components import image
+
+
+@component(base_image=image("register_model"), install_kfp_package=False)
+def register_model(
+    model: Input[Model],
+    verdict: Input[Artifact],
+    constitution: dict,
+    registry: dict,
+    version: Output[Artifact],
+):
+    """Registers a model whose verdict allows it; refuses any other.
+
+    Args:
+        model: The model that was judged.
+        verdict: The verdict about it.
+        constitution: The constitution.
+        registry: Section `registry` of the config.
+        version: What was registered: champion, pending, or a rehearsal.
+    """
+    from safescale_ammt.execution import stage
+
+    with stage("register_model", version.path) as execution:
+        from safescale_ammt.stages.register_model import run
+
+        summary = run(model.path, verdict.path, constitution, registry, version.path)
+        version.metadata.update(execution.done(version.path, summary))

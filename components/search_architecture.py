@@ -1,0 +1,29 @@
+"""The signature of the architecture search stage."""
+
+from kfp.dsl import Artifact, Dataset, Input, Output, component
+
+from components import image
+
+
+@component(base_image=image("search_architecture"), install_kfp_package=False)
+def search_architecture(
+    dataset: Input[Dataset],
+    constitution: dict,
+    search: dict,
+    architecture: Output[Artifact],
+):
+    """Checks that the promise can be certified, then searches an architecture.
+
+    Args:
+        dataset: The development splits.
+        constitution: The constitution.
+        search: Section `search` of the config.
+        architecture: The winning genome, the search log and the power check.
+    """
+    from safescale_ammt.execution import stage
+
+    with stage("search_architecture", architecture.path) as execution:
+        from safescale_ammt.stages.search_architecture import run
+
+        summary = run(dataset.path, constitution, search, architecture.path)
+        architecture.metadata.update(execution.done(architecture.path, summary))

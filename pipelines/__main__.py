@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `safescale`."""
+
+from pipelines.cli import main
+
+main()

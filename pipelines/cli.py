@@ -1,0 +1,94 @@
+"""The command line `safescale`: commands load on first use, errors are sentences.
+
+Exit codes: 0 done, 2 usage or bad input, 3 refused (a violated constitution, a
+failed verification, tampering), 1 anything else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from safescale_ammt import __version__
+from safescale_ammt.errors import SafescaleError
+
+_COMMANDS = {
+    "run": ("run:run", "Train, judge and register a model on this machine."),
+    "runs": ("runs:runs", "List, show and compare runs."),
+    "compile": ("build:compile_", "Compile the pipeline for Kubeflow."),
+    "stage": ("build:stage", "Run one stage on folders."),
+    "registry": ("registry:registry", "List, show and verify registered versions."),
+    "verify": ("inspect:verify", "Check a bundle or an artifact, offline."),
+    "report": ("inspect:report", "Write a verdict's report again."),
+    "predict": ("inspect:predict", "Score raw rows with a registered model."),
+    "constitution": ("constitution:constitution", "Check a constitution."),
+    "data": ("data:data", "Fetch a built-in data set."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names the commands in the order of a user's day."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name][0].split(":")
+        command = getattr(import_module(f"pipelines.commands.{module}"), name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Lists the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="safescale")
+def cli() -> None:
+    """From a written constitution and raw data to a registered, tested model."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits with its code."""
+    sys.exit(run_command(arguments))
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; whatever goes wrong is one sentence and an exit code."""
+    try:
+        cli.main(arguments, prog_name="safescale", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SafescaleError as error:
+        return _tell(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _tell("Stopped from the keyboard.", 1)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader left; there is nobody to tell
+        return 1
+    except Exception as error:  # noqa: BLE001  the last line of defence
+        from pipelines.state import log_failure
+
+        file = log_failure(error)
+        return _tell(
+            f"Something broke that should not ({type(error).__name__}); {file} has the "
+            "traceback.",
+            1,
+        )
+    return 0
+
+
+def _tell(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr, flush=True)
+    return code

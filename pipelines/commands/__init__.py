@@ -1,0 +1,1 @@
+"""One module per family of `safescale` commands; imported when called."""

@@ -1,0 +1,94 @@
+"""`safescale run`: the whole pipeline on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+ADULT = Path(__file__).parents[1] / "adult.yaml"
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=ADULT,
+    show_default="the packaged adult.yaml",
+    help="Workload file.",
+)
+@click.option(
+    "--constitution",
+    type=click.Path(path_type=Path),
+    help="Constitution that replaces the workload's own.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Replaces one value of the config; may be repeated.",
+)
+@click.option(
+    "--runner",
+    type=click.Choice(["subprocess"]),
+    default="subprocess",
+    show_default=True,
+    help="KFP's local runner.",
+)
+@click.option(
+    "--store", metavar="URI", help="Object store  [default: the embedded one]."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of runs.",
+)
+@click.option("--no-cache", is_flag=True, help="Runs every stage anew.")
+@click.option(
+    "--rehearse",
+    is_flag=True,
+    help="Judges on *select*: no use of the sealed rows, nothing registered.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=14400.0,
+    show_default=True,
+    help="Seconds that the run may take.",
+)
+def run(
+    config: Path,
+    constitution: Path | None,
+    overrides: tuple[str, ...],
+    runner: str,  # noqa: ARG001  the one choice there is
+    store: str | None,
+    output: Path,
+    no_cache: bool,
+    rehearse: bool,
+    timeout: float,
+) -> None:
+    """Trains, judges and registers a model on this machine.
+
+    Exits with 0 if the model became champion or waits for a person, with 3 if
+    it was refused, with 2 if what was given cannot be used.
+    """
+    from pipelines.launch import Request, launch
+
+    request = Request(
+        config=config,
+        constitution=constitution,
+        overrides=(*overrides, *(["safety.rehearse=true"] if rehearse else [])),
+        store=store,
+        output=output,
+        cache=not no_cache,
+        timeout=timeout,
+        command=["safescale", *sys.argv[1:]],
+    )
+    done = launch(request)
+    click.echo(done.outcome["sentence"])
+    click.echo(f"Report: {done.folder / 'report.html'}")
+    click.echo(f"Record: {done.folder / 'run.json'}")

@@ -1,0 +1,64 @@
+"""From the graph to the file that Kubeflow reads: the compiled pipeline.
+
+Compiling is deterministic to the byte, so that a test can hold the result
+against the one in the repository.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import IMAGE_PREFIX
+from safescale_ammt.errors import ConfigError
+
+_PREFIX = re.compile(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]")
+
+
+def compile_train(
+    *, image_prefix: str = IMAGE_PREFIX, arguments: Mapping[str, Any] | None = None
+) -> str:
+    """Compiles the training pipeline.
+
+    Args:
+        image_prefix: registry path that replaces `safescale-ammt` before the
+            stages' image names.
+        arguments: values that become the parameters' defaults, so that the
+            form in Kubeflow is filled in.
+
+    Returns:
+        The pipeline as YAML: the graph, then what only Kubernetes reads.
+
+    Raises:
+        ConfigError: the prefix is no registry path.
+    """
+    from kfp import compiler
+
+    from pipelines.train import train
+
+    if not _PREFIX.fullmatch(image_prefix):
+        raise ConfigError(
+            f"Image prefix {image_prefix!r} is no registry path; give one such as "
+            "registry.example.org/team without a slash at its end."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "train.yaml")
+        compiler.Compiler().compile(train, str(path))
+        text = path.read_text(encoding="utf-8")
+    text = re.sub(
+        rf"^( +image: ){IMAGE_PREFIX}/", rf"\1{image_prefix}/", text, flags=re.MULTILINE
+    )
+    return _with_defaults(text, arguments) if arguments else text
+
+
+def _with_defaults(text: str, arguments: Mapping[str, Any]) -> str:
+    graph, *platform = yaml.safe_load_all(text)
+    parameters = graph["root"]["inputDefinitions"]["parameters"]
+    for name, value in arguments.items():
+        parameters[name].update(defaultValue=value, isOptional=True)
+    return yaml.safe_dump_all([graph, *platform], sort_keys=True)

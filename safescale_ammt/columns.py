@@ -1,0 +1,157 @@
+"""Columns of text as codes into distinct values: small, and quick to change.
+
+A raw table is read as text first, whatever it holds. A column is kept as one
+int32 code per row and its distinct spellings, so that a cell costs 4 bytes and
+every rule (strip, missing, number) looks at each spelling once, not at each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from safescale_ammt.errors import DataError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One text column.
+
+    Attributes:
+        codes: int32 (n,), position in `values` of each row's text.
+        values: the distinct texts, white space stripped.
+    """
+
+    codes: NDArray[np.int32]
+    values: pa.StringArray
+
+    @classmethod
+    def of(cls, chunked: pa.ChunkedArray) -> Column:
+        """Builds a column of a text or dictionary array; null reads as ""."""
+        if not pa.types.is_dictionary(chunked.type):
+            chunked = pc.dictionary_encode(pc.cast(chunked, pa.string()))
+        merged = chunked.unify_dictionaries().combine_chunks()
+        if isinstance(merged, pa.ChunkedArray):  # no chunk at all
+            return cls(np.zeros(0, np.int32), pa.array([], pa.string()))
+        spelled = pc.cast(merged.dictionary, pa.string())
+        if merged.indices.null_count:
+            spelled = pa.concat_arrays([spelled, pa.array([""])])
+        codes = pc.fill_null(merged.indices, len(spelled) - 1)
+        return cls(_int32(codes), spelled).mapped(pc.utf8_trim_whitespace(spelled))
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self.codes)
+
+    def mapped(self, texts: pa.StringArray) -> Column:
+        """Replaces the i-th distinct value by `texts[i]`; equal ones become one."""
+        merged = pc.dictionary_encode(texts)
+        return Column(_int32(merged.indices)[self.codes], merged.dictionary)
+
+    def renamed(self, names: Mapping[str, str], other: str | None = None) -> Column:
+        """Maps values by name; one that is not named stays, or becomes `other`."""
+        texts = [
+            names.get(v, v if other is None else other) for v in self.values.to_pylist()
+        ]
+        return self.mapped(pa.array(texts, pa.string()))
+
+    def take(self, rows: NDArray[Any]) -> Column:
+        """Returns the chosen rows (indices or mask) with the values they use."""
+        codes = self.codes[rows]
+        used = np.bincount(codes, minlength=len(self.values)) > 0
+        place = np.cumsum(used, dtype=np.int32) - np.int32(1)
+        return Column(place[codes], self.values.filter(pa.array(used)))
+
+    def extended(self, other: Column) -> Column:
+        """Appends another column's rows."""
+        codes = np.concatenate([self.codes, other.codes + np.int32(len(self.values))])
+        both = Column(codes, pa.concat_arrays([self.values, other.values]))
+        return both.mapped(both.values)
+
+    def among(self, texts: Collection[str]) -> NDArray[np.bool_]:
+        """Returns a mask (n,) of the rows whose text is one of `texts`."""
+        found = pc.is_in(self.values, value_set=pa.array(list(texts), pa.string()))
+        return np.asarray(found, dtype=bool)[self.codes]
+
+    def texts(self) -> pa.StringArray:
+        """Returns the text of every row."""
+        return self.values.take(pa.array(self.codes))
+
+    def ranked(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Returns the distinct values in sorted order and codes (n,) into them."""
+        order = sorted(range(len(self.values)), key=self.values.to_pylist().__getitem__)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        return tuple(self.values[i].as_py() for i in order), place[self.codes]
+
+    def numbers(self, missing: Collection[str]) -> NDArray[np.float64] | None:
+        """Returns float64 (n,) with NaN for missing, or None if one is no number."""
+        gap = pc.is_in(self.values, value_set=pa.array(list(missing), pa.string()))
+        try:
+            parsed = pc.cast(pc.if_else(gap, None, self.values), pa.float64())
+        except pa.ArrowInvalid:
+            return None
+        return np.asarray(parsed.to_numpy(zero_copy_only=False))[self.codes]
+
+    def first_non_number(self, missing: Collection[str]) -> int:
+        """Returns the first row whose text is neither missing nor a number."""
+        wrong = [
+            text not in missing and not is_number(text)
+            for text in self.values.to_pylist()
+        ]
+        return int(np.argmax(np.array(wrong)[self.codes]))
+
+
+def is_number(text: str) -> bool:
+    """Says whether a text reads as a number, by the rule that columns use."""
+    try:
+        pc.cast(pa.array([text], pa.string()), pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _int32(array: pa.Array) -> NDArray[np.int32]:
+    return np.asarray(array.to_numpy(zero_copy_only=False)).astype(np.int32, copy=False)
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table: text columns in source order, and where they came from.
+
+    Attributes:
+        columns: by name, in source order.
+        rows: number of rows.
+        origin: the URI, for sentences.
+        digests: sha256 of the raw bytes by object name.
+    """
+
+    columns: Mapping[str, Column]
+    rows: int
+    origin: str
+    digests: Mapping[str, str]
+
+    def column(self, name: str, role: str) -> Column:
+        """Returns one column.
+
+        Raises:
+            DataError: no such column; the sentence lists the known ones.
+        """
+        if name not in self.columns:
+            raise DataError(
+                f"{self.origin} has no column {name!r} ({role}), it has "
+                f"{', '.join(self.columns)}."
+            )
+        return self.columns[name]
+
+    def take(self, rows: NDArray[Any]) -> RawTable:
+        """Returns the chosen rows (indices or mask)."""
+        columns = {name: c.take(rows) for name, c in self.columns.items()}
+        count = len(np.arange(self.rows)[rows])
+        return RawTable(columns, count, self.origin, self.digests)

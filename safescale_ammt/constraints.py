@@ -1,0 +1,306 @@
+"""Constraints: promises about groups as the optimizer sees them.
+
+A gap <= tau holds iff every ordered difference of two groups' rates does, so one
+principle becomes the constraints g = rate_a - rate_b - target <= 0, one for each
+ordered pair of groups. The Lagrangian of one agent is
+
+    L(theta, lambda) = loss(theta) + sum_pairs lambda_ab (soft_a - soft_b)
+
+with soft rates (mean sigmoid of the logit) where the gradient is needed and hard
+0/1 rates, on rows that the weights did not see, where the multipliers move
+("proxy constraints", Cotter et al. 2019). Multipliers follow nuPI (Sohrabi et
+al. 2024): xi_t = nu xi_{t-1} + (1-nu) e_t and
+
+    lambda_{t+1} = max(0, lambda_t + kappa_i e_t + kappa_p (xi_t - xi_{t-1}))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from safescale_ammt.constitution import Constitution, Principle
+from safescale_ammt.counts import Counts
+
+POWER = 0.9
+"""Chance that a model at the target passes a bound drawn at the sealed counts."""
+_CONDITIONS = {
+    "dp_gap": (None,),
+    "tpr_gap": (True,),
+    "fpr_gap": (False,),
+    "eo_difference": (True, False),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Rows whose rate of one outcome is measured: P(outcome | group, condition).
+
+    Attributes:
+        group: name of the group column.
+        code: the group value's code.
+        value: the group value.
+        outcome: class code that counts as predicted.
+        condition: True: rows of that class (TPR), False: rows of any other class
+            (FPR), None: all rows (demographic parity).
+    """
+
+    group: str
+    code: int
+    value: str
+    outcome: int
+    condition: bool | None
+
+    def rows(self, codes: Tensor, label: Tensor) -> Tensor:
+        """Returns which rows (n,) belong to this cell."""
+        inside = codes == self.code
+        if self.condition is not None:
+            inside &= (label == self.outcome) == self.condition
+        return inside
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One constraint: rate of cell `a` minus rate of cell `b` <= target."""
+
+    principle: str
+    a: int
+    b: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """All enforced principles, cut into cells and ordered pairs.
+
+    Attributes:
+        cells: the cells whose rates are measured.
+        pairs: the constraints between them.
+        thresholds: principle id -> tau.
+        left_out: sentences that say which groups are not enforced, and why.
+    """
+
+    cells: tuple[Cell, ...]
+    pairs: tuple[Pair, ...]
+    thresholds: Mapping[str, float]
+    left_out: tuple[str, ...]
+
+    def membership(self, groups: Mapping[str, Tensor], label: Tensor) -> Tensor:
+        """Returns (cells, n) booleans: which row counts in which cell."""
+        rows = [c.rows(groups[c.group], label) for c in self.cells]
+        if not rows:
+            return torch.zeros(0, len(label), dtype=torch.bool)
+        return torch.stack(rows)
+
+    def differences(self, rates: Tensor) -> Tensor:
+        """Returns rate_a - rate_b (..., pairs) from the cells' rates (..., cells)."""
+        a = torch.tensor([p.a for p in self.pairs], dtype=torch.long)
+        b = torch.tensor([p.b for p in self.pairs], dtype=torch.long)
+        return rates[..., a] - rates[..., b]
+
+    def gaps(self, rates: Tensor) -> dict[str, float]:
+        """Returns each principle's gap, the largest difference of its pairs."""
+        found = dict.fromkeys(self.thresholds, 0.0)
+        for pair, value in zip(
+            self.pairs, self.differences(rates).tolist(), strict=True
+        ):
+            found[pair.principle] = max(found[pair.principle], value)
+        return found
+
+    def weights(self, multipliers: Tensor) -> Tensor:
+        """Returns each cell's weight in the Lagrangian, from lambda (pairs,)."""
+        weights = torch.zeros(len(self.cells))
+        for pair, value in zip(self.pairs, multipliers.tolist(), strict=True):
+            weights[pair.a] += value
+            weights[pair.b] -= value
+        return weights
+
+    def standard_errors(self, rates: Tensor, sizes: Tensor) -> Tensor:
+        """Returns the pairs' binomial standard errors (..., pairs).
+
+        Args:
+            rates: rates of the cells (..., cells).
+            sizes: rows behind each rate, of the same shape.
+        """
+        # Agresti-Caffo: one success and one failure more, never a zero variance.
+        p = (rates * sizes + 1) / (sizes + 2)
+        variance = p * (1 - p) / (sizes + 2)
+        a = torch.tensor([p.a for p in self.pairs], dtype=torch.long)
+        b = torch.tensor([p.b for p in self.pairs], dtype=torch.long)
+        return (variance[..., a] + variance[..., b]).sqrt()
+
+
+def enforce(
+    constitution: Constitution,
+    values: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Tensor],
+    label: Tensor,
+    outcomes: Sequence[int],
+) -> Constraints:
+    """Cuts the enforced principles into cells and pairs.
+
+    A group with fewer rows than `groups.min_n`, or fewer positives than
+    `groups.min_pos`, among these rows is left out with a sentence: a rate on a
+    handful of rows would drive the multipliers at random.
+
+    Args:
+        constitution: names the principles and the least sizes.
+        values: group name -> its values in code order.
+        groups: group name -> codes (n,) of the rows that drive the multipliers.
+        label: class codes (n,) of these rows.
+        outcomes: classes whose rates are compared: the positive one, or all.
+    """
+    cells: list[Cell] = []
+    pairs: list[Pair] = []
+    left_out: list[str] = []
+    for principle in constitution.enforced:
+        name = principle.constraint.group
+        assert name is not None
+        kept, reasons = _large_enough(
+            constitution, principle, values[name], groups[name], label, outcomes
+        )
+        left_out += reasons
+        for outcome in outcomes:
+            for condition in _CONDITIONS[principle.constraint.metric]:
+                first = len(cells)
+                cells += [
+                    Cell(name, code, values[name][code], outcome, condition)
+                    for code in kept
+                ]
+                pairs += [
+                    Pair(principle.id, a, b, _pair_name(cells[a], cells[b], outcomes))
+                    for a, b in permutations(range(first, len(cells)), 2)
+                ]
+    thresholds = {p.id: p.constraint.threshold or 0.0 for p in constitution.enforced}
+    return Constraints(tuple(cells), tuple(pairs), thresholds, tuple(left_out))
+
+
+def _pair_name(a: Cell, b: Cell, outcomes: Sequence[int]) -> str:
+    kind = {True: "TPR", False: "FPR", None: "rate"}[a.condition]
+    of = f" of class {a.outcome}" if len(outcomes) > 1 else ""
+    return f"{kind}{of}: {a.value} - {b.value}"
+
+
+def _large_enough(
+    constitution: Constitution,
+    principle: Principle,
+    values: Sequence[str],
+    codes: Tensor,
+    label: Tensor,
+    outcomes: Sequence[int],
+) -> tuple[list[int], list[str]]:
+    """Returns the codes of the groups to enforce, and why others are left out."""
+    rule = constitution.groups
+    kept, reasons = [], []
+    for code, value in enumerate(values):
+        inside = codes == code
+        rows = int(inside.sum())
+        positives = min(int((inside & (label == c)).sum()) for c in outcomes)
+        negatives = min(int((inside & (label != c)).sum()) for c in outcomes)
+        conditions = _CONDITIONS[principle.constraint.metric]
+        found = None
+        if rows < rule.min_n:
+            found = f"{rows} rows, groups.min_n is {rule.min_n}"
+        elif True in conditions and positives < rule.min_pos:
+            found = f"{positives} positives, groups.min_pos is {rule.min_pos}"
+        elif False in conditions and negatives < rule.min_pos:
+            found = f"{negatives} negatives, groups.min_pos is {rule.min_pos}"
+        if found is None:
+            kept.append(code)
+        else:
+            reasons.append(
+                f"{principle.id} is not enforced for {principle.constraint.group} = "
+                f"{value!r}: the rows that drive the multipliers hold {found}."
+            )
+    if len(kept) == 1:
+        reasons.append(
+            f"{principle.id} is not enforced: only one value of "
+            f"{principle.constraint.group} has enough rows to compare."
+        )
+    return kept, reasons
+
+
+def targets(
+    constraints: Constraints,
+    constitution: Constitution,
+    counts: Counts,
+    rates: Tensor,
+    slack: float,
+) -> Tensor:
+    """Returns the gap that each pair aims at (pairs,).
+
+    target = tau - (z_{1-alpha_k} + z_.9) se, clipped to [0, tau], plus `slack`:
+    se is the standard error of the pair's difference at the sealed counts, so
+    that a model at the target passes the gate nine times in ten.
+
+    Args:
+        constraints: the pairs.
+        constitution: gives tau and alpha_k.
+        counts: the sealed split's counts by group and class.
+        rates: hard rates of the cells (cells,) on *constraint*.
+        slack: `training.bias_tolerance`.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - constitution.gate.alpha_k) + normal.inv_cdf(POWER)
+    sizes = torch.tensor([_sealed_rows(c, counts) for c in constraints.cells])
+    errors = constraints.standard_errors(rates, sizes)
+    aims = []
+    for pair, error in zip(constraints.pairs, errors.tolist(), strict=True):
+        tau = constraints.thresholds[pair.principle]
+        aims.append(min(tau, max(0.0, tau - z * error) + slack))
+    return torch.tensor(aims)
+
+
+def _sealed_rows(cell: Cell, counts: Counts) -> float:
+    """Counts the sealed rows of a cell."""
+    values, rows, labels = counts.table("sealed", cell.group)
+    if cell.value not in values:
+        return 0.0
+    i = values.index(cell.value)
+    if cell.condition is None:
+        return float(rows[i])
+    hits = float(labels[i, cell.outcome])
+    return hits if cell.condition else max(0.0, float(rows[i]) - hits)
+
+
+class NuPI:
+    """The multipliers, moved by the nuPI controller.
+
+    The error e is the violation (ascent); xi starts at 0, cooper-optim's
+    `nuPIInitType.ZEROS`, so that the first step is (kappa_i + (1-nu) kappa_p) e.
+    """
+
+    def __init__(self, size: int, ki: float, kp: float, nu: float) -> None:
+        self.multipliers = torch.zeros(size)
+        self._xi = torch.zeros(size)
+        self._ki, self._kp, self._nu = ki, kp, nu
+
+    def step(self, violation: Tensor) -> None:
+        """Moves lambda (pairs,) by the hard violations g (pairs,)."""
+        xi = self._nu * self._xi + (1 - self._nu) * violation
+        move = self._ki * violation + self._kp * (xi - self._xi)
+        self.multipliers = (self.multipliers + move).clamp_(min=0)
+        self._xi = xi
+
+
+def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tensor:
+    """Returns hits per cell (k, cells) of predicted class codes (k, n).
+
+    Args:
+        predicted: class codes (k, n).
+        membership: (cells, n), or (k, cells, n) where agents saw other rows.
+        outcomes: the class code that counts as a hit, per cell (cells,).
+    """
+    hits = predicted[:, None] == outcomes[:, None]
+    return (hits & membership).sum(-1).to(torch.float32)
+
+
+def z_value(confidence: float) -> float:
+    """Returns the one-sided normal quantile; infinite at confidence 1."""
+    return math.inf if confidence >= 1 else NormalDist().inv_cdf(confidence)

@@ -1,0 +1,45 @@
+"""Device: how torch is set so that the same seed gives the same bytes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_KEEP_BYTES = 1 << 28
+
+
+@contextmanager
+def settled(threads: int) -> Iterator[None]:
+    """Runs the body with so many threads and deterministic algorithms only.
+
+    Sums depend on how threads split them, so the number of threads is part of
+    the config and the setting that was found is restored.
+    """
+    before = torch.get_num_threads()
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_num_threads(threads)
+    # Unlike `use_deterministic_algorithms` this does not import the compiler,
+    # which costs two CPU seconds.
+    torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_deterministic_debug_mode(mode)
+
+
+def keep_freed_memory() -> None:
+    """Asks glibc to keep freed memory instead of returning it after each step.
+
+    Large tensors otherwise go back to the system and are faulted in again at
+    every step: about 1.3 times the time. Without glibc this does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+        mallopt(_M_TOP_PAD, _KEEP_BYTES // 8)

@@ -1,0 +1,140 @@
+"""The frame around a stage: one sentence and one exit code, well or not.
+
+Kubeflow keeps neither the class nor the code of what a step raised: both are
+written to `execution.json` beside the stage's first output, where `safescale
+run` finds them, and the sentence is the last line of the step's log.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from safescale_ammt.artifacts import EXECUTION, read_manifest, write_json
+from safescale_ammt.errors import InputError, Interrupted, Refusal, SafescaleError
+
+LONGEST = 200
+"""Characters of a summary's text that still goes into metadata."""
+
+
+def utc_now() -> datetime:
+    """Returns the current time in UTC."""
+    return datetime.now(UTC)
+
+
+class Execution:
+    """What a running stage has to say about itself."""
+
+    def __init__(self, stage: str, started: datetime) -> None:
+        self.stage = stage
+        self.started = started
+        self.summary: dict[str, Any] = {}
+
+    def done(self, output: Path | str, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Keeps a summary; returns metadata for the output's KFP artifact.
+
+        Metadata are the artifact's identity digest and the summary's short plain
+        values. Infinities and NaN stay out (one of them fails the whole task),
+        and so do pages and paths.
+        """
+        self.summary = {k: v for k, v in summary.items() if _is_plain(v)}
+        return {"identity": read_manifest(output).identity, **self.summary}
+
+    def to_dict(self, error: BaseException | None, ended: datetime) -> dict[str, Any]:
+        """Returns what `execution.json` holds; code 0 and no class if all is well."""
+        name, code, sentence = describe(self.stage, error)
+        return {
+            "stage": self.stage,
+            "class": name,
+            "code": code,
+            "sentence": sentence,
+            "started": self.started.isoformat(),
+            "ended": ended.isoformat(),
+            "summary": self.summary,
+        }
+
+
+@contextmanager
+def stage(
+    name: str,
+    output: Path | str,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+) -> Iterator[Execution]:
+    """Runs a stage's body and leaves `execution.json` beside its first output.
+
+    Args:
+        name: the stage, as in `safescale_ammt.stages`.
+        output: path of the stage's first output; its parent gets the file.
+        clock: tells the time.
+
+    Raises:
+        SystemExit: with the error's exit code, after a `SafescaleError`; the
+            sentence has been printed. Other exceptions pass through, so that
+            the log shows their traceback.
+    """
+    execution = Execution(name, clock())
+    error: BaseException | None = None
+    try:
+        with _stopping_at_sigterm(name):
+            yield execution
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        report = execution.to_dict(error, clock())
+        write_json(Path(output).parent / EXECUTION, report)
+        if isinstance(error, SafescaleError):
+            print(report["sentence"], file=sys.stderr, flush=True)
+            raise SystemExit(error.exit_code) from None
+
+
+def describe(name: str, error: BaseException | None) -> tuple[str, int, str]:
+    """Returns class, exit code and sentence of what ended a stage."""
+    if error is None:
+        return "", 0, ""
+    if isinstance(error, SafescaleError):
+        return type(error).__name__, error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted", 1, f"{name} was stopped from the keyboard."
+    first = " ".join(str(error).split())
+    return type(error).__name__, 1, f"{name} broke: {type(error).__name__}: {first}."
+
+
+def error_of(code: int, sentence: str) -> SafescaleError:
+    """Returns an error with the exit code and sentence of an `execution.json`."""
+    kinds = {2: InputError, 3: Refusal}
+    return kinds.get(code, SafescaleError)(sentence)
+
+
+@contextmanager
+def _stopping_at_sigterm(name: str) -> Iterator[None]:
+    """Turns SIGTERM into `Interrupted`, so that what is half done is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        raise Interrupted(f"{name} was stopped by SIGTERM before it was done.")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return len(value) <= LONGEST and not set(value) & {"/", "\n"}
+    return isinstance(value, bool | int)

@@ -1,0 +1,138 @@
+"""Pictures for the report: matplotlib drawings as small, themed, inline SVG.
+
+A drawing uses seven named colours (Okabe and Ito's set, which colour-blind
+readers can tell apart). On the way out each becomes a CSS variable, so that the
+page decides what they look like in light, in dark and in print. The bytes are
+stable: fixed ids, no date, text as text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1b2733", "#5b6b7b", "#d5dde5"
+BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
+RED, PURPLE, SURFACE = "#d55e00", "#cc79a7", "#fefefe"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED)
+"""Colours of unordered series, in turn."""
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    BLUE: "--blue",
+    ORANGE: "--orange",
+    GREEN: "--green",
+    RED: "--red",
+    PURPLE: "--purple",
+    SURFACE: "--surface",
+}
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "safescale-ammt",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: same metrics anywhere
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing ready for the page.
+
+    Attributes:
+        name: short id, unique on the page.
+        title: heading above it.
+        caption: what it shows and how to read it, one or two sentences.
+        svg: the inline SVG, or "" when its data are absent.
+        absent: why there is no drawing.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    absent: str = ""
+
+
+def picture(
+    name: str,
+    title: str,
+    caption: str,
+    draw: Callable[[Figure], None],
+    size: tuple[float, float] = (9.4, 3.0),
+) -> Picture:
+    """Draws a figure of `size` inches and turns it into a `Picture`."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        canvas = FigureCanvasSVG(figure)
+        draw(figure)
+        out = io.StringIO()
+        # dates and creator would make the bytes depend on the day
+        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
+    return Picture(name, title, caption, _inline(out.getvalue(), name, title, caption))
+
+
+def missing(name: str, title: str, why: str) -> Picture:
+    """Stands in for a drawing whose data are absent."""
+    return Picture(name, title, "", "", why)
+
+
+def _inline(svg: str, name: str, title: str, caption: str) -> str:
+    """Cuts the XML head, makes ids unique, names colours, adds the alt text."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    head = re.search(r'viewBox="([^"]+)"', body)
+    assert head is not None
+    label = f'role="img" aria-labelledby="{name}-t {name}-d"'
+    opening = (
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{head[1]}" {label}>'
+        f'<title id="{name}-t">{escape(title)}</title>'
+        f'<desc id="{name}-d">{escape(caption)}</desc>'
+    )
+    return opening + body[body.index(">") + 1 :].strip()
+
+
+def legend(figure: Figure, axes: Axes, columns: int = 6) -> None:
+    """Puts one legend above the figure, each label once."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(unique.values()), list(unique), loc="outside upper left", ncols=columns
+    )

@@ -1,0 +1,151 @@
+"""Measures: what model and twin do on the judged rows, described, not judged.
+
+A *profile* describes one of the two: accuracy, each group's rates, gaps,
+calibration, confusion. Its intervals are two-sided 95 % Clopper-Pearson
+intervals for one rate at a time; only findings (`fairness.judge`) carry bounds
+that the gate may lean on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from safescale_ammt.constitution import GAPS
+from safescale_ammt.fairness import Evidence, point_value
+from safescale_ammt.intervals import clopper_pearson
+
+LEVEL = 0.05
+"""Error level of the descriptive intervals, two-sided."""
+
+
+def profile(evidence: Evidence, classes: int, bins: int) -> dict[str, Any]:
+    """Describes the predictions in `evidence` (pass the twin's as its own).
+
+    Args:
+        evidence: n rows; `prediction` and `score` are described.
+        classes: number of classes; of two, code 1 is the positive one.
+        bins: equal-width bins of the reliability curve.
+
+    Returns:
+        JSON-ready figures: `accuracy` {value, lower, upper, n}; `groups` name ->
+        {rates: [...], gaps: {metric: value}}; `calibration` (None unless there
+        are two classes and all scores are probabilities); `confusion` counts by
+        [label][prediction].
+    """
+    right = evidence.prediction == evidence.label
+    binary = classes == 2
+    return {
+        "accuracy": rate(right),
+        "groups": {
+            name: {
+                "rates": _rates(evidence, name, binary),
+                "gaps": _gaps(evidence, name),
+            }
+            for name in evidence.groups
+        },
+        "calibration": _calibration(evidence, bins) if binary else None,
+        "confusion": confusion(evidence, classes),
+    }
+
+
+def rate(hits: np.ndarray) -> dict[str, Any]:
+    """Describes the share of true values, with its interval (None of no rows)."""
+    n, x = len(hits), int(hits.sum())
+    if not n:
+        return {"value": None, "lower": None, "upper": None, "n": 0}
+    lower, upper = clopper_pearson(x, n, LEVEL)
+    return {"value": x / n, "lower": lower, "upper": upper, "n": n}
+
+
+def _rates(evidence: Evidence, name: str, binary: bool) -> list[dict[str, Any]]:
+    values, codes = evidence.groups[name]
+    found = []
+    for code, value in enumerate(values):
+        inside = codes == code
+        label, prediction = evidence.label[inside], evidence.prediction[inside]
+        entry: dict[str, Any] = {"value": value, "n": int(inside.sum())}
+        if binary:
+            entry["n_pos"] = int((label == 1).sum())
+            entry["selection"] = rate(prediction == 1)
+            entry["tpr"] = rate(prediction[label == 1] == 1)
+            entry["fpr"] = rate(prediction[label == 0] == 1)
+        entry["error"] = rate(prediction != label)
+        found.append(entry)
+    return found
+
+
+def _gaps(evidence: Evidence, name: str) -> dict[str, float | None]:
+    """Point values of every gap; None where a group's rate is undefined."""
+    found: dict[str, float | None] = {}
+    for metric in (*GAPS, "worst_group_error"):
+        value = point_value(metric, evidence, name)
+        found[metric] = float(value) if np.isfinite(value) else None
+    return found
+
+
+def _calibration(evidence: Evidence, bins: int) -> dict[str, Any] | None:
+    """Reliability curve and expected calibration error (Naeini et al. 2015)."""
+    score = evidence.score
+    if not ((score >= 0) & (score <= 1)).all():
+        return None  # `safety.problems` says so
+    place = np.clip((score * bins).astype(np.int64), 0, bins - 1)
+    curve = []
+    for b in range(bins):
+        inside = place == b
+        entry = rate(evidence.label[inside] == 1)
+        entry["score"] = float(score[inside].mean()) if entry["n"] else None
+        curve.append(entry)
+    off = sum(b["n"] * abs(b["value"] - b["score"]) for b in curve if b["n"])
+    return {"error": off / max(len(score), 1), "bins": curve}
+
+
+def confusion(evidence: Evidence, classes: int) -> list[list[int]]:
+    """Counts rows by [label][prediction]."""
+    label, prediction = evidence.label, evidence.prediction
+    known = (prediction >= 0) & (prediction < classes)  # else `safety.problems`
+    cells = np.bincount(
+        (label * classes + prediction)[known], minlength=classes * classes
+    )
+    return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
+
+
+def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
+    """Points of the ROC curve of a binary score, finite and at most `most`.
+
+    Starts at (0, 0), whose threshold is put just above the highest score
+    (scikit-learn writes infinity there, which no artifact metadata can hold).
+    """
+    order = np.argsort(-evidence.score, kind="stable")
+    score, positive = evidence.score[order], evidence.label[order] == 1
+    last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+    if len(last) > most - 1:
+        last = last[np.unique(np.linspace(0, len(last) - 1, most - 1).astype(int))]
+    hits, alarms = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    return {
+        "fpr": [0.0, *(alarms / max(int((~positive).sum()), 1)).tolist()],
+        "tpr": [0.0, *(hits / max(int(positive.sum()), 1)).tolist()],
+        "threshold": [float(score[0]) + 1.0, *score[last].tolist()],
+    }
+
+
+def swapped(evidence: Evidence) -> Evidence:
+    """Returns the evidence with model and twin changed about."""
+    return Evidence(
+        label=evidence.label,
+        prediction=evidence.twin_prediction,
+        score=evidence.twin_score,
+        groups=evidence.groups,
+        twin_prediction=evidence.prediction,
+        twin_score=evidence.score,
+    )
+
+
+def describe(evidence: Evidence, classes: int, bins: int) -> Mapping[str, Any]:
+    """Profiles model and twin side by side."""
+    return {
+        "model": profile(evidence, classes, bins),
+        "twin": profile(swapped(evidence), classes, bins),
+    }

@@ -1,0 +1,118 @@
+"""The look of the report: one style sheet, no fonts or scripts from elsewhere.
+
+Colours are variables; a dark screen or a sheet of paper only changes those.
+"""
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #f4f6f8; --surface: #ffffff; --ink: #1b2733; --muted: #566573;
+  --grid: #d5dde5; --blue: #0072b2; --orange: #b97500; --green: #00795a;
+  --red: #c04a00; --purple: #a8558a; --soft: #eef2f5;
+  --pass: #e3f3ee; --human: #fbf0da; --fail: #fbe7dc;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #12181f; --surface: #1a222b; --ink: #e6ebf0; --muted: #9fb0bf;
+    --grid: #36434f; --blue: #5bb4ec; --orange: #f0b445; --green: #3cc79b;
+    --red: #ff8a4c; --purple: #e0a3c8; --soft: #222c36;
+    --pass: #15342c; --human: #3a2d12; --fail: #402313;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue",
+    Arial, sans-serif;
+  font-variant-numeric: tabular-nums;
+}
+main { max-width: 1060px; margin: 0 auto; padding: 32px 24px 64px; }
+header p.kind {
+  margin: 0; color: var(--muted); font-size: 13px; letter-spacing: .08em;
+  text-transform: uppercase;
+}
+h1 { font-size: 30px; line-height: 1.2; margin: 4px 0 20px; }
+h1 small { font-weight: 400; color: var(--muted); font-size: 20px; }
+h2 { font-size: 20px; margin: 44px 0 6px; }
+h3 { font-size: 16px; margin: 0 0 2px; }
+p { margin: 8px 0; max-width: 76ch; }
+.decision {
+  border-left: 6px solid; border-radius: 8px; padding: 18px 22px; margin: 0 0 18px;
+}
+.decision strong { font-size: 23px; display: block; }
+.decision ul { margin: 8px 0 0; padding-left: 20px; }
+.decision li { max-width: 86ch; overflow-wrap: anywhere; }
+.pass { background: var(--pass); border-color: var(--green); }
+.needs_human { background: var(--human); border-color: var(--orange); }
+.fail { background: var(--fail); border-color: var(--red); }
+.rehearsal {
+  background: var(--soft); border: 1px dashed var(--muted); border-radius: 8px;
+  padding: 12px 22px; margin: 0 0 18px;
+}
+.facts {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(176px, 1fr));
+  gap: 12px; margin: 0 0 18px; padding: 0;
+}
+.facts div { background: var(--surface); border-radius: 8px; padding: 12px 16px; }
+.facts dt { color: var(--muted); font-size: 13px; }
+.facts dd { margin: 0; font-size: 22px; font-weight: 600; line-height: 1.3; }
+.facts dd small { display: block; font-size: 13px; font-weight: 400;
+  color: var(--muted); }
+.card { background: var(--surface); border-radius: 8px; padding: 18px 22px;
+  margin: 0 0 18px; }
+.card h2 { margin-top: 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 14.5px; }
+caption { text-align: left; color: var(--muted); font-size: 13px; padding: 0 0 6px; }
+th { text-align: left; font-weight: 600; color: var(--muted); font-size: 13px; }
+th, td { padding: 9px 12px 9px 0; border-bottom: 1px solid var(--grid);
+  vertical-align: top; }
+tbody tr:last-child > * { border-bottom: 0; }
+td.n, th.n { text-align: right; white-space: nowrap; }
+tbody th { color: var(--ink); font-size: 14.5px; }
+tbody th span, td span.note { display: block; font-weight: 400; color: var(--muted);
+  font-size: 13px; max-width: 44ch; overflow-wrap: anywhere; }
+.pill { display: inline-block; border-radius: 99px; padding: 1px 11px; font-size: 13px;
+  font-weight: 600; white-space: nowrap; border: 1.5px solid currentColor; }
+.pill.holds { color: var(--green); }
+.pill.undecided { color: var(--orange); }
+.pill.fails { color: var(--red); }
+.measure { display: block; width: 230px; height: 34px; }
+.measure .allowed { fill: var(--grid); }
+.measure .axis { stroke: var(--muted); stroke-width: 1; }
+.measure .line { stroke: var(--ink); stroke-width: 2; }
+.measure .range { stroke-width: 5; stroke-linecap: round; }
+.measure.holds .range, .measure.holds circle { stroke: var(--green); }
+.measure.undecided .range, .measure.undecided circle { stroke: var(--orange); }
+.measure.fails .range, .measure.fails circle { stroke: var(--red); }
+.measure circle { fill: var(--surface); stroke-width: 3; }
+code, .digest { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
+  overflow-wrap: anywhere; }
+dl.digests { display: grid; grid-template-columns: 10em 1fr; gap: 4px 14px; margin: 0;
+  font-size: 14px; }
+dl.digests dt { color: var(--muted); }
+dl.digests dd { margin: 0; }
+figure { background: var(--surface); border-radius: 8px; margin: 0 0 18px;
+  padding: 18px 22px; break-inside: avoid; }
+figure svg { display: block; width: 100%; height: auto; }
+figure svg text { font-family: inherit !important; }
+figcaption { color: var(--muted); font-size: 14px; margin-top: 10px; max-width: 96ch; }
+.absent { color: var(--muted); font-style: italic; margin: 4px 0; }
+footer { color: var(--muted); font-size: 13px; margin-top: 36px; }
+@media (max-width: 640px) {
+  dl.digests { grid-template-columns: 1fr; }
+  main { padding: 20px 14px 40px; }
+}
+@media print {
+  :root {
+    --page: #ffffff; --surface: #ffffff; --ink: #000000; --muted: #444444;
+    --grid: #cccccc; --blue: #0072b2; --orange: #b97500; --green: #00795a;
+    --red: #c04a00; --purple: #a8558a; --soft: #ffffff;
+  }
+  body { font-size: 11pt; }
+  main { max-width: none; padding: 0; }
+  .card, figure, .facts div { border: 1px solid var(--grid); }
+  .decision, .card, tr { break-inside: avoid; }
+  h2 { break-after: avoid; }
+}
+"""

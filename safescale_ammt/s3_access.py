@@ -1,0 +1,220 @@
+"""Who we are, where the store is, and how long a sick one is waited for.
+
+Credentials and endpoint come from the standard environment:
+
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN   static keys
+    AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN                     IRSA
+    AWS_CONTAINER_CREDENTIALS_FULL_URI / _RELATIVE_URI            pod identity
+    AWS_SHARED_CREDENTIALS_FILE, AWS_PROFILE                      a profile file
+    AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL                       default: AWS
+    AWS_REGION or AWS_DEFAULT_REGION                              us-east-1
+    AWS_CA_BUNDLE or SSL_CERT_FILE                                default: certifi
+
+The instance metadata service is not asked: outside EC2 it only hangs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import (
+    AWSConfigProvider,
+    IamAwsProvider,
+    Provider,
+    StaticProvider,
+)
+from minio.error import MinioException
+
+from safescale_ammt.errors import StoreInputError
+
+_AWS = "https://s3.amazonaws.com"
+_DELEGATED = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
+_RETRIED = (409, 429, 500, 502, 503, 504)
+"""409: AWS answers a conditional write in conflict with "try again"."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one request may take; times in seconds.
+
+    The defaults give up a dead store after about 20 s and a store that accepts
+    connections but never answers after about 4 minutes.
+    """
+
+    retries: int = 6
+    """Tries after the first one."""
+    backoff: float = 0.25
+    """Second wait; each further one doubles, plus a random part of this size."""
+    longest: float = 8.0
+    """Longest single wait."""
+    connect: float = 5.0
+    """Limit for opening a connection."""
+    read: float = 30.0
+    """Limit between two pieces of an answer."""
+
+    def wait(self, failures: int) -> None:
+        """Sleeps before the next try, as urllib3 does between requests."""
+        time.sleep(min(self.longest, self.backoff * 2 ** (failures - 1)))
+
+    def pool(self, kind: type[urllib3.PoolManager], ca: str) -> urllib3.PoolManager:
+        """Builds a connection pool that retries every request this patiently.
+
+        Every verb is retried: a put is idempotent, and what a conditional put
+        or a completed upload meant when its reply was lost, `S3Store` asks.
+        """
+        retry = urllib3.Retry(
+            total=self.retries,
+            backoff_factor=self.backoff,
+            backoff_max=self.longest,
+            backoff_jitter=self.backoff,
+            status_forcelist=_RETRIED,
+            allowed_methods=None,
+            # A sick server must not put us to sleep for an hour.
+            respect_retry_after_header=False,
+        )
+        timeout = urllib3.Timeout(connect=self.connect, read=self.read)
+        return kind(maxsize=10, timeout=timeout, retries=retry, ca_certs=ca)
+
+
+class OnlyIfAbsent(urllib3.PoolManager):
+    """A pool whose writes carry `If-None-Match: *`.
+
+    The client library has no argument for it, but it takes a pool. The header
+    is not signed, which S3 permits for all but `host` and `x-amz-*`.
+    """
+
+    def urlopen(  # type: ignore[override]  # as PoolManager's own
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """Sends a request, on condition if it is a write."""
+        if method == "PUT":
+            headers = options["headers"].copy()
+            headers["If-None-Match"] = "*"
+            options["headers"] = headers
+        return super().urlopen(method, url, redirect, **options)
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Two clients of one account: plain, and for conditional writes."""
+
+    plain: Minio
+    conditional: Minio
+    endpoint: str
+
+
+def connect(environ: Mapping[str, str], bucket: str, patience: Patience) -> Clients:
+    """Builds the clients that the environment describes; contacts nobody.
+
+    Raises:
+        StoreInputError: no credentials, half of them, or a malformed endpoint.
+    """
+    endpoint = (
+        environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or _AWS
+    )
+    host, secure = _host(endpoint)
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    ca = environ.get("AWS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
+    ca = ca or certifi.where()
+    provider = _provider(environ, bucket, patience, ca)
+
+    def client(kind: type[urllib3.PoolManager]) -> Minio:
+        return Minio(
+            host,
+            credentials=provider,
+            secure=secure,
+            region=region or "us-east-1",
+            http_client=patience.pool(kind, ca),
+        )
+
+    return Clients(client(urllib3.PoolManager), client(OnlyIfAbsent), endpoint)
+
+
+def _host(endpoint: str) -> tuple[str, bool]:
+    parts = urlsplit(endpoint)
+    plain = not (parts.path.strip("/") or parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        raise StoreInputError(
+            "AWS_ENDPOINT_URL is no endpoint: http(s)://HOST[:PORT] is expected."
+        )
+    if "@" in parts.netloc:
+        raise StoreInputError(
+            "AWS_ENDPOINT_URL must not hold credentials: put them into "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    return parts.netloc, parts.scheme == "https"
+
+
+def _provider(
+    environ: Mapping[str, str], bucket: str, patience: Patience, ca: str
+) -> Provider:
+    access = environ.get("AWS_ACCESS_KEY_ID")
+    secret = environ.get("AWS_SECRET_ACCESS_KEY")
+    if access and secret:
+        return StaticProvider(access, secret, environ.get("AWS_SESSION_TOKEN"))
+    if access or secret:
+        absent = "AWS_SECRET_ACCESS_KEY" if access else "AWS_ACCESS_KEY_ID"
+        raise StoreInputError(f"{absent} is not set, so s3://{bucket} cannot be used.")
+    named = next((name for name in _DELEGATED if environ.get(name)), None)
+    if named:
+        # No urllib3 retries: it logs the URL, which holds the identity token.
+        once = Patience(0, connect=patience.connect, read=patience.read)
+        pool = once.pool(urllib3.PoolManager, ca)
+        service = IamAwsProvider(
+            custom_endpoint=environ.get("AWS_ENDPOINT_URL_STS"), http_client=pool
+        )
+        return Renewing(service, named, patience)
+    for named in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"):
+        if environ.get(named):
+            return Renewing(AWSConfigProvider(), named, Patience(0))
+    raise StoreInputError(
+        f"no credentials for s3://{bucket}: set AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for a store outside AWS)."
+    )
+
+
+class Renewing(Provider):
+    """Asks a credential service patiently, and never repeats what it said.
+
+    The library's own errors quote URLs that hold tokens.
+    """
+
+    def __init__(self, service: Provider, named: str, patience: Patience) -> None:
+        self._service = service
+        self._named = named
+        self._patience = patience
+
+    def retrieve(self) -> Credentials:
+        """Returns credentials that are valid now.
+
+        Raises:
+            StoreInputError: the service gave none.
+        """
+        for failures in range(1, self._patience.retries + 2):
+            try:
+                return self._service.retrieve()
+            except (
+                MinioException,
+                OSError,
+                KeyError,
+                ValueError,
+                urllib3.exceptions.HTTPError,
+            ):
+                if failures <= self._patience.retries:
+                    self._patience.wait(failures)
+        raise StoreInputError(
+            f"{self._named} is set, but the credentials that it stands for could not "
+            "be obtained; check the role, the file and the network."
+        )

@@ -1,0 +1,170 @@
+"""The schema: everything needed to turn raw rows into model inputs.
+
+It travels with the dataset, the holdout and the model. What it has learnt
+(medians, quantile edges, levels) comes from the train split only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safescale_ammt.artifacts import digest_json, read_json
+from safescale_ammt.errors import InputError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class NumericFeature:
+    """A numeric column and what train taught about it.
+
+    Attributes:
+        name: column name.
+        has_missing: whether train rows lack it: it then has an indicator column.
+        median: stands in for a missing value.
+        mean: of the train values.
+        std: of the train values, 1 if they are constant.
+        edges: ascending quantiles for the piecewise-linear encoding.
+        spikes: frequent values of a zero-inflated column, ascending.
+    """
+
+    name: str
+    has_missing: bool
+    median: float
+    mean: float
+    std: float
+    edges: tuple[float, ...]
+    spikes: tuple[float, ...]
+    kind: Literal["numeric"] = "numeric"
+
+
+@dataclass(frozen=True)
+class CategoricalFeature:
+    """A categorical column and what train taught about it.
+
+    Attributes:
+        name: column name.
+        has_missing: whether train rows lack it: missing is then a level.
+        levels: the levels with an own indicator column, sorted.
+        pooled: whether rarer train levels share the column "(other)"; a level
+            never seen joins them, or has all indicators 0 if there is none.
+        frequency: log(1 + n) / log(1 + rows) of every train level of a column with
+            more than `max_levels` levels, else empty.
+    """
+
+    name: str
+    has_missing: bool
+    levels: tuple[str, ...]
+    pooled: bool
+    frequency: Mapping[str, float]
+    kind: Literal["categorical"] = "categorical"
+
+
+Feature = NumericFeature | CategoricalFeature
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A dataset's columns, classes, groups and learnt encodings.
+
+    Attributes:
+        features: model inputs, in source column order.
+        label: name of the label column.
+        classes: class names in code order; binary: code 1 is `positive`.
+        positive: the positive class; "" = none (multi-class).
+        sensitive: sensitive column names.
+        groups: group name -> its values, sorted: the codes of `Split.groups`.
+        merges: declared merges, as in the config.
+        crosses: declared crosses, as in the config.
+        drop: columns that are ignored.
+        entity: column that identifies who a row is about; "" = none.
+        columns: all raw columns, in source order.
+        missing: spellings of a missing value.
+        label_map: spellings of classes that are merged.
+        comment: sign of comment lines.
+    """
+
+    features: tuple[Feature, ...]
+    label: str
+    classes: tuple[str, ...]
+    positive: str
+    sensitive: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    merges: Mapping[str, Mapping[str, Any]]
+    crosses: Mapping[str, tuple[str, ...]]
+    drop: tuple[str, ...]
+    entity: str
+    columns: tuple[str, ...]
+    missing: tuple[str, ...]
+    label_map: Mapping[str, str]
+    comment: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features: the raw columns that a prediction needs."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the canonical form."""
+        return digest_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form of `schema.json`."""
+        return {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+
+    @classmethod
+    def from_dict(cls, raw: Any) -> Schema:
+        """Parses the JSON form.
+
+        Raises:
+            InputError: another schema version, or not the form of `schema.json`.
+        """
+        try:
+            version = raw["schema"]
+            if version != SCHEMA_VERSION:
+                raise InputError(
+                    f"The data schema has version {version!r}, this release reads "
+                    f"version {SCHEMA_VERSION}."
+                )
+            values = {key: value for key, value in raw.items() if key != "schema"}
+            values["features"] = tuple(_feature(f) for f in raw["features"])
+            for key in ("classes", "sensitive", "drop", "columns", "missing"):
+                values[key] = tuple(raw[key])
+            for key in ("groups", "crosses"):
+                values[key] = {name: tuple(v) for name, v in raw[key].items()}
+            return cls(**values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"This does not have the form of schema.json ({error!r})."
+            ) from None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Schema:
+        """Reads `schema.json`, or the one in an artifact folder.
+
+        Raises:
+            InputError: the file is missing or has another form.
+        """
+        path = Path(path)
+        return cls.from_dict(read_json(path / "schema.json" if path.is_dir() else path))
+
+
+def _feature(raw: Mapping[str, Any]) -> Feature:
+    if raw["kind"] == "numeric":
+        edges = {key: tuple(raw[key]) for key in ("edges", "spikes")}
+        return NumericFeature(**{**raw, **edges})
+    if raw["kind"] == "categorical":
+        return CategoricalFeature(**{**raw, "levels": tuple(raw["levels"])})
+    raise KeyError(raw["kind"])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

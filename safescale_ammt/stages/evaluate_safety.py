@@ -1,0 +1,247 @@
+"""Stage 4: judge the model against the constitution on rows nobody has seen.
+
+Always reports: a broken promise still yields a whole verdict and report. The
+gate that refuses is the next stage. The order is what makes the numbers honest:
+
+    verify inputs -> reserve the use in the ledger -> read and score the sealed
+    rows -> judge -> mark the rows as opened -> make the verdict readable
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from safescale_ammt.fairness import Evidence
+
+from safescale_ammt import ledger
+from safescale_ammt.artifacts import (
+    Manifest,
+    digest_file,
+    digest_json,
+    read_json,
+    verify,
+    write_json,
+    writing,
+)
+from safescale_ammt.card import summary as summary_markdown
+from safescale_ammt.config import SafetyConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.dataset import Dataset, Holdout, Split
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.evidence import EVIDENCE, read_evidence, write_evidence
+from safescale_ammt.measures import roc
+from safescale_ammt.report import render
+from safescale_ammt.safety import Submission, assemble
+from safescale_ammt.schema import Schema
+from safescale_ammt.storage import Store, open_store
+from safescale_ammt.verdict import REHEARSAL, SEALED, SealedUse, Verdict
+
+STAGE = "evaluate_safety"
+STORE = "SAFESCALE_STORE"
+REPORT = "report.html"
+CONSTITUTION = "constitution.json"
+
+
+def run(
+    dataset: Path,
+    holdout: Path,
+    architecture: Path,
+    model: Path,
+    constitution: Mapping[str, Any],
+    safety: Mapping[str, Any],
+    verdict: Path,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Judges a model and writes the verdict artifact.
+
+    Args:
+        dataset, holdout, architecture, model: artifact folders.
+        constitution: the constitution as a mapping.
+        safety: the `safety` section of the config.
+        verdict: folder to write.
+        environ: names the store of the ledger (`SAFESCALE_STORE`) and its keys.
+
+    Returns:
+        What a pipeline's page shows: `decision`, `guarantee`, `metrics` (finite
+        floats), `confusion`, `roc`, `markdown`, `report` (path of the HTML page).
+
+    Raises:
+        InputError: an input is missing, or no store is named for the ledger.
+        IntegrityError: an input was changed, or inputs do not belong together.
+    """
+    rule = Constitution.from_dict(constitution)
+    config = SafetyConfig.from_params(safety)
+    places = _Places(*(Path(p) for p in (dataset, holdout, architecture, model)))
+    store = None if config.rehearse else _ledger_store(config, environ)
+    inputs = places.verified(rule)
+    reserved = None if store is None else _reserve(store, places, inputs, rule)
+    schema, split = places.rows(rehearse=config.rehearse)
+    evidence = _score(places.model, schema, split)
+    submission = Submission(
+        model=inputs["model"].identity,
+        dataset=inputs["dataset"].identity,
+        holdout=inputs["holdout"].identity,
+        mode=REHEARSAL if config.rehearse else SEALED,
+        ledger=config.ledger,
+        use=_use_of(reserved, rule),
+        classes=schema.classes,
+        bins=config.calibration_bins,
+    )
+    with writing(
+        verdict,
+        kind="verdict",
+        stage=STAGE,
+        config_digest=config.digest,
+        parents={name: manifest.identity for name, manifest in inputs.items()},
+    ) as draft:
+        draft.outside_identity.add(REPORT)  # a picture of the verdict, not the verdict
+        write_evidence(draft.folder / EVIDENCE, evidence, split.rows)
+        digest = digest_file(draft.folder / EVIDENCE)
+        judged = assemble(rule, evidence, submission, digest)
+        _save(draft.folder, judged, rule, places)
+        if store is not None and reserved is not None:
+            # whoever could read a figure may have chosen by it: open, then show
+            ledger.mark_opened(store, reserved)
+    return summarise(judged, rule, evidence, Path(verdict) / REPORT)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The folders of the artifacts that a verdict is about."""
+
+    dataset: Path
+    holdout: Path
+    architecture: Path
+    model: Path
+
+    def verified(self, rule: Constitution) -> dict[str, Manifest]:
+        """Checks every byte, and that the four belong together and to the rule."""
+        found = {kind: verify(path, kind) for kind, path in vars(self).items()}
+        trained = found["model"]
+        for role in ("dataset", "architecture"):
+            _same(f"model's {role}", trained.parents.get(role), found[role].identity)
+        own = digest_json(read_json(self.model / CONSTITUTION))
+        _same("model's constitution", own, rule.digest)
+        ours, sealed, theirs = (
+            Schema.load(path).digest
+            for path in (self.dataset, self.holdout, self.model)
+        )
+        _same("holdout's schema", sealed, ours)
+        _same("model's schema", theirs, ours)
+        return found
+
+    def rows(self, *, rehearse: bool) -> tuple[Schema, Split]:
+        """Reads the rows to judge: *select* of the dataset, or the sealed ones."""
+        if rehearse:
+            data = Dataset.load(self.dataset)
+            return data.schema, data.splits["select"]
+        sealed = Holdout.load(self.holdout)
+        return sealed.schema, sealed.split
+
+
+def _same(what: str, stated: str | None, given: str) -> None:
+    if stated != given:
+        raise IntegrityError(
+            f"The {what} is {stated}, but the one given to {STAGE} is {given}; judge a "
+            "model on the artifacts it was made from."
+        )
+
+
+def _ledger_store(config: SafetyConfig, environ: Mapping[str, str]) -> Store:
+    """Opens the store that counts the uses of sealed rows."""
+    uri = environ.get(STORE, "")
+    if not uri:
+        raise InputError(
+            f"{STORE} is not set, so the use of the sealed rows cannot be counted; set "
+            f"it to s3://BUCKET or file:///PATH, or rehearse (safety.rehearse: true)."
+        )
+    return open_store(uri, environ=environ)
+
+
+def _score(model: Path, schema: Schema, split: Split) -> Evidence:
+    """Lets model and twin answer every row; torch is imported only here."""
+    from safescale_ammt.predictor import Predictor
+
+    score, prediction = Predictor.load(model).predict_table(split.features)
+    twin = Predictor.load(model / "twin").predict_table(split.features)
+    return Evidence(
+        label=split.label,
+        prediction=prediction,
+        score=score,
+        groups={
+            name: (schema.groups[name], split.groups[name]) for name in split.groups
+        },
+        twin_prediction=twin[1],
+        twin_score=twin[0],
+    )
+
+
+def _save(folder: Path, judged: Verdict, rule: Constitution, places: _Places) -> None:
+    """Writes verdict, findings, constitution and report."""
+    judged.save(folder)
+    write_json(folder / CONSTITUTION, rule.to_dict())
+    page = render(
+        judged,
+        rule,
+        training=_events(places.model / "training.jsonl"),
+        search=_optional(places.architecture / "search.json"),
+        power=_optional(places.architecture / "power.json"),
+    )
+    (folder / REPORT).write_text(page, encoding="utf-8")
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    """Reads the training log; a line that is no JSON is said to be none."""
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except ValueError:
+        raise InputError(f"{path} holds a line that is not JSON.") from None
+
+
+def summarise(
+    judged: Verdict, rule: Constitution, evidence: Evidence, report: Path
+) -> dict[str, Any]:
+    """Returns what a pipeline's page shows of a verdict."""
+    metrics = {
+        "accuracy": judged.accuracy,
+        "twin_accuracy": judged.twin_accuracy,
+        "rows": float(judged.rows),
+        "alpha": judged.alpha,
+        "passed": float(judged.decision == "pass"),
+    }
+    for finding in judged.findings:
+        for key in ("value", "lower", "upper"):
+            metrics[f"{finding.principle}.{key}"] = getattr(finding, key)
+    scored = judged.figures["model"]["calibration"] is not None
+    return {
+        "decision": judged.decision,
+        "guarantee": judged.use.guarantee,
+        "mode": judged.mode,
+        "metrics": {k: float(v) for k, v in metrics.items() if _finite(v)},
+        "confusion": {
+            "classes": list(judged.classes),
+            "counts": judged.figures["model"]["confusion"],
+        },
+        "roc": roc(evidence) if scored else None,
+        "markdown": summary_markdown(judged, rule),
+        "report": str(report),
+    }
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

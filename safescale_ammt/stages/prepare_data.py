@@ -1,0 +1,125 @@
+"""Stage 1: raw rows behind a URI become a dataset and a sealed holdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safescale_ammt.artifacts import read_manifest, write_json, writing
+from safescale_ammt.audit import audit
+from safescale_ammt.columns import RawTable
+from safescale_ammt.config import SPLITS, DataConfig
+from safescale_ammt.counts import Counts, tally
+from safescale_ammt.dataset import Split
+from safescale_ammt.disclosure import Groups, shown_counts
+from safescale_ammt.errors import ConfigError
+from safescale_ammt.joining import SEALED
+from safescale_ammt.preparation import Prepared, prepare
+from safescale_ammt.schema import Schema
+from safescale_ammt.sources import Layout, check_digest, read_table
+
+STAGE = "prepare_data"
+
+
+def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]:
+    """Prepares the two artifacts.
+
+    Args:
+        data: the `data` section of a config.
+        dataset: where the dataset artifact is written.
+        holdout: where the holdout artifact is written.
+
+    Returns:
+        Rows per split, number of inputs, digests; what the log shows.
+
+    Raises:
+        ConfigError: the section has no source.
+        DataError: the raw data do not fit their description.
+        IntegrityError: the raw bytes are not those of `data.source_digest`.
+    """
+    config = DataConfig.from_params(data)
+    if not config.source:
+        raise ConfigError(
+            "data.source is empty; name the URI of a CSV or Parquet file."
+        )
+    source, sealed = _read(config)
+    digest = check_digest(config.source_digest, source, sealed)
+    prepared = prepare(config, source, sealed)
+    sealed_identity = _write_holdout(prepared, config, holdout)
+    report = {
+        "schema": 1,
+        "source_digest": digest,
+        "source": dict(source.digests),
+        "sealed_source": dict(sealed.digests) if sealed else {},
+        "holdout": sealed_identity,
+        **prepared.notes,
+    }
+    identity = _write_dataset(prepared, config, dataset, report)
+    return {
+        "dataset": identity,
+        "holdout": sealed_identity,
+        "source_digest": digest,
+        "rows": {name: len(split) for name, split in prepared.splits.items()},
+        "features": len(prepared.schema.features),
+    }
+
+
+def _read(config: DataConfig) -> tuple[RawTable, RawTable | None]:
+    layout = Layout(config.format, config.columns, config.comment)
+    source = read_table(config.source, layout)
+    if not config.sealed_source:
+        return source, None
+    return source, read_table(config.sealed_source, layout)
+
+
+def _write_holdout(prepared: Prepared, config: DataConfig, path: Path) -> str:
+    with writing(
+        path, kind="holdout", stage=STAGE, config_digest=config.digest
+    ) as draft:
+        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
+        prepared.splits[SEALED].write(draft.folder / "sealed.parquet", prepared.schema)
+    return read_manifest(path).identity
+
+
+def _write_dataset(
+    prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
+) -> str:
+    with writing(
+        path, kind="dataset", stage=STAGE, config_digest=config.digest
+    ) as draft:
+        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
+        write_json(draft.folder / "counts.json", _counts(prepared).to_dict())
+        write_json(draft.folder / "source.json", report)
+        audited = audit(prepared.schema, prepared.splits, config.seed)
+        write_json(draft.folder / "audit.json", audited)
+        for name in SPLITS:
+            split = prepared.splits[name]
+            split.write(draft.folder / f"{name}.parquet", prepared.schema)
+    return read_manifest(path).identity
+
+
+def _counts(prepared: Prepared) -> Counts:
+    schema, splits = prepared.schema, prepared.splits
+    classes = len(schema.classes)
+    told = {
+        name: tally(splits[name].label, _groups(schema, [splits[name]]), classes)
+        for name in SPLITS
+    }
+    everyone = list(splits.values())
+    told[SEALED] = shown_counts(
+        np.concatenate([split.label for split in everyone]),
+        _groups(schema, everyone),
+        classes,
+        np.repeat([name == SEALED for name in splits], [len(s) for s in everyone]),
+    )
+    return Counts(schema.classes, schema.positive, told)
+
+
+def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:
+    return {
+        name: (values, np.concatenate([split.groups[name] for split in splits]))
+        for name, values in schema.groups.items()
+    }

@@ -1,0 +1,165 @@
+"""Sync: one operator by which agents share what they learnt.
+
+    m = A({theta_i});  d = g_prev - m;  g = OuterOpt(g_prev, d)
+    theta_i <- alpha theta_i + (1 - alpha) g
+
+with the aggregate A, the outer optimizer SGD with Nesterov momentum, and
+alpha = `self_weight`. Known methods are its corners:
+
+    alpha = 1                                  independent agents
+    alpha = 0, mean, SGD(1)                    local SGD (Stich 2019)
+    alpha = 0, mean, Nesterov(.7, .9)          DiLoCo (Douillard et al. 2023)
+    alpha = .99, mean, SGD(1), every 10 steps  PAPA (Jolicoeur-Martineau et al. 2024)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Aggregate = Callable[[Tensor, Tensor], Tensor]
+_TRIM = 0.2
+_TEMPERATURE = 0.002
+
+
+def mean(theta: Tensor, fitness: Tensor) -> Tensor:
+    """Averages the rows (k, P) -> (P,)."""
+    del fitness
+    return theta.mean(0)
+
+
+def fitness_weighted(theta: Tensor, fitness: Tensor) -> Tensor:
+    """Averages with weights softmax(fitness / .002).
+
+    Fitness is validation accuracy, so that one standard error on three thousand
+    rows (.006) is worth about a factor of twenty.
+    """
+    return torch.softmax(fitness / _TEMPERATURE, 0).to(theta) @ theta
+
+
+def trimmed_mean(theta: Tensor, fitness: Tensor) -> Tensor:
+    """Averages each coordinate without its largest and smallest fifth."""
+    del fitness
+    cut = int(len(theta) * _TRIM)
+    return theta.sort(0).values[cut : len(theta) - cut].mean(0)
+
+
+def median(theta: Tensor, fitness: Tensor) -> Tensor:
+    """Takes each coordinate's median; of an even number, the middle pair's mean."""
+    del fitness
+    ordered = theta.sort(0).values
+    k = len(theta)
+    return (ordered[(k - 1) // 2] + ordered[k // 2]) / 2
+
+
+AGGREGATES: dict[str, Aggregate] = {
+    "mean": mean,
+    "fitness": fitness_weighted,
+    "trimmed_mean": trimmed_mean,
+    "median": median,
+}
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in one sync round.
+
+    Attributes:
+        shared: whether the consensus moved (a quorum of teachers was there).
+        teachers: which agents taught (k,).
+        lost: agents with non-finite weights; they rejoined by copying g.
+        outlying: agents whose update was excluded as an outlier.
+    """
+
+    shared: bool
+    teachers: tuple[bool, ...]
+    lost: tuple[int, ...]
+    outlying: tuple[int, ...]
+
+    @property
+    def eventful(self) -> bool:
+        """Whether anything but a round of all agents happened."""
+        return not all(self.teachers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            name: list(v) if isinstance(v, tuple) else v
+            for name, v in vars(self).items()
+        }
+
+
+class Sharing:
+    """The consensus g and the rule that moves agents and consensus together."""
+
+    def __init__(
+        self,
+        start: Tensor,
+        *,
+        aggregate: str,
+        self_weight: float,
+        outer_learning_rate: float = 1.0,
+        outer_momentum: float = 0.0,
+    ) -> None:
+        self.consensus = start.clone()
+        self._aggregate = AGGREGATES[aggregate]
+        self._alpha = self_weight
+        self._rate = outer_learning_rate
+        self._momentum = outer_momentum
+        self._velocity = torch.zeros_like(start)
+
+    def share(
+        self, theta: Tensor, *, usable: Tensor, teaches: Tensor, fitness: Tensor
+    ) -> Round:
+        """Runs one sync round; changes theta (k, P) in place.
+
+        Args:
+            theta: the agents' weights, one row each.
+            usable: (k,) booleans; other agents are lost and copy the consensus, as
+                do those with non-finite weights.
+            teaches: (k,) booleans, who is eligible to teach.
+            fitness: (k,) scores, read by the aggregate `fitness` alone.
+        """
+        finite = theta.isfinite().all(1) & usable
+        outlying = finite & _outlying(theta, self.consensus, finite)
+        teachers = finite & ~outlying & teaches
+        shared = int(teachers.sum()) >= math.ceil(len(theta) / 2)
+        if shared:
+            self._move(self._aggregate(theta[teachers], fitness[teachers]))
+            theta[finite] = torch.lerp(self.consensus, theta[finite], self._alpha)
+        theta[~finite] = self.consensus
+        return Round(
+            shared,
+            tuple(teachers.tolist()),
+            tuple((~finite).nonzero()[:, 0].tolist()),
+            tuple(outlying.nonzero()[:, 0].tolist()),
+        )
+
+    def _move(self, aggregate: Tensor) -> None:
+        """Takes the outer step: v <- mu v + d, then g <- g - rate (d + mu v)."""
+        if self._rate == 1 and self._momentum == 0:
+            self.consensus = aggregate
+            return
+        pull = self.consensus - aggregate
+        self._velocity = self._momentum * self._velocity + pull
+        step = pull + self._momentum * self._velocity
+        self.consensus = self.consensus - self._rate * step
+
+
+def _outlying(theta: Tensor, consensus: Tensor, finite: Tensor) -> Tensor:
+    """Marks updates both far too long (median + 3 MAD) and against the mean."""
+    found = torch.zeros(len(theta), dtype=torch.bool)
+    if int(finite.sum()) < 3:
+        return found
+    updates = theta[finite] - consensus
+    norms = updates.norm(dim=1)
+    middle = norms.quantile(0.5)
+    spread = (norms - middle).abs().quantile(0.5)
+    against = updates @ updates.mean(0) < 0
+    found[finite] = (norms > middle + 3 * spread) & against
+    return found

@@ -1,0 +1,45 @@
+"""Real stores for all tests: a folder, and a SeaweedFS on loopback."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from safescale_ammt.embedded import EmbeddedStore
+from safescale_ammt.storage import Store, open_store
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    """One SeaweedFS for the session (each xdist worker has its own)."""
+    with EmbeddedStore(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_environ(s3_server: EmbeddedStore) -> dict[str, str]:
+    """The environment that names that server, with `SAFESCALE_STORE`."""
+    return s3_server.environ
+
+
+@pytest.fixture
+def s3_store(s3_server: EmbeddedStore) -> Store:
+    """An empty store in that server: a prefix that no other test uses."""
+    uri = f"{s3_server.uri}/{uuid.uuid4().hex}"
+    return open_store(uri, environ=s3_server.environ)
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> Store:
+    """An empty store in a folder."""
+    return open_store((tmp_path / "store").as_uri())
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """An empty store of either kind: the contract is one."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found

@@ -1,0 +1,289 @@
+"""Config: what survives KFP, what is refused, and in which sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safescale_ammt.config import (
+    MAX_BYTES,
+    MAX_SEED,
+    SECTIONS,
+    SPLITS,
+    DataConfig,
+    RegistryConfig,
+    SafetyConfig,
+    SearchConfig,
+    Section,
+    TrainingConfig,
+)
+from safescale_ammt.errors import ConfigError
+
+TABLE = {"source": "file:///data.csv", "label": "income"}
+FIVE = dict.fromkeys(SPLITS, 0.2)
+words = st.text("abcdefgh", min_size=1, max_size=6)
+seeds = st.integers(0, MAX_SEED - 1)
+
+sections: dict[str, st.SearchStrategy[Section]] = {
+    "data": st.builds(
+        DataConfig,
+        seed=seeds,
+        drop=st.lists(words, max_size=3).map(tuple),
+        missing=st.lists(words, max_size=3).map(tuple),
+        label_map=st.dictionaries(words, words, max_size=3),
+        crosses=st.dictionaries(words, st.tuples(words, words), max_size=2),
+        merges=st.dictionaries(
+            words,
+            st.fixed_dictionaries(
+                {"column": words, "values": st.dictionaries(words, words)}
+            ),
+            max_size=2,
+        ),
+        numeric_bins=st.integers(2, 256),
+        sensitive_in_model=st.booleans(),
+        format=st.sampled_from(["auto", "csv", "parquet"]),
+    ),
+    "search": st.builds(
+        SearchConfig,
+        seed=seeds,
+        candidates=st.integers(1, 1000),
+        eta=st.integers(2, 5),
+        architecture_mutation_rate=st.floats(0, 1),
+        complexity_weight=st.floats(0, 10),
+    ),
+    "training": st.builds(
+        TrainingConfig,
+        seed=seeds,
+        num_agents=st.integers(1, 256),
+        agent_specializations=st.lists(words, min_size=1, max_size=4).map(tuple),
+        learning_rate=st.floats(1e-9, 10),
+        sharing=st.sampled_from(["mean", "median"]),
+    ),
+    "safety": st.builds(
+        SafetyConfig, rehearse=st.booleans(), calibration_bins=st.integers(2, 100)
+    ),
+    "registry": st.builds(RegistryConfig, name=words, description=st.text("ab .,")),
+}
+
+
+def refused(section: type[Section], raw: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        section.from_params(raw)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def through_kfp(value: Any) -> Any:
+    """What a dict parameter looks like on the other side: JSON, ints as floats."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: through_kfp(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [through_kfp(item) for item in value]
+    return value
+
+
+def test_the_sections_are_those_of_the_pipeline_in_its_order() -> None:
+    assert list(SECTIONS) == ["data", "search", "training", "safety", "registry"]
+    assert set(SECTIONS) == set(sections)
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_the_defaults_of_a_section_are_valid(name: str) -> None:
+    section = SECTIONS[name]
+    assert section.from_params({}) == section.from_params(None) == section()
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+@given(data=st.data())
+def test_any_section_survives_kfp_with_its_digest(
+    name: str, data: st.DataObject
+) -> None:
+    section = data.draw(sections[name])
+    carried = through_kfp(json.loads(json.dumps(section.to_params())))
+    again = type(section).from_params(carried)
+    assert again == section
+    assert again.digest == section.digest
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_parameters_are_plain_json_without_none_or_tuples(name: str) -> None:
+    def check(value: Any) -> None:
+        assert isinstance(value, str | int | float | bool | list | dict)
+        for item in value.values() if isinstance(value, dict) else ():
+            check(item)
+        for item in value if isinstance(value, list) else ():
+            check(item)
+
+    check(SECTIONS[name]().to_params())
+
+
+def test_a_changed_value_changes_the_digest() -> None:
+    assert SearchConfig(seed=1).digest != SearchConfig(seed=2).digest
+    assert SearchConfig(seed=1).digest == SearchConfig.from_params({"seed": 1}).digest
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_an_unknown_key_lists_the_known_ones(name: str) -> None:
+    sentence = refused(SECTIONS[name], {"sede": 1})
+    assert f"Unknown key 'sede' in section '{name}'" in sentence
+    assert all(key in sentence for key in SECTIONS[name]().to_params())
+
+
+@pytest.mark.parametrize("raw", [[1], "steps=3", 4])
+def test_a_section_that_is_no_mapping_is_one_clear_sentence(raw: Any) -> None:
+    assert "Section 'training' must be a mapping" in refused(TrainingConfig, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ({"num_agents": 2.5}, "training.num_agents must be a whole number, found 2.5"),
+        ({"num_agents": "8"}, "training.num_agents must be a whole number, found '8'"),
+        ({"num_agents": True}, "must be a whole number, found True"),
+        ({"num_agents": None}, "must be a whole number, found None"),
+        ({"num_agents": float("inf")}, "must be a whole number, found inf"),
+        ({"num_agents": 0}, "training.num_agents is 0, expected 1 to 256"),
+        ({"num_agents": 257}, "expected 1 to 256"),
+        ({"seed": 2**53}, "at most 2^53 - 1 survives KFP"),
+        ({"seed": float(2**53)}, "at most 2^53 - 1 survives KFP"),
+        ({"seed": -1}, "training.seed is -1, expected a whole number in [0, 2^53)"),
+        ({"learning_rate": "fast"}, "training.learning_rate must be a number"),
+        ({"learning_rate": False}, "must be a number, found False"),
+        ({"learning_rate": float("nan")}, "must be finite, found nan"),
+        ({"learning_rate": 0}, "training.learning_rate is 0.0, expected a value > 0"),
+        ({"human_oversight_enabled": 1}, "must be true or false, found 1"),
+        ({"agent_specializations": "safety"}, "must be a list, found 'safety'"),
+        ({"agent_specializations": []}, "expected at least one role"),
+        ({"agent_specializations": [1]}, "[0] must be text, found 1"),
+        ({"sharing": "max"}, "training.sharing is 'max', expected one of fitness"),
+        ({"trunk_steps": 5000}, "training.trunk_steps is 5000, expected 0 to steps"),
+        ({"folds": 1}, "training.folds is 1, expected a whole number >= 2"),
+        ({"self_weight": 1.1}, "self_weight is 1.1, expected a value in [0, 1]"),
+        ({"dual_ki": -0.1}, "training.dual_ki is -0.1, expected a value >= 0"),
+        ({"steps": 0}, "training.steps is 0, expected a value > 0"),
+    ],
+)
+def test_an_impossible_training_value_is_one_clear_sentence(
+    raw: dict[str, Any], says: str
+) -> None:
+    assert says in refused(TrainingConfig, raw)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("precision_switching_enabled", True),
+        ("mixed_precision", True),
+        ("gradient_checkpointing", True),
+        ("tpu_pods", 1),
+        ("evolution_frequency", 100),
+        ("human_oversight_enabled", False),
+    ],
+)
+def test_what_this_version_does_not_have_is_refused_not_ignored(
+    key: str, value: Any
+) -> None:
+    sentence = refused(TrainingConfig, {key: value})
+    assert f"training.{key} is {value!r}" in sentence
+    assert "in this version" in sentence
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ({"eta": 1}, "search.eta is 1, expected a whole number >= 2"),
+        ({"sample": 0}, "search.sample is 0, expected 1 to population"),
+        ({"sample": 21}, "search.sample is 21, expected 1 to population"),
+        ({"architecture_mutation_rate": 2}, "expected a value in [0, 1]"),
+        ({"candidates": 0}, "search.candidates is 0, expected a value > 0"),
+        ({"complexity_weight": -1}, "expected >= 0"),
+        ({"violation_weight": -1}, "expected >= 0"),
+        ({"feasibility_steps": -1}, "expected >= 0"),
+    ],
+)
+def test_an_impossible_search_value_is_one_clear_sentence(
+    raw: dict[str, Any], says: str
+) -> None:
+    assert says in refused(SearchConfig, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (TABLE, "neither a sealed_source nor splits.sealed"),
+        ({**TABLE, "splits": {**FIVE, "test": 0.1}}, "data.splits names 'test'"),
+        ({**TABLE, "splits": {"train": 1.0}}, "gives 'validation' no rows"),
+        (
+            {**TABLE, "splits": {**FIVE, "select": 0}},
+            "gives 'select' no rows; every one of train, validation",
+        ),
+        (
+            {**TABLE, "splits": {**FIVE, "sealed": 0.2}},
+            "expected fractions that sum to 1, not 1.2",
+        ),
+        (
+            {
+                **TABLE,
+                "sealed_source": "file:///test.csv",
+                "splits": {**FIVE, "train": 0.1, "sealed": 0.1},
+            },
+            "are both given; the sealed rows come from one place",
+        ),
+        ({"source": "file:///data.csv", "sealed_source": "x"}, "data.label is empty"),
+        ({"label": "a", "drop": ["a"]}, "'a' is named as data.label and as data.drop"),
+        ({"label": "a", "sensitive": ["a"]}, "data.label and as data.sensitive"),
+        ({"sensitive": ["a"], "drop": ["b", "a"]}, "data.drop and as data.sensitive"),
+        ({"numeric": ["a"], "categorical": ["a"]}, "declared numeric and categorical"),
+        ({"numeric_bins": 1}, "data.numeric_bins is 1, expected 2 to 256"),
+        ({"max_levels": 1}, "data.max_levels is 1, expected 2 to 4096"),
+        ({"format": "json"}, "data.format is 'json', expected one of auto"),
+        ({"label_map": ["<=50K."]}, "data.label_map must be a mapping"),
+        ({"label_map": {"a": 3}}, "data.label_map.a must be text, found 3"),
+        ({"label_map": {3: "a"}}, "data.label_map key must be text, found 3"),
+        ({"splits": {**FIVE, "train": "most"}}, "data.splits.train must be a number"),
+    ],
+)
+def test_an_impossible_data_value_is_one_clear_sentence(
+    raw: dict[str, Any], says: str
+) -> None:
+    assert says in refused(DataConfig, raw)
+
+
+def test_sealed_rows_come_from_a_fraction_or_from_an_official_file() -> None:
+    sixths = dict.fromkeys((*SPLITS, "sealed"), 1 / 6)
+    assert DataConfig.from_params({**TABLE, "splits": sixths}).splits == sixths
+    given_file = {**TABLE, "sealed_source": "file:///test.csv"}
+    assert DataConfig.from_params(given_file).sealed_source == "file:///test.csv"
+
+
+def test_a_section_over_64_kib_is_refused() -> None:
+    sentence = refused(DataConfig, {"drop": ["x" * MAX_BYTES]})
+    assert f"at most {MAX_BYTES} fit in a pipeline parameter" in sentence
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Adult", "a_b", "-a", "a-", ".a", "a" * 64, "a/b", "a b", "a\n"]
+)
+def test_a_registry_name_that_no_store_would_take_is_refused(name: str) -> None:
+    assert "1 to 63 lower-case letters" in refused(RegistryConfig, {"name": name})
+
+
+@pytest.mark.parametrize("name", ["a", "adult-income", "v1.2", "a" * 63])
+def test_a_plain_registry_name_is_accepted(name: str) -> None:
+    assert RegistryConfig.from_params({"name": name}).name == name
+
+
+def test_calibration_needs_at_least_two_bins() -> None:
+    assert "expected 2 to 100" in refused(SafetyConfig, {"calibration_bins": 1})
+
+
+def test_a_section_is_immutable() -> None:
+    with pytest.raises(FrozenInstanceError):
+        SearchConfig().seed = 3  # type: ignore[misc]
