@@ -17,7 +17,7 @@ from components import image
 
 
 @component(base_image=image("evaluate_safety"), install_kfp_package=False)
-def evaluate_safety(
+def evaluate_safety(  # noqa: PLR0917  KFP passes by name
     dataset: Input[Dataset],
     holdout: Input[Dataset],
     architecture: Input[Artifact],
@@ -29,7 +29,7 @@ def evaluate_safety(
     curve: Output[ClassificationMetrics],
     report: Output[HTML],
     summary: Output[Markdown],
-):
+) -> None:
     """Judges the model on the sealed rows and reports; it never refuses.
 
     Args:
@@ -59,7 +59,8 @@ def evaluate_safety(
         for name, value in done["metrics"].items():
             figures.log_metric(name, value)
         roc, confusion = done["roc"], done["confusion"]
-        curve.log_roc_curve(roc["fpr"], roc["tpr"], roc["threshold"])
+        if roc:
+            curve.log_roc_curve(roc["fpr"], roc["tpr"], roc["threshold"])
         curve.log_confusion_matrix(confusion["classes"], confusion["counts"])
         # A Metrics output without a file at its path is never found in the cache.
         for shown in (figures, curve):

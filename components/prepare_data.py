@@ -12,7 +12,7 @@ def prepare_data(
     sealed_source: str,
     dataset: Output[Dataset],
     holdout: Output[Dataset],
-):
+) -> None:
     """Reads raw rows and splits them into a dataset and a sealed holdout.
 
     Args:

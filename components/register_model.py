@@ -12,7 +12,7 @@ def register_model(
     constitution: dict,
     registry: dict,
     version: Output[Artifact],
-):
+) -> None:
     """Registers a model whose verdict allows it; refuses any other.
 
     Args:

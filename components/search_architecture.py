@@ -11,7 +11,7 @@ def search_architecture(
     constitution: dict,
     search: dict,
     architecture: Output[Artifact],
-):
+) -> None:
     """Checks that the promise can be certified, then searches an architecture.
 
     Args:

@@ -12,7 +12,7 @@ def train_agents(
     constitution: dict,
     training: dict,
     model: Output[Model],
-):
+) -> None:
     """Trains agents under the constitution and merges them into one model.
 
     Args:

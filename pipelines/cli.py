@@ -21,9 +21,9 @@ _COMMANDS = {
     "compile": ("build:compile_", "Compile the pipeline for Kubeflow."),
     "stage": ("build:stage", "Run one stage on folders."),
     "registry": ("registry:registry", "List, show and verify registered versions."),
-    "verify": ("inspect:verify", "Check a bundle or an artifact, offline."),
-    "report": ("inspect:report", "Write a verdict's report again."),
-    "predict": ("inspect:predict", "Score raw rows with a registered model."),
+    "verify": ("bundle:verify", "Check a bundle or an artifact, offline."),
+    "report": ("bundle:report", "Write a verdict's report again."),
+    "predict": ("bundle:predict", "Score raw rows with a registered model."),
     "constitution": ("constitution:constitution", "Check a constitution."),
     "data": ("data:data", "Fetch a built-in data set."),
 }
@@ -32,11 +32,11 @@ _COMMANDS = {
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, not before."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """Names the commands in the order of a user's day."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports one command."""
         if cmd_name not in _COMMANDS:
             return None
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
         return command if isinstance(command, click.Command) else None
 
     def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
+        self, _ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
         """Lists the commands without importing any."""
         with formatter.section("Commands"):

@@ -64,6 +64,8 @@ def launch(request: Request) -> RunFile:
             except SafescaleError as error:
                 _results_so_far(run)
                 run.end(error.exit_code, str(error))
+                progress.close()
+                progress.say(f"record and log: {run.folder}")
                 raise
             except BaseException as error:
                 log_failure(error, run.folder / LOG)
@@ -90,7 +92,7 @@ def _carry_out(
         job = Job(
             pipeline=str(run.folder / PIPELINE),
             arguments=workload.arguments(),
-            pipeline_root=str(pipeline_root(place.identity)),
+            pipeline_root=str(pipeline_root(place.identity())),
             cache=request.cache,
             store=place.uri,
             prefix=f"runs/{run.id}",
@@ -141,4 +143,5 @@ def _sentence(run: RunFile) -> str:
     version = run.results["version"]
     if verdict["mode"] == "rehearsal":
         return f"Rehearsal: {verdict['decision']}; nothing was registered."
-    return f"{version['name']} version {version['version']} is {version['status']}."
+    name, number, status = (version[k] for k in ("registry", "version", "status"))
+    return f"{name} version {number} is {status.replace('_', ' ')}."

@@ -7,7 +7,6 @@ then moved, so that a killed run leaves a whole file that says how far it came.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -49,6 +48,7 @@ class RunFile:
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    _stage_started: datetime = field(default_factory=utc_now)
 
     @classmethod
     def create(cls, output: Path, command: Sequence[str]) -> RunFile:
@@ -85,6 +85,7 @@ class RunFile:
         """Takes in an event of the child and saves."""
         if event["event"] == "started":
             self.stages.append({"stage": event["stage"], "status": "running"})
+            self._stage_started = utc_now()
         elif event["event"] == "finished":
             kept = ("seconds", "cached", "summary")
             self.stages[-1] |= {k: event[k] for k in kept} | {"status": "finished"}
@@ -95,10 +96,11 @@ class RunFile:
 
     def end(self, code: int, sentence: str) -> None:
         """Closes the run with its exit code and last sentence."""
+        ended = utc_now()
         for stage in self.stages:
             if stage["status"] == "running":
-                stage["status"] = "failed" if code else "finished"
-        ended = utc_now()
+                seconds = (ended - self._stage_started).total_seconds()
+                stage |= {"status": "failed", "seconds": round(seconds, 3)}
         self.outcome = {
             "exit_code": code,
             "sentence": sentence,
@@ -119,6 +121,8 @@ class RunFile:
             self.results["report"] = REPORT
         if version is not None:
             self.results["version"] = read_json(version / "version.json")
+            bundle = version / "bundle"
+            self.results["bundle"] = str(bundle) if bundle.is_dir() else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `run.json` holds; `exit_code` is null while it goes on."""
@@ -134,6 +138,7 @@ class RunFile:
             "artifacts": self.artifacts,
             "verdict": None,
             "version": None,
+            "bundle": "",
             "report": "",
             **self.results,
         }
@@ -150,7 +155,7 @@ def _point(link: Path, name: str) -> None:
     """Points a symlink to a sibling in one step."""
     aside = link.with_name(f".{link.name}.{name}")
     aside.symlink_to(name)
-    os.replace(aside, link)
+    aside.replace(link)
 
 
 def read_run(output: Path, name: str) -> dict[str, Any]:

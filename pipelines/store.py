@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pipelines.state import HOME
+from safescale_ammt.errors import PreconditionFailed
 from safescale_ammt.storage import Store, open_store
 
 VARIABLE = "SAFESCALE_STORE"
+IDENTITY = "safescale-store-id"
+"""Object that tells one store from another, and from itself after a wipe."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """An object store that is up.
-
-    Attributes:
-        uri: `s3://bucket[/prefix]` or `file:///folder`.
-        identity: the same store has the same identity in every run.
-    """
+    """An object store that is up: `s3://bucket[/prefix]` or `file:///folder`."""
 
     uri: str
-    identity: str
 
     def open(self) -> Store:
         """Opens the store with the environment's credentials."""
         return open_store(self.uri)
+
+    def identity(self) -> str:
+        """Returns who this store is, whatever its address; written on first use."""
+        store = self.open()
+        with suppress(PreconditionFailed):
+            store.put(IDENTITY, uuid.uuid4().hex.encode(), if_absent=True)
+        return store.get(IDENTITY).decode()
 
 
 @contextmanager
@@ -39,17 +44,16 @@ def opened(uri: str | None) -> Iterator[Place]:
     """
     uri = uri or os.environ.get(VARIABLE)
     if uri:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        identity = f"{uri} {endpoint if uri.startswith('s3://') else ''}"
         with _environment({VARIABLE: uri}):
-            yield Place(uri, identity)
+            yield Place(uri)
         return
     from safescale_ammt.embedded import EmbeddedStore
 
-    folder = HOME.absolute() / "store"
-    with EmbeddedStore(folder) as embedded:
-        with _environment({VARIABLE: embedded.uri, **embedded.environ}):
-            yield Place(embedded.uri, f"embedded {folder}")
+    with (
+        EmbeddedStore(HOME.absolute() / "store") as embedded,
+        _environment(embedded.environ),
+    ):
+        yield Place(embedded.uri)
 
 
 @contextmanager

@@ -63,7 +63,9 @@ def _with_store(
 ) -> dsl.PipelineTask:
     """Gives a task an object store: its place and keys, from one secret."""
     keys = {key: key for key in STORE_KEYS}
-    return kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env=keys)
+    return kubernetes.use_secret_as_env(
+        task, secret_name=secret, secret_key_to_env=keys
+    )
 
 
 @dsl.pipeline(
@@ -71,7 +73,7 @@ def _with_store(
     display_name="SAFESCALE-AMMT: train",
     description="From raw data and a constitution to a registered, tested model.",
 )
-def train(
+def train(  # noqa: PLR0917  KFP passes by name
     source: str,
     constitution: dict,
     data: dict,
@@ -88,7 +90,7 @@ def train(
     accelerator_type: str = "nvidia.com/gpu",
     store_secret: str = "safescale-store",  # noqa: S107  a name, not a secret
     registry_secret: str = "safescale-registry",  # noqa: S107
-):
+) -> None:
     """Trains, judges and registers one model.
 
     Args:

@@ -1,12 +1,8 @@
 """A workload: the config's five sections and the constitution, from YAML.
 
-    schema: 1
-    constitution_file: adult.constitution.yaml      # or constitution: {...}
-    data: {...}
-    search: {...}
-    training: {...}
-    safety: {...}
-    registry: {...}
+The file has `schema: 1`, `constitution_file:` (a path beside it) or
+`constitution:` (inline), and any of the sections `data`, `search`, `training`,
+`safety` and `registry`.
 """
 
 from __future__ import annotations
@@ -65,7 +61,9 @@ class Workload:
         known = ("schema", *_CONSTITUTION, *SECTIONS)
         for key in raw:
             if key not in known:
-                raise ConfigError(f"Unknown section {key!r} in {path}, {one_of(known)}.")
+                raise ConfigError(
+                    f"Unknown section {key!r} in {path}, {one_of(known)}."
+                )
         if raw.get("schema") != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
@@ -83,7 +81,7 @@ class Workload:
     @property
     def data(self) -> DataConfig:
         """The section that says where the rows lie."""
-        return typing.cast(DataConfig, self.sections["data"])
+        return typing.cast("DataConfig", self.sections["data"])
 
     def replace(self, section: str, **values: Any) -> Workload:
         """Returns a workload with other values in one section."""
@@ -113,7 +111,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise ConfigError(
+            f"{path} is not YAML: {' '.join(str(error).split())}."
+        ) from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
     return raw
@@ -137,7 +137,9 @@ def _with_catalogue(data: dict[str, Any]) -> dict[str, Any]:
     return {"sealed_source": name, **CATALOGUE[name].data, **data}
 
 
-def _constitution(raw: Mapping[str, Any], path: Path, other: Path | None) -> Constitution:
+def _constitution(
+    raw: Mapping[str, Any], path: Path, other: Path | None
+) -> Constitution:
     if other is not None:
         return Constitution.load(other)
     given = [key for key in _CONSTITUTION if key in raw]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-9
+"""Sums in another order must not tell a draw from an observed table it equals."""
 _LARGEST = 2**31
 """Codes of combinations are renumbered before they could leave int64."""
 
@@ -92,14 +94,15 @@ def proxies(
         seed: of the draws.
     """
     crossed, parts = joint(targets)
+    members = [np.eye(int(part.max()) + 1)[part] for part in parts]
     rng = np.random.default_rng(seed)
     draws = np.empty((permutations + 1, len(features), len(targets)))
     for i in range(permutations + 1):
         rows = crossed if i == 0 else crossed[rng.permutation(len(crossed))]
         for j, feature in enumerate(features):
-            draws[i, j] = _informations(feature, rows, parts)
+            draws[i, j] = _informations(feature, rows, members)
     spread = draws.std(axis=0)
-    scaled = (draws - draws.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    scaled = (draws - draws.mean(axis=0)) / np.where(spread > _ROUNDING, spread, 1.0)
     greatest = scaled.reshape(len(draws), -1).max(axis=1)
     entropies = [_entropy(np.bincount(target)) for target in targets]
     found = []
@@ -107,25 +110,21 @@ def proxies(
         for t, entropy in enumerate(entropies):
             gain = draws[0, j, t] - draws[1:, j, t].mean()
             strength = max(gain, 0.0) / entropy if entropy > 0 else 0.0
-            p = float(np.mean(greatest >= scaled[0, j, t]))
+            p = float(np.mean(greatest >= scaled[0, j, t] - _ROUNDING))
             found.append(Proxy(j, t, float(strength), p))
     return found
 
 
-def _informations(feature: Codes, crossed: Codes, parts: Sequence[Codes]) -> Floats:
-    """Mutual information (nats) of a feature with every crossed column."""
-    values = len(parts[0])
-    table = np.bincount(
-        feature * values + crossed, minlength=(int(feature.max()) + 1) * values
-    ).reshape(-1, values)
-    alone = _entropy(table.sum(axis=1))
-    result = np.empty(len(parts))
-    for t, part in enumerate(parts):
-        margin = np.zeros((int(part.max()) + 1, len(table)))
-        np.add.at(margin, part, table.T)
-        both = _entropy(margin.reshape(-1))
-        result[t] = alone + _entropy(margin.sum(axis=1)) - both
-    return result
+def _informations(feature: Codes, crossed: Codes, members: Sequence[Floats]) -> Floats:
+    """Mutual information (nats) of a feature with every crossed column.
+
+    Up to what permuting rows cannot change: minus the entropy of both together.
+    """
+    values = len(members[0])
+    size = (int(feature.max()) + 1) * values
+    table = np.bincount(feature * values + crossed, minlength=size)
+    table = table.reshape(-1, values)
+    return np.array([-_entropy((table @ member).reshape(-1)) for member in members])
 
 
 def _entropy(counts: NDArray[np.float64] | NDArray[np.int64]) -> float:
@@ -194,6 +193,5 @@ def spread_p_value(
     null = rng.multivariate_hypergeometric(
         counts, int(hits.sum()), size=draws, method="marginals"
     )
-    # A rounding error must not tell a draw from the observed table it equals.
-    above = int((statistic(null) >= observed - 1e-9).sum())
+    above = int((statistic(null) >= observed - _ROUNDING).sum())
     return (1 + above) / (1 + draws)

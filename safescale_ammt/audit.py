@@ -229,9 +229,11 @@ def _conflicts(
 def _leakage(schema: Schema, rows: Split, train: int) -> list[dict[str, Any]]:
     """AUC of every single feature: near 1, it is probably a copy of the label."""
     learn = np.arange(len(rows)) < train
+    # A bin that no learning row falls into says nothing: small data, fewer bins.
+    bins = min(LEAK_BINS, max(2, train // 20))
     section = []
     for name in schema.names:
-        feature = binned(rows.features[name], LEAK_BINS)
+        feature = binned(rows.features[name], bins)
         best = max(
             bin_auc(feature, rows.label == code, learn)
             for code in _outcomes(schema).values()
@@ -251,7 +253,8 @@ def _warnings(sections: Mapping[str, Any]) -> list[str]:
     ]
     noise = [
         f"Rows with equal features have conflicting labels at unequal rates by "
-        f"{e['group']} (p = {e['p_value']:.3g})."
+        f"{e['group']} (p = {e['p_value']:.3g}): label noise, or outcomes that the "
+        "features decide less well for some."
         for e in sections["label_noise"]
         if e["flagged"]
     ]

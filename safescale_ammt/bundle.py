@@ -247,8 +247,8 @@ def _checks(manifest: Manifest, verdict: Verdict) -> list[str]:
         f"Model {verdict.model} is the one that was judged.",
         f"Constitution {verdict.constitution} is that of training and judgement.",
         (
-            f"All figures and {len(verdict.findings)} findings follow from the evidence "
-            f"of {verdict.rows:,} rows."
+            f"All figures and {len(verdict.findings)} findings follow from the "
+            f"evidence of {verdict.rows:,} rows."
         ),
         f"The gate decides {verdict.decision} on them.",
         "Card and record tell of this verdict.",

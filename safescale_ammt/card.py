@@ -11,9 +11,9 @@ from html import escape
 from typing import Any
 
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.fairness import Finding
+from safescale_ammt.findings import Finding
 from safescale_ammt.verdict import REHEARSAL, RESEARCH, Verdict
-from safescale_ammt.wording import HEADLINES, guarantee, limits, measured
+from safescale_ammt.wording import HEADLINES, guarantee, limits, line, measured
 
 
 def write_card(
@@ -114,7 +114,7 @@ def findings_table(findings: Sequence[Finding]) -> str:
     ]
     rows += [
         f"| {_plain(f.principle)} "
-        f"| {_plain(measured(f))} {_plain(f.op)} {_number(f.threshold)} "
+        f"| {_plain(measured(f))} {_plain(line(f))} "
         f"| {_number(f.value)} | {_number(f.lower)} to {_number(f.upper)} | {f.tier} "
         f"| **{f.outcome}** |"
         for f in findings

@@ -144,8 +144,11 @@ def fetch(name: str, folder: Path | str) -> dict[str, Path]:
         IntegrityError: bytes other than those the catalogue names.
         StorageError: the wheel cannot be downloaded.
     """
-    wanted = entry(name)
-    home = Path(folder) / name
+    return fetch_entry(entry(name), Path(folder) / name)
+
+
+def fetch_entry(wanted: Entry, home: Path) -> dict[str, Path]:
+    """Brings the files of any entry into its own folder; see `fetch`."""
     paths = {role: home / member.name for role, member in wanted.members.items()}
     absent = [m for role, m in wanted.members.items() if not paths[role].is_file()]
     if absent:
@@ -175,18 +178,23 @@ def fetch_to_store(
     Raises:
         InputError, IntegrityError, StorageError: as `fetch`.
     """
-    members = entry(name).members
-    keys = {role: f"{prefix}/{name}/{member.name}" for role, member in members.items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(folder or scratch) / name
+        return store_entry(entry(name), store, f"{prefix}/{name}", home)
+
+
+def store_entry(wanted: Entry, store: Store, prefix: str, home: Path) -> dict[str, str]:
+    """Brings the files of any entry into a store; see `fetch_to_store`."""
+    keys = {role: f"{prefix}/{m.name}" for role, m in wanted.members.items()}
     absent = [
         role
         for role, key in keys.items()
-        if not store.exists(key) or store.digest(key) != members[role].sha256
+        if not store.exists(key) or store.digest(key) != wanted.members[role].sha256
     ]
     if absent:
-        with tempfile.TemporaryDirectory() as scratch:
-            paths = fetch(name, folder or scratch)
-            for role in absent:
-                store.put(keys[role], paths[role])
+        paths = fetch_entry(wanted, home)
+        for role in absent:
+            store.put(keys[role], paths[role])
     return {role: f"{store.uri.rstrip('/')}/{key}" for role, key in keys.items()}
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from safescale_ammt.fairness import Finding
 from safescale_ammt.figures import (
     BLUE,
     GREEN,
@@ -27,7 +26,9 @@ from safescale_ammt.figures import (
     legend,
     missing,
     picture,
+    short,
 )
+from safescale_ammt.findings import Finding
 from safescale_ammt.wording import METRICS, measured
 
 Json = Mapping[str, Any]
@@ -76,11 +77,7 @@ def _percent(value: float, _position: object = None) -> str:
 
 def _group_label(rate: Json) -> str:
     positives = "" if rate.get("n_pos") is None else f", {rate['n_pos']:,} pos."
-    return f"{_short(str(rate['value']))}\n{rate['n']:,} rows{positives}"
-
-
-def _short(text: str, most: int = 22) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return f"{short(str(rate['value']), 22)}\n{rate['n']:,} rows{positives}"
 
 
 def _whiskers(
@@ -173,7 +170,7 @@ def twin_comparison(figures: Json) -> Picture:
             panels[1].plot(theirs, i, "o", color=MUTED, markerfacecolor=SURFACE)
             panels[1].plot(ours, i, "o", color=BLUE)
         panels[1].set_yticks(range(len(rows)))
-        panels[1].set_yticklabels([_short(text, 40) for text, _, _ in rows])
+        panels[1].set_yticklabels([short(text, 40) for text, _, _ in rows])
         panels[1].set_ylim(len(rows) - 0.5, -0.5)
         panels[1].set_xlim(left=0)
         panels[1].set_title("Gaps between groups (smaller is fairer)")
@@ -189,14 +186,14 @@ def reliability(figures: Json) -> Picture:
     """Predicted probability against observed frequency."""
     name, title = "calibration", "Calibration"
     curves = {who: figures[who]["calibration"] for who in ("model", "twin")}
-    if curves["model"] is None:
+    if not all(curves.values()):
         return missing(name, title, "scores of more than two classes have no one curve")
 
     def draw(figure: Figure) -> None:
         axes, counts = figure.subplots(1, 2, width_ratios=[1.4, 1])
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for who, colour, style in (("twin", MUTED, "--"), ("model", BLUE, "-")):
-            bins = [b for b in curves[who]["bins"] if b["n"]]
+            bins = curves[who]["bins"]
             x = [b["score"] for b in bins]
             axes.plot(x, [b["value"] for b in bins], style, color=colour, label=who)
             if who == "model":
@@ -206,12 +203,12 @@ def reliability(figures: Json) -> Picture:
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_title("Reliability")
         axes.legend(loc="upper left")
-        bins = curves["model"]["bins"]
-        edges = np.linspace(0, 1, len(bins) + 1)
+        spread = curves["model"]["spread"]
+        edges = np.linspace(0, 1, len(spread) + 1)
         counts.bar(
             edges[:-1],
-            [b["n"] for b in bins],
-            0.92 / len(bins),
+            spread,
+            0.92 / len(spread),
             align="edge",
             color=BLUE,
         )

@@ -50,11 +50,12 @@ def shown_counts(
     attack = _Attack(told, groups, classes)
     small = sorted(key for key, n in attack.counts.items() if n < LEAST_SHOWN)
     hidden = set(small)
-    while found := [attack.teller(key, small, hidden) for key in small]:
-        tellers = {key for key in found if key is not None}
-        if not tellers:
-            break
-        hidden |= tellers
+    told_away = small
+    # Hiding more only widens what an attacker is left with: a safe cell stays safe.
+    while told_away:
+        tellers = {key: attack.teller(key, small, hidden) for key in told_away}
+        told_away = [key for key, teller in tellers.items() if teller is not None]
+        hidden |= {teller for teller in tellers.values() if teller is not None}
     return SplitCounts(told.rows, _without(told, hidden))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from safescale_ammt.artifacts import digest_bytes
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.fairness import Evidence
 
@@ -52,13 +53,19 @@ def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
 
 
 def read_evidence(
-    path: Path, groups: Mapping[str, tuple[str, ...]]
+    path: Path,
+    groups: Mapping[str, tuple[str, ...]],
+    *,
+    classes: tuple[str, ...],
+    positive: str,
 ) -> tuple[Evidence, np.ndarray]:
     """Reads the evidence table.
 
     Args:
         path: the Parquet file.
         groups: group name -> its values; a value's position is its code.
+        classes: class names by code.
+        positive: the positive class, or "".
 
     Returns:
         The evidence and the raw-row hashes, (n, 16) uint8.
@@ -78,7 +85,19 @@ def read_evidence(
     columns = {n: table[n].to_numpy() for n in list(_COLUMNS)[1:]}
     coded = {n: _codes(path, table, n, values) for n, values in groups.items()}
     rows = np.frombuffer(b"".join(table["row"].to_pylist()), np.uint8)
-    return Evidence(groups=coded, **columns), rows.reshape(-1, ROW_BYTES)
+    evidence = Evidence(
+        groups=coded,
+        classes=len(classes),
+        positive=classes.index(positive) if positive else None,
+        **columns,
+    )
+    return evidence, rows.reshape(-1, ROW_BYTES)
+
+
+def rows_digest(rows: np.ndarray) -> str:
+    """Returns the digest of the set of row hashes, as the ledger takes it."""
+    flat = np.frombuffer(rows.tobytes(), dtype=f"S{ROW_BYTES}")
+    return digest_bytes(np.unique(flat).tobytes())
 
 
 def _check_columns(

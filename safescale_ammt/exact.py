@@ -36,6 +36,7 @@ Kind = Literal["difference", "ratio"]
 Array = NDArray[np.float64]
 
 _COARSE = 6
+_CORNERS = 9
 _FINEST = 14
 _BLOCK = 256
 _WIDTH_SD = 6.5
@@ -154,12 +155,13 @@ def rejects(line: Line, z: float, level: float) -> bool:
         return False
     region = _Region(line, z)
     left, right = _cells()
-    for _ in range(_COARSE, _finest(line) + 1):
+    for depth in range(_COARSE, _finest(line) + 1):
         bound = region.ceiling(left, right)
         left, right = left[bound > level], right[bound > level]
         if len(left) == 0:
             return True
-        if region.ceiling(left, left).max() > level:
+        # Values at corners seldom settle what those of the first levels did not.
+        if depth < _CORNERS and region.ceiling(left, left).max() > level:
             return False
         left, right = _halved(left, right)
     return False
@@ -176,9 +178,11 @@ def p_value(line: Line, z: float, refine_below: float = 0.5) -> float:
         return 1.0
     region = _Region(line, z)
     left, right = _cells()
+    reached = 0.0
     for depth in range(_COARSE, _finest(line) + 1):
         bound = region.ceiling(left, right)
-        reached = region.ceiling(left, left).max()
+        if depth < _CORNERS:
+            reached = max(reached, float(region.ceiling(left, left).max()))
         settled = reached > refine_below or bound.max() < _NIL
         if settled or depth == _finest(line):
             break
@@ -260,8 +264,11 @@ def _window(n: int, p: Array) -> tuple[NDArray[np.int64], Array]:
     start = np.clip(np.floor(n * p - width / 2).astype(np.int64), 0, n + 1 - width)
     x = start[:, None] + np.arange(width)
     inner = np.clip(p, 1e-300, 1 - 1e-16)[:, None]
-    log = _log_choose(n)[x] + x * np.log(inner) + (n - x) * np.log1p(-inner)
-    return x, np.exp(log)
+    none = np.log1p(-inner)
+    log = _log_choose(n)[x]
+    log += x * (np.log(inner) - none)
+    log += n * none
+    return x, np.exp(log, out=log)
 
 
 @lru_cache(maxsize=64)

@@ -19,36 +19,25 @@ from typing import Any
 
 from safescale_ammt.constitution import GAPS, Constitution, Principle
 
-WATCHED = (*GAPS, "dp_ratio")
-"""Promises between groups. A level such as accuracy is not watched: it is low
-after a short run whatever is enforced."""
-
 
 @dataclass(frozen=True)
 class Reading:
-    """One principle on held-out rows after a short run.
+    """One gap on held-out rows after a short run.
 
     Attributes:
-        value: the metric's point value.
-        favourable: the end of its confidence interval that favours the promise:
-            the lower one of a gap, the upper one of a ratio.
-        threshold: the line.
-        sign: 1 for a promise `<=`, -1 for `>=`.
+        value: the gap.
+        lower: its lower confidence bound.
+        threshold: the most that is promised.
     """
 
     value: float
-    favourable: float
+    lower: float
     threshold: float
-    sign: int = 1
 
     @property
     def excess(self) -> float:
         """How far the promise is provably broken; 0 if it may hold."""
-        return max(0.0, self.sign * (self.favourable - self.threshold))
-
-    def worse_than(self, other: Reading) -> bool:
-        """Whether this interval lies wholly on the bad side of `other`'s value."""
-        return self.sign * (self.favourable - other.value) > 0
+        return max(0.0, self.lower - self.threshold)
 
 
 Readings = Mapping[str, Reading]
@@ -57,8 +46,12 @@ Measure = Callable[[tuple[str, ...]], Readings]
 
 
 def watched(constitution: Constitution) -> tuple[Principle, ...]:
-    """Returns the principles whose readings can fight."""
-    return tuple(p for p in constitution.principles if p.constraint.metric in WATCHED)
+    """Returns the promises about gaps: their readings can fight.
+
+    A level such as accuracy is not watched: it is low after a short run,
+    whatever is enforced.
+    """
+    return tuple(p for p in constitution.principles if p.constraint.metric in GAPS)
 
 
 def check_feasibility(
@@ -105,13 +98,13 @@ def _nothing_to_fight(constitution: Constitution, steps: int) -> str:
     if not constitution.enforced:
         return "No principle is enforced in training."
     if len(watched(constitution)) < 2:
-        return "Only one principle speaks of groups: there is nobody to fight."
+        return "Fewer than two principles bound a gap: there is nobody to fight."
     return ""
 
 
 def _worsens(sets: Mapping[tuple[str, ...], Readings], name: str, other: str) -> bool:
     forced, relaxed = sets[(name,)][other], sets[()].get(other)
-    return relaxed is not None and forced.excess > 0 and forced.worse_than(relaxed)
+    return relaxed is not None and forced.excess > 0 and forced.lower > relaxed.value
 
 
 def _fight(

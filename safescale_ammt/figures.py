@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1b2733", "#5b6b7b", "#d5dde5"
@@ -36,7 +35,7 @@ _VARIABLES = {
     PURPLE: "--purple",
     SURFACE: "--surface",
 }
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "safescale-ammt",
     "font.family": "sans-serif",
@@ -94,14 +93,19 @@ def picture(
     size: tuple[float, float] = (9.4, 3.0),
 ) -> Picture:
     """Draws a figure of `size` inches and turns it into a `Picture`."""
-    with rc_context(_STYLE):
+    with rc_context():
+        rcParams.update(_STYLE)
         figure = Figure(figsize=size, layout="constrained")
-        canvas = FigureCanvasSVG(figure)
         draw(figure)
         out = io.StringIO()
-        # dates and creator would make the bytes depend on the day
-        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
+        # a date or a version would make the bytes depend on the day
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(name, title, caption, _inline(out.getvalue(), name, title, caption))
+
+
+def short(text: str, most: int) -> str:
+    """Cuts a label that would not fit."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def missing(name: str, title: str, why: str) -> Picture:

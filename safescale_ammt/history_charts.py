@@ -6,74 +6,103 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
 
 from safescale_ammt.figures import (
     BLUE,
     GRID,
-    INK,
+    MUTED,
+    ORANGE,
+    RED,
     SERIES,
+    SURFACE,
     Picture,
+    legend,
     missing,
     picture,
+    short,
 )
 
 Json = Mapping[str, Any]
+_MOST_LINES = 10
+"""Multipliers drawn: the largest; more lines than this say nothing."""
 
 
-def _short(text: str, most: int = 30) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def training_curves(events: Sequence[Json], lines: Mapping[str, float]) -> Picture:
+    """Losses, hard gaps on held-out rows and multipliers over the steps.
 
-
-def training_curves(events: Sequence[Json]) -> Picture:
-    """Loss of the agents, hard violations and multipliers over the steps."""
-    name, title = "training", "Training: loss, violations, multipliers"
+    Args:
+        events: `training.jsonl`.
+        lines: principle id -> its line.
+    """
+    name, title = "training", "Training"
     rounds = [e for e in events if e.get("event") == "round"]
     if len(rounds) < 2:
         return missing(name, title, "the training log holds no rounds")
-    steps = [e["step"] for e in rounds]
-    violations = _series(rounds, "violation")
-    multipliers = _series(rounds, "multiplier")
+    trunk = [e for e in events if e.get("event") == "trunk"]
 
     def draw(figure: Figure) -> None:
-        loss, violated, dual = figure.subplots(1, 3, sharex=True)
-        each = np.array([np.atleast_1d(e["loss"]) for e in rounds], dtype=float)
-        for agent in each.T:
-            loss.plot(steps, agent, color=GRID, linewidth=0.9)
-        loss.plot(steps, each.mean(1), color=BLUE, label="mean of the agents")
+        loss, gap, dual = figure.subplots(1, 3, sharex=True)
+        _losses(loss, trunk, rounds)
+        for colour, (label, y) in _coloured(_series(rounds, "violation")):
+            gap.plot(*y, color=colour, label=short(label, 26))
+            if label in lines:
+                gap.axhline(lines[label], color=colour, linewidth=1, linestyle="--")
+        for colour, (label, y) in _coloured(_series(rounds, "multiplier")):
+            dual.plot(*y, color=colour, label=short(label, 34))
         loss.set_title("Loss")
-        violated.axhline(0, color=INK, linewidth=1)
-        for axes, series in ((violated, violations), (dual, multipliers)):
-            for colour, (label, values) in zip(
-                SERIES, sorted(series.items()), strict=False
-            ):
-                x = [s for s, v in zip(steps, values, strict=True) if v is not None]
-                y = [v for v in values if v is not None]
-                axes.plot(x, y, color=colour, label=_short(label, 30))
-            if series:
-                axes.legend(loc="upper right", fontsize=7.5)
-        violated.set_title("Violation (hard, held-out rows)")
+        gap.set_title("Gap on held-out rows")
         dual.set_title("Multipliers")
-        for axes in (loss, violated, dual):
+        for axes in (loss, gap, dual):
             axes.set_xlabel("step")
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
+    k = max(np.size(rounds[-1]["loss"]) - 1, 1)
     caption = (
-        f"{each_agent(rounds)} Violations above 0 break the promise on rows held out "
-        "from the weights; they push the multipliers up, which push the gap down."
+        f"Left: training loss of {k} agents (thin), their mean and the twin, after the "
+        "common trunk. Middle: hard gaps, pooled over rows that each agent had set "
+        "aside; dashed: the line promised. Right: the multipliers, which these gaps "
+        "drive and which press the gaps down."
     )
-    return picture(name, title, caption, draw, (9.4, 3.0))
+    return picture(name, title, caption, draw, (9.4, 3.7))
 
 
-def each_agent(rounds: Sequence[Json]) -> str:
-    """Says how many agents the thin lines stand for."""
-    k = np.atleast_1d(rounds[-1]["loss"]).size
-    return f"Thin lines: {k} agents." if k > 1 else "One agent."
+def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
+    if trunk:
+        x, y = [e["step"] for e in trunk], [_floats(e["loss"])[0] for e in trunk]
+        axes.plot(x, y, color=ORANGE, label="trunk")
+    steps = [e["step"] for e in rounds]
+    losses = np.array([_floats(e["loss"]) for e in rounds])
+    agents, twin = (losses, None) if losses.shape[1] < 2 else np.split(losses, [-1], 1)
+    axes.plot(steps, agents, color=GRID, linewidth=0.9)
+    known = np.isfinite(agents)
+    mean = np.where(known, agents, 0).sum(1) / np.maximum(known.sum(1), 1)
+    axes.plot(steps, np.where(known.any(1), mean, np.nan), color=BLUE, label="agents")
+    if twin is not None:
+        axes.plot(steps, twin[:, 0], color=MUTED, linestyle="--", label="twin")
 
 
-def _series(rounds: Sequence[Json], key: str) -> dict[str, list[float | None]]:
-    """Collects nested numbers of one key as flat series over the rounds."""
-    flat = [_flatten(e.get(key) or {}) for e in rounds]
-    return {n: [f.get(n) for f in flat] for n in sorted({n for f in flat for n in f})}
+def _floats(values: Any) -> list[float]:
+    """Reads numbers with None for those that are not finite."""
+    return [np.nan if v is None else float(v) for v in np.atleast_1d(values).tolist()]
+
+
+Curve = tuple[list[int], list[float]]
+
+
+def _series(rounds: Sequence[Json], key: str) -> dict[str, Curve]:
+    """Collects nested numbers of one key as curves over the steps."""
+    found: dict[str, Curve] = {}
+    for event in rounds:
+        for name, value in _flatten(event.get(key) or {}).items():
+            steps, values = found.setdefault(name, ([], []))
+            steps.append(event["step"])
+            values.append(value)
+    largest = sorted(found, key=lambda n: -max(map(abs, found[n][1])))[:_MOST_LINES]
+    return {name: found[name] for name in sorted(largest)}
 
 
 def _flatten(tree: Json, prefix: str = "") -> dict[str, float]:
@@ -86,12 +115,64 @@ def _flatten(tree: Json, prefix: str = "") -> dict[str, float]:
     return found
 
 
+def _coloured(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, Curve]]]:
+    """Gives each curve a colour, in turn."""
+    return [
+        (SERIES[i % len(SERIES)], item) for i, item in enumerate(sorted(curves.items()))
+    ]
+
+
 def search_front(search: Json | None) -> Picture:
     """Loss of every candidate against its cost, the front and who won."""
     name, title = "search", "Search: loss against cost"
-    if not search or not search.get("candidates"):
+    tried = [c for c in (search or {}).get("candidates", ()) if c["loss"] is not None]
+    if search is None or not tried:
         return missing(name, title, "no search log came with the architecture")
-    return missing(name, title, "x")
+    front, winner = set(search["front"]), search["winner"]
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, cost in zip(panels, ("flops", "parameters"), strict=True):
+            _candidates(axes, tried, cost)
+            on_front = sorted((c[cost], c["loss"]) for c in tried if c["id"] in front)
+            axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
+            for c in tried:
+                if c["id"] == winner:
+                    style = {"color": RED, "markersize": 13, "zorder": 4}
+                    axes.plot(c[cost], c["loss"], "*", label="winner", **style)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False))
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        panels[0].set(xlabel="FLOPs per row", ylabel="validation loss")
+        panels[1].set(xlabel="parameters")
+        legend(figure, panels[0])
+
+    random = sum(c["origin"] == "random" for c in tried)
+    caption = (
+        f"{len(tried)} candidates, {random} of them from random search at the same "
+        "budget. Crossed out: infeasible. Line: the Pareto front."
+    )
+    return picture(name, title, caption, draw, (9.4, 3.2))
+
+
+def _candidates(axes: Axes, tried: Sequence[Json], cost: str) -> None:
+    for origin, colour, face in (("random", MUTED, SURFACE), ("search", BLUE, BLUE)):
+        for feasible in (True, False):
+            chosen = [
+                c
+                for c in tried
+                if (c["origin"] == "random") == (origin == "random")
+                and bool(c["feasible"]) is feasible
+            ]
+            axes.plot(
+                [c[cost] for c in chosen],
+                [c["loss"] for c in chosen],
+                "o" if feasible else "x",
+                color=colour,
+                markerfacecolor=face,
+                markersize=5.5,
+                label=origin if feasible else None,
+            )
 
 
 def power_curves(power: Json | None) -> Picture:

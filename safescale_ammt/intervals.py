@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, ndtr, ndtri
+from scipy.special import betainc, betaincinv, ndtr, ndtri
 
 from safescale_ammt.errors import InputError
 from safescale_ammt.exact import Array, Line, p_value, rejects
@@ -64,10 +64,10 @@ def shows_below(x1: Any, x0: Any, line: Line, alpha: float) -> NDArray[np.bool_]
         return np.full(x1.shape, line.at > 0)
     z = line.statistic(x1, x0)
     if method(line.n1, line.n0, alpha) == MIETTINEN_NURMINEN:
-        return np.asarray(z <= ndtri(alpha))
+        return z <= ndtri(alpha)
     found = np.unique(z[z < 0])
     count = _first_false(lambda i: rejects(line, float(found[i]), alpha), len(found))
-    return np.asarray(z <= found[count - 1]) if count else np.zeros(z.shape, dtype=bool)
+    return z <= found[count - 1] if count else np.zeros(z.shape, dtype=bool)
 
 
 def shows_above(x1: Any, x0: Any, line: Line, alpha: float) -> NDArray[np.bool_]:
@@ -94,8 +94,15 @@ def p_above(x1: int, x0: int, line: Line, refine_below: float = 0.5) -> float:
 
 
 def _first_false(holds: Callable[[int], bool], size: int) -> int:
-    """Returns how many of the first indices hold (a monotone test)."""
-    low, high = 0, size
+    """Returns how many of the first indices hold (a monotone test).
+
+    The ends are asked first: often all or none hold, and that is cheap to know.
+    """
+    if size == 0 or not holds(0):
+        return 0
+    if holds(size - 1):
+        return size
+    low, high = 1, size - 1
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if holds(middle) else (low, middle)
@@ -201,7 +208,7 @@ def ratio_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
         at = share / (1 - share)
         return bool(shows_below(x1, x0, Line("ratio", at, n1, n0), alpha))
 
-    share = _least_shown(shown, 0.0, 1.0, _STEP)
+    share = _least_shown(shown, 0.0, 1.0, 2e-5)
     return share / (1 - share) if share < 1 else float("inf")
 
 
@@ -280,3 +287,16 @@ def _check(x: int, n: int, alpha: float) -> None:
         raise InputError(f"A rate needs hits between 0 and {n}, found {x}.")
     if not 0 < alpha < 0.5:
         raise InputError(f"An error level lies between 0 and .5, found {alpha:g}.")
+
+
+def rate_p_below(x: Any, n: int, at: float) -> Array:
+    """Exact p-value of "the rate lies below `at`": P(X <= x | n, at)."""
+    x = np.asarray(x, dtype=np.float64)
+    inner = np.minimum(x, n - 1)
+    p: Array = np.where(x >= n, 1.0, betainc(n - inner, inner + 1, 1 - at))
+    return p
+
+
+def rate_p_above(x: Any, n: int, at: float) -> Array:
+    """Exact p-value of "the rate lies above `at`": P(X >= x | n, at)."""
+    return rate_p_below(n - np.asarray(x), n, 1 - at)

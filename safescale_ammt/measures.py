@@ -9,24 +9,24 @@ that the gate may lean on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from safescale_ammt.constitution import GAPS
-from safescale_ammt.fairness import Evidence, point_value
+from safescale_ammt.fairness import Evidence, calibration_error, point_value
 from safescale_ammt.intervals import clopper_pearson
 
-LEVEL = 0.05
-"""Error level of the descriptive intervals, two-sided."""
+LEVEL = 0.025
+"""Error level of either end of a descriptive interval: 95 % between them."""
 
 
-def profile(evidence: Evidence, classes: int, bins: int) -> dict[str, Any]:
+def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
     """Describes the predictions in `evidence` (pass the twin's as its own).
 
     Args:
         evidence: n rows; `prediction` and `score` are described.
-        classes: number of classes; of two, code 1 is the positive one.
         bins: equal-width bins of the reliability curve.
 
     Returns:
@@ -36,7 +36,7 @@ def profile(evidence: Evidence, classes: int, bins: int) -> dict[str, Any]:
         [label][prediction].
     """
     right = evidence.prediction == evidence.label
-    binary = classes == 2
+    binary = evidence.classes == 2
     return {
         "accuracy": rate(right),
         "groups": {
@@ -47,7 +47,7 @@ def profile(evidence: Evidence, classes: int, bins: int) -> dict[str, Any]:
             for name in evidence.groups
         },
         "calibration": _calibration(evidence, bins) if binary else None,
-        "confusion": confusion(evidence, classes),
+        "confusion": confusion(evidence),
     }
 
 
@@ -87,24 +87,31 @@ def _gaps(evidence: Evidence, name: str) -> dict[str, float | None]:
 
 
 def _calibration(evidence: Evidence, bins: int) -> dict[str, Any] | None:
-    """Reliability curve and expected calibration error (Naeini et al. 2015)."""
+    """Reliability curve on bins of equal mass, as `calibration_error` cuts them.
+
+    `spread` counts scores in as many bins of equal width, for a histogram.
+    """
     score = evidence.score
     if not ((score >= 0) & (score <= 1)).all():
         return None  # `safety.problems` says so
-    place = np.clip((score * bins).astype(np.int64), 0, bins - 1)
+    quantiles = np.quantile(score, np.arange(1, bins) / bins, method="lower")
+    place = np.searchsorted(np.unique(quantiles), score, side="right")
     curve = []
-    for b in range(bins):
-        inside = place == b
-        entry = rate(evidence.label[inside] == 1)
-        entry["score"] = float(score[inside].mean()) if entry["n"] else None
-        curve.append(entry)
-    off = sum(b["n"] * abs(b["value"] - b["score"]) for b in curve if b["n"])
-    return {"error": off / max(len(score), 1), "bins": curve}
+    for b in np.unique(place):
+        entry = rate(evidence.label[place == b] == 1)
+        curve.append({**entry, "score": float(score[place == b].mean())})
+    spread = np.histogram(score, bins=bins, range=(0, 1))[0]
+    return {
+        "error": calibration_error(evidence, bins=bins),
+        "bins": curve,
+        "spread": [int(n) for n in spread],
+    }
 
 
-def confusion(evidence: Evidence, classes: int) -> list[list[int]]:
+def confusion(evidence: Evidence) -> list[list[int]]:
     """Counts rows by [label][prediction]."""
     label, prediction = evidence.label, evidence.prediction
+    classes = evidence.classes
     known = (prediction >= 0) & (prediction < classes)  # else `safety.problems`
     cells = np.bincount(
         (label * classes + prediction)[known], minlength=classes * classes
@@ -133,19 +140,21 @@ def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
 
 def swapped(evidence: Evidence) -> Evidence:
     """Returns the evidence with model and twin changed about."""
-    return Evidence(
-        label=evidence.label,
-        prediction=evidence.twin_prediction,
-        score=evidence.twin_score,
-        groups=evidence.groups,
+    prediction, score = evidence.twin_prediction, evidence.twin_score
+    assert prediction is not None  # a verdict's evidence always has a twin
+    assert score is not None
+    return replace(
+        evidence,
+        prediction=prediction,
+        score=score,
         twin_prediction=evidence.prediction,
         twin_score=evidence.score,
     )
 
 
-def describe(evidence: Evidence, classes: int, bins: int) -> Mapping[str, Any]:
+def describe(evidence: Evidence, bins: int) -> Mapping[str, Any]:
     """Profiles model and twin side by side."""
     return {
-        "model": profile(evidence, classes, bins),
-        "twin": profile(swapped(evidence), classes, bins),
+        "model": profile(evidence, bins),
+        "twin": profile(swapped(evidence), bins),
     }

@@ -16,7 +16,7 @@ Sources: in-toto attestation framework, Statement v1 and Test Result v0.1.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,24 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
         events = [dict(json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError):
         raise IntegrityError(f"{path} is not a chain of events.") from None
+    check_chain(events, str(path))
+    return events
+
+
+def check_chain(events: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Checks that every event has its own digest and follows the one before.
+
+    Raises:
+        IntegrityError: the first event that does not.
+    """
     bare = ({k: v for k, v in e.items() if k not in _LINKS} for e in events)
     for number, (found, linked) in enumerate(zip(events, chain(bare), strict=True)):
         if found != linked:
             raise IntegrityError(
-                f"Event {number} of {path} breaks the chain: it states "
+                f"Event {number} of {where} breaks the chain: it states "
                 f"{found.get('digest')}, its contents and place give "
                 f"{linked['digest']}."
             )
-    return events
 
 
 def life_of(

@@ -12,11 +12,18 @@ from html import escape
 from typing import Any
 
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.fairness import Finding
-from safescale_ammt.measure_bar import measure_bar
+from safescale_ammt.findings import Finding
+from safescale_ammt.measure_bar import Measure, measure_bar, measures_of
 from safescale_ammt.report_style import STYLE
 from safescale_ammt.verdict import REHEARSAL, RESEARCH, Verdict
-from safescale_ammt.wording import HEADLINES, guarantee, limits, measured, rows_judged
+from safescale_ammt.wording import (
+    HEADLINES,
+    guarantee,
+    limits,
+    line,
+    measured,
+    rows_judged,
+)
 
 Json = Mapping[str, Any]
 MAX_BYTES = 5_000_000
@@ -69,7 +76,7 @@ def _header(constitution: Constitution) -> str:
     return (
         '<header><p class="kind">Safety report</p>'
         f"<h1>{escape(constitution.id)} <small>constitution "
-        f"{escape(constitution.version)}, written by {escape(constitution.owner)}"
+        f"{escape(constitution.version)}, owned by {escape(constitution.owner)}"
         "</small></h1></header>\n"
     )
 
@@ -92,7 +99,9 @@ def _rehearsal(verdict: Verdict) -> str:
 
 def _decision(verdict: Verdict) -> str:
     short, sentence = HEADLINES[verdict.decision]
-    reasons = "".join(f"<li>{escape(r)}</li>" for r in verdict.reasons)
+    # the first reason of a pass says what the headline says
+    shown = verdict.reasons[1:] if verdict.decision == "pass" else verdict.reasons
+    reasons = "".join(f"<li>{escape(r)}</li>" for r in shown)
     listed = f"<ul>{reasons}</ul>" if reasons else ""
     return (
         f'<section class="decision {verdict.decision}" aria-label="Decision">'
@@ -142,26 +151,24 @@ def _promises(verdict: Verdict, constitution: Constitution) -> str:
 
 def _promise_row(finding: Finding, text: str) -> str:
     tier = "" if finding.tier == "hard" else f" · {finding.tier}"
+    measures = measures_of(finding)
     reason = f'<span class="note">{escape(finding.reason)}</span>'
     return (
         f'<tr><th scope="row">{escape(finding.principle)}'
         f"<span>{escape(text)}</span></th>"
-        f"<td>{escape(_line(finding))}"
+        f"<td>{escape(measured(finding))} {escape(line(finding))}"
         f'<span class="note">{escape(finding.tier)} promise</span></td>'
-        f'<td class="n">{_number(finding.value)}'
-        f'<span class="note">{_bounds(finding)}</span></td>'
-        f"<td>{measure_bar(finding)}</td>"
+        f'<td class="n">{"".join(map(_measured, measures))}</td>'
+        f"<td>{''.join(map(measure_bar, measures))}</td>"
         f'<td><span class="pill {finding.outcome}">{finding.outcome}{tier}</span>'
         f"{reason if finding.reason else ''}</td></tr>"
     )
 
 
-def _line(finding: Finding) -> str:
-    return f"{measured(finding)} {finding.op} {_number(finding.threshold)}"
-
-
-def _bounds(finding: Finding) -> str:
-    return f"{_number(finding.lower)} to {_number(finding.upper)}"
+def _measured(measure: Measure) -> str:
+    bounds = f"{_number(measure.lower)} to {_number(measure.upper)}"
+    note = f'<span class="note">{bounds}</span>'
+    return f'<div class="measured">{_number(measure.value)}{note}</div>'
 
 
 def _guarantee(verdict: Verdict, constitution: Constitution) -> str:

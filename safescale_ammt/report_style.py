@@ -78,6 +78,8 @@ tbody th span, td span.note { display: block; font-weight: 400; color: var(--mut
 .pill.undecided { color: var(--orange); }
 .pill.fails { color: var(--red); }
 .measure { display: block; width: 230px; height: 34px; }
+.measured { min-height: 42px; }
+.measure { margin-bottom: 8px; }
 .measure .allowed { fill: var(--grid); }
 .measure .axis { stroke: var(--muted); stroke-width: 1; }
 .measure .line { stroke: var(--ink); stroke-width: 2; }

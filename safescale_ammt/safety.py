@@ -37,6 +37,7 @@ class Submission:
         ledger: `official` or `research`.
         use: which use of the sealed rows this is.
         classes: class names by code.
+        positive: the positive class, or "".
         bins: bins of the reliability curve.
     """
 
@@ -47,20 +48,22 @@ class Submission:
     ledger: str
     use: SealedUse
     classes: tuple[str, ...]
+    positive: str
     bins: int
 
 
 def judge_all(
-    constitution: Constitution, evidence: Evidence, alpha: float
+    constitution: Constitution, evidence: Evidence, bins: int
 ) -> tuple[Finding, ...]:
-    """Judges every principle, in the constitution's order, at level alpha."""
+    """Judges every principle in order, at the error level of one submission."""
+    alpha = constitution.gate.alpha_k
     return tuple(
-        judge(principle, evidence, constitution.groups, alpha)
+        judge(principle, evidence, constitution.groups, alpha, bins)
         for principle in constitution.principles
     )
 
 
-def problems(evidence: Evidence, classes: int) -> tuple[str, ...]:
+def problems(evidence: Evidence) -> tuple[str, ...]:
     """Says what is wrong with the evidence itself; any problem means `fail`."""
     found = []
     for who in ("", "twin_"):
@@ -70,7 +73,7 @@ def problems(evidence: Evidence, classes: int) -> tuple[str, ...]:
         if strange:
             found.append(f"{strange} scores of the {name} lie outside [0, 1].")
         answer = getattr(evidence, f"{who}prediction")
-        if ((answer < 0) | (answer >= classes)).any():
+        if ((answer < 0) | (answer >= evidence.classes)).any():
             found.append(f"The {name} predicts a class that does not exist.")
     return tuple(found)
 
@@ -89,14 +92,12 @@ def assemble(
         submission: what is judged and which use of the sealed rows this is.
         evidence_digest: sha256 of the evidence file.
     """
-    alpha = constitution.gate.alpha_k
-    classes = len(submission.classes)
-    findings = judge_all(constitution, evidence, alpha)
+    findings = judge_all(constitution, evidence, submission.bins)
     decision = decide(
         constitution,
         findings,
         guarantee=submission.use.guarantee,
-        problems=problems(evidence, classes),
+        problems=problems(evidence),
     )
     return Verdict(
         model=submission.model,
@@ -106,15 +107,16 @@ def assemble(
         mode=submission.mode,
         ledger=submission.ledger,
         use=submission.use,
-        alpha=alpha,
+        alpha=constitution.gate.alpha_k,
         rows=len(evidence.label),
         classes=submission.classes,
+        positive=submission.positive,
         groups={name: values for name, (values, _) in evidence.groups.items()},
         bins=submission.bins,
         findings=findings,
         decision=decision.decision,
         reasons=tuple(decision.reasons),
-        figures=describe(evidence, classes, submission.bins),
+        figures=describe(evidence, submission.bins),
         evidence=evidence_digest,
     )
 
@@ -138,7 +140,12 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
     found = digest_file(folder / EVIDENCE)
     _same_digest(folder, "evidence", verdict.evidence, found)
-    evidence, _ = read_evidence(folder / EVIDENCE, verdict.groups)
+    evidence, _ = read_evidence(
+        folder / EVIDENCE,
+        verdict.groups,
+        classes=verdict.classes,
+        positive=verdict.positive,
+    )
     derived = assemble(constitution, evidence, submission_of(verdict), found)
     for difference in differences(verdict.to_dict(), derived.to_dict()):
         raise IntegrityError(
@@ -158,6 +165,7 @@ def submission_of(verdict: Verdict) -> Submission:
         ledger=verdict.ledger,
         use=verdict.use,
         classes=verdict.classes,
+        positive=verdict.positive,
         bins=verdict.bins,
     )
 

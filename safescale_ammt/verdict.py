@@ -16,14 +16,16 @@ from typing import Any
 
 from safescale_ammt.artifacts import read_json, write_json
 from safescale_ammt.errors import InputError, one_of
-from safescale_ammt.fairness import Finding
+from safescale_ammt.findings import Finding
+from safescale_ammt.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
 
 SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
 FINDINGS = "findings"
 SEALED, REHEARSAL = "sealed", "rehearsal"
 OFFICIAL, RESEARCH = "official", "research"
-DECISIONS = ("pass", "needs_human", "fail")
+LEDGERS = {OFFICIAL: "ledger", RESEARCH: "research-ledger"}
+"""Kind of ledger -> its place in the store."""
 TOLERANCE = 1e-7
 """Figures may differ by this between machines (root finding, sums)."""
 
@@ -63,7 +65,8 @@ class Verdict:
         use: which use of the sealed rows this is.
         alpha: error level of this submission (alpha / planned submissions).
         rows: number of rows judged.
-        classes: class names by code; of two, code 1 is the positive one.
+        classes: class names by code.
+        positive: the positive class, "" if there is none.
         groups: group name -> its values by code.
         bins: bins of the reliability curve.
         findings: one per principle, in the constitution's order.
@@ -83,6 +86,7 @@ class Verdict:
     alpha: float
     rows: int
     classes: tuple[str, ...]
+    positive: str
     groups: Mapping[str, tuple[str, ...]]
     bins: int
     findings: tuple[Finding, ...]
@@ -116,6 +120,7 @@ class Verdict:
             "alpha": self.alpha,
             "rows": self.rows,
             "classes": list(self.classes),
+            "positive": self.positive,
             "groups": {name: list(values) for name, values in self.groups.items()},
             "bins": self.bins,
             "findings": [finding.to_dict() for finding in self.findings],
@@ -141,26 +146,25 @@ class Verdict:
             )
         try:
             verdict = cls._parse(raw)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where} is not a verdict: {type(error).__name__} at {error}."
             ) from None
-        for key, known in (
-            ("mode", (SEALED, REHEARSAL)),
-            ("ledger", (OFFICIAL, RESEARCH)),
-            ("decision", DECISIONS),
+        for key, value, known in (
+            ("mode", verdict.mode, (SEALED, REHEARSAL)),
+            ("ledger", verdict.ledger, (OFFICIAL, RESEARCH)),
+            ("decision", verdict.decision, (PASS, NEEDS_HUMAN, FAIL)),
+            ("guarantee", verdict.use.guarantee, GUARANTEES),
         ):
-            if getattr(verdict, key) not in known:
-                raise InputError(
-                    f"{where} has {key} {getattr(verdict, key)!r}, {one_of(known)}."
-                )
+            if value not in known:
+                raise InputError(f"{where} has {key} {value!r}, {one_of(known)}.")
         return verdict
 
     @classmethod
     def _parse(cls, raw: Mapping[str, Any]) -> Verdict:
         same = (
             *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
-            *("alpha", "rows", "bins", "decision", "figures", "evidence"),
+            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
         )
         verdict = cls(
             use=SealedUse(**raw["use"]),

@@ -7,7 +7,7 @@ so that no page can promise more than another.
 from __future__ import annotations
 
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.fairness import Finding
+from safescale_ammt.findings import Finding
 from safescale_ammt.verdict import REHEARSAL, Verdict
 
 HEADLINES = {
@@ -39,6 +39,16 @@ def measured(finding: Finding) -> str:
     """Says what was measured, such as `true-positive-rate gap by sex`."""
     over = f" by {finding.group}" if finding.group else ""
     return METRICS[finding.metric] + over
+
+
+def line(finding: Finding) -> str:
+    """Says where the line is, such as `≤ 0.08`."""
+    sign = "≤" if finding.op == "<=" else "≥"
+    if finding.reference is None:
+        return f"{sign} {finding.threshold:g}"
+    against = f"{sign} the twin's {finding.threshold:+g}"
+    floor = f" and {sign} {finding.floor:g}" if finding.floor is not None else ""
+    return against + floor
 
 
 def rows_judged(verdict: Verdict) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from components import IMAGE_PREFIX
+
+if TYPE_CHECKING:
+    from pipelines.workload import Workload
 
 STAGES = (
     "prepare_data",
@@ -44,11 +47,20 @@ def compile_(output: Path, image_prefix: str, config: Path | None) -> None:
     from pipelines.compile import compile_train
     from pipelines.workload import Workload
 
-    arguments = Workload.load(config).arguments() if config else None
+    arguments = _defaults(Workload.load(config)) if config else None
     text = compile_train(image_prefix=image_prefix, arguments=arguments)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {output}.")
+
+
+def _defaults(workload: Workload) -> dict[str, Any]:
+    """Returns parameter values; a built-in name means nothing on a cluster."""
+    values = workload.arguments()
+    for role in ("source", "sealed_source"):
+        if values[role] and "://" not in values[role]:
+            click.echo(f"{role} {values.pop(role)!r} is no URI: fill it in yourself.")
+    return values
 
 
 @click.command()
@@ -95,7 +107,9 @@ def _arguments(run: Any, given: dict[str, str], name: str) -> dict[str, Any]:
             f"{name} takes {', '.join(parameters)}; got {', '.join(given) or 'none'}."
         )
     return {
-        key: _section(Path(given[key]), key) if "Mapping" in str(kind) else Path(given[key])
+        key: _section(Path(given[key]), key)
+        if "Mapping" in str(kind)
+        else Path(given[key])
         for key, kind in parameters.items()
     }
 

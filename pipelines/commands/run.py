@@ -60,7 +60,7 @@ ADULT = Path(__file__).parents[1] / "adult.yaml"
     show_default=True,
     help="Seconds that the run may take.",
 )
-def run(
+def run(  # noqa: PLR0917  click passes by name
     config: Path,
     constitution: Path | None,
     overrides: tuple[str, ...],

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
-from safescale_ammt.fairness import Evidence
 
 from safescale_ammt import ledger
 from safescale_ammt.artifacts import (
@@ -36,18 +34,20 @@ from safescale_ammt.config import SafetyConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.dataset import Dataset, Holdout, Split
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.evidence import EVIDENCE, read_evidence, write_evidence
+from safescale_ammt.evidence import EVIDENCE, write_evidence
+from safescale_ammt.fairness import Evidence
 from safescale_ammt.measures import roc
 from safescale_ammt.report import render
 from safescale_ammt.safety import Submission, assemble
 from safescale_ammt.schema import Schema
 from safescale_ammt.storage import Store, open_store
-from safescale_ammt.verdict import REHEARSAL, SEALED, SealedUse, Verdict
+from safescale_ammt.verdict import LEDGERS, REHEARSAL, SEALED, SealedUse, Verdict
 
 STAGE = "evaluate_safety"
 STORE = "SAFESCALE_STORE"
 REPORT = "report.html"
 CONSTITUTION = "constitution.json"
+SEALED_ROWS = "sealed.parquet"
 
 
 def run(
@@ -64,7 +64,10 @@ def run(
     """Judges a model and writes the verdict artifact.
 
     Args:
-        dataset, holdout, architecture, model: artifact folders.
+        dataset: the dataset artifact.
+        holdout: the holdout artifact.
+        architecture: the architecture artifact; its logs go into the report.
+        model: the model artifact, with its twin.
         constitution: the constitution as a mapping.
         safety: the `safety` section of the config.
         verdict: folder to write.
@@ -81,9 +84,9 @@ def run(
     rule = Constitution.from_dict(constitution)
     config = SafetyConfig.from_params(safety)
     places = _Places(*(Path(p) for p in (dataset, holdout, architecture, model)))
-    store = None if config.rehearse else _ledger_store(config, environ)
+    book = None if config.rehearse else _Book.open(config, environ)
     inputs = places.verified(rule)
-    reserved = None if store is None else _reserve(store, places, inputs, rule)
+    use = book.reserve(places, inputs, rule) if book else _no_use(rule)
     schema, split = places.rows(rehearse=config.rehearse)
     evidence = _score(places.model, schema, split)
     submission = Submission(
@@ -92,8 +95,9 @@ def run(
         holdout=inputs["holdout"].identity,
         mode=REHEARSAL if config.rehearse else SEALED,
         ledger=config.ledger,
-        use=_use_of(reserved, rule),
+        use=use,
         classes=schema.classes,
+        positive=schema.positive,
         bins=config.calibration_bins,
     )
     with writing(
@@ -108,9 +112,9 @@ def run(
         digest = digest_file(draft.folder / EVIDENCE)
         judged = assemble(rule, evidence, submission, digest)
         _save(draft.folder, judged, rule, places)
-        if store is not None and reserved is not None:
+        if book:
             # whoever could read a figure may have chosen by it: open, then show
-            ledger.mark_opened(store, reserved)
+            book.mark_opened()
     return summarise(judged, rule, evidence, Path(verdict) / REPORT)
 
 
@@ -156,15 +160,48 @@ def _same(what: str, stated: str | None, given: str) -> None:
         )
 
 
-def _ledger_store(config: SafetyConfig, environ: Mapping[str, str]) -> Store:
-    """Opens the store that counts the uses of sealed rows."""
-    uri = environ.get(STORE, "")
-    if not uri:
-        raise InputError(
-            f"{STORE} is not set, so the use of the sealed rows cannot be counted; set "
-            f"it to s3://BUCKET or file:///PATH, or rehearse (safety.rehearse: true)."
+@dataclass
+class _Book:
+    """The ledger that counts uses of sealed rows, and the use of this run."""
+
+    store: Store
+    name: str
+    use: ledger.Use | None = None
+
+    @classmethod
+    def open(cls, config: SafetyConfig, environ: Mapping[str, str]) -> _Book:
+        uri = environ.get(STORE, "")
+        if not uri:
+            raise InputError(
+                f"{STORE} is not set, so the use of the sealed rows cannot be counted; "
+                "set it to s3://BUCKET or file:///PATH, or rehearse (safety.rehearse: "
+                "true)."
+            )
+        return cls(open_store(uri, environ=environ), LEDGERS[config.ledger])
+
+    def reserve(
+        self, places: _Places, inputs: Mapping[str, Manifest], rule: Constitution
+    ) -> SealedUse:
+        """Counts the use; of the sealed file only the row hashes are read so far."""
+        hashes = pq.read_table(places.holdout / SEALED_ROWS, columns=["_row"])
+        self.use = ledger.reserve(
+            self.store,
+            rows=hashes["_row"].to_pylist(),
+            model=inputs["model"].identity,
+            holdout=inputs["holdout"].identity,
+            planned=rule.gate.planned_submissions,
+            constitution=rule.digest,
+            name=self.name,
         )
-    return open_store(uri, environ=environ)
+        return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
+
+    def mark_opened(self) -> None:
+        assert self.use is not None
+        ledger.mark_opened(self.store, self.use, name=self.name)
+
+
+def _no_use(rule: Constitution) -> SealedUse:
+    return SealedUse(0, rule.gate.planned_submissions, "none")
 
 
 def _score(model: Path, schema: Schema, split: Split) -> Evidence:
@@ -182,6 +219,8 @@ def _score(model: Path, schema: Schema, split: Split) -> Evidence:
         },
         twin_prediction=twin[1],
         twin_score=twin[0],
+        classes=len(schema.classes),
+        positive=schema.classes.index(schema.positive) if schema.positive else None,
     )
 
 

@@ -103,14 +103,6 @@ def test_a_group_too_small_to_read_fights_nobody() -> None:
     assert check_feasibility(constitution(DP, EO), measure, 200)["fights"] == []
 
 
-def test_a_ratio_worsens_downwards() -> None:
-    before, after = (Reading(v, v + 0.02, 0.8, sign=-1) for v in (0.9, 0.4))
-    assert after.worse_than(before)
-    assert not before.worse_than(after)
-    assert after.excess == pytest.approx(0.38)
-    assert before.excess == 0
-
-
 @pytest.mark.parametrize(
     ("rules", "steps", "says"),
     [

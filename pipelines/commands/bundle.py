@@ -1,0 +1,146 @@
+"""`safescale verify`, `report` and `predict`: what a finished model is good for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from pipelines.commands.registry import registry_options
+
+
+@click.command()
+@click.argument("place", metavar="DIR|URI")
+@click.option("--digest", default="", help="Digest that the registry recorded.")
+@click.option("--store", metavar="URI", help="Store that an s3:// URI lies in.")
+def verify(place: str, digest: str, store: str | None) -> None:
+    """Checks a bundle or an artifact: every byte, and a bundle's every figure.
+
+    A folder needs no network and no store. An s3:// URI is downloaded first.
+    """
+    from safescale_ammt.artifacts import read_manifest
+    from safescale_ammt.artifacts import verify as verify_artifact
+
+    with _local(place, store) as folder:
+        kind = read_manifest(folder).kind
+        if kind == "bundle":
+            from safescale_ammt.bundle import verify_bundle
+
+            verified = verify_bundle(folder, digest)
+            for check in verified.checks:
+                click.echo(f"ok  {check}")
+            click.echo(
+                f"Bundle {verified.digest} is whole: {verified.verdict.decision}."
+            )
+        else:
+            identity = verify_artifact(folder).identity
+            click.echo(f"The {kind} artifact {identity} is whole.")
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="Page to write.",
+)
+def report(folder: Path, output: Path) -> None:
+    """Writes the report of a bundle or a verdict again, from its evidence.
+
+    The training curves are in it only where the model lies beside the verdict.
+    """
+    import json
+
+    from safescale_ammt.artifacts import read_json, verify
+    from safescale_ammt.constitution import Constitution
+    from safescale_ammt.report import render
+    from safescale_ammt.safety import rederive
+
+    inside = folder / "verdict"
+    verdict = inside if inside.is_dir() else folder
+    verify(verdict, "verdict")
+    constitution = Constitution.from_dict(read_json(verdict / "constitution.json"))
+    log = folder / "model" / "training.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    page = render(
+        rederive(verdict, constitution),
+        constitution,
+        training=[json.loads(line) for line in lines],
+    )
+    output.write_text(page, encoding="utf-8")
+    click.echo(f"Wrote {output}.")
+
+
+@click.command()
+@click.argument("model", metavar="VERSION|DIR")
+@click.option(
+    "--data",
+    "rows",
+    required=True,
+    help="CSV or Parquet file with the raw columns; the label is not needed.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="CSV to write: row, prediction, score.",
+)
+@registry_options
+def predict(
+    model: str, rows: str, output: Path, store: str | None, name: str | None
+) -> None:
+    """Scores raw rows with a registered version, a bundle or a model folder.
+
+    A version is its number, 'champion' or 'latest'; one that waits for a
+    person is refused.
+    """
+    from pipelines.predict import write_predictions
+
+    with ExitStack() as stack:
+        folder = Path(model)
+        if not folder.is_dir():
+            folder = stack.enter_context(_registered(model, store, name))
+        count = write_predictions(folder, rows, output)
+    click.echo(f"Wrote {count} predictions to {output}.")
+
+
+@contextmanager
+def _local(place: str, store: str | None) -> Iterator[Path]:
+    """Gives a folder as it is, and what lies behind a URI as a downloaded copy."""
+    if "://" not in place:
+        yield Path(place)
+        return
+    from pipelines.store import opened
+    from safescale_ammt.storage import open_store, split_uri
+
+    with opened(store), tempfile.TemporaryDirectory() as scratch:
+        home, key = split_uri(place)
+        open_store(home).download_folder(key, scratch)
+        yield Path(scratch)
+
+
+@contextmanager
+def _registered(version: str, store: str | None, name: str | None) -> Iterator[Path]:
+    """Downloads and verifies a registered version's bundle."""
+    from pipelines.commands.registry import chosen_registry
+    from pipelines.store import opened
+    from safescale_ammt.errors import Refusal
+    from safescale_ammt.versions import PENDING
+
+    with opened(store) as place, tempfile.TemporaryDirectory() as scratch:
+        registry = chosen_registry(place.open(), name)
+        found = registry.show(version)
+        if found.status == PENDING:
+            raise Refusal(
+                f"{registry.name} version {found.number} is pending: a person has to "
+                "approve it before it may answer."
+            )
+        registry.get_bundle(found, scratch)
+        yield Path(scratch)

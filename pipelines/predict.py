@@ -1,0 +1,54 @@
+"""Answers for raw rows, by exactly the code that was judged."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from pathlib import Path
+
+from safescale_ammt.artifacts import verify
+from safescale_ammt.errors import InputError
+
+
+def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
+    """Scores raw rows and writes a CSV with `row, prediction, score`.
+
+    Args:
+        folder: a bundle or a model artifact; verified first.
+        rows: path or URI of a CSV or Parquet file with the raw columns.
+        output: file to write, aside and then moved; rows count from 0.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: the folder holds no model, or the rows do not fit its schema.
+        IntegrityError: a byte of the model is not what was judged.
+    """
+    from safescale_ammt.predictor import Predictor
+
+    from safescale_ammt.raw_rows import read_raw
+    from safescale_ammt.schema import Schema
+
+    kind = verify(folder).kind
+    model = folder / "model" if kind == "bundle" else folder
+    if kind not in ("bundle", "model"):
+        raise InputError(f"{folder} is a {kind} artifact; give a bundle or a model.")
+    schema = Schema.load(model)
+    score, prediction = Predictor.load(model).predict_table(read_raw(schema, rows))
+    answers = (
+        (row, schema.classes[code], repr(float(value)))
+        for row, (code, value) in enumerate(zip(prediction, score, strict=True))
+    )
+    aside = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("row", "prediction", "score"))
+            writer.writerows(answers)
+        aside.replace(output)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written ({error.strerror}).") from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return len(score)

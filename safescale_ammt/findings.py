@@ -1,0 +1,161 @@
+"""Findings: what was measured about one principle, and what that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safescale_ammt.errors import InputError
+
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+
+@dataclass(frozen=True)
+class GroupRate:
+    """One rate of one group (or of model and twin, for accuracy).
+
+    Attributes:
+        value: the group's value.
+        of: which rate, such as `tpr`.
+        n: rows of the group.
+        n_pos: rows of the positive class in it.
+        hits: rows counted in the rate.
+        trials: rows that the rate is taken over.
+        rate: hits / trials, None without trials.
+        lower: exact one-sided lower 1 - alpha bound of this rate alone.
+        upper: exact one-sided upper bound.
+        judged: whether the group is large enough to be judged.
+    """
+
+    value: str
+    of: str
+    n: int
+    n_pos: int
+    hits: int
+    trials: int
+    rate: float | None
+    lower: float
+    upper: float
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A principle, its measurement and what the sealed rows show of it.
+
+    Attributes:
+        principle: the principle's id.
+        metric, group, tier, op, reference, floor: as in its constraint.
+        threshold: the line; with a reference, `delta`.
+        value: point value over all rows; with a reference, model minus twin.
+        lower: one-sided lower bound on the scale of the threshold.
+        upper: one-sided upper bound. The bound on the promised side speaks of all
+            groups at level alpha, the other of the judged groups at alpha divided
+            by the number of comparisons.
+        alpha: error level.
+        outcome: `holds` (the promised bound is inside), `fails` (violated at level
+            alpha, this principle alone), or `undecided`.
+        p_violated: p-value of a violation, already adjusted for the comparisons
+            within the principle; the gate adjusts over principles.
+        method: names of the methods behind the bounds.
+        reason: one sentence.
+        too_small: groups that are too small to be judged.
+        by_group: rates behind the value.
+    """
+
+    principle: str
+    metric: str
+    group: str | None
+    tier: str
+    op: str
+    threshold: float
+    value: float
+    lower: float
+    upper: float
+    alpha: float
+    outcome: str
+    p_violated: float
+    method: str
+    reason: str
+    reference: str | None = None
+    floor: float | None = None
+    too_small: tuple[str, ...] = ()
+    by_group: tuple[GroupRate, ...] = ()
+
+    @property
+    def breaches(self) -> bool:
+        """Whether the point value itself lies on the wrong side of a line."""
+        if self.op == "<=":
+            return self.value > self.threshold
+        if self.reference is None or self.floor is None:
+            return self.value < self.threshold
+        accuracy = self.by_group[0].rate
+        below_floor = accuracy is not None and accuracy < self.floor
+        return self.value < self.threshold or below_floor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            **asdict(self),
+            "too_small": list(self.too_small),
+            "by_group": [asdict(rate) for rate in self.by_group],
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Finding:
+        """Parses the JSON form.
+
+        Raises:
+            InputError: it is not the form of a finding.
+        """
+        try:
+            rates = tuple(GroupRate(**rate) for rate in raw["by_group"])
+            small = tuple(raw["too_small"])
+            return cls(**{**raw, "by_group": rates, "too_small": small})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"This is not the form of a finding ({error}).") from None
+
+
+def reason(finding: Finding) -> str:
+    """Says in one sentence why a finding has its outcome."""
+    sure = f"{100 * (1 - finding.alpha):g} %"
+    line = _line(finding)
+    if finding.outcome == HOLDS:
+        end = finding.upper if finding.op == "<=" else finding.lower
+        most = "at most" if finding.op == "<=" else "at least"
+        said = f"{_subject(finding)} is {most} {end:.4f} with {sure} confidence"
+        return f"{said}, inside {line}."
+    if finding.outcome == FAILS:
+        return (
+            f"{_subject(finding)} is {finding.value:.4f} and violates {line} "
+            f"(p = {finding.p_violated:.2g})."
+        )
+    if finding.too_small:
+        return (
+            f"{_subject(finding)} cannot be judged: too few sealed rows or positives "
+            f"in {', '.join(finding.too_small)}."
+        )
+    if finding.group is not None and len({r.value for r in finding.by_group}) == 1:
+        return f"{_subject(finding)} compares groups, but there is only one."
+    return (
+        f"{_subject(finding)} is {finding.value:.4f}, between {finding.lower:.4f} and "
+        f"{finding.upper:.4f}: the sealed rows do not settle {line}."
+    )
+
+
+def _subject(finding: Finding) -> str:
+    if finding.reference is not None:
+        return f"{finding.metric} minus that of the {finding.reference}"
+    return f"{finding.metric} by {finding.group}" if finding.group else finding.metric
+
+
+def _line(finding: Finding) -> str:
+    line = f"{finding.op} {finding.threshold:g}"
+    if finding.floor is None:
+        return line
+    share = finding.by_group[0]
+    return (
+        f"{line} with accuracy {finding.op} {finding.floor:g} "
+        f"(accuracy at least {share.lower:.4f})"
+    )

@@ -1,0 +1,235 @@
+"""Stage 5, the gate that refuses: register a model whose verdict allows it.
+
+    pass         registered, and champion unless another run was faster
+    needs_human  registered as pending: kept, not servable
+    fail         refused in one sentence, nothing registered
+    rehearsal    nothing registered, and the version artifact says so
+
+A verdict is trusted only after it has been derived again from its evidence and
+the ledger has confirmed the use that it claims. This stage is never cached and
+never retried; registering the same verdict twice gives the same version.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt import __version__, ledger
+from safescale_ammt.artifacts import Manifest, verify, write_json, writing
+from safescale_ammt.bundle import check_parts, verify_bundle, write_bundle
+from safescale_ammt.config import RegistryConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import InputError, IntegrityError, Refusal
+from safescale_ammt.evidence import EVIDENCE, read_evidence, rows_digest
+from safescale_ammt.registry import Registry
+from safescale_ammt.safety import rederive
+from safescale_ammt.storage import Store, open_store
+from safescale_ammt.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
+from safescale_ammt.versions import Entry, Version
+
+STAGE = "register_model"
+STORE = "SAFESCALE_STORE"
+VERSION = "version.json"
+BUNDLE = "bundle"
+UNREGISTERED = "not_registered"
+
+
+def run(
+    model: Path,
+    verdict: Path,
+    constitution: Mapping[str, Any],
+    registry: Mapping[str, Any],
+    version: Path,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Registers a model or refuses to.
+
+    Args:
+        model: the model artifact that was judged.
+        verdict: the verdict artifact about it.
+        constitution: the constitution as a mapping.
+        registry: the `registry` section of the config.
+        version: folder to write: `version.json`, and `bundle/` if registered.
+        environ: names the store of registry and ledger (`SAFESCALE_STORE`).
+
+    Returns:
+        The contents of `version.json`: registry, version, status, model, verdict,
+        decision, bundle (URI) and bundle_digest.
+
+    Raises:
+        InputError: an input is missing, or no store is named.
+        IntegrityError: an input was changed, the inputs are not about each other,
+            the verdict does not follow from its evidence, or the ledger holds no
+            such use.
+        Refusal: the decision is `fail`, or the verdict comes from a research
+            ledger.
+    """
+    rule = Constitution.from_dict(constitution)
+    config = RegistryConfig.from_params(registry)
+    model, verdict, version = Path(model), Path(verdict), Path(version)
+    trained, judged = verify(model, "model"), verify(verdict, "verdict")
+    stated = Verdict.load(verdict)
+    check_parts(model, trained, judged, stated, rule)
+    stated = rederive(verdict, rule)
+    _refuse(stated)
+    parents = {"model": trained.identity, "verdict": judged.identity}
+    with writing(
+        version,
+        kind="version",
+        stage=STAGE,
+        config_digest=config.digest,
+        parents=parents,
+    ) as draft:
+        # which number it got is history, not work: the same work has one identity
+        draft.outside_identity.add(VERSION)
+        if stated.mode == REHEARSAL:
+            facts = _unregistered(config, stated, judged)
+        else:
+            store = _open(environ)
+            _check_use(store, verdict, stated)
+            folder = draft.folder / BUNDLE
+            write_bundle(
+                folder, model=model, verdict=verdict, constitution=rule, registry=config
+            )
+            facts = _register(store, config, folder, trained, judged, stated)
+        write_json(draft.folder / VERSION, facts)
+    return facts
+
+
+def _refuse(verdict: Verdict) -> None:
+    """Says no to a verdict that nobody may register.
+
+    Raises:
+        Refusal: it failed, or was made for research.
+    """
+    if verdict.mode == REHEARSAL:
+        return
+    if verdict.decision == "fail":
+        reasons = "; ".join(reason.rstrip(". ") for reason in verdict.reasons)
+        raise Refusal(
+            f"Model {verdict.model} is refused, nothing was registered: {reasons}."
+        )
+    if verdict.ledger != OFFICIAL:
+        raise Refusal(
+            f"Model {verdict.model} is refused, nothing was registered: its verdict "
+            f"was made in the {verdict.ledger} ledger; only verdicts of the "
+            f"{OFFICIAL} ledger can be registered (safety.ledger)."
+        )
+
+
+def _open(environ: Mapping[str, str]) -> Store:
+    uri = environ.get(STORE, "")
+    if not uri:
+        raise InputError(
+            f"{STORE} is not set, so there is no registry to register in; set it to "
+            "s3://BUCKET or file:///PATH."
+        )
+    return open_store(uri, environ=environ)
+
+
+def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
+    """Checks that the ledger confirms the use, down to the rows judged.
+
+    Raises:
+        IntegrityError: no such use, or another number, plan, guarantee or rows.
+    """
+    _, rows = read_evidence(
+        folder / EVIDENCE,
+        verdict.groups,
+        classes=verdict.classes,
+        positive=verdict.positive,
+    )
+    digest = rows_digest(rows)
+    claim = (verdict.model, verdict.constitution, verdict.holdout, digest)
+    name = LEDGERS[verdict.ledger]
+    for use in ledger.uses(store, name=name):
+        if (use.model, use.constitution, use.holdout, use.rows) == claim:
+            held = (use.number, use.planned, use.guarantee)
+            break
+    else:
+        raise IntegrityError(
+            f"The ledger {store.uri}/{name} holds no use of rows {digest} by model "
+            f"{verdict.model}; judge the model again with this store."
+        )
+    stated = (verdict.use.number, verdict.use.planned, verdict.use.guarantee)
+    if held != stated or not use.opened:
+        raise IntegrityError(
+            f"The verdict about model {verdict.model} states use {stated[0]} of "
+            f"{stated[1]} with guarantee {stated[2]!r}, the ledger {store.uri}/{name} "
+            f"holds use {held[0]} of {held[1]} with {held[2]!r}, "
+            f"{'opened' if use.opened else 'never opened'}."
+        )
+
+
+def _register(
+    store: Store,
+    config: RegistryConfig,
+    folder: Path,
+    trained: Manifest,
+    judged: Manifest,
+    verdict: Verdict,
+) -> dict[str, Any]:
+    """Stores the bundle, adds the version, returns what it became."""
+    home = Registry(store, config.name)
+    bundle = home.put_bundle(folder)
+    entry = Entry(
+        model=trained.identity,
+        verdict=judged.identity,
+        constitution=verdict.constitution,
+        dataset=verdict.dataset,
+        holdout=verdict.holdout,
+        architecture=trained.parents["architecture"],
+        decision=verdict.decision,
+        bundle=bundle.prefix,
+        bundle_digest=bundle.digest,
+        code_version=__version__,
+    )
+    found = home.register(entry)
+    if found.entry.bundle_digest != bundle.digest:
+        # registered before: the bundle of that time is the one that counts
+        shutil.rmtree(folder)
+        home.get_bundle(found, folder)
+    verify_bundle(folder, found.entry.bundle_digest)
+    return _facts(config, verdict, judged, found, store)
+
+
+def _facts(
+    config: RegistryConfig,
+    verdict: Verdict,
+    judged: Manifest,
+    found: Version,
+    store: Store,
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "registry": config.name,
+        "version": found.number,
+        "status": found.status,
+        "model": verdict.model,
+        "verdict": judged.identity,
+        "decision": verdict.decision,
+        "bundle": f"{store.uri}/{found.entry.bundle}",
+        "bundle_digest": found.entry.bundle_digest,
+    }
+
+
+def _unregistered(
+    config: RegistryConfig, verdict: Verdict, judged: Manifest
+) -> dict[str, Any]:
+    """The facts of a rehearsal: nothing was registered."""
+    return {
+        "schema": 1,
+        "registry": config.name,
+        "version": 0,
+        "status": UNREGISTERED,
+        "model": verdict.model,
+        "verdict": judged.identity,
+        "decision": verdict.decision,
+        "bundle": "",
+        "bundle_digest": "",
+    }

@@ -1,0 +1,180 @@
+"""Trials: what a short training of a genome tells the search.
+
+A short run is the training loop of the house with one agent and settings that
+get far in few steps: a higher learning rate, smaller batches, multipliers that
+move more often. It trains on *train* and *constraint* and is read on
+*validation*; *monitor*, *select* and the sealed split stay unseen.
+
+On the first rung nothing is enforced: its steps are too few for a multiplier to
+take hold, so it ranks by loss alone. From the second rung on the constitution is
+enforced, and what is provably broken even so counts as violation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from safescale_ammt.config import SearchConfig, TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.constraints import Constraints, enforce, hard_rates, z_value
+from safescale_ammt.domination import Measurement
+from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.evolution import Trial
+from safescale_ammt.feasibility import Reading, watched
+from safescale_ammt.genome import ENCODINGS, Genome
+from safescale_ammt.network import forward, predicted, shapes, unflatten
+from safescale_ammt.problem import Problem, Rows
+from safescale_ammt.search_space import Space
+from safescale_ammt.trainer import train
+
+READ_ON = "validation"
+CONFIDENCE = 0.95
+"""Confidence, over all pairs of a principle, that a violation is one."""
+MOST_FLOPS = 2.0
+"""Most FLOPs of a candidate, in units of the default genome's.
+
+Eight agents of the winner are trained next: this bounds what they cost, and how
+far a budget in steps may differ from one in FLOPs.
+"""
+_SHORT: Mapping[str, Any] = {
+    "num_agents": 1,
+    "agent_specializations": ("generalist",),
+    "learning_rate": 1e-2,
+    "batch_size": 256,
+    "warmup_steps": 10,
+    "ema": 0.9,
+    "dual_every": 5,
+}
+"""Measured on Adult: 180 such steps reach the loss that the settings of the long
+run reach after 400, and 200 enforce a demographic-parity gap of .17 down to .02."""
+_TRUNK_SHARE = 0.2
+
+
+class Trials:
+    """Makes short runs on one problem under one constitution."""
+
+    def __init__(
+        self, problem: Problem, constitution: Constitution, config: SearchConfig
+    ) -> None:
+        self.problem, self.constitution, self.config = problem, constitution, config
+        self._watched = _enforcing(constitution, {p.id for p in watched(constitution)})
+
+    def space(self) -> Space:
+        """Returns the genomes that may be tried on this problem."""
+        d_in = {name: self.problem.d_in(name) for name in ENCODINGS}
+        n_out = self.problem.n_out
+        reference = Genome().flops(d_in[Genome().encoding], n_out)
+        most = MOST_FLOPS * reference
+        return Space(d_in, n_out, self.config.max_parameters, most)
+
+    def measure(self, trial: Trial) -> Measurement:
+        """Trains a candidate for its rung's steps."""
+        names = {p.id for p in self.constitution.enforced} if trial.rung else set()
+        loss, readings = self._short_run(trial.genome, trial.steps, names)
+        flops = trial.genome.flops(
+            self.problem.d_in(trial.genome.encoding), self.problem.n_out
+        )
+        excess = {name: r.excess for name, r in readings.items()}
+        return Measurement(loss, flops, excess if trial.rung else {})
+
+    def read(self, enforced: tuple[str, ...]) -> Mapping[str, Reading]:
+        """Trains the default genome with these principles enforced."""
+        steps = self.config.feasibility_steps
+        return self._short_run(self.space().seed(), steps, enforced)[1]
+
+    def _short_run(
+        self, genome: Genome, steps: int, names: Collection[str]
+    ) -> tuple[float, dict[str, Reading]]:
+        trunk = round(_TRUNK_SHARE * steps) if names else steps
+        settings = TrainingConfig(
+            steps=steps,
+            trunk_steps=trunk,
+            seed=self.config.seed,
+            threads=self.config.threads,
+            **_SHORT,
+        )
+        rules = _enforcing(self.constitution, names)
+        try:
+            trained = train(
+                self.problem, genome, settings, rules, log=lambda event: None
+            )
+        except InputError:
+            raise
+        except SafescaleError:  # lost its gradients: a result, not a failure
+            return float("inf"), {}
+        rows = self.problem.rows(READ_ON, genome.encoding)
+        out = self._logits(genome, trained.agents, rows)
+        return _log_loss(out, rows.y), self._readings(predicted(out), rows)
+
+    def _logits(self, genome: Genome, theta: Tensor, rows: Rows) -> Tensor:
+        """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
+        layout = shapes(genome, rows.x.shape[1], self.problem.n_out)
+        with torch.no_grad():
+            out = forward(genome, unflatten(theta, layout), rows.x[None])
+        return out.mean(1)[0]
+
+    def _readings(self, prediction: Tensor, rows: Rows) -> dict[str, Reading]:
+        """Measures every watched principle with the cells that training uses.
+
+        Groups below `groups.min_n` or `groups.min_pos` are not compared; a
+        principle without two groups left has no reading.
+        """
+        watching = enforce(
+            self._watched,
+            self.problem.schema.groups,
+            rows.groups,
+            rows.y,
+            self.problem.outcomes,
+        )
+        return read_gaps(watching, watching.membership(rows.groups, rows.y), prediction)
+
+
+def read_gaps(
+    watching: Constraints, membership: Tensor, prediction: Tensor
+) -> dict[str, Reading]:
+    """Returns gap and lower bound of each principle that has pairs.
+
+    The lower bound is the largest of its pairs' normal bounds at an error level
+    that they share (Bonferroni), with the standard errors of the training loop.
+
+    Args:
+        watching: cells and pairs.
+        membership: which rows count in which cell (cells, n).
+        prediction: class codes (n,).
+    """
+    outcomes = torch.tensor([cell.outcome for cell in watching.cells])
+    sizes = membership.sum(-1).to(torch.float32)
+    hits = hard_rates(prediction[None], membership, outcomes)[0]
+    rates = hits / sizes.clamp(min=1)
+    gaps = watching.gaps(rates)
+    differences = watching.differences(rates)
+    errors = watching.standard_errors(rates, sizes)
+    found = {}
+    for name, threshold in watching.thresholds.items():
+        mine = [i for i, pair in enumerate(watching.pairs) if pair.principle == name]
+        if mine:
+            z = z_value(1 - (1 - CONFIDENCE) / len(mine))
+            lower = float((differences[mine] - z * errors[mine]).max())
+            found[name] = Reading(gaps[name], lower, threshold)
+    return found
+
+
+def _enforcing(constitution: Constitution, names: Collection[str]) -> Constitution:
+    """Returns the same promises with exactly these enforced in training."""
+    principles = tuple(
+        replace(p, enforce=p.id in names) for p in constitution.principles
+    )
+    return replace(constitution, principles=principles)
+
+
+def _log_loss(out: Tensor, label: Tensor) -> float:
+    """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
+    if out.shape[1] == 1:
+        return float(binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype)))
+    return float(cross_entropy(out, label))

@@ -1,0 +1,88 @@
+"""Whatever is killed, whenever: no process stays, no work is lost or invented."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from laptop import STAGES, Laptop, end_hard, wait_for
+
+
+@pytest.fixture
+def laptop(tmp_path) -> Laptop:
+    return Laptop(tmp_path / "laptop")
+
+
+def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(laptop, tmp_path):
+    undisturbed = Laptop(tmp_path / "undisturbed")
+    assert undisturbed.run()[0] == 0
+    for stage in STAGES:
+        process = laptop.start_run()
+        wait_for(process, f"{stage} ...")
+        end_hard(process)
+        assert laptop.is_quiet(), [p.cmdline() for p in laptop.processes()]
+        assert laptop.record["exit_code"] is None
+        assert laptop.record["stages"][-1] == {"stage": stage, "status": "running"}
+    assert laptop.run()[0] == 0
+    cached = {s["stage"]: s["cached"] for s in laptop.record["stages"]}
+    assert cached == {name: name != "register_model" for name in STAGES}
+    names = ("dataset", "holdout", "architecture", "model", "verdict", "version")
+    assert laptop.identities(*names) == undisturbed.identities(*names)
+    assert laptop.record["verdict"] == undisturbed.record["verdict"]
+    assert laptop.record["version"]["version"] == 1
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_stage_and_is_recorded(laptop, signum):
+    process = laptop.start_run()
+    wait_for(process, "search_architecture ...")
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output.splitlines()[-1] == laptop.record["sentence"]
+    assert signum.name in laptop.record["sentence"]
+    assert laptop.record["exit_code"] == 1
+    assert laptop.is_quiet()
+
+
+def test_a_stage_that_is_killed_is_told_from_one_that_refuses(laptop):
+    process = laptop.start_run()
+    wait_for(process, "search_architecture ...")
+    _stage_process(laptop, "search_architecture").kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "search_architecture ended without a word" in output.splitlines()[-1]
+    assert laptop.record["stages"][-1]["status"] == "failed"
+    assert laptop.is_quiet()
+
+
+def test_a_runner_that_is_killed_leaves_no_stage_behind(laptop):
+    process = laptop.start_run()
+    wait_for(process, "search_architecture ...")
+    runner = next(p for p in laptop.processes() if "pipelines.child" in p.cmdline())
+    runner.kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "runner vanished" in output.splitlines()[-1]
+    assert laptop.is_quiet()
+
+
+def test_a_run_that_takes_too_long_is_stopped(laptop):
+    assert laptop.run("--set", "safety.rehearse=true")[0] == 0
+    code, last = laptop.run("--set", "training.steps=1000000", "--timeout", "8")
+    assert code == 1
+    assert "took longer than 8 s" in last
+    assert laptop.is_quiet()
+
+
+def _stage_process(laptop: Laptop, stage: str):
+    """Waits for the interpreter of a stage."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for process in laptop.processes():
+            words = process.cmdline()
+            if "kfp.dsl.executor_main" in words and stage in words:
+                return process
+        time.sleep(0.05)
+    raise AssertionError(f"No process of {stage} was seen.")

@@ -1,0 +1,134 @@
+"""Ledger and registry under several writers, on a folder and on SeaweedFS."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from safescale_ammt import ledger
+from safescale_ammt.artifacts import digest_bytes, writing
+from safescale_ammt.registry import Registry
+from safescale_ammt.storage import Store
+from safescale_ammt.versions import Entry, Version
+
+RACE = """
+import sys, threading
+from safescale_ammt import ledger
+from safescale_ammt.artifacts import digest_bytes
+from safescale_ammt.storage import open_store
+store = open_store(sys.argv[1])
+d = lambda word: digest_bytes(word.encode())
+sys.stdin.readline()
+use = ledger.reserve(store, rows=[b"0" * 16, sys.argv[2].encode() * 16], planned=2,
+                     model=d(sys.argv[2]), holdout=d("h"), constitution=d("c"))
+print(use.number, use.guarantee)
+"""
+
+
+def digest(word: str) -> str:
+    return digest_bytes(word.encode())
+
+
+def test_racing_processes_get_different_uses(
+    store: Store, s3_environ: dict[str, str]
+) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, store.uri, mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **s3_environ},
+        )
+        for mark in "abc"
+    ]
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    said = sorted(run.communicate()[0].strip() for run in runs)
+    assert said == ["1 holds", "2 holds", "3 spent"]
+    assert sorted(use.number for use in ledger.verify(store)) == [1, 2, 3]
+
+
+def test_the_same_model_reserved_by_two_runs_at_once_has_one_use(
+    store: Store,
+) -> None:
+    found: list[ledger.Use] = []
+    start = threading.Barrier(3)
+
+    def reserve() -> None:
+        start.wait()
+        found.append(
+            ledger.reserve(
+                store,
+                rows=np.frombuffer(hashlib.sha256(b"x").digest(), "V16"),
+                model=digest("m"),
+                holdout=digest("h"),
+                planned=1,
+                constitution=digest("c"),
+            )
+        )
+
+    _at_once([threading.Thread(target=reserve) for _ in range(3)])
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    ledger.mark_opened(store, found[0])
+    (use,) = ledger.uses(store)
+    assert use.opened
+
+
+def test_of_racing_registrations_one_is_champion_and_none_is_lost(
+    store: Store, tmp_path: Path
+) -> None:
+    registry = Registry(store, "race")
+    entries = [_entry(registry, tmp_path, word) for word in ("a", "b", "c")]
+    made: list[Version] = []
+    start = threading.Barrier(3)
+
+    def register(entry: Entry) -> None:
+        start.wait()
+        made.append(registry.register(entry, expected=0))
+
+    _at_once([threading.Thread(target=register, args=(e,)) for e in entries])
+    assert Counter(v.status for v in made) == {"champion": 1, "lost_race": 2}
+    assert sorted(v.number for v in made) == [1, 2, 3]
+    assert sorted(registry.verify(), key=lambda v: v.number) == sorted(
+        made, key=lambda v: v.number
+    )
+    champion = registry.champion()
+    assert champion is not None
+    registry.get_bundle(champion, tmp_path / "back")
+
+
+def _entry(registry: Registry, folder: Path, word: str) -> Entry:
+    with writing(folder / word, kind="bundle", stage="register_model") as draft:
+        draft.outside_identity = set()
+        (draft.folder / "card.md").write_text(word)
+    stored = registry.put_bundle(folder / word)
+    return Entry(
+        model=digest(f"model {word}"),
+        verdict=digest(f"verdict {word}"),
+        constitution=digest("c"),
+        dataset=digest("d"),
+        holdout=digest("h"),
+        architecture=digest("a"),
+        decision="pass",
+        bundle=stored.prefix,
+        bundle_digest=stored.digest,
+        code_version="0.1.0",
+    )
+
+
+def _at_once(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,220 @@
+"""The whole pipeline on a laptop: real KFP, real object store, real stages."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from laptop import CONSTITUTION, STAGES, Laptop
+
+from safescale_ammt.artifacts import read_json, verify
+from safescale_ammt.embedded import EmbeddedStore
+from safescale_ammt.ledger import uses
+from safescale_ammt.storage import open_store
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Laptop:
+    """A laptop on which one run went through."""
+    laptop = Laptop(tmp_path_factory.mktemp("finished"))
+    code, last = laptop.run()
+    assert code == 0, last
+    laptop.first = laptop.record
+    return laptop
+
+
+@pytest.fixture
+def laptop(tmp_path) -> Laptop:
+    """A laptop on which nothing ran yet."""
+    return Laptop(tmp_path / "laptop")
+
+
+def test_a_run_makes_a_champion_and_says_what_it_did(finished):
+    record = finished.first
+    assert record["exit_code"] == 0
+    assert record["sentence"] == "loans version 1 is champion."
+    assert [stage["stage"] for stage in record["stages"]] == list(STAGES)
+    assert not any(stage["cached"] for stage in record["stages"])
+    assert all(stage["seconds"] > 0 for stage in record["stages"])
+    assert record["verdict"]["decision"] == "pass"
+    assert record["verdict"]["guarantee"] == "holds"
+    assert (record["version"]["version"], record["version"]["status"]) == (
+        1,
+        "champion",
+    )
+    for key in ("config_digest", "source_digest", "code_digest"):
+        assert record[key].startswith("sha256:")
+    assert record["constitution"]["digest"].startswith("sha256:")
+
+
+def test_every_artifact_of_a_run_lies_in_the_object_store(finished, tmp_path):
+    record = finished.record
+    with EmbeddedStore(finished.folder / ".safescale" / "store") as server:
+        store = open_store(server.uri, environ=server.environ)
+        for name in ("dataset", "holdout", "architecture", "model", "verdict"):
+            artifact = record["artifacts"][name]
+            key = f"runs/{record['run']}/{artifact['stage']}/{name}"
+            assert artifact["uri"] == f"{server.uri}/{key}"
+            store.download_folder(key, tmp_path / name)
+            assert verify(tmp_path / name).identity == artifact["identity"]
+            assert verify(artifact["path"]).identity == artifact["identity"]
+
+
+def test_the_report_and_the_bundle_are_where_the_record_says(finished):
+    folder = finished.folder / "runs" / "latest"
+    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
+    code, lines = finished.call("verify", finished.record["bundle"])
+    assert code == 0
+    assert lines[-1].endswith("is whole: pass.")
+    assert verify(finished.record["bundle"], "bundle")
+
+
+def test_the_second_run_takes_every_stage_but_the_gate_from_the_cache(finished):
+    before = finished.identities("model", "verdict", "version")
+    code, last = finished.run()
+    assert (code, last) == (0, f"Record: {finished.folder}/runs/{_latest(finished)}")
+    cached = {s["stage"]: s["cached"] for s in finished.record["stages"]}
+    assert cached == {name: name != "register_model" for name in STAGES}
+    assert finished.record["version"]["version"] == 1
+    assert finished.identities("model", "verdict", "version") == before
+
+
+def _latest(laptop: Laptop) -> str:
+    return f"{laptop.record['run']}/run.json"
+
+
+def test_the_champion_answers_as_it_was_judged(finished):
+    arguments = ("predict", "champion", "--data", "sealed.csv", "-o", "answers.csv")
+    assert finished.call(*arguments)[0] == 0
+    verdict = Path(finished.record["artifacts"]["verdict"]["path"])
+    evidence = pq.read_table(verdict / "evidence.parquet")
+    with (finished.folder / "answers.csv").open(encoding="utf-8") as file:
+        answers = list(csv.DictReader(file))
+    classes = read_json(verdict / "verdict.json")["classes"]
+    assert [float(a["score"]) for a in answers] == evidence["score"].to_pylist()
+    assert [classes.index(a["prediction"]) for a in answers] == (
+        evidence["prediction"].to_pylist()
+    )
+
+
+def test_the_registry_is_listed_and_verified(finished):
+    code, lines = finished.call("registry", "list")
+    assert code == 0
+    assert len(lines) == 1
+    assert "champion" in lines[0]
+    assert finished.call("registry", "verify")[0] == 0
+    code, lines = finished.call("registry", "show", "1", "--name", "loan")
+    assert code == 2
+    assert lines[-1].endswith("expected one of loans.")
+
+
+def test_a_report_can_be_written_again(finished):
+    code, _ = finished.call("report", finished.record["bundle"], "-o", "again.html")
+    assert code == 0
+    assert "<html" in (finished.folder / "again.html").read_text(encoding="utf-8")
+
+
+def test_a_constitution_is_checked_against_the_counts_alone(finished):
+    dataset = finished.record["artifacts"]["dataset"]["path"]
+    arguments = ("constitution", "check", "constitution.yaml", "--data", dataset)
+    code, lines = finished.call(*arguments, "--draws", "200")
+    assert code == 0
+    assert any("equal-opportunity" in line for line in lines)
+
+
+def test_tampering_with_the_cache_is_refused(finished, tmp_path):
+    finished.run()
+    model = Path(finished.record["artifacts"]["model"]["path"])
+    genome = model / "genome.json"
+    before = genome.read_bytes()
+    versions = finished.call("registry", "list")[1]
+    genome.write_bytes(before.replace(b"{", b"{ ", 1))
+    code, last = finished.run()
+    assert code == 3
+    assert last.count("sha256:") == 2
+    assert "genome.json was changed" in last
+    assert finished.record["exit_code"] == 3
+    assert finished.record["version"] is None
+    assert finished.call("registry", "list")[1] == versions
+    genome.write_bytes(before)
+    assert finished.run()[0] == 0
+
+
+def test_a_stage_refuses_what_was_tampered_with_too(finished, tmp_path):
+    paths = {n: Path(a["path"]) for n, a in finished.record["artifacts"].items()}
+    shutil.copytree(paths["dataset"], tmp_path / "dataset")
+    schema = tmp_path / "dataset" / "schema.json"
+    schema.write_bytes(schema.read_bytes() + b" ")
+    code, lines = finished.call(
+        "stage",
+        "search_architecture",
+        f"dataset={tmp_path / 'dataset'}",
+        "constitution=constitution.yaml",
+        "search=loans.yaml",
+        f"architecture={tmp_path / 'architecture'}",
+    )
+    assert code == 3
+    assert lines[-1].count("sha256:") == 2
+    assert read_json(tmp_path / "execution.json")["class"] == "IntegrityError"
+    assert not (tmp_path / "architecture").exists()
+
+
+def test_a_rehearsal_counts_no_use_and_registers_nothing(laptop):
+    code, _ = laptop.run("--rehearse")
+    assert code == 0
+    assert laptop.record["sentence"] == "Rehearsal: pass; nothing was registered."
+    assert laptop.record["bundle"] == ""
+    assert laptop.call("registry", "list")[1][-1].startswith("Nothing is registered")
+    with EmbeddedStore(laptop.folder / ".safescale" / "store") as server:
+        assert not uses(open_store(server.uri, environ=server.environ))
+
+
+def test_a_broken_promise_is_refused_and_reported(laptop):
+    strict = {**CONSTITUTION, "gate": {"on_uncertifiable": "human"}}
+    useful = {"metric": "accuracy", "threshold": 0.99}
+    strict["principles"] = [{"id": "perfect", "constraint": useful}]
+    laptop.write("strict.yaml", strict)
+    code, last = laptop.run("--constitution", "strict.yaml")
+    assert code == 3
+    assert "perfect" in last
+    record = laptop.record
+    assert (record["exit_code"], record["sentence"]) == (3, last)
+    assert record["verdict"]["decision"] == "fail"
+    assert record["version"] is None
+    assert record["stages"][-1]["status"] == "failed"
+    assert (laptop.folder / "runs" / "latest" / "report.html").is_file()
+    assert laptop.call("registry", "list")[1][-1].startswith("Nothing is registered")
+
+
+def test_an_undecided_promise_waits_for_a_person(laptop):
+    cautious = {**CONSTITUTION, "groups": {"min_n": 100_000}}
+    cautious["gate"] = {"on_uncertifiable": "human"}
+    laptop.write("cautious.yaml", cautious)
+    code, _ = laptop.run("--constitution", "cautious.yaml")
+    assert code == 0
+    assert laptop.record["sentence"] == "loans version 1 is pending."
+    arguments = ("predict", "1", "--data", "sealed.csv", "-o", "answers.csv")
+    code, lines = laptop.call(*arguments)
+    assert code == 3
+    assert "pending" in lines[-1]
+    assert not (laptop.folder / "answers.csv").exists()
+
+
+def test_a_promise_that_the_data_cannot_certify_is_bad_input(laptop):
+    bold = {**CONSTITUTION, "principles": [dict(CONSTITUTION["principles"][0])]}
+    gap = {"metric": "tpr_gap", "group": "sex", "threshold": 0.001}
+    bold["principles"][0]["constraint"] = gap
+    laptop.write("bold.yaml", bold)
+    code, last = laptop.run("--constitution", "bold.yaml")
+    assert code == 2
+    assert laptop.record["sentence"] == last
+    assert [s["stage"] for s in laptop.record["stages"]] == list(STAGES[:2])
+
+
+def test_the_same_work_elsewhere_has_the_same_digests(finished, laptop):
+    assert laptop.run()[0] == 0
+    names = ("dataset", "holdout", "architecture", "model", "verdict", "version")
+    assert laptop.identities(*names) == finished.identities(*names)

@@ -1,0 +1,294 @@
+"""The command line: usage, errors as sentences, what is kept of a run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.cli import run_command
+from pipelines.progress import Progress
+from pipelines.runfile import RunFile, read_run, run_folders
+from pipelines.workload import Workload
+from safescale_ammt.artifacts import write_json, writing
+from safescale_ammt.errors import ConfigError, ConstitutionError, InputError
+
+ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
+SEALED = ("--set", "data.sealed_source=y.csv", "--set", "data.label=income")
+COMMANDS = (
+    *("run", "runs", "compile", "stage", "registry", "verify", "report"),
+    *("predict", "constitution", "data"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAFESCALE_STORE", (tmp_path / "store").as_uri())
+
+
+def finished_run(output: Path, steps: int = 10, gap: float = 0.1) -> RunFile:
+    """Makes the folder of a run that came to an end."""
+    run = RunFile.create(output, ["safescale", "run"])
+    run.facts["config"] = {"training": {"steps": steps}}
+    run.apply({"event": "started", "stage": "train_agents"})
+    entry = {"name": "model", "identity": f"sha256:{steps}", "path": "/somewhere"}
+    run.apply(
+        {
+            "event": "finished",
+            "stage": "train_agents",
+            "seconds": 1.5,
+            "cached": False,
+            "summary": {"gap": gap},
+            "artifacts": [entry],
+        }
+    )
+    run.end(0, "Done.")
+    return run
+
+
+def test_help_names_every_command_and_imports_none_of_them():
+    code = "import sys; from pipelines.cli import run_command as r; r(['--help']);"
+    code += "print([m for m in ('kfp', 'torch', 'numpy', 'rich') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ADULT.parents[1],
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in COMMANDS:
+        assert f"  {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    assert run_command([command, "--help"]) == 0
+    assert "Usage: safescale " + command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["run", "--runner", "rocket"],
+        ["compile"],
+        ["stage", "fly"],
+        ["stage", "prepare_data", "data"],
+        ["stage", "prepare_data", "data=x.yaml"],
+    ],
+)
+def test_wrong_usage_is_code_two(arguments, capsys):
+    assert run_command(arguments) == 2
+    assert "Error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--config", "no.yaml"], "no.yaml cannot be read"),
+        (["--constitution", "no.yaml"], "Constitution no.yaml does not exist"),
+        (["--set", "training.step=1"], "expected one of agent_specializations"),
+        (["--set", "trainin.steps=1"], "expected one of data, registry"),
+        (["--set", "training.steps"], "section.key=value"),
+        (["--set", "training.steps=2.5"], "must be a whole number, found 2.5"),
+        (["--set", "training.steps=[1"], "is no YAML value"),
+        (["--set", "data.seed.a=1"], "seed holds no further keys"),
+        (["--set", "data.source=x.csv", *SEALED], "no URI, no file in"),
+        (["--set", "data.source=", *SEALED], "data.source is empty"),
+    ],
+)
+def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(arguments, part, capsys):
+    assert run_command(["run", *arguments]) == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert part in sentence
+    record = read_run(Path("runs"), "latest")
+    assert (record["exit_code"], record["sentence"]) == (2, sentence)
+    assert record["stages"] == []
+    assert record["ended"] >= record["started"]
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(capsys):
+    Path("way").write_text("in it")
+    assert run_command(["run", "--output", "way/runs"]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_break_is_a_short_sentence_and_a_traceback_in_the_log(capsys):
+    Path("runs/20260101-000000-aaaaaa").mkdir(parents=True)
+    Path("runs/20260101-000000-aaaaaa/run.json").write_text("[1]")
+    assert run_command(["runs", "show", "2026"]) == 1
+    sentence = capsys.readouterr().err
+    assert len(sentence.splitlines()) == 1
+    assert "Traceback" in Path(".safescale/log.txt").read_text()
+
+
+def test_overrides_are_read_as_their_field_asks():
+    overrides = [
+        "training.learning_rate=1e-4",
+        "training.steps=600",
+        "data.positive=1",
+        "data.splits.train=0.5",
+        "data.splits.validation=0.2",
+        "data.splits.constraint=0.1",
+        "data.splits.monitor=0.1",
+        "data.splits.select=0.1",
+        "safety.rehearse=true",
+        "data.sensitive=[sex]",
+    ]
+    workload = Workload.load(ADULT, overrides=overrides)
+    params = {n: s.to_params() for n, s in workload.sections.items()}
+    assert params["training"]["learning_rate"] == 1e-4
+    assert params["training"]["steps"] == 600
+    assert params["data"]["positive"] == "1"
+    assert params["data"]["splits"]["train"] == 0.5
+    assert params["data"]["sensitive"] == ["sex"]
+    assert params["safety"]["rehearse"] is True
+
+
+def test_the_catalogue_fills_in_what_it_knows_of_a_data_set():
+    data = Workload.load(ADULT).data
+    assert (data.source, data.sealed_source) == ("adult", "adult")
+    assert data.label == "income"
+    assert len(data.columns) == 15
+
+
+def test_arguments_hold_each_section_and_the_scalars():
+    arguments = Workload.load(ADULT).arguments()
+    assert arguments["source"] == "adult"
+    assert "source" not in arguments["data"]
+    assert arguments["constitution"]["constitution"]["id"] == "adult-income"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "part"),
+    [
+        ({"schema": 2}, ConfigError, "schema: 1"),
+        ({"trainin": {}}, ConfigError, "expected one of constitution"),
+        ({"training": [1]}, ConfigError, "must be a mapping, found list"),
+        ({"constitution": {}}, ConfigError, "must have one of"),
+        ({"constitution_file": "no.yaml"}, ConstitutionError, "does not exist"),
+    ],
+)
+def test_a_workload_file_that_is_wrong_is_one_sentence(change, error, part):
+    raw = yaml.safe_load(ADULT.read_text()) | change
+    Path("w.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(error, match=part):
+        Workload.load(Path("w.yaml"))
+
+
+@pytest.mark.parametrize("text", ["- 1", "a: [", "\xff"])
+def test_a_file_that_is_no_mapping_is_one_sentence(text):
+    Path("w.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"w\.yaml"):
+        Workload.load(Path("w.yaml"))
+
+
+def test_a_constitution_may_stand_in_the_workload():
+    raw = yaml.safe_load(ADULT.read_text())
+    beside = yaml.safe_load((ADULT.parent / raw.pop("constitution_file")).read_text())
+    Path("w.yaml").write_text(yaml.safe_dump(raw | {"constitution": beside}))
+    workload = Workload.load(Path("w.yaml"))
+    assert workload.constitution == Workload.load(ADULT).constitution
+    assert workload.digest == Workload.load(ADULT).digest
+
+
+def test_the_latest_run_is_one_link_away(tmp_path):
+    first, second = (finished_run(tmp_path / "runs") for _ in range(2))
+    latest = tmp_path / "runs" / "latest"
+    assert latest.is_symlink()
+    assert latest.resolve() == second.folder
+    assert run_folders(tmp_path / "runs") == sorted([first.folder, second.folder])
+
+
+def test_runs_are_listed_shown_and_compared(capsys):
+    assert run_command(["runs", "list"]) == 0
+    assert "No run in runs." in capsys.readouterr().out
+    first = finished_run(Path("runs"), steps=10)
+    second = finished_run(Path("runs"), steps=20)
+    assert run_command(["runs", "list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert run_command(["runs", "show", first.id]) == 0
+    shown = capsys.readouterr().out
+    assert "train_agents" in shown
+    assert "1.5 s" in shown
+    assert run_command(["runs", "show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == second.id
+    assert run_command(["runs", "diff", first.id, second.id]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'artifacts.model: "sha256:10" -> "sha256:20"',
+        "config.training.steps: 10 -> 20",
+    ]
+    assert run_command(["runs", "diff", first.id, first.id]) == 0
+    assert "agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["nope", "", "latest"])
+def test_a_run_that_is_not_there_is_one_sentence(name):
+    with pytest.raises(InputError, match="does not exist"):
+        read_run(Path("runs"), name)
+
+
+def test_a_run_cut_short_keeps_what_it_knew(tmp_path):
+    run = RunFile.create(tmp_path / "runs", ["safescale", "run"])
+    run.apply({"event": "started", "stage": "train_agents"})
+    record = read_run(tmp_path / "runs", run.id)
+    assert record["exit_code"] is None
+    assert record["stages"] == [{"stage": "train_agents", "status": "running"}]
+    run.end(1, "Stopped.")
+    stage = read_run(tmp_path / "runs", run.id)["stages"][0]
+    assert stage["status"] == "failed"
+    assert stage["seconds"] >= 0
+
+
+def test_progress_in_a_pipe_is_one_line_per_event_with_the_runs_id(capsys):
+    with Progress("r1") as progress:
+        progress.event({"event": "importing"})
+        progress.event({"event": "started", "stage": "prepare_data"})
+        done = {"event": "finished", "stage": "prepare_data"}
+        progress.event({**done, "cached": True, "seconds": 0.0})
+        progress.event({**done, "cached": False, "seconds": 1.26})
+        progress.event({"event": "failed", "code": 3})
+    assert capsys.readouterr().err.splitlines() == [
+        "[r1] prepare_data ...",
+        "[r1] prepare_data done (from the cache)",
+        "[r1] prepare_data done (1.3 s)",
+        "[r1] prepare_data failed (exit code 3)",
+    ]
+
+
+def test_compile_writes_a_file_and_names_what_is_left_to_fill_in(capsys):
+    assert run_command(["compile", "-o", "out/p.yaml", "--config", str(ADULT)]) == 0
+    assert "source 'adult' is no URI" in capsys.readouterr().out
+    graph, _ = yaml.safe_load_all(Path("out/p.yaml").read_text())
+    parameters = graph["root"]["inputDefinitions"]["parameters"]
+    assert "defaultValue" not in parameters["source"]
+    assert parameters["registry"]["defaultValue"]["name"] == "adult-income"
+
+
+def test_nothing_registered_is_said(capsys):
+    assert run_command(["registry", "list"]) == 0
+    assert "Nothing is registered" in capsys.readouterr().out
+    assert run_command(["registry", "show"]) == 2
+    assert run_command(["predict", "champion", "--data", "x.csv", "-o", "y.csv"]) == 2
+
+
+def test_an_artifact_is_verified_and_tampering_is_refused(tmp_path, capsys):
+    folder = tmp_path / "dataset"
+    with writing(folder, kind="dataset", stage="prepare_data") as draft:
+        write_json(draft.folder / "schema.json", {"a": 1})
+    assert run_command(["verify", str(folder)]) == 0
+    assert run_command(["verify", folder.as_uri()]) == 0
+    (folder / "schema.json").write_text("{}")
+    assert run_command(["verify", str(folder)]) == 3
+    assert capsys.readouterr().err.count("sha256:") == 2
+
+
+def test_an_unknown_data_set_names_the_known_ones(capsys):
+    assert run_command(["data", "fetch", "nope"]) == 2
+    assert "adult" in capsys.readouterr().err

@@ -1,0 +1,275 @@
+"""The ledger of sealed rows: numbers, guarantees, and nothing forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safescale_ammt import ledger
+from safescale_ammt.artifacts import digest_bytes
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.events import EventLog
+from safescale_ammt.ledger import Use
+from safescale_ammt.storage import Store, open_store
+
+
+def digest(word: str) -> str:
+    return digest_bytes(word.encode())
+
+
+def hashes(*numbers: int) -> list[bytes]:
+    return [hashlib.sha256(b"%d" % n).digest()[:16] for n in numbers]
+
+
+def reserve(
+    store: Store,
+    model: str,
+    rows: list[bytes],
+    planned: int = 1,
+    constitution: str = "c",
+) -> Use:
+    return ledger.reserve(
+        store,
+        rows=rows,
+        model=digest(model),
+        holdout=digest("holdout"),
+        planned=planned,
+        constitution=digest(constitution),
+        clock=lambda: datetime(2030, 1, 2, tzinfo=UTC),
+    )
+
+
+def test_the_first_use_of_rows_has_number_one_and_holds(file_store: Store) -> None:
+    use = reserve(file_store, "a", hashes(1, 2, 3))
+    assert (use.number, use.guarantee, use.count, use.opened) == (1, "holds", 3, False)
+    assert use.at == "2030-01-02T00:00:00+00:00"
+    assert ledger.uses(file_store) == [use]
+
+
+def test_a_use_counts_each_row_that_it_shares(file_store: Store) -> None:
+    assert reserve(file_store, "a", hashes(1, 2, 3), 9).number == 1
+    assert reserve(file_store, "b", hashes(3, 4), 9).number == 2
+    assert reserve(file_store, "c", hashes(4, 5), 9).number == 3
+    assert reserve(file_store, "d", hashes(6, 7), 9).number == 1
+    assert reserve(file_store, "e", hashes(7, 1), 9).number == 2
+
+
+def test_more_uses_than_planned_are_spent(file_store: Store) -> None:
+    made = [reserve(file_store, m, hashes(1, 2), 2).guarantee for m in "abc"]
+    assert made == ["holds", "holds", "spent"]
+
+
+def test_the_smallest_number_ever_planned_binds(file_store: Store) -> None:
+    """alpha/1 + alpha/9 would be more than the alpha that was promised."""
+    assert reserve(file_store, "a", hashes(1), planned=1).guarantee == "holds"
+    assert reserve(file_store, "b", hashes(1), planned=9).guarantee == "spent"
+
+
+def test_the_same_model_keeps_its_use_and_its_guarantee(file_store: Store) -> None:
+    first = reserve(file_store, "a", hashes(1, 2), 3)
+    second = reserve(file_store, "b", hashes(2), 3)
+    ledger.mark_opened(file_store, second)
+    again = reserve(file_store, "a", [*hashes(2, 1), *hashes(1)], 3)
+    assert again == first
+    assert len(ledger.uses(file_store)) == 2
+
+
+def test_a_different_model_on_opened_rows_is_spent(file_store: Store) -> None:
+    ledger.mark_opened(file_store, reserve(file_store, "a", hashes(1, 2, 3), 9))
+    late = reserve(file_store, "b", hashes(3, 4, 5), 9)
+    assert (late.number, late.guarantee) == (2, "spent")
+    assert reserve(file_store, "b", hashes(4, 5, 6), 9).guarantee == "holds"
+
+
+def test_a_model_reserved_before_the_rows_were_opened_keeps_its_guarantee(
+    file_store: Store,
+) -> None:
+    early = reserve(file_store, "a", hashes(1), 2)
+    other = reserve(file_store, "b", hashes(1), 2)
+    ledger.mark_opened(file_store, early)
+    assert reserve(file_store, "b", hashes(1), 2) == other
+    assert other.guarantee == "holds"
+
+
+def test_a_constitution_written_after_the_figures_is_a_new_use(
+    file_store: Store,
+) -> None:
+    """Else a tolerance could be set to what was measured."""
+    ledger.mark_opened(file_store, reserve(file_store, "a", hashes(1), 9))
+    fitted = reserve(file_store, "a", hashes(1), 9, constitution="looser")
+    assert (fitted.number, fitted.guarantee) == (2, "spent")
+
+
+def test_the_same_model_on_other_rows_is_a_new_use(file_store: Store) -> None:
+    reserve(file_store, "a", hashes(1, 2), 9)
+    assert reserve(file_store, "a", hashes(1), 9).number == 2
+
+
+def test_opening_twice_is_opening_once(file_store: Store) -> None:
+    use = reserve(file_store, "a", hashes(1))
+    opened = ledger.mark_opened(file_store, use)
+    assert opened.opened
+    assert ledger.mark_opened(file_store, use) == opened
+    assert ledger.mark_opened(file_store, opened) == opened
+    assert ledger.uses(file_store) == [opened]
+    assert reserve(file_store, "a", hashes(1)) == opened
+
+
+def test_a_use_of_another_ledger_cannot_be_opened(
+    file_store: Store, tmp_path: Path
+) -> None:
+    use = reserve(open_store((tmp_path / "other").as_uri()), "a", hashes(1))
+    with pytest.raises(InputError, match="holds no use 1"):
+        ledger.mark_opened(file_store, use)
+    reserve(file_store, "b", hashes(1))
+    with pytest.raises(InputError, match="holds no use 1"):
+        ledger.mark_opened(file_store, use)
+
+
+def test_ledgers_of_different_names_do_not_count_each_other(
+    file_store: Store,
+) -> None:
+    facts = {k: digest(k) for k in ("model", "holdout", "constitution")}
+    for name in ("ledger", "benchmarks/ledger"):
+        use = ledger.reserve(file_store, rows=hashes(1), planned=1, name=name, **facts)
+        assert use.number == 1
+        ledger.mark_opened(file_store, use, name=name)
+    assert len(ledger.verify(file_store, name="benchmarks/ledger")) == 1
+
+
+@pytest.mark.parametrize("form", ["V16", "S16", "matrix", "list"])
+def test_every_form_of_the_same_rows_is_the_same_set(
+    file_store: Store, form: str
+) -> None:
+    rows = [b"\0" * 16, b"a" + b"\0" * 15, b"\0" * 15 + b"a", b"z" * 16]
+    data = b"".join(rows)
+    shapes = {
+        "V16": np.frombuffer(data, "V16"),
+        "S16": np.frombuffer(data, "S16"),
+        "matrix": np.frombuffer(data, np.uint8).reshape(-1, 16),
+        "list": rows,
+    }
+    use = reserve(file_store, "a", shapes[form])  # type: ignore[arg-type]
+    assert use.count == 4
+    assert use.rows == digest_bytes(b"".join(sorted(rows)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "no rows were given"),
+        (np.zeros(0, "V16"), "no rows were given"),
+        ([b"short"], r"of \[5\] bytes"),
+        ([b"x" * 16, b"short"], r"of \[5, 16\] bytes"),
+        (np.zeros((3, 8), np.uint8), r"of \[8\] bytes"),
+    ],
+)
+def test_rows_of_another_form_are_bad_input(
+    file_store: Store, rows: list[bytes], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        reserve(file_store, "a", rows)
+
+
+def test_no_submissions_planned_is_bad_input(file_store: Store) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        reserve(file_store, "a", hashes(1), planned=0)
+
+
+def test_a_malformed_model_digest_is_bad_input(file_store: Store) -> None:
+    with pytest.raises(InputError, match="the model is 'm1'"):
+        ledger.reserve(
+            file_store,
+            rows=hashes(1),
+            model="m1",
+            holdout=digest("h"),
+            planned=1,
+            constitution=digest("c"),
+        )
+
+
+def test_lost_or_changed_rows_stop_the_count(file_store: Store) -> None:
+    use = reserve(file_store, "a", hashes(1, 2), 9)
+    assert ledger.verify(file_store) == [use]
+    key = f"ledger/rows/{use.rows.removeprefix('sha256:')}"
+    file_store.put(key, b"x" * 32)
+    for check in (
+        lambda: reserve(file_store, "b", hashes(2), 9),
+        lambda: ledger.verify(file_store),
+    ):
+        with pytest.raises(IntegrityError, match=f"recorded {use.rows}, found sha256:"):
+            check()
+    file_store.delete(key)
+    with pytest.raises(IntegrityError, match="is missing"):
+        reserve(file_store, "b", hashes(2), 9)
+    assert len(ledger.uses(file_store)) == 1
+
+
+def test_an_event_that_this_version_does_not_know_stops_the_count(
+    file_store: Store,
+) -> None:
+    EventLog(file_store, "ledger").append(lambda events: ("forgiven", {}))
+    with pytest.raises(InputError, match="is 'forgiven', which this version"):
+        reserve(file_store, "a", hashes(1))
+
+
+def test_a_count_that_does_not_fit_the_set_is_found(file_store: Store) -> None:
+    use = reserve(file_store, "a", hashes(1))
+    body = {**vars(use), "count": 7}
+    for name in ("event", "at", "opened"):
+        del body[name]
+    EventLog(file_store, "ledger").append(lambda events: ("reserved", body))
+    with pytest.raises(IntegrityError, match="counts 7 rows"):
+        ledger.verify(file_store)
+
+
+SETS = st.sets(st.integers(0, 12), min_size=1, max_size=6)
+DEED = st.tuples(st.sampled_from("abcd"), SETS, st.booleans())
+
+
+@settings(max_examples=40, deadline=None)
+@given(deeds=st.lists(DEED, min_size=1, max_size=8), planned=st.integers(1, 4))
+def test_the_ledger_agrees_with_counting_by_hand(
+    deeds: list[tuple[str, set[int], bool]],
+    planned: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The definition, row by row, with nothing clever."""
+    store = open_store(tmp_path_factory.mktemp("ledger").as_uri())
+    known: dict[tuple[str, frozenset[int]], tuple[int, str]] = {}
+    count: dict[int, int] = {}
+    opened: set[int] = set()
+    for model, rows, opens in deeds:
+        use = reserve(store, model, hashes(*rows), planned)
+        if (model, frozenset(rows)) not in known:
+            number = 1 + max(count.get(row, 0) for row in rows)
+            spent = number > planned or bool(rows & opened)
+            known[model, frozenset(rows)] = number, "spent" if spent else "holds"
+            count.update({row: max(count.get(row, 0), number) for row in rows})
+        assert (use.number, use.guarantee) == known[model, frozenset(rows)]
+        if opens:
+            ledger.mark_opened(store, use)
+            opened |= rows
+    assert len(ledger.verify(store)) == len(known)
+
+
+def test_a_million_rows_are_counted(file_store: Store) -> None:
+    rng = np.random.default_rng(7)
+    rows = rng.integers(0, 256, (1_000_000, 16), dtype=np.uint8)
+    facts = {"holdout": digest("h"), "planned": 9, "constitution": digest("c")}
+    one = ledger.reserve(file_store, rows=rows, model=digest("a"), **facts)  # type: ignore[arg-type]
+    assert (one.number, one.count) == (1, 1_000_000)
+    other = rng.integers(0, 256, (1_000_000, 16), dtype=np.uint8)
+    assert (
+        ledger.reserve(file_store, rows=other, model=digest("b"), **facts).number == 1  # type: ignore[arg-type]
+    )
+    other[123_456] = rows[999_999]
+    assert (
+        ledger.reserve(file_store, rows=other, model=digest("c"), **facts).number == 2  # type: ignore[arg-type]
+    )

@@ -1,0 +1,116 @@
+"""The record: a chain that cannot be changed by halves, and two Statements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safety_world import constitution, evidence, submission, write_model, write_verdict
+
+from safescale_ammt import record
+from safescale_ammt.artifacts import read_manifest
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.record import chain, read_chain, write_chain, write_record
+
+EVENTS = [{"event": "a"}, {"event": "b", "n": 1}, {"event": "c"}]
+
+
+def test_each_event_names_the_digest_of_the_one_before() -> None:
+    linked = chain(EVENTS)
+
+    assert [e["sequence"] for e in linked] == [0, 1, 2]
+    assert linked[0]["previous"] == record.START
+    assert linked[2]["previous"] == linked[1]["digest"]
+
+
+def test_a_chain_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    head = write_chain(tmp_path / "e.jsonl", EVENTS)
+
+    assert read_chain(tmp_path / "e.jsonl")[-1]["digest"] == head
+
+
+@given(st.data())
+def test_any_changed_dropped_or_moved_line_breaks_the_chain(data: st.DataObject) -> None:
+    linked = chain({"event": "e", "n": n} for n in range(6))
+    lines = [json.dumps(e) for e in linked]
+    kind = data.draw(st.sampled_from(["change", "drop", "swap"]))
+    at = data.draw(st.integers(0, 4))
+    if kind == "change":
+        lines[at] = json.dumps({**linked[at], "n": 99})
+    elif kind == "drop":
+        del lines[at]
+    else:
+        lines[at], lines[at + 1] = lines[at + 1], lines[at]
+
+    with pytest.raises(IntegrityError, match="breaks the chain"):
+        record.check_chain([json.loads(line) for line in lines], "here")
+
+
+def test_a_line_that_is_no_event_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl").write_text("nonsense\n")
+
+    with pytest.raises(IntegrityError, match="not a chain"):
+        read_chain(tmp_path / "e.jsonl")
+
+
+def written(tmp_path: Path, gap: float = 0.0) -> tuple:
+    rule = constitution()
+    model = write_model(tmp_path / "model", rule)
+    verdict = write_verdict(
+        tmp_path / "verdict", rule, evidence(gap=gap), submission(model.identity)
+    )
+    identity = read_manifest(tmp_path / "verdict").identity
+    about = (verdict, identity, rule, model)
+    write_record(tmp_path / "record", *about)
+    return about
+
+
+def test_a_record_verifies_against_its_own_verdict(tmp_path: Path) -> None:
+    about = written(tmp_path)
+
+    record.verify_record(tmp_path / "record", *about)
+
+
+def test_statements_name_the_model_files_and_say_what_passed(tmp_path: Path) -> None:
+    _, _, rule, model = written(tmp_path)
+    told = json.loads((tmp_path / "record/test-result.intoto.json").read_text())
+
+    assert told["_type"] == "https://in-toto.io/Statement/v1"
+    assert told["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    names = {s["name"]: s["digest"]["sha256"] for s in told["subject"]}
+    weights = model.files["weights.safetensors"].sha256
+    assert f"sha256:{names['model/weights.safetensors']}" == weights
+    assert "model/training.jsonl" not in names
+    predicate = told["predicate"]
+    assert predicate["result"] == "PASSED"
+    assert predicate["passedTests"] == ["equal-opportunity", "race-parity", "useful"]
+    assert predicate["configuration"][0]["digest"] == {"sha256": rule.digest[7:]}
+
+
+def test_a_broken_hard_promise_is_a_failed_test(tmp_path: Path) -> None:
+    written(tmp_path, gap=0.3)
+    told = json.loads((tmp_path / "record/test-result.intoto.json").read_text())
+
+    assert told["predicate"]["result"] == "FAILED"
+    assert told["predicate"]["failedTests"] == ["equal-opportunity"]
+
+
+def test_a_record_of_another_verdict_is_refused(tmp_path: Path) -> None:
+    verdict, _, rule, model = written(tmp_path)
+
+    with pytest.raises(IntegrityError, match="events end in"):
+        record.verify_record(
+            tmp_path / "record", verdict, "sha256:other", rule, model
+        )
+
+
+def test_a_changed_statement_is_refused(tmp_path: Path) -> None:
+    about = written(tmp_path)
+    file = tmp_path / "record/safety-decision.intoto.json"
+    file.write_text(file.read_text().replace("holds", "fails"))
+
+    with pytest.raises(IntegrityError, match="does not tell of"):
+        record.verify_record(tmp_path / "record", *about)
