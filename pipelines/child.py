@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.compile import compile_train
 from pipelines.mirror import Mirror
 from safescale_ammt.artifacts import EXECUTION, read_json
 from safescale_ammt.errors import Interrupted, SafescaleError
@@ -96,13 +97,15 @@ def _run(job: dict[str, Any], report: Report) -> None:
         enable_caching=job["cache"],
     )
     _watch_tasks(report, Mirror(job["store"], job["prefix"]))
-    pipeline = components.load_component_from_text(_without_retries(job["pipeline"]))
+    compiled = compile_train()
+    Path(job["pipeline"]).write_text(compiled, encoding="utf-8")
+    pipeline = components.load_component_from_text(_without_retries(compiled))
     pipeline(**job["arguments"])
 
 
-def _without_retries(path: str) -> str:
+def _without_retries(compiled: str) -> str:
     """A failed stage is told at once: a second `safescale run` resumes from it."""
-    documents = list(yaml.safe_load_all(Path(path).read_text(encoding="utf-8")))
+    documents = list(yaml.safe_load_all(compiled))
     for task in documents[0]["root"]["dag"]["tasks"].values():
         task.pop("retryPolicy", None)
     return yaml.safe_dump_all(documents)

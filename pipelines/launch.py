@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.compile import compile_train
 from pipelines.local import Interruptions, Job, run_job
 from pipelines.progress import Progress, progress_for
 from pipelines.runfile import LOG, PIPELINE, RunFile
@@ -88,7 +87,6 @@ def _carry_out(
     with opened(request.store) as place:
         workload = resolved(workload, place, request.config.parent)
         run.facts |= _facts(workload, place)
-        (run.folder / PIPELINE).write_text(compile_train(), encoding="utf-8")
         job = Job(
             pipeline=str(run.folder / PIPELINE),
             arguments=workload.arguments(),

@@ -1,4 +1,4 @@
-"""Running a compiled pipeline on this machine, in a child that leaves nothing behind.
+"""Running the compiled pipeline on this machine, in a child that leaves nothing behind.
 
 KFP's local runner is a process-wide singleton that answers a signal by leaving
 its stages behind and keeps neither a stage's sentence nor its exit code. So it
@@ -37,7 +37,7 @@ class Job:
     """What the child is asked to run.
 
     Attributes:
-        pipeline: the compiled pipeline.
+        pipeline: file that gets the compiled pipeline.
         arguments: values of its parameters.
         pipeline_root: folder that artifacts and cache stay in.
         cache: whether finished stages are taken from the cache.
@@ -63,7 +63,9 @@ class Interruptions:
 
     def __enter__(self) -> Interruptions:
         for signum in _SIGNALS:
-            self._before[signum] = signal.signal(signum, self._receive)
+            # What was ignored from the start (nohup) stays ignored.
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                self._before[signum] = signal.signal(signum, self._receive)
         return self
 
     def __exit__(

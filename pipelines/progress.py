@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.status import Status
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 class Progress:
@@ -64,23 +65,27 @@ class LiveProgress(Progress):
     def __init__(self, run: str, console: Console) -> None:
         super().__init__(run)
         self.console = console
-        self.status: Status | None = None
+        self.bar: Bar | None = None
 
     def say(self, text: str) -> None:
         """Shows one line above the spinner."""
         self.console.print(f"[dim]{self.run}[/] {text}", highlight=False)
 
     def begin(self, text: str) -> None:
-        """Starts the spinner."""
+        """Starts spinner and clock."""
         self.close()
-        self.status = self.console.status(f"[dim]{self.run}[/] {text}")
-        self.status.start()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"))
+        self.bar = Bar(
+            *columns, TimeElapsedColumn(), console=self.console, transient=True
+        )
+        self.bar.add_task(f"[dim]{self.run}[/] {text}", total=None)
+        self.bar.start()
 
     def close(self) -> None:
-        """Takes the spinner away."""
-        if self.status is not None:
-            self.status.stop()
-            self.status = None
+        """Takes them away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
 
 def progress_for(run: str) -> Progress:

@@ -134,7 +134,8 @@ def _with_catalogue(data: dict[str, Any]) -> dict[str, Any]:
     name = data.get("source")
     if not isinstance(name, str) or name not in CATALOGUE:
         return data
-    return {"sealed_source": name, **CATALOGUE[name].data, **data}
+    known = CATALOGUE[name]
+    return {**dict.fromkeys(known.members, name), **known.data, **data}
 
 
 def _constitution(

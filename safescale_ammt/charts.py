@@ -66,7 +66,7 @@ def group_rates(number: int, name: str, figures: Json) -> Picture:
 
     caption = (
         "Filled dots: the model; hollow: the unconstrained twin. Lines are two-sided "
-        f"95 % Clopper-Pearson intervals. Groups by {name} as rows."
+        "95 % Clopper-Pearson intervals."
     )
     return picture(slug, title, caption, draw, (9.4, 1.3 + 0.42 * len(model)))
 

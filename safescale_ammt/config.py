@@ -226,6 +226,8 @@ class DataConfig(Section):
     """Spellings of a missing value."""
     comment: str = ""
     """Lines that start with this are skipped; "" = none."""
+    skip_rows: int = 0
+    """Lines skipped at the start of a CSV file: a header that `columns` replaces."""
     splits: dict[str, float] = field(default_factory=_default_splits)
     """Fractions of the development rows; add `sealed` without a sealed_source."""
     numeric_bins: int = 25
@@ -240,6 +242,7 @@ class DataConfig(Section):
         self._require_seed()
         self._require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
         self._require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
+        self._require("skip_rows", self.skip_rows >= 0, ">= 0")
         known = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in known]
         if unknown:

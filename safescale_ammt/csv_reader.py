@@ -32,11 +32,12 @@ _PARQUET_MAGIC = b"PAR1"
 
 @dataclass(frozen=True)
 class Layout:
-    """How raw files are written: format, column names, comment sign."""
+    """How raw files are written: format, column names, comment sign, lines to skip."""
 
     format: str = "auto"
     columns: tuple[str, ...] = ()
     comment: str = ""
+    skip_rows: int = 0
 
 
 class HashedStream(io.RawIOBase):
@@ -147,6 +148,7 @@ class CsvReader:
         self.stream = io.BufferedReader(hashed, CHUNK)
         self.origin = origin
         self.comment = layout.comment
+        self.skip_rows = layout.skip_rows
         self.names = list(layout.columns)
         self.rejects = _Rejects(layout.comment)
         self.head_rows = 0
@@ -159,6 +161,9 @@ class CsvReader:
         """
         if not self.stream.peek(1):
             raise DataError(f"{self.origin} is empty (0 bytes).")
+        for _ in range(self.skip_rows):
+            self.stream.readline()
+            self.head_rows += 1
         if not self.names:
             self.names = self._header()
         check_names(self.names, self.origin)
@@ -173,7 +178,7 @@ class CsvReader:
         for line in self.stream:
             text = line.decode("utf-8-sig").strip()
             if text and not (self.comment and text.startswith(self.comment)):
-                self.head_rows = 1
+                self.head_rows += 1
                 return [name.strip() for name in next(csv.reader([text]))]
         raise DataError(f"{self.origin} holds no header and no rows.")
 

@@ -86,6 +86,9 @@ class EmbeddedStore:
         return {
             **self._keys,
             "AWS_ENDPOINT_URL": self.endpoint,
+            # These would outrank or spoil ours if the user's shell holds them.
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_SESSION_TOKEN": "",
             "AWS_REGION": "us-east-1",
             "SAFESCALE_STORE": self.uri,
         }

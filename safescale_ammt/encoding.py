@@ -166,7 +166,7 @@ def _encode_numbers(
     out: NDArray[np.float32],
     numeric: Numeric,
 ) -> None:
-    x = column.to_numpy().astype(np.float64)
+    x = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
     gap = np.isnan(x)
     x = np.where(gap, feature.median, x)
     if feature.has_missing:
@@ -186,20 +186,21 @@ def _encode_levels(
     feature: CategoricalFeature, column: pa.ChunkedArray, out: NDArray[np.float32]
 ) -> None:
     """Columns: own levels, then "(other)", missing and frequency where they exist."""
-    coded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    texts = pc.cast(column, pa.string())
+    coded = pc.dictionary_encode(texts, null_encoding="encode").combine_chunks()
     if isinstance(coded, pa.ChunkedArray):
         return
-    texts = coded.dictionary.to_pylist()
+    levels = coded.dictionary.to_pylist()
     codes = coded.indices.to_numpy()
     place = {level: i for i, level in enumerate(feature.levels)}
     nowhere = -1
     other = len(place) if feature.pooled else nowhere
     absent = len(place) + feature.pooled if feature.has_missing else other
     target = np.array(
-        [absent if t is None else place.get(t, other) for t in texts], np.int64
+        [absent if t is None else place.get(t, other) for t in levels], np.int64
     )[codes]
     rows = np.flatnonzero(target >= 0)
     out[rows, target[rows]] = 1.0
     if feature.frequency:
-        table = [0.0 if t is None else feature.frequency.get(t, 0.0) for t in texts]
+        table = [0.0 if t is None else feature.frequency.get(t, 0.0) for t in levels]
         out[:, -1] = np.array(table)[codes]

@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from safescale_ammt.asha import rung_places, rung_steps
 from safescale_ammt.config import SearchConfig
 from safescale_ammt.domination import Fitness, Measurement, pareto_front
 from safescale_ammt.errors import ConfigError, one_of
@@ -108,8 +109,8 @@ class Search:
 
         Highest rung first, as in ASHA: whoever is among the best 1/eta of a rung
         goes on; otherwise a new candidate starts. Once no newcomer is left, the
-        best of those who stayed behind fill a rung's remaining places, so that
-        every strategy spends the same budget.
+        best of those who stayed behind fill the remaining places, lowest rung
+        first, so that every strategy spends the same budget.
         """
         trial = self._promotion(filling=False) or self._newcomer()
         if trial is None and not self._pending:
@@ -168,17 +169,36 @@ class Search:
         return sorted(there, key=lambda c: self.fitness.key(c.results[rung], c.id))
 
     def _promotion(self, *, filling: bool) -> Trial | None:
-        for rung in reversed(range(1, self.config.rungs)):
-            if self._promoted[rung] >= self._places[rung]:
-                continue
+        rungs = range(1, self.config.rungs)
+        for rung in rungs if filling else reversed(rungs):
+            free = self._places[rung] - self._promoted[rung]
+            guest = self._guest(rung)
             below = self._ranked(rung - 1)
-            best = len(below) if filling else len(below) // self.config.eta
+            if filling:
+                below.sort(key=lambda c: c is not guest)
+            else:
+                below = below[: len(below) // self.config.eta]
             under_way = {t.candidate for t in self._pending if t.rung == rung}
-            for candidate in below[:best]:
-                if candidate.rung == rung - 1 and candidate.id not in under_way:
+            for c in below:
+                waits = c.rung == rung - 1 and c.id not in under_way
+                if waits and free > (guest not in (None, c)):
                     self._promoted[rung] += 1
-                    return self._trial(candidate, rung)
+                    return self._trial(c, rung)
         return None
+
+    def _guest(self, rung: int) -> Candidate | None:
+        """Returns the seed if it still has to come to a rung with several places.
+
+        One place is kept for it to the end: whoever wins has beaten the default
+        genome on equal terms. If it qualifies by merit, it comes earlier.
+        """
+        seed = self.candidates[0] if self.candidates else None
+        if seed is None or seed.origin != "seed" or self._places[rung] < 2:
+            return None
+        came = seed.rung >= rung or any(
+            t.candidate == seed.id and t.rung == rung for t in self._pending
+        )
+        return None if came else seed
 
     def _newcomer(self) -> Trial | None:
         if self._exhausted or len(self.candidates) >= self._places[0]:
@@ -252,24 +272,6 @@ class Search:
             "feasible": m.feasible,
             "fitness": None if m.diverged else self.fitness.of(m),
         }
-
-
-def rung_steps(config: SearchConfig, rung: int) -> int:
-    """Returns the optimizer steps of one trial on a rung: eta times the one below."""
-    return int(config.rung_steps * config.eta**rung)
-
-
-def rung_places(config: SearchConfig) -> list[int]:
-    """Returns how many candidates run on each rung: n, n/eta, n/eta^2, ... >= 1."""
-    return [max(1, config.candidates // config.eta**r) for r in range(config.rungs)]
-
-
-def budget_steps(config: SearchConfig) -> int:
-    """Returns the optimizer steps that one strategy spends in all."""
-    return sum(
-        places * rung_steps(config, rung)
-        for rung, places in enumerate(rung_places(config))
-    )
 
 
 def initial_population(config: SearchConfig) -> int:

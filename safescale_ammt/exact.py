@@ -16,7 +16,7 @@ follow. The supremum over the whole null hypothesis "p1 on or above the line" si
 on the line. And over a cell [a, b] of p0 the probability is at most
 P(set | p1 = line(a), p0 = b), so that a finite grid of cells gives a *proven*
 upper bound of the supremum. Cells are halved until the question is settled or
-their width reaches `_finest`; the p-value is then too large by 1 to 4 % of itself at
+their width reaches `_finest`; the p-value is then too large by 1 to 5 % of itself at
 the usual levels (more cells would cost more time), never too small beyond rounding
 (about 1e-12). p-values below 1e-9 are as good as 0 and not resolved further.
 """

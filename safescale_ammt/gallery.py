@@ -23,7 +23,6 @@ def gallery(
 ) -> list[Picture]:
     """Draws every picture of a report; absent data are said to be absent."""
     groups = verdict.figures["model"]["groups"]
-    lines = {f.principle: f.threshold for f in verdict.findings if f.op == "<="}
     return [
         charts.gap_bounds(verdict.findings),
         *(
@@ -32,7 +31,7 @@ def gallery(
         ),
         charts.twin_comparison(verdict.figures),
         charts.reliability(verdict.figures),
-        history_charts.training_curves(training, lines),
+        history_charts.training_curves(training),
         history_charts.search_front(search),
         history_charts.power_curves(power),
     ]

@@ -42,7 +42,7 @@ class Genome:
     encoding: str = "ple"
     widths: tuple[int, ...] = (64, 64)
     activation: str = "relu"
-    dropout: float = 0.2
+    dropout: float = 0.1
     residual: bool = False
     heads: int = 1
 

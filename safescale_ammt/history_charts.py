@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
 from safescale_ammt.figures import (
     BLUE,
     GRID,
+    INK,
     MUTED,
     ORANGE,
     RED,
@@ -30,32 +31,28 @@ _MOST_LINES = 10
 """Multipliers drawn: the largest; more lines than this say nothing."""
 
 
-def training_curves(events: Sequence[Json], lines: Mapping[str, float]) -> Picture:
-    """Losses, hard gaps on held-out rows and multipliers over the steps.
-
-    Args:
-        events: `training.jsonl`.
-        lines: principle id -> its line.
-    """
+def training_curves(events: Sequence[Json]) -> Picture:
+    """Losses, hard violations on held-out rows and multipliers over the steps."""
     name, title = "training", "Training"
     rounds = [e for e in events if e.get("event") == "round"]
     if len(rounds) < 2:
         return missing(name, title, "the training log holds no rounds")
     trunk = [e for e in events if e.get("event") == "trunk"]
+    gaps = _series(rounds, "violation")
 
     def draw(figure: Figure) -> None:
-        loss, gap, dual = figure.subplots(1, 3, sharex=True)
+        loss, violation, dual = figure.subplots(1, 3, sharex=True)
+        violation.axhline(0, color=INK, linewidth=1)
         _losses(loss, trunk, rounds)
-        for colour, (label, y) in _coloured(_series(rounds, "violation")):
-            gap.plot(*y, color=colour, label=short(label, 26))
-            if label in lines:
-                gap.axhline(lines[label], color=colour, linewidth=1, linestyle="--")
+        for colour, (label, y) in _coloured(gaps):
+            violation.plot(*y, color=colour, label=short(label, 26))
         for colour, (label, y) in _coloured(_series(rounds, "multiplier")):
-            dual.plot(*y, color=colour, label=short(label, 34))
+            pair = label.partition(": ")[2] if len(gaps) == 1 else label
+            dual.plot(*y, color=colour, label=short(pair, 34))
         loss.set_title("Loss")
-        gap.set_title("Gap on held-out rows")
+        violation.set_title("Violation on held-out rows")
         dual.set_title("Multipliers")
-        for axes in (loss, gap, dual):
+        for axes in (loss, violation, dual):
             axes.set_xlabel("step")
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
@@ -63,9 +60,9 @@ def training_curves(events: Sequence[Json], lines: Mapping[str, float]) -> Pictu
     k = max(np.size(rounds[-1]["loss"]) - 1, 1)
     caption = (
         f"Left: training loss of {k} agents (thin), their mean and the twin, after the "
-        "common trunk. Middle: hard gaps, pooled over rows that each agent had set "
-        "aside; dashed: the line promised. Right: the multipliers, which these gaps "
-        "drive and which press the gaps down."
+        "common trunk. Middle: gap minus the line promised, pooled over rows that each "
+        "agent had set aside; above 0 the promise is broken. Right: the multipliers, "
+        "which this drives and which press the gaps down."
     )
     return picture(name, title, caption, draw, (9.4, 3.7))
 
@@ -90,7 +87,7 @@ def _floats(values: Any) -> list[float]:
     return [np.nan if v is None else float(v) for v in np.atleast_1d(values).tolist()]
 
 
-Curve = tuple[list[int], list[float]]
+Curve = tuple[list[float], list[float]]
 
 
 def _series(rounds: Sequence[Json], key: str) -> dict[str, Curve]:
@@ -176,8 +173,37 @@ def _candidates(axes: Axes, tried: Sequence[Json], cost: str) -> None:
 
 
 def power_curves(power: Json | None) -> Picture:
-    """P(pass) of each principle against the true gap."""
+    """P(pass) of each principle, and of all together, against the true gap."""
     name, title = "power", "What the sealed rows can certify"
     if not power:
         return missing(name, title, "no power check came with the architecture")
-    return missing(name, title, "x")
+    entries = [(p["principle"], p) for p in power["principles"]]
+    required = power["required"]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for colour, (label, (x, y)) in _coloured({n: _odds(e) for n, e in entries}):
+            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=short(label, 30))
+        axes.plot(*_odds(power), "s-", color=INK, linewidth=2.2, label="all together")
+        axes.axhline(required, color=MUTED, linewidth=1, linestyle="--")
+        axes.axvline(1, color=MUTED, linewidth=1)
+        axes.text(1.01, 0.5, " the line", color=MUTED)
+        axes.set(ylim=(-0.03, 1.03), xticks=_odds(power)[0])
+        axes.set_xlabel("true gap, as a multiple of what is allowed")
+        axes.set_ylabel("probability to pass")
+        legend(figure, axes, 4)
+
+    spread = power["spread"]["passes"]
+    caption = (
+        "How often the gate would pass a model with a given true gap, found before "
+        f"training from row counts alone. Dashed: {required:.0%}, below which a "
+        "promise counts as uncertifiable. A model as training should leave it: "
+        f"{spread:.0%}. At and beyond the line, passing is the error that the gate "
+        "bounds."
+    )
+    return picture(name, title, caption, draw, (9.4, 3.4))
+
+
+def _odds(entry: Json) -> tuple[list[float], list[float]]:
+    table = [odds for odds in entry["table"] if odds["scale"] is not None]
+    return [odds["scale"] for odds in table], [odds["passes"] for odds in table]

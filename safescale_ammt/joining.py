@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,8 +111,8 @@ def class_codes(
             f"{int(gap.sum())} rows have no label {config.label!r}, the first is "
             f"{joined.place(int(np.argmax(gap)))}; remove them or label them."
         )
-    classes = column.take(np.arange(joined.border)).ranked()[0]
-    _check_classes(config, classes, joined)
+    classes, codes = column.take(np.arange(joined.border)).ranked()
+    _check_classes(config, classes, np.bincount(codes), joined)
     if config.positive and len(classes) == 2 and classes[0] == config.positive:
         classes = classes[::-1]
     texts, codes = column.ranked()
@@ -126,7 +127,10 @@ def class_codes(
 
 
 def _check_classes(
-    config: DataConfig, classes: tuple[str, ...], joined: Joined
+    config: DataConfig,
+    classes: tuple[str, ...],
+    counts: NDArray[np.integer[Any]],
+    joined: Joined,
 ) -> None:
     where = f"Label {config.label!r} of {joined.table.origin}"
     if len(classes) < 2:
@@ -138,6 +142,13 @@ def _check_classes(
         raise DataError(
             f"{where} has {len(classes)} distinct values in {joined.border} rows, at "
             f"most {most} are classes; bin it or name another label."
+        )
+    # The last label of a truncated file looks like a new class with one row.
+    if counts.min() < len(ALL_SPLITS):
+        raise DataError(
+            f"{where} has only {counts.min()} rows of a class, fewer than the "
+            f"{len(ALL_SPLITS)} splits; the file is truncated, or data.label_map must "
+            "merge the class."
         )
     if config.positive and config.positive not in classes:
         raise DataError(

@@ -32,21 +32,21 @@ def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
     Returns:
         JSON-ready figures: `accuracy` {value, lower, upper, n}; `groups` name ->
         {rates: [...], gaps: {metric: value}}; `calibration` (None unless there
-        are two classes and all scores are probabilities); `confusion` counts by
+        is one positive class and all scores are probabilities); `confusion` counts by
         [label][prediction].
     """
     right = evidence.prediction == evidence.label
-    binary = evidence.classes == 2
+    positive = positive_code(evidence)
     return {
         "accuracy": rate(right),
         "groups": {
             name: {
-                "rates": _rates(evidence, name, binary),
+                "rates": _rates(evidence, name, positive),
                 "gaps": _gaps(evidence, name),
             }
             for name in evidence.groups
         },
-        "calibration": _calibration(evidence, bins) if binary else None,
+        "calibration": _calibration(evidence, positive, bins),
         "confusion": confusion(evidence),
     }
 
@@ -60,18 +60,25 @@ def rate(hits: np.ndarray) -> dict[str, Any]:
     return {"value": x / n, "lower": lower, "upper": upper, "n": n}
 
 
-def _rates(evidence: Evidence, name: str, binary: bool) -> list[dict[str, Any]]:
+def positive_code(evidence: Evidence) -> int | None:
+    """Returns the code of the one class that rates are taken of, if there is one."""
+    codes = evidence.judged_classes
+    return codes[0] if len(codes) == 1 else None
+
+
+def _rates(evidence: Evidence, name: str, positive: int | None) -> list[dict[str, Any]]:
     values, codes = evidence.groups[name]
     found = []
     for code, value in enumerate(values):
         inside = codes == code
         label, prediction = evidence.label[inside], evidence.prediction[inside]
         entry: dict[str, Any] = {"value": value, "n": int(inside.sum())}
-        if binary:
-            entry["n_pos"] = int((label == 1).sum())
-            entry["selection"] = rate(prediction == 1)
-            entry["tpr"] = rate(prediction[label == 1] == 1)
-            entry["fpr"] = rate(prediction[label == 0] == 1)
+        if positive is not None:
+            true, chosen = label == positive, prediction == positive
+            entry["n_pos"] = int(true.sum())
+            entry["selection"] = rate(chosen)
+            entry["tpr"] = rate(chosen[true])
+            entry["fpr"] = rate(chosen[~true])
         entry["error"] = rate(prediction != label)
         found.append(entry)
     return found
@@ -86,19 +93,21 @@ def _gaps(evidence: Evidence, name: str) -> dict[str, float | None]:
     return found
 
 
-def _calibration(evidence: Evidence, bins: int) -> dict[str, Any] | None:
+def _calibration(
+    evidence: Evidence, positive: int | None, bins: int
+) -> dict[str, Any] | None:
     """Reliability curve on bins of equal mass, as `calibration_error` cuts them.
 
     `spread` counts scores in as many bins of equal width, for a histogram.
     """
     score = evidence.score
-    if not ((score >= 0) & (score <= 1)).all():
-        return None  # `safety.problems` says so
+    if positive is None or not ((score >= 0) & (score <= 1)).all():
+        return None  # a score out of bounds is reported by `safety.problems`
     quantiles = np.quantile(score, np.arange(1, bins) / bins, method="lower")
     place = np.searchsorted(np.unique(quantiles), score, side="right")
     curve = []
     for b in np.unique(place):
-        entry = rate(evidence.label[place == b] == 1)
+        entry = rate(evidence.label[place == b] == positive)
         curve.append({**entry, "score": float(score[place == b].mean())})
     spread = np.histogram(score, bins=bins, range=(0, 1))[0]
     return {
@@ -120,13 +129,16 @@ def confusion(evidence: Evidence) -> list[list[int]]:
 
 
 def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
-    """Points of the ROC curve of a binary score, finite and at most `most`.
+    """Points of the ROC curve of the positive class, finite and at most `most`.
 
     Starts at (0, 0), whose threshold is put just above the highest score
     (scikit-learn writes infinity there, which no artifact metadata can hold).
     """
     order = np.argsort(-evidence.score, kind="stable")
-    score, positive = evidence.score[order], evidence.label[order] == 1
+    score, positive = (
+        evidence.score[order],
+        evidence.label[order] == positive_code(evidence),
+    )
     last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     if len(last) > most - 1:
         last = last[np.unique(np.linspace(0, len(last) - 1, most - 1).astype(int))]

@@ -17,10 +17,10 @@ from dataclasses import replace
 import numpy as np
 
 from safescale_ammt.certify import BoolArray
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution import Constitution, GroupRule
 from safescale_ammt.counts import Counts
 from safescale_ammt.errors import Uncertifiable
-from safescale_ammt.power_cases import Case, least_line, rows_needed
+from safescale_ammt.power_cases import Case, Goal, least_line, rows_needed
 from safescale_ammt.power_laws import SCALES, scene
 from safescale_ammt.power_report import (
     REQUIRED,
@@ -48,35 +48,31 @@ def power_check(
     Raises:
         InputError: the counts lack a split or a group that the promises need.
     """
-    alpha = constitution.gate.alpha_k
+    alpha, hard = constitution.gate.alpha_k, constitution.hard
+    places = [scene(p.constraint, counts, constitution.groups) for p in hard]
     cases = [
-        _Case(p, scene(p.constraint, counts, constitution.groups), i, draws, seed)
-        for i, p in enumerate(constitution.hard)
+        Case(p, place, i, draws, seed)
+        for i, (p, place) in enumerate(zip(hard, places, strict=True))
     ]
-    tables = [case.decisions(alpha, len(cases)) for case in cases]
-    kept = np.ones((len(SCALES) + 1, draws), dtype=bool)
+    kept = np.ones((len(cases) + 1, len(SCALES) + 1, draws), dtype=bool)
     broken = ~kept
-    for inner, outer in tables:
-        kept, broken = kept & inner, broken | outer
-    spread = _odds(kept, broken)[-1]
+    for i, case in enumerate(cases):
+        kept[i], broken[i] = case.decisions(alpha, len(cases))
+    joint = _odds(np.asarray(kept.all(axis=0)), np.asarray(broken.any(axis=0)), None)
     found = [
-        case.described(_odds(inner, outer, case))
-        for case, (inner, outer) in zip(cases, tables, strict=True)
+        _described(case, _odds(kept[i], broken[i], case))
+        for i, case in enumerate(cases)
     ]
-    certifiable = spread.passes >= REQUIRED
-    culprits = [] if certifiable else _culprits(found)
-    target = _target(found, culprits)
-    found = [
-        _with_remedy(f, case, alpha, target) if f.principle in culprits else f
-        for f, case in zip(found, cases, strict=True)
-    ]
+    certifiable = joint[-1].passes >= REQUIRED
+    if not certifiable:
+        found = _with_remedies(found, cases, alpha)
     return PowerReport(
         certifiable=certifiable,
-        table=_odds(kept, broken)[:-1],
-        spread=spread,
+        table=joint[:-1],
+        spread=joint[-1],
         principles=tuple(found),
-        culprits=tuple(culprits),
-        sentence=_answer(spread.passes, found, culprits),
+        culprits=tuple(f.principle for f in found if f.culprit),
+        sentence=_answer(joint[-1], found, constitution.groups),
         alpha=alpha,
         draws=draws,
         seed=seed,
@@ -93,14 +89,12 @@ def refuse_uncertifiable(constitution: Constitution, report: PowerReport) -> Non
         raise Uncertifiable(report.sentence)
 
 
-def _odds(
-    kept: BoolArray, broken: BoolArray, case: _Case | None = None
-) -> tuple[Odds, ...]:
-    """Shares of decisions per law (laws, draws)."""
+def _odds(kept: BoolArray, broken: BoolArray, case: Case | None) -> tuple[Odds, ...]:
+    """Shares of decisions by law; kept and broken are (laws, draws)."""
     return tuple(
         Odds(
             scale,
-            None if case is None or scale is None else scale * _tolerance(case),
+            None if case is None or scale is None else scale * case.tolerance,
             float(kept[i].mean()),
             float((~kept[i] & ~broken[i]).mean()),
             float(broken[i].mean()),
@@ -109,12 +103,58 @@ def _odds(
     )
 
 
-def _tolerance(case: _Case) -> float:
-    """What the line leaves free: a gap, a loss of ratio, an error, a shortfall."""
+def _described(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
     c = case.constraint
-    if c.reference is not None:
-        return -(c.delta or 0.0)
-    line = c.threshold or 0.0
-    return line if c.op == "<=" else 1 - line
+    small = zip(case.place.values, case.place.small, strict=True)
+    return PrinciplePower(
+        principle=case.principle.id,
+        metric=c.metric,
+        group=c.group,
+        op=c.op,
+        line=float((c.threshold if c.reference is None else c.delta) or 0.0),
+        table=odds[:-1],
+        spread=odds[-1],
+        too_small=tuple(value for value, is_small in small if is_small),
+    )
 
 
+def _with_remedies(
+    found: list[PrinciplePower], cases: list[Case], alpha: float
+) -> list[PrinciplePower]:
+    """Marks the principles at fault and says what each would need.
+
+    At fault is whoever passes less often than an equal share of `REQUIRED` asks
+    for; together the culprits must make up for what the others lose.
+    """
+    share = REQUIRED ** (1 / len(found))
+    worst = min(f.spread.passes for f in found)
+    at_fault = [f.spread.passes < max(share, worst + 1e-9) for f in found]
+    others = math.prod(
+        f.spread.passes for f, bad in zip(found, at_fault, strict=True) if not bad
+    )
+    target = (REQUIRED / others) ** (1 / sum(at_fault))
+    return [
+        _with_remedy(f, case, Goal(target, alpha)) if bad else f
+        for f, case, bad in zip(found, cases, at_fault, strict=True)
+    ]
+
+
+def _with_remedy(found: PrinciplePower, case: Case, goal: Goal) -> PrinciplePower:
+    if found.too_small:
+        return replace(found, culprit=True)
+    return replace(
+        found,
+        culprit=True,
+        least=least_line(case, goal),
+        rows=rows_needed(case, goal),
+    )
+
+
+def _answer(spread: Odds, found: Sequence[PrinciplePower], rule: GroupRule) -> str:
+    head = (
+        f"A model as training will leave it passes with probability {spread.passes:.2f}"
+    )
+    faults = [fault(f, rule.min_n, rule.min_pos) for f in found if f.culprit]
+    if not faults:
+        return f"{head}, {REQUIRED:g} is required: the constitution is certifiable."
+    return f"{head}, {REQUIRED:g} is required: {'; '.join(faults)}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,22 @@ from safescale_ammt.rates import Rates
 
 _STEPS = 1_000
 _MOST_TIMES = 4_096.0
+_CLOSE = 1.05
+
+
+@dataclass(frozen=True)
+class Goal:
+    """P(pass) that one principle must reach, at which level and under which law.
+
+    Attributes:
+        target: least P(pass).
+        alpha: error level of the gate.
+        scale: true gap as a multiple of the tolerance, None: the spread law.
+    """
+
+    target: float
+    alpha: float
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,15 @@ class Case:
     def constraint(self) -> Constraint:
         """The principle's constraint."""
         return self.principle.constraint
+
+    @property
+    def tolerance(self) -> float:
+        """What the line leaves free: a gap, lost ratio, an error, a shortfall."""
+        c = self.constraint
+        if c.reference is not None:
+            return -(c.delta or 0.0)
+        line = c.threshold or 0.0
+        return line if c.op == "<=" else 1 - line
 
     def drawn(
         self, constraint: Constraint, place: Scene, scale: float | None
@@ -59,12 +84,13 @@ class Case:
             broken |= breached(c, stacked)
         return inside(c, stacked, alpha), broken
 
-    def passes(
-        self, constraint: Constraint, place: Scene, alpha: float, scale: float | None
-    ) -> float:
-        """P(pass) of this principle alone, with another line or other sizes."""
-        drawn = self.drawn(constraint, place, scale)
-        return float(inside(constraint, drawn, alpha).mean())
+    def enough(
+        self, constraint: Constraint, place: Scene, goal: Goal, *, normal: bool
+    ) -> bool:
+        """Tells whether P(pass) of this principle alone reaches the goal."""
+        drawn = self.drawn(constraint, place, goal.scale)
+        kept = inside(constraint, drawn, goal.alpha, normal=normal)
+        return float(kept.mean()) >= goal.target
 
 
 def _stacked(laws: Sequence[Counted]) -> Counted:
@@ -86,45 +112,44 @@ def _stacked(laws: Sequence[Counted]) -> Counted:
     return GroupHits(rates, first.small)
 
 
-def least_line(
-    case: Case, alpha: float, target: float, scale: float | None = None
-) -> float | None:
-    """Least certifiable line in steps of .001, None if there is none below 1."""
+def least_line(case: Case, goal: Goal) -> float | None:
+    """Least certifiable line in steps of .001, None if there is none below 1.
 
-    def enough(step: int) -> bool:
+    Bisected with the normal law, then loosened until the gate's own test agrees.
+    """
+
+    def enough(step: int, *, normal: bool) -> bool:
         loose = _loosened(case.constraint, step)
-        return case.passes(loose, case.place, alpha, scale) >= target
+        return case.enough(loose, case.place, goal, normal=normal)
 
-    if not enough(_STEPS - 1):
-        return None
     low, high = 0, _STEPS - 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle, normal=True) else (middle, high)
+    while not enough(high, normal=False):
+        high += 1
+        if high >= _STEPS:
+            return None
     loose = _loosened(case.constraint, high)
     return loose.threshold if loose.reference is None else loose.delta
 
 
 def _loosened(c: Constraint, step: int) -> Constraint:
     """The constraint with a tolerance of `step` thousandths."""
-    tolerance = step / _STEPS
     if c.reference is not None:
-        return replace(c, delta=-tolerance)
-    line = tolerance if c.op == "<=" else (_STEPS - step) / _STEPS
-    return replace(c, threshold=line)
+        return replace(c, delta=-step / _STEPS)
+    return replace(c, threshold=(step if c.op == "<=" else _STEPS - step) / _STEPS)
 
 
-def rows_needed(case: Case, alpha: float, target: float) -> RowsNeeded | None:
-    """Least multiple of the rows that certifies the line as promised, within 3 %."""
-    for everywhere in (False, True) if case.constraint.metric in PAIRWISE else (False,):
-        factor = _least_factor(
-            lambda f, e=everywhere: (  # type: ignore[misc]
-                case.passes(
-                    case.constraint, case.place.larger(f, everywhere=e), alpha, None
-                )
-                >= target
-            )
-        )
+def rows_needed(case: Case, goal: Goal) -> RowsNeeded | None:
+    """Least multiple of the rows that certifies the line as promised, within 5 %.
+
+    The sealed rows alone if that can be enough, else all rows. None if not even
+    4,096 times the rows would be enough.
+    """
+    ways = (False, True) if case.constraint.metric in PAIRWISE else (False,)
+    for everywhere in ways:
+        factor = _least_factor(case, goal, everywhere=everywhere)
         if factor is not None:
             larger = case.place.larger(factor)
             by_group = dict(zip(larger.values, map(int, larger.sizes), strict=True))
@@ -132,14 +157,18 @@ def rows_needed(case: Case, alpha: float, target: float) -> RowsNeeded | None:
     return None
 
 
-def _least_factor(enough: Callable[[float], bool]) -> float | None:
-    if not enough(_MOST_TIMES):
+def _least_factor(case: Case, goal: Goal, *, everywhere: bool) -> float | None:
+
+    def enough(factor: float, *, normal: bool) -> bool:
+        place = case.place.larger(factor, everywhere=everywhere)
+        return case.enough(case.constraint, place, goal, normal=normal)
+
+    low, high = 1.0, _MOST_TIMES
+    if not enough(high, normal=True):
         return None
-    high = 2.0
-    while not enough(high):
-        high *= 2
-    low = high / 2
-    while high / low > 1.03:
+    while high / low > _CLOSE:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle, normal=True) else (middle, high)
+    while not enough(high, normal=False):
+        high *= _CLOSE
     return high

@@ -40,7 +40,7 @@ PAIRWISE = tuple(name for name in RATES_OF if name != "worst_group_error")
 SCALES = (0.0, 0.25, 0.5, 1.0, 1.5)
 """True gaps of the table, as multiples of the tolerance."""
 ASSUMPTIONS = (
-    f"True positive rates lie around {ASSUMED_TPR:g}, selection rates at the base rate.",
+    f"True positive rates are near {ASSUMED_TPR:g}, selection rates near base rates.",
     "Training aims at equal rates and misses by the error of train and constraint.",
     f"Errors that a line bounds are {ASSUMED_SHARE:g} of what it allows.",
     f"Model and twin are equally good and differ on {ASSUMED_DISCORDANCE:.0%} of rows.",

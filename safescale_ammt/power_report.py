@@ -51,26 +51,27 @@ class PrinciplePower:
     """What the sealed rows can certify of one hard principle.
 
     Attributes:
-        principle, metric, group: which.
+        principle, metric, group, op: which.
         line: threshold (or delta) as promised.
         table: odds at the true gaps `SCALES`.
         spread: odds for a model as training will leave it.
         too_small: groups that the gate will not judge.
         least: least certifiable line, where the promised one is at fault.
         rows: rows that the promised line would need, likewise.
-        sentence: the same in words.
+        culprit: whether it is at fault that the constitution is uncertifiable.
     """
 
     principle: str
     metric: str
     group: str | None
+    op: str
     line: float
     table: tuple[Odds, ...]
     spread: Odds
     too_small: tuple[str, ...]
     least: float | None = None
     rows: RowsNeeded | None = None
-    sentence: str = ""
+    culprit: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ def fault(found: PrinciplePower, min_n: int, min_pos: int) -> str:
         return (
             f"{head} can never pass, because the sealed rows of "
             f"{', '.join(found.too_small)} are fewer than min_n {min_n} or their "
-            f"positives fewer than min_pos {min_pos}: merge these groups or gather more "
-            "rows"
+            f"positives fewer than min_pos {min_pos}: merge these groups or gather "
+            "more rows"
         )
     least = "no line would be certifiable"
     if found.least is not None:

@@ -14,6 +14,9 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.schema import Schema
 from safescale_ammt.sources import Layout, parse_bytes, read_table
 
+_HEAD = 1 << 16
+"""Bytes in which the first line of rows is looked for."""
+
 
 def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
     """Returns a categorical feature column: text, null where missing."""
@@ -122,7 +125,7 @@ def _read(schema: Schema, source: str | Path | bytes) -> RawTable:
 def _layout(schema: Schema, data: bytes) -> Layout:
     """Finds out whether the first line names columns; if not, the schema does."""
     first = ""
-    for line in data.splitlines():
+    for line in data[:_HEAD].splitlines():
         first = line.decode("utf-8-sig", errors="replace").strip()
         if first and not (schema.comment and first.startswith(schema.comment)):
             break

@@ -30,13 +30,13 @@ class Ruling:
     """What the referee found in one round.
 
     Attributes:
-        gaps: principle id -> pooled hard gap over all finite agents.
+        violations: principle id -> pooled hard gap of all finite agents - tau.
         multipliers: principle id -> pair -> lambda.
         cell_weights: weight of each cell in the Lagrangian (cells,).
         teaches: (k,) booleans, which agents may teach.
     """
 
-    gaps: dict[str, float]
+    violations: dict[str, float]
     multipliers: dict[str, dict[str, float]]
     cell_weights: Tensor
     teaches: Tensor
@@ -44,7 +44,7 @@ class Ruling:
     def to_dict(self) -> dict[str, Any]:
         """Returns the part that belongs in the log."""
         return {
-            "violation": self.gaps,
+            "violation": self.violations,
             "multiplier": self.multipliers,
             "teaches": self.teaches.tolist(),
         }
@@ -129,8 +129,10 @@ class Referee:
         return self._ruling(pooled, finite & ~self._barred)
 
     def _ruling(self, pooled: Tensor, teaches: Tensor) -> Ruling:
+        tau = self.constraints.thresholds
+        gaps = self.constraints.gaps(pooled)
         return Ruling(
-            self.constraints.gaps(pooled),
+            {name: gap - tau[name] for name, gap in gaps.items()},
             self.multipliers(),
             self.constraints.weights(self.controller.multipliers),
             teaches,

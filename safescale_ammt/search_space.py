@@ -5,13 +5,15 @@ Every gene has a short ordered list of values. A mutation of an ordered gene
 their parents; an unordered gene is drawn anew. Nothing outside the two caps
 ever leaves this module: parameters bound memory, and FLOPs bound what eight
 agents will cost later, which keeps a budget in steps comparable between
-candidates.
+candidates. Two spellings of one network are one genome: residual links that find
+no two equal widths are written as none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -95,6 +97,7 @@ class Space:
                 residual=bool(rng.integers(2)),
                 heads=_pick(rng, HEADS),
             )
+            genome = _spelled(genome)
             if self.holds(genome):
                 return genome
         return self.smallest()
@@ -112,7 +115,8 @@ class Space:
             child = genome
             for gene in chosen or [_pick(rng, GENES)]:
                 child = _mutate_gene(child, gene, rng)
-            if child != genome and self.holds(child):
+            child = _spelled(child)
+            if child != _spelled(genome) and self.holds(child):
                 return child
         return genome
 
@@ -126,8 +130,13 @@ class Space:
         taken = {
             gene: getattr(first if rng.integers(2) else second, gene) for gene in genes
         }
-        child = Genome(**taken)
+        child = _spelled(Genome(**taken))
         return child if self.holds(child) else first
+
+
+def _spelled(genome: Genome) -> Genome:
+    links = any(a == b for a, b in pairwise(genome.widths))
+    return replace(genome, residual=genome.residual and links)
 
 
 def _mutate_gene(genome: Genome, gene: str, rng: np.random.Generator) -> Genome:

@@ -104,11 +104,12 @@ def assign_splits(
     size = np.searchsorted(stratum, stratum, side="right") - start
     fresh = np.ones(len(keys), dtype=bool)
     fresh[1:] = (ordered[1:] != ordered[:-1]) | (stratum[1:] != stratum[:-1])
-    first = np.maximum.accumulate(np.where(fresh, np.arange(len(keys)), 0))
-    # Systematic sampling: a phase from the low bits of the stratum's first key, or
-    # a stratum of three rows would always give them all to the first splits.
-    phase = (ordered[start] & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
-    place = (first - start + phase) / size
+    block = np.cumsum(fresh) - 1
+    first = np.flatnonzero(fresh)[block]
+    # A block of equal keys lies at a place of its own width that its key's low bits
+    # draw; at its start, a stratum of few blocks would always fill the first splits.
+    phase = (ordered & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
+    place = (first - start + phase * np.bincount(block)[block]) / size
     cuts = np.cumsum(fractions)[:-1]
     splits = np.empty(len(keys), dtype=np.int64)
     splits[order] = np.searchsorted(cuts, place, side="right")

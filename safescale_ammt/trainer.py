@@ -53,6 +53,7 @@ class Trained:
         twin: averaged weights of the unconstrained twin (1, P).
         roles: the agents' roles.
         constraints: what was enforced.
+        targets: gap that each pair aimed at (pairs,).
         multipliers: principle id -> pair -> lambda at the end.
         steps: optimizer steps of each net.
     """
@@ -63,6 +64,7 @@ class Trained:
     twin: Tensor
     roles: tuple[Role, ...]
     constraints: Constraints
+    targets: Tensor
     multipliers: dict[str, dict[str, float]]
     steps: int
 
@@ -74,6 +76,7 @@ def train(
     constitution: Constitution,
     *,
     log: Log,
+    twin: bool = True,
 ) -> Trained:
     """Trains k agents and the twin.
 
@@ -83,6 +86,7 @@ def train(
         config: the training section.
         constitution: names the enforced principles.
         log: receives every event, a JSON mapping.
+        twin: whether to train the twin; a short run of the search needs none.
 
     Raises:
         ConfigError: an unknown role.
@@ -96,7 +100,7 @@ def train(
         for reason in plan.constraints.left_out:
             log({"event": "left_out", "reason": reason})
         learner = _trunk(plan, log)
-        return _specialise(plan, learner, constitution, log)
+        return _specialise(plan, learner, constitution, log, (TWIN,) * twin)
 
 
 def _trunk(plan: Plan, log: Log) -> Learner:
@@ -125,9 +129,13 @@ def _trunk(plan: Plan, log: Log) -> Learner:
 
 
 def _specialise(
-    plan: Plan, learner: Learner, constitution: Constitution, log: Log
+    plan: Plan,
+    learner: Learner,
+    constitution: Constitution,
+    log: Log,
+    beside: tuple[Role, ...],
 ) -> Trained:
-    """Trains agents and twin side by side, from the trunk on."""
+    """Trains agents and the nets beside them (the twin), from the trunk on."""
     config, k = plan.config, len(plan.roles)
     referee = _referee(plan, learner, constitution)
     sharing = Sharing(
@@ -137,23 +145,25 @@ def _specialise(
         outer_learning_rate=config.outer_learning_rate,
         outer_momentum=config.outer_momentum,
     )
-    slots = (*plan.roles, TWIN)
+    slots = (*plan.roles, *beside)
     learner.fork(slots, plan.constraints.cells)
     orders = [plan.order(i, role, f"agent {i}") for i, role in enumerate(slots)]
-    sampler = _sampler(plan)
+    sampler = _sampler(plan, len(slots))
     cell_weights = torch.zeros(len(plan.constraints.cells))
     teaches = torch.ones(k, dtype=torch.bool)
-    watch = _Watch(k + 1)
+    watch = _Watch(len(slots))
 
     for step in range(plan.trunk_steps, plan.steps):
         since = step - plan.trunk_steps
         if since % config.dual_every == 0:
             ruling = referee.rule(learner.weights(slice(k)), learner.finite()[:k])
             cell_weights, teaches = ruling.cell_weights, ruling.teaches
-            event = {"event": "round", "step": step, "loss": watch.losses()}
+            event = {"event": "round", "step": step, **ruling.to_dict()}
+            event["loss"] = watch.losses()[:k]
+            event["twin_loss"] = watch.losses()[k:]
             if since % (_SCORE_EVERY * config.dual_every) == 0:
                 event["accuracy"] = accuracies(plan, learner).tolist()
-            log({**event, **ruling.to_dict()})
+            log(event)
         if since and since % config.sync_every == 0:
             usable = watch.usable()[:k] & learner.finite()[:k]
             _require_quorum(plan, step, usable)
@@ -164,7 +174,7 @@ def _specialise(
             learner.rejoin(done.lost, sharing.consensus)
             if done.eventful:
                 log({"event": "share", "step": step, **done.to_dict()})
-            watch = _Watch(k + 1)
+            watch = _Watch(len(slots))
         batch, extra = deal(orders, plan.batch), sampler.draw()
         watch.add(*learner.step(batch, extra, cell_weights, plan.rate(step)))
 
@@ -176,6 +186,7 @@ def _specialise(
         twin=learner.averaged[k:].clone(),
         roles=plan.roles,
         constraints=plan.constraints,
+        targets=referee.targets,
         multipliers=referee.multipliers(),
         steps=plan.steps,
     )
@@ -188,9 +199,9 @@ def _referee(plan: Plan, trunk: Learner, constitution: Constitution) -> Referee:
     return referee
 
 
-def _sampler(plan: Plan) -> CellSampler:
+def _sampler(plan: Plan, slots: int) -> CellSampler:
     inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
-    return CellSampler(inside, plan.seen, plan.seed("cells"))
+    return CellSampler(inside, plan.seen[:slots], plan.seed("cells"))
 
 
 def accuracies(plan: Plan, learner: Learner) -> Tensor:

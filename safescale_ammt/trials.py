@@ -6,8 +6,10 @@ move more often. It trains on *train* and *constraint* and is read on
 *validation*; *monitor*, *select* and the sealed split stay unseen.
 
 On the first rung nothing is enforced: its steps are too few for a multiplier to
-take hold, so it ranks by loss alone. From the second rung on the constitution is
-enforced, and what is provably broken even so counts as violation.
+take hold, so it ranks by loss alone. From the second rung on those principles are
+enforced that a relaxed run of the default genome provably breaks, and what a
+candidate provably breaks even so is its violation. To enforce a promise that is
+kept anyway would double the time of a run and change nothing above the noise.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from safescale_ammt.asha import rung_steps
 from safescale_ammt.config import SearchConfig, TrainingConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.constraints import Constraints, enforce, hard_rates, z_value
@@ -42,7 +45,7 @@ MOST_FLOPS = 2.0
 Eight agents of the winner are trained next: this bounds what they cost, and how
 far a budget in steps may differ from one in FLOPs.
 """
-_SHORT: Mapping[str, Any] = {
+SHORT: Mapping[str, Any] = {
     "num_agents": 1,
     "agent_specializations": ("generalist",),
     "learning_rate": 1e-2,
@@ -51,8 +54,10 @@ _SHORT: Mapping[str, Any] = {
     "ema": 0.9,
     "dual_every": 5,
 }
-"""Measured on Adult: 180 such steps reach the loss that the settings of the long
-run reach after 400, and 200 enforce a demographic-parity gap of .17 down to .02."""
+"""Measured on Adult over 14 drawn genomes, rank correlation with the loss after
+1,200 steps of the long run's settings: .81 after 80 such steps, .92 after 120; with
+the long run's own settings .06 after 60. Forcing demographic parity brings its gap
+from .18 down to .03 in 150 steps."""
 _TRUNK_SHARE = 0.2
 
 
@@ -60,10 +65,24 @@ class Trials:
     """Makes short runs on one problem under one constitution."""
 
     def __init__(
-        self, problem: Problem, constitution: Constitution, config: SearchConfig
+        self,
+        problem: Problem,
+        constitution: Constitution,
+        config: SearchConfig,
+        short: Mapping[str, Any] = SHORT,
     ) -> None:
+        """Prepares trials.
+
+        Args:
+            problem: the dataset as tensors.
+            constitution: the promises.
+            config: rungs, caps, threads and seed.
+            short: `TrainingConfig` fields of a short run.
+        """
         self.problem, self.constitution, self.config = problem, constitution, config
+        self.short = short
         self._watched = _enforcing(constitution, {p.id for p in watched(constitution)})
+        self._read: dict[tuple[str, ...], Mapping[str, Reading]] = {}
 
     def space(self) -> Space:
         """Returns the genomes that may be tried on this problem."""
@@ -75,18 +94,32 @@ class Trials:
 
     def measure(self, trial: Trial) -> Measurement:
         """Trains a candidate for its rung's steps."""
-        names = {p.id for p in self.constitution.enforced} if trial.rung else set()
-        loss, readings = self._short_run(trial.genome, trial.steps, names)
-        flops = trial.genome.flops(
-            self.problem.d_in(trial.genome.encoding), self.problem.n_out
-        )
-        excess = {name: r.excess for name, r in readings.items()}
-        return Measurement(loss, flops, excess if trial.rung else {})
+        genome = trial.genome
+        names = self.broken_when_relaxed() if trial.rung else ()
+        loss, readings = self._short_run(genome, trial.steps, names)
+        d_in = self.problem.d_in(genome.encoding)
+        excess = {name: r.excess for name, r in readings.items()} if trial.rung else {}
+        return Measurement(loss, genome.flops(d_in, self.problem.n_out), excess)
 
     def read(self, enforced: tuple[str, ...]) -> Mapping[str, Reading]:
-        """Trains the default genome with these principles enforced."""
-        steps = self.config.feasibility_steps
-        return self._short_run(self.space().seed(), steps, enforced)[1]
+        """Reads a short run of the default genome with these principles enforced.
+
+        The same question twice trains once.
+        """
+        if enforced not in self._read:
+            last = rung_steps(self.config, self.config.rungs - 1)
+            steps = self.config.feasibility_steps or last
+            genome = self.space().seed()
+            self._read[enforced] = self._short_run(genome, steps, enforced)[1]
+        return self._read[enforced]
+
+    def broken_when_relaxed(self) -> tuple[str, ...]:
+        """Returns the enforced principles that need enforcing in a short run."""
+        names = [p.id for p in self.constitution.enforced]
+        if not names:
+            return ()
+        relaxed = self.read(())
+        return tuple(n for n in names if n in relaxed and relaxed[n].excess > 0)
 
     def _short_run(
         self, genome: Genome, steps: int, names: Collection[str]
@@ -97,13 +130,11 @@ class Trials:
             trunk_steps=trunk,
             seed=self.config.seed,
             threads=self.config.threads,
-            **_SHORT,
+            **self.short,
         )
         rules = _enforcing(self.constitution, names)
         try:
-            trained = train(
-                self.problem, genome, settings, rules, log=lambda event: None
-            )
+            trained = train(self.problem, genome, settings, rules, log=_unheard)
         except InputError:
             raise
         except SafescaleError:  # lost its gradients: a result, not a failure
@@ -163,6 +194,10 @@ def read_gaps(
             lower = float((differences[mine] - z * errors[mine]).max())
             found[name] = Reading(gaps[name], lower, threshold)
     return found
+
+
+def _unheard(_: dict[str, Any]) -> None:
+    """Drops an event: of a short run only the outcome is kept."""
 
 
 def _enforcing(constitution: Constitution, names: Collection[str]) -> Constitution:

@@ -204,20 +204,30 @@ def _slug(name: str) -> str:
     return "".join(safe)[:60]
 
 
-def differences(stated: Any, derived: Any, where: str = "") -> Iterator[str]:
-    """Yields the places where two JSON values differ beyond `TOLERANCE`."""
+def differences(
+    stated: Any, derived: Any, where: str = "", *, ignore: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yields the places where two JSON values differ beyond `TOLERANCE`.
+
+    Args:
+        stated: what was written.
+        derived: what should have been written.
+        where: path of the two values.
+        ignore: keys that may differ at any depth.
+    """
     both = (stated, derived)
     if all(isinstance(v, Mapping) for v in both):
-        for key in sorted(stated.keys() | derived.keys()):
+        for key in sorted((stated.keys() | derived.keys()) - set(ignore)):
             if key not in stated or key not in derived:
                 yield f"{where}{key}: present on one side only"
             else:
-                yield from differences(stated[key], derived[key], f"{where}{key}.")
+                at = f"{where}{key}."
+                yield from differences(stated[key], derived[key], at, ignore=ignore)
     elif all(isinstance(v, Sequence) and not isinstance(v, str) for v in both):
         if len(stated) != len(derived):
             yield f"{where[:-1]}: {len(stated)} entries stated, {len(derived)} derived"
         for i, (a, b) in enumerate(zip(stated, derived, strict=False)):
-            yield from differences(a, b, f"{where}{i}.")
+            yield from differences(a, b, f"{where}{i}.", ignore=ignore)
     elif not _same(stated, derived):
         yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"
 

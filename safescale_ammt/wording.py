@@ -55,7 +55,7 @@ def rows_judged(verdict: Verdict) -> str:
     """Says whose rows they were."""
     if verdict.mode == REHEARSAL:
         return "of the select split"
-    return "sealed, never seen in training"
+    return "sealed, kept out of training"
 
 
 def guarantee(verdict: Verdict, constitution: Constitution) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from safescale_ammt.constitution import Constitution
+    from safescale_ammt.power_report import Odds, PowerReport
 
 
 @click.group()
@@ -28,17 +34,38 @@ def check(file: Path, dataset: Path, draws: int, seed: int) -> None:
 
     Exits with 2 if a promise is not certifiable, and says which one would be.
     """
-    from safescale_ammt.power import power_check, refuse_uncertifiable
-
     from safescale_ammt.artifacts import verify
     from safescale_ammt.constitution import Constitution
     from safescale_ammt.counts import Counts
+    from safescale_ammt.power import power_check, refuse_uncertifiable
 
     rules = Constitution.load(file)
     verify(dataset, "dataset")
     counts = Counts.load(dataset)
     report = power_check(rules, counts, draws=draws, seed=seed)
-    for line in power_table(report.to_dict()):
+    for line in power_table(rules, report):
         click.echo(line)
     click.echo(report.sentence)
     refuse_uncertifiable(rules, report)
+
+
+def power_table(rules: Constitution, report: PowerReport) -> Iterator[str]:
+    """Yields the odds of each decision, by principle and jointly, line by line."""
+    yield f"{'principle':<24}{'truth':<24}{'pass':>6}{'human':>7}{'fail':>6}"
+    for found in report.principles:
+        yield f"{found.principle:<24}{rules.principle(found.principle).sentence()}"
+        yield from _rows((*found.table, found.spread))
+    yield "jointly"
+    yield from _rows((*report.table, report.spread))
+
+
+def _rows(table: tuple[Odds, ...]) -> Iterator[str]:
+    for odds in table:
+        truth = "as training leaves it"
+        if odds.scale is not None:
+            value = f" ({odds.value:.4f})" if odds.value is not None else ""
+            truth = f"{odds.scale:g} x tolerance{value}"
+        yield (
+            f"{'':<24}{truth:<24}"
+            f"{odds.passes:>6.2f}{odds.human:>7.2f}{odds.fails:>6.2f}"
+        )

@@ -133,6 +133,8 @@ class _Places:
         trained = found["model"]
         for role in ("dataset", "architecture"):
             _same(f"model's {role}", trained.parents.get(role), found[role].identity)
+        cut = read_json(self.dataset / "source.json").get("holdout")
+        _same("dataset's holdout", cut, found["holdout"].identity)
         own = digest_json(read_json(self.model / CONSTITUTION))
         _same("model's constitution", own, rule.digest)
         ours, sealed, theirs = (

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safescale_ammt.artifacts import read_manifest, write_json, writing
+from safescale_ammt.asha import budget_steps
 from safescale_ammt.config import SearchConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.dataset import Dataset
 from safescale_ammt.errors import ConstitutionError, one_of
-from safescale_ammt.evolution import Search, Strategy, budget_steps
+from safescale_ammt.evolution import Search, Strategy
 from safescale_ammt.feasibility import check_feasibility
 from safescale_ammt.power import power_check, refuse_uncertifiable
 from safescale_ammt.schema import Schema
@@ -31,10 +32,10 @@ TIMES = "times.json"
 
 
 def run(
-    dataset: Path,
+    dataset: Path | str,
     constitution: Mapping[str, Any],
     search: Mapping[str, Any],
-    architecture: Path,
+    architecture: Path | str,
 ) -> dict[str, Any]:
     """Checks the constitution against the data and searches a genome.
 
@@ -78,10 +79,11 @@ def run(
         kind="architecture",
         stage=STAGE,
         config_digest=config.digest,
-        parents={"dataset": data.identity, "constitution": rules.digest},
+        parents={"dataset": data.identity},
     ) as draft:
         draft.outside_identity.add(TIMES)
         write_json(draft.folder / "genome.json", found.winner.genome.to_dict())
+        write_json(draft.folder / "constitution.json", rules.to_dict())
         write_json(draft.folder / "search.json", log)
         write_json(draft.folder / "power.json", power.to_dict())
         write_json(draft.folder / "feasibility.json", feasibility)

@@ -103,6 +103,14 @@ def test_keys_are_made_once_and_only_ours_to_read(tmp_path: Path) -> None:
     assert keys["SAFESCALE_STORE"] == "s3://safescale"
 
 
+def test_the_users_own_aws_settings_do_not_get_in_the_way(
+    s3_server: EmbeddedStore,
+) -> None:
+    shell = {"AWS_SESSION_TOKEN": "old", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    store = open_store(s3_server.uri, environ={**shell, **s3_server.environ})
+    assert not store.exists("nothing")
+
+
 def test_the_server_sees_no_environment_but_its_keys(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path):
         seen = _weed(tmp_path).environ()

@@ -42,7 +42,7 @@ TRAINING = [
 
 
 def constitution(
-    threshold: float = 0.12, *, text: str = "Similar rates for all.", **gate: Any
+    threshold: float = 0.2, *, text: str = "Similar rates for all.", **gate: Any
 ) -> Constitution:
     """Equal opportunity by sex, accuracy against the twin, a soft parity by race."""
     return Constitution.from_dict(
@@ -84,7 +84,7 @@ def constitution(
     )
 
 
-def evidence(rows: int = 3000, gap: float = 0.0, seed: int = 0) -> Evidence:
+def evidence(rows: int = 700, gap: float = 0.0, seed: int = 0) -> Evidence:
     """Draws rows whose true positive rate differs by `gap` between the sexes."""
     rng = np.random.default_rng(seed)
     sex, race = rng.integers(0, 2, rows), rng.integers(0, 3, rows)
@@ -129,9 +129,7 @@ HOLDOUT = digest_bytes(b"holdout")
 
 def write_model(path: Path, rule: Constitution, weights: bytes = b"w") -> Manifest:
     """Writes an artifact with the form of a model."""
-    with writing(
-        path, kind="model", stage="train_agents", parents=PARENTS
-    ) as draft:
+    with writing(path, kind="model", stage="train_agents", parents=PARENTS) as draft:
         for folder in (draft.folder, draft.folder / "twin"):
             folder.mkdir(exist_ok=True)
             (folder / "weights.safetensors").write_bytes(weights)
@@ -184,9 +182,7 @@ def write_verdict(
         verdict = assemble(rule, rows, about, digest_file(file))
         verdict.save(draft.folder)
         if change:
-            write_json(
-                draft.folder / "verdict.json", {**verdict.to_dict(), **change}
-            )
+            write_json(draft.folder / "verdict.json", {**verdict.to_dict(), **change})
         html = render(verdict, rule, training=TRAINING) if page else "<p>"
         (draft.folder / "report.html").write_text(html)
         draft.outside_identity.add("report.html")

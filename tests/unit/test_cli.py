@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ import yaml
 from pipelines.cli import run_command
 from pipelines.progress import Progress
 from pipelines.runfile import RunFile, read_run, run_folders
+from pipelines.source import resolved
+from pipelines.state import pipeline_root
+from pipelines.store import opened
 from pipelines.workload import Workload
 from safescale_ammt.artifacts import write_json, writing
 from safescale_ammt.errors import ConfigError, ConstitutionError, InputError
@@ -292,3 +296,42 @@ def test_an_artifact_is_verified_and_tampering_is_refused(tmp_path, capsys):
 def test_an_unknown_data_set_names_the_known_ones(capsys):
     assert run_command(["data", "fetch", "nope"]) == 2
     assert "adult" in capsys.readouterr().err
+
+
+def test_a_path_in_a_workload_becomes_a_uri_with_the_digest_of_its_bytes(tmp_path):
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "people.csv").write_text("a,b\n1,2\n")
+    overrides = ["data.source=people.csv", *SEALED[1::2]]
+    workload = Workload.load(ADULT, overrides=overrides).replace(
+        "data", sealed_source="people.csv"
+    )
+    digests = []
+    for text in ("a,b\n1,2\n", "a,b\n1,3\n"):
+        (beside / "people.csv").write_text(text)
+        with opened(None) as place:
+            data = resolved(workload, place, beside).data
+        assert data.source == data.sealed_source == (beside / "people.csv").as_uri()
+        digests.append(data.source_digest)
+    assert digests[0] != digests[1]
+    with opened(None) as place:
+        kept = resolved(workload.replace("data", source_digest="x"), place, beside)
+    assert kept.data.source_digest == "x"
+
+
+def test_a_store_is_known_again_until_it_is_wiped(tmp_path):
+    uris = [(tmp_path / name).as_uri() for name in ("one", "two")]
+    found = []
+    for uri in (*uris, uris[0]):
+        with opened(uri) as place:
+            found.append(place.identity())
+    assert found[0] == found[2] != found[1]
+    assert pipeline_root(found[0]) == pipeline_root(found[2])
+    assert pipeline_root(found[0]) != pipeline_root(found[1])
+
+
+def test_the_environment_is_as_it_was_after_a_store_was_open(tmp_path, monkeypatch):
+    monkeypatch.delenv("SAFESCALE_STORE")
+    with opened((tmp_path / "one").as_uri()):
+        assert os.environ["SAFESCALE_STORE"].endswith("/one")
+    assert "SAFESCALE_STORE" not in os.environ

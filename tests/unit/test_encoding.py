@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -152,6 +153,15 @@ def test_no_rows_encode_to_no_rows() -> None:
     assert encode(SCHEMA, table).shape == (0, width(SCHEMA))
 
 
+def test_a_dictionary_column_and_an_empty_one_encode_like_text() -> None:
+    texts = ["oslo", None, "elsewhere"]
+    plain = pa.table({"age": pa.array([None] * 3, pa.float64()), "city": texts})
+    coded = pa.table(
+        {"age": pa.array([None] * 3), "city": pa.array(texts).dictionary_encode()}
+    )
+    np.testing.assert_array_equal(encode(SCHEMA, plain), encode(SCHEMA, coded))
+
+
 def test_a_missing_feature_column_is_named() -> None:
     with pytest.raises(DataError, match="no column 'city'"):
         encode(SCHEMA, pa.table({"age": [1.0]}))
@@ -209,7 +219,7 @@ def test_raw_rows_without_a_header_stand_in_schema_order() -> None:
         assert read_raw(SCHEMA, data)["age"].to_pylist() == [20.0, None]
 
 
-def test_raw_rows_come_from_paths_and_uris(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_raw_rows_come_from_paths_and_uris(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(RAW)
     for source in (path, str(path), path.as_uri()):
@@ -232,7 +242,7 @@ def test_an_infinite_number_names_its_row(text: str) -> None:
         read_raw(SCHEMA, f"age,city\n{text},oslo\n".encode())
 
 
-def test_raw_rows_that_cannot_be_read_are_one_sentence(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_raw_rows_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_raw(SCHEMA, tmp_path / "absent.csv")
     with pytest.raises(DataError, match="empty"):

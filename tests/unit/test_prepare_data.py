@@ -387,17 +387,32 @@ def test_a_sensitive_column_of_numbers_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_rows_for_all_splits_are_refused(tmp_path: Path) -> None:
-    assert "gets no row of the" in refused(tmp_path, loans(8, seed=3))
-
-
-def test_a_train_split_without_one_class_is_refused(tmp_path: Path) -> None:
-    rows = changed(loans(300), LABEL, lambda i, _: "yes" if i == 0 else "no")
-    # The only positive row lands in train for some seeds, elsewhere for others.
+    rows = changed(loans(14), LABEL, lambda i, _: "yes" if i % 2 else "no")
 
     def every_seed() -> None:
         for seed in range(20):
             prepare(tmp_path / str(seed), rows, seed=seed)
 
+    with pytest.raises(DataError, match="gets no row of the 14"):
+        every_seed()
+
+
+def test_a_label_that_the_end_of_a_file_cuts_is_no_new_class(tmp_path: Path) -> None:
+    source = save(tmp_path / "loans.csv", spell(loans())[:-2])
+    with pytest.raises(DataError, match=r"only 1 rows of a class.*truncated"):
+        run(config(source=source), tmp_path / "dataset", tmp_path / "holdout")
+
+
+def test_a_train_split_without_one_class_is_refused(tmp_path: Path) -> None:
+    rows = changed(loans(300), LABEL, lambda i, _: "yes" if i < 12 else "no")
+    rows = changed(rows, ID, lambda i, text: "one" if i < 12 else text)
+
+    def every_seed() -> None:
+        for seed in range(20):
+            folder = tmp_path / str(seed)
+            prepare(folder, rows, seed=seed, drop=[], entity="id")
+
+    # All positive rows are of one entity, which some seed sets outside of train.
     with pytest.raises(DataError, match="lacks a class altogether"):
         every_seed()
 

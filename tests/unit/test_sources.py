@@ -56,6 +56,14 @@ def test_names_can_be_given_for_a_file_without_a_header() -> None:
     assert texts(b"1,2\n3,4\n", "b", layout) == ["2", "4"]
 
 
+def test_a_header_can_be_skipped_and_replaced() -> None:
+    layout = Layout(columns=("a", "b"), skip_rows=1)
+    table = parse_bytes(b"x,x\n1,2\n", "t.csv", layout)
+    assert table.rows == 1
+    assert table.columns["b"].texts().to_pylist() == ["2"]
+    refused(b"x,x\n1,2\n3\n4,5\n", layout, "Row 3 of t.csv has 1 fields")
+
+
 def test_empty_lines_windows_lines_and_a_byte_order_mark_are_taken() -> None:
     data = b"\xef\xbb\xbf\r\na,b\r\n1,2\r\n\r\n3,4\r\n\r\n"
     assert texts(data, "a") == ["1", "3"]

@@ -1,0 +1,318 @@
+"""The search stage: checks first, then a genome, the same one every time."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_tables import CONFIG, loans, save, spell
+
+from safescale_ammt.artifacts import read_json, verify
+from safescale_ammt.config import SearchConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.dataset import Dataset, Split
+from safescale_ammt.errors import (
+    ConstitutionError,
+    InputError,
+    IntegrityError,
+    Uncertifiable,
+)
+from safescale_ammt.evolution import Trial
+from safescale_ammt.feasibility import check_feasibility
+from safescale_ammt.genome import Genome
+from safescale_ammt.problem import Problem
+from safescale_ammt.stages import prepare_data, search_architecture
+from safescale_ammt.trials import SHORT, Trials
+
+SEARCH: Mapping[str, Any] = {
+    "candidates": 4,
+    "rung_steps": 5,
+    "population": 4,
+    "sample": 2,
+    "power_draws": 100,
+    "feasibility_steps": 0,
+}
+WIDE = {"metric": "tpr_gap", "group": "gender", "threshold": 0.6}
+NARROW = {**WIDE, "threshold": 0.01}
+FILES = {
+    *("genome.json", "search.json", "power.json", "feasibility.json"),
+    *("constitution.json", "times.json"),
+}
+
+
+def of(*constraints: Mapping[str, Any], **gate: Any) -> dict[str, Any]:
+    listed = [{"id": f"p{i}", "constraint": dict(c)} for i, c in enumerate(constraints)]
+    small = {"min_n": 20, "min_pos": 10}
+    return {"schema": 1, "principles": listed, "gate": gate, "groups": small}
+
+
+def prepared(folder: Path, table: bytes, **changes: Any) -> Path:
+    config = {**CONFIG, **changes, "source": save(folder / "raw.csv", table)}
+    prepare_data.run(config, folder / "dataset", folder / "holdout")
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("loans"), spell(loans(3000)))
+
+
+@pytest.fixture(scope="module")
+def architecture(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("searched") / "architecture"
+    search_architecture.run(dataset, of(WIDE), SEARCH, out)
+    return out
+
+
+# --- the artifact ------------------------------------------------------------------
+
+
+def test_the_artifact_holds_genome_log_and_both_checks(
+    dataset: Path, architecture: Path
+) -> None:
+    manifest = verify(architecture, "architecture")
+    assert set(manifest.files) == FILES
+    assert manifest.parents == {"dataset": verify(dataset).identity}
+    assert not manifest.files["times.json"].identity
+    assert read_json(architecture / "power.json")["certifiable"]
+    assert not read_json(architecture / "feasibility.json")["checked"]
+
+
+def test_the_genome_is_that_of_the_winner_in_the_log(architecture: Path) -> None:
+    log = read_json(architecture / "search.json")
+    by_id = {entry["id"]: entry for entry in log["candidates"]}
+    winner = by_id[log["winner"]]
+    assert read_json(architecture / "genome.json") == winner["genome"]
+    assert Genome.from_dict(winner["genome"]).check() is None
+    assert log["winner"] in log["front"]
+    assert winner["rung"] == 1
+
+
+def test_the_log_numbers_random_candidates_after_the_others(architecture: Path) -> None:
+    log = read_json(architecture / "search.json")
+    entries = log["candidates"]
+    assert [e["id"] for e in entries] == list(range(8))
+    assert {e["origin"] for e in entries[:4]} <= {"seed", "random", "evolution"}
+    assert {e["origin"] for e in entries[4:]} == {"random"}
+    assert log["random_winner"] >= 4
+
+
+def test_both_strategies_spent_the_planned_budget(architecture: Path) -> None:
+    budget = read_json(architecture / "search.json")["budget"]
+    assert budget["planned"] == 4 * 5 + 1 * 15
+    assert budget["spent"] == budget["spent_random"] == budget["planned"]
+
+
+def test_the_same_work_twice_has_the_same_identity(
+    dataset: Path, architecture: Path, tmp_path: Path
+) -> None:
+    summary = search_architecture.run(dataset, of(WIDE), SEARCH, tmp_path / "again")
+    first, again = verify(architecture), verify(tmp_path / "again")
+    assert again.identity == first.identity == summary["architecture"]
+
+
+def test_another_seed_is_other_work(
+    dataset: Path, architecture: Path, tmp_path: Path
+) -> None:
+    search_architecture.run(dataset, of(WIDE), {**SEARCH, "seed": 1}, tmp_path / "b")
+    assert verify(tmp_path / "b").identity != verify(architecture).identity
+
+
+def test_the_stage_takes_what_kfp_hands_over(
+    dataset: Path, architecture: Path, tmp_path: Path
+) -> None:
+    floats = {k: float(v) for k, v in SEARCH.items()}
+    out = tmp_path / "architecture"
+    search_architecture.run(str(dataset), of(WIDE), floats, str(out))
+    assert verify(out).identity == verify(architecture).identity
+
+
+# --- checks before anything is trained -------------------------------------------------
+
+
+def test_an_uncertifiable_promise_names_what_could_be_certified(
+    dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Uncertifiable, match="least certifiable") as caught:
+        search_architecture.run(dataset, of(NARROW), SEARCH, tmp_path / "a")
+    assert caught.value.exit_code == 2
+    assert "rows" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_uncertifiable_promise_goes_on_to_a_human_if_the_file_says_so(
+    dataset: Path, tmp_path: Path
+) -> None:
+    rules = of(NARROW, on_uncertifiable="human")
+    summary = search_architecture.run(dataset, rules, SEARCH, tmp_path / "a")
+    assert not summary["certifiable"]
+    assert not read_json(tmp_path / "a" / "power.json")["certifiable"]
+
+
+def test_nothing_is_trained_before_the_power_check_has_passed(
+    dataset: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import json, sys\n"
+        "from safescale_ammt.errors import Uncertifiable\n"
+        "from safescale_ammt.stages import search_architecture\n"
+        "try:\n"
+        "    search_architecture.run(sys.argv[1], json.loads(sys.argv[2]),\n"
+        "                            json.loads(sys.argv[3]), sys.argv[4])\n"
+        "except Uncertifiable:\n"
+        "    sys.exit('torch' in sys.modules)\n"
+        "sys.exit(9)\n"
+    )
+    texts = [json.dumps(of(NARROW)), json.dumps(dict(SEARCH)), str(tmp_path / "a")]
+    command = [sys.executable, "-c", program, str(dataset), *texts]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_group_that_the_data_lack_lists_the_known_ones(
+    dataset: Path, tmp_path: Path
+) -> None:
+    rules = of({**WIDE, "group": "sex"})
+    with pytest.raises(ConstitutionError, match="'p0' speaks of the group 'sex'") as e:
+        search_architecture.run(dataset, rules, SEARCH, tmp_path / "a")
+    assert "expected one of gender, origin" in str(e.value)
+
+
+def test_a_group_with_one_value_cannot_be_compared(tmp_path: Path) -> None:
+    rows = [[*row[:3], "m", *row[4:]] for row in loans(600)]
+    data = prepared(tmp_path, spell(rows))
+    with pytest.raises(ConstitutionError, match="every row .* has the value 'm'"):
+        search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
+
+
+def test_a_dataset_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    data = prepared(tmp_path, spell(loans(600)))
+    file = data / "select.parquet"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(IntegrityError, match=r"select\.parquet was changed"):
+        search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
+
+
+def test_a_holdout_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a holdout artifact, expected a dataset"):
+        search_architecture.run(dataset.parent / "holdout", of(WIDE), SEARCH, tmp_path)
+
+
+# --- what a trial sees and says --------------------------------------------------------
+
+
+def trials(data: Dataset, *constraints: Mapping[str, Any], **search: Any) -> Trials:
+    rules = Constitution.from_dict(of(*constraints))
+    return Trials(Problem(data), rules, SearchConfig.from_params({**SEARCH, **search}))
+
+
+def spoiled(split: Split) -> Split:
+    """The same rows with every label flipped."""
+    return replace(split, label=1 - split.label)
+
+
+def test_the_search_never_sees_monitor_or_select(dataset: Path) -> None:
+    data = Dataset.load(dataset)
+    unseen = {name: spoiled(data.splits[name]) for name in ("monitor", "select")}
+    other = replace(data, splits={**data.splits, **unseen})
+    trial = Trial(0, Genome(), 1, 20)
+    assert trials(data, WIDE).measure(trial) == trials(other, WIDE).measure(trial)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_trial_trains_on_train_and_is_read_on_validation(
+    dataset: Path, split: str
+) -> None:
+    data = Dataset.load(dataset)
+    other = replace(data, splits={**data.splits, split: spoiled(data.splits[split])})
+    trial = Trial(0, Genome(), 1, 20)
+    assert trials(data, WIDE).measure(trial) != trials(other, WIDE).measure(trial)
+
+
+def test_the_first_rung_ranks_by_loss_alone(dataset: Path) -> None:
+    found = trials(Dataset.load(dataset), NARROW).measure(Trial(0, Genome(), 0, 20))
+    assert found.violations == {}
+    assert math.isfinite(found.loss)
+    assert found.flops == Genome().flops(
+        Problem(Dataset.load(dataset)).d_in("ple"), n_out=1
+    )
+
+
+def test_a_candidate_that_loses_its_gradients_counts_as_diverged(
+    dataset: Path,
+) -> None:
+    rules = Constitution.from_dict(of(WIDE))
+    stiff = {**SHORT, "gradient_stability_threshold": 1e-9}
+    problem = Problem(Dataset.load(dataset))
+    trial = Trial(0, Genome(), 0, 60)
+    found = Trials(problem, rules, SearchConfig(), stiff).measure(trial)
+    assert found.diverged
+    assert not found.feasible
+
+
+def test_a_wrong_setting_of_a_short_run_is_no_divergence(dataset: Path) -> None:
+    rules = Constitution.from_dict(of(WIDE))
+    wrong = {**SHORT, "agent_specializations": ("vision",)}
+    problem = Problem(Dataset.load(dataset))
+    with pytest.raises(InputError, match="vision"):
+        Trials(problem, rules, SearchConfig(), wrong).measure(Trial(0, Genome(), 0, 5))
+
+
+def test_a_task_of_three_classes_is_searched(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [[*r[:6], str(rng.choice(["a", "b", "c"]))] for r in loans(900)]
+    data = Dataset.load(prepared(tmp_path, spell(rows), positive=""))
+    found = trials(data, WIDE).measure(Trial(0, Genome(), 1, 20))
+    assert found.loss == pytest.approx(math.log(3), abs=0.3)
+
+
+# --- principles that fight, on rows where they must --------------------------------------
+
+
+def proxies(rows: int = 4000) -> bytes:
+    """Approvals whose base rates differ by gender, which a feature gives away."""
+    rng = np.random.default_rng(0)
+    female = rng.random(rows) < 0.5
+    label = rng.random(rows) < np.where(female, 0.2, 0.7)
+    age = np.round(40 + 20 * label + rng.normal(0, 8, rows))
+    proxy = np.where(rng.random(rows) < 0.95, female, ~female)
+    table = zip(age, proxy, female, label, strict=True)
+    return spell(
+        [
+            [
+                *(str(a), "0", "oslo" if p else "rome", "f" if f else "m", "north"),
+                *(str(i), "yes" if y else "no"),
+            ]
+            for i, (a, p, f, y) in enumerate(table)
+        ]
+    )
+
+
+DP = {"metric": "dp_gap", "group": "gender", "threshold": 0.1}
+EO = {"metric": "eo_difference", "group": "gender", "threshold": 0.2}
+
+
+def test_forcing_parity_on_unequal_base_rates_breaks_equal_odds(tmp_path: Path) -> None:
+    data = Dataset.load(prepared(tmp_path, proxies(), sensitive=["gender"]))
+    found = trials(data, DP, EO, feasibility_steps=150)
+    answer = check_feasibility(found.constitution, found.read, 150)
+    assert [(f["forcing"], f["worsens"]) for f in answer["fights"]] == [("p0", "p1")]
+    assert "p0" in found.broken_when_relaxed()
+
+
+def test_a_promise_that_is_kept_anyway_is_not_enforced_in_short_runs(
+    dataset: Path,
+) -> None:
+    assert trials(Dataset.load(dataset), WIDE).broken_when_relaxed() == ()
+
+
+def test_the_same_reading_is_trained_once(dataset: Path) -> None:
+    found = trials(Dataset.load(dataset), WIDE)
+    assert found.read(()) is found.read(())
