@@ -81,12 +81,14 @@ class Constraints:
 
     Attributes:
         cells: the cells whose rates are measured.
+        shares: each cell's share of the rows, in (0, 1].
         pairs: the constraints between them.
         thresholds: principle id -> tau.
         left_out: sentences that say which groups are not enforced, and why.
     """
 
     cells: tuple[Cell, ...]
+    shares: tuple[float, ...]
     pairs: tuple[Pair, ...]
     thresholds: Mapping[str, float]
     left_out: tuple[str, ...]
@@ -103,6 +105,18 @@ class Constraints:
         a = torch.tensor([p.a for p in self.pairs], dtype=torch.long)
         b = torch.tensor([p.b for p in self.pairs], dtype=torch.long)
         return rates[..., a] - rates[..., b]
+
+    def gains(self) -> Tensor:
+        """Returns the factor on each pair's controller gains (pairs,), in (0, 1].
+
+        A multiplier weighs a row of cell c with lambda / share_c, so that the same
+        multiplier moves the rate of a small cell further. The factor undoes that:
+        4 / (1/share_a + 1/share_b), which is 1 for two halves of all rows. Without
+        it, gains that suit a demographic-parity gap make a gap between the positives
+        of a small group swing around its target.
+        """
+        each = [1 / self.shares[p.a] + 1 / self.shares[p.b] for p in self.pairs]
+        return torch.tensor([4 / inverse for inverse in each])
 
     def gaps(self, rates: Tensor) -> dict[str, float]:
         """Returns each principle's gap, the largest difference of its pairs."""
@@ -178,7 +192,11 @@ def enforce(
                     for a, b in permutations(range(first, len(cells)), 2)
                 ]
     thresholds = {p.id: p.constraint.threshold or 0.0 for p in constitution.enforced}
-    return Constraints(tuple(cells), tuple(pairs), thresholds, tuple(left_out))
+    shares = tuple(
+        float(cell.rows(groups[cell.group], label).to(torch.float32).mean())
+        for cell in cells
+    )
+    return Constraints(tuple(cells), shares, tuple(pairs), thresholds, tuple(left_out))
 
 
 def _pair_name(a: Cell, b: Cell, outcomes: Sequence[int]) -> str:
@@ -274,11 +292,16 @@ class NuPI:
 
     The error e is the violation (ascent); xi starts at 0, cooper-optim's
     `nuPIInitType.ZEROS`, so that the first step is (kappa_i + (1-nu) kappa_p) e.
+
+    Args:
+        ki: integral gain of each multiplier (pairs,).
+        kp: proportional gain of each multiplier (pairs,).
+        nu: smoothing of the error, in [0, 1).
     """
 
-    def __init__(self, size: int, ki: float, kp: float, nu: float) -> None:
-        self.multipliers = torch.zeros(size)
-        self._xi = torch.zeros(size)
+    def __init__(self, ki: Tensor, kp: Tensor, nu: float) -> None:
+        self.multipliers = torch.zeros_like(ki)
+        self._xi = torch.zeros_like(ki)
         self._ki, self._kp, self._nu = ki, kp, nu
 
     def step(self, violation: Tensor) -> None:

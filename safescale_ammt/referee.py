@@ -62,8 +62,9 @@ class Referee:
         config: TrainingConfig,
     ) -> None:
         self.constraints = constraints
+        gains = constraints.gains()
         self.controller = NuPI(
-            len(constraints.pairs), config.dual_ki, config.dual_kp, config.dual_nu
+            config.dual_ki * gains, config.dual_kp * gains, config.dual_nu
         )
         self.targets = torch.zeros(len(constraints.pairs))
         self._genome = genome

@@ -27,7 +27,6 @@ from safescale_ammt.gate import decide
 from safescale_ammt.measures import describe
 from safescale_ammt.verdict import FINDINGS, SealedUse, Verdict, differences
 
-
 WORDS = ("reason", "reasons", "method")
 """Keys of a verdict that hold sentences or names, no figures."""
 

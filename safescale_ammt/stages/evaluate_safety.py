@@ -50,7 +50,7 @@ CONSTITUTION = "constitution.json"
 SEALED_ROWS = "sealed.parquet"
 
 
-def run(
+def run(  # noqa: PLR0917 - one parameter per input of the stage
     dataset: Path,
     holdout: Path,
     architecture: Path,

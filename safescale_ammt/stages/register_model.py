@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from safescale_ammt import __version__, ledger
-from safescale_ammt.artifacts import Manifest, verify, write_json, writing
+from safescale_ammt.artifacts import read_manifest, verify, write_json, writing
 from safescale_ammt.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.config import RegistryConfig
 from safescale_ammt.constitution import Constitution
@@ -29,7 +29,7 @@ from safescale_ammt.registry import Registry
 from safescale_ammt.safety import rederive
 from safescale_ammt.storage import Store, open_store
 from safescale_ammt.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
-from safescale_ammt.versions import Entry, Version
+from safescale_ammt.versions import Entry
 
 STAGE = "register_model"
 STORE = "SAFESCALE_STORE"
@@ -88,7 +88,7 @@ def run(
         # which number it got is history, not work: the same work has one identity
         draft.outside_identity.add(VERSION)
         if stated.mode == REHEARSAL:
-            facts = _unregistered(config, stated, judged)
+            facts = _facts(config, stated, judged.identity)
         else:
             store = _open(environ)
             _check_use(store, verdict, stated)
@@ -96,7 +96,7 @@ def run(
             write_bundle(
                 folder, model=model, verdict=verdict, constitution=rule, registry=config
             )
-            facts = _register(store, config, folder, trained, judged, stated)
+            facts = _register(store, config, folder, stated)
         write_json(draft.folder / VERSION, facts)
     return facts
 
@@ -167,68 +167,48 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
 
 
 def _register(
-    store: Store,
-    config: RegistryConfig,
-    folder: Path,
-    trained: Manifest,
-    judged: Manifest,
-    verdict: Verdict,
+    store: Store, config: RegistryConfig, folder: Path, verdict: Verdict
 ) -> dict[str, Any]:
     """Stores the bundle, adds the version, returns what it became."""
     home = Registry(store, config.name)
-    bundle = home.put_bundle(folder)
+    stored = home.put_bundle(folder)
+    holds = read_manifest(folder).parents
     entry = Entry(
-        model=trained.identity,
-        verdict=judged.identity,
+        model=holds["model"],
+        verdict=holds["verdict"],
         constitution=verdict.constitution,
         dataset=verdict.dataset,
         holdout=verdict.holdout,
-        architecture=trained.parents["architecture"],
+        architecture=read_manifest(folder / "model").parents["architecture"],
         decision=verdict.decision,
-        bundle=bundle.prefix,
-        bundle_digest=bundle.digest,
+        bundle=stored.prefix,
+        bundle_digest=stored.digest,
         code_version=__version__,
     )
     found = home.register(entry)
-    if found.entry.bundle_digest != bundle.digest:
+    if found.entry.bundle_digest != stored.digest:
         # registered before: the bundle of that time is the one that counts
         shutil.rmtree(folder)
         home.get_bundle(found, folder)
     verify_bundle(folder, found.entry.bundle_digest)
-    return _facts(config, verdict, judged, found, store)
-
-
-def _facts(
-    config: RegistryConfig,
-    verdict: Verdict,
-    judged: Manifest,
-    found: Version,
-    store: Store,
-) -> dict[str, Any]:
     return {
-        "schema": 1,
-        "registry": config.name,
+        **_facts(config, verdict, entry.verdict),
         "version": found.number,
         "status": found.status,
-        "model": verdict.model,
-        "verdict": judged.identity,
-        "decision": verdict.decision,
         "bundle": f"{store.uri}/{found.entry.bundle}",
         "bundle_digest": found.entry.bundle_digest,
     }
 
 
-def _unregistered(
-    config: RegistryConfig, verdict: Verdict, judged: Manifest
-) -> dict[str, Any]:
-    """The facts of a rehearsal: nothing was registered."""
+def _facts(config: RegistryConfig, verdict: Verdict, identity: str) -> dict[str, Any]:
+    """The facts of a version that is not registered."""
     return {
         "schema": 1,
         "registry": config.name,
         "version": 0,
         "status": UNREGISTERED,
         "model": verdict.model,
-        "verdict": judged.identity,
+        "verdict": identity,
         "decision": verdict.decision,
         "bundle": "",
         "bundle_digest": "",

@@ -79,11 +79,10 @@ def run(
         kind="architecture",
         stage=STAGE,
         config_digest=config.digest,
-        parents={"dataset": data.identity},
+        parents={"dataset": data.identity, "constitution": rules.digest},
     ) as draft:
         draft.outside_identity.add(TIMES)
         write_json(draft.folder / "genome.json", found.winner.genome.to_dict())
-        write_json(draft.folder / "constitution.json", rules.to_dict())
         write_json(draft.folder / "search.json", log)
         write_json(draft.folder / "power.json", power.to_dict())
         write_json(draft.folder / "feasibility.json", feasibility)

@@ -74,7 +74,7 @@ def bowl(goal: Genome) -> Toy:
 FAR = Genome("standard", (256, 256, 256), "silu", 0.4)
 
 
-# --- domination ----------------------------------------------------------------
+# --- domination ---
 
 
 def test_fitness_is_loss_plus_weighted_complexity_and_violation() -> None:
@@ -133,7 +133,7 @@ def test_a_feasible_winner_lies_on_the_front(
     assert best in pareto_front(found)
 
 
-# --- the space -------------------------------------------------------------------
+# --- the space ---
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1))
@@ -213,7 +213,7 @@ def test_a_cap_that_excludes_every_network_is_one_clear_sentence() -> None:
     assert "has 673; raise it" in str(e.value)
 
 
-# --- the strategies ----------------------------------------------------------------
+# --- the strategies ---
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -329,7 +329,7 @@ def test_guided_search_beats_random_search_on_a_smooth_bowl(strategy: str) -> No
     def mean_loss(name: str) -> float:
         runs = [
             run(name, bowl(FAR), config(candidates=120, rungs=1, seed=seed))
-            for seed in range(10)
+            for seed in range(6)
         ]
         return float(np.mean([s.winner.results[-1].loss for s in runs]))
 

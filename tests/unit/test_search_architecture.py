@@ -44,7 +44,7 @@ WIDE = {"metric": "tpr_gap", "group": "gender", "threshold": 0.6}
 NARROW = {**WIDE, "threshold": 0.01}
 FILES = {
     *("genome.json", "search.json", "power.json", "feasibility.json"),
-    *("constitution.json", "times.json"),
+    "times.json",
 }
 
 
@@ -72,7 +72,7 @@ def architecture(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-# --- the artifact ------------------------------------------------------------------
+# --- the artifact ---
 
 
 def test_the_artifact_holds_genome_log_and_both_checks(
@@ -80,7 +80,10 @@ def test_the_artifact_holds_genome_log_and_both_checks(
 ) -> None:
     manifest = verify(architecture, "architecture")
     assert set(manifest.files) == FILES
-    assert manifest.parents == {"dataset": verify(dataset).identity}
+    assert manifest.parents == {
+        "dataset": verify(dataset).identity,
+        "constitution": Constitution.from_dict(of(WIDE)).digest,
+    }
     assert not manifest.files["times.json"].identity
     assert read_json(architecture / "power.json")["certifiable"]
     assert not read_json(architecture / "feasibility.json")["checked"]
@@ -135,7 +138,7 @@ def test_the_stage_takes_what_kfp_hands_over(
     assert verify(out).identity == verify(architecture).identity
 
 
-# --- checks before anything is trained -------------------------------------------------
+# --- checks before anything is trained ---
 
 
 def test_an_uncertifiable_promise_names_what_could_be_certified(
@@ -188,7 +191,7 @@ def test_a_group_that_the_data_lack_lists_the_known_ones(
 def test_a_group_with_one_value_cannot_be_compared(tmp_path: Path) -> None:
     rows = [[*row[:3], "m", *row[4:]] for row in loans(600)]
     data = prepared(tmp_path, spell(rows))
-    with pytest.raises(ConstitutionError, match="every row .* has the value 'm'"):
+    with pytest.raises(ConstitutionError, match="row of the dataset has the value 'm'"):
         search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
 
 
@@ -205,7 +208,7 @@ def test_a_holdout_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
         search_architecture.run(dataset.parent / "holdout", of(WIDE), SEARCH, tmp_path)
 
 
-# --- what a trial sees and says --------------------------------------------------------
+# --- what a trial sees and says ---
 
 
 def trials(data: Dataset, *constraints: Mapping[str, Any], **search: Any) -> Trials:
@@ -273,7 +276,7 @@ def test_a_task_of_three_classes_is_searched(tmp_path: Path) -> None:
     assert found.loss == pytest.approx(math.log(3), abs=0.3)
 
 
-# --- principles that fight, on rows where they must --------------------------------------
+# --- principles that fight, on rows where they must ---
 
 
 def proxies(rows: int = 4000) -> bytes:
@@ -281,16 +284,12 @@ def proxies(rows: int = 4000) -> bytes:
     rng = np.random.default_rng(0)
     female = rng.random(rows) < 0.5
     label = rng.random(rows) < np.where(female, 0.2, 0.7)
-    age = np.round(40 + 20 * label + rng.normal(0, 8, rows))
-    proxy = np.where(rng.random(rows) < 0.95, female, ~female)
-    table = zip(age, proxy, female, label, strict=True)
+    age = np.round(40 + 14 * label + rng.normal(0, 8, rows))
+    table = zip(age, female, np.where(label, "yes", "no"), strict=True)
     return spell(
         [
-            [
-                *(str(a), "0", "oslo" if p else "rome", "f" if f else "m", "north"),
-                *(str(i), "yes" if y else "no"),
-            ]
-            for i, (a, p, f, y) in enumerate(table)
+            [str(a), "0", *(("oslo", "f") if f else ("rome", "m")), "north", str(i), y]
+            for i, (a, f, y) in enumerate(table)
         ]
     )
 
@@ -301,8 +300,8 @@ EO = {"metric": "eo_difference", "group": "gender", "threshold": 0.2}
 
 def test_forcing_parity_on_unequal_base_rates_breaks_equal_odds(tmp_path: Path) -> None:
     data = Dataset.load(prepared(tmp_path, proxies(), sensitive=["gender"]))
-    found = trials(data, DP, EO, feasibility_steps=150)
-    answer = check_feasibility(found.constitution, found.read, 150)
+    found = trials(data, DP, EO, feasibility_steps=200)
+    answer = check_feasibility(found.constitution, found.read, 200)
     assert [(f["forcing"], f["worsens"]) for f in answer["fights"]] == [("p0", "p1")]
     assert "p0" in found.broken_when_relaxed()
 

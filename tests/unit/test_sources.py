@@ -61,7 +61,8 @@ def test_a_header_can_be_skipped_and_replaced() -> None:
     table = parse_bytes(b"x,x\n1,2\n", "t.csv", layout)
     assert table.rows == 1
     assert table.columns["b"].texts().to_pylist() == ["2"]
-    refused(b"x,x\n1,2\n3\n4,5\n", layout, "Row 3 of t.csv has 1 fields")
+    ragged = refused(b"x,x\n1,2\n3\n4,5\n", layout)
+    assert "Row 3 of t.csv has 1 fields" in ragged
 
 
 def test_empty_lines_windows_lines_and_a_byte_order_mark_are_taken() -> None:

@@ -1,0 +1,59 @@
+"""A small table taken through the first three stages, once for all tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from laptop import CONSTITUTION, WORKLOAD, write_people
+
+from safescale_ammt.stages import prepare_data, search_architecture, train_agents
+
+
+@dataclass(frozen=True)
+class World:
+    """Artifact folders up to the model, and the constitution behind it."""
+
+    folder: Path
+    constitution: dict[str, Any]
+
+    @property
+    def inputs(self) -> tuple[Path, Path, Path, Path]:
+        """The four artifacts that are judged."""
+        names = ("dataset", "holdout", "architecture", "model")
+        return tuple(self.folder / name for name in names)  # type: ignore[return-value]
+
+    def train(self, name: str, seed: int) -> Path:
+        """Trains another model of the same architecture."""
+        section = {**WORKLOAD["training"], "seed": seed}
+        places = (self.folder / "dataset", self.folder / "architecture")
+        train_agents.run(*places, self.constitution, section, self.folder / name)
+        return self.folder / name
+
+
+@cache
+def build(folder: Path, threshold: float = 0.2, planned: int = 1) -> World:
+    """Prepares, searches and trains with a tolerance for the gap by sex."""
+    folder.mkdir()
+    write_people(folder / "people.csv", 5000, seed=1)
+    write_people(folder / "sealed.csv", 3000, seed=2)
+    data = {
+        **WORKLOAD["data"],
+        "source": (folder / "people.csv").as_uri(),
+        "sealed_source": (folder / "sealed.csv").as_uri(),
+    }
+    equal, useful = CONSTITUTION["principles"]
+    constraint = {**equal["constraint"], "threshold": threshold}
+    rule = {
+        **CONSTITUTION,
+        "principles": [{**equal, "constraint": constraint}, useful],
+        "gate": {"planned_submissions": planned, "on_uncertifiable": "human"},
+    }
+    world = World(folder, rule)
+    dataset, holdout, architecture, _ = world.inputs
+    prepare_data.run(data, dataset, holdout)
+    search_architecture.run(dataset, rule, WORKLOAD["search"], architecture)
+    world.train("model", seed=0)
+    return world
