@@ -26,7 +26,6 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
         IntegrityError: a byte of the model is not what was judged.
     """
     from safescale_ammt.predictor import Predictor
-
     from safescale_ammt.raw_rows import read_raw
     from safescale_ammt.schema import Schema
 

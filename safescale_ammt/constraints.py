@@ -8,10 +8,7 @@ ordered pair of groups. The Lagrangian of one agent is
 
 with soft rates (mean sigmoid of the logit) where the gradient is needed and hard
 0/1 rates, on rows that the weights did not see, where the multipliers move
-("proxy constraints", Cotter et al. 2019). Multipliers follow nuPI (Sohrabi et
-al. 2024): xi_t = nu xi_{t-1} + (1-nu) e_t and
-
-    lambda_{t+1} = max(0, lambda_t + kappa_i e_t + kappa_p (xi_t - xi_{t-1}))
+("proxy constraints", Cotter et al. 2019). `multipliers.py` moves them.
 """
 
 from __future__ import annotations
@@ -25,11 +22,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from safescale_ammt.constitution import Constitution, Principle
-from safescale_ammt.counts import Counts
+from safescale_ammt.constitution import Constitution, GroupRule, Principle
 
-POWER = 0.9
-"""Chance that a model at the target passes a bound drawn at the sealed counts."""
 _CONDITIONS = {
     "dp_gap": (None,),
     "tpr_gap": (True,),
@@ -106,6 +100,10 @@ class Constraints:
         b = torch.tensor([p.b for p in self.pairs], dtype=torch.long)
         return rates[..., a] - rates[..., b]
 
+    def tau(self) -> Tensor:
+        """Returns the threshold of each pair's principle (pairs,)."""
+        return torch.tensor([self.thresholds[p.principle] for p in self.pairs])
+
     def gains(self) -> Tensor:
         """Returns the factor on each pair's controller gains (pairs,), in (0, 1].
 
@@ -176,8 +174,9 @@ def enforce(
     for principle in constitution.enforced:
         name = principle.constraint.group
         assert name is not None
+        sizes = _sizes(len(values[name]), groups[name], label, outcomes)
         kept, reasons = _large_enough(
-            constitution, principle, values[name], groups[name], label, outcomes
+            constitution.groups, principle, values[name], sizes
         )
         left_out += reasons
         for outcome in outcomes:
@@ -205,23 +204,28 @@ def _pair_name(a: Cell, b: Cell, outcomes: Sequence[int]) -> str:
     return f"{kind}{of}: {a.value} - {b.value}"
 
 
+def _sizes(
+    number: int, codes: Tensor, label: Tensor, outcomes: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Returns rows, positives and negatives of each group, of the rarest outcome."""
+    sizes = []
+    for code in range(number):
+        mine = label[codes == code]
+        hits = [int((mine == c).sum()) for c in outcomes]
+        sizes.append((len(mine), min(hits), len(mine) - max(hits)))
+    return sizes
+
+
 def _large_enough(
-    constitution: Constitution,
+    rule: GroupRule,
     principle: Principle,
     values: Sequence[str],
-    codes: Tensor,
-    label: Tensor,
-    outcomes: Sequence[int],
+    sizes: Sequence[tuple[int, int, int]],
 ) -> tuple[list[int], list[str]]:
     """Returns the codes of the groups to enforce, and why others are left out."""
-    rule = constitution.groups
+    conditions = _CONDITIONS[principle.constraint.metric]
     kept, reasons = [], []
-    for code, value in enumerate(values):
-        inside = codes == code
-        rows = int(inside.sum())
-        positives = min(int((inside & (label == c)).sum()) for c in outcomes)
-        negatives = min(int((inside & (label != c)).sum()) for c in outcomes)
-        conditions = _CONDITIONS[principle.constraint.metric]
+    for code, (rows, positives, negatives) in enumerate(sizes):
         found = None
         if rows < rule.min_n:
             found = f"{rows} rows, groups.min_n is {rule.min_n}"
@@ -234,7 +238,7 @@ def _large_enough(
         else:
             reasons.append(
                 f"{principle.id} is not enforced for {principle.constraint.group} = "
-                f"{value!r}: the rows that drive the multipliers hold {found}."
+                f"{values[code]!r}: the rows that drive the multipliers hold {found}."
             )
     if len(kept) == 1:
         reasons.append(
@@ -242,74 +246,6 @@ def _large_enough(
             f"{principle.constraint.group} has enough rows to compare."
         )
     return kept, reasons
-
-
-def targets(
-    constraints: Constraints,
-    constitution: Constitution,
-    counts: Counts,
-    rates: Tensor,
-    slack: float,
-) -> Tensor:
-    """Returns the gap that each pair aims at (pairs,).
-
-    target = tau - (z_{1-alpha_k} + z_.9) se, clipped to [0, tau], plus `slack`:
-    se is the standard error of the pair's difference at the sealed counts, so
-    that a model at the target passes the gate nine times in ten.
-
-    Args:
-        constraints: the pairs.
-        constitution: gives tau and alpha_k.
-        counts: the sealed split's counts by group and class.
-        rates: hard rates of the cells (cells,) on *constraint*.
-        slack: `training.bias_tolerance`.
-    """
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - constitution.gate.alpha_k) + normal.inv_cdf(POWER)
-    sizes = torch.tensor([_sealed_rows(c, counts) for c in constraints.cells])
-    errors = constraints.standard_errors(rates, sizes)
-    aims = []
-    for pair, error in zip(constraints.pairs, errors.tolist(), strict=True):
-        tau = constraints.thresholds[pair.principle]
-        aims.append(min(tau, max(0.0, tau - z * error) + slack))
-    return torch.tensor(aims)
-
-
-def _sealed_rows(cell: Cell, counts: Counts) -> float:
-    """Counts the sealed rows of a cell."""
-    values, rows, labels = counts.table("sealed", cell.group)
-    if cell.value not in values:
-        return 0.0
-    i = values.index(cell.value)
-    if cell.condition is None:
-        return float(rows[i])
-    hits = float(labels[i, cell.outcome])
-    return hits if cell.condition else max(0.0, float(rows[i]) - hits)
-
-
-class NuPI:
-    """The multipliers, moved by the nuPI controller.
-
-    The error e is the violation (ascent); xi starts at 0, cooper-optim's
-    `nuPIInitType.ZEROS`, so that the first step is (kappa_i + (1-nu) kappa_p) e.
-
-    Args:
-        ki: integral gain of each multiplier (pairs,).
-        kp: proportional gain of each multiplier (pairs,).
-        nu: smoothing of the error, in [0, 1).
-    """
-
-    def __init__(self, ki: Tensor, kp: Tensor, nu: float) -> None:
-        self.multipliers = torch.zeros_like(ki)
-        self._xi = torch.zeros_like(ki)
-        self._ki, self._kp, self._nu = ki, kp, nu
-
-    def step(self, violation: Tensor) -> None:
-        """Moves lambda (pairs,) by the hard violations g (pairs,)."""
-        xi = self._nu * self._xi + (1 - self._nu) * violation
-        move = self._ki * violation + self._kp * (xi - self._xi)
-        self.multipliers = (self.multipliers + move).clamp_(min=0)
-        self._xi = xi
 
 
 def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tensor:

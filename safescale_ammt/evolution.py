@@ -39,7 +39,11 @@ STRATEGIES: tuple[str, ...] = get_args(Strategy)
 CROSSOVER_RATE = 0.25
 """Share of ageing evolution's children with two parents."""
 _TRIES = 32
-"""Proposals before the space counts as exhausted."""
+"""Proposals, and then draws, before the space counts as exhausted."""
+
+
+Proposal = tuple[Genome, tuple[int, ...], str]
+"""A genome, its parents' ids and where it comes from."""
 
 
 class Trial(NamedTuple):
@@ -204,8 +208,10 @@ class Search:
         if self._exhausted or len(self.candidates) >= self._places[0]:
             return None
         known = {c.genome for c in self.candidates}
-        for _ in range(_TRIES):
-            genome, parents, origin = self._propose()
+        for tried in range(2 * _TRIES):
+            # Once a neighbourhood has been tried out, look elsewhere.
+            propose = self._propose if tried < _TRIES else self._draw
+            genome, parents, origin = propose()
             if genome not in known:
                 candidate = Candidate(len(self.candidates), genome, parents, origin)
                 self.candidates.append(candidate)
@@ -216,17 +222,19 @@ class Search:
     def _trial(self, candidate: Candidate, rung: int) -> Trial:
         return Trial(candidate.id, candidate.genome, rung, self._steps(rung))
 
-    def _propose(self) -> tuple[Genome, tuple[int, ...], str]:
-        """Returns a genome, its parents' ids and where it comes from."""
+    def _draw(self) -> Proposal:
+        return self.space.draw(self._rng), (), "random"
+
+    def _propose(self) -> Proposal:
         if not self.candidates and self.strategy != "random":
             return self.space.seed(), (), "seed"
         told = [c for c in self.candidates if c.results]
         if self.strategy == "random" or not told:
-            return self.space.draw(self._rng), (), "random"
+            return self._draw()
         if self.strategy == "local":
             return self._child([self._best(told)[0]])
         if len(self.candidates) < initial_population(self.config):
-            return self.space.draw(self._rng), (), "random"
+            return self._draw()
         alive = told[-self.config.population :]
         drawn = self._rng.choice(
             len(alive), size=min(self.config.sample, len(alive)), replace=False
@@ -235,9 +243,7 @@ class Search:
         two = len(parents) > 1 and self._rng.random() < CROSSOVER_RATE
         return self._child(parents[: 1 + two])
 
-    def _child(
-        self, parents: Sequence[Candidate]
-    ) -> tuple[Genome, tuple[int, ...], str]:
+    def _child(self, parents: Sequence[Candidate]) -> Proposal:
         genome = parents[0].genome
         if len(parents) == 2:
             genome = self.space.cross(genome, parents[1].genome, self._rng)

@@ -42,6 +42,7 @@ _STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: same metrics anywhere
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a group may well be named "$x^"
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
     "axes.labelcolor": INK,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
+from matplotlib.ticker import FuncFormatter
 
 from safescale_ammt.figures import (
     BLUE,
@@ -138,7 +138,7 @@ def search_front(search: Json | None) -> Picture:
                     style = {"color": RED, "markersize": 13, "zorder": 4}
                     axes.plot(c[cost], c["loss"], "*", label="winner", **style)
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
             axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
         panels[0].set(xlabel="FLOPs per row", ylabel="validation loss")
         panels[1].set(xlabel="parameters")

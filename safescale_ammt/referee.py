@@ -18,9 +18,10 @@ from torch import Tensor
 
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.constraints import Constraints, NuPI, hard_rates, targets, z_value
+from safescale_ammt.constraints import Constraints, hard_rates, z_value
 from safescale_ammt.counts import Counts
 from safescale_ammt.genome import Genome
+from safescale_ammt.multipliers import NuPI, targets
 from safescale_ammt.network import Weights, forward, predicted
 from safescale_ammt.problem import Rows
 
@@ -72,9 +73,7 @@ class Referee:
         self._outcomes = torch.tensor([c.outcome for c in constraints.cells])
         self._z = z_value(config.safety_threshold)
         self._barred = torch.zeros(len(held), dtype=torch.bool)
-        self._tau = torch.tensor(
-            [constraints.thresholds[p.principle] for p in constraints.pairs]
-        )
+        self._tau = constraints.tau()
         self._gather(rows, held)
 
     def _gather(self, rows: Rows, held: Sequence[Tensor]) -> None:
@@ -108,9 +107,10 @@ class Referee:
             out = forward(self._genome, start, rows.x[None]).mean(1)
         hits = hard_rates(predicted(out), inside, self._outcomes)[0]
         rates = hits / inside.sum(-1).clamp(min=1)
-        self.targets = targets(
-            self.constraints, constitution, counts, rates, self._slack
+        aims = targets(
+            self.constraints, constitution, counts, rates, self._sizes.sum(0)
         )
+        self.targets = torch.minimum(aims + self._slack, self._tau)
 
     def rule(self, averaged: Weights, finite: Tensor) -> Ruling:
         """Measures the agents' averaged weights and moves the multipliers.

@@ -140,15 +140,8 @@ class Trials:
         except SafescaleError:  # lost its gradients: a result, not a failure
             return float("inf"), {}
         rows = self.problem.rows(READ_ON, genome.encoding)
-        out = self._logits(genome, trained.agents, rows)
-        return _log_loss(out, rows.y), self._readings(predicted(out), rows)
-
-    def _logits(self, genome: Genome, theta: Tensor, rows: Rows) -> Tensor:
-        """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
-        layout = shapes(genome, rows.x.shape[1], self.problem.n_out)
-        with torch.no_grad():
-            out = forward(genome, unflatten(theta, layout), rows.x[None])
-        return out.mean(1)[0]
+        out = logits(genome, trained.agents, rows, self.problem.n_out)
+        return log_loss(out, rows.y), self._readings(predicted(out), rows)
 
     def _readings(self, prediction: Tensor, rows: Rows) -> dict[str, Reading]:
         """Measures every watched principle with the cells that training uses.
@@ -208,7 +201,15 @@ def _enforcing(constitution: Constitution, names: Collection[str]) -> Constituti
     return replace(constitution, principles=principles)
 
 
-def _log_loss(out: Tensor, label: Tensor) -> float:
+def logits(genome: Genome, theta: Tensor, rows: Rows, n_out: int) -> Tensor:
+    """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
+    layout = shapes(genome, rows.x.shape[1], n_out)
+    with torch.no_grad():
+        out = forward(genome, unflatten(theta, layout), rows.x[None])
+    return out.mean(1)[0]
+
+
+def log_loss(out: Tensor, label: Tensor) -> float:
     """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
     if out.shape[1] == 1:
         return float(binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype)))

@@ -15,6 +15,7 @@ import psutil
 import yaml
 
 from safescale_ammt.artifacts import read_json
+from safescale_ammt.embedded import EmbeddedStore
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds; a whole run takes about 20
@@ -98,6 +99,10 @@ class Laptop:
         write_people(folder / "sealed.csv", 4000, seed=2)
         self.write("constitution.yaml", CONSTITUTION)
         self.write("loans.yaml", WORKLOAD)
+
+    def store(self) -> EmbeddedStore:
+        """The store of this folder; while a test holds it open, all calls join it."""
+        return EmbeddedStore(self.folder / ".safescale" / "store")
 
     def write(self, name: str, value: Any) -> None:
         """Writes a YAML file."""

@@ -42,9 +42,7 @@ def evidence_of(cells: Sequence[tuple[int, int, int, int]]) -> Evidence:
     """Binary evidence; one (true pos., false neg., false pos., true neg.) a group."""
     label, prediction, codes = [], [], []
     for code, counts in enumerate(cells):
-        for n, (y, said) in zip(
-            counts, ((1, 1), (1, 0), (0, 1), (0, 0)), strict=True
-        ):
+        for n, (y, said) in zip(counts, ((1, 1), (1, 0), (0, 1), (0, 0)), strict=True):
             label += [y] * n
             prediction += [said] * n
             codes += [code] * n

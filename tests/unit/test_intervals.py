@@ -53,20 +53,16 @@ def chances(n1: int, n0: int, p1: float, p0: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("x1", "n1", "x0", "n0", "lower", "upper"),
+    ("table", "bounds"),
     [
-        (56, 70, 48, 80, 0.0528, 0.3382),
-        (9, 10, 3, 10, 0.1700, 0.8406),
-        (10, 10, 0, 20, 0.7156, 1.0000),
+        ((56, 70, 48, 80), (0.0528, 0.3382)),
+        ((9, 10, 3, 10), (0.1700, 0.8406)),
+        ((10, 10, 0, 20), (0.7156, 1.0000)),
     ],
 )
-def test_miettinen_nurminen_agrees_with_newcombes_table(
-    x1, n1, x0, n0, lower, upper
-) -> None:
+def test_miettinen_nurminen_agrees_with_newcombes_table(table, bounds) -> None:
     # Newcombe (1998), Stat. Med. 17:873, table II, method 6, two-sided 95 %.
-    assert miettinen_nurminen(x1, n1, x0, n0, 0.025) == pytest.approx(
-        (lower, upper), abs=6e-5
-    )
+    assert miettinen_nurminen(*table, 0.025) == pytest.approx(bounds, abs=6e-5)
 
 
 @pytest.mark.parametrize(("x", "n"), [(0, 20), (3, 20), (20, 20), (590, 3256)])

@@ -1,0 +1,267 @@
+"""Who finds the better network for a table at equal budget?
+
+    python -m benchmarks.search_table [--write] [--data FOLDER]
+
+Ageing evolution, local search and random search spend the default budget of the
+search stage on Adult, seed by seed, judged on *validation*. Three rules that train
+nothing stand beside them: the default genome, the largest network under the caps,
+and the one with the most parameters among as many draws as random search made.
+Each winner is then trained for the full number of steps, alone and unconstrained,
+and its loss on *select*, which no search has seen, is the figure that counts.
+
+About 6 CPU minutes. The official test file is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+
+from safescale_ammt.asha import budget_steps
+from safescale_ammt.catalogue import ADULT, fetch
+from safescale_ammt.config import SearchConfig, TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.dataset import Dataset
+from safescale_ammt.evolution import STRATEGIES, Search
+from safescale_ammt.genome import ENCODINGS, Genome
+from safescale_ammt.network import predicted
+from safescale_ammt.problem import Problem
+from safescale_ammt.search_space import DEEPEST, WIDTHS, Space
+from safescale_ammt.stages import prepare_data
+from safescale_ammt.trainer import train
+from safescale_ammt.trials import Trials, log_loss, logits
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "search-table.json"
+CACHE = Path.home() / ".cache" / "safescale-ammt"
+SEEDS = (0, 1, 2, 3, 4)
+BUDGET = {
+    "candidates": 9,
+    "rung_steps": 80,
+    "eta": 3,
+    "rungs": 2,
+    "population": 6,
+    "sample": 3,
+}
+SCORED_ON = "select"
+RULES = Constitution.from_dict(
+    {
+        "schema": 1,
+        "constitution": {"id": "search-table"},
+        "principles": [
+            {
+                "id": "equal-opportunity",
+                "constraint": {"metric": "tpr_gap", "group": "sex", "threshold": 0.08},
+            }
+        ],
+    }
+)
+RELAXED = Constitution.from_dict(
+    {
+        "schema": 1,
+        "principles": [
+            {"id": "useful", "constraint": {"metric": "accuracy", "threshold": 0.5}}
+        ],
+    }
+)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a method hands on, and what it cost to find."""
+
+    genome: Genome
+    steps: int
+    cpu_s: float
+
+
+def adult(cache: Path) -> Problem:
+    """Prepares Adult afresh from the files of the catalogue."""
+    files = fetch("adult", cache)
+    uris = {role: path.resolve().as_uri() for role, path in files.items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepare_data.run({**ADULT.data, **uris}, folder / "data", folder / "holdout")
+        return Problem(Dataset.load(folder / "data"))
+
+
+def searched(strategy: str, trials: Trials) -> Pick:
+    """Runs one strategy on the default budget."""
+    started = time.process_time()
+    search = Search(strategy, trials.space(), trials.config)  # type: ignore[arg-type]
+    while trial := search.ask():
+        search.tell(trial, trials.measure(trial))
+    cpu = time.process_time() - started
+    return Pick(search.winner.genome, search.steps, cpu)
+
+
+def largest(space: Space) -> Pick:
+    """Takes the network with the most parameters among all of equal widths."""
+    even = [
+        Genome(encoding=encoding, widths=(width,) * depth)
+        for encoding in ENCODINGS
+        for width in WIDTHS
+        for depth in range(1, DEEPEST + 1)
+    ]
+    return Pick(max(filter(space.holds, even), key=space.parameters), 0, 0.0)
+
+
+def most_parameters(space: Space, draws: int, seed: int) -> Pick:
+    """Takes the draw with the most parameters: a proxy that costs nothing."""
+    rng = np.random.default_rng(seed)
+    drawn = [space.draw(rng) for _ in range(draws)]
+    return Pick(max(drawn, key=space.parameters), 0, 0.0)
+
+
+def picks(problem: Problem, seed: int) -> Iterator[tuple[str, Pick]]:
+    """Yields each method's choice for one seed."""
+    config = SearchConfig.from_params({**BUDGET, "seed": seed})
+    trials = Trials(problem, RULES, config)
+    space = trials.space()
+    trials.read(())  # shared by the strategies, so it is on nobody's clock
+    for strategy in STRATEGIES:
+        yield strategy, searched(strategy, trials)
+    yield "default genome", Pick(space.seed(), 0, 0.0)
+    yield "largest under the caps", largest(space)
+    yield "#parameters", most_parameters(space, config.candidates, seed)
+
+
+def final(problem: Problem, genome: Genome, seed: int) -> tuple[float, float]:
+    """Trains a genome in full; returns loss (nats) and accuracy on *select*."""
+    full = TrainingConfig()
+    config = TrainingConfig(
+        num_agents=1,
+        agent_specializations=("generalist",),
+        steps=full.steps,
+        trunk_steps=full.steps,
+        seed=1_000 + seed,
+    )
+    trained = train(problem, genome, config, RELAXED, log=lambda _: None)
+    rows = problem.rows(SCORED_ON, genome.encoding)
+    out = logits(genome, trained.twin, rows, problem.n_out)
+    return log_loss(out, rows.y), float((predicted(out) == rows.y).double().mean())
+
+
+def measured(problem: Problem, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yields one raw row per seed and method."""
+    reference = Trials(problem, RULES, SearchConfig()).space()
+    for seed in seeds:
+        known: dict[Genome, tuple[float, float]] = {}
+        for method, pick in picks(problem, seed):
+            if pick.genome not in known:
+                known[pick.genome] = final(problem, pick.genome, seed)
+            loss, accuracy = known[pick.genome]
+            yield {
+                "seed": seed,
+                "method": method,
+                "loss": loss,
+                "accuracy": accuracy,
+                "flops": reference.flops(pick.genome) / reference.flops(Genome()),
+                "parameters": reference.parameters(pick.genome),
+                "steps": pick.steps,
+                "cpu_s": round(pick.cpu_s, 2),
+                "genome": pick.genome.to_dict(),
+            }
+
+
+def summary(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Averages over the seeds, the best mean loss first."""
+    rows = []
+    for method in dict.fromkeys(r["method"] for r in raw):
+        mine = [r for r in raw if r["method"] == method]
+        keys = ("loss", "accuracy", "flops", "steps", "cpu_s")
+        means = {key: mean(r[key] for r in mine) for key in keys}
+        spread = [min(r["loss"] for r in mine), max(r["loss"] for r in mine)]
+        rows.append({"method": method, **means, "loss_spread": spread})
+    return sorted(rows, key=lambda row: row["loss"])
+
+
+def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compares ageing evolution with everyone else, seed by seed."""
+    losses = {(r["method"], r["seed"]): r["loss"] for r in raw}
+    seeds = sorted({r["seed"] for r in raw})
+    found = []
+    for method in dict.fromkeys(r["method"] for r in raw):
+        if method == "ageing":
+            continue
+        gains = [losses["ageing", s] - losses[method, s] for s in seeds]
+        found.append(
+            {
+                "what": f"loss on select, ageing evolution minus {method}, nats",
+                "op": "<",
+                "goal": 0.0,
+                "value": mean(gains),
+                "spread": [min(gains), max(gains)],
+            }
+        )
+    return found
+
+
+def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
+    """Puts the rows into the form of all benchmark results."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    config = SearchConfig.from_params(BUDGET)
+    return {
+        "name": "search-table",
+        "command": "python -m benchmarks.search_table --write",
+        "commit": commit.stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
+        "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},
+        "seeds": sorted({r["seed"] for r in raw}),
+        "budget": {**BUDGET, "steps": budget_steps(config)},
+        "rows": summary(raw),
+        "goals": goals(raw),
+        "raw": raw,
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Writes the rows as Markdown."""
+    lines = [
+        "| method | loss on select (min to max) | accuracy | FLOPs | search steps |",
+        "|---|---|---|---|---|",
+    ]
+    for r in rows:
+        low, high = r["loss_spread"]
+        lines.append(
+            f"| {r['method']} | {r['loss']:.4f} ({low:.4f} to {high:.4f}) | "
+            f"{r['accuracy']:.4f} | {r['flops']:.2f} | {r['steps']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the table; stores the result with `--write`."""
+    parser = argparse.ArgumentParser(prog="search-table", description=__doc__)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--data", type=Path, default=CACHE)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    given = parser.parse_args(argv)
+    raw = list(measured(adult(given.data), given.seeds))
+    print(table(summary(raw)))
+    if given.write:
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(json.dumps(result(raw), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Stage 4 on real artifacts: a model is judged once, on rows nobody has seen."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trained_world import World, build
+
+from safescale_ammt import ledger
+from safescale_ammt.artifacts import (
+    Draft,
+    describe,
+    read_json,
+    read_manifest,
+    verify,
+    write_json,
+)
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.dataset import Dataset, Holdout
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.evidence import read_evidence
+from safescale_ammt.predictor import Predictor
+from safescale_ammt.safety import rederive
+from safescale_ammt.stages.evaluate_safety import run
+from safescale_ammt.stages.prepare_data import run as prepare
+from safescale_ammt.storage import Store, open_store
+from safescale_ammt.verdict import Verdict
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A trained model that keeps its promises."""
+    return build(tmp_path_factory.getbasetemp() / "world")
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Names an empty store."""
+    return {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+
+
+def store_of(environ: dict[str, str]) -> Store:
+    return open_store(environ["SAFESCALE_STORE"], environ=environ)
+
+
+def judge(
+    world: World, out: Path, environ: dict[str, str], **safety: Any
+) -> dict[str, Any]:
+    return run(*world.inputs, world.constitution, safety, out, environ=environ)
+
+
+def reseal(folder: Path) -> None:
+    """Writes a manifest anew, as somebody would who changed a file on purpose."""
+    old = read_manifest_loosely(folder)
+    draft = Draft(folder, old["parents"], set())
+    new = describe(folder, draft, old["kind"], old["stage"], old["config_digest"])
+    write_json(folder / "manifest.json", new.to_dict())
+
+
+def read_manifest_loosely(folder: Path) -> dict[str, Any]:
+    return dict(read_json(folder / "manifest.json"))
+
+
+def test_a_model_that_keeps_its_promises_passes(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    told = judge(world, tmp_path / "v", environ)
+    verdict = rederive(tmp_path / "v", Constitution.from_dict(world.constitution))
+
+    assert (told["decision"], told["guarantee"], told["mode"]) == (
+        "pass",
+        "holds",
+        "sealed",
+    )
+    assert verdict.use.to_dict() == {"number": 1, "planned": 1, "guarantee": "holds"}
+    manifest = verify(tmp_path / "v", "verdict")
+    assert manifest.parents["model"] == verdict.model
+    assert set(manifest.parents) == {"dataset", "holdout", "architecture", "model"}
+    assert not manifest.files["report.html"].identity
+    page = Path(told["report"]).read_text()
+    assert "Every hard promise is shown to be kept." in page
+    assert "Absent" not in page
+
+
+def test_the_summary_is_what_a_pipeline_page_can_show(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    told = judge(world, tmp_path / "v", environ)
+
+    assert all(math.isfinite(v) for v in told["metrics"].values())
+    assert told["metrics"]["equal-opportunity.upper"] <= 0.2
+    assert sum(map(sum, told["confusion"]["counts"])) == 2000
+    assert told["confusion"]["classes"] == ["no", "yes"]
+    for points in told["roc"].values():
+        assert np.isfinite(points).all()
+    assert told["markdown"].startswith("# Pass")
+
+
+def test_evidence_holds_what_the_predictor_says_of_the_sealed_rows(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    judge(world, tmp_path / "v", environ)
+    verdict = Verdict.load(tmp_path / "v")
+    rows, hashes = read_evidence(
+        tmp_path / "v/evidence.parquet",
+        verdict.groups,
+        classes=verdict.classes,
+        positive=verdict.positive,
+    )
+    sealed = Holdout.load(world.folder / "holdout").split
+    score, prediction = Predictor.load(world.folder / "model").predict_table(
+        sealed.features
+    )
+
+    np.testing.assert_array_equal(rows.score, score)
+    np.testing.assert_array_equal(rows.prediction, prediction)
+    np.testing.assert_array_equal(rows.label, sealed.label)
+    assert hashes.tobytes() == sealed.rows.tobytes()
+
+
+def test_judging_the_same_model_again_keeps_its_use_and_identity(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    for name in ("a", "b"):
+        judge(world, tmp_path / name, environ)
+    (use,) = ledger.uses(store_of(environ))
+
+    assert use.opened
+    identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
+    assert identities[0] == identities[1]
+    pages = [(tmp_path / n / "report.html").read_bytes() for n in ("a", "b")]
+    assert pages[0] == pages[1]
+
+
+def test_another_model_after_the_figures_were_readable_needs_a_person(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    judge(world, tmp_path / "first", environ)
+    other = world.train("second-model", seed=11)
+    dataset, holdout, architecture, _ = world.inputs
+    told = run(
+        *(dataset, holdout, architecture, other),
+        world.constitution,
+        {},
+        tmp_path / "second",
+        environ=environ,
+    )
+
+    assert (told["decision"], told["guarantee"]) == ("needs_human", "spent")
+    assert Verdict.load(tmp_path / "second").use.number == 2
+    assert "guarantee: spent" in (tmp_path / "second/report.html").read_text()
+
+
+def test_a_broken_promise_still_gives_a_whole_verdict_and_report(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
+    told = judge(world, tmp_path / "v", environ)
+
+    assert told["decision"] == "fail"
+    assert verify(tmp_path / "v", "verdict")
+    page = (tmp_path / "v/report.html").read_text()
+    assert "The gate refuses this model" in page
+    assert "useful" in page
+
+
+def test_a_rehearsal_needs_no_store_counts_no_use_and_guarantees_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    told = judge(world, tmp_path / "v", {}, rehearse=True)
+    verdict = Verdict.load(tmp_path / "v")
+    select = Dataset.load(world.folder / "dataset").splits["select"]
+
+    assert (told["mode"], told["guarantee"]) == ("rehearsal", "none")
+    assert verdict.use.number == 0
+    assert verdict.rows == len(select)
+    assert "This is a rehearsal." in (tmp_path / "v/report.html").read_text()
+
+
+def test_without_a_store_the_sealed_rows_stay_unread(
+    world: World, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="SAFESCALE_STORE is not set") as error:
+        judge(world, tmp_path / "v", {})
+
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "v").exists()
+
+
+def test_research_is_counted_in_a_ledger_of_its_own(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    judge(world, tmp_path / "v", environ, ledger="research")
+    store = store_of(environ)
+
+    assert Verdict.load(tmp_path / "v").ledger == "research"
+    assert ledger.uses(store) == []
+    assert len(ledger.uses(store, name="research-ledger")) == 1
+    assert "can never be registered" in (tmp_path / "v/report.html").read_text()
+
+
+def test_a_use_is_reserved_before_the_rows_are_scored(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """A model that breaks while scoring has spent its use, but opened nothing."""
+    model = tmp_path / "model"
+    shutil.copytree(world.folder / "model", model)
+    shutil.rmtree(model / "twin")
+    reseal(model)
+    dataset, holdout, architecture, _ = world.inputs
+    with pytest.raises(InputError, match="does not exist"):
+        run(
+            *(dataset, holdout, architecture, model),
+            world.constitution,
+            {},
+            tmp_path / "v",
+            environ=environ,
+        )
+    (use,) = ledger.uses(store_of(environ))
+
+    assert not use.opened
+    assert not (tmp_path / "v").exists()
+
+
+def test_another_constitution_than_that_of_training_is_refused(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    other = {**world.constitution, "groups": {"min_n": 10}}
+    with pytest.raises(IntegrityError) as error:
+        run(*world.inputs, other, {}, tmp_path / "v", environ=environ)
+
+    for rule in (other, world.constitution):
+        assert Constitution.from_dict(rule).digest in str(error.value)
+    assert ledger.uses(store_of(environ)) == []
+
+
+def test_the_holdout_of_another_dataset_is_refused_with_both_digests(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    source = (world.folder / "people.csv").as_uri()
+    cut = {"train": 0.4, "validation": 0.1, "constraint": 0.1, "monitor": 0.1}
+    section = {
+        "source": source,
+        "label": "granted",
+        "positive": "yes",
+        "sensitive": ["sex"],
+        "splits": {**cut, "select": 0.1, "sealed": 0.2},
+    }
+    prepare(section, tmp_path / "d", tmp_path / "h")
+    dataset, holdout, architecture, model = world.inputs
+    with pytest.raises(IntegrityError) as error:
+        run(
+            *(dataset, tmp_path / "h", architecture, model),
+            world.constitution,
+            {},
+            tmp_path / "v",
+            environ=environ,
+        )
+
+    for path in (holdout, tmp_path / "h"):
+        assert read_manifest(path).identity in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "holdout", "architecture", "model"])
+def test_a_changed_input_is_refused(
+    world: World, tmp_path: Path, environ: dict[str, str], kind: str
+) -> None:
+    places = dict(
+        zip(("dataset", "holdout", "architecture", "model"), world.inputs, strict=True)
+    )
+    shutil.copytree(places[kind], tmp_path / kind)
+    file = next(p for p in sorted((tmp_path / kind).glob("*.*")) if "man" not in p.name)
+    file.write_bytes(file.read_bytes() + b" ")
+    places[kind] = tmp_path / kind
+
+    with pytest.raises(IntegrityError, match="was changed"):
+        run(*places.values(), world.constitution, {}, tmp_path / "v", environ=environ)
+    assert ledger.uses(store_of(environ)) == []
+
+
+def test_a_training_log_that_is_damaged_is_one_clear_sentence(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(world.folder / "model", model)
+    (model / "training.jsonl").write_text("{half a line\n")
+    reseal(model)
+    dataset, holdout, architecture, _ = world.inputs
+
+    with pytest.raises(InputError, match=r"training\.jsonl holds a line"):
+        run(
+            *(dataset, holdout, architecture, model),
+            world.constitution,
+            {"rehearse": True},
+            tmp_path / "v",
+            environ=environ,
+        )

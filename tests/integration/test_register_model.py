@@ -1,0 +1,330 @@
+"""Stage 5, the gate: what it registers, and everything it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trained_world import World, build
+
+from safescale_ammt import ledger
+from safescale_ammt.artifacts import (
+    Draft,
+    describe,
+    read_json,
+    read_manifest,
+    verify,
+    write_json,
+)
+from safescale_ammt.bundle import verify_bundle
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import InputError, IntegrityError, Refusal
+from safescale_ammt.evidence import EVIDENCE, read_evidence
+from safescale_ammt.registry import Registry
+from safescale_ammt.safety import assemble, submission_of
+from safescale_ammt.stages import evaluate_safety, register_model
+from safescale_ammt.storage import Store, open_store
+from safescale_ammt.verdict import SealedUse, Verdict
+
+REGISTRY = {"name": "loans", "description": "Who may be granted a loan."}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A trained model that keeps its promises."""
+    return build(tmp_path_factory.getbasetemp() / "world")
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Names an empty store."""
+    return {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+
+
+@pytest.fixture(scope="module")
+def first(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The first verdict about the model, and the store behind it."""
+    folder = tmp_path_factory.mktemp("first")
+    judge(world, folder / "v", {"SAFESCALE_STORE": (folder / "store").as_uri()})
+    return folder / "v", folder / "store"
+
+
+@pytest.fixture
+def verdict(first: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the first verdict; `environ` names a copy of its store."""
+    for source, name in zip(first, ("v", "store"), strict=True):
+        shutil.copytree(source, tmp_path / name)
+    return tmp_path / "v"
+
+
+def store_of(environ: dict[str, str]) -> Store:
+    return open_store(environ["SAFESCALE_STORE"], environ=environ)
+
+
+def versions(environ: dict[str, str]) -> list[Any]:
+    return Registry(store_of(environ), "loans").versions()
+
+
+def judge(
+    world: World,
+    out: Path,
+    environ: dict[str, str],
+    model: str = "model",
+    **safety: Any,
+) -> Path:
+    dataset, holdout, architecture, _ = world.inputs
+    evaluate_safety.run(
+        *(dataset, holdout, architecture, world.folder / model),
+        world.constitution,
+        safety,
+        out,
+        environ=environ,
+    )
+    return out
+
+
+def register(
+    world: World,
+    verdict: Path,
+    out: Path,
+    environ: dict[str, str],
+    *,
+    model: str = "model",
+    **changes: Any,
+) -> dict[str, Any]:
+    return register_model.run(
+        world.folder / model,
+        verdict,
+        world.constitution,
+        {**REGISTRY, **changes},
+        out,
+        environ=environ,
+    )
+
+
+def forge(verdict: Path, world: World, **changes: Any) -> None:
+    """Judges the same evidence under false facts and writes the manifest anew."""
+    rule = Constitution.from_dict(world.constitution)
+    stated = Verdict.load(verdict)
+    rows, _ = read_evidence(
+        verdict / EVIDENCE,
+        stated.groups,
+        classes=stated.classes,
+        positive=stated.positive,
+    )
+    about = replace(submission_of(stated), **changes)
+    assemble(rule, rows, about, stated.evidence).save(verdict)
+    old = read_json(verdict / "manifest.json")
+    draft = Draft(verdict, old["parents"], {"report.html"})
+    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
+    write_json(verdict / "manifest.json", new.to_dict())
+
+
+def test_a_pass_becomes_champion_with_a_bundle_that_verifies(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    told = register(world, verdict, tmp_path / "version", environ)
+
+    verify(tmp_path / "version", "version")
+    assert told == read_json(tmp_path / "version/version.json")
+    assert (told["version"], told["status"]) == (1, "champion")
+    assert told["model"] == read_manifest(world.folder / "model").identity
+    assert told["verdict"] == read_manifest(verdict).identity
+    found = verify_bundle(tmp_path / "version/bundle", told["bundle_digest"])
+    assert found.verdict.decision == "pass"
+    (version,) = Registry(store_of(environ), "loans").verify()
+    assert told["bundle"] == f"{store_of(environ).uri}/{version.entry.bundle}"
+
+
+def test_registering_again_gives_the_same_version_and_its_first_bundle(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    first = register(world, verdict, tmp_path / "a", environ)
+    again = register(world, verdict, tmp_path / "b", environ, description="Other.")
+
+    assert again == first
+    assert len(versions(environ)) == 1
+    assert read_manifest(tmp_path / "b/bundle").identity == first["bundle_digest"]
+    identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
+    assert identities[0] == identities[1]
+
+
+def test_an_undecided_model_is_kept_as_pending_and_not_served(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    world.train("second-model", seed=11)
+    verdict = judge(world, tmp_path / "second", environ, model="second-model")
+    told = register(world, verdict, tmp_path / "version", environ, model="second-model")
+
+    assert (told["decision"], told["status"]) == ("needs_human", "pending")
+    assert Registry(store_of(environ), "loans").champion() is None
+
+
+def test_a_failed_model_is_refused_in_one_sentence_and_nothing_is_registered(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
+    verdict = judge(world, tmp_path / "v", environ)
+    with pytest.raises(Refusal) as error:
+        register(world, verdict, tmp_path / "version", environ)
+
+    sentence = str(error.value)
+    assert error.value.exit_code == 3
+    assert "nothing was registered" in sentence
+    assert "useful is violated" in sentence
+    assert "\n" not in sentence
+    assert not (tmp_path / "version").exists()
+    assert versions(environ) == []
+
+
+def test_a_rehearsal_registers_nothing_and_says_so(
+    world: World, tmp_path: Path
+) -> None:
+    verdict = judge(world, tmp_path / "v", {}, rehearse=True)
+    told = register(world, verdict, tmp_path / "version", {})
+
+    assert (told["status"], told["version"]) == ("not_registered", 0)
+    assert sorted(verify(tmp_path / "version").files) == ["version.json"]
+
+
+def test_a_research_verdict_can_never_be_registered(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    verdict = judge(world, tmp_path / "v", environ, ledger="research")
+
+    with pytest.raises(Refusal, match="research ledger"):
+        register(world, verdict, tmp_path / "version", environ)
+    forge(verdict, world, ledger="official")
+    with pytest.raises(IntegrityError, match="holds no use of rows"):
+        register(world, verdict, tmp_path / "version", environ)
+    assert versions(environ) == []
+
+
+def test_a_verdict_about_another_model_is_refused_with_both_digests(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    other = world.train("second-model", seed=11)
+    with pytest.raises(IntegrityError) as error:
+        register(world, verdict, tmp_path / "version", environ, model="second-model")
+
+    assert error.value.exit_code == 3
+    for path in (other, world.folder / "model"):
+        assert read_manifest(path).identity in str(error.value)
+
+
+def test_another_constitution_is_refused_with_both_digests(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    other = {**world.constitution, "groups": {"min_n": 10}}
+    with pytest.raises(IntegrityError) as error:
+        register_model.run(
+            world.folder / "model",
+            verdict,
+            other,
+            REGISTRY,
+            tmp_path / "version",
+            environ=environ,
+        )
+
+    for rule in (other, world.constitution):
+        assert Constitution.from_dict(rule).digest in str(error.value)
+
+
+def test_a_forged_decision_with_a_fresh_manifest_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
+    verdict = judge(world, tmp_path / "v", environ)
+    raw = read_json(verdict / "verdict.json")
+    write_json(verdict / "verdict.json", {**raw, "decision": "pass", "reasons": []})
+    old = read_json(verdict / "manifest.json")
+    draft = Draft(verdict, old["parents"], {"report.html"})
+    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
+    write_json(verdict / "manifest.json", new.to_dict())
+
+    with pytest.raises(IntegrityError, match="does not follow from its evidence"):
+        register(world, verdict, tmp_path / "version", environ)
+    assert versions(environ) == []
+
+
+def test_a_rehearsal_dressed_up_as_sealed_is_refused_by_the_ledger(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    verdict = judge(world, tmp_path / "second", environ, rehearse=True)
+    forge(verdict, world, mode="sealed", use=SealedUse(1, 1, "holds"))
+
+    with pytest.raises(IntegrityError, match="holds no use of rows"):
+        register(world, verdict, tmp_path / "version", environ)
+
+
+def test_a_spent_guarantee_cannot_be_written_back(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    world.train("second-model", seed=11)
+    verdict = judge(world, tmp_path / "second", environ, model="second-model")
+    forge(verdict, world, use=SealedUse(1, 1, "holds"))
+
+    with pytest.raises(IntegrityError, match="holds use 2 of 1 with 'spent'"):
+        register(world, verdict, tmp_path / "version", environ, model="second-model")
+    assert versions(environ) == []
+
+
+def test_a_store_whose_ledger_knows_no_such_use_is_refused(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    elsewhere = {"SAFESCALE_STORE": (tmp_path / "elsewhere").as_uri()}
+
+    with pytest.raises(IntegrityError, match="judge the model again with this store"):
+        register(world, verdict, tmp_path / "version", elsewhere)
+
+
+def test_without_a_store_nothing_can_be_registered(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+
+    with pytest.raises(InputError, match="no registry to register in"):
+        register(world, verdict, tmp_path / "version", {})
+
+
+def test_a_changed_byte_of_the_model_is_refused(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(world.folder / "model", copy)
+    weights = copy / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+
+    with pytest.raises(IntegrityError, match="was changed"):
+        register_model.run(
+            copy,
+            verdict,
+            world.constitution,
+            REGISTRY,
+            tmp_path / "version",
+            environ=environ,
+        )
+
+
+def test_judging_and_registering_work_on_s3(
+    world: World,
+    tmp_path: Path,
+    s3_store: Store,
+    s3_environ: dict[str, str],
+) -> None:
+    environ = {**s3_environ, "SAFESCALE_STORE": s3_store.uri}
+    verdict = judge(world, tmp_path / "v", environ)
+    told = register(world, verdict, tmp_path / "version", environ)
+
+    assert told["status"] == "champion"
+    assert told["bundle"].startswith("s3://")
+    (use,) = ledger.uses(s3_store)
+    assert use.opened
+    s3_store.download_folder(
+        told["bundle"].removeprefix(f"{s3_store.uri}/"), tmp_path / "fetched"
+    )
+    verify_bundle(tmp_path / "fetched", told["bundle_digest"])

@@ -1,0 +1,322 @@
+"""Constraints: cells, pairs, multipliers and targets against known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cooper.optim import nuPI, nuPIInitType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_world import GENOME, brief, constitution
+
+from safescale_ammt.constraints import Constraints, enforce, hard_rates, z_value
+from safescale_ammt.counts import Counts, tally
+from safescale_ammt.fair_head import FairHead, fit
+from safescale_ammt.fairness import Evidence, point_value
+from safescale_ammt.multipliers import NuPI, targets
+from safescale_ammt.network import initial, shapes, unflatten
+from safescale_ammt.problem import Rows
+from safescale_ammt.referee import Referee
+
+GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
+VALUES = {"g": ("a", "b", "c")}
+
+
+def table(n: int = 600, seed: int = 0, classes: int = 2) -> Rows:
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.randint(3, (n,), generator=generator)
+    label = torch.randint(classes, (n,), generator=generator)
+    x = torch.randn(n, 4, generator=generator)
+    x[:, 0] += 1.5 * label
+    x[:, 1] += group
+    return Rows(x, label, {"g": group})
+
+
+def enforced(
+    metric: str, rows: Rows, outcomes: tuple[int, ...] = (1,), **groups: int
+) -> Constraints:
+    rules = constitution({"metric": metric, "group": "g", "threshold": 0.1}, **groups)
+    return enforce(rules, VALUES, rows.groups, rows.y, outcomes)
+
+
+def rates_of(found: Constraints, rows: Rows, prediction: torch.Tensor) -> torch.Tensor:
+    inside = found.membership(rows.groups, rows.y)
+    outcomes = torch.tensor([c.outcome for c in found.cells])
+    return hard_rates(prediction[None], inside, outcomes)[0] / inside.sum(1)
+
+
+# --- cells and pairs ---
+
+
+@pytest.mark.parametrize("metric", GAPS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_largest_difference_of_the_pairs_is_the_judge_s_gap(
+    metric: str, classes: int
+) -> None:
+    rows = table(classes=classes)
+    prediction = torch.randint(classes, (len(rows),))
+    found = enforced(metric, rows, (1,) if classes == 2 else (0, 1, 2))
+    evidence = Evidence(
+        rows.y.numpy(),
+        prediction.numpy(),
+        np.zeros(len(rows)),
+        {"g": (VALUES["g"], rows.groups["g"].numpy())},
+        classes=classes,
+        positive=1 if classes == 2 else None,
+    )
+    (gap,) = found.gaps(rates_of(found, rows, prediction)).values()
+    assert gap == pytest.approx(point_value(metric, evidence, "g"), abs=1e-6)
+
+
+def test_every_ordered_pair_of_groups_is_one_constraint() -> None:
+    rows = table()
+    assert len(enforced("tpr_gap", rows).pairs) == 6
+    assert len(enforced("eo_difference", rows).pairs) == 12
+    names = {pair.name for pair in enforced("dp_gap", rows).pairs}
+    assert {"rate: a - b", "rate: b - a"} <= names
+    names = {p.name for p in enforced("fpr_gap", table(classes=3), (0, 1, 2)).pairs}
+    assert "FPR of class 2: a - b" in names
+
+
+def test_several_principles_are_enforced_side_by_side() -> None:
+    rows = table()
+    rules = constitution(
+        {"metric": "dp_gap", "group": "g", "threshold": 0.2},
+        {"metric": "tpr_gap", "group": "g", "threshold": 0.1},
+        {"metric": "accuracy", "threshold": 0.5},
+    )
+    found = enforce(rules, VALUES, rows.groups, rows.y, (1,))
+    assert set(found.thresholds) == {"dp-gap", "tpr-gap"}
+    assert sorted(set(found.tau().tolist())) == pytest.approx([0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("metric", "least", "said"),
+    [
+        ("dp_gap", {"min_n": 190}, "rows, groups.min_n is 190"),
+        ("tpr_gap", {"min_pos": 100}, "positives, groups.min_pos is 100"),
+        ("fpr_gap", {"min_pos": 100}, "negatives, groups.min_pos is 100"),
+    ],
+)
+def test_a_small_group_is_left_out_with_a_reason(
+    metric: str, least: dict[str, int], said: str
+) -> None:
+    rows = table()
+    keep = (rows.groups["g"] != 2) | (torch.arange(len(rows)) % 2 == 0)
+    rows = rows.where(keep)
+    found = enforced(metric, rows, **least)
+    assert {c.value for c in found.cells} <= {"a", "b"}
+    assert any("g = 'c'" in s and said in s for s in found.left_out)
+
+
+def test_one_large_group_alone_has_nobody_to_be_compared_with() -> None:
+    rows = table()
+    rows = rows.where((rows.groups["g"] == 0) | (torch.arange(len(rows)) < 20))
+    found = enforced("dp_gap", rows, min_n=100)
+    assert not found.pairs
+    assert "only one value of g" in found.left_out[-1]
+    assert found.gaps(torch.zeros(1)) == {"dp-gap": 0.0}
+
+
+def test_nothing_enforced_is_no_cells() -> None:
+    rows = table()
+    rules = constitution({"metric": "accuracy", "threshold": 0.5})
+    found = enforce(rules, VALUES, rows.groups, rows.y, (1,))
+    assert found.membership(rows.groups, rows.y).shape == (0, len(rows))
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=25)
+def test_cell_weights_are_the_gradient_of_the_lagrangian(seed: int) -> None:
+    found = enforced("eo_difference", table())
+    generator = torch.Generator().manual_seed(seed)
+    multipliers = torch.rand(len(found.pairs), generator=generator)
+    rates = torch.rand(len(found.cells), generator=generator)
+    direct = multipliers @ found.differences(rates)
+    assert float(found.weights(multipliers) @ rates) == pytest.approx(
+        float(direct), abs=1e-5
+    )
+
+
+def test_gains_are_one_for_two_halves_and_small_for_small_cells() -> None:
+    group = torch.tensor([0, 1] * 100 + [0] * 600)
+    label = torch.tensor([0, 1] * 400)
+    halves = Rows(torch.zeros(200, 1), label[:200], {"g": group[:200]})
+    found = enforced("dp_gap", halves)
+    assert found.gains().tolist() == [1, 1]
+    skewed = Rows(torch.zeros(800, 1), label, {"g": group})
+    found = enforced("dp_gap", skewed)
+    assert found.gains()[0].item() == pytest.approx(4 / (800 / 700 + 800 / 100))
+
+
+# --- multipliers ---
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=12),
+    st.sampled_from([0.0, 0.5, 0.9]),
+)
+@settings(deadline=None, max_examples=50)
+def test_multipliers_move_as_cooper_s_nupi(
+    errors: list[tuple[float, float]], nu: float
+) -> None:
+    ki, kp = torch.tensor([0.3, 0.1]), torch.tensor([3.0, 0.5])
+    ours = NuPI(ki, kp, nu)
+    theirs = torch.nn.Parameter(torch.zeros(2))
+    reference = nuPI(
+        [theirs],
+        lr=1.0,
+        Ki=ki,
+        Kp=kp,
+        ema_nu=nu,
+        init_type=nuPIInitType.ZEROS,
+        maximize=True,
+    )
+    for error in errors:
+        violation = torch.tensor(error)
+        ours.step(violation)
+        theirs.grad = violation.clone()
+        reference.step()
+        theirs.data.clamp_(min=0)
+        torch.testing.assert_close(ours.multipliers, theirs.data)
+
+
+def counts(rows: Rows, times: int = 1) -> Counts:
+    many = {"g": (VALUES["g"], rows.groups["g"].repeat(times).numpy())}
+    label = rows.y.repeat(times).numpy()
+    return Counts(("n", "y"), "y", {"sealed": tally(label, many, 2, masked=True)})
+
+
+def test_the_margin_is_z_times_the_standard_error_and_never_below_zero() -> None:
+    rows = table()
+    found = enforced("tpr_gap", rows)
+    rules = constitution({"metric": "tpr_gap", "group": "g", "threshold": 0.1})
+    rates = torch.full((3,), 0.6)
+    few = targets(found, rules, counts(rows), rates, torch.full((3,), 100.0))
+    assert few.tolist() == [0] * 6
+    sealed = counts(rows, 500)
+    many = targets(found, rules, sealed, rates, torch.full((3,), 1e12))
+    n = [c.positives for c in sealed.group("sealed", "g")]
+    error = (0.24 / n[0] + 0.24 / n[1]) ** 0.5
+    assert many[0].item() == pytest.approx(0.1 - (1.6449 + 1.2816) * error, abs=1e-4)
+    # Rates that steer training on few rows leave their own uncertainty to cover.
+    steered = targets(found, rules, sealed, rates, torch.full((3,), 20_000.0))
+    assert (steered < many).all()
+
+
+def test_a_group_that_is_not_sealed_aims_at_zero() -> None:
+    rows = table()
+    found = enforced("fpr_gap", rows)
+    rules = constitution({"metric": "fpr_gap", "group": "g", "threshold": 0.1})
+    without = rows.where(rows.groups["g"] < 2)
+    values = {"g": (("a", "b"), without.groups["g"].numpy())}
+    sealed = Counts(("n", "y"), "y", {"sealed": tally(without.y.numpy(), values, 2)})
+    behind = torch.full((3,), 1e9)
+    aims = targets(found, rules, sealed, torch.full((3,), 0.5), behind)
+    assert aims.tolist()[1] == 0
+
+
+def test_full_confidence_bars_nobody() -> None:
+    assert z_value(1.0) == float("inf")
+    assert z_value(0.95) == pytest.approx(1.6449, abs=1e-4)
+
+
+# --- the referee ---
+
+
+def referee(metric: str = "tpr_gap", **changes: float) -> tuple[Referee, Rows]:
+    rows = table(900)
+    fold = torch.arange(len(rows)) % 3
+    held = [(fold == i).nonzero()[:, 0] for i in range(3)]
+    found = enforced(metric, rows)
+    return Referee(GENOME, found, rows, held, brief(**changes)), rows
+
+
+def averaged(seeds: list[int]) -> dict[str, torch.Tensor]:
+    return unflatten(initial(GENOME, 4, 1, seeds), shapes(GENOME, 4, 1))
+
+
+def test_the_referee_pools_each_agent_on_its_own_fold() -> None:
+    judge, rows = referee()
+    ruling = judge.rule(averaged([1, 1, 1]), torch.ones(3, dtype=torch.bool))
+    alone, _ = referee()
+    everywhere = Referee(
+        GENOME, alone.constraints, rows, [torch.arange(len(rows))], brief()
+    ).rule(averaged([1]), torch.ones(1, dtype=torch.bool))
+    assert ruling.violations == pytest.approx(everywhere.violations)
+
+
+def test_an_agent_that_is_lost_is_left_out_of_the_pool() -> None:
+    first, _ = referee()
+    weights = averaged([1, 2, 3])
+    finite = torch.tensor([True, True, False])
+    before = first.rule(weights, finite)
+    weights["out.weight"][2] = torch.nan
+    second, _ = referee()
+    after = second.rule(weights, finite)
+    assert before.violations == after.violations
+    assert not after.teaches[2]
+
+
+def test_teachers_are_barred_when_sure_and_return_when_clear() -> None:
+    judge, _ = referee()
+    sizes = judge._sizes
+    tau = float(judge.constraints.tau()[0])
+
+    def rates(gap: float) -> torch.Tensor:
+        found = torch.full_like(sizes, 0.4)
+        found[:, 0] += gap
+        return found
+
+    for gap, barred in [(0.05, False), (0.15, False), (0.6, True), (0.15, True)]:
+        judge._judge_teachers(rates(gap))
+        assert judge._barred.tolist() == [barred] * 3, gap
+    judge._judge_teachers(rates(tau - 0.01))
+    assert judge._barred.tolist() == [False] * 3
+
+
+def test_without_constraints_the_referee_lets_everyone_teach() -> None:
+    rows = table(90)
+    rules = constitution({"metric": "accuracy", "threshold": 0.5})
+    nothing = enforce(rules, VALUES, rows.groups, rows.y, (1,))
+    judge = Referee(GENOME, nothing, rows, [torch.arange(90)], brief())
+    judge.aim(rules, counts(rows), averaged([1]), rows)
+    ruling = judge.rule(averaged([1]), torch.ones(1, dtype=torch.bool))
+    assert ruling.teaches.all()
+    assert ruling.to_dict()["violation"] == {}
+
+
+# --- the fair head ---
+
+
+@pytest.mark.parametrize("metric", GAPS)
+def test_a_fair_head_closes_the_gap_without_seeing_the_group(metric: str) -> None:
+    rows = table(3000)
+    # Scores that favour group c: its rates are far above the others'.
+    eta = torch.sigmoid(2 * rows.x[:, 0] + rows.x[:, 1] - 2.5).double()
+    found = enforced(metric, rows)
+    head = fit(found, rows, eta, torch.zeros(len(found.pairs)))
+    assert head is not None
+    corrected = head.correct(rows.x.double(), eta)
+    assert ((corrected >= 0) & (corrected <= 1)).all()
+
+    def gap(score: torch.Tensor) -> float:
+        predicted = (score >= 0.5).to(torch.int64)
+        return max(found.gaps(rates_of(found, rows, predicted)).values())
+
+    assert gap(eta) > 0.2
+    assert gap(corrected) < 0.25 * gap(eta)
+
+
+def test_a_fair_head_survives_storage_and_needs_something_to_enforce() -> None:
+    rows = table(400)
+    eta = torch.sigmoid(rows.x[:, 0]).double()
+    found = enforced("eo_difference", rows)
+    head = fit(found, rows, eta, torch.zeros(len(found.pairs)))
+    assert head is not None
+    again = FairHead.from_dict(head.to_dict(), head.tensors())
+    x = rows.x.double()
+    assert torch.equal(again.correct(x, eta), head.correct(x, eta))
+    nothing = enforced("dp_gap", rows, min_n=10_000)
+    assert fit(nothing, rows, eta, torch.zeros(0)) is None
