@@ -2,8 +2,7 @@
 
 `counts.json` holds, for every split, its rows, the rows of every group value and
 of every group value x class. Cells under 10 of the sealed split are written as
-`"<10"`. Hiding them keeps single people out of the file; it is no disclosure
-control (a hidden cell can often be bounded from the totals beside it).
+`"<10"`, and so are cells from which these could be computed (`disclosure`).
 
     {"schema": 1, "classes": ["<=50K", ">50K"], "positive": ">50K",
      "splits": {"sealed": {"rows": 16281, "groups": {"sex": {"Female":
@@ -72,8 +71,8 @@ class Counts:
         """Returns rows and positives per value of a group column.
 
         Positives are the rows of `positive`; without a positive class, of the
-        class code 1. A hidden cell reads as 9, its upper end, which every
-        sensible `min_n` and `min_pos` still calls too small.
+        class code 1. A hidden cell reads as 9, which every sensible `min_n` and
+        `min_pos` calls too small; one hidden for a neighbour's sake may hold more.
 
         Raises:
             InputError: no such split or group.

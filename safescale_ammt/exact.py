@@ -18,7 +18,7 @@ P(set | p1 = line(a), p0 = b), so that a finite grid of cells gives a *proven*
 upper bound of the supremum. Cells are halved until the question is settled or
 their width reaches `_finest`; the p-value is then too large by 1 to 5 % of itself at
 the usual levels (more cells would cost more time), never too small beyond rounding
-(about 1e-12). p-values below 1e-9 are as good as 0 and not resolved further.
+(about 1e-12). p-values below 1e-9 are reported as 1e-9: rounding rules there.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def p_value(line: Line, z: float, refine_below: float = 0.5) -> float:
         near = bound >= reached * (1 - 1e-6) - _NIL
         left, right = left[near], right[near]
         left, right = _halved(left, right)
-    return float(min(bound.max(), 1.0))
+    return float(np.clip(bound.max(), _NIL, 1.0))
 
 
 def _cells() -> tuple[Array, Array]:

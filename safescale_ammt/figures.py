@@ -18,6 +18,7 @@ from typing import Any
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK, MUTED, GRID = "#1b2733", "#5b6b7b", "#d5dde5"
 BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
@@ -96,8 +97,10 @@ def picture(
     """Draws a figure of `size` inches and turns it into a `Picture`."""
     with rc_context():
         rcParams.update(_STYLE)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
         draw(figure)
+        # once by hand: saving would lay out, draw, throw away and draw again
+        ConstrainedLayoutEngine().execute(figure)
         out = io.StringIO()
         # a date or a version would make the bytes depend on the day
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})

@@ -114,8 +114,8 @@ def fault(found: PrinciplePower, min_n: int, min_pos: int) -> str:
         return (
             f"{head} can never pass, because the sealed rows of "
             f"{', '.join(found.too_small)} are fewer than min_n {min_n} or their "
-            f"positives fewer than min_pos {min_pos}: merge these groups or gather "
-            "more rows"
+            f"positives fewer than min_pos {min_pos} (or hidden in the counts): merge "
+            "these groups or gather more rows"
         )
     least = "no line would be certifiable"
     if found.least is not None:

@@ -39,7 +39,7 @@ from safescale_ammt.trainer import train
 READ_ON = "validation"
 CONFIDENCE = 0.95
 """Confidence, over all pairs of a principle, that a violation is one."""
-MOST_FLOPS = 2.0
+MOST_FLOPS = 1.5
 """Most FLOPs of a candidate, in units of the default genome's.
 
 Eight agents of the winner are trained next: this bounds what they cost, and how

@@ -194,7 +194,7 @@ def _around(
 ) -> float:
     """Inverts an exact test, from a bracket grown around the normal bound."""
     step = 0.02 * width + 1e-6
-    fine = step / 8
+    fine = step / 4
     low, high = max(least, guess - step), min(1.0, guess + step)
     while high < 1 and not shown(high):
         low, high, step = high, min(1.0, high + 2 * step), 2 * step

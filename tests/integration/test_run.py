@@ -164,14 +164,17 @@ def test_a_stage_refuses_what_was_tampered_with_too(finished, tmp_path):
     assert not (tmp_path / "architecture").exists()
 
 
-def test_a_rehearsal_counts_no_use_and_registers_nothing(laptop):
-    code, _ = laptop.run("--rehearse")
+def test_a_rehearsal_counts_no_use_and_registers_nothing(finished):
+    versions = finished.call("registry", "list")[1]
+    with finished.store() as server:
+        before = uses(open_store(server.uri, environ=server.environ))
+        code, _ = finished.run("--rehearse")
+        after = uses(open_store(server.uri, environ=server.environ))
     assert code == 0
-    assert laptop.record["sentence"] == "Rehearsal: pass; nothing was registered."
-    assert laptop.record["bundle"] == ""
-    assert laptop.call("registry", "list")[1][-1].startswith("Nothing is registered")
-    with laptop.store() as server:
-        assert not uses(open_store(server.uri, environ=server.environ))
+    assert finished.record["sentence"] == "Rehearsal: pass; nothing was registered."
+    assert finished.record["bundle"] == ""
+    assert after == before
+    assert finished.call("registry", "list")[1] == versions
 
 
 def test_a_broken_promise_is_refused_and_reported(laptop):
@@ -216,7 +219,10 @@ def test_a_promise_that_the_data_cannot_certify_is_bad_input(laptop):
     assert [s["stage"] for s in laptop.record["stages"]] == list(STAGES[:2])
 
 
-def test_the_same_work_elsewhere_has_the_same_digests(finished, laptop):
-    assert laptop.run()[0] == 0
-    names = ("dataset", "holdout", "architecture", "model", "verdict")
-    assert laptop.identities(*names) == finished.identities(*names)
+def test_the_same_work_done_anew_has_the_same_digests_and_version(finished):
+    assert finished.run("--no-cache")[0] == 0
+    assert not any(stage["cached"] for stage in finished.record["stages"])
+    assert finished.record["version"]["version"] == 1
+    for name in ("dataset", "holdout", "architecture", "model", "verdict"):
+        identity = finished.record["artifacts"][name]["identity"]
+        assert identity == finished.first["artifacts"][name]["identity"]

@@ -158,6 +158,19 @@ def submission(
     )
 
 
+_ASSEMBLED: dict[tuple[str, str, Submission], Verdict] = {}
+
+
+def assembled(
+    rule: Constitution, rows: Evidence, about: Submission, digest: str
+) -> Verdict:
+    """Judges once per constitution, evidence file and submission: it takes time."""
+    key = (rule.digest, digest, about)
+    if key not in _ASSEMBLED:
+        _ASSEMBLED[key] = assemble(rule, rows, about, digest)
+    return _ASSEMBLED[key]
+
+
 def write_verdict(
     path: Path,
     rule: Constitution,
@@ -179,7 +192,7 @@ def write_verdict(
     ) as draft:
         file = draft.folder / EVIDENCE
         write_evidence(file, rows, hashes(len(rows.label)))
-        verdict = assemble(rule, rows, about, digest_file(file))
+        verdict = assembled(rule, rows, about, digest_file(file))
         verdict.save(draft.folder)
         if change:
             write_json(draft.folder / "verdict.json", {**verdict.to_dict(), **change})

@@ -138,9 +138,7 @@ def test_the_same_verdict_gives_the_same_bytes() -> None:
     assert again == page()
 
 
-def test_the_first_screen_says_what_was_decided_promised_and_measured() -> (
-    None
-):
+def test_the_first_screen_says_what_was_decided_promised_and_measured() -> None:
     head = page()[: page().index("<h2>Pictures")]
     finding = verdict().findings[0]
 
@@ -182,11 +180,12 @@ def test_the_guarantee_says_no_more_than_the_design_allows() -> None:
 
 
 def test_a_rehearsal_and_a_research_verdict_wear_a_banner() -> None:
-    rehearsed = verdict(mode="rehearsal", number=0, guarantee="none")
-    research = verdict(ledger="research")
+    facts = {"number": 0, "guarantee": "none"}
+    both = verdict(mode="rehearsal", ledger="research", **facts)
+    text = render(both, constitution())
 
-    assert "This is a rehearsal." in render(rehearsed, constitution())
-    assert "This is a research verdict." in render(research, constitution())
+    assert "This is a rehearsal." in text
+    assert "This is a research verdict." in text
 
 
 def hostile_rule() -> Constitution:

@@ -1,0 +1,102 @@
+"""Runs a benchmark by name, or runs a stored one again.
+
+    python -m benchmarks NAME [options]      NAME: constraint-first, search-table, ...
+    python -m benchmarks verify NAME         compares with benchmarks/results/NAME.json
+
+`verify` repeats the stored command and compares every row except seconds. Exit
+codes: 0 equal, 2 unknown name, 3 different.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+CLOCKED = ("cpu_s", "wall_s")
+"""Endings of keys whose figures depend on the machine's load."""
+
+
+def names() -> list[str]:
+    """Returns the benchmarks that there are."""
+    files = (p.stem for p in HERE.glob("*.py") if not p.stem.startswith("_"))
+    found = (n for n in files if hasattr(import_module(f"benchmarks.{n}"), "main"))
+    return sorted(n.replace("_", "-") for n in found)
+
+
+def unclocked(value: Any) -> Any:
+    """Returns a result's value without the seconds in it."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not k.endswith(CLOCKED)}
+        return {k: unclocked(v) for k, v in kept.items()}
+    return [unclocked(v) for v in value] if isinstance(value, list) else value
+
+
+def differences(stored: Any, found: Any, where: str = "") -> list[str]:
+    """Says where two results differ."""
+    if isinstance(stored, dict) and isinstance(found, dict):
+        keys = sorted(stored.keys() | found.keys())
+        each = [differences(stored.get(k), found.get(k), f"{where}.{k}") for k in keys]
+    elif (
+        isinstance(stored, list)
+        and isinstance(found, list)
+        and len(stored) == len(found)
+    ):
+        pairs = enumerate(zip(stored, found, strict=True))
+        each = [differences(a, b, f"{where}[{i}]") for i, (a, b) in pairs]
+    else:
+        return [] if stored == found else [f"{where}: {stored!r} -> {found!r}"]
+    return [line for lines in each for line in lines]
+
+
+def verify(name: str) -> int:
+    """Runs a stored benchmark again and prints what differs."""
+    file = RESULTS / f"{name}.json"
+    before = file.read_bytes()
+    stored = json.loads(before)
+    try:
+        run(name, stored["command"].split()[3:])
+        found = json.loads(file.read_bytes())
+    finally:
+        file.write_bytes(before)
+    compared = ("rows", "raw", "seeds")
+    lines = [
+        line
+        for key in compared
+        for line in differences(unclocked(stored[key]), unclocked(found[key]), key)
+    ]
+    print("\n".join(lines) or f"{name}: equal in every figure but seconds.")
+    return 3 if lines else 0
+
+
+def run(name: str, options: list[str]) -> None:
+    """Runs one benchmark with its own options."""
+    module = import_module(f"benchmarks.{name.replace('-', '_')}")
+    before, sys.argv = sys.argv, [f"benchmarks {name}", *options]
+    try:
+        module.main()
+    finally:
+        sys.argv = before
+
+
+def main() -> int:
+    """Reads the command line."""
+    given = sys.argv[1:]
+    again = given[:1] == ["verify"]
+    name = given[again : again + 1]
+    known = names()
+    if not name or name[0] not in known:
+        print(f"Name a benchmark: {', '.join(known)}.", file=sys.stderr)
+        return 2
+    if again:
+        return verify(name[0])
+    run(name[0], given[1:])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,351 @@
+"""Does training under the constitution pass the gate, and at what price?
+
+    python -m benchmarks constraint-first [--seeds 10] [--tau 0.08 0.10] [--write]
+
+Adult, `tpr_gap by sex <= tau` with accuracy at most one point below the
+unconstrained twin's and at least .84. Each seed splits the development rows anew
+and trains anew with the default recipe; the architecture is the default genome (no
+search), so that only training is measured. The official test file is the sealed
+split and each run has a research ledger of its own, in which it is the first use;
+verdicts come from the evaluator of the product. All hyperparameters were set on
+validation and select rows of development data.
+
+Training is one process per model, from exec to exit. Its seconds are the whole
+process's, interpreter and imports included. About 6 CPU minutes per tau.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import torch
+
+from benchmarks.fair_baselines import Case, answers, tpr_gap
+from safescale_ammt.artifacts import read_manifest, write_json, writing
+from safescale_ammt.catalogue import ADULT, fetch
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.fairness import Evidence
+from safescale_ammt.findings import Finding
+from safescale_ammt.gate import decide
+from safescale_ammt.genome import Genome
+from safescale_ammt.safety import judge_all
+from safescale_ammt.stages import evaluate_safety, prepare_data
+from safescale_ammt.verdict import Verdict
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "constraint-first.json"
+CACHE = Path.home() / ".cache" / "safescale-ammt"
+OURS = "8 agents under the constitution"
+GAP, USEFUL = "equal-opportunity", "useful"
+_TRAIN = (
+    "import json, sys; from safescale_ammt.stages.train_agents import run; "
+    "print(json.dumps(run(*sys.argv[1:3], *map(json.loads, sys.argv[3:5]), "
+    "sys.argv[5])))"
+)
+
+
+def rules(tau: float) -> Constitution:
+    """Returns the constitution of this benchmark."""
+    gap = {"metric": "tpr_gap", "group": "sex", "op": "<=", "threshold": tau}
+    useful = {
+        "metric": "accuracy",
+        "op": ">=",
+        "reference": "unconstrained_twin",
+        "delta": -0.01,
+        "floor": 0.84,
+    }
+    return Constitution.from_dict(
+        {
+            "schema": 1,
+            "constitution": {"id": "adult-income"},
+            "principles": [
+                {"id": GAP, "constraint": gap},
+                {"id": USEFUL, "constraint": useful},
+            ],
+        }
+    )
+
+
+def prepared(folder: Path, seed: int) -> tuple[Path, Path]:
+    """Splits the development rows by a seed; the sealed rows are always the same."""
+    uris = {role: p.resolve().as_uri() for role, p in fetch("adult", CACHE).items()}
+    dataset, holdout = folder / "dataset", folder / "holdout"
+    prepare_data.run({**ADULT.data, **uris, "seed": seed}, dataset, holdout)
+    return dataset, holdout
+
+
+def architecture(folder: Path, dataset: Path, rule: Constitution) -> Path:
+    """Writes the default genome as if a search had found it."""
+    out = folder / "architecture"
+    parents = {
+        "dataset": read_manifest(dataset).identity,
+        "constitution": rule.digest,
+    }
+    with writing(out, kind="architecture", stage="benchmark", parents=parents) as draft:
+        write_json(draft.folder / "genome.json", Genome().to_dict())
+    return out
+
+
+def trained(
+    dataset: Path, genome: Path, rule: Constitution, seed: int, model: Path
+) -> dict[str, Any]:
+    """Trains in a process of its own and returns its summary and seconds."""
+    sections = (rule.to_dict(), {"seed": seed})
+    given = [str(dataset), str(genome), *map(json.dumps, sections), str(model)]
+    start = time.perf_counter()
+    # One thread, whatever the shell says: the library's own setting of one.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TRAIN, *given],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    said = child.stdout.read()
+    child.stdout.close()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"Training of seed {seed} ended with {child.returncode}.")
+    summary: dict[str, Any] = json.loads(said.splitlines()[-1])
+    summary["cpu_s"] = round(used.ru_utime + used.ru_stime, 2)
+    summary["wall_s"] = round(time.perf_counter() - start, 2)
+    return summary
+
+
+def measured(seeds: Sequence[int], taus: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """Yields one raw row per seed, tau and method."""
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            dataset, holdout = prepared(folder, seed)
+            for tau in taus:
+                place = folder / f"{tau:g}"
+                place.mkdir()
+                yield from _case(place, dataset, holdout, tau, seed)
+
+
+def _case(
+    folder: Path, dataset: Path, holdout: Path, tau: float, seed: int
+) -> Iterator[dict[str, Any]]:
+    rule, model = rules(tau), folder / "model"
+    genome = architecture(folder, dataset, rule)
+    summary = trained(dataset, genome, rule, seed, model)
+    evaluate_safety.run(
+        dataset,
+        holdout,
+        genome,
+        model,
+        rule.to_dict(),
+        {"ledger": "research"},
+        folder / "verdict",
+        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
+    )
+    case = Case.load(dataset, holdout, model)
+    verdict = Verdict.load(folder / "verdict")
+    seen = {"seed": seed, "tau": tau}
+    extra = {key: summary[key] for key in ("form", "cpu_s", "wall_s")}
+    found = row(OURS, verdict.decision, verdict.findings, float(verdict.accuracy))
+    yield {**seen, **found, **extra}
+    for name, (prediction, seconds) in answers(case).items():
+        yield {
+            **seen,
+            **judged(name, case, prediction, rule),
+            "cpu_s": round(seconds, 2),
+        }
+
+
+def judged(
+    name: str, case: Case, prediction: Any, rule: Constitution
+) -> dict[str, Any]:
+    """Judges a baseline's answers as the evaluator judges ours."""
+    sealed = case.sealed
+    evidence = Evidence(
+        label=sealed.y,
+        prediction=prediction,
+        score=sealed.eta,
+        groups={"sex": (("Female", "Male"), (~sealed.female).astype(np.int64))},
+        twin_prediction=(sealed.eta >= 0.5).astype(np.int64),
+        twin_score=sealed.eta,
+    )
+    findings = judge_all(rule, evidence, bins=15)
+    decision = decide(rule, findings, guarantee="holds").decision
+    accuracy = float((prediction == sealed.y).mean())
+    found = row(name, decision, findings, accuracy)
+    assert abs(abs(tpr_gap(prediction, sealed)) - abs(found["gap"])) < 1e-9
+    return found
+
+
+def row(
+    method: str, decision: str, findings: Sequence[Finding], accuracy: float
+) -> dict[str, Any]:
+    """Returns the figures of one judged model; the gap is men's TPR minus women's."""
+    gap = next(f for f in findings if f.principle == GAP)
+    rates = {r.value: r.rate or 0.0 for r in gap.by_group}
+    return {
+        "method": method,
+        "decision": decision,
+        "accuracy": accuracy,
+        "gap": rates["Male"] - rates["Female"],
+        "gap_lower": gap.lower,
+        "gap_upper": gap.upper,
+    }
+
+
+def summaries(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one row per tau and method, over the seeds."""
+    rows = []
+    for tau, method in dict.fromkeys((r["tau"], r["method"]) for r in raw):
+        mine = [r for r in raw if (r["tau"], r["method"]) == (tau, method)]
+        decisions = [r["decision"] for r in mine]
+        rows.append(
+            {
+                "tau": tau,
+                "method": method,
+                **{d: decisions.count(d) for d in ("pass", "needs_human", "fail")},
+                **{key: spread(mine, key) for key in ("accuracy", "gap", "gap_upper")},
+                "cpu_s": spread(mine, "cpu_s"),
+            }
+        )
+    return rows
+
+
+def spread(rows: Sequence[dict[str, Any]], key: str) -> list[float]:
+    """Returns median, least and greatest."""
+    values = [float(r[key]) for r in rows]
+    return [statistics.median(values), min(values), max(values)]
+
+
+def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compares with what this recipe is meant to reach."""
+    found = []
+    for tau in sorted({r["tau"] for r in raw}):
+        mine = [r for r in raw if r["tau"] == tau and r["method"] == OURS]
+        accuracy = [r["accuracy"] for r in mine]
+        gaps = [abs(r["gap"]) for r in mine]
+        passes = [float(r["decision"] == "pass") for r in mine]
+        mean = statistics.mean(passes)
+        at = f"tau {tau:g}: "
+        found += [
+            _goal(f"{at}share of seeds that pass", ">=", 1.0, mean, passes),
+            _goal(f"{at}least accuracy", ">=", 0.865, min(accuracy), accuracy),
+            _goal(
+                f"{at}median accuracy",
+                ">=",
+                0.87,
+                statistics.median(accuracy),
+                accuracy,
+            ),
+            _goal(f"{at}greatest |sealed gap|", "<=", 0.03, max(gaps), gaps),
+        ]
+    wall = [r["wall_s"] for r in raw if r["method"] == OURS]
+    found.append(
+        _goal("seconds of training", "<=", 25.0, statistics.median(wall), wall)
+    )
+    return found
+
+
+def _goal(
+    what: str, op: str, goal: float, value: float, values: Sequence[float]
+) -> dict[str, Any]:
+    return {
+        "what": what,
+        "op": op,
+        "goal": goal,
+        "value": value,
+        "spread": [min(values), max(values)],
+    }
+
+
+def result(raw: list[dict[str, Any]], command: str) -> dict[str, Any]:
+    """Puts the rows into the form of all benchmark results."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {
+        "name": "constraint-first",
+        "command": command,
+        "commit": commit.stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
+        "versions": {
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "lightgbm": lightgbm.__version__,
+        },
+        "seeds": sorted({r["seed"] for r in raw}),
+        "genome": Genome().to_dict(),
+        "rows": summaries(raw),
+        "goals": goals(raw),
+        "raw": raw,
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Writes the rows as Markdown: medians, and the range over the seeds."""
+    lines = [
+        "| tau | method | pass / human / fail | accuracy | sealed TPR gap | CPU s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        accuracy = "{:.4f} [{:.4f}, {:.4f}]".format(*r["accuracy"])
+        gap = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*r["gap"])
+        lines.append(
+            f"| {r['tau']:g} | {r['method']} | {r['pass']} / {r['needs_human']} / "
+            f"{r['fail']} | {accuracy} | {gap} | {r['cpu_s'][0]:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the table; stores the result with `--write`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks constraint-first",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--tau", type=float, nargs="+", default=[0.08, 0.10])
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    raw = []
+    for found in measured(range(given.seeds), given.tau):
+        raw.append(found)
+        print(
+            f"seed {found['seed']} tau {found['tau']:g} {found['method']}: "
+            f"{found['decision']}, accuracy {found['accuracy']:.4f}, gap "
+            f"{found['gap']:+.4f}, {found['cpu_s']} CPU s",
+            file=sys.stderr,
+            flush=True,
+        )
+    print(table(summaries(raw)))
+    if given.write:
+        taus = " ".join(f"{t:g}" for t in given.tau)
+        command = (
+            f"python -m benchmarks constraint-first --seeds {given.seeds} "
+            f"--tau {taus} --write"
+        )
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(json.dumps(result(raw, command), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

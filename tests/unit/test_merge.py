@@ -1,0 +1,138 @@
+"""Merge: one model out of many, a feasible one, chosen on half and re-checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepared
+
+from safescale_ammt.dataset import Dataset
+from safescale_ammt.merge import (
+    BEST,
+    ENSEMBLE,
+    HEADED,
+    SOUP,
+    Merged,
+    first_unbeaten,
+    merge,
+)
+from safescale_ammt.problem import Problem
+from safescale_ammt.trainer import Trained, train
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+    folder = tmp_path_factory.mktemp("loans")
+    return Problem(Dataset.load(prepared(folder, 2400, sensitive_in_model=True)))
+
+
+@pytest.fixture(scope="module")
+def trained(problem: Problem) -> Trained:
+    return train(problem, GENOME, brief(), constitution(TPR), log=lambda _: None)
+
+
+def merged(
+    trained: Trained, problem: Problem, *constraints: Any, **options: Any
+) -> Merged:
+    rules = constitution(*(constraints or (TPR, USEFUL)))
+    return merge(trained, problem, rules, **options)
+
+
+def test_every_form_is_scored_and_one_is_chosen(
+    trained: Trained, problem: Problem
+) -> None:
+    found = merged(trained, problem)
+    assert set(found.scores) == {SOUP, BEST, ENSEMBLE, HEADED}
+    assert found.choice in found.scores
+    assert found.feasible
+    event = found.to_dict()
+    json.dumps(event, allow_nan=False)
+    assert event["recheck"] == {found.choice: []}
+    assert set(found.scores[SOUP]["values"]) == {"tpr-gap", "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("form", "members"), [(SOUP, 1), (BEST, 1), (ENSEMBLE, 3), ("auto", None)]
+)
+def test_a_form_that_is_asked_for_is_used(
+    trained: Trained, problem: Problem, form: str, members: int | None
+) -> None:
+    found = merged(trained, problem, form=form)
+    if members is not None:
+        assert (found.choice, found.model.members) == (form, members)
+    assert found.twin.form == "twin"
+
+
+def test_the_soup_is_the_mean_of_the_agents_weights(
+    trained: Trained, problem: Problem
+) -> None:
+    soup = merged(trained, problem, form=SOUP).model.weights
+    ensemble = merged(trained, problem, form=ENSEMBLE).model.weights
+    for name, weight in soup.items():
+        torch.testing.assert_close(weight[0], ensemble[name].mean(0))
+
+
+def test_an_agent_that_was_lost_is_left_out(trained: Trained, problem: Problem) -> None:
+    poisoned = trained.agents.clone()
+    poisoned[1] = torch.nan
+    finite = torch.tensor([True, False, True])
+    lame = replace(trained, agents=poisoned, finite=finite)
+    assert merged(lame, problem, form=ENSEMBLE).model.members == 2
+    assert np.isfinite(merged(lame, problem).scores[SOUP]["accuracy"])
+
+
+def test_one_agent_alone_is_merged_too(trained: Trained, problem: Problem) -> None:
+    alone = replace(trained, agents=trained.agents[:1], finite=trained.finite[:1])
+    found = merged(alone, problem)
+    assert ENSEMBLE not in found.scores
+    assert found.choice == SOUP
+
+
+def test_what_no_form_keeps_is_said_and_the_least_bad_is_handed_on(
+    trained: Trained, problem: Problem
+) -> None:
+    impossible = {"metric": "accuracy", "threshold": 0.999}
+    found = merged(trained, problem, impossible)
+    assert not found.feasible
+    assert all(score["refuted"] == ["accuracy"] for score in found.scores.values())
+    assert {f"agent {i}" for i in range(3)} <= set(found.recheck)
+
+
+def test_a_soup_that_breaks_the_promise_gives_way_to_a_fair_agent(
+    trained: Trained, problem: Problem
+) -> None:
+    rules = constitution({**DP, "threshold": 0.1})
+    settings = brief(steps=300, trunk_steps=100)
+    fair = train(problem, GENOME, settings, rules, log=lambda _: None)
+    # Two unconstrained twins among three agents: the soup leans to them.
+    agents = torch.cat([fair.agents[:1], fair.twin * 3, fair.twin * 3])
+    mixed = replace(fair, agents=agents)
+    found = merge(mixed, problem, rules)
+    assert found.scores[SOUP]["refuted"] == ["dp-gap"]
+    assert found.feasible
+    assert found.choice != SOUP
+
+
+def test_a_head_only_goes_with_a_binary_label(
+    trained: Trained, problem: Problem
+) -> None:
+    found = merged(trained, problem)
+    assert found.model.head is None or found.choice == HEADED
+
+
+def test_preference_yields_only_to_a_clear_difference() -> None:
+    rng = np.random.default_rng(0)
+    base = (rng.random(1000) < 0.8).astype(float)
+    slightly, clearly = base.copy(), base.copy()
+    wrong = np.flatnonzero(base == 0)
+    slightly[wrong[:2]] = 1
+    clearly[wrong[:60]] = 1
+    hits = {"a": base, "b": slightly, "c": clearly}
+    assert first_unbeaten(["a", "b"], hits.__getitem__) == "a"
+    assert first_unbeaten(["a", "b", "c"], hits.__getitem__) == "c"
+    assert first_unbeaten(["b", "a"], hits.__getitem__) == "b"

@@ -1,0 +1,399 @@
+"""Trainer: the loop, its schedule, its arithmetic and how it ends badly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_tables import HEADER, loans, spell
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from training_world import (
+    DP,
+    GENOME,
+    TPR,
+    USEFUL,
+    brief,
+    constitution,
+    prepare,
+    prepared,
+    prepared_three_classes,
+)
+
+from safescale_ammt.agents import ROLES
+from safescale_ammt.dataset import Dataset
+from safescale_ammt.errors import ConfigError, DataError, SafescaleError
+from safescale_ammt.genome import Genome
+from safescale_ammt.learner import Adam, CellSampler, Learner, soft_rates, task_loss
+from safescale_ammt.network import forward, initial, shapes, unflatten
+from safescale_ammt.plan import make_plan
+from safescale_ammt.problem import Problem, Rows
+from safescale_ammt.trainer import Trained, train
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+    folder = tmp_path_factory.mktemp("loans")
+    return Problem(Dataset.load(prepared(folder, sensitive_in_model=True)))
+
+
+Events = list[dict[str, Any]]
+
+
+def run(
+    problem: Problem, *constraints: Any, genome: Genome = GENOME, **changes: Any
+) -> tuple[Trained, Events]:
+    events: Events = []
+    rules = constitution(*(constraints or (TPR, USEFUL)))
+    trained = train(problem, genome, brief(**changes), rules, log=events.append)
+    return trained, events
+
+
+# --- the run ---
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    problem: Problem,
+) -> None:
+    first, _ = run(problem)
+    torch.manual_seed(99)
+    second, _ = run(problem)
+    other, _ = run(problem, seed=1)
+    assert torch.equal(first.agents, second.agents)
+    assert torch.equal(first.twin, second.twin)
+    assert not torch.equal(first.agents, other.agents)
+
+
+def test_the_twin_is_trained_as_if_there_were_no_constitution(
+    problem: Problem,
+) -> None:
+    # The cells' rows pass through the same dropout masks, so without dropout the
+    # twins of two constitutions must be equal bit for bit.
+    dry = Genome(widths=(8,), dropout=0.0)
+    bound, _ = run(problem, DP, genome=dry)
+    free, _ = run(problem, USEFUL, genome=dry)
+    torch.testing.assert_close(bound.twin, free.twin)
+    assert not torch.allclose(bound.agents, free.agents)
+
+
+def test_enforcing_a_gap_closes_it_on_the_rows_that_were_held_out(
+    problem: Problem,
+) -> None:
+    _, events = run(problem, DP, steps=300, trunk_steps=60, dual_ki=1.0)
+    rounds = [e["violation"]["dp-gap"] for e in events if e["event"] == "round"]
+    assert rounds[0] > 0.1
+    assert sum(rounds[-5:]) / 5 < 0.05
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_any_number_of_agents_trains(problem: Problem, k: int) -> None:
+    trained, _ = run(problem, num_agents=k)
+    assert trained.agents.shape[0] == k == len(trained.roles)
+    assert trained.finite.all()
+
+
+def test_a_short_run_needs_no_twin(problem: Problem) -> None:
+    rules = constitution(TPR)
+    trained = train(
+        problem, GENOME, brief(num_agents=1), rules, log=lambda _: None, twin=False
+    )
+    assert len(trained.twin) == 0
+
+
+@pytest.mark.parametrize("sharing", ["mean", "fitness", "trimmed_mean", "median"])
+def test_every_way_of_sharing_trains(problem: Problem, sharing: str) -> None:
+    trained, _ = run(problem, sharing=sharing, self_weight=0.5)
+    assert trained.finite.all()
+
+
+def test_agents_that_share_everything_stay_together(problem: Problem) -> None:
+    apart, _ = run(problem, self_weight=1.0)
+    close, _ = run(problem, self_weight=0.1)
+    assert close.agents.std(0).mean() < apart.agents.std(0).mean()
+
+
+@pytest.mark.parametrize(
+    "genome",
+    [
+        Genome(widths=(), dropout=0.0),
+        Genome(encoding="standard", widths=(6, 6), residual=True),
+        Genome(widths=(6,), heads=2),
+    ],
+)
+def test_every_kind_of_genome_trains(problem: Problem, genome: Genome) -> None:
+    trained, _ = run(problem, genome=genome, num_agents=2)
+    width = problem.d_in(genome.encoding)
+    assert trained.agents.shape == (2, genome.parameters(width, 1))
+
+
+def test_every_role_trains_beside_the_others(problem: Problem) -> None:
+    roles = sorted(ROLES)
+    trained, _ = run(problem, num_agents=len(roles), agent_specializations=roles)
+    assert [r.name for r in trained.roles] == roles
+
+
+def test_three_classes_train_and_their_gap_closes(tmp_path: Path) -> None:
+    path = prepared_three_classes(tmp_path, positive="later", sensitive_in_model=True)
+    three = Problem(Dataset.load(path))
+    assert (three.n_out, three.outcomes) == (3, (0,))
+    _, events = run(three, DP, steps=250, trunk_steps=60)
+    rounds = [e["violation"]["dp-gap"] for e in events if e["event"] == "round"]
+    assert max(rounds[-5:]) < 0.1
+
+
+def test_three_classes_without_a_positive_one_compare_all(tmp_path: Path) -> None:
+    three = Problem(Dataset.load(prepared_three_classes(tmp_path, positive="")))
+    assert three.outcomes == (0, 1, 2)
+    trained, _ = run(three, DP, num_agents=2)
+    assert len(trained.constraints.pairs) == 6
+
+
+# --- the log ---
+
+
+def test_the_log_holds_loss_violation_and_multiplier_as_json(
+    problem: Problem,
+) -> None:
+    trained, events = run(problem, DP)
+    rounds = [e for e in events if e["event"] == "round"]
+    assert [e["step"] for e in rounds] == list(range(20, 60, 5))
+    for event in rounds:
+        json.dumps(event, allow_nan=False)
+        assert len(event["loss"]) == 3
+        assert len(event["twin_loss"]) == 1
+        assert set(event["multiplier"]["dp-gap"]) == {"rate: f - m", "rate: m - f"}
+    assert len(rounds[0]["accuracy"]) == 4
+    assert any(e["event"] == "trunk" for e in events)
+    assert trained.multipliers.keys() == {"dp-gap"}
+
+
+def test_a_group_that_is_left_out_is_logged(problem: Problem) -> None:
+    events: Events = []
+    rules = constitution({**TPR, "group": "origin"}, min_n=200)
+    train(problem, GENOME, brief(), rules, log=events.append)
+    reasons = [e["reason"] for e in events if e["event"] == "left_out"]
+    assert any("origin = 'west'" in r for r in reasons)
+
+
+# --- the schedule ---
+
+
+def plan(problem: Problem, **changes: Any) -> Any:
+    return make_plan(problem, GENOME, brief(**changes), constitution(TPR))
+
+
+def test_epochs_bound_the_steps_and_shorten_the_trunk(problem: Problem) -> None:
+    assert (plan(problem).trunk_steps, plan(problem).steps) == (20, 60)
+    rows = len(plan(problem).rows)
+    short = plan(problem, max_epochs=2)
+    assert short.steps == 2 * -(-rows // 64)
+    assert short.trunk_steps == round(20 * short.steps / 60)
+    assert plan(problem, max_epochs=50).steps == 60
+
+
+def test_the_rate_warms_up_and_falls_to_nothing(problem: Problem) -> None:
+    found = plan(problem)
+    rates = [found.rate(step) for step in range(60)]
+    assert rates[0] == pytest.approx(0.01 / 5, rel=0.01)
+    assert max(rates) <= 0.01
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] < 1e-4
+
+
+def test_each_agent_sees_all_rows_but_its_own_fold(problem: Problem) -> None:
+    found = plan(problem, num_agents=6, folds=4)
+    everything = set(range(len(found.rows)))
+    for held, seen in zip(found.held, found.seen, strict=False):
+        assert set(held.tolist()) | set(seen.tolist()) == everything
+        assert not set(held.tolist()) & set(seen.tolist())
+    assert torch.equal(found.held[0], found.held[4])
+    assert set(torch.cat(found.held[:4]).tolist()) == everything
+    assert set(found.seen[-1].tolist()) == everything
+
+
+def test_the_smallest_view_bounds_the_batch(problem: Problem) -> None:
+    found = plan(problem, batch_size=100_000)
+    assert found.batch == min(len(seen) for seen in found.seen)
+
+
+# --- small and odd data ---
+
+
+def test_data_smaller_than_a_batch_and_folds_without_positives_train(
+    tmp_path: Path,
+) -> None:
+    small = Problem(Dataset.load(prepared(tmp_path, rows=120)))
+    rules = constitution(TPR, DP, min_n=1, min_pos=1)
+    trained = train(
+        small, GENOME, brief(num_agents=8, folds=8), rules, log=lambda _: None
+    )
+    assert trained.finite.all()
+
+
+def test_five_groups_and_crosses_train_side_by_side(tmp_path: Path) -> None:
+    path = prepared(tmp_path, rows=900, crosses={"both": ["gender", "origin"]})
+    rules = constitution(
+        {"metric": "eo_difference", "group": "both", "threshold": 0.3},
+        {"metric": "fpr_gap", "group": "gender", "threshold": 0.2},
+        min_n=10,
+        min_pos=3,
+    )
+    found = train(
+        Problem(Dataset.load(path)), GENOME, brief(), rules, log=lambda _: None
+    )
+    assert len({c.value for c in found.constraints.cells if c.group == "both"}) >= 5
+
+
+def test_too_few_rows_for_the_folds_is_one_sentence(tmp_path: Path) -> None:
+    table = loans(24)
+    tiny = Problem(Dataset.load(prepare(tmp_path, spell(table, HEADER))))
+    with pytest.raises(DataError, match="too few for 16 folds"):
+        run(tiny, num_agents=16, folds=16)
+
+
+# --- bad ends ---
+
+
+def test_a_rate_that_destroys_training_ends_it_in_one_sentence(
+    problem: Problem,
+) -> None:
+    with pytest.raises(SafescaleError) as caught:
+        run(problem, learning_rate=1e30, trunk_steps=30)
+    assert "had no finite gradient" in str(caught.value)
+    assert "lower training.learning_rate (1e+30)" in str(caught.value)
+
+
+def test_a_threshold_that_no_gradient_meets_ends_training_too(
+    problem: Problem,
+) -> None:
+    with pytest.raises(SafescaleError, match="gradient_stability_threshold = 1e-09"):
+        run(problem, gradient_stability_threshold=1e-9, trunk_steps=0)
+
+
+def test_a_role_for_images_is_refused_before_the_first_step(
+    problem: Problem,
+) -> None:
+    with pytest.raises(ConfigError, match="vision"):
+        run(problem, agent_specializations=["vision"])
+
+
+# --- the step ---
+
+
+def test_adam_on_a_matrix_is_torch_s_adam_on_each_row() -> None:
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(3, 5, generator=generator)
+    rows = [torch.nn.Parameter(row.clone()) for row in theta]
+    references = [
+        torch.optim.AdamW([row], lr=0.01, weight_decay=decay)
+        for row, decay in zip(rows, (0.0, 0.1, 0.0), strict=True)
+    ]
+    adam, decay = Adam.fresh(theta), torch.tensor([[0.0], [0.1], [0.0]])
+    for step in range(6):
+        grad = torch.randn(3, 5, generator=generator)
+        # The last row sits out every second step.
+        active = torch.tensor([0, 1, 2] if step % 2 else [0, 1])
+        part, state = theta[active], adam.select(active)
+        state.step(part, grad[active], 0.01, decay[active])
+        theta[active] = part
+        adam.put(active, state)
+        for i in active.tolist():
+            rows[i].grad = grad[i].clone()
+            references[i].step()
+    for row, reference in zip(theta, rows, strict=True):
+        torch.testing.assert_close(row, reference.data)
+
+
+@pytest.mark.parametrize("n_out", [1, 3])
+def test_the_task_loss_is_torch_s_log_loss_and_the_brier_score(n_out: int) -> None:
+    out = torch.randn(2, 1, 50, n_out)
+    label = torch.randint(max(2, n_out), (2, 50))
+    plain = task_loss(out, label, torch.zeros(2))
+    brier = task_loss(out, label, torch.tensor([0.0, 1.0]))
+    for i in range(2):
+        logits, target = out[i, 0], label[i]
+        if n_out == 1:
+            expected = binary_cross_entropy_with_logits(logits[:, 0], target.float())
+            score = (torch.sigmoid(logits[:, 0]) - target).square().mean()
+        else:
+            expected = cross_entropy(logits, target)
+            one = torch.eye(3)[target]
+            score = (torch.softmax(logits, 1) - one).square().sum(1).mean() / 2
+        torch.testing.assert_close(plain[i], expected)
+    torch.testing.assert_close(brier[0], plain[0])
+    torch.testing.assert_close(brier[1], 4 * score)
+
+
+def learner(k: int = 2, **changes: Any) -> Learner:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 4, generator=generator)
+    rows = Rows(x, (x[:, 0] > 0).to(torch.int64), {})
+    settings = {"n_out": 1, "ema": 0.5, "stability": 1e3, "seed": 1, **changes}
+    return Learner(GENOME, rows, initial(GENOME, 4, 1, range(k)), **settings)
+
+
+def step(net: Learner) -> tuple[torch.Tensor, torch.Tensor]:
+    k = len(net.theta)
+    batch = torch.arange(20).expand(k, -1)
+    nothing = torch.zeros(k, 0, dtype=torch.long)
+    return net.step(batch, nothing, torch.zeros(0), 0.1)
+
+
+def test_a_net_with_a_poisoned_gradient_skips_and_touches_nobody() -> None:
+    healthy, mixed = learner(), learner()
+    mixed.theta[1, 0] = torch.nan
+    before = mixed.theta[1].clone()
+    step(healthy)
+    _, skipped = step(mixed)
+    assert skipped.tolist() == [False, True]
+    torch.testing.assert_close(mixed.theta[0], healthy.theta[0])
+    assert torch.equal(mixed.theta[1].isnan(), before.isnan())
+    assert mixed.finite().tolist() == [True, False]
+    mixed.rejoin([1], healthy.theta[0])
+    assert mixed.finite().all()
+    assert mixed.adam.count[1].item() == 0
+
+
+def test_the_average_follows_the_weights_by_its_decay() -> None:
+    net = learner()
+    before = net.averaged.clone()
+    step(net)
+    torch.testing.assert_close(net.averaged, (before + net.theta) / 2)
+
+
+def test_soft_rates_are_means_over_each_cell_s_rows(problem: Problem) -> None:
+    found = plan(problem)
+    cells = found.constraints.cells
+    logits = torch.randn(2, len(cells) * 7, 1)
+    expected = torch.sigmoid(logits[..., 0]).view(2, len(cells), 7).mean(2)
+    torch.testing.assert_close(soft_rates(logits, cells), expected)
+
+
+def test_the_sampler_draws_rows_of_the_cell_that_the_net_may_see(
+    problem: Problem,
+) -> None:
+    found = plan(problem)
+    inside = found.constraints.membership(found.rows.groups, found.rows.y)
+    sampler = CellSampler(inside, found.seen, seed=1)
+    drawn = sampler.draw().view(len(found.seen), len(inside), sampler.per_cell)
+    for net, seen in enumerate(found.seen):
+        for cell, member in enumerate(inside):
+            rows = drawn[net, cell]
+            assert member[rows].all()
+            assert set(rows.tolist()) <= set(seen.tolist())
+
+
+def test_the_soup_of_agents_from_one_trunk_still_works(problem: Problem) -> None:
+    trained, _ = run(problem, num_agents=4, steps=120)
+    rows = problem.rows("validation", GENOME.encoding)
+    layout = shapes(GENOME, rows.x.shape[1], 1)
+
+    def accuracy(theta: torch.Tensor) -> float:
+        out = forward(GENOME, unflatten(theta, layout), rows.x[None])[0, 0, :, 0]
+        return ((out > 0) == rows.y).double().mean().item()
+
+    soup = accuracy(trained.agents.mean(0, keepdim=True))
+    worst = min(accuracy(trained.agents[i : i + 1]) for i in range(4))
+    assert soup >= worst - 0.03
