@@ -1,15 +1,16 @@
 """Who finds the better network for a table at equal budget?
 
-    python -m benchmarks.search_table [--write] [--data FOLDER]
+    python -m benchmarks search-table [--seeds 5 6 7 8 9] [--data FOLDER] [--write]
 
-Ageing evolution, local search and random search spend the default budget of the
+Local search, ageing evolution and random search spend the default budget of the
 search stage on Adult, seed by seed, judged on *validation*. Three rules that train
 nothing stand beside them: the default genome, the largest network under the caps,
 and the one with the most parameters among as many draws as random search made.
 Each winner is then trained for the full number of steps, alone and unconstrained,
 and its loss on *select*, which no search has seen, is the figure that counts.
 
-About 6 CPU minutes. The official test file is not read.
+The stage's default strategy was chosen on seeds 0 to 4; what is stored comes from
+fresh seeds. About 4 CPU minutes. The official test file is not read.
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ from safescale_ammt.network import predicted
 from safescale_ammt.problem import Problem
 from safescale_ammt.search_space import DEEPEST, WIDTHS, Space
 from safescale_ammt.stages import prepare_data
+from safescale_ammt.stages.search_architecture import STRATEGY
 from safescale_ammt.trainer import train
 from safescale_ammt.trials import Trials, log_loss, logits
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "search-table.json"
 CACHE = Path.home() / ".cache" / "safescale-ammt"
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (5, 6, 7, 8, 9)
 BUDGET = {
     "candidates": 9,
     "rung_steps": 80,
@@ -190,17 +192,17 @@ def summary(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compares ageing evolution with everyone else, seed by seed."""
+    """Compares the stage's default strategy with everyone else, seed by seed."""
     losses = {(r["method"], r["seed"]): r["loss"] for r in raw}
     seeds = sorted({r["seed"] for r in raw})
     found = []
     for method in dict.fromkeys(r["method"] for r in raw):
-        if method == "ageing":
+        if method == STRATEGY:
             continue
-        gains = [losses["ageing", s] - losses[method, s] for s in seeds]
+        gains = [losses[STRATEGY, s] - losses[method, s] for s in seeds]
         found.append(
             {
-                "what": f"loss on select, ageing evolution minus {method}, nats",
+                "what": f"loss on select, {STRATEGY} search minus {method}, nats",
                 "op": "<",
                 "goal": 0.0,
                 "value": mean(gains),
@@ -222,7 +224,7 @@ def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
     config = SearchConfig.from_params(BUDGET)
     return {
         "name": "search-table",
-        "command": "python -m benchmarks.search_table --write",
+        "command": "python -m benchmarks search-table --write",
         "commit": commit.stdout.strip(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},

@@ -6,7 +6,7 @@ absent says so instead of drawing nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def _percent(value: float, _position: object = None) -> str:
 
 def _group_label(rate: Json) -> str:
     positives = "" if rate.get("n_pos") is None else f", {rate['n_pos']:,} pos."
-    return f"{short(str(rate['value']), 22)}\n{rate['n']:,} rows{positives}"
+    return f"{short(str(rate['value']), 30)}\n{rate['n']:,} rows{positives}"
 
 
 def _whiskers(
@@ -117,8 +117,8 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
             axes.vlines(f.threshold, i - 0.38, i + 0.38, INK, linewidth=2)
             axes.annotate(
                 f"bound {f.upper:.3f}",
-                (f.upper, i),
-                (6, 0),
+                (max(f.upper, f.threshold), i),
+                (8, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8.5,
@@ -137,14 +137,21 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
     return picture(name, title, caption, draw, (9.4, 0.8 + 0.62 * len(shown)))
 
 
-def twin_comparison(figures: Json) -> Picture:
-    """Accuracy and gaps of the model beside those of its twin."""
+def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
+    """Accuracy and gaps of the model beside those of its twin.
+
+    Args:
+        figures: the verdict's figures.
+        named: group columns that the constitution speaks of; the others may have
+            values so rare that their gaps are chance.
+    """
     name, title = "twin", "The model against its unconstrained twin"
     rows = [
         (f"{METRICS[metric]}, {group}", metric, group)
         for group, entry in figures["model"]["groups"].items()
         for metric in entry["gaps"]
-        if metric in ("dp_gap", "tpr_gap", "fpr_gap")
+        if group in named
+        and metric in ("dp_gap", "tpr_gap", "fpr_gap")
         and entry["gaps"][metric] is not None
     ][:_MANY]
 

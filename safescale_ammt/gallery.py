@@ -23,13 +23,15 @@ def gallery(
 ) -> list[Picture]:
     """Draws every picture of a report; absent data are said to be absent."""
     groups = verdict.figures["model"]["groups"]
+    named = {f.group for f in verdict.findings if f.group}
+    ordered = sorted(groups, key=lambda name: (name not in named, name))
     return [
         charts.gap_bounds(verdict.findings),
         *(
             charts.group_rates(number, name, verdict.figures)
-            for number, name in enumerate(groups)
+            for number, name in enumerate(ordered)
         ),
-        charts.twin_comparison(verdict.figures),
+        charts.twin_comparison(verdict.figures, named or set(groups)),
         charts.reliability(verdict.figures),
         history_charts.training_curves(training),
         history_charts.search_front(search),

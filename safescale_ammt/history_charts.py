@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from safescale_ammt.figures import (
     BLUE,
@@ -57,12 +57,12 @@ def training_curves(events: Sequence[Json]) -> Picture:
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
-    k = max(np.size(rounds[-1]["loss"]) - 1, 1)
+    k = np.size(rounds[-1]["loss"])
     caption = (
-        f"Left: training loss of {k} agents (thin), their mean and the twin, after the "
-        "common trunk. Middle: gap minus the line promised, pooled over rows that each "
-        "agent had set aside; above 0 the promise is broken. Right: the multipliers, "
-        "which this drives and which press the gaps down."
+        f"Left: training loss of {k} agent{'s' * (k > 1)} (thin), their mean and the "
+        "twin, after the common trunk. Middle: gap minus the line, pooled over "
+        "rows that each agent had set aside; above 0 the promise is broken. Right: the "
+        "multipliers, which this drives and which press the gaps down."
     )
     return picture(name, title, caption, draw, (9.4, 3.7))
 
@@ -72,14 +72,14 @@ def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
         x, y = [e["step"] for e in trunk], [_floats(e["loss"])[0] for e in trunk]
         axes.plot(x, y, color=ORANGE, label="trunk")
     steps = [e["step"] for e in rounds]
-    losses = np.array([_floats(e["loss"]) for e in rounds])
-    agents, twin = (losses, None) if losses.shape[1] < 2 else np.split(losses, [-1], 1)
+    agents = np.array([_floats(e["loss"]) for e in rounds])
     axes.plot(steps, agents, color=GRID, linewidth=0.9)
     known = np.isfinite(agents)
     mean = np.where(known, agents, 0).sum(1) / np.maximum(known.sum(1), 1)
     axes.plot(steps, np.where(known.any(1), mean, np.nan), color=BLUE, label="agents")
-    if twin is not None:
-        axes.plot(steps, twin[:, 0], color=MUTED, linestyle="--", label="twin")
+    if "twin_loss" in rounds[0]:
+        twin = [_floats(e["twin_loss"])[0] for e in rounds]
+        axes.plot(steps, twin, color=MUTED, linestyle="--", label="twin")
 
 
 def _floats(values: Any) -> list[float]:
@@ -140,20 +140,21 @@ def search_front(search: Json | None) -> Picture:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
             axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].set(xlabel="FLOPs per row", ylabel="validation loss")
         panels[1].set(xlabel="parameters")
         legend(figure, panels[0])
 
-    random = sum(c["origin"] == "random" for c in tried)
     caption = (
-        f"{len(tried)} candidates, {random} of them from random search at the same "
-        "budget. Crossed out: infeasible. Line: the Pareto front."
+        f"{len(tried)} candidates. Filled: bred from what did well; hollow: drawn at "
+        "random, most of them by a plain random search with the same budget. Crosses: "
+        "infeasible. Line: the Pareto front of the first."
     )
     return picture(name, title, caption, draw, (9.4, 3.2))
 
 
 def _candidates(axes: Axes, tried: Sequence[Json], cost: str) -> None:
-    for origin, colour, face in (("random", MUTED, SURFACE), ("search", BLUE, BLUE)):
+    for origin, colour, face in (("random", MUTED, SURFACE), ("evolution", BLUE, BLUE)):
         for feasible in (True, False):
             chosen = [
                 c

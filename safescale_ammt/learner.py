@@ -33,7 +33,7 @@ from safescale_ammt.problem import Rows
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 CELL_ROWS = 64
-_MOST_CELL_ROWS = 512
+_MOST_CELL_ROWS = 256
 
 
 class Adam:
@@ -183,7 +183,7 @@ class Learner:
             their gradient was not finite or longer than the stability threshold.
         """
         theta = self.theta.requires_grad_()
-        x = self._drop_inputs(self._rows.x[torch.cat([batch, extra], 1)])
+        x = self._drop_inputs(self._take(torch.cat([batch, extra], 1)))
         out = forward(self.genome, unflatten(theta, self.layout), x, self._dropout)
         size = batch.shape[1]
         task = task_loss(out[:, :, :size], self._rows.y[batch], self._traits.brier)
@@ -198,6 +198,13 @@ class Learner:
         self._move(grad, rate, active)
         self.averaged.lerp_(self.theta, 1 - self._ema)
         return task.detach(), ~active
+
+    def _take(self, index: Tensor) -> Tensor:
+        """Returns inputs (k, B, d) of row numbers (k, B).
+
+        On a processor `index_select` is more than twice as fast as indexing.
+        """
+        return self._rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
 
     def _move(self, grad: Tensor, rate: float, active: Tensor) -> None:
         decay = self._traits.weight_decay[:, None]

@@ -46,7 +46,8 @@ def line(finding: Finding) -> str:
     sign = "≤" if finding.op == "<=" else "≥"
     if finding.reference is None:
         return f"{sign} {finding.threshold:g}"
-    against = f"{sign} the twin's {finding.threshold:+g}"
+    less = f" − {-finding.threshold:g}" if finding.threshold else ""
+    against = f"{sign} the twin's{less}"
     floor = f" and {sign} {finding.floor:g}" if finding.floor is not None else ""
     return against + floor
 

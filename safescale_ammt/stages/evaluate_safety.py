@@ -280,7 +280,7 @@ def summarise(
         },
         "roc": roc(evidence) if scored else None,
         "markdown": summary_markdown(judged, rule),
-        "report": str(report),
+        "report": report,
     }
 
 

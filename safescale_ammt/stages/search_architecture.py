@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from safescale_ammt.trials import Trials
 
 STAGE = "search_architecture"
-STRATEGY: Strategy = "ageing"
+STRATEGY: Strategy = "local"
+"""The winner of `python -m benchmarks search-table`."""
 BESIDE: Strategy = "random"
+"""Always run beside it at equal budget, so that every log says what search gave."""
 TIMES = "times.json"
 
 

@@ -266,12 +266,13 @@ def test_a_twin_chart_without_groups_shows_the_accuracies_alone() -> None:
         who: {**verdict().figures[who], "groups": {}} for who in ("model", "twin")
     }
 
-    assert "Accuracy" in charts.twin_comparison(figures).svg
+    assert "Accuracy" in charts.twin_comparison(figures, {"sex"}).svg
 
 
 def test_training_with_lost_agents_and_one_agent_is_drawn() -> None:
     lost = [
-        {**e, "loss": [None, 0.3, 0.4] if e["step"] else [None] * 3} for e in TRAINING
+        {**e, "loss": [None, 0.3] if e["step"] else [None, None], "twin_loss": [0.4]}
+        for e in TRAINING
     ]
     trunk = [{"event": "trunk", "step": s, "loss": [0.9]} for s in (0, 20)]
     single = [{"event": "round", "step": s, "loss": 0.5} for s in (0, 20)]

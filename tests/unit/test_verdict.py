@@ -29,6 +29,7 @@ from safescale_ammt.artifacts import (
     read_manifest,
     write_json,
 )
+from safescale_ammt.constitution import GROUP_METRICS, JUDGED, Constitution
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.evidence import (
     EVIDENCE,
@@ -37,6 +38,7 @@ from safescale_ammt.evidence import (
     write_evidence,
 )
 from safescale_ammt.measures import describe, roc
+from safescale_ammt.report import render
 from safescale_ammt.safety import assemble, judge_all, problems, rederive
 from safescale_ammt.verdict import VERDICT, Verdict, differences
 
@@ -230,6 +232,34 @@ def test_the_findings_come_in_the_order_of_the_constitution() -> None:
     found = judge_all(rule, evidence(), 10)
 
     assert [f.principle for f in found] == [p.id for p in rule.principles]
+
+
+def every_metric() -> Constitution:
+    lines = {m: {"metric": m, "group": "race", "threshold": 0.5} for m in GROUP_METRICS}
+    lines["accuracy"] = {"metric": "accuracy", "threshold": 0.5}
+    lines["calibration_error"] = {
+        "metric": "calibration_error",
+        "threshold": 0.5,
+        "tier": "soft",
+    }
+    listed = [{"id": m, "constraint": c} for m, c in lines.items()]
+    return Constitution.from_dict({"schema": 1, "principles": listed})
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_every_metric_can_be_written_down_and_derived_again_with_rare_groups(
+    tmp_path: Path, rare: int
+) -> None:
+    rows = evidence()
+    race = rows.groups["race"][1]
+    race[race == 0] = 1
+    race[:rare] = 0
+    rule = every_metric()
+    verdict = write_verdict(tmp_path / "v", rule, rows, submission(MODEL))
+
+    assert {f.metric for f in verdict.findings} == set(JUDGED)
+    assert rederive(tmp_path / "v", rule).decision == verdict.decision == "needs_human"
+    render(verdict, rule)
 
 
 def test_evidence_reads_back_row_by_row(tmp_path: Path) -> None:

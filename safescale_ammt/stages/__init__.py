@@ -1,0 +1,1 @@
+"""One `run()` per container: open artifacts, call the library, write artifacts."""
