@@ -17,7 +17,8 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from safescale_ammt.errors import Interrupted, SafescaleError
 from safescale_ammt.execution import error_of
 
 Report = Callable[..., None]
-_stopping = threading.Event()
 
 
 def main() -> int:
@@ -53,17 +53,11 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """Kills the own process group once the lifeline is cut.
-
-    Signals meant for the stage are not for KFP: it would die and leave the stage
-    behind. Plain handlers, unlike SIG_IGN, do not outlive an exec.
-    """
+    """Kills the own process group once the lifeline is cut."""
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, lambda *_: _stopping.set())
 
     def watch() -> None:
         while os.read(lifeline, 4096):
@@ -132,11 +126,10 @@ def _watch_tasks(report: Report, mirror: Mirror) -> None:
 
     def watched(**task: Any) -> Any:
         stage = task["task_name"].replace("-", "_")
-        if _stopping.is_set():
-            raise Interrupted(f"The run was stopped before {stage} began.")
         report("started", stage=stage)
         start = time.monotonic()
-        outputs, status = execute(**task)
+        with _leaving_sigterm_to(stage):
+            outputs, status = execute(**task)
         seconds = time.monotonic() - start
         folder = Path(task["pipeline_root"], task["pipeline_resource_name"])
         task_folder = folder / task["task_name"]
@@ -155,6 +148,22 @@ def _watch_tasks(report: Report, mirror: Mirror) -> None:
         return outputs, status
 
     task_executor.execute_single_task = watched
+
+
+@contextmanager
+def _leaving_sigterm_to(stage: str) -> Iterator[None]:
+    """While a stage runs, SIGTERM is for it: KFP would die and leave it behind.
+
+    A plain handler, unlike SIG_IGN, does not outlive the exec of the stage.
+    """
+    received = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if received.is_set():
+        raise Interrupted(f"The run was stopped by SIGTERM in {stage}.")
 
 
 def _summary(paths: dict[str, Path]) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def run_job(
         SafescaleError: a stage failed (with its own sentence and exit code), the
             time was up, a signal came, or the child vanished.
     """
+    if interruptions.received:  # and swallowed: a library was being imported
+        raise Interrupted(interruptions.sentence)
     last: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="safescale-") as scratch,
@@ -137,9 +139,14 @@ def run_job(
             f"The run took longer than {timeout:g} s and was stopped; --timeout gives "
             "it more, and finished stages are kept."
         )
+    raise _error_in(last)
+
+
+def _error_in(last: Mapping[str, Any]) -> SafescaleError:
+    """Returns the error that the child's last event speaks of."""
     if last.get("event") == "failed":
-        raise error_of(last["code"], last["sentence"])
-    raise SafescaleError(
+        return error_of(last["code"], last["sentence"])
+    return SafescaleError(
         "The pipeline's runner vanished: it was killed or ran out of memory; run it "
         "again to go on from the last finished stage."
     )

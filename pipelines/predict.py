@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from safescale_ammt.artifacts import verify
@@ -39,6 +40,11 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
         (row, schema.classes[code], repr(float(value)))
         for row, (code, value) in enumerate(zip(prediction, score, strict=True))
     )
+    _write(output, answers)
+    return len(score)
+
+
+def _write(output: Path, answers: Iterable[tuple[int, str, str]]) -> None:
     aside = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         with aside.open("w", newline="", encoding="utf-8") as file:
@@ -50,4 +56,3 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
         raise InputError(f"{output} cannot be written ({error.strerror}).") from None
     finally:
         aside.unlink(missing_ok=True)
-    return len(score)

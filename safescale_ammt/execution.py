@@ -117,19 +117,30 @@ def error_of(code: int, sentence: str) -> SafescaleError:
 
 @contextmanager
 def _stopping_at_sigterm(name: str) -> Iterator[None]:
-    """Turns SIGTERM into `Interrupted`, so that what is half done is cleaned up."""
+    """Turns SIGTERM into `Interrupted`, so that what is half done is cleaned up.
+
+    On its way up it is no `Exception`: libraries swallow those, on import above all.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"{name} was stopped by SIGTERM before it was done.")
+        raise _Stop
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except _Stop:
+        raise Interrupted(
+            f"{name} was stopped by SIGTERM before it was done."
+        ) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class _Stop(BaseException):
+    """SIGTERM came."""
 
 
 def _is_plain(value: Any) -> bool:

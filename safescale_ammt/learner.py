@@ -32,7 +32,7 @@ from safescale_ammt.network import (
 from safescale_ammt.problem import Rows
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
-CELL_ROWS = 64
+CELL_ROWS = 32
 _MOST_CELL_ROWS = 256
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepared
 
+from safescale_ammt.constraints import Constraints
 from safescale_ammt.dataset import Dataset
 from safescale_ammt.merge import (
     BEST,
@@ -23,6 +24,8 @@ from safescale_ammt.merge import (
 )
 from safescale_ammt.problem import Problem
 from safescale_ammt.trainer import Trained, train
+
+PARITY = constitution({**DP, "threshold": 0.1})
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_one_agent_alone_is_merged_too(trained: Trained, problem: Problem) -> No
     alone = replace(trained, agents=trained.agents[:1], finite=trained.finite[:1])
     found = merged(alone, problem)
     assert ENSEMBLE not in found.scores
-    assert found.choice == SOUP
+    assert found.model.members == 1
 
 
 def test_what_no_form_keeps_is_said_and_the_least_bad_is_handed_on(
@@ -103,19 +106,33 @@ def test_what_no_form_keeps_is_said_and_the_least_bad_is_handed_on(
     assert {f"agent {i}" for i in range(3)} <= set(found.recheck)
 
 
-def test_a_soup_that_breaks_the_promise_gives_way_to_a_fair_agent(
-    trained: Trained, problem: Problem
-) -> None:
-    rules = constitution({**DP, "threshold": 0.1})
+@pytest.fixture(scope="module")
+def mixed(problem: Problem) -> Trained:
+    """One fair agent beside two that never heard of the constitution."""
     settings = brief(steps=300, trunk_steps=100)
-    fair = train(problem, GENOME, settings, rules, log=lambda _: None)
-    # Two unconstrained twins among three agents: the soup leans to them.
+    fair = train(problem, GENOME, settings, PARITY, log=lambda _: None)
     agents = torch.cat([fair.agents[:1], fair.twin * 3, fair.twin * 3])
-    mixed = replace(fair, agents=agents)
-    found = merge(mixed, problem, rules)
+    return replace(fair, agents=agents)
+
+
+def test_a_soup_that_breaks_the_promise_gives_way_to_a_form_that_keeps_it(
+    mixed: Trained, problem: Problem
+) -> None:
+    found = merge(mixed, problem, PARITY)
     assert found.scores[SOUP]["refuted"] == ["dp-gap"]
     assert found.feasible
     assert found.choice != SOUP
+
+
+def test_where_every_form_breaks_the_promise_the_best_fair_agent_takes_over(
+    mixed: Trained, problem: Problem
+) -> None:
+    nothing = Constraints((), (), (), {}, ())
+    headless = replace(mixed, constraints=nothing, targets=torch.zeros(0))
+    found = merge(headless, problem, PARITY)
+    assert HEADED not in found.scores
+    assert all(score["refuted"] for score in found.scores.values())
+    assert (found.choice, found.feasible) == ("agent 0", True)
 
 
 def test_a_head_only_goes_with_a_binary_label(
