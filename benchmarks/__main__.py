@@ -59,7 +59,7 @@ def verify(name: str) -> int:
     before = file.read_bytes()
     stored = json.loads(before)
     try:
-        run(name, stored["command"].split()[3:])
+        run(name, stored["command"].split()[4:])
         found = json.loads(file.read_bytes())
     finally:
         file.write_bytes(before)

@@ -21,6 +21,7 @@ from safescale_ammt.catalogue import CATALOGUE
 from safescale_ammt.config import SECTIONS, DataConfig, Section
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
 _CONSTITUTION = ("constitution", "constitution_file")
@@ -57,7 +58,7 @@ class Workload:
             ConfigError: a file, key or value that cannot be used.
             ConstitutionError: a constitution that cannot be compiled.
         """
-        raw = read_yaml(path)
+        raw = read_workload(path)
         known = ("schema", *_CONSTITUTION, *SECTIONS)
         for key in raw:
             if key not in known:
@@ -100,20 +101,13 @@ class Workload:
         return digest_json({n: s.to_params() for n, s in self.sections.items()})
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_workload(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds one mapping.
 
     Raises:
         ConfigError: the file is missing, is not YAML or holds something else.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} is not YAML: {' '.join(str(error).split())}."
-        ) from None
+    raw = read_yaml(path, ConfigError)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
     return raw

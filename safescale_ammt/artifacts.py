@@ -82,6 +82,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not JSON ({error}).") from None
 
@@ -121,12 +123,12 @@ class Manifest:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, its own identity digest included."""
+        """Returns the JSON form, with its identity and the digest of all the rest."""
         files = {
             name: {"sha256": e.sha256, "size": e.size, "identity": e.identity}
             for name, e in self.files.items()
         }
-        return {
+        whole = {
             "schema": self.schema,
             "kind": self.kind,
             "stage": self.stage,
@@ -136,6 +138,7 @@ class Manifest:
             "code_version": self.code_version,
             "identity": self.identity,
         }
+        return {**whole, "digest": digest_json(whole)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Manifest:
@@ -189,19 +192,27 @@ def writing(
             write_json(draft.folder / "schema.json", schema)
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; an artifact is written as a folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    aside, old = _beside(path, "partial"), _beside(path, "old")
     aside.mkdir()
     try:
         draft = Draft(aside, dict(parents or {}))
         yield draft
         manifest = describe(aside, draft, kind, stage, config_digest)
         write_json(aside / MANIFEST, manifest.to_dict())
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.exists():
+            # Out of the way whole: a kill while it is deleted leaves no half of it.
+            path.replace(old)
         aside.replace(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.{ending}"
 
 
 def describe(
@@ -222,8 +233,9 @@ def describe(
 
 
 def file_names(folder: Path) -> list[str]:
-    """Lists the files below a folder, relative, sorted, manifest left out."""
-    names = (str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+    """Lists files and links below a folder, relative, sorted, manifest left out."""
+    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    names = (str(p.relative_to(folder)) for p in found)
     return sorted(n for n in names if n != MANIFEST)
 
 
@@ -239,18 +251,18 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
     raw = read_json(file)
     try:
         manifest = Manifest.from_dict(raw)
-        found = manifest.identity
-        stated = raw["identity"]
-    except (AttributeError, KeyError, TypeError):
+        whole = manifest.to_dict()
+        spelled = canonical_json(raw) + b"\n"
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{file} is not the manifest of an artifact.") from None
     if manifest.schema != SCHEMA_VERSION:
         raise InputError(
             f"{file} has schema {manifest.schema}, this version reads {SCHEMA_VERSION}."
         )
-    if stated != found or file.read_bytes() != canonical_json(raw) + b"\n":
+    if raw != whole or file.read_bytes() != spelled:
         raise IntegrityError(
-            f"{file} was changed after it was written: it states identity "
-            f"{stated}, its contents have {found}."
+            f"{file} was changed after it was written: it states digest "
+            f"{raw.get('digest')}, its contents have {whole['digest']}."
         )
     if kind is not None and manifest.kind != kind:
         raise InputError(
@@ -260,7 +272,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
 
 
 def verify(path: Path | str, kind: str | None = None) -> Manifest:
-    """Checks every byte of an artifact against its manifest.
+    """Checks every byte of an artifact against its manifest; links are refused.
 
     Raises:
         InputError: this is no artifact, or one of another kind.
@@ -274,6 +286,8 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
         state = "was added to" if name in present else "is missing from"
         raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
     for name, entry in manifest.files.items():
+        if (path / name).is_symlink():
+            raise IntegrityError(f"{path / name} is a link, a file was recorded.")
         found = digest_file(path / name)
         if found != entry.sha256:
             raise IntegrityError(

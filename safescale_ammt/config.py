@@ -12,7 +12,7 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Required, Self, TypedDict
 
 from safescale_ammt.artifacts import canonical_json, digest_json
 from safescale_ammt.errors import ConfigError, one_of
@@ -20,6 +20,7 @@ from safescale_ammt.errors import ConfigError, one_of
 MAX_BYTES = 64 * 1024
 """A config section over this size is refused (an argument list holds ~120 kB)."""
 MAX_SEED = 2**53
+_LARGEST = 1e300
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
 
@@ -120,8 +121,9 @@ def _whole(value: Any, where: str) -> int:
 def _real(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where} must be a number, found {value!r}.")
-    if not math.isfinite(value):
-        raise ConfigError(f"{where} must be finite, found {value!r}.")
+    if abs(value) > _LARGEST or not math.isfinite(value):
+        found = value if isinstance(value, float) else "a larger number"
+        raise ConfigError(f"{where} must be finite, found {found}.")
     return float(value)
 
 
@@ -134,6 +136,10 @@ def _flag(value: Any, where: str) -> bool:
 def _string(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{where} must be text, found {value!r}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where} is not Unicode text.") from None
     return value
 
 
@@ -160,20 +166,33 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(
             _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
         )
-    if origin in (dict, Mapping):
+    if origin is dict:
         return _coerce_mapping(value, args, where)
+    if typing.is_typeddict(hint):
+        return _coerce_typed(value, hint, where)
     raise ConfigError(f"{where} has no rule for {hint}.")
 
 
 def _coerce_mapping(value: Any, args: tuple[Any, ...], where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
-    if args[1] is Any:
-        return dict(value)
     return {
         _string(key, f"{where} key"): _coerce(item, args[1], f"{where}.{key}")
         for key, item in value.items()
     }
+
+
+def _coerce_typed(value: Any, hint: Any, where: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(hint)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must be a mapping, found {value!r}.")
+    for key in value:
+        if key not in hints:
+            raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints)}.")
+    absent = sorted(hint.__required_keys__ - set(value))
+    if absent:
+        raise ConfigError(f"{where} lacks the key {absent[0]!r}.")
+    return {k: _coerce(v, hints[k], f"{where}.{k}") for k, v in value.items()}
 
 
 def _default_splits() -> dict[str, float]:
@@ -184,6 +203,14 @@ def _default_splits() -> dict[str, float]:
         "monitor": 0.1,
         "select": 0.1,
     }
+
+
+class Merge(TypedDict, total=False):
+    """One declared merge: values of a column that are one group."""
+
+    column: Required[str]
+    values: Required[dict[str, str]]
+    other: str
 
 
 @dataclass(frozen=True)
@@ -208,7 +235,7 @@ class DataConfig(Section):
     """Columns kept for auditing; out of the model unless `sensitive_in_model`."""
     sensitive_in_model: bool = False
     """Whether sensitive columns are model inputs too."""
-    merges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    merges: dict[str, Merge] = field(default_factory=dict)
     """Groups by merged values: name -> {column, values: {old: new}, other}."""
     crosses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Groups by crossed columns: name -> list of sensitive columns or merges."""
@@ -292,6 +319,9 @@ class DataConfig(Section):
                     f"Column {min(both)!r} is named as data.{first} and as "
                     f"data.{second}; a column has one role."
                 )
+        twice = [n for n in self.sensitive if self.sensitive.count(n) > 1]
+        if twice:
+            raise ConfigError(f"data.sensitive names {twice[0]!r} twice.")
         both = set(self.numeric) & set(self.categorical)
         if both:
             raise ConfigError(
@@ -303,17 +333,17 @@ class DataConfig(Section):
 class SearchConfig(Section):
     """How architectures are searched, and the power check before it."""
 
-    candidates: int = 12
+    candidates: int = 9
     """Genomes that evolution may try; random search gets as many."""
-    rung_steps: int = 60
+    rung_steps: int = 80
     """Steps of the first rung."""
     eta: int = 3
     """ASHA: one in `eta` goes on to a rung of `eta` times the steps."""
     rungs: int = 2
     """Number of rungs."""
-    population: int = 20
+    population: int = 6
     """Ageing evolution: genomes alive (Real et al. 2019)."""
-    sample: int = 5
+    sample: int = 3
     """Ageing evolution: tournament size."""
     architecture_mutation_rate: float = 0.1
     """Probability that a gene mutates."""
@@ -325,7 +355,7 @@ class SearchConfig(Section):
     """Genomes above this are never tried."""
     power_draws: int = 2000
     """Simulated sealed sets per cell of the power check."""
-    feasibility_steps: int = 200
+    feasibility_steps: int = 150
     """Steps of the relaxed run that names fighting principles; 0 = skip it."""
     threads: int = 1
     """CPU threads of a candidate's training."""

@@ -9,15 +9,15 @@ filled in, so that spelling and comments do not change who a constitution is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from safescale_ammt.artifacts import digest_json
 from safescale_ammt.errors import ConstitutionError, one_of
+from safescale_ammt.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
@@ -35,6 +35,9 @@ TRAINABLE = GAPS
 """Metrics with a differentiable surrogate."""
 TWIN = "unconstrained_twin"
 TIERS = ("hard", "soft", "inviolable")
+_KEY = re.compile(r"ed25519:\S+")
+_OVERRIDABLE = ("soft", "undecided_hard")
+_FINAL = ("failed_hard", "inviolable")
 _HIGHER_IS_BETTER = {
     "accuracy",
     "dp_ratio",
@@ -144,14 +147,7 @@ class Constitution:
         Raises:
             ConstitutionError: the file is missing, is not YAML or is malformed.
         """
-        try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConstitutionError(f"Constitution {path} does not exist.") from None
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            first = " ".join(str(error).split())
-            raise ConstitutionError(f"{path} is not YAML: {first}.") from None
-        return cls.from_dict(raw)
+        return cls.from_dict(read_yaml(path, ConstitutionError))
 
     @classmethod
     def from_dict(cls, raw: Any) -> Constitution:
@@ -277,6 +273,10 @@ def _text(raw: Mapping[str, Any], key: str, where: str, default: str) -> str:
     value = raw.get(key, default)
     if not isinstance(value, str) or not value.strip():
         raise ConstitutionError(f"{where}.{key} must be text, found {value!r}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConstitutionError(f"{where}.{key} is not Unicode text.") from None
     return value
 
 
@@ -286,8 +286,8 @@ def _number(raw: Mapping[str, Any], key: str, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConstitutionError(f"{where}.{key} must be a number, found {value!r}.")
-    if not math.isfinite(value):
-        raise ConstitutionError(f"{where}.{key} must be finite, found {value!r}.")
+    if abs(value) > 1e9 or not math.isfinite(value):
+        raise ConstitutionError(f"{where}.{key} must be finite and below 1e9.")
     return float(value)
 
 
@@ -321,8 +321,8 @@ def _principle(raw: Any, index: int) -> Principle:
             f"{name}.train.enforce is true, but {constraint.metric} has no "
             f"differentiable surrogate, {one_of(TRAINABLE)}, or enforce: false."
         )
-    text, why = (str(entry.get(k, "")) for k in ("text", "why"))
-    return Principle(name, constraint, text, why, enforce)
+    told = {k: _text(entry, k, name, "") for k in ("text", "why") if entry.get(k, "")}
+    return Principle(name, constraint, enforce=enforce, **told)
 
 
 def _constraint(raw: Any, name: str) -> Constraint:
@@ -341,6 +341,11 @@ def _constraint(raw: Any, name: str) -> Constraint:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version; "
             f"{one_of(JUDGED)}."
+        )
+    if "threat" in entry:
+        raise ConstitutionError(
+            f"{where}.threat is given, but {metric} is judged without an attack; "
+            "remove it."
         )
     constraint = Constraint(
         metric=metric,
@@ -376,7 +381,8 @@ def _check_constraint(c: Constraint, where: str) -> None:
             f"{where}.tier is {c.tier}, but calibration_error has no certified "
             "bound and can only be soft."
         )
-    if c.metric in GROUP_METRICS and not (isinstance(c.group, str) and c.group):
+    named = isinstance(c.group, str) and bool(c.group.strip())
+    if not named and (c.group is not None or c.metric in GROUP_METRICS):
         raise ConstitutionError(f"{where}.group must name a group for {c.metric}.")
     if c.metric == "accuracy" and c.group is not None:
         raise ConstitutionError(
@@ -453,27 +459,47 @@ def _group_rule(raw: Any) -> GroupRule:
 def _human(raw: Any) -> HumanRule:
     known = ("approvers", "quorum", "may_override", "never", "expires_days")
     entry = _section(raw, "human", known)
-    approvers = entry.get("approvers", {})
-    if not isinstance(approvers, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) and v.startswith("ed25519:")
-        for k, v in approvers.items()
-    ):
-        raise ConstitutionError(
-            "human.approvers must map a name to 'ed25519:<public key>'."
-        )
+    approvers = _approvers(entry.get("approvers", {}))
     quorum = _whole(entry, "quorum", "human", 1, 1)
     if approvers and quorum > len(approvers):
         raise ConstitutionError(
             f"human.quorum is {quorum}, but only {len(approvers)} approvers are named."
         )
-    kinds = ("soft", "undecided_hard", "failed_hard", "inviolable")
-    lists = {}
-    for key, default in (("may_override", kinds[:2]), ("never", kinds[2:])):
-        value = entry.get(key, default)
-        if isinstance(value, str) or not set(value) <= set(kinds):
-            raise ConstitutionError(f"human.{key} is {value!r}, {one_of(kinds)}.")
-        lists[key] = tuple(value)
+    may = _kinds(entry, "may_override", _OVERRIDABLE, _OVERRIDABLE)
+    never = _kinds(entry, "never", _FINAL, (*_OVERRIDABLE, *_FINAL))
+    both = sorted(set(may) & set(never))
+    if both:
+        raise ConstitutionError(
+            f"human.may_override and human.never both name {both[0]!r}; keep one."
+        )
     days = _whole(entry, "expires_days", "human", 30, 1)
-    return HumanRule(
-        dict(approvers), quorum, lists["may_override"], lists["never"], days
-    )
+    return HumanRule(approvers, quorum, may, never, days)
+
+
+def _approvers(raw: Any) -> dict[str, str]:
+    """Checks names and keys: one person, one key."""
+    if not isinstance(raw, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) and _KEY.fullmatch(v)
+        for k, v in raw.items()
+    ):
+        raise ConstitutionError(
+            "human.approvers must map a name to 'ed25519:<public key>'."
+        )
+    keys = list(raw.values())
+    shared = [name for name, key in raw.items() if keys.count(key) > 1]
+    if shared:
+        raise ConstitutionError(
+            f"human.approvers {shared[0]!r} and {shared[1]!r} have one key; one "
+            "person is one vote."
+        )
+    return dict(raw)
+
+
+def _kinds(
+    entry: Mapping[str, Any], key: str, default: tuple[str, ...], known: Sequence[str]
+) -> tuple[str, ...]:
+    value = entry.get(key, default)
+    listed = isinstance(value, list | tuple)
+    if not listed or not all(isinstance(v, str) and v in known for v in value):
+        raise ConstitutionError(f"human.{key} is {value!r}, {one_of(known)}.")
+    return tuple(value)

@@ -4,8 +4,9 @@ Two promises can each be kept and still not both: where base rates differ, equal
 selection rates force unequal error rates (Kleinberg, Mullainathan & Raghavan
 2017, arXiv:1609.05807). Before anything long is trained, one short run is made
 with nothing enforced, one with each enforced principle alone, and one with all
-of them. Principle p *fights* q if forcing p alone makes q worse than it was in
-the relaxed run by more than sampling noise, and leaves q broken.
+of them. Principle p *fights* q if forcing p alone brought p closer to its promise,
+made q worse than it was in the relaxed run by more than sampling noise, and left q
+broken.
 
 The answer informs, it does not refuse: a short run that fails proves nothing
 about a long one, and the gate judges what came out in the end.
@@ -103,8 +104,12 @@ def _nothing_to_fight(constitution: Constitution, steps: int) -> str:
 
 
 def _worsens(sets: Mapping[tuple[str, ...], Readings], name: str, other: str) -> bool:
-    forced, relaxed = sets[(name,)][other], sets[()].get(other)
-    return relaxed is not None and forced.excess > 0 and forced.lower > relaxed.value
+    relaxed, forced = sets[()], sets[(name,)]
+    if not {name, other} <= relaxed.keys() & forced.keys():
+        return False
+    helped = forced[name].value < relaxed[name].value
+    worse = forced[other].lower > relaxed[other].value
+    return helped and worse and forced[other].excess > 0
 
 
 def _fight(

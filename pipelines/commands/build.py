@@ -116,9 +116,9 @@ def _arguments(run: Any, given: dict[str, str], name: str) -> dict[str, Any]:
 
 def _section(path: Path, name: str) -> Mapping[str, Any]:
     """Reads a section from a file of its own or from a workload."""
-    from pipelines.workload import Workload, read_yaml
+    from pipelines.workload import Workload, read_workload
 
-    raw = read_yaml(path)
+    raw = read_workload(path)
     if name == "constitution" and "principles" not in raw:
         return Workload.load(path).constitution.to_dict()
     if name != "constitution" and isinstance(raw.get(name), dict):

@@ -68,9 +68,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
 
 
 def _read(config: DataConfig) -> tuple[RawTable, RawTable | None]:
-    layout = Layout(
-        config.format, config.columns, config.comment, config.skip_rows
-    )
+    layout = Layout(config.format, config.columns, config.comment, config.skip_rows)
     source = read_table(config.source, layout)
     if not config.sealed_source:
         return source, None

@@ -95,8 +95,8 @@ def test_wrong_usage_is_code_two(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--config", "no.yaml"], "no.yaml cannot be read"),
-        (["--constitution", "no.yaml"], "Constitution no.yaml does not exist"),
+        (["--config", "no.yaml"], "no.yaml does not exist"),
+        (["--constitution", "no.yaml"], "no.yaml does not exist"),
         (["--set", "training.step=1"], "expected one of agent_specializations"),
         (["--set", "trainin.steps=1"], "expected one of data, registry"),
         (["--set", "training.steps"], "section.key=value"),

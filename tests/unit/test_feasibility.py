@@ -96,6 +96,17 @@ def test_a_promise_that_is_only_judged_can_be_broken_by_an_enforced_one() -> Non
     assert [f["worsens"] for f in found["fights"]] == ["p1"]
 
 
+def test_a_run_that_failed_to_force_its_principle_tells_nothing() -> None:
+    def measure(enforced: tuple[str, ...]) -> dict[str, Reading]:
+        broken = 0.5 if enforced else 0.1
+        return {
+            "p0": Reading(broken, broken, 0.05),
+            "p1": Reading(broken, broken, 0.2),
+        }
+
+    assert check_feasibility(constitution(DP, EO), measure, 200)["fights"] == []
+
+
 def test_a_group_too_small_to_read_fights_nobody() -> None:
     def measure(enforced: tuple[str, ...]) -> dict[str, Reading]:
         return {"p0": Reading(0.0, 0.0, 0.05)}

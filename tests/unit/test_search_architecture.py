@@ -279,12 +279,12 @@ def test_a_task_of_three_classes_is_searched(tmp_path: Path) -> None:
 # --- principles that fight, on rows where they must ---
 
 
-def proxies(rows: int = 4000) -> bytes:
+def proxies(rows: int = 6000) -> bytes:
     """Approvals whose base rates differ by gender, which a feature gives away."""
     rng = np.random.default_rng(0)
     female = rng.random(rows) < 0.5
-    label = rng.random(rows) < np.where(female, 0.2, 0.7)
-    age = np.round(40 + 14 * label + rng.normal(0, 8, rows))
+    label = rng.random(rows) < np.where(female, 0.2, 0.6)
+    age = np.round(40 + 24 * label + rng.normal(0, 8, rows))
     table = zip(age, female, np.where(label, "yes", "no"), strict=True)
     return spell(
         [
@@ -294,12 +294,21 @@ def proxies(rows: int = 4000) -> bytes:
     )
 
 
-DP = {"metric": "dp_gap", "group": "gender", "threshold": 0.1}
-EO = {"metric": "eo_difference", "group": "gender", "threshold": 0.2}
+DP = {"metric": "dp_gap", "group": "gender", "threshold": 0.02}
+EO = {"metric": "eo_difference", "group": "gender", "threshold": 0.05}
+SPLITS = {
+    "train": 0.3,
+    "validation": 0.4,
+    "constraint": 0.15,
+    "monitor": 0.05,
+    "select": 0.05,
+    "sealed": 0.05,
+}
 
 
 def test_forcing_parity_on_unequal_base_rates_breaks_equal_odds(tmp_path: Path) -> None:
-    data = Dataset.load(prepared(tmp_path, proxies(), sensitive=["gender"]))
+    folder = prepared(tmp_path, proxies(), sensitive=["gender"], splits=SPLITS)
+    data = Dataset.load(folder)
     found = trials(data, DP, EO, feasibility_steps=200)
     answer = check_feasibility(found.constitution, found.read, 200)
     assert [(f["forcing"], f["worsens"]) for f in answer["fights"]] == [("p0", "p1")]
