@@ -35,15 +35,15 @@ import torch
 
 from benchmarks.fair_baselines import Case, answers, tpr_gap
 from safescale_ammt.artifacts import read_manifest, write_json, writing
-from safescale_ammt.catalogue import ADULT, fetch
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.fairness import Evidence
-from safescale_ammt.findings import Finding
-from safescale_ammt.gate import decide
-from safescale_ammt.genome import Genome
-from safescale_ammt.safety import judge_all
+from safescale_ammt.data.catalogue import ADULT, fetch
+from safescale_ammt.judging.fairness import Evidence
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.gate import decide
+from safescale_ammt.judging.safety import judge_all
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.search.genome import Genome
 from safescale_ammt.stages import evaluate_safety, prepare_data
-from safescale_ammt.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "constraint-first.json"

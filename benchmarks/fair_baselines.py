@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from safescale_ammt.dataset import Dataset, Holdout, Split
-from safescale_ammt.encoding import encode
-from safescale_ammt.predictor import Predictor
+from safescale_ammt.data.dataset import Dataset, Holdout, Split
+from safescale_ammt.data.encoding import encode
+from safescale_ammt.training.predictor import Predictor
 
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]

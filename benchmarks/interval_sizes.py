@@ -25,8 +25,8 @@ import scipy
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from safescale_ammt.exact import Line, rejects
-from safescale_ammt.intervals import MIETTINEN_NURMINEN, method, tango_statistic
+from safescale_ammt.judging.exact import Line, rejects
+from safescale_ammt.judging.intervals import MIETTINEN_NURMINEN, method, tango_statistic
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "interval-sizes.json"

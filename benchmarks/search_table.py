@@ -31,20 +31,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from safescale_ammt.asha import budget_steps
-from safescale_ammt.catalogue import ADULT, fetch
 from safescale_ammt.config import SearchConfig, TrainingConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset
-from safescale_ammt.evolution import STRATEGIES, Search
-from safescale_ammt.genome import ENCODINGS, Genome
-from safescale_ammt.network import predicted
-from safescale_ammt.problem import Problem
-from safescale_ammt.search_space import DEEPEST, WIDTHS, Space
+from safescale_ammt.data.catalogue import ADULT, fetch
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.search.asha import budget_steps
+from safescale_ammt.search.evolution import STRATEGIES, Search
+from safescale_ammt.search.genome import ENCODINGS, Genome
+from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
+from safescale_ammt.search.trials import Trials, log_loss, logits
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.stages.search_architecture import STRATEGY
-from safescale_ammt.trainer import train
-from safescale_ammt.trials import Trials, log_loss, logits
+from safescale_ammt.training.network import predicted
+from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.trainer import train
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "search-table.json"

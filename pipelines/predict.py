@@ -26,9 +26,9 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
         InputError: the folder holds no model, or the rows do not fit its schema.
         IntegrityError: a byte of the model is not what was judged.
     """
-    from safescale_ammt.predictor import Predictor
-    from safescale_ammt.raw_rows import read_raw
-    from safescale_ammt.schema import Schema
+    from safescale_ammt.data.raw_rows import read_raw
+    from safescale_ammt.data.schema import Schema
+    from safescale_ammt.training.predictor import Predictor
 
     kind = verify(folder).kind
     model = folder / "model" if kind == "bundle" else folder

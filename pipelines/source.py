@@ -14,9 +14,9 @@ from typing import Any
 from pipelines.state import HOME
 from pipelines.store import Place
 from pipelines.workload import Workload
-from safescale_ammt.catalogue import CATALOGUE, fetch_to_store
+from safescale_ammt.data.catalogue import CATALOGUE, fetch_to_store
+from safescale_ammt.data.sources import content_digest
 from safescale_ammt.errors import ConfigError, one_of
-from safescale_ammt.sources import content_digest
 
 
 def fetched(name: str, place: Place) -> Mapping[str, str]:

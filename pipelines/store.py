@@ -47,7 +47,7 @@ def opened(uri: str | None) -> Iterator[Place]:
         with _environment({VARIABLE: uri}):
             yield Place(uri)
         return
-    from safescale_ammt.embedded import EmbeddedStore
+    from safescale_ammt.store.embedded import EmbeddedStore
 
     with (
         EmbeddedStore(HOME.absolute() / "store") as embedded,

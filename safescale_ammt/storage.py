@@ -24,8 +24,8 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from safescale_ammt.artifacts import MANIFEST
-from safescale_ammt.disk import CHUNK, PARTIAL, local_disk, written
 from safescale_ammt.errors import StoreInputError, one_of
+from safescale_ammt.store.disk import CHUNK, PARTIAL, local_disk, written
 
 CONDITIONAL_LIMIT = 64 << 20
 """Largest conditional write, bytes: one request. SeaweedFS 4.48 was seen to let
@@ -185,10 +185,10 @@ def open_store(uri: str, *, environ: Mapping[str, str] = os.environ) -> Store:
     """
     scheme, place, key = _parse(uri)
     if scheme == "file":
-        from safescale_ammt.filestore import FileStore
+        from safescale_ammt.store.filestore import FileStore
 
         return FileStore(Path(place))
-    from safescale_ammt.s3 import S3Store
+    from safescale_ammt.store.s3 import S3Store
 
     return S3Store.from_environ(place, key.strip("/"), environ)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from safescale_ammt.embedded import EmbeddedStore
 from safescale_ammt.storage import Store, open_store
+from safescale_ammt.store.embedded import EmbeddedStore
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def verify(place: str, digest: str, store: str | None) -> None:
     with _local(place, store) as folder:
         kind = read_manifest(folder).kind
         if kind == "bundle":
-            from safescale_ammt.bundle import verify_bundle
+            from safescale_ammt.releasing.bundle import verify_bundle
 
             verified = verify_bundle(folder, digest)
             for check in verified.checks:
@@ -59,8 +59,8 @@ def report(folder: Path, output: Path) -> None:
 
     from safescale_ammt.artifacts import read_json, verify
     from safescale_ammt.constitution import Constitution
-    from safescale_ammt.report import render
-    from safescale_ammt.safety import rederive
+    from safescale_ammt.judging.safety import rederive
+    from safescale_ammt.reporting.report import render
 
     inside = folder / "verdict"
     verdict = inside if inside.is_dir() else folder
@@ -132,7 +132,7 @@ def _registered(version: str, store: str | None, name: str | None) -> Iterator[P
     from pipelines.commands.registry import chosen_registry
     from pipelines.store import opened
     from safescale_ammt.errors import Refusal
-    from safescale_ammt.versions import PENDING
+    from safescale_ammt.releasing.versions import PENDING
 
     with opened(store) as place, tempfile.TemporaryDirectory() as scratch:
         registry = chosen_registry(place.open(), name)

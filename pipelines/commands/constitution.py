@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from safescale_ammt.constitution import Constitution
-    from safescale_ammt.power_report import Odds, PowerReport
+    from safescale_ammt.judging.power_report import Odds, PowerReport
 
 
 @click.group()
@@ -36,8 +36,8 @@ def check(file: Path, dataset: Path, draws: int, seed: int) -> None:
     """
     from safescale_ammt.artifacts import verify
     from safescale_ammt.constitution import Constitution
-    from safescale_ammt.counts import Counts
-    from safescale_ammt.power import power_check, refuse_uncertifiable
+    from safescale_ammt.data.counts import Counts
+    from safescale_ammt.judging.power import power_check, refuse_uncertifiable
 
     rules = Constitution.load(file)
     verify(dataset, "dataset")

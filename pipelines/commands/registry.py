@@ -12,9 +12,9 @@ import click
 from safescale_ammt.errors import InputError, one_of
 
 if TYPE_CHECKING:
-    from safescale_ammt.registry import Registry
+    from safescale_ammt.releasing.registry import Registry
+    from safescale_ammt.releasing.versions import Version
     from safescale_ammt.storage import Store
-    from safescale_ammt.versions import Version
 
 PREFIX = "registry/"
 
@@ -40,7 +40,7 @@ def registry() -> None:
 def list_(store: str | None, name: str | None) -> None:
     """Lists the versions of every registered model, or of one."""
     from pipelines.store import opened
-    from safescale_ammt.registry import Registry
+    from safescale_ammt.releasing.registry import Registry
 
     with opened(store) as place:
         opened_store = place.open()
@@ -89,7 +89,7 @@ def chosen_registry(store: Store, name: str | None) -> Registry:
     Raises:
         InputError: nothing has that name, or there are several and none is given.
     """
-    from safescale_ammt.registry import Registry
+    from safescale_ammt.releasing.registry import Registry
 
     names = registered_names(store)
     if not names:

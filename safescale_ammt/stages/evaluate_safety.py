@@ -19,7 +19,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from safescale_ammt import ledger
 from safescale_ammt.artifacts import (
     Manifest,
     digest_file,
@@ -29,19 +28,26 @@ from safescale_ammt.artifacts import (
     write_json,
     writing,
 )
-from safescale_ammt.card import summary as summary_markdown
 from safescale_ammt.config import SafetyConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset, Holdout, Split
+from safescale_ammt.data.dataset import Dataset, Holdout, Split
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.evidence import EVIDENCE, write_evidence
-from safescale_ammt.fairness import Evidence
-from safescale_ammt.measures import roc
-from safescale_ammt.report import render
-from safescale_ammt.safety import Submission, assemble
-from safescale_ammt.schema import Schema
+from safescale_ammt.judging.evidence import EVIDENCE, write_evidence
+from safescale_ammt.judging.fairness import Evidence
+from safescale_ammt.judging.measures import roc
+from safescale_ammt.judging.safety import Submission, assemble
+from safescale_ammt.judging.verdict import (
+    LEDGERS,
+    REHEARSAL,
+    SEALED,
+    SealedUse,
+    Verdict,
+)
+from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.reporting.report import render
 from safescale_ammt.storage import Store, open_store
-from safescale_ammt.verdict import LEDGERS, REHEARSAL, SEALED, SealedUse, Verdict
 
 STAGE = "evaluate_safety"
 STORE = "SAFESCALE_STORE"
@@ -208,7 +214,7 @@ def _no_use(rule: Constitution) -> SealedUse:
 
 def _score(model: Path, schema: Schema, split: Split) -> Evidence:
     """Lets model and twin answer every row; torch is imported only here."""
-    from safescale_ammt.predictor import Predictor
+    from safescale_ammt.training.predictor import Predictor
 
     score, prediction = Predictor.load(model).predict_table(split.features)
     twin = Predictor.load(model / "twin").predict_table(split.features)

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from safescale_ammt.artifacts import read_manifest, write_json, writing
-from safescale_ammt.audit import audit
-from safescale_ammt.columns import RawTable
 from safescale_ammt.config import SPLITS, DataConfig
-from safescale_ammt.counts import Counts, tally
-from safescale_ammt.dataset import Split
-from safescale_ammt.disclosure import Groups, shown_counts
+from safescale_ammt.data.audit import audit
+from safescale_ammt.data.columns import RawTable
+from safescale_ammt.data.counts import Counts, tally
+from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.disclosure import Groups, shown_counts
+from safescale_ammt.data.joining import SEALED
+from safescale_ammt.data.preparation import Prepared, prepare
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.sources import Layout, check_digest, read_table
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.joining import SEALED
-from safescale_ammt.preparation import Prepared, prepare
-from safescale_ammt.schema import Schema
-from safescale_ammt.sources import Layout, check_digest, read_table
 
 STAGE = "prepare_data"
 

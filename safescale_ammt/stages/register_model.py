@@ -18,18 +18,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt import __version__, ledger
+from safescale_ammt import __version__
 from safescale_ammt.artifacts import read_manifest, verify, write_json, writing
-from safescale_ammt.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.config import RegistryConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
-from safescale_ammt.evidence import EVIDENCE, read_evidence, rows_digest
-from safescale_ammt.registry import Registry
-from safescale_ammt.safety import rederive
+from safescale_ammt.judging.evidence import EVIDENCE, read_evidence, rows_digest
+from safescale_ammt.judging.safety import rederive
+from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
+from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
+from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.versions import Entry
 from safescale_ammt.storage import Store, open_store
-from safescale_ammt.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
-from safescale_ammt.versions import Entry
 
 STAGE = "register_model"
 STORE = "SAFESCALE_STORE"

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safescale_ammt.artifacts import read_manifest, write_json, writing
-from safescale_ammt.asha import budget_steps
 from safescale_ammt.config import SearchConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConstitutionError, one_of
-from safescale_ammt.evolution import Search, Strategy
-from safescale_ammt.feasibility import check_feasibility
-from safescale_ammt.power import power_check, refuse_uncertifiable
-from safescale_ammt.schema import Schema
+from safescale_ammt.judging.power import power_check, refuse_uncertifiable
+from safescale_ammt.search.asha import budget_steps
+from safescale_ammt.search.evolution import Search, Strategy
+from safescale_ammt.search.feasibility import check_feasibility
 
 if TYPE_CHECKING:
-    from safescale_ammt.trials import Trials
+    from safescale_ammt.search.trials import Trials
 
 STAGE = "search_architecture"
 STRATEGY: Strategy = "local"
@@ -64,8 +64,8 @@ def run(
     power = power_check(rules, data.counts, draws=config.power_draws, seed=config.seed)
     refuse_uncertifiable(rules, power)
 
-    from safescale_ammt.problem import Problem
-    from safescale_ammt.trials import Trials
+    from safescale_ammt.search.trials import Trials
+    from safescale_ammt.training.problem import Problem
 
     trials = Trials(Problem(data), rules, config)
     clock = _Clock()

@@ -17,13 +17,13 @@ from safescale_ammt.artifacts import (
 )
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import IntegrityError
-from safescale_ammt.genome import Genome
+from safescale_ammt.search.genome import Genome
 
 if TYPE_CHECKING:
-    from safescale_ammt.merge import Merged
-    from safescale_ammt.trainer import Trained
+    from safescale_ammt.training.merge import Merged
+    from safescale_ammt.training.trainer import Trained
 
 STAGE = "train_agents"
 LOG = "training.jsonl"
@@ -101,9 +101,9 @@ def _train(
     journal: Journal,
 ) -> tuple[Trained, Merged]:
     """Trains and merges; torch is imported once the inputs have been checked."""
-    from safescale_ammt.merge import merge
-    from safescale_ammt.problem import Problem
-    from safescale_ammt.trainer import train
+    from safescale_ammt.training.merge import merge
+    from safescale_ammt.training.problem import Problem
+    from safescale_ammt.training.trainer import train
 
     problem = Problem(data)
     trained = train(problem, genome, config, rules, log=journal.write)

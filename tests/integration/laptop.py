@@ -15,7 +15,7 @@ import psutil
 import yaml
 
 from safescale_ammt.artifacts import read_json
-from safescale_ammt.embedded import EmbeddedStore
+from safescale_ammt.store.embedded import EmbeddedStore
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds; a whole run takes about 20

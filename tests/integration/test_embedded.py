@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from safescale_ammt.embedded import EmbeddedStore
 from safescale_ammt.errors import StorageError, StoreInputError
 from safescale_ammt.storage import open_store
-from safescale_ammt.weed import free_ports, is_free
+from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.store.weed import free_ports, is_free
 
 RUN = """
 import sys, time
-from safescale_ammt.embedded import EmbeddedStore
+from safescale_ammt.store.embedded import EmbeddedStore
 from safescale_ammt.storage import open_store
 with EmbeddedStore(sys.argv[1]) as server:
     store = open_store(server.uri, environ=server.environ)
@@ -202,8 +202,8 @@ def test_a_server_that_is_gone_for_good_is_a_clear_error(tmp_path: Path) -> None
     with EmbeddedStore(tmp_path) as server:
         for process in sorted(_servers(tmp_path), key=lambda p: p.pid):
             process.kill()
-        from safescale_ammt.s3 import S3Store
-        from safescale_ammt.s3_access import Patience
+        from safescale_ammt.store.s3 import S3Store
+        from safescale_ammt.store.s3_access import Patience
 
         store = S3Store.from_environ(
             server.bucket, "", server.environ, Patience(1, 0.01, 0.01, 1.0, 1.0)

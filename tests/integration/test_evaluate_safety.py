@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from trained_world import World, build
 
-from safescale_ammt import ledger
 from safescale_ammt.artifacts import (
     Draft,
     describe,
@@ -21,15 +20,16 @@ from safescale_ammt.artifacts import (
     write_json,
 )
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset, Holdout
+from safescale_ammt.data.dataset import Dataset, Holdout
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.evidence import read_evidence
-from safescale_ammt.predictor import Predictor
-from safescale_ammt.safety import rederive
+from safescale_ammt.judging.evidence import read_evidence
+from safescale_ammt.judging.safety import rederive
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.releasing import ledger
 from safescale_ammt.stages.evaluate_safety import run
 from safescale_ammt.stages.prepare_data import run as prepare
 from safescale_ammt.storage import Store, open_store
-from safescale_ammt.verdict import Verdict
+from safescale_ammt.training.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from safescale_ammt import ledger
 from safescale_ammt.artifacts import digest_bytes, writing
-from safescale_ammt.registry import Registry
+from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.versions import Entry, Version
 from safescale_ammt.storage import Store
-from safescale_ammt.versions import Entry, Version
 
 RACE = """
 import sys, threading
-from safescale_ammt import ledger
+from safescale_ammt.releasing import ledger
 from safescale_ammt.artifacts import digest_bytes
 from safescale_ammt.storage import open_store
 store = open_store(sys.argv[1])

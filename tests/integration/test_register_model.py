@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from trained_world import World, build
 
-from safescale_ammt import ledger
 from safescale_ammt.artifacts import (
     Draft,
     describe,
@@ -19,15 +18,16 @@ from safescale_ammt.artifacts import (
     verify,
     write_json,
 )
-from safescale_ammt.bundle import verify_bundle
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
-from safescale_ammt.evidence import EVIDENCE, read_evidence
-from safescale_ammt.registry import Registry
-from safescale_ammt.safety import assemble, submission_of
+from safescale_ammt.judging.evidence import EVIDENCE, read_evidence
+from safescale_ammt.judging.safety import assemble, submission_of
+from safescale_ammt.judging.verdict import SealedUse, Verdict
+from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.bundle import verify_bundle
+from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.stages import evaluate_safety, register_model
 from safescale_ammt.storage import Store, open_store
-from safescale_ammt.verdict import SealedUse, Verdict
 
 REGISTRY = {"name": "loans", "description": "Who may be granted a loan."}
 

@@ -11,7 +11,7 @@ import pytest
 from laptop import CONSTITUTION, STAGES, Laptop
 
 from safescale_ammt.artifacts import read_json, verify
-from safescale_ammt.ledger import uses
+from safescale_ammt.releasing.ledger import uses
 from safescale_ammt.storage import open_store
 
 

@@ -21,11 +21,11 @@ from safescale_ammt.artifacts import (
     writing,
 )
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.evidence import EVIDENCE, write_evidence
-from safescale_ammt.fairness import Evidence
-from safescale_ammt.report import render
-from safescale_ammt.safety import Submission, assemble
-from safescale_ammt.verdict import SealedUse, Verdict
+from safescale_ammt.judging.evidence import EVIDENCE, write_evidence
+from safescale_ammt.judging.fairness import Evidence
+from safescale_ammt.judging.safety import Submission, assemble
+from safescale_ammt.judging.verdict import SealedUse, Verdict
+from safescale_ammt.reporting.report import render
 
 GROUPS = {"sex": ("Female", "Male"), "race": ("(missing)", "A", "B")}
 CLASSES = ("no", "yes")

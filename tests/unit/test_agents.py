@@ -7,7 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale_ammt.agents import (
+from safescale_ammt.config import TrainingConfig
+from safescale_ammt.errors import ConfigError
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.agents import (
     ROLES,
     Order,
     assign,
@@ -15,13 +18,10 @@ from safescale_ammt.agents import (
     stratified_folds,
     traits,
 )
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constraints import Cell
-from safescale_ammt.errors import ConfigError
-from safescale_ammt.genome import Genome
-from safescale_ammt.learner import Learner
-from safescale_ammt.network import initial
-from safescale_ammt.problem import Rows
+from safescale_ammt.training.constraints import Cell
+from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.network import initial
+from safescale_ammt.training.problem import Rows
 
 GENOME = Genome(widths=(6,), dropout=0.0)
 CELLS = (Cell("g", 0, "a", 1, None), Cell("g", 1, "b", 1, None))

@@ -12,7 +12,8 @@ import pytest
 from sklearn.metrics import mutual_info_score, roc_auc_score
 from test_schema import SCHEMA
 
-from safescale_ammt.associations import (
+from safescale_ammt.config import SPLITS
+from safescale_ammt.data.associations import (
     bin_auc,
     binned,
     joint,
@@ -20,10 +21,9 @@ from safescale_ammt.associations import (
     spread_p_value,
     twin_pairs,
 )
-from safescale_ammt.audit import LEVEL, audit
-from safescale_ammt.config import SPLITS
-from safescale_ammt.dataset import Split
-from safescale_ammt.schema import CategoricalFeature, NumericFeature, Schema
+from safescale_ammt.data.audit import LEVEL, audit
+from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.schema import CategoricalFeature, NumericFeature, Schema
 
 
 def schema_of(numeric: list[str], categorical: list[str], **changes: Any) -> Schema:

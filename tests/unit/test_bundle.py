@@ -29,11 +29,11 @@ from safescale_ammt.artifacts import (
     verify,
     write_json,
 )
-from safescale_ammt.bundle import verify_bundle, write_bundle
-from safescale_ammt.card import summary, write_card
 from safescale_ammt.config import RegistryConfig
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.verdict import Verdict
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
+from safescale_ammt.releasing.card import summary, write_card
 
 REGISTRY = RegistryConfig(name="test-model", description="Says yes | <b>or</b> no.")
 
@@ -265,7 +265,7 @@ def test_a_card_escapes_what_others_wrote() -> None:
     """Cells stay cells, and text stays text."""
     rule = constitution()
     hostile = replace(rule, owner="a | b\n# <script>", id="`x`")
-    from safescale_ammt.safety import assemble
+    from safescale_ammt.judging.safety import assemble
 
     verdict = assemble(hostile, evidence(), submission("sha256:m"), "sha256:e")
     card = write_card(
@@ -278,7 +278,7 @@ def test_a_card_escapes_what_others_wrote() -> None:
 
 
 def test_the_summary_says_when_it_was_only_a_rehearsal_or_research() -> None:
-    from safescale_ammt.safety import assemble
+    from safescale_ammt.judging.safety import assemble
 
     rule = constitution()
     facts = {"number": 0, "guarantee": "none"}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from safescale_ammt.artifacts import digest_bytes
-from safescale_ammt.catalogue import (
+from safescale_ammt.config import DataConfig
+from safescale_ammt.data.catalogue import (
     ADULT,
     Entry,
     Member,
@@ -21,7 +22,6 @@ from safescale_ammt.catalogue import (
     store_entry,
     unpack,
 )
-from safescale_ammt.config import DataConfig
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
 from safescale_ammt.storage import open_store
 

@@ -10,14 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_world import GENOME, brief, constitution
 
-from safescale_ammt.constraints import Constraints, enforce, hard_rates, z_value
-from safescale_ammt.counts import Counts, tally
-from safescale_ammt.fair_head import FairHead, fit
-from safescale_ammt.fairness import Evidence, point_value
-from safescale_ammt.multipliers import NuPI, targets
-from safescale_ammt.network import initial, shapes, unflatten
-from safescale_ammt.problem import Rows
-from safescale_ammt.referee import Referee
+from safescale_ammt.data.counts import Counts, tally
+from safescale_ammt.judging.fairness import Evidence, point_value
+from safescale_ammt.training.constraints import (
+    Constraints,
+    enforce,
+    hard_rates,
+    z_value,
+)
+from safescale_ammt.training.fair_head import FairHead, fit
+from safescale_ammt.training.multipliers import NuPI, targets
+from safescale_ammt.training.network import initial, shapes, unflatten
+from safescale_ammt.training.problem import Rows
+from safescale_ammt.training.referee import Referee
 
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 VALUES = {"g": ("a", "b", "c")}

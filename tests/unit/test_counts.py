@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from safescale_ammt.counts import Cell, Counts, SplitCounts, tally
+from safescale_ammt.data.counts import Cell, Counts, SplitCounts, tally
 from safescale_ammt.errors import InputError
 
 LABEL = np.array([1] * 30 + [0] * 70 + [1] * 4 + [0] * 40)

@@ -10,9 +10,9 @@ import pytest
 from small_tables import GROUPS, config, loans, save, spell
 
 from safescale_ammt.config import SPLITS
-from safescale_ammt.dataset import Dataset, Holdout, Split, row_hex
+from safescale_ammt.data.dataset import Dataset, Holdout, Split, row_hex
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import DataError, InputError, IntegrityError
-from safescale_ammt.schema import Schema
 from safescale_ammt.stages.prepare_data import run
 
 

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from safescale_ammt.associations import joint
-from safescale_ammt.counts import SplitCounts, tally
-from safescale_ammt.disclosure import shown_counts
+from safescale_ammt.data.associations import joint
+from safescale_ammt.data.counts import SplitCounts, tally
+from safescale_ammt.data.disclosure import shown_counts
 
 Table = dict[tuple[str, str, int], int]
 

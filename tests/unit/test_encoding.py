@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schema import SCHEMA
 
-from safescale_ammt.columns import Column
-from safescale_ammt.encoding import (
+from safescale_ammt.data.columns import Column
+from safescale_ammt.data.encoding import (
     MOST_SPIKES,
     Numeric,
     encode,
@@ -22,8 +22,13 @@ from safescale_ammt.encoding import (
     read_raw,
     width,
 )
+from safescale_ammt.data.schema import (
+    CategoricalFeature,
+    Feature,
+    NumericFeature,
+    Schema,
+)
 from safescale_ammt.errors import DataError
-from safescale_ammt.schema import CategoricalFeature, Feature, NumericFeature, Schema
 
 NUMERICS: tuple[Numeric, ...] = ("ple", "standard")
 

@@ -12,9 +12,9 @@ import pytest
 
 from safescale_ammt.artifacts import canonical_json, digest_json
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
-from safescale_ammt.events import Draft, Event, EventLog, check_digests
-from safescale_ammt.filestore import FileStore
 from safescale_ammt.storage import Store
+from safescale_ammt.store.events import Draft, Event, EventLog, check_digests
+from safescale_ammt.store.filestore import FileStore
 
 
 def _adds(word: str) -> Callable[[Sequence[Event]], Draft]:

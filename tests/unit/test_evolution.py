@@ -15,17 +15,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from safescale_ammt.asha import budget_steps, rung_places, rung_steps
 from safescale_ammt.config import SearchConfig
-from safescale_ammt.domination import Fitness, Measurement, dominates, pareto_front
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.evolution import (
+from safescale_ammt.search.asha import budget_steps, rung_places, rung_steps
+from safescale_ammt.search.domination import (
+    Fitness,
+    Measurement,
+    dominates,
+    pareto_front,
+)
+from safescale_ammt.search.evolution import (
     STRATEGIES,
     Search,
     initial_population,
 )
-from safescale_ammt.genome import Genome
-from safescale_ammt.search_space import DEEPEST, WIDTHS, Space
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
 
 Toy = Callable[[Genome, int], Measurement]
 SPACE = Space({"ple": 100, "standard": 40}, 1, 200_000, math.inf)
@@ -464,5 +469,7 @@ def test_the_log_tells_budget_parents_and_fitness_of_every_candidate() -> None:
 
 
 def test_searching_needs_no_torch() -> None:
-    program = "import safescale_ammt.evolution, sys; sys.exit('torch' in sys.modules)"
+    program = (
+        "import safescale_ammt.search.evolution, sys; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -12,17 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from promises import TWIN, evidence_of, promise
 
-from safescale_ammt.certify import GroupHits, PairedHits, breached, inside, outside
 from safescale_ammt.constitution import GroupRule
 from safescale_ammt.errors import InputError
-from safescale_ammt.fairness import (
+from safescale_ammt.judging.certify import (
+    GroupHits,
+    PairedHits,
+    breached,
+    inside,
+    outside,
+)
+from safescale_ammt.judging.fairness import (
     Evidence,
     Finding,
     calibration_error,
     judge,
     point_value,
 )
-from safescale_ammt.rates import Rates
+from safescale_ammt.judging.rates import Rates
 
 RULE = GroupRule(min_n=20, min_pos=10)
 FAIR = [(60, 40, 20, 180), (180, 120, 60, 540)]

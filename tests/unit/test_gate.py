@@ -8,8 +8,8 @@ import pytest
 from promises import TWIN, constitution
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.findings import Finding
-from safescale_ammt.gate import decide
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.gate import decide
 
 GAP = {"metric": "tpr_gap", "group": "sex", "threshold": 0.08}
 USEFUL = {"metric": "accuracy", **TWIN, "floor": 0.84}

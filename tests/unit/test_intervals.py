@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.exact import Line, p_value, rejects
-from safescale_ammt.intervals import (
+from safescale_ammt.judging.exact import Line, p_value, rejects
+from safescale_ammt.judging.intervals import (
     CHAN_ZHANG,
     MIETTINEN_NURMINEN,
     chan_zhang,

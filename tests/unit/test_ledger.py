@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale_ammt import ledger
 from safescale_ammt.artifacts import digest_bytes
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.events import EventLog
-from safescale_ammt.ledger import Use
+from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.ledger import Use
 from safescale_ammt.storage import Store, open_store
+from safescale_ammt.store.events import EventLog
 
 
 def digest(word: str) -> str:

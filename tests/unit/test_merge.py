@@ -11,9 +11,9 @@ import pytest
 import torch
 from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepared
 
-from safescale_ammt.constraints import Constraints
-from safescale_ammt.dataset import Dataset
-from safescale_ammt.merge import (
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.training.constraints import Constraints
+from safescale_ammt.training.merge import (
     BEST,
     ENSEMBLE,
     HEADED,
@@ -22,8 +22,8 @@ from safescale_ammt.merge import (
     first_unbeaten,
     merge,
 )
-from safescale_ammt.problem import Problem
-from safescale_ammt.trainer import Trained, train
+from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.trainer import Trained, train
 
 PARITY = constitution({**DP, "threshold": 0.1})
 

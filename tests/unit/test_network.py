@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from training_world import GENOME, prepared, prepared_three_classes
 
 from safescale_ammt.artifacts import write_json
-from safescale_ammt.dataset import Dataset
-from safescale_ammt.device import keep_freed_memory, settled
-from safescale_ammt.encoding import encode, width
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.encoding import encode, width
 from safescale_ammt.errors import DataError, InputError
-from safescale_ammt.fair_head import FairHead, Part
-from safescale_ammt.genome import Genome
-from safescale_ammt.network import (
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.device import keep_freed_memory, settled
+from safescale_ammt.training.fair_head import FairHead, Part
+from safescale_ammt.training.network import (
     Dropout,
     flatten,
     forward,
@@ -31,7 +31,7 @@ from safescale_ammt.network import (
     shapes,
     unflatten,
 )
-from safescale_ammt.predictor import BLOCK, Deployable, Predictor
+from safescale_ammt.training.predictor import BLOCK, Deployable, Predictor
 
 PLAIN = Genome(widths=(6, 5), dropout=0.0)
 GENOMES = [

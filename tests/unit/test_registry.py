@@ -14,10 +14,10 @@ from safescale_ammt.errors import (
     Refusal,
     StoreInputError,
 )
-from safescale_ammt.events import EventLog
-from safescale_ammt.registry import Registry
+from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.versions import Entry
 from safescale_ammt.storage import Store
-from safescale_ammt.versions import Entry
+from safescale_ammt.store.events import EventLog
 
 
 def digest(word: str) -> str:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from safety_world import TRAINING, constitution, evidence, submission
 
-from safescale_ammt import charts, history_charts
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.fairness import Evidence
-from safescale_ammt.measure_bar import Measure, measure_bar, measures_of
-from safescale_ammt.report import MAX_BYTES, render
-from safescale_ammt.safety import assemble
-from safescale_ammt.verdict import Verdict
-from safescale_ammt.wording import HEADLINES, guarantee, limits
+from safescale_ammt.judging.fairness import Evidence
+from safescale_ammt.judging.safety import assemble
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.reporting import charts, history_charts
+from safescale_ammt.reporting.measure_bar import Measure, measure_bar, measures_of
+from safescale_ammt.reporting.report import MAX_BYTES, render
+from safescale_ammt.reporting.wording import HEADLINES, guarantee, limits
 
 HOSTILE = "<script>alert('x')</script>"
 SEARCH = {

@@ -18,19 +18,19 @@ from small_tables import CONFIG, loans, save, spell
 from safescale_ammt.artifacts import read_json, verify
 from safescale_ammt.config import SearchConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset, Split
+from safescale_ammt.data.dataset import Dataset, Split
 from safescale_ammt.errors import (
     ConstitutionError,
     InputError,
     IntegrityError,
     Uncertifiable,
 )
-from safescale_ammt.evolution import Trial
-from safescale_ammt.feasibility import check_feasibility
-from safescale_ammt.genome import Genome
-from safescale_ammt.problem import Problem
+from safescale_ammt.search.evolution import Trial
+from safescale_ammt.search.feasibility import check_feasibility
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.search.trials import SHORT, Trials
 from safescale_ammt.stages import prepare_data, search_architecture
-from safescale_ammt.trials import SHORT, Trials
+from safescale_ammt.training.problem import Problem
 
 SEARCH: Mapping[str, Any] = {
     "candidates": 4,

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from small_tables import HEADER, loans, save, spell
 
-from safescale_ammt.errors import DataError, IntegrityError, StoreInputError
-from safescale_ammt.sources import (
+from safescale_ammt.data.sources import (
     Layout,
     check_digest,
     content_digest,
     parse_bytes,
     read_table,
 )
+from safescale_ammt.errors import DataError, IntegrityError, StoreInputError
 
 PLAIN = Layout()
 

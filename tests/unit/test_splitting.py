@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale_ammt.columns import Column
-from safescale_ammt.splitting import (
+from safescale_ammt.data.columns import Column
+from safescale_ammt.data.splitting import (
     assign_splits,
     contained,
     entity_hashes,

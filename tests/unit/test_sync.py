@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from safescale_ammt.sync import AGGREGATES, Round, Sharing
+from safescale_ammt.training.sync import AGGREGATES, Round, Sharing
 
 agents = arrays(
     "float64",

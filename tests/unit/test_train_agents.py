@@ -14,7 +14,8 @@ from training_world import BRIEF, GENOME, TPR, USEFUL, prepared, promises, searc
 
 from safescale_ammt.artifacts import read_json, verify
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.dataset import Dataset
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import (
     ConfigError,
     ConstitutionError,
@@ -22,10 +23,9 @@ from safescale_ammt.errors import (
     IntegrityError,
     SafescaleError,
 )
-from safescale_ammt.genome import Genome
-from safescale_ammt.predictor import Predictor
-from safescale_ammt.schema import Schema
+from safescale_ammt.search.genome import Genome
 from safescale_ammt.stages import train_agents
+from safescale_ammt.training.predictor import Predictor
 
 RULES = promises(TPR, USEFUL)
 FILES = {

@@ -22,15 +22,21 @@ from training_world import (
     prepared_three_classes,
 )
 
-from safescale_ammt.agents import ROLES
-from safescale_ammt.dataset import Dataset
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, DataError, SafescaleError
-from safescale_ammt.genome import Genome
-from safescale_ammt.learner import Adam, CellSampler, Learner, soft_rates, task_loss
-from safescale_ammt.network import forward, initial, shapes, unflatten
-from safescale_ammt.plan import make_plan
-from safescale_ammt.problem import Problem, Rows
-from safescale_ammt.trainer import Trained, train
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.agents import ROLES
+from safescale_ammt.training.learner import (
+    Adam,
+    CellSampler,
+    Learner,
+    soft_rates,
+    task_loss,
+)
+from safescale_ammt.training.network import forward, initial, shapes, unflatten
+from safescale_ammt.training.plan import make_plan
+from safescale_ammt.training.problem import Problem, Rows
+from safescale_ammt.training.trainer import Trained, train
 
 
 @pytest.fixture(scope="module")

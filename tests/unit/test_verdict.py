@@ -31,16 +31,16 @@ from safescale_ammt.artifacts import (
 )
 from safescale_ammt.constitution import GROUP_METRICS, JUDGED, Constitution
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.evidence import (
+from safescale_ammt.judging.evidence import (
     EVIDENCE,
     read_evidence,
     rows_digest,
     write_evidence,
 )
-from safescale_ammt.measures import describe, roc
-from safescale_ammt.report import render
-from safescale_ammt.safety import assemble, judge_all, problems, rederive
-from safescale_ammt.verdict import VERDICT, Verdict, differences
+from safescale_ammt.judging.measures import describe, roc
+from safescale_ammt.judging.safety import assemble, judge_all, problems, rederive
+from safescale_ammt.judging.verdict import VERDICT, Verdict, differences
+from safescale_ammt.reporting.report import render
 
 MODEL = digest_bytes(b"model")
 CLASSES = {"classes": ("no", "yes"), "positive": "yes"}
@@ -370,7 +370,7 @@ def test_differences_name_the_place() -> None:
 
 def test_reading_a_verdict_needs_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, safescale_ammt.bundle, safescale_ammt.report;"
+        "import sys, safescale_ammt.releasing.bundle, safescale_ammt.reporting.report;"
         "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'kfp')))"
     )
 

@@ -12,7 +12,7 @@ from small_tables import HEADER, config, loans, save, spell
 from safescale_ammt.artifacts import verify, write_json, writing
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.genome import Genome
+from safescale_ammt.search.genome import Genome
 from safescale_ammt.stages import prepare_data
 
 GENOME = Genome(widths=(8,), dropout=0.1)

@@ -1,0 +1,282 @@
+"""The first audit: what the development rows say about bias before any training.
+
+Only development rows are read, never the sealed ones. Every flag has a bounded
+false-alarm rate. What data without trusted labels cannot say is said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from safescale_ammt.config import SPLITS
+from safescale_ammt.data.associations import (
+    Codes,
+    bin_auc,
+    binned,
+    joint,
+    proxies,
+    spread_p_value,
+    twin_pairs,
+)
+from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.judging.intervals import clopper_pearson, miettinen_nurminen
+
+SCHEMA_VERSION = 1
+LEVEL = 0.05
+"""Chance of at least one false flag, per section of the audit."""
+PERMUTATIONS = 200
+MOST_ROWS = 50_000
+"""Rows that the permutation tests look at: more would only cost time."""
+PROXY_BINS = 20
+LEAK_BINS = 256
+LEAK_AUC = 0.99
+MIN_ROWS, MIN_POSITIVES = 200, 50
+"""A group under these is too small to be judged (defaults of a constitution)."""
+
+
+def audit(schema: Schema, splits: Mapping[str, Split], seed: int) -> dict[str, Any]:
+    """Audits the development rows.
+
+    Args:
+        schema: features, classes and groups.
+        splits: the five development splits (others are not looked at).
+        seed: of the permutations.
+
+    Returns:
+        The content of `audit.json`.
+    """
+    parts = [splits[name] for name in SPLITS]
+    rows = Split(
+        pa.concat_tables([part.features for part in parts]),
+        np.concatenate([part.label for part in parts]),
+        {g: np.concatenate([p.groups[g] for p in parts]) for g in schema.groups},
+        np.concatenate([part.rows for part in parts]),
+    )
+    sections = {
+        "base_rates": _base_rates(schema, rows),
+        "proxies": _proxies(schema, rows, seed),
+        "label_noise": _label_noise(schema, rows, seed),
+        "leakage": _leakage(schema, rows, len(splits["train"])),
+    }
+    return {
+        "schema": SCHEMA_VERSION,
+        "rows": len(rows),
+        "level": LEVEL,
+        **sections,
+        "label_bias": {
+            "status": "not identifiable",
+            "why": "Whether recorded labels differ from true ones by group cannot be "
+            "seen without a sample of trusted labels.",
+        },
+        "warnings": _warnings(sections),
+    }
+
+
+def _outcomes(schema: Schema) -> dict[str, int]:
+    """Names the classes whose rates are compared: the positive one, or all."""
+    names = (schema.positive,) if schema.positive else schema.classes
+    return {name: schema.classes.index(name) for name in names}
+
+
+def _base_rates(schema: Schema, rows: Split) -> list[dict[str, Any]]:
+    return [
+        _rates_of(group, values, rows.groups[group], outcome, rows.label == code)
+        for group, values in schema.groups.items()
+        for outcome, code in _outcomes(schema).items()
+    ]
+
+
+def _rates_of(
+    group: str,
+    values: Sequence[str],
+    codes: Codes,
+    outcome: str,
+    hit: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Rates of one outcome by group value, and gaps to the largest group."""
+    n = np.bincount(codes, minlength=len(values))
+    x = np.bincount(codes[hit], minlength=len(values))
+    largest = int(np.argmax(n))
+    others = max(int((n > 0).sum()) - 1, 1)
+    found = {}
+    for i, value in enumerate(values):
+        entry: dict[str, Any] = {
+            "rows": int(n[i]),
+            "share": float(n[i] / len(codes)),
+            "hits": int(x[i]),
+            "under_represented": bool(n[i] < MIN_ROWS or x[i] < MIN_POSITIVES),
+        }
+        if n[i]:
+            low, high = clopper_pearson(int(x[i]), int(n[i]), LEVEL / 2)
+            entry |= {"rate": float(x[i] / n[i]), "lower": low, "upper": high}
+        if n[i] and i != largest:
+            entry["gap"] = _gap(x[i], n[i], x[largest], n[largest], LEVEL / others)
+        found[value] = entry
+    return {
+        "group": group,
+        "outcome": outcome,
+        "reference": values[largest],
+        "values": found,
+    }
+
+
+def _gap(x1: int, n1: int, x0: int, n0: int, alpha: float) -> dict[str, Any]:
+    """Rate difference with its two-sided score interval."""
+    low, high = miettinen_nurminen(int(x1), int(n1), int(x0), int(n0), alpha / 2)
+    return {
+        "value": float(x1 / n1 - x0 / n0),
+        "lower": low,
+        "upper": high,
+        "differs": bool(low > 0 or high < 0),
+    }
+
+
+def _sample(rows: int, seed: int) -> NDArray[np.intp]:
+    if rows <= MOST_ROWS:
+        return np.arange(rows)
+    chosen = np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)
+    return np.asarray(np.sort(chosen))
+
+
+def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
+    """Strength of every feature as a stand-in for every sensitive column."""
+    chosen = _sample(len(rows), seed)
+    names = [name for name in schema.names if name not in schema.sensitive]
+    section: dict[str, Any] = {
+        "method": "mutual information over entropy, above its permutation mean; "
+        "family-wise p-values by max-T over all features and sensitive columns",
+        "rows": len(chosen),
+        "permutations": PERMUTATIONS,
+        "features": [],
+    }
+    if not names or not schema.sensitive:
+        return section
+    found = proxies(
+        [binned(rows.features[name], PROXY_BINS)[chosen] for name in names],
+        [rows.groups[name][chosen] for name in schema.sensitive],
+        PERMUTATIONS,
+        seed,
+    )
+    section["features"] = [
+        {
+            "feature": names[proxy.feature],
+            "group": schema.sensitive[proxy.target],
+            "strength": proxy.strength,
+            "p_value": proxy.p_value,
+            "flagged": proxy.p_value <= LEVEL,
+        }
+        for proxy in sorted(found, key=lambda p: (-p.strength, p.feature, p.target))
+    ]
+    return section
+
+
+def _label_noise(schema: Schema, rows: Split, seed: int) -> list[dict[str, Any]]:
+    """Conflicting labels among rows with equal features, by group.
+
+    Rows are paired within equal features and group; a pair conflicts if its labels
+    differ. A conflict is noise, or an outcome that the features do not decide: the
+    rate is an upper end for noise, and only a difference by group is flagged.
+    """
+    same, _ = joint([_identity(rows.features[name]) for name in schema.names])
+    section = []
+    for name in schema.sensitive:
+        pairs = twin_pairs(same, rows.groups[name])
+        conflict = rows.label[pairs[:, 0]] != rows.label[pairs[:, 1]]
+        group = rows.groups[name][pairs[:, 0]]
+        p = 1.0
+        if conflict.any():
+            p = spread_p_value(conflict, group, PERMUTATIONS * 5, seed)
+        p = min(1.0, p * len(schema.sensitive))
+        section.append(
+            {
+                "group": name,
+                "pairs": len(pairs),
+                "p_value": p,
+                "flagged": p <= LEVEL,
+                "values": _conflicts(schema.groups[name], group, conflict),
+            }
+        )
+    return section
+
+
+def _identity(column: pa.ChunkedArray) -> Codes:
+    """Codes (n,) that are equal where the values are equal."""
+    coded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
+    return np.asarray(coded.indices.to_numpy()).astype(np.int64)
+
+
+def _conflicts(
+    values: Sequence[str], group: Codes, conflict: NDArray[np.bool_]
+) -> dict[str, Any]:
+    n = np.bincount(group, minlength=len(values))
+    x = np.bincount(group[conflict], minlength=len(values))
+    found: dict[str, Any] = {}
+    for i, value in enumerate(values):
+        found[value] = {"pairs": int(n[i]), "conflicts": int(x[i])}
+        if n[i]:
+            low, high = clopper_pearson(int(x[i]), int(n[i]), LEVEL / 2)
+            found[value] |= {"rate": float(x[i] / n[i]), "lower": low, "upper": high}
+    return found
+
+
+def _leakage(schema: Schema, rows: Split, train: int) -> list[dict[str, Any]]:
+    """AUC of every single feature: near 1, it is probably a copy of the label."""
+    learn = np.arange(len(rows)) < train
+    # A bin that no learning row falls into says nothing: small data, fewer bins.
+    bins = min(LEAK_BINS, max(2, train // 20))
+    section = []
+    for name in schema.names:
+        feature = binned(rows.features[name], bins)
+        best = max(
+            bin_auc(feature, rows.label == code, learn)
+            for code in _outcomes(schema).values()
+        )
+        entry = {"feature": name, "auc": best, "flagged": best > LEAK_AUC}
+        section.append(entry)
+    return section
+
+
+def _warnings(sections: Mapping[str, Any]) -> list[str]:
+    """Puts every flag into a sentence, the gravest first."""
+    leaks = [
+        f"Feature {e['feature']!r} alone predicts the label (AUC {e['auc']:.3f}): it "
+        "may be a copy of it that will not exist at prediction time."
+        for e in sections["leakage"]
+        if e["flagged"]
+    ]
+    noise = [
+        f"Rows with equal features have conflicting labels at unequal rates by "
+        f"{e['group']} (p = {e['p_value']:.3g}): label noise, or outcomes that the "
+        "features decide less well for some."
+        for e in sections["label_noise"]
+        if e["flagged"]
+    ]
+    small = [
+        f"{e['group']} = {value!r} has {v['rows']} development rows and {v['hits']} "
+        f"with {e['outcome']!r}: too few for most promises."
+        for e in sections["base_rates"]
+        for value, v in e["values"].items()
+        if v["under_represented"]
+    ]
+    gaps = [
+        f"{e['outcome']!r} is {abs(v['gap']['value']):.3f} "
+        f"{'more' if v['gap']['value'] > 0 else 'less'} frequent in {e['group']} = "
+        f"{value!r} than in {e['reference']!r}."
+        for e in sections["base_rates"]
+        for value, v in e["values"].items()
+        if v.get("gap", {}).get("differs")
+    ]
+    stand_ins = [
+        f"Feature {e['feature']!r} holds {e['strength']:.0%} of what {e['group']!r} "
+        "tells: leaving the column out does not hide it."
+        for e in sections["proxies"]["features"]
+        if e["flagged"] and e["strength"] >= 0.1
+    ]
+    return [*leaks, *noise, *small, *gaps, *stand_ins]

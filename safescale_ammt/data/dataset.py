@@ -1,0 +1,146 @@
+"""The dataset and the holdout: typed splits in Parquet, verified when read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from safescale_ammt.artifacts import verify
+from safescale_ammt.config import SPLITS
+from safescale_ammt.data.counts import Counts
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.splitting import ROW, arrow_rows, row_hex
+from safescale_ammt.errors import DataError
+
+__all__ = ["SPLITS", "Dataset", "Holdout", "Split", "row_hex"]
+_LABEL = "_label"
+_ROW = "_row"
+_GROUP = "_group:"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split.
+
+    Attributes:
+        features: raw feature columns in schema order: float64 for numeric, string
+            for categorical, null for missing.
+        label: class codes, int64 (n,).
+        groups: group name -> int64 (n,) codes into `schema.groups[name]`.
+        rows: raw-row hashes, V16 (n,); `row_hex` spells them.
+    """
+
+    features: pa.Table
+    label: NDArray[np.int64]
+    groups: Mapping[str, NDArray[np.int64]]
+    rows: NDArray[np.void]
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self.label)
+
+    def take(self, rows: NDArray[Any]) -> Split:
+        """Returns the chosen rows (indices or mask), in that order."""
+        index = np.arange(len(self))[rows]
+        groups = {name: codes[index] for name, codes in self.groups.items()}
+        features = self.features.take(pa.array(index))
+        return Split(features, self.label[index], groups, self.rows[index])
+
+    def write(self, path: Path, schema: Schema) -> None:
+        """Writes the split's Parquet file."""
+        columns = dict(zip(schema.names, self.features.columns, strict=True))
+        columns[_LABEL] = pa.array(self.label)
+        columns[_ROW] = arrow_rows(self.rows)
+        for name, codes in self.groups.items():
+            values = pa.array(schema.groups[name], pa.string())
+            columns[_GROUP + name] = values.take(pa.array(codes))
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path, schema: Schema) -> Split:
+        """Reads a split's Parquet file.
+
+        Raises:
+            DataError: its columns are not those of the schema.
+        """
+        table = pq.read_table(path)
+        groups = [_GROUP + name for name in schema.groups]
+        expected = [*schema.names, _LABEL, _ROW, *groups]
+        if table.column_names != expected:
+            raise DataError(
+                f"{path} has the columns {', '.join(table.column_names)}, its schema "
+                f"says {', '.join(expected)}."
+            )
+        codes = {
+            name: _codes(table[_GROUP + name], values, path)
+            for name, values in schema.groups.items()
+        }
+        rows = b"".join(table[_ROW].to_pylist())
+        label = table[_LABEL].to_numpy().astype(np.int64)
+        features = table.select(list(schema.names))
+        return cls(features, label, codes, np.frombuffer(rows, dtype=ROW))
+
+
+def _codes(
+    column: pa.ChunkedArray, values: tuple[str, ...], path: Path
+) -> NDArray[np.int64]:
+    found = pc.index_in(column, value_set=pa.array(values, pa.string()))
+    if found.null_count:
+        raise DataError(f"{path} has a group value that its schema does not know.")
+    return np.asarray(found.to_numpy()).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All that development sees: five splits, and counts of the sealed one."""
+
+    schema: Schema
+    splits: Mapping[str, Split]
+    counts: Counts
+    identity: str
+
+    @classmethod
+    def load(cls, path: Path | str) -> Dataset:
+        """Verifies and reads a dataset artifact.
+
+        Raises:
+            InputError: this is no dataset artifact.
+            IntegrityError: a byte of it was changed.
+        """
+        path = Path(path)
+        manifest = verify(path, "dataset")
+        schema = Schema.load(path)
+        splits = {name: Split.read(path / f"{name}.parquet", schema) for name in SPLITS}
+        return cls(schema, splits, Counts.load(path), manifest.identity)
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The sealed split, for `evaluate_safety` alone."""
+
+    schema: Schema
+    split: Split
+    identity: str
+
+    @classmethod
+    def load(cls, path: Path | str) -> Holdout:
+        """Verifies and reads a holdout artifact.
+
+        Raises:
+            InputError: this is no holdout artifact.
+            IntegrityError: a byte of it was changed.
+        """
+        path = Path(path)
+        manifest = verify(path, "holdout")
+        schema = Schema.load(path)
+        return cls(
+            schema, Split.read(path / "sealed.parquet", schema), manifest.identity
+        )

@@ -1,0 +1,211 @@
+"""Model inputs: piecewise-linear numbers, one-hot levels, learnt on train only.
+
+Numbers follow Gorishniy, Rubachev & Babenko, "On Embeddings for Numerical
+Features in Tabular Deep Learning" (NeurIPS 2022), eq. 1, with quantile edges:
+component t of x is clip((x - b_t) / (b_{t+1} - b_t), 0, 1). Unlike there the two
+outer components are clipped too, so that an outlier cannot leave the range that
+was trained on. A zero-inflated column also has an indicator for every frequent
+value: on Adult's capital gain single values decide the label.
+
+Every entry depends on its own row alone, by operations that IEEE 754 rounds
+exactly: a row encodes to the same bits in every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from safescale_ammt.data.columns import Column
+from safescale_ammt.data.raw_rows import read_raw
+from safescale_ammt.data.schema import (
+    CategoricalFeature,
+    Feature,
+    NumericFeature,
+    Schema,
+)
+from safescale_ammt.errors import DataError
+
+__all__ = [
+    "encode",
+    "learn_categorical",
+    "learn_numeric",
+    "read_raw",
+    "width",
+]
+Numeric = Literal["ple", "standard"]
+Floats = NDArray[np.float64]
+ZERO_INFLATED = 0.5
+"""A column whose most frequent value has over half of the rows."""
+SPIKE_SHARE = 0.0005
+"""Least share of train rows that makes a value of such a column frequent."""
+MOST_SPIKES = 64
+"""Most frequent values that get an indicator."""
+LEAST_ROWS = 10
+"""Least rows that a spike or an own level of a large train split has."""
+
+
+def least_rows(n: int) -> int:
+    """Least train rows of a spike or level: 10, fewer in small data, 2 at least."""
+    return max(2, min(LEAST_ROWS, n // 1000))
+
+
+def learn_numeric(name: str, values: Floats, bins: int) -> NumericFeature:
+    """Learns one numeric column of the train split.
+
+    Args:
+        name: column name.
+        values: (n,), NaN where missing.
+        bins: number of quantile edges, at most.
+    """
+    present = np.sort(values[~np.isnan(values)])
+    if not len(present):
+        return NumericFeature(name, len(values) > 0, 0.0, 0.0, 1.0, (), ())
+    distinct, counts = np.unique(present, return_counts=True)
+    mode = distinct[np.argmax(counts)]
+    spikes: Floats = np.zeros(0)
+    spread = present
+    if counts.max() > ZERO_INFLATED * len(present) and len(distinct) > 2:
+        least = max(least_rows(len(present)), SPIKE_SHARE * len(present))
+        frequent = np.argsort(-counts, kind="stable")[:MOST_SPIKES]
+        spikes = np.sort(distinct[frequent[counts[frequent] >= least]])
+        spread = np.concatenate([[mode], present[present != mode]])
+    edges = np.unique(np.quantile(spread, np.linspace(0, 1, bins)))
+    return NumericFeature(
+        name=name,
+        has_missing=len(present) < len(values),
+        median=float(np.median(present)),
+        mean=float(present.mean()),
+        std=float(present.std()) or 1.0,
+        edges=tuple(edges.tolist()) if len(edges) > 1 else (),
+        spikes=tuple(spikes.tolist()),
+    )
+
+
+def learn_categorical(
+    name: str, column: Column, missing: Sequence[str], most: int
+) -> CategoricalFeature:
+    """Learns one categorical column of the train split.
+
+    Args:
+        name: column name.
+        column: the train rows' texts.
+        missing: spellings of a missing value.
+        most: number of levels with an own indicator, at most.
+    """
+    gap = column.among(missing)
+    texts, codes = column.ranked()
+    counts = np.bincount(codes[~gap], minlength=len(texts))
+    seen = np.flatnonzero(counts)
+    # Ties go to the level that sorts first: the same data, the same levels.
+    by_count = seen[np.argsort(-counts[seen], kind="stable")]
+    own = [i for i in by_count[:most] if counts[i] >= least_rows(len(codes))]
+    wide = len(seen) > most
+    scale = np.log1p(len(codes))
+    return CategoricalFeature(
+        name=name,
+        has_missing=bool(gap.any()),
+        levels=tuple(sorted(texts[i] for i in own)),
+        pooled=len(own) < len(seen),
+        frequency={texts[i]: float(np.log1p(counts[i]) / scale) for i in seen if wide},
+    )
+
+
+def width(schema: Schema, numeric: Numeric = "ple") -> int:
+    """Returns the number of model inputs."""
+    return sum(_feature_width(feature, numeric) for feature in schema.features)
+
+
+def _feature_width(feature: Feature, numeric: Numeric) -> int:
+    if isinstance(feature, CategoricalFeature):
+        extra = feature.has_missing + feature.pooled + bool(feature.frequency)
+        return len(feature.levels) + extra
+    if numeric == "standard":
+        return 1 + feature.has_missing
+    pieces = max(len(feature.edges) - 1, 0)
+    return pieces + len(feature.spikes) + feature.has_missing
+
+
+def encode(
+    schema: Schema, features: pa.Table, numeric: Numeric = "ple"
+) -> NDArray[np.float32]:
+    """Encodes raw feature columns.
+
+    Args:
+        schema: what train taught.
+        features: the schema's feature columns (others are ignored): float64 for
+            numeric, string for categorical, null for missing.
+        numeric: `ple` (piecewise linear) or `standard` ((x - mean) / std).
+
+    Returns:
+        float32 (n, `width(schema, numeric)`), C-contiguous.
+
+    Raises:
+        DataError: a feature column is missing from the table.
+    """
+    out = np.zeros((features.num_rows, width(schema, numeric)), np.float32)
+    start = 0
+    for feature in schema.features:
+        if feature.name not in features.column_names:
+            raise DataError(
+                f"The rows have no column {feature.name!r}, which the model needs."
+            )
+        stop = start + _feature_width(feature, numeric)
+        part, column = out[:, start:stop], features[feature.name]
+        if isinstance(feature, CategoricalFeature):
+            _encode_levels(feature, column, part)
+        else:
+            _encode_numbers(feature, column, part, numeric)
+        start = stop
+    return out
+
+
+def _encode_numbers(
+    feature: NumericFeature,
+    column: pa.ChunkedArray,
+    out: NDArray[np.float32],
+    numeric: Numeric,
+) -> None:
+    x = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
+    gap = np.isnan(x)
+    x = np.where(gap, feature.median, x)
+    if feature.has_missing:
+        out[:, -1] = gap
+    if numeric == "standard":
+        out[:, 0] = (x - feature.mean) / feature.std
+        return
+    edges = np.array(feature.edges)
+    pieces = max(len(edges) - 1, 0)
+    for t in range(pieces):
+        out[:, t] = np.clip((x - edges[t]) / (edges[t + 1] - edges[t]), 0.0, 1.0)
+    for i, spike in enumerate(feature.spikes):
+        out[:, pieces + i] = x == spike
+
+
+def _encode_levels(
+    feature: CategoricalFeature, column: pa.ChunkedArray, out: NDArray[np.float32]
+) -> None:
+    """Columns: own levels, then "(other)", missing and frequency where they exist."""
+    texts = pc.cast(column, pa.string())
+    coded = pc.dictionary_encode(texts, null_encoding="encode").combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):
+        return
+    levels = coded.dictionary.to_pylist()
+    codes = coded.indices.to_numpy()
+    place = {level: i for i, level in enumerate(feature.levels)}
+    nowhere = -1
+    other = len(place) if feature.pooled else nowhere
+    absent = len(place) + feature.pooled if feature.has_missing else other
+    target = np.array(
+        [absent if t is None else place.get(t, other) for t in levels], np.int64
+    )[codes]
+    rows = np.flatnonzero(target >= 0)
+    out[rows, target[rows]] = 1.0
+    if feature.frequency:
+        table = [0.0 if t is None else feature.frequency.get(t, 0.0) for t in levels]
+        out[:, -1] = np.array(table)[codes]

@@ -1,0 +1,256 @@
+"""Development and sealed rows together: labels, copies, and which row goes where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.config import SPLITS, DataConfig
+from safescale_ammt.data.columns import Column, RawTable
+from safescale_ammt.data.splitting import (
+    assign_splits,
+    contained,
+    entity_hashes,
+    entity_strata,
+    row_hashes,
+    seeded_keys,
+)
+from safescale_ammt.errors import DataError, one_of
+
+SEALED = "sealed"
+ALL_SPLITS = (*SPLITS, SEALED)
+MOST_CLASSES = 100
+"""More label values than this are numbers or names, not classes."""
+_REMOVED = -1
+
+
+@dataclass(frozen=True)
+class Joined:
+    """All rows in one table, so that one rule treats them all.
+
+    Attributes:
+        table: development rows, then sealed rows; label spellings are merged.
+        border: rows before it come from the source, the others are sealed.
+        sealed_origin: URI of the sealed rows, for sentences.
+    """
+
+    table: RawTable
+    border: int
+    sealed_origin: str
+
+    @classmethod
+    def of(
+        cls, config: DataConfig, source: RawTable, sealed: RawTable | None
+    ) -> Joined:
+        """Joins the tables and merges the label's spellings.
+
+        Raises:
+            DataError: unknown or unequal columns.
+        """
+        _check_columns(config, source)
+        columns = dict(source.columns)
+        if sealed is not None:
+            _check_equal(source, sealed)
+            columns = {
+                name: column.extended(sealed.columns[name])
+                for name, column in columns.items()
+            }
+        columns[config.label] = columns[config.label].renamed(config.label_map)
+        extra = sealed.rows if sealed else 0
+        table = RawTable(columns, source.rows + extra, source.origin, source.digests)
+        return cls(table, source.rows, sealed.origin if sealed else "")
+
+    def place(self, row: int) -> str:
+        """Says where a row stands, counting data rows from 1."""
+        if row < self.border:
+            return f"data row {row + 1} of {self.table.origin}"
+        return f"data row {row - self.border + 1} of {self.sealed_origin}"
+
+
+def _check_columns(config: DataConfig, source: RawTable) -> None:
+    roles = {
+        "label": (config.label,),
+        "sensitive": config.sensitive,
+        "drop": config.drop,
+        "entity": (config.entity,) if config.entity else (),
+        "numeric": config.numeric,
+        "categorical": config.categorical,
+    }
+    for role, names in roles.items():
+        for name in names:
+            source.column(name, f"data.{role}")
+
+
+def _check_equal(source: RawTable, sealed: RawTable) -> None:
+    if set(source.columns) != set(sealed.columns):
+        odd = sorted(set(source.columns) ^ set(sealed.columns))
+        raise DataError(
+            f"{source.origin} and {sealed.origin} do not have the same columns: "
+            f"{', '.join(odd)} is in one only."
+        )
+
+
+def class_codes(
+    config: DataConfig, joined: Joined
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Returns the class names in code order and the class code of every row.
+
+    Binary: code 1 is the positive class. Classes are those of the source.
+
+    Raises:
+        DataError: missing labels, one class, too many, or an unknown positive.
+    """
+    column = joined.table.columns[config.label]
+    gap = column.among(config.missing)
+    if gap.any():
+        raise DataError(
+            f"{int(gap.sum())} rows have no label {config.label!r}, the first is "
+            f"{joined.place(int(np.argmax(gap)))}; remove them or label them."
+        )
+    classes, codes = column.take(np.arange(joined.border)).ranked()
+    _check_classes(config, classes, np.bincount(codes), joined)
+    if config.positive and len(classes) == 2 and classes[0] == config.positive:
+        classes = classes[::-1]
+    texts, codes = column.ranked()
+    place = {name: code for code, name in enumerate(classes)}
+    known = np.array([place.get(text, -1) for text in texts])[codes]
+    if known.min() < 0:
+        raise DataError(
+            f"The label of {joined.place(int(np.argmin(known)))} is a class that the "
+            f"source does not have, {one_of(classes)}; data.label_map merges spellings."
+        )
+    return classes, known
+
+
+def _check_classes(
+    config: DataConfig,
+    classes: tuple[str, ...],
+    counts: NDArray[np.integer[Any]],
+    joined: Joined,
+) -> None:
+    where = f"Label {config.label!r} of {joined.table.origin}"
+    if len(classes) < 2:
+        raise DataError(
+            f"{where} has a single class, {classes[0]!r}; there is nothing to learn."
+        )
+    most = min(MOST_CLASSES, max(2, joined.border // 2))
+    if len(classes) > most:
+        raise DataError(
+            f"{where} has {len(classes)} distinct values in {joined.border} rows, at "
+            f"most {most} are classes; bin it or name another label."
+        )
+    # The last label of a truncated file looks like a new class with one row.
+    if counts.min() < len(ALL_SPLITS):
+        raise DataError(
+            f"{where} has only {counts.min()} rows of a class, fewer than the "
+            f"{len(ALL_SPLITS)} splits; the file is truncated, or data.label_map must "
+            "merge the class."
+        )
+    if config.positive and config.positive not in classes:
+        raise DataError(
+            f"data.positive is {config.positive!r}, but {where} has no such class, "
+            f"{one_of(classes)}."
+        )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where every joined row goes.
+
+    Attributes:
+        split: int64 (n,), code into `ALL_SPLITS`; -1 for a removed row.
+        rows: raw-row hashes, V16 (n,).
+        copies: development rows removed because the sealed file has them too.
+        repeated: development rows kept that repeat an earlier raw row.
+    """
+
+    split: NDArray[np.int64]
+    rows: NDArray[np.void]
+    copies: int
+    repeated: int
+
+    def among(self, *names: str) -> NDArray[np.bool_]:
+        """Returns a mask of the rows of these splits."""
+        return np.isin(self.split, [ALL_SPLITS.index(name) for name in names])
+
+
+def cut(
+    config: DataConfig,
+    joined: Joined,
+    label: NDArray[np.int64],
+    groups: Mapping[str, Column],
+) -> Cut:
+    """Assigns rows to splits; a development row that is also sealed is removed.
+
+    Raises:
+        DataError: an entity on both sides, or a split without rows.
+    """
+    rows = row_hashes(joined.table.columns)
+    split = np.full(joined.table.rows, ALL_SPLITS.index(SEALED))
+    sealed = np.arange(len(rows)) >= joined.border
+    copies = ~sealed & contained(rows, rows[sealed])
+    split[copies] = _REMOVED
+    free = np.flatnonzero(~sealed & ~copies)
+    _check_entities(config, joined, free, np.flatnonzero(sealed))
+    strata = label
+    if config.sensitive:
+        _, first = groups[config.sensitive[0]].ranked()
+        strata = first * (int(label.max()) + 1) + label
+    keys = rows[free]
+    strata = strata[free]
+    if config.entity:
+        entity = joined.table.columns[config.entity].take(free)
+        keys, strata = (
+            entity_hashes(entity),
+            entity_strata(entity.codes.astype(np.int64), strata),
+        )
+    fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
+    split[free] = assign_splits(seeded_keys(keys, config.seed), strata, fractions)
+    result = Cut(split, rows, int(copies.sum()), _repeated(rows, split))
+    _check_splits(result, label, joined)
+    return result
+
+
+def _repeated(rows: NDArray[np.void], split: NDArray[np.int64]) -> int:
+    kept = rows[(split != _REMOVED) & (split != ALL_SPLITS.index(SEALED))]
+    return len(kept) - len(np.unique(kept))
+
+
+def _check_entities(
+    config: DataConfig, joined: Joined, free: NDArray[np.intp], sealed: NDArray[np.intp]
+) -> None:
+    if not config.entity:
+        return
+    column = joined.table.columns[config.entity]
+    gap = column.among(config.missing)
+    if gap.any():
+        raise DataError(
+            f"{int(gap.sum())} rows have no entity {config.entity!r}, the first is "
+            f"{joined.place(int(np.argmax(gap)))}."
+        )
+    shared = np.intersect1d(column.codes[free], column.codes[sealed])
+    if len(shared):
+        raise DataError(
+            f"{len(shared)} entities of {config.entity!r} are in {joined.table.origin} "
+            f"and in {joined.sealed_origin}; an entity belongs to one split."
+        )
+
+
+def _check_splits(result: Cut, label: NDArray[np.int64], joined: Joined) -> None:
+    for name in ALL_SPLITS:
+        mask = result.among(name)
+        if not mask.any():
+            raise DataError(
+                f"Split {name!r} gets no row of the {joined.border} in "
+                f"{joined.table.origin}; give it a larger fraction or more rows."
+            )
+    train = np.bincount(label[result.among("train")], minlength=int(label.max()) + 1)
+    if train.min() == 0:
+        raise DataError(
+            f"Split 'train' of {joined.table.origin} lacks a class altogether; the "
+            "source has too few rows of it."
+        )

@@ -1,0 +1,139 @@
+"""Raw rows as typed feature columns: the same rules for training and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safescale_ammt.data.columns import Column, RawTable
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.sources import Layout, parse_bytes, read_table
+from safescale_ammt.errors import DataError
+
+_HEAD = 1 << 16
+"""Bytes in which the first line of rows is looked for."""
+
+
+def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
+    """Returns a categorical feature column: text, null where missing."""
+    gap = pc.is_in(column.values, value_set=pa.array(list(missing), pa.string()))
+    named = pc.if_else(gap, pa.scalar(None, pa.string()), column.values)
+    return named.take(pa.array(column.codes))
+
+
+def as_numbers(
+    column: Column, name: str, missing: Collection[str], place: Callable[[int], str]
+) -> pa.DoubleArray:
+    """Returns a numeric feature column: float64, null where missing.
+
+    Args:
+        column: texts.
+        name: column name, for the sentence.
+        missing: spellings of a missing value.
+        place: says where row i stands.
+
+    Raises:
+        DataError: a text that is no number, or one that is not finite.
+    """
+    numbers = column.numbers(missing)
+    if numbers is None:
+        row = column.first_non_number(missing)
+        raise DataError(
+            f"Numeric column {name!r} has a text that is no number at {place(row)}; "
+            "declare the column categorical or add the text to data.missing."
+        )
+    absent = column.among(missing)
+    broken = ~absent & ~np.isfinite(numbers)
+    if broken.any():
+        row = int(np.argmax(broken))
+        raise DataError(
+            f"Numeric column {name!r} has {int(broken.sum())} NaN or infinite values, "
+            f"the first at {place(row)}; a missing value has one of the spellings in "
+            "data.missing."
+        )
+    return pa.array(numbers, mask=absent)
+
+
+def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
+    """Reads raw rows for a prediction: label and sensitive columns are optional.
+
+    A file has a header, or, without one, all the schema's columns in their order
+    (with or without the label).
+
+    Args:
+        schema: the model's schema.
+        source: a path, a URI, or the bytes of a CSV or Parquet file.
+
+    Returns:
+        The schema's feature columns, typed.
+
+    Raises:
+        DataError: unreadable, a needed column is missing, or a text stands where a
+            number is expected.
+    """
+    return typed_features(schema, _read(schema, source))
+
+
+def typed_features(schema: Schema, table: RawTable) -> pa.Table:
+    """Returns the schema's feature columns of a raw table, typed.
+
+    Raises:
+        DataError: a needed column is missing, or a text stands where a number is
+            expected.
+    """
+    absent = [name for name in schema.names if name not in table.columns]
+    if absent:
+        raise DataError(
+            f"{table.origin} lacks the column {absent[0]!r}, which the model needs; "
+            f"it needs {', '.join(schema.names)}."
+        )
+
+    def place(row: int) -> str:
+        return f"data row {row + 1} of {table.origin}"
+
+    typed = {}
+    for feature in schema.features:
+        column = table.columns[feature.name]
+        if feature.kind == "numeric":
+            typed[feature.name] = as_numbers(
+                column, feature.name, schema.missing, place
+            )
+        else:
+            typed[feature.name] = as_levels(column, schema.missing)
+    return pa.table(typed)
+
+
+def _read(schema: Schema, source: str | Path | bytes) -> RawTable:
+    headed = Layout(comment=schema.comment)
+    if isinstance(source, bytes):
+        return parse_bytes(source, "the given rows", _layout(schema, source))
+    text = str(source)
+    if "://" in text:
+        return read_table(text, headed)
+    path = Path(source)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
+    return parse_bytes(data, str(path), _layout(schema, data))
+
+
+def _layout(schema: Schema, data: bytes) -> Layout:
+    """Finds out whether the first line names columns; if not, the schema does."""
+    first = ""
+    for line in data[:_HEAD].splitlines():
+        first = line.decode("utf-8-sig", errors="replace").strip()
+        if first and not (schema.comment and first.startswith(schema.comment)):
+            break
+    fields = [field.strip().strip('"') for field in first.split(",")]
+    if set(fields) & set(schema.columns):
+        return Layout(comment=schema.comment)
+    unlabelled = tuple(name for name in schema.columns if name != schema.label)
+    for columns in (schema.columns, unlabelled):
+        if len(columns) == len(fields):
+            return Layout(columns=columns, comment=schema.comment)
+    return Layout(comment=schema.comment)

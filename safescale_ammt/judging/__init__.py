@@ -1,0 +1,1 @@
+"""Judging: exact bounds, findings, the power check, the gate, the verdict."""

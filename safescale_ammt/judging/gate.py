@@ -1,0 +1,194 @@
+"""The gate: from all findings to pass, needs_human or fail.
+
+PASS         every hard principle's one-sided bound is inside (intersection-union
+             test, no correction) and all evidence is there and matches.
+FAIL         a violation of a hard principle survives Holm's correction over the
+             hard principles, an inviolable principle is breached, or evidence is
+             missing or does not match.
+NEEDS_HUMAN  everything else, and at best this where the guarantee is spent.
+
+Soft principles are reported and never change a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safescale_ammt.constitution import Constitution, Principle
+from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.judging.findings import HOLDS, UNDECIDED, Finding
+from safescale_ammt.judging.intervals import holm
+
+PASS, NEEDS_HUMAN, FAIL = "pass", "needs_human", "fail"
+GUARANTEES = ("holds", "spent", "none")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says, and why.
+
+    Attributes:
+        decision: `pass`, `needs_human` or `fail`.
+        reasons: sentences, those that made the decision first.
+        failed: ids of hard principles shown to be violated.
+        undecided: ids of other hard principles that are not shown to hold.
+        soft: ids of soft principles that are not shown to hold.
+        p_violated: Holm-adjusted p-value of a violation per hard principle.
+    """
+
+    decision: str
+    reasons: tuple[str, ...]
+    failed: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    soft: tuple[str, ...] = ()
+    p_violated: Mapping[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "decision": self.decision,
+            "reasons": list(self.reasons),
+            "failed": list(self.failed),
+            "undecided": list(self.undecided),
+            "soft": list(self.soft),
+            "p_violated": dict(self.p_violated or {}),
+        }
+
+
+def decide(
+    constitution: Constitution,
+    findings: Sequence[Finding],
+    *,
+    guarantee: str,
+    problems: Sequence[str] = (),
+) -> Decision:
+    """Decides on a model.
+
+    Args:
+        constitution: the promises and the error level.
+        findings: one per principle.
+        guarantee: `holds`; `spent` if the sealed figures were readable before;
+            `none` in a rehearsal, whose decision binds nobody.
+        problems: sentences about evidence that is missing or does not match.
+
+    Raises:
+        InputError: an unknown guarantee.
+    """
+    if guarantee not in GUARANTEES:
+        raise InputError(f"Unknown guarantee {guarantee!r}, {one_of(GUARANTEES)}.")
+    broken = [*problems, *_mismatches(constitution, findings)]
+    by_id = {f.principle: f for f in findings}
+    hard = [by_id[p.id] for p in constitution.hard if p.id in by_id]
+    adjusted = dict(
+        zip(
+            (f.principle for f in hard),
+            holm([f.p_violated for f in hard]),
+            strict=True,
+        )
+    )
+    failed = [f for f in hard if _fails(f, adjusted[f.principle], constitution)]
+    open_ = [f for f in hard if f not in failed and f.outcome != HOLDS]
+    soft = [f for f in findings if f.tier == "soft" and f.outcome != HOLDS]
+    decision, reasons = _weigh(broken, failed, open_, guarantee)
+    return Decision(
+        decision,
+        (*reasons, *(f"{f.principle} (soft, {f.outcome}): {f.reason}" for f in soft)),
+        tuple(f.principle for f in failed),
+        tuple(f.principle for f in open_),
+        tuple(f.principle for f in soft),
+        adjusted,
+    )
+
+
+def _fails(finding: Finding, adjusted: float, constitution: Constitution) -> bool:
+    """A violation that survives Holm, or any breach of an inviolable principle."""
+    if finding.tier == "inviolable" and finding.breaches:
+        return True
+    return adjusted <= constitution.gate.alpha_k
+
+
+def _weigh(
+    broken: Sequence[str],
+    failed: Sequence[Finding],
+    open_: Sequence[Finding],
+    guarantee: str,
+) -> tuple[str, list[str]]:
+    """Returns the decision and its sentences, the deciding ones first."""
+    reasons = [*broken, *(_failure(f) for f in failed), *(_open(f) for f in open_)]
+    if guarantee == "spent":
+        reasons.append(
+            "The figures of these sealed rows were readable before, so that no bound "
+            "on a false pass holds any more; a person must decide."
+        )
+    if guarantee == "none":
+        reasons.append(
+            "This is a rehearsal on rows that development may see: it binds nobody and "
+            "carries no guarantee."
+        )
+    if broken or failed:
+        return FAIL, reasons
+    if open_ or guarantee == "spent":
+        return NEEDS_HUMAN, reasons
+    return PASS, ["Every hard principle is shown to hold.", *reasons]
+
+
+def _failure(finding: Finding) -> str:
+    text = f"{finding.principle} is violated: {finding.reason}"
+    if finding.tier == "inviolable":
+        text = f"{finding.principle} is inviolable and breached: {finding.reason}"
+    return text
+
+
+def _open(finding: Finding) -> str:
+    if finding.outcome == UNDECIDED:
+        return f"{finding.principle} is undecided: {finding.reason}"
+    return (
+        f"{finding.principle} is violated by its own test, but not after Holm's "
+        f"correction over the hard principles: {finding.reason}"
+    )
+
+
+def _mismatches(
+    constitution: Constitution, findings: Sequence[Finding]
+) -> Iterator[str]:
+    """Says which findings are missing, doubled, foreign or about another promise."""
+    ids = [f.principle for f in findings]
+    known = {p.id for p in constitution.principles}
+    for name in sorted({i for i in ids if ids.count(i) > 1}):
+        yield f"There are {ids.count(name)} findings on {name}, expected one."
+    for name in sorted(set(ids) - known):
+        yield f"A finding is about {name!r}, no principle of {constitution.id}."
+    for principle in constitution.principles:
+        if principle.id not in ids and principle.constraint.tier != "soft":
+            yield f"There is no finding on {principle.id}: evidence is missing."
+    for finding in findings:
+        if finding.principle in known:
+            principle = constitution.principle(finding.principle)
+            yield from _departures(principle, finding, constitution.gate.alpha_k)
+
+
+def _departures(principle: Principle, finding: Finding, alpha: float) -> Iterator[str]:
+    c = principle.constraint
+    line = c.threshold if c.reference is None else c.delta
+    promised = {
+        "metric": c.metric,
+        "group": c.group,
+        "tier": c.tier,
+        "op": c.op,
+        "reference": c.reference,
+        "threshold": line,
+        "floor": c.floor,
+    }
+    for name, value in promised.items():
+        if getattr(finding, name) != value:
+            yield (
+                f"The finding on {principle.id} has {name} "
+                f"{getattr(finding, name)!r}, the constitution says {value!r}."
+            )
+    if finding.alpha > alpha * (1 + 1e-12):
+        yield (
+            f"The finding on {principle.id} was judged at level {finding.alpha:g}, "
+            f"the constitution allows {alpha:g}."
+        )

@@ -1,0 +1,240 @@
+"""The verdict: every finding about one model, with the decision they lead to.
+
+A verdict names what it is about by digest (model, constitution, dataset,
+holdout) and can be derived again from the evidence beside it: `safety.rederive`
+does that, and `differences` says where a stated verdict departs from a derived
+one. This module only knows the form, so that readers need no statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.artifacts import read_json, write_json
+from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
+
+SCHEMA_VERSION = 1
+VERDICT = "verdict.json"
+FINDINGS = "findings"
+SEALED, REHEARSAL = "sealed", "rehearsal"
+OFFICIAL, RESEARCH = "official", "research"
+LEDGERS = {OFFICIAL: "ledger", RESEARCH: "research-ledger"}
+"""Kind of ledger -> its place in the store."""
+TOLERANCE = 1e-7
+"""Figures may differ by this between machines (root finding, sums)."""
+
+
+@dataclass(frozen=True)
+class SealedUse:
+    """Which use of the sealed rows a verdict is.
+
+    Attributes:
+        number: 1 for the first use of any of the rows; 0 in a rehearsal.
+        planned: uses that the constitution planned for.
+        guarantee: `holds`, `spent` (rows were open before) or `none`.
+    """
+
+    number: int
+    planned: int
+    guarantee: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "number": self.number,
+            "planned": self.planned,
+            "guarantee": self.guarantee,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Findings, decision and what they are about.
+
+    Attributes:
+        model, dataset, holdout: identity digests of the artifacts judged.
+        constitution: digest of the constitution judged by.
+        mode: `sealed`, or `rehearsal` on *select*.
+        ledger: `official`, or `research`: can never be registered.
+        use: which use of the sealed rows this is.
+        alpha: error level of this submission (alpha / planned submissions).
+        rows: number of rows judged.
+        classes: class names by code.
+        positive: the positive class, "" if there is none.
+        groups: group name -> its values by code.
+        bins: bins of the reliability curve.
+        findings: one per principle, in the constitution's order.
+        decision: `pass`, `needs_human` or `fail`.
+        reasons: why, one sentence each.
+        figures: description of model and twin (see `measures.profile`).
+        evidence: sha256 of the evidence file.
+    """
+
+    model: str
+    constitution: str
+    dataset: str
+    holdout: str
+    mode: str
+    ledger: str
+    use: SealedUse
+    alpha: float
+    rows: int
+    classes: tuple[str, ...]
+    positive: str
+    groups: Mapping[str, tuple[str, ...]]
+    bins: int
+    findings: tuple[Finding, ...]
+    decision: str
+    reasons: tuple[str, ...]
+    figures: Mapping[str, Any]
+    evidence: str
+    schema: int = SCHEMA_VERSION
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the judged rows that the model gets right."""
+        return float(self.figures["model"]["accuracy"]["value"])
+
+    @property
+    def twin_accuracy(self) -> float:
+        """The same of the unconstrained twin."""
+        return float(self.figures["twin"]["accuracy"]["value"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "schema": self.schema,
+            "model": self.model,
+            "constitution": self.constitution,
+            "dataset": self.dataset,
+            "holdout": self.holdout,
+            "mode": self.mode,
+            "ledger": self.ledger,
+            "use": self.use.to_dict(),
+            "alpha": self.alpha,
+            "rows": self.rows,
+            "classes": list(self.classes),
+            "positive": self.positive,
+            "groups": {name: list(values) for name, values in self.groups.items()},
+            "bins": self.bins,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "decision": self.decision,
+            "reasons": list(self.reasons),
+            "accuracy": self.accuracy,
+            "twin_accuracy": self.twin_accuracy,
+            "figures": dict(self.figures),
+            "evidence": self.evidence,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], where: str = VERDICT) -> Verdict:
+        """Parses the JSON form.
+
+        Raises:
+            InputError: this is no verdict, or one of another schema.
+        """
+        if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA_VERSION:
+            found = raw.get("schema") if isinstance(raw, Mapping) else raw
+            raise InputError(
+                f"{where} has schema {found!r}, this version reads {SCHEMA_VERSION}."
+            )
+        try:
+            verdict = cls._parse(raw)
+        except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{where} is not a verdict: {type(error).__name__} at {error}."
+            ) from None
+        for key, value, known in (
+            ("mode", verdict.mode, (SEALED, REHEARSAL)),
+            ("ledger", verdict.ledger, (OFFICIAL, RESEARCH)),
+            ("decision", verdict.decision, (PASS, NEEDS_HUMAN, FAIL)),
+            ("guarantee", verdict.use.guarantee, GUARANTEES),
+        ):
+            if value not in known:
+                raise InputError(f"{where} has {key} {value!r}, {one_of(known)}.")
+        return verdict
+
+    @classmethod
+    def _parse(cls, raw: Mapping[str, Any]) -> Verdict:
+        same = (
+            *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
+            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
+        )
+        verdict = cls(
+            use=SealedUse(**raw["use"]),
+            classes=tuple(raw["classes"]),
+            groups={name: tuple(values) for name, values in raw["groups"].items()},
+            findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
+            reasons=tuple(raw["reasons"]),
+            **{key: raw[key] for key in same},
+        )
+        for key in ("accuracy", "twin_accuracy"):
+            if getattr(verdict, key) != raw[key]:
+                raise ValueError(f"{key}, which departs from its figures")
+        return verdict
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Verdict:
+        """Reads `verdict.json` of a verdict artifact (does not verify digests)."""
+        file = Path(folder) / VERDICT
+        return cls.from_dict(read_json(file), str(file))
+
+    def save(self, folder: Path) -> None:
+        """Writes `verdict.json` and one `findings/<principle>.json` each."""
+        write_json(folder / VERDICT, self.to_dict())
+        for name, finding in self.finding_files().items():
+            write_json(folder / name, finding.to_dict())
+
+    def finding_files(self) -> dict[str, Finding]:
+        """Maps each finding to its file; file names hold no foreign characters."""
+        return {
+            f"{FINDINGS}/{i + 1:02d}-{_slug(finding.principle)}.json": finding
+            for i, finding in enumerate(self.findings)
+        }
+
+
+def _slug(name: str) -> str:
+    safe = (c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in name)
+    return "".join(safe)[:60]
+
+
+def differences(
+    stated: Any, derived: Any, where: str = "", *, ignore: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yields the places where two JSON values differ beyond `TOLERANCE`.
+
+    Args:
+        stated: what was written.
+        derived: what should have been written.
+        where: path of the two values.
+        ignore: keys that may differ at any depth.
+    """
+    both = (stated, derived)
+    if all(isinstance(v, Mapping) for v in both):
+        for key in sorted((stated.keys() | derived.keys()) - set(ignore)):
+            if key not in stated or key not in derived:
+                yield f"{where}{key}: present on one side only"
+            else:
+                at = f"{where}{key}."
+                yield from differences(stated[key], derived[key], at, ignore=ignore)
+    elif all(isinstance(v, Sequence) and not isinstance(v, str) for v in both):
+        if len(stated) != len(derived):
+            yield f"{where[:-1]}: {len(stated)} entries stated, {len(derived)} derived"
+        for i, (a, b) in enumerate(zip(stated, derived, strict=False)):
+            yield from differences(a, b, f"{where}{i}.", ignore=ignore)
+    elif not _same(stated, derived):
+        yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(a == b)

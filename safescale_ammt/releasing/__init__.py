@@ -1,0 +1,1 @@
+"""Releasing: ledger, registry, record, card and the bundle."""

@@ -1,0 +1,255 @@
+"""The bundle: everything a registry version points to, checkable offline.
+
+    manifest.json  about.json  constitution.json  schema.json  card.md
+    model/         the model artifact, with its own manifest
+    verdict/       the verdict artifact, with its evidence and report
+    record/        the chain of events and the two Statements
+
+`verify_bundle` needs nothing but the folder: no network, no store, no torch. It
+checks every byte, derives every figure and the decision from the evidence again
+and writes card and record again to compare. What it cannot know is whether the
+whole bundle was made up: that is what the digest in the registry is for (pass it
+as `digest`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt import __version__
+from safescale_ammt.artifacts import (
+    MANIFEST,
+    Draft,
+    Manifest,
+    canonical_json,
+    describe,
+    digest_file,
+    digest_json,
+    read_json,
+    verify,
+    write_json,
+    writing,
+)
+from safescale_ammt.config import RegistryConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.judging.safety import rederive
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.releasing.card import write_card
+from safescale_ammt.releasing.record import verify_record, write_record
+
+KIND, STAGE = "bundle", "register_model"
+CARD, ABOUT, CONSTITUTION, SCHEMA = (
+    "card.md",
+    "about.json",
+    "constitution.json",
+    "schema.json",
+)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify_bundle` found to be true.
+
+    Attributes:
+        digest: the bundle's identity digest.
+        verdict: the verdict, derived again from its evidence.
+        checks: what was checked, one sentence each.
+    """
+
+    digest: str
+    verdict: Verdict
+    checks: tuple[str, ...]
+
+
+def write_bundle(
+    path: Path,
+    *,
+    model: Path,
+    verdict: Path,
+    constitution: Constitution,
+    registry: RegistryConfig,
+) -> Manifest:
+    """Assembles a bundle from verified artifacts and returns its manifest.
+
+    Args:
+        path: folder to write.
+        model: the model artifact.
+        verdict: the verdict artifact about it.
+        constitution: the constitution of both.
+        registry: name and description for the card.
+
+    Raises:
+        IntegrityError: the parts do not belong together.
+    """
+    trained, judged = verify(model, "model"), verify(verdict, "verdict")
+    parents = {"model": trained.identity, "verdict": judged.identity}
+    with writing(
+        path,
+        kind=KIND,
+        stage=STAGE,
+        config_digest=registry.digest,
+        parents=parents,
+    ) as draft:
+        folder = draft.folder
+        draft.outside_identity = set()  # the digest covers every byte
+        shutil.copytree(model, folder / "model")
+        shutil.copytree(verdict, folder / "verdict")
+        shutil.copyfile(model / SCHEMA, folder / SCHEMA)
+        write_json(folder / CONSTITUTION, constitution.to_dict())
+        about = {"registry": registry.to_params(), "code_version": __version__}
+        write_json(folder / ABOUT, about)
+        stated = Verdict.load(verdict)
+        write_record(folder / "record", stated, judged.identity, constitution, trained)
+        (folder / CARD).write_text(_card(folder, stated, judged.identity), "utf-8")
+    return verify(path, KIND)
+
+
+def verify_bundle(path: Path | str, digest: str = "") -> Verified:
+    """Checks a bundle offline, from its bytes to its decision.
+
+    Args:
+        path: the bundle's folder.
+        digest: the digest that a registry recorded for it; "" = unknown.
+
+    Raises:
+        InputError: this is no bundle.
+        IntegrityError: a changed, missing or added file; parts that do not
+            belong together; a figure, finding or decision that does not follow
+            from the evidence; a card or record that tells something else.
+    """
+    path = Path(path)
+    manifest = verify(path, KIND)
+    if digest and manifest.identity != digest:
+        raise IntegrityError(
+            f"The bundle {path} has digest {manifest.identity}, the registry recorded "
+            f"{digest}."
+        )
+    _check_manifest(path, manifest)
+    trained = verify(path / "model", "model")
+    judged = verify(path / "verdict", "verdict")
+    constitution = Constitution.from_dict(read_json(path / CONSTITUTION))
+    verdict = rederive(path / "verdict", constitution)
+    check_parts(path / "model", trained, judged, verdict, constitution)
+    _same("bundle's model", manifest.parents.get("model"), trained.identity)
+    _same("bundle's verdict", manifest.parents.get("verdict"), judged.identity)
+    _same_file(path / SCHEMA, path / "model" / SCHEMA)
+    verify_record(path / "record", verdict, judged.identity, constitution, trained)
+    _check_card(path, verdict, judged.identity)
+    checks = _checks(manifest, verdict)
+    if digest:
+        checks.insert(0, "It is the bundle that the registry recorded.")
+    return Verified(manifest.identity, verdict, tuple(checks))
+
+
+def check_parts(
+    model: Path,
+    trained: Manifest,
+    judged: Manifest,
+    verdict: Verdict,
+    constitution: Constitution,
+) -> None:
+    """Checks that model, verdict and constitution are about one another.
+
+    Raises:
+        IntegrityError: two digests that should be one, both in the sentence.
+    """
+    _same("verdict's model", verdict.model, trained.identity)
+    _same("verdict's parent model", judged.parents.get("model"), trained.identity)
+    _same("verdict's dataset", verdict.dataset, trained.parents.get("dataset"))
+    for role in ("dataset", "holdout"):
+        stated = getattr(verdict, role)
+        _same(f"verdict's {role}", stated, judged.parents.get(role))
+    _same("verdict's constitution", verdict.constitution, constitution.digest)
+    own = digest_json(read_json(model / CONSTITUTION))
+    _same("model's constitution", own, constitution.digest)
+    schema = read_json(model / SCHEMA)
+    if [list(verdict.classes), _lists(verdict.groups)] != [
+        list(schema["classes"]),
+        _lists(schema["groups"]),
+    ]:
+        raise IntegrityError(
+            f"The verdict's classes or groups are not those of {model / SCHEMA}."
+        )
+
+
+def _lists(groups: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {name: list(values) for name, values in groups.items()}
+
+
+def _same(what: str, stated: str | None, expected: str | None) -> None:
+    if stated != expected:
+        raise IntegrityError(
+            f"The {what} is {stated}, but {expected} is what was given; they must be "
+            "the same."
+        )
+
+
+def _same_file(first: Path, second: Path) -> None:
+    one, two = digest_file(first), digest_file(second)
+    if one != two:
+        raise IntegrityError(f"{first} has {one}, {second} has {two}; both must agree.")
+
+
+def _check_manifest(path: Path, manifest: Manifest) -> None:
+    """Refuses a manifest with a byte that the bundle's contents do not call for.
+
+    An identity does not cover stage, config and code version; `about.json` does.
+    """
+    about = _about(path)
+    draft = Draft(path, dict(manifest.parents), set())
+    config = RegistryConfig.from_params(about["registry"]).digest
+    written = describe(path, draft, KIND, STAGE, config).to_dict()
+    written["code_version"] = about["code_version"]
+    if (path / MANIFEST).read_bytes() != canonical_json(written) + b"\n":
+        raise IntegrityError(
+            f"{path / MANIFEST} departs from what the files of the bundle call for."
+        )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    about = read_json(path / ABOUT)
+    if not isinstance(about, dict) or set(about) != {"registry", "code_version"}:
+        raise InputError(f"{path / ABOUT} does not hold registry and code_version.")
+    return about
+
+
+def _card(path: Path, verdict: Verdict, identity: str) -> str:
+    registry = RegistryConfig.from_params(_about(path)["registry"])
+    return write_card(
+        verdict,
+        identity,
+        Constitution.from_dict(read_json(path / CONSTITUTION)),
+        read_json(path / SCHEMA),
+        name=registry.name,
+        description=registry.description,
+    )
+
+
+def _check_card(path: Path, verdict: Verdict, identity: str) -> None:
+    """Compares the card with one written anew, in the words of its own version."""
+    stored = (path / CARD).read_text("utf-8")
+    expected = _card(path, verdict, identity)
+    if _about(path)["code_version"] != __version__:
+        # another version may word it differently: its head must still agree
+        stored, expected = (text.split("\n---\n")[0] for text in (stored, expected))
+    if stored != expected:
+        raise IntegrityError(f"{path / CARD} does not tell of verdict {identity}.")
+
+
+def _checks(manifest: Manifest, verdict: Verdict) -> list[str]:
+    return [
+        f"All {len(manifest.files)} files have the bytes that the manifest recorded.",
+        f"Model {verdict.model} is the one that was judged.",
+        f"Constitution {verdict.constitution} is that of training and judgement.",
+        (
+            f"All figures and {len(verdict.findings)} findings follow from the "
+            f"evidence of {verdict.rows:,} rows."
+        ),
+        f"The gate decides {verdict.decision} on them.",
+        "Card and record tell of this verdict.",
+    ]

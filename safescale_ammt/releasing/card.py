@@ -1,0 +1,166 @@
+"""The model card: who made the model, what it promises, what was measured.
+
+Markdown, written from the verdict, the constitution and the schema alone, so
+that `verify_bundle` can write it again and compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.reporting.wording import (
+    HEADLINES,
+    guarantee,
+    limits,
+    line,
+    measured,
+)
+
+
+def write_card(
+    verdict: Verdict,
+    identity: str,
+    constitution: Constitution,
+    schema: Mapping[str, Any],
+    *,
+    name: str,
+    description: str,
+) -> str:
+    """Writes the model card.
+
+    Args:
+        verdict: the verdict about the model.
+        identity: identity digest of the verdict artifact.
+        constitution: the constitution it was judged by.
+        schema: `schema.json` of the model.
+        name: name in the registry.
+        description: one line by the owner.
+    """
+    short, sentence = HEADLINES[verdict.decision]
+    ours, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
+    features = ", ".join(_plain(f["name"]) for f in schema["features"])
+    parts = [
+        _front_matter(verdict, identity, name),
+        f"# {_plain(name)}\n",
+        f"{_plain(description)}\n" if description else "",
+        f"**{short}.** {sentence}\n",
+        _bullets(verdict.reasons),
+        "## What goes in and comes out\n",
+        (
+            f"Reads rows with {len(schema['features'])} features ({features}) and "
+            f"predicts *{_plain(schema['label'])}*: {_listed(verdict.classes)}.\n"
+        ),
+        "## What was promised and measured\n",
+        (
+            f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)}, "
+            f"written by {_plain(constitution.owner)}; {verdict.rows:,} rows.\n"
+        ),
+        findings_table(verdict.findings),
+        (
+            f"Accuracy {_rate(ours)}; the unconstrained twin {_rate(twin)} (two-sided "
+            "95 % intervals).\n"
+        ),
+        _rates(verdict),
+        "## What this guarantees\n",
+        f"{guarantee(verdict, constitution)}\n",
+        _bullets(limits(verdict)),
+        "## How to check it\n",
+        (
+            "Run `safescale verify` on the bundle that holds this card: it derives "
+            "every figure above from the evidence again and checks every digest, "
+            "offline.\n"
+        ),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def summary(verdict: Verdict, constitution: Constitution) -> str:
+    """Writes the short Markdown form that the pipeline's page shows."""
+    short, sentence = HEADLINES[verdict.decision]
+    rehearsed, research = verdict.mode == REHEARSAL, verdict.ledger == RESEARCH
+    what = "rows of *select* (rehearsal)" if rehearsed else "sealed rows"
+    parts = [
+        f"# {short}\n",
+        f"{sentence}\n",
+        _bullets(verdict.reasons),
+        (
+            f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)} "
+            f"on {verdict.rows:,} {what}; guarantee: {verdict.use.guarantee}.\n"
+        ),
+        "Research ledger: cannot be registered.\n" if research else "",
+        findings_table(verdict.findings),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _front_matter(verdict: Verdict, identity: str, name: str) -> str:
+    fields = {
+        "name": name,
+        "decision": verdict.decision,
+        "model": verdict.model,
+        "verdict": identity,
+        "constitution": verdict.constitution,
+        "mode": verdict.mode,
+        "guarantee": verdict.use.guarantee,
+    }
+    lines = "\n".join(f"{key}: {value}" for key, value in fields.items())
+    return f"---\n{lines}\n---\n"
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """Writes one table row per finding."""
+    rows = [
+        "| promise | line | measured | bounds | tier | finding |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {_plain(f.principle)} "
+        f"| {_plain(measured(f))} {_plain(line(f))} "
+        f"| {_number(f.value)} | {_number(f.lower)} to {_number(f.upper)} | {f.tier} "
+        f"| **{f.outcome}** |"
+        for f in findings
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _rates(verdict: Verdict) -> str:
+    """Lists each group's error, the one rate that every task has."""
+    rows = ["| group | rows | errors |", "|---|---|---|"]
+    for name, entry in verdict.figures["model"]["groups"].items():
+        rows += [
+            f"| {_plain(name)} = {_plain(r['value'])} | {r['n']:,} "
+            f"| {_rate(r['error'])} |"
+            for r in entry["rates"]
+        ]
+    return "\n".join(rows) + "\n" if len(rows) > 2 else ""
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {_plain(line)}" for line in lines) + "\n" if lines else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{_plain(name)}`" for name in names)
+
+
+def _plain(text: Any) -> str:
+    """Keeps foreign text from being read as Markdown or HTML."""
+    one_line = " ".join(str(text).split())
+    one_line = escape(one_line, quote=False).replace("|", "&#124;")
+    return "".join(f"\\{c}" if c in "\\`*[]!" else c for c in one_line)
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    if rate["value"] is None:
+        return "–"
+    value, lower, upper = (rate[k] * 100 for k in ("value", "lower", "upper"))
+    return f"{value:.2f} % [{lower:.2f}, {upper:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

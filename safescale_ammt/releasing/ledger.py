@@ -1,0 +1,293 @@
+"""The ledger: how often sealed rows were used, and whether by now they are known.
+
+A sealed set answers honestly only so many questions. The ledger counts uses by
+*row*, so that a new seed, split or store path does not start afresh:
+
+    number of a use = 1 + the largest number among the uses that share a row
+    alpha of a use  = alpha / planned submissions
+
+A use is reserved before the set is read, by a conditional append: two runs at
+once get different numbers, and a run that is killed has spent its use. Once the
+figures of a use are readable its rows are *opened*: whoever trains after that
+may have looked, so that a later, different model on any of these rows has the
+guarantee `spent`. The same model, judged by the same constitution on the same
+rows, keeps its use and its guarantee: it was fixed before it could learn.
+
+Sources: Dwork et al. 2015, "The reusable holdout"; Renggli et al. 2019,
+"ease.ml/ci". Kept in an `EventLog`; each set of rows is stored once, under the
+digest of its sorted hashes. The ledger holds hashes, never rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.artifacts import digest_bytes
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.storage import Store
+from safescale_ammt.store.events import Draft, Event, EventLog, check_digests, now
+
+HOLDS = "holds"
+SPENT = "spent"
+OFFICIAL = "ledger"
+"""Prefix of the ledger whose uses can lead to a registration."""
+_WIDTH = 16  # bytes of a row's hash
+_ROW = np.dtype(f"S{_WIDTH}")
+"""Sorts and compares in C. numpy drops trailing zero bytes of a fixed-width
+string, which keeps different hashes of one width different."""
+
+Rows = NDArray[np.bytes_]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One reservation of a sealed set.
+
+    Attributes:
+        number: which use of its rows this is, from 1.
+        planned: submissions that its constitution planned.
+        guarantee: `holds` or `spent`, settled when it was reserved.
+        model, constitution, holdout: identity digests.
+        rows: digest of the set of row hashes.
+        count: rows in the set.
+        event: number of the reserving event in the ledger.
+        at: when it was reserved.
+        opened: whether its figures are readable.
+    """
+
+    number: int
+    planned: int
+    guarantee: str
+    model: str
+    constitution: str
+    holdout: str
+    rows: str
+    count: int
+    event: int
+    at: str
+    opened: bool = False
+
+
+def reserve(
+    store: Store,
+    *,
+    rows: NDArray[Any] | Sequence[bytes],
+    model: str,
+    holdout: str,
+    planned: int,
+    constitution: str,
+    name: str = OFFICIAL,
+    clock: Callable[[], datetime] = now,
+) -> Use:
+    """Reserves a use of sealed rows, before anybody reads them.
+
+    Args:
+        store: where the ledger lies.
+        rows: raw-row hashes, 16 bytes each: (n,) `V16` or `S16`, (n, 16) `uint8`,
+            or a list of bytes; order and repetition do not matter.
+        model: identity digest of the model to be judged.
+        holdout: identity digest of the artifact that holds the rows.
+        planned: submissions planned in the constitution; the smallest number
+            ever promised for any of these rows binds.
+        constitution: digest of the constitution to judge by.
+        name: the ledger's prefix; benchmarks keep one of their own.
+        clock: the time to note.
+
+    Returns:
+        The use; the earlier one if this model was reserved before on exactly
+        these rows under this constitution.
+
+    Raises:
+        InputError: no rows, hashes of another width, a malformed digest.
+        IntegrityError: the ledger was tampered with.
+        StorageError: the store failed; nothing is reserved.
+    """
+    check_digests(model=model, holdout=holdout, constitution=constitution)
+    if planned < 1:
+        raise InputError(f"{planned} planned submissions: at least 1 is expected.")
+    mine = _canonical(rows)
+    book = _Book(store, name, clock)
+    digest = book.keep(mine)
+
+    def decide(events: Sequence[Event]) -> Draft | None:
+        past = _fold(events)
+        if _find(past, model, constitution, digest) is not None:
+            return None
+        sharing = [use for use in past if book.share(use, digest, mine)]
+        number = 1 + max((use.number for use in sharing), default=0)
+        promised = min([planned, *(use.planned for use in sharing)])
+        spent = number > promised or any(use.opened for use in sharing)
+        return "reserved", {
+            "number": number,
+            "planned": planned,
+            "guarantee": SPENT if spent else HOLDS,
+            "model": model,
+            "constitution": constitution,
+            "holdout": holdout,
+            "rows": digest,
+            "count": len(mine),
+        }
+
+    book.log.append(decide)
+    use = _find(_fold(book.log.read()), model, constitution, digest)
+    assert use is not None
+    return use
+
+
+def mark_opened(
+    store: Store,
+    use: Use,
+    *,
+    name: str = OFFICIAL,
+    clock: Callable[[], datetime] = now,
+) -> Use:
+    """Notes that the figures of a use are readable from now on; idempotent.
+
+    Call it before the figures leave the evaluator, never after.
+
+    Raises:
+        InputError: this ledger knows no such use.
+        IntegrityError: the ledger was tampered with.
+    """
+
+    def decide(events: Sequence[Event]) -> Draft | None:
+        found = [u for u in _fold(events) if u.event == use.event]
+        if not found or replace(found[0], opened=use.opened) != use:
+            raise InputError(
+                f"{store.uri}/{name} holds no use {use.event} of model {use.model}."
+            )
+        return None if found[0].opened else ("opened", {"use": use.event})
+
+    EventLog(store, name, clock).append(decide)
+    return replace(use, opened=True)
+
+
+def uses(store: Store, *, name: str = OFFICIAL) -> list[Use]:
+    """Lists all uses in the order of their reservation.
+
+    Raises:
+        IntegrityError: the ledger was tampered with.
+    """
+    return _fold(EventLog(store, name).read())
+
+
+def verify(store: Store, *, name: str = OFFICIAL) -> list[Use]:
+    """Checks the chain of events and every stored set of rows.
+
+    Raises:
+        IntegrityError: an event or a set is missing or changed.
+    """
+    book = _Book(store, name, now)
+    past = _fold(book.log.read())
+    for use in past:
+        if len(book.load(use.rows)) != use.count:
+            raise IntegrityError(
+                f"use {use.event} of {store.uri}/{name} counts {use.count} rows, its "
+                f"set {use.rows} holds {len(book.load(use.rows))}."
+            )
+    return past
+
+
+class _Book:
+    """The events and the row sets of one ledger."""
+
+    def __init__(self, store: Store, name: str, clock: Callable[[], datetime]) -> None:
+        self.log = EventLog(store, name, clock)
+        self._store = store
+        self._name = name
+        self._sets: dict[str, Rows] = {}
+
+    def keep(self, rows: Rows) -> str:
+        """Stores a set of rows once, under its digest."""
+        data = rows.tobytes()
+        digest = digest_bytes(data)
+        self._sets[digest] = rows
+        if not self._store.exists(self._key(digest)):
+            self._store.put(self._key(digest), data)
+        return digest
+
+    def load(self, digest: str) -> Rows:
+        """Reads a set of rows, sorted.
+
+        Raises:
+            IntegrityError: it is missing or changed: counting on without it
+                would give the rows a fresh start.
+        """
+        if digest not in self._sets:
+            key = self._key(digest)
+            where = f"{self._store.uri}/{key}"
+            if not self._store.exists(key):
+                raise IntegrityError(f"{where} is missing; restore it from a backup.")
+            data = self._store.get(key)
+            found = digest_bytes(data)
+            if found != digest:
+                raise IntegrityError(
+                    f"{where} was changed: the ledger recorded {digest}, found {found}."
+                )
+            self._sets[digest] = np.frombuffer(data, _ROW)
+        return self._sets[digest]
+
+    def share(self, use: Use, digest: str, mine: Rows) -> bool:
+        """Says whether a use has at least one row in common with `mine`."""
+        return use.rows == digest or _overlap(self.load(use.rows), mine)
+
+    def _key(self, digest: str) -> str:
+        return f"{self._name}/rows/{digest.removeprefix('sha256:')}"
+
+
+def _canonical(rows: NDArray[Any] | Sequence[bytes]) -> Rows:
+    """Returns the hashes sorted, each once, as `S16` (n,)."""
+    if isinstance(rows, np.ndarray):
+        width = rows.dtype.itemsize * (rows.shape[1] if rows.ndim == 2 else 1)
+        widths, data = {width}, np.ascontiguousarray(rows).tobytes()
+    else:
+        widths, data = set(map(len, rows)), b"".join(rows)
+    if len(rows) == 0:
+        raise InputError("no rows were given, so there is no use to reserve.")
+    if widths != {_WIDTH}:
+        raise InputError(
+            f"row hashes of {sorted(widths)} bytes were given, expected {_WIDTH}."
+        )
+    # Sorting is 7 times as fast as np.unique on a million of these.
+    ordered = np.sort(np.frombuffer(data, _ROW))
+    distinct: Rows = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    return distinct
+
+
+def _overlap(one: Rows, other: Rows) -> bool:
+    """Says whether two sorted sets have an element in common."""
+    small, large = sorted((one, other), key=len)
+    place = np.searchsorted(large, small).clip(max=len(large) - 1)
+    return bool((large[place] == small).any())
+
+
+def _fold(events: Sequence[Event]) -> list[Use]:
+    """Replays events into uses.
+
+    Raises:
+        InputError: an event of a kind that only a later version knows.
+    """
+    past: dict[int, Use] = {}
+    for event in events:
+        body: Mapping[str, Any] = event.body
+        if event.kind == "reserved":
+            past[event.sequence] = Use(**body, event=event.sequence, at=event.at)
+        elif event.kind == "opened" and body["use"] in past:
+            past[body["use"]] = replace(past[body["use"]], opened=True)
+        else:
+            raise InputError(
+                f"event {event.sequence} of the ledger is {event.kind!r}, which this "
+                "version does not understand; use a later one."
+            )
+    return list(past.values())
+
+
+def _find(past: Sequence[Use], model: str, constitution: str, rows: str) -> Use | None:
+    wanted = (model, constitution, rows)
+    return next((u for u in past if (u.model, u.constitution, u.rows) == wanted), None)

@@ -1,0 +1,272 @@
+"""The record: what was promised, trained, measured and decided, as a chain.
+
+`events.jsonl` is a hash chain: each line holds the digest of the line before
+it, so that no line can be changed, dropped or moved without breaking all that
+follow. Beside it lie two in-toto Statements over the model's files: a
+`safety-decision` of our own and a `test-result` (v0.1). They are *not signed*;
+a chain shows that a record was not changed by halves, not who wrote it. The
+anchor is the bundle digest in the registry's own events.
+
+The record holds no times: the same work gives the same record. When something
+was registered stands in the registry.
+
+Sources: in-toto attestation framework, Statement v1 and Test Result v0.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.artifacts import Manifest, canonical_json, digest_json
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.judging.verdict import Verdict
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+SAFETY_DECISION = "urn:safescale-ammt:safety-decision:v0.1"
+EVENTS = "events.jsonl"
+START = "sha256:" + "0" * 64
+"""The `previous` of the first event."""
+_LINKS = ("sequence", "previous", "digest")
+_RESULTS = {"pass": "PASSED", "needs_human": "WARNED", "fail": "FAILED"}
+
+
+def chain(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Numbers events and links each to the one before it.
+
+    Example:
+        >>> [e["sequence"] for e in chain([{"event": "a"}, {"event": "b"}])]
+        [0, 1]
+    """
+    linked: list[dict[str, Any]] = []
+    previous = START
+    for sequence, event in enumerate(events):
+        body = {**event, "sequence": sequence, "previous": previous}
+        previous = digest_json(body)
+        linked.append({**body, "digest": previous})
+    return linked
+
+
+def write_chain(path: Path, events: Iterable[Mapping[str, Any]]) -> str:
+    """Writes a chain, one event a line, and returns the digest of its head."""
+    linked = chain(events)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(canonical_json(e) + b"\n" for e in linked))
+    return str(linked[-1]["digest"])
+
+
+def read_chain(path: Path) -> list[dict[str, Any]]:
+    """Reads a chain and checks every link.
+
+    Raises:
+        IntegrityError: a line is no event, was changed, dropped or moved.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        events = [dict(json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError):
+        raise IntegrityError(f"{path} is not a chain of events.") from None
+    check_chain(events, str(path))
+    return events
+
+
+def check_chain(events: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Checks that every event has its own digest and follows the one before.
+
+    Raises:
+        IntegrityError: the first event that does not.
+    """
+    bare = ({k: v for k, v in e.items() if k not in _LINKS} for e in events)
+    for number, (found, linked) in enumerate(zip(events, chain(bare), strict=True)):
+        if found != linked:
+            raise IntegrityError(
+                f"Event {number} of {where} breaks the chain: it states "
+                f"{found.get('digest')}, its contents and place give "
+                f"{linked['digest']}."
+            )
+
+
+def life_of(
+    verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
+) -> list[dict[str, Any]]:
+    """Tells a model's life as events, from its promise to the decision.
+
+    Args:
+        verdict: the verdict.
+        identity: the verdict artifact's identity digest.
+        constitution: the constitution it was judged by.
+        model: the model artifact's manifest.
+    """
+    return [
+        {
+            "event": "promised",
+            "constitution": constitution.digest,
+            "id": constitution.id,
+            "version": constitution.version,
+            "owner": constitution.owner,
+            "principles": [p.sentence() for p in constitution.principles],
+        },
+        {
+            "event": "trained",
+            "model": model.identity,
+            "stage": model.stage,
+            "parents": dict(model.parents),
+            "config": model.config_digest,
+            "code_version": model.code_version,
+        },
+        {
+            "event": "sealed-rows-used",
+            "mode": verdict.mode,
+            "ledger": verdict.ledger,
+            "holdout": verdict.holdout,
+            "rows": verdict.rows,
+            "use": verdict.use.to_dict(),
+        },
+        *(
+            {
+                "event": "measured",
+                "principle": f.principle,
+                "outcome": f.outcome,
+                "finding": digest_json(f.to_dict()),
+            }
+            for f in verdict.findings
+        ),
+        {
+            "event": "decided",
+            "decision": verdict.decision,
+            "reasons": list(verdict.reasons),
+            "verdict": identity,
+            "evidence": verdict.evidence,
+        },
+    ]
+
+
+def statement(
+    model: Manifest, predicate_type: str, predicate: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Makes an unsigned in-toto Statement over the model's identity files."""
+    subjects = [
+        {
+            "name": f"model/{name}",
+            "digest": {"sha256": entry.sha256.removeprefix("sha256:")},
+        }
+        for name, entry in sorted(model.files.items())
+        if entry.identity
+    ]
+    return {
+        "_type": STATEMENT,
+        "subject": subjects,
+        "predicateType": predicate_type,
+        "predicate": dict(predicate),
+    }
+
+
+def decision_statement(
+    verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
+) -> dict[str, Any]:
+    """The decision as a Statement: digests, use, outcomes, reasons."""
+    predicate = {
+        "model": model.identity,
+        "verdict": identity,
+        "constitution": {
+            "digest": constitution.digest,
+            "id": constitution.id,
+            "version": constitution.version,
+            "owner": constitution.owner,
+        },
+        "holdout": verdict.holdout,
+        "mode": verdict.mode,
+        "ledger": verdict.ledger,
+        "use": verdict.use.to_dict(),
+        "alpha": verdict.alpha,
+        "decision": verdict.decision,
+        "reasons": list(verdict.reasons),
+        "findings": {f.principle: f.outcome for f in verdict.findings},
+    }
+    return statement(model, SAFETY_DECISION, predicate)
+
+
+def result_statement(
+    verdict: Verdict, constitution: Constitution, model: Manifest
+) -> dict[str, Any]:
+    """The findings as a Test Result v0.1 Statement.
+
+    A principle that holds passed; one that is undecided, or is soft and fails,
+    warned; any other failed.
+    """
+    tests: dict[str, list[str]] = {"passed": [], "warned": [], "failed": []}
+    for finding in verdict.findings:
+        broken = finding.outcome == "fails" and finding.tier != "soft"
+        kept = finding.outcome == "holds"
+        tests["failed" if broken else "passed" if kept else "warned"].append(
+            finding.principle
+        )
+    predicate = {
+        "result": _RESULTS[verdict.decision],
+        "configuration": [
+            {
+                "name": f"{constitution.id} {constitution.version}",
+                "digest": {"sha256": constitution.digest.removeprefix("sha256:")},
+            }
+        ],
+        "passedTests": tests["passed"],
+        "warnedTests": tests["warned"],
+        "failedTests": tests["failed"],
+    }
+    return statement(model, TEST_RESULT, predicate)
+
+
+def write_record(
+    folder: Path,
+    verdict: Verdict,
+    identity: str,
+    constitution: Constitution,
+    model: Manifest,
+) -> None:
+    """Writes `events.jsonl` and the two Statements into a folder."""
+    write_chain(folder / EVENTS, life_of(verdict, identity, constitution, model))
+    for name, value in statements(verdict, identity, constitution, model).items():
+        (folder / name).write_bytes(canonical_json(value) + b"\n")
+
+
+def statements(
+    verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
+) -> dict[str, dict[str, Any]]:
+    """Returns the Statements by file name."""
+    return {
+        "safety-decision.intoto.json": decision_statement(
+            verdict, identity, constitution, model
+        ),
+        "test-result.intoto.json": result_statement(verdict, constitution, model),
+    }
+
+
+def verify_record(
+    folder: Path,
+    verdict: Verdict,
+    identity: str,
+    constitution: Constitution,
+    model: Manifest,
+) -> None:
+    """Checks the chain and that the record tells of this verdict and model.
+
+    Raises:
+        IntegrityError: a broken link, or an event or Statement that departs
+            from the verdict.
+    """
+    stated = read_chain(folder / EVENTS)
+    expected = chain(life_of(verdict, identity, constitution, model))
+    if stated != expected:
+        raise IntegrityError(
+            f"{folder / EVENTS} ends in {stated[-1]['digest'] if stated else 'nothing'}"
+            f", the verdict's own events end in {expected[-1]['digest']}."
+        )
+    for name, value in statements(verdict, identity, constitution, model).items():
+        path = folder / name
+        found = path.read_bytes() if path.is_file() else b""
+        if found != canonical_json(value) + b"\n":
+            raise IntegrityError(f"{path} does not tell of verdict {identity}.")

@@ -1,0 +1,255 @@
+"""The registry: versions of a model, in an append-only log on the object store.
+
+A version is one verdict about one model. What happened is never changed, only
+added to; the state is the fold of all events:
+
+    pass         -> champion, unless another run became champion meanwhile
+    needs_human  -> pending: kept, not servable
+    champion, then a newer champion -> superseded
+    a pass that found another champion than it expected -> lost_race: recorded,
+                    its bundle kept, promotable later
+
+Registering the same (model, verdict) again returns the version that is there.
+Bundles lie under their digest, `registry/<name>/bundles/<hex>/`, and are whole
+before the event that names them is written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from safescale_ammt import artifacts
+from safescale_ammt.artifacts import MANIFEST, Manifest, digest_file, read_manifest
+from safescale_ammt.errors import InputError, IntegrityError, Refusal, one_of
+from safescale_ammt.releasing.versions import (
+    CHAMPION,
+    DECISIONS,
+    IDENTITIES,
+    LOST_RACE,
+    Entry,
+    State,
+    Version,
+    fold,
+)
+from safescale_ammt.storage import Store, check_key
+from safescale_ammt.store.events import Draft, Event, EventLog, check_digests, now
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A stored bundle: its place below the store, and its identity digest."""
+
+    prefix: str
+    digest: str
+
+
+class Registry:
+    """The versions registered under one name.
+
+    Args:
+        store: where the registry lies.
+        name: the registered model's name.
+        clock: gives the time that events are stamped with.
+
+    Raises:
+        StoreInputError: the name cannot be a part of a key.
+    """
+
+    def __init__(
+        self, store: Store, name: str, clock: Callable[[], datetime] = now
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._prefix = f"registry/{check_key(name)}"
+        self._log = EventLog(store, self._prefix, clock)
+
+    def put_bundle(self, folder: Path | str) -> Bundle:
+        """Verifies a bundle and stores it under its identity digest.
+
+        Raises:
+            InputError: the folder is no artifact, or its identity leaves files out.
+            IntegrityError: a file differs from the manifest.
+        """
+        manifest = artifacts.verify(folder)
+        loose = sorted(n for n, e in manifest.files.items() if not e.identity)
+        if loose:
+            raise InputError(
+                f"{folder} cannot be registered: its identity does not cover "
+                f"{loose[0]}."
+            )
+        hexdigits = manifest.identity.removeprefix("sha256:")
+        bundle = Bundle(f"{self._prefix}/bundles/{hexdigits}", manifest.identity)
+        self._store.upload_folder(folder, bundle.prefix)
+        return bundle
+
+    def get_bundle(self, version: Version, folder: Path | str) -> Manifest:
+        """Downloads a version's bundle into a folder and verifies it.
+
+        Raises:
+            IntegrityError: a file is missing, added or changed, or this is not
+                the bundle that was registered.
+        """
+        self._store.download_folder(version.entry.bundle, folder)
+        manifest = artifacts.verify(folder)
+        self._check_bundle_digest(version.entry, manifest.identity)
+        return manifest
+
+    def register(self, entry: Entry, *, expected: int | None = None) -> Version:
+        """Registers a model with its verdict.
+
+        Args:
+            entry: what to register; its bundle must be stored already.
+            expected: number of the champion that this run means to replace, 0 for
+                none; by default the champion at the moment of the call. If
+                another version became champion since, this one is recorded as
+                `lost_race`.
+
+        Raises:
+            Refusal: the decision is not one that may be registered.
+            InputError: a malformed digest.
+            IntegrityError: the stored bundle is not the one named, or the verdict
+                is registered already with other facts.
+        """
+        if entry.decision not in DECISIONS:
+            raise Refusal(
+                f"model {entry.model} cannot be registered: its verdict is "
+                f"{entry.decision!r}, {one_of(DECISIONS)}."
+            )
+        check_digests(**{name: getattr(entry, name) for name in IDENTITIES})
+        stored = self._stored_manifest(entry.bundle)
+        self._check_bundle_digest(entry, stored.identity)
+        for role, digest in (("model", entry.model), ("verdict", entry.verdict)):
+            if stored.parents.get(role, digest) != digest:
+                raise IntegrityError(
+                    f"{entry.bundle} holds {role} {stored.parents[role]}, the entry "
+                    f"names {digest}."
+                )
+        awaited = [] if expected is None else [expected]
+
+        def decide(events: Sequence[Event]) -> Draft | None:
+            state = fold(events)
+            if self._known(state, entry) is not None:
+                return None
+            if not awaited:
+                awaited.append(state.champion)
+            status = DECISIONS[entry.decision]
+            if status == CHAMPION and state.champion != awaited[0]:
+                status = LOST_RACE
+            body = {"entry": asdict(entry), "status": status}
+            return "registered", {**body, "predecessor": state.champion}
+
+        self._log.append(decide)
+        version = self._known(fold(self._log.read()), entry)
+        assert version is not None
+        return version
+
+    def versions(self) -> list[Version]:
+        """Lists all versions by number.
+
+        Raises:
+            IntegrityError: the log was tampered with.
+        """
+        return fold(self._log.read()).versions
+
+    def champion(self) -> Version | None:
+        """Returns the version in service, None if there is none."""
+        state = fold(self._log.read())
+        return state.versions[state.champion - 1] if state.champion else None
+
+    def show(self, version: int | str) -> Version:
+        """Returns one version, by number, or `champion`, `pending`, `latest`.
+
+        `pending` and `latest` are the newest of their kind.
+
+        Raises:
+            InputError: there is no such version.
+        """
+        every = self.versions()
+        wanted = str(version).removeprefix("v")
+        for found in reversed(every):
+            if wanted in (str(found.number), found.status, "latest"):
+                return found
+        known = f"versions 1 to {len(every)}" if every else "no version yet"
+        raise InputError(
+            f"{self._store.uri}/{self._prefix} has no version {version!r}: it holds "
+            f"{known}; a number, 'champion', 'pending' or 'latest' is expected."
+        )
+
+    def verify(self) -> list[Version]:
+        """Re-hashes the chain of events and every file of every bundle.
+
+        Returns:
+            The versions, all of them found whole.
+
+        Raises:
+            IntegrityError: an event or a file is missing, added or changed.
+        """
+        every = self.versions()
+        for prefix, version in {v.entry.bundle: v for v in every}.items():
+            manifest = self._stored_manifest(prefix)
+            self._check_bundle_digest(version.entry, manifest.identity)
+            self._check_files(prefix, manifest)
+        return every
+
+    def _stored_manifest(self, prefix: str) -> Manifest:
+        """Reads a stored bundle's manifest with the checks of every artifact.
+
+        Raises:
+            IntegrityError: it is missing or changed.
+        """
+        key = f"{check_key(prefix)}/{MANIFEST}"
+        if not self._store.exists(key):
+            raise IntegrityError(f"{self._store.uri}/{key} is missing.")
+        with tempfile.TemporaryDirectory() as folder:
+            self._store.download(key, Path(folder, MANIFEST))
+            try:
+                return read_manifest(folder)
+            except (InputError, IntegrityError):
+                raise IntegrityError(
+                    f"{self._store.uri}/{key} was changed after it was written: found "
+                    f"{digest_file(Path(folder, MANIFEST))}."
+                ) from None
+
+    def _check_files(self, prefix: str, manifest: Manifest) -> None:
+        listed = self._store.list(f"{prefix}/")
+        present = {info.key.removeprefix(f"{prefix}/") for info in listed} - {MANIFEST}
+        for name in sorted(present ^ set(manifest.files)):
+            state = "was added to" if name in present else "is missing from"
+            raise IntegrityError(f"{name} {state} the bundle {prefix}.")
+        for name, recorded in manifest.files.items():
+            found = self._store.digest(f"{prefix}/{name}")
+            if found != recorded.sha256:
+                raise IntegrityError(
+                    f"{prefix}/{name} was changed: the manifest recorded "
+                    f"{recorded.sha256}, found {found}."
+                )
+
+    def _check_bundle_digest(self, entry: Entry, found: str) -> None:
+        if found != entry.bundle_digest:
+            raise IntegrityError(
+                f"{entry.bundle} is not the bundle that was registered: the registry "
+                f"recorded {entry.bundle_digest}, found {found}."
+            )
+
+    def _known(self, state: State, entry: Entry) -> Version | None:
+        """Finds the version of a (model, verdict).
+
+        Raises:
+            IntegrityError: it was registered with other facts.
+        """
+        for version in state.versions:
+            theirs = version.entry
+            if (theirs.model, theirs.verdict) == (entry.model, entry.verdict):
+                if theirs.facts != entry.facts:
+                    raise IntegrityError(
+                        f"verdict {entry.verdict} is registered as version "
+                        f"{version.number} with other digests: "
+                        f"{sorted(set(theirs.facts) - set(entry.facts))} there, "
+                        f"{sorted(set(entry.facts) - set(theirs.facts))} here."
+                    )
+                return version
+        return None

@@ -1,0 +1,232 @@
+"""Charts of what was measured: bounds, group rates, twin, calibration.
+
+Every chart is a function from data to a `Picture`; a chart whose data are
+absent says so instead of drawing nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.reporting.figures import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    SURFACE,
+    Picture,
+    legend,
+    missing,
+    picture,
+    short,
+)
+from safescale_ammt.reporting.wording import METRICS, measured
+
+Json = Mapping[str, Any]
+OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
+_RATES = {
+    "selection": "Selected",
+    "tpr": "True positives found",
+    "fpr": "False alarms",
+    "error": "Errors",
+}
+_MANY = 14
+"""Groups beyond this are too many for one readable chart."""
+
+
+def group_rates(number: int, name: str, figures: Json) -> Picture:
+    """Rates of each value of one group column, model and twin, with intervals."""
+    title = f"Rates by {name}"
+    model, twin = (figures[who]["groups"][name]["rates"] for who in ("model", "twin"))
+    kinds = [k for k in _RATES if k in model[0]]
+    slug = f"rates-{number}"
+    if len(model) > _MANY:
+        return missing(slug, title, f"{len(model)} groups are too many to draw")
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for axes, kind in zip(panels, kinds, strict=True):
+            _whiskers(axes, [r[kind] for r in model], BLUE, "model", filled=True)
+            _whiskers(axes, [r[kind] for r in twin], MUTED, "twin", filled=False)
+            axes.set_title(_RATES[kind])
+            axes.set_ylim(len(model) - 0.4, -0.6)
+            axes.xaxis.set_major_formatter(_percent)
+        panels[0].set_yticks(range(len(model)))
+        panels[0].set_yticklabels([_group_label(r) for r in model])
+        legend(figure, panels[0])
+
+    caption = (
+        "Filled dots: the model; hollow: the unconstrained twin. Lines are two-sided "
+        "95 % Clopper-Pearson intervals."
+    )
+    return picture(slug, title, caption, draw, (9.4, 1.3 + 0.42 * len(model)))
+
+
+def _percent(value: float, _position: object = None) -> str:
+    return f"{value * 100:.4g}%"
+
+
+def _group_label(rate: Json) -> str:
+    positives = "" if rate.get("n_pos") is None else f", {rate['n_pos']:,} pos."
+    return f"{short(str(rate['value']), 30)}\n{rate['n']:,} rows{positives}"
+
+
+def _whiskers(
+    axes: Axes, rates: Sequence[Json], colour: str, label: str, *, filled: bool
+) -> None:
+    """Draws one dot with its interval per row; undefined rates stay empty."""
+    offset = -0.13 if filled else 0.13
+    for i, rate in enumerate(rates):
+        if rate["value"] is None:
+            continue
+        axes.hlines(i + offset, rate["lower"], rate["upper"], colour, linewidth=2)
+        axes.plot(
+            rate["value"],
+            i + offset,
+            "o",
+            markersize=5.5,
+            color=colour,
+            markerfacecolor=colour if filled else SURFACE,
+            label=label,
+        )
+
+
+def gap_bounds(findings: Sequence[Finding]) -> Picture:
+    """Each gap's interval against its own line."""
+    name, title = "bounds", "Gaps against their lines"
+    shown = [f for f in findings if f.op == "<=" and f.lower is not None]
+    if not shown:
+        return missing(name, title, "no principle bounds a gap from above")
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for i, f in enumerate(shown):
+            colour = OUTCOME_COLOUR[f.outcome]
+            axes.barh(i, f.threshold, height=0.62, color=GRID, label="allowed")
+            axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
+            axes.plot(f.value, i, "o", color=colour, markersize=8)
+            axes.vlines(f.threshold, i - 0.38, i + 0.38, INK, linewidth=2)
+            axes.annotate(
+                f"bound {f.upper:.3f}",
+                (max(f.upper, f.threshold), i),
+                (8, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+            )
+        axes.set_yticks(range(len(shown)))
+        axes.set_yticklabels([f"{f.principle}\n{measured(f)}" for f in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_xlim(0, 1.18 * max(max(f.upper, f.threshold) for f in shown))
+        axes.grid(visible=False, axis="y")
+
+    caption = (
+        "Shaded: what the constitution allows; the upright bar is its line. The dot is "
+        "the measured gap, the coloured bar reaches from its lower to its upper bound. "
+        "A promise is shown to be kept when the whole bar lies inside the shade."
+    )
+    return picture(name, title, caption, draw, (9.4, 0.8 + 0.62 * len(shown)))
+
+
+def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
+    """Accuracy and gaps of the model beside those of its twin.
+
+    Args:
+        figures: the verdict's figures.
+        named: group columns that the constitution speaks of; the others may have
+            values so rare that their gaps are chance.
+    """
+    name, title = "twin", "The model against its unconstrained twin"
+    rows = [
+        (f"{METRICS[metric]}, {group}", metric, group)
+        for group, entry in figures["model"]["groups"].items()
+        for metric in entry["gaps"]
+        if group in named
+        and metric in ("dp_gap", "tpr_gap", "fpr_gap")
+        and entry["gaps"][metric] is not None
+    ][:_MANY]
+
+    def draw(figure: Figure) -> None:
+        widths = [1.0, 2.2] if rows else [1.0]
+        panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+        accuracy = [figures[who]["accuracy"] for who in ("model", "twin")]
+        _whiskers(panels[0], accuracy[:1], BLUE, "model", filled=True)
+        _whiskers(panels[0], accuracy[1:], MUTED, "twin", filled=False)
+        panels[0].set_ylim(0.6, -0.6)
+        panels[0].set_yticks([])
+        panels[0].set_title("Accuracy")
+        panels[0].xaxis.set_major_formatter(_percent)
+        legend(figure, panels[0])
+        if not rows:
+            return
+        for i, (_, metric, group) in enumerate(rows):
+            ours, theirs = (
+                figures[who]["groups"][group]["gaps"][metric]
+                for who in ("model", "twin")
+            )
+            panels[1].hlines(i, ours, theirs, GRID, linewidth=3)
+            panels[1].plot(theirs, i, "o", color=MUTED, markerfacecolor=SURFACE)
+            panels[1].plot(ours, i, "o", color=BLUE)
+        panels[1].set_yticks(range(len(rows)))
+        panels[1].set_yticklabels([short(text, 40) for text, _, _ in rows])
+        panels[1].set_ylim(len(rows) - 0.5, -0.5)
+        panels[1].set_xlim(left=0)
+        panels[1].set_title("Gaps between groups (smaller is fairer)")
+
+    caption = (
+        "The twin has the same form and the same data, but was trained without the "
+        "constitution: the distance between the dots is what the promises changed."
+    )
+    return picture(name, title, caption, draw, (9.4, 1.5 + 0.3 * len(rows)))
+
+
+def reliability(figures: Json) -> Picture:
+    """Predicted probability against observed frequency."""
+    name, title = "calibration", "Calibration"
+    curves = {who: figures[who]["calibration"] for who in ("model", "twin")}
+    if not all(curves.values()):
+        return missing(name, title, "scores of more than two classes have no one curve")
+
+    def draw(figure: Figure) -> None:
+        axes, counts = figure.subplots(1, 2, width_ratios=[1.4, 1])
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        for who, colour, style in (("twin", MUTED, "--"), ("model", BLUE, "-")):
+            bins = curves[who]["bins"]
+            x = [b["score"] for b in bins]
+            axes.plot(x, [b["value"] for b in bins], style, color=colour, label=who)
+            if who == "model":
+                low, high = ([b[k] for b in bins] for k in ("lower", "upper"))
+                axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.set(xlabel="mean score in the bin", ylabel="share of positives")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.set_title("Reliability")
+        axes.legend(loc="upper left")
+        spread = curves["model"]["spread"]
+        edges = np.linspace(0, 1, len(spread) + 1)
+        counts.bar(
+            edges[:-1],
+            spread,
+            0.92 / len(spread),
+            align="edge",
+            color=BLUE,
+        )
+        counts.set(xlabel="score", xlim=(0, 1))
+        counts.set_title("Rows per bin")
+        counts.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+
+    errors = {who: curve["error"] for who, curve in curves.items()}
+    caption = (
+        "On the diagonal, scores mean what they say. Mean distance from it (expected "
+        f"calibration error): model {errors['model']:.4f}, twin {errors['twin']:.4f}. "
+        "Shade: 95 % intervals. Calibration is reported, never certified."
+    )
+    return picture(name, title, caption, draw, (9.4, 3.1))

@@ -1,0 +1,210 @@
+"""Charts of how the model came to be: training, search, power check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from safescale_ammt.reporting.figures import (
+    BLUE,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    SERIES,
+    SURFACE,
+    Picture,
+    legend,
+    missing,
+    picture,
+    short,
+)
+
+Json = Mapping[str, Any]
+_MOST_LINES = 10
+"""Multipliers drawn: the largest; more lines than this say nothing."""
+
+
+def training_curves(events: Sequence[Json]) -> Picture:
+    """Losses, hard violations on held-out rows and multipliers over the steps."""
+    name, title = "training", "Training"
+    rounds = [e for e in events if e.get("event") == "round"]
+    if len(rounds) < 2:
+        return missing(name, title, "the training log holds no rounds")
+    trunk = [e for e in events if e.get("event") == "trunk"]
+    gaps = _series(rounds, "violation")
+
+    def draw(figure: Figure) -> None:
+        loss, violation, dual = figure.subplots(1, 3, sharex=True)
+        violation.axhline(0, color=INK, linewidth=1)
+        _losses(loss, trunk, rounds)
+        for colour, (label, y) in _coloured(gaps):
+            violation.plot(*y, color=colour, label=short(label, 26))
+        for colour, (label, y) in _coloured(_series(rounds, "multiplier")):
+            pair = label.partition(": ")[2] if len(gaps) == 1 else label
+            dual.plot(*y, color=colour, label=short(pair, 34))
+        loss.set_title("Loss")
+        violation.set_title("Violation on held-out rows")
+        dual.set_title("Multipliers")
+        for axes in (loss, violation, dual):
+            axes.set_xlabel("step")
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+
+    k = np.size(rounds[-1]["loss"])
+    caption = (
+        f"Left: training loss of {k} agent{'s' * (k > 1)} (thin), their mean and the "
+        "twin, after the common trunk. Middle: gap minus the line, pooled over "
+        "rows that each agent had set aside; above 0 the promise is broken. Right: the "
+        "multipliers, which this drives and which press the gaps down."
+    )
+    return picture(name, title, caption, draw, (9.4, 3.7))
+
+
+def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
+    if trunk:
+        x, y = [e["step"] for e in trunk], [_floats(e["loss"])[0] for e in trunk]
+        axes.plot(x, y, color=ORANGE, label="trunk")
+    steps = [e["step"] for e in rounds]
+    agents = np.array([_floats(e["loss"]) for e in rounds])
+    axes.plot(steps, agents, color=GRID, linewidth=0.9)
+    known = np.isfinite(agents)
+    mean = np.where(known, agents, 0).sum(1) / np.maximum(known.sum(1), 1)
+    axes.plot(steps, np.where(known.any(1), mean, np.nan), color=BLUE, label="agents")
+    if "twin_loss" in rounds[0]:
+        twin = [_floats(e["twin_loss"])[0] for e in rounds]
+        axes.plot(steps, twin, color=MUTED, linestyle="--", label="twin")
+
+
+def _floats(values: Any) -> list[float]:
+    """Reads numbers with None for those that are not finite."""
+    return [np.nan if v is None else float(v) for v in np.atleast_1d(values).tolist()]
+
+
+Curve = tuple[list[float], list[float]]
+
+
+def _series(rounds: Sequence[Json], key: str) -> dict[str, Curve]:
+    """Collects nested numbers of one key as curves over the steps."""
+    found: dict[str, Curve] = {}
+    for event in rounds:
+        for name, value in _flatten(event.get(key) or {}).items():
+            steps, values = found.setdefault(name, ([], []))
+            steps.append(event["step"])
+            values.append(value)
+    largest = sorted(found, key=lambda n: -max(map(abs, found[n][1])))[:_MOST_LINES]
+    return {name: found[name] for name in sorted(largest)}
+
+
+def _flatten(tree: Json, prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flatten(value, f"{prefix}{key}: ")
+        elif value is not None:
+            found[prefix + key] = float(value)
+    return found
+
+
+def _coloured(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, Curve]]]:
+    """Gives each curve a colour, in turn."""
+    return [
+        (SERIES[i % len(SERIES)], item) for i, item in enumerate(sorted(curves.items()))
+    ]
+
+
+def search_front(search: Json | None) -> Picture:
+    """Loss of every candidate against its cost, the front and who won."""
+    name, title = "search", "Search: loss against cost"
+    tried = [c for c in (search or {}).get("candidates", ()) if c["loss"] is not None]
+    if search is None or not tried:
+        return missing(name, title, "no search log came with the architecture")
+    front, winner = set(search["front"]), search["winner"]
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, cost in zip(panels, ("flops", "parameters"), strict=True):
+            _candidates(axes, tried, cost)
+            on_front = sorted((c[cost], c["loss"]) for c in tried if c["id"] in front)
+            axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
+            for c in tried:
+                if c["id"] == winner:
+                    style = {"color": RED, "markersize": 13, "zorder": 4}
+                    axes.plot(c[cost], c["loss"], "*", label="winner", **style)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[0].set(xlabel="FLOPs per row", ylabel="validation loss")
+        panels[1].set(xlabel="parameters")
+        legend(figure, panels[0])
+
+    caption = (
+        f"{len(tried)} candidates. Filled: bred from what did well; hollow: drawn at "
+        "random, most of them by a plain random search with the same budget. Crosses: "
+        "infeasible. Line: the Pareto front of the first."
+    )
+    return picture(name, title, caption, draw, (9.4, 3.2))
+
+
+def _candidates(axes: Axes, tried: Sequence[Json], cost: str) -> None:
+    for origin, colour, face in (("random", MUTED, SURFACE), ("evolution", BLUE, BLUE)):
+        for feasible in (True, False):
+            chosen = [
+                c
+                for c in tried
+                if (c["origin"] == "random") == (origin == "random")
+                and bool(c["feasible"]) is feasible
+            ]
+            axes.plot(
+                [c[cost] for c in chosen],
+                [c["loss"] for c in chosen],
+                "o" if feasible else "x",
+                color=colour,
+                markerfacecolor=face,
+                markersize=5.5,
+                label=origin if feasible else None,
+            )
+
+
+def power_curves(power: Json | None) -> Picture:
+    """P(pass) of each principle, and of all together, against the true gap."""
+    name, title = "power", "What the sealed rows can certify"
+    if not power:
+        return missing(name, title, "no power check came with the architecture")
+    entries = [(p["principle"], p) for p in power["principles"]]
+    required = power["required"]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for colour, (label, (x, y)) in _coloured({n: _odds(e) for n, e in entries}):
+            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=short(label, 30))
+        axes.plot(*_odds(power), "s-", color=INK, linewidth=2.2, label="all together")
+        axes.axhline(required, color=MUTED, linewidth=1, linestyle="--")
+        axes.axvline(1, color=MUTED, linewidth=1)
+        axes.text(1.01, 0.5, " the line", color=MUTED)
+        axes.set(ylim=(-0.03, 1.03), xticks=_odds(power)[0])
+        axes.set_xlabel("true gap, as a multiple of what is allowed")
+        axes.set_ylabel("probability to pass")
+        legend(figure, axes, 4)
+
+    spread = power["spread"]["passes"]
+    caption = (
+        "How often the gate would pass a model with a given true gap, found before "
+        f"training from row counts alone. Dashed: {required:.0%}, below which a "
+        "promise counts as uncertifiable. A model as training should leave it: "
+        f"{spread:.0%}. At and beyond the line, passing is the error that the gate "
+        "bounds."
+    )
+    return picture(name, title, caption, draw, (9.4, 3.4))
+
+
+def _odds(entry: Json) -> tuple[list[float], list[float]]:
+    table = [odds for odds in entry["table"] if odds["scale"] is not None]
+    return [odds["scale"] for odds in table], [odds["passes"] for odds in table]

@@ -1,0 +1,95 @@
+"""A finding as a small bar: the interval, the line, and the side that is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
+
+_WIDTH, _HEIGHT, _PAD = 230.0, 34.0, 8.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number with its bounds beside one line.
+
+    Attributes:
+        label: what is measured.
+        op: `<=` or `>=`, the allowed side.
+        line: where the line is.
+        value: point value.
+        lower: lower bound.
+        upper: upper bound.
+        outcome: `holds`, `fails` or `undecided`.
+    """
+
+    label: str
+    op: str
+    line: float
+    value: float
+    lower: float
+    upper: float
+    outcome: str
+
+
+def measures_of(finding: Finding) -> list[Measure]:
+    """Returns what a finding measured: one line, or the twin's and a floor."""
+    f = finding
+    label = f.metric if f.reference is None else f"{f.metric} minus the twin's"
+    numbers = (f.op, f.threshold, f.value, f.lower, f.upper)
+    if f.floor is None:
+        return [Measure(label, *numbers, f.outcome)]
+    own = f.by_group[0]
+    value = own.hits / own.trials
+    return [
+        Measure(label, *numbers, _side(f.op, f.threshold, f.lower, f.upper)),
+        Measure(
+            *(f.metric, f.op, f.floor, value, own.lower, own.upper),
+            _side(f.op, f.floor, own.lower, own.upper),
+        ),
+    ]
+
+
+def _side(op: str, line: float, lower: float, upper: float) -> str:
+    """Says on which side of a line an interval lies."""
+    if op == "<=":
+        return HOLDS if upper <= line else FAILS if lower > line else UNDECIDED
+    return HOLDS if lower >= line else FAILS if upper < line else UNDECIDED
+
+
+def measure_bar(measure: Measure) -> str:
+    """Draws a measure as inline SVG."""
+    low, high = _domain(measure)
+
+    def x(at: float) -> float:
+        share = (min(max(at, low), high) - low) / (high - low)
+        return round(_PAD + share * (_WIDTH - 2 * _PAD), 1)
+
+    line = x(measure.line)
+    left, right = (x(low), line) if measure.op == "<=" else (line, x(high))
+    label = escape(
+        f"{measure.label}: {measure.value:.4f}, between {measure.lower:.4f} and "
+        f"{measure.upper:.4f}; the line is {measure.op} {measure.line:.4f}: "
+        f"{measure.outcome}"
+    )
+    return (
+        f'<svg class="measure {measure.outcome}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" '
+        f'role="img" aria-label="{label}"><title>{label}</title>'
+        f'<rect class="allowed" x="{left}" y="5" width="{right - left:.1f}" '
+        'height="24" rx="3"/>'
+        f'<line class="axis" x1="{x(low)}" x2="{x(high)}" y1="29" y2="29"/>'
+        f'<line class="range" x1="{x(measure.lower)}" x2="{x(measure.upper)}" y1="17" '
+        f'y2="17"/><circle cx="{x(measure.value)}" cy="17" r="5"/>'
+        f'<line class="line" x1="{line}" x2="{line}" y1="1" y2="33"/></svg>'
+    )
+
+
+def _domain(m: Measure) -> tuple[float, float]:
+    """Chooses the ends of the scale: all four numbers, with room around them."""
+    numbers = (m.line, m.value, m.lower, m.upper)
+    low, high = min(numbers), max(numbers)
+    room = 0.25 * max(high - low, 1e-6)
+    if m.op == "<=":
+        return 0.0, high + room  # gaps and errors begin at 0
+    return low - room, high + room

@@ -1,0 +1,1 @@
+"""The search: genomes, ask/tell evolution, rungs, feasibility."""

@@ -1,0 +1,221 @@
+"""Trials: what a short training of a genome tells the search.
+
+A short run is the training loop of the house with one agent and settings that
+get far in few steps: a higher learning rate, smaller batches, multipliers that
+move more often. It trains on *train* and *constraint* and is read on
+*validation*; *monitor*, *select* and the sealed split stay unseen.
+
+On the first rung nothing is enforced: its steps are too few for a multiplier to
+take hold, so it ranks by loss alone. From the second rung on those principles are
+enforced that a relaxed run of the default genome provably breaks, and what a
+candidate provably breaks even so is its violation. To enforce a promise that is
+kept anyway would double the time of a run and change nothing above the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from safescale_ammt.config import SearchConfig, TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.search.asha import rung_steps
+from safescale_ammt.search.domination import Measurement
+from safescale_ammt.search.evolution import Trial
+from safescale_ammt.search.feasibility import Reading, watched
+from safescale_ammt.search.genome import ENCODINGS, Genome
+from safescale_ammt.search.search_space import Space
+from safescale_ammt.training.constraints import (
+    Constraints,
+    enforce,
+    hard_rates,
+    z_value,
+)
+from safescale_ammt.training.network import forward, predicted, shapes, unflatten
+from safescale_ammt.training.problem import Problem, Rows
+from safescale_ammt.training.trainer import train
+
+READ_ON = "validation"
+CONFIDENCE = 0.95
+"""Confidence, over all pairs of a principle, that a violation is one."""
+MOST_FLOPS = 1.5
+"""Most FLOPs of a candidate, in units of the default genome's.
+
+Eight agents of the winner are trained next: this bounds what they cost, and how
+far a budget in steps may differ from one in FLOPs.
+"""
+SHORT: Mapping[str, Any] = {
+    "num_agents": 1,
+    "agent_specializations": ("generalist",),
+    "learning_rate": 1e-2,
+    "batch_size": 256,
+    "warmup_steps": 10,
+    "ema": 0.9,
+    "dual_every": 5,
+}
+"""Measured on Adult over 14 drawn genomes, rank correlation with the loss after
+1,200 steps of the long run's settings: .81 after 80 such steps, .92 after 120; with
+the long run's own settings .06 after 60. Forcing demographic parity brings its gap
+from .18 down to .03 in 150 steps."""
+_TRUNK_SHARE = 0.2
+
+
+class Trials:
+    """Makes short runs on one problem under one constitution."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        constitution: Constitution,
+        config: SearchConfig,
+        short: Mapping[str, Any] = SHORT,
+    ) -> None:
+        """Prepares trials.
+
+        Args:
+            problem: the dataset as tensors.
+            constitution: the promises.
+            config: rungs, caps, threads and seed.
+            short: `TrainingConfig` fields of a short run.
+        """
+        self.problem, self.constitution, self.config = problem, constitution, config
+        self.short = short
+        self._watched = _enforcing(constitution, {p.id for p in watched(constitution)})
+        self._read: dict[tuple[str, ...], Mapping[str, Reading]] = {}
+
+    def space(self) -> Space:
+        """Returns the genomes that may be tried on this problem."""
+        d_in = {name: self.problem.d_in(name) for name in ENCODINGS}
+        n_out = self.problem.n_out
+        reference = Genome().flops(d_in[Genome().encoding], n_out)
+        most = MOST_FLOPS * reference
+        return Space(d_in, n_out, self.config.max_parameters, most)
+
+    def measure(self, trial: Trial) -> Measurement:
+        """Trains a candidate for its rung's steps."""
+        genome = trial.genome
+        names = self.broken_when_relaxed() if trial.rung else ()
+        loss, readings = self._short_run(genome, trial.steps, names)
+        d_in = self.problem.d_in(genome.encoding)
+        excess = {name: r.excess for name, r in readings.items()} if trial.rung else {}
+        return Measurement(loss, genome.flops(d_in, self.problem.n_out), excess)
+
+    def read(self, enforced: tuple[str, ...]) -> Mapping[str, Reading]:
+        """Reads a short run of the default genome with these principles enforced.
+
+        The same question twice trains once.
+        """
+        if enforced not in self._read:
+            last = rung_steps(self.config, self.config.rungs - 1)
+            steps = self.config.feasibility_steps or last
+            genome = self.space().seed()
+            self._read[enforced] = self._short_run(genome, steps, enforced)[1]
+        return self._read[enforced]
+
+    def broken_when_relaxed(self) -> tuple[str, ...]:
+        """Returns the enforced principles that need enforcing in a short run."""
+        names = [p.id for p in self.constitution.enforced]
+        if not names:
+            return ()
+        relaxed = self.read(())
+        return tuple(n for n in names if n in relaxed and relaxed[n].excess > 0)
+
+    def _short_run(
+        self, genome: Genome, steps: int, names: Collection[str]
+    ) -> tuple[float, dict[str, Reading]]:
+        trunk = round(_TRUNK_SHARE * steps) if names else steps
+        settings = TrainingConfig(
+            steps=steps,
+            trunk_steps=trunk,
+            seed=self.config.seed,
+            threads=self.config.threads,
+            **self.short,
+        )
+        rules = _enforcing(self.constitution, names)
+        try:
+            trained = train(self.problem, genome, settings, rules, log=_unheard)
+        except InputError:
+            raise
+        except SafescaleError:  # lost its gradients: a result, not a failure
+            return float("inf"), {}
+        rows = self.problem.rows(READ_ON, genome.encoding)
+        out = logits(genome, trained.agents, rows, self.problem.n_out)
+        return log_loss(out, rows.y), self._readings(predicted(out), rows)
+
+    def _readings(self, prediction: Tensor, rows: Rows) -> dict[str, Reading]:
+        """Measures every watched principle with the cells that training uses.
+
+        Groups below `groups.min_n` or `groups.min_pos` are not compared; a
+        principle without two groups left has no reading.
+        """
+        watching = enforce(
+            self._watched,
+            self.problem.schema.groups,
+            rows.groups,
+            rows.y,
+            self.problem.outcomes,
+        )
+        return read_gaps(watching, watching.membership(rows.groups, rows.y), prediction)
+
+
+def read_gaps(
+    watching: Constraints, membership: Tensor, prediction: Tensor
+) -> dict[str, Reading]:
+    """Returns gap and lower bound of each principle that has pairs.
+
+    The lower bound is the largest of its pairs' normal bounds at an error level
+    that they share (Bonferroni), with the standard errors of the training loop.
+
+    Args:
+        watching: cells and pairs.
+        membership: which rows count in which cell (cells, n).
+        prediction: class codes (n,).
+    """
+    outcomes = torch.tensor([cell.outcome for cell in watching.cells])
+    sizes = membership.sum(-1).to(torch.float32)
+    hits = hard_rates(prediction[None], membership, outcomes)[0]
+    rates = hits / sizes.clamp(min=1)
+    gaps = watching.gaps(rates)
+    differences = watching.differences(rates)
+    errors = watching.standard_errors(rates, sizes)
+    found = {}
+    for name, threshold in watching.thresholds.items():
+        mine = [i for i, pair in enumerate(watching.pairs) if pair.principle == name]
+        if mine:
+            z = z_value(1 - (1 - CONFIDENCE) / len(mine))
+            lower = float((differences[mine] - z * errors[mine]).max())
+            found[name] = Reading(gaps[name], lower, threshold)
+    return found
+
+
+def _unheard(_: dict[str, Any]) -> None:
+    """Drops an event: of a short run only the outcome is kept."""
+
+
+def _enforcing(constitution: Constitution, names: Collection[str]) -> Constitution:
+    """Returns the same promises with exactly these enforced in training."""
+    principles = tuple(
+        replace(p, enforce=p.id in names) for p in constitution.principles
+    )
+    return replace(constitution, principles=principles)
+
+
+def logits(genome: Genome, theta: Tensor, rows: Rows, n_out: int) -> Tensor:
+    """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
+    layout = shapes(genome, rows.x.shape[1], n_out)
+    with torch.no_grad():
+        out = forward(genome, unflatten(theta, layout), rows.x[None])
+    return out.mean(1)[0]
+
+
+def log_loss(out: Tensor, label: Tensor) -> float:
+    """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
+    if out.shape[1] == 1:
+        return float(binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype)))
+    return float(cross_entropy(out, label))

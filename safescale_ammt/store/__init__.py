@@ -1,0 +1,1 @@
+"""Where bytes live: folders, S3 buckets, the embedded SeaweedFS, event logs."""

@@ -1,0 +1,1 @@
+"""Learning: networks, agents, constraints, sharing, the one training loop."""

@@ -1,0 +1,270 @@
+"""Learner: k nets that take one optimizer step together.
+
+The loss of net i is
+
+    L_i = (1 - b_i) log loss + 4 b_i Brier score  (mean over heads and rows)
+          + c_i sum_cells w_cell mean P(outcome of the cell)
+
+with the role's Brier share b_i and constraint weight c_i, and the cells' weights
+w from the multipliers. Nets share no tensor, so the gradient of the sum is each
+net's own, and a net whose loss is not finite cannot touch another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as f
+
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.agents import ROLES, Order, Role, traits
+from safescale_ammt.training.constraints import Cell
+from safescale_ammt.training.network import (
+    Dropout,
+    Weights,
+    forward,
+    probability,
+    shapes,
+    unflatten,
+)
+from safescale_ammt.training.problem import Rows
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+CELL_ROWS = 32
+_MOST_CELL_ROWS = 256
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) on the rows of a matrix, with decoupled decay.
+
+    Every row has its own step count: a net that skips a step is afterwards exactly
+    what plain Adam would have made of the steps that it took.
+    """
+
+    def __init__(self, first: Tensor, second: Tensor, count: Tensor) -> None:
+        self.first, self.second, self.count = first, second, count
+
+    @classmethod
+    def fresh(cls, theta: Tensor) -> Adam:
+        """Returns the state before the first step on theta (k, P)."""
+        zeros = torch.zeros_like(theta)
+        return cls(zeros, zeros.clone(), torch.zeros(len(theta), 1))
+
+    def select(self, rows: Tensor) -> Adam:
+        """Returns a copy of the state of some rows; a row may occur twice."""
+        return Adam(self.first[rows], self.second[rows], self.count[rows])
+
+    def put(self, rows: Tensor, part: Adam) -> None:
+        """Overwrites the state of some rows."""
+        self.first[rows] = part.first
+        self.second[rows] = part.second
+        self.count[rows] = part.count
+
+    def step(self, theta: Tensor, grad: Tensor, rate: float, decay: Tensor) -> None:
+        """Moves theta (k, P) in place, at a learning rate, with decay (k, 1)."""
+        self.count += 1
+        self.first.lerp_(grad, 1 - _BETA1)
+        self.second.mul_(_BETA2).addcmul_(grad, grad, value=1 - _BETA2)
+        root = (1 - _BETA2**self.count).sqrt()
+        step = self.first / (self.second.sqrt() / root + _EPSILON)
+        theta.mul_(1 - rate * decay)
+        theta.sub_(step * (rate / (1 - _BETA1**self.count)))
+
+
+class CellSampler:
+    """Draws the same number of rows from every cell, for every net.
+
+    Args:
+        inside: (cells, n) booleans, which row counts in which cell.
+        seen: the rows (n_i,) that each of the k nets may train on.
+        seed: of the draws.
+    """
+
+    def __init__(self, inside: Tensor, seen: Sequence[Tensor], seed: int) -> None:
+        cells = len(inside)
+        self.per_cell = min(CELL_ROWS, max(8, _MOST_CELL_ROWS // max(1, cells)))
+        self._generator = torch.Generator().manual_seed(seed)
+        lists = [[rows[inside[c][rows]] for c in range(cells)] for rows in seen]
+        longest = max((len(r) for net in lists for r in net), default=0)
+        self._rows = torch.zeros(len(seen), cells, longest, dtype=torch.long)
+        self._sizes = torch.zeros(len(seen), cells, 1)
+        for i, net in enumerate(lists):
+            for c, rows in enumerate(net):
+                self._rows[i, c, : len(rows)] = rows
+                self._sizes[i, c] = len(rows)
+
+    def draw(self) -> Tensor:
+        """Returns row numbers (k, cells * per_cell), with replacement."""
+        k, cells, longest = self._rows.shape
+        if longest == 0:
+            return torch.zeros(k, 0, dtype=torch.long)
+        draws = torch.rand(k, cells, self.per_cell, generator=self._generator)
+        places = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
+        return self._rows.gather(2, places).flatten(1)
+
+
+class Learner:
+    """Weights, optimizer state and weight averages of k nets of one genome."""
+
+    def __init__(
+        self,
+        genome: Genome,
+        rows: Rows,
+        theta: Tensor,
+        *,
+        n_out: int,
+        ema: float,
+        stability: float,
+        seed: int,
+    ) -> None:
+        self.genome = genome
+        self.theta = theta.clone()
+        self.averaged = theta.clone()
+        self.adam = Adam.fresh(theta)
+        self.layout = shapes(genome, rows.x.shape[1], n_out)
+        self._rows = rows
+        self._ema = ema
+        self._stability = stability
+        self._dropout = Dropout(genome.dropout, seed)
+        self._seed = seed
+        self._input_drop: dict[int, Dropout] = {}
+        self._traits = traits([ROLES["generalist"]] * len(theta))
+        self._cells: Sequence[Cell] = ()
+
+    def fork(self, roles: Sequence[Role], cells: Sequence[Cell]) -> None:
+        """Makes equal copies of the one net that there is, one per role.
+
+        Args:
+            roles: of the copies; from now on they differ.
+            cells: whose soft rates are part of the loss from now on.
+        """
+        rows = torch.zeros(len(roles), dtype=torch.long)
+        self.theta, self.averaged = self.theta[rows], self.averaged[rows]
+        self.adam = self.adam.select(rows)
+        self._traits, self._cells = traits(roles), cells
+
+    def weights(self, chosen: slice = slice(None)) -> Weights:
+        """Returns the averaged weights of some nets by layer name."""
+        return unflatten(self.averaged[chosen], self.layout)
+
+    def finite(self) -> Tensor:
+        """Returns which nets have finite weights and averages, (k,) booleans."""
+        both = self.theta.isfinite() & self.averaged.isfinite()
+        return both.all(1)
+
+    def rejoin(self, lost: Sequence[int], consensus: Tensor) -> None:
+        """Restarts lost nets from the consensus (P,), optimizer state included."""
+        if not lost:
+            return
+        rows = torch.tensor(lost, dtype=torch.long)
+        self.theta[rows] = consensus
+        self.averaged[rows] = consensus
+        self.adam.put(rows, Adam.fresh(self.theta[rows]))
+
+    def step(
+        self,
+        batch: Tensor,
+        extra: Tensor,
+        cell_weights: Tensor,
+        rate: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Takes one step of every net.
+
+        Args:
+            batch: row numbers (k, B) of the task loss.
+            extra: row numbers (k, cells * m) of the surrogates, cell by cell.
+            cell_weights: weight of each cell in the Lagrangian (cells,).
+            rate: learning rate.
+
+        Returns:
+            The task losses (k,), and which nets skipped the step (k,) because
+            their gradient was not finite or longer than the stability threshold.
+        """
+        theta = self.theta.requires_grad_()
+        x = self._drop_inputs(self._take(torch.cat([batch, extra], 1)))
+        out = forward(self.genome, unflatten(theta, self.layout), x, self._dropout)
+        size = batch.shape[1]
+        task = task_loss(out[:, :, :size], self._rows.y[batch], self._traits.brier)
+        total = task
+        if self._cells:
+            soft = soft_rates(out[:, :, size:].mean(1), self._cells)
+            total = task + self._traits.constraint_weight * (soft @ cell_weights)
+        (grad,) = torch.autograd.grad(total.sum(), theta)
+        self.theta = theta.detach()
+        # NaN compares false: a net with a non-finite gradient skips too.
+        active = grad.norm(dim=1) <= self._stability
+        self._move(grad, rate, active)
+        self.averaged.lerp_(self.theta, 1 - self._ema)
+        return task.detach(), ~active
+
+    def _take(self, index: Tensor) -> Tensor:
+        """Returns inputs (k, B, d) of row numbers (k, B).
+
+        On a processor `index_select` is more than twice as fast as indexing.
+        """
+        return self._rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
+
+    def _move(self, grad: Tensor, rate: float, active: Tensor) -> None:
+        decay = self._traits.weight_decay[:, None]
+        if bool(active.all()):
+            self.adam.step(self.theta, grad, rate, decay)
+            return
+        rows = active.nonzero()[:, 0]
+        part, state = self.theta[rows], self.adam.select(rows)
+        state.step(part, grad[rows], rate, decay[rows])
+        self.theta[rows] = part
+        self.adam.put(rows, state)
+
+    def _drop_inputs(self, x: Tensor) -> Tensor:
+        """Sets inputs of the nets whose role asks for it to 0 at random."""
+        for i, share in enumerate(self._traits.input_drop.tolist()):
+            if share > 0:
+                if i not in self._input_drop:
+                    self._input_drop[i] = Dropout(share, self._seed + i + 1)
+                x[i] = self._input_drop[i](x[i])
+        return x
+
+
+def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
+    """Returns each net's loss (k,), averaged over heads and rows.
+
+    Args:
+        out: logits (k, heads, B, n_out).
+        label: class codes (k, B).
+        brier: the Brier score's share (k,). Its factor 4 gives both parts of the
+            loss the same curvature at probability 1/2.
+    """
+    k, heads, size, n_out = out.shape
+    target = label[:, None].expand(k, heads, size)
+    if n_out == 1:
+        hit = target.to(out.dtype)
+        log_loss = f.binary_cross_entropy_with_logits(
+            out[..., 0], hit, reduction="none"
+        )
+    else:
+        hit = f.one_hot(target, n_out).to(out.dtype)
+        log_loss = -(torch.log_softmax(out, -1) * hit).sum(-1)
+    loss = log_loss.mean((1, 2))
+    if not bool(brier.any()):
+        return loss
+    if n_out == 1:
+        score = (torch.sigmoid(out[..., 0]) - hit).square()
+    else:
+        score = (torch.softmax(out, -1) - hit).square().sum(-1) / 2
+    return (1 - brier) * loss + brier * 4 * score.mean((1, 2))
+
+
+def soft_rates(logits: Tensor, cells: Sequence[Cell]) -> Tensor:
+    """Returns mean P(outcome) per cell (k, cells) of logits (k, cells * m, n_out)."""
+    by_cell = logits.unflatten(1, (len(cells), -1))  # type: ignore[no-untyped-call]
+    rates = [
+        probability(by_cell[:, i], cell.outcome).mean(1) for i, cell in enumerate(cells)
+    ]
+    return torch.stack(rates, 1)
+
+
+def deal(orders: Sequence[Order], count: int) -> Tensor:
+    """Returns the next rows of every net, (k, count)."""
+    return torch.stack([order.take(count) for order in orders])

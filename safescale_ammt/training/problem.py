@@ -1,0 +1,95 @@
+"""Problem: a dataset as the tensors that training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safescale_ammt.data.encoding import encode, width
+
+if TYPE_CHECKING:
+    from safescale_ammt.data.counts import Counts
+    from safescale_ammt.data.dataset import Dataset
+    from safescale_ammt.data.encoding import Numeric
+    from safescale_ammt.data.schema import Schema
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows.
+
+    Attributes:
+        x: model inputs (n, d) float32.
+        y: class codes (n,) int64.
+        groups: group name -> codes (n,) int64.
+    """
+
+    x: Tensor
+    y: Tensor
+    groups: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def where(self, chosen: Tensor) -> Rows:
+        """Returns the rows that a mask or index tensor chooses."""
+        groups = {name: codes[chosen] for name, codes in self.groups.items()}
+        return Rows(self.x[chosen], self.y[chosen], groups)
+
+
+class Problem:
+    """A dataset, encoded split by split and encoding by encoding, once each."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.schema: Schema = dataset.schema
+        self.counts: Counts = dataset.counts
+        self._encoded: dict[tuple[str, str], Rows] = {}
+
+    @property
+    def n_out(self) -> int:
+        """Logits of a network: 1 for a binary label, else one per class."""
+        classes = len(self.schema.classes)
+        return 1 if classes == 2 else classes
+
+    @property
+    def outcomes(self) -> tuple[int, ...]:
+        """Classes whose rates are compared: the positive one, else all."""
+        if self.schema.positive:
+            return (self.schema.classes.index(self.schema.positive),)
+        return tuple(range(len(self.schema.classes)))
+
+    def d_in(self, encoding: str) -> int:
+        """Width of an encoded row."""
+        return width(self.schema, cast("Numeric", encoding))
+
+    def rows(self, split: str, encoding: str) -> Rows:
+        """Returns one split's rows, encoded."""
+        key = (split, encoding)
+        if key not in self._encoded:
+            found = self.dataset.splits[split]
+            groups = {
+                name: torch.from_numpy(codes.astype(np.int64))
+                for name, codes in found.groups.items()
+            }
+            x = encode(self.schema, found.features, cast("Numeric", encoding))
+            label = found.label.astype(np.int64)
+            self._encoded[key] = Rows(
+                torch.from_numpy(x), torch.from_numpy(label), groups
+            )
+        return self._encoded[key]
+
+    def joined(self, splits: tuple[str, ...], encoding: str) -> Rows:
+        """Returns the rows of several splits, one after the other."""
+        parts = [self.rows(split, encoding) for split in splits]
+        groups = {
+            name: torch.cat([p.groups[name] for p in parts])
+            for name in self.schema.groups
+        }
+        x, y = torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts])
+        return Rows(x, y, groups)
