@@ -24,6 +24,7 @@ from safescale_ammt.artifacts import (
     Draft,
     canonical_json,
     describe,
+    digest_json,
     file_names,
     read_manifest,
     verify,
@@ -122,6 +123,9 @@ def test_any_changed_byte_of_the_manifest_itself_is_found(bundle: Path) -> None:
         {"config_digest": "sha256:x"},
     ):
         (bundle / MANIFEST).write_bytes(canonical_json({**whole, **change}) + b"\n")
+        with pytest.raises(IntegrityError, match="was changed after it was written"):
+            verify_bundle(bundle)
+        restate(bundle, **change)
         with pytest.raises(IntegrityError, match="departs from what the files"):
             verify_bundle(bundle)
 
@@ -228,6 +232,13 @@ def test_parts_of_different_origin_make_no_bundle_of_a_verdict(tmp_path: Path) -
     assert read_manifest(tmp_path / "model").identity in str(error.value)
 
 
+def restate(bundle: Path, **changes: str) -> None:
+    """Changes the manifest and its own digest with it."""
+    stated = {**json.loads((bundle / MANIFEST).read_text()), **changes}
+    rest = {key: value for key, value in stated.items() if key != "digest"}
+    write_json(bundle / MANIFEST, {**rest, "digest": digest_json(rest)})
+
+
 def test_a_card_of_an_earlier_version_needs_to_agree_only_in_its_head(
     bundle: Path,
 ) -> None:
@@ -237,14 +248,12 @@ def test_a_card_of_an_earlier_version_needs_to_agree_only_in_its_head(
     about = json.loads((bundle / "about.json").read_text())
     write_json(bundle / "about.json", {**about, "code_version": "0.0.9"})
     sealed_again(bundle)
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    write_json(bundle / MANIFEST, {**manifest, "code_version": "0.0.9"})
+    restate(bundle, code_version="0.0.9")
 
     assert verify_bundle(bundle).verdict.decision == "pass"
     card.write_text(f"{head.replace('pass', 'fail')}\n---\n{body}")
     sealed_again(bundle)
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    write_json(bundle / MANIFEST, {**manifest, "code_version": "0.0.9"})
+    restate(bundle, code_version="0.0.9")
     with pytest.raises(IntegrityError, match=r"card\.md"):
         verify_bundle(bundle)
 
