@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,8 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
     about = _about(path)
     draft = Draft(path, dict(manifest.parents), set())
     config = RegistryConfig.from_params(about["registry"]).digest
-    written = describe(path, draft, KIND, STAGE, config).to_dict()
-    written["code_version"] = about["code_version"]
+    found = describe(path, draft, KIND, STAGE, config)
+    written = replace(found, code_version=about["code_version"]).to_dict()
     if (path / MANIFEST).read_bytes() != canonical_json(written) + b"\n":
         raise IntegrityError(
             f"{path / MANIFEST} departs from what the files of the bundle call for."

@@ -261,5 +261,7 @@ def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tenso
 
 
 def z_value(confidence: float) -> float:
-    """Returns the one-sided normal quantile; infinite at confidence 1."""
-    return math.inf if confidence >= 1 else NormalDist().inv_cdf(confidence)
+    """Returns the one-sided normal quantile; infinite at confidence 0 and 1."""
+    if confidence in (0, 1):
+        return math.inf if confidence else -math.inf
+    return NormalDist().inv_cdf(confidence)

@@ -178,7 +178,8 @@ def _specialise(
         batch, extra = deal(orders, plan.batch), sampler.draw()
         watch.add(*learner.step(batch, extra, cell_weights, plan.rate(step)))
 
-    _require_quorum(plan, plan.steps, learner.finite()[:k])
+    for part in (slice(k), slice(k, None)):
+        _require_quorum(plan, plan.steps, learner.finite()[part])
     return Trained(
         genome=plan.genome,
         agents=learner.averaged[:k].clone(),

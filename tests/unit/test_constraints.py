@@ -222,8 +222,9 @@ def test_a_group_that_is_not_sealed_aims_at_zero() -> None:
     assert aims.tolist()[1] == 0
 
 
-def test_full_confidence_bars_nobody() -> None:
+def test_full_confidence_bars_nobody_and_none_everybody() -> None:
     assert z_value(1.0) == float("inf")
+    assert z_value(0.0) == -float("inf")
     assert z_value(0.95) == pytest.approx(1.6449, abs=1e-4)
 
 
