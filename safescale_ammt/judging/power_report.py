@@ -109,6 +109,8 @@ class PowerReport:
 def fault(found: PrinciplePower, min_n: int, min_pos: int) -> str:
     """Says what is wrong with a principle at fault and what would put it right."""
     over = f"{found.metric} by {found.group}" if found.group else found.metric
+    if found.metric == "accuracy" and found.line <= 0:  # a delta, not a threshold
+        over = "accuracy minus the twin's"
     head = f"{found.principle} ({over} {found.op} {found.line:g})"
     if found.too_small:
         return (
