@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError, StorageError
+from safescale_ammt.store.disk import NO_ROOM
 
 MANIFEST = "manifest.json"
 EXECUTION = "execution.json"
@@ -187,6 +188,10 @@ def writing(
     Nothing appears at `path` if the body raises or the process dies. Something
     that already stands there is replaced.
 
+    Raises:
+        InputError: a file stands at `path`.
+        StorageError: the disk is full.
+
     Example:
         with writing(out, kind="dataset", stage="prepare_data") as draft:
             write_json(draft.folder / "schema.json", schema)
@@ -206,6 +211,13 @@ def writing(
             # Out of the way whole: a kill while it is deleted leaves no half of it.
             path.replace(old)
         aside.replace(path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StorageError(
+            f"{path} could not be written, the disk has no room left; free some and "
+            "run again."
+        ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -17,7 +17,8 @@ CHUNK = 1 << 20
 """Bytes copied at a time, so that memory does not grow with the object."""
 PARTIAL = ".partial"
 """Mark of what is written aside; no key of a store may use the name."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the file system says when it takes no more bytes."""
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def local_disk(action: str) -> Iterator[None]:
             f"{action} failed: no permission for {error.filename}."
         ) from None
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise StorageError(
                 f"{action} failed: the disk has no room left; free some space and "
                 "run again (nothing half-written was kept)."

@@ -366,3 +366,38 @@ def test_the_execution_file_is_outside_identity_by_default(tmp_path: Path) -> No
     with writing(tmp_path / "a", kind="model", stage="train") as draft:
         write_json(draft.folder / artifacts.EXECUTION, {"ended": "now"})
     assert not verify(tmp_path / "a").files[artifacts.EXECUTION].identity
+
+
+_FULL_DISK = """
+import resource, signal, sys
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safescale_ammt.artifacts import writing
+from safescale_ammt.errors import StorageError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+for kind in ("bytes", "parquet"):
+    try:
+        with writing(sys.argv[1], kind="dataset", stage="prepare_data") as draft:
+            if kind == "bytes":
+                (draft.folder / "x").write_bytes(b"x" * (1 << 20))
+            else:
+                table = pa.table({"a": range(1 << 18)})
+                pq.write_table(table, draft.folder / "x", compression="none")
+    except StorageError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the full disk: both end in the middle."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(tmp_path / "a")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    sentences = done.stdout.splitlines()
+    assert len(sentences) == 2
+    assert all("the disk has no room left" in sentence for sentence in sentences)
+    assert list(tmp_path.iterdir()) == []
