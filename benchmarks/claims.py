@@ -28,8 +28,9 @@ def line(name: str, goal: dict[str, Any]) -> str:
     """Returns one goal as a table row."""
     met = _COMPARE[goal["op"]](goal["value"], goal["goal"])
     spread = " to ".join(f"{value:.4g}" for value in goal["spread"])
+    what = goal["what"].replace("|", "\\|")
     return (
-        f"| `{name}` | {goal['what']} | {goal['op']} {goal['goal']:g} "
+        f"| `{name}` | {what} | {goal['op']} {goal['goal']:g} "
         f"| {goal['value']:.4g} ({spread}) | {'met' if met else '**missed**'} |"
     )
 

@@ -139,7 +139,9 @@ class Trials:
         )
         rules = _enforcing(self.constitution, names)
         try:
-            trained = train(self.problem, genome, settings, rules, log=_unheard)
+            trained = train(
+                self.problem, genome, settings, rules, log=_unheard, twin=False
+            )
         except InputError:
             raise
         except SafescaleError:  # lost its gradients: a result, not a failure
