@@ -20,7 +20,7 @@ from safescale_ammt.artifacts import digest_json
 from safescale_ammt.config import SECTIONS, DataConfig, Section
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.catalogue import CATALOGUE
-from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
 from safescale_ammt.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
@@ -74,10 +74,12 @@ class Workload:
         for override in overrides:
             _override(sections, override)
         sections["data"] = _with_catalogue(sections["data"])
-        return cls(
+        workload = cls(
             {n: kind.from_params(sections[n]) for n, kind in SECTIONS.items()},
             _constitution(raw, path, constitution),
         )
+        _check_groups(workload)
+        return workload
 
     @property
     def data(self) -> DataConfig:
@@ -130,6 +132,22 @@ def _with_catalogue(data: dict[str, Any]) -> dict[str, Any]:
         return data
     known = CATALOGUE[name]
     return {**dict.fromkeys(known.members, name), **known.data, **data}
+
+
+def _check_groups(workload: Workload) -> None:
+    """Refuses a promise about a group that the data section does not declare.
+
+    The search refuses it too, but only after the data have been prepared.
+    """
+    data = workload.data
+    known = {*data.sensitive, *data.merges, *data.crosses}
+    for group in workload.constitution.group_columns:
+        if group not in known:
+            expected = one_of(known) if known else "it declares none"
+            raise ConstitutionError(
+                f"The constitution speaks of the group {group!r}, which the data "
+                f"section does not declare; {expected}."
+            )
 
 
 def _constitution(

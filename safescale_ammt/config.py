@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,7 @@ MAX_BYTES = 64 * 1024
 """A config section over this size is refused (an argument list holds ~120 kB)."""
 MAX_SEED = 2**53
 _LARGEST = 1e300
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
 
@@ -270,6 +272,8 @@ class DataConfig(Section):
         self._require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
         self._require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
         self._require("skip_rows", self.skip_rows >= 0, ">= 0")
+        formed = not self.source_digest or _DIGEST.fullmatch(self.source_digest)
+        self._require("source_digest", bool(formed), "'sha256:' and 64 hex digits")
         known = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in known]
         if unknown:

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.artifacts import digest_json
+from safescale_ammt.artifacts import canonical_json, digest_json
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
+MAX_BYTES = 64 * 1024
+"""A larger constitution is refused (an argument list holds about 120 kB)."""
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 GROUP_METRICS = (*GAPS, "dp_ratio", "worst_group_error")
 ROBUST_METRICS = (
@@ -175,7 +177,7 @@ class Constitution:
             raise ConstitutionError("A constitution needs a list of principles.")
         principles = tuple(_principle(p, i) for i, p in enumerate(listed))
         _check_consistent(principles)
-        return cls(
+        parsed = cls(
             id=_text(head, "id", "constitution", "constitution"),
             version=_text(head, "version", "constitution", "0.0.0"),
             owner=_text(head, "owner", "constitution", "unnamed"),
@@ -184,6 +186,13 @@ class Constitution:
             groups=_group_rule(top.get("groups", {})),
             human=_human(top.get("human", {})),
         )
+        size = len(canonical_json(parsed.to_dict()))
+        if size > MAX_BYTES:
+            raise ConstitutionError(
+                f"The constitution holds {size} bytes, at most {MAX_BYTES} fit in a "
+                "pipeline parameter; shorten its texts."
+            )
+        return parsed
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""

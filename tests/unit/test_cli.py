@@ -186,6 +186,12 @@ def test_a_workload_file_that_is_wrong_is_one_sentence(change, error, part):
         Workload.load(Path("w.yaml"))
 
 
+def test_a_promise_about_an_undeclared_group_is_refused_before_anything_runs():
+    undeclared = ["data.sensitive=[race]", "data.crosses={}"]
+    with pytest.raises(ConstitutionError, match="group 'sex', which the data section"):
+        Workload.load(ADULT, overrides=undeclared)
+
+
 @pytest.mark.parametrize("text", ["- 1", "a: [", "\xff"])
 def test_a_file_that_is_no_mapping_is_one_sentence(text):
     Path("w.yaml").write_bytes(text.encode("latin-1"))
@@ -315,8 +321,9 @@ def test_a_path_in_a_workload_becomes_a_uri_with_the_digest_of_its_bytes(tmp_pat
         digests.append(data.source_digest)
     assert digests[0] != digests[1]
     with opened(None) as place:
-        kept = resolved(workload.replace("data", source_digest="x"), place, beside)
-    assert kept.data.source_digest == "x"
+        known = "sha256:" + "0" * 64
+        kept = resolved(workload.replace("data", source_digest=known), place, beside)
+    assert kept.data.source_digest == known
 
 
 def test_a_store_is_known_again_until_it_is_wiped(tmp_path):

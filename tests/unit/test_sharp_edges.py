@@ -140,3 +140,15 @@ def test_a_principle_text_of_null_is_empty_or_refused() -> None:
     raw = of(ACCURACY)
     raw["principles"][0]["text"] = None
     assert Constitution.from_dict(raw).principles[0].text != "None"
+
+
+def test_a_constitution_that_no_parameter_can_carry_is_refused() -> None:
+    raw = of(ACCURACY)
+    raw["principles"][0]["text"] = "x" * (1 << 16)
+    with pytest.raises(ConstitutionError, match="at most 65536 fit"):
+        Constitution.from_dict(raw)
+
+
+def test_a_source_digest_that_is_no_digest_is_refused() -> None:
+    with pytest.raises(ConfigError, match="64 hex digits"):
+        DataConfig.from_params({"source_digest": "abc"})
