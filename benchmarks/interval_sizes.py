@@ -1,6 +1,6 @@
 """True one-sided error of the gate's tests, worst case over the nuisance rate.
 
-    python -m benchmarks.interval_sizes [--write]
+    python -m benchmarks interval-sizes [--write]
 
 For each pair of sample sizes, line and level: the rejection region is found with
 the gate's own test, its probability is computed afresh (scipy's binomial) on a grid
@@ -152,7 +152,7 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
     )
     return {
         "name": "interval-sizes",
-        "command": "python -m benchmarks.interval_sizes --write",
+        "command": "python -m benchmarks interval-sizes --write",
         "commit": commit.stdout.strip(),
         "machine": platform.machine(),
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
