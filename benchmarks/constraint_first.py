@@ -35,6 +35,7 @@ import numpy as np
 import torch
 
 from benchmarks.fair_baselines import Case, answers, tpr_gap
+from benchmarks.provenance import commit
 from safescale_ammt.artifacts import read_manifest, write_json, writing
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.catalogue import ADULT, fetch
@@ -275,17 +276,10 @@ def _goal(
 
 def result(raw: list[dict[str, Any]], command: str) -> dict[str, Any]:
     """Puts the rows into the form of all benchmark results."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
     return {
         "name": "constraint-first",
         "command": command,
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "versions": {
             "torch": str(torch.__version__),

@@ -15,7 +15,6 @@ import argparse
 import json
 import platform
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import scipy
 from scipy.special import ndtri
 from scipy.stats import binom
 
+from benchmarks.provenance import commit
 from safescale_ammt.judging.exact import Line, rejects
 from safescale_ammt.judging.intervals import MIETTINEN_NURMINEN, method, tango_statistic
 
@@ -143,17 +143,10 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
         if r["gate"] not in (MIETTINEN_NURMINEN, "Tango")
     ]
     normal = [r["normal"] / r["alpha"] for r in rows if r["exact"] is None]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
     return {
         "name": "interval-sizes",
         "command": "python -m benchmarks interval-sizes --write",
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "machine": platform.machine(),
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         "seeds": [],

@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.provenance import commit
 from safescale_ammt.config import SearchConfig, TrainingConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.catalogue import ADULT, fetch
@@ -214,18 +214,11 @@ def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
     """Puts the rows into the form of all benchmark results."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
     config = SearchConfig.from_params(BUDGET)
     return {
         "name": "search-table",
         "command": "python -m benchmarks search-table --write",
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},
         "seeds": sorted({r["seed"] for r in raw}),
