@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from safescale_ammt.constitution import Constraint
 from safescale_ammt.judging.certify import (
     Counted,
     GroupHits,
@@ -33,6 +32,7 @@ from safescale_ammt.judging.intervals import (
     shows_below,
     tango,
 )
+from safescale_ammt.principles import Constraint
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from safescale_ammt.constitution import Constraint
 from safescale_ammt.judging.exact import Line
 from safescale_ammt.judging.intervals import (
     rate_p_above,
@@ -31,6 +30,7 @@ from safescale_ammt.judging.intervals import (
     tango_statistic,
 )
 from safescale_ammt.judging.rates import IntArray, Rates
+from safescale_ammt.principles import Constraint
 
 BoolArray = NDArray[np.bool_]
 

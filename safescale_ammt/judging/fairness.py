@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.constitution import Constraint, GroupRule, Principle
+from safescale_ammt.constitution import GroupRule
 from safescale_ammt.errors import InputError
 from safescale_ammt.judging.bounds import Bounds, bounds
 from safescale_ammt.judging.calibration import (
@@ -41,6 +41,7 @@ from safescale_ammt.judging.rates import (
     point_value,
     table_value,
 )
+from safescale_ammt.principles import Constraint, Principle
 
 __all__ = [
     "Evidence",

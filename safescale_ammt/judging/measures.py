@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from safescale_ammt.constitution import GAPS
 from safescale_ammt.judging.fairness import Evidence, calibration_error, point_value
 from safescale_ammt.judging.intervals import clopper_pearson
+from safescale_ammt.principles import GAPS
 
 LEVEL = 0.025
 """Error level of either end of a descriptive interval: 95 % between them."""

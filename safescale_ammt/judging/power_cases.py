@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from safescale_ammt.constitution import Constraint, Principle
 from safescale_ammt.judging.certify import (
     BoolArray,
     Counted,
@@ -21,6 +20,7 @@ from safescale_ammt.judging.certify import (
 from safescale_ammt.judging.power_laws import PAIRWISE, SCALES, Scene, draw
 from safescale_ammt.judging.power_report import RowsNeeded
 from safescale_ammt.judging.rates import Rates
+from safescale_ammt.principles import Constraint, Principle
 
 _STEPS = 1_000
 _MOST_TIMES = 4_096.0

@@ -24,11 +24,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from safescale_ammt.constitution import Constraint, GroupRule
+from safescale_ammt.constitution import GroupRule
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.judging.certify import Counted, GroupHits, PairedHits, line_at
 from safescale_ammt.judging.exact import Array
 from safescale_ammt.judging.rates import RATES_OF, GroupTable, IntArray, Rates
+from safescale_ammt.principles import Constraint
 
 SEALED = "sealed"
 DUAL = ("train", "constraint")

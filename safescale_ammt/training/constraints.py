@@ -22,7 +22,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from safescale_ammt.constitution import Constitution, GroupRule, Principle
+from safescale_ammt.constitution import Constitution, GroupRule
+from safescale_ammt.principles import Principle
 
 _CONDITIONS = {
     "dp_gap": (None,),

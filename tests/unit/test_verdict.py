@@ -29,7 +29,7 @@ from safescale_ammt.artifacts import (
     read_manifest,
     write_json,
 )
-from safescale_ammt.constitution import GROUP_METRICS, JUDGED, Constitution
+from safescale_ammt.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
@@ -40,6 +40,7 @@ from safescale_ammt.judging.evidence import (
 from safescale_ammt.judging.measures import describe, roc
 from safescale_ammt.judging.safety import assemble, judge_all, problems, rederive
 from safescale_ammt.judging.verdict import VERDICT, Verdict, differences
+from safescale_ammt.principles import GROUP_METRICS, JUDGED
 from safescale_ammt.reporting.report import render
 
 MODEL = digest_bytes(b"model")

@@ -1,0 +1,73 @@
+"""Entries of a constitution file: each is what it should be, or one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from safescale_ammt.errors import ConstitutionError, one_of
+
+
+def section(raw: Any, where: str, known: Sequence[str]) -> Mapping[str, Any]:
+    """Returns `raw` as a mapping whose keys are all known.
+
+    Raises:
+        ConstitutionError: it is no mapping or has another key.
+    """
+    if not isinstance(raw, Mapping):
+        raise ConstitutionError(
+            f"{where} must be a mapping, found {type(raw).__name__}."
+        )
+    for key in raw:
+        if key not in known:
+            raise ConstitutionError(f"Unknown key {key!r} in {where}, {one_of(known)}.")
+    return raw
+
+
+def text(raw: Mapping[str, Any], key: str, where: str, default: str) -> str:
+    """Returns a text that is not blank, or the default.
+
+    Raises:
+        ConstitutionError: it is no text, blank or not Unicode.
+    """
+    value = raw.get(key, default)
+    if not isinstance(value, str) or not value.strip():
+        raise ConstitutionError(f"{where}.{key} must be text, found {value!r}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConstitutionError(f"{where}.{key} is not Unicode text.") from None
+    return value
+
+
+def number(raw: Mapping[str, Any], key: str, where: str) -> float | None:
+    """Returns a finite number, or None where there is none.
+
+    Raises:
+        ConstitutionError: it is no number, infinite or beyond 1e9.
+    """
+    value = raw.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConstitutionError(f"{where}.{key} must be a number, found {value!r}.")
+    if abs(value) > 1e9 or not math.isfinite(value):
+        raise ConstitutionError(f"{where}.{key} must be finite and below 1e9.")
+    return float(value)
+
+
+def whole(
+    raw: Mapping[str, Any], key: str, where: str, default: int, least: int
+) -> int:
+    """Returns a whole number, or the default.
+
+    Raises:
+        ConstitutionError: it is no whole number or below `least`.
+    """
+    value = number({key: default, **raw}, key, where)
+    if value is None or value != int(value) or value < least:
+        raise ConstitutionError(
+            f"{where}.{key} must be a whole number >= {least}, found {raw.get(key)!r}."
+        )
+    return int(value)
