@@ -6,10 +6,11 @@ from components import image
 
 
 @component(base_image=image("prepare_data"), install_kfp_package=False)
-def prepare_data(
+def prepare_data(  # noqa: PLR0917  KFP passes by name
     data: dict,
     source: str,
     sealed_source: str,
+    window: str,
     dataset: Output[Dataset],
     holdout: Output[Dataset],
 ) -> None:
@@ -19,6 +20,7 @@ def prepare_data(
         data: Section `data` of the config.
         source: URI of the raw rows, s3://bucket/key or file:///path.
         sealed_source: URI of an official test file; empty splits one off.
+        window: Days of a folder of dated files; empty takes all.
         dataset: The development splits with schema, audit and counts.
         holdout: The sealed split.
     """
@@ -27,7 +29,7 @@ def prepare_data(
     with stage("prepare_data", dataset.path) as execution:
         from safescale_ammt.stages.prepare_data import run
 
-        config = {**data, "source": source, "sealed_source": sealed_source}
-        summary = run(config, dataset.path, holdout.path)
+        scalars = {"source": source, "sealed_source": sealed_source, "window": window}
+        summary = run({**data, **scalars}, dataset.path, holdout.path)
         dataset.metadata.update(execution.done(dataset.path, summary))
         holdout.metadata.update(execution.done(holdout.path, summary))

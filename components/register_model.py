@@ -6,11 +6,12 @@ from components import image
 
 
 @component(base_image=image("register_model"), install_kfp_package=False)
-def register_model(
+def register_model(  # noqa: PLR0917  KFP passes by name
     model: Input[Model],
     verdict: Input[Artifact],
     constitution: dict,
     registry: dict,
+    run_id: str,
     version: Output[Artifact],
 ) -> None:
     """Registers a model whose verdict allows it; refuses any other.
@@ -20,6 +21,7 @@ def register_model(
         verdict: The verdict about it.
         constitution: The constitution.
         registry: Section `registry` of the config.
+        run_id: The run, for the record of how it ended; this task is never cached.
         version: What was registered: champion, pending, or a rehearsal.
     """
     from safescale_ammt.execution import stage
@@ -27,5 +29,12 @@ def register_model(
     with stage("register_model", version.path) as execution:
         from safescale_ammt.stages.register_model import run
 
-        summary = run(model.path, verdict.path, constitution, registry, version.path)
+        summary = run(
+            model.path,
+            verdict.path,
+            constitution,
+            registry,
+            version.path,
+            run_id=run_id,
+        )
         version.metadata.update(execution.done(version.path, summary))

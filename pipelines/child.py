@@ -3,8 +3,9 @@
 It gets a job as one line of JSON on its standard input and answers with one
 line of JSON per event on its standard output; whatever KFP and the stages print
 goes to standard error, which is the run's log. The open standard input is a
-lifeline: when the parent dies, however hard, the kernel closes it, and the
-whole process group ends itself.
+lifeline: when the parent dies, however hard, the kernel closes it; then the
+containers are removed, and the whole process group ends itself. Should the child
+die first, the parent sweeps; should both die at once, the next run does.
 """
 
 from __future__ import annotations
@@ -14,32 +15,33 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipelines import exit_task
 from pipelines.compile import compile_train
 from pipelines.mirror import Mirror
-from safescale_ammt.artifacts import EXECUTION, read_json
-from safescale_ammt.errors import Interrupted, SafescaleError
-from safescale_ammt.execution import error_of
+from pipelines.watched import Report, Watch
+from safescale_ammt.errors import SafescaleError, StorageError
+from safescale_ammt.releasing.notice import PLACES
 
-Report = Callable[..., None]
+_LAST_RITES = 10.0
+"""Seconds that the removal of containers may take once the parent is gone."""
 
 
 def main() -> int:
     """Runs the job that stands on the first line of standard input."""
     job = json.loads(sys.stdin.readline())
-    _end_with_parent()
+    last_rites = _end_with_parent()
     report = _reporter()
     try:
-        _run(job, report)
+        _run(job, report, last_rites)
     except SafescaleError as error:
         report("failed", code=error.exit_code, sentence=str(error))
         return error.exit_code
@@ -52,19 +54,29 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    """Kills the own process group once the lifeline is cut."""
+def _end_with_parent() -> list[Callable[[], None]]:
+    """Kills the own process group once the lifeline is cut.
+
+    Returns:
+        A list to put functions in that are called first.
+    """
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+    last_rites: list[Callable[[], None]] = []
 
     def watch() -> None:
         while os.read(lifeline, 4096):
             pass
+        for rite in last_rites:
+            bounded = threading.Thread(target=rite, daemon=True)
+            bounded.start()
+            bounded.join(_LAST_RITES)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+    return last_rites
 
 
 def _reporter() -> Report:
@@ -78,31 +90,97 @@ def _reporter() -> Report:
     return report
 
 
-def _run(job: dict[str, Any], report: Report) -> None:
+def _run(
+    job: Mapping[str, Any], report: Report, last_rites: list[Callable[[], None]]
+) -> None:
     report("importing")
     from kfp import components, local
 
     warnings.filterwarnings("ignore", module=r"kfp\.")
-    _keep_python3()
-    local.init(
-        local.SubprocessRunner(use_venv=False),
-        pipeline_root=job["pipeline_root"],
-        raise_on_error=True,
-        enable_caching=job["cache"],
-    )
-    _watch_tasks(report, Mirror(job["store"], job["prefix"]))
+    in_containers = job["runner"] == "docker"
     compiled = compile_train()
     Path(job["pipeline"]).write_text(compiled, encoding="utf-8")
-    pipeline = components.load_component_from_text(_without_retries(compiled))
-    pipeline(**job["arguments"])
+    documents = spec, platform = tuple(yaml.safe_load_all(compiled))
+    exit_task.for_this_machine(spec, os.environ, job["run"])
+    _drop_retries(spec)
+    watch = _watch(job, report, platform)
+    with _runner(job, report, watch, documents, last_rites):
+        local.init(
+            local.DockerRunner()
+            if in_containers
+            else local.SubprocessRunner(use_venv=False),
+            pipeline_root=job["pipeline_root"],
+            raise_on_error=False,
+            enable_caching=job["cache"],
+        )
+        watch.install()
+        text = yaml.safe_dump_all(documents)
+        components.load_component_from_text(text)(**job["arguments"])
+    if watch.error is not None:
+        raise watch.error
 
 
-def _without_retries(compiled: str) -> str:
+@contextmanager
+def _runner(
+    job: Mapping[str, Any],
+    report: Report,
+    watch: Watch,
+    documents: tuple[dict[str, Any], ...],
+    last_rites: list[Callable[[], None]],
+) -> Iterator[None]:
+    """Prepares what runs the tasks; `documents` are graph and platform."""
+    if job["runner"] != "docker":
+        _keep_python3()
+        yield
+        return
+    from pipelines.container_engine import engine, stage_images
+    from pipelines.container_runner import ContainerRunner
+    from pipelines.containers import Containers
+
+    spec, platform = documents
+    executors = spec["deploymentSpec"]["executors"].values()
+    with engine() as client:
+        images = stage_images(client, (e["container"]["image"] for e in executors))
+        report("images", images=images)
+        for executor in executors:
+            # KFP's cache key holds the image: another image is another stage.
+            image = executor["container"]["image"]
+            executor["container"]["image"] = images[image]
+        containers = Containers(client)
+        last_rites.append(containers.close)
+        ContainerRunner(containers, platform, job["run"], os.environ, watch).install()
+        yield
+
+
+def _watch(
+    job: Mapping[str, Any], report: Report, platform: Mapping[str, Any]
+) -> Watch:
+    """Makes the wrapper of each task, with the time that each may take."""
+    mirror = Mirror(job["store"], job["prefix"])
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    seconds = {
+        label: job["stage_timeout"] or float(settings["activeDeadlineSeconds"])
+        for label, settings in executors.items()
+    }
+
+    def tell(error: SafescaleError) -> None:
+        """Leaves the reason where the exit task, if there is one, reads it."""
+        if not any(os.environ.get(name) for name in PLACES):
+            return
+        try:
+            exit_task.leave_word(mirror.store, job["run"], error)
+        except StorageError:
+            traceback.print_exc()
+
+    in_group = job["runner"] != "docker"
+    return Watch(report, mirror, seconds, stop_group=in_group, on_failure=tell)
+
+
+def _drop_retries(spec: Mapping[str, Any]) -> None:
     """A failed stage is told at once: a second `safescale run` resumes from it."""
-    documents = list(yaml.safe_load_all(compiled))
-    for task in documents[0]["root"]["dag"]["tasks"].values():
-        task.pop("retryPolicy", None)
-    return yaml.safe_dump_all(documents)
+    for component in (spec["root"], *spec["components"].values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task.pop("retryPolicy", None)
 
 
 def _keep_python3() -> None:
@@ -115,72 +193,6 @@ def _keep_python3() -> None:
     if python3.exists() and python3.samefile(sys.executable):
         os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
         sys.executable = "python3"
-
-
-def _watch_tasks(report: Report, mirror: Mirror) -> None:
-    """Wraps KFP's one function per task: it offers no callback of its own."""
-    from kfp.local.orchestrator import task_executor
-    from kfp.local.status import Status
-
-    execute = task_executor.execute_single_task
-
-    def watched(**task: Any) -> Any:
-        stage = task["task_name"].replace("-", "_")
-        report("started", stage=stage)
-        start = time.monotonic()
-        with _leaving_sigterm_to(stage):
-            outputs, status = execute(**task)
-        seconds = time.monotonic() - start
-        folder = Path(task["pipeline_root"], task["pipeline_resource_name"])
-        task_folder = folder / task["task_name"]
-        if status is not Status.SUCCESS:
-            raise _what_it_left(stage, task_folder / EXECUTION)
-        paths = {name: Path(artifact.uri) for name, artifact in outputs.items()}
-        cached = not any(path.is_relative_to(folder) for path in paths.values())
-        report(
-            "finished",
-            stage=stage,
-            seconds=round(seconds, 3),
-            cached=cached,
-            artifacts=mirror.keep(stage, paths),
-            summary=_summary(paths),
-        )
-        return outputs, status
-
-    task_executor.execute_single_task = watched
-
-
-@contextmanager
-def _leaving_sigterm_to(stage: str) -> Iterator[None]:
-    """While a stage runs, SIGTERM is for it: KFP would die and leave it behind.
-
-    A plain handler, unlike SIG_IGN, does not outlive the exec of the stage.
-    """
-    received = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if received.is_set():
-        raise Interrupted(f"The run was stopped by SIGTERM in {stage}.")
-
-
-def _summary(paths: dict[str, Path]) -> dict[str, Any]:
-    """Returns what the stage said of itself, in this run or in the cached one."""
-    beside = {path.parent / EXECUTION for path in paths.values()}
-    return dict(read_json(beside.pop())["summary"])
-
-
-def _what_it_left(stage: str, file: Path) -> SafescaleError:
-    """Returns the error that a failed stage wrote down, with its exit code."""
-    if not file.is_file():
-        return SafescaleError(
-            f"{stage} ended without a word: it was killed or could not start; the "
-            "log has its last lines."
-        )
-    left = read_json(file)
-    return error_of(int(left["code"]), left["sentence"])
 
 
 if __name__ == "__main__":

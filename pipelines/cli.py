@@ -26,6 +26,9 @@ _COMMANDS = {
     "predict": ("bundle:predict", "Score raw rows with a registered model."),
     "constitution": ("constitution:constitution", "Check a constitution."),
     "data": ("data:data", "Fetch a built-in data set."),
+    "submit": ("kubeflow:submit", "Run the pipeline on Kubeflow."),
+    "schedule": ("kubeflow:schedule", "Run it there again and again."),
+    "doctor": ("doctor:doctor", "Say what a cluster lacks."),
 }
 
 

@@ -7,17 +7,19 @@ stage that fails and a signal all end in a `run.json` with a code and a sentence
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.local import Interruptions, Job, run_job
 from pipelines.progress import Progress, progress_for
 from pipelines.runfile import LOG, PIPELINE, RunFile
 from pipelines.source import resolved
-from pipelines.state import code_digest, log_failure, pipeline_root
+from pipelines.state import log_failure, pipeline_root
 from pipelines.store import Place, opened
 from pipelines.workload import Workload
+from safescale_ammt.code_version import code_digest
 from safescale_ammt.errors import SafescaleError
 
 TIMEOUT = 14400.0
@@ -37,6 +39,9 @@ class Request:
         cache: whether finished stages are taken from the cache.
         timeout: seconds that the run may take.
         command: the command line, for the record.
+        runner: `subprocess`, or `docker` for containers.
+        stage_timeout: seconds that a stage may take; None = as compiled.
+        parameters: values of the pipeline's parameters that are no section.
     """
 
     config: Path
@@ -47,6 +52,9 @@ class Request:
     cache: bool = True
     timeout: float = TIMEOUT
     command: Sequence[str] = ()
+    runner: str = "subprocess"
+    stage_timeout: float | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def launch(request: Request) -> RunFile:
@@ -84,16 +92,19 @@ def _carry_out(
         overrides=request.overrides,
     )
     progress.begin("store and data ...")
-    with opened(request.store) as place:
+    with _engine_for(request, run), opened(request.store) as place:
         workload = resolved(workload, place, request.config.parent)
         run.facts |= _facts(workload, place)
         job = Job(
             pipeline=str(run.folder / PIPELINE),
-            arguments=workload.arguments(),
+            arguments={**workload.arguments(), **request.parameters},
             pipeline_root=str(pipeline_root(place.identity())),
             cache=request.cache,
             store=place.uri,
             prefix=f"runs/{run.id}",
+            run=run.id,
+            runner=request.runner,
+            stage_timeout=request.stage_timeout,
         )
 
         def watch(event: dict[str, object]) -> None:
@@ -108,6 +119,16 @@ def _carry_out(
             interruptions=interruptions,
             timeout=request.timeout,
         )
+
+
+def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
+    """Asks for the container engine at once, if one is needed."""
+    run.facts["runner"] = request.runner
+    if request.runner != "docker":
+        return nullcontext()
+    from pipelines.container_engine import swept
+
+    return swept(run.id)
 
 
 def _facts(workload: Workload, place: Place) -> dict[str, object]:

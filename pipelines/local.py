@@ -43,6 +43,9 @@ class Job:
         cache: whether finished stages are taken from the cache.
         store: URI of the store that artifacts are copied to.
         prefix: where to, in that store.
+        run: the run's id.
+        runner: `subprocess`, or `docker` for containers.
+        stage_timeout: seconds that a stage may take; None = as compiled.
     """
 
     pipeline: str
@@ -51,6 +54,9 @@ class Job:
     cache: bool
     store: str
     prefix: str
+    run: str
+    runner: str = "subprocess"
+    stage_timeout: float | None = None
 
 
 class Interruptions:
@@ -106,7 +112,7 @@ def run_job(
         job: what to run.
         environ: the child's environment: place and keys of the store.
         log: file that gets all that KFP and the stages print.
-        watch: is called with each event: started, finished (see `child`).
+        watch: is called with each event: images, started, finished (see `child`).
         interruptions: the signals of this process.
         timeout: seconds that the whole run may take.
         grace: seconds between SIGTERM and SIGKILL.

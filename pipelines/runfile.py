@@ -90,6 +90,8 @@ class RunFile:
             kept = ("seconds", "cached", "summary")
             self.stages[-1] |= {k: event[k] for k in kept} | {"status": "finished"}
             self.artifacts |= {entry["name"]: entry for entry in event["artifacts"]}
+        elif event["event"] == "images":
+            self.facts["images"] = event["images"]
         else:
             return
         self.save()

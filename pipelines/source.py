@@ -15,7 +15,8 @@ from pipelines.state import HOME
 from pipelines.store import Place
 from pipelines.workload import Workload
 from safescale_ammt.data.catalogue import CATALOGUE, fetch_to_store
-from safescale_ammt.data.sources import content_digest
+from safescale_ammt.data.sources import chosen_days, content_digest
+from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, one_of
 
 
@@ -32,6 +33,9 @@ def fetched(name: str, place: Place) -> Mapping[str, str]:
 
 def resolved(workload: Workload, place: Place, folder: Path) -> Workload:
     """Returns the workload with URIs for its sources and the digest of their bytes.
+
+    The newest days become the days that they are now, so that the run's record
+    and KFP's cache key name them.
 
     Args:
         workload: sources may be URIs, built-in names, or paths from the working
@@ -54,9 +58,12 @@ def resolved(workload: Workload, place: Place, folder: Path) -> Workload:
         for role in ("source", "sealed_source")
         if getattr(data, role)
     }
+    window = Window.parse(data.window)
+    if days := chosen_days(found["source"], window):
+        window = days.window
     if not data.source_digest:
-        found["source_digest"] = content_digest(**found)
-    return workload.replace("data", **found)
+        found["source_digest"] = content_digest(**found, window=window)
+    return workload.replace("data", **found, window=str(window))
 
 
 def _uri(role: str, name: str, place: Place, folder: Path) -> str:

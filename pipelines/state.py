@@ -10,28 +10,13 @@ must not outlive a change of them.
 
 from __future__ import annotations
 
-import platform
 import traceback
-from importlib import metadata
 from pathlib import Path
 
-import safescale_ammt
-from safescale_ammt.artifacts import digest_file, digest_json
+from safescale_ammt.artifacts import digest_json
+from safescale_ammt.code_version import code_digest
 
 HOME = Path(".safescale")
-_COMPUTES_WITH = ("numpy", "pyarrow", "safetensors", "scipy", "torch")
-
-
-def code_digest() -> str:
-    """Digest of the library's source files and of what it computes with."""
-    library = Path(safescale_ammt.__file__).parent
-    files = {
-        path.relative_to(library).as_posix(): digest_file(path)
-        for path in library.rglob("*.py")
-    }
-    versions = {name: _version(name) for name in _COMPUTES_WITH}
-    versions["python"] = platform.python_version()
-    return digest_json({"files": files, "versions": versions})
 
 
 def pipeline_root(store: str) -> Path:
@@ -42,13 +27,6 @@ def pipeline_root(store: str) -> Path:
     """
     digest = digest_json({"code": code_digest(), "store": store})
     return HOME.absolute() / "pipeline-root" / digest.removeprefix("sha256:")[:16]
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def log_failure(error: BaseException, file: Path = HOME / "log.txt") -> Path:

@@ -1,33 +1,35 @@
 """The training pipeline: one straight line of five stages, no way back.
 
     prepare_data -> search_architecture -> train_agents -> evaluate_safety
-                 -> register_model
-
+                 -> register_model                      and, whatever became of
+                                                        them, notify
 There is no branch: a gate is a step that refuses. Only `evaluate_safety`
-receives the holdout, so leakage is impossible by wiring.
+receives the holdout, so leakage is impossible by wiring. The exit task tells
+people how it ended; it has no artifact to read and no right to write a model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kfp import dsl, kubernetes
 from kfp.dsl import pipeline_channel
 
 from components.evaluate_safety import evaluate_safety
+from components.notify import notify
 from components.prepare_data import prepare_data
 from components.register_model import register_model
 from components.search_architecture import search_architecture
 from components.train_agents import train_agents
+from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
+from safescale_ammt.stages.notify import OFTEN
+from safescale_ammt.store.places import SECRET_KEYS, registry_variable
 
 USER = 10001
 """Unprivileged user of every pod, as in the images."""
-STORE_KEYS = (
-    "SAFESCALE_STORE",
-    "AWS_ENDPOINT_URL",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_REGION",
-)
-"""Keys of a store's secret, each the name of its environment variable too."""
+GROUP = 0
+"""Its group: what the images let their user write is writable by group 0."""
+SCRATCH = "/tmp"  # noqa: S108  the pod's own, empty at its start
+PART_OF = "safescale-ammt"
 
 
 @dataclass(frozen=True)
@@ -38,33 +40,80 @@ class Limits:
         cpu, memory: request and limit alike, so that pods are evicted last.
         hours: the pod is stopped after this time.
         retries: further attempts, 60 s apart and doubling.
+        scratch: what its /tmp may hold, on the node's disk.
     """
 
     cpu: str | pipeline_channel.PipelineChannel
     memory: str | pipeline_channel.PipelineChannel
     hours: int
     retries: int
+    scratch: str = "10Gi"
 
 
 def _bounded(task: dsl.PipelineTask, title: str, limits: Limits) -> dsl.PipelineTask:
-    """Gives a task its display name, limits, timeout, retries and user."""
+    """Gives a task its name, limits, timeout, retries and what its pod may do.
+
+    The volume at /tmp is for clusters that make the root file system read-only.
+    KFP itself drops all capabilities, forbids privilege escalation and sets the
+    runtime's seccomp profile; it has no setter for ephemeral storage, which the
+    namespace's LimitRange bounds.
+    """
     task.set_display_name(title)
+    _knowing(task, limits.cpu, limits.memory)
     task.set_cpu_request(limits.cpu).set_cpu_limit(limits.cpu)
     task.set_memory_request(limits.memory).set_memory_limit(limits.memory)
     if limits.retries:
         task.set_retry(limits.retries, backoff_duration="60s", backoff_factor=2.0)
     kubernetes.set_timeout(task, limits.hours * 3600)
-    kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
+    kubernetes.set_security_context(
+        task, run_as_user=USER, run_as_group=GROUP, run_as_non_root=True
+    )
+    kubernetes.empty_dir_mount(task, "tmp", SCRATCH, size_limit=limits.scratch)
+    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", PART_OF)
+    name = title.lower().replace(" ", "-")
+    kubernetes.add_pod_label(task, "app.kubernetes.io/component", name)
     return task
 
 
+def _knowing(task: dsl.PipelineTask, *values: object) -> None:
+    """Tells KFP which parameters a task's resources need.
+
+    Its setters do not (2.17), and a group's inputs then lack them: the tasks in
+    it would ask for parameters that nobody hands down.
+    """
+    channels = [v for v in values if isinstance(v, pipeline_channel.PipelineChannel)]
+    task.register_pipeline_channels(channels)
+
+
 def _with_store(
+    task: dsl.PipelineTask,
+    secret: pipeline_channel.PipelineChannel,
+    variable: Callable[[str], str] = str,
+) -> dsl.PipelineTask:
+    """Gives a task an object store: its place and keys, from one secret.
+
+    Every key is optional to Kubernetes: where a role stands in for static keys
+    the secret has none, and what is really missing the stage says in a sentence,
+    where a pod that waits for a secret only waits.
+
+    Args:
+        task: the task.
+        secret: the secret's name.
+        variable: the environment variable that a key goes to.
+    """
+    keys = {key: variable(key) for key in SECRET_KEYS}
+    return kubernetes.use_secret_as_env(
+        task, secret_name=secret, secret_key_to_env=keys, optional=True
+    )
+
+
+def _with_places_to_tell(
     task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
 ) -> dsl.PipelineTask:
-    """Gives a task an object store: its place and keys, from one secret."""
-    keys = {key: key for key in STORE_KEYS}
+    """Gives a task the places that are told how a run ended, if there are any."""
+    keys = {name: name for name in (WEBHOOK, SECRET, FILE)}
     return kubernetes.use_secret_as_env(
-        task, secret_name=secret, secret_key_to_env=keys
+        task, secret_name=secret, secret_key_to_env=keys, optional=True
     )
 
 
@@ -78,6 +127,7 @@ def train(  # noqa: PLR0917  KFP passes by name
     constitution: dict,
     data: dict,
     sealed_source: str = "",
+    window: str = "",
     search: dict = {},  # noqa: B006  KFP keeps a parameter's default as it is
     training: dict = {},  # noqa: B006
     safety: dict = {},  # noqa: B006
@@ -90,14 +140,19 @@ def train(  # noqa: PLR0917  KFP passes by name
     accelerator_type: str = "nvidia.com/gpu",
     store_secret: str = "safescale-store",  # noqa: S107  a name, not a secret
     registry_secret: str = "safescale-registry",  # noqa: S107
+    training_secret: str = "safescale-training",  # noqa: S107
+    notify_secret: str = "safescale-notify",  # noqa: S107
+    notify_on: str = OFTEN,
 ) -> None:
     """Trains, judges and registers one model.
 
     Args:
-        source: URI of the raw rows, s3://bucket/key.
+        source: URI of the raw rows, s3://bucket/key, or of a folder of them.
         constitution: The constitution, as an object.
         data: Section data of the config.
         sealed_source: URI of an official test file; empty splits one off.
+        window: Days of a folder of dated files, such as 7d or
+            2026-11-09/2026-11-16; empty takes all.
         search: Section search of the config.
         training: Section training of the config.
         safety: Section safety of the config.
@@ -110,47 +165,63 @@ def train(  # noqa: PLR0917  KFP passes by name
         accelerator_type: Kubernetes resource name of the accelerator.
         store_secret: Secret with the place and keys of data and ledger.
         registry_secret: Secret with the place and keys of the registry.
+        training_secret: Secret with the place and keys of a TrainJob's hand-over.
+        notify_secret: Secret with the places that are told how a run ended.
+        notify_on: Statuses that they are told of, separated by commas.
     """
     small = Limits(cpu, memory, hours=1, retries=2)
     large = Limits(train_cpu, train_memory, hours=24, retries=2)
     # A retry would repeat a refusal, and a cached gate would not be one.
     gate = Limits(cpu, memory, hours=1, retries=0)
 
-    prepared = prepare_data(data=data, source=source, sealed_source=sealed_source)
-    _with_store(_bounded(prepared, "Prepare data", small), store_secret)
-    dataset = prepared.outputs["dataset"]
+    last = Limits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
-    searched = search_architecture(
-        dataset=dataset, constitution=constitution, search=search
-    )
-    _bounded(searched, "Search architecture", large)
-    architecture = searched.outputs["architecture"]
+    told = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
+    _with_store(_bounded(told, "Notify", last), store_secret)
+    _with_places_to_tell(told, notify_secret).set_caching_options(enable_caching=False)
 
-    trained = train_agents(
-        dataset=dataset,
-        architecture=architecture,
-        constitution=constitution,
-        training=training,
-    )
-    _bounded(trained, "Train agents", large)
-    trained.set_accelerator_type(accelerator_type).set_accelerator_limit(accelerators)
-    model = trained.outputs["model"]
+    with dsl.ExitHandler(exit_task=told, name="the line of five"):
+        prepared = prepare_data(
+            data=data, source=source, sealed_source=sealed_source, window=window
+        )
+        _with_store(_bounded(prepared, "Prepare data", small), store_secret)
+        dataset = prepared.outputs["dataset"]
 
-    judged = evaluate_safety(
-        dataset=dataset,
-        holdout=prepared.outputs["holdout"],
-        architecture=architecture,
-        model=model,
-        constitution=constitution,
-        safety=safety,
-    )
-    _with_store(_bounded(judged, "Evaluate safety", small), store_secret)
+        searched = search_architecture(
+            dataset=dataset, constitution=constitution, search=search
+        )
+        _bounded(searched, "Search architecture", large)
+        architecture = searched.outputs["architecture"]
 
-    registered = register_model(
-        model=model,
-        verdict=judged.outputs["verdict"],
-        constitution=constitution,
-        registry=registry,
-    )
-    _with_store(_bounded(registered, "Register model", gate), registry_secret)
-    registered.set_caching_options(enable_caching=False)
+        trained = train_agents(
+            dataset=dataset,
+            architecture=architecture,
+            constitution=constitution,
+            training=training,
+        )
+        _with_store(_bounded(trained, "Train agents", large), training_secret)
+        _knowing(trained, accelerators, accelerator_type)
+        trained.set_accelerator_type(accelerator_type)
+        trained.set_accelerator_limit(accelerators)
+        model = trained.outputs["model"]
+
+        judged = evaluate_safety(
+            dataset=dataset,
+            holdout=prepared.outputs["holdout"],
+            architecture=architecture,
+            model=model,
+            constitution=constitution,
+            safety=safety,
+        )
+        _with_store(_bounded(judged, "Evaluate safety", small), store_secret)
+
+        registered = register_model(
+            model=model,
+            verdict=judged.outputs["verdict"],
+            constitution=constitution,
+            registry=registry,
+            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        )
+        _with_store(_bounded(registered, "Register model", gate), store_secret)
+        _with_store(registered, registry_secret, registry_variable)
+        registered.set_caching_options(enable_caching=False)

@@ -25,6 +25,8 @@ from safescale_ammt.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
 _CONSTITUTION = ("constitution", "constitution_file")
+SCALARS = ("source", "sealed_source", "window")
+"""Keys of `data` that are parameters of their own: plain boxes in Kubeflow's form."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Workload:
     def arguments(self) -> dict[str, Any]:
         """Returns the values of the pipeline's parameters."""
         values: dict[str, Any] = {n: s.to_params() for n, s in self.sections.items()}
-        scalars = {k: values["data"].pop(k) for k in ("source", "sealed_source")}
+        scalars = {k: values["data"].pop(k) for k in SCALARS}
         return {**values, **scalars, "constitution": self.constitution.to_dict()}
 
     @property

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Required, Self, TypedDict
 
 from safescale_ammt.artifacts import canonical_json, digest_json
+from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, one_of
 
 MAX_BYTES = 64 * 1024
@@ -23,6 +24,7 @@ MAX_BYTES = 64 * 1024
 MAX_SEED = 2**53
 _LARGEST = 1e300
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
 
@@ -32,6 +34,8 @@ class Section:
     """What all sections share: parsing, parameters, digest."""
 
     section: ClassVar[str]
+    how: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how the work is done, not what comes out; not in `digest`."""
 
     def __init_subclass__(cls) -> None:
         """Names the section after its class."""
@@ -75,8 +79,9 @@ class Section:
 
     @property
     def digest(self) -> str:
-        """Digest of the canonical form, defaults filled in."""
-        return digest_json(self.to_params())
+        """Digest of what the section asks for, defaults filled in."""
+        params = self.to_params()
+        return digest_json({k: v for k, v in params.items() if k not in self.how})
 
     def _require(self, key: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -225,6 +230,8 @@ class DataConfig(Section):
     """sha256 of the raw bytes, filled in by `run` and `submit`; "" = unchecked."""
     sealed_source: str = ""
     """URI of an official test file = the sealed split; "" = split one off."""
+    window: str = ""
+    """Days of a folder of dated files, such as 7d or 2026-11-09/2026-11-16."""
     format: Literal["auto", "csv", "parquet"] = "auto"
     """File format; auto goes by the name's ending, then by the first bytes."""
     label: str = ""
@@ -288,6 +295,7 @@ class DataConfig(Section):
         self._require(
             "splits", abs(total - 1) < 1e-6, f"fractions that sum to 1, not {total:g}"
         )
+        Window.parse(self.window)
         self._check_sealed()
         self._check_roles()
 
@@ -474,6 +482,22 @@ class TrainingConfig(Section):
     """CPU threads; part of the config because sums depend on it."""
     seed: int = 0
     """Seed of weights, batches and dropout."""
+    backend: Literal["local", "torchrun", "trainjob"] = "local"
+    """Where training runs: in the stage, in processes beside it, in a TrainJob."""
+    processes: int = 1
+    """Processes that the nets are spread over; 1 with backend local."""
+    nodes: int = 1
+    """Pods of a TrainJob that share the processes evenly; 1 with other backends."""
+    runtime: str = "safescale-torch"
+    """TrainingRuntime of a TrainJob."""
+    queue: str = ""
+    """Kueue LocalQueue of a TrainJob; "" = none."""
+    checkpoint_every: int = 0
+    """Sync rounds between checkpoints; 0 = only when stopped, given a place."""
+
+    how: ClassVar[frozenset[str]] = frozenset(
+        {"backend", "processes", "nodes", "runtime", "queue", "checkpoint_every"}
+    )
 
     def __post_init__(self) -> None:
         """Checks ranges and names what this version does not have."""
@@ -508,6 +532,33 @@ class TrainingConfig(Section):
             self._require(key, getattr(self, key) >= 0, "a value >= 0")
         for key, only in _NOT_YET.items():
             self._require(key, getattr(self, key) == only, f"{only!r} in this version")
+        self._check_backend()
+
+    def _check_backend(self) -> None:
+        """Checks that the processes fit the nets, the nodes and the backend."""
+        nets = self.num_agents + 1
+        self._require(
+            "processes",
+            1 <= self.processes <= nets,
+            f"1 to {nets}, a net for each: {self.num_agents} agents and the twin",
+        )
+        alone = self.backend != "local" or self.processes == 1
+        self._require("processes", alone, "1 with backend local; set backend: torchrun")
+        self._require(
+            "nodes",
+            self.nodes >= 1 and self.processes % self.nodes == 0,
+            f"a divisor of training.processes ({self.processes})",
+        )
+        together = self.backend == "trainjob" or self.nodes == 1
+        self._require("nodes", together, "1 without backend: trainjob")
+        for key, least in (("runtime", 1), ("queue", 0)):
+            named = len(getattr(self, key)) >= least
+            self._require(key, named and self._is_name(key), "a Kubernetes name")
+        self._require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
+
+    def _is_name(self, key: str) -> bool:
+        value: str = getattr(self, key)
+        return not value or bool(_LABEL.fullmatch(value))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@
     ├── StorageError          exit 1   an object store that does not do its part
     │   ├── StoreInputError   exit 2   missing bucket, object or credentials
     │   └── PreconditionFailed         a conditional write that lost (object exists)
+    ├── ClusterError          exit 1   a Kubernetes API that does not do its part
+    │   └── ClusterInputError exit 2   a right, a runtime, the API itself is missing
     ├── Refusal               exit 3   a gate that says no
     │   └── IntegrityError    exit 3   bytes that are not the bytes that were signed off
+    ├── PeerLost              exit 1   another process of the training went away
     └── Interrupted           exit 1   stopped from outside (SIGTERM, Ctrl-C, timeout)
 
 One error is one sentence that says what, where, what was found and what would
@@ -65,6 +68,16 @@ class PreconditionFailed(StorageError):
     """A conditional write found that the object exists already."""
 
 
+class ClusterError(SafescaleError):
+    """A Kubernetes API, or what it runs, failed to do its part."""
+
+
+class ClusterInputError(ClusterError, InputError):
+    """Something that the cluster needs is missing or not permitted."""
+
+    exit_code = 2
+
+
 class Refusal(SafescaleError):
     """A gate refuses: a violated constitution or a failed verification."""
 
@@ -73,6 +86,10 @@ class Refusal(SafescaleError):
 
 class IntegrityError(Refusal):
     """Bytes differ from the digest that was recorded for them."""
+
+
+class PeerLost(SafescaleError):
+    """Another process of a distributed training went away or keeps silent."""
 
 
 class Interrupted(SafescaleError):

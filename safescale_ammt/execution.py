@@ -84,7 +84,7 @@ def stage(
     execution = Execution(name, clock())
     error: BaseException | None = None
     try:
-        with _stopping_at_sigterm(name):
+        with stopping_at_sigterm(name):
             yield execution
     except BaseException as raised:
         error = raised
@@ -116,7 +116,7 @@ def error_of(code: int, sentence: str) -> SafescaleError:
 
 
 @contextmanager
-def _stopping_at_sigterm(name: str) -> Iterator[None]:
+def stopping_at_sigterm(name: str) -> Iterator[None]:
     """Turns SIGTERM into `Interrupted`, so that what is half done is cleaned up.
 
     On its way up it is no `Exception`: libraries swallow those, on import above all.

@@ -27,9 +27,9 @@ STAGES = (
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     required=True,
-    help="File to write.",
+    help="File to write; with --kubernetes-manifests a folder, too.",
 )
 @click.option(
     "--image-prefix",
@@ -42,23 +42,75 @@ STAGES = (
     type=click.Path(path_type=Path),
     help="Workload whose values become the parameters' defaults.",
 )
-def compile_(output: Path, image_prefix: str, config: Path | None) -> None:
+@click.option(
+    "--store",
+    metavar="URI",
+    default="s3://safescale",
+    show_default=True,
+    help="Where `data fetch NAME --store URI` puts a workload's built-in data set.",
+)
+@click.option(
+    "--kubernetes-manifests",
+    is_flag=True,
+    help="Writes Pipeline and PipelineVersion objects, for deploying from git.",
+)
+@click.option(
+    "--version-name",
+    default="",
+    help="Name of that version; default: this version and a digest of the content.",
+)
+@click.option(
+    "--namespace",
+    default="safescale",
+    show_default=True,
+    help="Where those objects live.",
+)
+def compile_(  # noqa: PLR0917  click passes by name
+    output: Path,
+    image_prefix: str,
+    config: Path | None,
+    store: str,
+    kubernetes_manifests: bool,
+    version_name: str,
+    namespace: str,
+) -> None:
     """Compiles the training pipeline into a file that Kubeflow reads."""
     from pipelines.compile import compile_train
     from pipelines.workload import Workload
 
-    arguments = _defaults(Workload.load(config)) if config else None
+    arguments = _defaults(Workload.load(config), store) if config else None
     text = compile_train(image_prefix=image_prefix, arguments=arguments)
+    if kubernetes_manifests:
+        _write_objects(text, output, version_name, namespace)
+        return
+    if output.is_dir():
+        raise click.UsageError(f"{output} is a folder; give a file to write.")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {output}.")
 
 
-def _defaults(workload: Workload) -> dict[str, Any]:
-    """Returns parameter values; a built-in name means nothing on a cluster."""
+def _write_objects(text: str, output: Path, version: str, namespace: str) -> None:
+    from pipelines.gitops import Release, kubernetes_objects, write_objects
+
+    objects = kubernetes_objects(text, Release(version, namespace))
+    for path in write_objects(objects, output):
+        click.echo(f"Wrote {path}.")
+
+
+def _defaults(workload: Workload, store: str) -> dict[str, Any]:
+    """Returns parameter values; what lies on this machine means nothing elsewhere.
+
+    A built-in data set is read from where `data fetch NAME --store` puts it.
+    """
+    from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
+
     values = workload.arguments()
     for role in ("source", "sealed_source"):
-        if values[role] and "://" not in values[role]:
+        name = values[role]
+        if name in CATALOGUE:
+            values[role] = stored_uris(name, store)[role]
+        elif name and not name.startswith("s3://"):
             click.echo(f"{role} {values.pop(role)!r} is no URI: fill it in yourself.")
     return values
 

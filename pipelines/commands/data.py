@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -15,11 +17,36 @@ def data() -> None:
 @click.option(
     "--store", metavar="URI", help="Object store  [default: the embedded one]."
 )
-def fetch(name: str, store: str | None) -> None:
-    """Fetches data set NAME, checks its digest and puts it into the store."""
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write to instead of a store.",
+)
+def fetch(name: str, store: str | None, output: Path | None) -> None:
+    """Fetches data set NAME, checks its digest and puts it into the store.
+
+    Prints where its files lie, as --set takes it. Files that are there with the
+    right bytes are left alone.
+    """
+    if store and output:
+        raise click.UsageError("Give --store or --output, not both.")
+    from safescale_ammt.data.catalogue import entry
+
+    for role, uri in _fetched(name, store, output).items():
+        click.echo(f"data.{role}={uri}")
+        click.echo(f"  {entry(name).members[role].sha256}")
+
+
+def _fetched(name: str, store: str | None, output: Path | None) -> dict[str, str]:
+    """Brings the files to their place; returns a URI by role."""
+    if output is not None:
+        from safescale_ammt.data.catalogue import fetch as fetch_files
+
+        paths = fetch_files(name, output)
+        return {role: path.resolve().as_uri() for role, path in paths.items()}
     from pipelines.source import fetched
     from pipelines.store import opened
 
     with opened(store) as place:
-        for role, uri in fetched(name, place).items():
-            click.echo(f"{role}: {uri}")
+        return dict(fetched(name, place))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 ADULT = Path(__file__).parents[1] / "adult.yaml"
+LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 
 
 @click.command()
@@ -32,10 +33,10 @@ ADULT = Path(__file__).parents[1] / "adult.yaml"
 )
 @click.option(
     "--runner",
-    type=click.Choice(["subprocess"]),
+    type=click.Choice(["subprocess", "docker"]),
     default="subprocess",
     show_default=True,
-    help="KFP's local runner.",
+    help="Stages run as processes, or in containers of the stage images.",
 )
 @click.option(
     "--store", metavar="URI", help="Object store  [default: the embedded one]."
@@ -60,16 +61,30 @@ ADULT = Path(__file__).parents[1] / "adult.yaml"
     show_default=True,
     help="Seconds that the run may take.",
 )
+@click.option(
+    "--stage-timeout",
+    type=click.FloatRange(min=1),
+    help="Seconds that a stage may take  [default: as compiled].",
+)
+@click.option(
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A container's limits: cpu, memory, train_cpu or train_memory.",
+)
 def run(  # noqa: PLR0917  click passes by name
     config: Path,
     constitution: Path | None,
     overrides: tuple[str, ...],
-    runner: str,  # noqa: ARG001  the one choice there is
+    runner: str,
     store: str | None,
     output: Path,
     no_cache: bool,
     rehearse: bool,
     timeout: float,
+    stage_timeout: float | None,
+    parameters: tuple[str, ...],
 ) -> None:
     """Trains, judges and registers a model on this machine.
 
@@ -87,8 +102,24 @@ def run(  # noqa: PLR0917  click passes by name
         cache=not no_cache,
         timeout=timeout,
         command=["safescale", *sys.argv[1:]],
+        runner=runner,
+        stage_timeout=stage_timeout,
+        parameters=_parameters(parameters),
     )
     done = launch(request)
     click.echo(done.outcome["sentence"])
     click.echo(f"Report: {done.folder / 'report.html'}")
     click.echo(f"Record: {done.folder / 'run.json'}")
+
+
+def _parameters(given: tuple[str, ...]) -> dict[str, str]:
+    """Reads `NAME=VALUE` pairs; a bad one is found before anything starts."""
+    from pipelines.quantities import quantity
+    from safescale_ammt.errors import ConfigError, one_of
+
+    found = dict(pair.partition("=")[::2] for pair in given)
+    for name, value in found.items():
+        if name not in LIMITS:
+            raise ConfigError(f"--param names {name!r}, unknown; {one_of(LIMITS)}.")
+        quantity(value, f"--param {name}")
+    return found

@@ -238,6 +238,16 @@ def fetch_to_store(
         return store_entry(entry(name), store, f"{prefix}/{name}", home)
 
 
+def stored_uris(name: str, store_uri: str, prefix: str = "data") -> dict[str, str]:
+    """Returns by role where `fetch_to_store` puts a data set, contacting nobody.
+
+    Raises:
+        InputError: no such data set.
+    """
+    home = f"{store_uri.rstrip('/')}/{prefix}/{name}"
+    return {role: f"{home}/{m.name}" for role, m in entry(name).members.items()}
+
+
 def store_entry(wanted: Entry, store: Store, prefix: str, home: Path) -> dict[str, str]:
     """Brings the files of any entry into a store; see `fetch_to_store`."""
     keys = {role: f"{prefix}/{m.name}" for role, m in wanted.members.items()}

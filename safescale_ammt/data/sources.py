@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -25,12 +26,14 @@ from safescale_ammt.data.csv_reader import (
     Layout,
     check_names,
 )
+from safescale_ammt.data.window import Chosen, Window, choose
 from safescale_ammt.errors import DataError, IntegrityError
-from safescale_ammt.storage import open_store, split_uri
+from safescale_ammt.storage import Store, open_store, split_uri
 
 __all__ = [
     "Layout",
     "check_digest",
+    "chosen_days",
     "content_digest",
     "open_objects",
     "parse_bytes",
@@ -38,13 +41,18 @@ __all__ = [
 ]
 
 
-def read_table(uri: str, layout: Layout) -> RawTable:
+ALL = Window()
+"""Every file of a folder."""
+
+
+def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
     """Reads every row behind a URI.
 
     Args:
         uri: `s3://bucket/key` or `file:///path` of a file, or of a folder whose
             `.csv` or `.parquet` files have the same columns.
         layout: how the files are written.
+        window: which of a folder's dated files.
 
     Raises:
         DataError: nothing there, or bytes that are no such table.
@@ -52,7 +60,7 @@ def read_table(uri: str, layout: Layout) -> RawTable:
     """
     tables: list[pa.Table] = []
     digests: dict[str, str] = {}
-    for name, origin, stream in open_objects(uri):
+    for name, origin, stream in open_objects(uri, window):
         with stream:
             table, digests[name] = _read_one(stream, origin, layout)
         tables.append(table)
@@ -77,20 +85,46 @@ def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
     return _raw_table(table, origin, {"": digest})
 
 
-def content_digest(source: str, sealed_source: str = "") -> str:
+def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -> str:
     """Digests the raw bytes behind both URIs, for `data.source_digest`.
 
     A copy under another URI has the same digest: names are relative.
 
     Raises:
-        DataError: nothing there.
+        DataError: nothing there, or nothing in the window.
     """
-    parts = {
-        role: {name: _stream_digest(stream) for name, _, stream in open_objects(uri)}
-        for role, uri in (("source", source), ("sealed", sealed_source))
-        if uri
-    }
+    days = chosen_days(source, window)
+    parts = {"source": _digests(source, days.window if days else ALL)}
+    if sealed_source:
+        parts["sealed"] = _digests(sealed_source, window_of_sealed(sealed_source, days))
     return digest_json(parts)
+
+
+def chosen_days(source: str, window: Window) -> Chosen | None:
+    """Says which days of a folder a window comes to; None if all were asked for.
+
+    Raises:
+        DataError: the source is no folder of dated files, or has none in the window.
+    """
+    if not window:
+        return None
+    found = _Found.at(source)
+    if found.single:
+        raise DataError(
+            f"{source} is one file; data.window {str(window)!r} chooses among the "
+            "dated files of a folder."
+        )
+    return choose(window, found.names, source)
+
+
+def window_of_sealed(sealed_source: str, days: Chosen | None) -> Window:
+    """Returns what an official test set is cut down to: a folder to the same days.
+
+    A single file is one official test set whatever the day, and stays whole.
+    """
+    if days is None or _Found.at(sealed_source).single:
+        return ALL
+    return days.window
 
 
 def check_digest(expected: str, source: RawTable, sealed: RawTable | None) -> str:
@@ -111,38 +145,66 @@ def check_digest(expected: str, source: RawTable, sealed: RawTable | None) -> st
     return found
 
 
-def open_objects(uri: str) -> Iterator[tuple[str, str, BinaryIO]]:
+def open_objects(uri: str, window: Window = ALL) -> Iterator[tuple[str, str, BinaryIO]]:
     """Yields (relative name, full URI, byte stream) of a file or a folder's files.
 
     Raises:
-        DataError: the URI has no scheme, or nothing readable lies there.
+        DataError: the URI has no scheme, or nothing readable lies there or in the
+            window.
     """
-    if "://" not in uri:
-        raise DataError(
-            f"{uri!r} is no URI; prepare_data reads s3://bucket/key or file:///path, "
-            "and `safescale data fetch` brings a built-in data set there."
+    found = _Found.at(uri)
+    days = chosen_days(uri, window)
+    for name in days.files if days else found.names:
+        origin = f"{uri.rstrip('/')}/{name}" if name else uri
+        yield name, origin, found.store.open(found.prefix + name)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What lies behind a URI: a folder's files, or one file, whose name is "".
+
+    Parts of one table have names, a single file is the table itself: a copy under
+    another name has the same digest.
+    """
+
+    store: Store
+    prefix: str
+    names: tuple[str, ...]
+
+    @property
+    def single(self) -> bool:
+        return self.names == ("",)
+
+    @classmethod
+    def at(cls, uri: str) -> _Found:
+        if "://" not in uri:
+            raise DataError(
+                f"{uri!r} is no URI; prepare_data reads s3://bucket/key or "
+                "file:///path, and `safescale data fetch` brings a built-in data set "
+                "there."
+            )
+        store_uri, key = split_uri(uri)
+        store = open_store(store_uri)
+        if key and not key.endswith("/") and store.exists(key):
+            return cls(store, key, ("",))
+        prefix = key.rstrip("/") + "/" if key else ""
+        keys = (info.key for info in store.list(prefix))
+        names = sorted(
+            key.removeprefix(prefix)
+            for key in keys
+            if key.lower().endswith((".csv", ".parquet"))
         )
-    store_uri, key = split_uri(uri)
-    store = open_store(store_uri)
-    if key and not key.endswith("/") and store.exists(key):
-        # Parts of one table have names, a single file is the table itself: a
-        # copy under another name has the same digest.
-        yield "", uri, store.open(key)
-        return
-    prefix = key.rstrip("/") + "/" if key else ""
-    found = sorted(
-        info.key
-        for info in store.list(prefix)
-        if info.key.lower().endswith((".csv", ".parquet"))
-    )
-    if not found:
-        raise DataError(
-            f"{uri} does not exist: found neither a file nor a folder of .csv or "
-            ".parquet files."
-        )
-    for name in found:
-        origin = f"{uri.rstrip('/')}/{name[len(prefix) :]}"
-        yield name[len(prefix) :], origin, store.open(name)
+        if not names:
+            raise DataError(
+                f"{uri} does not exist: found neither a file nor a folder of .csv or "
+                ".parquet files."
+            )
+        return cls(store, prefix, tuple(names))
+
+
+def _digests(uri: str, window: Window) -> dict[str, str]:
+    streams = open_objects(uri, window)
+    return {name: _stream_digest(stream) for name, _, stream in streams}
 
 
 def _stream_digest(stream: BinaryIO) -> str:

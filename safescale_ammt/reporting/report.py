@@ -38,6 +38,7 @@ def render(
     training: Sequence[Json] = (),
     search: Json | None = None,
     power: Json | None = None,
+    days: Json | None = None,
 ) -> str:
     """Writes the page.
 
@@ -47,6 +48,7 @@ def render(
         training: events of `training.jsonl`.
         search: `search.json` of the architecture, if there is one.
         power: `power.json` of the architecture, if there is one.
+        days: `window` of the dataset's `source.json`, if days were chosen.
     """
     from safescale_ammt.reporting.gallery import gallery
 
@@ -58,7 +60,7 @@ def render(
         _facts(verdict, constitution),
         _promises(verdict, constitution),
         _guarantee(verdict, constitution),
-        _digests(verdict),
+        _digests(verdict, days or {}),
         _figures(gallery(verdict, training, search, power)),
         _group_tables(verdict),
         _footer(),
@@ -180,7 +182,7 @@ def _guarantee(verdict: Verdict, constitution: Constitution) -> str:
     )
 
 
-def _digests(verdict: Verdict) -> str:
+def _digests(verdict: Verdict, days: Json) -> str:
     named = {
         "Model": verdict.model,
         "Constitution": verdict.constitution,
@@ -192,10 +194,19 @@ def _digests(verdict: Verdict) -> str:
         f'<dt>{name}</dt><dd class="digest">{escape(digest)}</dd>'
         for name, digest in named.items()
     )
+    if days:
+        cells += f"<dt>Days</dt><dd>{escape(_span(days))}</dd>"
     return (
         '<section class="card"><h2>What this is about</h2>'
         f'<dl class="digests">{cells}</dl></section>\n'
     )
+
+
+def _span(days: Json) -> str:
+    """Says which days' rows were prepared, and which of them had none."""
+    absent = ", ".join(days["absent_days"])
+    gaps = f"; no file of {absent}" if absent else ""
+    return f"from {days['start']} up to {days['end']}, {days['files']} files{gaps}"
 
 
 def _figures(pictures: Iterable[Any]) -> str:

@@ -242,6 +242,7 @@ def _save(folder: Path, judged: Verdict, rule: Constitution, places: _Places) ->
         training=_events(places.model / "training.jsonl"),
         search=_optional(places.architecture / "search.json"),
         power=_optional(places.architecture / "power.json"),
+        days=read_json(places.dataset / "source.json").get("window"),
     )
     (folder / REPORT).write_text(page, encoding="utf-8")
 

@@ -18,7 +18,15 @@ from safescale_ammt.data.disclosure import Groups, shown_counts
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.preparation import Prepared, prepare
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.sources import Layout, check_digest, read_table
+from safescale_ammt.data.sources import (
+    ALL,
+    Layout,
+    check_digest,
+    chosen_days,
+    read_table,
+    window_of_sealed,
+)
+from safescale_ammt.data.window import Chosen, Window
 from safescale_ammt.errors import ConfigError
 
 STAGE = "prepare_data"
@@ -33,7 +41,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         holdout: where the holdout artifact is written.
 
     Returns:
-        Rows per split, number of inputs, digests; what the log shows.
+        Rows per split, number of inputs, digests, days; what the log shows.
 
     Raises:
         ConfigError: the section has no source.
@@ -45,7 +53,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         raise ConfigError(
             "data.source is empty; name the URI of a CSV or Parquet file."
         )
-    source, sealed = _read(config)
+    days = chosen_days(config.source, Window.parse(config.window))
+    source, sealed = _read(config, days)
     digest = check_digest(config.source_digest, source, sealed)
     prepared = prepare(config, source, sealed)
     sealed_identity = _write_holdout(prepared, config, holdout)
@@ -54,6 +63,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "source_digest": digest,
         "source": dict(source.digests),
         "sealed_source": dict(sealed.digests) if sealed else {},
+        "window": days.to_dict() if days else {},
         "holdout": sealed_identity,
         **prepared.notes,
     }
@@ -62,17 +72,19 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "dataset": identity,
         "holdout": sealed_identity,
         "source_digest": digest,
+        "window": str(days.window).replace("/", " to ") if days else "",
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "features": len(prepared.schema.features),
     }
 
 
-def _read(config: DataConfig) -> tuple[RawTable, RawTable | None]:
+def _read(config: DataConfig, days: Chosen | None) -> tuple[RawTable, RawTable | None]:
     layout = Layout(config.format, config.columns, config.comment, config.skip_rows)
-    source = read_table(config.source, layout)
+    source = read_table(config.source, layout, days.window if days else ALL)
     if not config.sealed_source:
         return source, None
-    return source, read_table(config.sealed_source, layout)
+    window = window_of_sealed(config.sealed_source, days)
+    return source, read_table(config.sealed_source, layout, window)
 
 
 def _write_holdout(prepared: Prepared, config: DataConfig, path: Path) -> str:

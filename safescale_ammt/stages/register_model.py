@@ -8,12 +8,16 @@
 A verdict is trusted only after it has been derived again from its evidence and
 the ledger has confirmed the use that it claims. This stage is never cached and
 never retried; registering the same verdict twice gives the same version.
+
+It alone holds the registry's key (`store.places`). How it ended is left in the
+store of data and ledger (`releasing.outcome`), for those who do not hold it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,21 +26,26 @@ from safescale_ammt import __version__
 from safescale_ammt.artifacts import read_manifest, verify, write_json, writing
 from safescale_ammt.config import RegistryConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.errors import InputError, IntegrityError, Refusal
+from safescale_ammt.errors import (
+    IntegrityError,
+    Refusal,
+    SafescaleError,
+)
 from safescale_ammt.judging.evidence import EVIDENCE, read_evidence, rows_digest
 from safescale_ammt.judging.safety import rederive
 from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
+from safescale_ammt.releasing.outcome import REFUSED, REHEARSED, Outcome
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.versions import Entry
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.storage import Store
+from safescale_ammt.store.places import data_store, registry_store
 
 STAGE = "register_model"
-STORE = "SAFESCALE_STORE"
 VERSION = "version.json"
 BUNDLE = "bundle"
-UNREGISTERED = "not_registered"
+UNREGISTERED = REHEARSED
 
 
 def run(
@@ -46,9 +55,10 @@ def run(
     registry: Mapping[str, Any],
     version: Path,
     *,
+    run_id: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """Registers a model or refuses to.
+    """Registers a model or refuses to, and leaves word of it.
 
     Args:
         model: the model artifact that was judged.
@@ -56,7 +66,8 @@ def run(
         constitution: the constitution as a mapping.
         registry: the `registry` section of the config.
         version: folder to write: `version.json`, and `bundle/` if registered.
-        environ: names the store of registry and ledger (`SAFESCALE_STORE`).
+        run_id: the run whose outcome is recorded; "" records none.
+        environ: names the stores of ledger and registry.
 
     Returns:
         The contents of `version.json`: registry, version, status, model, verdict,
@@ -70,9 +81,32 @@ def run(
         Refusal: the decision is `fail`, or the verdict comes from a research
             ledger.
     """
-    rule = Constitution.from_dict(constitution)
     config = RegistryConfig.from_params(registry)
     model, verdict, version = Path(model), Path(verdict), Path(version)
+    about: dict[str, Any] = {"run": run_id, "registry": config.name}
+    try:
+        rule = Constitution.from_dict(constitution)
+        facts = _release(model, verdict, rule, config, version=version, environ=environ)
+    except Refusal as no:
+        about |= {"status": REFUSED, "sentence": str(no), **_stated(verdict)}
+        _leave_word(about, environ)
+        raise
+    kept = ("status", "version", "decision", "model", "verdict")
+    about |= {key: facts[key] for key in kept} | {"sentence": _sentence(facts)}
+    _leave_word(about, environ)
+    return facts
+
+
+def _release(
+    model: Path,
+    verdict: Path,
+    rule: Constitution,
+    config: RegistryConfig,
+    *,
+    version: Path,
+    environ: Mapping[str, str],
+) -> dict[str, Any]:
+    """Registers a model or refuses to; see `run`."""
     trained, judged = verify(model, "model"), verify(verdict, "verdict")
     stated = Verdict.load(verdict)
     check_parts(model, trained, judged, stated, rule)
@@ -91,13 +125,12 @@ def run(
         if stated.mode == REHEARSAL:
             facts = _facts(config, stated, judged.identity)
         else:
-            store = _open(environ)
-            _check_use(store, verdict, stated)
+            _check_use(data_store(environ), verdict, stated)
             folder = draft.folder / BUNDLE
             write_bundle(
                 folder, model=model, verdict=verdict, constitution=rule, registry=config
             )
-            facts = _register(store, config, folder, stated)
+            facts = _register(registry_store(environ), config, folder, stated)
         write_json(draft.folder / VERSION, facts)
     return facts
 
@@ -123,14 +156,32 @@ def _refuse(verdict: Verdict) -> None:
         )
 
 
-def _open(environ: Mapping[str, str]) -> Store:
-    uri = environ.get(STORE, "")
-    if not uri:
-        raise InputError(
-            f"{STORE} is not set, so there is no registry to register in; set it to "
-            "s3://BUCKET or file:///PATH."
-        )
-    return open_store(uri, environ=environ)
+def _stated(verdict: Path) -> dict[str, str]:
+    """What a refused verdict says of itself, if it can be read at all."""
+    try:
+        stated = Verdict.load(verdict)
+        identity = read_manifest(verdict).identity
+    except SafescaleError:
+        return {}
+    about = {"decision": stated.decision, "model": stated.model}
+    return {**about, "verdict": identity}
+
+
+def _sentence(facts: Mapping[str, Any]) -> str:
+    if facts["status"] == UNREGISTERED:
+        return f"Rehearsal: {facts['decision']}; nothing was registered."
+    status = facts["status"].replace("_", " ")
+    return f"{facts['registry']} version {facts['version']} is {status}."
+
+
+def _leave_word(about: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Records how the run ended; what cannot be recorded has ended so all the same."""
+    if not about["run"]:
+        return
+    try:
+        Outcome.now(**about).write(data_store(environ))
+    except SafescaleError as error:
+        print(f"The outcome was not recorded: {error}", file=sys.stderr, flush=True)
 
 
 def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:

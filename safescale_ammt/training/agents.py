@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.training.state import State, stacked
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Order:
         self._rows = rows
         self._weights = weights
         self._generator = torch.Generator().manual_seed(seed)
+        self._before = self._generator.get_state()
         self._ahead = rows[:0]
 
     def take(self, count: int) -> Tensor:
@@ -130,8 +132,22 @@ class Order:
         taken, self._ahead = self._ahead[:count], self._ahead[count:]
         return taken
 
+    def cursor(self) -> Tensor:
+        """Returns where the order is: the last pass' generator, the rows left."""
+        left = len(self._ahead)
+        generator = self._before if left else self._generator.get_state()
+        return torch.cat([torch.tensor([left]).view(torch.uint8), generator])
+
+    def seek(self, cursor: Tensor) -> None:
+        """Goes on from a cursor."""
+        left, self._before = int(cursor[:8].view(torch.long)), cursor[8:].clone()
+        self._generator.set_state(self._before)
+        rows = self._next_pass() if left else self._rows
+        self._ahead = rows[len(rows) - left :]
+
     def _next_pass(self) -> Tensor:
         n = len(self._rows)
+        self._before = self._generator.get_state()
         if self._weights is None:
             return self._rows[torch.randperm(n, generator=self._generator)]
         # Inverse of the cumulative weights: `multinomial` stops at 2^24 rows.
@@ -139,6 +155,27 @@ class Order:
         draws = torch.rand(n, generator=self._generator, dtype=torch.float64)
         places = torch.searchsorted(edges, draws * edges[-1], right=True)
         return self._rows[places.clamp_(max=n - 1)]
+
+
+class Orders:
+    """The orders of this process' nets, side by side."""
+
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self._orders = orders
+
+    def deal(self, count: int) -> Tensor:
+        """Returns the next rows of every net, (nets, count)."""
+        return torch.stack([order.take(count) for order in self._orders])
+
+    def state(self) -> State:
+        """Returns every net's cursor."""
+        cursors = [order.cursor() for order in self._orders]
+        return State(each={"cursor": stacked(cursors, torch.zeros(0))})
+
+    def restore(self, state: State) -> None:
+        """Goes on from the cursors."""
+        for order, cursor in zip(self._orders, state.each["cursor"], strict=True):
+            order.seek(cursor)
 
 
 def stratified_folds(strata: Tensor, folds: int, seed: int) -> Tensor:

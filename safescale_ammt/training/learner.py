@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.agents import ROLES, Order, Role, traits
+from safescale_ammt.training.agents import ROLES, Role, traits
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.network import (
     Dropout,
@@ -30,6 +30,8 @@ from safescale_ammt.training.network import (
     unflatten,
 )
 from safescale_ammt.training.problem import Rows
+from safescale_ammt.training.spread import Spread, Wire
+from safescale_ammt.training.state import State, Tensors, stacked
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 CELL_ROWS = 32
@@ -62,6 +64,10 @@ class Adam:
         self.second[rows] = part.second
         self.count[rows] = part.count
 
+    def tensors(self) -> Tensors:
+        """Returns the state by name."""
+        return dict(vars(self))
+
     def step(self, theta: Tensor, grad: Tensor, rate: float, decay: Tensor) -> None:
         """Moves theta (k, P) in place, at a learning rate, with decay (k, 1)."""
         self.count += 1
@@ -80,12 +86,20 @@ class CellSampler:
         inside: (cells, n) booleans, which row counts in which cell.
         seen: the rows (n_i,) that each of the k nets may train on.
         seed: of the draws.
+        mine: the nets whose rows are drawn in this process; None is all of them.
     """
 
-    def __init__(self, inside: Tensor, seen: Sequence[Tensor], seed: int) -> None:
+    def __init__(
+        self,
+        inside: Tensor,
+        seen: Sequence[Tensor],
+        seed: int,
+        mine: range | None = None,
+    ) -> None:
         cells = len(inside)
         self.per_cell = min(CELL_ROWS, max(8, _MOST_CELL_ROWS // max(1, cells)))
         self._generator = torch.Generator().manual_seed(seed)
+        self._mine = slice(mine.start, mine.stop) if mine else slice(None)
         lists = [[rows[inside[c][rows]] for c in range(cells)] for rows in seen]
         longest = max((len(r) for net in lists for r in net), default=0)
         self._rows = torch.zeros(len(seen), cells, longest, dtype=torch.long)
@@ -98,11 +112,20 @@ class CellSampler:
     def draw(self) -> Tensor:
         """Returns row numbers (k, cells * per_cell), with replacement."""
         k, cells, longest = self._rows.shape
+        rows = self._rows[self._mine]
         if longest == 0:
-            return torch.zeros(k, 0, dtype=torch.long)
+            return torch.zeros(len(rows), 0, dtype=torch.long)
         draws = torch.rand(k, cells, self.per_cell, generator=self._generator)
         places = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
-        return self._rows.gather(2, places).flatten(1)
+        return rows.gather(2, places[self._mine]).flatten(1)
+
+    def state(self) -> State:
+        """Returns where the draws are."""
+        return State(common={"generator": self._generator.get_state()})
+
+    def restore(self, state: State) -> None:
+        """Goes on from there."""
+        self._generator.set_state(state.common["generator"])
 
 
 class Learner:
@@ -129,25 +152,61 @@ class Learner:
         self._stability = stability
         self._dropout = Dropout(genome.dropout, seed)
         self._seed = seed
-        self._input_drop: dict[int, Dropout] = {}
+        self._input_drop: list[Dropout] = []
+        self.lone = False
         self._traits = traits([ROLES["generalist"]] * len(theta))
         self._cells: Sequence[Cell] = ()
 
-    def fork(self, roles: Sequence[Role], cells: Sequence[Cell]) -> None:
+    def fork(
+        self,
+        roles: Sequence[Role],
+        cells: Sequence[Cell],
+        spread: Spread | None = None,
+    ) -> None:
         """Makes equal copies of the one net that there is, one per role.
 
         Args:
             roles: of the copies; from now on they differ.
             cells: whose soft rates are part of the loss from now on.
+            spread: which of the copies this process trains; None is all.
         """
-        rows = torch.zeros(len(roles), dtype=torch.long)
+        spread = spread or Spread(len(roles))
+        mine = [roles[i] for i in spread.mine]
+        rows = torch.zeros(len(mine), dtype=torch.long)
         self.theta, self.averaged = self.theta[rows], self.averaged[rows]
         self.adam = self.adam.select(rows)
-        self._traits, self._cells = traits(roles), cells
+        self._traits, self._cells = traits(mine), cells
+        self._dropout.show(spread.mine, len(roles))
+        self._input_drop = [
+            Dropout(role.input_drop, self._seed + i + 1)
+            for i, role in zip(spread.mine, mine, strict=True)
+        ]
+        self.lone = spread.lone()
 
-    def weights(self, chosen: slice = slice(None)) -> Weights:
-        """Returns the averaged weights of some nets by layer name."""
-        return unflatten(self.averaged[chosen], self.layout)
+    def agree(self, wire: Wire) -> None:
+        """Takes rank 0's weights, averages and optimizer state."""
+        for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
+            wire.broadcast(tensor)
+
+    def weights(self, nets: int | None = None) -> Weights:
+        """Returns the averaged weights of the first nets by layer name."""
+        return unflatten(self.averaged[:nets], self.layout)
+
+    def state(self) -> State:
+        """Returns weights, averages, optimizer and the generators of the masks."""
+        generators = [drop.generator.get_state() for drop in self._input_drop]
+        common = {"dropout": self._dropout.generator.get_state()}
+        each = {"theta": self.theta, "averaged": self.averaged}
+        each |= {"input_drop": stacked(generators, common["dropout"])}
+        return State(each | self.adam.tensors(), common)
+
+    def restore(self, state: State) -> None:
+        """Takes up where the state was taken, of as many nets."""
+        self.theta, self.averaged = state.each["theta"], state.each["averaged"]
+        self.adam = Adam(*(state.each[name] for name in self.adam.tensors()))
+        self._dropout.generator.set_state(state.common["dropout"])
+        for drop, row in zip(self._input_drop, state.each["input_drop"], strict=True):
+            drop.generator.set_state(row)
 
     def finite(self) -> Tensor:
         """Returns which nets have finite weights and averages, (k,) booleans."""
@@ -184,7 +243,8 @@ class Learner:
         """
         theta = self.theta.requires_grad_()
         x = self._drop_inputs(self._take(torch.cat([batch, extra], 1)))
-        out = forward(self.genome, unflatten(theta, self.layout), x, self._dropout)
+        weights = unflatten(theta, self.layout)
+        out = forward(self.genome, weights, x, self._dropout, lone=self.lone)
         size = batch.shape[1]
         task = task_loss(out[:, :, :size], self._rows.y[batch], self._traits.brier)
         total = task
@@ -220,9 +280,7 @@ class Learner:
     def _drop_inputs(self, x: Tensor) -> Tensor:
         """Sets inputs of the nets whose role asks for it to 0 at random."""
         for i, share in enumerate(self._traits.input_drop.tolist()):
-            if share > 0:
-                if i not in self._input_drop:
-                    self._input_drop[i] = Dropout(share, self._seed + i + 1)
+            if share > 0 and self._input_drop:
                 x[i] = self._input_drop[i](x[i])
         return x
 
@@ -263,8 +321,3 @@ def soft_rates(logits: Tensor, cells: Sequence[Cell]) -> Tensor:
         probability(by_cell[:, i], cell.outcome).mean(1) for i, cell in enumerate(cells)
     ]
     return torch.stack(rates, 1)
-
-
-def deal(orders: Sequence[Order], count: int) -> Tensor:
-    """Returns the next rows of every net, (k, count)."""
-    return torch.stack([order.take(count) for order in orders])

@@ -81,6 +81,14 @@ class NuPI:
         self._xi = torch.zeros_like(ki)
         self._ki, self._kp, self._nu = ki, kp, nu
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns lambda and xi by name."""
+        return {"multipliers": self.multipliers, "xi": self._xi}
+
+    def restore(self, multipliers: Tensor, xi: Tensor) -> None:
+        """Goes on from lambda and xi."""
+        self.multipliers, self._xi = multipliers, xi
+
     def step(self, violation: Tensor) -> None:
         """Moves lambda (pairs,) by the hard violations g (pairs,)."""
         xi = self._nu * self._xi + (1 - self._nu) * violation

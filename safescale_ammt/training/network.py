@@ -33,6 +33,10 @@ _ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+_VECTOR = 32
+"""Numbers that two registers of the widest vector unit (AVX-512) hold."""
+
+
 def shapes(genome: Genome, d_in: int, n_out: int) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each layer's tensors, for one net, in a fixed order.
 
@@ -110,20 +114,33 @@ class Dropout:
 
     def __init__(self, probability: float, seed: int) -> None:
         self._cut = round(probability * 256)
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._shown, self._nets = slice(None), 1
+
+    def show(self, mine: range, nets: int) -> None:
+        """Draws for so many nets from now on and uses the masks of some of them."""
+        self._shown, self._nets = slice(mine.start, mine.stop), nets
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns x with each unit dropped independently."""
         if self._cut == 0:
             return x
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
-        words.random_(-(2**63), None, generator=self._generator)
-        kept = words.view(torch.uint8)[: x.numel()] >= self._cut
+        # Each net's units lie together, those of net i after those of net i - 1.
+        units = x.numel() if self._nets == 1 else x[0].numel() * self._nets
+        words = torch.empty((units + 7) // 8, dtype=torch.int64)
+        words.random_(-(2**63), None, generator=self.generator)
+        masks = words.view(torch.uint8)[:units].view(self._nets, -1)
+        kept = masks[self._shown] >= self._cut
         return x * (kept.view(x.shape) * (256 / (256 - self._cut)))
 
 
 def forward(
-    genome: Genome, weights: Weights, x: Tensor, dropout: Dropout | None = None
+    genome: Genome,
+    weights: Weights,
+    x: Tensor,
+    dropout: Dropout | None = None,
+    *,
+    lone: bool = False,
 ) -> Tensor:
     """Computes the logits of every head of every net.
 
@@ -132,6 +149,7 @@ def forward(
         weights: stacked tensors of k nets.
         x: encoded rows (k, B, d_in), net by net, or (1, B, d_in) shared by all.
         dropout: draws the masks; None when not training.
+        lone: this net is one of several that other processes compute.
 
     Returns:
         Logits (k, heads, B, n_out).
@@ -143,26 +161,51 @@ def forward(
     activation = _ACTIVATION[genome.activation]
     for i in range(len(genome.widths)):
         before = hidden
-        hidden = activation(_layer(weights, f"layer{i}", hidden))
+        hidden = _net_by_net(activation, _layer(weights, f"layer{i}", hidden, lone))
         if dropout is not None:
             hidden = dropout(hidden)
         if genome.residual and before.shape[-1] == hidden.shape[-1]:
             hidden = hidden + before
     hidden = hidden.expand(k, heads, rows, hidden.shape[-1]).flatten(0, 1)
-    out = torch.baddbmm(
+    out = _affine(
         weights["out.bias"].flatten(0, 1)[:, None],
         hidden,
         weights["out.weight"].flatten(0, 1),
+        lone,
     )
     return out.view(k, heads, rows, -1)
 
 
-def _layer(weights: Weights, name: str, x: Tensor) -> Tensor:
+def _affine(bias: Tensor, x: Tensor, matrix: Tensor, lone: bool) -> Tensor:
+    """Returns bias + x W of each net, the same bits whoever computes it.
+
+    For a single net with one output the library would take another routine
+    (matrix times vector), so a lone net of several is computed beside itself.
+    """
+    if lone and len(x) == 1 and matrix.shape[-1] == 1:
+        twice = (t.expand(2, -1, -1) for t in (bias, x, matrix))
+        return torch.baddbmm(*twice)[:1]
+    return torch.baddbmm(bias, x, matrix)
+
+
+def _net_by_net(activation: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    """Applies an activation so that a net's bits do not depend on its neighbours.
+
+    Vector units take `_VECTOR` numbers at a time, and a routine that rounds
+    otherwise takes the rest: nets that do not end on such an edge go one by one.
+    """
+    exact = activation is torch.relu
+    if exact or len(hidden) == 1 or hidden[0].numel() % _VECTOR == 0:
+        return activation(hidden)
+    return torch.stack([activation(net) for net in hidden])
+
+
+def _layer(weights: Weights, name: str, x: Tensor, lone: bool) -> Tensor:
     """Maps (k, h or 1, B, d) to (k, h, B, w): s * ((r * x) W) + b."""
     matrix, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     heads, rows = bias.shape[1], x.shape[2]
     if heads == 1:
-        return torch.baddbmm(bias, x[:, 0], matrix)[:, None]
+        return _affine(bias, x[:, 0], matrix, lone)[:, None]
     scale_in = weights[f"{name}.scale_in"][:, :, None]
     scale_out = weights[f"{name}.scale_out"][:, :, None]
     product = torch.bmm((x * scale_in).flatten(1, 2), matrix)

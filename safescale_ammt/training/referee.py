@@ -24,6 +24,8 @@ from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
 from safescale_ammt.training.multipliers import NuPI, targets
 from safescale_ammt.training.network import Weights, forward, predicted
 from safescale_ammt.training.problem import Rows
+from safescale_ammt.training.spread import Spread
+from safescale_ammt.training.state import State
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class Referee:
         rows: Rows,
         held: Sequence[Tensor],
         config: TrainingConfig,
+        *,
+        spread: Spread | None = None,
     ) -> None:
+        self.spread = spread or Spread(len(held))
         self.constraints = constraints
         gains = constraints.gains()
         self.controller = NuPI(
@@ -74,10 +79,15 @@ class Referee:
         self._z = z_value(config.safety_threshold)
         self._barred = torch.zeros(len(held), dtype=torch.bool)
         self._tau = constraints.tau()
+        self.cell_weights = torch.zeros(len(constraints.cells))
+        self.teaches = torch.ones(len(held), dtype=torch.bool)
         self._gather(rows, held)
 
     def _gather(self, rows: Rows, held: Sequence[Tensor]) -> None:
-        """Lays the held-out rows that count in a cell side by side, padded."""
+        """Lays the held-out rows that count in a cell side by side, padded.
+
+        Sizes are of all agents, rows of this process' agents alone.
+        """
         inside = self.constraints.membership(rows.groups, rows.y)
         counted = inside.any(0)
         held = [h[counted[h]] for h in held]
@@ -87,9 +97,10 @@ class Referee:
         for i, chosen in enumerate(held):
             index[i, : len(chosen)] = chosen
             real[i, : len(chosen)] = True
-        self._x = rows.x[index]
-        self._membership = inside[:, index].transpose(0, 1) & real[:, None]
-        self._sizes = self._membership.sum(-1).to(torch.float32)
+        membership = inside[:, index].transpose(0, 1) & real[:, None]
+        self._sizes = membership.sum(-1).to(torch.float32)
+        mine = list(self.spread.below(len(held)))
+        self._x, self._membership = rows.x[index[mine]], membership[mine]
 
     def aim(
         self, constitution: Constitution, counts: Counts, start: Weights, rows: Rows
@@ -116,28 +127,54 @@ class Referee:
         """Measures the agents' averaged weights and moves the multipliers.
 
         Args:
-            averaged: weights of the k agents.
-            finite: (k,) booleans; other agents are left out of the pool.
+            averaged: weights of this process' agents.
+            finite: (k,) booleans of all; other agents are left out of the pool.
         """
         if not self.constraints.pairs:
             return self._ruling(torch.zeros(0), finite)
-        with torch.no_grad():
-            out = forward(self._genome, averaged, self._x).mean(1)
-        hits = hard_rates(predicted(out), self._membership, self._outcomes)
+        hits = self.spread.gather(self._hits(averaged), upto=len(finite))
         pooled = hits[finite].sum(0) / self._sizes[finite].sum(0).clamp(min=1)
         self.controller.step(self.constraints.differences(pooled) - self.targets)
         self._judge_teachers(hits / self._sizes.clamp(min=1))
         return self._ruling(pooled, finite & ~self._barred)
 
+    def _hits(self, averaged: Weights) -> Tensor:
+        """Returns the hits per cell of this process' agents on their own folds."""
+        if not len(self._x):
+            return torch.zeros(0, len(self._outcomes))
+        lone = self.spread.lone(len(self._sizes))
+        with torch.no_grad():
+            out = forward(self._genome, averaged, self._x, lone=lone).mean(1)
+        return hard_rates(predicted(out), self._membership, self._outcomes)
+
     def _ruling(self, pooled: Tensor, teaches: Tensor) -> Ruling:
         tau = self.constraints.thresholds
         gaps = self.constraints.gaps(pooled)
+        weights = self.constraints.weights(self.controller.multipliers)
+        self.spread.agree(weights, teaches)
+        self.cell_weights, self.teaches = weights, teaches
         return Ruling(
             {name: gap - tau[name] for name, gap in gaps.items()},
             self.multipliers(),
-            self.constraints.weights(self.controller.multipliers),
+            weights,
             teaches,
         )
+
+    def state(self) -> State:
+        """Returns targets, controller, who is barred and the last ruling."""
+        found = {"targets": self.targets, "barred": self._barred}
+        found |= {"cell_weights": self.cell_weights, "teaches": self.teaches}
+        return State(common=found | self.controller.tensors())
+
+    def restore(self, state: State) -> None:
+        """Goes on from there."""
+        found = dict(state.common)
+        self.targets, self._barred = found.pop("targets"), found.pop("barred")
+        self.cell_weights, self.teaches = (
+            found.pop("cell_weights"),
+            found.pop("teaches"),
+        )
+        self.controller.restore(**found)
 
     def _judge_teachers(self, rates: Tensor) -> None:
         """Bars an agent whose violation is sure, readmits one without any.

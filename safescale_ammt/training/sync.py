@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safescale_ammt.training.state import State
+
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 _TRIM = 0.2
 _TEMPERATURE = 0.002
@@ -139,6 +141,16 @@ class Sharing:
             tuple((~finite).nonzero()[:, 0].tolist()),
             tuple(outlying.nonzero()[:, 0].tolist()),
         )
+
+    def state(self) -> State:
+        """Returns consensus and velocity."""
+        found = {"consensus": self.consensus, "velocity": self._velocity}
+        return State(common=found)
+
+    def restore(self, state: State) -> None:
+        """Goes on from there."""
+        self.consensus = state.common["consensus"]
+        self._velocity = state.common["velocity"]
 
     def _move(self, aggregate: Tensor) -> None:
         """Takes the outer step: v <- mu v + d, then g <- g - rate (d + mu v)."""

@@ -10,33 +10,36 @@
 The twin is one more net in the same program, unconstrained and unshared: it takes
 as many steps as an agent and sees all rows. What the constitution costs is
 measured against it.
+
+The nets may be spread over processes: each steps its own, and `gather` shows all
+of them to the referee and to the sharing rule, which every process runs alike. A
+run in one process is the same program with nothing to gather.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
-from safescale_ammt.errors import SafescaleError
 from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.agents import ROLES, Role
+from safescale_ammt.training.agents import ROLES, Orders, Role
+from safescale_ammt.training.checkpoint import Checkpoints, Log
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.device import keep_freed_memory, settled
-from safescale_ammt.training.learner import CellSampler, Learner, deal
+from safescale_ammt.training.learner import CellSampler, Learner
 from safescale_ammt.training.network import forward, initial, predicted
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.problem import Problem
 from safescale_ammt.training.referee import Referee
+from safescale_ammt.training.spread import ALONE, Spread, Wire
+from safescale_ammt.training.state import Keeps
 from safescale_ammt.training.sync import Sharing
+from safescale_ammt.training.watch import Watch, plain, require_quorum
 
-Log = Callable[[dict[str, Any]], None]
 TWIN = replace(ROLES["generalist"], name="twin", constraint_weight=0.0)
 _SCORE_EVERY = 5
 """Referee's rounds between two looks at the validation split."""
@@ -77,6 +80,8 @@ def train(
     *,
     log: Log,
     twin: bool = True,
+    wire: Wire = ALONE,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains k agents and the twin.
 
@@ -87,24 +92,36 @@ def train(
         constitution: names the enforced principles.
         log: receives every event, a JSON mapping.
         twin: whether to train the twin; a short run of the search needs none.
+        wire: joins the processes that the nets are spread over.
+        checkpoints: where the run is kept and taken up again; None is nowhere.
 
     Raises:
         ConfigError: an unknown role.
         DataError: too few rows for the folds.
         SafescaleError: too few agents take steps at all (their gradients are not
             finite, or too long).
+        PeerLost: another process went away.
+        Interrupted: SIGTERM came and a checkpoint was taken.
     """
     keep_freed_memory()
-    with settled(config.threads):
+    keeper = checkpoints or Checkpoints()
+    with settled(config.threads), keeper.listening(wire, log) as note:
         plan = make_plan(problem, genome, config, constitution)
-        for reason in plan.constraints.left_out:
-            log({"event": "left_out", "reason": reason})
-        learner = _trunk(plan, log)
-        return _specialise(plan, learner, constitution, log, (TWIN,) * twin)
+        if not keeper.resumed:
+            for reason in plan.constraints.left_out:
+                note({"event": "left_out", "reason": reason})
+        learner = _trunk(plan, note, keeper, wire)
+        slots = (*plan.roles, *(TWIN,) * twin)
+        spread = Spread(len(slots), wire)
+        referee = _referee(plan, learner, constitution, spread)
+        return _specialise(plan, learner, referee, note, slots=slots, keeper=keeper)
 
 
-def _trunk(plan: Plan, log: Log) -> Learner:
-    """Trains the one net that all agents and the twin start from."""
+def _trunk(plan: Plan, log: Log, keeper: Checkpoints, wire: Wire) -> Learner:
+    """Trains the one net that all agents and the twin start from.
+
+    Every process does, for none has anything else to do; rank 0's counts.
+    """
     config, n_out = plan.config, plan.problem.n_out
     learner = Learner(
         plan.genome,
@@ -115,29 +132,34 @@ def _trunk(plan: Plan, log: Log) -> Learner:
         stability=config.gradient_stability_threshold,
         seed=plan.seed("dropout"),
     )
-    order = plan.order(-1, ROLES["generalist"], "trunk")
+    orders = Orders([plan.order(-1, ROLES["generalist"], "trunk")])
     nothing = torch.zeros(1, 0, dtype=torch.long)
-    watch = _Watch(1)
-    for step in range(plan.trunk_steps):
+    watch = Watch(1)
+    parts: dict[str, Keeps] = {"learner": learner, "orders": orders, "watch": watch}
+    for step in range(keeper.resume("trunk", parts, Spread(1)), plan.trunk_steps):
         if step and step % config.sync_every == 0:
-            _require_quorum(plan, step, watch.usable())
-            log({"event": "trunk", "step": step, "loss": watch.losses()})
-            watch = _Watch(1)
-        batch = order.take(plan.batch)[None]
+            keeper.visit(step, "trunk", parts, Spread(1))
+            require_quorum(plan, step, watch.usable())
+            log({"event": "trunk", "step": step, "loss": plain(watch.losses())})
+            watch.clear()
+        batch = orders.deal(plan.batch)
         watch.add(*learner.step(batch, nothing, torch.zeros(0), plan.rate(step)))
+    learner.agree(wire)
     return learner
 
 
 def _specialise(
     plan: Plan,
     learner: Learner,
-    constitution: Constitution,
+    referee: Referee,
     log: Log,
-    beside: tuple[Role, ...],
+    *,
+    slots: tuple[Role, ...],
+    keeper: Checkpoints,
 ) -> Trained:
     """Trains agents and the nets beside them (the twin), from the trunk on."""
-    config, k = plan.config, len(plan.roles)
-    referee = _referee(plan, learner, constitution)
+    config, k, spread = plan.config, len(plan.roles), referee.spread
+    agents = len(spread.below(k))
     sharing = Sharing(
         learner.theta[0],
         aggregate=config.sharing,
@@ -145,46 +167,55 @@ def _specialise(
         outer_learning_rate=config.outer_learning_rate,
         outer_momentum=config.outer_momentum,
     )
-    slots = (*plan.roles, *beside)
-    learner.fork(slots, plan.constraints.cells)
-    orders = [plan.order(i, role, f"agent {i}") for i, role in enumerate(slots)]
-    sampler = _sampler(plan, len(slots))
-    cell_weights = torch.zeros(len(plan.constraints.cells))
-    teaches = torch.ones(k, dtype=torch.bool)
-    watch = _Watch(len(slots))
+    learner.fork(slots, plan.constraints.cells, spread)
+    orders = Orders([plan.order(i, slots[i], f"agent {i}") for i in spread.mine])
+    sampler = _sampler(plan, spread)
+    watch = Watch(len(spread.mine))
+    parts: dict[str, Keeps] = {"learner": learner, "orders": orders, "watch": watch}
+    parts |= {"sampler": sampler, "referee": referee, "sharing": sharing}
+    start = max(plan.trunk_steps, keeper.resume("agents", parts, spread))
 
-    for step in range(plan.trunk_steps, plan.steps):
+    for step in range(start, plan.steps):
         since = step - plan.trunk_steps
+        if since % config.sync_every == 0:
+            keeper.visit(step, "agents", parts, spread)
         if since % config.dual_every == 0:
-            ruling = referee.rule(learner.weights(slice(k)), learner.finite()[:k])
-            cell_weights, teaches = ruling.cell_weights, ruling.teaches
+            finite = spread.gather(learner.finite())[:k]
+            ruling = referee.rule(learner.weights(agents), finite)
+            losses = plain(spread.gather(watch.losses()))
             event = {"event": "round", "step": step, **ruling.to_dict()}
-            event["loss"] = watch.losses()[:k]
-            event["twin_loss"] = watch.losses()[k:]
+            event |= {"loss": losses[:k], "twin_loss": losses[k:]}
             if since % (_SCORE_EVERY * config.dual_every) == 0:
-                event["accuracy"] = accuracies(plan, learner).tolist()
+                event["accuracy"] = accuracies(plan, learner, spread).tolist()
             log(event)
         if since and since % config.sync_every == 0:
-            usable = watch.usable()[:k] & learner.finite()[:k]
-            _require_quorum(plan, step, usable)
-            fitness = _fitness(plan, learner)[:k]
+            usable = spread.gather(watch.usable() & learner.finite())[:k]
+            require_quorum(plan, step, usable)
+            theta = spread.gather(learner.theta[:agents], upto=k)
             done = sharing.share(
-                learner.theta[:k], usable=usable, teaches=teaches, fitness=fitness
+                theta,
+                usable=usable,
+                teaches=referee.teaches,
+                fitness=_fitness(plan, learner, spread)[:k],
             )
-            learner.rejoin(done.lost, sharing.consensus)
+            learner.theta[:agents] = theta[spread.mine.start :][:agents]
+            learner.rejoin(spread.local(done.lost), sharing.consensus)
             if done.eventful:
                 log({"event": "share", "step": step, **done.to_dict()})
-            watch = _Watch(len(slots))
-        batch, extra = deal(orders, plan.batch), sampler.draw()
-        watch.add(*learner.step(batch, extra, cell_weights, plan.rate(step)))
+            watch.clear()
+        batch, extra = orders.deal(plan.batch), sampler.draw()
+        rate = plan.rate(step)
+        watch.add(*learner.step(batch, extra, referee.cell_weights, rate))
 
-    for part in (slice(k), slice(k, None)):
-        _require_quorum(plan, plan.steps, learner.finite()[part])
+    finite = spread.gather(learner.finite())
+    for part in (finite[:k], finite[k:]):
+        require_quorum(plan, plan.steps, part)
+    averaged = spread.gather(learner.averaged)
     return Trained(
         genome=plan.genome,
-        agents=learner.averaged[:k].clone(),
-        finite=learner.finite()[:k],
-        twin=learner.averaged[k:].clone(),
+        agents=averaged[:k].clone(),
+        finite=finite[:k],
+        twin=averaged[k:].clone(),
         roles=plan.roles,
         constraints=plan.constraints,
         targets=referee.targets,
@@ -193,68 +224,39 @@ def _specialise(
     )
 
 
-def _referee(plan: Plan, trunk: Learner, constitution: Constitution) -> Referee:
-    referee = Referee(plan.genome, plan.constraints, plan.rows, plan.held, plan.config)
+def _referee(
+    plan: Plan, trunk: Learner, constitution: Constitution, spread: Spread
+) -> Referee:
+    referee = Referee(
+        plan.genome,
+        plan.constraints,
+        plan.rows,
+        plan.held,
+        plan.config,
+        spread=spread,
+    )
     rows = plan.problem.rows("constraint", plan.genome.encoding)
     referee.aim(constitution, plan.problem.counts, trunk.weights(), rows)
     return referee
 
 
-def _sampler(plan: Plan, slots: int) -> CellSampler:
+def _sampler(plan: Plan, spread: Spread) -> CellSampler:
     inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
-    return CellSampler(inside, plan.seen[:slots], plan.seed("cells"))
+    seen = plan.seen[: spread.nets]
+    return CellSampler(inside, seen, plan.seed("cells"), spread.mine)
 
 
-def accuracies(plan: Plan, learner: Learner) -> Tensor:
-    """Returns each net's accuracy (k + 1,) on *validation*, averaged weights."""
+def accuracies(plan: Plan, learner: Learner, spread: Spread) -> Tensor:
+    """Returns every net's accuracy (k + 1,) on *validation*, averaged weights."""
     rows = plan.problem.rows("validation", plan.genome.encoding)
     with torch.no_grad():
-        out = forward(plan.genome, learner.weights(), rows.x[None]).mean(1)
-    return (predicted(out) == rows.y).to(torch.float64).mean(1)
+        x = rows.x[None]
+        out = forward(plan.genome, learner.weights(), x, lone=learner.lone).mean(1)
+    return spread.gather((predicted(out) == rows.y).to(torch.float64).mean(1))
 
 
-def _fitness(plan: Plan, learner: Learner) -> Tensor:
+def _fitness(plan: Plan, learner: Learner, spread: Spread) -> Tensor:
     """Scores the agents for the one aggregate that asks for it."""
     if plan.config.sharing == "fitness":
-        return accuracies(plan, learner)
-    return torch.zeros(len(learner.theta), dtype=torch.float64)
-
-
-class _Watch:
-    """Losses and skipped steps of each net since the last round."""
-
-    def __init__(self, nets: int) -> None:
-        self._sum = torch.zeros(nets)
-        self._taken = torch.zeros(nets)
-        self._steps = 0
-
-    def add(self, losses: Tensor, skipped: Tensor) -> None:
-        self._sum += torch.where(skipped, 0.0, losses)
-        self._taken += ~skipped
-        self._steps += 1
-
-    def usable(self) -> Tensor:
-        """Returns which nets took at least one step, (nets,) booleans."""
-        return (self._taken > 0) | (self._steps == 0)
-
-    def losses(self) -> list[float | None]:
-        """Returns each net's mean loss over its steps; None without any."""
-        means = (self._sum / self._taken).tolist()
-        return [m if math.isfinite(m) else None for m in means]
-
-
-def _require_quorum(plan: Plan, step: int, usable: Tensor) -> None:
-    """Ends training in one sentence when most agents are lost.
-
-    Raises:
-        SafescaleError: fewer than half of the agents are usable.
-    """
-    lost = int((~usable).sum())
-    if lost > len(usable) // 2:
-        limit = plan.config.gradient_stability_threshold
-        raise SafescaleError(
-            f"Training stopped at step {step} of {plan.steps}: {lost} of "
-            f"{len(usable)} nets had no finite gradient below "
-            f"training.gradient_stability_threshold = {limit:g}; lower "
-            f"training.learning_rate ({plan.config.learning_rate:g})."
-        )
+        return accuracies(plan, learner, spread)
+    return torch.zeros(spread.nets, dtype=torch.float64)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +20,8 @@ from pipelines.state import pipeline_root
 from pipelines.store import opened
 from pipelines.workload import Workload
 from safescale_ammt.artifacts import write_json, writing
+from safescale_ammt.config import SPLITS
+from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, InputError
 
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
@@ -272,13 +275,37 @@ def test_progress_in_a_pipe_is_one_line_per_event_with_the_runs_id(capsys):
     ]
 
 
-def test_compile_writes_a_file_and_names_what_is_left_to_fill_in(capsys):
-    assert run_command(["compile", "-o", "out/p.yaml", "--config", str(ADULT)]) == 0
-    assert "source 'adult' is no URI" in capsys.readouterr().out
-    graph, _ = yaml.safe_load_all(Path("out/p.yaml").read_text())
-    parameters = graph["root"]["inputDefinitions"]["parameters"]
-    assert "defaultValue" not in parameters["source"]
+def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(tmp_path):
+    store = tmp_path.as_uri()
+    compile_adult = ["compile", "-o", "out/p.yaml", "--config", str(ADULT)]
+    assert run_command([*compile_adult, "--store", store]) == 0
+    parameters = parameters_of("out/p.yaml")
     assert parameters["registry"]["defaultValue"]["name"] == "adult-income"
+    put = {role: m.name for role, m in CATALOGUE["adult"].members.items()}
+    for role, name in put.items():
+        assert parameters[role]["defaultValue"] == f"{store}/data/adult/{name}"
+    assert run_command(compile_adult) == 0
+    uri = parameters_of("out/p.yaml")["source"]["defaultValue"]
+    assert uri == "s3://safescale/data/adult/adult.data"
+
+
+def test_compile_names_what_is_left_to_fill_in(capsys):
+    config = yaml.safe_load(ADULT.read_text(encoding="utf-8"))
+    config["data"] |= {"source": "mine.csv", "label": "income", "sensitive": []}
+    config["data"]["splits"] = dict.fromkeys(SPLITS, 0.1) | {"sealed": 0.5}
+    rules = {"id": "useful", "constraint": {"metric": "accuracy", "threshold": 0.6}}
+    about = {"id": "mine", "version": "1.0.0", "owner": "tests"}
+    config["constitution"] = {"schema": 1, "constitution": about, "principles": [rules]}
+    del config["constitution_file"]
+    Path("mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert run_command(["compile", "-o", "p.yaml", "--config", "mine.yaml"]) == 0
+    assert "source 'mine.csv' is no URI" in capsys.readouterr().out
+    assert "defaultValue" not in parameters_of("p.yaml")["source"]
+
+
+def parameters_of(path: str) -> dict[str, Any]:
+    graph, _ = yaml.safe_load_all(Path(path).read_text(encoding="utf-8"))
+    return dict(graph["root"]["inputDefinitions"]["parameters"])
 
 
 def test_nothing_registered_is_said(capsys):

@@ -24,6 +24,8 @@ def _tree(root: type[SafescaleError]) -> set[type[SafescaleError]]:
         ("StorageError", 1),
         ("StoreInputError", 2),
         ("PreconditionFailed", 1),
+        ("ClusterError", 1),
+        ("ClusterInputError", 2),
         ("Refusal", 3),
         ("IntegrityError", 3),
         ("Interrupted", 1),

@@ -22,6 +22,8 @@ STAGES = (
     "evaluate-safety",
     "register-model",
 )
+EXIT = "notify"
+TASKS = {*STAGES, EXIT}
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +32,28 @@ def compiled() -> str:
 
 
 @pytest.fixture(scope="module")
-def tasks(compiled):
-    graph, _ = yaml.safe_load_all(compiled)
-    return graph["root"]["dag"]["tasks"]
+def graph(compiled):
+    return next(iter(yaml.safe_load_all(compiled)))
 
 
 @pytest.fixture(scope="module")
-def containers(compiled):
-    graph, _ = yaml.safe_load_all(compiled)
+def dags(graph):
+    """Every graph in the graph: the whole, and the one that the exit task guards."""
+    parts = {"root": graph["root"], **graph["components"]}
+    return {name: part for name, part in parts.items() if "dag" in part}
+
+
+@pytest.fixture(scope="module")
+def tasks(dags):
+    """Every task that is a pod."""
+    found = {}
+    for part in dags.values():
+        found |= part["dag"]["tasks"]
+    return {name: task for name, task in found.items() if name != "exit-handler-1"}
+
+
+@pytest.fixture(scope="module")
+def containers(graph):
     executors = graph["deploymentSpec"]["executors"]
     return {name.removeprefix("exec-"): e["container"] for name, e in executors.items()}
 
@@ -57,11 +73,45 @@ def test_compiling_twice_gives_the_same_bytes(compiled):
     assert compile_train() == compiled
 
 
-def test_the_line_of_five_has_no_branch(tasks):
-    assert set(tasks) == set(STAGES)
-    for task in tasks.values():
+def test_the_line_of_five_has_no_branch(dags):
+    (guarded,) = (part for name, part in dags.items() if name != "root")
+    assert set(guarded["dag"]["tasks"]) == set(STAGES)
+    for task in guarded["dag"]["tasks"].values():
         assert "triggerPolicy" not in task
         assert "iterator" not in str(task)
+
+
+def test_the_exit_task_runs_however_the_five_end(dags):
+    outer = dags["root"]["dag"]["tasks"]
+    assert set(outer) == {"exit-handler-1", EXIT}
+    assert outer[EXIT]["dependentTasks"] == ["exit-handler-1"]
+    policy = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert outer[EXIT]["triggerPolicy"] == policy
+    status = {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    assert outer[EXIT]["inputs"]["parameters"]["status"] == status
+
+
+def test_every_input_that_a_task_asks_for_is_handed_down_to_it(dags, compiled):
+    """KFP 2.17 forgets the parameters of a task's resources inside a group."""
+    _, platform = yaml.safe_load_all(compiled)
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for part in dags.values():
+        known = set(part["inputDefinitions"]["parameters"])
+        for name, task in part["dag"]["tasks"].items():
+            inputs = task["inputs"]["parameters"].values()
+            asked = {i["componentInputParameter"] for i in inputs if _is_handed(i)}
+            asked |= set(_secrets(pods.get(f"exec-{name}", {})))
+            assert asked <= known, (name, asked - known)
+
+
+def _is_handed(value):
+    return "componentInputParameter" in value
+
+
+def _secrets(pod):
+    """Yields the parameters that name a pod's secrets."""
+    for secret in pod.get("secretAsEnv", []):
+        yield secret["secretNameParameter"]["componentInputParameter"]
 
 
 def test_only_the_evaluator_receives_the_holdout(tasks):
@@ -84,13 +134,22 @@ def test_the_constitution_goes_to_the_four_who_read_it(tasks):
 def test_each_stage_sees_only_its_own_section(tasks):
     sections = {"data", "search", "training", "safety", "registry"}
     seen = {n: sections & set(t["inputs"]["parameters"]) for n, t in tasks.items()}
-    assert [seen[name] for name in STAGES] == [
+    assert [seen[name] for name in (*STAGES, EXIT)] == [
         {"data"},
         {"search"},
         {"training"},
         {"safety"},
         {"registry"},
+        set(),
     ]
+
+
+def test_the_runs_id_goes_only_to_tasks_that_are_never_cached(tasks):
+    readers = {n for n, t in tasks.items() if "pipeline_job_uuid" in str(t)}
+    assert readers == {"register-model", EXIT}
+    for name in readers:
+        assert not tasks[name]["cachingOptions"].get("enableCache")
+    assert "_time_utc" not in str(tasks), "a time would spoil every cache key"
 
 
 def test_nothing_is_installed_at_run_time(containers):
@@ -101,17 +160,19 @@ def test_nothing_is_installed_at_run_time(containers):
 
 def test_each_stage_has_its_own_image_of_a_fixed_version(containers):
     for name, container in containers.items():
-        assert container["image"] == image(name.replace("-", "_"))
+        # the exit task needs nothing that the gate's image lacks
+        stage = "register-model" if name == EXIT else name
+        assert container["image"] == image(stage.replace("-", "_"))
         assert re.search(r":\d+\.\d+\.\d+$", container["image"])
 
 
 def test_each_task_has_requests_and_limits_from_scalar_parameters(containers):
-    for container in containers.values():
+    for name, container in containers.items():
         resources = container["resources"]
         for what in ("Cpu", "Memory"):
             limit = resources[f"resource{what}Limit"]
             assert limit == resources[f"resource{what}Request"]
-            assert "inputs.parameters" in limit
+            assert ("inputs.parameters" in limit) == (name != EXIT)
 
 
 def test_only_the_training_asks_for_accelerators(containers):
@@ -120,10 +181,26 @@ def test_only_the_training_asks_for_accelerators(containers):
 
 
 def test_each_pod_is_unprivileged_and_has_a_deadline(pods):
-    assert set(pods) == set(STAGES)
+    assert set(pods) == TASKS
+    user = {"runAsNonRoot": True, "runAsUser": "10001", "runAsGroup": "0"}
     for pod in pods.values():
-        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001"}
+        assert pod["securityContext"] == user
         assert int(pod["activeDeadlineSeconds"]) > 0
+
+
+def test_each_pod_can_write_to_tmp_though_its_root_may_be_read_only(pods):
+    for pod in pods.values():
+        (mount,) = pod["emptyDirMounts"]
+        assert mount["mountPath"] == "/tmp"
+        assert re.fullmatch(r"[0-9]+Gi", mount["sizeLimit"])
+
+
+def test_each_pod_bears_labels_that_a_network_policy_can_select(pods):
+    for name, pod in pods.items():
+        assert pod["podMetadata"]["labels"] == {
+            "app.kubernetes.io/part-of": "safescale-ammt",
+            "app.kubernetes.io/component": name,
+        }
 
 
 def test_the_gate_is_neither_cached_nor_retried(tasks):
@@ -131,23 +208,39 @@ def test_the_gate_is_neither_cached_nor_retried(tasks):
     assert "retryPolicy" not in tasks["register-model"]
     for name in STAGES[:-1]:
         assert tasks[name]["cachingOptions"]["enableCache"]
+    for name in TASKS - {"register-model"}:
         assert tasks[name]["retryPolicy"]["maxRetryCount"] == 2
         assert tasks[name]["retryPolicy"]["backoffDuration"] == "60s"
 
 
 def test_only_the_gate_has_the_registrys_keys(pods):
     secrets = {
-        name: [s["secretNameParameter"] for s in pod.get("secretAsEnv", [])]
+        name: [p.removeprefix("pipelinechannel--") for p in _secrets(pod)]
         for name, pod in pods.items()
     }
-    store = [{"componentInputParameter": "store_secret"}]
     assert secrets == {
-        "prepare-data": store,
+        "prepare-data": ["store_secret"],
         "search-architecture": [],
-        "train-agents": [],
-        "evaluate-safety": store,
-        "register-model": [{"componentInputParameter": "registry_secret"}],
+        "train-agents": ["training_secret"],
+        "evaluate-safety": ["store_secret"],
+        "register-model": ["store_secret", "registry_secret"],
+        EXIT: ["store_secret", "notify_secret"],
     }
+
+
+def test_two_secrets_of_one_pod_fill_different_variables(pods):
+    for pod in pods.values():
+        names = [
+            pair["envVar"]
+            for secret in pod.get("secretAsEnv", [])
+            for pair in secret["keyToEnv"]
+        ]
+        assert len(names) == len(set(names))
+
+
+def test_a_missing_secret_or_key_is_a_sentence_and_no_waiting_pod(pods):
+    for pod in pods.values():
+        assert all(secret["optional"] for secret in pod.get("secretAsEnv", []))
 
 
 def test_no_secret_stands_in_the_compiled_pipeline(compiled):
@@ -159,14 +252,15 @@ def test_no_secret_stands_in_the_compiled_pipeline(compiled):
 
 
 def test_every_task_has_a_name_that_a_person_reads(tasks):
-    titles = [tasks[name]["taskInfo"]["name"] for name in STAGES]
-    assert titles == [name.replace("-", " ").capitalize() for name in STAGES]
+    for name in TASKS:
+        title = tasks[name]["taskInfo"]["name"]
+        assert title == name.replace("-", " ").capitalize()
 
 
 def test_an_image_prefix_replaces_every_registry_path():
     text = compile_train(image_prefix="registry.example.org:5000/team")
     images = re.findall(r"^ +image: (.+)$", text, flags=re.MULTILINE)
-    assert len(images) == len(STAGES)
+    assert len(images) == len(TASKS)
     assert all(i.startswith("registry.example.org:5000/team/") for i in images)
 
 

@@ -1,0 +1,130 @@
+"""The container engine that builds and keeps the images, through its command line.
+
+Either a Docker command that can build with BuildKit and whose daemon answers (Debian
+has one; the official one needs its buildx plugin), or podman.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.errors import InputError, SafescaleError
+
+CONTAINERS_CONF = Path(__file__).with_name("containers.conf")
+"""Settings that podman needs on Debian 12; the user's own file wins."""
+_ANSWER = 20.0
+"""Seconds that a daemon may take to say that it is there."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine.
+
+    Attributes:
+        command: the executable, with options that every call takes.
+        kind: `docker` or `podman`.
+    """
+
+    command: tuple[str, ...]
+    kind: str
+
+    def run(self, *arguments: str, quiet: bool = False) -> None:
+        """Runs a command whose output is shown.
+
+        Raises:
+            SafescaleError: it failed.
+        """
+        sink = subprocess.DEVNULL if quiet else None
+        done = subprocess.run(
+            [*self.command, *arguments], env=_environ(), stdout=sink, check=False
+        )
+        if done.returncode:
+            what = " ".join([Path(self.command[0]).name, *arguments[:2]])
+            raise SafescaleError(
+                f"`{what} ...` failed with exit code {done.returncode}; its last lines "
+                "say why."
+            )
+
+    def output(self, *arguments: str, timeout: float | None = None) -> str | None:
+        """Returns what a command prints; None where it fails or takes too long."""
+        try:
+            done = subprocess.run(
+                [*self.command, *arguments],
+                env=_environ(),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def inspect(self, reference: str) -> dict[str, Any] | None:
+        """Returns what the engine knows of an image; None where there is none."""
+        text = self.output("image", "inspect", reference)
+        return dict(json.loads(text)[0]) if text else None
+
+
+def find_engine() -> Engine:
+    """Returns the first engine of this machine that can build.
+
+    Raises:
+        InputError: there is none.
+    """
+    for engine in _candidates():
+        builds = engine.output("build", "--help", timeout=_ANSWER)
+        if builds and engine.output("info", timeout=_ANSWER) is not None:
+            return engine
+    raise InputError(
+        "No container engine answers that can build images (docker with BuildKit, or "
+        "podman): `make engines` installs and starts one on Debian."
+    )
+
+
+def _candidates() -> Iterator[Engine]:
+    for folder in os.get_exec_path():
+        docker = shutil.which("docker", path=folder)
+        if docker:
+            yield Engine((docker,), "docker")
+    podman = shutil.which("podman")
+    if podman:
+        yield Engine((podman,), "podman")
+
+
+def _environ() -> dict[str, str]:
+    """BuildKit is asked for by name: Docker's old builder knows no mounts."""
+    own = {"DOCKER_BUILDKIT": "1", "CONTAINERS_CONF": str(CONTAINERS_CONF)}
+    return {**own, **os.environ}
+
+
+def layer_sizes(engine: Engine, reference: str) -> dict[str, int]:
+    """Returns the bytes of each layer of an image, unpacked, by the layer's digest.
+
+    Engines tell digests and sizes apart, both in the order of the layers; only the
+    history knows of steps that made no layer. So empty ones are left out of both.
+    """
+    image = engine.inspect(reference)
+    history = engine.output("history", "--no-trunc", "--format={{json .}}", reference)
+    if image is None or history is None:
+        raise SafescaleError(f"{reference} vanished while it was looked at.")
+    sizes = [_size(engine, line) for line in _lines(history)]
+    layers = [d for d in image["RootFS"]["Layers"] if d != _EMPTY]
+    filled = [size for size in reversed(sizes) if size]
+    if len(layers) != len(filled):
+        raise SafescaleError(
+            f"{reference} has {len(layers)} layers but a history of {len(filled)}: "
+            "its size cannot be told."
+        )
+    return dict(zip(layers, filled, strict=True))
+
+
+_EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+"""Digest of a layer that holds nothing: 1024 zero bytes, an empty tar file."""

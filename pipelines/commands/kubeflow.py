@@ -1,0 +1,197 @@
+"""`safescale submit` and `schedule`: the pipeline on a Kubeflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.commands.kubeflow_options import (
+    kubeflow_of,
+    order_of,
+    session_options,
+    store_of,
+    work_options,
+)
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow.api import Kubeflow
+
+
+@click.command()
+@work_options
+@session_options
+@click.option("--rehearse", is_flag=True, help="Judges on *select*: nothing counted.")
+@click.option("--no-cache", is_flag=True, help="Runs every stage anew.")
+@click.option(
+    "--name",
+    default="",
+    help="Name of the run; the same name never starts a second one  [default: new].",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Follows the run to its end.",
+)
+@click.option("--follow", metavar="RUN", default="", help="Follows a run, starts none.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=86400.0,
+    show_default=True,
+    help="Seconds that the run is followed for.",
+)
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0.05),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option(
+    "--cancel-on-interrupt",
+    "stop",
+    is_flag=True,
+    help="A signal stops the run too; else it goes on.",
+)
+@click.option("--upload-only", is_flag=True, help="Uploads a version, starts nothing.")
+@click.option(
+    "--version-name",
+    default="",
+    help="Name of that version  [default: <semver>-<commit>].",
+)
+def submit(**given: Any) -> None:
+    """Trains, judges and registers a model on Kubeflow.
+
+    Exits as `run` does: 0 if the model became champion or waits for a person, 3 if
+    it was refused, 2 if what was given cannot be used, 1 if anything broke. A
+    refusal is read from the gate's record in the object store (--store and its
+    keys), since Kubeflow shows a refusal and a crash alike.
+    """
+    from pipelines.kubeflow.submit import Submission
+    from pipelines.kubeflow.submit import submit as carry_out
+
+    kubeflow = kubeflow_of(given)
+    if given["upload_only"]:
+        click.echo(_upload(kubeflow, given))
+        return
+    order = None
+    if not given["follow"]:
+        rehearse = ("safety.rehearse=true",) if given["rehearse"] else ()
+        order = order_of(given, rehearse, cache=not given["no_cache"])
+    keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
+    wanted = Submission(
+        order,
+        name=given["follow"] or given["name"],
+        store=store_of(given),
+        **{key: given[key] for key in keys},
+    )
+    click.echo(carry_out(kubeflow, wanted))
+
+
+@click.group(invoke_without_command=True)
+@work_options
+@session_options
+@click.option("--cron", default="", help="Five fields, as in '0 3 * * 1', or six.")
+@click.option("--every", default="", help="A fixed interval instead, such as 7d.")
+@click.option("--name", default="", help="Name  [default: the workload's registry].")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10),
+    default=1,
+    show_default=True,
+    help="Runs at the same time.",
+)
+@click.option(
+    "--catch-up/--no-catch-up",
+    default=False,
+    show_default=True,
+    help="Whether times that were missed are made up for.",
+)
+@click.option("--start", type=click.DateTime(), help="Nothing fires before (UTC).")
+@click.option("--end", type=click.DateTime(), help="Nothing fires after (UTC).")
+@click.pass_context
+def schedule(context: click.Context, **given: Any) -> None:
+    """Starts the pipeline again and again; a second call rolls the schedule.
+
+    Of all that was ever scheduled under a name only the last fires. Nothing is
+    deleted, since that would kill what runs. Cached stages are never reused, and
+    with --window each run brings fresh sealed rows. Cron times are the server's,
+    as a rule in UTC.
+    """
+    if context.invoked_subcommand:
+        return
+    from pipelines.kubeflow import schedule as schedules
+    from pipelines.kubeflow.cron import seconds, six_fields
+    from pipelines.kubeflow.preparation import prepare
+
+    timing = schedules.Timing(
+        cron=six_fields(given["cron"]) if given["cron"] else "",
+        every=seconds(given["every"]) if given["every"] else 0,
+        start=_utc(given["start"]),
+        end=_utc(given["end"]),
+        concurrency=given["concurrency"],
+        catch_up=given["catch_up"],
+    )
+    kubeflow = kubeflow_of(given)
+    prepared = prepare(order_of(given, (), cache=False, recurring=True))
+    said = schedules.roll(
+        kubeflow,
+        given["name"] or prepared.name,
+        prepared,
+        timing,
+        experiment=given["experiment"],
+        account=given["account"],
+    )
+    click.echo(said)
+
+
+@schedule.command("list")
+@session_options
+def list_(**given: Any) -> None:
+    """Lists schedules and what they were before, oldest first."""
+    from pipelines.kubeflow.schedule import listed
+
+    entries = listed(kubeflow_of(given))
+    if not entries:
+        click.echo(f"No schedule in namespace {given['namespace']!r}.")
+    for entry in entries:
+        state = "fires" if entry.enabled else "off"
+        made = f"{entry.created:%Y-%m-%d %H:%M}"
+        click.echo(f"{entry.name} no. {entry.number}  {state:<6} {made}  {entry.when}")
+
+
+@schedule.command()
+@click.argument("name")
+@session_options
+def pause(name: str, **given: Any) -> None:
+    """Keeps a schedule from firing; what it started goes on."""
+    from pipelines.kubeflow.schedule import pause as carry_out
+
+    click.echo(carry_out(kubeflow_of(given), name))
+
+
+@schedule.command()
+@click.argument("name")
+@session_options
+def resume(name: str, **given: Any) -> None:
+    """Lets a paused schedule fire again."""
+    from pipelines.kubeflow.schedule import resume as carry_out
+
+    click.echo(carry_out(kubeflow_of(given), name))
+
+
+def _upload(kubeflow: Kubeflow, given: Mapping[str, Any]) -> str:
+    """Compiles as `safescale compile --config` does, and uploads."""
+    from pipelines.kubeflow.preparation import compiled
+    from pipelines.kubeflow.upload import upload, version_name
+
+    version = given["version_name"] or version_name()
+    return upload(kubeflow, compiled(order_of(given, (), cache=True)), version)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment else None

@@ -1,0 +1,166 @@
+"""Options that `submit`, `schedule` and `doctor` share, and what they stand for."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components import IMAGE_PREFIX
+from pipelines.commands.run import ADULT
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow.api import Kubeflow
+    from pipelines.kubeflow.preparation import Order
+
+STORE = "SAFESCALE_STORE"
+_SESSION = ("host", "namespace", "token_file", "ca_file")
+_WORK = ("config", "constitution", "image_prefix", "images", "window")
+
+
+def _with(
+    options: tuple[Callable[..., Any], ...], command: Callable[..., Any]
+) -> Callable[..., Any]:
+    return functools.reduce(lambda done, add: add(done), reversed(options), command)
+
+
+def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say which Kubeflow, and who asks."""
+    options = (
+        click.option(
+            "--host",
+            metavar="URL",
+            help="Kubeflow Pipelines  [default: SAFESCALE_KFP_HOST, or the cluster's].",
+        ),
+        click.option(
+            "--namespace",
+            envvar="SAFESCALE_NAMESPACE",
+            default="safescale",
+            show_default=True,
+            help="Namespace of runs, secrets and rights.",
+        ),
+        click.option(
+            "--token-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="File with a bearer token, read anew each time.",
+        ),
+        click.option(
+            "--ca-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Certificates that sign the server's.",
+        ),
+        click.option(
+            "--patience",
+            type=click.FloatRange(min=0),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long an API that is away is waited for.",
+        ),
+    )
+    return _with(options, command)
+
+
+def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say what is to run."""
+    options = (
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            default=ADULT,
+            show_default="the packaged adult.yaml",
+            help="Workload file.",
+        ),
+        click.option(
+            "--constitution",
+            type=click.Path(path_type=Path),
+            help="Constitution that replaces the workload's own.",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="Replaces one value of the config; may be repeated.",
+        ),
+        click.option(
+            "--param",
+            "parameters",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Sets a scalar parameter, such as train_memory=8Gi; may be repeated.",
+        ),
+        click.option(
+            "--image-prefix",
+            default=IMAGE_PREFIX,
+            show_default=True,
+            help="Registry path of the stages' images.",
+        ),
+        click.option(
+            "--images",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Lock file that pins the images by digest.",
+        ),
+        click.option(
+            "--store",
+            metavar="URI",
+            help="The cluster's object store  [default: SAFESCALE_STORE].",
+        ),
+        click.option(
+            "--service-account",
+            "account",
+            default="safescale-pipeline",
+            show_default=True,
+            help="Service account of the pods.",
+        ),
+        click.option(
+            "--experiment",
+            default="safescale",
+            show_default=True,
+            help="Groups runs in Kubeflow's pages.",
+        ),
+        click.option(
+            "--window",
+            default="",
+            help="Days of dated files, such as 7d.",
+            metavar="TEXT",
+        ),
+    )
+    return _with(options, command)
+
+
+def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:
+    """Opens the session that the options describe; contacts nobody yet."""
+    from pipelines.kubeflow.api import Kubeflow, Patience
+    from pipelines.kubeflow.session import Session
+
+    options = {key: given[key] for key in _SESSION}
+    return Kubeflow(Session.find(os.environ, **options), Patience(given["patience"]))
+
+
+def order_of(
+    given: Mapping[str, Any], more: tuple[str, ...], *, cache: bool, **others: Any
+) -> Order:
+    """Returns the order that the options describe."""
+    from pipelines.kubeflow.preparation import Order
+
+    options = {key: given[key] for key in _WORK}
+    options["overrides"] = (*given["overrides"], *more)
+    options["parameters"] = dict(_pair(text) for text in given["parameters"])
+    return Order(**options, store=store_of(given), cache=cache, **others)
+
+
+def store_of(given: Mapping[str, Any]) -> str:
+    """Returns the URI of the cluster's store; "" = not known here."""
+    return str(given["store"] or os.environ.get(STORE, ""))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"--param {text!r} is not of the form NAME=VALUE.")
+    return name, value

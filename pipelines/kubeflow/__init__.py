@@ -1,0 +1,1 @@
+"""A Kubeflow from the outside: sessions, runs, schedules, and what it lacks."""

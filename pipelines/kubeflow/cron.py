@@ -1,0 +1,193 @@
+"""Cron expressions: from the five fields that people write to KFP's six.
+
+KFP's server reads `second minute hour day month weekday` (robfig/cron) and takes
+five fields for the first five of these: `0 3 * * 1`, Monday at three for every
+crontab, would be the third minute of each hour in January. So five fields get a
+second in front, Sunday is 0 and never 7, and what cannot be meant is refused
+here, where a step of 0 would hang the server's parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safescale_ammt.errors import InputError
+
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
+_DAYS = "sun mon tue wed thu fri sat".split()  # noqa: SIM905
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_NAMED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SHORTEST = 60
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of an expression.
+
+    Attributes:
+        name: for sentences.
+        low, high: the numbers that it takes.
+        names: words for them, beginning with `low`.
+    """
+
+    name: str
+    low: int
+    high: int
+    names: Sequence[str] = ()
+
+    def normal(self, text: str) -> str:
+        """Returns the field as the server reads it.
+
+        Raises:
+            InputError: it means nothing.
+        """
+        parts = [self._part(part) for part in text.lower().split(",")]
+        return ",".join(dict.fromkeys(p for part in parts for p in part.split(",")))
+
+    def numbers(self, text: str) -> set[int]:
+        """Returns the numbers that a normal field stands for."""
+        found: set[int] = set()
+        for part in text.split(","):
+            span, _, step = part.partition("/")
+            low, _, high = span.partition("-")
+            first = self.low if low == "*" else int(low)
+            alone = first if low != "*" and not step else self.high
+            last = int(high) if high else alone
+            found |= set(range(first, last + 1, int(step or 1)))
+        return found
+
+    def _part(self, part: str) -> str:
+        found = re.fullmatch(r"(\*|\?|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?", part)
+        if not found:
+            raise self._error(part, "*, a value, a-b or a step such as */2 is expected")
+        first, last, step = found.groups()
+        if first in "*?" and last:
+            raise self._error(part, "* takes no range")
+        if step is not None and not 1 <= int(step) <= self.high:
+            raise self._error(part, f"a step is 1 to {self.high}")
+        tail = f"/{int(step)}" if step is not None else ""
+        if first in "*?":
+            return f"*{tail}"
+        start = self._value(first, part)
+        if last is None:
+            return f"{start % 7 if self.weekday else start}{tail}"
+        end = self._value(last, part)
+        if start > end:
+            raise self._error(part, f"{first} comes after {last}")
+        return self._span(start, end, int(step or 1), tail)
+
+    def _span(self, start: int, end: int, step: int, tail: str) -> str:
+        """Writes a range; one that ends on the Sunday called 7 is spelled out."""
+        if not self.weekday or end < 7:
+            return f"{start}-{end}{tail}"
+        return ",".join(str(day % 7) for day in range(start, end + 1, step))
+
+    @property
+    def weekday(self) -> bool:
+        """Whether 7 is another word for 0."""
+        return self.high == 6
+
+    def _value(self, text: str, part: str) -> int:
+        if text in self.names:
+            return self.low + self.names.index(text)
+        high = 7 if self.weekday else self.high
+        if not text.isdigit() or not self.low <= int(text) <= high:
+            words = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
+            raise self._error(part, f"{self.low} to {high}{words} is expected")
+        return int(text)
+
+    def _error(self, part: str, expected: str) -> InputError:
+        return InputError(
+            f"{part!r} is no {self.name} of a cron expression: {expected}."
+        )
+
+
+_FIELDS = (
+    Field("second", 0, 59),
+    Field("minute", 0, 59),
+    Field("hour", 0, 23),
+    Field("day of the month", 1, 31),
+    Field("month", 1, 12, _MONTHS),
+    Field("day of the week", 0, 6, _DAYS),
+)
+
+
+def six_fields(text: str) -> str:
+    """Returns an expression as KFP's server reads it.
+
+    Args:
+        text: five fields, six with seconds first, or a word such as @daily.
+
+    Raises:
+        InputError: it means nothing, or a day that never comes.
+
+    Example:
+        six_fields("0 3 * * mon") == "0 0 3 * * 1"
+    """
+    fields = _NAMED.get(text.strip().lower(), text).split()
+    if text.strip().startswith("@") and len(fields) != 5:
+        raise InputError(
+            f"Cron word {text.strip()!r} is unknown; expected one of "
+            f"{', '.join(_NAMED)}, or --every 7d for a fixed interval."
+        )
+    if len(fields) not in (5, 6):
+        raise InputError(
+            f"Cron expression {text!r} has {len(fields)} fields; five (minute hour day "
+            "month weekday) or six (seconds first) are expected."
+        )
+    if len(fields) == 5:
+        fields = ["0", *fields]
+    normal = [f.normal(part) for f, part in zip(_FIELDS, fields, strict=True)]
+    if not normal[0].isdigit():
+        raise InputError(
+            f"Cron expression {text!r} comes more than once a minute: one second is "
+            "expected in its first field."
+        )
+    _refuse_never(text, *normal[3:])
+    return " ".join(normal)
+
+
+def _refuse_never(text: str, days: str, months: str, weekdays: str) -> None:
+    """Refuses the 31st of February and its like; a weekday always comes.
+
+    Raises:
+        InputError: no month of the expression has any of its days.
+    """
+    if weekdays != "*":
+        return
+    first = min(_FIELDS[3].numbers(days))
+    longest = max(_LONGEST[month - 1] for month in _FIELDS[4].numbers(months))
+    if first > longest:
+        raise InputError(
+            f"Cron expression {text!r} never comes: its months have at most {longest} "
+            f"days, and it begins at day {first}."
+        )
+
+
+def seconds(text: str) -> int:
+    """Returns an interval such as 90m, 12h, 7d or 2w in seconds.
+
+    Raises:
+        InputError: it is none, or shorter than a minute.
+    """
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip().lower())
+    if not found:
+        raise InputError(
+            f"--every {text!r} is no interval: a number with s, m, h, d or w is "
+            "expected, such as 12h or 7d."
+        )
+    length = int(found[1]) * _UNITS[found[2]]
+    if length < _SHORTEST:
+        raise InputError(f"--every {text} is too short: at least {_SHORTEST}s.")
+    return length

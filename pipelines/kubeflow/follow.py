@@ -1,0 +1,228 @@
+"""Watching a run to its end, through outages, and saying how it ended.
+
+KFP's API holds a task's state but neither its sentence nor its exit code: a
+refusal and a crash look the same there. The gate's own outcome record in the
+object store tells them apart.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.kubeflow.api import Kubeflow, Unreachable
+from pipelines.progress import Progress
+from safescale_ammt.errors import SafescaleError, StorageError
+from safescale_ammt.execution import error_of
+from safescale_ammt.releasing.outcome import CRASHED, Outcome
+from safescale_ammt.storage import open_store
+
+SUCCEEDED = "SUCCEEDED"
+ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
+GATE = "register-model"
+_LATE = 10.0  # seconds that a record may come after the run's end was reported
+_WORDS = {
+    "RUNNING": "...",
+    SUCCEEDED: "done",
+    "FAILED": "failed",
+    "SKIPPED": "skipped",
+    "CANCELED": "stopped",
+    "CANCELING": "is being stopped",
+}
+
+
+@dataclass
+class Watch:
+    """What a person has been told of a run so far.
+
+    Attributes:
+        progress: where it is told.
+        titles: task name -> title; other tasks are KFP's own helpers.
+        told: task name -> state.
+        away_since: when the API went away; 0 = it is there.
+    """
+
+    progress: Progress
+    titles: Mapping[str, str]
+    told: dict[str, str] = field(default_factory=dict)
+    away_since: float = 0.0
+
+    def look(self, run: Any) -> None:
+        """Tells what changed since the last look."""
+        if self.away_since:
+            seconds = time.monotonic() - self.away_since
+            self.progress.say(f"the API is back after {seconds:.0f} s")
+            self.away_since = 0.0
+        states = task_states(run)
+        for name, title in self.titles.items():
+            state = states.get(name, "")
+            if state in _WORDS and state != self.told.get(name):
+                self.told[name] = state
+                self._tell(title, state)
+
+    def miss(self, error: Unreachable) -> None:
+        """Tells once that the API is away; the run goes on without us."""
+        if not self.away_since:
+            self.away_since = time.monotonic()
+            self.progress.close()
+            self.progress.say(f"{str(error).rstrip('.')}; still trying")
+
+    def _tell(self, title: str, state: str) -> None:
+        text = f"{title} {_WORDS[state]}"
+        if state == "RUNNING":
+            self.progress.begin(text)
+        else:
+            self.progress.close()
+            self.progress.say(text)
+
+
+def follow(
+    kubeflow: Kubeflow,
+    run_id: str,
+    watch: Watch,
+    *,
+    timeout: float,
+    poll: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Any:
+    """Watches a run until it has ended.
+
+    Args:
+        kubeflow: where it runs.
+        run_id: which.
+        watch: tells of it.
+        timeout: seconds until we give up; the run does not.
+        poll: seconds between two looks.
+        clock: seconds that only go up.
+
+    Raises:
+        SafescaleError: the time is up.
+        InputError: no such run, or we may not see it.
+    """
+    end = clock() + timeout
+    while True:
+        try:
+            run = kubeflow.order(
+                f"looking at run {run_id}",
+                kubeflow.runs.run_service_get_run,
+                run_id=run_id,
+            )
+        except Unreachable as error:
+            watch.miss(error)
+        else:
+            watch.look(run)
+            if run.state in ENDED:
+                return run
+        if clock() + poll > end:
+            raise SafescaleError(
+                f"Run {run_id} was followed for {timeout:g} s and goes on; "
+                f"{how_on(run_id)}"
+            )
+        time.sleep(poll)
+
+
+def task_states(run: Any) -> dict[str, str]:
+    """Returns task name -> state; of equal names the state that tells most."""
+    details = run.run_details.task_details if run.run_details else None
+    states: dict[str, str] = {}
+    for task in details or ():
+        states[str(task.display_name)] = str(task.state or "")
+    return states
+
+
+def how_on(run_id: str) -> str:
+    """Says how to come back to a run."""
+    return f"`safescale submit --follow {run_id}` comes back to it."
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known from the gate itself.
+
+    Attributes:
+        outcome: what it wrote; None if it wrote nothing, or nobody could look.
+        blind: why nobody could look; "" if the store was asked.
+    """
+
+    outcome: Outcome | None = None
+    blind: str = ""
+
+
+def read_record(
+    store: str, run: Any, environ: Mapping[str, str] = os.environ
+) -> Record:
+    """Reads what the gate of a run that has ended wrote.
+
+    Args:
+        store: URI of the store of data and ledger; "" = not known here.
+        run: the run as the API shows it; a record that cannot be is not waited for.
+        environ: holds the store's keys.
+
+    Raises:
+        InputError: what stands there is no outcome.
+    """
+    if not store:
+        return Record(blind="no --store is given")
+    spoke = task_states(run).get(GATE, SUCCEEDED) in ENDED
+    end = time.monotonic() + (_LATE if spoke else 0.0)
+    try:
+        place = open_store(store, environ=environ)
+        while True:
+            found = Outcome.read(place, str(run.run_id))
+            if found is not None or time.monotonic() >= end:
+                return Record(found)
+            time.sleep(1.0)
+    except StorageError as error:
+        return Record(blind=str(error).rstrip("."))
+
+
+def ending(run: Any, record: Record, titles: Mapping[str, str]) -> str:
+    """Says how a run ended: from its verdict, never from its status alone.
+
+    Returns:
+        The sentence of a run that is well.
+
+    Raises:
+        Refusal: the gate refused.
+        SafescaleError: it broke off, was stopped, or nobody can tell.
+    """
+    outcome, name = record.outcome, f"Run {run.run_id}"
+    if outcome is not None and outcome.status != CRASHED:
+        if outcome.exit_code:
+            raise error_of(outcome.exit_code, outcome.sentence)
+        return outcome.sentence
+    if run.state == "CANCELED":
+        raise SafescaleError(f"{name} was stopped by somebody.")
+    states = task_states(run)
+    step = broken_step(states, titles)
+    if record.blind:
+        if states.get(GATE) == SUCCEEDED:
+            return (
+                f"{name} passed its gate; what it registered is not known here: "
+                f"{record.blind}."
+            )
+        raise SafescaleError(
+            f"{name} ended as {run.state}{step}; Kubeflow does not say whether it was "
+            f"refused or broke off, and the gate's record is out of reach: "
+            f"{record.blind}."
+        )
+    if run.state == SUCCEEDED:
+        raise SafescaleError(
+            f"{name} succeeded, but its gate left no record in the store; --store must "
+            "name the store of secret safescale-store."
+        )
+    raise SafescaleError(
+        f"{name} broke off{step} before its gate had spoken; the log of that step has "
+        "the reason in its last line."
+    )
+
+
+def broken_step(states: Mapping[str, str], titles: Mapping[str, str]) -> str:
+    """Returns " in ..." with the title of the first step that failed, or ""."""
+    for name, title in titles.items():
+        if "FAILED" in (states.get(name), states.get(f"{name}-driver")):
+            return f" in {title!r}"
+    return ""

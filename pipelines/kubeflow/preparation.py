@@ -1,0 +1,249 @@
+"""From a workload file to what Kubeflow is handed: a pipeline and its parameters.
+
+On a cluster every stage reads the rows by itself, so a source is an `s3://` URI.
+A built-in data set is one too once `safescale data fetch` has brought it there:
+its digests are known, so nothing has to be read to name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import IMAGE_PREFIX
+from pipelines.workload import Workload
+from safescale_ammt.artifacts import digest_json
+from safescale_ammt.config import SECTIONS
+from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
+from safescale_ammt.data.window import Window
+from safescale_ammt.errors import ConfigError, StoreInputError, one_of
+
+_FILLED_IN = ("constitution", "source", "sealed_source", "window", *SECTIONS)
+DEFAULT_STORE = "s3://safescale"
+"""Where `compile --config` looks for a built-in data set unless told otherwise."""
+_ROLES = ("source", "sealed_source")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run or a schedule was asked to be.
+
+    Attributes:
+        config: the workload file.
+        constitution: a constitution that replaces the workload's own.
+        overrides: `section.key=value`.
+        parameters: scalar parameters of the pipeline, such as train_memory=8Gi.
+        image_prefix: registry path of the images.
+        images: lock file that pins their digests.
+        store: URI of the store that built-in data sets lie in; "" = none.
+        window: days of a folder of dated files.
+        cache: whether finished stages are taken from the cache.
+        recurring: the bytes behind the source will be others each time.
+    """
+
+    config: Path
+    constitution: Path | None = None
+    overrides: tuple[str, ...] = ()
+    parameters: Mapping[str, str] | None = None
+    image_prefix: str = IMAGE_PREFIX
+    images: Path | None = None
+    store: str = ""
+    window: str = ""
+    cache: bool = True
+    recurring: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What Kubeflow is handed.
+
+    Attributes:
+        name: of the registry that a model goes to; names runs and schedules too.
+        spec: the pipeline, with what only Kubernetes reads.
+        parameters: values of its parameters.
+    """
+
+    name: str
+    spec: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Task name -> what people call it, in the order of the graph."""
+        return titles(self.spec)
+
+
+def prepare(order: Order) -> Prepared:
+    """Checks an order and compiles it.
+
+    Raises:
+        ConfigError: a file, key or value, or a source that no cluster can read.
+        ConstitutionError: a constitution that cannot be compiled.
+        StoreInputError: the source cannot be digested from here.
+    """
+    workload = located(_loaded(order), order)
+    spec = spec_of(_compiled(order))
+    if not order.cache:
+        uncache(spec)
+    values = workload.arguments() | {"window": order.window}
+    values |= _scalars(spec, order.parameters or {})
+    return Prepared(str(workload.arguments()["registry"]["name"]), spec, values)
+
+
+def compiled(order: Order) -> str:
+    """Compiles the pipeline as `safescale compile --config` does.
+
+    Raises:
+        ConfigError: a file, key or value that cannot be used.
+    """
+    from pipelines.commands.build import _defaults
+
+    store = order.store if order.store.startswith("s3://") else DEFAULT_STORE
+    return _compiled(order, _defaults(_loaded(order), store))
+
+
+def located(workload: Workload, order: Order) -> Workload:
+    """Returns the workload with sources that a cluster can read, and their digest.
+
+    Raises:
+        ConfigError: a source that lies on this machine alone.
+        StoreInputError: no digest was given, and none can be made from here.
+    """
+    window = Window.parse(order.window)
+    data = workload.data
+    found: dict[str, Any] = {
+        role: _uri(role, getattr(data, role), order.store)
+        for role in _ROLES
+        if getattr(data, role) or role == "source"
+    }
+    if order.recurring:
+        found["source_digest"] = ""
+    elif not data.source_digest:
+        found["source_digest"] = _digest(data.source, found, window)
+    return workload.replace("data", **found)
+
+
+def spec_of(text: str) -> dict[str, Any]:
+    """Returns a compiled pipeline in the form that the API takes and gives."""
+    graph, *platform = yaml.safe_load_all(text)
+    return {"pipeline_spec": graph, "platform_spec": platform[0] if platform else {}}
+
+
+def titles(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Returns task name -> title of a pipeline's tasks, nested graphs left out.
+
+    Args:
+        spec: as `spec_of` gives it, or the graph alone.
+    """
+    return {
+        name: str(task.get("taskInfo", {}).get("name") or name)
+        for name, task, component in _tasks(spec)
+        if "dag" not in component
+    }
+
+
+def uncache(spec: Mapping[str, Any]) -> None:
+    """Switches the cache off in every task; KFP's SDK forgets nested graphs."""
+    for _, task, _ in _tasks(spec):
+        task["cachingOptions"] = {}
+
+
+def _loaded(order: Order) -> Workload:
+    return Workload.load(
+        order.config, constitution=order.constitution, overrides=order.overrides
+    )
+
+
+def _compiled(order: Order, arguments: Mapping[str, Any] | None = None) -> str:
+    from pipelines.compile import compile_train
+
+    pinned = {"images": order.images} if order.images else {}
+    return compile_train(image_prefix=order.image_prefix, arguments=arguments, **pinned)
+
+
+def _tasks(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yields name, task and component of every task, in the order they run."""
+    graph = spec.get("pipeline_spec", spec)
+    components = graph.get("components", {})
+
+    def walk(dag: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+        for name, task in _in_order(dag.get("tasks", {})):
+            component = components.get(task["componentRef"]["name"], {})
+            yield name, task, component
+            yield from walk(component.get("dag", {}))
+
+    yield from walk(graph["root"]["dag"])
+
+
+def _in_order(tasks: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields tasks after those that they depend on."""
+    left = dict(tasks)
+    while left:
+        for name, task in left.items():
+            if not any(before in left for before in task.get("dependentTasks", ())):
+                yield name, left.pop(name)
+                break
+        else:  # a cycle: KFP would not have compiled it
+            yield from left.items()
+            return
+
+
+def _uri(role: str, name: str, store: str) -> str:
+    """Returns where a source lies for everybody, not for this machine alone.
+
+    Raises:
+        ConfigError: only this machine can read it.
+    """
+    if name.startswith("s3://"):
+        return name
+    if name in CATALOGUE:
+        if store.startswith("s3://"):
+            return stored_uris(name, store)[role]
+        raise ConfigError(
+            f"data.{role} is {name!r}, which no cluster knows: bring it into the "
+            f"cluster's object store with `safescale data fetch {name} --store "
+            "s3://BUCKET` and give that --store here too."
+        )
+    what = f"is {name!r}, which lies on this machine alone" if name else "is empty"
+    raise ConfigError(
+        f"data.{role} {what}: a cluster reads s3://BUCKET/KEY; copy it there, or fetch "
+        "a built-in data set with `safescale data fetch adult --store s3://BUCKET`."
+    )
+
+
+def _digest(name: str, found: Mapping[str, str], window: Window) -> str:
+    """Returns the digest of the bytes behind the sources."""
+    if name in CATALOGUE:
+        members = CATALOGUE[name].members
+        roles = {"source": "source", "sealed_source": "sealed"}
+        parts = {roles[r]: {"": m.sha256} for r, m in members.items() if r in found}
+        return digest_json(parts)
+    from safescale_ammt.data.sources import content_digest
+
+    try:
+        return content_digest(**found, window=window)
+    except StoreInputError as error:
+        raise StoreInputError(
+            f"{str(error).rstrip('.')}; or give the digest of the bytes behind "
+            f"{found['source']}: --set data.source_digest=sha256:..."
+        ) from None
+
+
+def _scalars(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """Checks scalar parameters against the pipeline's own.
+
+    Raises:
+        ConfigError: no such parameter, or one that the workload fills in.
+    """
+    known = spec["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    free = [name for name in known if name not in _FILLED_IN]
+    for name in given:
+        if name not in free:
+            raise ConfigError(
+                f"--param {name} is no parameter to set here, {one_of(free)}."
+            )
+    return dict(given)

@@ -1,0 +1,18 @@
+"""Training in a Kubernetes cluster: a TrainJob of Kubeflow Trainer and its life.
+
+The stage's pod hands its inputs to the object store, makes one TrainJob under
+our TrainingRuntime, follows it, and takes the model back from the store:
+
+    handover.py   inputs, request, model: the prefix of one job in the store
+    trainjob.py   the job as an object: name, body, what its status says
+    life.py       create, adopt, replace, follow, stop
+    owner.py      the pods for which the job works
+    waiting.py    why no pod has started yet
+    logs.py       rank 0's log, whole and once, through broken connections
+    watch.py      the job after each change, through 410 Gone and outages
+    api.py        calls of the API: patience, and one sentence for each refusal
+    access.py     the rights that all this needs
+    progress.py   what the train pod tells Kubeflow Trainer of its progress
+
+Only this package imports `kubernetes`, and only when it connects.
+"""

@@ -1,0 +1,131 @@
+"""What the stage and the train pods hand each other, in the object store.
+
+`SAFESCALE_STORE` of the secret `safescale-training` is a prefix of its own:
+
+    inputs/<kind>/<digest>/        dataset and architecture, by content
+    jobs/<digest>/request.json     what the worker is asked to do
+    jobs/<digest>/model/           the model, manifest last
+    jobs/<digest>/checkpoints/     gone once the model is taken
+    jobs/<digest>/report/          what went wrong; gone once the model is taken
+
+Inputs, request and model stay: a retry, and the same training asked for again,
+use them. A lifecycle rule of the bucket may delete them at any age.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from safescale_ammt.artifacts import MANIFEST, Manifest, canonical_json, verify
+from safescale_ammt.config import TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.errors import ClusterInputError, IntegrityError
+from safescale_ammt.storage import Store, open_store
+from safescale_ammt.training.request import Request
+
+
+class Handover:
+    """The part of the store that belongs to one request."""
+
+    def __init__(self, store: Store, digest: str) -> None:
+        self._store = store
+        self._job = f"jobs/{digest.removeprefix('sha256:')}"
+        self.request = self._place("request.json")
+        self.report = self._place("report")
+
+    @classmethod
+    def open(cls, digest: str, environ: Mapping[str, str] = os.environ) -> Handover:
+        """Opens the store of the training secret.
+
+        Raises:
+            ClusterInputError: the environment names no store.
+        """
+        uri = environ.get("SAFESCALE_STORE", "")
+        if not uri:
+            raise ClusterInputError(
+                "A TrainJob needs an object store to hand data over, and "
+                "SAFESCALE_STORE is not set; mount the secret safescale-training "
+                "(parameter training_secret) into train_agents."
+            )
+        return cls(open_store(uri, environ=environ), digest)
+
+    def send(
+        self,
+        dataset: Path,
+        architecture: Path,
+        rules: Constitution,
+        config: TrainingConfig,
+    ) -> None:
+        """Puts inputs and request there; what is there already is not sent again."""
+        request = Request(
+            dataset=self._input(dataset, "dataset"),
+            architecture=self._input(architecture, "architecture"),
+            constitution=rules.to_dict(),
+            training=config.to_params(),
+            model=self._place("model"),
+            checkpoints=self._place("checkpoints"),
+            report=self.report,
+        )
+        data = canonical_json(request.to_dict()) + b"\n"
+        self._store.put(f"{self._job}/request.json", data)
+
+    def has_model(self) -> bool:
+        """Says whether a whole model lies there: manifests are written last."""
+        return self._store.exists(f"{self._job}/model/{MANIFEST}")
+
+    def fetch(self, model: Path, parents: Mapping[str, str], config: str) -> Manifest:
+        """Takes the model to its place, verified, or leaves nothing there.
+
+        Args:
+            model: where the artifact is to stand.
+            parents: what it must have been trained on.
+            config: digest of the training section it must have been trained with.
+
+        Raises:
+            IntegrityError: a byte differs from the manifest, or the model is one
+                of other inputs.
+        """
+        model.parent.mkdir(parents=True, exist_ok=True)
+        aside = model.parent / f".{model.name}.{uuid.uuid4().hex[:8]}.partial"
+        try:
+            self._store.download_folder(f"{self._job}/model", aside)
+            manifest = verify(aside, "model")
+            self._check(manifest, parents, config)
+            shutil.rmtree(model, ignore_errors=True)
+            aside.replace(model)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return manifest
+
+    def tidy(self) -> None:
+        """Deletes what nobody needs once the model has been taken."""
+        for part in ("checkpoints", "report"):
+            for info in list(self._store.list(f"{self._job}/{part}/")):
+                self._store.delete(info.key)
+
+    def _check(
+        self, manifest: Manifest, parents: Mapping[str, str], config: str
+    ) -> None:
+        found = {**manifest.parents, "training config": manifest.config_digest}
+        for what, digest in {**parents, "training config": config}.items():
+            if found.get(what) != digest:
+                raise IntegrityError(
+                    f"The model in {self._place('model')} was trained with {what} "
+                    f"{found.get(what)}, asked for was {digest}; somebody else has "
+                    "written there: delete that prefix and run again."
+                )
+
+    def _input(self, folder: Path, kind: str) -> str:
+        # The digest of the whole manifest: logs and times are part of the bytes.
+        digest = str(verify(folder, kind).to_dict()["digest"])
+        prefix = f"inputs/{kind}/{digest.removeprefix('sha256:')}"
+        if not self._store.exists(f"{prefix}/{MANIFEST}"):
+            self._store.upload_folder(folder, prefix)
+        return f"{self._store.uri}/{prefix}"
+
+    def _place(self, part: str) -> str:
+        return f"{self._store.uri}/{self._job}/{part}"

@@ -1,0 +1,168 @@
+"""Rank 0's log, every line once, through streams that end, break or fall silent.
+
+The kubelet stamps each line. After a break the stream is opened anew from the
+second of the last line (`sinceTime` knows no fractions), and lines that were
+seen are skipped: those stamped earlier than the last, and as many with the same
+stamp as have been seen.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from safescale_ammt.cluster.api import PODS, Answer, Api, Away, Denied
+from safescale_ammt.cluster.trainjob import NODE
+from safescale_ammt.errors import SafescaleError
+
+_STAMPED = re.compile(
+    rb"(?P<whole>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(?P<part>\d{1,9}))?"
+    rb"(?P<zone>Z|[+-]\d\d:\d\d) ?(?P<text>.*)",
+    re.DOTALL,
+)
+_ENDED = ("Succeeded", "Failed")
+
+
+def pods_of(name: str, *, first: bool = False) -> dict[str, str]:
+    """Returns the query for a job's pods (JobSet labels them); `first`: rank 0's."""
+    labels = f"jobset.sigs.k8s.io/jobset-name={name}"
+    if first:
+        labels += (
+            f",jobset.sigs.k8s.io/replicatedjob-name={NODE}"
+            ",batch.kubernetes.io/job-completion-index=0"
+        )
+    return {"labelSelector": labels}
+
+
+class Cursor:
+    """The place in a log up to which it has been read."""
+
+    def __init__(self) -> None:
+        self._last = (0, 0)  # seconds since 1970, nanoseconds
+        self._same = 0  # lines seen with that stamp
+        self._skip = 0  # of them, still to come again on this stream
+        self.since = ""
+        """The last line's second, for `sinceTime`; "" before the first line."""
+
+    def rewind(self) -> None:
+        """A new stream begins at `since`."""
+        self._skip = self._same
+
+    def take(self, line: bytes) -> str | None:
+        """Returns the text of a line that is new, None for one that was seen."""
+        match = _STAMPED.fullmatch(line)
+        if match is None:
+            return line.decode(errors="replace")
+        whole = datetime.fromisoformat((match["whole"] + match["zone"]).decode())
+        stamp = (int(whole.timestamp()), int((match["part"] or b"0").ljust(9, b"0")))
+        if stamp < self._last:
+            return None
+        if stamp == self._last and self._skip:
+            self._skip -= 1
+            return None
+        self._same = self._same + 1 if stamp == self._last else 1
+        self._last, self._skip = stamp, 0
+        self.since = whole.isoformat()
+        return match["text"].decode(errors="replace")
+
+
+class Follower:
+    """A thread that says the lines of a job's rank-0 pods as they come."""
+
+    def __init__(self, api: Api, name: str, say: Callable[[str], None]) -> None:
+        self._api = api
+        self._name = name
+        self._say = say
+        self._stop = threading.Event()
+        self._ending = threading.Event()
+        self._read: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Waits until the rest of the log has been said, then ends."""
+        self._ending.set()
+        self._thread.join(seconds)
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends soon: at the next line, or at the end of a silence."""
+        self._stop.set()
+        self._ending.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                last = self._ending.is_set()
+                for pod in self._pods():
+                    self._follow(pod)
+                if last:
+                    return
+                self._ending.wait(self._api.patience.poll)
+        except Denied as denied:
+            self._say(f"{denied} Training goes on, without its log here.")
+        except SafescaleError as error:
+            self._say(f"The log of training ends here: {error}")
+
+    def _pods(self) -> list[dict[str, Any]]:
+        query = pods_of(self._name, first=True)
+        found = self._api.call("list", PODS, query=query)["items"]
+        fresh = [
+            pod
+            for pod in found
+            if pod["metadata"]["uid"] not in self._read and _phase(pod) != "Pending"
+        ]
+        return sorted(fresh, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    def _follow(self, pod: dict[str, Any]) -> None:
+        """Says one pod's lines until it has ended and all has been said."""
+        cursor, pause = Cursor(), self._api.patience.first
+        while not self._stop.is_set():
+            # Looked at before reading: what ended before has no further lines.
+            ended = self._has_ended(pod)
+            whole, lines = self._stream(pod["metadata"]["name"], cursor)
+            if whole and ended:
+                self._read.add(pod["metadata"]["uid"])
+                return
+            pause = self._api.patience.first if lines else min(2 * pause, 5.0)
+            self._stop.wait(pause)
+
+    def _stream(self, pod: str, cursor: Cursor) -> tuple[bool, int]:
+        """Reads one stream; says whether it came to a good end, and new lines."""
+        query = {"container": NODE, "follow": "true", "timestamps": "true"}
+        if cursor.since:
+            query["sinceTime"] = cursor.since
+        cursor.rewind()
+        said = 0
+        try:
+            for line in self._api.lines("get", PODS, pod, "log", query):
+                text = cursor.take(line)
+                if text is not None:
+                    self._say(text)
+                    said += 1
+                if self._stop.is_set():
+                    return False, said
+        except Away:
+            return False, said
+        except Denied:
+            raise
+        except Answer as answer:
+            return answer.status == 404, said  # 400: the container is starting
+        return True, said
+
+    def _has_ended(self, pod: dict[str, Any]) -> bool:
+        try:
+            now = self._api.call("get", PODS, pod["metadata"]["name"])
+        except Answer as answer:
+            if answer.status != 404:
+                raise
+            return True
+        same = now["metadata"]["uid"] == pod["metadata"]["uid"]
+        return not same or _phase(now) in _ENDED
+
+
+def _phase(pod: dict[str, Any]) -> str:
+    return str((pod.get("status") or {}).get("phase", "Pending"))

@@ -1,0 +1,256 @@
+"""Telling people how a run ended: by webhook, by a file in a store.
+
+    SAFESCALE_WEBHOOK_URL      gets the notice by POST, JSON; https, or loopback
+    SAFESCALE_WEBHOOK_SECRET   signs it (HMAC-SHA256) in a header
+    SAFESCALE_NOTIFY_FILE      gets it as an object: s3://bucket/key, file:///path,
+                               or a place that ends in "/" for one object per run
+
+A webhook's URL is a secret (chat services put their token into its path): no
+sentence and no log line ever holds more of it than the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+
+from safescale_ammt.artifacts import canonical_json
+from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.releasing.outcome import CRASHED, Outcome
+from safescale_ammt.storage import open_store, split_uri
+
+WEBHOOK = "SAFESCALE_WEBHOOK_URL"
+SECRET = "SAFESCALE_WEBHOOK_SECRET"  # noqa: S105  the variable's name
+FILE = "SAFESCALE_NOTIFY_FILE"
+PLACES = (WEBHOOK, FILE)
+"""Environment variables that name a place to tell."""
+SCHEMA_VERSION = 1
+CANCELLED = "cancelled"
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+
+
+class Undelivered(SafescaleError):
+    """A notice that did not arrive."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one webhook is waited for; times in seconds.
+
+    The defaults give up after about 50 s in the worst case.
+    """
+
+    retries: int = 3
+    """Tries after the first one."""
+    backoff: float = 0.5
+    """Second wait; each further one doubles."""
+    connect: float = 5.0
+    """Limit for opening a connection."""
+    read: float = 5.0
+    """Limit between two pieces of the answer."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What people are told.
+
+    Attributes:
+        run: the run's id.
+        pipeline_state: what Kubeflow says: SUCCEEDED, FAILED or CANCELLED.
+        status, sentence, decision, registry, version, model, verdict, at: as in
+            `Outcome`.
+        text: the whole as one line: what chat services show.
+    """
+
+    run: str
+    pipeline_state: str
+    status: str
+    sentence: str
+    decision: str
+    registry: str
+    version: int
+    model: str
+    verdict: str
+    at: str
+    text: str
+    schema: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(cls, outcome: Outcome, state: str) -> Notice:
+        """Makes the notice of an outcome, and of what Kubeflow says beside it."""
+        odd = outcome.exit_code == 0 and state == "FAILED"
+        after = " The run itself FAILED after that." if odd else ""
+        told = outcome.to_dict()
+        del told["schema"]
+        told["sentence"] += after
+        text = f"safescale-train {outcome.run}: {outcome.status}. {told['sentence']}"
+        return cls(pipeline_state=state, text=text, **told)
+
+    def to_bytes(self) -> bytes:
+        """Returns the JSON form."""
+        return canonical_json(asdict(self)) + b"\n"
+
+
+def outcome_at_exit(
+    outcome: Outcome | None, run: str, state: str, message: str
+) -> Outcome:
+    """Returns how a run ended, its gate's word first, else Kubeflow's.
+
+    Args:
+        outcome: what the run left behind; None if nothing.
+        run: the run's id.
+        state: SUCCEEDED, FAILED or CANCELLED.
+        message: Kubeflow's own message about the failure, if it has one.
+    """
+    if outcome is not None:
+        return outcome
+    message = " ".join(message.split())[:500]
+    if state == "SUCCEEDED":
+        sentence = "The run succeeded, but its outcome record cannot be read."
+        return Outcome.now(run=run, status="unknown", sentence=sentence)
+    if state == "CANCELLED":
+        sentence = "The run was cancelled before it reached its gate."
+        return Outcome.now(run=run, status=CANCELLED, sentence=sentence)
+    sentence = "The run broke off before it reached its gate"
+    sentence += f": {message}" if message else "; the failed step's log says why."
+    return Outcome.now(run=run, status=CRASHED, sentence=sentence)
+
+
+def send(
+    notice: Notice,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    patience: Patience | None = None,
+    clock: Callable[[], float] = time.time,
+) -> str:
+    """Posts a notice to the webhook; returns its host.
+
+    With a secret, `X-Safescale-Signature: sha256=<hex>` is the HMAC-SHA256 of the
+    `X-Safescale-Timestamp`, a dot, and the body: a receiver that checks both, and
+    the time's age, cannot be fooled by a copy of an old notice.
+
+    Args:
+        notice: what to tell.
+        environ: holds URL and secret.
+        patience: timeouts and retries.
+        clock: tells the time in seconds since 1970.
+
+    Raises:
+        ConfigError: the URL is neither https nor loopback.
+        Undelivered: the receiver cannot be reached, is slow, or says no.
+    """
+    patience = patience or Patience()
+    url, host = _checked(environ[WEBHOOK])
+    body = notice.to_bytes()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "safescale-ammt",
+        "X-Safescale-Delivery": f"{notice.run}-{notice.status}",
+    }
+    if environ.get(SECRET):
+        stamp = str(int(clock()))
+        headers["X-Safescale-Timestamp"] = stamp
+        headers["X-Safescale-Signature"] = sign(body, stamp, environ[SECRET])
+    try:
+        status = _post(url, body, headers, environ, patience)
+    except urllib3.exceptions.HTTPError as error:
+        raise Undelivered(
+            f"The notice could not be delivered to {host}: it {_symptom(error)} in "
+            f"{patience.retries + 1} tries."
+        ) from None
+    if not 200 <= status < 300:
+        raise Undelivered(
+            f"The notice was not taken by {host}: it answered HTTP {status}."
+        )
+    return host
+
+
+def sign(body: bytes, stamp: str, secret: str) -> str:
+    """Returns the signature of a body sent at a time, `sha256=<hex>`."""
+    message = stamp.encode() + b"." + body
+    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def put(notice: Notice, environ: Mapping[str, str] = os.environ) -> str:
+    """Writes a notice to its place in a store; returns the object's URI.
+
+    Raises:
+        StorageError: no such place, no right to write, or a store that fails.
+    """
+    uri = environ[FILE]
+    uri += f"{notice.run}.json" if uri.endswith("/") else ""
+    store, key = split_uri(uri)
+    open_store(store, environ=environ).put(key, notice.to_bytes())
+    return uri
+
+
+def _checked(url: str) -> tuple[str, str]:
+    """Returns a URL that a notice may go to, and the part of it that is no secret."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if not host or parts.username is not None:
+        raise ConfigError(
+            f"{WEBHOOK} is no URL of the form https://HOST/PATH, so nobody was told."
+        )
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise ConfigError(
+            f"{WEBHOOK} at {host} is not https, so nobody was told: a notice goes "
+            "over https, or to this machine itself."
+        )
+    return parts.geturl(), f"{host}:{port}" if port else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    environ: Mapping[str, str],
+    patience: Patience,
+) -> int:
+    """Posts with retries; a redirect is an answer like any other, not followed."""
+    retry = urllib3.Retry(
+        total=patience.retries,
+        redirect=0,
+        backoff_factor=patience.backoff,
+        status_forcelist=_RETRIED,
+        allowed_methods=None,
+        raise_on_status=False,
+        raise_on_redirect=False,
+        respect_retry_after_header=False,
+    )
+    timeout = urllib3.Timeout(connect=patience.connect, read=patience.read)
+    ca = environ.get("SSL_CERT_FILE") or certifi.where()
+    with urllib3.PoolManager(timeout=timeout, retries=retry, ca_certs=ca) as pool:
+        answer: Any = pool.request("POST", url, body=body, headers=dict(headers))
+        return int(answer.status)
+
+
+def _symptom(error: urllib3.exceptions.HTTPError) -> str:
+    """Says in words how a receiver failed, quoting nothing: texts hold the URL."""
+    reason = getattr(error, "reason", None) or error
+    name = type(reason).__name__
+    if "SSL" in name:
+        return "has no certificate that this machine trusts"
+    if "Timeout" in name:
+        return "did not answer in time"
+    return "could not be reached or broke off"

@@ -1,0 +1,285 @@
+"""Telling people how a run ended: real posts, real stores, the real exit task."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from laptop import CONSTITUTION, Laptop
+from receiver import HANG, Receiver, receiving
+
+from safescale_ammt.errors import ConfigError
+from safescale_ammt.releasing.notice import Notice, Patience, Undelivered, send, sign
+from safescale_ammt.releasing.outcome import Outcome
+from safescale_ammt.stages import notify
+from safescale_ammt.storage import open_store
+
+QUICK = Patience(retries=2, backoff=0.01, connect=0.5, read=0.3)
+PENDING = Outcome.now(
+    run="r-1",
+    status="pending",
+    sentence="loans version 2 is pending.",
+    decision="needs_human",
+    registry="loans",
+    version=2,
+    model="sha256:m",
+    verdict="sha256:v",
+)
+NOTICE = Notice.of(PENDING, "SUCCEEDED")
+
+
+def environ_of(receiver: Receiver, **more: str) -> dict[str, str]:
+    return {"SAFESCALE_WEBHOOK_URL": receiver.url, **more}
+
+
+def test_a_notice_arrives_as_json_that_a_chat_service_can_show():
+    with receiving() as receiver:
+        assert send(NOTICE, environ_of(receiver)) == receiver.url.split("/")[2]
+        (request,) = receiver.requests
+    assert request.headers["content-type"] == "application/json"
+    told = request.notice
+    assert told["text"] == "safescale-train r-1: pending. loans version 2 is pending."
+    assert (told["schema"], told["run"], told["version"]) == (1, "r-1", 2)
+    assert (told["status"], told["pipeline_state"]) == ("pending", "SUCCEEDED")
+    assert "x-safescale-signature" not in request.headers
+
+
+def test_a_signed_notice_is_believed_only_with_the_right_key_time_and_body():
+    with receiving() as receiver:
+        secret = {"SAFESCALE_WEBHOOK_SECRET": "k3y"}
+        send(NOTICE, environ_of(receiver, **secret), clock=lambda: 1_800_000_000.9)
+        (request,) = receiver.requests
+    stamp = request.headers["x-safescale-timestamp"]
+    signature = request.headers["x-safescale-signature"]
+    assert stamp == "1800000000"
+    assert signature == sign(request.body, stamp, "k3y")
+    assert signature != sign(request.body, stamp, "another key")
+    assert signature != sign(request.body + b" ", stamp, "k3y")
+    assert signature != sign(request.body, "1800000001", "k3y")
+
+
+def test_a_receiver_that_recovers_gets_the_notice_once_it_can_take_it():
+    with receiving(500, 503, 200) as receiver:
+        send(NOTICE, environ_of(receiver), patience=QUICK)
+        bodies = {request.body for request in receiver.requests}
+    assert len(receiver.requests) == 3
+    assert len(bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "asked"),
+    [
+        (500, "answered HTTP 500", 3),
+        (404, "answered HTTP 404", 1),
+        (302, "answered HTTP 302", 1),
+        (HANG, "did not answer in time in 3 tries", 3),
+    ],
+)
+def test_a_receiver_that_says_no_is_one_sentence(answer, said, asked):
+    with receiving(answer) as receiver:
+        with pytest.raises(Undelivered) as caught:
+            send(NOTICE, environ_of(receiver), patience=QUICK)
+        assert len(receiver.requests) == asked
+    assert said in str(caught.value)
+    assert "S3CRET" not in str(caught.value)
+
+
+def test_a_receiver_that_is_not_there_is_one_sentence():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook/S3CRET"
+        with pytest.raises(Undelivered, match="could not be reached") as caught:
+            send(NOTICE, {"SAFESCALE_WEBHOOK_URL": url}, patience=QUICK)
+    assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/S3CRET",
+        "https://u:S3CRET@example.org/",
+        "ftp://127.0.0.1/S3CRET",
+        "https://[S3CRET",
+        "S3CRET",
+    ],
+)
+def test_a_notice_goes_over_https_or_stays_on_this_machine(url):
+    with pytest.raises(ConfigError, match="so nobody was told") as caught:
+        send(NOTICE, {"SAFESCALE_WEBHOOK_URL": url}, patience=QUICK)
+    assert "S3CRET" not in str(caught.value)
+
+
+def exit_task(store_environ: dict[str, str], **options: Any) -> Notice:
+    options = {"state": "SUCCEEDED", "patience": QUICK, **options}
+    return notify.run(PENDING.run, environ=store_environ, **options)
+
+
+@pytest.fixture
+def environ(s3_server, s3_store) -> dict[str, str]:
+    """A store on SeaweedFS in which run r-1 left its outcome."""
+    found = {**s3_server.environ, "SAFESCALE_STORE": s3_store.uri}
+    PENDING.write(open_store(s3_store.uri, environ=found))
+    return found
+
+
+def test_the_exit_task_reads_the_outcome_and_writes_the_file(environ, capsys):
+    folder = f"{environ['SAFESCALE_STORE']}/notices/"
+    told = exit_task({**environ, "SAFESCALE_NOTIFY_FILE": folder})
+    store = open_store(environ["SAFESCALE_STORE"], environ=environ)
+    assert json.loads(store.get("notices/r-1.json"))["text"] == told.text
+    assert f"Told {folder}r-1.json." in capsys.readouterr().out
+
+
+def test_with_nobody_to_tell_the_exit_task_is_quiet_and_done(environ, capsys):
+    assert exit_task(environ).status == "pending"
+    said = capsys.readouterr()
+    assert "Nobody to tell" in said.out
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "asked"),
+    [("pending,refused,crashed", 1), ("refused", 0), ("", 0), ("all", 1)],
+)
+def test_people_are_told_of_what_they_asked_for(environ, asked_for, asked):
+    with receiving() as receiver:
+        exit_task(environ | environ_of(receiver), on=asked_for)
+        assert len(receiver.requests) == asked
+
+
+def test_a_word_that_is_no_status_is_complained_of_and_the_rest_holds(environ, capsys):
+    with receiving() as receiver:
+        exit_task(environ | environ_of(receiver), on="pendign, pending")
+        assert len(receiver.requests) == 1
+    assert "notify_on names 'pendign', expected one of" in capsys.readouterr().err
+
+
+def test_what_cannot_be_delivered_changes_nothing_about_the_run(environ, capsys):
+    with receiving(500) as receiver:
+        place = {"SAFESCALE_NOTIFY_FILE": "s3://no-such-bucket-here/x.json"}
+        assert exit_task({**environ, **environ_of(receiver), **place}).version == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "answered HTTP 500" in said[0]
+    assert "no-such-bucket-here does not exist" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "status", "sentence"),
+    [
+        ("FAILED", "OOM\nKilled", "crashed", "broke off before it reached its gate: O"),
+        ("FAILED", "", "crashed", "the failed step's log says why"),
+        ("CANCELLED", "", "cancelled", "was cancelled"),
+        ("SUCCEEDED", "", "unknown", "outcome record cannot be read"),
+    ],
+)
+def test_without_an_outcome_kubeflows_word_is_told(
+    environ, state, message, status, sentence
+):
+    with receiving() as receiver:
+        notify.run(
+            "r-2",
+            state,
+            message,
+            "all",
+            environ=environ | environ_of(receiver),
+            patience=QUICK,
+        )
+        (told,) = (request.notice for request in receiver.requests)
+    assert told["status"] == status
+    assert sentence in told["sentence"]
+    assert "\n" not in told["text"]
+
+
+def test_a_store_that_is_down_does_not_keep_people_untold(capsys):
+    environ = {
+        "SAFESCALE_STORE": "s3://bucket",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "a",
+    }
+    with receiving() as receiver:
+        exit_task(environ | environ_of(receiver), state="FAILED", message="exit 1")
+        (told,) = (request.notice for request in receiver.requests)
+    assert told["status"] == "crashed"
+    assert "AWS_SECRET_ACCESS_KEY is not set" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_after_its_gate_says_both():
+    told = Notice.of(PENDING, "FAILED")
+    assert told.status == "pending"
+    assert told.sentence.endswith("pending. The run itself FAILED after that.")
+
+
+@pytest.fixture
+def laptop(tmp_path, monkeypatch):
+    """A laptop whose owner wants to be told of everything, by post and by file."""
+    laptop = Laptop(tmp_path / "laptop")
+    with receiving() as laptop.receiver, laptop.store():
+        monkeypatch.setenv("SAFESCALE_WEBHOOK_URL", laptop.receiver.url)
+        place = (tmp_path / "told").as_uri() + "/"
+        monkeypatch.setenv("SAFESCALE_NOTIFY_FILE", place)
+        yield laptop
+
+
+def told(laptop: Laptop) -> dict[str, Any]:
+    """The one notice of the latest run; the file says what the post said."""
+    (request,) = laptop.receiver.requests
+    run = laptop.record["run"]
+    file = laptop.folder.parent / "told" / f"{run}.json"
+    assert file.read_bytes() == request.body
+    assert request.notice["run"] == run
+    laptop.receiver.requests.clear()
+    return request.notice
+
+
+@pytest.mark.slow
+def test_pending_refused_and_crashed_runs_are_told_and_end_as_ever(laptop):
+    cautious = {**CONSTITUTION, "groups": {"min_n": 100_000}}
+    laptop.write("cautious.yaml", {**cautious, "gate": {"on_uncertifiable": "human"}})
+    code, last = laptop.run("--constitution", "cautious.yaml")
+    assert (code, laptop.record["sentence"]) == (0, "loans version 1 is pending.")
+    notice = told(laptop)
+    assert (notice["status"], notice["version"]) == ("pending", 1)
+    assert notice["sentence"] == "loans version 1 is pending."
+    assert notice["pipeline_state"] == "SUCCEEDED"
+    names = [stage["stage"] for stage in laptop.record["stages"]]
+    assert names[-1] == "register_model"
+
+    strict = {**CONSTITUTION, "gate": {"on_uncertifiable": "human"}}
+    useful = {"metric": "accuracy", "threshold": 0.99}
+    strict["principles"] = [{"id": "perfect", "constraint": useful}]
+    laptop.write("strict.yaml", strict)
+    code, last = laptop.run("--constitution", "strict.yaml")
+    assert (code, laptop.record["sentence"]) == (3, last)
+    assert laptop.record["stages"][0]["cached"]
+    notice = told(laptop)
+    assert (notice["status"], notice["decision"]) == ("refused", "fail")
+    assert (notice["sentence"], notice["pipeline_state"]) == (last, "FAILED")
+
+    bold = {**CONSTITUTION, "principles": [dict(CONSTITUTION["principles"][0])]}
+    gap = {"metric": "tpr_gap", "group": "sex", "threshold": 0.001}
+    bold["principles"][0]["constraint"] = gap
+    laptop.write("bold.yaml", bold)
+    code, last = laptop.run("--constitution", "bold.yaml")
+    assert (code, laptop.record["sentence"]) == (2, last)
+    notice = told(laptop)
+    assert (notice["status"], notice["version"]) == ("crashed", 0)
+    assert notice["sentence"] == last
+
+
+@pytest.mark.slow
+def test_a_receiver_that_is_down_leaves_a_champion_champion(laptop):
+    laptop.receiver.answers = [404]
+    code, _ = laptop.run()
+    assert (code, laptop.record["sentence"]) == (0, "loans version 1 is champion.")
+    assert laptop.receiver.requests == [], "nobody asked to be told of a champion"
+    log = (laptop.folder / "runs" / "latest" / "log.txt").read_text(encoding="utf-8")
+    assert "S3CRET" not in log
+    with laptop.store() as server:
+        store = open_store(server.uri, environ=server.environ)
+        outcome = Outcome.read(store, laptop.record["run"])
+    assert outcome is not None
+    assert (outcome.status, outcome.exit_code) == ("champion", 0)
+    assert outcome.model == laptop.record["artifacts"]["model"]["identity"]

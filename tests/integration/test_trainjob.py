@@ -1,0 +1,469 @@
+"""The life of a TrainJob, against an API over HTTP that can be ill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cluster.api import ClusterApi
+from trainjob_world import IMAGE, QUICK, Trained, World, threads
+
+from safescale_ammt.artifacts import read_manifest
+from safescale_ammt.cluster.access import ACCESS
+from safescale_ammt.cluster.api import OutOfReach
+from safescale_ammt.cluster.life import JobFailed
+from safescale_ammt.errors import (
+    ClusterError,
+    ClusterInputError,
+    IntegrityError,
+    Refusal,
+)
+from safescale_ammt.storage import open_store
+
+TAKEN = {"inputs/dataset", "inputs/architecture", "request.json", "model"}
+"""What stays in the training store once the model has been taken."""
+
+
+@pytest.fixture
+def world(local_training: Trained, tmp_path: Path) -> Iterator[World]:
+    with ClusterApi() as api:
+        store = (tmp_path / "store").as_uri()
+        yield World(api, local_training, tmp_path, store)
+        assert not threads()
+
+
+def same(model: Path, world: World) -> bool:
+    return read_manifest(model).identity == read_manifest(world.trained.model).identity
+
+
+def test_a_job_is_made_followed_and_its_model_taken(world: World) -> None:
+    with world.trainer():
+        model = world.step()
+        assert same(model, world)
+        world.until(lambda: not world.left())
+    assert world.stored() == TAKEN
+    assert world.lines() == [*(f"line {n} of node 0" for n in range(3)), LAST]
+
+
+LAST = "last line of node 0"
+
+
+def test_the_rights_of_the_list_are_enough(world: World) -> None:
+    world.pod("step-1")
+    world.api.allow_only(ACCESS)
+    with world.trainer():
+        assert same(world.step("step-1"), world)
+    assert not [said for said in world.said if "may not" in said]
+
+
+@pytest.mark.parametrize("right", ACCESS, ids=lambda r: f"{r.verb} {r.resource}")
+def test_a_right_that_is_missing_is_named_and_nothing_leaks(
+    world: World, right: tuple[str, str, str]
+) -> None:
+    world.pod("step-1")
+    world.api.allow_only(set(ACCESS) - {right})
+    verb, group, resource = right
+    with world.trainer(schedules=resource != "events"):
+        world.patience = replace(QUICK, pending=0.3)
+        told = ""
+        try:
+            world.step("step-1", queue="slow" if resource == "events" else "")
+        except ClusterError as error:
+            told = str(error)
+        said = " ".join([*world.said, told])
+        if verb == "patch":
+            return  # Only an adoption patches: its own test.
+        if resource == "events":
+            assert "no running pod" in told
+        else:
+            full = f"{resource}.{group}" if group else resource
+            assert f"may not {verb} {full} in namespace safescale" in said
+            assert "Service account safescale/safescale-pipeline" in said
+        if verb != "delete":
+            world.until(lambda: not world.left())
+
+
+def test_a_token_that_is_not_known_is_one_sentence(world: World) -> None:
+    world.api.token = "another"
+    with pytest.raises(ClusterInputError, match=r"does not know .* \(401\)"):
+        world.step()
+
+
+def test_without_a_pod_of_its_own_a_step_says_so_once_and_goes_on(
+    world: World,
+) -> None:
+    with world.trainer():
+        assert same(world.step("elsewhere"), world)
+    assert len([said for said in world.said if "gets no owner" in said]) == 1
+
+
+def test_a_job_names_its_pod_as_owner_and_runs_the_same_image(world: World) -> None:
+    pod = world.pod("step-1")
+    with world.trainer(hold=True), world.stepping("step-1") as step:
+        world.until(world.holding)
+        job = world.job()
+        assert job["metadata"]["ownerReferences"] == [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": "step-1",
+                "uid": pod["metadata"]["uid"],
+                "controller": False,
+                "blockOwnerDeletion": False,
+            }
+        ]
+        assert job["spec"]["trainer"]["image"] == IMAGE
+        world.release()
+        assert same(step.result(20), world)
+
+
+def test_a_step_killed_hard_leaves_a_job_that_its_retry_adopts(world: World) -> None:
+    world.pod("step-1")
+    retry = world.pod("step-2")
+    with world.trainer(hold=True) as trainer:
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            process.kill()
+        with world.stepping("step-2") as step:
+            world.until(lambda: any("adopting it" in said for said in world.said))
+            uids = [o["uid"] for o in world.job()["metadata"]["ownerReferences"]]
+            assert uids[-1] == retry["metadata"]["uid"]
+            assert len(uids) == 2
+            world.release()
+            assert same(step.result(20), world)
+        assert trainer.started == 1
+        world.api.patch("pods", "step-1", {"status": {"phase": "Failed"}})
+        world.until(lambda: not world.left())
+
+
+def test_a_step_killed_hard_is_collected_with_its_pod(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True) as trainer:
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            process.kill()
+        assert world.left()
+        world.api.delete("pods", "step-1")
+        world.until(lambda: not world.left())
+        assert all(pod.process.poll() is not None for pod in trainer.pods)
+
+
+def test_two_runs_with_the_same_inputs_share_one_job(world: World) -> None:
+    world.pod("step-1")
+    world.pod("step-2")
+    with world.trainer(hold=True) as trainer:
+        with world.stepping("step-1") as first:
+            world.until(world.holding)
+            with world.stepping("step-2") as second:
+                world.until(lambda: any("adopting it" in s for s in world.said))
+                world.release()
+                assert same(first.result(20), world)
+                assert same(second.result(20), world)
+        assert trainer.started == 1
+        world.until(lambda: not world.left())
+
+
+def test_a_run_that_is_stopped_leaves_the_job_to_the_other(world: World) -> None:
+    world.pod("step-1")
+    world.pod("step-2")
+    with world.trainer(hold=True) as trainer:
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            with world.stepping("step-2") as second:
+                world.until(lambda: any("adopting it" in s for s in world.said))
+                process.send_signal(signal.SIGTERM)
+                output, _ = process.communicate(timeout=20)
+                assert "another run waits for it too" in output
+                world.release()
+                assert same(second.result(20), world)
+        assert trainer.started == 1
+        world.until(lambda: not world.left())
+
+
+def test_a_finished_model_is_used_again_without_a_job(world: World) -> None:
+    with world.trainer() as trainer:
+        world.step()
+        assert same(world.step(), world)
+        assert trainer.started == 1
+    assert any("has left its model" in said for said in world.said)
+
+
+def test_a_failed_job_says_what_the_worker_said_and_a_retry_replaces_it(
+    world: World,
+) -> None:
+    world.pod("step-1")
+    with world.trainer(fail="A byte of dataset was changed."):
+        with pytest.raises(Refusal, match=r"^A byte of dataset was changed\.$"):
+            world.step("step-1")
+        failed = world.job()["metadata"]["uid"]
+    world.pod("step-2")
+    with world.trainer():
+        assert same(world.step("step-2"), world)
+        assert any("is failed; replacing it" in said for said in world.said)
+        assert failed not in [j["metadata"]["uid"] for j in world.api.list("trainjobs")]
+        world.until(lambda: not world.left())
+    assert world.stored() == TAKEN
+
+
+def test_a_failed_job_without_word_tells_what_the_cluster_knows(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(fail="silently"):
+        with pytest.raises(JobFailed, match=r"failed: .* \(.*Error, 1\)"):
+            world.step("step-1")
+        assert world.left()  # for people to look at; it goes with its owner
+        world.api.delete("pods", "step-1")
+        world.until(lambda: not world.left())
+
+
+def test_a_failed_job_without_owner_is_deleted(world: World) -> None:
+    with world.trainer(fail="silently"):
+        with pytest.raises(JobFailed):
+            world.step("elsewhere")
+        world.until(lambda: not world.left())
+
+
+def test_the_api_may_go_away_and_come_back(world: World) -> None:
+    with world.trainer(hold=True), world.stepping() as step:
+        world.until(world.holding)
+        world.api.stop()
+        time.sleep(2)  # a minute, thirty times as fast
+        world.api.start()
+        world.release()
+        assert same(step.result(20), world)
+        world.until(lambda: not world.left())
+    assert world.lines() == [*(f"line {n} of node 0" for n in range(3)), LAST]
+    assert [s for s in world.said if "does not answer" in s]
+
+
+def test_an_api_that_stays_away_ends_the_step_and_a_retry_adopts(world: World) -> None:
+    world.pod("step-1")
+    world.patience = replace(QUICK, outage=0.5)
+    with world.trainer(hold=True) as trainer:
+        with world.stepping("step-1") as step:
+            world.until(world.holding)
+            world.api.stop()
+            with pytest.raises(OutOfReach, match=r"has not answered for \d+ s"):
+                step.result(20)
+            world.held.unlink(missing_ok=True)
+            world.api.start()
+            assert world.job()
+        world.pod("step-2")
+        assert same(world.step("step-2"), world)
+        assert trainer.started == 1
+        world.api.delete("pods", "step-1")
+        world.until(lambda: not world.left())
+
+
+def test_answers_that_say_to_come_back_are_tried_again(world: World) -> None:
+    world.api.answers.extend([500, 429, 503, "drop", 504])
+    with world.trainer():
+        assert same(world.step(), world)
+
+
+def test_sigterm_deletes_the_job_and_its_processes_in_time(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True) as trainer:
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=20)
+            assert time.monotonic() - started < QUICK.grace + 2
+        assert process.returncode == 1
+        assert output.splitlines()[-1] == (
+            "train_agents was stopped by SIGTERM before it was done."
+        )
+        world.until(lambda: not world.left())
+        assert all(pod.process.poll() is not None for pod in trainer.pods)
+    assert "model" not in world.stored()
+
+
+def test_sigterm_while_the_api_is_away_ends_in_time_and_says_so(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True):
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            world.api.stop()
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=QUICK.grace + 6)
+            assert "could not be deleted" in output
+            world.api.start()
+        world.api.delete("pods", "step-1")
+        world.until(lambda: not world.left())
+
+
+def test_a_job_of_somebody_else_is_left_alone(world: World) -> None:
+    with world.trainer(hold=True):
+        with world.stepping() as step:
+            world.until(world.holding)
+            name = world.job()["metadata"]["name"]
+            world.release()
+            step.result(20)
+        for info in list(open_store(world.store).list("jobs/")):
+            open_store(world.store).delete(info.key)
+        world.until(lambda: not world.left())
+        world.api.add("trainjobs", name, spec={"suspend": True}, annotations={})
+        with pytest.raises(ClusterInputError, match="was not made for this training"):
+            world.step()
+        assert world.left() == [f"trainjobs/{name}"]
+
+
+def test_a_job_made_by_another_at_the_same_moment_is_adopted(world: World) -> None:
+    made = []
+
+    def meanwhile(verb: str, plural: str, body: dict[str, object]) -> None:
+        if plural == "trainjobs" and not made:
+            made.append(world.api.objects.create(world.api.kind(plural), NS, body))
+
+    NS = world.api.namespace
+    world.api.admission.append(meanwhile)
+    with world.trainer() as trainer:
+        assert same(world.step(), world)
+        assert trainer.started == 1
+    assert made
+
+
+def test_a_runtime_that_is_missing_is_named(world: World) -> None:
+    with world.trainer():
+        with pytest.raises(ClusterInputError, match="TrainingRuntime other is not in"):
+            world.step(runtime="other")
+    assert not world.left()
+    assert not world.stored()
+
+
+def test_a_runtime_deleted_at_the_last_moment_is_named_too(world: World) -> None:
+    world.api.admission.append(lambda *_: GONE)
+    with pytest.raises(ClusterInputError, match="TrainingRuntime safescale-torch is"):
+        world.step()
+    assert not world.left()
+
+
+GONE = (
+    'admission webhook "validator.trainjob.trainer.kubeflow.org" denied the request: '
+    'TrainingRuntime.trainer.kubeflow.org "safescale-torch" not found'
+)
+
+
+def test_another_refusal_of_a_webhook_is_passed_on(world: World) -> None:
+    world.api.admission.append(lambda *_: "exceeded quota: jobs, used: 2, limited: 2")
+    with pytest.raises(ClusterInputError, match="exceeded quota: jobs, used: 2"):
+        world.step()
+
+
+def test_a_cluster_without_trainer_is_named(world: World) -> None:
+    world.api.forget("trainingruntimes")
+    with pytest.raises(ClusterInputError, match="install Kubeflow Trainer 2"):
+        world.step()
+
+
+def test_a_log_that_breaks_twice_has_every_line_once(world: World) -> None:
+    world.api.cut_logs(3, 4)
+    with world.trainer(lines="40"):
+        world.step()
+    assert world.lines() == [*(f"line {n} of node 0" for n in range(40)), LAST]
+
+
+def test_a_watch_that_is_too_old_is_begun_anew(world: World) -> None:
+    with world.trainer(hold=True), world.stepping() as step:
+        world.until(world.holding)
+        for _ in range(3):
+            world.api.compact()
+            time.sleep(0.1)
+        world.release()
+        assert same(step.result(20), world)
+
+
+def test_connections_that_are_cut_all_the_time_do_no_harm(world: World) -> None:
+    done = threading.Event()
+
+    def cut() -> None:
+        while not done.wait(0.15):
+            world.api.drop_connections()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        with world.trainer(lines="100"):
+            assert same(world.step(), world)
+    finally:
+        done.set()
+        cutter.join()
+    assert world.lines() == [*(f"line {n} of node 0" for n in range(100)), LAST]
+
+
+def test_a_queued_job_waits_for_kueue_and_says_so(world: World) -> None:
+    with world.trainer() as trainer, world.stepping(queue="safescale") as step:
+        world.until(lambda: any("waits: TrainJob is suspended" in s for s in world.said))
+        job = world.job()
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "safescale"
+        assert job["spec"]["suspend"] is True
+        assert trainer.started == 0
+        world.api.patch(
+            "trainjobs", job["metadata"]["name"], {"spec": {"suspend": False}}
+        )
+        assert same(step.result(20), world)
+
+
+def test_a_job_that_kueue_evicts_is_waited_for_and_started_again(world: World) -> None:
+    with world.trainer(hold=True) as trainer, world.stepping() as step:
+        world.until(world.holding)
+        name = world.job()["metadata"]["name"]
+        world.api.patch("trainjobs", name, {"spec": {"suspend": True}})
+        world.until(lambda: not world.api.list("pods"))
+        world.api.patch("trainjobs", name, {"spec": {"suspend": False}})
+        world.release()
+        assert same(step.result(20), world)
+        assert trainer.started == 2
+
+
+def test_a_job_that_finds_no_room_says_why_and_is_deleted(world: World) -> None:
+    world.patience = replace(QUICK, pending=0.5)
+    with world.trainer(schedules=False):
+        with pytest.raises(ClusterError, match=r"no running pod .*3 Insufficient cpu"):
+            world.step()
+        world.until(lambda: not world.left())
+
+
+def test_a_job_that_somebody_deletes_is_made_once_more(world: World) -> None:
+    with world.trainer(hold=True) as trainer, world.stepping() as step:
+        world.until(world.holding)
+        world.api.delete("trainjobs", world.job()["metadata"]["name"])
+        world.until(lambda: trainer.started == 2)
+        world.release()
+        assert same(step.result(20), world)
+
+
+def test_a_model_that_was_changed_in_the_store_is_refused(world: World) -> None:
+    with world.trainer():
+        world.step()
+        store = open_store(world.store)
+        (key,) = [
+            i.key
+            for i in store.list()
+            if i.key.startswith("jobs/") and i.key.endswith("/model/schema.json")
+        ]
+        store.put(key, b"{}\n")
+        with pytest.raises(IntegrityError, match="was changed"):
+            world.step()
+        assert not list(world.folder.glob("out-*/.*"))
+
+
+def test_two_nodes_are_two_pods_and_rank_0_is_followed(world: World) -> None:
+    with world.trainer() as trainer:
+        assert same(world.step(processes=4, nodes=2), world)
+        assert trainer.started == 2
+    assert world.lines() == [*(f"line {n} of node 0" for n in range(3)), LAST]
+
+
+def test_no_process_of_any_of_this_is_left() -> None:
+    found = ""
+    with suppress(subprocess.CalledProcessError):
+        found = subprocess.check_output(["pgrep", "-fl", "quick_worker"], text=True)
+    assert not found

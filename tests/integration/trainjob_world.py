@@ -1,0 +1,221 @@
+"""A namespace with Kubeflow Trainer, and the training step in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.api import ClusterApi
+from cluster.trainer import ROOT, TrainerController
+
+from safescale_ammt.artifacts import read_manifest
+from safescale_ammt.cluster.api import Patience
+from safescale_ammt.cluster.training import train_in_cluster
+from safescale_ammt.config import TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.storage import open_store
+
+QUICK = Patience(
+    outage=20.0,
+    first=0.02,
+    longest=0.2,
+    connect=1.0,
+    read=2.0,
+    watch=1.0,
+    poll=0.05,
+    pending=60.0,
+    queued=60.0,
+    gone=10.0,
+    grace=4.0,
+)
+"""The same life, some thirty times as fast."""
+PROGRAM = (sys.executable, str(ROOT / "tests" / "cluster" / "quick_worker.py"))
+IMAGE = "registry.test/safescale-ammt/train_agents@sha256:" + "5" * 64
+STEP = """
+import json, sys
+from pathlib import Path
+from safescale_ammt.cluster.api import Patience
+from safescale_ammt.cluster.training import train_in_cluster
+from safescale_ammt.config import TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.execution import stage
+
+told = json.loads(sys.argv[1])
+with stage("train_agents", told["model"]):
+    train_in_cluster(
+        Path(told["dataset"]), Path(told["architecture"]),
+        Constitution.from_dict(told["rules"]),
+        TrainingConfig.from_params(told["training"]),
+        parents=told["parents"], model=Path(told["model"]),
+        patience=Patience(**told["patience"]),
+    )
+"""
+"""The step as a process of its own, as in its pod."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Inputs of a training, and the model that local training made of them."""
+
+    dataset: Path
+    architecture: Path
+    rules: dict[str, Any]
+    training: dict[str, Any]
+    model: Path
+
+    @property
+    def parents(self) -> dict[str, str]:
+        return dict(read_manifest(self.model).parents)
+
+
+@dataclass
+class World:
+    """The namespace, its store, and what steps said."""
+
+    api: ClusterApi
+    trained: Trained
+    folder: Path
+    store: str
+    environ: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    patience: Patience = QUICK
+
+    def __post_init__(self) -> None:
+        self.api.add("trainingruntimes", "safescale-torch", spec={})
+        self.api.write_kubeconfig(self.folder / "kubeconfig")
+        self.held = self.folder / "go"
+
+    @contextmanager
+    def trainer(
+        self, *, hold: bool = False, schedules: bool = True, **quick: str
+    ) -> Iterator[TrainerController]:
+        """Runs the controller; `quick` goes to the stand-in of the worker."""
+        environ = {
+            "SAFESCALE_STORE": self.store,
+            "QUICK_MODEL": str(self.trained.model),
+            **({"QUICK_HOLD": str(self.held)} if hold else {}),
+            **{f"QUICK_{key.upper()}": value for key, value in quick.items()},
+            **self.environ,
+        }
+        with TrainerController(self.api, environ, PROGRAM, schedules) as controller:
+            yield controller
+
+    def pod(self, name: str) -> dict[str, Any]:
+        """Adds the pod of a step."""
+        return self.api.add(
+            "pods",
+            name,
+            spec={"containers": [{"name": "wait"}, {"name": "main", "image": "a:1"}]},
+            status={
+                "phase": "Running",
+                "containerStatuses": [
+                    {"name": "main", "imageID": f"docker-pullable://{IMAGE}"}
+                ],
+            },
+        )
+
+    def step(self, pod: str = "", **training: Any) -> Path:
+        """Runs the step here; returns the model that it wrote."""
+        model = self.folder / f"out-{len(self.said)}-{pod}" / "model"
+        config = {**self.trained.training, "backend": "trainjob", **training}
+        train_in_cluster(
+            self.trained.dataset,
+            self.trained.architecture,
+            Constitution.from_dict(self.trained.rules),
+            TrainingConfig.from_params(config),
+            parents=self.trained.parents,
+            model=model,
+            environ=self._environ(pod),
+            patience=self.patience,
+            say=self.said.append,
+        )
+        return model
+
+    @contextmanager
+    def stepping(self, pod: str = "", **training: Any) -> Iterator[Future[Path]]:
+        """Runs the step beside the block, for a test that disturbs it."""
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(self.step, pod, **training)
+            try:
+                yield future
+            finally:
+                self.release()
+
+    def start(self, pod: str) -> subprocess.Popen[str]:
+        """Starts the step as a process, for a test that kills it."""
+        told = {
+            "dataset": str(self.trained.dataset),
+            "architecture": str(self.trained.architecture),
+            "rules": self.trained.rules,
+            "training": {**self.trained.training, "backend": "trainjob"},
+            "parents": self.trained.parents,
+            "model": str(self.folder / f"process-{pod}" / "model"),
+            "patience": vars(self.patience),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", STEP, json.dumps(told)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **self._environ(pod)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _environ(self, pod: str) -> dict[str, str]:
+        return {
+            "KUBECONFIG": str(self.folder / "kubeconfig"),
+            "SAFESCALE_STORE": self.store,
+            "HOSTNAME": pod,
+            **self.environ,
+        }
+
+    def release(self) -> None:
+        """Lets workers go on that were told to hold."""
+        self.held.touch()
+
+    def job(self) -> dict[str, Any]:
+        """Returns the one TrainJob."""
+        (found,) = self.api.list("trainjobs")
+        return found
+
+    def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Waits until something is true."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.01)
+
+    def holding(self) -> bool:
+        """Says whether the worker of rank 0 runs and holds."""
+        logs = [log.lines for log in self.api.logs.values()]
+        return any(text == "holding" for lines in logs for _, text in lines)
+
+    def left(self) -> list[str]:
+        """Lists what is in the namespace besides what was there before."""
+        kinds = ("trainjobs", "jobsets", "pods")
+        names = [f"{k}/{f['metadata']['name']}" for k in kinds for f in self.api.list(k)]
+        return [n for n in names if not n.startswith("pods/step-")]
+
+    def stored(self) -> set[str]:
+        """Lists the parts of the training store that hold anything."""
+        store = open_store(self.store, environ=self.environ)
+        keys = [info.key.split("/") for info in store.list()]
+        return {f"{k[0]}/{k[1]}" if k[0] == "inputs" else k[2] for k in keys}
+
+    def lines(self) -> list[str]:
+        """Returns the worker's lines that reached the step's log."""
+        return [said for said in self.said if "line" in said and "TrainJob" not in said]
+
+
+def threads() -> set[str]:
+    """Names the threads that a step may have left behind."""
+    return {t.name for t in threading.enumerate() if t.name == "log"}

@@ -1,0 +1,1 @@
+"""A Kubeflow Pipelines API over HTTP, for tests."""
