@@ -6,15 +6,19 @@
 #   PYTHON=python3.12              another interpreter
 #   TORCH_INDEX_URL=https://...    another build of torch, CPU or CUDA
 #   ARGS="--set training.steps=600"    options for `make run`
+#   TORCH=cu130                    build of torch in the images (default cpu)
+#   PUSH=registry.example.org/team     where `make images` pushes them
+#   BASE_IMAGE=python@sha256:...   base of the images
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
+TORCH ?= cpu
 KEY := $(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 READY := .venv/.ready-$(KEY)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format golden clean distclean
+.PHONY: help setup run test lint format golden engines images clean distclean
 .DELETE_ON_ERROR:
 
 help: ## Says what there is
@@ -47,6 +51,12 @@ lint: $(READY) ## Checks style, types and import rules
 format: $(READY) ## Formats the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+engines: ## Installs and starts a container engine where it can (Debian, root)
+	@sh images/engines.sh
+
+images: $(READY) ## Builds the stages' images and writes images/lock.json
+	@$(BIN)/python -m images.build --torch $(TORCH) $(if $(PUSH),--push $(PUSH))
 
 golden: $(READY) ## Compiles the pipeline that the tests compare with
 	$(BIN)/safescale compile -o tests/golden/train.yaml

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,10 @@ def layer_sizes(engine: Engine, reference: str) -> dict[str, int]:
     history knows of steps that made no layer. So empty ones are left out of both.
     """
     image = engine.inspect(reference)
-    history = engine.output("history", "--no-trunc", "--format={{json .}}", reference)
+    history = engine.output("history", "--human=false", "--format={{.Size}}", reference)
     if image is None or history is None:
         raise SafescaleError(f"{reference} vanished while it was looked at.")
-    sizes = [_size(engine, line) for line in _lines(history)]
+    sizes = [int(line) for line in history.split()]
     layers = [d for d in image["RootFS"]["Layers"] if d != _EMPTY]
     filled = [size for size in reversed(sizes) if size]
     if len(layers) != len(filled):

@@ -84,7 +84,9 @@ def loaded(elf: bytes) -> bytes:
     size, count = struct.unpack_from("<HH", elf, 54)
     end = segments + size * count
     for place in range(segments, end, size):
-        offset, _address, _physical, length = struct.unpack_from("<QQQQ", elf, place + 8)
+        offset, _address, _physical, length = struct.unpack_from(
+            "<QQQQ", elf, place + 8
+        )
         end = max(end, offset + length)
     head = bytearray(elf[:end])
     struct.pack_into("<Q", head, 40, 0)

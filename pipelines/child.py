@@ -16,21 +16,13 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
+from safescale_ammt.errors import SafescaleError
 
-from pipelines import exit_task
-from pipelines.compile import compile_train
-from pipelines.mirror import Mirror
-from pipelines.watched import Report, Watch
-from safescale_ammt.errors import SafescaleError, StorageError
-from safescale_ammt.releasing.notice import PLACES
-
+Report = Callable[..., None]
 _LAST_RITES = 10.0
 """Seconds that the removal of containers may take once the parent is gone."""
 
@@ -41,7 +33,11 @@ def main() -> int:
     last_rites = _end_with_parent()
     report = _reporter()
     try:
-        _run(job, report, last_rites)
+        report("importing")
+        from pipelines.local_run import LocalRun
+
+        _keep_python3()
+        LocalRun(job, report).carry_out(last_rites)
     except SafescaleError as error:
         report("failed", code=error.exit_code, sentence=str(error))
         return error.exit_code
@@ -88,99 +84,6 @@ def _reporter() -> Report:
         events.write(json.dumps({"event": event, **fields}) + "\n")
 
     return report
-
-
-def _run(
-    job: Mapping[str, Any], report: Report, last_rites: list[Callable[[], None]]
-) -> None:
-    report("importing")
-    from kfp import components, local
-
-    warnings.filterwarnings("ignore", module=r"kfp\.")
-    in_containers = job["runner"] == "docker"
-    compiled = compile_train()
-    Path(job["pipeline"]).write_text(compiled, encoding="utf-8")
-    documents = spec, platform = tuple(yaml.safe_load_all(compiled))
-    exit_task.for_this_machine(spec, os.environ, job["run"])
-    _drop_retries(spec)
-    watch = _watch(job, report, platform)
-    with _runner(job, report, watch, documents, last_rites):
-        local.init(
-            local.DockerRunner()
-            if in_containers
-            else local.SubprocessRunner(use_venv=False),
-            pipeline_root=job["pipeline_root"],
-            raise_on_error=False,
-            enable_caching=job["cache"],
-        )
-        watch.install()
-        text = yaml.safe_dump_all(documents)
-        components.load_component_from_text(text)(**job["arguments"])
-    if watch.error is not None:
-        raise watch.error
-
-
-@contextmanager
-def _runner(
-    job: Mapping[str, Any],
-    report: Report,
-    watch: Watch,
-    documents: tuple[dict[str, Any], ...],
-    last_rites: list[Callable[[], None]],
-) -> Iterator[None]:
-    """Prepares what runs the tasks; `documents` are graph and platform."""
-    if job["runner"] != "docker":
-        _keep_python3()
-        yield
-        return
-    from pipelines.container_engine import engine, stage_images
-    from pipelines.container_runner import ContainerRunner
-    from pipelines.containers import Containers
-
-    spec, platform = documents
-    executors = spec["deploymentSpec"]["executors"].values()
-    with engine() as client:
-        images = stage_images(client, (e["container"]["image"] for e in executors))
-        report("images", images=images)
-        for executor in executors:
-            # KFP's cache key holds the image: another image is another stage.
-            image = executor["container"]["image"]
-            executor["container"]["image"] = images[image]
-        containers = Containers(client)
-        last_rites.append(containers.close)
-        ContainerRunner(containers, platform, job["run"], os.environ, watch).install()
-        yield
-
-
-def _watch(
-    job: Mapping[str, Any], report: Report, platform: Mapping[str, Any]
-) -> Watch:
-    """Makes the wrapper of each task, with the time that each may take."""
-    mirror = Mirror(job["store"], job["prefix"])
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    seconds = {
-        label: job["stage_timeout"] or float(settings["activeDeadlineSeconds"])
-        for label, settings in executors.items()
-    }
-
-    def tell(error: SafescaleError) -> None:
-        """Leaves the reason where the exit task, if there is one, reads it."""
-        if not any(os.environ.get(name) for name in PLACES):
-            return
-        try:
-            exit_task.leave_word(mirror.store, job["run"], error)
-        except StorageError:
-            traceback.print_exc()
-
-    in_group = job["runner"] != "docker"
-    return Watch(report, mirror, seconds, stop_group=in_group, on_failure=tell)
-
-
-def _drop_retries(spec: Mapping[str, Any]) -> None:
-    """A failed stage is told at once: a second `safescale run` resumes from it."""
-    for component in (spec["root"], *spec["components"].values()):
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task.pop("retryPolicy", None)
 
 
 def _keep_python3() -> None:

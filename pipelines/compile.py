@@ -15,19 +15,25 @@ from typing import Any
 import yaml
 
 from components import IMAGE_PREFIX
+from pipelines.images import Lock
 from safescale_ammt.errors import ConfigError
 
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]")
 
 
 def compile_train(
-    *, image_prefix: str = IMAGE_PREFIX, arguments: Mapping[str, Any] | None = None
+    *,
+    image_prefix: str | None = None,
+    images: Lock | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> str:
     """Compiles the training pipeline.
 
     Args:
         image_prefix: registry path that replaces `safescale-ammt` before the
-            stages' image names.
+            stages' image names; None leaves it, or takes where the lock's images
+            were pushed to.
+        images: lock whose digests replace the images' tags.
         arguments: values that become the parameters' defaults, so that the
             form in Kubeflow is filled in.
 
@@ -35,23 +41,29 @@ def compile_train(
         The pipeline as YAML: the graph, then what only Kubernetes reads.
 
     Raises:
-        ConfigError: the prefix is no registry path.
+        ConfigError: the prefix is no registry path, or the lock's images were
+            never pushed to one.
     """
     from kfp import compiler
 
     from pipelines.train import train
 
-    if not _PREFIX.fullmatch(image_prefix):
+    prefix = image_prefix
+    if prefix is None:
+        prefix = (images.pushed if images else "") or IMAGE_PREFIX
+    if not _PREFIX.fullmatch(prefix):
         raise ConfigError(
-            f"Image prefix {image_prefix!r} is no registry path; give one such as "
+            f"Image prefix {prefix!r} is no registry path; give one such as "
             "registry.example.org/team without a slash at its end."
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "train.yaml")
         compiler.Compiler().compile(train, str(path))
         text = path.read_text(encoding="utf-8")
+    if images:
+        text = images.pin(text, prefix)
     text = re.sub(
-        rf"^( +image: ){IMAGE_PREFIX}/", rf"\1{image_prefix}/", text, flags=re.MULTILINE
+        rf"^( +image: ){IMAGE_PREFIX}/", rf"\1{prefix}/", text, flags=re.MULTILINE
     )
     return _with_defaults(text, arguments) if arguments else text
 

@@ -13,17 +13,15 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.containers import Box, Containers
-from pipelines.quantities import quantity
+from pipelines.local_graph import Limit, Limits
 from pipelines.watched import Task, Watch
 from safescale_ammt.errors import ConfigError, SafescaleError
 
-_PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(\w+)'\]")
 _ELSEWHERE = "training_secret"
 """The parameter of a secret that only a TrainJob on a cluster needs."""
 _BESIDE = {
@@ -36,42 +34,31 @@ _CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 _URLS = re.compile(r"_URL(_S3)?$")
 
 
-@dataclass(frozen=True)
-class Limit:
-    """A limit as it was given, and the pipeline's parameter that holds it."""
-
-    text: str
-    parameter: str
-
-    @property
-    def value(self) -> float:
-        """CPUs or bytes."""
-        return quantity(self.text, self.parameter)
-
-
 class ContainerRunner:
     """Runs a pipeline's tasks in containers.
 
     Args:
         containers: runs the boxes.
-        platform: the second document of the compiled pipeline.
+        watch: knows the task that runs now.
+        settings: executor's label -> what Kubernetes is told of it: its secrets.
+        limits: executor's label -> what it may take.
         run: the run's id.
         environ: stands for the secrets: place and keys of the store.
-        watch: knows the task that runs now.
     """
 
     def __init__(
         self,
         containers: Containers,
-        platform: Mapping[str, Any],
+        watch: Watch,
+        *,
+        settings: Mapping[str, Any],
+        limits: Mapping[str, Limits],
         run: str,
         environ: Mapping[str, str],
-        watch: Watch,
     ) -> None:
         self._containers = containers
-        self._executors = platform["platforms"]["kubernetes"]["deploymentSpec"][
-            "executors"
-        ]
+        self._settings = settings
+        self._limits = limits
         self._run = run
         self._environ = environ
         self._watch = watch
@@ -108,43 +95,39 @@ class ContainerRunner:
         from kfp.local.status import Status
 
         task = self._watch.task
+        box = self._box(task, image, command, values)
+        ended = self._containers.run(box, task.asked)
+        task.code = ended.code
+        if ended.out_of_memory and ended.code:
+            raise _too_small(task.stage, self._limits[task.executor].memory)
+        return Status.SUCCESS if ended.code == 0 else Status.FAILURE
+
+    def _box(
+        self, task: Task, image: str, command: Sequence[str], values: Mapping[str, str]
+    ) -> Box:
         asked = json.loads(command[list(command).index("--executor_input") + 1])
-        folder = Path(asked["outputs"]["outputFile"]).parent
-        _shared_with_group(folder)
-        memory = _limit(task, "memory_limit", asked["inputs"]["parameterValues"])
-        cpus = _limit(task, "cpu_limit", asked["inputs"]["parameterValues"])
-        environ = {
-            # More threads than CPUs would wait for each other.
-            "OMP_NUM_THREADS": str(max(1, int(cpus.value))),
-            **values,
-            **self._secrets(task),
-        }
-        box = Box(
+        _share_with_group(task.folder)
+        limits = self._limits[task.executor]
+        # More threads than CPUs would wait for each other.
+        threads = str(max(1, int(limits.cpu.value)))
+        environ = {"OMP_NUM_THREADS": threads, **values, **self._secrets(task)}
+        return Box(
             run=self._run,
             stage=task.stage,
             image=image,
             command=tuple(command),
-            memory=int(memory.value),
-            cpus=cpus.value,
+            memory=int(limits.memory.value),
+            cpus=limits.cpu.value,
             environ=environ,
             inputs={**_inputs(asked), **_certificates(environ)},
-            folder=folder,
+            folder=task.folder,
             network=network_of(environ),
         )
-        ended = self._containers.run(box, task.asked)
-        task.code = ended.code
-        if ended.out_of_memory and ended.code:
-            raise SafescaleError(
-                f"{task.stage} was killed: it needed more memory than its limit of "
-                f"{memory.text}; --param {memory.parameter}=... gives it more, and "
-                "finished stages are kept."
-            )
-        return Status.SUCCESS if ended.code == 0 else Status.FAILURE
 
     def _secrets(self, task: Task) -> dict[str, str]:
         """Returns the variables of a task's secrets that the environment holds."""
         names: set[str] = set()
-        for secret in self._executors.get(task.executor, {}).get("secretAsEnv", ()):
+        for secret in self._settings.get(task.executor, {}).get("secretAsEnv", ()):
             name = secret.get("secretNameParameter", {})
             if not name.get("componentInputParameter", "").endswith(_ELSEWHERE):
                 names |= {key["envVar"] for key in secret["keyToEnv"]}
@@ -175,14 +158,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _limit(task: Task, field: str, values: Mapping[str, Any]) -> Limit:
-    """Returns a limit of the task, with the parameter that it comes from."""
-    spelled = str(getattr(task.resources, f"resource_{field}"))
-    found = _PARAMETER.match(spelled)
-    if found is None:
-        return Limit(spelled, field)
-    value = values.get(f"pipelinechannel--{found[1]}", values.get(found[1]))
-    return Limit(str(value), found[1])
+def _too_small(stage: str, memory: Limit) -> SafescaleError:
+    more = "its limit stands in the pipeline itself"
+    if memory.parameter:
+        more = f"--param {memory.parameter}=... gives it more"
+    return SafescaleError(
+        f"{stage} was killed: it needed more memory than its limit of {memory.text}; "
+        f"{more}, and finished stages are kept."
+    )
 
 
 def _inputs(asked: Mapping[str, Any]) -> dict[Path, Path]:
@@ -203,7 +186,7 @@ def _certificates(environ: Mapping[str, str]) -> dict[Path, Path]:
     return {file: file.resolve() for file in files if file.is_file()}
 
 
-def _shared_with_group(folder: Path) -> None:
+def _share_with_group(folder: Path) -> None:
     """Makes a folder whose files belong to the caller's group, whoever writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(folder.stat().st_mode | 0o2070)

@@ -2,7 +2,7 @@
 
 `make images` writes `images/lock.json` (a build output, not in git):
 
-    {"schema": 1, "version": "0.1.0", "commit": "<sha, -dirty if changed>",
+    {"schema": 1, "version": "0.1.0", "commit": "<sha>[-dirty]", "pushed": "<path>",
      "images": {"prepare_data": {"reference": "safescale-ammt/prepare_data:0.1.0",
                                  "id": "sha256:...", "digest": "sha256:...",
                                  "size": 340000000, "user": "10001:0"}, ...}}
@@ -68,12 +68,14 @@ class Lock:
         path: file that it was read from.
         version: version of the library inside.
         commit: commit of the code inside, `-dirty` behind it if it was changed.
+        pushed: registry path that they were pushed to; "" if they were not.
         images: stage -> image.
     """
 
     path: Path
     version: str
     commit: str
+    pushed: str
     images: Mapping[str, LockedImage]
 
     @classmethod
@@ -99,7 +101,8 @@ class Lock:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
         images = {stage: _image(entries, stage, path) for stage in STAGES}
-        return cls(path, __version__, str(raw.get("commit", "")), images)
+        words = (str(raw.get(name) or "") for name in ("commit", "pushed"))
+        return cls(path, __version__, *words, images)
 
     def reference(self, stage: str) -> str:
         """Returns what an engine on this machine runs for a stage: the image's id.

@@ -20,7 +20,8 @@ from pipelines.state import log_failure, pipeline_root
 from pipelines.store import Place, opened
 from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
-from safescale_ammt.errors import SafescaleError
+from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.releasing.notice import FILE
 
 TIMEOUT = 14400.0
 """Seconds that a run may take unless it is given more."""
@@ -93,6 +94,7 @@ def _carry_out(
     )
     progress.begin("store and data ...")
     with _engine_for(request, run), opened(request.store) as place:
+        _check_places(request, place)
         workload = resolved(workload, place, request.config.parent)
         run.facts |= _facts(workload, place)
         job = Job(
@@ -129,6 +131,24 @@ def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
     from pipelines.container_engine import swept
 
     return swept(run.id)
+
+
+def _check_places(request: Request, place: Place) -> None:
+    """Refuses what a container could not write to, before anything is spent.
+
+    Raises:
+        ConfigError: stages in containers, and a store that is a folder here.
+    """
+    if request.runner != "docker":
+        return
+    places = {"The store": place.uri, FILE: os.environ.get(FILE, "")}
+    for name, uri in places.items():
+        if uri.startswith("file:"):
+            raise ConfigError(
+                f"{name} is {uri}, but a container writes to no folder of this machine "
+                "except its stage's own; name an s3:// place, or take --runner "
+                "subprocess."
+            )
 
 
 def _facts(workload: Workload, place: Place) -> dict[str, object]:

@@ -38,7 +38,6 @@ class Task:
         executor: its executor's label in the compiled pipeline.
         folder: where its outputs go.
         outputs: their names.
-        resources: its limits, as compiled.
         is_exit: it runs however the others end, and is no stage.
         seconds: how long it may run.
         asked: is set once it has to stop.
@@ -51,7 +50,6 @@ class Task:
     executor: str
     folder: Path
     outputs: tuple[str, ...]
-    resources: Any
     is_exit: bool
     seconds: float
     asked: threading.Event = field(default_factory=threading.Event)
@@ -125,7 +123,6 @@ class Watch:
             executor=label,
             folder=root / component.removeprefix("comp-"),
             outputs=tuple(described.output_definitions.artifacts),
-            resources=arguments["executors"][label].container.resources,
             is_exit=spec.trigger_policy.strategy == always,
             seconds=self._seconds[label],
         )

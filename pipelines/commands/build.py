@@ -33,9 +33,15 @@ STAGES = (
 )
 @click.option(
     "--image-prefix",
-    default=IMAGE_PREFIX,
-    show_default=True,
-    help="Registry path of the stages' images.",
+    metavar="PATH",
+    help="Registry path of the stages' images  [default: where the lock says that "
+    f"they were pushed to, else {IMAGE_PREFIX}].",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="LOCK",
+    help="Pins each stage's image by the digest in this lock (see `make images`).",
 )
 @click.option(
     "--config",
@@ -67,7 +73,8 @@ STAGES = (
 )
 def compile_(  # noqa: PLR0917  click passes by name
     output: Path,
-    image_prefix: str,
+    image_prefix: str | None,
+    images: Path | None,
     config: Path | None,
     store: str,
     kubernetes_manifests: bool,
@@ -76,10 +83,12 @@ def compile_(  # noqa: PLR0917  click passes by name
 ) -> None:
     """Compiles the training pipeline into a file that Kubeflow reads."""
     from pipelines.compile import compile_train
+    from pipelines.images import Lock
     from pipelines.workload import Workload
 
+    lock = Lock.load(images) if images else None
     arguments = _defaults(Workload.load(config), store) if config else None
-    text = compile_train(image_prefix=image_prefix, arguments=arguments)
+    text = compile_train(image_prefix=image_prefix, images=lock, arguments=arguments)
     if kubernetes_manifests:
         _write_objects(text, output, version_name, namespace)
         return

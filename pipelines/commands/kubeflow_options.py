@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components import IMAGE_PREFIX
 from pipelines.commands.run import ADULT
 
 if TYPE_CHECKING:
@@ -96,9 +95,8 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--image-prefix",
-            default=IMAGE_PREFIX,
-            show_default=True,
-            help="Registry path of the stages' images.",
+            default="",
+            help="Registry path of the stages' images  [default: the lock's].",
         ),
         click.option(
             "--images",

@@ -166,6 +166,11 @@ class Kubeflow:
             if not token:
                 return
 
+    def door(self) -> tuple[Any, str]:
+        """Returns the connection pool and an address that answers everybody."""
+        pool = self._client.rest_client.pool_manager
+        return pool, f"{self.session.host}/apis/v2beta1/healthz"
+
     def _service(self, name: str) -> Any:
         import kfp_server_api
 
@@ -259,7 +264,7 @@ class Kubeflow:
             return f"{host} does not accept the session that Dex gave."
         if self.session.token_file:
             return (
-                f"{host} does not accept the token in {self.session.token_file}: it has "
+                f"{host} does not accept the token in {self.session.token_file}: it is "
                 "expired, or its audience is not pipelines.kubeflow.org."
             )
         return (

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
-from components import IMAGE_PREFIX
 from pipelines.workload import Workload
 from safescale_ammt.artifacts import digest_json
-from safescale_ammt.config import SECTIONS
+from safescale_ammt.config import SECTIONS, TrainingConfig
 from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
 from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
@@ -49,7 +48,7 @@ class Order:
     constitution: Path | None = None
     overrides: tuple[str, ...] = ()
     parameters: Mapping[str, str] | None = None
-    image_prefix: str = IMAGE_PREFIX
+    image_prefix: str = ""
     images: Path | None = None
     store: str = ""
     window: str = ""
@@ -75,6 +74,41 @@ class Prepared:
     def titles(self) -> dict[str, str]:
         """Task name -> what people call it, in the order of the graph."""
         return titles(self.spec)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a workload asks of a cluster, for those who start nothing.
+
+    Attributes:
+        training: the training section.
+        parameters: the pipeline's scalar parameters.
+        source: URI of the raw rows; "" if they lie on this machine.
+    """
+
+    training: TrainingConfig
+    parameters: Mapping[str, str]
+    source: str
+
+
+def asked(order: Order) -> Asked:
+    """Returns what a workload asks of a cluster; nothing is contacted.
+
+    Raises:
+        ConfigError: a file, key or value that cannot be used.
+    """
+    workload = _loaded(order)
+    spec = spec_of(_compiled(order))
+    known = spec["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    values = {n: str(p.get("defaultValue", "")) for n, p in known.items()}
+    source = workload.data.source
+    if source in CATALOGUE and order.store.startswith("s3://"):
+        source = stored_uris(source, order.store)["source"]
+    return Asked(
+        cast("TrainingConfig", workload.sections["training"]),
+        values | _scalars(spec, order.parameters or {}),
+        source if source.startswith("s3://") else "",
+    )
 
 
 def prepare(order: Order) -> Prepared:
@@ -160,9 +194,14 @@ def _loaded(order: Order) -> Workload:
 
 def _compiled(order: Order, arguments: Mapping[str, Any] | None = None) -> str:
     from pipelines.compile import compile_train
+    from pipelines.images import Lock
 
-    pinned = {"images": order.images} if order.images else {}
-    return compile_train(image_prefix=order.image_prefix, arguments=arguments, **pinned)
+    options: dict[str, Any] = {"arguments": arguments}
+    if order.image_prefix:
+        options["image_prefix"] = order.image_prefix
+    if order.images:
+        options["images"] = Lock.load(order.images)
+    return compile_train(**options)
 
 
 def _tasks(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:

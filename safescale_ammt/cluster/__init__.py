@@ -12,7 +12,6 @@ our TrainingRuntime, follows it, and takes the model back from the store:
     watch.py      the job after each change, through 410 Gone and outages
     api.py        calls of the API: patience, and one sentence for each refusal
     access.py     the rights that all this needs
-    progress.py   what the train pod tells Kubeflow Trainer of its progress
 
 Only this package imports `kubernetes`, and only when it connects.
 """

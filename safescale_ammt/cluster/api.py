@@ -79,8 +79,10 @@ class Patience:
     """Until a first pod runs, or runs again."""
     queued: float = 86400.0
     """The same in a Kueue queue."""
-    gone: float = 120.0
-    """Until a deleted job is gone."""
+    denied: float = 60.0
+    """A right that the caller has had is refused: API servers do so as they start."""
+    gone: float = 300.0
+    """Until a deleted job is gone; its pods have 120 s for a last checkpoint."""
     grace: float = 20.0
     """For deleting the job at SIGTERM; pods have 30 s by default."""
 
@@ -135,6 +137,7 @@ class Api:
         self.deadline = deadline
         """Of the clock; no call tries again after it."""
         self._announced = False
+        self._permitted: set[tuple[str, Resource]] = set()
 
     @classmethod
     def connect(
@@ -143,6 +146,7 @@ class Api:
         patience: Patience = PATIENCE,
         *,
         say: Callable[[str], None] = print,
+        account: Path = ACCOUNT,
     ) -> Self:
         """Finds the API: the pod's own, or the one of a kubeconfig.
 
@@ -152,7 +156,7 @@ class Api:
         from kubernetes import config
 
         try:
-            client, namespace = _configured(environ)
+            client, namespace = _configured(environ, account)
         except (config.ConfigException, OSError) as error:
             raise ClusterInputError(
                 "No Kubernetes API is known here: this is no pod with a service "
@@ -220,14 +224,17 @@ class Api:
             try:
                 answer = self._whole(verb, resource, name, query, body)
             except Away as away:
-                self._announce(away)
-                if self.clock() >= min(since + self.patience.outage, self.deadline):
-                    raise self._out_of_reach(self.clock() - since, away) from None
-                self.sleep(pause)
-                pause = min(2 * pause, self.patience.longest)
+                self._bear(away, since, self.patience.outage)
+            except Denied as denied:
+                if (verb, resource) not in self._permitted:
+                    raise
+                self._bear(denied, since, self.patience.denied)
             else:
                 self._announced = False
+                self._permitted.add((verb, resource))
                 return answer
+            self.sleep(pause)
+            pause = min(2 * pause, self.patience.longest)
 
     def lines(
         self, verb: str, resource: Resource, name: str, sub: str, query: Query
@@ -254,20 +261,25 @@ class Api:
             response.close()
             response.release_conn()
 
-    def _announce(self, away: Away) -> None:
+    def _bear(self, trouble: Away | Denied, since: float, limit: float) -> None:
+        """Says once that there is trouble; raises when it has lasted too long."""
         if not self._announced:
             self._announced = True
+            does = "refuses now" if isinstance(trouble, Denied) else "does not answer"
             self.say(
-                f"The Kubernetes API at {self.host} does not answer ({away}); trying "
-                f"for up to {self.patience.outage:g} s."
+                f"The Kubernetes API at {self.host} {does} ({trouble}); trying for up "
+                f"to {limit:g} s."
             )
-
-    def _out_of_reach(self, seconds: float, away: Away) -> OutOfReach:
-        return OutOfReach(
-            f"The Kubernetes API at {self.host} has not answered for {seconds:.0f} s "
-            f"({away}); a TrainJob that runs goes on, and a retry of this step adopts "
-            "it."
-        )
+        now = self.clock()
+        if now < min(since + limit, self.deadline):
+            return
+        if isinstance(trouble, Denied):
+            raise trouble
+        raise OutOfReach(
+            f"The Kubernetes API at {self.host} has not answered for "
+            f"{now - since:.0f} s ({trouble}); a TrainJob that runs goes on, and a "
+            "retry of this step adopts it."
+        ) from None
 
     def _whole(
         self,
@@ -368,13 +380,15 @@ class Api:
             return "the bearer of this token"
 
 
-def _configured(environ: Mapping[str, str]) -> tuple[Any, str]:
+def _configured(environ: Mapping[str, str], account: Path) -> tuple[Any, str]:
     from kubernetes import client, config
+    from kubernetes.config.incluster_config import InClusterConfigLoader
 
     settings = client.Configuration()
     if environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
-        config.load_incluster_config(client_configuration=settings)
-        namespace = (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+        files = (str(account / "token"), str(account / "ca.crt"))
+        InClusterConfigLoader(*files, environ=environ).load_and_set(settings)
+        namespace = (account / "namespace").read_text(encoding="utf-8").strip()
     else:
         file = environ.get("KUBECONFIG") or None
         config.load_kube_config(file, client_configuration=settings)

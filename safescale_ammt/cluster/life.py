@@ -78,6 +78,9 @@ class Life:
         try:
             self._api.call("get", RUNTIMES, self._job.runtime)
         except Answer as answer:
+            if answer.status == 403:  # The Role names ours; another may be there.
+                self._api.say(f"{answer} The runtime is not looked for beforehand.")
+                return
             raise self._explained(answer) from None
 
     def ensure(self) -> None:
@@ -121,27 +124,33 @@ class Life:
         do, it says.
         """
         hasty = self._api.hasty(self._api.patience.grace)
+        if done := Life(hasty, self._job, self._owner, self._product).discard():
+            self._api.say(f"{self._where} {done}.")
+
+    def discard(self) -> str:
+        """Lets go of the job; says it if that fails. Returns what was done."""
         try:
-            done = Life(hasty, self._job, self._owner, self._product).let_go()
-            if done:
-                self._api.say(f"{self._where} {done}.")
+            return self._let_go()
         except SafescaleError as error:
             self._api.say(f"{self._where} could not be deleted: {error}")
-
-    def discard(self) -> None:
-        """Lets go of a job whose model has been taken; if that fails, so be it."""
-        with suppress(SafescaleError):
-            self.let_go()
-
-    def let_go(self) -> str:
-        """Deletes the job unless other pods wait for it; returns what was done."""
-        found = self.read()
-        if found is None or not self._job.is_it(found):
             return ""
-        if owners.disown(self._api, found, self._owner):
-            return "goes on, another run waits for it too"
-        self._delete(found)
-        return "was deleted, its checkpoints stay in the store"
+
+    def _let_go(self) -> str:
+        """Deletes the job unless other pods wait for it; returns what was done."""
+        for _ in range(_ATTEMPTS):
+            found = self.read()
+            if found is None or not self._job.is_it(found):
+                return ""
+            try:
+                if owners.disown(self._api, found, self._owner):
+                    return "goes on, another run waits for it too"
+            except Answer as answer:
+                if answer.status not in (404, 409):  # 409: another let go meanwhile
+                    raise
+            else:
+                self._delete(found)
+                return "was deleted, its checkpoints stay in the store"
+        return "changes too often to be let go of"
 
     def _is_of_use(self, found: dict[str, Any]) -> bool:
         if state(found) is State.COMPLETE:

@@ -37,6 +37,9 @@ def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
     """Finds the pod that this stage runs in; None, said once, if it cannot.
 
     The pod's name comes from KFP, else from the host name, which is the pod's.
+
+    Raises:
+        Denied: nobody knows the caller (401).
     """
     name = environ.get("KFP_POD_NAME") or environ.get("HOSTNAME", "")
     try:
@@ -44,6 +47,8 @@ def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
             raise Answer("The name of this step's own pod is not known.", 404, "")
         pod = api.call("get", PODS, name)
     except Answer as answer:
+        if answer.status == 401:
+            raise
         api.say(
             f"{answer} The TrainJob gets no owner: if this step is killed, the job "
             "goes on until it is done, and stays until it is deleted."

@@ -54,10 +54,10 @@ class Window:
         """
         if not text:
             return cls()
-        first, _, last = text.partition("/")
+        first, slash, last = text.partition("/")
         span = _SPAN.fullmatch(first)
-        end = _day(last) if last else None
-        if span and (end or not last):
+        end = _day(last)
+        if span and (end or not slash):
             return cls(end=end, days=int(span["count"]) * _DAYS[span["unit"]])
         start = _day(first)
         if start and end and start < end:
@@ -166,17 +166,17 @@ def day_of(name: str, origin: str) -> date:
     Raises:
         DataError: it speaks of none, of several, or of one that there is not.
     """
-    found = {match[1] + match[3] + match[4] for match in _DATE.finditer(name)}
+    found = {"-".join(match.group(1, 3, 4)) for match in _DATE.finditer(name)}
     if len(found) != 1:
         raise DataError(
             f"{name} in {origin} has {'no date' if not found else 'several dates'} in "
             "its name; with data.window every file has one, such as "
             "dt=2026-11-16/part-0.csv."
         )
-    try:
-        return date.fromisoformat(found.pop())
-    except ValueError:
-        raise DataError(f"{name} in {origin} is named after no real day.") from None
+    day = _day(found.pop())
+    if day is None:
+        raise DataError(f"{name} in {origin} is named after no real day.")
+    return day
 
 
 def _absent(start: date, end: date, days: Mapping[str, date]) -> tuple[str, ...]:
@@ -186,7 +186,10 @@ def _absent(start: date, end: date, days: Mapping[str, date]) -> tuple[str, ...]
 
 
 def _day(text: str) -> date | None:
+    """Reads YYYY-MM-DD; None if there is no such day, or nobody kept rows then."""
+    if not re.fullmatch(r"(19|20|21)\d\d-\d\d-\d\d", text):
+        return None
     try:
-        return date.fromisoformat(text) if len(text) == 10 else None
+        return date.fromisoformat(text)
     except ValueError:
         return None

@@ -36,6 +36,9 @@ PLACES = (WEBHOOK, FILE)
 """Environment variables that name a place to tell."""
 SCHEMA_VERSION = 1
 CANCELLED = "cancelled"
+_DONE = ("SUCCEEDED", "COMPLETE", "CACHED")
+_STOPPED = ("CANCELLED", "CANCELED")
+"""Kubeflow's words for how a task ended are those of its database, by version."""
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -66,7 +69,7 @@ class Notice:
 
     Attributes:
         run: the run's id.
-        pipeline_state: what Kubeflow says: SUCCEEDED, FAILED or CANCELLED.
+        pipeline_state: what Kubeflow says: SUCCEEDED or COMPLETE, FAILED, ...
         status, sentence, decision, registry, version, model, verdict, at: as in
             `Outcome`.
         text: the whole as one line: what chat services show.
@@ -109,16 +112,16 @@ def outcome_at_exit(
     Args:
         outcome: what the run left behind; None if nothing.
         run: the run's id.
-        state: SUCCEEDED, FAILED or CANCELLED.
-        message: Kubeflow's own message about the failure, if it has one.
+        state: what Kubeflow says; anything but done or stopped is a crash.
+        message: Kubeflow's own message about the failure; 2.17 sends none.
     """
     if outcome is not None:
         return outcome
     message = " ".join(message.split())[:500]
-    if state == "SUCCEEDED":
+    if state in _DONE:
         sentence = "The run succeeded, but its outcome record cannot be read."
         return Outcome.now(run=run, status="unknown", sentence=sentence)
-    if state == "CANCELLED":
+    if state in _STOPPED:
         sentence = "The run was cancelled before it reached its gate."
         return Outcome.now(run=run, status=CANCELLED, sentence=sentence)
     sentence = "The run broke off before it reached its gate"

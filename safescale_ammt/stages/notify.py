@@ -37,7 +37,7 @@ def run(
 
     Args:
         run_id: the run's id.
-        state: what Kubeflow says: SUCCEEDED, FAILED or CANCELLED.
+        state: what Kubeflow says of the stages: SUCCEEDED, FAILED, ...
         message: Kubeflow's own message about the failure.
         on: statuses to tell of, separated by commas; `all` tells of every one.
         environ: names the store of the outcome, and the places to tell.

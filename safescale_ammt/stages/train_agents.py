@@ -54,8 +54,8 @@ def run(
             Path(architecture),
             work.rules,
             work.config,
-            work.parents,
-            Path(model),
+            parents=work.parents,
+            model=Path(model),
         )
     else:
         _train_here(work, dataset, architecture, model)

@@ -221,7 +221,7 @@ class EmbeddedStore:
     def _answers(self) -> bool:
         """Says whether the server takes our credentials and has the bucket."""
         from safescale_ammt.store.s3 import S3Store
-        from safescale_ammt.store.s3_access import Patience
+        from safescale_ammt.store.s3_patience import Patience
 
         self._state = self._read_state()
         if not self._state:

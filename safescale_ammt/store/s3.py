@@ -28,7 +28,8 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.storage import CONDITIONAL_LIMIT, ObjectInfo, Store, check_key
 from safescale_ammt.store.disk import CHUNK, reading
-from safescale_ammt.store.s3_access import Clients, Patience, connect
+from safescale_ammt.store.s3_access import Clients, connect
+from safescale_ammt.store.s3_patience import Patience
 from safescale_ammt.store.s3_streams import Hashing, Resuming, file_etag, part_size
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -189,7 +190,7 @@ class S3Store(Store):
         except MaxRetryError as error:
             raise StorageError(
                 f"{action} {what} failed: the store at {self._clients.endpoint} "
-                f"{_symptom(error)} in {self._patience.retries + 1} tries."
+                f"{_symptom(error)} in {getattr(error, 'tries', 1)} tries."
             ) from None
         except (HTTPError, MinioException, ParseError, ValueError):
             raise StorageError(

@@ -1,4 +1,4 @@
-"""Who we are, where the store is, and how long a sick one is waited for.
+"""Who we are and where the store is.
 
 Credentials and endpoint come from the standard environment:
 
@@ -15,9 +15,8 @@ The instance metadata service is not asked: outside EC2 it only hangs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +33,7 @@ from minio.credentials.providers import (
 from minio.error import MinioException
 
 from safescale_ammt.errors import StoreInputError
+from safescale_ammt.store.s3_patience import Patience
 
 _AWS = "https://s3.amazonaws.com"
 _DELEGATED = (
@@ -41,51 +41,8 @@ _DELEGATED = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )
-_RETRIED = (409, 429, 500, 502, 503, 504)
-"""409: AWS answers a conditional write in conflict with "try again"."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long one request may take; times in seconds.
-
-    The defaults give up a dead store after about 20 s and a store that accepts
-    connections but never answers after about 4 minutes.
-    """
-
-    retries: int = 6
-    """Tries after the first one."""
-    backoff: float = 0.25
-    """Second wait; each further one doubles, plus a random part of this size."""
-    longest: float = 8.0
-    """Longest single wait."""
-    connect: float = 5.0
-    """Limit for opening a connection."""
-    read: float = 30.0
-    """Limit between two pieces of an answer."""
-
-    def wait(self, failures: int) -> None:
-        """Sleeps before the next try, as urllib3 does between requests."""
-        time.sleep(min(self.longest, self.backoff * 2 ** (failures - 1)))
-
-    def pool(self, kind: type[urllib3.PoolManager], ca: str) -> urllib3.PoolManager:
-        """Builds a connection pool that retries every request this patiently.
-
-        Every verb is retried: a put is idempotent, and what a conditional put
-        or a completed upload meant when its reply was lost, `S3Store` asks.
-        """
-        retry = urllib3.Retry(
-            total=self.retries,
-            backoff_factor=self.backoff,
-            backoff_max=self.longest,
-            backoff_jitter=self.backoff,
-            status_forcelist=_RETRIED,
-            allowed_methods=None,
-            # A sick server must not put us to sleep for an hour.
-            respect_retry_after_header=False,
-        )
-        timeout = urllib3.Timeout(connect=self.connect, read=self.read)
-        return kind(maxsize=10, timeout=timeout, retries=retry, ca_certs=ca)
+_LEAST_RETRIES = 6
+"""Tries of a credential service: its no is mostly for good, unlike a store's."""
 
 
 class OnlyIfAbsent(urllib3.PoolManager):
@@ -175,7 +132,8 @@ def _provider(
         service = IamAwsProvider(
             custom_endpoint=environ.get("AWS_ENDPOINT_URL_STS"), http_client=pool
         )
-        return Renewing(service, named, patience)
+        fewer = replace(patience, retries=min(patience.retries, _LEAST_RETRIES))
+        return Renewing(service, named, fewer)
     for named in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"):
         if environ.get(named):
             return Renewing(AWSConfigProvider(), named, Patience(0))

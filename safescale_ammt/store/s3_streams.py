@@ -12,7 +12,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from safescale_ammt.errors import StorageError
-from safescale_ammt.store.s3_access import Patience
+from safescale_ammt.store.s3_patience import Patience
 
 PART = 16 << 20
 """Bytes of one part of a large upload; a few parts are in memory at a time."""

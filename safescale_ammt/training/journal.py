@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ class Journal:
 
     _PRINT_EVERY = 10
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, note: Callable[[Mapping[str, Any]], object] | None = None
+    ) -> None:
+        self._note = note
         self._file = path.open("w", encoding="utf-8")
         self._start = time.perf_counter()
         self._rounds = 0
@@ -38,6 +41,8 @@ class Journal:
         seconds = round(time.perf_counter() - self._start, 3)
         line = json.dumps({**event, "seconds": seconds}, allow_nan=False)
         self._file.write(line + "\n")
+        if self._note is not None:
+            self._note(event)
         if sentence := self._sentence(event):
             print(f"{sentence} [{seconds:.1f} s]", flush=True)
 

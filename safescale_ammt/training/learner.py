@@ -25,6 +25,7 @@ from safescale_ammt.training.network import (
     Dropout,
     Weights,
     forward,
+    net_by_net,
     probability,
     shapes,
     unflatten,
@@ -206,7 +207,7 @@ class Learner:
         self.adam = Adam(*(state.each[name] for name in self.adam.tensors()))
         self._dropout.generator.set_state(state.common["dropout"])
         for drop, row in zip(self._input_drop, state.each["input_drop"], strict=True):
-            drop.generator.set_state(row)
+            drop.generator.set_state(row.clone())  # not of a view
 
     def finite(self) -> Tensor:
         """Returns which nets have finite weights and averages, (k,) booleans."""
@@ -298,9 +299,7 @@ def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
     target = label[:, None].expand(k, heads, size)
     if n_out == 1:
         hit = target.to(out.dtype)
-        log_loss = f.binary_cross_entropy_with_logits(
-            out[..., 0], hit, reduction="none"
-        )
+        log_loss = net_by_net(_log_loss, out[..., 0], hit)
     else:
         hit = f.one_hot(target, n_out).to(out.dtype)
         log_loss = -(torch.log_softmax(out, -1) * hit).sum(-1)
@@ -308,10 +307,14 @@ def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
     if not bool(brier.any()):
         return loss
     if n_out == 1:
-        score = (torch.sigmoid(out[..., 0]) - hit).square()
+        score = (net_by_net(torch.sigmoid, out[..., 0]) - hit).square()
     else:
         score = (torch.softmax(out, -1) - hit).square().sum(-1) / 2
     return (1 - brier) * loss + brier * 4 * score.mean((1, 2))
+
+
+def _log_loss(logit: Tensor, hit: Tensor) -> Tensor:
+    return f.binary_cross_entropy_with_logits(logit, hit, reduction="none")
 
 
 def soft_rates(logits: Tensor, cells: Sequence[Cell]) -> Tensor:

@@ -161,7 +161,7 @@ def forward(
     activation = _ACTIVATION[genome.activation]
     for i in range(len(genome.widths)):
         before = hidden
-        hidden = _net_by_net(activation, _layer(weights, f"layer{i}", hidden, lone))
+        hidden = net_by_net(activation, _layer(weights, f"layer{i}", hidden, lone))
         if dropout is not None:
             hidden = dropout(hidden)
         if genome.residual and before.shape[-1] == hidden.shape[-1]:
@@ -188,16 +188,15 @@ def _affine(bias: Tensor, x: Tensor, matrix: Tensor, lone: bool) -> Tensor:
     return torch.baddbmm(bias, x, matrix)
 
 
-def _net_by_net(activation: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-    """Applies an activation so that a net's bits do not depend on its neighbours.
+def net_by_net(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """Applies a function of each number so that no net's bits depend on the others.
 
     Vector units take `_VECTOR` numbers at a time, and a routine that rounds
     otherwise takes the rest: nets that do not end on such an edge go one by one.
     """
-    exact = activation is torch.relu
-    if exact or len(hidden) == 1 or hidden[0].numel() % _VECTOR == 0:
-        return activation(hidden)
-    return torch.stack([activation(net) for net in hidden])
+    if len(values[0]) == 1 or values[0][0].numel() % _VECTOR == 0:
+        return function(*values)
+    return torch.stack([function(*net) for net in zip(*values, strict=True)])
 
 
 def _layer(weights: Weights, name: str, x: Tensor, lone: bool) -> Tensor:

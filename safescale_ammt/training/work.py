@@ -6,7 +6,7 @@ imported, and what is written does not depend on how many processes there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,11 @@ def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
 
 
 def make_model(
-    work: Work, model: Path, checkpoints: Checkpoints, wire: Wire | None = None
+    work: Work,
+    model: Path,
+    checkpoints: Checkpoints,
+    wire: Wire | None = None,
+    note: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> None:
     """Trains and, in the process that leads, writes the model artifact.
 
@@ -119,6 +123,7 @@ def make_model(
         model: where the artifact is written.
         checkpoints: where the training is kept meanwhile.
         wire: joins the processes that train together; None is one process.
+        note: is told every event too, in the process that leads.
 
     Raises:
         ConfigError: a role that tables do not have.
@@ -144,7 +149,7 @@ def make_model(
         parents=work.parents,
     ) as draft:
         draft.outside_identity.add(LOG)
-        with Journal(draft.folder / LOG) as journal:
+        with Journal(draft.folder / LOG, note) as journal:
             trained = train(
                 *given, log=journal.write, wire=wire, checkpoints=checkpoints
             )

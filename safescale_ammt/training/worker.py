@@ -19,6 +19,7 @@ from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.execution import describe, stopping_at_sigterm
 from safescale_ammt.training.lifeline import end_with_parent
 from safescale_ammt.training.outcome import place, report_failure
+from safescale_ammt.training.progress import Progress
 from safescale_ammt.training.request import Request, delivered, fetched, load_request
 from safescale_ammt.training.spread import ALONE, Gloo, Wire
 from safescale_ammt.training.work import STAGE, Work, make_model
@@ -44,7 +45,8 @@ def run_worker(request: Request, environ: Mapping[str, str] = os.environ) -> Non
             checkpoints = work.checkpoints(request.checkpoints, environ)
             remote = "://" in request.model and not request.model.startswith("file:")
             model = scratch / "model" if remote else fetched(request.model, scratch)
-            make_model(work, model, checkpoints, wire)
+            progress = Progress.from_environ(work.config.steps, environ)
+            make_model(work, model, checkpoints, wire, progress.note)
             if wire.rank == 0:
                 if remote:
                     delivered(model, request.model, environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -48,11 +49,14 @@ class ClusterApi:
         namespace: str = "safescale",
         account: str = "safescale-pipeline",
         version: str = "v1.33.1",
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.namespace = namespace
         self.user = f"system:serviceaccount:{namespace}:{account}"
         self.token = "token-of-the-test"
         self.version = version
+        self.tls = tls
+        """Files of a certificate and its key; None = plain HTTP."""
         self.objects = Objects()
         self.kinds = {kind.full_name: kind for kind in KINDS}
         self.logs: dict[tuple[str, str], PodLog] = {}
@@ -63,6 +67,8 @@ class ClusterApi:
         self.cuts: list[int] = []
         self.skew = 0.0
         """Seconds by which the clock in the answers' `Date` header is ahead."""
+        self.withheld: set[tuple[str, str]] = set()
+        """Verb and resource that reviews of other accounts say no to."""
         self.closing = threading.Event()
         self._allowed: set[Rule] | None = None
         self._forbidden: set[tuple[str, str, str]] = set()
@@ -103,7 +109,7 @@ class ClusterApi:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}"
 
     def write_kubeconfig(self, path: Path) -> Path:
         """Writes a kubeconfig with this server, its token and its namespace."""
@@ -231,6 +237,10 @@ class _Server(ThreadingHTTPServer):
         self.api = api
         self._open: set[socket.socket] = set()
         super().__init__(address, Answers)
+        if api.tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*api.tls)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)

@@ -24,6 +24,11 @@ _ROUTE = re.compile(
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>status|log))?)?"
 )
+_OTHERS = re.compile(
+    r"/apis/authorization.k8s.io/v1/namespaces/(?P<namespace>[^/]+)"
+    r"/localsubjectaccessreviews"
+)
+_GROUP = re.compile(r"/apis/(?P<group>[^/]+)/(?P<version>[^/]+)")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -59,7 +64,8 @@ class Answers(BaseHTTPRequestHandler):
             self._send(failure.status, failure.to_dict())
 
     def _authenticate(self) -> None:
-        if self.headers.get("Authorization") != f"Bearer {self.api.token}":
+        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or token != self.api.token:
             raise Failure(401, "Unauthorized", "Unauthorized")
 
     def _route(self, path: str) -> None:
@@ -69,6 +75,10 @@ class Answers(BaseHTTPRequestHandler):
             self._send_bytes(200, b"ok", "text/plain")
         elif path.endswith("/selfsubjectaccessreviews"):
             self._send(201, self._review())
+        elif match := _OTHERS.fullmatch(path):
+            self._send(201, self._review_of_others(match["namespace"]))
+        elif (match := _GROUP.fullmatch(path)) and self._discover(match):
+            pass
         elif match := _ROUTE.fullmatch(path):
             self._resource(match)
         else:
@@ -128,7 +138,10 @@ class Answers(BaseHTTPRequestHandler):
 
     def _write(self, kind: Kind, place: str, name: str, sub: str) -> None:
         objects = self.api.objects
-        if self.command == "POST":
+        if self.command == "POST" and sub == "status":
+            # Kubeflow Trainer's own server takes these, for the train pods.
+            self._send(200, objects.update(kind, place, name, self._report))
+        elif self.command == "POST":
             if kind.namespaced:
                 objects.get(self.api.kind("namespaces"), "", place)
             self._admit("create", kind, self.body)
@@ -145,6 +158,9 @@ class Answers(BaseHTTPRequestHandler):
             self._send(200, made)
         else:
             self._send(200, objects.update(kind, place, name, self._change(sub)))
+
+    def _report(self, found: Object) -> None:
+        merge(found.setdefault("status", {}), self.body)
 
     def _change(self, sub: str) -> Any:
         kept = "spec" if sub == "status" else "status"
@@ -181,6 +197,26 @@ class Answers(BaseHTTPRequestHandler):
             asked.get("namespace", ""),
         )
         return {**self.body, "status": {"allowed": allowed}}
+
+    def _review_of_others(self, namespace: str) -> Object:
+        """Answers what another user may do, to those who may ask."""
+        group, plural = "authorization.k8s.io", "localsubjectaccessreviews"
+        kind = Kind(group, "v1", plural, "LocalSubjectAccessReview")
+        self._authorise(kind, namespace, "", "")
+        asked = self.body["spec"]["resourceAttributes"]
+        sub = asked.get("subresource")
+        resource = asked["resource"] + (f"/{sub}" if sub else "")
+        lacks = (asked["verb"], resource) in self.api.withheld
+        return {**self.body, "status": {"allowed": not lacks}}
+
+    def _discover(self, match: re.Match[str]) -> bool:
+        """Lists the kinds of a group, to everybody; False if it is not served."""
+        wanted = (match["group"], match["version"])
+        kinds = [k for k in self.api.kinds.values() if (k.group, k.version) == wanted]
+        if kinds:
+            resources = [{"name": k.plural, "kind": k.kind} for k in kinds]
+            self._send(200, {"kind": "APIResourceList", "resources": resources})
+        return bool(kinds)
 
     def _watch(self, kind: Kind, place: str) -> None:
         objects = self.api.objects

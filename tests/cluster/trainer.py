@@ -53,12 +53,15 @@ class TrainerController:
         program: runs instead of the container's own program, with its last
             argument (the request); () = the container's command itself.
         schedules: whether there is room for pods; if not, they stay Pending.
+        token: file of a token with which containers may report their progress;
+            None = the gate `TrainJobStatus` is closed.
     """
 
     api: ClusterApi
     environ: Mapping[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = ()
     schedules: bool = True
+    token: Path | None = None
     pods: list[Pod] = field(default_factory=list)
     started: int = 0
     """Containers started so far."""
@@ -180,6 +183,12 @@ class TrainerController:
     def _environ(self, job: Object, name: str, rank: int, port: int) -> dict[str, str]:
         trainer = job["spec"]["trainer"]
         image = {k: os.environ[k] for k in ("PATH", "TMPDIR") if k in os.environ}
+        if self.token:
+            path = f"/namespaces/{self.api.namespace}/trainjobs/"
+            own = path + job["metadata"]["name"] + "/status"
+            root = f"{self.api.url}/apis/trainer.kubeflow.org/v1alpha1"
+            image["KUBEFLOW_TRAINER_SERVER_URL"] = root + own
+            image["KUBEFLOW_TRAINER_SERVER_TOKEN"] = str(self.token)
         return {
             **image,
             "PYTHONPATH": str(ROOT),

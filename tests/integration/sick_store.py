@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from safescale_ammt.store.s3 import S3Store
-from safescale_ammt.store.s3_access import Patience
+from safescale_ammt.store.s3_patience import Patience
 
 QUICK = Patience(retries=3, backoff=0.01, longest=0.02, connect=1.0, read=0.5)
 KEYS = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "very-secret"}

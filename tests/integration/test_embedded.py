@@ -203,7 +203,7 @@ def test_a_server_that_is_gone_for_good_is_a_clear_error(tmp_path: Path) -> None
         for process in sorted(_servers(tmp_path), key=lambda p: p.pid):
             process.kill()
         from safescale_ammt.store.s3 import S3Store
-        from safescale_ammt.store.s3_access import Patience
+        from safescale_ammt.store.s3_patience import Patience
 
         store = S3Store.from_environ(
             server.bucket, "", server.environ, Patience(1, 0.01, 0.01, 1.0, 1.0)

@@ -171,7 +171,10 @@ def test_what_cannot_be_delivered_changes_nothing_about_the_run(environ, capsys)
     [
         ("FAILED", "OOM\nKilled", "crashed", "broke off before it reached its gate: O"),
         ("FAILED", "", "crashed", "the failed step's log says why"),
+        ("RUNNING", "", "crashed", "the failed step's log says why"),
         ("CANCELLED", "", "cancelled", "was cancelled"),
+        ("CANCELED", "", "cancelled", "was cancelled"),
+        ("COMPLETE", "", "unknown", "outcome record cannot be read"),
         ("SUCCEEDED", "", "unknown", "outcome record cannot be read"),
     ],
 )

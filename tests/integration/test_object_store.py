@@ -20,7 +20,7 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.storage import CONDITIONAL_LIMIT, Store, open_store, read_uri
 from safescale_ammt.store.s3 import S3Store
-from safescale_ammt.store.s3_access import Patience
+from safescale_ammt.store.s3_patience import Patience
 
 MB = 1 << 20
 

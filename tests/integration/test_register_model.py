@@ -25,6 +25,7 @@ from safescale_ammt.judging.safety import assemble, submission_of
 from safescale_ammt.judging.verdict import SealedUse, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import verify_bundle
+from safescale_ammt.releasing.outcome import Outcome
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.stages import evaluate_safety, register_model
 from safescale_ammt.storage import Store, open_store
@@ -93,6 +94,7 @@ def register(
     environ: dict[str, str],
     *,
     model: str = "model",
+    run_id: str = "",
     **changes: Any,
 ) -> dict[str, Any]:
     return register_model.run(
@@ -101,6 +103,7 @@ def register(
         world.constitution,
         {**REGISTRY, **changes},
         out,
+        run_id=run_id,
         environ=environ,
     )
 
@@ -285,7 +288,7 @@ def test_without_a_store_nothing_can_be_registered(
     world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
 ) -> None:
 
-    with pytest.raises(InputError, match="no registry to register in"):
+    with pytest.raises(InputError, match="no registry to register in and"):
         register(world, verdict, tmp_path / "version", {})
 
 
@@ -328,3 +331,85 @@ def test_judging_and_registering_work_on_s3(
         told["bundle"].removeprefix(f"{s3_store.uri}/"), tmp_path / "fetched"
     )
     verify_bundle(tmp_path / "fetched", told["bundle_digest"])
+
+
+def outcome_of(environ: dict[str, str], run: str) -> Outcome:
+    found = Outcome.read(store_of(environ), run)
+    assert found is not None
+    return found
+
+
+def test_the_registry_may_lie_in_a_store_of_its_own(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    place = (tmp_path / "registry").as_uri()
+    both = {**environ, "SAFESCALE_REGISTRY_STORE": place}
+    told = register(world, verdict, tmp_path / "version", both, run_id="r-1")
+
+    assert told["status"] == "champion"
+    assert told["bundle"].startswith(place)
+    assert versions(environ) == []
+    elsewhere = {"SAFESCALE_STORE": place}
+    assert len(versions(elsewhere)) == 1
+    assert ledger.uses(store_of(elsewhere)) == []
+    assert outcome_of(environ, "r-1").version == 1
+    assert Outcome.read(store_of(elsewhere), "r-1") is None
+
+
+def test_what_was_registered_is_on_record_under_the_runs_id(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    told = register(world, verdict, tmp_path / "version", environ, run_id="r-1")
+
+    left = outcome_of(environ, "r-1")
+    assert left.sentence == "loans version 1 is champion."
+    for key in ("status", "version", "decision", "model", "verdict", "registry"):
+        assert getattr(left, key) == told[key]
+    assert left.exit_code == 0
+
+
+def test_a_refusal_is_on_record_before_it_ends_the_run(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    world.train("second-model", seed=11)
+    with pytest.raises(IntegrityError) as error:
+        register(
+            world,
+            verdict,
+            tmp_path / "version",
+            environ,
+            model="second-model",
+            run_id="r-2",
+        )
+
+    left = outcome_of(environ, "r-2")
+    assert (left.status, left.exit_code) == ("refused", 3)
+    assert left.sentence == str(error.value)
+    assert left.verdict == read_manifest(verdict).identity
+    assert versions(environ) == []
+
+
+def test_a_rehearsal_is_on_record_as_one(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    verdict = judge(world, tmp_path / "v", {}, rehearse=True)
+    told = register(world, verdict, tmp_path / "version", environ, run_id="r-3")
+
+    left = outcome_of(environ, "r-3")
+    assert (left.status, left.exit_code) == ("not_registered", 0)
+    decision = told["decision"]
+    assert left.sentence == f"Rehearsal: {decision}; nothing was registered."
+
+
+def test_an_outcome_that_cannot_be_recorded_changes_nothing(
+    world: World,
+    verdict: Path,
+    tmp_path: Path,
+    environ: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "store" / "runs").write_text("in the way")
+    told = register(world, verdict, tmp_path / "version", environ, run_id="r-4")
+
+    assert told["status"] == "champion"
+    assert "The outcome was not recorded" in capsys.readouterr().err

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster.api import ClusterApi
-from trainjob_world import IMAGE, QUICK, Trained, World, threads
+from cluster.objects import Failure
+from trainjob_world import IMAGE, QUICK, Trained, World, threads, trained_locally
 
 from safescale_ammt.artifacts import read_manifest
-from safescale_ammt.cluster.access import ACCESS
+from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.api import OutOfReach
 from safescale_ammt.cluster.life import JobFailed
 from safescale_ammt.errors import (
@@ -29,6 +31,11 @@ from safescale_ammt.storage import open_store
 
 TAKEN = {"inputs/dataset", "inputs/architecture", "request.json", "model"}
 """What stays in the training store once the model has been taken."""
+
+
+@pytest.fixture(scope="session")
+def local_training(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained_locally(tmp_path_factory.mktemp("trained") / "world")
 
 
 @pytest.fixture
@@ -63,31 +70,70 @@ def test_the_rights_of_the_list_are_enough(world: World) -> None:
     assert not [said for said in world.said if "may not" in said]
 
 
-@pytest.mark.parametrize("right", ACCESS, ids=lambda r: f"{r.verb} {r.resource}")
+NEEDED = [r for r in ACCESS if r.verb != "patch" and r.resource != "events"]
+"""Rights that every step needs; the other two have tests of their own."""
+
+
+@pytest.mark.parametrize("right", NEEDED, ids=lambda r: f"{r.verb} {r.resource}")
 def test_a_right_that_is_missing_is_named_and_nothing_leaks(
-    world: World, right: tuple[str, str, str]
+    world: World, right: Access
 ) -> None:
     world.pod("step-1")
     world.api.allow_only(set(ACCESS) - {right})
-    verb, group, resource = right
-    with world.trainer(schedules=resource != "events"):
-        world.patience = replace(QUICK, pending=0.3)
-        told = ""
+    told = ""
+    with world.trainer():
         try:
-            world.step("step-1", queue="slow" if resource == "events" else "")
+            world.step("step-1")
         except ClusterError as error:
             told = str(error)
-        said = " ".join([*world.said, told])
-        if verb == "patch":
-            return  # Only an adoption patches: its own test.
-        if resource == "events":
-            assert "no running pod" in told
-        else:
-            full = f"{resource}.{group}" if group else resource
-            assert f"may not {verb} {full} in namespace safescale" in said
-            assert "Service account safescale/safescale-pipeline" in said
-        if verb != "delete":
-            world.until(lambda: not world.left())
+        group = f".{right.group}" if right.group else ""
+        assert (
+            "Service account safescale/safescale-pipeline may not "
+            f"{right.verb} {right.resource}{group} in namespace safescale (403)"
+        ) in " ".join([*world.said, told])
+        if right.verb == "delete":
+            world.api.delete("pods", "step-1")
+        world.until(lambda: not world.left())
+
+
+def test_the_right_to_patch_is_missed_by_an_adoption(world: World) -> None:
+    for name in ("step-1", "step-2"):
+        world.pod(name)
+    world.api.forbid("patch", "trainjobs")
+    with world.trainer(hold=True), world.stepping("step-1") as first:
+        world.until(world.holding)
+        with pytest.raises(ClusterInputError, match="may not patch trainjobs"):
+            world.step("step-2")
+        world.release()
+        with suppress(ClusterError):
+            first.result(20)
+
+
+def test_a_warning_of_the_cluster_is_said_unless_events_may_not_be_read(
+    world: World,
+) -> None:
+    world.patience = replace(QUICK, pending=0.5)
+    world.api.admission.append(lambda _verb, plural, body: _warn(world, plural, body))
+    with pytest.raises(ClusterError, match="FailedCreate: exceeded quota: compute"):
+        world.step()
+    world.api.forbid("list", "events")
+    with pytest.raises(ClusterError, match="is the Trainer controller running"):
+        world.step()
+    assert not world.left()
+
+
+def _warn(world: World, plural: str, body: dict[str, Any]) -> None:
+    name = body["metadata"]["name"]
+    with suppress(Failure):
+        world.api.add(
+            "events",
+            f"{name}.1",
+            type="Warning",
+            reason="FailedCreate",
+            message="exceeded quota: compute, requested: cpu=4, limited: cpu=2",
+            lastTimestamp="2026-01-01T00:00:00Z",
+            involvedObject={"kind": "Job", "name": f"{name}-node-0"},
+        )
 
 
 def test_a_token_that_is_not_known_is_one_sentence(world: World) -> None:
@@ -131,6 +177,7 @@ def test_a_step_killed_hard_leaves_a_job_that_its_retry_adopts(world: World) -> 
         with world.start("step-1") as process:
             world.until(world.holding)
             process.kill()
+        world.api.patch("pods", "step-1", {"status": {"phase": "Failed"}})
         with world.stepping("step-2") as step:
             world.until(lambda: any("adopting it" in said for said in world.said))
             uids = [o["uid"] for o in world.job()["metadata"]["ownerReferences"]]
@@ -139,7 +186,6 @@ def test_a_step_killed_hard_leaves_a_job_that_its_retry_adopts(world: World) -> 
             world.release()
             assert same(step.result(20), world)
         assert trainer.started == 1
-        world.api.patch("pods", "step-1", {"status": {"phase": "Failed"}})
         world.until(lambda: not world.left())
 
 
@@ -220,6 +266,17 @@ def test_a_failed_job_without_word_tells_what_the_cluster_knows(world: World) ->
         assert world.left()  # for people to look at; it goes with its owner
         world.api.delete("pods", "step-1")
         world.until(lambda: not world.left())
+
+
+def test_a_worker_killed_from_outside_is_told_with_its_exit_code(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True) as trainer, world.stepping("step-1") as step:
+        world.until(world.holding)
+        trainer.pods[0].process.kill()
+        with pytest.raises(
+            JobFailed, match=r"\(safescale-.*-node-0-0-.*: Error, 137\)"
+        ):
+            step.result(20)
 
 
 def test_a_failed_job_without_owner_is_deleted(world: World) -> None:
@@ -318,11 +375,11 @@ def test_a_job_of_somebody_else_is_left_alone(world: World) -> None:
 def test_a_job_made_by_another_at_the_same_moment_is_adopted(world: World) -> None:
     made = []
 
-    def meanwhile(verb: str, plural: str, body: dict[str, object]) -> None:
+    def meanwhile(_verb: str, plural: str, body: dict[str, object]) -> None:
         if plural == "trainjobs" and not made:
-            made.append(world.api.objects.create(world.api.kind(plural), NS, body))
+            kind, place = world.api.kind(plural), world.api.namespace
+            made.append(world.api.objects.create(kind, place, body))
 
-    NS = world.api.namespace
     world.api.admission.append(meanwhile)
     with world.trainer() as trainer:
         assert same(world.step(), world)
@@ -331,9 +388,9 @@ def test_a_job_made_by_another_at_the_same_moment_is_adopted(world: World) -> No
 
 
 def test_a_runtime_that_is_missing_is_named(world: World) -> None:
-    with world.trainer():
-        with pytest.raises(ClusterInputError, match="TrainingRuntime other is not in"):
-            world.step(runtime="other")
+    other = "TrainingRuntime other is not in"
+    with world.trainer(), pytest.raises(ClusterInputError, match=other):
+        world.step(runtime="other")
     assert not world.left()
     assert not world.stored()
 
@@ -400,7 +457,9 @@ def test_connections_that_are_cut_all_the_time_do_no_harm(world: World) -> None:
 
 def test_a_queued_job_waits_for_kueue_and_says_so(world: World) -> None:
     with world.trainer() as trainer, world.stepping(queue="safescale") as step:
-        world.until(lambda: any("waits: TrainJob is suspended" in s for s in world.said))
+        world.until(
+            lambda: any("waits: TrainJob is suspended" in s for s in world.said)
+        )
         job = world.job()
         assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "safescale"
         assert job["spec"]["suspend"] is True
@@ -457,7 +516,7 @@ def test_a_model_that_was_changed_in_the_store_is_refused(world: World) -> None:
 
 def test_two_nodes_are_two_pods_and_rank_0_is_followed(world: World) -> None:
     with world.trainer() as trainer:
-        assert same(world.step(processes=4, nodes=2), world)
+        assert same(world.step(processes=2, nodes=2), world)
         assert trainer.started == 2
     assert world.lines() == [*(f"line {n} of node 0" for n in range(3)), LAST]
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import trained_world
 from cluster.api import ClusterApi
 from cluster.trainer import ROOT, TrainerController
+from laptop import WORKLOAD
 
 from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.cluster.api import Patience
@@ -78,6 +80,14 @@ class Trained:
         return dict(read_manifest(self.model).parents)
 
 
+def trained_locally(folder: Path) -> Trained:
+    """Prepares, searches and trains a small table, with backend local."""
+    made = trained_world.build(folder)
+    dataset, _, architecture, model = made.inputs
+    training = dict(WORKLOAD["training"])
+    return Trained(dataset, architecture, made.constitution, training, model)
+
+
 @dataclass
 class World:
     """The namespace, its store, and what steps said."""
@@ -89,6 +99,10 @@ class World:
     environ: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     patience: Patience = QUICK
+    program: tuple[str, ...] = PROGRAM
+    """Runs in the pods; () = the TrainJob's own command."""
+    reports: bool = False
+    """Whether pods may report their progress (Trainer's gate TrainJobStatus)."""
 
     def __post_init__(self) -> None:
         self.api.add("trainingruntimes", "safescale-torch", spec={})
@@ -107,7 +121,9 @@ class World:
             **{f"QUICK_{key.upper()}": value for key, value in quick.items()},
             **self.environ,
         }
-        with TrainerController(self.api, environ, PROGRAM, schedules) as controller:
+        with TrainerController(
+            self.api, environ, self.program, schedules
+        ) as controller:
             yield controller
 
     def pod(self, name: str) -> dict[str, Any]:
@@ -135,7 +151,7 @@ class World:
             TrainingConfig.from_params(config),
             parents=self.trained.parents,
             model=model,
-            environ=self._environ(pod),
+            environ=self.environment(pod),
             patience=self.patience,
             say=self.said.append,
         )
@@ -151,26 +167,26 @@ class World:
             finally:
                 self.release()
 
-    def start(self, pod: str) -> subprocess.Popen[str]:
+    def start(self, pod: str, **training: Any) -> subprocess.Popen[str]:
         """Starts the step as a process, for a test that kills it."""
         told = {
             "dataset": str(self.trained.dataset),
             "architecture": str(self.trained.architecture),
             "rules": self.trained.rules,
-            "training": {**self.trained.training, "backend": "trainjob"},
+            "training": {**self.trained.training, "backend": "trainjob", **training},
             "parents": self.trained.parents,
             "model": str(self.folder / f"process-{pod}" / "model"),
             "patience": vars(self.patience),
         }
         return subprocess.Popen(
             [sys.executable, "-c", STEP, json.dumps(told)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self._environ(pod)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment(pod)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def _environ(self, pod: str) -> dict[str, str]:
+    def environment(self, pod: str) -> dict[str, str]:
         return {
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "SAFESCALE_STORE": self.store,
@@ -202,7 +218,9 @@ class World:
     def left(self) -> list[str]:
         """Lists what is in the namespace besides what was there before."""
         kinds = ("trainjobs", "jobsets", "pods")
-        names = [f"{k}/{f['metadata']['name']}" for k in kinds for f in self.api.list(k)]
+        names = [
+            f"{k}/{f['metadata']['name']}" for k in kinds for f in self.api.list(k)
+        ]
         return [n for n in names if not n.startswith("pods/step-")]
 
     def stored(self) -> set[str]:

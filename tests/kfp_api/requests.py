@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.parser import BytesParser
@@ -62,6 +63,14 @@ class Handler(BaseHTTPRequestHandler):
         trouble = self.api.next_trouble(self.command, parts.path)
         kind = trouble.kind if trouble else ""
         if kind == "drop":
+            self.close_connection = True
+        elif kind == "hang" and trouble:
+            time.sleep(trouble.seconds)
+            self.close_connection = True
+        elif kind == "late" and trouble:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            time.sleep(trouble.seconds)
+            self._work(parts.path, parts.query, body)
             self.close_connection = True
         elif isinstance(kind, int):
             self.answer(kind, _error(kind, "the test said so", 13))

@@ -27,16 +27,20 @@ class Trouble:
     Attributes:
         method: HTTP verb; "" = any.
         path: part of the path; "" = any.
-        kind: an HTTP status, `drop` (before anything is done), `lose` (the work
-            is done, the answer is not sent) or `slow`.
+        kind: an HTTP status, `drop` (nothing is done), `hang` (the same, after
+            some seconds), `lose` (the work is done, the answer is not sent),
+            `late` (the same, done some seconds after the connection broke) or
+            `slow`.
         times: how often.
-        seconds: of slowness.
+        after: how many requests of the kind are spared before.
+        seconds: of `hang`, `late` and `slow`.
     """
 
     method: str
     path: str
     kind: int | str
     times: int = 1
+    after: int = 0
     seconds: float = 0.0
 
     def hits(self, method: str, path: str) -> bool:
@@ -107,6 +111,9 @@ class KfpApi:
         with self.world.lock:
             for item in self._troubles:
                 if item.hits(method, path):
+                    if item.after:
+                        item.after -= 1
+                        return None
                     item.times -= 1
                     return item
         return None

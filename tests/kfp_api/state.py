@@ -46,6 +46,7 @@ class Installation:
         multi_user: whether everything lies in a namespace.
         script: the life of each new run; every look at a run shows the next scene.
         killed: runs whose workflow went away while they ran.
+        history: what became of recurring runs: what, id.
     """
 
     multi_user: bool = False
@@ -56,6 +57,7 @@ class Installation:
     runs: dict[str, Any] = field(default_factory=dict)
     recurring: dict[str, Any] = field(default_factory=dict)
     killed: list[str] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _scenes: dict[str, list[Scene]] = field(default_factory=dict)
 
@@ -150,12 +152,14 @@ class Installation:
         given.recurring_run_id = str(uuid.uuid4())
         given.created_at = now()
         given.status = "ENABLED" if given.mode == "ENABLE" else "DISABLED"
+        self.history.append((f"created {given.status}", given.recurring_run_id))
         return self.recurring.setdefault(given.recurring_run_id, given)
 
     def switch(self, recurring_id: str, mode: str) -> None:
         """Enables or disables a recurring run; its runs go on."""
         item = found(self.recurring, recurring_id, "Job")
         item.mode, item.status, item.updated_at = mode, f"{mode}D", now()
+        self.history.append((item.status, recurring_id))
 
     def delete_recurring(self, recurring_id: str, policy: str) -> None:
         """Deletes a recurring run, and kills what it started unless orphaned."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,39 @@ def _number(digits: str) -> Decimal:
     if not digits or set(digits) - set("0123456789."):
         raise ValueError(digits)
     return Decimal(digits)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yields every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for part in value:
+            yield from texts(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from texts(part)
+
+
+@cache
+def shipped() -> dict[str, list[Object]]:
+    """Returns what we ship, built once: each overlay, each component on the base.
+
+    The templates of the secrets, with their placeholders, are under `secrets`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copied = copy_manifests(Path(folder))
+        found = {name: build(copied / name) for name in OVERLAYS}
+        found["secrets"] = build(copied / "secrets")
+        found["overlays/local/secrets"] = build(copied / "overlays/local/secrets")
+        for name in COMPONENTS:
+            overlay = compose(copied, base="base", components=(name,))
+            found[f"components/{name}"] = build(overlay)
+    return found
+
+
+def with_secrets(name: str) -> list[Object]:
+    """Returns one of `shipped`, with the templates of its secrets."""
+    local = name == "overlays/local"
+    found = shipped()
+    return [*found[name], *found["overlays/local/secrets" if local else "secrets"]]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from policy import Object
-from policy.objects import called, of_kind, pods
+from policy.objects import called, of_kind, pods, texts
 from policy.references import all_images
 
 SECRETS = {
@@ -186,19 +185,8 @@ def nothing_is_left_to_replace(objects: list[Object]) -> Iterator[str]:
         decoded = [
             base64.b64decode(v).decode("utf-8", "replace") for v in data.values()
         ]
-        if any(PLACEHOLDER in text for text in (*decoded, *_texts(thing))):
+        if any(PLACEHOLDER in text for text in (*decoded, *texts(thing))):
             yield called(thing)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _texts(part)
 
 
 RULES = (

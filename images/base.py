@@ -1,0 +1,70 @@
+"""Finds the base image, or makes one where no registry can be reached.
+
+In this order: what BASE_IMAGE names; `python:3.11-slim-bookworm` of the engine's own
+store, then of its registry; else Debian's Python in an image made by `base.sh` from
+Debian's packages, which is made once and found again by the digest of that recipe.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from images.engine import Engine
+from safescale_ammt.artifacts import digest_file
+from safescale_ammt.errors import InputError
+
+OFFICIAL = "python:3.11-slim-bookworm"
+RECIPE = Path(__file__).with_name("base.sh")
+_PULL_SECONDS = 300.0
+
+
+def base_image(engine: Engine) -> str:
+    """Returns the name of a base image that the engine has.
+
+    Raises:
+        InputError: there is none, and none can be made here.
+    """
+    given = os.environ.get("BASE_IMAGE", "")
+    if given:
+        _require(engine, given)
+        return given
+    made = f"safescale-ammt/base:debian-{digest_file(RECIPE)[7:19]}"
+    for name in (OFFICIAL, made):
+        if engine.inspect(name):
+            return name
+    print(f"base image {OFFICIAL} ...", flush=True)
+    if engine.output("pull", "--quiet", OFFICIAL, timeout=_PULL_SECONDS) is not None:
+        return OFFICIAL
+    _make(engine, made)
+    return made
+
+
+def _require(engine: Engine, name: str) -> None:
+    if engine.inspect(name) is None:
+        pulled = engine.output("pull", "--quiet", name, timeout=_PULL_SECONDS)
+        if pulled is None:
+            raise InputError(
+                f"BASE_IMAGE {name} is neither in this engine nor can it be pulled."
+            )
+
+
+def _make(engine: Engine, name: str) -> None:
+    if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
+        raise InputError(
+            f"{OFFICIAL} cannot be pulled, and making a base image from Debian's "
+            "packages takes root and mmdebstrap (`make engines` installs it); or name "
+            "one that this engine has: make images BASE_IMAGE=..."
+        )
+    print("no registry answers; base image from Debian's packages ...", flush=True)
+    done = subprocess.run(
+        ["sh", str(RECIPE), name, *engine.command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or engine.inspect(name) is None:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"No base image could be made from Debian's packages: {last}")

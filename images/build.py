@@ -1,0 +1,102 @@
+"""`make images`: the five images, on a machine with or without a registry.
+
+    python -m images.build [--torch cpu|cu130] [--push PREFIX]
+
+From nothing: wheels by the pip of this machine, a base image (see `base`), the five
+targets of the Dockerfile, then `images/lock.json`. What is there already stays: a
+second call takes seconds, a change of the library's code rebuilds one layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+from components import IMAGE_PREFIX, image
+from images.base import base_image
+from images.engine import Engine, find_engine
+from images.fetch import fetch, variants
+from images.labels import build_arguments
+from images.lock import from_engine, write
+from pipelines.images import LOCK, STAGES
+from safescale_ammt.errors import InputError, SafescaleError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    """Builds, pushes if asked to, and writes the lock."""
+    parser = argparse.ArgumentParser(prog="python -m images.build")
+    parser.add_argument("--torch", choices=variants(), default="cpu")
+    parser.add_argument("--push", metavar="PREFIX", default="")
+    given = parser.parse_args()
+    start = time.monotonic()
+    try:
+        engine = find_engine()
+        print(f"engine: {engine.command[0]}", flush=True)
+        build(engine, given.torch)
+        if given.push:
+            push(engine, given.push)
+        lock = from_engine(engine, IMAGE_PREFIX, given.push)
+        write(lock, ROOT / LOCK)
+    except SafescaleError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    for stage, entry in lock["images"].items():
+        print(f"{stage:20s} {entry['size'] / 1e6:6.0f} MB  {entry['id']}")
+    print(f"{LOCK} written after {time.monotonic() - start:.0f} s")
+    return 0
+
+
+def build(engine: Engine, variant: str) -> None:
+    """Builds the five targets and names them as the compiled pipeline does.
+
+    Args:
+        engine: what builds.
+        variant: the build of torch, see `images.fetch`.
+    """
+    fetch(variant)
+    arguments = {
+        "BASE_IMAGE": base_image(engine),
+        "TORCH_VARIANT": variant,
+        **build_arguments(),
+    }
+    options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    for stage in STAGES:
+        print(f"{stage} ...", flush=True)
+        target = stage.replace("_", "-")
+        engine.run(
+            "build",
+            "--quiet",
+            f"--file={ROOT / 'images/Dockerfile'}",
+            f"--target={target}",
+            f"--tag={image(stage)}",
+            *options,
+            str(ROOT),
+            quiet=True,
+        )
+
+
+def push(engine: Engine, prefix: str) -> None:
+    """Pushes the images to `prefix/<stage>:<version>`.
+
+    Raises:
+        InputError: the prefix is no registry path.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]", prefix):
+        raise InputError(
+            f"PUSH {prefix!r} is no registry path; give one such as "
+            "registry.example.org/team without a slash at its end."
+        )
+    for stage in STAGES:
+        name = image(stage).replace(IMAGE_PREFIX, prefix, 1)
+        print(f"push {name} ...", flush=True)
+        engine.run("tag", image(stage), name)
+        engine.run("push", name, quiet=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

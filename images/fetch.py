@@ -1,0 +1,92 @@
+"""Fetches the wheels of each layer into `images/wheels/`, before anything is built.
+
+A build then asks no index: pip's settings, certificates, proxies and folders of this
+machine stay outside, and so cannot end in a layer. Without wheels there (as after a
+plain `docker buildx bake`) a build asks PyPI itself, with the same hashes.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from safescale_ammt.artifacts import digest_file
+from safescale_ammt.errors import InputError
+
+FOLDER = Path(__file__).parent
+LAYERS = ("core", "torch", "kubernetes", "charts")
+TORCH_INDEX = "https://download.pytorch.org/whl/"
+"""PyTorch's own index, by variant: PyPI has no CPU build."""
+WHEELS_FOR = ((3, 11), "Linux", "x86_64")
+"""What `images/requirements` holds the hashes of."""
+
+
+def variants() -> list[str]:
+    """Names the builds of torch that there are hashes for."""
+    files = (FOLDER / "requirements").glob("torch-*.txt")
+    return sorted(path.stem.removeprefix("torch-") for path in files)
+
+
+def fetch(variant: str) -> None:
+    """Makes every layer's folder hold the wheels of its requirements, and no other.
+
+    Args:
+        variant: the build of torch, see `variants`.
+
+    Raises:
+        InputError: pip can reach no index, or finds other bytes than are pinned.
+    """
+    here = (sys.version_info[:2], platform.system(), platform.machine())
+    if here != WHEELS_FOR:
+        return  # pip would fetch this machine's wheels; the build fetches its own
+    for layer in LAYERS:
+        name = f"torch-{variant}" if layer == "torch" else layer
+        requirements = FOLDER / "requirements" / f"{name}.txt"
+        wheels = FOLDER / "wheels" / layer
+        if not _complete(wheels, requirements):
+            _download(requirements, wheels, variant)
+
+
+def _complete(wheels: Path, requirements: Path) -> bool:
+    """Removes wheels that no line asks for; says whether every line has one."""
+    asked = set(re.findall(r"sha256:[0-9a-f]{64}", requirements.read_text()))
+    found = set()
+    for wheel in wheels.glob("*.whl"):
+        digest = digest_file(wheel)
+        if digest in asked:
+            found.add(digest)
+        else:
+            wheel.unlink()
+    return found == asked
+
+
+def _download(requirements: Path, wheels: Path, variant: str) -> None:
+    wheels.mkdir(parents=True, exist_ok=True)
+    print(f"wheels of {requirements.stem} ...", flush=True)
+    said = ""
+    for index in ([], ["--extra-index-url", TORCH_INDEX + variant]):
+        done = _pip(requirements, wheels, index)
+        if done.returncode == 0:
+            return
+        said = done.stderr.strip() or said
+    reason = next(_errors(said), "no reason given")
+    raise InputError(f"pip cannot fetch the wheels of {requirements.stem}: {reason}")
+
+
+def _pip(
+    requirements: Path, wheels: Path, index: list[str]
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "--retries=2", *index]
+    command += ["--dest", str(wheels), "--requirement", str(requirements)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _errors(text: str) -> Iterator[str]:
+    return (
+        line.removeprefix("ERROR: ") for line in text.splitlines() if "ERROR" in line
+    )

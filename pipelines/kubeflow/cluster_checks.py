@@ -1,0 +1,331 @@
+"""What the namespace on Kubernetes must have: labels, rights, runtime, secrets."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pipelines.kubeflow.checks import Check, Lacking, Unknown
+from safescale_ammt.cluster.access import ACCESS, Access
+from safescale_ammt.cluster.api import Answer, Api, Denied, Patience, Resource
+from safescale_ammt.errors import StoreInputError
+from safescale_ammt.store.places import SECRET_KEYS, STORE
+
+APPLY = "kubectl apply -k manifests/overlays/local (or your own overlay)"
+FILL = "fill in manifests/secrets/{} and kubectl apply -k manifests/secrets"
+KUBECONFIG = "set KUBECONFIG to the cluster's kubeconfig, or check that it runs"
+LAUNCHER = (
+    Access("get", "", "configmaps"),
+    Access("get", "", "pods"),
+    Access("create", "argoproj.io", "workflowtaskresults"),
+    Access("patch", "argoproj.io", "workflowtaskresults"),
+)
+"""What KFP's own driver, launcher and executor call under a run's account."""
+OPERATOR = (
+    *(Access(v, "pipelines.kubeflow.org", "runs") for v in ("create", "get", "list")),
+    *(
+        Access(v, "pipelines.kubeflow.org", "jobs")
+        for v in ("create", "list", "enable", "disable")
+    ),
+)
+"""What `submit` and `schedule` ask of a multi-user KFP."""
+_PLACEHOLDERS = ("REPLACE-ME", "REPLACE_ME", "CHANGE-ME", "CHANGEME", "<", "TODO")
+_TRAINER = ("trainer.kubeflow.org", "v1alpha1")
+
+
+class At(Resource):
+    """A path outside of the namespaces: versions, discovery, own rights."""
+
+    def path(self, namespace: str, name: str = "", sub: str = "") -> str:  # noqa: ARG002
+        """Returns the path as it was given."""
+        return self.plural
+
+
+@dataclass
+class Cluster:
+    """One namespace, seen from outside.
+
+    Attributes:
+        namespace: which.
+        account: service account of a run.
+        runtime: name of the TrainingRuntime.
+        trains_there: whether the backend is trainjob.
+        multi_user: says whether KFP asks for rights of our own.
+        environ: names the cluster.
+        patience: seconds that an API that is away is waited for.
+    """
+
+    namespace: str
+    account: str
+    runtime: str
+    trains_there: bool
+    multi_user: Callable[[], bool]
+    environ: Mapping[str, str]
+    patience: float
+
+    @cached_property
+    def api(self) -> Api:
+        """The API, by kubeconfig or from within a pod."""
+        patience = Patience(outage=self.patience, longest=2.0, read=15.0)
+        api = Api.connect(self.environ, patience, say=lambda _: None)
+        api.namespace = self.namespace
+        return api
+
+    def checks(self) -> list[Check]:
+        """Returns the checks, each after those that it needs."""
+        found = [
+            Check("kubernetes", self._reachable, remedy=KUBECONFIG),
+            Check("namespace", self._namespace, ("kubernetes",)),
+            Check("pod security", self._pod_security, ("namespace",)),
+            Check("own rights", self._own_rights, ("kubernetes", "kubeflow")),
+            Check("account", self._account, ("namespace",)),
+            Check("account's rights", self._account_rights, ("account",)),
+            Check("trainer", self._trainer, ("kubernetes",)),
+            Check("runtime", self._runtime, ("trainer", "namespace")),
+        ]
+        for secret, example in self._secrets().items():
+            look = self._looking_at(secret, example)
+            found.append(Check(f"secret {secret}", look, ("namespace",)))
+        kept = tuple(f"secret {name}" for name in self._secrets())
+        found += [
+            Check("secrets apart", self._apart, kept),
+            Check("pull secret", self._pull_secret, ("account",)),
+        ]
+        return found
+
+    def read(self, plural: str, name: str = "", *, group: str = "") -> dict[str, Any]:
+        """Reads an object or a listing of the namespace.
+
+        Raises:
+            Unknown: we may not.
+            Answer: it is not there.
+        """
+        version = "v1alpha1" if group else "v1"
+        try:
+            verb = "get" if name else "list"
+            return self.api.call(verb, Resource(group, version, plural), name)
+        except Denied as error:
+            if error.status == 401:
+                raise
+            raise Unknown(f"you may not read {plural}") from None
+
+    def _reachable(self) -> str:
+        said = self.api.call("get", At("", "", "/version"))
+        return f"{said.get('gitVersion', 'some version')} at {self.api.host}"
+
+    def _namespace(self) -> str:
+        self._found("", "", f"namespace {self.namespace}", APPLY)
+        return self.namespace
+
+    def _pod_security(self) -> str:
+        labels = self.read("")["metadata"].get("labels", {})
+        level = labels.get("pod-security.kubernetes.io/enforce")
+        if level != "restricted":
+            raise Lacking(
+                f"namespace {self.namespace} enforces {level or 'nothing'}",
+                f"kubectl label namespace {self.namespace} --overwrite "
+                "pod-security.kubernetes.io/enforce=restricted",
+            )
+        return "restricted"
+
+    def _own_rights(self) -> str:
+        if not self.multi_user():
+            raise Unknown("KFP is in single-user mode and asks for none")
+        missing = [right for right in OPERATOR if not self._may(right)]
+        if missing:
+            raise Lacking(
+                f"you may not {_words(missing)} in {self.namespace}",
+                "bind yourself to the Role safescale-operator or to kubeflow-edit",
+            )
+        return f"{len(OPERATOR)} of {len(OPERATOR)}"
+
+    def _account(self) -> str:
+        self._found("serviceaccounts", self.account, f"account {self.account}", APPLY)
+        return self.account
+
+    def _account_rights(self) -> str:
+        wanted = dict.fromkeys((*LAUNCHER, *(ACCESS if self.trains_there else ())))
+        missing = [right for right in wanted if not self._may(right, self.account)]
+        if missing:
+            raise Lacking(
+                f"{self.account} may not {_words(missing)}",
+                f"bind it to the Role of its name: {APPLY}",
+            )
+        return f"{len(wanted)} of {len(wanted)}"
+
+    def _may(self, right: Access, account: str = "") -> bool:
+        """Asks for a right: of an account, else our own.
+
+        Raises:
+            Unknown: we may not ask about others.
+        """
+        resource, _, sub = right.resource.partition("/")
+        asked: dict[str, Any] = {
+            "namespace": self.namespace,
+            "verb": right.verb,
+            "group": right.group,
+            "resource": resource,
+        }
+        asked |= {"subresource": sub} if sub else {}
+        if right.resource == "configmaps":
+            asked["name"] = "kfp-launcher"
+        if right.resource == "trainingruntimes":
+            asked["name"] = self.runtime
+        spec: dict[str, Any] = {"resourceAttributes": asked}
+        whose = "self"
+        if account:
+            spec["user"] = f"system:serviceaccount:{self.namespace}:{account}"
+            whose = "local"
+        reviews = f"{whose}subjectaccessreviews"
+        path = "/apis/authorization.k8s.io/v1/"
+        path += f"namespaces/{self.namespace}/{reviews}" if account else reviews
+        kind = {"self": "Self", "local": "Local"}[whose] + "SubjectAccessReview"
+        body: dict[str, Any] = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"namespace": self.namespace} if account else {},
+            "spec": spec,
+        }
+        try:
+            said = self.api.call("create", At("", "", path), body=body)
+        except Denied:
+            raise Unknown("you may not ask for the rights of others") from None
+        return bool(said["status"].get("allowed"))
+
+    def _trainer(self) -> str:
+        if not self.trains_there:
+            raise Unknown("training.backend is not trainjob")
+        path = "/apis/" + "/".join(_TRAINER)
+        try:
+            said = self.api.call("get", At("", "", path))
+            names = [item["name"] for item in said.get("resources", [])]
+        except Answer:
+            names = []
+        if "trainjobs" not in names:
+            raise Lacking("the API serves no TrainJob", "install Kubeflow Trainer 2.x")
+        return "/".join(_TRAINER)
+
+    def _runtime(self) -> str:
+        found = self._found(
+            "trainingruntimes",
+            self.runtime,
+            f"TrainingRuntime {self.runtime}",
+            APPLY,
+            group=_TRAINER[0],
+        )
+        jobs = found["spec"].get("template", {}).get("spec", {}).get("replicatedJobs")
+        for job in jobs or ():
+            pod = job["template"]["spec"]["template"]["spec"]
+            names = [container["name"] for container in pod["containers"]]
+            if job["name"] == "node" and "node" in names:
+                return self.runtime
+        raise Lacking(
+            f"TrainingRuntime {self.runtime} has no container node in a job node", APPLY
+        )
+
+    def _secrets(self) -> dict[str, str]:
+        """Returns the secrets with an object store, and the file that makes each."""
+        names = {"safescale-store": "store.env", "safescale-registry": "registry.env"}
+        return names | (
+            {"safescale-training": "training.env"} if self.trains_there else {}
+        )
+
+    def _looking_at(self, secret: str, example: str) -> Callable[[], str]:
+        def look() -> str:
+            return _check_store_secret(self.secret(secret, example), secret, example)
+
+        return look
+
+    def secret(self, name: str, example: str) -> dict[str, str]:
+        """Returns a secret's values; they go nowhere but into comparisons."""
+        found = self._found("secrets", name, f"secret {name}", FILL.format(example))
+        return {
+            key: base64.b64decode(value).decode("utf-8", "replace").strip()
+            for key, value in (found.get("data") or {}).items()
+        }
+
+    def _apart(self) -> str:
+        """No secret may open what another is there to keep shut."""
+        held = {name: self.secret(name, file) for name, file in self._secrets().items()}
+        names = list(held)
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                for key in (STORE, "AWS_ACCESS_KEY_ID"):
+                    value = held[one].get(key)
+                    if value and value == held[other].get(key):
+                        raise Lacking(
+                            f"{one} and {other} have the same {key}",
+                            "give each a key and a prefix of its own, so that a stage "
+                            "opens only what it works on",
+                        )
+        return f"{len(names)} secrets differ"
+
+    def _pull_secret(self) -> str:
+        account = self.read("serviceaccounts", self.account)
+        named = [item["name"] for item in account.get("imagePullSecrets") or ()]
+        if not named:
+            return "the account names none: images are public, or the nodes hold a key"
+        for name in named:
+            remedy = FILL.format("pull.json")
+            found = self._found("secrets", name, f"secret {name}", remedy)
+            text = base64.b64decode((found.get("data") or {}).get(_DOCKER, ""))
+            if found.get("type") != _DOCKER_TYPE or not _is_docker_config(text):
+                raise Lacking(f"secret {name} is no key of an image registry", remedy)
+        return ", ".join(named)
+
+    def _found(
+        self, plural: str, name: str, what: str, remedy: str, *, group: str = ""
+    ) -> dict[str, Any]:
+        """Reads an object that must be there.
+
+        Raises:
+            Lacking: it is not.
+        """
+        try:
+            return self.read(plural, name, group=group)
+        except Answer as error:
+            if error.status != 404:
+                raise
+            raise Lacking(f"{what} does not exist", remedy) from None
+
+
+_DOCKER = ".dockerconfigjson"
+_DOCKER_TYPE = "kubernetes.io/dockerconfigjson"
+
+
+def _check_store_secret(held: Mapping[str, str], name: str, example: str) -> str:
+    """Checks the keys of a store's secret; no value of it is ever shown."""
+    from safescale_ammt.storage import split_uri
+
+    remedy = FILL.format(example)
+    absent = [key for key in SECRET_KEYS if key not in held]
+    if absent:
+        raise Lacking(f"secret {name} lacks {', '.join(absent)}", remedy)
+    for key in SECRET_KEYS:
+        if any(mark in held[key].upper() for mark in _PLACEHOLDERS):
+            raise Lacking(f"{key} of secret {name} is still a placeholder", remedy)
+    try:
+        split_uri(held[STORE])
+    except StoreInputError:
+        raise Lacking(f"{STORE} of secret {name} is no s3:// URI", remedy) from None
+    if bool(held["AWS_ACCESS_KEY_ID"]) != bool(held["AWS_SECRET_ACCESS_KEY"]):
+        raise Lacking(f"secret {name} has half a key", remedy)
+    return "whole" if held["AWS_ACCESS_KEY_ID"] else "whole, without a key: by role"
+
+
+def _is_docker_config(text: bytes) -> bool:
+    try:
+        auths = json.loads(text)["auths"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    marked = any(mark.encode() in text.upper() for mark in _PLACEHOLDERS)
+    return bool(auths) and not marked
+
+
+def _words(rights: Sequence[Access]) -> str:
+    """Spells rights: `create trainjobs, get pods/log`."""
+    return ", ".join(f"{right.verb} {right.resource}" for right in rights)

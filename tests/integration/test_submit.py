@@ -1,0 +1,486 @@
+"""`safescale submit` against a Kubeflow API over HTTP: started once, told truly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kfp_server_api
+import pytest
+from kfp_api.dex import Dex
+from kfp_api.server import KfpApi
+from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
+from kfp_api.world import STAGES, life
+
+from pipelines.cli import run_command
+from pipelines.kubeflow.api import Kubeflow, Patience
+from pipelines.kubeflow.session import Session
+from safescale_ammt.releasing.outcome import Outcome
+from safescale_ammt.storage import open_store
+
+ROOT = Path(__file__).parents[2]
+PLACE = (
+    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
+    *("--set", "data.sealed_source=s3://team/test.csv"),
+)
+SOURCE = (*PLACE, "--set", "data.source_digest=sha256:" + 64 * "0")
+QUICK = ("--poll", "0.05", "--patience", "5")
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    """Nothing of this machine's own reaches the command."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE", "CI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def api():
+    with KfpApi() as api:
+        api.world.script = life()
+        yield api
+
+
+def submit(api: KfpApi, *more: str) -> int:
+    return run_command(["submit", "--host", api.url, *SOURCE, *QUICK, *more])
+
+
+def outcome(store: Path, api: KfpApi, status: str, sentence: str) -> None:
+    """Writes what the gate of the only run writes."""
+    run = next(iter(api.world.runs))
+    said = Outcome.now(run=run, status=status, sentence=sentence)
+    said.write(open_store(store.as_uri()))
+
+
+def submitted(api: KfpApi, store: Path, status: str, sentence: str, *more: str) -> int:
+    """Starts a run, lets its gate speak, and follows it to its end."""
+    assert submit(api, "--no-wait", "--name", "one", *more) == 0
+    outcome(store, api, status, sentence)
+    return submit(api, "--name", "one", "--store", store.as_uri(), *more)
+
+
+def test_a_run_is_followed_task_by_task_to_its_champion(api, tmp_path, capsys):
+    sentence = "adult-income version 3 is champion."
+    assert submitted(api, tmp_path / "store", "champion", sentence) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == sentence
+    told = [line.split("] ", 1)[1] for line in shown.err.splitlines()]
+    assert [t for t in told if t.endswith("...")] == [
+        "Prepare data ...",
+        "Search architecture ...",
+        "Train agents ...",
+        "Evaluate safety ...",
+        "Register model ...",
+    ]
+    assert told[-1] == "Register model done"
+    (run,) = api.world.runs.values()
+    assert run.service_account == "safescale-pipeline"
+    assert "platforms" in run.pipeline_spec["platform_spec"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("pending", SUCCEEDED, 0),
+        ("not_registered", SUCCEEDED, 0),
+        ("refused", FAILED, 3),
+        # The exit task can fail after a model became champion ...
+        ("champion", FAILED, 0),
+        # ... and a green run can hide a gate that said no.
+        ("refused", SUCCEEDED, 3),
+    ],
+)
+def test_the_exit_code_is_the_verdicts_never_the_statuses(api, tmp_path, capsys, said):
+    status, ends, code = said
+    api.world.script = life(ends)
+    assert submitted(api, tmp_path / "store", status, "What the gate said.") == code
+    shown = capsys.readouterr()
+    assert (shown.err if code else shown.out).splitlines()[-1] == "What the gate said."
+
+
+def test_a_run_without_a_record_broke_off_and_says_where(api, tmp_path, capsys):
+    api.world.script = life(FAILED, at="train-agents")
+    assert submit(api, "--store", (tmp_path / "store").as_uri()) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "broke off in 'Train agents' before its gate had spoken" in said
+
+
+def test_a_driver_that_fails_is_named_by_its_stage(api, tmp_path, capsys):
+    tasks = {"prepare-data": SUCCEEDED, "search-architecture-driver": FAILED}
+    api.world.script = (Scene(FAILED, tasks),)
+    assert submit(api, "--store", (tmp_path / "store").as_uri()) == 1
+    assert "in 'Search architecture'" in capsys.readouterr().err
+
+
+def test_without_a_store_a_red_run_is_called_neither_refused_nor_crashed(api, capsys):
+    api.world.script = life(FAILED)
+    assert submit(api) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "does not say whether it was refused or broke off" in said
+    assert "no --store is given" in said
+
+
+def test_without_a_store_a_passed_gate_is_enough(api, capsys):
+    assert submit(api) == 0
+    assert "passed its gate" in capsys.readouterr().out
+
+
+def test_a_green_run_without_a_record_in_the_store_is_not_believed(
+    api, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("pipelines.kubeflow.follow._LATE", 0.1)
+    assert submit(api, "--store", (tmp_path / "other").as_uri()) == 1
+    assert "left no record in the store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["lose", "drop", 502, 500, 503])
+def test_an_answer_that_is_lost_never_starts_a_second_run(api, kind):
+    api.trouble(kind, "POST", "/runs")
+    assert submit(api) == 0
+    assert len(api.world.runs) == 1
+
+
+def test_a_run_that_starts_after_all_is_stopped_beside_its_twin(api):
+    api.world.script = (*[Scene(RUNNING)] * 80, *life())
+    api.trouble("late", "POST", "/runs", seconds=1.8)
+    assert submit(api, "--timeout", "3") == 1  # the run itself is not over yet
+    states = [run.state for run in api.world.runs.values()]
+    assert len(states) <= 2
+    stops = sum(path.endswith(":terminate") for _, path in api.requests)
+    assert stops == len(states) - 1
+
+
+def test_a_name_stands_for_one_run(api, capsys):
+    assert submit(api, "--name", "nightly 7") == 0
+    assert submit(api, "--name", "nightly 7") == 0
+    assert len(api.world.runs) == 1
+    assert "run 'nightly 7' is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["drop", 502, 503])
+def test_an_api_that_goes_away_is_waited_for(api, capsys, kind):
+    assert submit(api, "--no-wait", "--name", "one") == 0
+    run = next(iter(api.world.runs))
+    # The first look is answered, the next four are not.
+    api.trouble(kind, "GET", f"/runs/{run}", times=4, after=1)
+    arguments = ["submit", "--host", api.url, *QUICK, "--follow", run]
+    assert run_command(arguments) == 0
+    said = capsys.readouterr().err
+    assert said.count("still trying") == 1
+    assert said.count("the API is back after") == 1
+
+
+def test_a_run_can_be_followed_by_its_id(api, tmp_path, capsys):
+    assert submit(api, "--no-wait") == 0
+    said = capsys.readouterr().out
+    run = next(iter(api.world.runs))
+    assert f"safescale submit --follow {run}" in said
+    outcome(tmp_path / "store", api, "refused", "No.")
+    store = (tmp_path / "store").as_uri()
+    arguments = ["submit", "--host", api.url, *QUICK, "--follow", run]
+    assert run_command([*arguments, "--store", store]) == 3
+    assert len(api.world.runs) == 1
+
+
+def test_following_gives_up_in_time_and_says_how_to_come_back(api, capsys):
+    api.world.script = (Scene(RUNNING),)
+    assert submit(api, "--timeout", "1") == 1
+    assert "goes on; `safescale submit --follow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_signal_leaves_the_run_alone_unless_asked(api, tmp_path, stop):
+    api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
+    command = [sys.executable, "-m", "pipelines", "submit", "--host", api.url]
+    command += [*SOURCE, *QUICK, *(["--cancel-on-interrupt"] if stop else [])]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Prepare data" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode == 1
+    (run,) = api.world.runs.values()
+    stopped = any(path.endswith(":terminate") for _, path in api.requests)
+    assert stopped == stop
+    wanted = "is being stopped" if stop else f"submit --follow {run.run_id}"
+    assert wanted in said
+
+
+def test_the_cache_is_switched_off_in_nested_graphs_too(api):
+    assert submit(api, "--no-cache") == 0
+    (run,) = api.world.runs.values()
+    spec = run.pipeline_spec["pipeline_spec"]
+    dags = [spec["root"]["dag"]]
+    dags += [c["dag"] for c in spec["components"].values() if "dag" in c]
+    tasks = {name: task for dag in dags for name, task in dag["tasks"].items()}
+    assert set(STAGES) <= tasks.keys()
+    assert not any(
+        t.get("cachingOptions", {}).get("enableCache") for t in tasks.values()
+    )
+
+
+def test_scalar_parameters_and_the_window_reach_the_run(api):
+    assert submit(api, "--param", "train_memory=8Gi", "--rehearse") == 0
+    (run,) = api.world.runs.values()
+    given = run.runtime_config.parameters
+    assert given["train_memory"] == "8Gi"
+    assert given["safety"]["rehearse"] is True
+    assert given["data"]["source_digest"] == "sha256:" + 64 * "0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "`safescale data fetch adult --store"),
+        ([*SOURCE, "--set", "data.source=a.csv"], "lies on this machine alone"),
+        ([*SOURCE, "--set", "data.source=file:///a"], "lies on this machine alone"),
+        ([*SOURCE, "--set", "data.sealed_source=a"], "data.sealed_source is 'a'"),
+        (["--set", "data.source="], "data.source is empty"),
+        (PLACE, "data.source_digest=sha256:"),
+        ([*SOURCE, "--param", "source=s3://x/y"], "no parameter to set here"),
+        ([*SOURCE, "--param", "nonsense=1"], "no parameter to set here"),
+        ([*SOURCE, "--param", "nonsense"], "not of the form NAME=VALUE"),
+        ([*SOURCE, "--window", "yesterday"], "yesterday"),
+        ([*SOURCE, "--name", "a/b"], "is no name"),
+    ],
+)
+def test_what_no_cluster_can_use_starts_nothing(api, capsys, arguments, said):
+    assert run_command(["submit", "--host", api.url, *QUICK, *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not api.world.runs
+    assert not api.count("POST", "/runs")
+
+
+def test_a_built_in_data_set_is_read_from_the_store_that_fetch_filled(api, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    arguments = ["submit", "--host", api.url, *QUICK, "--store", "s3://team/data"]
+    assert run_command(arguments) == 0
+    (run,) = api.world.runs.values()
+    given = run.runtime_config.parameters
+    assert given["source"] == "s3://team/data/data/adult/adult.data"
+    assert given["sealed_source"] == "s3://team/data/data/adult/adult.test"
+    # Known without reading: what `content_digest` makes of these very files.
+    assert given["data"]["source_digest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("tag", ["2.16.1", "v2.9.0", "1.8.22"])
+def test_a_server_with_holes_between_namespaces_is_refused(api, capsys, tag):
+    api.tag = tag
+    assert submit(api) == 2
+    assert f"is version {tag}, 2.17 or later is needed" in capsys.readouterr().err
+
+
+def test_another_web_site_is_not_taken_for_kubeflow(s3_server, capsys):
+    host = s3_server.environ["AWS_ENDPOINT_URL"]
+    arguments = ["submit", "--host", host, "--patience", "0", *SOURCE]
+    assert run_command(arguments) == 2
+    assert host in capsys.readouterr().err
+
+
+def test_nobody_at_the_address_is_one_sentence(capsys):
+    arguments = ["submit", "--host", "http://127.0.0.1:9", "--patience", "0", *SOURCE]
+    assert run_command(arguments) == 1
+    assert "Nobody answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("kubeflow.example.org", "is no address"),
+        ("https://me:pw@kubeflow.example.org", "must not hold a password"),
+        ("http://kubeflow.example.org", "not encrypted"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused(
+    tmp_path, capsys, monkeypatch, host, said
+):
+    (tmp_path / "token").write_text("t0ken")
+    arguments = ["submit", "--host", host, "--token-file", str(tmp_path / "token")]
+    assert run_command([*arguments, *SOURCE]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "pw" not in shown
+
+
+def test_in_multi_user_mode_everything_lies_in_the_namespace(api, tmp_path):
+    api.world.multi_user = True
+    api.tokens = {"t0ken": ("team",)}
+    (tmp_path / "token").write_text("t0ken\n")
+    token = ("--token-file", str(tmp_path / "token"))
+    assert submit(api, *token, "--namespace", "team") == 0
+    (experiment,) = api.world.experiments.values()
+    assert experiment.namespace == "team"
+    assert api.seen_tokens == {"t0ken"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("", "team", "wants to know who asks"),
+        ("old", "team", "does not accept the token in"),
+        ("t0ken", "others", "does not allow"),
+    ],
+)
+def test_strangers_and_guests_are_told_apart(api, tmp_path, capsys, case):
+    token, namespace, said = case
+    api.world.multi_user = True
+    api.tokens = {"t0ken": ("team",)}
+    (tmp_path / "token").write_text(token)
+    more = ("--token-file", str(tmp_path / "token")) if token else ()
+    assert submit(api, *more, "--namespace", namespace) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "t0ken" not in shown.out + shown.err
+
+
+def test_a_token_that_is_replaced_is_read_anew(api, tmp_path):
+    api.tokens = {"first": ("team",)}
+    file = tmp_path / "token"
+    file.write_text("first")
+    kubeflow = Kubeflow(Session(api.url, token_file=file), Patience(0))
+    assert kubeflow.health
+    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    api.tokens = {"second": ("team",)}
+    file.write_text("second")
+    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    assert api.seen_tokens == {"first", "second"}
+
+
+@pytest.mark.parametrize("approval", [False, True])
+@pytest.mark.parametrize("start_page", [False, True])
+def test_a_login_at_dex_opens_the_api(api, monkeypatch, capsys, approval, start_page):
+    api.dex = Dex(approval=approval, start_page=start_page)
+    monkeypatch.setenv("SAFESCALE_KFP_USER", api.dex.user)
+    monkeypatch.setenv("SAFESCALE_KFP_PASSWORD", api.dex.password)
+    assert submit(api) == 0
+    assert api.dex.logins == 1
+    shown = capsys.readouterr()
+    assert api.dex.password not in shown.out + shown.err
+    assert not any(s in shown.out + shown.err for s in api.dex.sessions)
+
+
+def test_a_session_that_ends_in_the_middle_is_renewed(api, monkeypatch):
+    api.dex = Dex()
+    monkeypatch.setenv("SAFESCALE_KFP_USER", api.dex.user)
+    monkeypatch.setenv("SAFESCALE_KFP_PASSWORD", api.dex.password)
+    session = Session(api.url, user=api.dex.user, password=api.dex.password)
+    kubeflow = Kubeflow(session, Patience(0))
+    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    api.dex.expire()
+    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    assert api.dex.logins == 2
+    assert "s3cret" not in repr(session)
+
+
+def test_a_wrong_password_is_one_sentence_without_it(api, monkeypatch, capsys):
+    api.dex = Dex()
+    monkeypatch.setenv("SAFESCALE_KFP_USER", api.dex.user)
+    monkeypatch.setenv("SAFESCALE_KFP_PASSWORD", "not-this-one")
+    assert submit(api) == 2
+    shown = capsys.readouterr().err
+    assert "does not accept the user or password" in shown
+    assert "not-this-one" not in shown
+
+
+def test_half_a_login_is_refused_before_anything_is_sent(api, monkeypatch, capsys):
+    monkeypatch.setenv("SAFESCALE_KFP_USER", "me")
+    assert submit(api) == 2
+    assert "SAFESCALE_KFP_PASSWORD is not set" in capsys.readouterr().err
+    assert not api.requests
+
+
+def test_no_redirect_takes_the_token_along(api, tmp_path, capsys):
+    api.dex = Dex()  # answers with a redirect whoever has no session
+    (tmp_path / "token").write_text("t0ken")
+    assert submit(api, "--token-file", str(tmp_path / "token")) == 2
+    assert "does not accept the token" in capsys.readouterr().err
+    assert all(path.startswith("/apis/") for _, path in api.requests)
+
+
+def upload(api: KfpApi, *more: str) -> int:
+    name = ("--version-name", "0.1.0-abc")
+    return submit(api, "--upload-only", *name, *more)
+
+
+def test_a_version_is_uploaded_once(api, capsys):
+    assert upload(api) == 0
+    assert upload(api) == 0
+    names = [version.display_name for version in api.world.versions.values()]
+    assert names == ["safescale-train", "0.1.0-abc"]
+    assert not api.world.runs
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Uploaded version 0.1.0-abc of safescale-train."
+    assert "with these very bytes" in said[1]
+
+
+def test_a_version_never_changes(api, capsys):
+    assert upload(api) == 0
+    assert upload(api, "--set", "training.seed=7") == 3
+    assert "holds another pipeline; nothing was uploaded" in capsys.readouterr().err
+    assert len(api.world.versions) == 2
+
+
+@pytest.mark.parametrize("path", ["pipelines/upload", "upload_version"])
+@pytest.mark.parametrize("kind", ["lose", 502])
+def test_an_upload_whose_answer_is_lost_is_looked_up(api, path, kind):
+    api.trouble(kind, "POST", path)
+    assert upload(api) == 0
+    assert len(api.world.pipelines) == 1
+    assert len(api.world.versions) == 2
+
+
+def test_a_version_bears_the_commit(api, monkeypatch):
+    monkeypatch.setenv("GITHUB_SHA", "0123456789abcdef0123456789abcdef01234567")
+    assert submit(api, "--upload-only") == 0
+    names = [version.display_name for version in api.world.versions.values()]
+    assert names[1].endswith("-0123456789ab")
+
+
+def test_kfps_own_client_talks_to_this_api(api, tmp_path):
+    """The API of these tests is one that the SDK accepts, not one made to fit."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import kfp
+
+        client = kfp.Client(host=api.url)
+    assert submit(api, "--no-wait", "--name", "one") == 0
+    (run,) = client.list_runs(filter=json.dumps(_named("one"))).runs
+    assert run.display_name == "one"
+    done = client.wait_for_run_completion(run.run_id, timeout=30, sleep_duration=0.01)
+    assert done.state == SUCCEEDED
+    assert client.create_experiment("safescale").display_name == "safescale"
+    assert client.get_kfp_healthz().multi_user is False
+
+
+def test_a_run_that_kfps_server_would_reject_is_rejected_here(api):
+    """Nor is it more lenient: an unknown key or parameter is an error."""
+    kubeflow = Kubeflow(Session(api.url), Patience(0))
+    body = kfp_server_api.V2beta1Run(display_name="x", experiment_id="none")
+    with pytest.raises(Exception, match="HTTP 404"):
+        kubeflow.order("starting", kubeflow.runs.run_service_create_run, run=body)
+
+
+def _named(name: str) -> dict[str, object]:
+    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return {"predicates": [predicate]}
+
+
+def test_waiting_costs_no_more_looks_than_asked(api):
+    began = time.monotonic()
+    assert submit(api, "--poll", "0.2") == 0
+    looks = sum("/runs/" in path for _, path in api.requests)
+    assert looks <= (time.monotonic() - began) / 0.2 + 2

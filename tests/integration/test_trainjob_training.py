@@ -1,0 +1,116 @@
+"""Real training in a TrainJob: the same model as in the stage's own process."""
+
+from __future__ import annotations
+
+import re
+import signal
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cluster.api import ClusterApi
+from trainjob_world import QUICK, Trained, World, trained_locally
+
+from safescale_ammt.artifacts import read_manifest
+from safescale_ammt.errors import InputError
+from safescale_ammt.stages import train_agents
+from safescale_ammt.storage import open_store
+from safescale_ammt.store.embedded import EmbeddedStore
+
+SLOW = replace(QUICK, read=10.0, pending=120.0, outage=60.0, grace=15.0)
+"""Training imports torch, and here several engineers share two cores."""
+
+
+@pytest.fixture(scope="module")
+def local_training(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained_locally(tmp_path_factory.mktemp("trained") / "world")
+
+
+@pytest.fixture
+def world(
+    local_training: Trained, s3_server: EmbeddedStore, tmp_path: Path
+) -> Iterator[World]:
+    with ClusterApi() as api:
+        store = f"{s3_server.uri}/training-{uuid.uuid4().hex}"
+        keys = {k: v for k, v in s3_server.environ.items() if k.startswith("AWS_")}
+        yield World(
+            api, local_training, tmp_path, store, keys, patience=SLOW, program=()
+        )
+
+
+@pytest.mark.slow
+def test_the_stage_with_a_trainjob_writes_the_model_that_it_writes_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.pod("step-1")
+    for name, value in world.environment("step-1").items():
+        monkeypatch.setenv(name, value)
+    model = world.folder / "staged" / "model"
+    given = world.trained
+    section = {**given.training, "backend": "trainjob", "processes": 1}
+    with world.trainer() as trainer:
+        shown = train_agents.run(
+            given.dataset, given.architecture, given.rules, section, model
+        )
+        assert trainer.started == 1
+        world.until(lambda: not world.left())
+    assert shown["model"] == read_manifest(given.model).identity
+    assert read_manifest(model).identity == read_manifest(given.model).identity
+    assert world.stored() == {
+        "inputs/dataset",
+        "inputs/architecture",
+        "request.json",
+        "model",
+    }
+
+
+@pytest.mark.slow
+def test_two_nodes_train_the_model_that_one_process_trains(world: World) -> None:
+    world.reports = True
+    with world.trainer() as trainer:
+        model = world.step(processes=2, nodes=2)
+        assert trainer.started == 2
+    found, alone = read_manifest(model), read_manifest(world.trained.model)
+    assert found.identity == alone.identity
+    assert any("Merged into one model" in said for said in world.said)
+    assert any(re.search(r"TrainJob .*: \d+ %, .*step \d+", s) for s in world.said)
+
+
+@pytest.mark.slow
+def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> None:
+    world.pod("step-1")
+    world.pod("step-2")
+    every = {"checkpoint_every": 1, "steps": 400}
+    with world.trainer() as trainer:
+        with world.start("step-1", **every) as process:
+            world.until(lambda: "checkpoints" in world.stored(), 60)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        assert process.returncode == 1
+        world.until(lambda: not world.left())
+        assert "checkpoints" in world.stored()
+        model = world.step("step-2", **every)
+        assert trainer.started == 2
+    assert any("Went on from the checkpoint" in said for said in world.said)
+    undisturbed = world.folder / "undisturbed"
+    given = world.trained
+    section = {**given.training, "steps": 400}
+    train_agents.run(
+        given.dataset, given.architecture, given.rules, section, undisturbed
+    )
+    assert read_manifest(model).identity == read_manifest(undisturbed).identity
+    assert "checkpoints" not in world.stored()
+
+
+@pytest.mark.slow
+def test_what_the_worker_refuses_ends_the_step_with_its_code(world: World) -> None:
+    with world.trainer(), pytest.raises(InputError) as caught:
+        world.step(agent_specializations=["language"])
+    assert caught.value.exit_code == 2
+    assert "language" in str(caught.value)
+    store = open_store(world.store, environ=world.environ)
+    (key,) = [i.key for i in store.list() if i.key.endswith("request.json")]
+    assert world.environ["AWS_SECRET_ACCESS_KEY"].encode() not in store.get(key)
+    world.until(lambda: not world.left())

@@ -1,0 +1,171 @@
+"""Trainings that several real processes run together: the cases, and one process.
+
+    python spread_world.py DATASET OUT [NAME ...]      RANK, WORLD_SIZE, MASTER_...
+
+trains the named cases (all of them without names) one after the other and leaves
+what each one gave in OUT, by rank 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from training_world import DP, TPR, USEFUL, brief, constitution
+
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.errors import SafescaleError
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.agents import ROLES
+from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.outcome import place
+from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.spread import ALONE, Gloo, Wire
+from safescale_ammt.training.trainer import train
+
+ROOT = Path(__file__).parents[2]
+WIDE = Genome(widths=(16,), dropout=0.1)
+ODD = Genome(widths=(48, 16), dropout=0.1, activation="gelu")
+NARROW = Genome(widths=(7, 5), dropout=0.1, activation="gelu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training."""
+
+    constraints: Sequence[Mapping[str, Any]] = (TPR, USEFUL)
+    genome: Genome = WIDE
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Widths are whole vector registers, as in all that the search tries.
+CASES = {
+    "plain": Case(),
+    "free": Case((USEFUL,), ODD, {"batch_size": 37}),
+    "odd": Case((DP,), ODD, {"batch_size": 37, "num_agents": 4}),
+    "heads": Case((TPR,), Genome(widths=(16,), heads=2)),
+    "linear": Case((TPR,), Genome(widths=(), dropout=0.0)),
+    "residual": Case((DP,), Genome("standard", (16, 16), residual=True)),
+    "roles": Case(
+        (DP,), changes={"num_agents": len(ROLES), "agent_specializations": [*ROLES]}
+    ),
+    "fitness": Case((DP,), changes={"sharing": "fitness", "self_weight": 0.5}),
+    "trimmed": Case((DP,), changes={"sharing": "trimmed_mean", "num_agents": 6}),
+    "median": Case((DP,), changes={"sharing": "median", "outer_momentum": 0.5}),
+    "uneven": Case((DP,), changes={"dual_every": 7, "sync_every": 9}),
+    "lost": Case((DP,), changes={"gradient_stability_threshold": 0.28}),
+    "hopeless": Case((DP,), changes={"learning_rate": 1e30, "trunk_steps": 0}),
+}
+LONG = {"long": Case((DP,), changes={**CASES["roles"].changes, "steps": 900})}
+NARROW_CASES = {
+    "narrow": Case((DP,), NARROW, {"batch_size": 37}),
+    "nine": Case((DP,), Genome(widths=(9,), activation="silu"), {"batch_size": 50}),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case gave: tensors and log, or a sentence."""
+
+    tensors: dict[str, Tensor]
+    events: list[dict[str, Any]]
+    sentence: str = ""
+
+
+def outcome(
+    problem: Problem,
+    case: Case,
+    wire: Wire = ALONE,
+    checkpoints: Checkpoints | None = None,
+) -> Outcome:
+    """Runs one case."""
+    events: list[dict[str, Any]] = []
+    changes = {**case.changes, "backend": "torchrun"}
+    try:
+        found = train(
+            problem,
+            case.genome,
+            brief(**changes),
+            constitution(*case.constraints),
+            log=events.append,
+            wire=wire,
+            checkpoints=checkpoints,
+        )
+    except SafescaleError as error:
+        return Outcome({}, events, str(error))
+    tensors = {"agents": found.agents, "twin": found.twin, "finite": found.finite}
+    return Outcome({**tensors, "targets": found.targets}, events)
+
+
+def save(folder: Path, name: str, found: Outcome) -> None:
+    """Writes an outcome."""
+    save_file({n: t.contiguous() for n, t in found.tensors.items()}, folder / name)
+    said = {"events": found.events, "sentence": found.sentence}
+    (folder / f"{name}.json").write_text(json.dumps(said))
+
+
+def load(folder: Path, name: str) -> Outcome:
+    """Reads an outcome."""
+    said = json.loads((folder / f"{name}.json").read_text())
+    return Outcome(load_file(folder / name), said["events"], said["sentence"])
+
+
+def start(processes: int, *arguments: str, **more: str) -> list[subprocess.Popen[str]]:
+    """Starts so many processes of this file; they find each other by themselves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, *arguments],
+            env={**os.environ, **group, **more, "RANK": str(r), "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in range(processes)
+    ]
+
+
+def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Waits for all; returns exit codes and last lines of what they said wrong."""
+    found = []
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        found.append((process.returncode, (errors.splitlines() or [""])[-1]))
+    return found
+
+
+def main(dataset: str, out: str, *names: str) -> None:
+    """Runs one process."""
+    patience = timedelta(seconds=float(os.environ.get("PATIENCE", "60")))
+    wire = Gloo(patience) if int(os.environ["WORLD_SIZE"]) > 1 else ALONE
+    problem = Problem(Dataset.load(dataset))
+    where = os.environ.get("CHECKPOINTS", "")
+    cases = {**CASES, **NARROW_CASES, **LONG}
+    for name in names or [*CASES, *NARROW_CASES]:
+        kept = Checkpoints(place(where), every=2, run={"of": name}) if where else None
+        print(f"begins {name}", flush=True)
+        found = outcome(problem, cases[name], wire, kept)
+        if wire.rank == 0 and Path(out).is_dir():
+            save(Path(out), name, found)
+        if found.sentence and name != "hopeless":
+            raise SystemExit(found.sentence)
+    wire.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

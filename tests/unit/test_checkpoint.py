@@ -1,0 +1,259 @@
+"""Checkpoints: whatever kills a training, it ends in the same bytes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from spread_world import CASES, LONG, Case, Outcome, ended, load, outcome, start
+from training_world import DP, brief, prepared
+
+from safescale_ammt.artifacts import MANIFEST
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.errors import ConfigError, Interrupted
+from safescale_ammt.storage import Store, open_store
+from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.trainer import train
+from safescale_ammt.training.work import CHECKPOINTS, checkpoint_place
+
+ROLES = CASES["roles"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("loans"), sensitive_in_model=True)
+
+
+@pytest.fixture(scope="module")
+def problem(dataset: Path) -> Problem:
+    return Problem(Dataset.load(dataset))
+
+
+def kept(store: Store, every: int = 0, run: str = "this") -> Checkpoints:
+    return Checkpoints(store, every=every, run={"of": run})
+
+
+def names(store: Store) -> list[str]:
+    return sorted({info.key.partition("/")[0] for info in store.list()})
+
+
+def same(found: Outcome, expected: Outcome) -> None:
+    assert found.sentence == expected.sentence == ""
+    for key, tensor in expected.tensors.items():
+        assert torch.equal(found.tensors[key], tensor), key
+    told = [e for e in found.events if e["event"] not in EXTRA]
+    assert told == expected.events
+
+
+EXTRA = ("resumed", "checkpoint_ignored")
+
+
+def stopped(problem: Problem, case: Case, at: int, checkpoints: Checkpoints) -> str:
+    """Trains until the log reaches a step, where SIGTERM comes."""
+
+    def log(event: dict[str, Any]) -> None:
+        if event.get("step") == at:
+            signal.raise_signal(signal.SIGTERM)
+
+    from training_world import constitution
+
+    config, rules = brief(**case.changes), constitution(*case.constraints)
+    with pytest.raises(Interrupted) as caught:
+        train(problem, case.genome, config, rules, log=log, checkpoints=checkpoints)
+    return str(caught.value)
+
+
+# --- stopped and resumed ---
+
+
+@pytest.mark.parametrize("at", [10, 20, 25, 45])
+@pytest.mark.parametrize("name", ["roles", "median", "uneven", "heads"])
+def test_a_run_that_sigterm_stops_goes_on_to_the_same_bits(
+    problem: Problem, file_store: Store, name: str, at: int
+) -> None:
+    case = CASES[name]
+    steps = [e["step"] for e in outcome(problem, case).events if "step" in e]
+    at = min(s for s in steps if s >= at)
+    before = signal.getsignal(signal.SIGTERM)
+    said = stopped(problem, case, at, kept(file_store))
+    assert said.startswith("Training was stopped by SIGTERM before step ")
+    assert signal.getsignal(signal.SIGTERM) is before
+    again = outcome(problem, case, checkpoints=kept(file_store))
+    same(again, outcome(problem, case))
+    assert [e["event"] for e in again.events].count("resumed") == 1
+
+
+def test_a_run_may_be_stopped_again_and_again(problem: Problem, store: Store) -> None:
+    for at in (10, 25, 35, 45):
+        stopped(problem, ROLES, at, kept(store, every=1))
+    same(outcome(problem, ROLES, checkpoints=kept(store)), outcome(problem, ROLES))
+
+
+def test_keeping_checkpoints_changes_nothing(
+    problem: Problem, file_store: Store
+) -> None:
+    found = outcome(problem, ROLES, checkpoints=kept(file_store, every=1))
+    same(found, outcome(problem, ROLES))
+
+
+def test_two_checkpoints_stay_and_none_once_the_model_is_delivered(
+    problem: Problem, store: Store
+) -> None:
+    checkpoints = kept(store, every=1)
+    outcome(problem, ROLES, checkpoints=checkpoints)
+    assert [name[:13] for name in names(store)] == ["step-00000040", "step-00000050"]
+    checkpoints.clear()
+    assert names(store) == []
+
+
+# --- what is not taken up ---
+
+
+@pytest.fixture
+def two(problem: Problem, file_store: Store) -> list[Path]:
+    """The folders of the checkpoints before steps 40 and 50 of a finished run."""
+    outcome(problem, ROLES, checkpoints=kept(file_store, every=1))
+    root = Path(file_store.uri.removeprefix("file://"))
+    return [root / name for name in names(file_store)]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "a changed byte": lambda folder: flip(folder / "state.safetensors"),
+    "a changed step": lambda folder: flip(folder / "checkpoint.json"),
+    "half a file": lambda f: (f / "state.safetensors").write_bytes(
+        (f / "state.safetensors").read_bytes()[:1000]
+    ),
+    "no manifest": lambda folder: (folder / MANIFEST).unlink(),
+    "a forged manifest": lambda folder: flip(folder / MANIFEST),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(
+    problem: Problem, file_store: Store, two: list[Path], damage: str
+) -> None:
+    DAMAGES[damage](two[1])
+    found = outcome(problem, ROLES, checkpoints=kept(file_store))
+    same(found, outcome(problem, ROLES))
+    ignored = [e["reason"] for e in found.events if e["event"] == "checkpoint_ignored"]
+    assert len(ignored) == 1
+    assert ignored[0].startswith(f"{two[1].name}: ")
+    assert {"event": "resumed", "step": 40} in found.events
+
+
+def test_without_a_whole_one_training_begins_anew(
+    problem: Problem, file_store: Store, two: list[Path]
+) -> None:
+    for folder in two:
+        flip(folder / "state.safetensors")
+    found = outcome(problem, ROLES, checkpoints=kept(file_store))
+    same(found, outcome(problem, ROLES))
+    assert not [e for e in found.events if e["event"] == "resumed"]
+
+
+@pytest.mark.usefixtures("two")
+def test_a_checkpoint_of_another_run_is_left_alone_with_one_line(
+    problem: Problem, file_store: Store
+) -> None:
+    before = names(file_store)
+    found = outcome(problem, ROLES, checkpoints=kept(file_store, run="another"))
+    same(found, outcome(problem, ROLES))
+    ignored = [e["reason"] for e in found.events if e["event"] == "checkpoint_ignored"]
+    assert ignored == [f"2 of other data, config or code, such as {before[0]}"]
+    assert names(file_store) == before
+
+
+def test_one_that_was_renamed_to_another_run_is_found_out(
+    problem: Problem, file_store: Store, two: list[Path]
+) -> None:
+    other = kept(file_store, every=1, run="another")
+    outcome(problem, ROLES, checkpoints=other)
+    (mine,) = {n[13:] for n in names(file_store)} - {two[0].name[13:]}
+    for folder in two:
+        target = folder.with_name(folder.name[:13] + mine)
+        for file in target.iterdir():
+            file.write_bytes((folder / file.name).read_bytes())
+    found = outcome(problem, ROLES, checkpoints=kept(file_store, run="another"))
+    same(found, outcome(problem, ROLES))
+    assert any("it was taken in run sha256:" in str(e) for e in found.events)
+
+
+# --- processes ---
+
+
+def wait_for_checkpoint(store: Store, processes: list[subprocess.Popen[str]]) -> None:
+    """Waits until there is a whole one of the agents' phase."""
+    while all(process.poll() is None for process in processes):
+        for info in store.list():
+            if info.key.endswith(MANIFEST) and info.key[5:13] > "00000040":
+                return
+        time.sleep(0.002)
+    raise AssertionError([process.communicate()[1] for process in processes])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "signum"),
+    [
+        (1, 1, signal.SIGKILL),
+        (2, 2, signal.SIGKILL),
+        (2, 3, signal.SIGTERM),
+        (1, 2, signal.SIGTERM),
+    ],
+)
+def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
+    dataset: Path,
+    problem: Problem,
+    tmp_path: Path,
+    before: int,
+    after: int,
+    signum: Any,
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    place = (tmp_path / "kept").as_uri()
+    arguments = (str(dataset), str(out), "long")
+    first = start(before, *arguments, CHECKPOINTS=place)
+    wait_for_checkpoint(open_store(place), first)
+    for process in first:
+        process.send_signal(signum)
+    codes = {code for code, _ in ended(first)}
+    assert codes == {-signum if signum == signal.SIGKILL else 1}
+    assert not list(out.glob("long")) or load(out, "long").sentence
+    assert ended(start(after, *arguments, CHECKPOINTS=place)) == [(0, "")] * after
+    found = load(out, "long")
+    same(found, outcome(problem, LONG["long"]))
+    assert any(e["event"] == "resumed" for e in found.events)
+
+
+# --- places ---
+
+
+def test_the_environment_names_the_place_if_one_is_asked_for() -> None:
+    store = {"SAFESCALE_STORE": "s3://bucket/team/"}
+    assert checkpoint_place(brief(), store) == ""
+    every = brief(checkpoint_every=3)
+    assert checkpoint_place(every, store) == "s3://bucket/team/checkpoints"
+    assert checkpoint_place(brief(), {**store, CHECKPOINTS: "/tmp/c"}) == "/tmp/c"
+    with pytest.raises(
+        ConfigError, match="training.checkpoint_every is 3, but neither"
+    ):
+        checkpoint_place(every, {})
+
+
+def test_the_state_is_small_tensors_and_json(two: list[Path]) -> None:
+    assert {p.name for p in two[1].iterdir()} == {
+        *("state.safetensors", "checkpoint.json", MANIFEST)
+    }
+    assert CASES["roles"].constraints == (DP,)

@@ -1,0 +1,332 @@
+"""The Kubernetes API of the tests behaves as the real one does."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.api import ClusterApi
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from kubernetes import client, config
+
+from safescale_ammt.cluster.api import (
+    PODS,
+    TRAINJOBS,
+    Answer,
+    Api,
+    Away,
+    Denied,
+    OutOfReach,
+    Patience,
+)
+from safescale_ammt.errors import ClusterInputError
+
+QUICK = Patience(outage=5, first=0.01, longest=0.05, connect=1, read=1, watch=1)
+
+
+@pytest.fixture
+def api() -> Iterator[ClusterApi]:
+    with ClusterApi() as served:
+        yield served
+
+
+@pytest.fixture
+def calls(api: ClusterApi, tmp_path: Path) -> Iterator[Api]:
+    file = api.write_kubeconfig(tmp_path / "kubeconfig")
+    said: list[str] = []
+    with Api.connect({"KUBECONFIG": str(file)}, QUICK, say=said.append) as connected:
+        yield connected
+
+
+def owner(found: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    meta = found["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "x",
+        "name": meta["name"],
+        "uid": meta["uid"],
+    } | rest
+
+
+def status(calls: Api, verb: str, name: str = "", **rest: Any) -> int:
+    with pytest.raises(Answer) as caught:
+        calls.call(verb, TRAINJOBS, name, **rest)
+    return caught.value.status
+
+
+def test_the_official_client_reads_and_writes_typed_objects(
+    api: ClusterApi, tmp_path: Path
+) -> None:
+    file = api.write_kubeconfig(tmp_path / "kubeconfig")
+    connected = config.new_client_from_config(str(file))
+    core = client.CoreV1Api(connected)
+    body = client.V1Secret(metadata=client.V1ObjectMeta(name="s"), data={"a": "Yg=="})
+    made = core.create_namespaced_secret("safescale", body)
+    assert made.metadata.uid
+    assert core.list_namespaced_secret("safescale").items[0].data == {"a": "Yg=="}
+    asked = client.V1SelfSubjectAccessReview(
+        spec=client.V1SelfSubjectAccessReviewSpec(
+            resource_attributes=client.V1ResourceAttributes(
+                verb="get", resource="pods", subresource="log", namespace="safescale"
+            )
+        )
+    )
+    reviews = client.AuthorizationV1Api(connected)
+    assert reviews.create_self_subject_access_review(asked).status.allowed
+    api.forbid("get", "pods/log")
+    assert not reviews.create_self_subject_access_review(asked).status.allowed
+    connected.rest_client.pool_manager.clear()
+
+
+def test_a_name_is_given_once_and_a_stale_write_is_refused(
+    api: ClusterApi, calls: Api
+) -> None:
+    made = calls.call("create", TRAINJOBS, body={"metadata": {"name": "a"}})
+    assert status(calls, "create", body={"metadata": {"name": "a"}}) == 409
+    version = made["metadata"]["resourceVersion"]
+    api.patch("trainjobs", "a", {"metadata": {"labels": {"k": "v"}}})
+    stale = {"metadata": {"resourceVersion": version, "labels": {"k": "w"}}}
+    assert status(calls, "patch", "a", body=stale) == 409
+    options = {"preconditions": {"uid": "another"}}
+    assert status(calls, "delete", "a", body=options) == 409
+    assert status(calls, "get", "b") == 404
+
+
+def test_an_object_goes_when_its_last_owner_goes(api: ClusterApi) -> None:
+    pods = [api.add("pods", name) for name in ("p", "q")]
+    api.add("trainjobs", "a", owners=[owner(pod) for pod in pods])
+    api.delete("pods", "p")
+    assert api.get("trainjobs", "a")
+    api.delete("pods", "q")
+    assert not api.list("trainjobs")
+
+
+def test_an_object_of_an_owner_that_is_gone_is_collected_at_once(
+    api: ClusterApi,
+) -> None:
+    pod = api.add("pods", "p")
+    api.delete("pods", "p")
+    api.add("trainjobs", "a", owners=[owner(pod)])
+    assert not api.list("trainjobs")
+
+
+def test_deletion_waits_for_finalizers_and_in_the_foreground_for_dependents(
+    api: ClusterApi, calls: Api
+) -> None:
+    job = api.add("trainjobs", "a")
+    api.add("pods", "p", owners=[owner(job, blockOwnerDeletion=True)])
+    api.patch("pods", "p", {"metadata": {"finalizers": ["x/y"]}})
+    calls.call("delete", TRAINJOBS, "a", body={"propagationPolicy": "Foreground"})
+    assert api.get("trainjobs", "a")["metadata"]["finalizers"] == ["foregroundDeletion"]
+    assert "deletionTimestamp" in api.get("pods", "p")["metadata"]
+    api.patch("pods", "p", {"metadata": {"finalizers": None}})
+    assert not api.list("trainjobs")
+    assert not api.list("pods")
+
+
+def test_orphans_stay(api: ClusterApi, calls: Api) -> None:
+    api.add("pods", "p", owners=[owner(api.add("trainjobs", "a"))])
+    calls.call("delete", TRAINJOBS, "a", body={"propagationPolicy": "Orphan"})
+    assert not api.get("pods", "p")["metadata"]["ownerReferences"]
+
+
+def test_a_watch_begins_after_its_version_and_too_old_a_one_is_gone(
+    api: ClusterApi, calls: Api
+) -> None:
+    api.add("trainjobs", "before")
+    version = calls.call("list", TRAINJOBS)["metadata"]["resourceVersion"]
+    api.add("trainjobs", "after")
+    query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": 1}
+    lines = list(calls.lines("watch", TRAINJOBS, "", "", query))
+    assert len(lines) == 1
+    assert b'"after"' in lines[0]
+    api.compact()
+    with pytest.raises(Answer) as caught:
+        list(calls.lines("watch", TRAINJOBS, "", "", query))
+    assert caught.value.status == 410
+
+
+def test_an_open_watch_ends_with_an_error_when_its_version_is_forgotten(
+    api: ClusterApi, calls: Api
+) -> None:
+    query = {"watch": "true", "timeoutSeconds": 5, "resourceVersion": 1}
+    timer = threading.Timer(0.2, api.compact)
+    timer.start()
+    (*_, last) = calls.lines("watch", TRAINJOBS, "", "", query)
+    timer.join()
+    assert b'"ERROR"' in last
+    assert b"410" in last
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("k=a", ["one"]),
+        ("k!=a", ["two"]),
+        ("k in (a, b)", ["one", "two"]),
+        ("k notin (a)", ["two"]),
+        ("k", ["one", "two"]),
+        ("!k", []),
+        ("k=a,k=b", []),
+    ],
+)
+def test_labels_select(
+    api: ClusterApi, calls: Api, selector: str, names: list[str]
+) -> None:
+    for name, value in (("one", "a"), ("two", "b")):
+        api.add("pods", name, labels={"k": value})
+    listed = calls.call("list", PODS, query={"labelSelector": selector})
+    assert [item["metadata"]["name"] for item in listed["items"]] == names
+
+
+def test_a_log_is_read_from_a_second_on_and_breaks_in_mid_line(
+    api: ClusterApi, calls: Api
+) -> None:
+    api.add("pods", "p", status={"phase": "Running"})
+    log = api.log("p")
+    for second in range(3):
+        log.write(f"line {second}", at=second * 10**9 + 5)
+    log.close()
+    query = {"timestamps": "true", "sinceTime": "1970-01-01T00:00:01+00:00"}
+    lines = list(calls.lines("get", PODS, "p", "log", query))
+    assert lines == [
+        b"1970-01-01T00:00:01.000000005Z line 1",
+        b"1970-01-01T00:00:02.000000005Z line 2",
+    ]
+    api.cut_logs(1)
+    got: list[bytes] = []
+    broken = calls.lines("get", PODS, "p", "log", {**query, "follow": "true"})
+    with pytest.raises(Away):
+        got.extend(iter_into(got, broken))
+    assert got == lines[:1]
+
+
+def iter_into(got: list[bytes], lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Keeps each line as it comes, so that a break does not lose the earlier."""
+    for line in lines:
+        got.append(line)
+        yield from ()
+
+
+def test_what_is_not_served_or_not_there_is_404(api: ClusterApi, calls: Api) -> None:
+    api.forget("trainjobs")
+    assert status(calls, "list") == 404
+    elsewhere = Api(calls.client, "elsewhere", QUICK)
+    with pytest.raises(Answer, match='namespaces "elsewhere" not found'):
+        elsewhere.call("create", PODS, body={"metadata": {"name": "p"}})
+
+
+def account(folder: Path, token: str, authority: bytes) -> Path:
+    """Writes what the kubelet mounts into a pod."""
+    folder.mkdir()
+    for name, data in (("token", token.encode()), ("ca.crt", authority)):
+        (folder / name).write_bytes(data)
+    (folder / "namespace").write_text("safescale\n", encoding="utf-8")
+    return folder
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Makes a self-signed certificate for loopback; returns its files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    files = folder / f"{name}.crt", folder / f"{name}.key"
+    files[0].write_bytes(made.public_bytes(encoding))
+    plain = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    files[1].write_bytes(key.private_bytes(encoding, form, plain))
+    return files
+
+
+def test_a_pod_finds_its_api_namespace_and_account_by_itself(tmp_path: Path) -> None:
+    own, other = (certificate(tmp_path, name) for name in ("own", "other"))
+    with ClusterApi(tls=own) as api:
+        host, port = api.url.removeprefix("https://").split(":")
+        environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        mounted = account(tmp_path / "own", api.token, own[0].read_bytes())
+        with Api.connect(environ, QUICK, account=mounted) as connected:
+            assert connected.namespace == "safescale"
+            assert connected.call("list", PODS)["items"] == []
+        claims = b'{"sub":"system:serviceaccount:safescale:safescale-pipeline"}'
+        body = base64.urlsafe_b64encode(claims).decode().rstrip("=")
+        mounted = account(tmp_path / "old", f"h.{body}.s", own[0].read_bytes())
+        with Api.connect(environ, QUICK, account=mounted) as connected:
+            named = (
+                r"does not know Service account safescale/safescale-pipeline \(401\)"
+            )
+            with pytest.raises(Denied, match=named):
+                connected.call("list", PODS)
+        mounted = account(tmp_path / "wrong", api.token, other[0].read_bytes())
+        wrong = Api.connect(environ, QUICK, account=mounted)
+        with wrong, pytest.raises(ClusterInputError, match="cannot be verified"):
+            wrong.call("list", PODS)
+
+
+def test_a_right_that_was_there_may_be_refused_for_a_while(
+    api: ClusterApi, tmp_path: Path
+) -> None:
+    file, said = api.write_kubeconfig(tmp_path / "kubeconfig"), []
+    patience = replace(QUICK, denied=0.3)
+    with Api.connect({"KUBECONFIG": str(file)}, patience, say=said.append) as calls:
+        calls.call("list", PODS)
+        api.answers.extend([401, 401])
+        assert calls.call("list", PODS)["items"] == []
+        assert len(said) == 1
+        api.forbid("list", "pods")
+        with pytest.raises(Denied, match="may not list pods"):
+            calls.call("list", PODS)
+        api.forbid("get", "pods")
+        with pytest.raises(Denied, match="may not get pods"):
+            calls.call("get", PODS, "p")
+
+
+def test_waiting_is_counted_on_the_clock_that_is_given(
+    api: ClusterApi, tmp_path: Path
+) -> None:
+    file = api.write_kubeconfig(tmp_path / "kubeconfig")
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    with Api.connect({"KUBECONFIG": str(file)}) as real:
+        patience = Patience(outage=60, first=1, longest=15, connect=0.2)
+        calls = Api(
+            real.client,
+            "safescale",
+            patience,
+            say=lambda _: None,
+            clock=lambda: now[0],
+            sleep=sleep,
+        )
+        api.stop()
+        with pytest.raises(OutOfReach, match="has not answered for 60 s"):
+            calls.call("list", PODS)
+        assert slept == [1, 2, 4, 8, 15, 15, 15]
+        api.start()

@@ -1,0 +1,344 @@
+"""The manifests that we ship keep every rule, and every rule can be broken."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from policy import complaints, names, references, security
+from policy.breaking import GONE, NODE, POD, RUNTIME, Break, broken
+from policy.objects import COMPONENTS, OVERLAYS, ROOT, shipped, with_secrets
+
+SHAPE = (*names.RULES, *references.RULES)
+"""Rules on all objects, secrets included; those of `security` are on ours alone."""
+QUEUE = "ClusterQueue/safescale"
+RUN, CI = "Role/safescale-pipeline", "Role/safescale-operator"
+PEERS = "NetworkPolicy/training-peers"
+ALL = [*OVERLAYS, *(f"components/{name}" for name in COMPONENTS)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_we_ship_keeps_every_rule(name):
+    assert complaints(SHAPE, with_secrets(name)) == []
+    assert complaints(security.RULES, shipped()[name]) == []
+
+
+BROKEN: dict[str, list[Break]] = {
+    "names_are_dns_1123": [
+        ("ConfigMap/kfp-launcher", ("metadata", "name"), "kfp_launcher"),
+        ("Namespace/safescale", ("metadata", "name"), "safe.scale"),
+        (RUNTIME, (*NODE, "name"), "Node"),
+        (RUNTIME, (*POD, "spec", "volumes", 0, "name"), "tmp/x"),
+    ],
+    "labels_are_valid": [
+        ("Namespace/safescale", ("metadata", "labels", "a b"), "c"),
+        ("Namespace/safescale", ("metadata", "labels", "a"), "-c"),
+        (RUNTIME, (*POD, "metadata", "labels", "sidecar.istio.io/inject"), False),
+        (RUNTIME, (*POD, "metadata", "annotations", "a"), 1),
+    ],
+    "quantities_parse": [
+        ("ResourceQuota/safescale", ("spec", "hard", "limits.memory"), "4GiB"),
+        ("LimitRange/safescale", ("spec", "limits", 0, "max", "cpu"), "two"),
+        (RUNTIME, (*NODE, "resources", "requests", "cpu"), "3"),
+        (RUNTIME, (*NODE, "resources", "limits", "memory"), "4M"),
+        (
+            RUNTIME,
+            (*POD, "spec", "volumes", 0, "emptyDir", "sizeLimit"),
+            "6 Gi",
+        ),
+        (
+            QUEUE,
+            (
+                *("spec", "resourceGroups", 0, "flavors", 0, "resources", 0),
+                "nominalQuota",
+            ),
+            "16x",
+        ),
+    ],
+    "nothing_stands_twice": [
+        ("NetworkPolicy/names", ("metadata", "name"), "default-deny"),
+    ],
+    "one_namespace": [
+        ("ConfigMap/kfp-launcher", ("metadata", "namespace"), "team"),
+        ("ConfigMap/kfp-launcher", ("metadata", "namespace"), GONE),
+        ("Namespace/safescale", ("metadata", "name"), "team"),
+        (
+            "RoleBinding/safescale-pipeline",
+            ("subjects", 0, "namespace"),
+            "team",
+        ),
+        ("RoleBinding/safescale-pipeline", ("subjects", 0, "namespace"), GONE),
+        (CI, ("rules", 4, "resourceNames"), ["team"]),
+        (
+            "ConfigMap/kfp-launcher",
+            ("data", "defaultPipelineRoot"),
+            "minio://mlpipeline/private-artifacts/team/v2/artifacts",
+        ),
+        (
+            QUEUE,
+            ("spec", "namespaceSelector", "matchLabels", "kubernetes.io/metadata.name"),
+            "team",
+        ),
+    ],
+    "references_resolve": [
+        ("RoleBinding/safescale-pipeline", ("roleRef", "name"), "pipeline-runner"),
+        ("RoleBinding/safescale-pipeline", ("subjects", 0, "name"), "default"),
+        (RUN, ("rules", 1, "resourceNames"), ["mlpipeline-minio"]),
+        (RUN, ("rules", 7, "resourceNames"), ["torch-distributed"]),
+        (
+            "ServiceAccount/safescale-pipeline",
+            ("imagePullSecrets", 0, "name"),
+            "pull",
+        ),
+        (RUNTIME, (*POD, "spec", "serviceAccountName"), "default"),
+        (RUNTIME, (*POD, "spec", "imagePullSecrets", 0, "name"), "pull"),
+        (RUNTIME, (*NODE, "envFrom", 0, "secretRef", "name"), "training"),
+        ("LocalQueue/safescale", ("spec", "clusterQueue"), "default"),
+        (
+            QUEUE,
+            ("spec", "resourceGroups", 0, "flavors", 0, "name"),
+            "default",
+        ),
+    ],
+    "selectors_meet_labels": [
+        (PEERS, ("spec", "podSelector", "matchLabels"), {"app": "train"}),
+        (PEERS, ("spec", "podSelector"), {"matchExpressions": []}),
+        (
+            PEERS,
+            ("spec", "ingress", 0, "from", 0, "podSelector", "matchLabels"),
+            {"app.kubernetes.io/component": "trainer"},
+        ),
+        (
+            "NetworkPolicy/object-store",
+            ("spec", "egress", 0, "to", 0, "podSelector", "matchLabels", "app"),
+            "minio",
+        ),
+        (
+            "NetworkPolicy/names",
+            ("spec", "egress", 0, "to", 0, "podSelector"),
+            GONE,
+        ),
+        (
+            RUNTIME,
+            (*POD, "spec", "topologySpreadConstraints", 0, "labelSelector"),
+            {"matchLabels": {"app.kubernetes.io/component": "train-agents"}},
+        ),
+    ],
+    "images_are_built": [
+        (RUNTIME, (*NODE, "image"), "safescale-ammt/train_agents:0.0.9"),
+        (RUNTIME, (*NODE, "image"), "safescale-ammt/train:0.1.0"),
+        (RUNTIME, (*NODE, "image"), "python"),
+    ],
+    "runtime_fits_our_trainjobs": [
+        (RUNTIME, ("spec", "mlPolicy", "torch"), GONE),
+        (RUNTIME, (*POD[:4], 0, "name"), "trainer"),
+        (RUNTIME, (*POD[:4], 0, "template", "metadata", "labels"), {}),
+        (RUNTIME, (*NODE, "name"), "trainer"),
+        (RUNTIME, (*NODE, "envFrom"), []),
+        (
+            RUNTIME,
+            (*NODE, "envFrom", 1),
+            {"secretRef": {"name": "safescale-registry"}},
+        ),
+    ],
+    "queues_cover_their_jobs": [
+        (
+            QUEUE,
+            ("spec", "resourceGroups", 0, "coveredResources"),
+            ["cpu", "memory"],
+        ),
+        (RUNTIME, (*NODE, "resources", "requests", "example.com/fpga"), "1"),
+    ],
+    "pods_are_restricted": [
+        (RUNTIME, (*POD, "spec", "hostNetwork"), True),
+        (RUNTIME, (*POD, "spec", "automountServiceAccountToken"), GONE),
+        (RUNTIME, (*POD, "spec", "securityContext", "runAsUser"), 0),
+        (
+            RUNTIME,
+            (*POD, "spec", "volumes", 0),
+            {"name": "x", "hostPath": {"path": "/"}},
+        ),
+        (RUNTIME, (*POD, "spec", "volumes", 0, "emptyDir"), {}),
+        (RUNTIME, (*NODE, "ports"), [{"containerPort": 1, "hostPort": 1}]),
+        *(
+            (RUNTIME, (*NODE, "securityContext", field), value)
+            for field, value in {
+                "allowPrivilegeEscalation": GONE,
+                "readOnlyRootFilesystem": False,
+                "runAsNonRoot": GONE,
+                "privileged": True,
+                "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+                "seccompProfile": {"type": "Unconfined"},
+            }.items()
+        ),
+    ],
+    "containers_are_bounded": [
+        (RUNTIME, (*NODE, "resources"), GONE),
+        (RUNTIME, (*NODE, "resources", "limits", "ephemeral-storage"), GONE),
+        (RUNTIME, (*NODE, "resources", "requests", "cpu"), GONE),
+    ],
+    "the_mesh_stays_out": [
+        (RUNTIME, (*POD, "metadata", "labels", "sidecar.istio.io/inject"), GONE),
+        (RUNTIME, (*POD, "metadata", "annotations"), {}),
+    ],
+    "roles_are_least": [
+        ("RoleBinding/safescale-pipeline", ("kind",), "ClusterRoleBinding"),
+        (RUN, ("rules", 0, "resourceNames"), GONE),
+        (RUN, ("rules", 1, "verbs"), ["get", "list"]),
+        (RUN, ("rules", 1, "resourceNames"), ["safescale-registry"]),
+        (RUN, ("rules", 2, "verbs"), ["get", "list", "create"]),
+        (RUN, ("rules", 2, "resources"), ["pods", "pods/exec"]),
+        (RUN, ("rules", 6, "verbs"), ["*"]),
+        (RUN, ("rules", 6, "resources"), ["*"]),
+        (CI, ("rules", 3, "resourceNames"), GONE),
+        (CI, ("rules", 3, "verbs"), ["impersonate"]),
+    ],
+    "the_namespace_is_restricted": [
+        *(
+            ("Namespace/safescale", ("metadata", "labels", name), value)
+            for name, value in {
+                "pod-security.kubernetes.io/enforce": "baseline",
+                "pod-security.kubernetes.io/warn-version": GONE,
+                "pipelines.kubeflow.org/enabled": GONE,
+                # As kustomize's own label once made it.
+                "app.kubernetes.io/part-of": "safescale-ammt",
+            }.items()
+        ),
+    ],
+    "the_network_is_shut": [
+        ("NetworkPolicy/default-deny", ("spec", "egress"), [{}]),
+        ("NetworkPolicy/default-deny", ("spec", "policyTypes"), ["Ingress"]),
+        ("NetworkPolicy/names", ("spec", "egress", 0, "ports"), GONE),
+        ("NetworkPolicy/names", ("spec", "egress", 0, "to"), GONE),
+        (
+            "NetworkPolicy/kubernetes-api",
+            ("spec", "egress", 0, "to", 0, "ipBlock", "cidr"),
+            "0.0.0.0/0",
+        ),
+    ],
+    "the_namespace_is_bounded": [
+        ("ResourceQuota/safescale", ("spec", "hard", "requests.cpu"), GONE),
+        (
+            "LimitRange/safescale",
+            ("spec", "limits", 0, "default", "ephemeral-storage"),
+            GONE,
+        ),
+    ],
+    "secrets_lie_apart": [("ConfigMap/kfp-launcher", ("kind",), "Secret")],
+}
+"""Rule -> changes to the Kueue overlay, each of which it must catch alone."""
+CASES = [(rule, change) for rule, changes in BROKEN.items() for change in changes]
+
+
+@pytest.mark.parametrize(("rule", "change"), CASES, ids=[r for r, _ in CASES])
+def test_a_rule_catches_what_breaks_it(rule, change):
+    (tested,) = [r for r in (*SHAPE, *security.RULES) if r.__name__ == rule]
+    objects = shipped() if tested in security.RULES else None
+    whole = objects["overlays/kueue"] if objects else with_secrets("overlays/kueue")
+    assert complaints([tested], broken(whole, change)), change
+
+
+def test_no_rule_is_without_an_example_that_breaks_it():
+    assert set(BROKEN) == {rule.__name__ for rule in (*SHAPE, *security.RULES)}
+
+
+def test_an_example_that_breaks_nothing_is_an_error():
+    with pytest.raises(KeyError):
+        broken(shipped()["base"], ("ConfigMap/kfp-launcher", ("spec", "x"), 1))
+
+
+def test_the_templates_of_the_secrets_hold_no_value():
+    for secret in shipped()["secrets"]:
+        left = list(security.nothing_is_left_to_replace([secret]))
+        assert left, f"{secret['metadata']['name']} has a real value?"
+    found = {secret["metadata"]["name"] for secret in shipped()["secrets"]}
+    assert found == security.SECRETS
+
+
+def test_the_accounts_of_training_and_of_ci_are_no_way_into_a_run():
+    """TrainJob pods have no Role at all; CI cannot act as a run in the cluster."""
+    bound = {
+        subject["name"]: binding["roleRef"]["name"]
+        for binding in shipped()["base"]
+        if binding["kind"] == "RoleBinding"
+        for subject in binding["subjects"]
+    }
+    assert bound == {
+        name: name for name in ("safescale-pipeline", "safescale-operator")
+    }
+
+
+def test_beside_kfps_own_servers_only_what_concerns_our_pods_is_left():
+    kinds = [o["kind"] for o in shipped()["overlays/local"]]
+    assert sorted(kinds) == [
+        "Role",
+        "RoleBinding",
+        "ServiceAccount",
+        "ServiceAccount",
+        "TrainingRuntime",
+    ]
+
+
+def test_a_run_has_the_rights_that_trainjobs_need():
+    """What `safescale_ammt.cluster` says it does, the Role allows, and no more."""
+    access = pytest.importorskip("safescale_ammt.cluster.access").ACCESS
+    (role,) = [
+        o
+        for o in shipped()["base"]
+        if o["kind"] == "Role" and o["metadata"]["name"] == "safescale-pipeline"
+    ]
+    allowed = {
+        (verb, group, resource)
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    needed = {(a.verb, a.group, a.resource) for a in access}
+    assert needed <= allowed
+    kfps_own = {
+        ("get", "", "configmaps"),
+        ("get", "", "secrets"),
+        ("create", "argoproj.io", "workflowtaskresults"),
+        ("patch", "argoproj.io", "workflowtaskresults"),
+    }
+    assert allowed - needed == kfps_own
+
+
+CALLS = {
+    "pipeline_service": "pipelines",
+    "pipeline_version": "pipelines/versions",
+    "experiment_service": "experiments",
+    "recurring_run_service": "jobs",
+    "run_service": "runs",
+}
+"""Service of KFP's API -> the resource that it asks the cluster's RBAC about."""
+
+
+def test_ci_has_the_rights_that_its_commands_need():
+    """Each call of `pipelines.kubeflow` is allowed; what is more only reads."""
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "pipelines" / "kubeflow").glob("*.py")
+    )
+    called = set(re.findall(r"\.(\w+)_service_([a-z]+)_(\w+)", source))
+    needed = {("pipelines", "create"), ("pipelines/versions", "create")}
+    for service, verb, what in called:
+        version = what.startswith("pipeline_version")
+        name = "pipeline_version" if version else f"{service}_service"
+        needed.add((CALLS[name], verb))
+    (role,) = [
+        o
+        for o in shipped()["base"]
+        if o["kind"] == "Role" and o["metadata"]["name"] == "safescale-operator"
+    ]
+    allowed = {
+        (resource, verb)
+        for rule in role["rules"]
+        if rule["apiGroups"] == ["pipelines.kubeflow.org"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert len(needed) > 10
+    assert needed <= allowed
+    assert {verb for _, verb in allowed - needed} <= {"get", "list"}

@@ -1,0 +1,280 @@
+"""A TrainJob as an object, the log's cursor, and what a train pod reports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
+
+from safescale_ammt.cluster.access import ACCESS
+from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.handover import Handover
+from safescale_ammt.cluster.logs import Cursor
+from safescale_ammt.cluster.trainjob import Job, State, digest_of, progress, state
+from safescale_ammt.errors import ClusterInputError
+from safescale_ammt.training import progress as reporting
+from safescale_ammt.training.progress import Progress
+
+DIGEST = "sha256:" + "ab" * 32
+JOB = Job(DIGEST, "s3://b/training/jobs/x/request.json", "safescale-torch", 2, 4)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("queue", ["", "safescale"])
+@pytest.mark.parametrize("image", ["", "r/a@sha256:" + "1" * 64])
+def test_a_job_is_what_trainers_own_model_accepts_and_no_more(
+    queue: str, image: str
+) -> None:
+    job = Job(DIGEST, JOB.request, JOB.runtime, 2, 4, queue, image)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+    body = job.to_dict([owner])
+    parsed = TrainerV1alpha1TrainJob.from_dict(body)
+    assert parsed is not None
+    assert parsed.to_dict() == body
+
+
+def test_a_job_has_four_processes_on_two_nodes_and_one_command() -> None:
+    trainer = JOB.to_dict()["spec"]["trainer"]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 2)
+    words = [*trainer["command"], *trainer["args"]]
+    assert words[:3] == ["python", "-m", "torch.distributed.run"]
+    assert words[3:] == ["-m", "safescale_ammt.training.worker", JOB.request]
+
+
+def test_a_job_in_a_queue_is_made_suspended_for_kueue_to_start() -> None:
+    body = Job(DIGEST, JOB.request, JOB.runtime, queue="team").to_dict()
+    assert body["spec"]["suspend"] is True
+    assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    assert JOB.to_dict()["spec"]["suspend"] is False
+
+
+def test_a_name_is_a_dns_label_that_leaves_room_for_the_pods_names() -> None:
+    assert JOB.name == "safescale-train-" + "ab" * 8
+    assert len(JOB.name) + len("-node-0-100-abcde") <= 63
+
+
+def test_whatever_decides_the_model_changes_the_digest() -> None:
+    parents = {"dataset": "d", "architecture": "a", "constitution": "c"}
+    layout = {"processes": 1, "nodes": 1, "runtime": "r", "queue": ""}
+    made = {
+        digest_of(parents, "config", layout, "image"),
+        digest_of({**parents, "dataset": "e"}, "config", layout, "image"),
+        digest_of(parents, "other", layout, "image"),
+        digest_of(parents, "config", {**layout, "nodes": 2}, "image"),
+        digest_of(parents, "config", layout, "newer"),
+    }
+    assert len(made) == 5
+    again = digest_of(dict(reversed(parents.items())), "config", layout, "image")
+    assert again in made
+
+
+def found(*conditions: str, **rest: Any) -> dict[str, Any]:
+    held = [{"type": c, "status": "True"} for c in conditions]
+    return {"metadata": {}, "spec": {}, "status": {"conditions": held}, **rest}
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({"metadata": {}, "spec": {}}, State.ACTIVE),
+        (found(), State.ACTIVE),
+        (found("Suspended"), State.SUSPENDED),
+        (found(spec={"suspend": True}), State.SUSPENDED),
+        (found("Complete"), State.COMPLETE),
+        (found("Failed"), State.FAILED),
+        (found("Complete", metadata={"deletionTimestamp": "now"}), State.GOING),
+    ],
+)
+def test_a_state_is_read_off_the_conditions(
+    job: dict[str, Any], expected: State
+) -> None:
+    assert state(job) is expected
+
+
+def test_a_condition_that_no_longer_holds_says_nothing() -> None:
+    resumed = {"type": "Suspended", "status": "False"}
+    job = {"metadata": {}, "spec": {}, "status": {"conditions": [resumed]}}
+    assert state(job) is State.ACTIVE
+
+
+def test_progress_is_told_in_trainers_words_if_it_is_there() -> None:
+    metrics = [{"name": "step", "value": "40"}]
+    told = {
+        "progressPercentage": 50,
+        "estimatedRemainingSeconds": 9,
+        "metrics": metrics,
+    }
+    assert progress(found(status={"trainerStatus": told})) == "50 %, 9 s left, step 40"
+    assert not progress(found())
+
+
+def stamped(seconds: int, nanoseconds: int, text: str) -> bytes:
+    return f"2026-01-01T00:00:{seconds:02d}.{nanoseconds:09d}Z {text}".encode()
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from([0, 0, 1, 999_999_999])),
+        min_size=1,
+        max_size=20,
+    ),
+    breaks=st.lists(st.integers(0, 20), max_size=4),
+)
+def test_a_log_has_every_line_once_wherever_its_streams_break(
+    steps: list[tuple[int, int]], breaks: list[int]
+) -> None:
+    lines, second, part = [], 0, 0
+    for number, (ahead, nanoseconds) in enumerate(steps):
+        second, part = second + ahead, nanoseconds if ahead else max(part, nanoseconds)
+        lines.append((second, stamped(second, part, str(number))))
+    cursor, got = Cursor(), []
+    for stop in [*breaks, len(lines)]:
+        since = int(cursor.since[17:19]) if cursor.since else 0
+        cursor.rewind()
+        again = [line for at, line in lines if at >= since]
+        got += [t for line in again[:stop] if (t := cursor.take(line)) is not None]
+    assert got == [str(number) for number in range(len(steps))]
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "since"),
+    [
+        (b"2026-01-01T00:00:01Z whole", "whole", "2026-01-01T00:00:01+00:00"),
+        (b"2026-01-01T02:00:01.5+02:00 zone", "zone", "2026-01-01T02:00:01+02:00"),
+        (b"2026-01-01T00:00:01.000000001Z ", "", "2026-01-01T00:00:01+00:00"),
+        (b"no stamp", "no stamp", ""),
+    ],
+)
+def test_a_line_is_read_however_its_time_is_spelled(
+    line: bytes, text: str, since: str
+) -> None:
+    cursor = Cursor()
+    assert cursor.take(line) == text
+    assert cursor.since == since
+
+
+def test_the_role_in_the_manifests_grants_what_the_code_asks_for() -> None:
+    text = (ROOT / "manifests/base/access-of-a-run.yaml").read_text("utf-8")
+    (role,) = [o for o in yaml.safe_load_all(text) if o["kind"] == "Role"]
+    granted = {
+        (verb, group, resource)
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert set(ACCESS) <= granted
+
+
+def test_without_a_cluster_one_sentence_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(ClusterInputError, match="set backend: local") as caught:
+        Api.connect({"KUBECONFIG": str(tmp_path / "none")})
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_store_one_sentence_names_the_secret() -> None:
+    with pytest.raises(ClusterInputError, match="safescale-training"):
+        Handover.open(DIGEST, {})
+
+
+def test_the_kubernetes_client_and_torch_are_imported_only_when_needed() -> None:
+    code = (
+        "import sys, safescale_ammt.cluster.training, safescale_ammt.training.progress;"
+        "print(sorted({'torch', 'kubernetes'} & set(sys.modules)))"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert out.strip() == "[]"
+
+
+class _Trainer(ThreadingHTTPServer):
+    """Where Kubeflow Trainer takes reports; answers with a status of choice."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Reports)
+        self.status = 200
+        self.got: list[tuple[str | None, dict[str, Any]]] = []
+
+
+class _Reports(BaseHTTPRequestHandler):
+    server: _Trainer
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        body = json.loads(self.rfile.read(length))
+        self.server.got.append((self.headers["Authorization"], body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Says nothing."""
+
+
+@contextmanager
+def trainer() -> Iterator[_Trainer]:
+    with _Trainer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_progress_is_reported_with_the_token_of_the_moment(tmp_path: Path) -> None:
+    token, now = tmp_path / "token", [100.0]
+    token.write_text("first\n", encoding="utf-8")
+    with trainer() as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/status"
+        told = Progress(200, url, "", str(token), clock=lambda: now[0])
+        now[0] += 10
+        event = {"event": "round", "step": 50, "violation": {"tpr": -0.0123}}
+        assert told.note(event)
+        assert not told.note({**event, "step": 51})  # too soon
+        assert not told.note({"event": "merge"})
+        token.write_text("second", encoding="utf-8")
+        now[0] += 5
+        assert told.note({**event, "step": 100})
+        assert told.note({"event": "end", "step": 200})
+    assert [who for who, _ in server.got] == [
+        "Bearer first",
+        "Bearer second",
+        "Bearer second",
+    ]
+    first = server.got[0][1]["trainerStatus"]
+    assert (first["progressPercentage"], first["estimatedRemainingSeconds"]) == (25, 30)
+    assert {"name": "violation tpr", "value": "-0.0123"} in first["metrics"]
+    assert server.got[-1][1]["trainerStatus"]["progressPercentage"] == 100
+
+
+def test_progress_that_cannot_be_reported_does_not_disturb(tmp_path: Path) -> None:
+    event = {"event": "round", "step": 1}
+    assert not Progress(10).note(event)
+    gone = "http://127.0.0.1:9/status"
+    assert not Progress(10, gone, "", str(tmp_path / "none")).note(event)
+    token = tmp_path / "token"
+    token.write_text("t", encoding="utf-8")
+    assert not Progress(10, gone, "", str(token)).note(event)
+    with trainer() as server:
+        server.status = 403
+        url = f"http://127.0.0.1:{server.server_address[1]}/status"
+        assert not Progress(10, url, "", str(token)).note(event)
+
+
+def test_progress_goes_where_trainer_says() -> None:
+    environ = {reporting.URL: "https://t", reporting.CA: "/ca", reporting.TOKEN: "/t"}
+    told = Progress.from_environ(10, environ)
+    assert (told.url, told.ca, told.token) == ("https://t", "/ca", "/t")
+    assert not Progress.from_environ(10, {}).url
