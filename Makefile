@@ -5,12 +5,14 @@
 #
 #   PYTHON=python3.12              another interpreter
 #   TORCH_INDEX_URL=https://...    another build of torch, CPU or CUDA
+#   RUNNER=docker                      `make run` in containers of the stage images
 #   ARGS="--set training.steps=600"    options for `make run`
 #   TORCH=cu130                    build of torch in the images (default cpu)
 #   PUSH=registry.example.org/team     where `make images` pushes them
 #   BASE_IMAGE=python@sha256:...   base of the images
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+RUNNER ?= subprocess
 ARGS ?=
 TORCH ?= cpu
 KEY := $(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
@@ -37,10 +39,10 @@ $(READY):
 	@touch $@
 
 run: $(READY) ## Trains, judges and registers a model on the Adult data
-	$(BIN)/safescale run $(ARGS)
+	$(BIN)/safescale run --runner $(RUNNER) $(ARGS)
 
 test: $(READY) lint ## Runs every check and test, with coverage
-	$(BIN)/pytest tests/unit tests/integration -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/pytest tests/unit tests/integration -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
 
 lint: $(READY) ## Checks style, types and import rules
 	$(BIN)/ruff check .

@@ -38,8 +38,8 @@ def main() -> int:
         engine = find_engine()
         print(f"engine: {engine.command[0]}", flush=True)
         build(engine, given.torch)
-        if given.push:
-            push(engine, given.push)
+        for stage in STAGES if given.push else ():
+            push(engine, stage, given.push)
         lock = from_engine(engine, IMAGE_PREFIX, given.push)
         write(lock, ROOT / LOCK)
     except SafescaleError as error:
@@ -80,8 +80,8 @@ def build(engine: Engine, variant: str) -> None:
         )
 
 
-def push(engine: Engine, prefix: str) -> None:
-    """Pushes the images to `prefix/<stage>:<version>`.
+def push(engine: Engine, stage: str, prefix: str) -> None:
+    """Pushes a stage's image to `prefix/<stage>:<version>`.
 
     Raises:
         InputError: the prefix is no registry path.
@@ -91,11 +91,10 @@ def push(engine: Engine, prefix: str) -> None:
             f"PUSH {prefix!r} is no registry path; give one such as "
             "registry.example.org/team without a slash at its end."
         )
-    for stage in STAGES:
-        name = image(stage).replace(IMAGE_PREFIX, prefix, 1)
-        print(f"push {name} ...", flush=True)
-        engine.run("tag", image(stage), name)
-        engine.run("push", name, quiet=True)
+    name = image(stage).replace(IMAGE_PREFIX, prefix, 1)
+    print(f"push {name} ...", flush=True)
+    engine.run("tag", image(stage), name)
+    engine.run("push", name, quiet=True)
 
 
 if __name__ == "__main__":

@@ -47,11 +47,11 @@ def fetch(variant: str) -> None:
         name = f"torch-{variant}" if layer == "torch" else layer
         requirements = FOLDER / "requirements" / f"{name}.txt"
         wheels = FOLDER / "wheels" / layer
-        if not _complete(wheels, requirements):
+        if not complete(wheels, requirements):
             _download(requirements, wheels, variant)
 
 
-def _complete(wheels: Path, requirements: Path) -> bool:
+def complete(wheels: Path, requirements: Path) -> bool:
     """Removes wheels that no line asks for; says whether every line has one."""
     asked = set(re.findall(r"sha256:[0-9a-f]{64}", requirements.read_text()))
     found = set()

@@ -44,7 +44,7 @@ def from_engine(engine: Engine, prefix: str, pushed: str = "") -> dict[str, Any]
         entries[stage] = {
             "reference": name,
             "id": _sha256(str(image["Id"])),
-            "digest": _pushed_digest(engine, f"{pushed}/{stage}") if pushed else "",
+            "digest": pushed_digest(engine, f"{pushed}/{stage}") if pushed else "",
             "size": sum(layers[stage].values()),
             "user": str(image["Config"]["User"]),
         }
@@ -120,8 +120,13 @@ def _union(images: Iterable[Mapping[str, int]]) -> int:
     return sum(layers.values())
 
 
-def _pushed_digest(engine: Engine, repository: str) -> str:
-    """Returns the digest that a registry gave a pushed image."""
+def pushed_digest(engine: Engine, repository: str) -> str:
+    """Returns the digest that a registry gave a pushed image.
+
+    Args:
+        engine: what pushed it.
+        repository: registry path and name, without tag.
+    """
     image = engine.inspect(f"{repository}:{labels().version}") or {}
     for name in image.get("RepoDigests") or ():
         if name.startswith(f"{repository}@"):

@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,8 +189,11 @@ class _Listener(threading.Thread):
 
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         # What `requests` raises is an OSError.
-        with suppress(APIError, HTTPError, OSError):
-            for chunk in self._container.logs(stream=True, follow=True):
+        with (
+            suppress(APIError, HTTPError, OSError),
+            closing(self._container.logs(stream=True, follow=True)) as said,
+        ):
+            for chunk in said:
                 sys.stdout.write(decode(chunk))
                 sys.stdout.flush()
         with suppress(APIError, HTTPError, OSError):

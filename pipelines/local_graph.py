@@ -6,6 +6,7 @@ retries, and takes limits for inputs of a task that its cache key has to hold.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,13 +63,13 @@ def take_limits(
         found = _PARAMETER.fullmatch(spelled)
         if found is None:
             return Limit(spelled, "")
-        channel, name = found.groups()
-        channels.add(channel)
+        name = found[2]
         return Limit(str(arguments.get(name) or defaults[name]["defaultValue"]), name)
 
     limits = {}
     for label, executor in graph["deploymentSpec"]["executors"].items():
         asked = executor["container"].pop("resources")
+        channels |= {channel for channel, _ in _PARAMETER.findall(json.dumps(asked))}
         cpu, memory = asked["resourceCpuLimit"], asked["resourceMemoryLimit"]
         limits[label] = Limits(limit(cpu), limit(memory))
     for task in _tasks(graph):

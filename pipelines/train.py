@@ -8,7 +8,6 @@ receives the holdout, so leakage is impossible by wiring. The exit task tells
 people how it ended; it has no artifact to read and no right to write a model.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from kfp import dsl, kubernetes
@@ -22,7 +21,7 @@ from components.search_architecture import search_architecture
 from components.train_agents import train_agents
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
 from safescale_ammt.stages.notify import OFTEN
-from safescale_ammt.store.places import SECRET_KEYS, registry_variable
+from safescale_ammt.store.places import SECRET_KEYS, STORE, registry_variable
 
 USER = 10001
 """Unprivileged user of every pod, as in the images."""
@@ -86,22 +85,31 @@ def _knowing(task: dsl.PipelineTask, *values: object) -> None:
 
 
 def _with_store(
-    task: dsl.PipelineTask,
-    secret: pipeline_channel.PipelineChannel,
-    variable: Callable[[str], str] = str,
+    task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
 ) -> dsl.PipelineTask:
-    """Gives a task an object store: its place and keys, from one secret.
+    """Gives a task the store of data and ledger, or of a TrainJob's hand-over.
 
     Every key is optional to Kubernetes: where a role stands in for static keys
     the secret has none, and what is really missing the stage says in a sentence,
     where a pod that waits for a secret only waits.
-
-    Args:
-        task: the task.
-        secret: the secret's name.
-        variable: the environment variable that a key goes to.
     """
-    keys = {key: variable(key) for key in SECRET_KEYS}
+    keys = {key: key for key in SECRET_KEYS}
+    return kubernetes.use_secret_as_env(
+        task, secret_name=secret, secret_key_to_env=keys, optional=True
+    )
+
+
+def _with_registry(
+    task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
+) -> dsl.PipelineTask:
+    """Gives a task the registry's store, beside the other.
+
+    Its place is the one key that is not optional: without it the stage would take
+    the other store for the registry, as it does on a laptop. The pod waits instead.
+    """
+    keys = {key: registry_variable(key) for key in SECRET_KEYS}
+    place = {STORE: keys.pop(STORE)}
+    kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env=place)
     return kubernetes.use_secret_as_env(
         task, secret_name=secret, secret_key_to_env=keys, optional=True
     )
@@ -223,5 +231,5 @@ def train(  # noqa: PLR0917  KFP passes by name
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         )
         _with_store(_bounded(registered, "Register model", gate), store_secret)
-        _with_store(registered, registry_secret, registry_variable)
+        _with_registry(registered, registry_secret)
         registered.set_caching_options(enable_caching=False)

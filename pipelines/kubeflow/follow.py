@@ -166,7 +166,8 @@ def read_record(
     """
     if not store:
         return Record(blind="no --store is given")
-    spoke = task_states(run).get(GATE, SUCCEEDED) in ENDED
+    states = task_states(run)
+    spoke = not states or states.get(GATE) in ENDED
     end = time.monotonic() + (_LATE if spoke else 0.0)
     try:
         place = open_store(store, environ=environ)

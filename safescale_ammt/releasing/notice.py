@@ -244,7 +244,11 @@ def _post(
     timeout = urllib3.Timeout(connect=patience.connect, read=patience.read)
     ca = environ.get("SSL_CERT_FILE") or certifi.where()
     with urllib3.PoolManager(timeout=timeout, retries=retry, ca_certs=ca) as pool:
-        answer: Any = pool.request("POST", url, body=body, headers=dict(headers))
+        # Its body is not wanted, however long it is.
+        answer: Any = pool.request(
+            "POST", url, body=body, headers=dict(headers), preload_content=False
+        )
+        answer.close()
         return int(answer.status)
 
 

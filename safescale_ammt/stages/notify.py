@@ -70,7 +70,7 @@ def _tell(
         if environ.get(name):
             try:
                 print(f"Told {way()}.", flush=True)
-            except SafescaleError as error:
+            except Exception as error:  # noqa: BLE001  the run has ended as it has
                 _complain(error)
 
 
@@ -78,7 +78,7 @@ def _left_behind(run_id: str, environ: Mapping[str, str]) -> Outcome | None:
     """Reads the outcome; a store that is down must not keep people untold."""
     try:
         return Outcome.read(data_store(environ), run_id)
-    except SafescaleError as error:
+    except Exception as error:  # noqa: BLE001
         _complain(error)
         return None
 
@@ -91,5 +91,8 @@ def _wanted(status: str, on: str) -> bool:
     return status in words or ALL in words
 
 
-def _complain(error: SafescaleError) -> None:
-    print(str(error), file=sys.stderr, flush=True)
+def _complain(error: Exception) -> None:
+    """Logs a sentence of ours; of a foreign error only the name, it may quote a URL."""
+    known = isinstance(error, SafescaleError)
+    sentence = str(error) if known else f"Telling broke: {type(error).__name__}."
+    print(sentence, file=sys.stderr, flush=True)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +160,28 @@ class Laptop:
                 found.append(process)
         return found
 
+    @contextmanager
+    def without_store(self) -> Iterator[None]:
+        """Kills this folder's object store and lets it rise again afterwards."""
+        keeper = next(p for p in self.processes() if _is_supervisor(p))
+        keeper.suspend()
+        for server in keeper.children():
+            server.kill()
+        try:
+            yield
+        finally:
+            keeper.resume()
+
     def is_quiet(self) -> bool:
         """Waits until none of these processes is left."""
         deadline = time.monotonic() + 40
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.2)
         return not self.processes()
+
+
+def _is_supervisor(process: psutil.Process) -> bool:
+    return any(word.endswith("supervisor.py") for word in process.cmdline())
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,6 @@ from pipelines.container_engine import (
     stage_images,
     swept,
 )
-from pipelines.container_engine import engine as found_engine
 from pipelines.containers import GRACE, Box, Containers
 from safescale_ammt.errors import InputError, SafescaleError
 
@@ -158,10 +158,9 @@ def test_a_container_that_does_not_hear_is_killed(engine, containers, box):
     deaf = shell(box, "trap '' TERM; while true; do sleep 1; done")
     asked = threading.Event()
     threading.Timer(1.0, asked.set).start()
-    started = threading.Event()
-    threading.Thread(target=started.wait, daemon=True).start()
-    ended = containers.run(deaf, asked)
-    assert ended.code != 0, GRACE
+    start = time.monotonic()
+    assert containers.run(deaf, asked).code == 137
+    assert GRACE < time.monotonic() - start < GRACE + 20
     assert left(engine, box) == []
 
 
@@ -244,14 +243,3 @@ def test_images_that_are_missing_or_of_other_code_are_bad_input(engine):
     finally:
         container.remove()
         engine.images.remove("safescale-ammt/test-other:code")
-
-
-def test_an_engine_that_does_not_answer_is_bad_input(tmp_path, monkeypatch):
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    with (
-        pytest.raises(
-            InputError, match=r"No container engine answers at unix://.*no\.s"
-        ),
-        found_engine(),
-    ):
-        pass

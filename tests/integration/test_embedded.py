@@ -17,6 +17,8 @@ import pytest
 from safescale_ammt.errors import StorageError, StoreInputError
 from safescale_ammt.storage import open_store
 from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.store.s3 import S3Store
+from safescale_ammt.store.s3_patience import Patience
 from safescale_ammt.store.weed import free_ports, is_free
 
 RUN = """
@@ -198,13 +200,40 @@ def test_a_server_killed_in_the_middle_loses_nothing_acknowledged(
         assert all(store.get(f"n/{n}") == b"%d" % n for n in acknowledged)
 
 
+def test_a_server_that_is_away_for_a_while_is_waited_for_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EmbeddedStore(tmp_path) as server:
+        store = open_store(server.uri, environ=server.environ)
+        store.put("before", b"1")
+        keeper = next(p for p in _servers(tmp_path) if "mini" not in p.cmdline()[1])
+        keeper.suspend()
+        for process in keeper.children():
+            process.kill()
+        threading.Timer(6.0, keeper.resume).start()
+        store.put("after", b"2", if_absent=True)
+        assert (store.get("before"), store.get("after")) == (b"1", b"2")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The store at {server.endpoint} does not answer as it should; trying for 70 s."
+    ]
+
+
+def test_a_server_that_stays_away_is_given_up_in_time(tmp_path: Path) -> None:
+    with EmbeddedStore(tmp_path) as server:
+        for process in sorted(_servers(tmp_path), key=lambda p: p.pid):
+            process.kill()
+        patience = Patience(backoff=0.05, longest=0.2, outage=1.0)
+        store = S3Store.from_environ(server.bucket, "", server.environ, patience)
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=r"could not be reached .* in \d+ tries"):
+            store.get("a")
+        assert 1.0 < time.monotonic() - start < 5.0
+
+
 def test_a_server_that_is_gone_for_good_is_a_clear_error(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path) as server:
         for process in sorted(_servers(tmp_path), key=lambda p: p.pid):
             process.kill()
-        from safescale_ammt.store.s3 import S3Store
-        from safescale_ammt.store.s3_patience import Patience
-
         store = S3Store.from_environ(
             server.bucket, "", server.environ, Patience(1, 0.01, 0.01, 1.0, 1.0)
         )

@@ -75,6 +75,32 @@ def test_a_run_that_takes_too_long_is_stopped(laptop):
     assert laptop.is_quiet()
 
 
+def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(laptop):
+    assert laptop.run()[0] == 0
+    endless = ("--set", "search.rung_steps=1000000")
+    code, last = laptop.run(*endless, "--stage-timeout", "8")
+    assert code == 1
+    assert last == (
+        "search_architecture took longer than 8 s and was stopped; --stage-timeout "
+        "gives it more, and finished stages are kept."
+    )
+    assert laptop.record["stages"][0]["cached"]
+    assert laptop.is_quiet()
+
+
+def test_a_stage_that_hears_nothing_is_killed_when_its_time_is_up(laptop):
+    process = laptop.start_run(
+        "--set", "search.rung_steps=1000000", "--stage-timeout", "25"
+    )
+    wait_for(process, "search_architecture ...")
+    # Stopped, it takes no signal but SIGKILL: as if stuck in a driver.
+    _stage_process(laptop, "search_architecture").suspend()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "search_architecture took longer than 25 s" in output.splitlines()[-1]
+    assert laptop.is_quiet()
+
+
 def _stage_process(laptop: Laptop, stage: str):
     """Waits for the interpreter of a stage."""
     deadline = time.monotonic() + 30

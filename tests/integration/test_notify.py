@@ -196,6 +196,15 @@ def test_without_an_outcome_kubeflows_word_is_told(
     assert "\n" not in told["text"]
 
 
+def test_even_a_broken_url_parser_leaves_the_run_alone(environ, capsys):
+    place = {"SAFESCALE_NOTIFY_FILE": "file:///\0x"}
+    url = {"SAFESCALE_WEBHOOK_URL": "https://" + "a" * 300 + "/S3CRET"}
+    assert exit_task({**environ, **place, **url}).status == "pending"
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 2
+    assert "S3CRET" not in said
+
+
 def test_a_store_that_is_down_does_not_keep_people_untold(capsys):
     environ = {
         "SAFESCALE_STORE": "s3://bucket",

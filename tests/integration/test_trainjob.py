@@ -35,7 +35,7 @@ TAKEN = {"inputs/dataset", "inputs/architecture", "request.json", "model"}
 
 @pytest.fixture(scope="session")
 def local_training(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return trained_locally(tmp_path_factory.mktemp("trained") / "world")
+    return trained_locally(tmp_path_factory.getbasetemp() / "trainjob-world")
 
 
 @pytest.fixture

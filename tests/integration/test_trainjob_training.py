@@ -25,7 +25,7 @@ SLOW = replace(QUICK, read=10.0, pending=120.0, outage=60.0, grace=15.0)
 
 @pytest.fixture(scope="module")
 def local_training(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return trained_locally(tmp_path_factory.mktemp("trained") / "world")
+    return trained_locally(tmp_path_factory.getbasetemp() / "trainjob-world")
 
 
 @pytest.fixture

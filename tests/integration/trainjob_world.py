@@ -121,8 +121,11 @@ class World:
             **{f"QUICK_{key.upper()}": value for key, value in quick.items()},
             **self.environ,
         }
+        token = self.folder / "token" if self.reports else None
+        if token:
+            token.write_text(self.api.token, encoding="utf-8")
         with TrainerController(
-            self.api, environ, self.program, schedules
+            self.api, environ, self.program, schedules, token
         ) as controller:
             yield controller
 

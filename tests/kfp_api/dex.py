@@ -57,9 +57,7 @@ class Dex:
         if path == "/oauth2/callback":
             return self._session()
         if any(f"{COOKIE}={s}" in headers.get("Cookie", "") for s in self.sessions):
-            return None
-        if path == "/":
-            return 200, b"<html>Kubeflow</html>", {}
+            return (200, b"<html>Kubeflow</html>", {}) if path == "/" else None
         if self.start_page:
             return 403, b"<html>Sign in</html>", {}
         return _redirect("/oauth2/start?rd=/")
