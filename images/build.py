@@ -13,6 +13,7 @@ import argparse
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components import IMAGE_PREFIX, image
@@ -58,9 +59,12 @@ def build(engine: Engine, variant: str) -> None:
         engine: what builds.
         variant: the build of torch, see `images.fetch`.
     """
-    fetch(variant)
+    # The wheels take the network, a base from Debian's packages takes the processor.
+    with ThreadPoolExecutor(1) as aside:
+        base = aside.submit(base_image, engine)
+        fetch(variant)
     arguments = {
-        "BASE_IMAGE": base_image(engine),
+        "BASE_IMAGE": base.result(),
         "TORCH_VARIANT": variant,
         **build_arguments(),
     }

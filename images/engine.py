@@ -1,7 +1,9 @@
 """The container engine that builds and keeps the images, through its command line.
 
 Either a Docker command that can build with BuildKit and whose daemon answers (Debian
-has one; the official one needs its buildx plugin), or podman.
+has one; the official one needs its buildx plugin), or podman. BuildKit builds where the
+images are needed; podman's would have to be carried over to Docker, so it is taken only
+where no Docker answers, or where DOCKER_HOST is podman's own socket.
 """
 
 from __future__ import annotations
@@ -74,29 +76,39 @@ class Engine:
 
 
 def find_engine() -> Engine:
-    """Returns the first engine of this machine that can build.
+    """Returns the engine that stages will run in, with a command that can build for it.
 
     Raises:
-        InputError: there is none.
+        InputError: none answers, or one without a command that can build for it.
     """
-    for engine in _candidates():
-        builds = engine.output("build", "--help", timeout=_ANSWER)
-        if builds and engine.output("info", timeout=_ANSWER) is not None:
-            return engine
+    dockers = [Engine((path,), "docker") for path in _commands("docker")]
+    answering = [d for d in dockers if d.output("info", timeout=_ANSWER) is not None]
+    if answering and not _is_podman(answering[0]):
+        for engine in answering:
+            if engine.output("build", "--help", timeout=_ANSWER):
+                return engine
+        raise InputError(
+            "Docker answers, but no docker command here can build with BuildKit; "
+            "install its buildx plugin (Debian: docker-buildx, or docker.io before 13)."
+        )
+    for path in _commands("podman"):
+        return Engine((path,), "podman")
     raise InputError(
         "No container engine answers that can build images (docker with BuildKit, or "
-        "podman): `make engines` installs and starts one on Debian."
+        "podman); `make engines` installs and starts one as root on Debian."
     )
 
 
-def _candidates() -> Iterator[Engine]:
+def _commands(name: str) -> Iterator[str]:
     for folder in os.get_exec_path():
-        docker = shutil.which("docker", path=folder)
-        if docker:
-            yield Engine((docker,), "docker")
-    podman = shutil.which("podman")
-    if podman:
-        yield Engine((podman,), "podman")
+        if found := shutil.which(name, path=folder):
+            yield found
+
+
+def _is_podman(docker: Engine) -> bool:
+    """Says whether the daemon is podman's: that one knows no BuildKit."""
+    names = "{{range .Server.Components}}{{.Name}} {{end}}"
+    return "Podman" in (docker.output("version", f"--format={names}") or "")
 
 
 def _environ() -> dict[str, str]:

@@ -46,12 +46,16 @@ class Patience:
     longest: float = 8.0
     """Longest single wait."""
 
-    def waits(self) -> Iterator[float]:
-        """Yields the waits between tries until the patience is used up."""
+    def tries(self) -> Iterator[float]:
+        """Yields for each try the seconds to wait should it fail; 0 = no further one.
+
+        Lazy: the clock runs while the caller tries.
+        """
         wait, end = self.first, time.monotonic() + self.total
         while (left := end - time.monotonic()) > 0:
             yield min(wait, self.longest, left)
             wait *= 2
+        yield 0.0
 
 
 class Kubeflow:
@@ -138,12 +142,14 @@ class Kubeflow:
             InputError: not allowed, not found, or not understood.
             Unreachable: the API stayed away longer than the patience lasts.
         """
-        for wait in self.patience.waits():
+        for wait in self.patience.tries():
             try:
                 return self._call(action, call, given)
             except Unreachable:
+                if not wait:
+                    raise
                 time.sleep(wait)
-        return self._call(action, call, given)
+        raise AssertionError("the last try returns or raises")
 
     def order(self, action: str, call: Callable[..., Any], **given: Any) -> Any:
         """Orders something once.

@@ -57,7 +57,7 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
         return found.experiments[0].experiment_id if found.experiments else None
 
     wanted = kfp.V2beta1Experiment(display_name=name, namespace=kubeflow.namespace)
-    for wait in (*kubeflow.patience.waits(), 0.0):
+    for wait in kubeflow.patience.tries():
         known = look()
         if known:
             return known
@@ -108,7 +108,7 @@ def start(kubeflow: Kubeflow, body: Any) -> tuple[str, bool]:
     if found:
         return found[0].run_id, False
     lost = False
-    for wait in (*kubeflow.patience.waits(), 0.0):
+    for wait in kubeflow.patience.tries():
         try:
             made = kubeflow.order(
                 "starting a run", kubeflow.runs.run_service_create_run, run=body

@@ -222,7 +222,7 @@ def switch(kubeflow: Kubeflow, entry: Entry, *, on: bool) -> None:
 
 def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
     """Creates a recurring run, disabled; a lost answer makes no second one."""
-    for wait in (*kubeflow.patience.waits(), 0.0):
+    for wait in kubeflow.patience.tries():
         try:
             made = kubeflow.order(
                 f"creating schedule {name!r}",

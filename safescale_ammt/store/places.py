@@ -41,8 +41,8 @@ def data_store(environ: Mapping[str, str]) -> Store:
     """
     if not environ.get(STORE):
         raise InputError(
-            f"{STORE} is not set, so there is no ledger to ask, no registry to register "
-            "in and no outcome to read; set it to s3://BUCKET or file:///PATH."
+            f"{STORE} is not set, so there is no ledger to ask, no registry to "
+            "register in and no outcome to read; set it to s3://BUCKET or file:///PATH."
         )
     return open_store(environ[STORE], environ=environ)
 

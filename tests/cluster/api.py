@@ -202,6 +202,11 @@ class ClusterApi:
         """Forbids whatever is not among these rules."""
         self._allowed = set(rules)
 
+    def permit_all(self) -> None:
+        """Takes back every `forbid` and `allow_only`."""
+        self._forbidden.clear()
+        self._allowed = None
+
     def allows(self, verb: str, group: str, resource: str, namespace: str) -> bool:
         """Says whether the caller may do this."""
         for denied, plural, place in self._forbidden:

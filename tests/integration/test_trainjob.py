@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -43,6 +42,9 @@ def world(local_training: Trained, tmp_path: Path) -> Iterator[World]:
     with ClusterApi() as api:
         store = (tmp_path / "store").as_uri()
         yield World(api, local_training, tmp_path, store)
+        deadline = time.monotonic() + QUICK.read + 3
+        while threads() and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert not threads()
 
 
@@ -521,8 +523,67 @@ def test_two_nodes_are_two_pods_and_rank_0_is_followed(world: World) -> None:
     assert world.lines() == [*(f"line {n} of node 0" for n in range(3)), LAST]
 
 
-def test_no_process_of_any_of_this_is_left() -> None:
-    found = ""
-    with suppress(subprocess.CalledProcessError):
-        found = subprocess.check_output(["pgrep", "-fl", "quick_worker"], text=True)
-    assert not found
+def test_a_complete_job_whose_model_is_gone_is_replaced(world: World) -> None:
+    store = open_store(world.store)
+    world.api.forbid("delete", "trainjobs")
+    with world.trainer() as trainer:
+        world.step()
+        assert any("could not be deleted" in said for said in world.said)
+        for info in list(store.list("jobs/")):
+            store.delete(info.key)
+        world.api.permit_all()
+        assert same(world.step(), world)
+        assert trainer.started == 2
+        assert any("is complete; replacing it" in said for said in world.said)
+        world.until(lambda: not world.left())
+
+
+def test_a_deletion_that_something_holds_up_is_named(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(fail="silently"), pytest.raises(JobFailed):
+        world.step("step-1")
+    name = world.job()["metadata"]["name"]
+    held = {"metadata": {"finalizers": ["somebody.else/waits"]}}
+    world.api.patch("trainjobs", name, held)
+    world.patience = replace(QUICK, gone=0.5)
+    with pytest.raises(ClusterError, match=r"finalizers .*somebody"):
+        world.step("step-1")
+    world.api.patch("trainjobs", name, {"metadata": {"finalizers": None}})
+    assert not world.left()
+
+
+def test_an_image_that_cannot_be_pulled_is_said(world: World) -> None:
+    waiting = {"reason": "ErrImagePull", "message": "manifest unknown"}
+    status = {"containerStatuses": [{"name": "node", "state": {"waiting": waiting}}]}
+    world.patience = replace(QUICK, pending=1.0)
+    with world.trainer(schedules=False), world.stepping() as step:
+        world.until(lambda: bool(world.api.list("pods")))
+        (pod,) = world.api.list("pods")
+        world.api.patch("pods", pod["metadata"]["name"], {"status": status})
+        with pytest.raises(ClusterError, match="ErrImagePull: manifest unknown"):
+            step.result(20)
+        world.until(lambda: not world.left())
+
+
+def test_a_model_that_was_asked_for_otherwise_is_refused(world: World) -> None:
+    # The stand-in delivers the same model whatever it is asked for.
+    config = "was trained with training config"
+    with world.trainer(), pytest.raises(IntegrityError, match=config):
+        world.step(steps=90)
+    assert not list(world.folder.glob("out-*/model"))
+
+
+def test_a_pod_of_the_same_name_as_an_owner_is_not_the_owner(world: World) -> None:
+    world.pod("step-1")
+    world.pod("step-2")
+    with world.trainer(hold=True):
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            process.kill()
+        with world.stepping("step-2") as step:
+            world.until(lambda: any("adopting it" in said for said in world.said))
+            world.api.delete("pods", "step-1")
+            world.pod("step-1")
+            world.release()
+            assert same(step.result(20), world)
+        world.until(lambda: not world.left())

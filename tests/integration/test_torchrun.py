@@ -1,0 +1,268 @@
+"""Backend torchrun: the stage, its processes, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from laptop import WORKLOAD, Laptop
+from trained_world import World, build
+
+from safescale_ammt.artifacts import read_json, verify, write_json
+from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.stages import train_agents
+from safescale_ammt.storage import Store, open_store
+
+ROOT = Path(__file__).parents[2]
+BRIEF = WORKLOAD["training"]
+TWO = {**BRIEF, "backend": "torchrun", "processes": 2}
+LONG = {**TWO, "steps": 1500, "checkpoint_every": 2}
+PATIENCE = 120.0
+STAGE = """
+import json, sys
+from safescale_ammt.execution import stage
+from safescale_ammt.stages.train_agents import run
+given = json.loads(sys.argv[1])
+with stage("train_agents", given["model"]):
+    run(**given)
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Artifacts up to the model that one process makes."""
+    return build(tmp_path_factory.getbasetemp() / "world")
+
+
+def given(world: World, training: Any, model: Path) -> dict[str, Any]:
+    dataset, _, architecture, _ = world.inputs
+    return {
+        "dataset": str(dataset),
+        "architecture": str(architecture),
+        "constitution": world.constitution,
+        "training": training,
+        "model": str(model),
+    }
+
+
+@pytest.fixture
+def started(world: World, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long training in two processes, as a stage that keeps checkpoints."""
+    with start_stage(world, LONG, tmp_path) as process:
+        yield process
+        process.kill()
+
+
+def start_stage(world: World, training: Any, folder: Path) -> subprocess.Popen[str]:
+    asked = given(world, training, folder / "out" / "model")
+    return subprocess.Popen(
+        [sys.executable, "-c", STAGE, json.dumps(asked)],
+        env={**environ(), "SAFESCALE_CHECKPOINTS": str(folder / "kept")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def environ() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def workers(of: int | None = None) -> list[psutil.Process]:
+    """Lists living workers, those below one process or all of them."""
+    found = psutil.Process(of).children(recursive=True) if of else psutil.process_iter()
+    return [p for p in found if "safescale_ammt.training.worker" in words_of(p)]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+        return []
+
+
+def two_at_work(process: subprocess.Popen[str], kept: Path) -> list[psutil.Process]:
+    """Waits until both workers train: their first checkpoint is there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if list(kept.glob("step-*/manifest.json")):
+            return workers(process.pid)
+        time.sleep(0.02)
+    raise AssertionError(process.communicate()[0])
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=60)[1]
+
+
+# --- the same model ---
+
+
+def test_two_processes_make_the_model_that_one_makes(
+    world: World, tmp_path: Path
+) -> None:
+    train_agents.run(**given(world, TWO, tmp_path / "model"))
+    one, two = verify(world.inputs[3], "model"), verify(tmp_path / "model", "model")
+    assert two.identity == one.identity
+    assert two.config_digest == one.config_digest
+    assert two.parents == one.parents
+
+
+def test_a_whole_run_in_two_processes_ends_with_the_verdict_of_one(
+    tmp_path: Path,
+) -> None:
+    laptop = Laptop(tmp_path / "laptop")
+    assert laptop.run()[0] == 0
+    names = ("architecture", "model", "verdict")
+    one = laptop.identities(*names)
+    backend = ("training.backend=torchrun", "training.processes=2")
+    code, last = laptop.run(*(word for b in backend for word in ("--set", b)))
+    assert code == 0, last
+    cached = {s["stage"]: s["cached"] for s in laptop.record["stages"]}
+    assert not cached["train_agents"]
+    assert laptop.identities(*names) == one
+    assert laptop.is_quiet()
+
+
+# --- bad ends ---
+
+BAD = [
+    ({"learning_rate": 1e30}, SafescaleError, "had no finite gradient"),
+    ({"agent_specializations": ["vision"]}, InputError, "a role for images"),
+]
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_a_process_has_to_say_is_what_the_stage_says(
+    world: World, tmp_path: Path, case: Any
+) -> None:
+    changes, error, said = case
+    with pytest.raises(error, match=said) as caught:
+        train_agents.run(**given(world, {**TWO, **changes}, tmp_path / "model"))
+    assert caught.value.exit_code == error.exit_code
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_is_killed_ends_the_stage_in_one_sentence(
+    started: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    both = two_at_work(started, tmp_path / "kept")
+    both[1].kill()
+    output, _ = started.communicate(timeout=PATIENCE)
+    assert started.returncode == 1
+    last = output.splitlines()[-1]
+    assert "lost touch with another of its processes" in last or "was stopped" in last
+    assert "Traceback" not in output
+    assert gone(both)
+    assert read_json(tmp_path / "out" / "execution.json")["code"] == 1
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_sigterm_keeps_a_checkpoint_and_the_next_attempt_makes_the_same_model(
+    started: subprocess.Popen[str], world: World, tmp_path: Path
+) -> None:
+    both = two_at_work(started, tmp_path / "kept")
+    started.send_signal(signal.SIGTERM)
+    output, _ = started.communicate(timeout=PATIENCE)
+    assert started.returncode == 1
+    assert "was stopped by SIGTERM" in output.splitlines()[-1]
+    assert gone(both)
+    with start_stage(world, LONG, tmp_path) as again:
+        output, _ = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, output
+    assert "Went on from the checkpoint before step" in output
+    assert not list((tmp_path / "kept").glob("step-*/*"))
+    local = {**LONG, "backend": "local", "processes": 1, "checkpoint_every": 0}
+    train_agents.run(**given(world, local, tmp_path / "undisturbed"))
+    undisturbed = verify(tmp_path / "undisturbed")
+    assert verify(tmp_path / "out" / "model").identity == undisturbed.identity
+
+
+def test_a_stage_that_is_killed_leaves_no_process(
+    started: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    both = two_at_work(started, tmp_path / "kept")
+    launcher = psutil.Process(started.pid).children()
+    started.kill()
+    started.communicate()
+    assert gone([*both, *launcher])
+
+
+# --- the worker by itself ---
+
+
+S3 = tuple[Store, dict[str, str]]
+
+
+@pytest.fixture
+def s3(s3_store: Store, s3_environ: dict[str, str]) -> S3:
+    return s3_store, s3_environ
+
+
+def worker(*command: str, **more: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**environ(), **more},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_torchrun_s_own_workers_take_from_a_store_and_bring_back_to_it(
+    world: World, tmp_path: Path, s3: S3
+) -> None:
+    s3_store, s3_environ = s3
+    for name in ("dataset", "architecture"):
+        s3_store.upload_folder(world.folder / name, name)
+    places = ("dataset", "architecture", "model", "checkpoints", "report")
+    request = {name: f"{s3_store.uri}/{name}" for name in places}
+    request |= {
+        "constitution": world.constitution,
+        "training": {**TWO, "checkpoint_every": 1},
+    }
+    s3_store.put("request.json", json.dumps(request).encode())
+    code, lines = worker(
+        *("torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "safescale_ammt.training.worker", f"{s3_store.uri}/request.json"),
+        **s3_environ,
+    )
+    assert code == 0, lines
+    left = {info.key.partition("/")[0] for info in s3_store.list()}
+    assert left == {"dataset", "architecture", "request.json", "model"}
+    model = tmp_path / "fetched"
+    s3_store.download_folder("model", model)
+    assert verify(model, "model").identity == verify(world.inputs[3]).identity
+
+
+def test_a_worker_names_what_is_wrong_with_its_request(
+    world: World, tmp_path: Path
+) -> None:
+    request = given(world, TWO, tmp_path / "model")
+    cases = [
+        ({**request, "report": str(tmp_path / "r")}, "processes is 2, but 1 were"),
+        ({**request, "seed": 1}, "has the unknown key 'seed'"),
+        ({**request, "model": ""}, "has 'model' = '', expected a place"),
+    ]
+    for asked, said in cases:
+        write_json(tmp_path / "request.json", asked)
+        name = "safescale_ammt.training.worker"
+        code, lines = worker(name, str(tmp_path / "request.json"))
+        assert code == 2
+        assert said in lines[-1]
+    report = open_store((tmp_path / "r").as_uri()).get("rank-0.json")
+    assert json.loads(report)["code"] == 2
+    code, lines = worker("safescale_ammt.training.worker", str(tmp_path / "none.json"))
+    assert (code, "none.json does not exist" in lines[-1]) == (2, True)
