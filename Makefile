@@ -68,5 +68,5 @@ clean: ## Removes caches; keeps runs, the store with its registry, and .venv
 	rm -rf build dist *.egg-info .coverage .coverage.* .safescale/pipeline-root
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print | xargs -r rm -rf
 
-distclean: clean ## Removes .venv too
-	rm -rf .venv
+distclean: clean ## Removes .venv and the fetched wheels too
+	rm -rf .venv images/wheels/*/*.whl images/lock.json

@@ -19,8 +19,8 @@ from pathlib import Path
 from components import IMAGE_PREFIX, image
 from images.base import base_image
 from images.engine import Engine, find_engine
-from images.fetch import fetch, variants
-from images.labels import build_arguments
+from images.fetch import TORCH_INDEX, fetch, variants
+from images.labels import for_images
 from images.lock import from_engine, write
 from pipelines.images import LOCK, STAGES
 from safescale_ammt.errors import InputError, SafescaleError
@@ -38,10 +38,10 @@ def main() -> int:
     try:
         engine = find_engine()
         print(f"engine: {engine.command[0]}", flush=True)
-        build(engine, given.torch)
+        base = build(engine, given.torch)
         for stage in STAGES if given.push else ():
             push(engine, stage, given.push)
-        lock = from_engine(engine, IMAGE_PREFIX, given.push)
+        lock = from_engine(engine, base, given.push)
         write(lock, ROOT / LOCK)
     except SafescaleError as error:
         print(error, file=sys.stderr)
@@ -52,12 +52,15 @@ def main() -> int:
     return 0
 
 
-def build(engine: Engine, variant: str) -> None:
+def build(engine: Engine, variant: str) -> str:
     """Builds the five targets and names them as the compiled pipeline does.
 
     Args:
         engine: what builds.
         variant: the build of torch, see `images.fetch`.
+
+    Returns:
+        The name of the base image.
     """
     # The wheels take the network, a base from Debian's packages takes the processor.
     with ThreadPoolExecutor(1) as aside:
@@ -66,22 +69,24 @@ def build(engine: Engine, variant: str) -> None:
     arguments = {
         "BASE_IMAGE": base.result(),
         "TORCH_VARIANT": variant,
-        **build_arguments(),
+        "TORCH_INDEX": TORCH_INDEX + variant,
     }
     options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-    for stage in STAGES:
-        print(f"{stage} ...", flush=True)
+    options += [f"--label={key}={value}" for key, value in for_images().items()]
+
+    def build_one(stage: str) -> None:
         target = stage.replace("_", "-")
+        names = (f"--target={target}", f"--tag={image(stage)}")
+        dockerfile = f"--file={ROOT / 'images/Dockerfile'}"
         engine.run(
-            "build",
-            "--quiet",
-            f"--file={ROOT / 'images/Dockerfile'}",
-            f"--target={target}",
-            f"--tag={image(stage)}",
-            *options,
-            str(ROOT),
-            quiet=True,
+            "build", "--quiet", dockerfile, *names, *options, str(ROOT), quiet=True
         )
+        print(f"{stage} built", flush=True)
+
+    # BuildKit does what targets share once, however many ask for it; podman would not.
+    with ThreadPoolExecutor(len(STAGES) if engine.kind == "docker" else 1) as targets:
+        list(targets.map(build_one, STAGES))
+    return base.result()
 
 
 def push(engine: Engine, stage: str, prefix: str) -> None:

@@ -61,10 +61,12 @@ target "stage" {
     BASE_IMAGE    = BASE_IMAGE
     TORCH_VARIANT = TORCH_VARIANT
     TORCH_INDEX   = TORCH_INDEX
-    VERSION       = VERSION
-    REVISION      = REVISION
-    CREATED       = CREATED
-    CODE          = CODE
+  }
+  labels = {
+    "org.opencontainers.image.version"  = VERSION
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created"  = CREATED
+    "safescale-ammt.code"               = CODE
   }
 }
 

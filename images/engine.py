@@ -124,10 +124,9 @@ def layer_sizes(engine: Engine, reference: str) -> dict[str, int]:
     history knows of steps that made no layer. So empty ones are left out of both.
     """
     image = engine.inspect(reference)
-    history = engine.output("history", "--human=false", "--format={{.Size}}", reference)
-    if image is None or history is None:
-        raise SafescaleError(f"{reference} vanished while it was looked at.")
-    sizes = [int(line) for line in history.split()]
+    sizes = _sizes_of_steps(engine, reference)
+    if image is None or not sizes:
+        raise SafescaleError(f"{reference} is not among the engine's images.")
     layers = [d for d in image["RootFS"]["Layers"] if d != _EMPTY]
     filled = [size for size in reversed(sizes) if size]
     if len(layers) != len(filled):
@@ -140,3 +139,12 @@ def layer_sizes(engine: Engine, reference: str) -> dict[str, int]:
 
 _EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 """Digest of a layer that holds nothing: 1024 zero bytes, an empty tar file."""
+
+
+def _sizes_of_steps(engine: Engine, reference: str) -> list[int]:
+    """Returns the bytes that each step of a build added, the last step first."""
+    if engine.kind == "podman":  # writes sizes for people unless it writes JSON
+        text = engine.output("history", "--format=json", reference)
+        return [int(step["size"]) for step in json.loads(text or "[]")]
+    text = engine.output("history", "--human=false", "--format={{.Size}}", reference)
+    return [int(line) for line in (text or "").split()]

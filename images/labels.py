@@ -24,7 +24,7 @@ _INSIDE = ("safescale_ammt", "images")
 
 @dataclass(frozen=True)
 class Labels:
-    """Values of the build arguments that become labels.
+    """Values of the labels.
 
     Attributes:
         version: the library's.
@@ -54,9 +54,16 @@ def labels() -> Labels:
     )
 
 
-def build_arguments() -> dict[str, str]:
-    """Returns the labels under the names that the Dockerfile gives them."""
-    return {name.upper(): value for name, value in asdict(labels()).items()}
+def for_images() -> dict[str, str]:
+    """Returns the labels under the names that images bear (OCI image-spec)."""
+    known = labels()
+    oci = "org.opencontainers.image."
+    return {
+        f"{oci}version": known.version,
+        f"{oci}revision": known.revision,
+        f"{oci}created": known.created,
+        "safescale-ammt.code": known.code,
+    }
 
 
 def _git(*arguments: str) -> str:
@@ -71,5 +78,5 @@ def _git(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    for key, value in build_arguments().items():
-        print(f"{key}={value}")
+    for key, value in asdict(labels()).items():
+        print(f"{key.upper()}={value}")

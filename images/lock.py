@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components import image as image_name
 from images.engine import Engine, layer_sizes
 from images.labels import Labels, labels
 from pipelines.images import LOCK, SCHEMA_VERSION, STAGES
@@ -27,18 +28,18 @@ _DIGEST = "containerimage.digest"
 TORCH_FREE = ("prepare_data", "register_model")
 
 
-def from_engine(engine: Engine, prefix: str, pushed: str = "") -> dict[str, Any]:
+def from_engine(engine: Engine, base: str = "", pushed: str = "") -> dict[str, Any]:
     """Describes the images that an engine has, as the lock does.
 
     Args:
         engine: where they are.
-        prefix: before the stage in their names.
+        base: name of the image that they were built on.
         pushed: registry path that they were pushed to; "" if they were not.
     """
     known = labels()
     entries, layers = {}, {}
     for stage in STAGES:
-        name = f"{prefix}/{stage}:{known.version}"
+        name = image_name(stage)
         layers[stage] = layer_sizes(engine, name)
         image = engine.inspect(name) or {}
         entries[stage] = {
@@ -53,7 +54,24 @@ def from_engine(engine: Engine, prefix: str, pushed: str = "") -> dict[str, Any]
         "torch": _union(layers[s] for s in STAGES if s not in TORCH_FREE),
         "all": _union(layers.values()),
     }
-    return {**_head(known, pushed, entries), "together": together}
+    return {
+        **_head(known, pushed, entries),
+        "together": together,
+        "base": _base(engine, base),
+    }
+
+
+def _base(engine: Engine, name: str) -> dict[str, str]:
+    """Says which bytes a base was; its digest is what a release gives BASE_IMAGE."""
+    image = engine.inspect(name) if name else None
+    if image is None:
+        return {"reference": name, "id": "", "digest": ""}
+    digests = [d.rpartition("@")[2] for d in image.get("RepoDigests") or ()]
+    return {
+        "reference": name,
+        "id": _sha256(str(image["Id"])),
+        "digest": digests[0] if digests else "",
+    }
 
 
 def from_metadata(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipelines.containers import Box, Containers
+from pipelines.containers import KILLED, Box, Containers, Ended
 from pipelines.local_graph import Limit, Limits
 from pipelines.watched import Task, Watch
 from safescale_ammt.errors import ConfigError, SafescaleError
@@ -98,8 +98,9 @@ class ContainerRunner:
         box = self._box(task, image, command, values)
         ended = self._containers.run(box, task.asked)
         task.code = ended.code
-        if ended.out_of_memory and ended.code:
-            raise _too_small(task.stage, self._limits[task.executor].memory)
+        # A stage that still says why (2, 3) is believed, whatever died in it.
+        if ended.code == KILLED or (ended.out_of_memory and ended.code == 1):
+            raise _killed(task.stage, ended, self._limits[task.executor].memory)
         return Status.SUCCESS if ended.code == 0 else Status.FAILURE
 
     def _box(
@@ -158,13 +159,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _too_small(stage: str, memory: Limit) -> SafescaleError:
-    more = "its limit stands in the pipeline itself"
+def _killed(stage: str, ended: Ended, memory: Limit) -> SafescaleError:
+    """Says why a container was killed: dockerd knows of memory, podman does not."""
+    how = ":" if ended.out_of_memory else " by somebody, or because"
+    more = "the limit stands in the pipeline itself"
     if memory.parameter:
         more = f"--param {memory.parameter}=... gives it more"
     return SafescaleError(
-        f"{stage} was killed: it needed more memory than its limit of {memory.text}; "
-        f"{more}, and finished stages are kept."
+        f"{stage} was killed{how} it needed more memory than its limit of "
+        f"{memory.text}; {more}, and finished stages are kept."
     )
 
 

@@ -25,6 +25,8 @@ from pipelines.container_engine import PLACE, RUN, STAGE, place
 from safescale_ammt.errors import SafescaleError
 
 USER = "10001:0"
+KILLED = 137
+"""Exit code of what SIGKILL ended."""
 GRACE = 20
 """Seconds between SIGTERM and SIGKILL; less than the run's own (`local.GRACE`)."""
 _PIDS = 512  # torch starts a few dozen threads; a fork bomb more

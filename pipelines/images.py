@@ -101,8 +101,8 @@ class Lock:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
         images = {stage: _image(entries, stage, path) for stage in STAGES}
-        words = (str(raw.get(name) or "") for name in ("commit", "pushed"))
-        return cls(path, __version__, *words, images)
+        commit, pushed = (str(raw.get(name) or "") for name in ("commit", "pushed"))
+        return cls(path, __version__, commit, pushed, images)
 
     def reference(self, stage: str) -> str:
         """Returns what an engine on this machine runs for a stage: the image's id.

@@ -114,7 +114,7 @@ def submit(**given: Any) -> None:
 @click.option("--start", type=click.DateTime(), help="Nothing fires before (UTC).")
 @click.option("--end", type=click.DateTime(), help="Nothing fires after (UTC).")
 @click.pass_context
-def schedule(context: click.Context, **given: Any) -> None:
+def schedule(context: click.Context, /, **given: Any) -> None:
     """Starts the pipeline again and again; a second call rolls the schedule.
 
     Of all that was ever scheduled under a name only the last fires. Nothing is
@@ -127,8 +127,9 @@ def schedule(context: click.Context, **given: Any) -> None:
     from pipelines.kubeflow import schedule as schedules
     from pipelines.kubeflow.cron import seconds, six_fields
     from pipelines.kubeflow.preparation import prepare
+    from pipelines.kubeflow.timing import Timing
 
-    timing = schedules.Timing(
+    timing = Timing(
         cron=six_fields(given["cron"]) if given["cron"] else "",
         every=seconds(given["every"]) if given["every"] else 0,
         start=_utc(given["start"]),

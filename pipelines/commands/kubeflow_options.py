@@ -133,7 +133,8 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:
     """Opens the session that the options describe; contacts nobody yet."""
-    from pipelines.kubeflow.api import Kubeflow, Patience
+    from pipelines.kubeflow.answers import Patience
+    from pipelines.kubeflow.api import Kubeflow
     from pipelines.kubeflow.session import Session
 
     options = {key: given[key] for key in _SESSION}

@@ -12,50 +12,24 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipelines.kubeflow.answers import (
+    SICK,
+    Answered,
+    Patience,
+    Unanswered,
+    Unreachable,
+    message,
+)
 from pipelines.kubeflow.session import Session
 from safescale_ammt.errors import InputError, SafescaleError
 
 LEAST = (2, 17)
 """Oldest server: holes between namespaces were closed there."""
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds between two bytes
-_SICK = (429, 500, 502, 503, 504)
 _LOGIN = (301, 302, 303, 307, 308, 401)
-_QUOTED = 200
-
-
-class Unreachable(SafescaleError):
-    """The API is away, or answers as a sick server does."""
-
-
-class Unanswered(Unreachable):
-    """An order was sent and not answered: nobody knows whether it was carried out."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long an API that is away is waited for; times in seconds."""
-
-    total: float = 60.0
-    """Until the API is given up."""
-    first: float = 0.5
-    """First wait; each further one doubles."""
-    longest: float = 8.0
-    """Longest single wait."""
-
-    def tries(self) -> Iterator[float]:
-        """Yields for each try the seconds to wait should it fail; 0 = no further one.
-
-        Lazy: the clock runs while the caller tries.
-        """
-        wait, end = self.first, time.monotonic() + self.total
-        while (left := end - time.monotonic()) > 0:
-            yield min(wait, self.longest, left)
-            wait *= 2
-        yield 0.0
 
 
 class Kubeflow:
@@ -252,7 +226,7 @@ class Kubeflow:
 
     def _error(self, action: str, error: Any) -> SafescaleError:
         """Turns an answer that says no into a sentence; headers stay out of it."""
-        host, status, said = self.session.host, error.status, _message(error.body)
+        host, status, said = self.session.host, error.status, message(error.body)
         if status in _LOGIN:
             return InputError(self._unknown_user())
         if status == 403:
@@ -260,7 +234,7 @@ class Kubeflow:
                 f"{host} does not allow {action} in namespace "
                 f"{self.session.namespace!r}{said}; ask for role kubeflow-edit there."
             )
-        if status in _SICK:
+        if status in SICK:
             return Unanswered(f"{host} answers {action} with HTTP {status}{said}.")
         return Answered(status, f"{host} refuses {action} (HTTP {status}{said}).")
 
@@ -277,14 +251,6 @@ class Kubeflow:
             f"{host} wants to know who asks: give --token-file, or set "
             "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD for a login at Dex."
         )
-
-
-class Answered(InputError):
-    """The API understood and says no; `status` is the HTTP status."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 def equals(**wanted: str) -> str:
@@ -313,14 +279,3 @@ def _client(session: Session) -> Any:
             authorization=session.token()
         )
     return kfp_server_api.ApiClient(config)
-
-
-def _message(body: Any) -> str:
-    """Returns the first line of what the server said, shortened, as ': ...'."""
-    try:
-        said = json.loads(body or "null")
-        text = str(said.get("message") or said.get("error_message") or "")
-    except (ValueError, AttributeError, TypeError):
-        return ""
-    line = " ".join(text.split())
-    return f": {line[:_QUOTED].rstrip('. ')}" if line else ""

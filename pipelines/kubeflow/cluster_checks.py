@@ -1,9 +1,7 @@
-"""What the namespace on Kubernetes must have: labels, rights, runtime, secrets."""
+"""What the namespace on Kubernetes must have: labels, accounts, rights, runtime."""
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +9,12 @@ from typing import Any
 
 from pipelines.kubeflow.checks import Check, Lacking, Unknown
 from safescale_ammt.cluster.access import ACCESS, Access
-from safescale_ammt.cluster.api import Answer, Api, Denied, Patience, Resource
-from safescale_ammt.errors import StoreInputError
-from safescale_ammt.store.places import SECRET_KEYS, STORE
+from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.patience import Patience
+from safescale_ammt.cluster.refusals import Answer, Denied
+from safescale_ammt.cluster.resources import Resource
 
 APPLY = "kubectl apply -k manifests/overlays/local (or your own overlay)"
-FILL = "fill in manifests/secrets/{} and kubectl apply -k manifests/secrets"
 KUBECONFIG = "set KUBECONFIG to the cluster's kubeconfig, or check that it runs"
 LAUNCHER = (
     Access("get", "", "configmaps"),
@@ -33,7 +31,6 @@ OPERATOR = (
     ),
 )
 """What `submit` and `schedule` ask of a multi-user KFP."""
-_PLACEHOLDERS = ("REPLACE-ME", "REPLACE_ME", "CHANGE-ME", "CHANGEME", "<", "TODO")
 _TRAINER = ("trainer.kubeflow.org", "v1alpha1")
 
 
@@ -77,7 +74,7 @@ class Cluster:
 
     def checks(self) -> list[Check]:
         """Returns the checks, each after those that it needs."""
-        found = [
+        return [
             Check("kubernetes", self._reachable, remedy=KUBECONFIG),
             Check("namespace", self._namespace, ("kubernetes",)),
             Check("pod security", self._pod_security, ("namespace",)),
@@ -87,15 +84,6 @@ class Cluster:
             Check("trainer", self._trainer, ("kubernetes",)),
             Check("runtime", self._runtime, ("trainer", "namespace")),
         ]
-        for secret, example in self._secrets().items():
-            look = self._looking_at(secret, example)
-            found.append(Check(f"secret {secret}", look, ("namespace",)))
-        kept = tuple(f"secret {name}" for name in self._secrets())
-        found += [
-            Check("secrets apart", self._apart, kept),
-            Check("pull secret", self._pull_secret, ("account",)),
-        ]
-        return found
 
     def read(self, plural: str, name: str = "", *, group: str = "") -> dict[str, Any]:
         """Reads an object or a listing of the namespace.
@@ -118,7 +106,7 @@ class Cluster:
         return f"{said.get('gitVersion', 'some version')} at {self.api.host}"
 
     def _namespace(self) -> str:
-        self._found("", "", f"namespace {self.namespace}", APPLY)
+        self.found("", "", f"namespace {self.namespace}", APPLY)
         return self.namespace
 
     def _pod_security(self) -> str:
@@ -144,7 +132,7 @@ class Cluster:
         return f"{len(OPERATOR)} of {len(OPERATOR)}"
 
     def _account(self) -> str:
-        self._found("serviceaccounts", self.account, f"account {self.account}", APPLY)
+        self.found("serviceaccounts", self.account, f"account {self.account}", APPLY)
         return self.account
 
     def _account_rights(self) -> str:
@@ -210,7 +198,7 @@ class Cluster:
         return "/".join(_TRAINER)
 
     def _runtime(self) -> str:
-        found = self._found(
+        found = self.found(
             "trainingruntimes",
             self.runtime,
             f"TrainingRuntime {self.runtime}",
@@ -227,57 +215,7 @@ class Cluster:
             f"TrainingRuntime {self.runtime} has no container node in a job node", APPLY
         )
 
-    def _secrets(self) -> dict[str, str]:
-        """Returns the secrets with an object store, and the file that makes each."""
-        names = {"safescale-store": "store.env", "safescale-registry": "registry.env"}
-        return names | (
-            {"safescale-training": "training.env"} if self.trains_there else {}
-        )
-
-    def _looking_at(self, secret: str, example: str) -> Callable[[], str]:
-        def look() -> str:
-            return _check_store_secret(self.secret(secret, example), secret, example)
-
-        return look
-
-    def secret(self, name: str, example: str) -> dict[str, str]:
-        """Returns a secret's values; they go nowhere but into comparisons."""
-        found = self._found("secrets", name, f"secret {name}", FILL.format(example))
-        return {
-            key: base64.b64decode(value).decode("utf-8", "replace").strip()
-            for key, value in (found.get("data") or {}).items()
-        }
-
-    def _apart(self) -> str:
-        """No secret may open what another is there to keep shut."""
-        held = {name: self.secret(name, file) for name, file in self._secrets().items()}
-        names = list(held)
-        for i, one in enumerate(names):
-            for other in names[i + 1 :]:
-                for key in (STORE, "AWS_ACCESS_KEY_ID"):
-                    value = held[one].get(key)
-                    if value and value == held[other].get(key):
-                        raise Lacking(
-                            f"{one} and {other} have the same {key}",
-                            "give each a key and a prefix of its own, so that a stage "
-                            "opens only what it works on",
-                        )
-        return f"{len(names)} secrets differ"
-
-    def _pull_secret(self) -> str:
-        account = self.read("serviceaccounts", self.account)
-        named = [item["name"] for item in account.get("imagePullSecrets") or ()]
-        if not named:
-            return "the account names none: images are public, or the nodes hold a key"
-        for name in named:
-            remedy = FILL.format("pull.json")
-            found = self._found("secrets", name, f"secret {name}", remedy)
-            text = base64.b64decode((found.get("data") or {}).get(_DOCKER, ""))
-            if found.get("type") != _DOCKER_TYPE or not _is_docker_config(text):
-                raise Lacking(f"secret {name} is no key of an image registry", remedy)
-        return ", ".join(named)
-
-    def _found(
+    def found(
         self, plural: str, name: str, what: str, remedy: str, *, group: str = ""
     ) -> dict[str, Any]:
         """Reads an object that must be there.
@@ -285,45 +223,21 @@ class Cluster:
         Raises:
             Lacking: it is not.
         """
+        found = self.optional(plural, name, group=group)
+        if found is None:
+            raise Lacking(f"{what} does not exist", remedy)
+        return found
+
+    def optional(
+        self, plural: str, name: str, *, group: str = ""
+    ) -> dict[str, Any] | None:
+        """Reads an object; None if it is not there."""
         try:
             return self.read(plural, name, group=group)
         except Answer as error:
             if error.status != 404:
                 raise
-            raise Lacking(f"{what} does not exist", remedy) from None
-
-
-_DOCKER = ".dockerconfigjson"
-_DOCKER_TYPE = "kubernetes.io/dockerconfigjson"
-
-
-def _check_store_secret(held: Mapping[str, str], name: str, example: str) -> str:
-    """Checks the keys of a store's secret; no value of it is ever shown."""
-    from safescale_ammt.storage import split_uri
-
-    remedy = FILL.format(example)
-    absent = [key for key in SECRET_KEYS if key not in held]
-    if absent:
-        raise Lacking(f"secret {name} lacks {', '.join(absent)}", remedy)
-    for key in SECRET_KEYS:
-        if any(mark in held[key].upper() for mark in _PLACEHOLDERS):
-            raise Lacking(f"{key} of secret {name} is still a placeholder", remedy)
-    try:
-        split_uri(held[STORE])
-    except StoreInputError:
-        raise Lacking(f"{STORE} of secret {name} is no s3:// URI", remedy) from None
-    if bool(held["AWS_ACCESS_KEY_ID"]) != bool(held["AWS_SECRET_ACCESS_KEY"]):
-        raise Lacking(f"secret {name} has half a key", remedy)
-    return "whole" if held["AWS_ACCESS_KEY_ID"] else "whole, without a key: by role"
-
-
-def _is_docker_config(text: bytes) -> bool:
-    try:
-        auths = json.loads(text)["auths"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    marked = any(mark.encode() in text.upper() for mark in _PLACEHOLDERS)
-    return bool(auths) and not marked
+            return None
 
 
 def _words(rights: Sequence[Access]) -> str:

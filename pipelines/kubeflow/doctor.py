@@ -13,8 +13,9 @@ from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.checks import Check, Lacking, Unknown
 from pipelines.kubeflow.cluster_checks import Cluster
 from pipelines.kubeflow.room import Needs, check_room
+from pipelines.kubeflow.secret_checks import Secrets
 from safescale_ammt.errors import PreconditionFailed
-from safescale_ammt.storage import open_store, split_uri
+from safescale_ammt.storage import Store, open_store, split_uri
 
 SKEW = 60.0
 """Seconds; S3's signatures tolerate 15 minutes, tokens and records less."""
@@ -57,6 +58,7 @@ class Doctor:
                 "check the token or the login, and --namespace",
             ),
             *self.cluster.checks(),
+            *Secrets(self.cluster).checks(),
             Check(
                 "quota",
                 self._room,
@@ -72,8 +74,10 @@ class Doctor:
 
     def _kubeflow(self) -> str:
         kubeflow = self.kubeflow()
-        mode = "multi" if kubeflow.health.get("multi_user") else "single"
-        return f"{kubeflow.session.host}, {mode}-user"
+        if kubeflow.health.get("multi_user"):
+            return f"{kubeflow.session.host}, multi-user"
+        host = kubeflow.session.host
+        return f"{host}, single-user: its pods run in KFP's own --namespace"
 
     def _version(self) -> str:
         self.kubeflow().require_version()
@@ -99,20 +103,10 @@ class Doctor:
             store.put(key, b"probe")
             if store.get(key) != b"probe":
                 raise Lacking(f"{self.store} gives other bytes", "use another store")
-            self._check_condition(store, key)
+            check_condition(store, key)
         finally:
             store.delete(key)
         return f"{self.store} can be read and written"
-
-    def _check_condition(self, store: Any, key: str) -> None:
-        try:
-            store.put(key, b"again", if_absent=True)
-        except PreconditionFailed:
-            return
-        raise Lacking(
-            f"{self.store} ignores If-None-Match: two runs could both win a version",
-            "use a store with conditional writes: AWS S3, SeaweedFS >= 3.80 or MinIO",
-        )
 
     def _data(self) -> str:
         if not self.source:
@@ -172,6 +166,22 @@ class Doctor:
 
     def _images(self) -> str:
         raise Unknown("only the cluster's nodes can tell whether they may pull them")
+
+
+def check_condition(store: Store, key: str) -> None:
+    """Checks that a store refuses a conditional write to an object that is there.
+
+    Raises:
+        Lacking: it does not.
+    """
+    try:
+        store.put(key, b"again", if_absent=True)
+    except PreconditionFailed:
+        return
+    raise Lacking(
+        f"{store.uri} ignores If-None-Match: two runs could both win a version",
+        "use a store with conditional writes, such as AWS S3, MinIO or SeaweedFS 4",
+    )
 
 
 def _probe() -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.kubeflow.api import Kubeflow, Unreachable
+from pipelines.kubeflow.answers import Unreachable
+from pipelines.kubeflow.api import Kubeflow
 from pipelines.progress import Progress
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.execution import error_of
@@ -86,6 +88,7 @@ def follow(
     *,
     timeout: float,
     poll: float,
+    each: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Any:
     """Watches a run until it has ended.
@@ -96,6 +99,7 @@ def follow(
         watch: tells of it.
         timeout: seconds until we give up; the run does not.
         poll: seconds between two looks.
+        each: is called after each look, and may meet an API that is away.
         clock: seconds that only go up.
 
     Raises:
@@ -114,6 +118,8 @@ def follow(
             watch.miss(error)
         else:
             watch.look(run)
+            with suppress(Unreachable):
+                each()
             if run.state in ENDED:
                 return run
         if clock() + poll > end:
@@ -200,7 +206,8 @@ def ending(run: Any, record: Record, titles: Mapping[str, str]) -> str:
     states = task_states(run)
     step = broken_step(states, titles)
     if record.blind:
-        if states.get(GATE) == SUCCEEDED:
+        # A server that shows no tasks leaves the state of the whole.
+        if states.get(GATE, "" if states else run.state) == SUCCEEDED:
             return (
                 f"{name} passed its gate; what it registered is not known here: "
                 f"{record.blind}."

@@ -1,8 +1,8 @@
 """Starting a run once, whatever happens to the answer.
 
 A run bears a name of its own. If the answer to its creation is lost, the API is
-asked for a run of that name before another try, and should two have come of it,
-the younger one is stopped. So a name stands for one run.
+asked for a run of that name before another try, and should a second one come of it
+after all, it is stopped. So a name stands for one run.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pipelines.kubeflow.api import Answered, Kubeflow, Unanswered, Unreachable, equals
+from pipelines.kubeflow.answers import Answered, Unanswered, Unreachable
+from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import Prepared
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
@@ -21,7 +23,9 @@ from safescale_ammt.execution import utc_now
 EXPERIMENT = "safescale"
 ACCOUNT = "safescale-pipeline"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
-_SETTLE = 1.0  # seconds that a server may still need for an order it took
+_SETTLE = 1.0  # seconds that a server needs as a rule for an order that it took
+_STRAGGLES = 120.0  # ... and at most, gateways and all
+_OVER = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELING", "SKIPPED")
 
 
 def new_name(stem: str) -> str:
@@ -94,11 +98,23 @@ def run_body(
     )
 
 
-def start(kubeflow: Kubeflow, body: Any) -> tuple[str, bool]:
-    """Starts a run unless one of its name is there.
+@dataclass(frozen=True)
+class Started:
+    """A run that goes on.
 
-    Returns:
-        The run's id, and whether this call started it.
+    Attributes:
+        id: its id.
+        new: whether this call started it.
+        lost: whether an answer was lost on the way, so that a twin may still come.
+    """
+
+    id: str
+    new: bool = True
+    lost: bool = False
+
+
+def start(kubeflow: Kubeflow, body: Any) -> Started:
+    """Starts a run unless one of its name is there.
 
     Raises:
         InputError: not allowed or not understood.
@@ -106,13 +122,14 @@ def start(kubeflow: Kubeflow, body: Any) -> tuple[str, bool]:
     """
     found = named(kubeflow, body)
     if found:
-        return found[0].run_id, False
+        return Started(found[0].run_id, new=False)
     lost = False
     for wait in kubeflow.patience.tries():
         try:
             made = kubeflow.order(
                 "starting a run", kubeflow.runs.run_service_create_run, run=body
             )
+            return Started(made.run_id, lost=lost)
         except Unreachable as error:
             lost = lost or isinstance(error, Unanswered)
             if not wait:
@@ -120,12 +137,38 @@ def start(kubeflow: Kubeflow, body: Any) -> tuple[str, bool]:
             time.sleep(max(wait, _SETTLE) if lost else wait)
             found = named(kubeflow, body) if lost else []
             if found:
-                return _only(kubeflow, found), True
-        else:
-            if lost:
-                return _only(kubeflow, named(kubeflow, body)), True
-            return str(made.run_id), True
-    raise Unreachable("The run could not be started.")
+                return Started(found[0].run_id, lost=True)
+    raise AssertionError("the last try returns or raises")
+
+
+def alone(kubeflow: Kubeflow, body: Any, started: Started) -> Started:
+    """Returns the one run of a name that two callers may have started at once.
+
+    Both keep the oldest, so that they end up with the same one.
+    """
+    first, *twins = named(kubeflow, body) or [None]
+    if first is None or not started.new:
+        return started
+    for twin in twins:
+        if twin.state not in _OVER:
+            stop(kubeflow, twin.run_id)
+    return started if first.run_id == started.id else Started(first.run_id, new=False)
+
+
+def sweeper(kubeflow: Kubeflow, body: Any, started: Started) -> Callable[[], None]:
+    """Returns what stops twins of a run, for as long as some may still come.
+
+    A server that was slow, not deaf, carries out an order after we gave it up.
+    """
+    until = time.monotonic() + (_STRAGGLES if started.lost else 0.0)
+
+    def sweep() -> None:
+        if time.monotonic() < until:
+            for twin in named(kubeflow, body):
+                if twin.run_id != started.id and twin.state not in _OVER:
+                    stop(kubeflow, twin.run_id)
+
+    return sweep
 
 
 def named(kubeflow: Kubeflow, body: Any) -> list[Any]:
@@ -152,13 +195,6 @@ def stop(kubeflow: Kubeflow, run_id: str) -> None:
     except Answered as error:
         if error.status != 400:
             raise
-
-
-def _only(kubeflow: Kubeflow, found: list[Any]) -> str:
-    """Keeps the oldest of equal runs and stops the others."""
-    for extra in found[1:]:
-        stop(kubeflow, extra.run_id)
-    return str(found[0].run_id)
 
 
 def _where(kubeflow: Kubeflow) -> Mapping[str, str]:

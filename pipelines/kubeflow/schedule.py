@@ -14,12 +14,14 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pipelines.kubeflow import runs
-from pipelines.kubeflow.api import Kubeflow, Unreachable
+from pipelines.kubeflow.answers import Unreachable
+from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import Prepared
+from pipelines.kubeflow.timing import Timing
 from safescale_ammt.artifacts import digest_json
 from safescale_ammt.errors import InputError, SafescaleError
 
@@ -30,61 +32,6 @@ _NOTE = re.compile(
 )
 _ROUNDS = 8
 """Looks until the state must have settled; each other caller costs one."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """When a schedule fires.
-
-    Attributes:
-        cron: six fields, as `cron.six_fields` gives them; "" = by interval.
-        every: seconds between two runs; 0 = by cron.
-        start, end: nothing fires before or after.
-        concurrency: runs at the same time, 1 to 10.
-        catch_up: whether missed times are made up for, one run each.
-    """
-
-    cron: str = ""
-    every: int = 0
-    start: datetime | None = None
-    end: datetime | None = None
-    concurrency: int = 1
-    catch_up: bool = False
-
-    def __post_init__(self) -> None:
-        """Checks that exactly one kind of time is given, and a span that exists."""
-        if bool(self.cron) == bool(self.every):
-            raise InputError("A schedule needs either --cron or --every.")
-        if self.start and self.end and self.start >= self.end:
-            raise InputError("--start comes after --end, so nothing would ever run.")
-        if self.end and self.end <= datetime.now(UTC):
-            raise InputError("--end is in the past, so nothing would ever run.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form."""
-        return {
-            "cron": self.cron,
-            "every": self.every,
-            "start": self.start.isoformat() if self.start else "",
-            "end": self.end.isoformat() if self.end else "",
-            "concurrency": self.concurrency,
-            "catch_up": self.catch_up,
-        }
-
-    def trigger(self) -> Any:
-        """Returns the API's form."""
-        import kfp_server_api as kfp
-
-        span = {"start_time": self.start, "end_time": self.end}
-        if self.cron:
-            return kfp.V2beta1Trigger(
-                cron_schedule=kfp.V2beta1CronSchedule(cron=self.cron, **span)
-            )
-        interval = kfp.V2beta1PeriodicSchedule(interval_second=str(self.every), **span)
-        return kfp.V2beta1Trigger(periodic_schedule=interval)
-
-    def __str__(self) -> str:
-        return f"cron '{self.cron}'" if self.cron else f"every {self.every} s"
 
 
 @dataclass(frozen=True)

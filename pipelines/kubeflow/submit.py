@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from pipelines.kubeflow.follow import (
     how_on,
     read_record,
 )
-from pipelines.kubeflow.preparation import Order, prepare, titles
+from pipelines.kubeflow.preparation import Order, prepare
+from pipelines.kubeflow.spec import titles
 from pipelines.local import Interruptions
 from pipelines.progress import Progress, progress_for
 from safescale_ammt.errors import InputError, Interrupted
@@ -50,6 +52,21 @@ class Submission:
     store: str = ""
 
 
+@dataclass(frozen=True)
+class Going:
+    """A run that goes on.
+
+    Attributes:
+        id: its id.
+        titles: task name -> title.
+        sweep: stops twins that a lost answer may have left.
+    """
+
+    id: str
+    titles: Mapping[str, str]
+    sweep: Callable[[], None] = lambda: None
+
+
 def submit(kubeflow: Kubeflow, wanted: Submission) -> str:
     """Starts or finds a run, follows it, and returns its last sentence.
 
@@ -61,28 +78,32 @@ def submit(kubeflow: Kubeflow, wanted: Submission) -> str:
     with Interruptions():
         kubeflow.require_version()
         if wanted.order is None:
-            run_id, known = wanted.name, titles(_spec_of(kubeflow, wanted.name))
+            known = titles(_spec_of(kubeflow, wanted.name))
+            going = Going(wanted.name, known)
         else:
-            run_id, known = _start(kubeflow, wanted, wanted.order)
+            going = _start(kubeflow, wanted, wanted.order)
         if not wanted.wait:
-            return f"Run {run_id} goes on; {how_on(run_id)}"
-        with progress_for(run_id[:8]) as progress:
-            run = _followed(kubeflow, wanted, run_id, Watch(progress, known))
-        return ending(run, read_record(wanted.store, run), known)
+            going.sweep()
+            return f"Run {going.id} goes on; {how_on(going.id)}"
+        with progress_for(going.id[:8]) as progress:
+            run = _followed(kubeflow, wanted, going, Watch(progress, going.titles))
+        return ending(run, read_record(wanted.store, run), going.titles)
 
 
-def _start(
-    kubeflow: Kubeflow, wanted: Submission, order: Order
-) -> tuple[str, dict[str, str]]:
-    """Starts a run; returns its id and the titles of its tasks."""
+def _start(kubeflow: Kubeflow, wanted: Submission, order: Order) -> Going:
+    """Starts a run, or finds the one that has its name."""
     prepared = prepare(order)
     name = runs.check_name(wanted.name or runs.new_name(prepared.name))
     experiment = runs.experiment_id(kubeflow, wanted.experiment)
     body = runs.run_body(prepared, name, experiment, wanted.account)
-    run_id, new = runs.start(kubeflow, body)
-    did = "started" if new else "is there already"
-    Progress(run_id[:8]).say(f"run {name!r} {did}: {page(kubeflow, run_id)}")
-    return run_id, prepared.titles
+    started = runs.start(kubeflow, body)
+    if wanted.name:  # a name of the caller's own may be another's, too
+        started = runs.alone(kubeflow, body, started)
+    did = "started" if started.new else "is there already"
+    line = f"run {name!r} {did}: {page(kubeflow, started.id)}"
+    Progress(started.id[:8]).say(line)
+    sweep = runs.sweeper(kubeflow, body, started)
+    return Going(started.id, prepared.titles, sweep)
 
 
 def page(kubeflow: Kubeflow, run_id: str) -> str:
@@ -90,18 +111,27 @@ def page(kubeflow: Kubeflow, run_id: str) -> str:
     return f"{kubeflow.session.host}/#/runs/details/{run_id}"
 
 
-def _followed(kubeflow: Kubeflow, wanted: Submission, run_id: str, watch: Watch) -> Any:
+def _followed(
+    kubeflow: Kubeflow, wanted: Submission, going: Going, watch: Watch
+) -> Any:
     """Follows a run; a signal ends the following and, if asked, the run."""
     try:
-        return follow(kubeflow, run_id, watch, timeout=wanted.timeout, poll=wanted.poll)
+        return follow(
+            kubeflow,
+            going.id,
+            watch,
+            timeout=wanted.timeout,
+            poll=wanted.poll,
+            each=going.sweep,
+        )
     except Interrupted:
         watch.progress.close()
         if not wanted.stop:
             raise Interrupted(
-                f"Run {run_id} goes on without us; {how_on(run_id)}"
+                f"Run {going.id} goes on without us; {how_on(going.id)}"
             ) from None
-        runs.stop(kubeflow, run_id)
-        raise Interrupted(f"Run {run_id} is being stopped, as asked.") from None
+        runs.stop(kubeflow, going.id)
+        raise Interrupted(f"Run {going.id} is being stopped, as asked.") from None
 
 
 def _spec_of(kubeflow: Kubeflow, run_id: str) -> Any:

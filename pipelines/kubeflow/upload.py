@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.kubeflow.api import Answered, Kubeflow, Unreachable, equals
-from pipelines.kubeflow.preparation import spec_of
+from pipelines.kubeflow.answers import Answered, Unreachable
+from pipelines.kubeflow.api import Kubeflow, equals
+from pipelines.kubeflow.spec import spec_of
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
 

@@ -8,110 +8,32 @@ answer that another try would not change is one sentence.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from safescale_ammt.errors import ClusterError, ClusterInputError
+from safescale_ammt.cluster.patience import PATIENCE, Patience
+from safescale_ammt.cluster.refusals import (
+    Asked,
+    Away,
+    Denied,
+    OutOfReach,
+    one_line,
+)
+from safescale_ammt.cluster.resources import Resource
+from safescale_ammt.errors import ClusterInputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token and its namespace."""
-_AWAY = frozenset({408, 429, 500, 502, 503, 504})
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
-_DENIED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]+)"')
 _MERGE = "application/merge-patch+json"
 Query = Mapping[str, str | int]
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object that this package calls."""
-
-    group: str
-    version: str
-    plural: str
-
-    @property
-    def full_name(self) -> str:
-        """Plural and group, as messages of the API spell it."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-    def path(self, namespace: str, name: str = "", sub: str = "") -> str:
-        """Returns the path of the collection, of one object or of a part of it."""
-        root = f"/apis/{self.group}" if self.group else "/api"
-        parts = (root, self.version, "namespaces", namespace, self.plural, name, sub)
-        return "/".join(filter(None, parts))
-
-
-TRAINJOBS = Resource("trainer.kubeflow.org", "v1alpha1", "trainjobs")
-RUNTIMES = Resource("trainer.kubeflow.org", "v1alpha1", "trainingruntimes")
-PODS = Resource("", "v1", "pods")
-EVENTS = Resource("", "v1", "events")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long things may take, in seconds."""
-
-    outage: float = 600.0
-    """The API does not answer."""
-    first: float = 0.5
-    """Pause after a first failure; it doubles."""
-    longest: float = 15.0
-    """Longest pause."""
-    connect: float = 5.0
-    """One connection attempt."""
-    read: float = 30.0
-    """One answer; also the silence after which a log stream is opened anew."""
-    watch: float = 25.0
-    """One watch, after which the job is read anew; less than `read`."""
-    poll: float = 5.0
-    """Between looks at pods, and at the job where it may not be watched."""
-    pending: float = 1800.0
-    """Until a first pod runs, or runs again."""
-    queued: float = 86400.0
-    """The same in a Kueue queue."""
-    denied: float = 60.0
-    """A right that the caller has had is refused: API servers do so as they start."""
-    gone: float = 300.0
-    """Until a deleted job is gone; its pods have 120 s for a last checkpoint."""
-    grace: float = 20.0
-    """For deleting the job at SIGTERM; pods have 30 s by default."""
-
-
-PATIENCE = Patience()
-"""Of a step that may take hours."""
-
-
-class Answer(ClusterError):
-    """The API answered, and not with success; `status` is the HTTP status."""
-
-    def __init__(self, sentence: str, status: int, message: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.message = message
-
-
-class Denied(Answer, ClusterInputError):
-    """The caller is unknown (401), or may not do this (403)."""
-
-    exit_code = 2
-
-
-class OutOfReach(ClusterError):
-    """The API stayed away for longer than one is patient; the job goes on."""
-
-
-class Away(Exception):
-    """No answer, or one that says to come back; `str` says what happened."""
 
 
 class Api:
@@ -160,7 +82,7 @@ class Api:
         except (config.ConfigException, OSError) as error:
             raise ClusterInputError(
                 "No Kubernetes API is known here: this is no pod with a service "
-                f"account, and no kubeconfig can be read ({_one_line(error)}); "
+                f"account, and no kubeconfig can be read ({one_line(error)}); "
                 "training.backend trainjob runs on Kubeflow, set backend: local here."
             ) from None
         return cls(client, namespace, patience, say=say)
@@ -318,11 +240,12 @@ class Api:
         headers = {"Accept": "application/json", **self.client.default_headers}
         headers["Content-Type"] = _MERGE if verb == "patch" else "application/json"
         self.client.update_params_for_auth(headers, [], ["BearerToken"])
-        asked = f"?{urlencode(query)}" if query else ""
+        token = str(headers.get("authorization", ""))
+        asked = Asked(verb, resource, self.namespace, self.host, token)
         try:
             response = self.client.rest_client.pool_manager.request(
                 _METHODS.get(verb, "GET"),
-                self.host + path + asked,
+                self.host + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=Timeout(self.patience.connect, self.patience.read),
@@ -334,50 +257,8 @@ class Api:
                 return response
             text = response.data.decode(errors="replace")
         except (HTTPError, OSError) as error:
-            raise self._no_connection(error) from None
-        raise self._failure(verb, resource, response.status, _message(text))
-
-    def _no_connection(self, error: Exception) -> Exception:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return ClusterInputError(
-                f"The certificate of the Kubernetes API at {self.host} cannot be "
-                f"verified ({_one_line(error)}); check the cluster's CA."
-            )
-        return Away(_one_line(error))
-
-    def _failure(
-        self, verb: str, resource: Resource, status: int, message: str
-    ) -> Exception:
-        if status in _AWAY:
-            return Away(f"{status} {message}".strip())
-        if status == 401:
-            sentence = (
-                f"The Kubernetes API at {self.host} does not know {self._caller()} "
-                f"(401), who wanted to {verb} {resource.full_name} in namespace "
-                f"{self.namespace}; check the pod's service account token."
-            )
-            return Denied(sentence, 401, message)
-        if status == 403 and (told := _DENIED.search(message)):
-            sentence = (
-                f"{_account(told[1])} may not {told[2]} {_full(told[3], resource)} in "
-                f"namespace {self.namespace} (403); bind it to the Role "
-                "safescale-pipeline of manifests/base."
-            )
-            return Denied(sentence, 403, message)
-        sentence = (
-            f"The Kubernetes API at {self.host} refuses to {verb} {resource.full_name} "
-            f"in namespace {self.namespace} ({status}): {message}"
-        )
-        return Answer(sentence, status, message)
-
-    def _caller(self) -> str:
-        token = self.client.configuration.get_api_key_with_prefix("authorization")
-        try:
-            payload = str(token).split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
-            return _account(str(claims["sub"]))
-        except (IndexError, ValueError, KeyError, TypeError):
-            return "the bearer of this token"
+            raise asked.unconnected(error) from None
+        raise asked.refused(response.status, text)
 
 
 def _configured(environ: Mapping[str, str], account: Path) -> tuple[Any, str]:
@@ -404,27 +285,4 @@ def _chunks(response: Any) -> Iterator[bytes]:
         yield from response.stream(None)
     except (HTTPError, OSError, AttributeError, ValueError) as error:
         # The last two: the stream was closed by another thread while it was read.
-        raise Away(_one_line(error)) from None
-
-
-def _message(text: str) -> str:
-    """Returns the message of a Status object, or the beginning of the body."""
-    try:
-        return _one_line(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return _one_line(text)
-
-
-def _full(plural: str, resource: Resource) -> str:
-    return f"{plural}.{resource.group}" if resource.group else plural
-
-
-def _account(user: str) -> str:
-    parts = user.split(":")
-    if user.startswith("system:serviceaccount:") and len(parts) == 4:
-        return f"Service account {parts[2]}/{parts[3]}"
-    return f"User {user}"
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:300]
+        raise Away(one_line(error)) from None

@@ -9,9 +9,11 @@ from typing import Any
 
 from safescale_ammt.cluster import owner as owners
 from safescale_ammt.cluster import waiting
-from safescale_ammt.cluster.api import RUNTIMES, TRAINJOBS, Answer, Api, Denied
+from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.logs import Follower
 from safescale_ammt.cluster.owner import Owner
+from safescale_ammt.cluster.refusals import Answer, Denied
+from safescale_ammt.cluster.resources import RUNTIMES, TRAINJOBS
 from safescale_ammt.cluster.trainjob import Job, State, condition, progress, state
 from safescale_ammt.cluster.waiting import Wait
 from safescale_ammt.cluster.watch import changes

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from safescale_ammt.cluster.api import PODS, Answer, Api, Away, Denied
+from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.refusals import Answer, Away, Denied
+from safescale_ammt.cluster.resources import PODS
 from safescale_ammt.cluster.trainjob import NODE
 from safescale_ammt.errors import SafescaleError
 

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safescale_ammt.cluster.api import PODS, TRAINJOBS, Answer, Api
+from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.refusals import Answer
+from safescale_ammt.cluster.resources import PODS, TRAINJOBS
 
 _MAIN = ("main", "user-container")
 """What Argo, and then others, call the container of a step."""

@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safescale_ammt.cluster.api import PATIENCE, Api, OutOfReach, Patience
+from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.handover import Handover
 from safescale_ammt.cluster.life import JobFailed, Life, Product
 from safescale_ammt.cluster.owner import Owner, own_pod
+from safescale_ammt.cluster.patience import PATIENCE, Patience
+from safescale_ammt.cluster.refusals import OutOfReach
 from safescale_ammt.cluster.trainjob import Job, digest_of
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution

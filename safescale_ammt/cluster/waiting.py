@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from safescale_ammt.cluster.api import EVENTS, PODS, Answer, Api
+from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.logs import pods_of
+from safescale_ammt.cluster.refusals import Answer
+from safescale_ammt.cluster.resources import EVENTS, PODS
 from safescale_ammt.cluster.trainjob import Job, State, condition, state
 from safescale_ammt.errors import ClusterError
 

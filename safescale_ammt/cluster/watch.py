@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from safescale_ammt.cluster.api import TRAINJOBS, Answer, Api, Away, Denied, Query
+from safescale_ammt.cluster.api import Api, Query
+from safescale_ammt.cluster.refusals import Answer, Away, Denied
+from safescale_ammt.cluster.resources import TRAINJOBS
 
 
 def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:

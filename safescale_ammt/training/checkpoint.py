@@ -32,7 +32,12 @@ from safescale_ammt.artifacts import (
     write_json,
     writing,
 )
-from safescale_ammt.errors import InputError, IntegrityError, Interrupted
+from safescale_ammt.errors import (
+    InputError,
+    IntegrityError,
+    Interrupted,
+    StorageError,
+)
 from safescale_ammt.storage import Store
 from safescale_ammt.training.spread import ALONE, Spread, Wire
 from safescale_ammt.training.state import Keeps, State, apart, together
@@ -81,7 +86,7 @@ class Checkpoints:
         self._ending = "-" + self._run.removeprefix("sha256:")[:16]
         self._events: list[dict[str, Any]] = []
         self._saved: Saved | None = None
-        self._wire = ALONE
+        self._wire, self._log = ALONE, _silent
         self._rounds = 0
         self._asked = False
 
@@ -96,6 +101,8 @@ class Checkpoints:
         if self._store is None:
             yield log
             return
+
+        self._log = log
 
         def recording(event: dict[str, Any]) -> None:
             self._events.append(event)
@@ -137,17 +144,24 @@ class Checkpoints:
         if asked or (self._every and self._rounds % self._every == 0):
             state = together(parts).gathered(spread)
             if self._wire.rank == 0:
-                self._save(Saved(step, phase, self._events, state))
+                self._try_to_save(Saved(step, phase, self._events, state))
         if asked:
             raise Interrupted(
-                f"Training was stopped by SIGTERM before step {step}; the checkpoint "
-                f"in {self._store.uri} goes on from there."
+                f"Training was stopped by SIGTERM before step {step}; the newest "
+                f"checkpoint in {self._store.uri} goes on from there."
             )
 
     def clear(self) -> None:
         """Deletes the checkpoints of this run: its model has been delivered."""
         for name in self._names():
             self._delete(name)
+
+    def _try_to_save(self, saved: Saved) -> None:
+        """Saves if the store lets it: training is worth more than a checkpoint."""
+        try:
+            self._save(saved)
+        except StorageError as error:
+            self._log({"event": "checkpoint_failed", "reason": str(error)})
 
     def _save(self, saved: Saved) -> None:
         assert self._store is not None
@@ -219,6 +233,12 @@ class Checkpoints:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+        if self._asked:  # after the last round
+            raise Interrupted("Training was stopped by SIGTERM before it was done.")
+
+
+def _silent(_event: dict[str, Any]) -> None:
+    """Logs nothing."""
 
 
 def write(folder: Path, saved: Saved, run: str) -> None:

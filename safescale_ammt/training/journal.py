@@ -56,6 +56,8 @@ class Journal:
             return f"Went on from the checkpoint before step {event['step']}."
         if kind == "checkpoint_ignored":
             return f"Ignored a checkpoint: {event['reason']}"
+        if kind == "checkpoint_failed":
+            return f"Went on without a checkpoint: {event['reason']}"
         if kind != "round":
             return None
         self._rounds += 1

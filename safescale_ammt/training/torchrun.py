@@ -62,9 +62,10 @@ def train_in_processes(
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the workers' environment: loopback only, one level of threads."""
+    """Returns the workers' environment: loopback only, no noise in the log."""
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-    return {**environ, "OMP_NUM_THREADS": "1", "LOGLEVEL": "CRITICAL", **loopback}
+    quiet = {"LOGLEVEL": "CRITICAL", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    return {**environ, "OMP_NUM_THREADS": "1", **quiet, **loopback}
 
 
 def _waited(command: Sequence[str], environ: Mapping[str, str]) -> int:

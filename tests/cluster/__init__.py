@@ -8,6 +8,7 @@
         api.add("namespaces", "team", labels={"a": "b"})
         api.forbid("create", "trainjobs")           # 403 as RBAC words it
         api.allow_only(rules)                       # 403 for all but these rules
+        api.permit_all()                            # takes both back
         api.get("trainjobs", "x"); api.list("pods"); api.delete("pods", "x")
 
 What it keeps: objects with uid, resourceVersion and creationTimestamp, watches
@@ -28,6 +29,8 @@ What makes it ill:
     api.skew = 300.0                  # the clock in `Date` runs ahead (seconds)
     api.token = "other"               # 401 for those who come with the old one
     api.admission.append(function)    # a webhook: (verb, plural, object) -> reason
+
+`ClusterApi(tls=(certificate, key))` serves HTTPS, as pods see it.
 
 `cluster.trainer.TrainerController` plays Kubeflow Trainer and a kubelet: it runs
 the containers of a TrainJob as processes of this machine, with the environment

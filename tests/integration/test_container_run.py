@@ -375,11 +375,13 @@ def test_a_store_that_stays_away_ends_the_run_and_the_next_goes_on(tmp_path, eng
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_adult_goes_through_in_containers(tmp_path, engine):
     laptop = Docked(tmp_path / "laptop", engine)
     with laptop.store() as server:
-        code, lines = laptop.call("run", "--runner", "docker")
-        assert code == 0, lines[-1]
+        with laptop.start("run", "--runner", "docker") as process:
+            output, _ = process.communicate(timeout=1200)
+        assert process.returncode == 0, output
         record = laptop.record
         assert record["version"]["status"] in ("champion", "pending")
         store = open_store(server.uri, environ=server.environ)

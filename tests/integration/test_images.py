@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import IMAGE_PREFIX, image
+from components import image
 from images import build
 from images.engine import find_engine
 from images.labels import labels
@@ -28,7 +28,7 @@ RUNS = {"register_model": ("register_model", "notify")}
 MB = 1_000_000
 FIND_SETTINGS = (
     "find / -xdev ( -name pip.conf -o -name .netrc -o -name .docker -o -name *.whl "
-    "-o -name *.key -o -name id_* )"
+    "-o -name *.key -o -name id_rsa -o -name id_ed25519 )"
 )
 
 
@@ -64,7 +64,7 @@ def asked(request, engine):
 
 @pytest.fixture(scope="module")
 def sizes(engine):
-    return from_engine(find_engine(), IMAGE_PREFIX)
+    return from_engine(find_engine())
 
 
 def test_an_image_runs_as_an_unprivileged_user_without_being_told(asked):
@@ -116,6 +116,7 @@ def test_labels_say_what_an_image_is_and_of_which_code(asked):
     assert found[f"{oci}version"] == __version__
     assert found[f"{oci}licenses"] == "Apache-2.0"
     assert found[f"{oci}description"]
+    assert found[f"{oci}base.name"]
     assert len(found[f"{oci}revision"].removesuffix("-dirty")) == 40
     assert found[f"{oci}created"] == labels().created
     assert found["safescale-ammt.code"] == asked.code

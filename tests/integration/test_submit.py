@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import STAGES, life
 
 from pipelines.cli import run_command
-from pipelines.kubeflow.api import Kubeflow, Patience
+from pipelines.commands.run import ADULT
+from pipelines.kubeflow import runs
+from pipelines.kubeflow.answers import Patience
+from pipelines.kubeflow.api import Kubeflow
+from pipelines.kubeflow.preparation import Order, prepare
 from pipelines.kubeflow.session import Session
 from safescale_ammt.releasing.outcome import Outcome
 from safescale_ammt.storage import open_store
@@ -45,6 +50,23 @@ def api():
     with KfpApi() as api:
         api.world.script = life()
         yield api
+
+
+@pytest.mark.parametrize("command", ["submit", "schedule", "doctor"])
+def test_help_starts_without_kubeflows_libraries(command):
+    code = "import sys; from pipelines.cli import run_command as r; "
+    code += (
+        f"r(['{command}', '--help']); heavy = ('kfp', 'kfp_server_api', 'kubernetes'"
+    )
+    code += ", 'torch', 'requests'); print([m for m in heavy if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def submit(api: KfpApi, *more: str) -> int:
@@ -150,10 +172,34 @@ def test_a_run_that_starts_after_all_is_stopped_beside_its_twin(api):
     api.world.script = (*[Scene(RUNNING)] * 80, *life())
     api.trouble("late", "POST", "/runs", seconds=1.8)
     assert submit(api, "--timeout", "3") == 1  # the run itself is not over yet
-    states = [run.state for run in api.world.runs.values()]
-    assert len(states) <= 2
-    stops = sum(path.endswith(":terminate") for _, path in api.requests)
-    assert stops == len(states) - 1
+    assert len(api.world.runs) == 2
+    stops = [path for _, path in api.requests if path.endswith(":terminate")]
+    first, second = api.world.runs  # ours, and the one that came late
+    assert stops == [f"/apis/v2beta1/runs/{second}:terminate"]
+    assert any(path.endswith(first) for _, path in api.requests)
+
+
+def test_two_callers_with_one_name_end_up_with_one_run(api):
+    api.world.script = life()
+    bodies = prepare(Order(ADULT, store="s3://team/data"))
+    found: list[str] = []
+
+    def call() -> None:
+        kubeflow = Kubeflow(Session(api.url), Patience(20))
+        where = runs.experiment_id(kubeflow, "safescale")
+        body = runs.run_body(bodies, "nightly", where)
+        started = runs.alone(kubeflow, body, runs.start(kubeflow, body))
+        found.append(started.id)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    states = {run.run_id: run.state for run in api.world.runs.values()}
+    going = [run for run, state in states.items() if state != "CANCELING"]
+    assert len(going) == 1
+    assert going[0] in found
 
 
 def test_a_name_stands_for_one_run(api, capsys):
@@ -253,6 +299,8 @@ def test_scalar_parameters_and_the_window_reach_the_run(api):
         ([*SOURCE, "--param", "nonsense"], "not of the form NAME=VALUE"),
         ([*SOURCE, "--window", "yesterday"], "yesterday"),
         ([*SOURCE, "--name", "a/b"], "is no name"),
+        ([*SOURCE, "--images", "nowhere.json"], "nowhere.json"),
+        ([*SOURCE, "--image-prefix", "HTTP://x"], "no registry path"),
     ],
 )
 def test_what_no_cluster_can_use_starts_nothing(api, capsys, arguments, said):
@@ -312,6 +360,19 @@ def test_an_address_that_cannot_be_used_is_refused(
     shown = capsys.readouterr().err
     assert said in shown
     assert "pw" not in shown
+
+
+def test_a_certificate_is_trusted_only_if_its_signer_is_named(tmp_path, capsys):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=kubeflow"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    with KfpApi(tls=(certificate, key)) as api:
+        api.world.script = life()
+        assert submit(api) == 2
+        assert "--ca-file says who signed" in capsys.readouterr().err
+        assert submit(api, "--ca-file", str(certificate)) == 0
 
 
 def test_in_multi_user_mode_everything_lies_in_the_namespace(api, tmp_path):

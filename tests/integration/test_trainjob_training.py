@@ -82,7 +82,7 @@ def test_two_nodes_train_the_model_that_one_process_trains(world: World) -> None
 def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> None:
     world.pod("step-1")
     world.pod("step-2")
-    every = {"checkpoint_every": 1, "steps": 400}
+    every = {"checkpoint_every": 1, "steps": 240}
     with world.trainer() as trainer:
         with world.start("step-1", **every) as process:
             world.until(lambda: "checkpoints" in world.stored(), 60)
@@ -96,7 +96,7 @@ def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> Non
     assert any("Went on from the checkpoint" in said for said in world.said)
     undisturbed = world.folder / "undisturbed"
     given = world.trained
-    section = {**given.training, "steps": 400}
+    section = {**given.training, "steps": 240}
     train_agents.run(
         given.dataset, given.architecture, given.rules, section, undisturbed
     )

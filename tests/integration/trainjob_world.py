@@ -21,7 +21,7 @@ from cluster.trainer import ROOT, TrainerController
 from laptop import WORKLOAD
 
 from safescale_ammt.artifacts import read_manifest
-from safescale_ammt.cluster.api import Patience
+from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.training import train_in_cluster
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
@@ -46,7 +46,7 @@ IMAGE = "registry.test/safescale-ammt/train_agents@sha256:" + "5" * 64
 STEP = """
 import json, sys
 from pathlib import Path
-from safescale_ammt.cluster.api import Patience
+from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.training import train_in_cluster
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
@@ -206,7 +206,7 @@ class World:
         (found,) = self.api.list("trainjobs")
         return found
 
-    def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Waits until something is true."""
         deadline = time.monotonic() + seconds
         while not holds():

@@ -8,11 +8,13 @@ has: error statuses, dropped questions, dropped answers, slowness, silence.
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from kfp_api.dex import Dex
@@ -58,6 +60,7 @@ class KfpApi:
         tokens: token -> the namespaces it may use; None = everybody may.
         dex: a login in front; None = none.
         skew: seconds by which the server's clock is ahead.
+        tls: certificate and key to serve HTTPS with; None = HTTP.
         requests: method and path of every request that came.
     """
 
@@ -65,6 +68,7 @@ class KfpApi:
     tokens: dict[str, tuple[str, ...]] | None = None
     dex: Dex | None = None
     skew: float = 0.0
+    tls: tuple[Path, Path] | None = None
     world: Installation = field(default_factory=Installation)
     requests: list[tuple[str, str]] = field(default_factory=list)
     seen_tokens: set[str] = field(default_factory=set)
@@ -75,6 +79,11 @@ class KfpApi:
         handler = type("Bound", (Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        if self.tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.tls)
+            socket = self._server.socket
+            self._server.socket = context.wrap_socket(socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
         )
@@ -89,7 +98,8 @@ class KfpApi:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def trouble(
         self, kind: int | str, method: str = "", path: str = "", **more: Any

@@ -139,7 +139,8 @@ class Installation:
         run = found(self.runs, run_id, "Run")
         if run.state in ENDED:
             raise Rejected(400, f"Run {run_id} cannot be terminated: it has ended", 9)
-        self._scenes[run_id] = [Scene("CANCELING"), Scene(CANCELED)]
+        run.state = "CANCELING"
+        self._scenes[run_id] = [Scene(CANCELED)]
 
     def add_recurring(self, given: Any) -> Any:
         """Creates a recurring run, enabled or not as its mode says."""

@@ -243,3 +243,26 @@ def test_the_state_is_small_tensors_and_json(two: list[Path]) -> None:
         *("state.safetensors", "checkpoint.json", MANIFEST)
     }
     assert CASES["roles"].constraints == (DP,)
+
+
+def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
+    problem: Problem, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    # A file where the store keeps what it writes aside.
+    (tmp_path / "store" / ".partial").write_bytes(b"")
+    broken = open_store((tmp_path / "store").as_uri())
+    found = outcome(problem, ROLES, checkpoints=kept(broken, every=2))
+    said = [e["reason"] for e in found.events if e["event"] == "checkpoint_failed"]
+    assert len(said) == 2
+    for key, tensor in outcome(problem, ROLES).tensors.items():
+        assert torch.equal(found.tensors[key], tensor)
+
+
+def test_sigterm_after_the_last_round_is_not_lost(
+    problem: Problem, file_store: Store
+) -> None:
+    steps = [e["step"] for e in outcome(problem, ROLES).events if "step" in e]
+    said = stopped(problem, ROLES, max(steps), kept(file_store))
+    assert said == "Training was stopped by SIGTERM before it was done."
+    same(outcome(problem, ROLES, checkpoints=kept(file_store)), outcome(problem, ROLES))

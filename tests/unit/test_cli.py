@@ -28,7 +28,7 @@ ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
 SEALED = ("--set", "data.sealed_source=y.csv", "--set", "data.label=income")
 COMMANDS = (
     *("run", "runs", "compile", "stage", "registry", "verify", "report"),
-    *("predict", "constitution", "data"),
+    *("predict", "constitution", "data", "submit", "schedule", "doctor"),
 )
 
 

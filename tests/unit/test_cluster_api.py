@@ -19,16 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kubernetes import client, config
 
-from safescale_ammt.cluster.api import (
-    PODS,
-    TRAINJOBS,
-    Answer,
-    Api,
-    Away,
-    Denied,
-    OutOfReach,
-    Patience,
-)
+from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.patience import Patience
+from safescale_ammt.cluster.refusals import Answer, Away, Denied, OutOfReach
+from safescale_ammt.cluster.resources import PODS, TRAINJOBS
 from safescale_ammt.errors import ClusterInputError
 
 QUICK = Patience(outage=5, first=0.01, longest=0.05, connect=1, read=1, watch=1)

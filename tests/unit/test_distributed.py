@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from spread_world import CASES, NARROW_CASES, Outcome, ended, load, outcome, start
-from training_world import prepared
+from training_world import brief, prepared
 
 from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.errors import ConfigError
 from safescale_ammt.training.learner import task_loss
 from safescale_ammt.training.problem import Problem
 from safescale_ammt.training.spread import Spread, Wire
@@ -94,6 +95,38 @@ def test_a_process_that_dies_or_hangs_ends_the_others_in_one_sentence(
     ended(processes[1:])
     assert code == 1
     assert sentence.startswith("Training lost touch with another of its processes")
+
+
+# --- the section ---
+
+BAD = [
+    ({"processes": 2}, "training.processes is 2, expected 1 with backend local"),
+    ({"processes": 5}, "expected 1 to 4, a net for each: 3 agents and the twin"),
+    ({"processes": 0}, "training.processes is 0"),
+    ({"processes": 2.5}, "training.processes must be a whole number"),
+    ({"backend": "mpi"}, "training.backend"),
+    ({"backend": "torchrun", "processes": 2, "nodes": 2}, "nodes is 2, expected 1"),
+    (
+        {"backend": "trainjob", "processes": 3, "nodes": 2},
+        r"nodes is 2, expected a divisor of training.processes \(3\)",
+    ),
+    ({"runtime": ""}, "training.runtime is '', expected a Kubernetes name"),
+    ({"queue": "Team A"}, "training.queue is 'Team A', expected a Kubernetes name"),
+    ({"checkpoint_every": -1}, "training.checkpoint_every is -1, expected >= 0"),
+]
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_together_is_one_sentence(case: Any) -> None:
+    changes, said = case
+    with pytest.raises(ConfigError, match=said):
+        brief(**changes)
+
+
+def test_how_training_is_run_is_no_part_of_the_section_s_digest() -> None:
+    spread_out = {"backend": "trainjob", "processes": 4, "nodes": 2, "queue": "q"}
+    assert brief(**spread_out, checkpoint_every=5).digest == brief().digest
+    assert brief(seed=1).digest != brief().digest
 
 
 # --- who holds what ---

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from safescale_ammt.cluster.access import ACCESS
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.handover import Handover
 from safescale_ammt.cluster.logs import Cursor
@@ -163,19 +161,6 @@ def test_a_line_is_read_however_its_time_is_spelled(
     cursor = Cursor()
     assert cursor.take(line) == text
     assert cursor.since == since
-
-
-def test_the_role_in_the_manifests_grants_what_the_code_asks_for() -> None:
-    text = (ROOT / "manifests/base/access-of-a-run.yaml").read_text("utf-8")
-    (role,) = [o for o in yaml.safe_load_all(text) if o["kind"] == "Role"]
-    granted = {
-        (verb, group, resource)
-        for rule in role["rules"]
-        for verb in rule["verbs"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
-    assert set(ACCESS) <= granted
 
 
 def test_without_a_cluster_one_sentence_says_what_to_set(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""One process of the distributed benchmark: ours, or data parallel on the same nets.
+
+    python -m benchmarks.spread_rank ours|data-parallel DATASET STEPS OUT
+
+Both train the same nets (8 agents and the twin, stacked) on the same rows per step.
+Ours deals the nets out to the processes. The peer is what torch offers: every
+process holds all nets, computes a share of every batch, and
+`DistributedDataParallel` averages the gradients at every step; it runs no referee
+and shares nothing else, which is to its favour. RANK, WORLD_SIZE and MASTER_* come
+from the environment. Rank 0 writes OUT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from safescale_ammt.config import TrainingConfig
+from safescale_ammt.constitution import Constitution
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.agents import ROLES, Orders, traits
+from safescale_ammt.training.device import keep_freed_memory, settled
+from safescale_ammt.training.learner import Adam, CellSampler, soft_rates, task_loss
+from safescale_ammt.training.network import Dropout, forward, initial, shapes, unflatten
+from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.spread import ALONE, Gloo, Wire
+from safescale_ammt.training.trainer import train
+
+GENOME = Genome()
+TWIN = ROLES["generalist"]
+RULES = Constitution.from_dict(
+    {
+        "schema": 1,
+        "principles": [
+            {
+                "id": "equal-opportunity",
+                "constraint": {"metric": "tpr_gap", "group": "sex", "threshold": 0.08},
+            }
+        ],
+    }
+)
+
+
+def loopback_bytes() -> int:
+    """Returns what the loopback device has carried, headers included."""
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    (line,) = (x for x in lines if x.strip().startswith("lo:"))
+    return int(line.split(":")[1].split()[0])
+
+
+def section(steps: int) -> TrainingConfig:
+    """Returns the default section, without a trunk: all steps are the agents'."""
+    return TrainingConfig(steps=steps, trunk_steps=0, seed=0)
+
+
+class Clock:
+    """Seconds and bytes between the first round and the last."""
+
+    def __init__(self) -> None:
+        self.rounds: list[tuple[int, float, float, int]] = []
+
+    def tick(self, step: int) -> None:
+        """Notes a round."""
+        now = (time.perf_counter(), time.process_time(), loopback_bytes())
+        self.rounds.append((step, *now))
+
+    def to_dict(self, wire: Wire) -> dict[str, Any]:
+        """Returns what lay between, warm-up left out; CPU of all processes."""
+        first, last = self.rounds[1], self.rounds[-1]
+        cpu = torch.tensor([last[2] - first[2]], dtype=torch.float64)
+        every = wire.all_gather(cpu, [1] * wire.size)
+        return {
+            "steps": last[0] - first[0],
+            "wall_s": last[1] - first[1],
+            "cpu_s": float(every.sum()),
+            "loopback_bytes": last[3] - first[3],
+        }
+
+
+def ours(problem: Problem, steps: int, wire: Wire) -> dict[str, Any]:
+    """Trains as the product does."""
+    clock, config = Clock(), section(steps)
+
+    def log(event: dict[str, Any]) -> None:
+        if event["event"] == "round":
+            clock.tick(event["step"])
+
+    found = train(problem, GENOME, config, RULES, log=log, wire=wire)
+    weights = torch.cat([found.agents, found.twin]).numpy().tobytes()
+    digest = hashlib.sha256(weights).hexdigest()[:16]
+    sent = wire.all_gather(torch.tensor([wire.bytes]), [1] * wire.size)
+    return {
+        **clock.to_dict(wire),
+        "handed_over": int(sent.sum()) / (config.steps // config.sync_every),
+        "weights": digest,
+    }
+
+
+class Nets(torch.nn.Module):
+    """All nets as one module, whose loss is the sum of theirs."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan, d_in = plan, plan.rows.x.shape[1]
+        nets = len(plan.roles) + 1
+        start = initial(GENOME, d_in, plan.problem.n_out, [plan.seed("weights")])
+        self.theta = torch.nn.Parameter(start.repeat(nets, 1))
+        self.layout = shapes(GENOME, d_in, plan.problem.n_out)
+        self.traits = traits([*plan.roles, TWIN])
+        self.dropout = Dropout(GENOME.dropout, plan.seed("dropout"))
+
+    def forward(self, batch: Tensor, extra: Tensor) -> Tensor:
+        """Returns the loss of this process' share of the rows."""
+        index, size = torch.cat([batch, extra], 1), batch.shape[1]
+        rows = self.plan.rows
+        x = rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
+        out = forward(GENOME, unflatten(self.theta, self.layout), x, self.dropout)
+        task = task_loss(out[:, :, :size], rows.y[batch], self.traits.brier)
+        cells = self.plan.constraints.cells
+        soft = soft_rates(out[:, :, size:].mean(1), cells)
+        return (task + 0.01 * soft.sum(1)).sum()
+
+
+def data_parallel(problem: Problem, steps: int, wire: Wire) -> dict[str, Any]:
+    """Trains the same nets with an all-reduce of all gradients at every step."""
+    plan = make_plan(problem, GENOME, section(steps), RULES)
+    nets = Nets(plan)
+    model = DistributedDataParallel(nets) if wire.size > 1 else nets
+    slots = [*plan.roles, TWIN]
+    orders = Orders([plan.order(i, role, f"agent {i}") for i, role in enumerate(slots)])
+    inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
+    sampler = CellSampler(inside, plan.seen, plan.seed("cells"))
+    adam, decay = Adam.fresh(nets.theta.detach()), nets.traits.weight_decay[:, None]
+    clock = Clock()
+    for step in range(plan.steps):
+        if step % plan.config.sync_every == 0:
+            clock.tick(step)
+        batch, extra = orders.deal(plan.batch), sampler.draw()
+        share = batch.chunk(wire.size, 1)[wire.rank]
+        cells = extra.view(len(slots), len(inside), -1)
+        rows = cells.chunk(wire.size, 2)[wire.rank].flatten(1)
+        model.zero_grad()
+        model(share, rows).backward()
+        grad = nets.theta.grad
+        assert grad is not None
+        with torch.no_grad():
+            adam.step(nets.theta, grad, plan.rate(step), decay)
+    return clock.to_dict(wire)
+
+
+def rank(what: str, dataset: str, steps: str, out: str) -> None:
+    """Runs one process."""
+    wire = Gloo() if int(os.environ["WORLD_SIZE"]) > 1 else ALONE
+    problem = Problem(Dataset.load(dataset))
+    problem.joined(("train", "constraint"), GENOME.encoding)
+    keep_freed_memory()
+    with settled(1):
+        run = ours if what == "ours" else data_parallel
+        found = run(problem, int(steps), wire)
+    if wire.rank == 0:
+        Path(out).write_text(json.dumps(found))
+    wire.close()
+
+
+if __name__ == "__main__":
+    rank(*sys.argv[1:])

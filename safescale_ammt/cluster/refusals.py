@@ -1,0 +1,121 @@
+"""What the API says when it does not do what it is asked, as one sentence.
+
+An answer that another try would not change is an `Answer`; what may pass is `Away`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+
+from safescale_ammt.cluster.resources import Resource
+from safescale_ammt.errors import ClusterError, ClusterInputError
+
+_AWAY = frozenset({408, 429, 500, 502, 503, 504})
+_DENIED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]+)"')
+
+
+class Answer(ClusterError):
+    """The API answered, and not with success; `status` is the HTTP status."""
+
+    def __init__(self, sentence: str, status: int, message: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.message = message
+
+
+class Denied(Answer, ClusterInputError):
+    """The caller is unknown (401), or may not do this (403)."""
+
+    exit_code = 2
+
+
+class OutOfReach(ClusterError):
+    """The API stayed away for longer than one is patient; the job goes on."""
+
+
+class Away(Exception):
+    """No answer, or one that says to come back; `str` says what happened."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked, of whom, by whom."""
+
+    verb: str
+    resource: Resource
+    namespace: str
+    host: str
+    token: str
+
+    def refused(self, status: int, body: str) -> Answer | Away:
+        """Returns what an answer other than success means."""
+        message = _message(body)
+        if status in _AWAY:
+            return Away(f"{status} {message}".strip())
+        if status == 401:
+            who = _bearer(self.token)
+            return Denied(
+                f"The Kubernetes API at {self.host} does not know {who} (401), who "
+                f"wanted to {self.verb} {self.resource.full_name} in "
+                f"namespace {self.namespace}; check the pod's service account token.",
+                status,
+                message,
+            )
+        if status == 403 and (told := _DENIED.search(message)):
+            group = f".{self.resource.group}" if self.resource.group else ""
+            return Denied(
+                f"{_account(told[1])} may not {told[2]} {told[3]}{group} in namespace "
+                f"{self.namespace} (403); bind it to the Role safescale-pipeline of "
+                "manifests/base.",
+                status,
+                message,
+            )
+        return Answer(
+            f"The Kubernetes API at {self.host} refuses to {self.verb} "
+            f"{self.resource.full_name} in namespace {self.namespace} ({status}): "
+            f"{message}",
+            status,
+            message,
+        )
+
+    def unconnected(self, error: Exception) -> ClusterInputError | Away:
+        """Returns what it means that there was no answer at all."""
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ClusterInputError(
+                f"The certificate of the Kubernetes API at {self.host} cannot be "
+                f"verified ({one_line(error)}); check the cluster's CA."
+            )
+        return Away(one_line(error))
+
+
+def one_line(text: object) -> str:
+    """Returns the beginning of a text, on one line."""
+    return " ".join(str(text).split())[:300]
+
+
+def _message(body: str) -> str:
+    """Returns the message of a Status object, or the beginning of the body."""
+    try:
+        return one_line(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return one_line(body)
+
+
+def _bearer(token: str) -> str:
+    """Names the account of a service account's token, which is a JWT."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        return _account(str(claims["sub"]))
+    except (IndexError, ValueError, KeyError, TypeError):
+        return "the bearer of this token"
+
+
+def _account(user: str) -> str:
+    parts = user.split(":")
+    if user.startswith("system:serviceaccount:") and len(parts) == 4:
+        return f"Service account {parts[2]}/{parts[3]}"
+    return f"User {user}"

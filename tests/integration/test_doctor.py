@@ -1,0 +1,352 @@
+"""`safescale doctor`: each fault is named once, by its own name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cluster.api import ClusterApi
+from kfp_api.server import KfpApi
+from kfp_api.world import encoded, furnish
+
+from pipelines.cli import run_command
+from safescale_ammt.storage import open_store
+
+TRAINJOB = ("--set", "training.backend=trainjob", "--set", "training.processes=2")
+
+
+@dataclass
+class World:
+    """A Kubeflow, a cluster, and a folder that plays the object store."""
+
+    kubeflow: KfpApi
+    cluster: ClusterApi
+    store: str
+
+    def ask(self, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, dict]:
+        """Runs the doctor; returns the findings by check."""
+        host = ("--host", self.kubeflow.url, "--patience", "0")
+        store = ("--store", self.store) if self.store else ()
+        self.code = run_command(["doctor", "--json", *host, *store, *TRAINJOB, *more])
+        found = json.loads(capsys.readouterr().out)
+        return {finding["check"]: finding for finding in found}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Iterator[World]:
+    monkeypatch.chdir(tmp_path)
+    for name in ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with KfpApi() as kubeflow, ClusterApi() as cluster:
+        furnish(cluster)
+        kubeconfig = cluster.write_kubeconfig(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        kubeflow.world.multi_user = True
+        yield World(kubeflow, cluster, (tmp_path / "store").as_uri())
+
+
+def failed(findings: dict[str, dict]) -> list[str]:
+    return [name for name, found in findings.items() if found["state"] == "FAILED"]
+
+
+def test_a_cluster_that_lacks_nothing_is_called_so(world, capsys):
+    findings = world.ask(capsys)
+    assert failed(findings) == []
+    assert world.code == 0
+    skipped = [n for n, found in findings.items() if found["state"] == "skipped"]
+    # A folder has no clock, adult is no URI there, and nodes pull images.
+    assert skipped == ["data", "store's clock", "images"]
+
+
+def _secret(name: str, **changed: str | None) -> Callable[[World], None]:
+    """Changes keys of a secret; None takes one away."""
+
+    def change(world: World) -> None:
+        data = {
+            k: encoded({k: v})[k] if v is not None else None for k, v in changed.items()
+        }
+        world.cluster.patch("secrets", name, {"data": data})
+
+    return change
+
+
+def _limits(kind: str, **changed: object) -> Callable[[World], None]:
+    return lambda world: world.cluster.patch(kind, "safescale", changed)
+
+
+def _without(plural: str, name: str) -> Callable[[World], None]:
+    return lambda world: world.cluster.delete(plural, name)
+
+
+def _label(value: str | None) -> Callable[[World], None]:
+    labels = {"pod-security.kubernetes.io/enforce": value}
+    return lambda world: world.cluster.patch(
+        "namespaces", "safescale", {"metadata": {"labels": labels}}
+    )
+
+
+def _renamed(world: World) -> None:
+    runtime = world.cluster.get("trainingruntimes", "safescale-torch")
+    jobs = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    jobs[0]["name"] = "worker"
+    body = {"spec": {"template": {"spec": {"replicatedJobs": jobs}}}}
+    world.cluster.patch("trainingruntimes", "safescale-torch", body)
+
+
+def _at(attribute: str, value: object) -> Callable[[World], None]:
+    """Sets something of the Kubeflow API."""
+    return lambda world: setattr(world.kubeflow, attribute, value)
+
+
+def _small(key: str, hard: str, used: str) -> Callable[[World], None]:
+    status = {"hard": {key: hard}, "used": {key: used}}
+    return _limits("resourcequotas", status=status)
+
+
+def _forget(world: World) -> None:
+    for plural in ("trainjobs", "trainingruntimes", "clustertrainingruntimes"):
+        world.cluster.forget(plural)
+
+
+FAULTS: dict[str, tuple[str, Callable[[World], None], str]] = {
+    "kubeflow is away": ("kubeflow", lambda w: w.kubeflow.go_away(60), "broke off"),
+    "kubeflow is old": ("version", _at("tag", "2.16.0"), "2.17 or later"),
+    "a stranger": ("access", _at("tokens", {}), "--token-file"),
+    "kubernetes is away": ("kubernetes", lambda w: w.cluster.stop(), "KUBECONFIG"),
+    "kubernetes does not know us": (
+        "kubernetes",
+        lambda w: setattr(w.cluster, "token", "another"),
+        "KUBECONFIG",
+    ),
+    "no namespace": ("namespace", _without("namespaces", "safescale"), "kubectl apply"),
+    "namespace without labels": ("pod security", _label(None), "kubectl label"),
+    "namespace too lax": ("pod security", _label("baseline"), "kubectl label"),
+    "no right to start runs": (
+        "own rights",
+        lambda w: w.cluster.forbid("create", "runs"),
+        "create runs",
+    ),
+    "no right to roll schedules": (
+        "own rights",
+        lambda w: w.cluster.forbid("disable", "jobs"),
+        "disable jobs",
+    ),
+    "no account": (
+        "account",
+        _without("serviceaccounts", "safescale-pipeline"),
+        "kubectl apply",
+    ),
+    "account may not make TrainJobs": (
+        "account's rights",
+        lambda w: w.cluster.withheld.add(("create", "trainjobs")),
+        "create trainjobs",
+    ),
+    "account may not read logs": (
+        "account's rights",
+        lambda w: w.cluster.withheld.add(("get", "pods/log")),
+        "get pods/log",
+    ),
+    "no trainer": ("trainer", _forget, "install Kubeflow Trainer"),
+    "no runtime": (
+        "runtime",
+        _without("trainingruntimes", "safescale-torch"),
+        "kubectl apply",
+    ),
+    "runtime of another shape": ("runtime", _renamed, "no container node"),
+    "no pull secret": (
+        "pull secret",
+        _without("secrets", "safescale-pull"),
+        "pull.json",
+    ),
+    "empty pull secret": (
+        "pull secret",
+        _secret("safescale-pull", **{".dockerconfigjson": "{}"}),
+        "no key of an image registry",
+    ),
+    "quota used up": ("quota", _small("requests.cpu", "4", "3500m"), "leaves 0.5 of"),
+    "no more pods": ("quota", _small("pods", "10", "10"), "of pods"),
+    "quota on memory": ("quota", _small("limits.memory", "4Gi", "0"), "4Gi"),
+    "limit too low": (
+        "quota",
+        _limits(
+            "limitranges",
+            spec={"limits": [{"type": "Container", "max": {"memory": "1Gi"}}]},
+        ),
+        "LimitRange",
+    ),
+    "store is no store": (
+        "store",
+        lambda w: setattr(w, "store", "file:///proc/nowhere"),
+        "check --store",
+    ),
+    "kubeflow's clock": ("kubeflow's clock", _at("skew", 300.0), "300 s ahead"),
+    "kubernetes' clock": (
+        "kubernetes' clock",
+        lambda w: setattr(w.cluster, "skew", -300.0),
+        "behind this machine",
+    ),
+}
+for _name, _file in (
+    ("safescale-store", "store.env"),
+    ("safescale-registry", "registry.env"),
+    ("safescale-training", "training.env"),
+):
+    _check = f"secret {_name}"
+    FAULTS |= {
+        f"no {_name}": (_check, _without("secrets", _name), _file),
+        f"{_name} without a key": (
+            _check,
+            _secret(_name, AWS_REGION=None),
+            "lacks AWS_REGION",
+        ),
+        f"{_name} not filled in": (
+            _check,
+            _secret(_name, AWS_SECRET_ACCESS_KEY="REPLACE-ME"),
+            "still a placeholder",
+        ),
+        f"{_name} with half a key": (
+            _check,
+            _secret(_name, AWS_SECRET_ACCESS_KEY=""),
+            "half a key",
+        ),
+        f"{_name} without a place": (
+            _check,
+            _secret(_name, SAFESCALE_STORE="team/data"),
+            "no s3:// URI",
+        ),
+    }
+FAULTS["registry opens with the data's key"] = (
+    "secrets apart",
+    _secret("safescale-registry", AWS_ACCESS_KEY_ID="key-of-data"),
+    "same AWS_ACCESS_KEY_ID",
+)
+FAULTS["nobody to tell"] = (
+    "secret safescale-notify",
+    lambda w: w.cluster.add(
+        "secrets",
+        "safescale-notify",
+        data=encoded({"SAFESCALE_WEBHOOK_URL": "https://REPLACE-ME"}),
+    ),
+    "still a placeholder",
+)
+FAULTS["training sees raw rows"] = (
+    "secrets apart",
+    _secret("safescale-training", SAFESCALE_STORE="s3://team/data"),
+    "same SAFESCALE_STORE",
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_missing_is_named_and_nothing_else(world, capsys, fault):
+    check, harm, said = FAULTS[fault]
+    harm(world)
+    findings = world.ask(capsys)
+    assert failed(findings) == [check]
+    assert world.code == 2
+    told = findings[check]
+    assert said in f"{told['found']}: {told['remedy']}"
+    assert told["remedy"] or check in ("access", "version")
+
+
+def test_a_check_whose_ground_is_missing_says_which(world, capsys):
+    world.cluster.stop()
+    findings = world.ask(capsys)
+    assert findings["namespace"]["found"] == "because 'kubernetes' failed"
+    assert findings["pod security"]["found"] == "because 'namespace' was skipped"
+    assert findings["version"]["state"] == "ok"
+
+
+def test_every_line_says_state_check_and_remedy(world, capsys):
+    world.cluster.delete("secrets", "safescale-store")
+    arguments = ["doctor", "--host", world.kubeflow.url, *TRAINJOB]
+    assert run_command(arguments) == 2
+    shown = capsys.readouterr()
+    (line,) = [x for x in shown.out.splitlines() if x.startswith("FAILED")]
+    assert line.split(maxsplit=1)[1].startswith("secret safescale-store")
+    assert "kubectl apply -k manifests/secrets" in line
+    assert shown.err.endswith("checks failed: secret safescale-store.\n")
+
+
+def test_no_value_of_a_secret_is_ever_shown(world, capsys):
+    _secret("safescale-registry", AWS_ACCESS_KEY_ID="key-of-data")(world)
+    _secret("safescale-store", AWS_REGION="REPLACE-ME")(world)
+    arguments = ["doctor", "--host", world.kubeflow.url, *TRAINJOB]
+    assert run_command(arguments) == 2
+    shown = capsys.readouterr()
+    assert "key-of" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "checks"),
+    [
+        ("get", "secrets", ["secret safescale-store", "secrets apart", "pull secret"]),
+        ("create", "localsubjectaccessreviews", ["account's rights"]),
+        ("list", "resourcequotas", ["quota"]),
+    ],
+)
+def test_what_we_may_not_see_is_called_unknown_not_missing(
+    world, capsys, verb, resource, checks
+):
+    world.cluster.forbid(verb, resource)
+    findings = world.ask(capsys)
+    assert failed(findings) == []
+    for check in checks:
+        assert findings[check]["state"] == "skipped"
+
+
+def test_a_local_backend_needs_no_trainer(world, capsys):
+    _forget(world)
+    world.cluster.delete("secrets", "safescale-training")
+    more = ("--set", "training.backend=local", "--set", "training.processes=1")
+    findings = world.ask(capsys, *more)
+    assert failed(findings) == []
+    assert findings["trainer"]["found"] == "training.backend is not trainjob"
+
+
+def test_asking_for_less_fits_into_a_small_quota(world, capsys):
+    _small("requests.memory", "4Gi", "0")(world)
+    more = ("--set", "training.backend=local", "--set", "training.processes=1")
+    assert failed(world.ask(capsys, *more)) == ["quota"]
+    less = (*more, "--param", "train_memory=2Gi")
+    assert failed(world.ask(capsys, *less)) == []
+
+
+def test_a_check_can_be_left_out(world, capsys):
+    world.cluster.stop()
+    findings = world.ask(capsys, "--skip", "kubernetes")
+    assert findings["kubernetes"]["found"] == "as asked"
+    assert world.code == 0
+    assert run_command(["doctor", "--host", "http://127.0.0.1:9", "--skip", "x"]) == 2
+
+
+def test_a_real_store_is_written_read_and_left_as_it_was(
+    world, capsys, s3_server, monkeypatch
+):
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
+    world.store = f"{s3_server.uri}/doctor-test"
+    findings = world.ask(capsys)
+    assert failed(findings) == ["data"]
+    assert "safescale data fetch adult" in findings["data"]["remedy"]
+    assert findings["store"]["state"] == "ok"
+    assert findings["store's clock"]["state"] == "ok"
+    assert not list(open_store(world.store, environ=s3_server.environ).list())
+
+
+def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
+    """Two runs could both win a version; the probe sees it before they do."""
+    from pipelines.kubeflow.checks import Lacking
+    from pipelines.kubeflow.doctor import check_condition
+    from safescale_ammt.store.filestore import FileStore
+
+    class Careless(FileStore):
+        def put(self, key, data, *, if_absent=False):
+            super().put(key, data)
+
+    store = Careless(Path(tmp_path))
+    store.put("probe", b"1")
+    with pytest.raises(Lacking, match="both win"):
+        check_condition(store, "probe")
