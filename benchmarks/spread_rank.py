@@ -28,9 +28,10 @@ from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.agents import ROLES, Orders, traits
 from safescale_ammt.training.device import keep_freed_memory, settled
-from safescale_ammt.training.learner import Adam, CellSampler, soft_rates, task_loss
+from safescale_ammt.training.learner import CellSampler, soft_rates, task_loss
 from safescale_ammt.training.network import Dropout, forward, initial, shapes, unflatten
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.problem import Problem

@@ -92,7 +92,7 @@ def main() -> int:
         wheels = {k: v for k, v in _resolved(layer).items() if k not in below}
         written[name] = set(wheels)
         path = FOLDER / f"{name}.txt"
-        path.write_text(_text(name, wheels), encoding="utf-8")
+        path.write_text(_text(name, wheels, dict(layer.exact)), encoding="utf-8")
         print(f"{path.relative_to(ROOT)}: {len(wheels)} packages")
     return 0
 
@@ -134,12 +134,17 @@ def _report(
     }
 
 
-def _text(name: str, wheels: Mapping[str, tuple[str, str]]) -> str:
+def _text(
+    name: str, wheels: Mapping[str, tuple[str, str]], exact: Mapping[str, str]
+) -> str:
     head = (
         f"# Layer {name} of the images, by `python -m images.pin`; versions are\n"
         "# those of requirements.txt. Wheels for CPython 3.11 on x86-64 Linux.\n"
     )
-    lines = (f"{k}=={v} \\\n    --hash=sha256:{h}\n" for k, (v, h) in wheels.items())
+    lines = []
+    for package, (version, digest) in wheels.items():
+        lines += [f"{package}{exact.get(package, f'=={version}')} \\\n"]
+        lines += [f"    --hash=sha256:{digest}\n"]
     return head + "".join(lines)
 
 

@@ -2,10 +2,12 @@
 
     .safescale/store/                    the embedded object store
     .safescale/pipeline-root/<digest>/   artifacts and KFP's cache
+    .safescale/containers/<run>.lock     held while a run in containers lives
 
 The pipeline root's name is a digest of the library's code, the versions of what
 it computes with, and the store: KFP's cache key sees neither, so a cached stage
-must not outlive a change of them.
+must not outlive a change of them. (The key does see the image of a stage that runs
+in a container, by its id.)
 """
 
 from __future__ import annotations

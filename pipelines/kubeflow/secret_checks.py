@@ -19,7 +19,7 @@ from safescale_ammt.store.places import SECRET_KEYS, STORE
 
 FILL = "fill in manifests/secrets/{} and kubectl apply -k manifests/secrets"
 NOTIFY = "safescale-notify"
-_PLACEHOLDERS = ("REPLACE-ME", "REPLACE_ME", "CHANGE-ME", "CHANGEME", "<", "TODO")
+_PLACEHOLDERS = ("REPLACE-ME", "REPLACE_ME", "CHANGE-ME", "CHANGEME")
 _DOCKER = ".dockerconfigjson"
 _DOCKER_TYPE = "kubernetes.io/dockerconfigjson"
 
@@ -132,7 +132,8 @@ def _values(secret: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_placeholder(value: str) -> bool:
-    return any(mark in value.upper() for mark in _PLACEHOLDERS)
+    marked = any(mark in value.upper() for mark in _PLACEHOLDERS)
+    return marked or (value.startswith("<") and value.endswith(">"))
 
 
 def _is_docker_config(text: bytes) -> bool:

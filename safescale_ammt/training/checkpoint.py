@@ -86,7 +86,8 @@ class Checkpoints:
         self._ending = "-" + self._run.removeprefix("sha256:")[:16]
         self._events: list[dict[str, Any]] = []
         self._saved: Saved | None = None
-        self._wire, self._log = ALONE, _silent
+        self._wire = ALONE
+        self._log: Log = _silent
         self._rounds = 0
         self._asked = False
 

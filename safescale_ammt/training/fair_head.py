@@ -141,7 +141,7 @@ def _blocks(cells: tuple[Cell, ...]) -> list[list[int]]:
 
 def _group_model(x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fits P(group | x, condition) by full-batch Adam, from 0; returns chances too."""
-    from safescale_ammt.training.learner import Adam
+    from safescale_ammt.training.adam import Adam
 
     counted = inside.any(0)
     known, target = x[counted], inside[:, counted].to(torch.float32).T

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.agents import ROLES, Role, traits
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.network import (
@@ -32,52 +33,10 @@ from safescale_ammt.training.network import (
 )
 from safescale_ammt.training.problem import Rows
 from safescale_ammt.training.spread import Spread, Wire
-from safescale_ammt.training.state import State, Tensors, stacked
+from safescale_ammt.training.state import State, stacked
 
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 CELL_ROWS = 32
 _MOST_CELL_ROWS = 256
-
-
-class Adam:
-    """Adam (Kingma & Ba 2015) on the rows of a matrix, with decoupled decay.
-
-    Every row has its own step count: a net that skips a step is afterwards exactly
-    what plain Adam would have made of the steps that it took.
-    """
-
-    def __init__(self, first: Tensor, second: Tensor, count: Tensor) -> None:
-        self.first, self.second, self.count = first, second, count
-
-    @classmethod
-    def fresh(cls, theta: Tensor) -> Adam:
-        """Returns the state before the first step on theta (k, P)."""
-        zeros = torch.zeros_like(theta)
-        return cls(zeros, zeros.clone(), torch.zeros(len(theta), 1))
-
-    def select(self, rows: Tensor) -> Adam:
-        """Returns a copy of the state of some rows; a row may occur twice."""
-        return Adam(self.first[rows], self.second[rows], self.count[rows])
-
-    def put(self, rows: Tensor, part: Adam) -> None:
-        """Overwrites the state of some rows."""
-        self.first[rows] = part.first
-        self.second[rows] = part.second
-        self.count[rows] = part.count
-
-    def tensors(self) -> Tensors:
-        """Returns the state by name."""
-        return dict(vars(self))
-
-    def step(self, theta: Tensor, grad: Tensor, rate: float, decay: Tensor) -> None:
-        """Moves theta (k, P) in place, at a learning rate, with decay (k, 1)."""
-        self.count += 1
-        self.first.lerp_(grad, 1 - _BETA1)
-        self.second.mul_(_BETA2).addcmul_(grad, grad, value=1 - _BETA2)
-        root = (1 - _BETA2**self.count).sqrt()
-        step = self.first / (self.second.sqrt() / root + _EPSILON)
-        theta.mul_(1 - rate * decay)
-        theta.sub_(step * (rate / (1 - _BETA1**self.count)))
 
 
 class CellSampler:

@@ -201,7 +201,10 @@ def wait_for_checkpoint(store: Store, processes: list[subprocess.Popen[str]]) ->
     raise AssertionError([process.communicate()[1] for process in processes])
 
 
-@pytest.mark.parametrize("case", [(2, 2, signal.SIGKILL), (3, 1, signal.SIGTERM)])
+KILLS = [(1, 1, signal.SIGKILL), (2, 2, signal.SIGKILL), (3, 1, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("case", KILLS)
 def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
     dataset: Path, problem: Problem, tmp_path: Path, case: Any
 ) -> None:

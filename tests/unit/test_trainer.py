@@ -25,9 +25,9 @@ from training_world import (
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, DataError, SafescaleError
 from safescale_ammt.search.genome import Genome
+from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.agents import ROLES
 from safescale_ammt.training.learner import (
-    Adam,
     CellSampler,
     Learner,
     soft_rates,
