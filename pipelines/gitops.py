@@ -17,15 +17,19 @@ from typing import Any
 import yaml
 
 from components import IMAGE_PREFIX
+from pipelines.output import write_text
 from safescale_ammt import __version__
 from safescale_ammt.artifacts import digest_json
 from safescale_ammt.errors import ConfigError
 
 NAMESPACE = "safescale"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64})")
 _LONGEST = 253
 """Characters of an object's name."""
+_LONGEST_LABEL = 63
+"""Characters of a namespace's."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,13 @@ def kubernetes_objects(compiled: str, release: Release) -> list[dict[str, Any]]:
         Pipeline and PipelineVersion.
 
     Raises:
-        ConfigError: the version is no name that Kubernetes takes.
+        ConfigError: version or namespace is no name that Kubernetes takes.
     """
     graph, *platform = yaml.safe_load_all(compiled)
     specs = {"pipelineSpec": graph} | (
         {"platformSpec": platform[0]} if platform else {}
     )
+    _check_namespace(release.namespace)
     pipeline = str(graph["pipelineInfo"]["name"])
     version = release.version or f"{__version__}-{_short(specs)}"
     objects = _envelope(pipeline, _named(pipeline, version), version, release.namespace)
@@ -82,6 +87,14 @@ def _named(pipeline: str, version: str) -> str:
             "letters, digits, '-' and '.', such as 1.4.0-3f2a9c1, are."
         )
     return name
+
+
+def _check_namespace(name: str) -> None:
+    if not re.fullmatch(_LABEL, name) or len(name) > _LONGEST_LABEL:
+        raise ConfigError(
+            f"{name!r} is no namespace: 1-{_LONGEST_LABEL} lower-case letters, digits "
+            "and '-' are expected, such as safescale."
+        )
 
 
 def _envelope(
@@ -153,7 +166,4 @@ def _images(objects: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _write(path: Path, documents: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump_all(documents, sort_keys=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+    return write_text(path, yaml.safe_dump_all(documents, sort_keys=True))

@@ -84,6 +84,7 @@ def compile_(  # noqa: PLR0917  click passes by name
     """Compiles the training pipeline into a file that Kubeflow reads."""
     from pipelines.compile import compile_train
     from pipelines.images import Lock
+    from pipelines.output import write_text
     from pipelines.workload import Workload
 
     lock = Lock.load(images) if images else None
@@ -94,9 +95,7 @@ def compile_(  # noqa: PLR0917  click passes by name
         return
     if output.is_dir():
         raise click.UsageError(f"{output} is a folder; give a file to write.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {output}.")
+    click.echo(f"Wrote {write_text(output, text)}.")
 
 
 def _write_objects(text: str, output: Path, version: str, namespace: str) -> None:
@@ -113,7 +112,9 @@ def _defaults(workload: Workload, store: str) -> dict[str, Any]:
     A built-in data set is read from where `data fetch NAME --store` puts it.
     """
     from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
+    from safescale_ammt.storage import split_uri
 
+    split_uri(store)  # refuses what is no place of a store
     values = workload.arguments()
     for role in ("source", "sealed_source"):
         name = values[role]

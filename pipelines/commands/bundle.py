@@ -57,6 +57,7 @@ def report(folder: Path, output: Path) -> None:
     """
     import json
 
+    from pipelines.output import write_text
     from safescale_ammt.artifacts import read_json, verify
     from safescale_ammt.constitution import Constitution
     from safescale_ammt.judging.safety import rederive
@@ -73,8 +74,7 @@ def report(folder: Path, output: Path) -> None:
         constitution,
         training=[json.loads(line) for line in lines],
     )
-    output.write_text(page, encoding="utf-8")
-    click.echo(f"Wrote {output}.")
+    click.echo(f"Wrote {write_text(output, page)}.")
 
 
 @click.command()

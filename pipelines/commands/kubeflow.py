@@ -73,8 +73,11 @@ def submit(**given: Any) -> None:
     """
     from pipelines.kubeflow.submit import Submission
     from pipelines.kubeflow.submit import submit as carry_out
+    from safescale_ammt.storage import split_uri
 
     kubeflow = kubeflow_of(given)
+    if store := store_of(given):
+        split_uri(store)  # a slip is told now, not when the run has ended
     if given["upload_only"]:
         click.echo(_upload(kubeflow, given))
         return
@@ -86,7 +89,7 @@ def submit(**given: Any) -> None:
     wanted = Submission(
         order,
         name=given["follow"] or given["name"],
-        store=store_of(given),
+        store=store,
         **{key: given[key] for key in keys},
     )
     click.echo(carry_out(kubeflow, wanted))

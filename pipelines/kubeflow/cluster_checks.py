@@ -13,8 +13,9 @@ from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.refusals import Answer, Denied
 from safescale_ammt.cluster.resources import Resource
+from safescale_ammt.errors import ClusterInputError
 
-APPLY = "kubectl apply -k manifests/overlays/local (or your own overlay)"
+APPLY = "kubectl apply -k manifests/base (or the overlay that you use)"
 KUBECONFIG = "set KUBECONFIG to the cluster's kubeconfig, or check that it runs"
 LAUNCHER = (
     Access("get", "", "configmaps"),
@@ -24,7 +25,11 @@ LAUNCHER = (
 )
 """What KFP's own driver, launcher and executor call under a run's account."""
 OPERATOR = (
-    *(Access(v, "pipelines.kubeflow.org", "runs") for v in ("create", "get", "list")),
+    *(Access(v, "pipelines.kubeflow.org", "experiments") for v in ("create", "list")),
+    *(
+        Access(v, "pipelines.kubeflow.org", "runs")
+        for v in ("create", "get", "list", "terminate")
+    ),
     *(
         Access(v, "pipelines.kubeflow.org", "jobs")
         for v in ("create", "list", "enable", "disable")
@@ -77,7 +82,7 @@ class Cluster:
         return [
             Check("kubernetes", self._reachable, remedy=KUBECONFIG),
             Check("namespace", self._namespace, ("kubernetes",)),
-            Check("pod security", self._pod_security, ("namespace",)),
+            Check("pod security", self._pod_security, ("namespace", "kubeflow")),
             Check("own rights", self._own_rights, ("kubernetes", "kubeflow")),
             Check("account", self._account, ("namespace",)),
             Check("account's rights", self._account_rights, ("account",)),
@@ -102,6 +107,10 @@ class Cluster:
             raise Unknown(f"you may not read {plural}") from None
 
     def _reachable(self) -> str:
+        try:
+            _ = self.api
+        except ClusterInputError:  # its sentence speaks of a stage, not of a person
+            raise Lacking("no Kubernetes API is known here", KUBECONFIG) from None
         said = self.api.call("get", At("", "", "/version"))
         return f"{said.get('gitVersion', 'some version')} at {self.api.host}"
 
@@ -113,6 +122,8 @@ class Cluster:
         labels = self.read("")["metadata"].get("labels", {})
         level = labels.get("pod-security.kubernetes.io/enforce")
         if level != "restricted":
+            if not self.multi_user():
+                raise Unknown("KFP's own pods live there too, written for other rules")
             raise Lacking(
                 f"namespace {self.namespace} enforces {level or 'nothing'}",
                 f"kubectl label namespace {self.namespace} --overwrite "

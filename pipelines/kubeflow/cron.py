@@ -29,6 +29,7 @@ _NAMED = {
 }
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SHORTEST = 60
+_MOST = 366 * 86400
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def seconds(text: str) -> int:
     """Returns an interval such as 90m, 12h, 7d or 2w in seconds.
 
     Raises:
-        InputError: it is none, or shorter than a minute.
+        InputError: it is none, shorter than a minute or longer than a year.
     """
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip().lower())
     if not found:
@@ -190,4 +191,7 @@ def seconds(text: str) -> int:
     length = int(found[1]) * _UNITS[found[2]]
     if length < _SHORTEST:
         raise InputError(f"--every {text} is too short: at least {_SHORTEST}s.")
+    if length > _MOST:
+        # The server counts nanoseconds in 63 bits.
+        raise InputError(f"--every {text} is too long: at most 366d.")
     return length

@@ -11,7 +11,7 @@ import re
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from pipelines.kubeflow.session import Session
+from pipelines.kubeflow.session import Session, in_the_clear
 from safescale_ammt.errors import InputError, SafescaleError
 
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds between two bytes
@@ -83,6 +83,11 @@ def _login_page(browser: Any, session: Session) -> str:
         raise InputError(
             f"{_origin(answer.url)} shows no login page of Dex; another identity "
             "provider stands before the API, which needs --token-file."
+        )
+    if in_the_clear(answer.url):
+        raise InputError(
+            f"{session.host} sends its login to {_origin(answer.url)}, which is not "
+            "encrypted, so no password went there; give Dex an https:// address."
         )
     return str(answer.url)
 

@@ -7,15 +7,17 @@ its digests are known, so nothing has to be read to name it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from pipelines.kubeflow.spec import spec_of, titles, uncache
+from pipelines.quantities import quantity
 from pipelines.workload import Workload
 from safescale_ammt.artifacts import digest_json
-from safescale_ammt.config import SECTIONS, TrainingConfig
+from safescale_ammt.config import SECTIONS, DataConfig, TrainingConfig
 from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
 from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
@@ -23,6 +25,8 @@ from safescale_ammt.errors import ConfigError, StoreInputError, one_of
 _FILLED_IN = ("constitution", "source", "sealed_source", "window", *SECTIONS)
 DEFAULT_STORE = "s3://safescale"
 """Where `compile --config` looks for a built-in data set unless told otherwise."""
+_QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
+"""Parameters that a pod with a wrong one would only fail on."""
 _ROLES = ("source", "sealed_source")
 
 
@@ -122,8 +126,7 @@ def prepare(order: Order) -> Prepared:
     spec = spec_of(_compiled(order))
     if not order.cache:
         uncache(spec)
-    values = workload.arguments() | {"window": order.window}
-    values |= _scalars(spec, order.parameters or {})
+    values = workload.arguments() | _scalars(spec, order.parameters or {})
     return Prepared(str(workload.arguments()["registry"]["name"]), spec, values)
 
 
@@ -142,11 +145,13 @@ def compiled(order: Order) -> str:
 def located(workload: Workload, order: Order) -> Workload:
     """Returns the workload with sources that a cluster can read, and their digest.
 
+    Where the bytes are looked at, the newest days become the days that they are now:
+    a file that comes later must not change what was digested.
+
     Raises:
-        ConfigError: a source that lies on this machine alone.
+        ConfigError: a source that lies on this machine alone, or days of one file.
         StoreInputError: no digest was given, and none can be made from here.
     """
-    window = Window.parse(order.window)
     data = workload.data
     found: dict[str, Any] = {
         role: _uri(role, getattr(data, role), order.store)
@@ -156,14 +161,24 @@ def located(workload: Workload, order: Order) -> Workload:
     if order.recurring:
         found["source_digest"] = ""
     elif not data.source_digest:
-        found["source_digest"] = _digest(data.source, found, window)
+        found |= _digested(data, found)
     return workload.replace("data", **found)
 
 
 def _loaded(order: Order) -> Workload:
-    return Workload.load(
+    """Reads the workload; a window that was ordered replaces the file's own."""
+    workload = Workload.load(
         order.config, constitution=order.constitution, overrides=order.overrides
     )
+    if order.window:
+        workload = workload.replace("data", window=order.window)
+    if workload.data.window and workload.data.source in CATALOGUE:
+        raise ConfigError(
+            f"data.window is {workload.data.window!r}, but data set "
+            f"{workload.data.source} is one file; a window chooses among the dated "
+            "files of a folder."
+        )
+    return workload
 
 
 def _compiled(order: Order, arguments: Mapping[str, Any] | None = None) -> str:
@@ -201,29 +216,38 @@ def _uri(role: str, name: str, store: str) -> str:
     )
 
 
-def _digest(name: str, found: Mapping[str, str], window: Window) -> str:
-    """Returns the digest of the bytes behind the sources."""
-    if name in CATALOGUE:
-        members = CATALOGUE[name].members
+def _digested(data: DataConfig, found: Mapping[str, str]) -> dict[str, str]:
+    """Returns the digest of the bytes behind the sources, and the days that it is of.
+
+    Raises:
+        StoreInputError: they cannot be read from here.
+    """
+    if data.source in CATALOGUE:
+        members = CATALOGUE[data.source].members
         roles = {"source": "source", "sealed_source": "sealed"}
         parts = {roles[r]: {"": m.sha256} for r, m in members.items() if r in found}
-        return digest_json(parts)
-    from safescale_ammt.data.sources import content_digest
+        return {"source_digest": digest_json(parts)}
+    from safescale_ammt.data.sources import chosen_days, content_digest
 
+    window = Window.parse(data.window)
     try:
-        return content_digest(**found, window=window)
+        if days := chosen_days(found["source"], window):
+            window = days.window
+        digest = content_digest(**found, window=window)
     except StoreInputError as error:
         raise StoreInputError(
             f"{str(error).rstrip('.')}; or give the digest of the bytes behind "
             f"{found['source']}: --set data.source_digest=sha256:..."
         ) from None
+    return {"source_digest": digest, "window": str(window)}
 
 
 def _scalars(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
     """Checks scalar parameters against the pipeline's own.
 
     Raises:
-        ConfigError: no such parameter, or one that the workload fills in.
+        ConfigError: no such parameter, one that the workload fills in, or a value
+            that is no quantity.
     """
     known = spec["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     free = [name for name in known if name not in _FILLED_IN]
@@ -232,4 +256,9 @@ def _scalars(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str
             raise ConfigError(
                 f"--param {name} is no parameter to set here, {one_of(free)}."
             )
+        if name in _QUANTITIES:
+            quantity(given[name], f"--param {name}")
+    count = given.get("accelerators", "0")
+    if not re.fullmatch(r"[0-9]{1,4}", count):
+        raise ConfigError(f"--param accelerators is {count!r}, expected 0, 1, 2, ...")
     return dict(given)

@@ -106,14 +106,19 @@ class Session:
         Raises:
             InputError: a secret would leave the machine or cluster unencrypted.
         """
-        parts = urlsplit(self.host)
-        name = parts.hostname or ""
-        near = name in _LOOPBACK or "." not in name or name.endswith(_INSIDE)
-        if self.has_secret and parts.scheme == "http" and not near:
+        if self.has_secret and in_the_clear(self.host):
             raise InputError(
                 f"{self.host} is not encrypted: the token or password would travel in "
                 "the clear; use https://."
             )
+
+
+def in_the_clear(url: str) -> bool:
+    """Says whether what is sent there can be read on the way."""
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    near = name in _LOOPBACK or "." not in name or name.endswith(_INSIDE)
+    return parts.scheme != "https" and not near
 
 
 def _host(given: str | None, environ: Mapping[str, str]) -> str:
@@ -126,18 +131,29 @@ def _host(given: str | None, environ: Mapping[str, str]) -> str:
             "SAFESCALE_KFP_HOST."
         )
     host = candidates[0].rstrip("/")
-    parts = urlsplit(host)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    if not _is_address(host):
         raise InputError(
             f"{host.rpartition('@')[2]!r} is no address of Kubeflow Pipelines, "
             "http(s)://HOST[:PORT][/pipeline] is expected."
         )
+    parts = urlsplit(host)
     if "@" in parts.netloc:
         raise InputError(
             f"The address of {parts.hostname} must not hold a password; set "
             "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD, or give --token-file."
         )
     return host
+
+
+def _is_address(text: str) -> bool:
+    """Says whether this is a base URL; not a page's, which has a fragment."""
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half a bracket, or a port that is no number
+        return False
+    more = parts.query or "#" in text or any(c.isspace() for c in text)
+    return named and parts.scheme in ("http", "https") and not more
 
 
 def _token_file(environ: Mapping[str, str]) -> Path | None:

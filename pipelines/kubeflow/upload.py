@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
             except Answered as error:
                 if error.status != 409 or not wait:  # 409: another was faster
                     raise
+            time.sleep(wait)
     raise Unreachable(f"Version {version} could not be uploaded.")
 
 

@@ -291,13 +291,21 @@ def _check(found: str, member: Member, where: str) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole or not at all.
+
+    Raises:
+        StorageError: a folder that takes none, or a disk that is full.
+    """
     aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
-        aside.write_bytes(data)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_bytes(data)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def _download(requirement: str, folder: Path) -> Path:

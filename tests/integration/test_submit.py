@@ -24,7 +24,7 @@ from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import Order, prepare
-from pipelines.kubeflow.session import Session
+from pipelines.kubeflow.session import Session, in_the_clear
 from safescale_ammt.releasing.outcome import Outcome
 from safescale_ammt.storage import open_store
 
@@ -277,9 +277,13 @@ def test_the_cache_is_switched_off_in_nested_graphs_too(api):
 
 
 def test_scalar_parameters_and_the_window_reach_the_run(api):
-    assert submit(api, "--param", "train_memory=8Gi", "--rehearse") == 0
-    (run,) = api.world.runs.values()
+    folder = ("--set", "data.window=14d")
+    assert submit(api, *folder, "--param", "train_memory=8Gi", "--rehearse") == 0
+    assert submit(api, *folder, "--window", "7d") == 0
+    run, other = api.world.runs.values()
+    assert other.runtime_config.parameters["window"] == "7d"
     given = run.runtime_config.parameters
+    assert given["window"] == "14d"
     assert given["train_memory"] == "8Gi"
     assert given["safety"]["rehearse"] is True
     assert given["data"]["source_digest"] == "sha256:" + 64 * "0"
@@ -297,7 +301,11 @@ def test_scalar_parameters_and_the_window_reach_the_run(api):
         ([*SOURCE, "--param", "source=s3://x/y"], "no parameter to set here"),
         ([*SOURCE, "--param", "nonsense=1"], "no parameter to set here"),
         ([*SOURCE, "--param", "nonsense"], "not of the form NAME=VALUE"),
+        ([*SOURCE, "--param", "train_memory=lots"], "train_memory is 'lots'"),
+        ([*SOURCE, "--param", "accelerators=two"], "accelerators is 'two'"),
         ([*SOURCE, "--window", "yesterday"], "yesterday"),
+        (["--store", "s3://team/data", "--window", "7d"], "adult is one file"),
+        ([*SOURCE, "--store", "team/data"], "no storage URI"),
         ([*SOURCE, "--name", "a/b"], "is no name"),
         ([*SOURCE, "--images", "nowhere.json"], "nowhere.json"),
         ([*SOURCE, "--image-prefix", "HTTP://x"], "no registry path"),
@@ -455,6 +463,22 @@ def test_a_wrong_password_is_one_sentence_without_it(api, monkeypatch, capsys):
     assert "not-this-one" not in shown
 
 
+@pytest.mark.parametrize("place", ["http://dex.example.com", "ftp://dex.example.com"])
+def test_a_login_page_in_the_clear_gets_no_password(place):
+    assert in_the_clear(f"{place}/dex/auth/local/login")
+    assert not in_the_clear("https://dex.example.com/dex/auth/local/login")
+    assert not in_the_clear("http://dex.auth.svc.cluster.local:5556/dex")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["http://[::1", "https://kf.example.com:port", "https://kf.example.com/#/runs"],
+)
+def test_what_is_no_address_is_said_before_anything_is_sent(capsys, host):
+    assert run_command(["submit", "--host", host, *SOURCE, *QUICK]) == 2
+    assert "is no address of Kubeflow Pipelines" in capsys.readouterr().err
+
+
 def test_half_a_login_is_refused_before_anything_is_sent(api, monkeypatch, capsys):
     monkeypatch.setenv("SAFESCALE_KFP_USER", "me")
     assert submit(api) == 2
@@ -473,6 +497,15 @@ def test_no_redirect_takes_the_token_along(api, tmp_path, capsys):
 def upload(api: KfpApi, *more: str) -> int:
     name = ("--version-name", "0.1.0-abc")
     return submit(api, "--upload-only", *name, *more)
+
+
+def test_a_server_that_takes_no_upload_is_not_hammered(api):
+    api.trouble(503, "POST", "pipelines/upload", times=1000)
+    begin = time.monotonic()
+    assert upload(api, "--patience", "2") == 1
+    # Waits of 0.5 s and more, where a loop without any makes hundreds of requests.
+    assert api.count("POST", "/pipelines/upload") <= 5
+    assert time.monotonic() - begin < 10
 
 
 def test_a_version_is_uploaded_once(api, capsys):

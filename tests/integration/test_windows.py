@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from small_tables import config, loans, spell
 
+from pipelines.kubeflow.preparation import Order, prepare
 from pipelines.source import resolved
 from pipelines.store import Place
 from pipelines.workload import Workload
@@ -59,6 +61,24 @@ def use(store: Store, holdout: Path, model: int) -> ledger.Use:
         planned=1,
         constitution=DIGEST,
     )
+
+
+def test_a_submitted_run_is_given_the_days_that_were_digested(store, tmp_path):
+    file = tmp_path / "w.yaml"
+    about = {"id": "mine", "version": "1.0.0", "owner": "tests"}
+    rule = {"id": "useful", "constraint": {"metric": "accuracy", "threshold": 0.6}}
+    rules = {"schema": 1, "constitution": about, "principles": [rule]}
+    section = config(source=f"{store.uri}/rows", window="7d")
+    whole = {"schema": 1, "constitution": rules, "data": section}
+    file.write_text(yaml.safe_dump(whole), encoding="utf-8")
+    given = prepare(Order(file)).parameters
+    assert given["window"] == "2026-11-15/2026-11-22"
+    put_day(store, "2026-11-22", 30)  # it comes between the look and the stage
+    scalars = {"source": given["source"], "window": given["window"]}
+    run({**given["data"], **scalars}, tmp_path / "d", tmp_path / "h")
+    # A schedule has no bytes yet to name: each run counts back from its own newest.
+    later = prepare(Order(file, recurring=True)).parameters
+    assert (later["window"], later["data"]["source_digest"]) == ("7d", "")
 
 
 def test_each_weeks_run_brings_sealed_rows_that_nobody_has_seen(store, tmp_path):

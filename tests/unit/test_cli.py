@@ -289,6 +289,12 @@ def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(tmp_path)
     assert uri == "s3://safescale/data/adult/adult.data"
 
 
+def test_compile_takes_no_store_that_is_none(capsys):
+    arguments = ["compile", "-o", "p.yaml", "--config", str(ADULT), "--store", "bucket"]
+    assert run_command(arguments) == 2
+    assert "'bucket' is no storage URI" in capsys.readouterr().err
+
+
 def test_compile_names_what_is_left_to_fill_in(capsys):
     config = yaml.safe_load(ADULT.read_text(encoding="utf-8"))
     config["data"] |= {"source": "mine.csv", "label": "income", "sensitive": []}

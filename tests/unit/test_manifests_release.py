@@ -161,10 +161,24 @@ def test_a_version_and_a_namespace_can_be_given(compiled):
     assert pipeline["metadata"]["namespace"] == "team"
 
 
-@pytest.mark.parametrize("version", ["1.4.0+sha", "V1", "a/b", "-1", "x" * 250])
+@pytest.mark.parametrize("version", ["1.4.0+sha", "V1", "a/b", "-1", "1..2", "1.-2", "x" * 250])
 def test_a_version_that_is_no_name_is_refused(compiled, version):
     with pytest.raises(ConfigError, match="no version that Kubernetes takes"):
         kubernetes_objects(compiled, Release(version))
+
+
+@pytest.mark.parametrize("namespace", ["Team", "a.b", "", "x" * 64])
+def test_a_namespace_that_is_no_name_is_refused(compiled, namespace):
+    with pytest.raises(ConfigError, match="no namespace"):
+        kubernetes_objects(compiled, Release(namespace=namespace))
+
+
+@pytest.mark.parametrize("more", [[], ["--kubernetes-manifests"]])
+def test_a_place_that_takes_no_file_is_one_sentence(tmp_path, capsys, more):
+    (tmp_path / "plain").write_text("")
+    output = tmp_path / "plain" / "below" / "x.yaml"
+    assert run_command(["compile", "-o", str(output), *more]) == 2
+    assert f"{output} cannot be written" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_file_or_a_component(tmp_path):

@@ -1,0 +1,21 @@
+"""Files that a person asked for, at a place that may not take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safescale_ammt.errors import InputError
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a file, and the folders above it; returns its path.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from None
+    return path
