@@ -17,19 +17,14 @@ from typing import Any
 import yaml
 
 from components import IMAGE_PREFIX
+from pipelines import names
 from pipelines.output import write_text
 from safescale_ammt import __version__
 from safescale_ammt.artifacts import digest_json
 from safescale_ammt.errors import ConfigError
 
 NAMESPACE = "safescale"
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64})")
-_LONGEST = 253
-"""Characters of an object's name."""
-_LONGEST_LABEL = 63
-"""Characters of a namespace's."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def kubernetes_objects(compiled: str, release: Release) -> list[dict[str, Any]]:
     specs = {"pipelineSpec": graph} | (
         {"platformSpec": platform[0]} if platform else {}
     )
-    _check_namespace(release.namespace)
+    names.namespace(release.namespace)
     pipeline = str(graph["pipelineInfo"]["name"])
     version = release.version or f"{__version__}-{_short(specs)}"
     objects = _envelope(pipeline, _named(pipeline, version), version, release.namespace)
@@ -81,20 +76,12 @@ def _short(specs: dict[str, Any]) -> str:
 def _named(pipeline: str, version: str) -> str:
     """Returns the version's name: unique in a namespace, so the pipeline's first."""
     name = f"{pipeline}-{version}"
-    if not _NAME.fullmatch(version) or len(name) > _LONGEST:
+    if not names.is_object_name(version) or not names.is_object_name(name):
         raise ConfigError(
             f"{version!r} is no version that Kubernetes takes as a name: lower-case "
             "letters, digits, '-' and '.', such as 1.4.0-3f2a9c1, are."
         )
     return name
-
-
-def _check_namespace(name: str) -> None:
-    if not re.fullmatch(_LABEL, name) or len(name) > _LONGEST_LABEL:
-        raise ConfigError(
-            f"{name!r} is no namespace: 1-{_LONGEST_LABEL} lower-case letters, digits "
-            "and '-' are expected, such as safescale."
-        )
 
 
 def _envelope(

@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components import IMAGE_PREFIX
+from pipelines.images import STAGES
 
 if TYPE_CHECKING:
     from pipelines.workload import Workload
-
-STAGES = (
-    "prepare_data",
-    "search_architecture",
-    "train_agents",
-    "evaluate_safety",
-    "register_model",
-)
 
 
 @click.command("compile")

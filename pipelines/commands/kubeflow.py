@@ -126,6 +126,7 @@ def schedule(context: click.Context, /, **given: Any) -> None:
     as a rule in UTC.
     """
     if context.invoked_subcommand:
+        _refuse_options_before(context, context.invoked_subcommand)
         return
     from pipelines.kubeflow import schedule as schedules
     from pipelines.kubeflow.cron import seconds, six_fields
@@ -186,6 +187,15 @@ def resume(name: str, **given: Any) -> None:
     from pipelines.kubeflow.schedule import resume as carry_out
 
     click.echo(carry_out(kubeflow_of(given), name))
+
+
+def _refuse_options_before(context: click.Context, command: str) -> None:
+    """Keeps an option from being read over: each command reads its own."""
+    said = click.core.ParameterSource.COMMANDLINE
+    if any(context.get_parameter_source(name) is said for name in context.params):
+        raise click.UsageError(
+            f"Options of `schedule {command}` stand after {command!r}."
+        )
 
 
 def _upload(kubeflow: Kubeflow, given: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines import names
 from pipelines.commands.run import ADULT
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--namespace",
             envvar="SAFESCALE_NAMESPACE",
             default="safescale",
+            callback=lambda _context, _option, name: names.namespace(name),
             show_default=True,
             help="Namespace of runs, secrets and rights.",
         ),
@@ -112,6 +114,7 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--service-account",
             "account",
             default="safescale-pipeline",
+            callback=lambda _context, _option, name: names.account(name),
             show_default=True,
             help="Service account of the pods.",
         ),

@@ -11,7 +11,7 @@ from pipelines.kubeflow.checks import Check, Lacking, Unknown
 from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.patience import Patience
-from safescale_ammt.cluster.refusals import Answer, Denied
+from safescale_ammt.cluster.refusals import Answer, Denied, OutOfReach
 from safescale_ammt.cluster.resources import Resource
 from safescale_ammt.errors import ClusterInputError
 
@@ -111,7 +111,10 @@ class Cluster:
             _ = self.api
         except ClusterInputError:  # its sentence speaks of a stage, not of a person
             raise Lacking("no Kubernetes API is known here", KUBECONFIG) from None
-        said = self.api.call("get", At("", "", "/version"))
+        try:
+            said = self.api.call("get", At("", "", "/version"))
+        except OutOfReach:  # as above
+            raise Lacking(f"{self.api.host} does not answer", KUBECONFIG) from None
         return f"{said.get('gitVersion', 'some version')} at {self.api.host}"
 
     def _namespace(self) -> str:

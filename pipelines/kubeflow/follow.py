@@ -131,7 +131,7 @@ def follow(
 
 
 def task_states(run: Any) -> dict[str, str]:
-    """Returns task name -> state; of equal names the state that tells most."""
+    """Returns task name -> state; of equal names the last one's."""
     details = run.run_details.task_details if run.run_details else None
     states: dict[str, str] = {}
     for task in details or ():

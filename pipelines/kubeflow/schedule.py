@@ -79,6 +79,7 @@ def roll(
     """
     kubeflow.require_version()
     runs.check_name(name)
+    runs.check_name(experiment, "--experiment")
     digest = _digest(prepared, timing, experiment, account)
     entries = listed(kubeflow, name)
     if entries and entries[-1].digest == digest:

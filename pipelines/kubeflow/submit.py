@@ -94,7 +94,8 @@ def _start(kubeflow: Kubeflow, wanted: Submission, order: Order) -> Going:
     """Starts a run, or finds the one that has its name."""
     prepared = prepare(order)
     name = runs.check_name(wanted.name or runs.new_name(prepared.name))
-    experiment = runs.experiment_id(kubeflow, wanted.experiment)
+    group = runs.check_name(wanted.experiment, "--experiment")
+    experiment = runs.experiment_id(kubeflow, group)
     body = runs.run_body(prepared, name, experiment, wanted.account)
     started = runs.start(kubeflow, body)
     if wanted.name:  # a name of the caller's own may be another's, too

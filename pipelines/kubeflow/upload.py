@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.kubeflow.answers import Answered, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
+from pipelines.kubeflow.runs import check_name
 from pipelines.kubeflow.spec import spec_of
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
@@ -60,6 +61,7 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
         InputError: not allowed, or not understood.
         Unreachable: the API stayed away.
     """
+    check_name(version, "--version-name")
     kubeflow.require_version()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")

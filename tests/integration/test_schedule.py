@@ -26,6 +26,11 @@ from safescale_ammt.errors import SafescaleError
 ROOT = Path(__file__).parents[2]
 ADULT = ROOT / "pipelines" / "adult.yaml"
 MONDAYS = ("--cron", "0 3 * * 1")
+FOLDER = (
+    *("--set", "data.source=s3://team/rows/", "--set", "data.label=income"),
+    *("--set", "data.sealed_source=s3://team/test.csv", "--window", "7d"),
+)
+"""A folder of dated files in place of the one file that adult is."""
 NAME = "adult-income"
 
 
@@ -60,7 +65,7 @@ def firing(api: KfpApi) -> list[str]:
 
 
 def test_a_schedule_is_made_disabled_and_then_enabled(api, capsys):
-    assert schedule(api, *MONDAYS, "--window", "7d", "--concurrency", "2") == 0
+    assert schedule(api, *MONDAYS, *FOLDER, "--concurrency", "2") == 0
     said = "Schedule 'adult-income' fires: cron '0 0 3 * * 1'."
     assert capsys.readouterr().out.splitlines() == [said]
     (item,) = api.world.recurring.values()
@@ -73,7 +78,7 @@ def test_a_schedule_is_made_disabled_and_then_enabled(api, capsys):
 
 
 def test_each_run_of_a_schedule_brings_rows_of_its_own(api):
-    assert schedule(api, *MONDAYS, "--window", "7d") == 0
+    assert schedule(api, *MONDAYS, *FOLDER) == 0
     (item,) = api.world.recurring.values()
     given = item.runtime_config.parameters
     assert given["window"] == "7d"
@@ -267,6 +272,7 @@ def test_in_multi_user_mode_schedules_stay_in_their_namespace(api, tmp_path):
         ([*MONDAYS, "--end", "2020-01-01"], "in the past"),
         ([*MONDAYS, "--window", "soon"], "soon"),
         ([*MONDAYS, "--name", "a/b"], "is no name"),
+        (["--namespace", "team", "list"], "Options of `schedule list` stand after"),
     ],
 )
 def test_a_schedule_that_cannot_be_meant_is_not_made(api, capsys, arguments, said):

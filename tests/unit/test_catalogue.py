@@ -109,6 +109,15 @@ def test_a_wheel_with_other_bytes_leaves_nothing_behind(
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_folder_that_takes_no_file_is_one_sentence(
+    index: Path, tmp_path: Path
+) -> None:
+    publish(index, wheel())
+    (tmp_path / "plain").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"plain.* cannot be written"):
+        fetch_entry(TINY, tmp_path / "plain" / "tiny")
+
+
 @pytest.mark.usefixtures("index")
 def test_a_wheel_that_cannot_be_downloaded_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(

@@ -92,7 +92,9 @@ def test_an_interval_is_counted_in_seconds(written, length):
     assert seconds(written) == length
 
 
-@pytest.mark.parametrize("written", ["", "7", "d", "1.5h", "-1h", "59s", "7 days", "53w"])
+@pytest.mark.parametrize(
+    "written", ["", "7", "d", "1.5h", "-1h", "59s", "7 days", "53w"]
+)
 def test_an_interval_that_is_none_is_refused(written):
     with pytest.raises(InputError, match="--every"):
         seconds(written)

@@ -7,7 +7,16 @@ import re
 import pytest
 from policy import complaints, names, references, security
 from policy.breaking import GONE, NODE, POD, RUNTIME, Break, broken
-from policy.objects import COMPONENTS, OVERLAYS, ROOT, shipped, with_secrets
+from policy.objects import (
+    COMPONENTS,
+    OVERLAYS,
+    ROOT,
+    build,
+    compose,
+    copy_manifests,
+    shipped,
+    with_secrets,
+)
 
 SHAPE = (*names.RULES, *references.RULES)
 """Rules on all objects, secrets included; those of `security` are on ours alone."""
@@ -303,6 +312,15 @@ def test_a_run_has_the_rights_that_trainjobs_need():
         ("patch", "argoproj.io", "workflowtaskresults"),
     }
     assert allowed - needed == kfps_own
+
+
+def test_gpus_through_a_queue_have_a_quota_there(tmp_path):
+    manifests = copy_manifests(tmp_path)
+    built = build(compose(manifests, base="base", components=("kueue", "gpu")))
+    (queue,) = [o for o in built if o["kind"] == "ClusterQueue"]
+    (flavor,) = queue["spec"]["resourceGroups"][0]["flavors"]
+    quota = {r["name"]: r["nominalQuota"] for r in flavor["resources"]}
+    assert quota["nvidia.com/gpu"] == "4"  # with 0 a job would wait for a day
 
 
 CALLS = {

@@ -161,7 +161,9 @@ def test_a_version_and_a_namespace_can_be_given(compiled):
     assert pipeline["metadata"]["namespace"] == "team"
 
 
-@pytest.mark.parametrize("version", ["1.4.0+sha", "V1", "a/b", "-1", "1..2", "1.-2", "x" * 250])
+@pytest.mark.parametrize(
+    "version", ["1.4.0+sha", "V1", "a/b", "-1", "1..2", "1.-2", "x" * 250]
+)
 def test_a_version_that_is_no_name_is_refused(compiled, version):
     with pytest.raises(ConfigError, match="no version that Kubernetes takes"):
         kubernetes_objects(compiled, Release(version))

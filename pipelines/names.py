@@ -1,0 +1,45 @@
+"""Names of objects on Kubernetes (DNS-1123)."""
+
+from __future__ import annotations
+
+import re
+
+from safescale_ammt.errors import ConfigError
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LONGEST_LABEL = 63
+_LONGEST = 253
+
+
+def is_object_name(text: str) -> bool:
+    """Says whether most objects may be called so."""
+    return len(text) <= _LONGEST and bool(_SUBDOMAIN.fullmatch(text))
+
+
+def namespace(text: str) -> str:
+    """Returns a namespace's name.
+
+    Raises:
+        ConfigError: none may be called so.
+    """
+    if len(text) > _LONGEST_LABEL or not re.fullmatch(_LABEL, text):
+        raise ConfigError(
+            f"{text[:80]!r} is no namespace: 1-{_LONGEST_LABEL} lower-case letters, "
+            "digits and '-' are expected, such as safescale."
+        )
+    return text
+
+
+def account(text: str) -> str:
+    """Returns a service account's name.
+
+    Raises:
+        ConfigError: none may be called so.
+    """
+    if not is_object_name(text):
+        raise ConfigError(
+            f"{text[:80]!r} is no service account: lower-case letters, digits, '-' and "
+            "'.' are expected, such as safescale-pipeline."
+        )
+    return text
