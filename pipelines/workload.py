@@ -17,10 +17,11 @@ from typing import Any
 import yaml
 
 from safescale_ammt.artifacts import digest_json
-from safescale_ammt.config import SECTIONS, DataConfig, Section
+from safescale_ammt.config import SECTIONS, DataConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
+from safescale_ammt.section import Section
 from safescale_ammt.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1

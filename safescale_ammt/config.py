@@ -1,205 +1,19 @@
-"""Config: one frozen dataclass per section, checked where it is made.
-
-KFP turns whole numbers in dict parameters into floats and carries neither
-tuples nor None. `to_params` and `from_params` absorb that, and refuse what it
-would hide: 2.5 agents, a seed that a float cannot hold, an unknown key.
-"""
+"""Config: one frozen dataclass per section, each field with its meaning."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import re
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Required, Self, TypedDict
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Required, TypedDict
 
-from safescale_ammt.artifacts import canonical_json, digest_json
 from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.section import Section
 
-MAX_BYTES = 64 * 1024
-"""A config section over this size is refused (an argument list holds ~120 kB)."""
-MAX_SEED = 2**53
-_LARGEST = 1e300
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """What all sections share: parsing, parameters, digest."""
-
-    section: ClassVar[str]
-    how: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say how the work is done, not what comes out; not in `digest`."""
-
-    def __init_subclass__(cls) -> None:
-        """Names the section after its class."""
-        cls.section = cls.__name__.removesuffix("Config").lower()
-
-    @classmethod
-    def from_params(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Parses a mapping from YAML or from a KFP dict parameter.
-
-        Raises:
-            ConfigError: unknown key, wrong type, impossible value, over 64 KiB.
-        """
-        raw = {} if raw is None else raw
-        if not isinstance(raw, Mapping):
-            raise ConfigError(
-                f"Section {cls.section!r} must be a mapping, found "
-                f"{type(raw).__name__}."
-            )
-        hints = _hints(cls)
-        for key in raw:
-            if key not in hints:
-                raise ConfigError(
-                    f"Unknown key {key!r} in section {cls.section!r}, {one_of(hints)}."
-                )
-        values = {
-            key: _coerce(value, hints[key], f"{cls.section}.{key}")
-            for key, value in raw.items()
-        }
-        section = cls(**values)
-        size = len(canonical_json(section.to_params()))
-        if size > MAX_BYTES:
-            raise ConfigError(
-                f"Section {cls.section!r} holds {size} bytes, at most {MAX_BYTES} fit "
-                "in a pipeline parameter; move lists into the data."
-            )
-        return section
-
-    def to_params(self) -> dict[str, Any]:
-        """Returns the JSON form that a KFP dict parameter carries unchanged."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-
-    @property
-    def digest(self) -> str:
-        """Digest of what the section asks for, defaults filled in."""
-        params = self.to_params()
-        return digest_json({k: v for k, v in params.items() if k not in self.how})
-
-    def _require(self, key: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ConfigError(
-                f"{self.section}.{key} is {getattr(self, key)!r}, expected {expected}."
-            )
-
-    def _require_positive(self, *keys: str) -> None:
-        for key in keys:
-            self._require(key, getattr(self, key) > 0, "a value > 0")
-
-    def _require_fraction(self, *keys: str) -> None:
-        for key in keys:
-            self._require(key, 0 <= getattr(self, key) <= 1, "a value in [0, 1]")
-
-    def _require_seed(self) -> None:
-        seed: int = getattr(self, "seed", 0)
-        self._require("seed", 0 <= seed < MAX_SEED, "a whole number in [0, 2^53)")
-
-
-def _hints(cls: type[Section]) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
-    if isinstance(value, float) and (not math.isfinite(value) or value % 1):
-        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
-    if abs(value) >= MAX_SEED:
-        raise ConfigError(f"{where} is {value!r}, at most 2^53 - 1 survives KFP.")
-    return int(value)
-
-
-def _real(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{where} must be a number, found {value!r}.")
-    if abs(value) > _LARGEST or not math.isfinite(value):
-        found = value if isinstance(value, float) else "a larger number"
-        raise ConfigError(f"{where} must be finite, found {found}.")
-    return float(value)
-
-
-def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where} must be true or false, found {value!r}.")
-    return value
-
-
-def _string(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{where} must be text, found {value!r}.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{where} is not Unicode text.") from None
-    return value
-
-
-_SCALARS: dict[Any, Callable[[Any, str], Any]] = {
-    int: _whole,
-    float: _real,
-    bool: _flag,
-    str: _string,
-}
-
-
-def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Brings a parsed value to its field's type or says what is wrong with it."""
-    if hint in _SCALARS:
-        return _SCALARS[hint](value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{where} is {value!r}, {one_of(args)}.")
-        return value
-    if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} must be a list, found {value!r}.")
-        return tuple(
-            _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
-        )
-    if origin is dict:
-        return _coerce_mapping(value, args, where)
-    if typing.is_typeddict(hint):
-        return _coerce_typed(value, hint, where)
-    raise ConfigError(f"{where} has no rule for {hint}.")
-
-
-def _coerce_mapping(value: Any, args: tuple[Any, ...], where: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must be a mapping, found {value!r}.")
-    return {
-        _string(key, f"{where} key"): _coerce(item, args[1], f"{where}.{key}")
-        for key, item in value.items()
-    }
-
-
-def _coerce_typed(value: Any, hint: Any, where: str) -> dict[str, Any]:
-    hints = typing.get_type_hints(hint)
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must be a mapping, found {value!r}.")
-    for key in value:
-        if key not in hints:
-            raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints)}.")
-    absent = sorted(hint.__required_keys__ - set(value))
-    if absent:
-        raise ConfigError(f"{where} lacks the key {absent[0]!r}.")
-    return {k: _coerce(v, hints[k], f"{where}.{k}") for k, v in value.items()}
 
 
 def _default_splits() -> dict[str, float]:
@@ -275,12 +89,12 @@ class DataConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges and that the columns' roles do not collide."""
-        self._require_seed()
-        self._require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
-        self._require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
-        self._require("skip_rows", self.skip_rows >= 0, ">= 0")
+        self.require_seed()
+        self.require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
+        self.require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
+        self.require("skip_rows", self.skip_rows >= 0, ">= 0")
         formed = not self.source_digest or _DIGEST.fullmatch(self.source_digest)
-        self._require("source_digest", bool(formed), "'sha256:' and 64 hex digits")
+        self.require("source_digest", bool(formed), "'sha256:' and 64 hex digits")
         known = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in known]
         if unknown:
@@ -292,7 +106,7 @@ class DataConfig(Section):
                 f"{', '.join(SPLITS)} needs a fraction > 0."
             )
         total = sum(self.splits.values())
-        self._require(
+        self.require(
             "splits", abs(total - 1) < 1e-6, f"fractions that sum to 1, not {total:g}"
         )
         Window.parse(self.window)
@@ -376,8 +190,8 @@ class SearchConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        self._require_seed()
-        self._require_positive(
+        self.require_seed()
+        self.require_positive(
             "candidates",
             "rung_steps",
             "rungs",
@@ -386,12 +200,12 @@ class SearchConfig(Section):
             "power_draws",
             "threads",
         )
-        self._require("eta", self.eta >= 2, "a whole number >= 2")
-        self._require("sample", 1 <= self.sample <= self.population, "1 to population")
-        self._require_fraction("architecture_mutation_rate")
-        self._require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")
-        self._require("complexity_weight", self.complexity_weight >= 0, ">= 0")
-        self._require("violation_weight", self.violation_weight >= 0, ">= 0")
+        self.require("eta", self.eta >= 2, "a whole number >= 2")
+        self.require("sample", 1 <= self.sample <= self.population, "1 to population")
+        self.require_fraction("architecture_mutation_rate")
+        self.require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")
+        self.require("complexity_weight", self.complexity_weight >= 0, ">= 0")
+        self.require("violation_weight", self.violation_weight >= 0, ">= 0")
 
 
 _NOT_YET = {
@@ -501,14 +315,14 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges and names what this version does not have."""
-        self._require_seed()
-        self._require("num_agents", 1 <= self.num_agents <= 256, "1 to 256")
-        self._require(
+        self.require_seed()
+        self.require("num_agents", 1 <= self.num_agents <= 256, "1 to 256")
+        self.require(
             "agent_specializations",
             bool(self.agent_specializations),
             "at least one role",
         )
-        self._require_positive(
+        self.require_positive(
             "steps",
             "batch_size",
             "learning_rate",
@@ -518,9 +332,9 @@ class TrainingConfig(Section):
             "gradient_stability_threshold",
             "threads",
         )
-        self._require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
-        self._require("folds", self.folds >= 2, "a whole number >= 2")
-        self._require_fraction(
+        self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
+        self.require("folds", self.folds >= 2, "a whole number >= 2")
+        self.require_fraction(
             "ema",
             "self_weight",
             "dual_nu",
@@ -529,32 +343,32 @@ class TrainingConfig(Section):
             "bias_tolerance",
         )
         for key in ("max_epochs", "warmup_steps", "dual_ki", "dual_kp"):
-            self._require(key, getattr(self, key) >= 0, "a value >= 0")
+            self.require(key, getattr(self, key) >= 0, "a value >= 0")
         for key, only in _NOT_YET.items():
-            self._require(key, getattr(self, key) == only, f"{only!r} in this version")
+            self.require(key, getattr(self, key) == only, f"{only!r} in this version")
         self._check_backend()
 
     def _check_backend(self) -> None:
         """Checks that the processes fit the nets, the nodes and the backend."""
         nets = self.num_agents + 1
-        self._require(
+        self.require(
             "processes",
             1 <= self.processes <= nets,
             f"1 to {nets}, a net for each: {self.num_agents} agents and the twin",
         )
         alone = self.backend != "local" or self.processes == 1
-        self._require("processes", alone, "1 with backend local; set backend: torchrun")
-        self._require(
+        self.require("processes", alone, "1 with backend local; set backend: torchrun")
+        self.require(
             "nodes",
             self.nodes >= 1 and self.processes % self.nodes == 0,
             f"a divisor of training.processes ({self.processes})",
         )
         together = self.backend == "trainjob" or self.nodes == 1
-        self._require("nodes", together, "1 without backend: trainjob")
+        self.require("nodes", together, "1 without backend: trainjob")
         for key, least in (("runtime", 1), ("queue", 0)):
             named = len(getattr(self, key)) >= least
-            self._require(key, named and self._is_name(key), "a Kubernetes name")
-        self._require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
+            self.require(key, named and self._is_name(key), "a Kubernetes name")
+        self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
 
     def _is_name(self, key: str) -> bool:
         value: str = getattr(self, key)
@@ -574,7 +388,7 @@ class SafetyConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        self._require("calibration_bins", 2 <= self.calibration_bins <= 100, "2 to 100")
+        self.require("calibration_bins", 2 <= self.calibration_bins <= 100, "2 to 100")
 
 
 @dataclass(frozen=True)
@@ -590,7 +404,7 @@ class RegistryConfig(Section):
         """Checks the name."""
         allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
         fits = bool(self.name) and set(self.name) <= allowed and len(self.name) <= 63
-        self._require(
+        self.require(
             "name",
             fits and self.name[0] not in "-." and self.name[-1] not in "-.",
             "1 to 63 lower-case letters, digits, '-' or '.'",

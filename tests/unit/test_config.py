@@ -11,18 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safescale_ammt.config import (
-    MAX_BYTES,
-    MAX_SEED,
     SECTIONS,
     SPLITS,
     DataConfig,
     RegistryConfig,
     SafetyConfig,
     SearchConfig,
-    Section,
     TrainingConfig,
 )
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.section import MAX_BYTES, MAX_SEED, Section
 
 TABLE = {"source": "file:///data.csv", "label": "income"}
 FIVE = dict.fromkeys(SPLITS, 0.2)
