@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,12 @@ from components import IMAGE_PREFIX
 from pipelines.images import Lock
 from safescale_ammt.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pipelines.workload import Workload
+
+SOURCES = ("source", "sealed_source")
+DEFAULT_STORE = "s3://safescale"
+"""Where a built-in data set is looked for unless a store is known."""
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]")
 
 
@@ -66,6 +72,42 @@ def compile_train(
         rf"^( +image: ){IMAGE_PREFIX}/", rf"\1{prefix}/", text, flags=re.MULTILINE
     )
     return _with_defaults(text, arguments) if arguments else text
+
+
+def default_store(known: str) -> str:
+    """Returns the store that a cluster reads a built-in data set from.
+
+    Args:
+        known: the store of this session; a folder means nothing to a cluster.
+    """
+    return known if known.startswith("s3://") else DEFAULT_STORE
+
+
+def defaults(workload: Workload, store: str) -> dict[str, Any]:
+    """Returns a workload's values for the parameters.
+
+    A built-in data set is read from where `data fetch NAME --store` puts it. A
+    source that lies on this machine means nothing elsewhere and is left out.
+
+    Args:
+        workload: whose values.
+        store: URI of the store that built-in data sets lie in.
+
+    Raises:
+        StoreInputError: `store` is no place of a store.
+    """
+    from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
+    from safescale_ammt.storage import split_uri
+
+    split_uri(store)
+    values = workload.arguments()
+    for role in SOURCES:
+        name = values[role]
+        if name in CATALOGUE:
+            values[role] = stored_uris(name, store)[role]
+        elif name and not name.startswith("s3://"):
+            del values[role]
+    return values
 
 
 def _with_defaults(text: str, arguments: Mapping[str, Any]) -> str:

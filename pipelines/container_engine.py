@@ -14,7 +14,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipelines.state import HOME
 from safescale_ammt.code_version import library_digest
@@ -44,7 +44,7 @@ def engine(timeout: int = _PATIENCE) -> Iterator[Any]:
         ) from None
     try:
         client = docker.from_env(timeout=timeout)
-    except DockerException:
+    except (DockerException, ValueError):  # ValueError: a port that is no number
         where = os.environ.get("DOCKER_HOST", "the default socket")
         raise InputError(
             f"No container engine answers at {where}; start dockerd, name another "
@@ -104,6 +104,8 @@ def swept(run: str) -> Iterator[None]:
     """
     folder = HOME.absolute() / "containers"
     folder.mkdir(parents=True, exist_ok=True)
+    for lock in folder.glob("*.lock"):
+        _lives(folder, lock.stem)  # takes away what a killed run left
     with engine() as client, _locked(folder / f"{run}.lock"):
         _remove(client, f"{PLACE}={place()}", but=lambda r: _lives(folder, r))
         try:
@@ -131,12 +133,22 @@ def _remove(client: Any, label: str, but: Callable[[str], bool]) -> None:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    with file.open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _taken(file):
         try:
             yield
         finally:
             file.unlink(missing_ok=True)
+
+
+def _taken(file: Path) -> BinaryIO:
+    """Opens and locks a file; anew if a sweeper took it away in between."""
+    while True:
+        lock = file.open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                return lock
+        lock.close()
 
 
 def _lives(folder: Path, run: str) -> bool:

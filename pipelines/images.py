@@ -2,7 +2,8 @@
 
 `make images` writes `images/lock.json` (a build output, not in git):
 
-    {"schema": 1, "version": "0.1.0", "commit": "<sha>[-dirty]", "pushed": "<path>",
+    {"schema": 1, "version": "0.1.0", "commit": "<sha>[-dirty]",
+     "code": "sha256:...", "pushed": "<path>",
      "images": {"prepare_data": {"reference": "safescale-ammt/prepare_data:0.1.0",
                                  "id": "sha256:...", "digest": "sha256:...",
                                  "size": 340000000, "user": "10001:0"}, ...}}
@@ -25,6 +26,7 @@ from typing import Any
 
 from components import IMAGE_PREFIX
 from safescale_ammt import __version__
+from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import ConfigError
 
 LOCK = Path("images/lock.json")
@@ -68,6 +70,7 @@ class Lock:
         path: file that it was read from.
         version: version of the library inside.
         commit: commit of the code inside, `-dirty` behind it if it was changed.
+        code: digest of the library inside; "" if the lock does not say.
         pushed: registry path that they were pushed to; "" if they were not.
         images: stage -> image.
     """
@@ -75,6 +78,7 @@ class Lock:
     path: Path
     version: str
     commit: str
+    code: str
     pushed: str
     images: Mapping[str, LockedImage]
 
@@ -101,8 +105,8 @@ class Lock:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
         images = {stage: _image(entries, stage, path) for stage in STAGES}
-        commit, pushed = (str(raw.get(name) or "") for name in ("commit", "pushed"))
-        return cls(path, __version__, commit, pushed, images)
+        said = (str(raw.get(name) or "") for name in ("commit", "code", "pushed"))
+        return cls(path, __version__, *said, images)
 
     def reference(self, stage: str) -> str:
         """Returns what an engine on this machine runs for a stage: the image's id.
@@ -138,7 +142,15 @@ class Lock:
         Args:
             compiled: the pipeline as YAML.
             prefix: registry path that the images were pushed to.
+
+        Raises:
+            ConfigError: the images hold other code than this, or were not pushed.
         """
+        if self.code and self.code != library_digest():
+            raise ConfigError(
+                f"{self.path} is of images with other code than this; "
+                f"`make images PUSH={prefix}` builds and pushes them anew."
+            )
         return _IMAGE.sub(
             lambda match: match[1] + self.pinned(match[2], prefix), compiled
         )
@@ -176,6 +188,13 @@ def _image(entries: Mapping[str, Any], stage: str, path: Path) -> LockedImage:
     return LockedImage(
         reference=str(entry.get("reference", f"{IMAGE_PREFIX}/{stage}:{__version__}")),
         **digests,
-        size=int(entry.get("size") or 0),
+        size=_size(entry, stage, path),
         user=str(entry.get("user", "")),
     )
+
+
+def _size(entry: Mapping[str, Any], stage: str, path: Path) -> int:
+    size = entry.get("size") or 0
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ConfigError(f"{path}: size {size!r} of {stage} is no number of bytes.")
+    return size

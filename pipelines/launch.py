@@ -94,7 +94,7 @@ def _carry_out(
     )
     progress.begin("store and data ...")
     with _engine_for(request, run), opened(request.store) as place:
-        _check_places(request, place)
+        _check_containers(request, workload, place)
         workload = resolved(workload, place, request.config.parent)
         run.facts |= _facts(workload, place)
         job = Job(
@@ -133,14 +133,22 @@ def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
     return swept(run.id)
 
 
-def _check_places(request: Request, place: Place) -> None:
+def _check_containers(request: Request, workload: Workload, place: Place) -> None:
     """Refuses what a container could not write to, before anything is spent.
 
     Raises:
-        ConfigError: stages in containers, and a store that is a folder here.
+        ConfigError: stages in containers, and a store that is a folder here, or
+            checkpoints, for which training would need the store's keys.
     """
     if request.runner != "docker":
         return
+    every = getattr(workload.sections["training"], "checkpoint_every", 0)
+    if every:
+        raise ConfigError(
+            f"training.checkpoint_every is {every}, but in a container training has "
+            "neither keys nor a network to keep a checkpoint; set it to 0, or take "
+            "--runner subprocess."
+        )
     places = {"The store": place.uri, FILE: os.environ.get(FILE, "")}
     for name, uri in places.items():
         if uri.startswith("file:"):

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from safescale_ammt.errors import ConfigError
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([mkMGTP]|[KMGTP]i)?")
-_POWERS = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_AMOUNT = re.compile(
+    r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?"
+)
+_PLAIN = re.compile(r"\d+(?:\.\d+)?(?:[mkMGTP]|[KMGTP]i)?")
+_POWERS = {unit: i - 3 for i, unit in enumerate(("n", "u", "m", "", *"kMGTPE"))}
+"""Unit -> power of 1000; with an `i` behind it, of 1024."""
+
+
+def amount(text: str, name: str = "an amount") -> Decimal:
+    """Reads any quantity that Kubernetes writes: 0, 1e3, 100n and 2Gi too.
+
+    Args:
+        text: the quantity.
+        name: what it is the value of, for the error.
+
+    Returns:
+        CPUs, bytes or pieces, exactly.
+
+    Raises:
+        ConfigError: this is no quantity.
+    """
+    found = _AMOUNT.fullmatch(text)
+    if found is None:
+        raise _no_quantity(text, name)
+    number, unit, exponent = found.groups(default="")
+    return Decimal(number) * _factor(unit) * Decimal(10) ** int(exponent or 0)
 
 
 def quantity(text: str, name: str) -> float:
-    """Reads a quantity.
+    """Reads a quantity that a person gave: more than nothing, plainly spelled.
 
     Args:
         text: as Kubernetes spells it: a number, with a unit if need be.
@@ -27,18 +52,19 @@ def quantity(text: str, name: str) -> float:
         quantity("500m", "cpu") == 0.5
         quantity("2Gi", "memory") == 2 * 1024**3
     """
-    found = _QUANTITY.fullmatch(text)
-    value = float(found[1]) * _factor(found[2] or "") if found else 0.0
+    value = float(amount(text, name)) if _PLAIN.fullmatch(text) else 0.0
     if value <= 0:
-        raise ConfigError(
-            f"{name} is {text!r}, no quantity; a number above 0 is expected, with a "
-            "unit as in 500m, 2 or 4Gi."
-        )
+        raise _no_quantity(text, name)
     return value
 
 
-def _factor(unit: str) -> float:
-    if unit == "m":
-        return 1e-3
+def _no_quantity(text: str, name: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is {text!r}, no quantity; a number above 0 is expected, with a "
+        "unit as in 500m, 2 or 4Gi."
+    )
+
+
+def _factor(unit: str) -> Decimal:
     base = 1024 if unit.endswith("i") else 1000
-    return float(base ** _POWERS[unit.removesuffix("i").replace("K", "k")])
+    return Decimal(base) ** _POWERS[unit.removesuffix("i").replace("K", "k")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     metavar="URI",
-    default="s3://safescale",
-    show_default=True,
-    help="Where `data fetch NAME --store URI` puts a workload's built-in data set.",
+    help="Where `data fetch NAME --store URI` puts a workload's built-in data set  "
+    "[default: SAFESCALE_STORE if that is an s3:// URI, else s3://safescale].",
 )
 @click.option(
     "--kubernetes-manifests",
@@ -69,7 +69,7 @@ def compile_(  # noqa: PLR0917  click passes by name
     image_prefix: str | None,
     images: Path | None,
     config: Path | None,
-    store: str,
+    store: str | None,
     kubernetes_manifests: bool,
     version_name: str,
     namespace: str,
@@ -99,22 +99,17 @@ def _write_objects(text: str, output: Path, version: str, namespace: str) -> Non
         click.echo(f"Wrote {path}.")
 
 
-def _defaults(workload: Workload, store: str) -> dict[str, Any]:
-    """Returns parameter values; what lies on this machine means nothing elsewhere.
+def _defaults(workload: Workload, store: str | None) -> dict[str, Any]:
+    """Returns the parameters' defaults, and says which one is left to fill in."""
+    from pipelines.compile import SOURCES, default_store, defaults
+    from pipelines.store import VARIABLE
 
-    A built-in data set is read from where `data fetch NAME --store` puts it.
-    """
-    from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
-    from safescale_ammt.storage import split_uri
-
-    split_uri(store)  # refuses what is no place of a store
-    values = workload.arguments()
-    for role in ("source", "sealed_source"):
-        name = values[role]
-        if name in CATALOGUE:
-            values[role] = stored_uris(name, store)[role]
-        elif name and not name.startswith("s3://"):
-            click.echo(f"{role} {values.pop(role)!r} is no URI: fill it in yourself.")
+    place = store or default_store(os.environ.get(VARIABLE, ""))
+    values = defaults(workload, place)
+    for role in SOURCES:
+        if role not in values:
+            name = getattr(workload.data, role)
+            click.echo(f"{role} {name!r} is no URI: fill it in yourself.")
     return values
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @work_options
-@session_options
+@functools.partial(session_options, patience=5.0)
 @click.option("--skip", multiple=True, metavar="CHECK", help="Leaves a check out.")
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of lines.")
 def doctor(**given: Any) -> None:
@@ -36,7 +36,6 @@ def doctor(**given: Any) -> None:
     """
     from pipelines.kubeflow.checks import FAILED, examine
 
-    given = {**given, "patience": min(given["patience"], 5.0)}
     checks = _doctor(given).checks()
     names = [check.name for check in checks]
     for name in given["skip"]:

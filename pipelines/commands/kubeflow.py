@@ -75,6 +75,8 @@ def submit(**given: Any) -> None:
     from pipelines.kubeflow.submit import submit as carry_out
     from safescale_ammt.storage import split_uri
 
+    if given["upload_only"] and given["follow"]:
+        raise click.UsageError("Give --upload-only or --follow, not both.")
     kubeflow = kubeflow_of(given)
     if store := store_of(given):
         split_uri(store)  # a slip is told now, not when the run has ended
@@ -122,8 +124,8 @@ def schedule(context: click.Context, /, **given: Any) -> None:
 
     Of all that was ever scheduled under a name only the last fires. Nothing is
     deleted, since that would kill what runs. Cached stages are never reused, and
-    with --window each run brings fresh sealed rows. Cron times are the server's,
-    as a rule in UTC.
+    with a --window such as 7d each run brings fresh sealed rows; without one, each
+    later run is of spent rows. Cron times are the server's, as a rule in UTC.
     """
     if context.invoked_subcommand:
         _refuse_options_before(context, context.invoked_subcommand)
@@ -143,6 +145,12 @@ def schedule(context: click.Context, /, **given: Any) -> None:
     )
     kubeflow = kubeflow_of(given)
     prepared = prepare(order_of(given, (), cache=False, recurring=True))
+    if prepared.same_rows:
+        click.echo(
+            f"Warning: {prepared.same_rows}, so each later run judges the same sealed "
+            "rows: their guarantee is spent, and its best verdict is needs_human.",
+            err=True,
+        )
     said = schedules.roll(
         kubeflow,
         given["name"] or prepared.name,
@@ -157,7 +165,7 @@ def schedule(context: click.Context, /, **given: Any) -> None:
 @schedule.command("list")
 @session_options
 def list_(**given: Any) -> None:
-    """Lists schedules and what they were before, oldest first."""
+    """Lists schedules and what they were before, oldest first; times in UTC."""
     from pipelines.kubeflow.schedule import listed
 
     entries = listed(kubeflow_of(given))
@@ -165,7 +173,7 @@ def list_(**given: Any) -> None:
         click.echo(f"No schedule in namespace {given['namespace']!r}.")
     for entry in entries:
         state = "fires" if entry.enabled else "off"
-        made = f"{entry.created:%Y-%m-%d %H:%M}"
+        made = f"{entry.created.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         click.echo(f"{entry.name} no. {entry.number}  {state:<6} {made}  {entry.when}")
 
 
@@ -204,7 +212,9 @@ def _upload(kubeflow: Kubeflow, given: Mapping[str, Any]) -> str:
     from pipelines.kubeflow.upload import upload, version_name
 
     version = given["version_name"] or version_name()
-    return upload(kubeflow, compiled(order_of(given, (), cache=True)), version)
+    pipeline = compiled(order_of(given, (), cache=True))
+    said = upload(kubeflow, pipeline.text, version)
+    return f"{said}\n{pipeline.sources}"
 
 
 def _utc(moment: datetime | None) -> datetime | None:

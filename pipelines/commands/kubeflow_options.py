@@ -28,8 +28,10 @@ def _with(
     return functools.reduce(lambda done, add: add(done), reversed(options), command)
 
 
-def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say which Kubeflow, and who asks."""
+def session_options(
+    command: Callable[..., Any], patience: float = 60.0
+) -> Callable[..., Any]:
+    """Adds the options that say which Kubeflow, who asks, and for how long."""
     options = (
         click.option(
             "--host",
@@ -57,7 +59,7 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--patience",
             type=click.FloatRange(min=0),
-            default=60.0,
+            default=patience,
             show_default=True,
             metavar="SECONDS",
             help="How long an API that is away is waited for.",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+_BOUNDS = {"cpu": (0.01, 1e4), "memory": (8 * 2**20, 2**50)}
 ADULT = Path(__file__).parents[1] / "adult.yaml"
 LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 
@@ -121,5 +122,10 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str]:
     for name, value in found.items():
         if name not in LIMITS:
             raise ConfigError(f"--param names {name!r}, unknown; {one_of(LIMITS)}.")
-        quantity(value, f"--param {name}")
+        least, most = _BOUNDS[name.removeprefix("train_")]
+        if not least <= quantity(value, f"--param {name}") <= most:
+            raise ConfigError(
+                f"--param {name} is {value!r}, which no container can have; 0.01 to "
+                "10000 CPUs or 8Mi to 1Pi of memory are expected."
+            )
     return found

@@ -190,11 +190,14 @@ class Kubeflow:
     ) -> Any:
         from urllib3.exceptions import HTTPError
 
+        self._client.last_response = None
         try:
             return call(**given, _request_timeout=_TIMEOUT)
         except HTTPError as error:
             raise self._broken(action, error) from None
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError) as error:
+            if self._client.last_response is None:
+                raise _refused(action, error) from None
             # What the generated client makes of a page that is no JSON.
             raise Unanswered(
                 f"{self.session.host} answers {action} with something that Kubeflow "
@@ -260,6 +263,21 @@ def equals(**wanted: str) -> str:
         for key, value in wanted.items()
     ]
     return json.dumps({"predicates": predicates})
+
+
+def _refused(action: str, error: Exception) -> InputError:
+    """Says that the generated client took no arguments such as ours: nothing was sent.
+
+    Only its own complaints are quoted; others may quote a header, hence a token.
+    """
+    from kfp_server_api.exceptions import OpenApiException
+
+    own = isinstance(error, OpenApiException)
+    why = str(error).partition("\n")[0] if own else type(error).__name__
+    return InputError(
+        f"Nothing was sent for {action}: Kubeflow's client does not take what it was "
+        f"given ({why.rstrip('.')})."
+    )
 
 
 def _client(session: Session) -> Any:

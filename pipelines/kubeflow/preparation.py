@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pipelines.compile import SOURCES, compile_train, default_store, defaults
+from pipelines.images import Lock
 from pipelines.kubeflow.spec import spec_of, titles, uncache
 from pipelines.quantities import quantity
 from pipelines.workload import Workload
@@ -23,11 +25,8 @@ from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
 
 _FILLED_IN = ("constitution", "source", "sealed_source", "window", *SECTIONS)
-DEFAULT_STORE = "s3://safescale"
-"""Where `compile --config` looks for a built-in data set unless told otherwise."""
 _QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
 """Parameters that a pod with a wrong one would only fail on."""
-_ROLES = ("source", "sealed_source")
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,19 @@ class Prepared:
         """Task name -> what people call it, in the order of the graph."""
         return titles(self.spec)
 
+    @property
+    def same_rows(self) -> str:
+        """Why each run of a schedule judges the rows of the one before; "" = it won't.
+
+        A folder is known by the slash at its end: nothing is read here.
+        """
+        sealed = str(self.parameters["sealed_source"])
+        if not self.parameters["window"]:
+            return "no --window is given"
+        if sealed and not sealed.endswith("/"):
+            return f"data.sealed_source {sealed} stays whole, or lacks the folder's /"
+        return ""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -118,11 +130,15 @@ def prepare(order: Order) -> Prepared:
     """Checks an order and compiles it.
 
     Raises:
-        ConfigError: a file, key or value, or a source that no cluster can read.
+        ConfigError: a file, key or value, a source that no cluster can read, or days
+            that stay the same for a schedule.
         ConstitutionError: a constitution that cannot be compiled.
         StoreInputError: the source cannot be digested from here.
     """
-    workload = located(_loaded(order), order)
+    loaded = _loaded(order)
+    if order.recurring:
+        _check_rolls(loaded.data)
+    workload = located(loaded, order)
     spec = spec_of(_compiled(order))
     if not order.cache:
         uncache(spec)
@@ -130,16 +146,40 @@ def prepare(order: Order) -> Prepared:
     return Prepared(str(workload.arguments()["registry"]["name"]), spec, values)
 
 
-def compiled(order: Order) -> str:
+@dataclass(frozen=True)
+class Compiled:
+    """The pipeline in one file, for people who start it by hand.
+
+    Attributes:
+        text: the file.
+        sources: what it reads unless told otherwise, and why, in a sentence.
+    """
+
+    text: str
+    sources: str
+
+
+def compiled(order: Order) -> Compiled:
     """Compiles the pipeline as `safescale compile --config` does.
 
     Raises:
         ConfigError: a file, key or value that cannot be used.
     """
-    from pipelines.commands.build import _defaults
+    workload = _loaded(order)
+    values = defaults(workload, default_store(order.store))
+    return Compiled(_compiled(order, values), _told(workload, values, order.store))
 
-    store = order.store if order.store.startswith("s3://") else DEFAULT_STORE
-    return _compiled(order, _defaults(_loaded(order), store))
+
+def _told(workload: Workload, values: Mapping[str, Any], store: str) -> str:
+    """Says which sources a file has as its defaults."""
+    asked = workload.data.source
+    if "source" not in values or not asked:
+        what = f"{asked!r} lies on this machine alone" if asked else "none is named"
+        return f"The version has no default source ({what}): who starts it names one."
+    told = f"The version's default source is {values['source']}"
+    if asked in CATALOGUE and not store.startswith("s3://"):
+        return f"{told}, since no --store with an s3:// URI is given."
+    return f"{told}."
 
 
 def located(workload: Workload, order: Order) -> Workload:
@@ -155,7 +195,7 @@ def located(workload: Workload, order: Order) -> Workload:
     data = workload.data
     found: dict[str, Any] = {
         role: _uri(role, getattr(data, role), order.store)
-        for role in _ROLES
+        for role in SOURCES
         if getattr(data, role) or role == "source"
     }
     if order.recurring:
@@ -163,6 +203,20 @@ def located(workload: Workload, order: Order) -> Workload:
     elif not data.source_digest:
         found |= _digested(data, found)
     return workload.replace("data", **found)
+
+
+def _check_rolls(data: DataConfig) -> None:
+    """Refuses a schedule whose every run would be of the same days.
+
+    Raises:
+        ConfigError: the window has a fixed end.
+    """
+    if Window.parse(data.window).end:
+        raise ConfigError(
+            f"data.window is {data.window!r}, the same days for every run: the second "
+            "would judge sealed rows that the first has spent; give a window that "
+            "moves on, such as 7d."
+        )
 
 
 def _loaded(order: Order) -> Workload:
@@ -182,9 +236,6 @@ def _loaded(order: Order) -> Workload:
 
 
 def _compiled(order: Order, arguments: Mapping[str, Any] | None = None) -> str:
-    from pipelines.compile import compile_train
-    from pipelines.images import Lock
-
     options: dict[str, Any] = {"arguments": arguments}
     if order.image_prefix:
         options["image_prefix"] = order.image_prefix

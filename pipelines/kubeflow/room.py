@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.kubeflow.checks import Lacking
 from pipelines.kubeflow.cluster_checks import Cluster
+from pipelines.quantities import amount
 
 DRIVER = {"cpu": "500m", "memory": "512Mi"}
 """Limit of a KFP driver's pod; its requests are less."""
@@ -42,19 +43,12 @@ def needs(parameters: Mapping[str, str], nodes: int, *, trainjob: bool) -> Needs
         trainjob: whether there is one.
     """
     stage = {
-        "cpu": max(parameters["cpu"], parameters["train_cpu"], key=quantity),
-        "memory": max(parameters["memory"], parameters["train_memory"], key=quantity),
+        "cpu": max(parameters["cpu"], parameters["train_cpu"], key=amount),
+        "memory": max(parameters["memory"], parameters["train_memory"], key=amount),
     }
-    if quantity(parameters.get("accelerators", "0")):
+    if amount(parameters.get("accelerators", "0")):
         stage[parameters["accelerator_type"]] = parameters["accelerators"]
     return Needs(stage, nodes if trainjob else 0)
-
-
-def quantity(text: str) -> Decimal:
-    """Reads a Kubernetes quantity such as 500m or 4Gi."""
-    from kubernetes.utils.quantity import parse_quantity
-
-    return Decimal(parse_quantity(str(text)))
 
 
 def check_room(cluster: Cluster, wanted: Needs) -> str:
@@ -79,9 +73,9 @@ def _sums(wanted: Needs, node: Mapping[str, str]) -> dict[str, Decimal]:
     """Returns quota key -> what is needed."""
     found: dict[str, Decimal] = {"pods": Decimal(2 + wanted.pods)}
     for name in {*wanted.stage, *node}:
-        each = quantity(node.get(name, "0")) * wanted.pods
-        total = quantity(wanted.stage.get(name, "0")) + each
-        total += quantity(DRIVER.get(name, "0"))
+        each = amount(node.get(name, "0")) * wanted.pods
+        total = amount(wanted.stage.get(name, "0")) + each
+        total += amount(DRIVER.get(name, "0"))
         for kind in ("requests", "limits"):
             found[f"{kind}.{name}"] = total
     return found
@@ -91,7 +85,7 @@ def _check_quota(quota: Mapping[str, Any], wanted: Mapping[str, Decimal]) -> Non
     hard = quota.get("status", {}).get("hard") or quota["spec"].get("hard", {})
     used = quota.get("status", {}).get("used", {})
     for key, need in _asked(hard, wanted):
-        left = quantity(hard[key]) - quantity(used.get(key, "0"))
+        left = amount(hard[key]) - amount(used.get(key, "0"))
         if need > left:
             raise Lacking(
                 f"quota {quota['metadata']['name']} leaves {_short(left)} of {key}, a "
@@ -115,7 +109,7 @@ def _check_limit(
     largest: Mapping[str, str], wanted: Mapping[str, str], who: str
 ) -> None:
     for name, value in wanted.items():
-        if name in largest and quantity(value) > quantity(largest[name]):
+        if name in largest and amount(value) > amount(largest[name]):
             raise Lacking(
                 f"{who} asks for {value} of {name}, a container may have "
                 f"{largest[name]}",

@@ -9,9 +9,10 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
-from pipelines.kubeflow.checks import Check, Lacking
+from pipelines.kubeflow.checks import Check, Lacking, Unknown
 from pipelines.kubeflow.cluster_checks import Cluster
 from safescale_ammt.errors import StoreInputError
 from safescale_ammt.storage import split_uri
@@ -41,7 +42,7 @@ class Secrets:
         return [
             *each,
             Check(f"secret {NOTIFY}", self._notify, ("namespace",)),
-            Check("secrets apart", self._apart, kept),
+            Check("secrets apart", self._apart, ("kubeflow", *kept)),
             Check("pull secret", self._pull_secret, ("account",)),
         ]
 
@@ -79,18 +80,22 @@ class Secrets:
     def _apart(self) -> str:
         """No secret may open what another is there to keep shut."""
         held = {name: self.secret(name, file) for name, file in self._names().items()}
-        names = list(held)
-        for i, one in enumerate(names):
-            for other in names[i + 1 :]:
-                for key in (STORE, "AWS_ACCESS_KEY_ID"):
-                    value = held[one].get(key)
-                    if value and value == held[other].get(key):
-                        raise Lacking(
-                            f"{one} and {other} have the same {key}",
-                            "give each a key and a prefix of its own, so that a stage "
-                            "opens only what it works on",
-                        )
-        return f"{len(names)} secrets differ"
+        for key in (STORE, "AWS_ACCESS_KEY_ID"):
+            for one, other in combinations(held, 2):
+                if held[one].get(key) and held[one][key] == held[other].get(key):
+                    raise self._same(one, other, key)
+        return f"{len(held)} secrets differ"
+
+    def _same(self, one: str, other: str, key: str) -> Exception:
+        """Returns what is to be said of two secrets with one place or one key."""
+        found = f"{one} and {other} have the same {key}"
+        if key != STORE and not self.cluster.multi_user():
+            return Unknown(f"{found}, as KFP in single-user mode has one key for all")
+        return Lacking(
+            found,
+            "give each a key and a prefix of its own, so that a stage opens only what "
+            "it works on",
+        )
 
     def _pull_secret(self) -> str:
         account = self.cluster.read("serviceaccounts", self.cluster.account)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.kubeflow import runs
+from pipelines.kubeflow.answers import Answered
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.follow import (
     Watch,
@@ -76,8 +77,8 @@ def submit(kubeflow: Kubeflow, wanted: Submission) -> str:
         SafescaleError: the run broke off, or nobody can tell how it ended.
     """
     with Interruptions():
-        kubeflow.require_version()
         if wanted.order is None:
+            kubeflow.require_version()
             known = titles(_spec_of(kubeflow, wanted.name))
             going = Going(wanted.name, known)
         else:
@@ -91,10 +92,14 @@ def submit(kubeflow: Kubeflow, wanted: Submission) -> str:
 
 
 def _start(kubeflow: Kubeflow, wanted: Submission, order: Order) -> Going:
-    """Starts a run, or finds the one that has its name."""
+    """Starts a run, or finds the one that has its name.
+
+    What is wrong on this machine is said before any server is asked.
+    """
     prepared = prepare(order)
     name = runs.check_name(wanted.name or runs.new_name(prepared.name))
     group = runs.check_name(wanted.experiment, "--experiment")
+    kubeflow.require_version()
     experiment = runs.experiment_id(kubeflow, group)
     body = runs.run_body(prepared, name, experiment, wanted.account)
     started = runs.start(kubeflow, body)
@@ -141,9 +146,19 @@ def _spec_of(kubeflow: Kubeflow, run_id: str) -> Any:
     Raises:
         InputError: there is none, or it is not one of ours.
     """
-    run = kubeflow.ask(
-        f"looking for run {run_id}", kubeflow.runs.run_service_get_run, run_id=run_id
-    )
+    try:
+        run = kubeflow.ask(
+            f"looking for run {run_id}",
+            kubeflow.runs.run_service_get_run,
+            run_id=run_id,
+        )
+    except Answered as error:
+        if error.status != 404:
+            raise
+        raise InputError(
+            f"There is no such run at {kubeflow.session.host}: {run_id!r}; --follow "
+            "takes the id that `safescale submit` printed."
+        ) from None
     spec = run.pipeline_spec
     if not spec and run.pipeline_version_reference:
         reference = run.pipeline_version_reference

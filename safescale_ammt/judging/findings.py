@@ -127,6 +127,11 @@ def reason(finding: Finding) -> str:
         said = f"{_subject(finding)} is {most} {end:.4f} with {sure} confidence"
         return f"{said}, inside {line}."
     if finding.outcome == FAILS:
+        if finding.floor is not None and finding.value >= finding.threshold:
+            return (
+                f"{finding.metric} is {finding.by_group[0].rate:.4f} and violates its "
+                f"floor {finding.op} {finding.floor:g} (p = {finding.p_violated:.2g})."
+            )
         return (
             f"{_subject(finding)} is {finding.value:.4f} and violates {line} "
             f"(p = {finding.p_violated:.2g})."

@@ -43,8 +43,14 @@ def command(data: Path, bucket: str, ports: list[int]) -> list[str]:
     """Returns the server's command line.
 
     Raises:
-        StoreInputError: the server is not installed.
+        StoreInputError: the server is not installed, or takes the folder for two.
     """
+    if "," in str(data):
+        raise StoreInputError(
+            f"the embedded object store cannot live in {data}: SeaweedFS reads the "
+            "comma as the end of a path. Work in a folder without one, or set "
+            "SAFESCALE_STORE to a store of your own."
+        )
     beside = Path(sysconfig.get_path("scripts")) / "weed"
     weed = str(beside) if beside.is_file() else shutil.which("weed")
     if weed is None:

@@ -19,7 +19,8 @@ from safescale_ammt.errors import Interrupted, PeerLost
 from safescale_ammt.execution import describe
 from safescale_ammt.storage import Store, open_store
 
-_CONSEQUENCES = (PeerLost.__name__, Interrupted.__name__)
+CONSEQUENCES = (PeerLost.__name__, Interrupted.__name__)
+"""Classes of errors by which a process notices that another went away."""
 
 
 def place(where: str, environ: Mapping[str, str] = os.environ) -> Store:
@@ -46,7 +47,7 @@ def first_failure(
     """
     store = place(where, environ)
     found = [json.loads(store.get(info.key)) for info in store.list("rank-")]
-    found.sort(key=lambda f: (f["class"] in _CONSEQUENCES, f["time"]))
+    found.sort(key=lambda f: (f["class"] in CONSEQUENCES, f["time"]))
     return found[0] if found else None
 
 

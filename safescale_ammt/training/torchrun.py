@@ -23,7 +23,7 @@ from safescale_ammt.artifacts import write_json
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
 from safescale_ammt.training.lifeline import end_with_parent
-from safescale_ammt.training.outcome import first_failure
+from safescale_ammt.training.outcome import CONSEQUENCES, first_failure
 from safescale_ammt.training.request import Request
 
 GRACE = 40.0
@@ -51,8 +51,10 @@ def train_in_processes(
         ]
         code = _waited(command, _environment(environ))
         if code:
+            # We asked nobody to stop (see `_waited`): who was stopped or lost
+            # touch was so because another vanished, and that one could say nothing.
             failure = first_failure(asked.report)
-            if failure is not None:
+            if failure is not None and failure["class"] not in CONSEQUENCES:
                 raise error_of(int(failure["code"]), str(failure["sentence"]))
             raise SafescaleError(
                 f"One of {count} training processes ended without a word (killed, or "

@@ -229,6 +229,20 @@ def test_the_next_run_removes_what_a_killed_one_left(
     assert left(engine, box) == []
 
 
+def test_the_next_run_takes_away_the_locks_of_killed_ones(
+    engine, box, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ".safescale" / "containers"
+    folder.mkdir(parents=True)
+    (folder / "killed.lock").touch()
+    with swept(box.run):
+        assert [f.name for f in folder.iterdir()] == [f"{box.run}.lock"]
+        with swept(f"{box.run}-beside"):
+            assert (folder / f"{box.run}.lock").exists()
+    assert list(folder.iterdir()) == []
+
+
 def test_images_that_are_missing_or_of_other_code_are_bad_input(engine):
     assert stage_images(engine, [SMALL])[SMALL].startswith("sha256:")
     with pytest.raises(InputError, match="not in the container engine; `make images`"):

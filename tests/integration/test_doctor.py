@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,6 +305,25 @@ def test_kfps_own_namespace_is_not_asked_to_be_restricted(world, capsys):
     findings = world.ask(capsys)
     assert failed(findings) == []
     assert findings["pod security"]["state"] == "skipped"
+
+
+def test_one_key_for_all_is_no_fault_where_kfp_has_no_other(world, capsys):
+    world.kubeflow.world.multi_user = False
+    _secret("safescale-registry", AWS_ACCESS_KEY_ID="key-of-data")(world)
+    findings = world.ask(capsys)
+    assert failed(findings) == []
+    assert findings["secrets apart"]["state"] == "skipped"
+    assert "single-user" in findings["secrets apart"]["found"]
+    # Two places cost nothing there either.
+    _secret("safescale-registry", SAFESCALE_STORE="s3://team/data")(world)
+    assert failed(world.ask(capsys)) == ["secrets apart"]
+
+
+def test_the_doctor_waits_as_long_as_its_help_says(world, capsys):
+    assert run_command(["doctor", "--help"]) == 0
+    assert re.search(r"default: 5\.0\b", capsys.readouterr().out)
+    world.kubeflow.go_away(6.5)
+    assert failed(world.ask(capsys, "--patience", "30")) == []
 
 
 def test_a_local_backend_needs_no_trainer(world, capsys):

@@ -73,6 +73,15 @@ def _eventually(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def test_a_folder_with_a_comma_is_refused_and_nothing_is_made(tmp_path):
+    with (
+        pytest.raises(StoreInputError, match="cannot live in"),
+        EmbeddedStore(tmp_path / "a,b" / "store"),
+    ):
+        pass
+    assert not (tmp_path / "a").exists()
+
+
 def test_data_survive_a_restart_on_other_ports(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path) as server:
         open_store(server.uri, environ=server.environ).put("a", b"kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,26 @@ def test_each_run_of_a_schedule_brings_rows_of_its_own(api):
     dags += [c["dag"] for c in graph["components"].values() if "dag" in c]
     for task in (task for dag in dags for task in dag["tasks"].values()):
         assert not task.get("cachingOptions", {}).get("enableCache")
+
+
+SEALED = ("--set", "data.sealed_source=s3://team/sealed/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "no --window is given"),
+        ((*FOLDER, *SEALED, "--window", ""), "no --window is given"),
+        (FOLDER, "s3://team/test.csv stays whole"),
+        ((*FOLDER, *SEALED), ""),
+    ],
+)
+def test_who_schedules_the_same_sealed_rows_again_is_told(api, capsys, arguments, why):
+    assert schedule(api, *MONDAYS, *arguments) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(why)
+    assert all(why in line and "guarantee is spent" in line for line in lines)
+    assert all("needs_human" in line for line in lines)
 
 
 def test_the_same_schedule_twice_changes_nothing(api, capsys):
@@ -225,6 +246,7 @@ def test_a_schedule_can_be_paused_resumed_and_listed(api, capsys):
     assert run_command(["schedule", "list", *where]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[3] for line in lines] == ["off", "fires"]
+    assert all(re.search(r"\d\d:\d\d UTC  ", line) for line in lines)
     assert run_command(["schedule", "pause", "nobody", *where]) == 2
 
 
@@ -271,6 +293,8 @@ def test_in_multi_user_mode_schedules_stay_in_their_namespace(api, tmp_path):
         ([*MONDAYS, "--start", "2030-01-02", "--end", "2030-01-01"], "comes after"),
         ([*MONDAYS, "--end", "2020-01-01"], "in the past"),
         ([*MONDAYS, "--window", "soon"], "soon"),
+        ([*MONDAYS, *FOLDER, "--window", "2026-11-09/2026-11-16"], "same days for"),
+        ([*MONDAYS, *FOLDER, "--window", "7d/2026-11-16"], "such as 7d"),
         ([*MONDAYS, "--name", "a/b"], "is no name"),
         (["--namespace", "team", "list"], "Options of `schedule list` stand after"),
     ],

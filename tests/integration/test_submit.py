@@ -25,6 +25,7 @@ from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import Order, prepare
 from pipelines.kubeflow.session import Session, in_the_clear
+from safescale_ammt.errors import InputError
 from safescale_ammt.releasing.outcome import Outcome
 from safescale_ammt.storage import open_store
 
@@ -232,6 +233,17 @@ def test_a_run_can_be_followed_by_its_id(api, tmp_path, capsys):
     arguments = ["submit", "--host", api.url, *QUICK, "--follow", run]
     assert run_command([*arguments, "--store", store]) == 3
     assert len(api.world.runs) == 1
+
+
+def test_a_run_that_is_not_there_cannot_be_followed(api, capsys):
+    assert submit(api, "--follow", "00000000-0000-4000-8000-000000000000") == 2
+    assert "There is no such run at" in capsys.readouterr().err
+
+
+def test_an_upload_follows_no_run(api, capsys):
+    assert upload(api, "--follow", "x") == 2
+    assert "Give --upload-only or --follow" in capsys.readouterr().err
+    assert not api.world.versions
 
 
 def test_following_gives_up_in_time_and_says_how_to_come_back(api, capsys):
@@ -520,7 +532,22 @@ def test_a_version_is_uploaded_once(api, capsys):
     assert not api.world.runs
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "Uploaded version 0.1.0-abc of safescale-train."
-    assert "with these very bytes" in said[1]
+    assert "with these very bytes" in said[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "s3://safescale/data/adult/adult.data, since no --store"),
+        (("--store", "s3://team/a"), "s3://team/a/data/adult/adult.data."),
+        ((*SOURCE, "--set", "data.source=mine.csv"), "no default source"),
+        (SOURCE, "s3://team/rows.csv."),
+    ],
+)
+def test_an_upload_says_which_source_it_defaults_to(api, capsys, arguments, said):
+    command = ["submit", "--host", api.url, *QUICK, "--upload-only"]
+    assert run_command([*command, "--version-name", "1", *arguments]) == 0
+    assert said in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_version_never_changes(api, capsys):
@@ -582,3 +609,13 @@ def test_waiting_costs_no_more_looks_than_asked(api):
     assert submit(api, "--poll", "0.2") == 0
     looks = sum("/runs/" in path for _, path in api.requests)
     assert looks <= (time.monotonic() - began) / 0.2 + 2
+
+
+@pytest.mark.parametrize("given", [{"page_seize": 1}, {"filter": object()}])
+def test_arguments_that_the_client_does_not_take_are_no_answer(api, given):
+    kubeflow = Kubeflow(Session(api.url), Patience(60))
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"Nothing was sent for listing runs: .*\)\.$"):
+        kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs, **given)
+    assert time.monotonic() - begin < 5
+    assert not api.count("GET", "/runs")

@@ -120,6 +120,18 @@ def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(arguments, part, c
     assert record["ended"] >= record["started"]
 
 
+@pytest.mark.parametrize("value", ["memory=1Ki", "train_memory=2Pi", "cpu=0.0001"])
+def test_a_limit_that_no_container_can_have_is_bad_input(value, capsys):
+    assert run_command(["run", "--param", value]) == 2
+    assert "which no container can have" in capsys.readouterr().err
+
+
+def test_checkpoints_are_refused_in_containers_before_anything_starts(capsys):
+    asked = ["--runner", "docker", "--set", "training.checkpoint_every=5"]
+    assert run_command(["run", "--store", "s3://nowhere", *asked]) == 2
+    assert "keys nor a network to keep a checkpoint" in capsys.readouterr().err
+
+
 def test_a_run_folder_that_cannot_be_made_is_one_sentence(capsys):
     Path("way").write_text("in it")
     assert run_command(["run", "--output", "way/runs"]) == 2
@@ -275,7 +287,9 @@ def test_progress_in_a_pipe_is_one_line_per_event_with_the_runs_id(capsys):
     ]
 
 
-def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(tmp_path):
+def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(
+    tmp_path, monkeypatch
+):
     store = tmp_path.as_uri()
     compile_adult = ["compile", "-o", "out/p.yaml", "--config", str(ADULT)]
     assert run_command([*compile_adult, "--store", store]) == 0
@@ -287,6 +301,10 @@ def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(tmp_path)
     assert run_command(compile_adult) == 0
     uri = parameters_of("out/p.yaml")["source"]["defaultValue"]
     assert uri == "s3://safescale/data/adult/adult.data"
+    monkeypatch.setenv("SAFESCALE_STORE", "s3://bucket")  # as `data fetch` reads it
+    assert run_command(compile_adult) == 0
+    uri = parameters_of("out/p.yaml")["source"]["defaultValue"]
+    assert uri == "s3://bucket/data/adult/adult.data"
 
 
 def test_compile_takes_no_store_that_is_none(capsys):

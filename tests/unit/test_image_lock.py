@@ -19,6 +19,7 @@ from pipelines.cli import run_command
 from pipelines.compile import compile_train
 from pipelines.images import STAGES, Lock
 from safescale_ammt import __version__
+from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import ConfigError
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -109,6 +110,7 @@ def with_entry(**values):
         (with_entry(id=7), "id 7 of search_architecture is no sha256"),
         (with_entry(id="", digest=""), "neither id nor digest of search_architecture"),
         (content(version="0.0.9"), f"is of version 0.0.9, this is {__version__}"),
+        (with_entry(size="big"), "size 'big' of search_architecture is no number"),
         (content(schema=2), "has schema 2, this version reads schema: 1"),
         (content(images=[]), "no mapping `images`"),
         ([], "must hold a mapping, found list"),
@@ -118,6 +120,14 @@ def test_a_bad_lock_is_one_clear_sentence(tmp_path, lock, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence)) as error:
         Lock.load(written(tmp_path, lock))
     assert "\n" not in str(error.value)
+
+
+def test_images_of_other_code_are_not_pinned(tmp_path):
+    mine = Lock.load(written(tmp_path, content(code=library_digest())))
+    assert f"{PREFIX}/train_agents@" in mine.pin(compile_train(), PREFIX)
+    other = Lock.load(written(tmp_path, content(code=digest(9))))
+    with pytest.raises(ConfigError, match="other code than this; `make images PUSH="):
+        other.pin(compile_train(), PREFIX)
 
 
 def test_a_missing_lock_says_what_writes_one(tmp_path):
