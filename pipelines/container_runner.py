@@ -9,7 +9,6 @@ folder. Only a task with a secret gets keys, and only such a one gets a network.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pipelines.containers import KILLED, Box, Containers, Ended
 from pipelines.local_graph import Limit, Limits
 from pipelines.watched import Task, Watch
+from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 
 _ELSEWHERE = "training_secret"
@@ -147,16 +147,9 @@ def network_of(environ: Mapping[str, str]) -> str:
         own loopback, which no other network reaches; `bridge` for all else.
     """
     hosts = {urlsplit(v).hostname or "" for k, v in environ.items() if _URLS.search(k)}
-    if any(map(_is_loopback, hosts)):
+    if any(map(is_loopback, hosts)):
         return "host"
     return "bridge" if hosts or "AWS_ACCESS_KEY_ID" in environ else "none"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _killed(stage: str, ended: Ended, memory: Limit) -> SafescaleError:

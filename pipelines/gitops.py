@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from components import IMAGE_PREFIX
-from pipelines import names
 from pipelines.output import write_text
 from safescale_ammt import __version__
+from safescale_ammt import kubernetes_names as names
 from safescale_ammt.artifacts import digest_json
 from safescale_ammt.errors import ConfigError
 

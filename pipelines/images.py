@@ -26,6 +26,7 @@ from typing import Any
 
 from components import IMAGE_PREFIX
 from safescale_ammt import __version__
+from safescale_ammt.artifacts import is_digest
 from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import ConfigError
 
@@ -39,7 +40,6 @@ STAGES = (
     "evaluate_safety",
     "register_model",
 )
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _IMAGE = re.compile(rf"^( +image: ){IMAGE_PREFIX}/(\w+):\S+$", re.MULTILINE)
 
 
@@ -179,7 +179,7 @@ def _image(entries: Mapping[str, Any], stage: str, path: Path) -> LockedImage:
         )
     digests = {name: entry.get(name) or "" for name in ("id", "digest")}
     for name, value in digests.items():
-        if value and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
+        if value and not is_digest(value):
             raise ConfigError(
                 f"{path}: {name} {value!r} of {stage} is no sha256:<64 hex digits>."
             )

@@ -142,8 +142,7 @@ def _check_containers(request: Request, workload: Workload, place: Place) -> Non
     """
     if request.runner != "docker":
         return
-    every = getattr(workload.sections["training"], "checkpoint_every", 0)
-    if every:
+    if every := workload.training.checkpoint_every:
         raise ConfigError(
             f"training.checkpoint_every is {every}, but in a container training has "
             "neither keys nor a network to keep a checkpoint; set it to 0, or take "

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from pipelines.state import HOME
 from safescale_ammt.errors import PreconditionFailed
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.storage import STORE, Store, open_store
 
-VARIABLE = "SAFESCALE_STORE"
 IDENTITY = "safescale-store-id"
 """Object that tells one store from another, and from itself after a wipe."""
 
@@ -42,9 +41,9 @@ def opened(uri: str | None) -> Iterator[Place]:
     While it is open, this process' environment holds its place and keys, as a
     stage finds them on Kubernetes.
     """
-    uri = uri or os.environ.get(VARIABLE)
+    uri = uri or os.environ.get(STORE)
     if uri:
-        with _environment({VARIABLE: uri}):
+        with _environment({STORE: uri}):
             yield Place(uri)
         return
     from safescale_ammt.store.embedded import EmbeddedStore

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from safescale_ammt.artifacts import digest_json
-from safescale_ammt.config import SECTIONS, DataConfig
+from safescale_ammt.config import SECTIONS, DataConfig, TrainingConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
@@ -88,6 +88,11 @@ class Workload:
     def data(self) -> DataConfig:
         """The section that says where the rows lie."""
         return typing.cast("DataConfig", self.sections["data"])
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The section that says how the agents are trained."""
+        return typing.cast("TrainingConfig", self.sections["training"])
 
     def replace(self, section: str, **values: Any) -> Workload:
         """Returns a workload with other values in one section."""

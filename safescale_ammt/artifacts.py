@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from safescale_ammt.errors import InputError, IntegrityError, StorageError
 from safescale_ammt.store.disk import NO_ROOM
 
 MANIFEST = "manifest.json"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 EXECUTION = "execution.json"
 SCHEMA_VERSION = 1
 _CHUNK = 1 << 20
@@ -46,6 +48,11 @@ def canonical_json(value: Any) -> bytes:
         allow_nan=False,
     )
     return text.encode()
+
+
+def is_digest(value: Any) -> bool:
+    """Says whether a value is spelled as a digest: `sha256:` and 64 hex digits."""
+    return isinstance(value, str) and bool(_DIGEST.fullmatch(value))
 
 
 def digest_bytes(data: bytes) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Required, TypedDict
 
+from safescale_ammt.artifacts import is_digest
 from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.kubernetes_names import is_label
 from safescale_ammt.section import Section
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
 
@@ -93,7 +92,7 @@ class DataConfig(Section):
         self.require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
         self.require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
         self.require("skip_rows", self.skip_rows >= 0, ">= 0")
-        formed = not self.source_digest or _DIGEST.fullmatch(self.source_digest)
+        formed = not self.source_digest or is_digest(self.source_digest)
         self.require("source_digest", bool(formed), "'sha256:' and 64 hex digits")
         known = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in known]
@@ -372,7 +371,7 @@ class TrainingConfig(Section):
 
     def _is_name(self, key: str) -> bool:
         value: str = getattr(self, key)
-        return not value or bool(_LABEL.fullmatch(value))
+        return not value or is_label(value)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from safescale_ammt.artifacts import MANIFEST
 from safescale_ammt.errors import StoreInputError, one_of
 from safescale_ammt.store.disk import CHUNK, PARTIAL, local_disk, written
 
+STORE = "SAFESCALE_STORE"
+"""Environment variable with the URI of the store of data and ledger."""
 CONDITIONAL_LIMIT = 64 << 20
 """Largest conditional write, bytes: one request. SeaweedFS 4.48 was seen to let
 two racing conditional *multipart* uploads both win; single requests never."""

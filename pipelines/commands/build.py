@@ -102,9 +102,9 @@ def _write_objects(text: str, output: Path, version: str, namespace: str) -> Non
 def _defaults(workload: Workload, store: str | None) -> dict[str, Any]:
     """Returns the parameters' defaults, and says which one is left to fill in."""
     from pipelines.compile import SOURCES, default_store, defaults
-    from pipelines.store import VARIABLE
+    from safescale_ammt.storage import STORE
 
-    place = store or default_store(os.environ.get(VARIABLE, ""))
+    place = store or default_store(os.environ.get(STORE, ""))
     values = defaults(workload, place)
     for role in SOURCES:
         if role not in values:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,22 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines import names
-from pipelines.commands.run import ADULT
+from pipelines.commands.options import with_options, workload_options
+from safescale_ammt import kubernetes_names as names
+from safescale_ammt.storage import STORE
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.api import Kubeflow
     from pipelines.kubeflow.preparation import Order
 
-STORE = "SAFESCALE_STORE"
 _SESSION = ("host", "namespace", "token_file", "ca_file")
 _WORK = ("config", "constitution", "image_prefix", "images", "window")
-
-
-def _with(
-    options: tuple[Callable[..., Any], ...], command: Callable[..., Any]
-) -> Callable[..., Any]:
-    return functools.reduce(lambda done, add: add(done), reversed(options), command)
 
 
 def session_options(
@@ -65,31 +58,12 @@ def session_options(
             help="How long an API that is away is waited for.",
         ),
     )
-    return _with(options, command)
+    return with_options(options, command)
 
 
 def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say what is to run."""
     options = (
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path),
-            default=ADULT,
-            show_default="the packaged adult.yaml",
-            help="Workload file.",
-        ),
-        click.option(
-            "--constitution",
-            type=click.Path(path_type=Path),
-            help="Constitution that replaces the workload's own.",
-        ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="SECTION.KEY=VALUE",
-            help="Replaces one value of the config; may be repeated.",
-        ),
         click.option(
             "--param",
             "parameters",
@@ -133,7 +107,7 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="TEXT",
         ),
     )
-    return _with(options, command)
+    return workload_options(with_options(options, command))
 
 
 def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:

@@ -7,31 +7,14 @@ from pathlib import Path
 
 import click
 
+from pipelines.commands.options import workload_options
+
 _BOUNDS = {"cpu": (0.01, 1e4), "memory": (8 * 2**20, 2**50)}
-ADULT = Path(__file__).parents[1] / "adult.yaml"
 LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 
 
 @click.command()
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=ADULT,
-    show_default="the packaged adult.yaml",
-    help="Workload file.",
-)
-@click.option(
-    "--constitution",
-    type=click.Path(path_type=Path),
-    help="Constitution that replaces the workload's own.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Replaces one value of the config; may be repeated.",
-)
+@workload_options
 @click.option(
     "--runner",
     type=click.Choice(["subprocess", "docker"]),

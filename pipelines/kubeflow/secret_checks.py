@@ -15,8 +15,8 @@ from typing import Any
 from pipelines.kubeflow.checks import Check, Lacking, Unknown
 from pipelines.kubeflow.cluster_checks import Cluster
 from safescale_ammt.errors import StoreInputError
-from safescale_ammt.storage import split_uri
-from safescale_ammt.store.places import SECRET_KEYS, STORE
+from safescale_ammt.storage import STORE, split_uri
+from safescale_ammt.store.places import SECRET_KEYS
 
 FILL = "fill in manifests/secrets/{} and kubectl apply -k manifests/secrets"
 NOTIFY = "safescale-notify"

@@ -24,7 +24,7 @@ from safescale_ammt.artifacts import MANIFEST, Manifest, canonical_json, verify
 from safescale_ammt.config import TrainingConfig
 from safescale_ammt.constitution import Constitution
 from safescale_ammt.errors import ClusterInputError, IntegrityError
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.storage import STORE, Store, open_store
 from safescale_ammt.training.request import Request
 
 
@@ -44,11 +44,11 @@ class Handover:
         Raises:
             ClusterInputError: the environment names no store.
         """
-        uri = environ.get("SAFESCALE_STORE", "")
+        uri = environ.get(STORE, "")
         if not uri:
             raise ClusterInputError(
                 "A TrainJob needs an object store to hand data over, and "
-                "SAFESCALE_STORE is not set; mount the secret safescale-training "
+                f"{STORE} is not set; mount the secret safescale-training "
                 "(parameter training_secret) into train_agents."
             )
         return cls(open_store(uri, environ=environ), digest)

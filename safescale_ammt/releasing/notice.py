@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 import certifi
 import urllib3
 
+from safescale_ammt.addresses import is_loopback
 from safescale_ammt.artifacts import canonical_json
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.outcome import CRASHED, Outcome
@@ -208,19 +208,12 @@ def _checked(url: str) -> tuple[str, str]:
         raise ConfigError(
             f"{WEBHOOK} is no URL of the form https://HOST/PATH, so nobody was told."
         )
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ConfigError(
             f"{WEBHOOK} at {host} is not https, so nobody was told: a notice goes "
             "over https, or to this machine itself."
         )
     return parts.geturl(), f"{host}:{port}" if port else host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _post(

@@ -47,10 +47,9 @@ from safescale_ammt.judging.verdict import (
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.reporting.report import render
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.storage import STORE, Store, open_store
 
 STAGE = "evaluate_safety"
-STORE = "SAFESCALE_STORE"
 REPORT = "report.html"
 CONSTITUTION = "constitution.json"
 SEALED_ROWS = "sealed.parquet"

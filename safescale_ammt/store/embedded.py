@@ -32,6 +32,7 @@ from typing import IO, Any, Self
 
 from safescale_ammt.artifacts import canonical_json
 from safescale_ammt.errors import SafescaleError, StorageError
+from safescale_ammt.storage import STORE
 from safescale_ammt.store.disk import local_disk
 from safescale_ammt.store.weed import (
     SERVICES,
@@ -96,7 +97,7 @@ class EmbeddedStore:
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_SESSION_TOKEN": "",
             "AWS_REGION": "us-east-1",
-            "SAFESCALE_STORE": self.uri,
+            STORE: self.uri,
         }
 
     def __enter__(self) -> Self:

@@ -14,14 +14,13 @@ or locks the objects (S3 object lock).
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from safescale_ammt.artifacts import canonical_json, digest_json
+from safescale_ammt.artifacts import canonical_json, digest_json, is_digest
 from safescale_ammt.errors import (
     InputError,
     IntegrityError,
@@ -33,7 +32,6 @@ from safescale_ammt.storage import Store
 SCHEMA_VERSION = 1
 _RACES = 100
 """Lost races in a row before giving up; each means that somebody else won."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def check_digests(**digests: str) -> None:
         InputError: one is not; the sentence names it.
     """
     for name, value in digests.items():
-        if not (isinstance(value, str) and _DIGEST.fullmatch(value)):
+        if not is_digest(value):
             raise InputError(
                 f"the {name} is {value!r}, expected a digest like 'sha256:<64 hex>'."
             )

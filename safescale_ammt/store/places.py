@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.storage import STORE, Store, open_store
 
-STORE = "SAFESCALE_STORE"
 REGISTRY = "SAFESCALE_REGISTRY_"
 """Prefix of the registry's own variables."""
 SECRET_KEYS = (

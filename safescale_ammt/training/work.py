@@ -18,6 +18,7 @@ from safescale_ammt.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, IntegrityError
 from safescale_ammt.search.genome import Genome
+from safescale_ammt.storage import STORE
 from safescale_ammt.training.journal import LOG, Journal
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ STAGE = "train_agents"
 TWIN = "twin"
 CHECKPOINTS = "SAFESCALE_CHECKPOINTS"
 """Variable that names a place for checkpoints."""
-_STORE = "SAFESCALE_STORE"
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
     """
     if environ.get(CHECKPOINTS) or not config.checkpoint_every:
         return environ.get(CHECKPOINTS, "")
-    if not environ.get(_STORE):
+    if not environ.get(STORE):
         raise ConfigError(
             f"training.checkpoint_every is {config.checkpoint_every}, but neither "
-            f"{CHECKPOINTS} nor {_STORE} names a place; set one to s3://BUCKET/PREFIX "
+            f"{CHECKPOINTS} nor {STORE} names a place; set one to s3://BUCKET/PREFIX "
             "or file:///PATH."
         )
-    return environ[_STORE].rstrip("/") + "/checkpoints"
+    return environ[STORE].rstrip("/") + "/checkpoints"
 
 
 def make_model(

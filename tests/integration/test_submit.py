@@ -19,7 +19,7 @@ from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import STAGES, life
 
 from pipelines.cli import run_command
-from pipelines.commands.run import ADULT
+from pipelines.commands.options import ADULT
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow

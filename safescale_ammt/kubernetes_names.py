@@ -12,6 +12,11 @@ _LONGEST_LABEL = 63
 _LONGEST = 253
 
 
+def is_label(text: str) -> bool:
+    """Says whether a namespace or a queue may be called so."""
+    return len(text) <= _LONGEST_LABEL and bool(re.fullmatch(_LABEL, text))
+
+
 def is_object_name(text: str) -> bool:
     """Says whether most objects may be called so."""
     return len(text) <= _LONGEST and bool(_SUBDOMAIN.fullmatch(text))
@@ -23,7 +28,7 @@ def namespace(text: str) -> str:
     Raises:
         ConfigError: none may be called so.
     """
-    if len(text) > _LONGEST_LABEL or not re.fullmatch(_LABEL, text):
+    if not is_label(text):
         raise ConfigError(
             f"{text[:80]!r} is no namespace: 1-{_LONGEST_LABEL} lower-case letters, "
             "digits and '-' are expected, such as safescale."
