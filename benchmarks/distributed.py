@@ -39,7 +39,7 @@ from benchmarks.spread_rank import GENOME, section
 from safescale_ammt.data.catalogue import ADULT, fetch
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.stages import prepare_data
-from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.encoded import Problem
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "distributed.json"

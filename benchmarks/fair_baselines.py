@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.encoding import encode
-from safescale_ammt.training.predictor import Predictor
+from safescale_ammt.model.predictor import Predictor
 
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]

@@ -25,8 +25,9 @@ from scipy.special import ndtri
 from scipy.stats import binom
 
 from benchmarks.provenance import commit
-from safescale_ammt.judging.exact import Line, rejects
-from safescale_ammt.judging.intervals import MIETTINEN_NURMINEN, method, tango_statistic
+from safescale_ammt.binomial.exact import Line, rejects
+from safescale_ammt.binomial.intervals import tango_statistic
+from safescale_ammt.binomial.two_rates import MIETTINEN_NURMINEN, method
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "interval-sizes.json"

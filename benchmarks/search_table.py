@@ -31,19 +31,19 @@ import numpy as np
 import torch
 
 from benchmarks.provenance import commit
-from safescale_ammt.config import SearchConfig, TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import SearchConfig, TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.catalogue import ADULT, fetch
 from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.model.genome import ENCODINGS, Genome
+from safescale_ammt.model.network import predicted
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import STRATEGIES, Search
-from safescale_ammt.search.genome import ENCODINGS, Genome
 from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
 from safescale_ammt.search.trials import Trials, log_loss, logits
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.stages.search_architecture import STRATEGY
-from safescale_ammt.training.network import predicted
-from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.encoded import Problem
 from safescale_ammt.training.trainer import train
 
 ROOT = Path(__file__).parent.parent

@@ -24,18 +24,19 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.search.genome import Genome
+from safescale_ammt.model.device import keep_freed_memory, settled
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import Dropout, forward, initial, shapes, unflatten
 from safescale_ammt.training.adam import Adam
-from safescale_ammt.training.agents import ROLES, Orders, traits
-from safescale_ammt.training.device import keep_freed_memory, settled
-from safescale_ammt.training.learner import CellSampler, soft_rates, task_loss
-from safescale_ammt.training.network import Dropout, forward, initial, shapes, unflatten
+from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.learner import soft_rates, task_loss
+from safescale_ammt.training.placement import ALONE, Gloo, Wire
 from safescale_ammt.training.plan import Plan, make_plan
-from safescale_ammt.training.problem import Problem
-from safescale_ammt.training.spread import ALONE, Gloo, Wire
+from safescale_ammt.training.roles import ROLES, traits
+from safescale_ammt.training.sampling import CellSampler, Orders
 from safescale_ammt.training.trainer import train
 
 GENOME = Genome()

@@ -50,7 +50,7 @@ def evaluate_safety(  # noqa: PLR0917  KFP passes by name
     with stage("evaluate_safety", verdict.path) as execution:
         from pathlib import Path
 
-        from safescale_ammt.artifacts import write_json
+        from safescale_ammt.files.canonical import write_json
         from safescale_ammt.stages.evaluate_safety import run
 
         inputs = (dataset.path, holdout.path, architecture.path, model.path)

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 
 from images.engine import Engine
-from safescale_ammt.artifacts import digest_file
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import digest_file
 
 OFFICIAL = "python:3.11-slim-bookworm"
 RECIPE = Path(__file__).with_name("base.sh")

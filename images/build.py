@@ -22,7 +22,7 @@ from images.engine import Engine, find_engine
 from images.fetch import TORCH_INDEX, fetch, variants
 from images.labels import for_images
 from images.lock import from_engine, write
-from pipelines.images import LOCK, STAGES
+from pipelines.image_lock import LOCK, STAGES
 from safescale_ammt.errors import InputError, SafescaleError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from safescale_ammt.artifacts import digest_file
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import digest_file
 
 FOLDER = Path(__file__).parent
 LAYERS = ("core", "torch", "kubernetes", "charts")

@@ -19,9 +19,9 @@ from typing import Any
 from components import image as image_name
 from images.engine import Engine, layer_sizes
 from images.labels import Labels, labels
-from pipelines.images import LOCK, SCHEMA_VERSION, STAGES
-from safescale_ammt.artifacts import read_json
+from pipelines.image_lock import LOCK, SCHEMA_VERSION, STAGES
 from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.files.canonical import read_json
 
 _CONFIG_DIGEST = "containerimage.config.digest"
 _DIGEST = "containerimage.digest"

@@ -81,7 +81,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None  # the reader left; there is nobody to tell
         return 1
     except Exception as error:  # noqa: BLE001  the last line of defence
-        from pipelines.state import log_failure
+        from pipelines.local.state import log_failure
 
         file = log_failure(error)
         return _tell(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from components import IMAGE_PREFIX
-from pipelines.images import Lock
+from pipelines.image_lock import Lock
 from safescale_ammt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def defaults(workload: Workload, store: str) -> dict[str, Any]:
         StoreInputError: `store` is no place of a store.
     """
     from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
-    from safescale_ammt.storage import split_uri
+    from safescale_ammt.store.uri import split_uri
 
     split_uri(store)
     values = workload.arguments()

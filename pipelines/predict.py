@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from safescale_ammt.artifacts import verify
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.artifacts import verify
 
 
 def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
@@ -28,7 +28,7 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
     """
     from safescale_ammt.data.raw_rows import read_raw
     from safescale_ammt.data.schema import Schema
-    from safescale_ammt.training.predictor import Predictor
+    from safescale_ammt.model.predictor import Predictor
 
     kind = verify(folder).kind
     model = folder / "model" if kind == "bundle" else folder

@@ -46,7 +46,7 @@ class Progress:
         """Ends what `begin` began."""
 
     def event(self, event: dict[str, Any]) -> None:
-        """Shows an event of the child (see `pipelines.child`)."""
+        """Shows an event of the child (see `pipelines.local.child`)."""
         if event["event"] == "started":
             self.stage = event["stage"]
             self.begin(f"{self.stage} ...")

@@ -21,8 +21,8 @@ from components.search_architecture import search_architecture
 from components.train_agents import train_agents
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
 from safescale_ammt.stages.notify import OFTEN
-from safescale_ammt.storage import STORE
-from safescale_ammt.store.places import SECRET_KEYS, registry_variable
+from safescale_ammt.store.environment import SECRET_KEYS, registry_variable
+from safescale_ammt.store.uri import STORE
 
 USER = 10001
 """Unprivileged user of every pod, as in the images."""

@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from safescale_ammt.artifacts import digest_json
-from safescale_ammt.config import SECTIONS, DataConfig, TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.section import Section
+from safescale_ammt.config.sections import SECTIONS, DataConfig, TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
-from safescale_ammt.section import Section
-from safescale_ammt.yaml_file import read_yaml
+from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.files.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
 _CONSTITUTION = ("constitution", "constitution_file")

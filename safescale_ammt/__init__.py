@@ -12,10 +12,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Constitution": "constitution",
+    "Constitution": "constitution.constitution",
     "SafescaleError": "errors",
-    "Store": "storage",
-    "open_store": "storage",
+    "Store": "store.base",
+    "open_store": "store.uri",
 }
 __all__ = ["Constitution", "SafescaleError", "Store", "__version__", "open_store"]
 

@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from safescale_ammt.artifacts import digest_file, digest_json
+from safescale_ammt.files.canonical import digest_file, digest_json
 
 _COMPUTES_WITH = ("numpy", "pyarrow", "safetensors", "scipy", "torch")
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from safescale_ammt.artifacts import EXECUTION, read_manifest, write_json
 from safescale_ammt.errors import InputError, Interrupted, Refusal, SafescaleError
+from safescale_ammt.files.artifacts import EXECUTION, read_manifest
+from safescale_ammt.files.canonical import write_json
 
 LONGEST = 200
 """Characters of a summary's text that still goes into metadata."""

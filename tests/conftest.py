@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from safescale_ammt.storage import Store, open_store
-from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.embedded.server import EmbeddedStore
+from safescale_ammt.store.uri import open_store
 
 
 @pytest.fixture(scope="session")

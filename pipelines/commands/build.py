@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components import IMAGE_PREFIX
-from pipelines.images import STAGES
+from pipelines.image_lock import STAGES
 
 if TYPE_CHECKING:
     from pipelines.workload import Workload
@@ -76,7 +76,7 @@ def compile_(  # noqa: PLR0917  click passes by name
 ) -> None:
     """Compiles the training pipeline into a file that Kubeflow reads."""
     from pipelines.compile import compile_train
-    from pipelines.images import Lock
+    from pipelines.image_lock import Lock
     from pipelines.output import write_text
     from pipelines.workload import Workload
 
@@ -92,7 +92,7 @@ def compile_(  # noqa: PLR0917  click passes by name
 
 
 def _write_objects(text: str, output: Path, version: str, namespace: str) -> None:
-    from pipelines.gitops import Release, kubernetes_objects, write_objects
+    from pipelines.kubeflow.manifests import Release, kubernetes_objects, write_objects
 
     objects = kubernetes_objects(text, Release(version, namespace))
     for path in write_objects(objects, output):
@@ -102,7 +102,7 @@ def _write_objects(text: str, output: Path, version: str, namespace: str) -> Non
 def _defaults(workload: Workload, store: str | None) -> dict[str, Any]:
     """Returns the parameters' defaults, and says which one is left to fill in."""
     from pipelines.compile import SOURCES, default_store, defaults
-    from safescale_ammt.storage import STORE
+    from safescale_ammt.store.uri import STORE
 
     place = store or default_store(os.environ.get(STORE, ""))
     values = defaults(workload, place)

@@ -21,8 +21,8 @@ def verify(place: str, digest: str, store: str | None) -> None:
 
     A folder needs no network and no store. An s3:// URI is downloaded first.
     """
-    from safescale_ammt.artifacts import read_manifest
-    from safescale_ammt.artifacts import verify as verify_artifact
+    from safescale_ammt.files.artifacts import read_manifest
+    from safescale_ammt.files.artifacts import verify as verify_artifact
 
     with _local(place, store) as folder:
         kind = read_manifest(folder).kind
@@ -58,9 +58,10 @@ def report(folder: Path, output: Path) -> None:
     import json
 
     from pipelines.output import write_text
-    from safescale_ammt.artifacts import read_json, verify
-    from safescale_ammt.constitution import Constitution
-    from safescale_ammt.judging.safety import rederive
+    from safescale_ammt.constitution.constitution import Constitution
+    from safescale_ammt.files.artifacts import verify
+    from safescale_ammt.files.canonical import read_json
+    from safescale_ammt.judging.assembly import rederive
     from safescale_ammt.reporting.report import render
 
     inside = folder / "verdict"
@@ -117,8 +118,8 @@ def _local(place: str, store: str | None) -> Iterator[Path]:
     if "://" not in place:
         yield Path(place)
         return
-    from pipelines.store import opened
-    from safescale_ammt.storage import open_store, split_uri
+    from pipelines.local.store import opened
+    from safescale_ammt.store.uri import open_store, split_uri
 
     with opened(store), tempfile.TemporaryDirectory() as scratch:
         home, key = split_uri(place)
@@ -130,7 +131,7 @@ def _local(place: str, store: str | None) -> Iterator[Path]:
 def _registered(version: str, store: str | None, name: str | None) -> Iterator[Path]:
     """Downloads and verifies a registered version's bundle."""
     from pipelines.commands.registry import chosen_registry
-    from pipelines.store import opened
+    from pipelines.local.store import opened
     from safescale_ammt.errors import Refusal
     from safescale_ammt.releasing.versions import PENDING
 

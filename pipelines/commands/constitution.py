@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from safescale_ammt.constitution import Constitution
-    from safescale_ammt.judging.power_report import Odds, PowerReport
+    from safescale_ammt.constitution.constitution import Constitution
+    from safescale_ammt.judging.power.report import Odds, PowerReport
 
 
 @click.group()
@@ -34,10 +34,10 @@ def check(file: Path, dataset: Path, draws: int, seed: int) -> None:
 
     Exits with 2 if a promise is not certifiable, and says which one would be.
     """
-    from safescale_ammt.artifacts import verify
-    from safescale_ammt.constitution import Constitution
+    from safescale_ammt.constitution.constitution import Constitution
     from safescale_ammt.data.counts import Counts
-    from safescale_ammt.judging.power import power_check, refuse_uncertifiable
+    from safescale_ammt.files.artifacts import verify
+    from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 
     rules = Constitution.load(file)
     verify(dataset, "dataset")

@@ -45,8 +45,8 @@ def _fetched(name: str, store: str | None, output: Path | None) -> dict[str, str
 
         paths = fetch_files(name, output)
         return {role: path.resolve().as_uri() for role, path in paths.items()}
-    from pipelines.source import fetched
-    from pipelines.store import opened
+    from pipelines.local.store import opened
+    from pipelines.sources import fetched
 
     with opened(store) as place:
         return dict(fetched(name, place))

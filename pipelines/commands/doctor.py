@@ -20,7 +20,7 @@ from pipelines.commands.kubeflow_options import (
 from safescale_ammt.errors import InputError
 
 if TYPE_CHECKING:
-    from pipelines.kubeflow.doctor import Doctor
+    from pipelines.kubeflow.doctor.doctor import Doctor
 
 
 @click.command()
@@ -34,7 +34,7 @@ def doctor(**given: Any) -> None:
     A check whose ground is missing is skipped, so one fault is named once. Exits
     with 2 if anything failed.
     """
-    from pipelines.kubeflow.checks import FAILED, examine
+    from pipelines.kubeflow.doctor.checks import FAILED, examine
 
     checks = _doctor(given).checks()
     names = [check.name for check in checks]
@@ -56,10 +56,10 @@ def doctor(**given: Any) -> None:
 
 
 def _doctor(given: Mapping[str, Any]) -> Doctor:
-    from pipelines.kubeflow.cluster_checks import Cluster
-    from pipelines.kubeflow.doctor import Doctor
+    from pipelines.kubeflow.doctor.cluster import Cluster
+    from pipelines.kubeflow.doctor.doctor import Doctor
+    from pipelines.kubeflow.doctor.quota import needs
     from pipelines.kubeflow.preparation import asked
-    from pipelines.kubeflow.room import needs
 
     # One session for all checks; opening it is the first check's business.
     kubeflow = functools.cache(lambda: kubeflow_of(given))

@@ -73,7 +73,7 @@ def submit(**given: Any) -> None:
     """
     from pipelines.kubeflow.submit import Submission
     from pipelines.kubeflow.submit import submit as carry_out
-    from safescale_ammt.storage import split_uri
+    from safescale_ammt.store.uri import split_uri
 
     if given["upload_only"] and given["follow"]:
         raise click.UsageError("Give --upload-only or --follow, not both.")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.commands.options import with_options, workload_options
-from safescale_ammt import kubernetes_names as names
-from safescale_ammt.storage import STORE
+from safescale_ammt.config import kubernetes_names as names
+from safescale_ammt.store.uri import STORE
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.api import Kubeflow

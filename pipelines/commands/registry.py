@@ -14,7 +14,7 @@ from safescale_ammt.errors import InputError, one_of
 if TYPE_CHECKING:
     from safescale_ammt.releasing.registry import Registry
     from safescale_ammt.releasing.versions import Version
-    from safescale_ammt.storage import Store
+    from safescale_ammt.store.base import Store
 
 PREFIX = "registry/"
 
@@ -39,7 +39,7 @@ def registry() -> None:
 @registry_options
 def list_(store: str | None, name: str | None) -> None:
     """Lists the versions of every registered model, or of one."""
-    from pipelines.store import opened
+    from pipelines.local.store import opened
     from safescale_ammt.releasing.registry import Registry
 
     with opened(store) as place:
@@ -57,7 +57,7 @@ def list_(store: str | None, name: str | None) -> None:
 @registry_options
 def show(version: str, store: str | None, name: str | None) -> None:
     """Shows one version: its number, 'champion', 'pending' or 'latest'."""
-    from pipelines.store import opened
+    from pipelines.local.store import opened
 
     with opened(store) as place:
         chosen = chosen_registry(place.open(), name)
@@ -69,7 +69,7 @@ def show(version: str, store: str | None, name: str | None) -> None:
 @registry_options
 def verify(store: str | None, name: str | None) -> None:
     """Hashes every event and every file of every bundle again."""
-    from pipelines.store import opened
+    from pipelines.local.store import opened
 
     with opened(store) as place:
         chosen = chosen_registry(place.open(), name)

@@ -75,7 +75,7 @@ def run(  # noqa: PLR0917  click passes by name
     Exits with 0 if the model became champion or waits for a person, with 3 if
     it was refused, with 2 if what was given cannot be used.
     """
-    from pipelines.launch import Request, launch
+    from pipelines.local.launch import Request, launch
 
     request = Request(
         config=config,

@@ -37,7 +37,7 @@ def runs() -> None:
 @_OUTPUT
 def list_(output: Path) -> None:
     """Lists runs, oldest first."""
-    from pipelines.runfile import read_run, run_folders
+    from pipelines.local.runfile import read_run, run_folders
 
     folders = run_folders(output)
     if not folders:
@@ -52,7 +52,7 @@ def list_(output: Path) -> None:
 @_OUTPUT
 def show(name: str, as_json: bool, output: Path) -> None:
     """Shows one run: its id, the start of its id, or 'latest'."""
-    from pipelines.runfile import read_run
+    from pipelines.local.runfile import read_run
 
     run = read_run(output, name)
     if as_json:
@@ -72,7 +72,7 @@ def show(name: str, as_json: bool, output: Path) -> None:
 @_OUTPUT
 def diff(first: str, second: str, output: Path) -> None:
     """Shows where two runs differ: config, data, code, artifacts, outcome."""
-    from pipelines.runfile import read_run
+    from pipelines.local.runfile import read_run
 
     one, two = (_compared(read_run(output, name)) for name in (first, second))
     same = True

@@ -19,8 +19,8 @@ from pipelines.kubeflow.api import Kubeflow
 from pipelines.progress import Progress
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.execution import error_of
-from safescale_ammt.releasing.outcome import CRASHED, Outcome
-from safescale_ammt.storage import open_store
+from safescale_ammt.releasing.run_outcome import CRASHED, Outcome
+from safescale_ammt.store.uri import open_store
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipelines.compile import SOURCES, compile_train, default_store, defaults
-from pipelines.images import Lock
+from pipelines.image_lock import Lock
 from pipelines.kubeflow.spec import spec_of, titles, uncache
 from pipelines.quantities import quantity
 from pipelines.workload import Workload
-from safescale_ammt.artifacts import digest_json
-from safescale_ammt.config import SECTIONS, DataConfig, TrainingConfig
+from safescale_ammt.config.sections import SECTIONS, DataConfig, TrainingConfig
+from safescale_ammt.config.window import Window
 from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
-from safescale_ammt.data.window import Window
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
+from safescale_ammt.files.canonical import digest_json
 
 _FILLED_IN = ("constitution", "source", "sealed_source", "window", *SECTIONS)
 _QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")

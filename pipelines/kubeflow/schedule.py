@@ -22,8 +22,8 @@ from pipelines.kubeflow.answers import Unreachable
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import Prepared
 from pipelines.kubeflow.timing import Timing
-from safescale_ammt.artifacts import digest_json
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.files.canonical import digest_json
 
 _MARK = "safescale schedule "
 _NOTE = re.compile(

@@ -18,7 +18,7 @@ from pipelines.kubeflow.follow import (
 )
 from pipelines.kubeflow.preparation import Order, prepare
 from pipelines.kubeflow.spec import titles
-from pipelines.local import Interruptions
+from pipelines.local.parent import Interruptions
 from pipelines.progress import Progress, progress_for
 from safescale_ammt.errors import InputError, Interrupted
 

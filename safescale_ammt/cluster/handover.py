@@ -20,12 +20,14 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from safescale_ammt.artifacts import MANIFEST, Manifest, canonical_json, verify
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ClusterInputError, IntegrityError
-from safescale_ammt.storage import STORE, Store, open_store
-from safescale_ammt.training.request import Request
+from safescale_ammt.files.artifacts import MANIFEST, Manifest, verify
+from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.launch.request import Request
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store
 
 
 class Handover:

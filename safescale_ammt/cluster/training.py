@@ -13,10 +13,10 @@ from safescale_ammt.cluster.owner import Owner, own_pod
 from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import OutOfReach
 from safescale_ammt.cluster.trainjob import Job, digest_of
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import error_of
-from safescale_ammt.training.outcome import first_failure, forget
+from safescale_ammt.launch.failure import first_failure, forget
 
 
 def train_in_cluster(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from safescale_ammt.artifacts import digest_json
 from safescale_ammt.code_version import code_digest
+from safescale_ammt.files.canonical import digest_json
 
 REQUEST = "safescale-ammt/request"
 """Annotation with the digest of what is asked for: a job's identity."""
@@ -67,7 +67,7 @@ class Job:
         labels = {**_LABELS, **({QUEUE: self.queue} if self.queue else {})}
         trainer = {
             "command": ["python", "-m", "torch.distributed.run"],
-            "args": ["-m", "safescale_ammt.training.worker", self.request],
+            "args": ["-m", "safescale_ammt.launch.worker", self.request],
             "numNodes": self.nodes,
             "numProcPerNode": self.processes // self.nodes,
         }

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from safescale_ammt.config import SPLITS
+from safescale_ammt.binomial.intervals import clopper_pearson
+from safescale_ammt.binomial.two_rates import miettinen_nurminen
+from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import (
     Codes,
     bin_auc,
@@ -26,7 +28,6 @@ from safescale_ammt.data.associations import (
 )
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.judging.intervals import clopper_pearson, miettinen_nurminen
 
 SCHEMA_VERSION = 1
 LEVEL = 0.05

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from safescale_ammt.artifacts import digest_bytes, digest_file
 from safescale_ammt.errors import InputError, IntegrityError, StorageError, one_of
-from safescale_ammt.storage import Store
+from safescale_ammt.files.canonical import digest_bytes, digest_file
+from safescale_ammt.store.base import Store
 
 _PATIENCE = 300
 """Seconds that a download may take."""

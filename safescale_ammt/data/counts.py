@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.artifacts import read_json
 from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.files.canonical import read_json
 
 SCHEMA_VERSION = 1
 LEAST_SHOWN = 10

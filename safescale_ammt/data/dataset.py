@@ -13,14 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from safescale_ammt.artifacts import verify
-from safescale_ammt.config import SPLITS
+from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.splitting import ROW, arrow_rows, row_hex
+from safescale_ammt.data.splitting import ROW, arrow_rows
 from safescale_ammt.errors import DataError
+from safescale_ammt.files.artifacts import verify
 
-__all__ = ["SPLITS", "Dataset", "Holdout", "Split", "row_hex"]
 _LABEL = "_label"
 _ROW = "_row"
 _GROUP = "_group:"

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.data.columns import Column
-from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     Feature,
@@ -31,13 +30,6 @@ from safescale_ammt.data.schema import (
 )
 from safescale_ammt.errors import DataError
 
-__all__ = [
-    "encode",
-    "learn_categorical",
-    "learn_numeric",
-    "read_raw",
-    "width",
-]
 Numeric = Literal["ple", "standard"]
 Floats = NDArray[np.float64]
 ZERO_INFLATED = 0.5

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from safescale_ammt.config import DataConfig
+from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.errors import ConfigError, DataError, one_of
 

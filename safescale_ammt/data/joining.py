@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.config import SPLITS, DataConfig
+from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.splitting import (
     assign_splits,

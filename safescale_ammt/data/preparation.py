@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from safescale_ammt.config import SPLITS, DataConfig
+from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.associations import joint
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.dataset import Split

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.data.columns import Column, RawTable
+from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.sources import Layout, parse_bytes, read_table
+from safescale_ammt.data.sources import parse_bytes, read_table
 from safescale_ammt.errors import DataError
 
 _HEAD = 1 << 16

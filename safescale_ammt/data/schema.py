@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safescale_ammt.artifacts import digest_json, read_json
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import digest_json, read_json
 
 SCHEMA_VERSION = 1
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from safescale_ammt.artifacts import digest_json
+from safescale_ammt.config.window import Chosen, Window, choose
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.csv_reader import (
     CHUNK,
@@ -26,20 +26,10 @@ from safescale_ammt.data.csv_reader import (
     Layout,
     check_names,
 )
-from safescale_ammt.data.window import Chosen, Window, choose
 from safescale_ammt.errors import DataError, IntegrityError
-from safescale_ammt.storage import Store, open_store, split_uri
-
-__all__ = [
-    "Layout",
-    "check_digest",
-    "chosen_days",
-    "content_digest",
-    "open_objects",
-    "parse_bytes",
-    "read_table",
-]
-
+from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import open_store, split_uri
 
 ALL = Window()
 """Every file of a folder."""

@@ -1,1 +1,1 @@
-"""Judging: exact bounds, findings, the power check, the gate, the verdict."""
+"""From evidence to a verdict: rates, bounds, findings, the gate."""

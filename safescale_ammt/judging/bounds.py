@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_above, tango
+from safescale_ammt.binomial.two_rates import (
+    difference_lower,
+    difference_upper,
+    method,
+    p_above,
+    ratio_upper,
+    shows_above,
+    shows_below,
+)
+from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.judging.certify import (
     Counted,
     GroupHits,
@@ -20,19 +31,6 @@ from safescale_ammt.judging.certify import (
     pairs,
     utility_p,
 )
-from safescale_ammt.judging.intervals import (
-    clopper_pearson,
-    difference_lower,
-    difference_upper,
-    method,
-    p_above,
-    rate_p_above,
-    ratio_upper,
-    shows_above,
-    shows_below,
-    tango,
-)
-from safescale_ammt.principles import Constraint
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from safescale_ammt.judging.rates import Evidence
+    from safescale_ammt.judging.evidence import Evidence
 
 BINS = 15
 METHOD = "McDiarmid"

@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from safescale_ammt.judging.exact import Line
-from safescale_ammt.judging.intervals import (
+from safescale_ammt.binomial.exact import Line
+from safescale_ammt.binomial.intervals import (
     rate_p_above,
     rate_p_below,
-    shows_above,
-    shows_below,
     tango_statistic,
 )
-from safescale_ammt.judging.rates import IntArray, Rates
-from safescale_ammt.principles import Constraint
+from safescale_ammt.binomial.two_rates import shows_above, shows_below
+from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.judging.evidence import IntArray
+from safescale_ammt.judging.group_rates import Rates
 
 BoolArray = NDArray[np.bool_]
 

@@ -9,17 +9,20 @@ person): keep it as long as an audit needs it and let few people read it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from safescale_ammt.artifacts import digest_bytes
-from safescale_ammt.errors import IntegrityError
-from safescale_ammt.judging.fairness import Evidence
+from safescale_ammt.binomial.exact import Array
+from safescale_ammt.errors import InputError, IntegrityError, one_of
+from safescale_ammt.files.canonical import digest_bytes
 
+IntArray = NDArray[np.int64]
 EVIDENCE = "evidence.parquet"
 ROW_BYTES = 16
 GROUP = "group:"
@@ -31,6 +34,68 @@ _COLUMNS = {
     "twin_prediction": pa.int64(),
     "twin_score": pa.float64(),
 }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Row by row, what a model and its twin said of sealed data.
+
+    Attributes:
+        label: true class codes (n,).
+        prediction: predicted class codes (n,).
+        score: probability of the positive class (n,); without a positive class,
+            of the predicted one.
+        groups: group name -> (its values, codes (n,) into them).
+        twin_prediction: the unconstrained reference's predictions (n,).
+        twin_score: its scores (n,).
+        classes: number of classes.
+        positive: the positive class code, None: maximum over all classes.
+    """
+
+    label: IntArray
+    prediction: IntArray
+    score: Array
+    groups: Mapping[str, tuple[tuple[str, ...], IntArray]]
+    twin_prediction: IntArray | None = None
+    twin_score: Array | None = None
+    classes: int = 2
+    positive: int | None = 1
+
+    def __post_init__(self) -> None:
+        columns = {
+            "prediction": self.prediction,
+            "score": self.score,
+            "twin_prediction": self.twin_prediction,
+            "twin_score": self.twin_score,
+            **{f"groups[{name!r}]": codes for name, (_, codes) in self.groups.items()},
+        }
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self.label):
+                raise InputError(
+                    f"Evidence has {len(self.label)} labels, but {name} has "
+                    f"{len(column)} rows; every column needs one value per row."
+                )
+        if len(self.label) == 0:
+            raise InputError("Evidence has no rows, nothing can be judged on it.")
+
+    @property
+    def judged_classes(self) -> tuple[int, ...]:
+        """Codes of the classes that rates are taken of."""
+        if self.positive is not None:
+            return (self.positive,)
+        return (1,) if self.classes == 2 else tuple(range(self.classes))
+
+    def group(self, name: str) -> tuple[tuple[str, ...], IntArray]:
+        """Returns the values and codes of a group column.
+
+        Raises:
+            InputError: no such group.
+        """
+        if name not in self.groups:
+            raise InputError(
+                f"The evidence has no group {name!r}, {one_of(self.groups)}."
+            )
+        return self.groups[name]
 
 
 def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.binomial.intervals import holm
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.judging.findings import HOLDS, UNDECIDED, Finding
-from safescale_ammt.judging.intervals import holm
-from safescale_ammt.principles import Principle
 
 PASS, NEEDS_HUMAN, FAIL = "pass", "needs_human", "fail"
 GUARANTEES = ("holds", "spent", "none")

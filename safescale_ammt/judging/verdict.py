@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.artifacts import read_json, write_json
 from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
 

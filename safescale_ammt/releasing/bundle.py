@@ -21,23 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from safescale_ammt import __version__
-from safescale_ammt.artifacts import (
+from safescale_ammt.config.sections import RegistryConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.artifacts import (
     MANIFEST,
     Draft,
     Manifest,
-    canonical_json,
     describe,
+    verify,
+    writing,
+)
+from safescale_ammt.files.canonical import (
+    canonical_json,
     digest_file,
     digest_json,
     read_json,
-    verify,
     write_json,
-    writing,
 )
-from safescale_ammt.config import RegistryConfig
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.judging.safety import rederive
+from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.record import verify_record, write_record

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.wording import (

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.artifacts import digest_bytes
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.storage import Store
-from safescale_ammt.store.events import Draft, Event, EventLog, check_digests, now
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
 
 HOLDS = "holds"
 SPENT = "spent"

@@ -24,10 +24,10 @@ import certifi
 import urllib3
 
 from safescale_ammt.addresses import is_loopback
-from safescale_ammt.artifacts import canonical_json
 from safescale_ammt.errors import ConfigError, SafescaleError
-from safescale_ammt.releasing.outcome import CRASHED, Outcome
-from safescale_ammt.storage import open_store, split_uri
+from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.releasing.run_outcome import CRASHED, Outcome
+from safescale_ammt.store.uri import open_store, split_uri
 
 WEBHOOK = "SAFESCALE_WEBHOOK_URL"
 SECRET = "SAFESCALE_WEBHOOK_SECRET"  # noqa: S105  the variable's name

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.artifacts import Manifest, canonical_json, digest_json
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import IntegrityError
+from safescale_ammt.files.artifacts import Manifest
+from safescale_ammt.files.canonical import canonical_json, digest_json
 from safescale_ammt.judging.verdict import Verdict
 
 STATEMENT = "https://in-toto.io/Statement/v1"

@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from safescale_ammt import artifacts
-from safescale_ammt.artifacts import MANIFEST, Manifest, digest_file, read_manifest
 from safescale_ammt.errors import InputError, IntegrityError, Refusal, one_of
+from safescale_ammt.files import artifacts
+from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
+from safescale_ammt.files.canonical import digest_file
 from safescale_ammt.releasing.versions import (
     CHAMPION,
     DECISIONS,
@@ -35,8 +36,8 @@ from safescale_ammt.releasing.versions import (
     Version,
     fold,
 )
-from safescale_ammt.storage import Store, check_key
-from safescale_ammt.store.events import Draft, Event, EventLog, check_digests, now
+from safescale_ammt.store.base import Store, check_key
+from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
 
 
 @dataclass(frozen=True)

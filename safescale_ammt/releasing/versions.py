@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.store.events import Event
+from safescale_ammt.store.event_log import Event
 
 CHAMPION = "champion"
 PENDING = "pending"

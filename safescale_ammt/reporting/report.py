@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.measure_bar import Measure, measure_bar, measures_of

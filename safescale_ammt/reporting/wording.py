@@ -6,7 +6,7 @@ so that no page can promise more than another.
 
 from __future__ import annotations
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 

@@ -1,1 +1,1 @@
-"""The search: genomes, ask/tell evolution, rungs, feasibility."""
+"""The architecture search: ask/tell evolution, rungs, feasibility."""

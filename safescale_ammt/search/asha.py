@@ -7,7 +7,7 @@ the one below.
 
 from __future__ import annotations
 
-from safescale_ammt.config import SearchConfig
+from safescale_ammt.config.sections import SearchConfig
 
 
 def rung_steps(config: SearchConfig, rung: int) -> int:

@@ -27,11 +27,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from safescale_ammt.config import SearchConfig
+from safescale_ammt.config.sections import SearchConfig
 from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.search.asha import rung_places, rung_steps
 from safescale_ammt.search.domination import Fitness, Measurement, pareto_front
-from safescale_ammt.search.genome import Genome
 from safescale_ammt.search.search_space import Space
 
 Strategy = Literal["ageing", "local", "random"]

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.principles import GAPS, Principle
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import GAPS, Principle
 
 
 @dataclass(frozen=True)

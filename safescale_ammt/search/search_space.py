@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.search.genome import ACTIVATIONS, ENCODINGS, Genome
+from safescale_ammt.model.genome import ACTIVATIONS, ENCODINGS, Genome
 
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 DEEPEST = 4

@@ -22,14 +22,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from safescale_ammt.config import SearchConfig, TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import SearchConfig, TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.model.genome import ENCODINGS, Genome
+from safescale_ammt.model.network import forward, predicted, shapes, unflatten
 from safescale_ammt.search.asha import rung_steps
 from safescale_ammt.search.domination import Measurement
 from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import Reading, watched
-from safescale_ammt.search.genome import ENCODINGS, Genome
 from safescale_ammt.search.search_space import Space
 from safescale_ammt.training.constraints import (
     Constraints,
@@ -37,8 +38,7 @@ from safescale_ammt.training.constraints import (
     hard_rates,
     z_value,
 )
-from safescale_ammt.training.network import forward, predicted, shapes, unflatten
-from safescale_ammt.training.problem import Problem, Rows
+from safescale_ammt.training.encoded import Problem, Rows
 from safescale_ammt.training.trainer import train
 
 READ_ON = "validation"

@@ -19,24 +19,21 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from safescale_ammt.artifacts import (
-    Manifest,
-    digest_file,
-    digest_json,
-    read_json,
-    verify,
-    write_json,
-    writing,
-)
-from safescale_ammt.config import SafetyConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import SafetyConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.judging.evidence import EVIDENCE, write_evidence
-from safescale_ammt.judging.fairness import Evidence
-from safescale_ammt.judging.measures import roc
-from safescale_ammt.judging.safety import Submission, assemble
+from safescale_ammt.files.artifacts import Manifest, verify, writing
+from safescale_ammt.files.canonical import (
+    digest_file,
+    digest_json,
+    read_json,
+    write_json,
+)
+from safescale_ammt.judging.assembly import Submission, assemble
+from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
+from safescale_ammt.judging.profile import roc
 from safescale_ammt.judging.verdict import (
     LEDGERS,
     REHEARSAL,
@@ -47,7 +44,8 @@ from safescale_ammt.judging.verdict import (
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.reporting.report import render
-from safescale_ammt.storage import STORE, Store, open_store
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store
 
 STAGE = "evaluate_safety"
 REPORT = "report.html"
@@ -213,7 +211,7 @@ def _no_use(rule: Constitution) -> SealedUse:
 
 def _score(model: Path, schema: Schema, split: Split) -> Evidence:
     """Lets model and twin answer every row; torch is imported only here."""
-    from safescale_ammt.training.predictor import Predictor
+    from safescale_ammt.model.predictor import Predictor
 
     score, prediction = Predictor.load(model).predict_table(split.features)
     twin = Predictor.load(model / "twin").predict_table(split.features)

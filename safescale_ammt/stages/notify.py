@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from safescale_ammt.errors import ConfigError, SafescaleError, one_of
 from safescale_ammt.releasing import notice
 from safescale_ammt.releasing.notice import CANCELLED, Notice, outcome_at_exit
-from safescale_ammt.releasing.outcome import STATUSES, Outcome
-from safescale_ammt.store.places import data_store
+from safescale_ammt.releasing.run_outcome import STATUSES, Outcome
+from safescale_ammt.store.environment import data_store
 
 STAGE = "notify"
 ALL = "all"

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from safescale_ammt.artifacts import read_manifest, write_json, writing
-from safescale_ammt.config import SPLITS, DataConfig
+from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.config.window import Chosen, Window
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.columns import RawTable
 from safescale_ammt.data.counts import Counts, tally
+from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.disclosure import Groups, shown_counts
 from safescale_ammt.data.joining import SEALED
@@ -20,14 +21,14 @@ from safescale_ammt.data.preparation import Prepared, prepare
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.sources import (
     ALL,
-    Layout,
     check_digest,
     chosen_days,
     read_table,
     window_of_sealed,
 )
-from safescale_ammt.data.window import Chosen, Window
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.files.artifacts import read_manifest, writing
+from safescale_ammt.files.canonical import write_json
 
 STAGE = "prepare_data"
 

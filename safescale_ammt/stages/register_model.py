@@ -23,24 +23,25 @@ from pathlib import Path
 from typing import Any
 
 from safescale_ammt import __version__
-from safescale_ammt.artifacts import read_manifest, verify, write_json, writing
-from safescale_ammt.config import RegistryConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import RegistryConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import (
     IntegrityError,
     Refusal,
     SafescaleError,
 )
+from safescale_ammt.files.artifacts import read_manifest, verify, writing
+from safescale_ammt.files.canonical import write_json
+from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.evidence import EVIDENCE, read_evidence, rows_digest
-from safescale_ammt.judging.safety import rederive
 from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
-from safescale_ammt.releasing.outcome import REFUSED, REHEARSED, Outcome
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.run_outcome import REFUSED, REHEARSED, Outcome
 from safescale_ammt.releasing.versions import Entry
-from safescale_ammt.storage import Store
-from safescale_ammt.store.places import data_store, registry_store
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.environment import data_store, registry_store
 
 STAGE = "register_model"
 VERSION = "version.json"

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safescale_ammt.artifacts import read_manifest, write_json, writing
-from safescale_ammt.config import SearchConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import SearchConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConstitutionError, one_of
-from safescale_ammt.judging.power import power_check, refuse_uncertifiable
+from safescale_ammt.files.artifacts import read_manifest, writing
+from safescale_ammt.files.canonical import write_json
+from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import Search, Strategy
 from safescale_ammt.search.feasibility import check_feasibility
@@ -65,7 +66,7 @@ def run(
     refuse_uncertifiable(rules, power)
 
     from safescale_ammt.search.trials import Trials
-    from safescale_ammt.training.problem import Problem
+    from safescale_ammt.training.encoded import Problem
 
     trials = Trials(Problem(data), rules, config)
     clock = _Clock()

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.errors import IntegrityError
-from safescale_ammt.training.journal import summary
-from safescale_ammt.training.request import Request
-from safescale_ammt.training.work import Work, checkpoint_place, make_model
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.launch.request import Request
+from safescale_ammt.launch.task import Work, checkpoint_place, make_model
+from safescale_ammt.training.training_log import summary
 
 STAGE = "train_agents"
 
@@ -78,7 +78,7 @@ def _train_here(
         make_model(work, Path(model), checkpoints)
         checkpoints.clear()
         return
-    from safescale_ammt.training.torchrun import train_in_processes
+    from safescale_ammt.launch.torchrun import train_in_processes
 
     request = Request(
         dataset=str(Path(dataset).absolute()),

@@ -1,1 +1,1 @@
-"""Where bytes live: folders, S3 buckets, the embedded SeaweedFS, event logs."""
+"""Object storage: one contract over S3 buckets, folders and an embedded SeaweedFS."""

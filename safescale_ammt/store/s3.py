@@ -20,14 +20,14 @@ from minio.error import MinioException, S3Error
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
-from safescale_ammt.artifacts import digest_bytes
 from safescale_ammt.errors import (
     PreconditionFailed,
     StorageError,
     StoreInputError,
 )
-from safescale_ammt.storage import CONDITIONAL_LIMIT, ObjectInfo, Store, check_key
-from safescale_ammt.store.disk import CHUNK, reading
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.files.disk import CHUNK, reading
+from safescale_ammt.store.base import CONDITIONAL_LIMIT, ObjectInfo, Store, check_key
 from safescale_ammt.store.s3_access import Clients, connect
 from safescale_ammt.store.s3_patience import Patience
 from safescale_ammt.store.s3_streams import Hashing, Resuming, file_etag, part_size

@@ -1,1 +1,1 @@
-"""Learning: networks, agents, constraints, sharing, the one training loop."""
+"""Many agents under constraints: the one training loop and its parts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from safescale_ammt.training.state import Tensors
+from safescale_ammt.training.stateful import Tensors
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 

@@ -24,23 +24,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from safescale_ammt.artifacts import (
-    MANIFEST,
-    digest_json,
-    read_json,
-    verify,
-    write_json,
-    writing,
-)
 from safescale_ammt.errors import (
     InputError,
     IntegrityError,
     Interrupted,
     StorageError,
 )
-from safescale_ammt.storage import Store
-from safescale_ammt.training.spread import ALONE, Spread, Wire
-from safescale_ammt.training.state import Keeps, State, apart, together
+from safescale_ammt.files.artifacts import MANIFEST, verify, writing
+from safescale_ammt.files.canonical import digest_json, read_json, write_json
+from safescale_ammt.store.base import Store
+from safescale_ammt.training.placement import ALONE, Spread, Wire
+from safescale_ammt.training.stateful import Keeps, State, apart, together
 
 Log = Callable[[dict[str, Any]], None]
 KEPT = 2

@@ -22,8 +22,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from safescale_ammt.constitution import Constitution, GroupRule
-from safescale_ammt.principles import Principle
+from safescale_ammt.constitution.constitution import Constitution, GroupRule
+from safescale_ammt.constitution.principles import Principle
 
 _CONDITIONS = {
     "dp_gap": (None,),

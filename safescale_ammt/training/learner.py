@@ -18,11 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as f
 
-from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.adam import Adam
-from safescale_ammt.training.agents import ROLES, Role, traits
-from safescale_ammt.training.constraints import Cell
-from safescale_ammt.training.network import (
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import (
     Dropout,
     Weights,
     forward,
@@ -31,61 +28,12 @@ from safescale_ammt.training.network import (
     shapes,
     unflatten,
 )
-from safescale_ammt.training.problem import Rows
-from safescale_ammt.training.spread import Spread, Wire
-from safescale_ammt.training.state import State, stacked
-
-CELL_ROWS = 32
-_MOST_CELL_ROWS = 256
-
-
-class CellSampler:
-    """Draws the same number of rows from every cell, for every net.
-
-    Args:
-        inside: (cells, n) booleans, which row counts in which cell.
-        seen: the rows (n_i,) that each of the k nets may train on.
-        seed: of the draws.
-        mine: the nets whose rows are drawn in this process; None is all of them.
-    """
-
-    def __init__(
-        self,
-        inside: Tensor,
-        seen: Sequence[Tensor],
-        seed: int,
-        mine: range | None = None,
-    ) -> None:
-        cells = len(inside)
-        self.per_cell = min(CELL_ROWS, max(8, _MOST_CELL_ROWS // max(1, cells)))
-        self._generator = torch.Generator().manual_seed(seed)
-        self._mine = slice(mine.start, mine.stop) if mine else slice(None)
-        lists = [[rows[inside[c][rows]] for c in range(cells)] for rows in seen]
-        longest = max((len(r) for net in lists for r in net), default=0)
-        self._rows = torch.zeros(len(seen), cells, longest, dtype=torch.long)
-        self._sizes = torch.zeros(len(seen), cells, 1)
-        for i, net in enumerate(lists):
-            for c, rows in enumerate(net):
-                self._rows[i, c, : len(rows)] = rows
-                self._sizes[i, c] = len(rows)
-
-    def draw(self) -> Tensor:
-        """Returns row numbers (k, cells * per_cell), with replacement."""
-        k, cells, longest = self._rows.shape
-        rows = self._rows[self._mine]
-        if longest == 0:
-            return torch.zeros(len(rows), 0, dtype=torch.long)
-        draws = torch.rand(k, cells, self.per_cell, generator=self._generator)
-        places = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
-        return rows.gather(2, places[self._mine]).flatten(1)
-
-    def state(self) -> State:
-        """Returns where the draws are."""
-        return State(common={"generator": self._generator.get_state()})
-
-    def restore(self, state: State) -> None:
-        """Goes on from there."""
-        self._generator.set_state(state.common["generator"])
+from safescale_ammt.training.adam import Adam
+from safescale_ammt.training.constraints import Cell
+from safescale_ammt.training.encoded import Rows
+from safescale_ammt.training.placement import Spread, Wire
+from safescale_ammt.training.roles import ROLES, Role, traits
+from safescale_ammt.training.stateful import State, stacked
 
 
 class Learner:

@@ -21,14 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.judging.fairness import Evidence, judge
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, Finding
-from safescale_ammt.training.agents import stratified_folds
+from safescale_ammt.judging.judge import judge
+from safescale_ammt.model.network import shapes, unflatten
+from safescale_ammt.model.predictor import Answer, Deployable
+from safescale_ammt.training.encoded import Problem
 from safescale_ammt.training.fair_head import fit
-from safescale_ammt.training.network import shapes, unflatten
-from safescale_ammt.training.predictor import Answer, Deployable
-from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.sampling import stratified_folds
 from safescale_ammt.training.trainer import Trained
 
 Halves = tuple[NDArray[np.bool_], NDArray[np.bool_]]

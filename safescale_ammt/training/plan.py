@@ -9,19 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
-from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.agents import (
-    Order,
-    Role,
-    assign,
-    row_weights,
-    stratified_folds,
-)
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.constraints import Constraints, enforce
-from safescale_ammt.training.problem import Problem, Rows
+from safescale_ammt.training.encoded import Problem, Rows
+from safescale_ammt.training.roles import Role, assign
+from safescale_ammt.training.sampling import Order, row_weights, stratified_folds
 
 POOL = ("train", "constraint")
 """Splits whose rows the agents train on, fold by fold."""

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safescale_ammt.training.state import State
+from safescale_ammt.training.stateful import State
 
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 _TRIM = 0.2

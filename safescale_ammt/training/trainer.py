@@ -23,22 +23,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.agents import ROLES, Orders, Role
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.model.device import keep_freed_memory, settled
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import forward, initial, predicted
 from safescale_ammt.training.checkpoint import Checkpoints, Log
 from safescale_ammt.training.constraints import Constraints
-from safescale_ammt.training.device import keep_freed_memory, settled
-from safescale_ammt.training.learner import CellSampler, Learner
-from safescale_ammt.training.network import forward, initial, predicted
+from safescale_ammt.training.dual_update import Referee
+from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.placement import ALONE, Spread, Wire
 from safescale_ammt.training.plan import Plan, make_plan
-from safescale_ammt.training.problem import Problem
-from safescale_ammt.training.referee import Referee
-from safescale_ammt.training.spread import ALONE, Spread, Wire
-from safescale_ammt.training.state import Keeps
+from safescale_ammt.training.roles import ROLES, Role
+from safescale_ammt.training.sampling import CellSampler, Orders
+from safescale_ammt.training.stateful import Keeps
+from safescale_ammt.training.step_stats import Watch, plain, require_quorum
 from safescale_ammt.training.sync import Sharing
-from safescale_ammt.training.watch import Watch, plain, require_quorum
 
 TWIN = replace(ROLES["generalist"], name="twin", constraint_weight=0.0)
 _SCORE_EVERY = 5

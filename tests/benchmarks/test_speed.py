@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safescale_ammt.artifacts import verify, writing
+from safescale_ammt.binomial.two_rates import difference_upper
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.encoding import encode
-from safescale_ammt.judging.intervals import difference_upper
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.files.artifacts import verify, writing
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import open_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 MEGABYTE = 1 << 20

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from safescale_ammt.errors import IntegrityError
-from safescale_ammt.training.outcome import place, report_failure
-from safescale_ammt.training.request import delivered, load_request
+from safescale_ammt.launch.failure import place, report_failure
+from safescale_ammt.launch.request import delivered, load_request
 
 
 def main(where: str) -> int:

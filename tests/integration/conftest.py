@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from components import image
-from pipelines.container_engine import engine as found_engine
-from pipelines.container_engine import stage_images
-from pipelines.images import STAGES
+from pipelines.image_lock import STAGES
+from pipelines.local.engine import engine as found_engine
+from pipelines.local.engine import stage_images
 from safescale_ammt.errors import InputError
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import yaml
 
-from safescale_ammt.artifacts import read_json
-from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.files.canonical import read_json
+from safescale_ammt.store.embedded.server import EmbeddedStore
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds; a whole run takes about 20

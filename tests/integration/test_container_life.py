@@ -13,7 +13,8 @@ import pytest
 from conftest import eventually
 
 from components import image
-from pipelines.container_engine import (
+from pipelines.local.containers import GRACE, Box, Containers
+from pipelines.local.engine import (
     PLACE,
     RUN,
     place,
@@ -21,7 +22,6 @@ from pipelines.container_engine import (
     stage_images,
     swept,
 )
-from pipelines.containers import GRACE, Box, Containers
 from safescale_ammt.errors import InputError, SafescaleError
 
 pytestmark = pytest.mark.xdist_group("containers")

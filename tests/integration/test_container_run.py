@@ -14,9 +14,9 @@ from conftest import eventually
 from laptop import CONSTITUTION, STAGES, Laptop, end_hard, wait_for
 from receiver import receiving
 
-from pipelines.container_engine import PLACE, RUN, STAGE
-from safescale_ammt.artifacts import verify
-from safescale_ammt.storage import open_store
+from pipelines.local.engine import PLACE, RUN, STAGE
+from safescale_ammt.files.artifacts import verify
+from safescale_ammt.store.uri import open_store
 
 pytestmark = pytest.mark.xdist_group("containers")
 WITH_STORE = {"prepare_data", "evaluate_safety", "register_model"}
@@ -335,7 +335,7 @@ def test_when_both_are_killed_the_next_run_removes_the_container(finished):
 
 
 def _runner(laptop: Docked):
-    return next(p for p in laptop.processes() if "pipelines.child" in p.cmdline())
+    return next(p for p in laptop.processes() if "pipelines.local.child" in p.cmdline())
 
 
 @pytest.mark.slow

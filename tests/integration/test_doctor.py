@@ -14,7 +14,7 @@ from kfp_api.server import KfpApi
 from kfp_api.world import encoded, furnish
 
 from pipelines.cli import run_command
-from safescale_ammt.storage import open_store
+from safescale_ammt.store.uri import open_store
 
 TRAINJOB = ("--set", "training.backend=trainjob", "--set", "training.processes=2")
 
@@ -367,9 +367,9 @@ def test_a_real_store_is_written_read_and_left_as_it_was(
 
 def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
     """Two runs could both win a version; the probe sees it before they do."""
-    from pipelines.kubeflow.checks import Lacking
-    from pipelines.kubeflow.doctor import check_condition
-    from safescale_ammt.store.filestore import FileStore
+    from pipelines.kubeflow.doctor.checks import Lacking
+    from pipelines.kubeflow.doctor.doctor import check_condition
+    from safescale_ammt.store.folder import FileStore
 
     class Careless(FileStore):
         def put(self, key, data, *, if_absent=False):

@@ -15,16 +15,16 @@ import psutil
 import pytest
 
 from safescale_ammt.errors import StorageError, StoreInputError
-from safescale_ammt.storage import open_store
-from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.store.embedded.seaweedfs import free_ports, is_free
+from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.s3 import S3Store
 from safescale_ammt.store.s3_patience import Patience
-from safescale_ammt.store.weed import free_ports, is_free
+from safescale_ammt.store.uri import open_store
 
 RUN = """
 import sys, time
-from safescale_ammt.store.embedded import EmbeddedStore
-from safescale_ammt.storage import open_store
+from safescale_ammt.store.embedded.server import EmbeddedStore
+from safescale_ammt.store.base import open_store
 with EmbeddedStore(sys.argv[1]) as server:
     store = open_store(server.uri, environ=server.environ)
     store.put(sys.argv[2], b"x")

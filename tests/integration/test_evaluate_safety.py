@@ -11,25 +11,20 @@ import numpy as np
 import pytest
 from trained_world import World, build
 
-from safescale_ammt.artifacts import (
-    Draft,
-    describe,
-    read_json,
-    read_manifest,
-    verify,
-    write_json,
-)
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Holdout
 from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
+from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.evidence import read_evidence
-from safescale_ammt.judging.safety import rederive
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.releasing import ledger
 from safescale_ammt.stages.evaluate_safety import run
 from safescale_ammt.stages.prepare_data import run as prepare
-from safescale_ammt.storage import Store, open_store
-from safescale_ammt.training.predictor import Predictor
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import open_store
 
 
 @pytest.fixture(scope="module")

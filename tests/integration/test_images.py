@@ -18,7 +18,7 @@ from images import build
 from images.engine import find_engine
 from images.labels import labels
 from images.lock import TORCH_FREE, from_engine, pushed_digest
-from pipelines.images import STAGES
+from pipelines.image_lock import STAGES
 from safescale_ammt import __version__
 from safescale_ammt.code_version import library_digest
 

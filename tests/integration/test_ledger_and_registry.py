@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from safescale_ammt.artifacts import digest_bytes, writing
+from safescale_ammt.files.artifacts import writing
+from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.versions import Entry, Version
-from safescale_ammt.storage import Store
+from safescale_ammt.store.base import Store
 
 RACE = """
 import sys, threading
 from safescale_ammt.releasing import ledger
-from safescale_ammt.artifacts import digest_bytes
-from safescale_ammt.storage import open_store
+from safescale_ammt.files.artifacts import digest_bytes
+from safescale_ammt.store.base import open_store
 store = open_store(sys.argv[1])
 d = lambda word: digest_bytes(word.encode())
 sys.stdin.readline()

@@ -12,9 +12,9 @@ from receiver import HANG, Receiver, receiving
 
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.releasing.notice import Notice, Patience, Undelivered, send, sign
-from safescale_ammt.releasing.outcome import Outcome
+from safescale_ammt.releasing.run_outcome import Outcome
 from safescale_ammt.stages import notify
-from safescale_ammt.storage import open_store
+from safescale_ammt.store.uri import open_store
 
 QUICK = Patience(retries=2, backoff=0.01, connect=0.5, read=0.3)
 PENDING = Outcome.now(

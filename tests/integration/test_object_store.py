@@ -18,9 +18,10 @@ from safescale_ammt.errors import (
     StorageError,
     StoreInputError,
 )
-from safescale_ammt.storage import CONDITIONAL_LIMIT, Store, open_store, read_uri
+from safescale_ammt.store.base import CONDITIONAL_LIMIT, Store
 from safescale_ammt.store.s3 import S3Store
 from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.store.uri import open_store, read_uri
 
 MB = 1 << 20
 

@@ -12,12 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from small_tables import config, loans, save, spell
 
-from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.data.sources import content_digest
 from safescale_ammt.errors import DataError, StoreInputError
+from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.stages.prepare_data import run
-from safescale_ammt.storage import Store, open_store
-from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.embedded.server import EmbeddedStore
+from safescale_ammt.store.uri import open_store
 
 
 @pytest.fixture

@@ -10,25 +10,20 @@ from typing import Any
 import pytest
 from trained_world import World, build
 
-from safescale_ammt.artifacts import (
-    Draft,
-    describe,
-    read_json,
-    read_manifest,
-    verify,
-    write_json,
-)
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
+from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
+from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.judging.assembly import assemble, submission_of
 from safescale_ammt.judging.evidence import EVIDENCE, read_evidence
-from safescale_ammt.judging.safety import assemble, submission_of
 from safescale_ammt.judging.verdict import SealedUse, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import verify_bundle
-from safescale_ammt.releasing.outcome import Outcome
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.run_outcome import Outcome
 from safescale_ammt.stages import evaluate_safety, register_model
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import open_store
 
 REGISTRY = {"name": "loans", "description": "Who may be granted a loan."}
 

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from laptop import CONSTITUTION, STAGES, Laptop
 
-from safescale_ammt.artifacts import read_json, verify
+from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing.ledger import uses
-from safescale_ammt.storage import open_store
+from safescale_ammt.store.uri import open_store
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import Order, prepare
 from pipelines.kubeflow.session import Session, in_the_clear
 from safescale_ammt.errors import InputError
-from safescale_ammt.releasing.outcome import Outcome
-from safescale_ammt.storage import open_store
+from safescale_ammt.releasing.run_outcome import Outcome
+from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
 PLACE = (

@@ -17,10 +17,12 @@ import pytest
 from laptop import WORKLOAD, Laptop
 from trained_world import World, build
 
-from safescale_ammt.artifacts import read_json, verify, write_json
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.stages import train_agents
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
 BRIEF = WORKLOAD["training"]
@@ -81,7 +83,7 @@ def environ() -> dict[str, str]:
 def workers(of: int | None = None) -> list[psutil.Process]:
     """Lists living workers, those below one process or all of them."""
     found = psutil.Process(of).children(recursive=True) if of else psutil.process_iter()
-    return [p for p in found if "safescale_ammt.training.worker" in words_of(p)]
+    return [p for p in found if "safescale_ammt.launch.worker" in words_of(p)]
 
 
 def words_of(process: psutil.Process) -> list[str]:
@@ -236,7 +238,7 @@ def test_torchrun_s_own_workers_take_from_a_store_and_bring_back_to_it(
     s3_store.put("request.json", json.dumps(request).encode())
     code, lines = worker(
         *("torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "safescale_ammt.training.worker", f"{s3_store.uri}/request.json"),
+        *("-m", "safescale_ammt.launch.worker", f"{s3_store.uri}/request.json"),
         **s3_environ,
     )
     assert code == 0, lines
@@ -258,11 +260,11 @@ def test_a_worker_names_what_is_wrong_with_its_request(
     ]
     for asked, said in cases:
         write_json(tmp_path / "request.json", asked)
-        name = "safescale_ammt.training.worker"
+        name = "safescale_ammt.launch.worker"
         code, lines = worker(name, str(tmp_path / "request.json"))
         assert code == 2
         assert said in lines[-1]
     report = open_store((tmp_path / "r").as_uri()).get("rank-0.json")
     assert json.loads(report)["code"] == 2
-    code, lines = worker("safescale_ammt.training.worker", str(tmp_path / "none.json"))
+    code, lines = worker("safescale_ammt.launch.worker", str(tmp_path / "none.json"))
     assert (code, "none.json does not exist" in lines[-1]) == (2, True)

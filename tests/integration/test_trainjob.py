@@ -16,7 +16,6 @@ from cluster.api import ClusterApi
 from cluster.objects import Failure
 from trainjob_world import IMAGE, QUICK, Trained, World, threads, trained_locally
 
-from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.life import JobFailed
 from safescale_ammt.cluster.refusals import OutOfReach
@@ -26,7 +25,8 @@ from safescale_ammt.errors import (
     IntegrityError,
     Refusal,
 )
-from safescale_ammt.storage import open_store
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.store.uri import open_store
 
 TAKEN = {"inputs/dataset", "inputs/architecture", "request.json", "model"}
 """What stays in the training store once the model has been taken."""

@@ -13,11 +13,11 @@ import pytest
 from cluster.api import ClusterApi
 from trainjob_world import QUICK, Trained, World, trained_locally
 
-from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.stages import train_agents
-from safescale_ammt.storage import open_store
-from safescale_ammt.store.embedded import EmbeddedStore
+from safescale_ammt.store.embedded.server import EmbeddedStore
+from safescale_ammt.store.uri import open_store
 
 SLOW = replace(QUICK, read=10.0, pending=120.0, outage=60.0, grace=15.0)
 """Training imports torch, and here several engineers share two cores."""

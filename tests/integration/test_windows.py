@@ -14,18 +14,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from small_tables import config, loans, spell
 
 from pipelines.kubeflow.preparation import Order, prepare
-from pipelines.source import resolved
-from pipelines.store import Place
+from pipelines.local.store import Place
+from pipelines.sources import resolved
 from pipelines.workload import Workload
-from safescale_ammt.artifacts import read_json, read_manifest
-from safescale_ammt.config import DataConfig
+from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.config.window import Window
 from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.sources import content_digest
-from safescale_ammt.data.window import Window
 from safescale_ammt.errors import DataError, IntegrityError
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing import ledger
 from safescale_ammt.stages.prepare_data import run
-from safescale_ammt.storage import Store
+from safescale_ammt.store.base import Store
 
 DIGEST = "sha256:" + 64 * "0"
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"

@@ -20,12 +20,12 @@ from cluster.api import ClusterApi
 from cluster.trainer import ROOT, TrainerController
 from laptop import WORKLOAD
 
-from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.training import train_in_cluster
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.storage import open_store
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.store.uri import open_store
 
 QUICK = Patience(
     outage=20.0,
@@ -48,8 +48,8 @@ import json, sys
 from pathlib import Path
 from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.training import train_in_cluster
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import stage
 
 told = json.loads(sys.argv[1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components import image
-from pipelines.images import STAGES
+from pipelines.image_lock import STAGES
 from policy import Object
 from policy.objects import amount, texts
 

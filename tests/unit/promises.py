@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.data.counts import Cell, Counts, SplitCounts
-from safescale_ammt.judging.rates import Evidence
-from safescale_ammt.principles import Principle
+from safescale_ammt.judging.evidence import Evidence
 
 TWIN = {"reference": "unconstrained_twin", "delta": -0.01}
 ADULT = {"F": (10_771, 1_179), "M": (21_790, 6_662)}

@@ -12,18 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from safescale_ammt.artifacts import (
-    Manifest,
-    digest_bytes,
-    digest_file,
-    verify,
-    write_json,
-    writing,
-)
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.judging.evidence import EVIDENCE, write_evidence
-from safescale_ammt.judging.fairness import Evidence
-from safescale_ammt.judging.safety import Submission, assemble
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.files.artifacts import Manifest, verify, writing
+from safescale_ammt.files.canonical import digest_bytes, digest_file, write_json
+from safescale_ammt.judging.assembly import Submission, assemble
+from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
 from safescale_ammt.judging.verdict import SealedUse, Verdict
 from safescale_ammt.reporting.report import render
 

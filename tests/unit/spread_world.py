@@ -25,12 +25,12 @@ from training_world import DP, TPR, USEFUL, brief, constitution
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import SafescaleError
-from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.agents import ROLES
+from safescale_ammt.launch.failure import place
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.checkpoint import Checkpoints
-from safescale_ammt.training.outcome import place
-from safescale_ammt.training.problem import Problem
-from safescale_ammt.training.spread import ALONE, Gloo, Wire
+from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.placement import ALONE, Gloo, Wire
+from safescale_ammt.training.roles import ROLES
 from safescale_ammt.training.trainer import train
 
 ROOT = Path(__file__).parents[2]

@@ -7,21 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale_ammt.config import TrainingConfig
+from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.agents import (
-    ROLES,
-    Order,
-    assign,
-    row_weights,
-    stratified_folds,
-    traits,
-)
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import initial
 from safescale_ammt.training.constraints import Cell
+from safescale_ammt.training.encoded import Rows
 from safescale_ammt.training.learner import Learner
-from safescale_ammt.training.network import initial
-from safescale_ammt.training.problem import Rows
+from safescale_ammt.training.roles import ROLES, assign, traits
+from safescale_ammt.training.sampling import Order, row_weights, stratified_folds
 
 GENOME = Genome(widths=(6,), dropout=0.0)
 CELLS = (Cell("g", 0, "a", 1, None), Cell("g", 1, "b", 1, None))

@@ -15,20 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale_ammt import artifacts
-from safescale_ammt.artifacts import (
-    Manifest,
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files import artifacts
+from safescale_ammt.files.artifacts import Manifest, read_manifest, verify, writing
+from safescale_ammt.files.canonical import (
     canonical_json,
     digest_bytes,
     digest_file,
     digest_json,
     read_json,
-    read_manifest,
-    verify,
     write_json,
-    writing,
 )
-from safescale_ammt.errors import InputError, IntegrityError
 
 FILES = {
     "counts.json": b'{"rows":3}\n',
@@ -333,7 +330,7 @@ DEATHS = {
 def die_while_writing(path: Path, death: str) -> int:
     program = (
         "import os, signal, sys\n"
-        "from safescale_ammt.artifacts import writing\n"
+        "from safescale_ammt.files.artifacts import writing\n"
         "with writing(sys.argv[1], kind='model', stage='train') as draft:\n"
         "    (draft.folder / 'weights').write_bytes(b'half')\n"
         "    (draft.folder / 'manifest.json').write_bytes(b'{}')\n"
@@ -372,7 +369,7 @@ _FULL_DISK = """
 import resource, signal, sys
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safescale_ammt.artifacts import writing
+from safescale_ammt.files.artifacts import writing
 from safescale_ammt.errors import StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))

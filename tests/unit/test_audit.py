@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import mutual_info_score, roc_auc_score
 from test_schema import SCHEMA
 
-from safescale_ammt.config import SPLITS
+from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import (
     bin_auc,
     binned,

@@ -19,19 +19,17 @@ from safety_world import (
     write_verdict,
 )
 
-from safescale_ammt.artifacts import (
+from safescale_ammt.config.sections import RegistryConfig
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.artifacts import (
     MANIFEST,
     Draft,
-    canonical_json,
     describe,
-    digest_json,
     file_names,
     read_manifest,
     verify,
-    write_json,
 )
-from safescale_ammt.config import RegistryConfig
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.canonical import canonical_json, digest_json, write_json
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
 from safescale_ammt.releasing.card import summary, write_card
@@ -274,7 +272,7 @@ def test_a_card_escapes_what_others_wrote() -> None:
     """Cells stay cells, and text stays text."""
     rule = constitution()
     hostile = replace(rule, owner="a | b\n# <script>", id="`x`")
-    from safescale_ammt.judging.safety import assemble
+    from safescale_ammt.judging.assembly import assemble
 
     verdict = assemble(hostile, evidence(), submission("sha256:m"), "sha256:e")
     card = write_card(
@@ -287,7 +285,7 @@ def test_a_card_escapes_what_others_wrote() -> None:
 
 
 def test_the_summary_says_when_it_was_only_a_rehearsal_or_research() -> None:
-    from safescale_ammt.judging.safety import assemble
+    from safescale_ammt.judging.assembly import assemble
 
     rule = constitution()
     facts = {"number": 0, "guarantee": "none"}

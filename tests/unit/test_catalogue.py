@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safescale_ammt.artifacts import digest_bytes
-from safescale_ammt.config import DataConfig
+from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.catalogue import (
     ADULT,
     Entry,
@@ -23,7 +22,8 @@ from safescale_ammt.data.catalogue import (
     unpack,
 )
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
-from safescale_ammt.storage import open_store
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.store.uri import open_store
 
 FILES = {"tiny/train.csv": b"a,b\n1,2\n", "tiny/test.csv": b"a,b\n3,4\n"}
 

@@ -13,14 +13,15 @@ import torch
 from spread_world import CASES, LONG, Case, Outcome, ended, load, outcome, start
 from training_world import DP, brief, constitution, prepared
 
-from safescale_ammt.artifacts import MANIFEST
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, Interrupted
-from safescale_ammt.storage import Store, open_store
+from safescale_ammt.files.artifacts import MANIFEST
+from safescale_ammt.launch.task import CHECKPOINTS, checkpoint_place
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
-from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.encoded import Problem
 from safescale_ammt.training.trainer import train
-from safescale_ammt.training.work import CHECKPOINTS, checkpoint_place
 
 ROLES = CASES["roles"]
 

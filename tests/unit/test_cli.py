@@ -13,16 +13,17 @@ import pytest
 import yaml
 
 from pipelines.cli import run_command
+from pipelines.local.runfile import RunFile, read_run, run_folders
+from pipelines.local.state import pipeline_root
+from pipelines.local.store import opened
 from pipelines.progress import Progress
-from pipelines.runfile import RunFile, read_run, run_folders
-from pipelines.source import resolved
-from pipelines.state import pipeline_root
-from pipelines.store import opened
+from pipelines.sources import resolved
 from pipelines.workload import Workload
-from safescale_ammt.artifacts import write_json, writing
-from safescale_ammt.config import SPLITS
+from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, InputError
+from safescale_ammt.files.artifacts import writing
+from safescale_ammt.files.canonical import write_json
 
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
 SEALED = ("--set", "data.sealed_source=y.csv", "--set", "data.label=income")

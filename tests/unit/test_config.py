@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale_ammt.config import (
+from safescale_ammt.config.section import MAX_BYTES, MAX_SEED, Section
+from safescale_ammt.config.sections import (
     SECTIONS,
     SPLITS,
     DataConfig,
@@ -20,7 +21,6 @@ from safescale_ammt.config import (
     TrainingConfig,
 )
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.section import MAX_BYTES, MAX_SEED, Section
 
 TABLE = {"source": "file:///data.csv", "label": "income"}
 FIVE = dict.fromkeys(SPLITS, 0.2)

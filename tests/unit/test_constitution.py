@@ -12,9 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import (
+    GAPS,
+    JUDGED,
+    ROBUST_METRICS,
+    Principle,
+)
 from safescale_ammt.errors import ConstitutionError
-from safescale_ammt.principles import GAPS, JUDGED, ROBUST_METRICS, Principle
 
 FULL = """
 schema: 1

@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 from training_world import GENOME, brief, constitution
 
 from safescale_ammt.data.counts import Counts, tally
-from safescale_ammt.judging.fairness import Evidence, point_value
+from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.group_rates import point_value
+from safescale_ammt.model.fair_head import FairHead
+from safescale_ammt.model.network import initial, shapes, unflatten
 from safescale_ammt.training.constraints import (
     Constraints,
     enforce,
     hard_rates,
     z_value,
 )
-from safescale_ammt.training.fair_head import FairHead, fit
+from safescale_ammt.training.dual_update import Referee
+from safescale_ammt.training.encoded import Rows
+from safescale_ammt.training.fair_head import fit
 from safescale_ammt.training.multipliers import NuPI, targets
-from safescale_ammt.training.network import initial, shapes, unflatten
-from safescale_ammt.training.problem import Rows
-from safescale_ammt.training.referee import Referee
 
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 VALUES = {"g": ("a", "b", "c")}

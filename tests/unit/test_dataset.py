@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from small_tables import GROUPS, config, loans, save, spell
 
-from safescale_ammt.config import SPLITS
-from safescale_ammt.data.dataset import Dataset, Holdout, Split, row_hex
+from safescale_ammt.config.sections import SPLITS
+from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.splitting import row_hex
 from safescale_ammt.errors import DataError, InputError, IntegrityError
 from safescale_ammt.stages.prepare_data import run
 

@@ -16,9 +16,9 @@ from training_world import brief, prepared
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.training.encoded import Problem
 from safescale_ammt.training.learner import task_loss
-from safescale_ammt.training.problem import Problem
-from safescale_ammt.training.spread import Spread, Wire
+from safescale_ammt.training.placement import Spread, Wire
 
 
 @pytest.fixture(scope="module")

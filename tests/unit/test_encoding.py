@@ -19,9 +19,9 @@ from safescale_ammt.data.encoding import (
     encode,
     learn_categorical,
     learn_numeric,
-    read_raw,
     width,
 )
+from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     Feature,

@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 import pytest
 
-from safescale_ammt.artifacts import canonical_json, digest_json
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
-from safescale_ammt.storage import Store
-from safescale_ammt.store.events import Draft, Event, EventLog, check_digests
-from safescale_ammt.store.filestore import FileStore
+from safescale_ammt.files.canonical import canonical_json, digest_json
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests
+from safescale_ammt.store.folder import FileStore
 
 
 def _adds(word: str) -> Callable[[Sequence[Event]], Draft]:

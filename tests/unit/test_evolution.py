@@ -15,8 +15,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from safescale_ammt.config import SearchConfig
+from safescale_ammt.config.sections import SearchConfig
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.search.asha import budget_steps, rung_places, rung_steps
 from safescale_ammt.search.domination import (
     Fitness,
@@ -29,7 +30,6 @@ from safescale_ammt.search.evolution import (
     Search,
     initial_population,
 )
-from safescale_ammt.search.genome import Genome
 from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
 
 Toy = Callable[[Genome, int], Measurement]

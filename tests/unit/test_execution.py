@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from safescale_ammt.artifacts import read_json, read_manifest, write_json, writing
 from safescale_ammt.errors import InputError, IntegrityError, Refusal, SafescaleError
 from safescale_ammt.execution import describe, error_of, stage
+from safescale_ammt.files.artifacts import read_manifest, writing
+from safescale_ammt.files.canonical import read_json, write_json
 
 
 def ticking():

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from pipelines.compile import compile_train
-from pipelines.exit_task import for_this_machine, is_exit_task, leave_word
+from pipelines.local.exit_task import for_this_machine, is_exit_task, leave_word
 from safescale_ammt.errors import InputError
-from safescale_ammt.releasing.outcome import Outcome
+from safescale_ammt.releasing.run_outcome import Outcome
 
 
 @pytest.fixture(scope="module")

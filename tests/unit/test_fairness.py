@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from promises import TWIN, evidence_of, promise
 
-from safescale_ammt.constitution import GroupRule
+from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.errors import InputError
+from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.certify import (
     GroupHits,
     PairedHits,
@@ -21,14 +22,10 @@ from safescale_ammt.judging.certify import (
     inside,
     outside,
 )
-from safescale_ammt.judging.fairness import (
-    Evidence,
-    Finding,
-    calibration_error,
-    judge,
-    point_value,
-)
-from safescale_ammt.judging.rates import Rates
+from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.group_rates import Rates, point_value
+from safescale_ammt.judging.judge import judge
 
 RULE = GroupRule(min_n=20, min_pos=10)
 FAIR = [(60, 40, 20, 180), (180, 120, 60, 540)]

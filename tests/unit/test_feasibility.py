@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.search.feasibility import Reading, check_feasibility, watched
 
 DP = {"metric": "dp_gap", "group": "sex", "threshold": 0.05}

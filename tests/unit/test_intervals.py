@@ -10,27 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from safescale_ammt.errors import InputError
-from safescale_ammt.judging.exact import Line, p_value, rejects
-from safescale_ammt.judging.intervals import (
-    CHAN_ZHANG,
-    MIETTINEN_NURMINEN,
-    chan_zhang,
+from safescale_ammt.binomial.exact import Line, p_value, rejects
+from safescale_ammt.binomial.intervals import (
     clopper_pearson,
-    difference_lower,
-    difference_upper,
     holm,
-    method,
-    miettinen_nurminen,
-    p_above,
     rate_p_above,
     rate_p_below,
-    ratio_upper,
-    shows_above,
-    shows_below,
     tango,
     tango_statistic,
 )
+from safescale_ammt.binomial.two_rates import (
+    CHAN_ZHANG,
+    MIETTINEN_NURMINEN,
+    chan_zhang,
+    difference_lower,
+    difference_upper,
+    method,
+    miettinen_nurminen,
+    p_above,
+    ratio_upper,
+    shows_above,
+    shows_below,
+)
+from safescale_ammt.errors import InputError
 
 LINES = [
     ("difference", -0.3),

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale_ammt.artifacts import digest_bytes
 from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.ledger import Use
-from safescale_ammt.storage import Store, open_store
-from safescale_ammt.store.events import EventLog
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import EventLog
+from safescale_ammt.store.uri import open_store
 
 
 def digest(word: str) -> str:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pipelines.compile import compile_train
-from pipelines.container_runner import network_of
-from pipelines.local_graph import Limit, drop_retries, take_limits
+from pipelines.local.container_runner import network_of
+from pipelines.local.graph import Limit, drop_retries, take_limits
 
 
 @pytest.fixture(scope="module")

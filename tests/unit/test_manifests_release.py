@@ -17,8 +17,8 @@ from policy.schemas import custom_complaint
 
 from pipelines.cli import run_command
 from pipelines.compile import compile_train
-from pipelines.gitops import Release, kubernetes_objects, write_objects
-from pipelines.images import STAGES, Lock
+from pipelines.image_lock import STAGES, Lock
+from pipelines.kubeflow.manifests import Release, kubernetes_objects, write_objects
 from safescale_ammt import __version__
 from safescale_ammt.errors import ConfigError
 

@@ -7,8 +7,13 @@ from policy.objects import MANIFESTS
 
 from safescale_ammt.errors import InputError, StoreInputError
 from safescale_ammt.releasing import notice
-from safescale_ammt.store.places import SECRET_KEYS, registry_store, registry_variable
-from safescale_ammt.store.s3_access import Patience, Renewing, connect
+from safescale_ammt.store.environment import (
+    SECRET_KEYS,
+    registry_store,
+    registry_variable,
+)
+from safescale_ammt.store.s3_access import Renewing, connect
+from safescale_ammt.store.s3_patience import Patience
 
 STORES = ("store", "registry", "training")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

@@ -13,6 +13,7 @@ from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepare
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.training.constraints import Constraints
+from safescale_ammt.training.encoded import Problem
 from safescale_ammt.training.merge import (
     BEST,
     ENSEMBLE,
@@ -22,7 +23,6 @@ from safescale_ammt.training.merge import (
     first_unbeaten,
     merge,
 )
-from safescale_ammt.training.problem import Problem
 from safescale_ammt.training.trainer import Trained, train
 
 PARITY = constitution({**DP, "threshold": 0.1})

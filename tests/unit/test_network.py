@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_world import GENOME, prepared, prepared_three_classes
 
-from safescale_ammt.artifacts import write_json
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.encoding import encode, width
 from safescale_ammt.errors import DataError, InputError
-from safescale_ammt.search.genome import Genome
-from safescale_ammt.training.device import keep_freed_memory, settled
-from safescale_ammt.training.fair_head import FairHead, Part
-from safescale_ammt.training.network import (
+from safescale_ammt.files.canonical import write_json
+from safescale_ammt.model.device import keep_freed_memory, settled
+from safescale_ammt.model.fair_head import FairHead, Part
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import (
     Dropout,
     flatten,
     forward,
@@ -31,7 +31,7 @@ from safescale_ammt.training.network import (
     shapes,
     unflatten,
 )
-from safescale_ammt.training.predictor import BLOCK, Deployable, Predictor
+from safescale_ammt.model.predictor import BLOCK, Deployable, Predictor
 
 PLAIN = Genome(widths=(6, 5), dropout=0.0)
 GENOMES = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from safescale_ammt.errors import InputError, SafescaleError, StoreInputError
-from safescale_ammt.releasing.outcome import STATUSES, Outcome, key_of
-from safescale_ammt.store.places import (
+from safescale_ammt.releasing.run_outcome import STATUSES, Outcome, key_of
+from safescale_ammt.store.environment import (
     SECRET_KEYS,
     data_store,
     registry_store,

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from promises import TWIN, adult_counts, constitution, counted, evidence_of
 
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.counts import Cell, Counts, SplitCounts
 from safescale_ammt.errors import InputError, Uncertifiable
-from safescale_ammt.judging.fairness import judge
 from safescale_ammt.judging.gate import decide
-from safescale_ammt.judging.power import power_check, refuse_uncertifiable
-from safescale_ammt.judging.power_cases import Case, Goal, least_line, rows_needed
-from safescale_ammt.judging.power_laws import draw, scene
+from safescale_ammt.judging.judge import judge
+from safescale_ammt.judging.power.cases import Case, Goal, least_line, rows_needed
+from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
+from safescale_ammt.judging.power.laws import draw, scene
 
 USEFUL = {"metric": "accuracy", **TWIN, "floor": 0.84}
 

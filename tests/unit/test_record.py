@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safety_world import constitution, evidence, submission, write_model, write_verdict
 
-from safescale_ammt.artifacts import read_manifest
 from safescale_ammt.errors import IntegrityError
+from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.releasing import record
 from safescale_ammt.releasing.record import chain, read_chain, write_chain, write_record
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from safescale_ammt.artifacts import digest_bytes, writing
 from safescale_ammt.errors import (
     InputError,
     IntegrityError,
     Refusal,
     StoreInputError,
 )
+from safescale_ammt.files.artifacts import writing
+from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.versions import Entry
-from safescale_ammt.storage import Store
-from safescale_ammt.store.events import EventLog
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import EventLog
 
 
 def digest(word: str) -> str:

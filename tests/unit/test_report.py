@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from safety_world import TRAINING, constitution, evidence, submission
 
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.judging.fairness import Evidence
-from safescale_ammt.judging.safety import assemble
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.judging.assembly import assemble
+from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting import charts, history_charts
 from safescale_ammt.reporting.measure_bar import Measure, measure_bar, measures_of

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from safescale_ammt.artifacts import write_json
 from safescale_ammt.data.schema import CategoricalFeature, NumericFeature, Schema
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import write_json
 
 SCHEMA = Schema(
     features=(

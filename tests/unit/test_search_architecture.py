@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from small_tables import CONFIG, loans, save, spell
 
-from safescale_ammt.artifacts import read_json, verify
-from safescale_ammt.config import SearchConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import SearchConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Split
 from safescale_ammt.errors import (
     ConstitutionError,
@@ -25,12 +24,14 @@ from safescale_ammt.errors import (
     IntegrityError,
     Uncertifiable,
 )
+from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import read_json
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import check_feasibility
-from safescale_ammt.search.genome import Genome
 from safescale_ammt.search.trials import SHORT, Trials
 from safescale_ammt.stages import prepare_data, search_architecture
-from safescale_ammt.training.problem import Problem
+from safescale_ammt.training.encoded import Problem
 
 SEARCH: Mapping[str, Any] = {
     "candidates": 4,

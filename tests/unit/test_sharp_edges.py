@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from safescale_ammt.artifacts import read_json, verify, write_json, writing
-from safescale_ammt.config import DataConfig, TrainingConfig
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.config.sections import DataConfig, TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ConfigError, ConstitutionError, SafescaleError
+from safescale_ammt.files.artifacts import verify, writing
+from safescale_ammt.files.canonical import read_json, write_json
 
 ACCURACY = {"metric": "accuracy", "threshold": 0.8}
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_tables import HEADER, loans, save, spell
 
+from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.sources import (
-    Layout,
     check_digest,
     content_digest,
     parse_bytes,

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from safescale_ammt.store import supervisor
+from safescale_ammt.store.embedded import supervisor
 
 
 @pytest.fixture(autouse=True)

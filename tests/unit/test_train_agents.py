@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from training_world import BRIEF, GENOME, TPR, USEFUL, prepared, promises, searched
 
-from safescale_ammt.artifacts import read_json, verify
-from safescale_ammt.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import (
@@ -23,9 +22,11 @@ from safescale_ammt.errors import (
     IntegrityError,
     SafescaleError,
 )
-from safescale_ammt.search.genome import Genome
+from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import read_json
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.stages import train_agents
-from safescale_ammt.training.predictor import Predictor
 
 RULES = promises(TPR, USEFUL)
 FILES = {

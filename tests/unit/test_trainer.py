@@ -24,18 +24,14 @@ from training_world import (
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, DataError, SafescaleError
-from safescale_ammt.search.genome import Genome
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import forward, initial, shapes, unflatten
 from safescale_ammt.training.adam import Adam
-from safescale_ammt.training.agents import ROLES
-from safescale_ammt.training.learner import (
-    CellSampler,
-    Learner,
-    soft_rates,
-    task_loss,
-)
-from safescale_ammt.training.network import forward, initial, shapes, unflatten
+from safescale_ammt.training.encoded import Problem, Rows
+from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.plan import make_plan
-from safescale_ammt.training.problem import Problem, Rows
+from safescale_ammt.training.roles import ROLES
+from safescale_ammt.training.sampling import CellSampler
 from safescale_ammt.training.trainer import Trained, train
 
 

@@ -22,8 +22,8 @@ from safescale_ammt.cluster.handover import Handover
 from safescale_ammt.cluster.logs import Cursor
 from safescale_ammt.cluster.trainjob import Job, State, digest_of, progress, state
 from safescale_ammt.errors import ClusterInputError
-from safescale_ammt.training import progress as reporting
-from safescale_ammt.training.progress import Progress
+from safescale_ammt.launch import trainer_status as reporting
+from safescale_ammt.launch.trainer_status import Progress
 
 DIGEST = "sha256:" + "ab" * 32
 JOB = Job(DIGEST, "s3://b/training/jobs/x/request.json", "safescale-torch", 2, 4)
@@ -48,7 +48,7 @@ def test_a_job_has_four_processes_on_two_nodes_and_one_command() -> None:
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 2)
     words = [*trainer["command"], *trainer["args"]]
     assert words[:3] == ["python", "-m", "torch.distributed.run"]
-    assert words[3:] == ["-m", "safescale_ammt.training.worker", JOB.request]
+    assert words[3:] == ["-m", "safescale_ammt.launch.worker", JOB.request]
 
 
 def test_a_job_in_a_queue_is_made_suspended_for_kueue_to_start() -> None:
@@ -176,7 +176,8 @@ def test_without_a_store_one_sentence_names_the_secret() -> None:
 
 def test_the_kubernetes_client_and_torch_are_imported_only_when_needed() -> None:
     code = (
-        "import sys, safescale_ammt.cluster.training, safescale_ammt.training.progress;"
+        "import sys, safescale_ammt.cluster.training;"
+        "import safescale_ammt.launch.trainer_status;"
         "print(sorted({'torch', 'kubernetes'} & set(sys.modules)))"
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)

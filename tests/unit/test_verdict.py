@@ -22,25 +22,25 @@ from safety_world import (
 )
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from safescale_ammt.artifacts import (
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import GROUP_METRICS, JUDGED
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.files.canonical import (
     canonical_json,
     digest_bytes,
     digest_file,
-    read_manifest,
     write_json,
 )
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.judging.assembly import assemble, judge_all, problems, rederive
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
     read_evidence,
     rows_digest,
     write_evidence,
 )
-from safescale_ammt.judging.measures import describe, roc
-from safescale_ammt.judging.safety import assemble, judge_all, problems, rederive
+from safescale_ammt.judging.profile import describe, roc
 from safescale_ammt.judging.verdict import VERDICT, Verdict, differences
-from safescale_ammt.principles import GROUP_METRICS, JUDGED
 from safescale_ammt.reporting.report import render
 
 MODEL = digest_bytes(b"model")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale_ammt.config import DataConfig
-from safescale_ammt.data.window import Window, choose, day_of
+from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.config.window import Window, choose, day_of
 from safescale_ammt.errors import ConfigError, DataError
 
 days = st.dates(date(2020, 1, 1), date(2030, 1, 1))

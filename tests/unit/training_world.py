@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from small_tables import HEADER, config, loans, save, spell
 
-from safescale_ammt.artifacts import verify, write_json, writing
-from safescale_ammt.config import TrainingConfig
-from safescale_ammt.constitution import Constitution
-from safescale_ammt.search.genome import Genome
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.files.artifacts import verify, writing
+from safescale_ammt.files.canonical import write_json
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.stages import prepare_data
 
 GENOME = Genome(widths=(8,), dropout=0.1)

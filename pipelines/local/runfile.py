@@ -1,0 +1,185 @@
+"""The run's own folder: `runs/<run-id>/run.json`, its report and its log.
+
+`run.json` is written when the run starts and again after each event, aside and
+then moved, so that a killed run leaves a whole file that says how far it came.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.errors import InputError
+from safescale_ammt.execution import utc_now
+from safescale_ammt.files.canonical import read_json
+
+SCHEMA_VERSION = 1
+RUN = "run.json"
+REPORT = "report.html"
+LOG = "log.txt"
+PIPELINE = "pipeline.yaml"
+LATEST = "latest"
+
+
+@dataclass
+class RunFile:
+    """What is known of a run, kept on disk while it goes on.
+
+    Attributes:
+        folder: `runs/<run-id>`.
+        started: when the run began.
+        facts: what was asked for: command, digests, store, source.
+        stages: one entry per stage begun, in order.
+        artifacts: one entry per artifact, by name.
+        outcome: exit code and final sentence, once known.
+        results: verdict, version, bundle and report, once known.
+    """
+
+    folder: Path
+    started: datetime
+    facts: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcome: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    _stage_started: datetime = field(default_factory=utc_now)
+
+    @classmethod
+    def create(cls, output: Path, command: Sequence[str]) -> RunFile:
+        """Makes a new run's folder and points `latest` to it.
+
+        Raises:
+            InputError: the output folder cannot be written to.
+        """
+        started = utc_now()
+        name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        folder = output.absolute() / name
+        try:
+            folder.mkdir(parents=True)
+            _point(output.absolute() / LATEST, name)
+        except OSError as error:
+            raise InputError(
+                f"Run folder {folder} cannot be made ({error.strerror})."
+            ) from None
+        run = cls(folder, started, {"command": list(command)})
+        run.save()
+        return run
+
+    @property
+    def id(self) -> str:
+        """The run's name; it sorts by time."""
+        return self.folder.name
+
+    def path(self, artifact: str) -> Path | None:
+        """Returns where an artifact of this run lies, None if it was not made."""
+        entry = self.artifacts.get(artifact)
+        return Path(entry["path"]) if entry else None
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Takes in an event of the child and saves."""
+        if event["event"] == "started":
+            self.stages.append({"stage": event["stage"], "status": "running"})
+            self._stage_started = utc_now()
+        elif event["event"] == "finished":
+            kept = ("seconds", "cached", "summary")
+            self.stages[-1] |= {k: event[k] for k in kept} | {"status": "finished"}
+            self.artifacts |= {entry["name"]: entry for entry in event["artifacts"]}
+        elif event["event"] == "images":
+            self.facts["images"] = event["images"]
+        else:
+            return
+        self.save()
+
+    def end(self, code: int, sentence: str) -> None:
+        """Closes the run with its exit code and last sentence."""
+        ended = utc_now()
+        for stage in self.stages:
+            if stage["status"] == "running":
+                seconds = (ended - self._stage_started).total_seconds()
+                stage |= {"status": "failed", "seconds": round(seconds, 3)}
+        self.outcome = {
+            "exit_code": code,
+            "sentence": sentence,
+            "ended": ended.isoformat(),
+            "seconds": round((ended - self.started).total_seconds(), 3),
+        }
+        self.save()
+
+    def keep_results(self) -> None:
+        """Copies the report and reads verdict and version, if they were made."""
+        verdict, version = self.path("verdict"), self.path("version")
+        if verdict is not None:
+            shutil.copyfile(verdict / REPORT, self.folder / REPORT)
+            stated = read_json(verdict / "verdict.json")
+            kept = ("decision", "reasons", "mode", "accuracy", "twin_accuracy")
+            self.results["verdict"] = {k: stated[k] for k in kept}
+            self.results["verdict"]["guarantee"] = stated["use"]["guarantee"]
+            self.results["report"] = REPORT
+        if version is not None:
+            self.results["version"] = read_json(version / "version.json")
+            bundle = version / "bundle"
+            self.results["bundle"] = str(bundle) if bundle.is_dir() else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `run.json` holds; `exit_code` is null while it goes on."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "run": self.id,
+            "exit_code": None,
+            "sentence": "",
+            "started": self.started.isoformat(),
+            **self.outcome,
+            **self.facts,
+            "stages": self.stages,
+            "artifacts": self.artifacts,
+            "verdict": None,
+            "version": None,
+            "bundle": "",
+            "report": "",
+            **self.results,
+        }
+
+    def save(self) -> None:
+        """Writes `run.json` aside and moves it into place."""
+        aside = self.folder / f".{RUN}.partial"
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        aside.write_text(text + "\n", encoding="utf-8")
+        aside.replace(self.folder / RUN)
+
+
+def _point(link: Path, name: str) -> None:
+    """Points a symlink to a sibling in one step."""
+    aside = link.with_name(f".{link.name}.{name}")
+    aside.symlink_to(name)
+    aside.replace(link)
+
+
+def read_run(output: Path, name: str) -> dict[str, Any]:
+    """Reads a run by its id, the start of its id, or `latest`.
+
+    Raises:
+        InputError: no such run, or several.
+    """
+    if name == LATEST and (output / LATEST).exists():
+        return dict(read_json(output / LATEST / RUN))
+    found = [p for p in run_folders(output) if p.name.startswith(name)]
+    if len(found) != 1:
+        state = "is ambiguous" if found else "does not exist"
+        raise InputError(
+            f"Run {name!r} {state} in {output}; `safescale runs list` names them."
+        )
+    return dict(read_json(found[0] / RUN))
+
+
+def run_folders(output: Path) -> list[Path]:
+    """Lists the folders of runs, oldest first."""
+    if not output.is_dir():
+        return []
+    folders = (p.parent for p in output.glob(f"*/{RUN}") if not p.parent.is_symlink())
+    return sorted(folders)

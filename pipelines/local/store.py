@@ -1,0 +1,70 @@
+"""The object store of a command: the one that was named, or the embedded one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pipelines.local.state import HOME
+from safescale_ammt.errors import PreconditionFailed
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store
+
+IDENTITY = "safescale-store-id"
+"""Object that tells one store from another, and from itself after a wipe."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An object store that is up: `s3://bucket[/prefix]` or `file:///folder`."""
+
+    uri: str
+
+    def open(self) -> Store:
+        """Opens the store with the environment's credentials."""
+        return open_store(self.uri)
+
+    def identity(self) -> str:
+        """Returns who this store is, whatever its address; written on first use."""
+        store = self.open()
+        with suppress(PreconditionFailed):
+            store.put(IDENTITY, uuid.uuid4().hex.encode(), if_absent=True)
+        return store.get(IDENTITY).decode()
+
+
+@contextmanager
+def opened(uri: str | None) -> Iterator[Place]:
+    """Opens `uri`, else the store of the environment, else the embedded store.
+
+    While it is open, this process' environment holds its place and keys, as a
+    stage finds them on Kubernetes.
+    """
+    uri = uri or os.environ.get(STORE)
+    if uri:
+        with _environment({STORE: uri}):
+            yield Place(uri)
+        return
+    from safescale_ammt.store.embedded.server import EmbeddedStore
+
+    with (
+        EmbeddedStore(HOME.absolute() / "store") as embedded,
+        _environment(embedded.environ),
+    ):
+        yield Place(embedded.uri)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

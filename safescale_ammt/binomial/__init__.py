@@ -1,0 +1,1 @@
+"""Exact and score bounds for one rate, two rates and two models on the same rows."""

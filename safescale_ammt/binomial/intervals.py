@@ -1,0 +1,106 @@
+"""One-sided bounds for rates, for two rates and for two models on the same rows.
+
+Every bound is one-sided at its error level: `upper` is wrong (too small) with
+probability at most `alpha`, and so is `lower`; the pair of them is a 1 - 2 alpha
+interval. Two independent rates live in `two_rates`.
+
+References: Tango (1998), Stat. Med. 17:891; Clopper and Pearson (1934), Biometrika
+26:404; Holm (1979), Scand. J. Stat. 6:65.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import betainc, betaincinv, ndtri
+
+from safescale_ammt.binomial.exact import Array
+from safescale_ammt.binomial.two_rates import (
+    check_rate,
+    least_shown,
+)
+
+
+def tango_statistic(b: Any, c: Any, n: int, delta: float) -> Array:
+    """Score statistic of p1 - p0 = delta for two models on the same n rows.
+
+    z = (b - c - n delta) / sqrt(n (2 q + delta (1 - delta))), with q the restricted
+    MLE of the share of rows that only the second model gets right (Tango 1998).
+
+    Args:
+        b: rows that only the first model gets right, any shape.
+        c: rows that only the second model gets right, the same shape.
+        n: all rows.
+        delta: the difference tested, in [-1, 1].
+    """
+    b = np.asarray(b, dtype=np.float64)
+    c = np.asarray(c, dtype=np.float64)
+    half = -b - c + (2 * n - b + c) * delta
+    root = np.sqrt(np.maximum(half**2 + 8 * n * c * delta * (1 - delta), 0.0))
+    variance = n * (2 * (root - half) / (4 * n) + delta * (1 - delta))
+    top = b - c - n * delta
+    flat = variance < 1e-12
+    sign = np.where(np.abs(top) < 1e-9, 0.0, np.sign(top) * 1e12)
+    scale = np.sqrt(np.where(flat, 1.0, variance))
+    z: Array = np.where(flat, sign, top / scale)
+    return z
+
+
+def tango(b: int, c: int, n: int, alpha: float) -> tuple[float, float]:
+    """Paired score bounds (lower, upper) of p1 - p0, each one-sided at alpha.
+
+    Args:
+        b: rows that only the first model gets right.
+        c: rows that only the second model gets right.
+        n: all rows.
+        alpha: one-sided error level.
+
+    Raises:
+        InputError: b + c > n, a negative count, or alpha outside (0, .5).
+    """
+    check_rate(b + c, n, alpha)
+    check_rate(min(b, c), n, alpha)
+    limit, point = float(ndtri(1 - alpha)), (b - c) / n
+
+    def shown(delta: float, sign: int) -> bool:
+        return sign * float(tango_statistic(b, c, n, sign * delta)) <= -limit
+
+    upper = least_shown(lambda d: shown(d, 1), point, 1.0, 1e-9)
+    return -least_shown(lambda d: shown(d, -1), -point, 1.0, 1e-9), upper
+
+
+def clopper_pearson(x: int, n: int, alpha: float) -> tuple[float, float]:
+    """Exact bounds (lower, upper) of one rate, each one-sided at alpha.
+
+    Raises:
+        InputError: hits outside [0, n], or alpha outside (0, .5).
+    """
+    check_rate(x, n, alpha)
+    lower = float(betaincinv(x, n - x + 1, alpha)) if x > 0 else 0.0
+    upper = float(betaincinv(x + 1, n - x, 1 - alpha)) if x < n else 1.0
+    return lower, upper
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: reject where they are <= alpha (family-wise)."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(v) for v in adjusted]
+
+
+def rate_p_below(x: Any, n: int, at: float) -> Array:
+    """Exact p-value of "the rate lies below `at`": P(X <= x | n, at)."""
+    x = np.asarray(x, dtype=np.float64)
+    inner = np.minimum(x, n - 1)
+    p: Array = np.where(x >= n, 1.0, betainc(n - inner, inner + 1, 1 - at))
+    return p
+
+
+def rate_p_above(x: Any, n: int, at: float) -> Array:
+    """Exact p-value of "the rate lies above `at`": P(X >= x | n, at)."""
+    return rate_p_below(n - np.asarray(x), n, 1 - at)

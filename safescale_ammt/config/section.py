@@ -1,0 +1,209 @@
+"""A section of the config: parsed from YAML or KFP, checked where it is made.
+
+KFP turns whole numbers in dict parameters into floats and carries neither
+tuples nor None. `to_params` and `from_params` absorb that, and refuse what it
+would hide: 2.5 agents, a seed that a float cannot hold, an unknown key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self
+
+from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.files.canonical import canonical_json, digest_json
+
+MAX_BYTES = 64 * 1024
+"""A config section over this size is refused (an argument list holds ~120 kB)."""
+MAX_SEED = 2**53
+_LARGEST = 1e300
+
+
+@dataclass(frozen=True)
+class Section:
+    """What all sections share: parsing, parameters, digest."""
+
+    section: ClassVar[str]
+    how: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how the work is done, not what comes out; not in `digest`."""
+
+    def __init_subclass__(cls) -> None:
+        """Names the section after its class."""
+        cls.section = cls.__name__.removesuffix("Config").lower()
+
+    @classmethod
+    def from_params(cls, raw: Mapping[str, Any] | None) -> Self:
+        """Parses a mapping from YAML or from a KFP dict parameter.
+
+        Raises:
+            ConfigError: unknown key, wrong type, impossible value, over 64 KiB.
+        """
+        raw = {} if raw is None else raw
+        if not isinstance(raw, Mapping):
+            raise ConfigError(
+                f"Section {cls.section!r} must be a mapping, found "
+                f"{type(raw).__name__}."
+            )
+        hints = _hints(cls)
+        for key in raw:
+            if key not in hints:
+                raise ConfigError(
+                    f"Unknown key {key!r} in section {cls.section!r}, {one_of(hints)}."
+                )
+        values = {
+            key: _coerce(value, hints[key], f"{cls.section}.{key}")
+            for key, value in raw.items()
+        }
+        section = cls(**values)
+        size = len(canonical_json(section.to_params()))
+        if size > MAX_BYTES:
+            raise ConfigError(
+                f"Section {cls.section!r} holds {size} bytes, at most {MAX_BYTES} fit "
+                "in a pipeline parameter; move lists into the data."
+            )
+        return section
+
+    def to_params(self) -> dict[str, Any]:
+        """Returns the JSON form that a KFP dict parameter carries unchanged."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the section asks for, defaults filled in."""
+        params = self.to_params()
+        return digest_json({k: v for k, v in params.items() if k not in self.how})
+
+    def require(self, key: str, holds: bool, expected: str) -> None:
+        """Refuses a field's value.
+
+        Args:
+            key: the field.
+            holds: what it has to be true of.
+            expected: says that in words.
+
+        Raises:
+            ConfigError: it does not hold.
+        """
+        if not holds:
+            raise ConfigError(
+                f"{self.section}.{key} is {getattr(self, key)!r}, expected {expected}."
+            )
+
+    def require_positive(self, *keys: str) -> None:
+        """Refuses fields that are not above 0."""
+        for key in keys:
+            self.require(key, getattr(self, key) > 0, "a value > 0")
+
+    def require_fraction(self, *keys: str) -> None:
+        """Refuses fields outside [0, 1]."""
+        for key in keys:
+            self.require(key, 0 <= getattr(self, key) <= 1, "a value in [0, 1]")
+
+    def require_seed(self) -> None:
+        """Refuses a seed that a float cannot hold."""
+        seed: int = getattr(self, "seed", 0)
+        self.require("seed", 0 <= seed < MAX_SEED, "a whole number in [0, 2^53)")
+
+
+def _hints(cls: type[Section]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _whole(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
+    if isinstance(value, float) and (not math.isfinite(value) or value % 1):
+        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
+    if abs(value) >= MAX_SEED:
+        raise ConfigError(f"{where} is {value!r}, at most 2^53 - 1 survives KFP.")
+    return int(value)
+
+
+def _real(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{where} must be a number, found {value!r}.")
+    if abs(value) > _LARGEST or not math.isfinite(value):
+        found = value if isinstance(value, float) else "a larger number"
+        raise ConfigError(f"{where} must be finite, found {found}.")
+    return float(value)
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where} must be true or false, found {value!r}.")
+    return value
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{where} must be text, found {value!r}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where} is not Unicode text.") from None
+    return value
+
+
+_SCALARS: dict[Any, Callable[[Any, str], Any]] = {
+    int: _whole,
+    float: _real,
+    bool: _flag,
+    str: _string,
+}
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Brings a parsed value to its field's type or says what is wrong with it."""
+    if hint in _SCALARS:
+        return _SCALARS[hint](value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{where} is {value!r}, {one_of(args)}.")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list, found {value!r}.")
+        return tuple(
+            _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
+        )
+    if origin is dict:
+        return _coerce_mapping(value, args, where)
+    if typing.is_typeddict(hint):
+        return _coerce_typed(value, hint, where)
+    raise ConfigError(f"{where} has no rule for {hint}.")
+
+
+def _coerce_mapping(value: Any, args: tuple[Any, ...], where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must be a mapping, found {value!r}.")
+    return {
+        _string(key, f"{where} key"): _coerce(item, args[1], f"{where}.{key}")
+        for key, item in value.items()
+    }
+
+
+def _coerce_typed(value: Any, hint: Any, where: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(hint)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must be a mapping, found {value!r}.")
+    for key in value:
+        if key not in hints:
+            raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints)}.")
+    absent = sorted(hint.__required_keys__ - set(value))
+    if absent:
+        raise ConfigError(f"{where} lacks the key {absent[0]!r}.")
+    return {k: _coerce(v, hints[k], f"{where}.{k}") for k, v in value.items()}

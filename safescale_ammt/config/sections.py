@@ -1,0 +1,417 @@
+"""Config: one frozen dataclass per section, each field with its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Required, TypedDict
+
+from safescale_ammt.config.kubernetes_names import is_label
+from safescale_ammt.config.section import Section
+from safescale_ammt.config.window import Window
+from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.files.canonical import is_digest
+
+SPLITS = ("train", "validation", "constraint", "monitor", "select")
+"""Splits of the dataset; `sealed` lies alone in the holdout."""
+
+
+def _default_splits() -> dict[str, float]:
+    return {
+        "train": 0.6,
+        "validation": 0.1,
+        "constraint": 0.1,
+        "monitor": 0.1,
+        "select": 0.1,
+    }
+
+
+class Merge(TypedDict, total=False):
+    """One declared merge: values of a column that are one group."""
+
+    column: Required[str]
+    values: Required[dict[str, str]]
+    other: str
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """Where the raw rows lie and how they become typed splits."""
+
+    source: str = ""
+    """URI of a CSV or Parquet file or folder (`s3://`, `file://`)."""
+    source_digest: str = ""
+    """sha256 of the raw bytes, filled in by `run` and `submit`; "" = unchecked."""
+    sealed_source: str = ""
+    """URI of an official test file = the sealed split; "" = split one off."""
+    window: str = ""
+    """Days of a folder of dated files, such as 7d or 2026-11-09/2026-11-16."""
+    format: Literal["auto", "csv", "parquet"] = "auto"
+    """File format; auto goes by the name's ending, then by the first bytes."""
+    label: str = ""
+    """Column to predict."""
+    positive: str = ""
+    """The class that counts as the positive outcome; "" = last in sorted order."""
+    label_map: dict[str, str] = field(default_factory=dict)
+    """Spellings of classes to merge, such as {"yes.": "yes"}."""
+    sensitive: tuple[str, ...] = ()
+    """Columns kept for auditing; out of the model unless `sensitive_in_model`."""
+    sensitive_in_model: bool = False
+    """Whether sensitive columns are model inputs too."""
+    merges: dict[str, Merge] = field(default_factory=dict)
+    """Groups by merged values: name -> {column, values: {old: new}, other}."""
+    crosses: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Groups by crossed columns: name -> list of sensitive columns or merges."""
+    drop: tuple[str, ...] = ()
+    """Columns that are neither inputs nor audited."""
+    numeric: tuple[str, ...] = ()
+    """Columns declared numeric; a value that is no number is then an error."""
+    categorical: tuple[str, ...] = ()
+    """Columns declared categorical, numbers or not."""
+    entity: str = ""
+    """Column whose equal values must share one split; "" = rows are independent."""
+    columns: tuple[str, ...] = ()
+    """Column names of a file without a header; () = the file has one."""
+    missing: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null", "None")
+    """Spellings of a missing value."""
+    comment: str = ""
+    """Lines that start with this are skipped; "" = none."""
+    skip_rows: int = 0
+    """Lines skipped at the start of a CSV file: a header that `columns` replaces."""
+    splits: dict[str, float] = field(default_factory=_default_splits)
+    """Fractions of the development rows; add `sealed` without a sealed_source."""
+    numeric_bins: int = 25
+    """Quantile edges of the piecewise-linear encoding, at most."""
+    max_levels: int = 64
+    """Most frequent levels kept per categorical column; the rest is pooled."""
+    seed: int = 0
+    """Seed of the split."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges and that the columns' roles do not collide."""
+        self.require_seed()
+        self.require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
+        self.require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
+        self.require("skip_rows", self.skip_rows >= 0, ">= 0")
+        formed = not self.source_digest or is_digest(self.source_digest)
+        self.require("source_digest", bool(formed), "'sha256:' and 64 hex digits")
+        known = (*SPLITS, "sealed")
+        unknown = [name for name in self.splits if name not in known]
+        if unknown:
+            raise ConfigError(f"data.splits names {unknown[0]!r}, {one_of(known)}.")
+        absent = [n for n in SPLITS if self.splits.get(n, 0) <= 0]
+        if absent:
+            raise ConfigError(
+                f"data.splits gives {absent[0]!r} no rows; every one of "
+                f"{', '.join(SPLITS)} needs a fraction > 0."
+            )
+        total = sum(self.splits.values())
+        self.require(
+            "splits", abs(total - 1) < 1e-6, f"fractions that sum to 1, not {total:g}"
+        )
+        Window.parse(self.window)
+        self._check_sealed()
+        self._check_roles()
+
+    def _check_sealed(self) -> None:
+        cut = self.splits.get("sealed", 0) > 0
+        if self.sealed_source and cut:
+            raise ConfigError(
+                "data.splits.sealed and data.sealed_source are both given; the sealed "
+                "rows come from one place, keep one."
+            )
+        if self.source and not self.sealed_source and not cut:
+            raise ConfigError(
+                "data has neither a sealed_source nor splits.sealed; give a fraction "
+                "such as sealed: 0.3 or an official test file."
+            )
+
+    def _check_roles(self) -> None:
+        if self.source and not self.label:
+            raise ConfigError("data.label is empty; name the column to predict.")
+        roles = {
+            "label": {self.label} - {""},
+            "drop": set(self.drop),
+            "sensitive": set(self.sensitive),
+        }
+        for first, second in (
+            ("label", "drop"),
+            ("label", "sensitive"),
+            ("drop", "sensitive"),
+        ):
+            both = roles[first] & roles[second]
+            if both:
+                raise ConfigError(
+                    f"Column {min(both)!r} is named as data.{first} and as "
+                    f"data.{second}; a column has one role."
+                )
+        twice = [n for n in self.sensitive if self.sensitive.count(n) > 1]
+        if twice:
+            raise ConfigError(f"data.sensitive names {twice[0]!r} twice.")
+        both = set(self.numeric) & set(self.categorical)
+        if both:
+            raise ConfigError(
+                f"Column {min(both)!r} is declared numeric and categorical."
+            )
+
+
+@dataclass(frozen=True)
+class SearchConfig(Section):
+    """How architectures are searched, and the power check before it."""
+
+    candidates: int = 9
+    """Genomes that evolution may try; random search gets as many."""
+    rung_steps: int = 80
+    """Steps of the first rung."""
+    eta: int = 3
+    """ASHA: one in `eta` goes on to a rung of `eta` times the steps."""
+    rungs: int = 2
+    """Number of rungs."""
+    population: int = 6
+    """Ageing evolution: genomes alive (Real et al. 2019)."""
+    sample: int = 3
+    """Ageing evolution: tournament size."""
+    architecture_mutation_rate: float = 0.1
+    """Probability that a gene mutates."""
+    complexity_weight: float = 0.002
+    """l1 in F = loss + l1 log(FLOP / FLOP_ref) + l2 violations."""
+    violation_weight: float = 1.0
+    """l2 in F."""
+    max_parameters: int = 2_000_000
+    """Genomes above this are never tried."""
+    power_draws: int = 2000
+    """Simulated sealed sets per cell of the power check."""
+    feasibility_steps: int = 150
+    """Steps of the relaxed run that names fighting principles; 0 = skip it."""
+    threads: int = 1
+    """CPU threads of a candidate's training."""
+    seed: int = 0
+    """Seed of the search and of the power check."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        self.require_seed()
+        self.require_positive(
+            "candidates",
+            "rung_steps",
+            "rungs",
+            "population",
+            "max_parameters",
+            "power_draws",
+            "threads",
+        )
+        self.require("eta", self.eta >= 2, "a whole number >= 2")
+        self.require("sample", 1 <= self.sample <= self.population, "1 to population")
+        self.require_fraction("architecture_mutation_rate")
+        self.require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")
+        self.require("complexity_weight", self.complexity_weight >= 0, ">= 0")
+        self.require("violation_weight", self.violation_weight >= 0, ">= 0")
+
+
+_NOT_YET = {
+    "human_oversight_enabled": True,
+    "precision_switching_enabled": False,
+    "memory_threshold": 0.9,
+    "architecture_mutation_rate": 0.1,
+    "mixed_precision": False,
+    "gradient_checkpointing": False,
+    "tpu_pods": 0,
+    "evolution_frequency": 0,
+}
+"""Public names whose controller is not in this version: only the value shown."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Section):
+    """How the agents are trained."""
+
+    num_agents: int = 8
+    """Agents trained together (any k >= 1)."""
+    agent_specializations: tuple[str, ...] = (
+        "generalist",
+        "safety",
+        "minority",
+        "efficiency",
+    )
+    """Roles, dealt out to the agents in turn."""
+    max_epochs: int = 0
+    """Upper bound on passes over the training rows; 0 = `steps` alone decides."""
+    steps: int = 1200
+    """Optimizer steps of each agent, the common trunk included."""
+    trunk_steps: int = 400
+    """Unconstrained steps that all agents share before they specialise."""
+    batch_size: int = 512
+    """Rows per agent and step."""
+    learning_rate: float = 0.0015
+    """Peak learning rate of Adam; cosine decay after the warm-up."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up."""
+    ema: float = 0.99
+    """Decay of the weight average."""
+    sync_every: int = 20
+    """Steps between sync rounds (H)."""
+    self_weight: float = 0.9
+    """alpha of the sharing rule: 1 = independent, 0 = local SGD."""
+    sharing: Literal["mean", "fitness", "trimmed_mean", "median"] = "mean"
+    """The aggregate A of a sync round."""
+    outer_learning_rate: float = 1.0
+    """Learning rate of the outer optimizer."""
+    outer_momentum: float = 0.0
+    """Nesterov momentum of the outer optimizer (DiLoCo: .9 at rate .7)."""
+    dual_every: int = 20
+    """Steps between updates of the multipliers."""
+    dual_ki: float = 0.3
+    """Integral gain of nuPI (Sohrabi et al. 2024)."""
+    dual_kp: float = 3.0
+    """Proportional gain of nuPI."""
+    dual_nu: float = 0.9
+    """Smoothing of the error in nuPI."""
+    folds: int = 8
+    """Folds of the cross-fitted hard rates, at most one held out per agent."""
+    merge: Literal["auto", "soup", "ensemble", "best"] = "auto"
+    """How agents become one model; auto = whichever wins on *select*."""
+    safety_threshold: float = 0.95
+    """Confidence at which an agent is barred from teaching for its violation."""
+    bias_tolerance: float = 0.0
+    """Extra slack on every enforced gap in training, a fraction; the gate has none."""
+    human_oversight_enabled: bool = True
+    """Undecided verdicts wait for a person; there is no way around it yet."""
+    precision_switching_enabled: bool = False
+    """Adaptive precision; not in this version."""
+    mixed_precision: bool = False
+    """bf16 autocast; not in this version."""
+    gradient_checkpointing: bool = False
+    """Recompute activations; not in this version."""
+    memory_threshold: float = 0.9
+    """Memory pressure of the precision controller; not in this version."""
+    gradient_stability_threshold: float = 1000.0
+    """Gradient norm above which an agent's step is skipped and logged."""
+    architecture_mutation_rate: float = 0.1
+    """Of live evolution; not in this version (see search)."""
+    evolution_frequency: int = 0
+    """Steps between live morphisms; 0 = off, the only value of this version."""
+    tpu_pods: int = 0
+    """TPU pods; not in this version."""
+    threads: int = 1
+    """CPU threads; part of the config because sums depend on it."""
+    seed: int = 0
+    """Seed of weights, batches and dropout."""
+    backend: Literal["local", "torchrun", "trainjob"] = "local"
+    """Where training runs: in the stage, in processes beside it, in a TrainJob."""
+    processes: int = 1
+    """Processes that the nets are spread over; 1 with backend local."""
+    nodes: int = 1
+    """Pods of a TrainJob that share the processes evenly; 1 with other backends."""
+    runtime: str = "safescale-torch"
+    """TrainingRuntime of a TrainJob."""
+    queue: str = ""
+    """Kueue LocalQueue of a TrainJob; "" = none."""
+    checkpoint_every: int = 0
+    """Sync rounds between checkpoints; 0 = only when stopped, given a place."""
+
+    how: ClassVar[frozenset[str]] = frozenset(
+        {"backend", "processes", "nodes", "runtime", "queue", "checkpoint_every"}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks ranges and names what this version does not have."""
+        self.require_seed()
+        self.require("num_agents", 1 <= self.num_agents <= 256, "1 to 256")
+        self.require(
+            "agent_specializations",
+            bool(self.agent_specializations),
+            "at least one role",
+        )
+        self.require_positive(
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "sync_every",
+            "dual_every",
+            "outer_learning_rate",
+            "gradient_stability_threshold",
+            "threads",
+        )
+        self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
+        self.require("folds", self.folds >= 2, "a whole number >= 2")
+        self.require_fraction(
+            "ema",
+            "self_weight",
+            "dual_nu",
+            "outer_momentum",
+            "safety_threshold",
+            "bias_tolerance",
+        )
+        for key in ("max_epochs", "warmup_steps", "dual_ki", "dual_kp"):
+            self.require(key, getattr(self, key) >= 0, "a value >= 0")
+        for key, only in _NOT_YET.items():
+            self.require(key, getattr(self, key) == only, f"{only!r} in this version")
+        self._check_backend()
+
+    def _check_backend(self) -> None:
+        """Checks that the processes fit the nets, the nodes and the backend."""
+        nets = self.num_agents + 1
+        self.require(
+            "processes",
+            1 <= self.processes <= nets,
+            f"1 to {nets}, a net for each: {self.num_agents} agents and the twin",
+        )
+        alone = self.backend != "local" or self.processes == 1
+        self.require("processes", alone, "1 with backend local; set backend: torchrun")
+        self.require(
+            "nodes",
+            self.nodes >= 1 and self.processes % self.nodes == 0,
+            f"a divisor of training.processes ({self.processes})",
+        )
+        together = self.backend == "trainjob" or self.nodes == 1
+        self.require("nodes", together, "1 without backend: trainjob")
+        for key, least in (("runtime", 1), ("queue", 0)):
+            named = len(getattr(self, key)) >= least
+            self.require(key, named and self._is_name(key), "a Kubernetes name")
+        self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
+
+    def _is_name(self, key: str) -> bool:
+        value: str = getattr(self, key)
+        return not value or is_label(value)
+
+
+@dataclass(frozen=True)
+class SafetyConfig(Section):
+    """How the model is judged."""
+
+    rehearse: bool = False
+    """Judge on *select*: no use counted, nothing registered."""
+    ledger: Literal["official", "research"] = "official"
+    """A research ledger's verdicts cannot be registered."""
+    calibration_bins: int = 15
+    """Bins of the reliability curve."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        self.require("calibration_bins", 2 <= self.calibration_bins <= 100, "2 to 100")
+
+
+@dataclass(frozen=True)
+class RegistryConfig(Section):
+    """Where the model is registered."""
+
+    name: str = "model"
+    """Registered model's name: letters, digits, '-' and '.'."""
+    description: str = ""
+    """One line for the model card."""
+
+    def __post_init__(self) -> None:
+        """Checks the name."""
+        allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+        fits = bool(self.name) and set(self.name) <= allowed and len(self.name) <= 63
+        self.require(
+            "name",
+            fits and self.name[0] not in "-." and self.name[-1] not in "-.",
+            "1 to 63 lower-case letters, digits, '-' or '.'",
+        )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    cls.section: cls
+    for cls in (DataConfig, SearchConfig, TrainingConfig, SafetyConfig, RegistryConfig)
+}
+"""Section name -> dataclass, in the order of the pipeline."""

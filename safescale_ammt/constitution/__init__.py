@@ -1,0 +1,1 @@
+"""The constitution: one hashed file of principles that every stage reads."""

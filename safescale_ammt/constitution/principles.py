@@ -1,0 +1,247 @@
+"""Principles: what a constitution promises, one measurable line each.
+
+A principle carries one `constraint`: a metric over a group column, an operator and
+a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from safescale_ammt.constitution.entries import number, section, text
+from safescale_ammt.errors import ConstitutionError, one_of
+
+GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
+GROUP_METRICS = (*GAPS, "dp_ratio", "worst_group_error")
+ROBUST_METRICS = (
+    "robust_accuracy",
+    "certified_accuracy",
+    "corruption_accuracy",
+    "attack_sanity_flags",
+)
+METRICS = ("accuracy", *GROUP_METRICS, "calibration_error", *ROBUST_METRICS)
+JUDGED = ("accuracy", *GROUP_METRICS, "calibration_error")
+"""Metrics that `evaluate_safety` has an evaluator for."""
+TRAINABLE = GAPS
+"""Metrics with a differentiable surrogate."""
+TWIN = "unconstrained_twin"
+TIERS = ("hard", "soft", "inviolable")
+_HIGHER_IS_BETTER = {
+    "accuracy",
+    "dp_ratio",
+    "robust_accuracy",
+    "certified_accuracy",
+    "corruption_accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What is measured and where the line is.
+
+    Attributes:
+        metric: one of `METRICS`.
+        op: `<=` or `>=`, the side that the metric's meaning allows.
+        threshold: the line, absolute (None with a `reference`).
+        group: a sensitive column, a declared merge or a cross.
+        tier: `hard` gates, `soft` is reported, `inviolable` fails on any breach.
+        reference: `unconstrained_twin`: the line is the twin's value + `delta`.
+        delta: offset to the reference (accuracy, a fraction: -0.01 is 1 point).
+        floor: absolute floor beside the reference.
+    """
+
+    metric: str
+    op: str
+    threshold: float | None = None
+    group: str | None = None
+    tier: str = "hard"
+    reference: str | None = None
+    delta: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Principle:
+    """One measurable promise."""
+
+    id: str
+    constraint: Constraint
+    text: str = ""
+    why: str = ""
+    enforce: bool = False
+
+    def sentence(self) -> str:
+        """Says the promise in one line, for errors and reports."""
+        c = self.constraint
+        over = f" by {c.group}" if c.group else ""
+        if c.reference:
+            line = f"{c.reference} {c.delta:+g}"
+            if c.floor is not None:
+                line += f" and {c.op} {c.floor:g}"
+        else:
+            line = f"{c.threshold:g}"
+        return f"{c.metric}{over} {c.op} {line} ({c.tier})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the canonical mapping: defaults filled in, None left out."""
+        c = self.constraint
+        measured = {
+            "metric": c.metric,
+            "group": c.group,
+            "op": c.op,
+            "threshold": c.threshold,
+            "tier": c.tier,
+            "reference": c.reference,
+            "delta": c.delta,
+            "floor": c.floor,
+        }
+        return {
+            "id": self.id,
+            "text": self.text,
+            "why": self.why,
+            "constraint": {k: v for k, v in measured.items() if v is not None},
+            "train": {"enforce": self.enforce},
+        }
+
+
+def read_principle(raw: Any, index: int) -> Principle:
+    """Parses one entry of the list `principles`.
+
+    Raises:
+        ConstitutionError: an unknown key, metric or value, or a line that no
+            evaluator could judge.
+    """
+    known = ("id", "text", "why", "constraint", "train")
+    entry = section(raw, f"principles[{index}]", known)
+    if "id" not in entry or "constraint" not in entry:
+        raise ConstitutionError(f"principles[{index}] needs both id and constraint.")
+    name = text(entry, "id", f"principles[{index}]", "")
+    constraint = _constraint(entry["constraint"], name)
+    train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
+    trainable = constraint.metric in TRAINABLE and constraint.op == "<="
+    enforce = train.get("enforce", trainable)
+    if not isinstance(enforce, bool):
+        raise ConstitutionError(
+            f"{name}.train.enforce must be true or false, found {enforce!r}."
+        )
+    if enforce and not trainable:
+        raise ConstitutionError(
+            f"{name}.train.enforce is true, but {constraint.metric} has no "
+            f"differentiable surrogate, {one_of(TRAINABLE)}, or enforce: false."
+        )
+    told = {k: text(entry, k, name, "") for k in ("text", "why") if entry.get(k, "")}
+    return Principle(name, constraint, enforce=enforce, **told)
+
+
+def _constraint(raw: Any, name: str) -> Constraint:
+    where = f"{name}.constraint"
+    known = (
+        *("metric", "group", "op", "threshold", "tier"),
+        *("reference", "delta", "floor", "threat"),
+    )
+    entry = section(raw, where, known)
+    metric = entry.get("metric")
+    if metric not in METRICS:
+        raise ConstitutionError(
+            f"{where}.metric is {metric!r}, unknown; {one_of(METRICS)}."
+        )
+    if metric not in JUDGED:
+        raise ConstitutionError(
+            f"{where}.metric {metric} has no evaluator in this version; "
+            f"{one_of(JUDGED)}."
+        )
+    if "threat" in entry:
+        raise ConstitutionError(
+            f"{where}.threat is given, but {metric} is judged without an attack; "
+            "remove it."
+        )
+    constraint = Constraint(
+        metric=metric,
+        op=str(entry.get("op", _natural_op(metric))),
+        threshold=number(entry, "threshold", where),
+        group=entry.get("group"),
+        tier=str(entry.get("tier", "hard")),
+        reference=entry.get("reference"),
+        delta=number(entry, "delta", where),
+        floor=number(entry, "floor", where),
+    )
+    _check_constraint(constraint, where)
+    if constraint.reference is not None and constraint.delta is None:
+        return replace(constraint, delta=0.0)
+    return constraint
+
+
+def _natural_op(metric: str) -> str:
+    return ">=" if metric in _HIGHER_IS_BETTER else "<="
+
+
+def _check_constraint(c: Constraint, where: str) -> None:
+    """Refuses a constraint that no evaluator could judge."""
+    if c.op != _natural_op(c.metric):
+        raise ConstitutionError(
+            f"{where}.op is {c.op!r}, but a promise about {c.metric} reads "
+            f"{_natural_op(c.metric)!r}."
+        )
+    if c.tier not in TIERS:
+        raise ConstitutionError(f"{where}.tier is {c.tier!r}, {one_of(TIERS)}.")
+    if c.metric == "calibration_error" and c.tier != "soft":
+        raise ConstitutionError(
+            f"{where}.tier is {c.tier}, but calibration_error has no certified "
+            "bound and can only be soft."
+        )
+    named = isinstance(c.group, str) and bool(c.group.strip())
+    if not named and (c.group is not None or c.metric in GROUP_METRICS):
+        raise ConstitutionError(f"{where}.group must name a group for {c.metric}.")
+    if c.metric == "accuracy" and c.group is not None:
+        raise ConstitutionError(
+            f"{where}.group is {c.group!r}, but accuracy is judged over all rows; "
+            "worst_group_error speaks of groups."
+        )
+    _check_line(c, where)
+    for key in ("threshold", "floor"):
+        value = getattr(c, key)
+        if value is not None and not 0 <= value <= 1:
+            raise ConstitutionError(f"{where}.{key} is {value:g}, outside [0, 1].")
+    if c.delta is not None and not -1 <= c.delta <= 0:
+        raise ConstitutionError(f"{where}.delta is {c.delta:g}, outside [-1, 0].")
+
+
+def _check_line(c: Constraint, where: str) -> None:
+    """Refuses a line that is drawn twice, not at all or against nothing."""
+    if c.reference is None:
+        if c.threshold is None:
+            raise ConstitutionError(f"{where} needs a threshold.")
+        if c.delta is not None or c.floor is not None:
+            raise ConstitutionError(f"{where}: delta and floor need a reference.")
+    elif c.reference != TWIN or c.metric != "accuracy":
+        raise ConstitutionError(
+            f"{where}.reference is {c.reference!r} for {c.metric}; only accuracy "
+            f"has a reference, and it is {TWIN!r}."
+        )
+    elif c.threshold is not None:
+        raise ConstitutionError(f"{where} has both a threshold and a reference.")
+
+
+def check_consistent(principles: Sequence[Principle]) -> None:
+    """Refuses two principles with one id, or the same promise twice.
+
+    Raises:
+        ConstitutionError: two principles contradict each other.
+    """
+    ids: set[str] = set()
+    promises: dict[tuple[str, str | None], Principle] = {}
+    for p in principles:
+        if p.id in ids:
+            raise ConstitutionError(f"Two principles have the id {p.id!r}.")
+        ids.add(p.id)
+        c = p.constraint
+        key = (c.metric, c.group)
+        other = promises.setdefault(key, p)
+        if other is not p and c.tier == other.constraint.tier:
+            raise ConstitutionError(
+                f"Principles {other.id!r} and {p.id!r} contradict each other: both "
+                f"draw a {c.tier} line for {c.metric}"
+                f"{f' by {c.group}' if c.group else ''}; keep one."
+            )

@@ -1,0 +1,1 @@
+"""Files on this disk: artifacts, canonical JSON and its digests, YAML, full disks."""

@@ -1,0 +1,254 @@
+"""Artifacts: folders with a manifest, written aside and verified before use.
+
+A folder is an artifact once it holds `manifest.json`; the folder is written
+under a temporary name beside its place and moved there in one rename, so that
+a kill at any moment leaves either no artifact or a whole one.
+
+Two digests tell two stories. Every file has its sha256. The *identity* digest
+covers only what the work produced (weights, schema, evidence, parents), never
+times, hosts or event logs: the same work twice has the same identity.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.errors import InputError, IntegrityError, StorageError
+from safescale_ammt.files.canonical import (
+    canonical_json,
+    digest_file,
+    digest_json,
+    read_json,
+    write_json,
+)
+from safescale_ammt.files.disk import NO_ROOM
+
+MANIFEST = "manifest.json"
+EXECUTION = "execution.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of an artifact: its digest, size in bytes, part of identity."""
+
+    sha256: str
+    size: int
+    identity: bool = True
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact holds, who made it and from what."""
+
+    kind: str
+    stage: str
+    files: Mapping[str, Entry]
+    parents: Mapping[str, str]
+    config_digest: str
+    code_version: str
+    schema: int = SCHEMA_VERSION
+
+    @property
+    def identity(self) -> str:
+        """Digest of kind, identity files and parents; equal for equal work."""
+        files = {n: e.sha256 for n, e in self.files.items() if e.identity}
+        return digest_json(
+            {
+                "schema": self.schema,
+                "kind": self.kind,
+                "files": files,
+                "parents": dict(self.parents),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, with its identity and the digest of all the rest."""
+        files = {
+            name: {"sha256": e.sha256, "size": e.size, "identity": e.identity}
+            for name, e in self.files.items()
+        }
+        whole = {
+            "schema": self.schema,
+            "kind": self.kind,
+            "stage": self.stage,
+            "files": files,
+            "parents": dict(self.parents),
+            "config_digest": self.config_digest,
+            "code_version": self.code_version,
+            "identity": self.identity,
+        }
+        return {**whole, "digest": digest_json(whole)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Manifest:
+        """Parses the JSON form.
+
+        Raises:
+            KeyError, TypeError: the form is not that of a manifest.
+        """
+        files = {name: Entry(**entry) for name, entry in raw["files"].items()}
+        return cls(
+            kind=raw["kind"],
+            stage=raw["stage"],
+            files=files,
+            parents=raw["parents"],
+            config_digest=raw["config_digest"],
+            code_version=raw["code_version"],
+            schema=raw["schema"],
+        )
+
+
+@dataclass
+class Draft:
+    """An artifact being written: put files under `folder`, then leave.
+
+    `outside_identity` names files that are hashed but are no part of the
+    identity (event logs, times); `parents` maps a role to the identity digest
+    of the artifact that was read.
+    """
+
+    folder: Path
+    parents: dict[str, str] = field(default_factory=dict)
+    outside_identity: set[str] = field(default_factory=lambda: {EXECUTION})
+
+
+@contextmanager
+def writing(
+    path: Path | str,
+    *,
+    kind: str,
+    stage: str,
+    config_digest: str = "",
+    parents: Mapping[str, str] | None = None,
+) -> Iterator[Draft]:
+    """Writes an artifact aside, then moves it to `path` in one rename.
+
+    Nothing appears at `path` if the body raises or the process dies. Something
+    that already stands there is replaced.
+
+    Raises:
+        InputError: a file stands at `path`.
+        StorageError: the disk is full.
+
+    Example:
+        with writing(out, kind="dataset", stage="prepare_data") as draft:
+            write_json(draft.folder / "schema.json", schema)
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; an artifact is written as a folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = _beside(path, "partial"), _beside(path, "old")
+    aside.mkdir()
+    try:
+        draft = Draft(aside, dict(parents or {}))
+        yield draft
+        manifest = describe(aside, draft, kind, stage, config_digest)
+        write_json(aside / MANIFEST, manifest.to_dict())
+        if path.exists():
+            # Out of the way whole: a kill while it is deleted leaves no half of it.
+            path.replace(old)
+        aside.replace(path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StorageError(
+            f"{path} could not be written, the disk has no room left; free some and "
+            "run again."
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.{ending}"
+
+
+def describe(
+    folder: Path, draft: Draft, kind: str, stage: str, config_digest: str
+) -> Manifest:
+    """Hashes every file below `folder` into a manifest."""
+    from safescale_ammt import __version__
+
+    files = {
+        name: Entry(
+            digest_file(folder / name),
+            (folder / name).stat().st_size,
+            name not in draft.outside_identity,
+        )
+        for name in file_names(folder)
+    }
+    return Manifest(kind, stage, files, draft.parents, config_digest, __version__)
+
+
+def file_names(folder: Path) -> list[str]:
+    """Lists files and links below a folder, relative, sorted, manifest left out."""
+    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    names = (str(p.relative_to(folder)) for p in found)
+    return sorted(n for n in names if n != MANIFEST)
+
+
+def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
+    """Reads a manifest and checks its own identity digest and spelling.
+
+    Raises:
+        InputError: no manifest, or one of another kind or schema.
+        IntegrityError: the manifest was changed after it was written.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    raw = read_json(file)
+    try:
+        manifest = Manifest.from_dict(raw)
+        whole = manifest.to_dict()
+        spelled = canonical_json(raw) + b"\n"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{file} is not the manifest of an artifact.") from None
+    if manifest.schema != SCHEMA_VERSION:
+        raise InputError(
+            f"{file} has schema {manifest.schema}, this version reads {SCHEMA_VERSION}."
+        )
+    if raw != whole or file.read_bytes() != spelled:
+        raise IntegrityError(
+            f"{file} was changed after it was written: it states digest "
+            f"{raw.get('digest')}, its contents have {whole['digest']}."
+        )
+    if kind is not None and manifest.kind != kind:
+        raise InputError(
+            f"{path} is a {manifest.kind} artifact, expected a {kind} artifact."
+        )
+    return manifest
+
+
+def verify(path: Path | str, kind: str | None = None) -> Manifest:
+    """Checks every byte of an artifact against its manifest; links are refused.
+
+    Raises:
+        InputError: this is no artifact, or one of another kind.
+        IntegrityError: a file is missing, added or changed; the sentence holds
+            the recorded and the found digest.
+    """
+    path = Path(path)
+    manifest = read_manifest(path, kind)
+    present = set(file_names(path))
+    for name in sorted(present ^ set(manifest.files)):
+        state = "was added to" if name in present else "is missing from"
+        raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
+    for name, entry in manifest.files.items():
+        if (path / name).is_symlink():
+            raise IntegrityError(f"{path / name} is a link, a file was recorded.")
+        found = digest_file(path / name)
+        if found != entry.sha256:
+            raise IntegrityError(
+                f"{path / name} was changed: the manifest recorded "
+                f"{entry.sha256}, found {found}."
+            )
+    return manifest

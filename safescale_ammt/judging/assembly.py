@@ -1,0 +1,200 @@
+"""Safety: from evidence to a verdict, and back from a verdict to its evidence.
+
+`assemble` judges every principle on the evidence at the error level of one
+submission, lets the gate decide and writes down what it is about. `rederive`
+does the same again from a stored verdict's own evidence and refuses a verdict
+whose figures, findings or decision do not follow from it: a forger would have
+to forge the evidence too, row by row, and the digests that lead to it.
+
+No model runs here and nothing is downloaded, so this needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from safescale_ammt import __version__
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.files.canonical import digest_file, read_json
+from safescale_ammt.judging.evidence import EVIDENCE, Evidence, read_evidence
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.gate import decide
+from safescale_ammt.judging.judge import judge
+from safescale_ammt.judging.profile import describe
+from safescale_ammt.judging.verdict import FINDINGS, SealedUse, Verdict, differences
+
+WORDS = ("reason", "reasons", "method")
+"""Keys of a verdict that hold sentences or names, no figures."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is judged, on which rows and as which use of them.
+
+    Attributes:
+        model, dataset, holdout: identity digests.
+        mode: `sealed` or `rehearsal`.
+        ledger: `official` or `research`.
+        use: which use of the sealed rows this is.
+        classes: class names by code.
+        positive: the positive class, or "".
+        bins: bins of the reliability curve.
+    """
+
+    model: str
+    dataset: str
+    holdout: str
+    mode: str
+    ledger: str
+    use: SealedUse
+    classes: tuple[str, ...]
+    positive: str
+    bins: int
+
+
+def judge_all(
+    constitution: Constitution, evidence: Evidence, bins: int
+) -> tuple[Finding, ...]:
+    """Judges every principle in order, at the error level of one submission."""
+    alpha = constitution.gate.alpha_k
+    return tuple(
+        judge(principle, evidence, constitution.groups, alpha, bins)
+        for principle in constitution.principles
+    )
+
+
+def problems(evidence: Evidence) -> tuple[str, ...]:
+    """Says what is wrong with the evidence itself; any problem means `fail`."""
+    found = []
+    for who in ("", "twin_"):
+        score = getattr(evidence, f"{who}score")
+        strange = int((~np.isfinite(score)).sum() + ((score < 0) | (score > 1)).sum())
+        name = "twin" if who else "model"
+        if strange:
+            found.append(f"{strange} scores of the {name} lie outside [0, 1].")
+        answer = getattr(evidence, f"{who}prediction")
+        if ((answer < 0) | (answer >= evidence.classes)).any():
+            found.append(f"The {name} predicts a class that does not exist.")
+    return tuple(found)
+
+
+def assemble(
+    constitution: Constitution,
+    evidence: Evidence,
+    submission: Submission,
+    evidence_digest: str,
+) -> Verdict:
+    """Judges the evidence and writes the verdict.
+
+    Args:
+        constitution: the promises, and the rule of the gate.
+        evidence: labels, predictions, scores and groups of the judged rows.
+        submission: what is judged and which use of the sealed rows this is.
+        evidence_digest: sha256 of the evidence file.
+    """
+    findings = judge_all(constitution, evidence, submission.bins)
+    decision = decide(
+        constitution,
+        findings,
+        guarantee=submission.use.guarantee,
+        problems=problems(evidence),
+    )
+    return Verdict(
+        model=submission.model,
+        constitution=constitution.digest,
+        dataset=submission.dataset,
+        holdout=submission.holdout,
+        mode=submission.mode,
+        ledger=submission.ledger,
+        use=submission.use,
+        alpha=constitution.gate.alpha_k,
+        rows=len(evidence.label),
+        classes=submission.classes,
+        positive=submission.positive,
+        groups={name: values for name, (values, _) in evidence.groups.items()},
+        bins=submission.bins,
+        findings=findings,
+        decision=decision.decision,
+        reasons=tuple(decision.reasons),
+        figures=describe(evidence, submission.bins),
+        evidence=evidence_digest,
+    )
+
+
+def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
+    """Derives a stored verdict again from its own evidence.
+
+    Args:
+        folder: a verdict artifact (its file digests are the caller's to check).
+        constitution: the constitution that the verdict must have been judged by.
+
+    Returns:
+        The stored verdict, now trusted to follow from its evidence.
+
+    Raises:
+        IntegrityError: another constitution or evidence file, or a figure,
+            finding, reason or decision that does not follow from the evidence.
+    """
+    folder = Path(folder)
+    verdict = Verdict.load(folder)
+    _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
+    found = digest_file(folder / EVIDENCE)
+    _same_digest(folder, "evidence", verdict.evidence, found)
+    evidence, _ = read_evidence(
+        folder / EVIDENCE,
+        verdict.groups,
+        classes=verdict.classes,
+        positive=verdict.positive,
+    )
+    derived = assemble(constitution, evidence, submission_of(verdict), found)
+    # another version may say the same in other words; figures and outcomes stand
+    same_words = read_manifest(folder).code_version == __version__
+    ignore = () if same_words else WORDS
+    both = (verdict.to_dict(), derived.to_dict())
+    for difference in differences(*both, ignore=ignore):
+        raise IntegrityError(
+            f"The verdict in {folder} does not follow from its evidence: {difference}."
+        )
+    _check_finding_files(folder, verdict)
+    return verdict
+
+
+def submission_of(verdict: Verdict) -> Submission:
+    """Returns what a verdict says was judged."""
+    return Submission(
+        model=verdict.model,
+        dataset=verdict.dataset,
+        holdout=verdict.holdout,
+        mode=verdict.mode,
+        ledger=verdict.ledger,
+        use=verdict.use,
+        classes=verdict.classes,
+        positive=verdict.positive,
+        bins=verdict.bins,
+    )
+
+
+def _same_digest(folder: Path, what: str, stated: str, found: str) -> None:
+    if stated != found:
+        raise IntegrityError(
+            f"The verdict in {folder} states {what} {stated}, found {found}."
+        )
+
+
+def _check_finding_files(folder: Path, verdict: Verdict) -> None:
+    files = verdict.finding_files()
+    present = {f"{FINDINGS}/{path.name}" for path in (folder / FINDINGS).glob("*")}
+    for name in sorted(present ^ files.keys()):
+        raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
+    for name, finding in files.items():
+        stored: Mapping[str, object] = read_json(folder / name)
+        if stored != finding.to_dict():
+            raise IntegrityError(
+                f"{folder / name} departs from the finding in the verdict."
+            )

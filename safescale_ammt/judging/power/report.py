@@ -1,0 +1,136 @@
+"""What the power check says, in figures and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safescale_ammt.judging.power.laws import ASSUMPTIONS
+
+REQUIRED = 0.8
+"""Joint P(pass) from which a constitution counts as certifiable."""
+
+
+@dataclass(frozen=True)
+class Odds:
+    """Probabilities of the three decisions under one law.
+
+    Attributes:
+        scale: true gap as a multiple of the tolerance, None: the spread law.
+        value: the true gap (or error, or shortfall) itself.
+        passes: P(pass).
+        human: P(needs_human).
+        fails: P(fail).
+    """
+
+    scale: float | None
+    value: float | None
+    passes: float
+    human: float
+    fails: float
+
+
+@dataclass(frozen=True)
+class RowsNeeded:
+    """How much more data would certify the promised tolerance.
+
+    Attributes:
+        factor: multiple of today's rows.
+        everywhere: whether train and constraint must grow as well.
+        sealed: sealed rows then, by group value ("all" for accuracy).
+    """
+
+    factor: float
+    everywhere: bool
+    sealed: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PrinciplePower:
+    """What the sealed rows can certify of one hard principle.
+
+    Attributes:
+        principle, metric, group, op: which.
+        line: threshold (or delta) as promised.
+        table: odds at the true gaps `SCALES`.
+        spread: odds for a model as training will leave it.
+        too_small: groups that the gate will not judge.
+        least: least certifiable line, where the promised one is at fault.
+        rows: rows that the promised line would need, likewise.
+        culprit: whether it is at fault that the constitution is uncertifiable.
+    """
+
+    principle: str
+    metric: str
+    group: str | None
+    op: str
+    line: float
+    table: tuple[Odds, ...]
+    spread: Odds
+    too_small: tuple[str, ...]
+    least: float | None = None
+    rows: RowsNeeded | None = None
+    culprit: bool = False
+
+
+@dataclass(frozen=True)
+class PowerReport:
+    """The power check's answer.
+
+    Attributes:
+        certifiable: joint P(pass) under the spread law is at least `required`.
+        table: joint odds, all principles at the same multiple of their tolerance.
+        spread: joint odds under the spread law.
+        principles: one entry per hard principle.
+        culprits: ids of the principles at fault.
+        sentence: the answer in words.
+    """
+
+    certifiable: bool
+    table: tuple[Odds, ...]
+    spread: Odds
+    principles: tuple[PrinciplePower, ...]
+    culprits: tuple[str, ...]
+    sentence: str
+    alpha: float
+    draws: int
+    seed: int
+    required: float = REQUIRED
+    assumptions: Sequence[str] = ASSUMPTIONS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        plain = asdict(self)
+        plain["assumptions"] = list(self.assumptions)
+        return {"schema": 1, **plain}
+
+
+def fault(found: PrinciplePower, min_n: int, min_pos: int) -> str:
+    """Says what is wrong with a principle at fault and what would put it right."""
+    over = f"{found.metric} by {found.group}" if found.group else found.metric
+    if found.metric == "accuracy" and found.line <= 0:  # a delta, not a threshold
+        over = "accuracy minus the twin's"
+    head = f"{found.principle} ({over} {found.op} {found.line:g})"
+    if found.too_small:
+        return (
+            f"{head} can never pass, because the sealed rows of "
+            f"{', '.join(found.too_small)} are fewer than min_n {min_n} or their "
+            f"positives fewer than min_pos {min_pos} (or hidden in the counts): merge "
+            "these groups or gather more rows"
+        )
+    least = "no line would be certifiable"
+    if found.least is not None:
+        least = f"the least certifiable line is {found.least:g}"
+    return (
+        f"{head} would pass with probability {found.spread.passes:.2f}: {least}, and "
+        f"the promised one needs {_rows(found.rows)}"
+    )
+
+
+def _rows(rows: RowsNeeded | None) -> str:
+    if rows is None:
+        return "more rows than anyone could gather"
+    each = ", ".join(f"{value} {n:,}" for value, n in rows.sealed.items())
+    also = ", with train and constraint growing alike" if rows.everywhere else ""
+    return f"{rows.factor:.1f} times the sealed rows ({each}){also}"

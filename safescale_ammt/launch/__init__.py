@@ -1,0 +1,1 @@
+"""One training task in one process or in several: request, worker, torchrun."""

@@ -1,0 +1,113 @@
+"""Request: what a training worker is asked to do, as one JSON file.
+
+    {"dataset": PLACE, "architecture": PLACE, "constitution": {...},
+     "training": {...}, "model": PLACE, "checkpoints": PLACE or "",
+     "report": PLACE or ""}
+
+A place is the path of a folder, or the URI of a folder or of a prefix in an object
+store. Keys and addresses of a store never stand here: they come from the
+environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.store.uri import open_store, read_uri, split_uri
+
+_OPTIONAL = ("checkpoints", "report")
+_MAPPINGS = ("constitution", "training")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One training to do.
+
+    Attributes:
+        dataset: place of the dataset artifact.
+        architecture: place of the architecture artifact.
+        constitution: the constitution's mapping.
+        training: section `training` of the config.
+        model: place that the model artifact is put in, its manifest last.
+        checkpoints: place of checkpoints; "" = none.
+        report: place where a process that fails leaves word; "" = none.
+    """
+
+    dataset: str
+    architecture: str
+    constitution: Mapping[str, Any]
+    training: Mapping[str, Any]
+    model: str
+    checkpoints: str = ""
+    report: str = ""
+
+    @classmethod
+    def from_dict(cls, raw: Any, where: str = "The request") -> Self:
+        """Parses the JSON form.
+
+        Raises:
+            InputError: a key is missing, unknown or of the wrong type.
+        """
+        names = [f.name for f in fields(cls)]
+        if not isinstance(raw, Mapping):
+            raise InputError(f"{where} is no mapping, found {type(raw).__name__}.")
+        for key in raw:
+            if key not in names:
+                raise InputError(
+                    f"{where} has the unknown key {key!r}, {one_of(names)}."
+                )
+        for name in names:
+            kind = Mapping if name in _MAPPINGS else str
+            if name in _OPTIONAL and name not in raw:
+                continue
+            if not isinstance(raw.get(name), kind) or not (
+                raw[name] or name in _OPTIONAL
+            ):
+                expected = "a mapping" if kind is Mapping else "a place"
+                raise InputError(
+                    f"{where} has {name!r} = {raw.get(name)!r}, expected {expected}."
+                )
+        return cls(**raw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return asdict(self)
+
+
+def load_request(where: str, environ: Mapping[str, str] = os.environ) -> Request:
+    """Reads a request from a path or a URI.
+
+    Raises:
+        InputError: it does not exist or is no request.
+    """
+    uri = where if "://" in where else Path(where).absolute().as_uri()
+    try:
+        return Request.from_dict(json.loads(read_uri(uri, environ=environ)), where)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{where} is not JSON ({error}).") from None
+
+
+def fetched(where: str, scratch: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Returns the local folder of a place, downloaded into `scratch` if need be."""
+    if "://" not in where:
+        return Path(where)
+    if where.startswith("file://"):
+        return Path(unquote(urlsplit(where).path))
+    store, key = split_uri(where)
+    open_store(store, environ=environ).download_folder(key, scratch)
+    return scratch
+
+
+def delivered(
+    folder: Path, where: str, environ: Mapping[str, str] = os.environ
+) -> None:
+    """Brings a finished artifact to its place in a store, its manifest last."""
+    store, key = split_uri(where)
+    open_store(store, environ=environ).upload_folder(folder, key)

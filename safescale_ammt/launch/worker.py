@@ -1,0 +1,104 @@
+"""One process of a training: `python -m safescale_ammt.launch.worker REQUEST`.
+
+Alone it is the whole training; under `torchrun` (RANK and WORLD_SIZE in the
+environment) it is one of several, and rank 0 writes the model. Exit codes are
+those of a stage; the sentence of what went wrong is the last line of its log, and
+lies in the request's `report` place for whoever launched it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.execution import describe, stopping_at_sigterm
+from safescale_ammt.launch.failure import place, report_failure
+from safescale_ammt.launch.lifeline import end_with_parent
+from safescale_ammt.launch.request import Request, delivered, fetched, load_request
+from safescale_ammt.launch.task import STAGE, Work, make_model
+from safescale_ammt.launch.trainer_status import Progress
+from safescale_ammt.training.placement import ALONE, Gloo, Wire
+
+
+def run_worker(request: Request, environ: Mapping[str, str] = os.environ) -> None:
+    """Trains as one of the processes that the environment speaks of.
+
+    Raises:
+        ConfigError: there are more or fewer processes than the config asks for.
+        SafescaleError: what `make_model` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="safescale-") as name:
+        scratch = Path(name)
+        work = Work.load(
+            fetched(request.dataset, scratch / "dataset", environ),
+            fetched(request.architecture, scratch / "architecture", environ),
+            request.constitution,
+            request.training,
+        )
+        wire = joined(work, environ)
+        try:
+            checkpoints = work.checkpoints(request.checkpoints, environ)
+            remote = "://" in request.model and not request.model.startswith("file:")
+            model = scratch / "model" if remote else fetched(request.model, scratch)
+            progress = Progress.from_environ(work.config.steps, environ)
+            make_model(work, model, checkpoints, wire, progress.note)
+            if wire.rank == 0:
+                if remote:
+                    delivered(model, request.model, environ)
+                checkpoints.clear()
+        finally:
+            wire.close()
+
+
+def joined(work: Work, environ: Mapping[str, str]) -> Wire:
+    """Joins the processes that `torchrun` has started.
+
+    Raises:
+        ConfigError: they are not as many as the config asks for.
+        PeerLost: not all of them came.
+    """
+    size = int(environ.get("WORLD_SIZE", "1"))
+    if size != work.config.processes:
+        raise ConfigError(
+            f"training.processes is {work.config.processes}, but {size} were started; "
+            "start as many as the section says."
+        )
+    return Gloo() if size > 1 else ALONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one worker; returns its exit code."""
+    rank = int(os.environ.get("RANK", "0"))
+    report = ""
+    try:
+        end_with_parent()
+        with stopping_at_sigterm(STAGE):
+            if len(arguments) != 1:
+                raise ConfigError("Name one request: a path or a URI of a JSON file.")
+            request = load_request(arguments[0])
+            report = request.report
+            run_worker(request)
+    except BaseException as error:
+        _tell(rank, report, error)
+        if not isinstance(error, SafescaleError | KeyboardInterrupt):
+            raise
+        return describe(STAGE, error)[1]
+    return 0
+
+
+def _tell(rank: int, report: str, error: BaseException) -> None:
+    """Leaves word of what went wrong, where the request asks for it and in the log."""
+    if report:
+        with suppress(SafescaleError):
+            report_failure(place(report), rank, error)
+    if isinstance(error, SafescaleError):
+        print(describe(STAGE, error)[2], file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The model: a genome, its networks, and the predictor that answers for raw rows."""

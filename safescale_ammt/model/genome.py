@@ -1,0 +1,158 @@
+"""Genomes: the description of a network for tables, without a tensor in sight.
+
+A genome is a multilayer perceptron over encoded rows: how numbers are encoded,
+the widths of its layers, activation, dropout, residual links, and `heads`, the
+number of TabM-like heads (Gorishniy et al. 2025, arXiv:2410.24210): copies that
+share every matrix and differ by cheap per-head scalings, whose logits are
+averaged. `network.py` builds what is written here; the search mutates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.files.canonical import digest_json
+
+ENCODINGS = ("ple", "standard")
+"""Numeric encodings: piecewise-linear over quantiles, or standardised."""
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
+MAX_WIDTH = 4096
+MAX_DEPTH = 8
+MAX_HEADS = 64
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Genome:
+    """One architecture; the defaults are the benchmarks' fixed genome.
+
+    Attributes:
+        encoding: one of `ENCODINGS`.
+        widths: units of each hidden layer, in order; () is a linear model.
+        activation: one of `ACTIVATIONS`.
+        dropout: probability in [0, .9] that a hidden unit is dropped.
+        residual: add a layer's input to its output where the widths are equal.
+        heads: TabM-like heads that share the matrices; 1 is a plain network.
+    """
+
+    encoding: str = "ple"
+    widths: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+    dropout: float = 0.1
+    residual: bool = False
+    heads: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks types and ranges."""
+        self.check()
+
+    def check(self) -> None:
+        """Says in one sentence what is wrong with this genome.
+
+        Raises:
+            InputError: a field has the wrong type or lies outside its range.
+        """
+        _member("encoding", self.encoding, ENCODINGS)
+        _member("activation", self.activation, ACTIVATIONS)
+        if not isinstance(self.widths, tuple) or len(self.widths) > MAX_DEPTH:
+            raise InputError(
+                f"genome.widths is {self.widths!r}, expected at most {MAX_DEPTH} "
+                "hidden layers."
+            )
+        for width in self.widths:
+            _whole("widths", width, MAX_WIDTH)
+        _whole("heads", self.heads, MAX_HEADS)
+        if not _is_number(self.dropout) or not 0 <= self.dropout <= 0.9:
+            raise InputError(
+                f"genome.dropout is {self.dropout!r}, expected a number in [0, 0.9]."
+            )
+        if not isinstance(self.residual, bool):
+            raise InputError(
+                f"genome.residual is {self.residual!r}, expected true or false."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {"schema": _SCHEMA, **asdict(self), "widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Genome:
+        """Parses the JSON form; whole numbers may arrive as floats.
+
+        Raises:
+            InputError: unknown or missing key, or an impossible value.
+        """
+        names = {f.name for f in fields(cls)}
+        if not isinstance(raw, Mapping) or set(raw) != names | {"schema"}:
+            found = sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__
+            raise InputError(
+                f"A genome has the keys {sorted(names | {'schema'})}, found {found}."
+            )
+        if raw["schema"] != _SCHEMA:
+            raise InputError(
+                f"The genome has schema {raw['schema']!r}, this version reads "
+                f"{_SCHEMA}."
+            )
+        if not isinstance(raw["widths"], list | tuple):
+            raise InputError(f"genome.widths is {raw['widths']!r}, expected a list.")
+        return cls(
+            encoding=raw["encoding"],
+            widths=tuple(_integral(w) for w in raw["widths"]),
+            activation=raw["activation"],
+            dropout=raw["dropout"],
+            residual=raw["residual"],
+            heads=_integral(raw["heads"]),
+        )
+
+    @property
+    def digest(self) -> str:
+        """Digest of the canonical form: the genome's identity."""
+        return digest_json(self.to_dict())
+
+    def parameters(self, d_in: int, n_out: int) -> int:
+        """Counts the trained numbers of one network.
+
+        Args:
+            d_in: width of an encoded row.
+            n_out: logits (1 for a binary label, else one per class).
+        """
+        sizes = [d_in, *self.widths]
+        count = 0
+        for fan_in, fan_out in pairwise(sizes):
+            count += fan_in * fan_out + self.heads * fan_out
+            if self.heads > 1:
+                count += self.heads * (fan_in + fan_out)
+        return count + self.heads * (sizes[-1] + 1) * n_out
+
+    def flops(self, d_in: int, n_out: int) -> int:
+        """Counts multiplications and additions of one row's forward pass."""
+        sizes = [d_in, *self.widths]
+        dense = sum(a * b for a, b in pairwise(sizes))
+        return 2 * self.heads * (dense + sizes[-1] * n_out)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _integral(value: object) -> Any:
+    """Turns 64.0, as KFP carries it, back into 64 and leaves the rest alone."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _member(key: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"genome.{key} is {value!r}, {one_of(known)}.")
+
+
+def _whole(key: str, value: object, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InputError(
+            f"genome.{key} holds {value!r}, expected whole numbers from 1 to {most}."
+        )

@@ -1,0 +1,211 @@
+"""Predictor: raw rows in, a score and a decision out, the same bits everywhere.
+
+Trainer, evaluator and `safescale predict` all answer through this module. A row's
+answer depends on that row alone: rows are computed in blocks of one fixed size,
+padded with zeros, by one thread and in double precision, and logits are rounded to
+a grid of 2^-20, so that neither the neighbours of a row, nor the number of
+threads, nor (within rounding distance of a grid edge) the processor shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from safescale_ammt.data.encoding import Numeric, encode, width
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.model.device import settled
+from safescale_ammt.model.fair_head import FairHead
+from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.network import Weights, forward, shapes
+
+BLOCK = 1024
+"""Rows per block; the last one is padded."""
+GRID = 2.0**20
+"""Logits are rounded to multiples of 1 / GRID."""
+_SCHEMA = 1
+_HEAD = "head."
+
+
+class Answer(NamedTuple):
+    """What a model says of n rows.
+
+    Attributes:
+        score: probability of the positive class, or of the predicted class where
+            no class is declared positive, float64 (n,).
+        prediction: class codes int64 (n,).
+    """
+
+    score: NDArray[np.float64]
+    prediction: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """One model: nets whose logits are averaged, and perhaps a fair head.
+
+    Attributes:
+        genome: architecture of each member.
+        weights: stacked tensors (members, ...), float32.
+        form: how it came to be: soup, best, ensemble or twin.
+        positive: code of the positive class, or None.
+        head: group-blind score correction, or None.
+    """
+
+    genome: Genome
+    weights: Weights
+    form: str
+    positive: int | None
+    head: FairHead | None = None
+
+    @property
+    def members(self) -> int:
+        """Nets whose logits are averaged."""
+        return len(self.weights["out.bias"])
+
+    def answer(self, x: NDArray[np.float32] | Tensor) -> Answer:
+        """Answers encoded rows (n, d)."""
+        rows = torch.as_tensor(x)
+        weights = {name: w.double() for name, w in self.weights.items()}
+        scores, predictions = [], []
+        with settled(1), torch.no_grad():
+            for start in range(0, len(rows), BLOCK):
+                block = torch.zeros(BLOCK, rows.shape[1], dtype=torch.float64)
+                part = rows[start : start + BLOCK]
+                block[: len(part)] = part
+                score, prediction = self._block(weights, block)
+                scores.append(score[: len(part)])
+                predictions.append(prediction[: len(part)])
+        if not scores:
+            return Answer(np.zeros(0), np.zeros(0, np.int64))
+        return Answer(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
+
+    def _block(self, weights: Weights, block: Tensor) -> tuple[Tensor, Tensor]:
+        logits = forward(self.genome, weights, block[None]).mean((0, 1))
+        logits = torch.round(logits * GRID) / GRID
+        if logits.shape[1] > 1:
+            chance = torch.softmax(logits, 1)
+            best = chance.max(1)
+            if self.positive is None:
+                return best.values, best.indices
+            return chance[:, self.positive], best.indices
+        score = torch.sigmoid(logits[:, 0])
+        if self.head is not None:
+            score = self.head.correct(block, score)
+        return score, (score >= 0.5).to(torch.int64)
+
+    def save(self, folder: Path, schema: Schema) -> None:
+        """Writes weights, genome, schema and decision rule."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: w.contiguous() for name, w in self.weights.items()}
+        if self.head is not None:
+            tensors |= {_HEAD + n: w for n, w in self.head.tensors().items()}
+        (folder / "weights.safetensors").write_bytes(save(tensors))
+        write_json(folder / "genome.json", self.genome.to_dict())
+        write_json(folder / "schema.json", schema.to_dict())
+        decision = {
+            "schema": _SCHEMA,
+            "form": self.form,
+            "members": self.members,
+            "threshold": 0.5,
+            "head": None if self.head is None else self.head.to_dict(),
+        }
+        write_json(folder / "decision.json", decision)
+
+
+class Predictor:
+    """A saved model that answers raw rows."""
+
+    def __init__(self, schema: Schema, model: Deployable) -> None:
+        self.schema, self.model = schema, model
+
+    @classmethod
+    def load(cls, model_dir: Path | str) -> Predictor:
+        """Reads a model folder (the model's own, or its `twin`).
+
+        The folder's digests are the caller's to verify.
+
+        Raises:
+            InputError: a file is missing, or the weights do not fit the genome.
+        """
+        folder = Path(model_dir)
+        schema = Schema.load(folder)
+        genome = Genome.from_dict(read_json(folder / "genome.json"))
+        decision = _decision(folder / "decision.json")
+        tensors = _tensors(folder / "weights.safetensors")
+        weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
+        _check_shapes(folder, weights, _expected(schema, genome, decision["members"]))
+        head = None
+        if decision["head"] is not None:
+            rest = {
+                n.removeprefix(_HEAD): w
+                for n, w in tensors.items()
+                if n.startswith(_HEAD)
+            }
+            head = FairHead.from_dict(decision["head"], rest)
+        positive = schema.classes.index(schema.positive) if schema.positive else None
+        model = Deployable(genome, weights, decision["form"], positive, head)
+        return cls(schema, model)
+
+    def predict_table(self, features: pa.Table) -> Answer:
+        """Answers raw rows.
+
+        Args:
+            features: the schema's feature columns; others are ignored.
+
+        Raises:
+            DataError: a feature column is missing.
+        """
+        encoding = cast("Numeric", self.model.genome.encoding)
+        return self.model.answer(encode(self.schema, features, encoding))
+
+
+def _decision(path: Path) -> dict[str, Any]:
+    raw = read_json(path)
+    known = {"schema", "form", "members", "threshold", "head"}
+    if not isinstance(raw, Mapping) or set(raw) != known or raw["schema"] != _SCHEMA:
+        raise InputError(f"{path} is not a decision rule of schema {_SCHEMA}.")
+    return dict(raw)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a safetensors file ({error}).") from None
+
+
+def _expected(
+    schema: Schema, genome: Genome, members: int
+) -> dict[str, tuple[int, ...]]:
+    """Returns the stacked shapes that schema and genome call for."""
+    classes = len(schema.classes)
+    d_in = width(schema, cast("Numeric", genome.encoding))
+    layout = shapes(genome, d_in, 1 if classes == 2 else classes)
+    return {name: (members, *shape) for name, shape in layout.items()}
+
+
+def _check_shapes(
+    folder: Path, weights: Weights, expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name in sorted(weights.keys() | expected.keys()):
+        found = tuple(weights[name].shape) if name in weights else None
+        if found != expected.get(name):
+            raise InputError(
+                f"The weights in {folder} do not fit its genome and schema: {name} has "
+                f"shape {found}, expected {expected.get(name)}."
+            )

@@ -1,0 +1,121 @@
+"""How a run ended, in one small object that outlives its pods.
+
+The exit task of a pipeline cannot read the artifacts of the tasks before it,
+and Kubeflow keeps neither a step's sentence nor its exit code. So the gate
+writes `runs/<run id>/outcome.json` into the store of data and ledger, when it
+registers and when it refuses; the exit task and `safescale submit` read it. A
+run without one broke off before its gate.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from safescale_ammt.errors import InputError, StoreInputError
+from safescale_ammt.execution import utc_now
+from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.store.base import Store, check_key
+
+SCHEMA_VERSION = 1
+CHAMPION = "champion"
+PENDING = "pending"
+REFUSED = "refused"
+REHEARSED = "not_registered"
+CRASHED = "crashed"
+STATUSES = (CHAMPION, PENDING, REFUSED, REHEARSED, CRASHED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run: the run's id.
+        status: one of `STATUSES`; a registered version that lost the race for the
+            alias keeps the registry's own word for it.
+        sentence: the same for people.
+        at: when, ISO 8601 with time zone.
+        decision: `pass`, `needs_human` or `fail`; "" if nothing was judged.
+        registry: name of the registry; "" if nothing was asked of it.
+        version: number of the version; 0 = nothing was registered.
+        model, verdict: identity digests.
+    """
+
+    run: str
+    status: str
+    sentence: str
+    at: str
+    decision: str = ""
+    registry: str = ""
+    version: int = 0
+    model: str = ""
+    verdict: str = ""
+    schema: int = SCHEMA_VERSION
+
+    @classmethod
+    def now(cls, *, at: datetime | None = None, **fields: Any) -> Self:
+        """Makes an outcome of this moment, its sentence on one line."""
+        sentence = " ".join(str(fields.pop("sentence")).split())
+        return cls(at=(at or utc_now()).isoformat(), sentence=sentence, **fields)
+
+    @classmethod
+    def read(cls, store: Store, run: str) -> Self | None:
+        """Reads the outcome of a run, None if it left none.
+
+        Raises:
+            InputError: what stands there is no outcome.
+            StorageError: the store failed.
+        """
+        key = key_of(run)
+        if not store.exists(key):
+            return None
+        try:
+            return cls.from_dict(json.loads(store.get(key)))
+        except (ValueError, TypeError):
+            raise InputError(
+                f"{store.uri}/{key} is no outcome of a run, or one of another version."
+            ) from None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Parses the JSON form.
+
+        Raises:
+            TypeError, ValueError: the form is not that of an outcome.
+        """
+        found = cls(**raw)
+        if found.schema != SCHEMA_VERSION:
+            raise ValueError
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return asdict(self)
+
+    def write(self, store: Store) -> None:
+        """Writes `runs/<run>/outcome.json`; a retried run replaces its own.
+
+        Raises:
+            StorageError: the store does not take it.
+        """
+        store.put(key_of(self.run), canonical_json(self.to_dict()) + b"\n")
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line returns: 0 done, 3 refused, 1 broken off."""
+        return {REFUSED: 3, CRASHED: 1}.get(self.status, 0)
+
+
+def key_of(run: str) -> str:
+    """Returns the object key of a run's outcome.
+
+    Raises:
+        StoreInputError: the id is empty or would leave `runs/`.
+    """
+    if not run or "/" in run:
+        raise StoreInputError(f"{run[:100]!r} is no id of a run.")
+    return check_key(f"runs/{run}/outcome.json")

@@ -1,0 +1,1 @@
+"""The embedded object store: a real SeaweedFS on loopback, and its supervisor."""

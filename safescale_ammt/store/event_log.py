@@ -1,0 +1,224 @@
+"""An append-only log on an object store, each event chained to the one before.
+
+One event is one object, `<prefix>/events/00000001.json` and so on, written on
+condition that nobody has written that number: of two writers one wins, and the
+other reads the winner's event, decides anew and takes the next number. Nothing
+is ever overwritten, so nothing is lost.
+
+Each event states the digest of its predecessor and its own. A changed, removed
+or reordered event breaks the chain. What a chain cannot show is that its newest
+events were cut off: who must be sure of that keeps the last digest elsewhere,
+or locks the objects (S3 object lock).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from safescale_ammt.errors import (
+    InputError,
+    IntegrityError,
+    PreconditionFailed,
+    StorageError,
+)
+from safescale_ammt.files.canonical import canonical_json, digest_json, is_digest
+from safescale_ammt.store.base import Store
+
+SCHEMA_VERSION = 1
+_RACES = 100
+"""Lost races in a row before giving up; each means that somebody else won."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of a log.
+
+    Attributes:
+        sequence: its number, from 1.
+        kind: what happened.
+        body: the facts.
+        at: when, ISO 8601 in UTC, by the writer's clock.
+        writer: random, so that no two writers ever write equal bytes.
+        previous: digest of the event before, "" for the first.
+        digest: digest of all of the above.
+    """
+
+    sequence: int
+    kind: str
+    body: Mapping[str, Any]
+    at: str
+    writer: str
+    previous: str
+    digest: str
+
+
+Draft = tuple[str, Mapping[str, Any]]
+"""Kind and body of an event to write."""
+Decide = Callable[[Sequence[Event]], Draft | None]
+"""From all events so far, the next one; None if there is nothing to add."""
+
+
+def now() -> datetime:
+    """The time in UTC; tests pass another clock."""
+    return datetime.now(UTC)
+
+
+class EventLog:
+    """The log under a prefix of a store.
+
+    Args:
+        store: where the events lie.
+        prefix: folder of the log, such as `ledger`.
+        clock: gives the time that events are stamped with.
+    """
+
+    def __init__(
+        self, store: Store, prefix: str, clock: Callable[[], datetime] = now
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._clock = clock
+
+    def read(self, known: Sequence[Event] = ()) -> list[Event]:
+        """Reads the events, checking every link of the chain.
+
+        Args:
+            known: events read before; only later ones are fetched.
+
+        Raises:
+            IntegrityError: an event is missing, changed or out of place.
+            InputError: an event was written by a later version.
+        """
+        keys = {info.key for info in self._store.list(f"{self._prefix}/events/")}
+        events = list(known)
+        for sequence in range(len(events) + 1, len(keys) + 1):
+            key = self._key(sequence)
+            # A listing made during a write may hold the newer of two events only.
+            if key not in keys and not self._store.exists(key):
+                raise IntegrityError(
+                    f"{self._store.uri}/{key} is missing from an append-only log of "
+                    f"{len(keys)} events; restore it from a backup."
+                )
+            previous = events[-1].digest if events else ""
+            events.append(self._parse(key, sequence, previous))
+        return events
+
+    def append(self, decide: Decide) -> Event | None:
+        """Adds the event that `decide` makes of all events before it.
+
+        `decide` is called again whenever another writer was faster, so that what
+        it decides is always true of the log that its event lands in.
+
+        Returns:
+            The new event, or None if `decide` had nothing to add.
+
+        Raises:
+            StorageError: the store fails, or does not keep its conditional
+                writes; the errors of `read`.
+        """
+        events = self.read()
+        if not events:
+            self._check_conditional_writes()
+        for _ in range(_RACES):
+            draft = decide(events)
+            if draft is None:
+                return None
+            event, data = self._seal(events, draft)
+            key = self._key(event.sequence)
+            try:
+                self._store.put(key, data, if_absent=True)
+            except PreconditionFailed:
+                events = self.read(events)
+                continue
+            if self._store.get(key) != data:
+                raise self._broken_promise()
+            return event
+        raise StorageError(
+            f"{self._store.uri}/{self._prefix} is so busy that {_RACES} attempts to "
+            "add an event all lost against other writers; try again later."
+        )
+
+    def _key(self, sequence: int) -> str:
+        return f"{self._prefix}/events/{sequence:08d}.json"
+
+    def _seal(self, events: Sequence[Event], draft: Draft) -> tuple[Event, bytes]:
+        fields: dict[str, Any] = {
+            "sequence": len(events) + 1,
+            "kind": draft[0],
+            "body": draft[1],
+            "at": self._clock().isoformat(timespec="seconds"),
+            "writer": uuid.uuid4().hex,
+            "previous": events[-1].digest if events else "",
+        }
+        digest = digest_json({"schema": SCHEMA_VERSION, **fields})
+        whole = {"schema": SCHEMA_VERSION, **fields, "digest": digest}
+        return Event(**fields, digest=digest), canonical_json(whole) + b"\n"
+
+    def _parse(self, key: str, sequence: int, previous: str) -> Event:
+        """Reads one event and checks its link, digest and spelling."""
+        where = f"{self._store.uri}/{key}"
+        data = self._store.get(key)
+        try:
+            raw = json.loads(data)
+            schema, stated = raw.pop("schema"), raw["digest"]
+            event = Event(**raw)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise IntegrityError(f"{where} is damaged: it is no event.") from None
+        if schema != SCHEMA_VERSION:
+            raise InputError(
+                f"{where} has schema {schema}, this version reads {SCHEMA_VERSION}; "
+                "use the version that wrote it, or a later one."
+            )
+        del raw["digest"]
+        found = digest_json({"schema": schema, **raw})
+        spelled = canonical_json({"schema": schema, **raw, "digest": stated}) + b"\n"
+        if found != stated or data != spelled:
+            raise IntegrityError(
+                f"{where} was changed after it was written: it states digest {stated}, "
+                f"its contents have {found}."
+            )
+        if (event.sequence, event.previous) != (sequence, previous):
+            raise IntegrityError(
+                f"{where} does not follow the event before it: it names predecessor "
+                f"{event.previous or 'none'}, found {previous or 'none'}."
+            )
+        return event
+
+    def _check_conditional_writes(self) -> None:
+        """Tries, once in the life of a log, whether the store keeps its promise.
+
+        Raises:
+            StorageError: it writes although the object exists.
+        """
+        key = f"{self._prefix}/conditional-write.txt"
+        for _ in range(2):
+            try:
+                self._store.put(key, b"probe\n", if_absent=True)
+            except PreconditionFailed:
+                return
+        raise self._broken_promise()
+
+    def _broken_promise(self) -> StorageError:
+        return StorageError(
+            f"{self._store.uri} ignores 'If-None-Match: *', so that runs would "
+            "overwrite each other's events; use a store with conditional writes, such "
+            "as AWS S3 or SeaweedFS 4.48."
+        )
+
+
+def check_digests(**digests: str) -> None:
+    """Checks that values are spelled as digests.
+
+    Raises:
+        InputError: one is not; the sentence names it.
+    """
+    for name, value in digests.items():
+        if not is_digest(value):
+            raise InputError(
+                f"the {name} is {value!r}, expected a digest like 'sha256:<64 hex>'."
+            )

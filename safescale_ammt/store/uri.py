@@ -1,0 +1,88 @@
+"""From a URI to a store: `s3://bucket[/prefix]` or `file:///folder`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from safescale_ammt.errors import StoreInputError, one_of
+from safescale_ammt.store.base import Store
+
+STORE = "SAFESCALE_STORE"
+"""Environment variable with the URI of the store of data and ledger."""
+
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def open_store(uri: str, *, environ: Mapping[str, str] = os.environ) -> Store:
+    """Opens `s3://bucket[/prefix]` or `file:///folder`.
+
+    Nothing is contacted yet: a wrong bucket shows at the first operation.
+
+    Raises:
+        StoreInputError: the URI is malformed, or S3 credentials are missing.
+    """
+    scheme, place, key = _parse(uri)
+    if scheme == "file":
+        from safescale_ammt.store.folder import FileStore
+
+        return FileStore(Path(place))
+    from safescale_ammt.store.s3 import S3Store
+
+    return S3Store.from_environ(place, key.strip("/"), environ)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Splits the URI of one object (or prefix) into its store's URI and its key.
+
+    A local path is resolved first, so that a linked file is read where it lies;
+    a trailing slash, the sign of a prefix, stays on the key.
+
+    Example:
+        split_uri("s3://bucket/a/b.csv") == ("s3://bucket", "a/b.csv")
+        split_uri("file:///data/b.csv") == ("file:///data", "b.csv")
+
+    Raises:
+        StoreInputError: the URI is malformed.
+    """
+    scheme, place, key = _parse(uri)
+    if scheme == "s3":
+        return f"s3://{place}", key
+    path = Path(place).resolve()
+    slash = "/" if place.endswith("/") and path.name else ""
+    return path.parent.as_uri(), path.name + slash
+
+
+def read_uri(uri: str, *, environ: Mapping[str, str] = os.environ) -> bytes:
+    """Reads the one object that a URI names; the errors of `Store.get`."""
+    store, key = split_uri(uri)
+    if not key or key.endswith("/"):
+        raise StoreInputError(f"{uri} names no single object to read.")
+    return open_store(store, environ=environ).get(key)
+
+
+def _parse(uri: str) -> tuple[str, str, str]:
+    """Returns scheme, bucket or absolute path, and (S3 only) the key."""
+    scheme, found, rest = uri.partition("://")
+    if not found or scheme not in ("s3", "file"):
+        raise StoreInputError(
+            f"{uri!r} is no storage URI, {one_of(['s3://BUCKET', 'file:///PATH'])}."
+        )
+    if scheme == "file":
+        path = unquote(rest.removeprefix("localhost"))
+        if not path.startswith("/") or "\0" in path:
+            raise StoreInputError(
+                f"{uri!r} must hold an absolute path, as in file:///data/table.csv."
+            )
+        return scheme, path, ""
+    bucket, _, key = rest.partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise StoreInputError(
+            f"{uri!r} holds no valid bucket name: 3-63 lower-case letters, digits, "
+            "dots and hyphens are expected."
+        )
+    return scheme, bucket, key

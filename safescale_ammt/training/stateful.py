@@ -1,0 +1,94 @@
+"""State: what a training run would lose if it were killed now, as named tensors.
+
+Every part that changes from step to step (weights, optimizer, duals, averages,
+random generators, data cursors) gives its state and takes it back. Some of it has
+a row per net, and each process holds the rows of its own nets; the rest is the
+same in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from safescale_ammt.training.placement import Spread
+
+Tensors = dict[str, Tensor]
+_EACH, _COMMON = "each/", "common/"
+
+
+@dataclass(frozen=True)
+class State:
+    """Named tensors.
+
+    Attributes:
+        each: a row per net of this process.
+        common: the same in every process.
+    """
+
+    each: Tensors = field(default_factory=dict)
+    common: Tensors = field(default_factory=dict)
+
+    def gathered(self, spread: Spread) -> State:
+        """Returns the state with the rows of all nets."""
+        every = {name: spread.gather(self.each[name]) for name in sorted(self.each)}
+        return State(every, self.common)
+
+    def of(self, mine: range) -> State:
+        """Returns the state with the rows of some nets."""
+        rows = {n: t[mine.start : mine.stop].clone() for n, t in self.each.items()}
+        return State(rows, {n: t.clone() for n, t in self.common.items()})
+
+    def flat(self) -> Tensors:
+        """Returns one mapping, ready to be written."""
+        each = {_EACH + name: t.contiguous() for name, t in self.each.items()}
+        common = {_COMMON + name: t.contiguous() for name, t in self.common.items()}
+        return each | common
+
+    @classmethod
+    def from_flat(cls, tensors: Mapping[str, Tensor]) -> State:
+        """Takes what `flat` returned apart."""
+        return cls(_under(_EACH, tensors), _under(_COMMON, tensors))
+
+
+class Keeps(Protocol):
+    """A part of a run that has a state."""
+
+    def state(self) -> State:
+        """Returns the state, of this process' nets."""
+
+    def restore(self, state: State) -> None:
+        """Takes up where the state was taken."""
+
+
+def together(parts: Mapping[str, Keeps]) -> State:
+    """Joins the states of several parts, each under its name."""
+    states = {name: part.state() for name, part in parts.items()}
+    return State(
+        {f"{p}.{n}": t for p, s in states.items() for n, t in s.each.items()},
+        {f"{p}.{n}": t for p, s in states.items() for n, t in s.common.items()},
+    )
+
+
+def apart(parts: Mapping[str, Keeps], state: State) -> None:
+    """Gives every part its own state back."""
+    for name, part in parts.items():
+        mine = f"{name}."
+        part.restore(State(_under(mine, state.each), _under(mine, state.common)))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def stacked(rows: list[Tensor], like: Tensor) -> Tensor:
+    """Stacks rows of equal shape; without any, none of that shape."""
+    return torch.stack(rows) if rows else like[None][:0]

@@ -1,0 +1,71 @@
+"""Watch: what the nets' steps were like since the last round."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from safescale_ammt.errors import SafescaleError
+from safescale_ammt.training.plan import Plan
+from safescale_ammt.training.stateful import State
+
+
+class Watch:
+    """Losses and skipped steps of each net since the last round."""
+
+    def __init__(self, nets: int) -> None:
+        self._sum = torch.zeros(nets)
+        self._taken = torch.zeros(nets)
+        self._steps = 0
+
+    def clear(self) -> None:
+        """Begins anew after a round."""
+        self.__init__(len(self._sum))  # type: ignore[misc]
+
+    def add(self, losses: Tensor, skipped: Tensor) -> None:
+        """Counts one step of every net."""
+        self._sum += torch.where(skipped, 0.0, losses)
+        self._taken += ~skipped
+        self._steps += 1
+
+    def usable(self) -> Tensor:
+        """Returns which nets took at least one step, (nets,) booleans."""
+        return (self._taken > 0) | (self._steps == 0)
+
+    def losses(self) -> Tensor:
+        """Returns each net's mean loss over its steps (nets,); NaN without any."""
+        return self._sum / self._taken
+
+    def state(self) -> State:
+        """Returns the sums."""
+        each = {"sum": self._sum, "taken": self._taken}
+        return State(each, {"steps": torch.tensor(self._steps)})
+
+    def restore(self, state: State) -> None:
+        """Goes on from the sums."""
+        self._sum, self._taken = state.each["sum"], state.each["taken"]
+        self._steps = int(state.common["steps"])
+
+
+def plain(losses: Tensor) -> list[float | None]:
+    """Returns losses as JSON has them; None for what is not finite."""
+    return [x if math.isfinite(x) else None for x in losses.tolist()]
+
+
+def require_quorum(plan: Plan, step: int, usable: Tensor) -> None:
+    """Ends training in one sentence when most nets are lost.
+
+    Raises:
+        SafescaleError: fewer than half of the nets are usable.
+    """
+    lost = int((~usable).sum())
+    if lost > len(usable) // 2:
+        limit = plan.config.gradient_stability_threshold
+        raise SafescaleError(
+            f"Training stopped at step {step} of {plan.steps}: {lost} of "
+            f"{len(usable)} nets had no finite gradient below "
+            f"training.gradient_stability_threshold = {limit:g}; lower "
+            f"training.learning_rate ({plan.config.learning_rate:g})."
+        )

@@ -1,0 +1,88 @@
+"""Journal: the training log, and what a stage shows of a model by it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.files.artifacts import verify
+
+LOG = "training.jsonl"
+
+
+class Journal:
+    """The training log: one JSON line per event, with its seconds since the start.
+
+    It is written as events happen and is no part of the model's identity. Every
+    tenth round and everything rare is also printed.
+    """
+
+    _PRINT_EVERY = 10
+
+    def __init__(
+        self, path: Path, note: Callable[[Mapping[str, Any]], object] | None = None
+    ) -> None:
+        self._note = note
+        self._file = path.open("w", encoding="utf-8")
+        self._start = time.perf_counter()
+        self._rounds = 0
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Writes one event."""
+        seconds = round(time.perf_counter() - self._start, 3)
+        line = json.dumps({**event, "seconds": seconds}, allow_nan=False)
+        self._file.write(line + "\n")
+        if self._note is not None:
+            self._note(event)
+        if sentence := self._sentence(event):
+            print(f"{sentence} [{seconds:.1f} s]", flush=True)
+
+    def _sentence(self, event: Mapping[str, Any]) -> str | None:
+        kind = event["event"]
+        if kind == "left_out":
+            return str(event["reason"])
+        if kind == "merge":
+            return f"Merged into one model: {event['choice']}."
+        if kind == "resumed":
+            return f"Went on from the checkpoint before step {event['step']}."
+        if kind == "checkpoint_ignored":
+            return f"Ignored a checkpoint: {event['reason']}"
+        if kind == "checkpoint_failed":
+            return f"Went on without a checkpoint: {event['reason']}"
+        if kind != "round":
+            return None
+        self._rounds += 1
+        if self._rounds % self._PRINT_EVERY != 1:
+            return None
+        gaps = "; ".join(f"{n} {v:+.3f}" for n, v in event["violation"].items())
+        return f"Step {event['step']}: violations {gaps or 'none enforced'}."
+
+
+def summary(model: Path | str) -> dict[str, Any]:
+    """Returns what a stage shows of a model artifact that was trained anywhere.
+
+    Raises:
+        IntegrityError: a byte of it was changed.
+    """
+    identity = verify(model, "model").identity
+    lines = (Path(model) / LOG).read_text("utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    merged = next(e for e in events if e["event"] == "merge")
+    return {
+        "model": identity,
+        "form": merged["choice"],
+        "members": merged["members"],
+        "feasible": merged["feasible"],
+        "accuracy": merged["scores"].get(merged["choice"], {}).get("accuracy"),
+        "steps": events[-1]["step"],
+        "left_out": [e["reason"] for e in events if e["event"] == "left_out"],
+    }
