@@ -39,7 +39,7 @@ from benchmarks.spread_rank import GENOME, section
 from safescale_ammt.data.catalogue import ADULT, fetch
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.stages import prepare_data
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "distributed.json"
@@ -200,8 +200,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         dataset = Path(scratch) / "data"
         prepare_data.run({**ADULT.data, **uris}, dataset, Path(scratch) / "holdout")
-        problem = Problem(Dataset.load(dataset))
-        parameters = GENOME.parameters(problem.d_in(GENOME.encoding), problem.n_out)
+        encoded = EncodedDataset(Dataset.load(dataset))
+        parameters = GENOME.parameters(encoded.d_in(GENOME.encoding), encoded.n_out)
         raw = list(measured(dataset, given.repeats, given.steps))
     rows = summary(raw, parameters)
     print(table(rows))

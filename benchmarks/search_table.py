@@ -43,7 +43,7 @@ from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
 from safescale_ammt.search.trials import Trials, log_loss, logits
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.stages.search_architecture import STRATEGY
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.trainer import train
 
 ROOT = Path(__file__).parent.parent
@@ -90,14 +90,14 @@ class Pick:
     cpu_s: float
 
 
-def adult(cache: Path) -> Problem:
+def adult(cache: Path) -> EncodedDataset:
     """Prepares Adult afresh from the files of the catalogue."""
     files = fetch("adult", cache)
     uris = {role: path.resolve().as_uri() for role, path in files.items()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         prepare_data.run({**ADULT.data, **uris}, folder / "data", folder / "holdout")
-        return Problem(Dataset.load(folder / "data"))
+        return EncodedDataset(Dataset.load(folder / "data"))
 
 
 def searched(strategy: str, trials: Trials) -> Pick:
@@ -128,10 +128,10 @@ def most_parameters(space: Space, draws: int, seed: int) -> Pick:
     return Pick(max(drawn, key=space.parameters), 0, 0.0)
 
 
-def picks(problem: Problem, seed: int) -> Iterator[tuple[str, Pick]]:
+def picks(encoded: EncodedDataset, seed: int) -> Iterator[tuple[str, Pick]]:
     """Yields each method's choice for one seed."""
     config = SearchConfig.from_params({**BUDGET, "seed": seed})
-    trials = Trials(problem, RULES, config)
+    trials = Trials(encoded, RULES, config)
     space = trials.space()
     trials.read(())  # shared by the strategies, so it is on nobody's clock
     for strategy in STRATEGIES:
@@ -141,7 +141,7 @@ def picks(problem: Problem, seed: int) -> Iterator[tuple[str, Pick]]:
     yield "#parameters", most_parameters(space, config.candidates, seed)
 
 
-def final(problem: Problem, genome: Genome, seed: int) -> tuple[float, float]:
+def final(encoded: EncodedDataset, genome: Genome, seed: int) -> tuple[float, float]:
     """Trains a genome in full; returns loss (nats) and accuracy on *select*."""
     full = TrainingConfig()
     config = TrainingConfig(
@@ -151,20 +151,20 @@ def final(problem: Problem, genome: Genome, seed: int) -> tuple[float, float]:
         trunk_steps=full.steps,
         seed=1_000 + seed,
     )
-    trained = train(problem, genome, config, RELAXED, log=lambda _: None)
-    rows = problem.rows(SCORED_ON, genome.encoding)
-    out = logits(genome, trained.twin, rows, problem.n_out)
+    trained = train(encoded, genome, config, RELAXED, log=lambda _: None)
+    rows = encoded.rows(SCORED_ON, genome.encoding)
+    out = logits(genome, trained.twin, rows, encoded.n_out)
     return log_loss(out, rows.y), float((predicted(out) == rows.y).double().mean())
 
 
-def measured(problem: Problem, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+def measured(encoded: EncodedDataset, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yields one raw row per seed and method."""
-    reference = Trials(problem, RULES, SearchConfig()).space()
+    reference = Trials(encoded, RULES, SearchConfig()).space()
     for seed in seeds:
         known: dict[Genome, tuple[float, float]] = {}
-        for method, pick in picks(problem, seed):
+        for method, pick in picks(encoded, seed):
             if pick.genome not in known:
-                known[pick.genome] = final(problem, pick.genome, seed)
+                known[pick.genome] = final(encoded, pick.genome, seed)
             loss, accuracy = known[pick.genome]
             yield {
                 "seed": seed,

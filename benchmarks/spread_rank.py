@@ -31,12 +31,12 @@ from safescale_ammt.model.device import keep_freed_memory, settled
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import Dropout, forward, initial, shapes, unflatten
 from safescale_ammt.training.adam import Adam
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.learner import soft_rates, task_loss
-from safescale_ammt.training.placement import ALONE, Gloo, Wire
+from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.roles import ROLES, traits
-from safescale_ammt.training.sampling import CellSampler, Orders
+from safescale_ammt.training.sampling import CellSampler, RowOrders
 from safescale_ammt.training.trainer import train
 
 GENOME = Genome()
@@ -77,11 +77,11 @@ class Clock:
         now = (time.perf_counter(), time.process_time(), loopback_bytes())
         self.rounds.append((step, *now))
 
-    def to_dict(self, wire: Wire) -> dict[str, Any]:
+    def to_dict(self, process_group: ProcessGroup) -> dict[str, Any]:
         """Returns what lay between, warm-up left out; CPU of all processes."""
         first, last = self.rounds[1], self.rounds[-1]
         cpu = torch.tensor([last[2] - first[2]], dtype=torch.float64)
-        every = wire.all_gather(cpu, [1] * wire.size)
+        every = process_group.all_gather(cpu, [1] * process_group.size)
         return {
             "steps": last[0] - first[0],
             "wall_s": last[1] - first[1],
@@ -90,7 +90,9 @@ class Clock:
         }
 
 
-def ours(problem: Problem, steps: int, wire: Wire) -> dict[str, Any]:
+def ours(
+    encoded: EncodedDataset, steps: int, process_group: ProcessGroup
+) -> dict[str, Any]:
     """Trains as the product does."""
     clock, config = Clock(), section(steps)
 
@@ -98,12 +100,14 @@ def ours(problem: Problem, steps: int, wire: Wire) -> dict[str, Any]:
         if event["event"] == "round":
             clock.tick(event["step"])
 
-    found = train(problem, GENOME, config, RULES, log=log, wire=wire)
+    found = train(encoded, GENOME, config, RULES, log=log, process_group=process_group)
     weights = torch.cat([found.agents, found.twin]).numpy().tobytes()
     digest = hashlib.sha256(weights).hexdigest()[:16]
-    sent = wire.all_gather(torch.tensor([wire.bytes]), [1] * wire.size)
+    sent = process_group.all_gather(
+        torch.tensor([process_group.bytes]), [1] * process_group.size
+    )
     return {
-        **clock.to_dict(wire),
+        **clock.to_dict(process_group),
         "handed_over": int(sent.sum()) / (config.steps // config.sync_every),
         "weights": digest,
     }
@@ -116,9 +120,9 @@ class Nets(torch.nn.Module):
         super().__init__()
         self.plan, d_in = plan, plan.rows.x.shape[1]
         nets = len(plan.roles) + 1
-        start = initial(GENOME, d_in, plan.problem.n_out, [plan.seed("weights")])
+        start = initial(GENOME, d_in, plan.encoded.n_out, [plan.seed("weights")])
         self.theta = torch.nn.Parameter(start.repeat(nets, 1))
-        self.layout = shapes(GENOME, d_in, plan.problem.n_out)
+        self.layout = shapes(GENOME, d_in, plan.encoded.n_out)
         self.traits = traits([*plan.roles, TWIN])
         self.dropout = Dropout(GENOME.dropout, plan.seed("dropout"))
 
@@ -134,13 +138,17 @@ class Nets(torch.nn.Module):
         return (task + 0.01 * soft.sum(1)).sum()
 
 
-def data_parallel(problem: Problem, steps: int, wire: Wire) -> dict[str, Any]:
+def data_parallel(
+    encoded: EncodedDataset, steps: int, process_group: ProcessGroup
+) -> dict[str, Any]:
     """Trains the same nets with an all-reduce of all gradients at every step."""
-    plan = make_plan(problem, GENOME, section(steps), RULES)
+    plan = make_plan(encoded, GENOME, section(steps), RULES)
     nets = Nets(plan)
-    model = DistributedDataParallel(nets) if wire.size > 1 else nets
+    model = DistributedDataParallel(nets) if process_group.size > 1 else nets
     slots = [*plan.roles, TWIN]
-    orders = Orders([plan.order(i, role, f"agent {i}") for i, role in enumerate(slots)])
+    orders = RowOrders(
+        [plan.order(i, role, f"agent {i}") for i, role in enumerate(slots)]
+    )
     inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
     sampler = CellSampler(inside, plan.seen, plan.seed("cells"))
     adam, decay = Adam.fresh(nets.theta.detach()), nets.traits.weight_decay[:, None]
@@ -149,30 +157,30 @@ def data_parallel(problem: Problem, steps: int, wire: Wire) -> dict[str, Any]:
         if step % plan.config.sync_every == 0:
             clock.tick(step)
         batch, extra = orders.deal(plan.batch), sampler.draw()
-        share = batch.chunk(wire.size, 1)[wire.rank]
+        share = batch.chunk(process_group.size, 1)[process_group.rank]
         cells = extra.view(len(slots), len(inside), -1)
-        rows = cells.chunk(wire.size, 2)[wire.rank].flatten(1)
+        rows = cells.chunk(process_group.size, 2)[process_group.rank].flatten(1)
         model.zero_grad()
         model(share, rows).backward()
         grad = nets.theta.grad
         assert grad is not None
         with torch.no_grad():
             adam.step(nets.theta, grad, plan.rate(step), decay)
-    return clock.to_dict(wire)
+    return clock.to_dict(process_group)
 
 
 def rank(what: str, dataset: str, steps: str, out: str) -> None:
     """Runs one process."""
-    wire = Gloo() if int(os.environ["WORLD_SIZE"]) > 1 else ALONE
-    problem = Problem(Dataset.load(dataset))
-    problem.joined(("train", "constraint"), GENOME.encoding)
+    process_group = GlooGroup() if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
+    encoded = EncodedDataset(Dataset.load(dataset))
+    encoded.joined(("train", "constraint"), GENOME.encoding)
     keep_freed_memory()
     with settled(1):
         run = ours if what == "ours" else data_parallel
-        found = run(problem, int(steps), wire)
-    if wire.rank == 0:
+        found = run(encoded, int(steps), process_group)
+    if process_group.rank == 0:
         Path(out).write_text(json.dumps(found))
-    wire.close()
+    process_group.close()
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ PART_OF = "safescale-ammt"
 
 
 @dataclass(frozen=True)
-class Limits:
+class TaskLimits:
     """What a task may take.
 
     Attributes:
@@ -50,7 +50,9 @@ class Limits:
     scratch: str = "10Gi"
 
 
-def _bounded(task: dsl.PipelineTask, title: str, limits: Limits) -> dsl.PipelineTask:
+def _bounded(
+    task: dsl.PipelineTask, title: str, limits: TaskLimits
+) -> dsl.PipelineTask:
     """Gives a task its name, limits, timeout, retries and what its pod may do.
 
     The volume at /tmp is for clusters that make the root file system read-only.
@@ -178,12 +180,12 @@ def train(  # noqa: PLR0917  KFP passes by name
         notify_secret: Secret with the places that are told how a run ended.
         notify_on: Statuses that they are told of, separated by commas.
     """
-    small = Limits(cpu, memory, hours=1, retries=2)
-    large = Limits(train_cpu, train_memory, hours=24, retries=2)
+    small = TaskLimits(cpu, memory, hours=1, retries=2)
+    large = TaskLimits(train_cpu, train_memory, hours=24, retries=2)
     # A retry would repeat a refusal, and a cached gate would not be one.
-    gate = Limits(cpu, memory, hours=1, retries=0)
+    gate = TaskLimits(cpu, memory, hours=1, retries=0)
 
-    last = Limits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
+    last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
     told = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
     _with_store(_bounded(told, "Notify", last), store_secret)

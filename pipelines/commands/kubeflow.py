@@ -71,7 +71,7 @@ def submit(**given: Any) -> None:
     refusal is read from the gate's record in the object store (--store and its
     keys), since Kubeflow shows a refusal and a crash alike.
     """
-    from pipelines.kubeflow.submit import Submission
+    from pipelines.kubeflow.submit import SubmitRequest
     from pipelines.kubeflow.submit import submit as carry_out
     from safescale_ammt.store.uri import split_uri
 
@@ -88,7 +88,7 @@ def submit(**given: Any) -> None:
         rehearse = ("safety.rehearse=true",) if given["rehearse"] else ()
         order = order_of(given, rehearse, cache=not given["no_cache"])
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
-    wanted = Submission(
+    wanted = SubmitRequest(
         order,
         name=given["follow"] or given["name"],
         store=store,

@@ -15,7 +15,7 @@ from safescale_ammt.store.uri import STORE
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.api import Kubeflow
-    from pipelines.kubeflow.preparation import Order
+    from pipelines.kubeflow.preparation import KubeflowRequest
 
 _SESSION = ("host", "namespace", "token_file", "ca_file")
 _WORK = ("config", "constitution", "image_prefix", "images", "window")
@@ -122,14 +122,14 @@ def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:
 
 def order_of(
     given: Mapping[str, Any], more: tuple[str, ...], *, cache: bool, **others: Any
-) -> Order:
+) -> KubeflowRequest:
     """Returns the order that the options describe."""
-    from pipelines.kubeflow.preparation import Order
+    from pipelines.kubeflow.preparation import KubeflowRequest
 
     options = {key: given[key] for key in _WORK}
     options["overrides"] = (*given["overrides"], *more)
     options["parameters"] = dict(_pair(text) for text in given["parameters"])
-    return Order(**options, store=store_of(given), cache=cache, **others)
+    return KubeflowRequest(**options, store=store_of(given), cache=cache, **others)
 
 
 def store_of(given: Mapping[str, Any]) -> str:

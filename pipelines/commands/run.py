@@ -75,9 +75,9 @@ def run(  # noqa: PLR0917  click passes by name
     Exits with 0 if the model became champion or waits for a person, with 3 if
     it was refused, with 2 if what was given cannot be used.
     """
-    from pipelines.local.launch import Request, launch
+    from pipelines.local.launch import RunRequest, launch
 
-    request = Request(
+    request = RunRequest(
         config=config,
         constitution=constitution,
         overrides=(*overrides, *(["safety.rehearse=true"] if rehearse else [])),

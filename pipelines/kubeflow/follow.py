@@ -19,7 +19,7 @@ from pipelines.kubeflow.api import Kubeflow
 from pipelines.progress import Progress
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.execution import error_of
-from safescale_ammt.releasing.run_outcome import CRASHED, Outcome
+from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
 from safescale_ammt.store.uri import open_store
 
 SUCCEEDED = "SUCCEEDED"
@@ -37,7 +37,7 @@ _WORDS = {
 
 
 @dataclass
-class Watch:
+class RunFollower:
     """What a person has been told of a run so far.
 
     Attributes:
@@ -84,7 +84,7 @@ class Watch:
 def follow(
     kubeflow: Kubeflow,
     run_id: str,
-    watch: Watch,
+    watch: RunFollower,
     *,
     timeout: float,
     poll: float,
@@ -153,7 +153,7 @@ class Record:
         blind: why nobody could look; "" if the store was asked.
     """
 
-    outcome: Outcome | None = None
+    outcome: RunOutcome | None = None
     blind: str = ""
 
 
@@ -178,7 +178,7 @@ def read_record(
     try:
         place = open_store(store, environ=environ)
         while True:
-            found = Outcome.read(place, str(run.run_id))
+            found = RunOutcome.read(place, str(run.run_id))
             if found is not None or time.monotonic() >= end:
                 return Record(found)
             time.sleep(1.0)

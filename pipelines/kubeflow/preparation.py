@@ -30,7 +30,7 @@ _QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
 
 
 @dataclass(frozen=True)
-class Order:
+class KubeflowRequest:
     """What a run or a schedule was asked to be.
 
     Attributes:
@@ -59,7 +59,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunSpec:
     """What Kubeflow is handed.
 
     Attributes:
@@ -92,7 +92,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Asked:
+class WorkloadNeeds:
     """What a workload asks of a cluster, for those who start nothing.
 
     Attributes:
@@ -106,7 +106,7 @@ class Asked:
     source: str
 
 
-def asked(order: Order) -> Asked:
+def asked(order: KubeflowRequest) -> WorkloadNeeds:
     """Returns what a workload asks of a cluster; nothing is contacted.
 
     Raises:
@@ -119,14 +119,14 @@ def asked(order: Order) -> Asked:
     source = workload.data.source
     if source in CATALOGUE and order.store.startswith("s3://"):
         source = stored_uris(source, order.store)["source"]
-    return Asked(
+    return WorkloadNeeds(
         cast("TrainingConfig", workload.sections["training"]),
         values | _scalars(spec, order.parameters or {}),
         source if source.startswith("s3://") else "",
     )
 
 
-def prepare(order: Order) -> Prepared:
+def prepare(order: KubeflowRequest) -> RunSpec:
     """Checks an order and compiles it.
 
     Raises:
@@ -143,7 +143,7 @@ def prepare(order: Order) -> Prepared:
     if not order.cache:
         uncache(spec)
     values = workload.arguments() | _scalars(spec, order.parameters or {})
-    return Prepared(str(workload.arguments()["registry"]["name"]), spec, values)
+    return RunSpec(str(workload.arguments()["registry"]["name"]), spec, values)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Compiled:
     sources: str
 
 
-def compiled(order: Order) -> Compiled:
+def compiled(order: KubeflowRequest) -> Compiled:
     """Compiles the pipeline as `safescale compile --config` does.
 
     Raises:
@@ -182,7 +182,7 @@ def _told(workload: Workload, values: Mapping[str, Any], store: str) -> str:
     return f"{told}."
 
 
-def located(workload: Workload, order: Order) -> Workload:
+def located(workload: Workload, order: KubeflowRequest) -> Workload:
     """Returns the workload with sources that a cluster can read, and their digest.
 
     Where the bytes are looked at, the newest days become the days that they are now:
@@ -219,7 +219,7 @@ def _check_rolls(data: DataConfig) -> None:
         )
 
 
-def _loaded(order: Order) -> Workload:
+def _loaded(order: KubeflowRequest) -> Workload:
     """Reads the workload; a window that was ordered replaces the file's own."""
     workload = Workload.load(
         order.config, constitution=order.constitution, overrides=order.overrides
@@ -235,7 +235,9 @@ def _loaded(order: Order) -> Workload:
     return workload
 
 
-def _compiled(order: Order, arguments: Mapping[str, Any] | None = None) -> str:
+def _compiled(
+    order: KubeflowRequest, arguments: Mapping[str, Any] | None = None
+) -> str:
     options: dict[str, Any] = {"arguments": arguments}
     if order.image_prefix:
         options["image_prefix"] = order.image_prefix

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.kubeflow.answers import Answered, Unanswered, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.preparation import Prepared
+from pipelines.kubeflow.preparation import RunSpec
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 
@@ -84,7 +84,7 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
 
 
 def run_body(
-    prepared: Prepared, name: str, experiment: str, account: str = ACCOUNT
+    prepared: RunSpec, name: str, experiment: str, account: str = ACCOUNT
 ) -> Any:
     """Returns the run to create."""
     import kfp_server_api as kfp

@@ -20,7 +20,7 @@ from typing import Any
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Unreachable
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.preparation import Prepared
+from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.timing import Timing
 from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.files.canonical import digest_json
@@ -35,7 +35,7 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecurringRun:
     """A recurring run of ours.
 
     Attributes:
@@ -65,7 +65,7 @@ class Entry:
 def roll(
     kubeflow: Kubeflow,
     name: str,
-    prepared: Prepared,
+    prepared: RunSpec,
     timing: Timing,
     *,
     experiment: str = runs.EXPERIMENT,
@@ -140,7 +140,7 @@ def resume(kubeflow: Kubeflow, name: str) -> str:
     return f"Schedule {name!r} fires: {entries[-1].when}."
 
 
-def listed(kubeflow: Kubeflow, name: str = "") -> list[Entry]:
+def listed(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
     """Returns our recurring runs, of one name or of all, oldest first."""
     where = {"namespace": kubeflow.namespace} if kubeflow.namespace else {}
     found = kubeflow.pages(
@@ -156,7 +156,7 @@ def listed(kubeflow: Kubeflow, name: str = "") -> list[Entry]:
     )
 
 
-def switch(kubeflow: Kubeflow, entry: Entry, *, on: bool) -> None:
+def switch(kubeflow: Kubeflow, entry: RecurringRun, *, on: bool) -> None:
     """Enables or disables a recurring run; twice is the same as once."""
     service = kubeflow.schedules
     call = (
@@ -189,7 +189,7 @@ def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
     raise Unreachable(f"Schedule {name!r} could not be created.")
 
 
-def _body(prepared: Prepared, timing: Timing, account: str) -> Any:
+def _body(prepared: RunSpec, timing: Timing, account: str) -> Any:
     """Returns a recurring run that does not fire yet; its caller names it."""
     import kfp_server_api as kfp
 
@@ -204,7 +204,7 @@ def _body(prepared: Prepared, timing: Timing, account: str) -> Any:
     )
 
 
-def _digest(prepared: Prepared, timing: Timing, experiment: str, account: str) -> str:
+def _digest(prepared: RunSpec, timing: Timing, experiment: str, account: str) -> str:
     asked: Mapping[str, Any] = {
         "spec": prepared.spec,
         "parameters": prepared.parameters,
@@ -215,7 +215,7 @@ def _digest(prepared: Prepared, timing: Timing, experiment: str, account: str) -
     return digest_json(asked)
 
 
-def _entry(item: Any) -> Entry | None:
+def _entry(item: Any) -> RecurringRun | None:
     """Reads a recurring run; None if it is not one of ours."""
     note = _NOTE.fullmatch(item.description or "")
     if note is None:
@@ -226,7 +226,7 @@ def _entry(item: Any) -> Entry | None:
     when = f"cron '{cron}'" if cron else ""
     if periodic:
         when = f"every {periodic.interval_second} s"
-    return Entry(
+    return RecurringRun(
         id=str(item.recurring_run_id),
         name=note["name"],
         number=int(note["number"]),
@@ -237,7 +237,7 @@ def _entry(item: Any) -> Entry | None:
     )
 
 
-def _known(kubeflow: Kubeflow, name: str) -> list[Entry]:
+def _known(kubeflow: Kubeflow, name: str) -> list[RecurringRun]:
     kubeflow.require_version()
     entries = listed(kubeflow, name)
     if not entries:

@@ -10,13 +10,13 @@ from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Answered
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.follow import (
-    Watch,
+    RunFollower,
     ending,
     follow,
     how_on,
     read_record,
 )
-from pipelines.kubeflow.preparation import Order, prepare
+from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.kubeflow.spec import titles
 from pipelines.local.parent import Interruptions
 from pipelines.progress import Progress, progress_for
@@ -27,7 +27,7 @@ TIMEOUT = 86400.0
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmitRequest:
     """How a run is to be started and followed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Submission:
         store: URI of the store with the gate's records; "" = not known here.
     """
 
-    order: Order | None
+    order: KubeflowRequest | None
     name: str = ""
     experiment: str = runs.EXPERIMENT
     account: str = runs.ACCOUNT
@@ -68,7 +68,7 @@ class Going:
     sweep: Callable[[], None] = lambda: None
 
 
-def submit(kubeflow: Kubeflow, wanted: Submission) -> str:
+def submit(kubeflow: Kubeflow, wanted: SubmitRequest) -> str:
     """Starts or finds a run, follows it, and returns its last sentence.
 
     Raises:
@@ -87,11 +87,13 @@ def submit(kubeflow: Kubeflow, wanted: Submission) -> str:
             going.sweep()
             return f"Run {going.id} goes on; {how_on(going.id)}"
         with progress_for(going.id[:8]) as progress:
-            run = _followed(kubeflow, wanted, going, Watch(progress, going.titles))
+            run = _followed(
+                kubeflow, wanted, going, RunFollower(progress, going.titles)
+            )
         return ending(run, read_record(wanted.store, run), going.titles)
 
 
-def _start(kubeflow: Kubeflow, wanted: Submission, order: Order) -> Going:
+def _start(kubeflow: Kubeflow, wanted: SubmitRequest, order: KubeflowRequest) -> Going:
     """Starts a run, or finds the one that has its name.
 
     What is wrong on this machine is said before any server is asked.
@@ -118,7 +120,7 @@ def page(kubeflow: Kubeflow, run_id: str) -> str:
 
 
 def _followed(
-    kubeflow: Kubeflow, wanted: Submission, going: Going, watch: Watch
+    kubeflow: Kubeflow, wanted: SubmitRequest, going: Going, watch: RunFollower
 ) -> Any:
     """Follows a run; a signal ends the following and, if asked, the run."""
     try:

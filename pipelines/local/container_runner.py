@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.local.containers import KILLED, Box, Containers, Ended
-from pipelines.local.graph import Limit, Limits
-from pipelines.local.tasks import Task, Watch
+from pipelines.local.graph import ContainerLimits, Limit
+from pipelines.local.tasks import LocalTask, TaskWatch
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 
@@ -49,10 +49,10 @@ class ContainerRunner:
     def __init__(
         self,
         containers: Containers,
-        watch: Watch,
+        watch: TaskWatch,
         *,
         settings: Mapping[str, Any],
-        limits: Mapping[str, Limits],
+        limits: Mapping[str, ContainerLimits],
         run: str,
         environ: Mapping[str, str],
     ) -> None:
@@ -104,7 +104,11 @@ class ContainerRunner:
         return Status.SUCCESS if ended.code == 0 else Status.FAILURE
 
     def _box(
-        self, task: Task, image: str, command: Sequence[str], values: Mapping[str, str]
+        self,
+        task: LocalTask,
+        image: str,
+        command: Sequence[str],
+        values: Mapping[str, str],
     ) -> Box:
         asked = json.loads(command[list(command).index("--executor_input") + 1])
         _share_with_group(task.folder)
@@ -125,7 +129,7 @@ class ContainerRunner:
             network=network_of(environ),
         )
 
-    def _secrets(self, task: Task) -> dict[str, str]:
+    def _secrets(self, task: LocalTask) -> dict[str, str]:
         """Returns the variables of a task's secrets that the environment holds."""
         names: set[str] = set()
         for secret in self._settings.get(task.executor, {}).get("secretAsEnv", ()):

@@ -14,7 +14,7 @@ from kfp import dsl
 
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.releasing.notice import PLACES
-from safescale_ammt.releasing.run_outcome import CRASHED, Outcome
+from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
 from safescale_ammt.store.base import Store
 
 _ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -52,8 +52,8 @@ def leave_word(store: Store, run: str, error: SafescaleError) -> None:
         run: the run's id.
         error: what broke it.
     """
-    if Outcome.read(store, run) is None:
-        Outcome.now(run=run, status=CRASHED, sentence=str(error)).write(store)
+    if RunOutcome.read(store, run) is None:
+        RunOutcome.now(run=run, status=CRASHED, sentence=str(error)).write(store)
 
 
 def _name_run(spec: Any, run: str) -> None:

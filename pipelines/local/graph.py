@@ -31,7 +31,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ContainerLimits:
     """What a task may take."""
 
     cpu: Limit
@@ -46,7 +46,7 @@ def drop_retries(graph: Mapping[str, Any]) -> None:
 
 def take_limits(
     graph: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> dict[str, Limits]:
+) -> dict[str, ContainerLimits]:
     """Takes the limits out of the graph: with more memory, a result is the same.
 
     Args:
@@ -71,7 +71,7 @@ def take_limits(
         asked = executor["container"].pop("resources")
         channels |= {channel for channel, _ in _PARAMETER.findall(json.dumps(asked))}
         cpu, memory = asked["resourceCpuLimit"], asked["resourceMemoryLimit"]
-        limits[label] = Limits(limit(cpu), limit(memory))
+        limits[label] = ContainerLimits(limit(cpu), limit(memory))
     for task in _tasks(graph):
         if "dag" not in graph["components"][task["componentRef"]["name"]]:
             _forget(task.get("inputs", {}).get("parameters", {}), channels)

@@ -28,7 +28,7 @@ TIMEOUT = 14400.0
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What `safescale run` was asked for.
 
     Attributes:
@@ -58,7 +58,7 @@ class Request:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def launch(request: Request) -> RunFile:
+def launch(request: RunRequest) -> RunFile:
     """Carries out a run and returns its closed file.
 
     Raises:
@@ -85,7 +85,7 @@ def launch(request: Request) -> RunFile:
 
 
 def _carry_out(
-    request: Request, run: RunFile, progress: Progress, interruptions: Interruptions
+    request: RunRequest, run: RunFile, progress: Progress, interruptions: Interruptions
 ) -> None:
     workload = Workload.load(
         request.config,
@@ -123,7 +123,7 @@ def _carry_out(
         )
 
 
-def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
+def _engine_for(request: RunRequest, run: RunFile) -> AbstractContextManager[None]:
     """Asks for the container engine at once, if one is needed."""
     run.facts["runner"] = request.runner
     if request.runner != "docker":
@@ -133,7 +133,7 @@ def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
     return swept(run.id)
 
 
-def _check_containers(request: Request, workload: Workload, place: Place) -> None:
+def _check_containers(request: RunRequest, workload: Workload, place: Place) -> None:
     """Refuses what a container could not write to, before anything is spent.
 
     Raises:

@@ -20,7 +20,7 @@ from pipelines.compile import compile_train
 from pipelines.local import exit_task
 from pipelines.local.graph import drop_retries, take_limits
 from pipelines.local.mirror import Mirror
-from pipelines.local.tasks import Report, Watch
+from pipelines.local.tasks import Report, TaskWatch
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.releasing.notice import PLACES
 
@@ -49,7 +49,7 @@ class LocalRun:
             "executors"
         ]
         self._mirror = Mirror(job["store"], job["prefix"])
-        self._watch = Watch(
+        self._watch = TaskWatch(
             report,
             self._mirror,
             {label: self._seconds(label) for label in self._settings},

@@ -31,7 +31,7 @@ GRACE = 20.0
 
 
 @dataclass
-class Task:
+class LocalTask:
     """A task that runs now.
 
     Attributes:
@@ -59,7 +59,7 @@ class Task:
     code: int | None = None
 
 
-class Watch:
+class TaskWatch:
     """Wraps KFP's function per task.
 
     Args:
@@ -80,7 +80,7 @@ class Watch:
         on_failure: Callable[[SafescaleError], None],
     ) -> None:
         self.error: SafescaleError | None = None
-        self.task: Task
+        self.task: LocalTask
         self._report = report
         self._mirror = mirror
         self._seconds = seconds
@@ -112,14 +112,14 @@ class Watch:
                 self._on_failure(error)
             return {}, Status.FAILURE
 
-    def _task(self, arguments: Mapping[str, Any]) -> Task:
+    def _task(self, arguments: Mapping[str, Any]) -> LocalTask:
         spec = arguments["task_spec"]
         component = spec.component_ref.name
         described = arguments["components"][component]
         label = described.executor_label
         always = spec.trigger_policy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
         root = Path(arguments["pipeline_root"], arguments["pipeline_resource_name"])
-        return Task(
+        return LocalTask(
             stage=arguments["task_name"].replace("-", "_"),
             executor=label,
             folder=root / component.removeprefix("comp-"),
@@ -181,7 +181,7 @@ class Watch:
             )
         return outputs, status
 
-    def _limit(self, task: Task, ended: threading.Event) -> None:
+    def _limit(self, task: LocalTask, ended: threading.Event) -> None:
         """Stops a task whose time is up."""
         if ended.wait(task.seconds):
             return
@@ -194,7 +194,7 @@ class Watch:
 
 
 @contextmanager
-def _taking_sigterm(task: Task) -> Iterator[None]:
+def _taking_sigterm(task: LocalTask) -> Iterator[None]:
     """While a task runs, SIGTERM is for it: KFP would die and leave it behind.
 
     A plain handler, unlike SIG_IGN, does not outlive the exec of the stage.
@@ -223,7 +223,7 @@ def _kill_the_rest() -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _check_made(task: Task, paths: Mapping[str, Path]) -> None:
+def _check_made(task: LocalTask, paths: Mapping[str, Path]) -> None:
     """Refuses a success that left nothing: no runner's word is enough."""
     for name in task.outputs:
         if name not in paths or not paths[name].exists():
@@ -239,7 +239,7 @@ def _summary(paths: Mapping[str, Path]) -> dict[str, Any]:
     return dict(read_json(beside.pop())["summary"])
 
 
-def what_it_left(task: Task) -> SafescaleError:
+def what_it_left(task: LocalTask) -> SafescaleError:
     """Returns the error that a failed stage wrote down, with its exit code."""
     file = task.folder / EXECUTION
     left = read_json(file) if file.is_file() else {}

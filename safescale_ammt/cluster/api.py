@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import (
-    Asked,
+    ApiRequest,
     Away,
     Denied,
     OutOfReach,
@@ -241,7 +241,7 @@ class Api:
         headers["Content-Type"] = _MERGE if verb == "patch" else "application/json"
         self.client.update_params_for_auth(headers, [], ["BearerToken"])
         token = str(headers.get("authorization", ""))
-        asked = Asked(verb, resource, self.namespace, self.host, token)
+        asked = ApiRequest(verb, resource, self.namespace, self.host, token)
         try:
             response = self.client.rest_client.pool_manager.request(
                 _METHODS.get(verb, "GET"),

@@ -25,7 +25,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ClusterInputError, IntegrityError
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, verify
 from safescale_ammt.files.canonical import canonical_json
-from safescale_ammt.launch.request import Request
+from safescale_ammt.launch.request import TrainingRequest
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store
 
@@ -63,7 +63,7 @@ class Handover:
         config: TrainingConfig,
     ) -> None:
         """Puts inputs and request there; what is there already is not sent again."""
-        request = Request(
+        request = TrainingRequest(
             dataset=self._input(dataset, "dataset"),
             architecture=self._input(architecture, "architecture"),
             constitution=rules.to_dict(),

@@ -12,9 +12,15 @@ from safescale_ammt.cluster import waiting
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.logs import Follower
 from safescale_ammt.cluster.owner import Owner
-from safescale_ammt.cluster.refusals import Answer, Denied
+from safescale_ammt.cluster.refusals import ApiRefusal, Denied
 from safescale_ammt.cluster.resources import RUNTIMES, TRAINJOBS
-from safescale_ammt.cluster.trainjob import Job, State, condition, progress, state
+from safescale_ammt.cluster.trainjob import (
+    JobState,
+    TrainJob,
+    condition,
+    progress,
+    state,
+)
 from safescale_ammt.cluster.waiting import Wait
 from safescale_ammt.cluster.watch import changes
 from safescale_ammt.errors import ClusterError, ClusterInputError, SafescaleError
@@ -43,7 +49,7 @@ class Life:
     def __init__(
         self,
         api: Api,
-        job: Job,
+        job: TrainJob,
         owner: Owner | None,
         product: Product,
     ) -> None:
@@ -79,7 +85,7 @@ class Life:
         """
         try:
             self._api.call("get", RUNTIMES, self._job.runtime)
-        except Answer as answer:
+        except ApiRefusal as answer:
             if answer.status == 403:  # The Role names ours; another may be there.
                 self._api.say(f"{answer} The runtime is not looked for beforehand.")
                 return
@@ -89,7 +95,7 @@ class Life:
         """Makes sure that the job is there: creates, adopts or replaces it.
 
         Raises:
-            Answer: it may not or cannot be made; one sentence.
+            ApiRefusal: it may not or cannot be made; one sentence.
             ClusterInputError: the name is taken by something else.
         """
         for _ in range(_ATTEMPTS):
@@ -114,7 +120,7 @@ class Life:
         """Returns the job as the API has it, None if it is not there."""
         try:
             return self._api.call("get", TRAINJOBS, self._job.name)
-        except Answer as answer:
+        except ApiRefusal as answer:
             if answer.status != 404:
                 raise
             return None
@@ -146,7 +152,7 @@ class Life:
             try:
                 if owners.disown(self._api, found, self._owner):
                     return "goes on, another run waits for it too"
-            except Answer as answer:
+            except ApiRefusal as answer:
                 if answer.status not in (404, 409):  # 409: another let go meanwhile
                     raise
             else:
@@ -155,9 +161,9 @@ class Life:
         return "changes too often to be let go of"
 
     def _is_of_use(self, found: dict[str, Any]) -> bool:
-        if state(found) is State.COMPLETE:
+        if state(found) is JobState.COMPLETE:
             return self._product.is_there()
-        return state(found) in (State.ACTIVE, State.SUSPENDED)
+        return state(found) in (JobState.ACTIVE, JobState.SUSPENDED)
 
     def _taken(self) -> ClusterInputError:
         return ClusterInputError(
@@ -172,7 +178,7 @@ class Life:
         self._product.forget()
         try:
             self._api.call("create", TRAINJOBS, body=self._job.to_dict(refs))
-        except Answer as answer:
+        except ApiRefusal as answer:
             if answer.status == 409:
                 return False
             raise self._explained(answer) from None
@@ -187,7 +193,7 @@ class Life:
         """Joins a job that is there; says whether that worked."""
         try:
             owners.adopt(self._api, found, self._owner)
-        except Answer as answer:
+        except ApiRefusal as answer:
             if answer.status in (404, 409):
                 return False
             raise
@@ -202,7 +208,7 @@ class Life:
         }
         try:
             self._api.call("delete", TRAINJOBS, self._job.name, body=options)
-        except Answer as answer:
+        except ApiRefusal as answer:
             if answer.status not in (404, 409):  # 409: another object by now
                 raise
 
@@ -235,10 +241,10 @@ class Life:
                 if progress(found) not in ("", told):
                     told = progress(found)
                     self._api.say(f"{self._where}: {told}.")
-                if state(found) is State.COMPLETE:
+                if state(found) is JobState.COMPLETE:
                     log.finish(self._api.patience.read)
                     return True
-                if state(found) is State.FAILED:
+                if state(found) is JobState.FAILED:
                     log.finish(self._api.patience.read)
                     raise self._failed(found)
                 wait.look(found)
@@ -258,7 +264,7 @@ class Life:
             + "; its log is above, a retry replaces it."
         )
 
-    def _explained(self, answer: Answer) -> ClusterError:
+    def _explained(self, answer: ApiRefusal) -> ClusterError:
         """Says what it means that the runtime or the job was refused."""
         if isinstance(answer, Denied):
             return answer

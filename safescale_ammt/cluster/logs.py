@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from safescale_ammt.cluster.api import Api
-from safescale_ammt.cluster.refusals import Answer, Away, Denied
+from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied
 from safescale_ammt.cluster.resources import PODS
 from safescale_ammt.cluster.trainjob import NODE
 from safescale_ammt.errors import SafescaleError
@@ -151,14 +151,14 @@ class Follower:
             return False, said
         except Denied:
             raise
-        except Answer as answer:
+        except ApiRefusal as answer:
             return answer.status == 404, said  # 400: the container is starting
         return True, said
 
     def _has_ended(self, pod: dict[str, Any]) -> bool:
         try:
             now = self._api.call("get", PODS, pod["metadata"]["name"])
-        except Answer as answer:
+        except ApiRefusal as answer:
             if answer.status != 404:
                 raise
             return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safescale_ammt.cluster.api import Api
-from safescale_ammt.cluster.refusals import Answer
+from safescale_ammt.cluster.refusals import ApiRefusal
 from safescale_ammt.cluster.resources import PODS, TRAINJOBS
 
 _MAIN = ("main", "user-container")
@@ -46,9 +46,9 @@ def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
     name = environ.get("KFP_POD_NAME") or environ.get("HOSTNAME", "")
     try:
         if not name:
-            raise Answer("The name of this step's own pod is not known.", 404, "")
+            raise ApiRefusal("The name of this step's own pod is not known.", 404, "")
         pod = api.call("get", PODS, name)
-    except Answer as answer:
+    except ApiRefusal as answer:
         if answer.status == 401:
             raise
         api.say(
@@ -63,7 +63,7 @@ def adopt(api: Api, found: Mapping[str, Any], owner: Owner | None) -> None:
     """Adds this pod to a job's owners, unless it is one already.
 
     Raises:
-        Answer: 409 if the job has changed meanwhile, 404 if it is gone.
+        ApiRefusal: 409 if the job has changed meanwhile, 404 if it is gone.
     """
     refs = owners_of(found)
     if owner is not None and owner.uid not in {ref["uid"] for ref in refs}:
@@ -105,7 +105,7 @@ def _lives(api: Api, reference: Mapping[str, Any]) -> bool:
         return True
     try:
         pod = api.call("get", PODS, str(reference["name"]))
-    except Answer:
+    except ApiRefusal:
         return False
     same = pod["metadata"]["uid"] == reference["uid"]
     return same and (pod.get("status") or {}).get("phase") in _LIVING

@@ -1,6 +1,6 @@
 """What the API says when it does not do what it is asked, as one sentence.
 
-An answer that another try would not change is an `Answer`; what may pass is `Away`.
+An answer that another try would not change is an `ApiRefusal`; what may pass is `Away`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _AWAY = frozenset({408, 429, 500, 502, 503, 504})
 _DENIED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]+)"')
 
 
-class Answer(ClusterError):
+class ApiRefusal(ClusterError):
     """The API answered, and not with success; `status` is the HTTP status."""
 
     def __init__(self, sentence: str, status: int, message: str) -> None:
@@ -26,7 +26,7 @@ class Answer(ClusterError):
         self.message = message
 
 
-class Denied(Answer, ClusterInputError):
+class Denied(ApiRefusal, ClusterInputError):
     """The caller is unknown (401), or may not do this (403)."""
 
     exit_code = 2
@@ -41,7 +41,7 @@ class Away(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiRequest:
     """What was asked, of whom, by whom."""
 
     verb: str
@@ -50,7 +50,7 @@ class Asked:
     host: str
     token: str
 
-    def refused(self, status: int, body: str) -> Answer | Away:
+    def refused(self, status: int, body: str) -> ApiRefusal | Away:
         """Returns what an answer other than success means."""
         message = _message(body)
         if status in _AWAY:
@@ -73,7 +73,7 @@ class Asked:
                 status,
                 message,
             )
-        return Answer(
+        return ApiRefusal(
             f"The Kubernetes API at {self.host} refuses to {self.verb} "
             f"{self.resource.full_name} in namespace {self.namespace} ({status}): "
             f"{message}",

@@ -12,7 +12,7 @@ from safescale_ammt.cluster.life import JobFailed, Life, Product
 from safescale_ammt.cluster.owner import Owner, own_pod
 from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import OutOfReach
-from safescale_ammt.cluster.trainjob import Job, digest_of
+from safescale_ammt.cluster.trainjob import TrainJob, digest_of
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import error_of
@@ -99,8 +99,10 @@ def _run(
         raise
 
 
-def _job(digest: str, request: str, config: TrainingConfig, owner: Owner | None) -> Job:
-    return Job(
+def _job(
+    digest: str, request: str, config: TrainingConfig, owner: Owner | None
+) -> TrainJob:
+    return TrainJob(
         digest=digest,
         request=request,
         runtime=config.runtime,

@@ -27,7 +27,7 @@ _LABELS = {
 }
 
 
-class State(Enum):
+class JobState(Enum):
     """What a job is up to."""
 
     ACTIVE = "active"
@@ -38,7 +38,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """One job to be made.
 
     The name comes from the digest alone: a retry of the step, and another run
@@ -123,17 +123,17 @@ def digest_of(
     )
 
 
-def state(found: Mapping[str, Any]) -> State:
+def state(found: Mapping[str, Any]) -> JobState:
     """Reads an object's state off its conditions (Trainer 2: three types)."""
     if found["metadata"].get("deletionTimestamp"):
-        return State.GOING
+        return JobState.GOING
     if condition(found, "Complete"):
-        return State.COMPLETE
+        return JobState.COMPLETE
     if condition(found, "Failed"):
-        return State.FAILED
+        return JobState.FAILED
     if condition(found, "Suspended") or found["spec"].get("suspend"):
-        return State.SUSPENDED
-    return State.ACTIVE
+        return JobState.SUSPENDED
+    return JobState.ACTIVE
 
 
 def condition(found: Mapping[str, Any], kind: str) -> dict[str, Any] | None:

@@ -7,16 +7,16 @@ from typing import Any
 
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.logs import pods_of
-from safescale_ammt.cluster.refusals import Answer
+from safescale_ammt.cluster.refusals import ApiRefusal
 from safescale_ammt.cluster.resources import EVENTS, PODS
-from safescale_ammt.cluster.trainjob import Job, State, condition, state
+from safescale_ammt.cluster.trainjob import JobState, TrainJob, condition, state
 from safescale_ammt.errors import ClusterError
 
 
 class Wait:
     """The time in which no pod of the job runs; it is said, and it is bounded."""
 
-    def __init__(self, api: Api, job: Job, where: str) -> None:
+    def __init__(self, api: Api, job: TrainJob, where: str) -> None:
         self._api = api
         self._job = job
         self._where = where
@@ -30,7 +30,7 @@ class Wait:
         Raises:
             ClusterError: nothing has run for too long.
         """
-        suspended = state(found) is State.SUSPENDED
+        suspended = state(found) is JobState.SUSPENDED
         runs = not suspended and has_started(self._api, self._job.name)
         if runs or self._runs:
             self._since = self._api.clock()
@@ -109,7 +109,7 @@ def _last_warning(api: Api, name: str) -> str:
     """Returns the newest warning event of a job, its JobSet, Jobs and pods."""
     try:
         listed = api.call("list", EVENTS, query={"fieldSelector": "type=Warning"})
-    except Answer:
+    except ApiRefusal:
         return ""  # Not permitted: then the other reasons must do.
     ours = [
         event

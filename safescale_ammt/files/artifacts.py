@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """One file of an artifact: its digest, size in bytes, part of identity."""
 
     sha256: str
@@ -49,7 +49,7 @@ class Manifest:
 
     kind: str
     stage: str
-    files: Mapping[str, Entry]
+    files: Mapping[str, FileEntry]
     parents: Mapping[str, str]
     config_digest: str
     code_version: str
@@ -93,7 +93,7 @@ class Manifest:
         Raises:
             KeyError, TypeError: the form is not that of a manifest.
         """
-        files = {name: Entry(**entry) for name, entry in raw["files"].items()}
+        files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
         return cls(
             kind=raw["kind"],
             stage=raw["stage"],
@@ -179,7 +179,7 @@ def describe(
     from safescale_ammt import __version__
 
     files = {
-        name: Entry(
+        name: FileEntry(
             digest_file(folder / name),
             (folder / name).stat().st_size,
             name not in draft.outside_identity,

@@ -27,7 +27,7 @@ _MAPPINGS = ("constitution", "training")
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """One training to do.
 
     Attributes:
@@ -81,7 +81,9 @@ class Request:
         return asdict(self)
 
 
-def load_request(where: str, environ: Mapping[str, str] = os.environ) -> Request:
+def load_request(
+    where: str, environ: Mapping[str, str] = os.environ
+) -> TrainingRequest:
     """Reads a request from a path or a URI.
 
     Raises:
@@ -89,7 +91,9 @@ def load_request(where: str, environ: Mapping[str, str] = os.environ) -> Request
     """
     uri = where if "://" in where else Path(where).absolute().as_uri()
     try:
-        return Request.from_dict(json.loads(read_uri(uri, environ=environ)), where)
+        return TrainingRequest.from_dict(
+            json.loads(read_uri(uri, environ=environ)), where
+        )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{where} is not JSON ({error}).") from None
 

@@ -20,13 +20,13 @@ from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.store.uri import STORE
-from safescale_ammt.training.training_log import LOG, Journal
+from safescale_ammt.training.training_log import LOG, TrainingLog
 
 if TYPE_CHECKING:
     from safescale_ammt.training.checkpoint import Checkpoints
-    from safescale_ammt.training.encoded import Problem
+    from safescale_ammt.training.encoded import EncodedDataset
     from safescale_ammt.training.merge import Merged
-    from safescale_ammt.training.placement import Wire
+    from safescale_ammt.training.placement import ProcessGroup
     from safescale_ammt.training.trainer import Trained
 
 STAGE = "train_agents"
@@ -36,7 +36,7 @@ CHECKPOINTS = "SAFESCALE_CHECKPOINTS"
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingTask:
     """Verified inputs of a training.
 
     Attributes:
@@ -60,7 +60,7 @@ class Work:
         architecture: Path | str,
         constitution: Mapping[str, Any],
         training: Mapping[str, Any],
-    ) -> Work:
+    ) -> TrainingTask:
         """Reads and verifies the inputs.
 
         Raises:
@@ -111,10 +111,10 @@ def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
 
 
 def make_model(
-    work: Work,
+    work: TrainingTask,
     model: Path,
     checkpoints: Checkpoints,
-    wire: Wire | None = None,
+    process_group: ProcessGroup | None = None,
     note: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> None:
     """Trains and, in the process that leads, writes the model artifact.
@@ -123,7 +123,7 @@ def make_model(
         work: the inputs.
         model: where the artifact is written.
         checkpoints: where the training is kept meanwhile.
-        wire: joins the processes that train together; None is one process.
+        process_group: joins the processes that train together; None is one process.
         note: is told every event too, in the process that leads.
 
     Raises:
@@ -133,14 +133,14 @@ def make_model(
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
     # torch is imported once the inputs have been checked.
-    from safescale_ammt.training.encoded import Problem
-    from safescale_ammt.training.placement import ALONE
+    from safescale_ammt.training.encoded import EncodedDataset
+    from safescale_ammt.training.placement import SINGLE_PROCESS
     from safescale_ammt.training.trainer import train
 
-    wire = wire or ALONE
-    given = (Problem(work.data), work.genome, work.config, work.rules)
-    if wire.rank > 0:
-        train(*given, log=_silent, wire=wire, checkpoints=checkpoints)
+    process_group = process_group or SINGLE_PROCESS
+    given = (EncodedDataset(work.data), work.genome, work.config, work.rules)
+    if process_group.rank > 0:
+        train(*given, log=_silent, process_group=process_group, checkpoints=checkpoints)
         return
     with writing(
         model,
@@ -150,9 +150,12 @@ def make_model(
         parents=work.parents,
     ) as draft:
         draft.outside_identity.add(LOG)
-        with Journal(draft.folder / LOG, note) as journal:
+        with TrainingLog(draft.folder / LOG, note) as journal:
             trained = train(
-                *given, log=journal.write, wire=wire, checkpoints=checkpoints
+                *given,
+                log=journal.write,
+                process_group=process_group,
+                checkpoints=checkpoints,
             )
             merged = _merged(trained, given[0], work, journal)
         merged.model.save(draft.folder, work.data.schema)
@@ -160,12 +163,14 @@ def make_model(
         write_json(draft.folder / "constitution.json", work.rules.to_dict())
 
 
-def _merged(trained: Trained, problem: Problem, work: Work, journal: Journal) -> Merged:
+def _merged(
+    trained: Trained, encoded: EncodedDataset, work: TrainingTask, journal: TrainingLog
+) -> Merged:
     """Merges the agents and closes the log."""
     from safescale_ammt.training.merge import merge
 
     config = work.config
-    merged = merge(trained, problem, work.rules, form=config.merge, seed=config.seed)
+    merged = merge(trained, encoded, work.rules, form=config.merge, seed=config.seed)
     journal.write(merged.to_dict())
     journal.write({"event": "end", "step": trained.steps})
     return merged

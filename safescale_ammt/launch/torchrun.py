@@ -24,14 +24,14 @@ from safescale_ammt.execution import error_of
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.launch.failure import CONSEQUENCES, first_failure
 from safescale_ammt.launch.lifeline import end_with_parent
-from safescale_ammt.launch.request import Request
+from safescale_ammt.launch.request import TrainingRequest
 
 GRACE = 40.0
 """Seconds between SIGTERM and SIGKILL; `torchrun` gives its workers 30."""
 
 
 def train_in_processes(
-    request: Request, environ: Mapping[str, str] = os.environ
+    request: TrainingRequest, environ: Mapping[str, str] = os.environ
 ) -> None:
     """Trains in as many processes as the request's config asks for.
 

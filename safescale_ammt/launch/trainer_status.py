@@ -3,7 +3,7 @@
 From Trainer 2.2 on, with the alpha gate `TrainJobStatus`, the controller puts an
 address, a CA and a token into the train pods; what is posted there stands in the
 TrainJob's `status.trainerStatus`, where `kubectl` and the stage read it. Without
-the gate nothing is set, and nothing is sent. Progress is a courtesy: whatever
+the gate nothing is set, and nothing is sent. TrainerStatus is a courtesy: whatever
 goes wrong, training goes on.
 """
 
@@ -28,7 +28,7 @@ _TIMEOUT = 2.0  # seconds; training waits for it
 
 
 @dataclass
-class Progress:
+class TrainerStatus:
     """Sends percent, seconds left and violations, at most every few seconds."""
 
     steps: int
@@ -52,7 +52,7 @@ class Progress:
     @classmethod
     def from_environ(
         cls, steps: int, environ: Mapping[str, str] = os.environ
-    ) -> Progress:
+    ) -> TrainerStatus:
         """Reads where to report to; nowhere if Trainer does not say."""
         return cls(
             steps, environ.get(URL, ""), environ.get(CA, ""), environ.get(TOKEN, "")

@@ -19,13 +19,20 @@ from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.execution import describe, stopping_at_sigterm
 from safescale_ammt.launch.failure import place, report_failure
 from safescale_ammt.launch.lifeline import end_with_parent
-from safescale_ammt.launch.request import Request, delivered, fetched, load_request
-from safescale_ammt.launch.task import STAGE, Work, make_model
-from safescale_ammt.launch.trainer_status import Progress
-from safescale_ammt.training.placement import ALONE, Gloo, Wire
+from safescale_ammt.launch.request import (
+    TrainingRequest,
+    delivered,
+    fetched,
+    load_request,
+)
+from safescale_ammt.launch.task import STAGE, TrainingTask, make_model
+from safescale_ammt.launch.trainer_status import TrainerStatus
+from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 
 
-def run_worker(request: Request, environ: Mapping[str, str] = os.environ) -> None:
+def run_worker(
+    request: TrainingRequest, environ: Mapping[str, str] = os.environ
+) -> None:
     """Trains as one of the processes that the environment speaks of.
 
     Raises:
@@ -34,28 +41,28 @@ def run_worker(request: Request, environ: Mapping[str, str] = os.environ) -> Non
     """
     with tempfile.TemporaryDirectory(prefix="safescale-") as name:
         scratch = Path(name)
-        work = Work.load(
+        work = TrainingTask.load(
             fetched(request.dataset, scratch / "dataset", environ),
             fetched(request.architecture, scratch / "architecture", environ),
             request.constitution,
             request.training,
         )
-        wire = joined(work, environ)
+        process_group = joined(work, environ)
         try:
             checkpoints = work.checkpoints(request.checkpoints, environ)
             remote = "://" in request.model and not request.model.startswith("file:")
             model = scratch / "model" if remote else fetched(request.model, scratch)
-            progress = Progress.from_environ(work.config.steps, environ)
-            make_model(work, model, checkpoints, wire, progress.note)
-            if wire.rank == 0:
+            progress = TrainerStatus.from_environ(work.config.steps, environ)
+            make_model(work, model, checkpoints, process_group, progress.note)
+            if process_group.rank == 0:
                 if remote:
                     delivered(model, request.model, environ)
                 checkpoints.clear()
         finally:
-            wire.close()
+            process_group.close()
 
 
-def joined(work: Work, environ: Mapping[str, str]) -> Wire:
+def joined(work: TrainingTask, environ: Mapping[str, str]) -> ProcessGroup:
     """Joins the processes that `torchrun` has started.
 
     Raises:
@@ -68,7 +75,7 @@ def joined(work: Work, environ: Mapping[str, str]) -> Wire:
             f"training.processes is {work.config.processes}, but {size} were started; "
             "start as many as the section says."
         )
-    return Gloo() if size > 1 else ALONE
+    return GlooGroup() if size > 1 else SINGLE_PROCESS
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -39,7 +39,7 @@ _SCHEMA = 1
 _HEAD = "head."
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What a model says of n rows.
 
     Attributes:
@@ -75,7 +75,7 @@ class Deployable:
         """Nets whose logits are averaged."""
         return len(self.weights["out.bias"])
 
-    def answer(self, x: NDArray[np.float32] | Tensor) -> Answer:
+    def answer(self, x: NDArray[np.float32] | Tensor) -> Prediction:
         """Answers encoded rows (n, d)."""
         rows = torch.as_tensor(x)
         weights = {name: w.double() for name, w in self.weights.items()}
@@ -89,8 +89,8 @@ class Deployable:
                 scores.append(score[: len(part)])
                 predictions.append(prediction[: len(part)])
         if not scores:
-            return Answer(np.zeros(0), np.zeros(0, np.int64))
-        return Answer(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
+            return Prediction(np.zeros(0), np.zeros(0, np.int64))
+        return Prediction(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
 
     def _block(self, weights: Weights, block: Tensor) -> tuple[Tensor, Tensor]:
         logits = forward(self.genome, weights, block[None]).mean((0, 1))
@@ -159,7 +159,7 @@ class Predictor:
         model = Deployable(genome, weights, decision["form"], positive, head)
         return cls(schema, model)
 
-    def predict_table(self, features: pa.Table) -> Answer:
+    def predict_table(self, features: pa.Table) -> Prediction:
         """Answers raw rows.
 
         Args:

@@ -26,7 +26,7 @@ import urllib3
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.files.canonical import canonical_json
-from safescale_ammt.releasing.run_outcome import CRASHED, Outcome
+from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
 from safescale_ammt.store.uri import open_store, split_uri
 
 WEBHOOK = "SAFESCALE_WEBHOOK_URL"
@@ -71,7 +71,7 @@ class Notice:
         run: the run's id.
         pipeline_state: what Kubeflow says: SUCCEEDED or COMPLETE, FAILED, ...
         status, sentence, decision, registry, version, model, verdict, at: as in
-            `Outcome`.
+            `RunOutcome`.
         text: the whole as one line: what chat services show.
     """
 
@@ -89,7 +89,7 @@ class Notice:
     schema: int = SCHEMA_VERSION
 
     @classmethod
-    def of(cls, outcome: Outcome, state: str) -> Notice:
+    def of(cls, outcome: RunOutcome, state: str) -> Notice:
         """Makes the notice of an outcome, and of what Kubeflow says beside it."""
         odd = outcome.exit_code == 0 and state == "FAILED"
         after = " The run itself FAILED after that." if odd else ""
@@ -105,8 +105,8 @@ class Notice:
 
 
 def outcome_at_exit(
-    outcome: Outcome | None, run: str, state: str, message: str
-) -> Outcome:
+    outcome: RunOutcome | None, run: str, state: str, message: str
+) -> RunOutcome:
     """Returns how a run ended, its gate's word first, else Kubeflow's.
 
     Args:
@@ -120,13 +120,13 @@ def outcome_at_exit(
     message = " ".join(message.split())[:500]
     if state in _DONE:
         sentence = "The run succeeded, but its outcome record cannot be read."
-        return Outcome.now(run=run, status="unknown", sentence=sentence)
+        return RunOutcome.now(run=run, status="unknown", sentence=sentence)
     if state in _STOPPED:
         sentence = "The run was cancelled before it reached its gate."
-        return Outcome.now(run=run, status=CANCELLED, sentence=sentence)
+        return RunOutcome.now(run=run, status=CANCELLED, sentence=sentence)
     sentence = "The run broke off before it reached its gate"
     sentence += f": {message}" if message else "; the failed step's log says why."
-    return Outcome.now(run=run, status=CRASHED, sentence=sentence)
+    return RunOutcome.now(run=run, status=CRASHED, sentence=sentence)
 
 
 def send(

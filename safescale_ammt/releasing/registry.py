@@ -31,9 +31,9 @@ from safescale_ammt.releasing.versions import (
     DECISIONS,
     IDENTITIES,
     LOST_RACE,
-    Entry,
-    State,
+    RegistryState,
     Version,
+    VersionEntry,
     fold,
 )
 from safescale_ammt.store.base import Store, check_key
@@ -99,7 +99,7 @@ class Registry:
         self._check_bundle_digest(version.entry, manifest.identity)
         return manifest
 
-    def register(self, entry: Entry, *, expected: int | None = None) -> Version:
+    def register(self, entry: VersionEntry, *, expected: int | None = None) -> Version:
         """Registers a model with its verdict.
 
         Args:
@@ -229,14 +229,14 @@ class Registry:
                     f"{recorded.sha256}, found {found}."
                 )
 
-    def _check_bundle_digest(self, entry: Entry, found: str) -> None:
+    def _check_bundle_digest(self, entry: VersionEntry, found: str) -> None:
         if found != entry.bundle_digest:
             raise IntegrityError(
                 f"{entry.bundle} is not the bundle that was registered: the registry "
                 f"recorded {entry.bundle_digest}, found {found}."
             )
 
-    def _known(self, state: State, entry: Entry) -> Version | None:
+    def _known(self, state: RegistryState, entry: VersionEntry) -> Version | None:
         """Finds the version of a (model, verdict).
 
         Raises:

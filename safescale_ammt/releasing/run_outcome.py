@@ -30,7 +30,7 @@ STATUSES = (CHAMPION, PENDING, REFUSED, REHEARSED, CRASHED)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Versions of a model: what a registry's events amount to.
 
-`fold` replays events into a `State`. A new kind of event (roll back, revoke) is
+`fold` replays events into a `RegistryState`. A new kind of event (roll back, revoke) is
 one more function in `FOLDS`.
 """
 
@@ -28,7 +28,7 @@ IDENTITIES = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class VersionEntry:
     """What is registered: who and what it was made from, as identity digests.
 
     Attributes:
@@ -71,14 +71,14 @@ class Version:
 
     number: int
     status: str
-    entry: Entry
+    entry: VersionEntry
     predecessor: int
     at: str
     event: str
 
 
 @dataclass
-class State:
+class RegistryState:
     """The fold of the events so far."""
 
     versions: list[Version] = field(default_factory=list)
@@ -90,11 +90,11 @@ class State:
         self.versions[number - 1] = replace(version, status=status)
 
 
-def _registered(state: State, event: Event) -> None:
+def _registered(state: RegistryState, event: Event) -> None:
     """A version was added; as champion it supersedes the one before."""
     status = event.body["status"]
     number = len(state.versions) + 1
-    entry = Entry(**event.body["entry"])
+    entry = VersionEntry(**event.body["entry"])
     predecessor = event.body["predecessor"]
     state.versions.append(
         Version(number, status, entry, predecessor, event.at, event.digest)
@@ -105,18 +105,18 @@ def _registered(state: State, event: Event) -> None:
         state.champion = number
 
 
-FOLDS: dict[str, Callable[[State, Event], None]] = {"registered": _registered}
+FOLDS: dict[str, Callable[[RegistryState, Event], None]] = {"registered": _registered}
 """Kind of event -> what it does to the state."""
 
 
-def fold(events: Sequence[Event]) -> State:
+def fold(events: Sequence[Event]) -> RegistryState:
     """Replays events into the state.
 
     Raises:
         InputError: an event of a kind that only a later version knows: a revoked
             model must not be served because an old program overlooks it.
     """
-    state = State()
+    state = RegistryState()
     for event in events:
         if event.kind not in FOLDS:
             raise InputError(

@@ -38,7 +38,7 @@ from safescale_ammt.training.constraints import (
     hard_rates,
     z_value,
 )
-from safescale_ammt.training.encoded import Problem, Rows
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.trainer import train
 
 READ_ON = "validation"
@@ -71,7 +71,7 @@ class Trials:
 
     def __init__(
         self,
-        problem: Problem,
+        encoded: EncodedDataset,
         constitution: Constitution,
         config: SearchConfig,
         short: Mapping[str, Any] = SHORT,
@@ -79,20 +79,20 @@ class Trials:
         """Prepares trials.
 
         Args:
-            problem: the dataset as tensors.
+            encoded: the dataset as tensors.
             constitution: the promises.
             config: rungs, caps, threads and seed.
             short: `TrainingConfig` fields of a short run.
         """
-        self.problem, self.constitution, self.config = problem, constitution, config
+        self.encoded, self.constitution, self.config = encoded, constitution, config
         self.short = short
         self._watched = _enforcing(constitution, {p.id for p in watched(constitution)})
         self._read: dict[tuple[str, ...], Mapping[str, Reading]] = {}
 
     def space(self) -> Space:
         """Returns the genomes that may be tried on this problem."""
-        d_in = {name: self.problem.d_in(name) for name in ENCODINGS}
-        n_out = self.problem.n_out
+        d_in = {name: self.encoded.d_in(name) for name in ENCODINGS}
+        n_out = self.encoded.n_out
         reference = Genome().flops(d_in[Genome().encoding], n_out)
         most = MOST_FLOPS * reference
         return Space(d_in, n_out, self.config.max_parameters, most)
@@ -102,9 +102,9 @@ class Trials:
         genome = trial.genome
         names = self.broken_when_relaxed() if trial.rung else ()
         loss, readings = self._short_run(genome, trial.steps, names)
-        d_in = self.problem.d_in(genome.encoding)
+        d_in = self.encoded.d_in(genome.encoding)
         excess = {name: r.excess for name, r in readings.items()} if trial.rung else {}
-        return Measurement(loss, genome.flops(d_in, self.problem.n_out), excess)
+        return Measurement(loss, genome.flops(d_in, self.encoded.n_out), excess)
 
     def read(self, enforced: tuple[str, ...]) -> Mapping[str, Reading]:
         """Reads a short run of the default genome with these principles enforced.
@@ -140,17 +140,17 @@ class Trials:
         rules = _enforcing(self.constitution, names)
         try:
             trained = train(
-                self.problem, genome, settings, rules, log=_unheard, twin=False
+                self.encoded, genome, settings, rules, log=_unheard, twin=False
             )
         except InputError:
             raise
         except SafescaleError:  # lost its gradients: a result, not a failure
             return float("inf"), {}
-        rows = self.problem.rows(READ_ON, genome.encoding)
-        out = logits(genome, trained.agents, rows, self.problem.n_out)
+        rows = self.encoded.rows(READ_ON, genome.encoding)
+        out = logits(genome, trained.agents, rows, self.encoded.n_out)
         return log_loss(out, rows.y), self._readings(predicted(out), rows)
 
-    def _readings(self, prediction: Tensor, rows: Rows) -> dict[str, Reading]:
+    def _readings(self, prediction: Tensor, rows: EncodedRows) -> dict[str, Reading]:
         """Measures every watched principle with the cells that training uses.
 
         Groups below `groups.min_n` or `groups.min_pos` are not compared; a
@@ -158,10 +158,10 @@ class Trials:
         """
         watching = enforce(
             self._watched,
-            self.problem.schema.groups,
+            self.encoded.schema.groups,
             rows.groups,
             rows.y,
-            self.problem.outcomes,
+            self.encoded.outcomes,
         )
         return read_gaps(watching, watching.membership(rows.groups, rows.y), prediction)
 
@@ -208,7 +208,7 @@ def _enforcing(constitution: Constitution, names: Collection[str]) -> Constituti
     return replace(constitution, principles=principles)
 
 
-def logits(genome: Genome, theta: Tensor, rows: Rows, n_out: int) -> Tensor:
+def logits(genome: Genome, theta: Tensor, rows: EncodedRows, n_out: int) -> Tensor:
     """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
     layout = shapes(genome, rows.x.shape[1], n_out)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from safescale_ammt.errors import ConfigError, SafescaleError, one_of
 from safescale_ammt.releasing import notice
 from safescale_ammt.releasing.notice import CANCELLED, Notice, outcome_at_exit
-from safescale_ammt.releasing.run_outcome import STATUSES, Outcome
+from safescale_ammt.releasing.run_outcome import STATUSES, RunOutcome
 from safescale_ammt.store.environment import data_store
 
 STAGE = "notify"
@@ -74,10 +74,10 @@ def _tell(
                 _complain(error)
 
 
-def _left_behind(run_id: str, environ: Mapping[str, str]) -> Outcome | None:
+def _left_behind(run_id: str, environ: Mapping[str, str]) -> RunOutcome | None:
     """Reads the outcome; a store that is down must not keep people untold."""
     try:
-        return Outcome.read(data_store(environ), run_id)
+        return RunOutcome.read(data_store(environ), run_id)
     except Exception as error:  # noqa: BLE001
         _complain(error)
         return None

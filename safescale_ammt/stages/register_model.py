@@ -38,8 +38,8 @@ from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.run_outcome import REFUSED, REHEARSED, Outcome
-from safescale_ammt.releasing.versions import Entry
+from safescale_ammt.releasing.run_outcome import REFUSED, REHEARSED, RunOutcome
+from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store, registry_store
 
@@ -180,7 +180,7 @@ def _leave_word(about: dict[str, Any], environ: Mapping[str, str]) -> None:
     if not about["run"]:
         return
     try:
-        Outcome.now(**about).write(data_store(environ))
+        RunOutcome.now(**about).write(data_store(environ))
     except SafescaleError as error:
         print(f"The outcome was not recorded: {error}", file=sys.stderr, flush=True)
 
@@ -226,7 +226,7 @@ def _register(
     home = Registry(store, config.name)
     stored = home.put_bundle(folder)
     holds = read_manifest(folder).parents
-    entry = Entry(
+    entry = VersionEntry(
         model=holds["model"],
         verdict=holds["verdict"],
         constitution=verdict.constitution,

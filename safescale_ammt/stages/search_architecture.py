@@ -66,9 +66,9 @@ def run(
     refuse_uncertifiable(rules, power)
 
     from safescale_ammt.search.trials import Trials
-    from safescale_ammt.training.encoded import Problem
+    from safescale_ammt.training.encoded import EncodedDataset
 
-    trials = Trials(Problem(data), rules, config)
+    trials = Trials(EncodedDataset(data), rules, config)
     clock = _Clock()
     feasibility = check_feasibility(rules, trials.read, config.feasibility_steps)
     clock.lap("feasibility")

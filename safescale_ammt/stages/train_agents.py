@@ -9,8 +9,8 @@ from typing import Any
 
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.launch.request import Request
-from safescale_ammt.launch.task import Work, checkpoint_place, make_model
+from safescale_ammt.launch.request import TrainingRequest
+from safescale_ammt.launch.task import TrainingTask, checkpoint_place, make_model
 from safescale_ammt.training.training_log import summary
 
 STAGE = "train_agents"
@@ -45,7 +45,7 @@ def run(
             dataset or for another constitution.
         SafescaleError: training lost most of its agents, or one of its processes.
     """
-    work = Work.load(dataset, architecture, constitution, training)
+    work = TrainingTask.load(dataset, architecture, constitution, training)
     if work.config.backend == "trainjob":
         from safescale_ammt.cluster.training import train_in_cluster
 
@@ -69,7 +69,7 @@ def run(
 
 
 def _train_here(
-    work: Work, dataset: Path | str, architecture: Path | str, model: Path | str
+    work: TrainingTask, dataset: Path | str, architecture: Path | str, model: Path | str
 ) -> None:
     """Trains in this process, or in others on this machine."""
     where = checkpoint_place(work.config, os.environ)
@@ -80,7 +80,7 @@ def _train_here(
         return
     from safescale_ammt.launch.torchrun import train_in_processes
 
-    request = Request(
+    request = TrainingRequest(
         dataset=str(Path(dataset).absolute()),
         architecture=str(Path(architecture).absolute()),
         constitution=work.rules.to_dict(),

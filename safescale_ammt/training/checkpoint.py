@@ -33,8 +33,8 @@ from safescale_ammt.errors import (
 from safescale_ammt.files.artifacts import MANIFEST, verify, writing
 from safescale_ammt.files.canonical import digest_json, read_json, write_json
 from safescale_ammt.store.base import Store
-from safescale_ammt.training.placement import ALONE, Spread, Wire
-from safescale_ammt.training.stateful import Keeps, State, apart, together
+from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
+from safescale_ammt.training.stateful import StateDict, Stateful, apart, together
 
 Log = Callable[[dict[str, Any]], None]
 KEPT = 2
@@ -56,7 +56,7 @@ class Saved:
     step: int
     phase: str
     events: list[dict[str, Any]]
-    state: State
+    state: StateDict
 
 
 class Checkpoints:
@@ -80,19 +80,19 @@ class Checkpoints:
         self._ending = "-" + self._run.removeprefix("sha256:")[:16]
         self._events: list[dict[str, Any]] = []
         self._saved: Saved | None = None
-        self._wire = ALONE
+        self._process_group = SINGLE_PROCESS
         self._log: Log = _silent
         self._rounds = 0
         self._asked = False
 
     @contextmanager
-    def listening(self, wire: Wire, log: Log) -> Iterator[Log]:
+    def listening(self, process_group: ProcessGroup, log: Log) -> Iterator[Log]:
         """Finds what there is, and heeds SIGTERM while the body trains.
 
         Yields:
             The log to write to: it is kept in every checkpoint.
         """
-        self._wire = wire
+        self._process_group = process_group
         if self._store is None:
             yield log
             return
@@ -116,16 +116,18 @@ class Checkpoints:
         """Whether this run goes on from a checkpoint."""
         return self._saved is not None
 
-    def resume(self, phase: str, parts: Mapping[str, Keeps], spread: Spread) -> int:
+    def resume(
+        self, phase: str, parts: Mapping[str, Stateful], placement: Placement
+    ) -> int:
         """Returns the step to begin with; parts of that phase take up their state."""
         if self._saved is None:
             return 0
         if self._saved.phase == phase:
-            apart(parts, self._saved.state.of(spread.mine))
+            apart(parts, self._saved.state.of(placement.mine))
         return self._saved.step
 
     def visit(
-        self, step: int, phase: str, parts: Mapping[str, Keeps], spread: Spread
+        self, step: int, phase: str, parts: Mapping[str, Stateful], placement: Placement
     ) -> None:
         """Takes a checkpoint if one is due, in all processes together.
 
@@ -135,10 +137,10 @@ class Checkpoints:
         if self._store is None:
             return
         self._rounds += 1
-        asked = self._wire.any(self._asked)
+        asked = self._process_group.any(self._asked)
         if asked or (self._every and self._rounds % self._every == 0):
-            state = together(parts).gathered(spread)
-            if self._wire.rank == 0:
+            state = together(parts).gathered(placement)
+            if self._process_group.rank == 0:
                 self._try_to_save(Saved(step, phase, self._events, state))
         if asked:
             raise Interrupted(
@@ -184,11 +186,11 @@ class Checkpoints:
 
     def _found(self, log: Log) -> Saved | None:
         """Returns the newest checkpoint that rank 0 can read; all take the same."""
-        wire = self._wire
-        saved = self._newest(log) if wire.rank == 0 else None
+        process_group = self._process_group
+        saved = self._newest(log) if process_group.rank == 0 else None
         step = torch.tensor(-1 if saved is None else saved.step)
-        wire.broadcast(step)
-        if wire.rank == 0 or step < 0:
+        process_group.broadcast(step)
+        if process_group.rank == 0 or step < 0:
             return saved
         return self._read(f"step-{int(step):08d}{self._ending}")
 
@@ -260,5 +262,5 @@ def read(folder: Path, run: str) -> Saved:
             f"it was taken in run {manifest.parents.get('run')}, this is {run}."
         )
     about = read_json(folder / _ABOUT)
-    state = State.from_flat(load_file(folder / _STATE))
+    state = StateDict.from_flat(load_file(folder / _STATE))
     return Saved(about["step"], about["phase"], about["events"], state)

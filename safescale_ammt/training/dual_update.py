@@ -22,14 +22,14 @@ from safescale_ammt.data.counts import Counts
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import Weights, forward, predicted
 from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
-from safescale_ammt.training.encoded import Rows
+from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.multipliers import NuPI, targets
-from safescale_ammt.training.placement import Spread
-from safescale_ammt.training.stateful import State
+from safescale_ammt.training.placement import Placement
+from safescale_ammt.training.stateful import StateDict
 
 
 @dataclass(frozen=True)
-class Ruling:
+class DualReport:
     """What the referee found in one round.
 
     Attributes:
@@ -53,20 +53,20 @@ class Ruling:
         }
 
 
-class Referee:
+class DualUpdate:
     """Measures the agents, moves the multipliers, says who may teach."""
 
     def __init__(
         self,
         genome: Genome,
         constraints: Constraints,
-        rows: Rows,
+        rows: EncodedRows,
         held: Sequence[Tensor],
         config: TrainingConfig,
         *,
-        spread: Spread | None = None,
+        placement: Placement | None = None,
     ) -> None:
-        self.spread = spread or Spread(len(held))
+        self.placement = placement or Placement(len(held))
         self.constraints = constraints
         gains = constraints.gains()
         self.controller = NuPI(
@@ -83,7 +83,7 @@ class Referee:
         self.teaches = torch.ones(len(held), dtype=torch.bool)
         self._gather(rows, held)
 
-    def _gather(self, rows: Rows, held: Sequence[Tensor]) -> None:
+    def _gather(self, rows: EncodedRows, held: Sequence[Tensor]) -> None:
         """Lays the held-out rows that count in a cell side by side, padded.
 
         Sizes are of all agents, rows of this process' agents alone.
@@ -99,11 +99,15 @@ class Referee:
             real[i, : len(chosen)] = True
         membership = inside[:, index].transpose(0, 1) & real[:, None]
         self._sizes = membership.sum(-1).to(torch.float32)
-        mine = list(self.spread.below(len(held)))
+        mine = list(self.placement.below(len(held)))
         self._x, self._membership = rows.x[index[mine]], membership[mine]
 
     def aim(
-        self, constitution: Constitution, counts: Counts, start: Weights, rows: Rows
+        self,
+        constitution: Constitution,
+        counts: Counts,
+        start: Weights,
+        rows: EncodedRows,
     ) -> None:
         """Sets the targets from the trunk's rates on the *constraint* rows.
 
@@ -123,7 +127,7 @@ class Referee:
         )
         self.targets = torch.minimum(aims + self._slack, self._tau)
 
-    def rule(self, averaged: Weights, finite: Tensor) -> Ruling:
+    def update(self, averaged: Weights, finite: Tensor) -> DualReport:
         """Measures the agents' averaged weights and moves the multipliers.
 
         Args:
@@ -131,42 +135,42 @@ class Referee:
             finite: (k,) booleans of all; other agents are left out of the pool.
         """
         if not self.constraints.pairs:
-            return self._ruling(torch.zeros(0), finite)
-        hits = self.spread.gather(self._hits(averaged), upto=len(finite))
+            return self._report(torch.zeros(0), finite)
+        hits = self.placement.gather(self._hits(averaged), upto=len(finite))
         pooled = hits[finite].sum(0) / self._sizes[finite].sum(0).clamp(min=1)
         self.controller.step(self.constraints.differences(pooled) - self.targets)
         self._judge_teachers(hits / self._sizes.clamp(min=1))
-        return self._ruling(pooled, finite & ~self._barred)
+        return self._report(pooled, finite & ~self._barred)
 
     def _hits(self, averaged: Weights) -> Tensor:
         """Returns the hits per cell of this process' agents on their own folds."""
         if not len(self._x):
             return torch.zeros(0, len(self._outcomes))
-        lone = self.spread.lone(len(self._sizes))
+        lone = self.placement.lone(len(self._sizes))
         with torch.no_grad():
             out = forward(self._genome, averaged, self._x, lone=lone).mean(1)
         return hard_rates(predicted(out), self._membership, self._outcomes)
 
-    def _ruling(self, pooled: Tensor, teaches: Tensor) -> Ruling:
+    def _report(self, pooled: Tensor, teaches: Tensor) -> DualReport:
         tau = self.constraints.thresholds
         gaps = self.constraints.gaps(pooled)
         weights = self.constraints.weights(self.controller.multipliers)
-        self.spread.agree(weights, teaches)
+        self.placement.agree(weights, teaches)
         self.cell_weights, self.teaches = weights, teaches
-        return Ruling(
+        return DualReport(
             {name: gap - tau[name] for name, gap in gaps.items()},
             self.multipliers(),
             weights,
             teaches,
         )
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns targets, controller, who is barred and the last ruling."""
         found = {"targets": self.targets, "barred": self._barred}
         found |= {"cell_weights": self.cell_weights, "teaches": self.teaches}
-        return State(common=found | self.controller.tensors())
+        return StateDict(common=found | self.controller.tensors())
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Goes on from there."""
         found = dict(state.common)
         self.targets, self._barred = found.pop("targets"), found.pop("barred")
@@ -174,7 +178,7 @@ class Referee:
             found.pop("cell_weights"),
             found.pop("teaches"),
         )
-        self.controller.restore(**found)
+        self.controller.load_state_dict(**found)
 
     def _judge_teachers(self, rates: Tensor) -> None:
         """Bars an agent whose violation is sure, readmits one without any.

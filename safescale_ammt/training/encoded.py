@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rows:
+class EncodedRows:
     """Encoded rows.
 
     Attributes:
@@ -36,20 +36,20 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
-    def where(self, chosen: Tensor) -> Rows:
+    def where(self, chosen: Tensor) -> EncodedRows:
         """Returns the rows that a mask or index tensor chooses."""
         groups = {name: codes[chosen] for name, codes in self.groups.items()}
-        return Rows(self.x[chosen], self.y[chosen], groups)
+        return EncodedRows(self.x[chosen], self.y[chosen], groups)
 
 
-class Problem:
+class EncodedDataset:
     """A dataset, encoded split by split and encoding by encoding, once each."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.schema: Schema = dataset.schema
         self.counts: Counts = dataset.counts
-        self._encoded: dict[tuple[str, str], Rows] = {}
+        self._encoded: dict[tuple[str, str], EncodedRows] = {}
 
     @property
     def n_out(self) -> int:
@@ -68,7 +68,7 @@ class Problem:
         """Width of an encoded row."""
         return width(self.schema, cast("Numeric", encoding))
 
-    def rows(self, split: str, encoding: str) -> Rows:
+    def rows(self, split: str, encoding: str) -> EncodedRows:
         """Returns one split's rows, encoded."""
         key = (split, encoding)
         if key not in self._encoded:
@@ -79,12 +79,12 @@ class Problem:
             }
             x = encode(self.schema, found.features, cast("Numeric", encoding))
             label = found.label.astype(np.int64)
-            self._encoded[key] = Rows(
+            self._encoded[key] = EncodedRows(
                 torch.from_numpy(x), torch.from_numpy(label), groups
             )
         return self._encoded[key]
 
-    def joined(self, splits: tuple[str, ...], encoding: str) -> Rows:
+    def joined(self, splits: tuple[str, ...], encoding: str) -> EncodedRows:
         """Returns the rows of several splits, one after the other."""
         parts = [self.rows(split, encoding) for split in splits]
         groups = {
@@ -92,4 +92,4 @@ class Problem:
             for name in self.schema.groups
         }
         x, y = torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts])
-        return Rows(x, y, groups)
+        return EncodedRows(x, y, groups)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safescale_ammt.model.fair_head import FairHead, Part
 from safescale_ammt.training.constraints import Cell, Constraints, hard_rates
-from safescale_ammt.training.encoded import Rows
+from safescale_ammt.training.encoded import EncodedRows
 
 _Q_STEPS, _Q_RATE, _Q_DECAY = 200, 0.05, 1e-3
 _W_STEPS, _W_RATE, _W_HALF = 400, 0.02, 50
@@ -20,7 +20,7 @@ _LEAST_RATE = 1e-3
 
 
 def fit(
-    constraints: Constraints, rows: Rows, eta: Tensor, targets: Tensor
+    constraints: Constraints, rows: EncodedRows, eta: Tensor, targets: Tensor
 ) -> FairHead | None:
     """Fits group chances and weights on rows with known groups.
 

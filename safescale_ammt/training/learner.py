@@ -30,10 +30,10 @@ from safescale_ammt.model.network import (
 )
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.constraints import Cell
-from safescale_ammt.training.encoded import Rows
-from safescale_ammt.training.placement import Spread, Wire
+from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.placement import Placement, ProcessGroup
 from safescale_ammt.training.roles import ROLES, Role, traits
-from safescale_ammt.training.stateful import State, stacked
+from safescale_ammt.training.stateful import StateDict, stacked
 
 
 class Learner:
@@ -42,7 +42,7 @@ class Learner:
     def __init__(
         self,
         genome: Genome,
-        rows: Rows,
+        rows: EncodedRows,
         theta: Tensor,
         *,
         n_out: int,
@@ -69,46 +69,46 @@ class Learner:
         self,
         roles: Sequence[Role],
         cells: Sequence[Cell],
-        spread: Spread | None = None,
+        placement: Placement | None = None,
     ) -> None:
         """Makes equal copies of the one net that there is, one per role.
 
         Args:
             roles: of the copies; from now on they differ.
             cells: whose soft rates are part of the loss from now on.
-            spread: which of the copies this process trains; None is all.
+            placement: which of the copies this process trains; None is all.
         """
-        spread = spread or Spread(len(roles))
-        mine = [roles[i] for i in spread.mine]
+        placement = placement or Placement(len(roles))
+        mine = [roles[i] for i in placement.mine]
         rows = torch.zeros(len(mine), dtype=torch.long)
         self.theta, self.averaged = self.theta[rows], self.averaged[rows]
         self.adam = self.adam.select(rows)
         self._traits, self._cells = traits(mine), cells
-        self._dropout.show(spread.mine, len(roles))
+        self._dropout.show(placement.mine, len(roles))
         self._input_drop = [
             Dropout(role.input_drop, self._seed + i + 1)
-            for i, role in zip(spread.mine, mine, strict=True)
+            for i, role in zip(placement.mine, mine, strict=True)
         ]
-        self.lone = spread.lone()
+        self.lone = placement.lone()
 
-    def agree(self, wire: Wire) -> None:
+    def agree(self, process_group: ProcessGroup) -> None:
         """Takes rank 0's weights, averages and optimizer state."""
         for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
-            wire.broadcast(tensor)
+            process_group.broadcast(tensor)
 
     def weights(self, nets: int | None = None) -> Weights:
         """Returns the averaged weights of the first nets by layer name."""
         return unflatten(self.averaged[:nets], self.layout)
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns weights, averages, optimizer and the generators of the masks."""
         generators = [drop.generator.get_state() for drop in self._input_drop]
         common = {"dropout": self._dropout.generator.get_state()}
         each = {"theta": self.theta, "averaged": self.averaged}
         each |= {"input_drop": stacked(generators, common["dropout"])}
-        return State(each | self.adam.tensors(), common)
+        return StateDict(each | self.adam.tensors(), common)
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Takes up where the state was taken, of as many nets."""
         self.theta, self.averaged = state.each["theta"], state.each["averaged"]
         self.adam = Adam(*(state.each[name] for name in self.adam.tensors()))

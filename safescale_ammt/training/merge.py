@@ -26,8 +26,8 @@ from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, Finding
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.model.network import shapes, unflatten
-from safescale_ammt.model.predictor import Answer, Deployable
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.model.predictor import Deployable, Prediction
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.fair_head import fit
 from safescale_ammt.training.sampling import stratified_folds
 from safescale_ammt.training.trainer import Trained
@@ -73,7 +73,7 @@ class Merged:
 
 def merge(
     trained: Trained,
-    problem: Problem,
+    encoded: EncodedDataset,
     constitution: Constitution,
     *,
     form: str = "auto",
@@ -83,15 +83,15 @@ def merge(
 
     Args:
         trained: agents and twin.
-        problem: the dataset as tensors; *validation* ranks single agents, *select*
+        encoded: the dataset as tensors; *validation* ranks single agents, *select*
             chooses and re-checks.
         constitution: the promises.
         form: `auto`, or the one form (`soup`, `best`, `ensemble`) to be used.
         seed: of the split of *select* into halves.
     """
-    court = _Court(trained, problem, constitution, seed)
-    ranked = _by_validation(trained, problem)
-    forms = _forms(trained, problem, ranked[0][1])
+    court = _Court(trained, encoded, constitution, seed)
+    ranked = _by_validation(trained, encoded)
+    forms = _forms(trained, encoded, ranked[0][1])
     if form != "auto":
         forms = {form: forms[form]}
     scores = {name: court.score(name, model) for name, model in forms.items()}
@@ -109,38 +109,40 @@ def merge(
 
 
 def deployable(
-    trained: Trained, problem: Problem, theta: Tensor, form: str
+    trained: Trained, encoded: EncodedDataset, theta: Tensor, form: str
 ) -> Deployable:
     """Makes rows of weights (members, P) one deployable model."""
-    d_in = problem.d_in(trained.genome.encoding)
-    layout = shapes(trained.genome, d_in, problem.n_out)
-    positive = problem.outcomes[0] if len(problem.outcomes) == 1 else None
+    d_in = encoded.d_in(trained.genome.encoding)
+    layout = shapes(trained.genome, d_in, encoded.n_out)
+    positive = encoded.outcomes[0] if len(encoded.outcomes) == 1 else None
     return Deployable(trained.genome, unflatten(theta, layout), form, positive)
 
 
-def _by_validation(trained: Trained, problem: Problem) -> list[tuple[str, Deployable]]:
+def _by_validation(
+    trained: Trained, encoded: EncodedDataset
+) -> list[tuple[str, Deployable]]:
     """Returns the finite agents by name, best validation accuracy first."""
-    rows = problem.rows("validation", trained.genome.encoding)
+    rows = encoded.rows("validation", trained.genome.encoding)
     label = rows.y.numpy()
     found = []
     for i in trained.finite.nonzero()[:, 0].tolist():
-        net = deployable(trained, problem, trained.agents[i : i + 1], BEST)
+        net = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
         hits = int((net.answer(rows.x).prediction == label).sum())
         found.append((-hits, i, net))
     return [(f"agent {i}", net) for _, i, net in sorted(found, key=lambda f: f[:2])]
 
 
 def _forms(
-    trained: Trained, problem: Problem, best: Deployable
+    trained: Trained, encoded: EncodedDataset, best: Deployable
 ) -> dict[str, Deployable]:
     """Returns the forms in order of preference."""
     agents = trained.agents[trained.finite]
-    soup = deployable(trained, problem, agents.mean(0, keepdim=True), SOUP)
+    soup = deployable(trained, encoded, agents.mean(0, keepdim=True), SOUP)
     forms = {SOUP: soup, BEST: best}
     if len(agents) > 1:
-        forms[ENSEMBLE] = deployable(trained, problem, agents, ENSEMBLE)
-    if problem.n_out == 1:
-        rows = problem.joined(HEAD_ROWS, trained.genome.encoding)
+        forms[ENSEMBLE] = deployable(trained, encoded, agents, ENSEMBLE)
+    if encoded.n_out == 1:
+        rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
         eta = torch.from_numpy(soup.answer(rows.x).score)
         head = fit(trained.constraints, rows, eta, trained.targets)
         if head is not None:
@@ -154,23 +156,23 @@ class _Court:
     def __init__(
         self,
         trained: Trained,
-        problem: Problem,
+        encoded: EncodedDataset,
         constitution: Constitution,
         seed: int,
     ) -> None:
-        self._problem, self._constitution = problem, constitution
-        self._rows = problem.rows("select", trained.genome.encoding)
+        self._problem, self._constitution = encoded, constitution
+        self._rows = encoded.rows("select", trained.genome.encoding)
         strata = self._rows.y
         for name in constitution.group_columns:
             codes = self._rows.groups[name]
             strata = strata * (int(codes.max()) + 1) + codes
         second = stratified_folds(strata, 2, seed).numpy() == 1
         self._halves: Halves = (~second, second)
-        self.twin = deployable(trained, problem, trained.twin, "twin")
+        self.twin = deployable(trained, encoded, trained.twin, "twin")
         self._twin_answer = self.twin.answer(self._rows.x)
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, Prediction] = {}
 
-    def answer(self, name: str, model: Deployable) -> Answer:
+    def answer(self, name: str, model: Deployable) -> Prediction:
         """Returns a form's answers on all of *select*."""
         if name not in self._answers:
             self._answers[name] = model.answer(self._rows.x)
@@ -203,7 +205,7 @@ class _Court:
             judge(p, evidence, rule.groups, rule.gate.alpha) for p in rule.principles
         ]
 
-    def _evidence(self, answer: Answer, half: NDArray[np.bool_]) -> Evidence:
+    def _evidence(self, answer: Prediction, half: NDArray[np.bool_]) -> Evidence:
         schema = self._problem.schema
         return Evidence(
             label=self._rows.y.numpy()[half],

@@ -85,7 +85,7 @@ class NuPI:
         """Returns lambda and xi by name."""
         return {"multipliers": self.multipliers, "xi": self._xi}
 
-    def restore(self, multipliers: Tensor, xi: Tensor) -> None:
+    def load_state_dict(self, multipliers: Tensor, xi: Tensor) -> None:
         """Goes on from lambda and xi."""
         self.multipliers, self._xi = multipliers, xi
 

@@ -29,7 +29,7 @@ PATIENCE = timedelta(seconds=300)
 """How long a process waits for the others before it gives up."""
 
 
-class Wire:
+class ProcessGroup:
     """What joins the processes; this one joins nobody: there is one process."""
 
     rank = 0
@@ -58,10 +58,10 @@ class Wire:
         """Lets go of the other processes."""
 
 
-ALONE = Wire()
+SINGLE_PROCESS = ProcessGroup()
 
 
-class Gloo(Wire):
+class GlooGroup(ProcessGroup):
     """Processes joined by `torch.distributed` over TCP, on processors.
 
     Args:
@@ -119,7 +119,7 @@ def _others(where: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Placement:
     """Nets dealt out to processes.
 
     Attributes:
@@ -128,17 +128,17 @@ class Spread:
     """
 
     nets: int
-    wire: Wire = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def mine(self) -> range:
         """The slots of this process."""
-        return self._of(self.wire.rank)
+        return self._of(self.process_group.rank)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes what is written once."""
-        return self.wire.rank == 0
+        return self.process_group.rank == 0
 
     def below(self, upto: int) -> range:
         """Returns the slots of this process below a number: its agents."""
@@ -163,16 +163,16 @@ class Spread:
         nets = self.nets if upto is None else upto
         counts = [
             max(0, min(slots.stop, nets) - slots.start)
-            for slots in map(self._of, range(self.wire.size))
+            for slots in map(self._of, range(self.process_group.size))
         ]
-        return self.wire.all_gather(part, counts)
+        return self.process_group.all_gather(part, counts)
 
     def agree(self, *values: Tensor) -> None:
         """Gives every process rank 0's values: processors may differ in a bit."""
         for value in values:
-            self.wire.broadcast(value)
+            self.process_group.broadcast(value)
 
     def _of(self, rank: int) -> range:
-        each, more = divmod(self.nets, self.wire.size)
+        each, more = divmod(self.nets, self.process_group.size)
         first = rank * each + min(rank, more)
         return range(first, first + each + (rank < more))

@@ -14,9 +14,9 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.constraints import Constraints, enforce
-from safescale_ammt.training.encoded import Problem, Rows
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.roles import Role, assign
-from safescale_ammt.training.sampling import Order, row_weights, stratified_folds
+from safescale_ammt.training.sampling import RowOrder, row_weights, stratified_folds
 
 POOL = ("train", "constraint")
 """Splits whose rows the agents train on, fold by fold."""
@@ -42,10 +42,10 @@ class Plan:
         steps: steps of each net in all.
     """
 
-    problem: Problem
+    encoded: EncodedDataset
     genome: Genome
     config: TrainingConfig
-    rows: Rows
+    rows: EncodedRows
     constraints: Constraints
     roles: tuple[Role, ...]
     held: tuple[Tensor, ...]
@@ -70,14 +70,14 @@ class Plan:
         digest = hashlib.sha256(f"{self.config.seed}/{use}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 2
 
-    def order(self, view: int, role: Role, use: str) -> Order:
+    def order(self, view: int, role: Role, use: str) -> RowOrder:
         """Returns the order in which a net sees the rows of a view."""
         rows = self.seen[view]
-        return Order(rows, row_weights(role, self.strata[rows]), self.seed(use))
+        return RowOrder(rows, row_weights(role, self.strata[rows]), self.seed(use))
 
 
 def make_plan(
-    problem: Problem,
+    encoded: EncodedDataset,
     genome: Genome,
     config: TrainingConfig,
     constitution: Constitution,
@@ -88,7 +88,7 @@ def make_plan(
         ConfigError: an unknown role.
         DataError: too few rows for the folds.
     """
-    rows = problem.joined(POOL, genome.encoding)
+    rows = encoded.joined(POOL, genome.encoding)
     roles = assign(config.agent_specializations, config.num_agents)
     strata = _strata(rows, constitution)
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
@@ -98,9 +98,9 @@ def make_plan(
             f"{folds} folds; give more rows or fewer training.folds."
         )
     constraints = enforce(
-        constitution, problem.schema.groups, rows.groups, rows.y, problem.outcomes
+        constitution, encoded.schema.groups, rows.groups, rows.y, encoded.outcomes
     )
-    plan = Plan(problem, genome, config, rows, constraints, roles, (), (), strata, 0, 0)
+    plan = Plan(encoded, genome, config, rows, constraints, roles, (), (), strata, 0, 0)
     fold = stratified_folds(strata, folds, plan.seed("folds"))
     aside = [fold == i % folds for i in range(len(roles))]
     views = [~mine for mine in aside] + [torch.ones_like(fold, dtype=torch.bool)]
@@ -114,7 +114,7 @@ def make_plan(
     )
 
 
-def _strata(rows: Rows, constitution: Constitution) -> Tensor:
+def _strata(rows: EncodedRows, constitution: Constitution) -> Tensor:
     """Numbers the strata that occur: label x the constitution's group columns."""
     code = rows.y
     for name in constitution.group_columns:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.training.roles import Role
-from safescale_ammt.training.stateful import State, stacked
+from safescale_ammt.training.stateful import StateDict, stacked
 
 
 def row_weights(role: Role, strata: Tensor) -> Tensor | None:
@@ -24,7 +24,7 @@ def row_weights(role: Role, strata: Tensor) -> Tensor | None:
     return sizes**-role.balance
 
 
-class Order:
+class RowOrder:
     """The order in which one agent sees its rows: pass after pass.
 
     Every pass is a fresh permutation of the agent's rows; with weights it is a
@@ -70,22 +70,22 @@ class Order:
         return self._rows[places.clamp_(max=n - 1)]
 
 
-class Orders:
+class RowOrders:
     """The orders of this process' nets, side by side."""
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[RowOrder]) -> None:
         self._orders = orders
 
     def deal(self, count: int) -> Tensor:
         """Returns the next rows of every net, (nets, count)."""
         return torch.stack([order.take(count) for order in self._orders])
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns every net's cursor."""
         cursors = [order.cursor() for order in self._orders]
-        return State(each={"cursor": stacked(cursors, torch.zeros(0))})
+        return StateDict(each={"cursor": stacked(cursors, torch.zeros(0))})
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Goes on from the cursors."""
         for order, cursor in zip(self._orders, state.each["cursor"], strict=True):
             order.seek(cursor)
@@ -152,10 +152,10 @@ class CellSampler:
         places = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
         return rows.gather(2, places[self._mine]).flatten(1)
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns where the draws are."""
-        return State(common={"generator": self._generator.get_state()})
+        return StateDict(common={"generator": self._generator.get_state()})
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Goes on from there."""
         self._generator.set_state(state.common["generator"])

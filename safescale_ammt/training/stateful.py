@@ -15,14 +15,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from safescale_ammt.training.placement import Spread
+from safescale_ammt.training.placement import Placement
 
 Tensors = dict[str, Tensor]
 _EACH, _COMMON = "each/", "common/"
 
 
 @dataclass(frozen=True)
-class State:
+class StateDict:
     """Named tensors.
 
     Attributes:
@@ -33,15 +33,15 @@ class State:
     each: Tensors = field(default_factory=dict)
     common: Tensors = field(default_factory=dict)
 
-    def gathered(self, spread: Spread) -> State:
+    def gathered(self, placement: Placement) -> StateDict:
         """Returns the state with the rows of all nets."""
-        every = {name: spread.gather(self.each[name]) for name in sorted(self.each)}
-        return State(every, self.common)
+        every = {name: placement.gather(self.each[name]) for name in sorted(self.each)}
+        return StateDict(every, self.common)
 
-    def of(self, mine: range) -> State:
+    def of(self, mine: range) -> StateDict:
         """Returns the state with the rows of some nets."""
         rows = {n: t[mine.start : mine.stop].clone() for n, t in self.each.items()}
-        return State(rows, {n: t.clone() for n, t in self.common.items()})
+        return StateDict(rows, {n: t.clone() for n, t in self.common.items()})
 
     def flat(self) -> Tensors:
         """Returns one mapping, ready to be written."""
@@ -50,35 +50,37 @@ class State:
         return each | common
 
     @classmethod
-    def from_flat(cls, tensors: Mapping[str, Tensor]) -> State:
+    def from_flat(cls, tensors: Mapping[str, Tensor]) -> StateDict:
         """Takes what `flat` returned apart."""
         return cls(_under(_EACH, tensors), _under(_COMMON, tensors))
 
 
-class Keeps(Protocol):
+class Stateful(Protocol):
     """A part of a run that has a state."""
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns the state, of this process' nets."""
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Takes up where the state was taken."""
 
 
-def together(parts: Mapping[str, Keeps]) -> State:
+def together(parts: Mapping[str, Stateful]) -> StateDict:
     """Joins the states of several parts, each under its name."""
-    states = {name: part.state() for name, part in parts.items()}
-    return State(
+    states = {name: part.state_dict() for name, part in parts.items()}
+    return StateDict(
         {f"{p}.{n}": t for p, s in states.items() for n, t in s.each.items()},
         {f"{p}.{n}": t for p, s in states.items() for n, t in s.common.items()},
     )
 
 
-def apart(parts: Mapping[str, Keeps], state: State) -> None:
+def apart(parts: Mapping[str, Stateful], state: StateDict) -> None:
     """Gives every part its own state back."""
     for name, part in parts.items():
         mine = f"{name}."
-        part.restore(State(_under(mine, state.each), _under(mine, state.common)))
+        part.load_state_dict(
+            StateDict(_under(mine, state.each), _under(mine, state.common))
+        )
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:

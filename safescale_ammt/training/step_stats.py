@@ -9,10 +9,10 @@ from torch import Tensor
 
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.training.plan import Plan
-from safescale_ammt.training.stateful import State
+from safescale_ammt.training.stateful import StateDict
 
 
-class Watch:
+class StepStats:
     """Losses and skipped steps of each net since the last round."""
 
     def __init__(self, nets: int) -> None:
@@ -38,12 +38,12 @@ class Watch:
         """Returns each net's mean loss over its steps (nets,); NaN without any."""
         return self._sum / self._taken
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns the sums."""
         each = {"sum": self._sum, "taken": self._taken}
-        return State(each, {"steps": torch.tensor(self._steps)})
+        return StateDict(each, {"steps": torch.tensor(self._steps)})
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Goes on from the sums."""
         self._sum, self._taken = state.each["sum"], state.each["taken"]
         self._steps = int(state.common["steps"])

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safescale_ammt.training.stateful import State
+from safescale_ammt.training.stateful import StateDict
 
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 _TRIM = 0.2
@@ -142,12 +142,12 @@ class Sharing:
             tuple(outlying.nonzero()[:, 0].tolist()),
         )
 
-    def state(self) -> State:
+    def state_dict(self) -> StateDict:
         """Returns consensus and velocity."""
         found = {"consensus": self.consensus, "velocity": self._velocity}
-        return State(common=found)
+        return StateDict(common=found)
 
-    def restore(self, state: State) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Goes on from there."""
         self.consensus = state.common["consensus"]
         self._velocity = state.common["velocity"]
@@ -171,7 +171,7 @@ def _outlying(theta: Tensor, consensus: Tensor, finite: Tensor) -> Tensor:
     updates = theta[finite] - consensus
     norms = updates.norm(dim=1)
     middle = norms.quantile(0.5)
-    spread = (norms - middle).abs().quantile(0.5)
+    placement = (norms - middle).abs().quantile(0.5)
     against = updates @ updates.mean(0) < 0
-    found[finite] = (norms > middle + 3 * spread) & against
+    found[finite] = (norms > middle + 3 * placement) & against
     return found

@@ -30,15 +30,15 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import forward, initial, predicted
 from safescale_ammt.training.checkpoint import Checkpoints, Log
 from safescale_ammt.training.constraints import Constraints
-from safescale_ammt.training.dual_update import Referee
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.dual_update import DualUpdate
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.learner import Learner
-from safescale_ammt.training.placement import ALONE, Spread, Wire
+from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.roles import ROLES, Role
-from safescale_ammt.training.sampling import CellSampler, Orders
-from safescale_ammt.training.stateful import Keeps
-from safescale_ammt.training.step_stats import Watch, plain, require_quorum
+from safescale_ammt.training.sampling import CellSampler, RowOrders
+from safescale_ammt.training.stateful import Stateful
+from safescale_ammt.training.step_stats import StepStats, plain, require_quorum
 from safescale_ammt.training.sync import Sharing
 
 TWIN = replace(ROLES["generalist"], name="twin", constraint_weight=0.0)
@@ -74,26 +74,26 @@ class Trained:
 
 
 def train(
-    problem: Problem,
+    encoded: EncodedDataset,
     genome: Genome,
     config: TrainingConfig,
     constitution: Constitution,
     *,
     log: Log,
     twin: bool = True,
-    wire: Wire = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains k agents and the twin.
 
     Args:
-        problem: the dataset as tensors.
+        encoded: the dataset as tensors.
         genome: architecture of all nets.
         config: the training section.
         constitution: names the enforced principles.
         log: receives every event, a JSON mapping.
         twin: whether to train the twin; a short run of the search needs none.
-        wire: joins the processes that the nets are spread over.
+        process_group: joins the processes that the nets are spread over.
         checkpoints: where the run is kept and taken up again; None is nowhere.
 
     Raises:
@@ -105,25 +105,29 @@ def train(
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
     keep_freed_memory()
-    keeper = checkpoints or Checkpoints()
-    with settled(config.threads), keeper.listening(wire, log) as note:
-        plan = make_plan(problem, genome, config, constitution)
-        if not keeper.resumed:
+    checkpoints = checkpoints or Checkpoints()
+    with settled(config.threads), checkpoints.listening(process_group, log) as note:
+        plan = make_plan(encoded, genome, config, constitution)
+        if not checkpoints.resumed:
             for reason in plan.constraints.left_out:
                 note({"event": "left_out", "reason": reason})
-        learner = _trunk(plan, note, keeper, wire)
+        learner = _trunk(plan, note, checkpoints, process_group)
         slots = (*plan.roles, *(TWIN,) * twin)
-        spread = Spread(len(slots), wire)
-        referee = _referee(plan, learner, constitution, spread)
-        return _specialise(plan, learner, referee, note, slots=slots, keeper=keeper)
+        placement = Placement(len(slots), process_group)
+        dual_update = _dual_update(plan, learner, constitution, placement)
+        return _specialise(
+            plan, learner, dual_update, note, slots=slots, checkpoints=checkpoints
+        )
 
 
-def _trunk(plan: Plan, log: Log, keeper: Checkpoints, wire: Wire) -> Learner:
+def _trunk(
+    plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
+) -> Learner:
     """Trains the one net that all agents and the twin start from.
 
     Every process does, for none has anything else to do; rank 0's counts.
     """
-    config, n_out = plan.config, plan.problem.n_out
+    config, n_out = plan.config, plan.encoded.n_out
     learner = Learner(
         plan.genome,
         plan.rows,
@@ -133,34 +137,40 @@ def _trunk(plan: Plan, log: Log, keeper: Checkpoints, wire: Wire) -> Learner:
         stability=config.gradient_stability_threshold,
         seed=plan.seed("dropout"),
     )
-    orders = Orders([plan.order(-1, ROLES["generalist"], "trunk")])
+    orders = RowOrders([plan.order(-1, ROLES["generalist"], "trunk")])
     nothing = torch.zeros(1, 0, dtype=torch.long)
-    watch = Watch(1)
-    parts: dict[str, Keeps] = {"learner": learner, "orders": orders, "watch": watch}
-    for step in range(keeper.resume("trunk", parts, Spread(1)), plan.trunk_steps):
+    step_stats = StepStats(1)
+    parts: dict[str, Stateful] = {
+        "learner": learner,
+        "orders": orders,
+        "watch": step_stats,
+    }
+    for step in range(
+        checkpoints.resume("trunk", parts, Placement(1)), plan.trunk_steps
+    ):
         if step and step % config.sync_every == 0:
-            keeper.visit(step, "trunk", parts, Spread(1))
-            require_quorum(plan, step, watch.usable())
-            log({"event": "trunk", "step": step, "loss": plain(watch.losses())})
-            watch.clear()
+            checkpoints.visit(step, "trunk", parts, Placement(1))
+            require_quorum(plan, step, step_stats.usable())
+            log({"event": "trunk", "step": step, "loss": plain(step_stats.losses())})
+            step_stats.clear()
         batch = orders.deal(plan.batch)
-        watch.add(*learner.step(batch, nothing, torch.zeros(0), plan.rate(step)))
-    learner.agree(wire)
+        step_stats.add(*learner.step(batch, nothing, torch.zeros(0), plan.rate(step)))
+    learner.agree(process_group)
     return learner
 
 
 def _specialise(
     plan: Plan,
     learner: Learner,
-    referee: Referee,
+    dual_update: DualUpdate,
     log: Log,
     *,
     slots: tuple[Role, ...],
-    keeper: Checkpoints,
+    checkpoints: Checkpoints,
 ) -> Trained:
     """Trains agents and the nets beside them (the twin), from the trunk on."""
-    config, k, spread = plan.config, len(plan.roles), referee.spread
-    agents = len(spread.below(k))
+    config, k, placement = plan.config, len(plan.roles), dual_update.placement
+    agents = len(placement.below(k))
     sharing = Sharing(
         learner.theta[0],
         aggregate=config.sharing,
@@ -168,50 +178,54 @@ def _specialise(
         outer_learning_rate=config.outer_learning_rate,
         outer_momentum=config.outer_momentum,
     )
-    learner.fork(slots, plan.constraints.cells, spread)
-    orders = Orders([plan.order(i, slots[i], f"agent {i}") for i in spread.mine])
-    sampler = _sampler(plan, spread)
-    watch = Watch(len(spread.mine))
-    parts: dict[str, Keeps] = {"learner": learner, "orders": orders, "watch": watch}
-    parts |= {"sampler": sampler, "referee": referee, "sharing": sharing}
-    start = max(plan.trunk_steps, keeper.resume("agents", parts, spread))
+    learner.fork(slots, plan.constraints.cells, placement)
+    orders = RowOrders([plan.order(i, slots[i], f"agent {i}") for i in placement.mine])
+    sampler = _sampler(plan, placement)
+    step_stats = StepStats(len(placement.mine))
+    parts: dict[str, Stateful] = {
+        "learner": learner,
+        "orders": orders,
+        "watch": step_stats,
+    }
+    parts |= {"sampler": sampler, "referee": dual_update, "sharing": sharing}
+    start = max(plan.trunk_steps, checkpoints.resume("agents", parts, placement))
 
     for step in range(start, plan.steps):
         since = step - plan.trunk_steps
         if since % config.sync_every == 0:
-            keeper.visit(step, "agents", parts, spread)
+            checkpoints.visit(step, "agents", parts, placement)
         if since % config.dual_every == 0:
-            finite = spread.gather(learner.finite())[:k]
-            ruling = referee.rule(learner.weights(agents), finite)
-            losses = plain(spread.gather(watch.losses()))
-            event = {"event": "round", "step": step, **ruling.to_dict()}
+            finite = placement.gather(learner.finite())[:k]
+            dual_report = dual_update.update(learner.weights(agents), finite)
+            losses = plain(placement.gather(step_stats.losses()))
+            event = {"event": "round", "step": step, **dual_report.to_dict()}
             event |= {"loss": losses[:k], "twin_loss": losses[k:]}
             if since % (_SCORE_EVERY * config.dual_every) == 0:
-                event["accuracy"] = accuracies(plan, learner, spread).tolist()
+                event["accuracy"] = accuracies(plan, learner, placement).tolist()
             log(event)
         if since and since % config.sync_every == 0:
-            usable = spread.gather(watch.usable() & learner.finite())[:k]
+            usable = placement.gather(step_stats.usable() & learner.finite())[:k]
             require_quorum(plan, step, usable)
-            theta = spread.gather(learner.theta[:agents], upto=k)
+            theta = placement.gather(learner.theta[:agents], upto=k)
             done = sharing.share(
                 theta,
                 usable=usable,
-                teaches=referee.teaches,
-                fitness=_fitness(plan, learner, spread)[:k],
+                teaches=dual_update.teaches,
+                fitness=_fitness(plan, learner, placement)[:k],
             )
-            learner.theta[:agents] = theta[spread.mine.start :][:agents]
-            learner.rejoin(spread.local(done.lost), sharing.consensus)
+            learner.theta[:agents] = theta[placement.mine.start :][:agents]
+            learner.rejoin(placement.local(done.lost), sharing.consensus)
             if done.eventful:
                 log({"event": "share", "step": step, **done.to_dict()})
-            watch.clear()
+            step_stats.clear()
         batch, extra = orders.deal(plan.batch), sampler.draw()
         rate = plan.rate(step)
-        watch.add(*learner.step(batch, extra, referee.cell_weights, rate))
+        step_stats.add(*learner.step(batch, extra, dual_update.cell_weights, rate))
 
-    finite = spread.gather(learner.finite())
+    finite = placement.gather(learner.finite())
     for part in (finite[:k], finite[k:]):
         require_quorum(plan, plan.steps, part)
-    averaged = spread.gather(learner.averaged)
+    averaged = placement.gather(learner.averaged)
     return Trained(
         genome=plan.genome,
         agents=averaged[:k].clone(),
@@ -219,45 +233,45 @@ def _specialise(
         twin=averaged[k:].clone(),
         roles=plan.roles,
         constraints=plan.constraints,
-        targets=referee.targets,
-        multipliers=referee.multipliers(),
+        targets=dual_update.targets,
+        multipliers=dual_update.multipliers(),
         steps=plan.steps,
     )
 
 
-def _referee(
-    plan: Plan, trunk: Learner, constitution: Constitution, spread: Spread
-) -> Referee:
-    referee = Referee(
+def _dual_update(
+    plan: Plan, trunk: Learner, constitution: Constitution, placement: Placement
+) -> DualUpdate:
+    dual_update = DualUpdate(
         plan.genome,
         plan.constraints,
         plan.rows,
         plan.held,
         plan.config,
-        spread=spread,
+        placement=placement,
     )
-    rows = plan.problem.rows("constraint", plan.genome.encoding)
-    referee.aim(constitution, plan.problem.counts, trunk.weights(), rows)
-    return referee
+    rows = plan.encoded.rows("constraint", plan.genome.encoding)
+    dual_update.aim(constitution, plan.encoded.counts, trunk.weights(), rows)
+    return dual_update
 
 
-def _sampler(plan: Plan, spread: Spread) -> CellSampler:
+def _sampler(plan: Plan, placement: Placement) -> CellSampler:
     inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
-    seen = plan.seen[: spread.nets]
-    return CellSampler(inside, seen, plan.seed("cells"), spread.mine)
+    seen = plan.seen[: placement.nets]
+    return CellSampler(inside, seen, plan.seed("cells"), placement.mine)
 
 
-def accuracies(plan: Plan, learner: Learner, spread: Spread) -> Tensor:
+def accuracies(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
     """Returns every net's accuracy (k + 1,) on *validation*, averaged weights."""
-    rows = plan.problem.rows("validation", plan.genome.encoding)
+    rows = plan.encoded.rows("validation", plan.genome.encoding)
     with torch.no_grad():
         x = rows.x[None]
         out = forward(plan.genome, learner.weights(), x, lone=learner.lone).mean(1)
-    return spread.gather((predicted(out) == rows.y).to(torch.float64).mean(1))
+    return placement.gather((predicted(out) == rows.y).to(torch.float64).mean(1))
 
 
-def _fitness(plan: Plan, learner: Learner, spread: Spread) -> Tensor:
+def _fitness(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
     """Scores the agents for the one aggregate that asks for it."""
     if plan.config.sharing == "fitness":
-        return accuracies(plan, learner, spread)
-    return torch.zeros(spread.nets, dtype=torch.float64)
+        return accuracies(plan, learner, placement)
+    return torch.zeros(placement.nets, dtype=torch.float64)

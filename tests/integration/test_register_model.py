@@ -20,7 +20,7 @@ from safescale_ammt.judging.verdict import SealedUse, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import verify_bundle
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.run_outcome import Outcome
+from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages import evaluate_safety, register_model
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
@@ -328,8 +328,8 @@ def test_judging_and_registering_work_on_s3(
     verify_bundle(tmp_path / "fetched", told["bundle_digest"])
 
 
-def outcome_of(environ: dict[str, str], run: str) -> Outcome:
-    found = Outcome.read(store_of(environ), run)
+def outcome_of(environ: dict[str, str], run: str) -> RunOutcome:
+    found = RunOutcome.read(store_of(environ), run)
     assert found is not None
     return found
 
@@ -348,7 +348,7 @@ def test_the_registry_may_lie_in_a_store_of_its_own(
     assert len(versions(elsewhere)) == 1
     assert ledger.uses(store_of(elsewhere)) == []
     assert outcome_of(environ, "r-1").version == 1
-    assert Outcome.read(store_of(elsewhere), "r-1") is None
+    assert RunOutcome.read(store_of(elsewhere), "r-1") is None
 
 
 def test_what_was_registered_is_on_record_under_the_runs_id(

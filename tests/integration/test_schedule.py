@@ -18,7 +18,7 @@ from kfp_api.state import RUNNING, Scene
 from pipelines.cli import run_command
 from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.preparation import Order, Prepared, prepare
+from pipelines.kubeflow.preparation import KubeflowRequest, RunSpec, prepare
 from pipelines.kubeflow.schedule import listed, roll
 from pipelines.kubeflow.session import Session
 from pipelines.kubeflow.timing import Timing
@@ -50,8 +50,8 @@ def api():
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Prepared:
-    order = Order(ADULT, store="s3://team/data", cache=False, recurring=True)
+def prepared() -> RunSpec:
+    order = KubeflowRequest(ADULT, store="s3://team/data", cache=False, recurring=True)
     return prepare(order)
 
 

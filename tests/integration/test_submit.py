@@ -23,10 +23,10 @@ from pipelines.commands.options import ADULT
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.preparation import Order, prepare
+from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.kubeflow.session import Session, in_the_clear
 from safescale_ammt.errors import InputError
-from safescale_ammt.releasing.run_outcome import Outcome
+from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def submit(api: KfpApi, *more: str) -> int:
 def outcome(store: Path, api: KfpApi, status: str, sentence: str) -> None:
     """Writes what the gate of the only run writes."""
     run = next(iter(api.world.runs))
-    said = Outcome.now(run=run, status=status, sentence=sentence)
+    said = RunOutcome.now(run=run, status=status, sentence=sentence)
     said.write(open_store(store.as_uri()))
 
 
@@ -182,7 +182,7 @@ def test_a_run_that_starts_after_all_is_stopped_beside_its_twin(api):
 
 def test_two_callers_with_one_name_end_up_with_one_run(api):
     api.world.script = life()
-    bodies = prepare(Order(ADULT, store="s3://team/data"))
+    bodies = prepare(KubeflowRequest(ADULT, store="s3://team/data"))
     found: list[str] = []
 
     def call() -> None:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from small_tables import config, loans, spell
 
-from pipelines.kubeflow.preparation import Order, prepare
+from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.local.store import Place
 from pipelines.sources import resolved
 from pipelines.workload import Workload
@@ -72,13 +72,13 @@ def test_a_submitted_run_is_given_the_days_that_were_digested(store, tmp_path):
     section = config(source=f"{store.uri}/rows", window="7d")
     whole = {"schema": 1, "constitution": rules, "data": section}
     file.write_text(yaml.safe_dump(whole), encoding="utf-8")
-    given = prepare(Order(file)).parameters
+    given = prepare(KubeflowRequest(file)).parameters
     assert given["window"] == "2026-11-15/2026-11-22"
     put_day(store, "2026-11-22", 30)  # it comes between the look and the stage
     scalars = {"source": given["source"], "window": given["window"]}
     run({**given["data"], **scalars}, tmp_path / "d", tmp_path / "h")
     # A schedule has no bytes yet to name: each run counts back from its own newest.
-    later = prepare(Order(file, recurring=True)).parameters
+    later = prepare(KubeflowRequest(file, recurring=True)).parameters
     assert (later["window"], later["data"]["source_digest"]) == ("7d", "")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import Principle
-from safescale_ammt.data.counts import Cell, Counts, SplitCounts
+from safescale_ammt.data.counts import Counts, LabelCounts, SplitCounts
 from safescale_ammt.judging.evidence import Evidence
 
 TWIN = {"reference": "unconstrained_twin", "delta": -0.01}
@@ -61,7 +61,7 @@ def counted(sizes: Mapping[str, tuple[int, int]], share: float = 1.0) -> SplitCo
     cells = {}
     for value, (n, positives) in sizes.items():
         rows, right = round(n * share), round(positives * share)
-        cells[value] = Cell(rows, (rows - right, right))
+        cells[value] = LabelCounts(rows, (rows - right, right))
     return SplitCounts(sum(c.rows or 0 for c in cells.values()), {"sex": cells})
 
 

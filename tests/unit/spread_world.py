@@ -28,8 +28,8 @@ from safescale_ammt.errors import SafescaleError
 from safescale_ammt.launch.failure import place
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.checkpoint import Checkpoints
-from safescale_ammt.training.encoded import Problem
-from safescale_ammt.training.placement import ALONE, Gloo, Wire
+from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 from safescale_ammt.training.roles import ROLES
 from safescale_ammt.training.trainer import train
 
@@ -83,9 +83,9 @@ class Outcome:
 
 
 def outcome(
-    problem: Problem,
+    encoded: EncodedDataset,
     case: Case,
-    wire: Wire = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
     checkpoints: Checkpoints | None = None,
 ) -> Outcome:
     """Runs one case."""
@@ -93,12 +93,12 @@ def outcome(
     changes = {**case.changes, "backend": "torchrun"}
     try:
         found = train(
-            problem,
+            encoded,
             case.genome,
             brief(**changes),
             constitution(*case.constraints),
             log=events.append,
-            wire=wire,
+            process_group=process_group,
             checkpoints=checkpoints,
         )
     except SafescaleError as error:
@@ -152,19 +152,21 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 def main(dataset: str, out: str, *names: str) -> None:
     """Runs one process."""
     patience = timedelta(seconds=float(os.environ.get("PATIENCE", "60")))
-    wire = Gloo(patience) if int(os.environ["WORLD_SIZE"]) > 1 else ALONE
-    problem = Problem(Dataset.load(dataset))
+    process_group = (
+        GlooGroup(patience) if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
+    )
+    encoded = EncodedDataset(Dataset.load(dataset))
     where = os.environ.get("CHECKPOINTS", "")
     cases = {**CASES, **NARROW_CASES, **LONG}
     for name in names or [*CASES, *NARROW_CASES]:
         kept = Checkpoints(place(where), every=2, run={"of": name}) if where else None
         print(f"begins {name}", flush=True)
-        found = outcome(problem, cases[name], wire, kept)
-        if wire.rank == 0 and Path(out).is_dir():
+        found = outcome(encoded, cases[name], process_group, kept)
+        if process_group.rank == 0 and Path(out).is_dir():
             save(Path(out), name, found)
         if found.sentence and name != "hopeless":
             raise SystemExit(found.sentence)
-    wire.close()
+    process_group.close()
 
 
 if __name__ == "__main__":

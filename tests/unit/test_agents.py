@@ -12,20 +12,20 @@ from safescale_ammt.errors import ConfigError
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import initial
 from safescale_ammt.training.constraints import Cell
-from safescale_ammt.training.encoded import Rows
+from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.roles import ROLES, assign, traits
-from safescale_ammt.training.sampling import Order, row_weights, stratified_folds
+from safescale_ammt.training.sampling import RowOrder, row_weights, stratified_folds
 
 GENOME = Genome(widths=(6,), dropout=0.0)
 CELLS = (Cell("g", 0, "a", 1, None), Cell("g", 1, "b", 1, None))
 
 
-def rows(n: int = 200) -> Rows:
+def rows(n: int = 200) -> EncodedRows:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, 4, generator=generator)
     label = (torch.arange(n) % 5 == 0).to(torch.int64)
-    return Rows(x, label, {"g": (torch.arange(n) % 2)})
+    return EncodedRows(x, label, {"g": (torch.arange(n) % 2)})
 
 
 def trained(role: str, steps: int = 3) -> torch.Tensor:
@@ -42,7 +42,7 @@ def trained(role: str, steps: int = 3) -> torch.Tensor:
     )
     learner.fork([ROLES[role]], CELLS)
     strata = data.y * 2 + data.groups["g"]
-    order = Order(torch.arange(200), row_weights(ROLES[role], strata), seed=3)
+    order = RowOrder(torch.arange(200), row_weights(ROLES[role], strata), seed=3)
     for _ in range(steps):
         batch = order.take(32)[None]
         learner.step(batch, torch.arange(32)[None], torch.tensor([0.5, -0.5]), 0.01)
@@ -94,7 +94,7 @@ def test_the_traits_are_columns_in_the_agents_order() -> None:
 @given(st.integers(1, 60), st.lists(st.integers(1, 25), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_every_pass_shows_every_row_once(n: int, takes: list[int]) -> None:
-    order = Order(torch.arange(n) * 10, None, seed=1)
+    order = RowOrder(torch.arange(n) * 10, None, seed=1)
     drawn = torch.cat([order.take(t) for t in takes])
     for start in range(0, len(drawn) - n + 1, n):
         assert sorted(drawn[start : start + n].tolist()) == list(range(0, 10 * n, 10))
@@ -104,7 +104,7 @@ def test_a_minority_s_rows_are_drawn_more_often() -> None:
     strata = torch.tensor([0] * 9000 + [1] * 1000)
     weights = row_weights(ROLES["minority"], strata)
     assert weights is not None
-    order = Order(torch.arange(10_000), weights, seed=1)
+    order = RowOrder(torch.arange(10_000), weights, seed=1)
     share = (strata[order.take(40_000)] == 1).double().mean().item()
     expected = 1000**0.75 / (1000**0.75 + 9000**0.75)
     assert share == pytest.approx(expected, abs=0.01)

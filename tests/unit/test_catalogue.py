@@ -12,7 +12,7 @@ import pytest
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.catalogue import (
     ADULT,
-    Entry,
+    BuiltinDataset,
     Member,
     entry,
     fetch,
@@ -32,7 +32,9 @@ def member(path: str) -> Member:
     return Member(path, digest_bytes(FILES[path]), len(FILES[path]))
 
 
-TINY = Entry("tinydata==1.0", member("tiny/train.csv"), member("tiny/test.csv"), {})
+TINY = BuiltinDataset(
+    "tinydata==1.0", member("tiny/train.csv"), member("tiny/test.csv"), {}
+)
 
 
 def wheel(**replaced: bytes) -> bytes:

@@ -20,7 +20,7 @@ from safescale_ammt.launch.task import CHECKPOINTS, checkpoint_place
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.trainer import train
 
 ROLES = CASES["roles"]
@@ -32,8 +32,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def problem(dataset: Path) -> Problem:
-    return Problem(Dataset.load(dataset))
+def encoded(dataset: Path) -> EncodedDataset:
+    return EncodedDataset(Dataset.load(dataset))
 
 
 def kept(store: Store, every: int = 0, run: str = "this") -> Checkpoints:
@@ -55,7 +55,9 @@ def same(found: Outcome, expected: Outcome) -> None:
 EXTRA = ("resumed", "checkpoint_ignored")
 
 
-def stopped(problem: Problem, case: Case, at: int, checkpoints: Checkpoints) -> str:
+def stopped(
+    encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints
+) -> str:
     """Trains until the log reaches a step, where SIGTERM comes."""
 
     def log(event: dict[str, Any]) -> None:
@@ -64,7 +66,7 @@ def stopped(problem: Problem, case: Case, at: int, checkpoints: Checkpoints) -> 
 
     config, rules = brief(**case.changes), constitution(*case.constraints)
     with pytest.raises(Interrupted) as caught:
-        train(problem, case.genome, config, rules, log=log, checkpoints=checkpoints)
+        train(encoded, case.genome, config, rules, log=log, checkpoints=checkpoints)
     return str(caught.value)
 
 
@@ -74,38 +76,40 @@ def stopped(problem: Problem, case: Case, at: int, checkpoints: Checkpoints) -> 
 @pytest.mark.parametrize("at", [10, 20, 25, 45])
 @pytest.mark.parametrize("name", ["roles", "median", "uneven", "heads"])
 def test_a_run_that_sigterm_stops_goes_on_to_the_same_bits(
-    problem: Problem, file_store: Store, name: str, at: int
+    encoded: EncodedDataset, file_store: Store, name: str, at: int
 ) -> None:
     case = CASES[name]
-    steps = [e["step"] for e in outcome(problem, case).events if "step" in e]
+    steps = [e["step"] for e in outcome(encoded, case).events if "step" in e]
     at = min(s for s in steps if s >= at)
     before = signal.getsignal(signal.SIGTERM)
-    said = stopped(problem, case, at, kept(file_store))
+    said = stopped(encoded, case, at, kept(file_store))
     assert said.startswith("Training was stopped by SIGTERM before step ")
     assert signal.getsignal(signal.SIGTERM) is before
-    again = outcome(problem, case, checkpoints=kept(file_store))
-    same(again, outcome(problem, case))
+    again = outcome(encoded, case, checkpoints=kept(file_store))
+    same(again, outcome(encoded, case))
     assert [e["event"] for e in again.events].count("resumed") == 1
 
 
-def test_a_run_may_be_stopped_again_and_again(problem: Problem, store: Store) -> None:
+def test_a_run_may_be_stopped_again_and_again(
+    encoded: EncodedDataset, store: Store
+) -> None:
     for at in (10, 25, 35, 45):
-        stopped(problem, ROLES, at, kept(store, every=1))
-    same(outcome(problem, ROLES, checkpoints=kept(store)), outcome(problem, ROLES))
+        stopped(encoded, ROLES, at, kept(store, every=1))
+    same(outcome(encoded, ROLES, checkpoints=kept(store)), outcome(encoded, ROLES))
 
 
 def test_keeping_checkpoints_changes_nothing(
-    problem: Problem, file_store: Store
+    encoded: EncodedDataset, file_store: Store
 ) -> None:
-    found = outcome(problem, ROLES, checkpoints=kept(file_store, every=1))
-    same(found, outcome(problem, ROLES))
+    found = outcome(encoded, ROLES, checkpoints=kept(file_store, every=1))
+    same(found, outcome(encoded, ROLES))
 
 
 def test_two_checkpoints_stay_and_none_once_the_model_is_delivered(
-    problem: Problem, store: Store
+    encoded: EncodedDataset, store: Store
 ) -> None:
     checkpoints = kept(store, every=1)
-    outcome(problem, ROLES, checkpoints=checkpoints)
+    outcome(encoded, ROLES, checkpoints=checkpoints)
     assert [name[:13] for name in names(store)] == ["step-00000040", "step-00000050"]
     checkpoints.clear()
     assert names(store) == []
@@ -115,9 +119,9 @@ def test_two_checkpoints_stay_and_none_once_the_model_is_delivered(
 
 
 @pytest.fixture
-def two(problem: Problem, file_store: Store) -> list[Path]:
+def two(encoded: EncodedDataset, file_store: Store) -> list[Path]:
     """The folders of the checkpoints before steps 40 and 50 of a finished run."""
-    outcome(problem, ROLES, checkpoints=kept(file_store, every=1))
+    outcome(encoded, ROLES, checkpoints=kept(file_store, every=1))
     root = Path(file_store.uri.removeprefix("file://"))
     return [root / name for name in names(file_store)]
 
@@ -141,11 +145,11 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(
-    problem: Problem, file_store: Store, two: list[Path], damage: str
+    encoded: EncodedDataset, file_store: Store, two: list[Path], damage: str
 ) -> None:
     DAMAGES[damage](two[1])
-    found = outcome(problem, ROLES, checkpoints=kept(file_store))
-    same(found, outcome(problem, ROLES))
+    found = outcome(encoded, ROLES, checkpoints=kept(file_store))
+    same(found, outcome(encoded, ROLES))
     ignored = [e["reason"] for e in found.events if e["event"] == "checkpoint_ignored"]
     assert len(ignored) == 1
     assert ignored[0].startswith(f"{two[1].name}: ")
@@ -153,39 +157,39 @@ def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(
 
 
 def test_without_a_whole_one_training_begins_anew(
-    problem: Problem, file_store: Store, two: list[Path]
+    encoded: EncodedDataset, file_store: Store, two: list[Path]
 ) -> None:
     for folder in two:
         flip(folder / "state.safetensors")
-    found = outcome(problem, ROLES, checkpoints=kept(file_store))
-    same(found, outcome(problem, ROLES))
+    found = outcome(encoded, ROLES, checkpoints=kept(file_store))
+    same(found, outcome(encoded, ROLES))
     assert not [e for e in found.events if e["event"] == "resumed"]
 
 
 @pytest.mark.usefixtures("two")
 def test_a_checkpoint_of_another_run_is_left_alone_with_one_line(
-    problem: Problem, file_store: Store
+    encoded: EncodedDataset, file_store: Store
 ) -> None:
     before = names(file_store)
-    found = outcome(problem, ROLES, checkpoints=kept(file_store, run="another"))
-    same(found, outcome(problem, ROLES))
+    found = outcome(encoded, ROLES, checkpoints=kept(file_store, run="another"))
+    same(found, outcome(encoded, ROLES))
     ignored = [e["reason"] for e in found.events if e["event"] == "checkpoint_ignored"]
     assert ignored == [f"2 of other data, config or code, such as {before[0]}"]
     assert names(file_store) == before
 
 
 def test_one_that_was_renamed_to_another_run_is_found_out(
-    problem: Problem, file_store: Store, two: list[Path]
+    encoded: EncodedDataset, file_store: Store, two: list[Path]
 ) -> None:
     other = kept(file_store, every=1, run="another")
-    outcome(problem, ROLES, checkpoints=other)
+    outcome(encoded, ROLES, checkpoints=other)
     (mine,) = {n[13:] for n in names(file_store)} - {two[0].name[13:]}
     for folder in two:
         target = folder.with_name(folder.name[:13] + mine)
         for file in target.iterdir():
             file.write_bytes((folder / file.name).read_bytes())
-    found = outcome(problem, ROLES, checkpoints=kept(file_store, run="another"))
-    same(found, outcome(problem, ROLES))
+    found = outcome(encoded, ROLES, checkpoints=kept(file_store, run="another"))
+    same(found, outcome(encoded, ROLES))
     assert any("it was taken in run sha256:" in str(e) for e in found.events)
 
 
@@ -207,7 +211,7 @@ KILLS = [(1, 1, signal.SIGKILL), (2, 2, signal.SIGKILL), (3, 1, signal.SIGTERM)]
 
 @pytest.mark.parametrize("case", KILLS)
 def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
-    dataset: Path, problem: Problem, tmp_path: Path, case: Any
+    dataset: Path, encoded: EncodedDataset, tmp_path: Path, case: Any
 ) -> None:
     before, after, signum = case
     out = tmp_path / "out"
@@ -223,7 +227,7 @@ def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
     assert not (out / "long").exists() or load(out, "long").sentence
     assert ended(start(after, *arguments, CHECKPOINTS=place)) == [(0, "")] * after
     found = load(out, "long")
-    same(found, outcome(problem, LONG["long"]))
+    same(found, outcome(encoded, LONG["long"]))
     assert any(e["event"] == "resumed" for e in found.events)
 
 
@@ -250,23 +254,23 @@ def test_the_state_is_small_tensors_and_json(two: list[Path]) -> None:
 
 
 def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
-    problem: Problem, tmp_path: Path
+    encoded: EncodedDataset, tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
     # A file where the store keeps what it writes aside.
     (tmp_path / "store" / ".partial").write_bytes(b"")
     broken = open_store((tmp_path / "store").as_uri())
-    found = outcome(problem, ROLES, checkpoints=kept(broken, every=2))
+    found = outcome(encoded, ROLES, checkpoints=kept(broken, every=2))
     said = [e["reason"] for e in found.events if e["event"] == "checkpoint_failed"]
     assert len(said) == 2
-    for key, tensor in outcome(problem, ROLES).tensors.items():
+    for key, tensor in outcome(encoded, ROLES).tensors.items():
         assert torch.equal(found.tensors[key], tensor)
 
 
 def test_sigterm_after_the_last_round_is_not_lost(
-    problem: Problem, file_store: Store
+    encoded: EncodedDataset, file_store: Store
 ) -> None:
-    steps = [e["step"] for e in outcome(problem, ROLES).events if "step" in e]
-    said = stopped(problem, ROLES, max(steps), kept(file_store))
+    steps = [e["step"] for e in outcome(encoded, ROLES).events if "step" in e]
+    said = stopped(encoded, ROLES, max(steps), kept(file_store))
     assert said == "Training was stopped by SIGTERM before it was done."
-    same(outcome(problem, ROLES, checkpoints=kept(file_store)), outcome(problem, ROLES))
+    same(outcome(encoded, ROLES, checkpoints=kept(file_store)), outcome(encoded, ROLES))

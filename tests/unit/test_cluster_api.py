@@ -21,7 +21,7 @@ from kubernetes import client, config
 
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.patience import Patience
-from safescale_ammt.cluster.refusals import Answer, Away, Denied, OutOfReach
+from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied, OutOfReach
 from safescale_ammt.cluster.resources import PODS, TRAINJOBS
 from safescale_ammt.errors import ClusterInputError
 
@@ -53,7 +53,7 @@ def owner(found: dict[str, Any], **rest: Any) -> dict[str, Any]:
 
 
 def status(calls: Api, verb: str, name: str = "", **rest: Any) -> int:
-    with pytest.raises(Answer) as caught:
+    with pytest.raises(ApiRefusal) as caught:
         calls.call(verb, TRAINJOBS, name, **rest)
     return caught.value.status
 
@@ -145,7 +145,7 @@ def test_a_watch_begins_after_its_version_and_too_old_a_one_is_gone(
     assert len(lines) == 1
     assert b'"after"' in lines[0]
     api.compact()
-    with pytest.raises(Answer) as caught:
+    with pytest.raises(ApiRefusal) as caught:
         list(calls.lines("watch", TRAINJOBS, "", "", query))
     assert caught.value.status == 410
 
@@ -216,7 +216,7 @@ def test_what_is_not_served_or_not_there_is_404(api: ClusterApi, calls: Api) -> 
     api.forget("trainjobs")
     assert status(calls, "list") == 404
     elsewhere = Api(calls.client, "elsewhere", QUICK)
-    with pytest.raises(Answer, match='namespaces "elsewhere" not found'):
+    with pytest.raises(ApiRefusal, match='namespaces "elsewhere" not found'):
         elsewhere.call("create", PODS, body={"metadata": {"name": "p"}})
 
 

@@ -21,8 +21,8 @@ from safescale_ammt.training.constraints import (
     hard_rates,
     z_value,
 )
-from safescale_ammt.training.dual_update import Referee
-from safescale_ammt.training.encoded import Rows
+from safescale_ammt.training.dual_update import DualUpdate
+from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.fair_head import fit
 from safescale_ammt.training.multipliers import NuPI, targets
 
@@ -30,24 +30,26 @@ GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 VALUES = {"g": ("a", "b", "c")}
 
 
-def table(n: int = 600, seed: int = 0, classes: int = 2) -> Rows:
+def table(n: int = 600, seed: int = 0, classes: int = 2) -> EncodedRows:
     generator = torch.Generator().manual_seed(seed)
     group = torch.randint(3, (n,), generator=generator)
     label = torch.randint(classes, (n,), generator=generator)
     x = torch.randn(n, 4, generator=generator)
     x[:, 0] += 1.5 * label
     x[:, 1] += group
-    return Rows(x, label, {"g": group})
+    return EncodedRows(x, label, {"g": group})
 
 
 def enforced(
-    metric: str, rows: Rows, outcomes: tuple[int, ...] = (1,), **groups: int
+    metric: str, rows: EncodedRows, outcomes: tuple[int, ...] = (1,), **groups: int
 ) -> Constraints:
     rules = constitution({"metric": metric, "group": "g", "threshold": 0.1}, **groups)
     return enforce(rules, VALUES, rows.groups, rows.y, outcomes)
 
 
-def rates_of(found: Constraints, rows: Rows, prediction: torch.Tensor) -> torch.Tensor:
+def rates_of(
+    found: Constraints, rows: EncodedRows, prediction: torch.Tensor
+) -> torch.Tensor:
     inside = found.membership(rows.groups, rows.y)
     outcomes = torch.tensor([c.outcome for c in found.cells])
     return hard_rates(prediction[None], inside, outcomes)[0] / inside.sum(1)
@@ -149,10 +151,10 @@ def test_cell_weights_are_the_gradient_of_the_lagrangian(seed: int) -> None:
 def test_gains_are_one_for_two_halves_and_small_for_small_cells() -> None:
     group = torch.tensor([0, 1] * 100 + [0] * 600)
     label = torch.tensor([0, 1] * 400)
-    halves = Rows(torch.zeros(200, 1), label[:200], {"g": group[:200]})
+    halves = EncodedRows(torch.zeros(200, 1), label[:200], {"g": group[:200]})
     found = enforced("dp_gap", halves)
     assert found.gains().tolist() == [1, 1]
-    skewed = Rows(torch.zeros(800, 1), label, {"g": group})
+    skewed = EncodedRows(torch.zeros(800, 1), label, {"g": group})
     found = enforced("dp_gap", skewed)
     assert found.gains()[0].item() == pytest.approx(4 / (800 / 700 + 800 / 100))
 
@@ -189,7 +191,7 @@ def test_multipliers_move_as_cooper_s_nupi(
         torch.testing.assert_close(ours.multipliers, theirs.data)
 
 
-def counts(rows: Rows, times: int = 1) -> Counts:
+def counts(rows: EncodedRows, times: int = 1) -> Counts:
     many = {"g": (VALUES["g"], rows.groups["g"].repeat(times).numpy())}
     label = rows.y.repeat(times).numpy()
     return Counts(("n", "y"), "y", {"sealed": tally(label, many, 2, masked=True)})
@@ -233,12 +235,14 @@ def test_full_confidence_bars_nobody_and_none_everybody() -> None:
 # --- the referee ---
 
 
-def referee(metric: str = "tpr_gap", **changes: float) -> tuple[Referee, Rows]:
+def dual_update(
+    metric: str = "tpr_gap", **changes: float
+) -> tuple[DualUpdate, EncodedRows]:
     rows = table(900)
     fold = torch.arange(len(rows)) % 3
     held = [(fold == i).nonzero()[:, 0] for i in range(3)]
     found = enforced(metric, rows)
-    return Referee(GENOME, found, rows, held, brief(**changes)), rows
+    return DualUpdate(GENOME, found, rows, held, brief(**changes)), rows
 
 
 def averaged(seeds: list[int]) -> dict[str, torch.Tensor]:
@@ -246,29 +250,29 @@ def averaged(seeds: list[int]) -> dict[str, torch.Tensor]:
 
 
 def test_the_referee_pools_each_agent_on_its_own_fold() -> None:
-    judge, rows = referee()
-    ruling = judge.rule(averaged([1, 1, 1]), torch.ones(3, dtype=torch.bool))
-    alone, _ = referee()
-    everywhere = Referee(
+    judge, rows = dual_update()
+    dual_report = judge.update(averaged([1, 1, 1]), torch.ones(3, dtype=torch.bool))
+    alone, _ = dual_update()
+    everywhere = DualUpdate(
         GENOME, alone.constraints, rows, [torch.arange(len(rows))], brief()
-    ).rule(averaged([1]), torch.ones(1, dtype=torch.bool))
-    assert ruling.violations == pytest.approx(everywhere.violations)
+    ).update(averaged([1]), torch.ones(1, dtype=torch.bool))
+    assert dual_report.violations == pytest.approx(everywhere.violations)
 
 
 def test_an_agent_that_is_lost_is_left_out_of_the_pool() -> None:
-    first, _ = referee()
+    first, _ = dual_update()
     weights = averaged([1, 2, 3])
     finite = torch.tensor([True, True, False])
-    before = first.rule(weights, finite)
+    before = first.update(weights, finite)
     weights["out.weight"][2] = torch.nan
-    second, _ = referee()
-    after = second.rule(weights, finite)
+    second, _ = dual_update()
+    after = second.update(weights, finite)
     assert before.violations == after.violations
     assert not after.teaches[2]
 
 
 def test_teachers_are_barred_when_sure_and_return_when_clear() -> None:
-    judge, _ = referee()
+    judge, _ = dual_update()
     sizes = judge._sizes
     tau = float(judge.constraints.tau()[0])
 
@@ -288,11 +292,11 @@ def test_without_constraints_the_referee_lets_everyone_teach() -> None:
     rows = table(90)
     rules = constitution({"metric": "accuracy", "threshold": 0.5})
     nothing = enforce(rules, VALUES, rows.groups, rows.y, (1,))
-    judge = Referee(GENOME, nothing, rows, [torch.arange(90)], brief())
+    judge = DualUpdate(GENOME, nothing, rows, [torch.arange(90)], brief())
     judge.aim(rules, counts(rows), averaged([1]), rows)
-    ruling = judge.rule(averaged([1]), torch.ones(1, dtype=torch.bool))
-    assert ruling.teaches.all()
-    assert ruling.to_dict()["violation"] == {}
+    dual_report = judge.update(averaged([1]), torch.ones(1, dtype=torch.bool))
+    assert dual_report.teaches.all()
+    assert dual_report.to_dict()["violation"] == {}
 
 
 # --- the fair head ---

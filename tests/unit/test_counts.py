@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from safescale_ammt.data.counts import Cell, Counts, SplitCounts, tally
+from safescale_ammt.data.counts import Counts, LabelCounts, SplitCounts, tally
 from safescale_ammt.errors import InputError
 
 LABEL = np.array([1] * 30 + [0] * 70 + [1] * 4 + [0] * 40)
@@ -83,6 +83,6 @@ def test_other_forms_are_one_clear_sentence() -> None:
 
 
 def test_cells_know_what_is_hidden() -> None:
-    split = SplitCounts(20, {"g": {"a": Cell(20, (None, 15))}})
+    split = SplitCounts(20, {"g": {"a": LabelCounts(20, (None, 15))}})
     found = Counts(("no", "yes"), "yes", {"sealed": split})
     assert found.group("sealed", "g") == [("a", 20, 15)]

@@ -16,9 +16,9 @@ from training_world import brief, prepared
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.learner import task_loss
-from safescale_ammt.training.placement import Spread, Wire
+from safescale_ammt.training.placement import Placement, ProcessGroup
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def problem(dataset: Path) -> Problem:
-    return Problem(Dataset.load(dataset))
+def encoded(dataset: Path) -> EncodedDataset:
+    return EncodedDataset(Dataset.load(dataset))
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -43,9 +43,9 @@ def spread_out(
 
 
 @pytest.fixture(scope="module")
-def alone(problem: Problem) -> Callable[[str], Outcome]:
+def alone(encoded: EncodedDataset) -> Callable[[str], Outcome]:
     """What one process gives, each case trained once."""
-    return cache(lambda name: outcome(problem, {**CASES, **NARROW_CASES}[name]))
+    return cache(lambda name: outcome(encoded, {**CASES, **NARROW_CASES}[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -132,7 +132,7 @@ def test_how_training_is_run_is_no_part_of_the_section_s_digest() -> None:
 # --- who holds what ---
 
 
-class Pretended(Wire):
+class Pretended(ProcessGroup):
     """One of several processes, without the others."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -142,20 +142,20 @@ class Pretended(Wire):
 @pytest.mark.parametrize("nets", range(1, 12))
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_every_net_has_one_process_and_shares_are_even(nets: int, size: int) -> None:
-    shares = [Spread(nets, Pretended(rank, size)).mine for rank in range(size)]
+    shares = [Placement(nets, Pretended(rank, size)).mine for rank in range(size)]
     assert [slot for share in shares for slot in share] == list(range(nets))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_process_knows_its_own_agents_by_their_rows() -> None:
-    second = Spread(9, Pretended(1, 2))
+    second = Placement(9, Pretended(1, 2))
     assert second.mine == range(5, 9)
     assert second.below(8) == range(5, 8)
     assert second.local([0, 5, 7]) == [0, 2]
     assert not second.lone()
-    assert Spread(3, Pretended(1, 2)).lone()
-    assert not Spread(1, Pretended(0, 1)).lone()
-    assert Spread(9, Pretended(0, 2)).below(8) == range(5)
+    assert Placement(3, Pretended(1, 2)).lone()
+    assert not Placement(1, Pretended(0, 1)).lone()
+    assert Placement(9, Pretended(0, 2)).below(8) == range(5)
 
 
 @pytest.mark.parametrize("n_out", [1, 3])

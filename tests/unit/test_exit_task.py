@@ -10,7 +10,7 @@ import yaml
 from pipelines.compile import compile_train
 from pipelines.local.exit_task import for_this_machine, is_exit_task, leave_word
 from safescale_ammt.errors import InputError
-from safescale_ammt.releasing.run_outcome import Outcome
+from safescale_ammt.releasing.run_outcome import RunOutcome
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,14 @@ def test_a_graph_without_an_exit_task_is_left_alone():
 
 def test_the_reason_of_a_crash_is_left_for_the_exit_task(file_store):
     leave_word(file_store, "r-1", InputError("people.csv does not exist."))
-    left = Outcome.read(file_store, "r-1")
+    left = RunOutcome.read(file_store, "r-1")
     assert left is not None
     assert (left.status, left.sentence) == ("crashed", "people.csv does not exist.")
 
 
 def test_the_gates_own_word_stands(file_store):
-    Outcome.now(run="r-1", status="refused", sentence="No.").write(file_store)
+    RunOutcome.now(run="r-1", status="refused", sentence="No.").write(file_store)
     leave_word(file_store, "r-1", InputError("people.csv does not exist."))
-    left = Outcome.read(file_store, "r-1")
+    left = RunOutcome.read(file_store, "r-1")
     assert left is not None
     assert left.status == "refused"

@@ -130,7 +130,7 @@ def test_a_schedule_with_a_wrong_field_is_seen(change):
 
 def test_our_trainjob_goes_through_the_trainers_model_unchanged():
     trainjob = pytest.importorskip("safescale_ammt.cluster.trainjob")
-    job = trainjob.Job(
+    job = trainjob.TrainJob(
         digest="sha256:" + "a" * 64,
         request="s3://bucket/request.json",
         runtime="safescale-torch",

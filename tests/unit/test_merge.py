@@ -13,7 +13,7 @@ from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepare
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.training.constraints import Constraints
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.merge import (
     BEST,
     ENSEMBLE,
@@ -29,27 +29,27 @@ PARITY = constitution({**DP, "threshold": 0.1})
 
 
 @pytest.fixture(scope="module")
-def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
     folder = tmp_path_factory.mktemp("loans")
-    return Problem(Dataset.load(prepared(folder, 2400, sensitive_in_model=True)))
+    return EncodedDataset(Dataset.load(prepared(folder, 2400, sensitive_in_model=True)))
 
 
 @pytest.fixture(scope="module")
-def trained(problem: Problem) -> Trained:
-    return train(problem, GENOME, brief(), constitution(TPR), log=lambda _: None)
+def trained(encoded: EncodedDataset) -> Trained:
+    return train(encoded, GENOME, brief(), constitution(TPR), log=lambda _: None)
 
 
 def merged(
-    trained: Trained, problem: Problem, *constraints: Any, **options: Any
+    trained: Trained, encoded: EncodedDataset, *constraints: Any, **options: Any
 ) -> Merged:
     rules = constitution(*(constraints or (TPR, USEFUL)))
-    return merge(trained, problem, rules, **options)
+    return merge(trained, encoded, rules, **options)
 
 
 def test_every_form_is_scored_and_one_is_chosen(
-    trained: Trained, problem: Problem
+    trained: Trained, encoded: EncodedDataset
 ) -> None:
-    found = merged(trained, problem)
+    found = merged(trained, encoded)
     assert set(found.scores) == {SOUP, BEST, ENSEMBLE, HEADED}
     assert found.choice in found.scores
     assert found.feasible
@@ -63,82 +63,86 @@ def test_every_form_is_scored_and_one_is_chosen(
     ("form", "members"), [(SOUP, 1), (BEST, 1), (ENSEMBLE, 3), ("auto", None)]
 )
 def test_a_form_that_is_asked_for_is_used(
-    trained: Trained, problem: Problem, form: str, members: int | None
+    trained: Trained, encoded: EncodedDataset, form: str, members: int | None
 ) -> None:
-    found = merged(trained, problem, form=form)
+    found = merged(trained, encoded, form=form)
     if members is not None:
         assert (found.choice, found.model.members) == (form, members)
     assert found.twin.form == "twin"
 
 
 def test_the_soup_is_the_mean_of_the_agents_weights(
-    trained: Trained, problem: Problem
+    trained: Trained, encoded: EncodedDataset
 ) -> None:
-    soup = merged(trained, problem, form=SOUP).model.weights
-    ensemble = merged(trained, problem, form=ENSEMBLE).model.weights
+    soup = merged(trained, encoded, form=SOUP).model.weights
+    ensemble = merged(trained, encoded, form=ENSEMBLE).model.weights
     for name, weight in soup.items():
         torch.testing.assert_close(weight[0], ensemble[name].mean(0))
 
 
-def test_an_agent_that_was_lost_is_left_out(trained: Trained, problem: Problem) -> None:
+def test_an_agent_that_was_lost_is_left_out(
+    trained: Trained, encoded: EncodedDataset
+) -> None:
     poisoned = trained.agents.clone()
     poisoned[1] = torch.nan
     finite = torch.tensor([True, False, True])
     lame = replace(trained, agents=poisoned, finite=finite)
-    assert merged(lame, problem, form=ENSEMBLE).model.members == 2
-    assert np.isfinite(merged(lame, problem).scores[SOUP]["accuracy"])
+    assert merged(lame, encoded, form=ENSEMBLE).model.members == 2
+    assert np.isfinite(merged(lame, encoded).scores[SOUP]["accuracy"])
 
 
-def test_one_agent_alone_is_merged_too(trained: Trained, problem: Problem) -> None:
+def test_one_agent_alone_is_merged_too(
+    trained: Trained, encoded: EncodedDataset
+) -> None:
     alone = replace(trained, agents=trained.agents[:1], finite=trained.finite[:1])
-    found = merged(alone, problem)
+    found = merged(alone, encoded)
     assert ENSEMBLE not in found.scores
     assert found.model.members == 1
 
 
 def test_what_no_form_keeps_is_said_and_the_least_bad_is_handed_on(
-    trained: Trained, problem: Problem
+    trained: Trained, encoded: EncodedDataset
 ) -> None:
     impossible = {"metric": "accuracy", "threshold": 0.999}
-    found = merged(trained, problem, impossible)
+    found = merged(trained, encoded, impossible)
     assert not found.feasible
     assert all(score["refuted"] == ["accuracy"] for score in found.scores.values())
     assert {f"agent {i}" for i in range(3)} <= set(found.recheck)
 
 
 @pytest.fixture(scope="module")
-def mixed(problem: Problem) -> Trained:
+def mixed(encoded: EncodedDataset) -> Trained:
     """One fair agent beside two that never heard of the constitution."""
     settings = brief(steps=300, trunk_steps=100)
-    fair = train(problem, GENOME, settings, PARITY, log=lambda _: None)
+    fair = train(encoded, GENOME, settings, PARITY, log=lambda _: None)
     agents = torch.cat([fair.agents[:1], fair.twin * 3, fair.twin * 3])
     return replace(fair, agents=agents)
 
 
 def test_a_soup_that_breaks_the_promise_gives_way_to_a_form_that_keeps_it(
-    mixed: Trained, problem: Problem
+    mixed: Trained, encoded: EncodedDataset
 ) -> None:
-    found = merge(mixed, problem, PARITY)
+    found = merge(mixed, encoded, PARITY)
     assert found.scores[SOUP]["refuted"] == ["dp-gap"]
     assert found.feasible
     assert found.choice != SOUP
 
 
 def test_where_every_form_breaks_the_promise_the_best_fair_agent_takes_over(
-    mixed: Trained, problem: Problem
+    mixed: Trained, encoded: EncodedDataset
 ) -> None:
     nothing = Constraints((), (), (), {}, ())
     headless = replace(mixed, constraints=nothing, targets=torch.zeros(0))
-    found = merge(headless, problem, PARITY)
+    found = merge(headless, encoded, PARITY)
     assert HEADED not in found.scores
     assert all(score["refuted"] for score in found.scores.values())
     assert (found.choice, found.feasible) == ("agent 0", True)
 
 
 def test_a_head_only_goes_with_a_binary_label(
-    trained: Trained, problem: Problem
+    trained: Trained, encoded: EncodedDataset
 ) -> None:
-    found = merged(trained, problem)
+    found = merged(trained, encoded)
     assert found.model.head is None or found.choice == HEADED
 
 

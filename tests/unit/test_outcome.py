@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safescale_ammt.errors import InputError, SafescaleError, StoreInputError
-from safescale_ammt.releasing.run_outcome import STATUSES, Outcome, key_of
+from safescale_ammt.releasing.run_outcome import STATUSES, RunOutcome, key_of
 from safescale_ammt.store.environment import (
     SECRET_KEYS,
     data_store,
@@ -15,20 +15,20 @@ from safescale_ammt.store.environment import (
 
 
 def test_an_outcome_is_read_as_it_was_written(store):
-    assert Outcome.read(store, "r-1") is None
-    outcome = Outcome.now(run="r-1", status="champion", sentence="a\n b", version=3)
+    assert RunOutcome.read(store, "r-1") is None
+    outcome = RunOutcome.now(run="r-1", status="champion", sentence="a\n b", version=3)
     outcome.write(store)
-    assert Outcome.read(store, "r-1") == outcome
+    assert RunOutcome.read(store, "r-1") == outcome
     assert outcome.sentence == "a b"
-    Outcome.now(run="r-1", status="refused", sentence="No.").write(store)
-    again = Outcome.read(store, "r-1")
+    RunOutcome.now(run="r-1", status="refused", sentence="No.").write(store)
+    again = RunOutcome.read(store, "r-1")
     assert again is not None
     assert again.exit_code == 3
 
 
 def test_each_status_has_the_exit_code_that_run_gives():
     codes = {
-        status: Outcome.now(run="r", status=status, sentence="").exit_code
+        status: RunOutcome.now(run="r", status=status, sentence="").exit_code
         for status in STATUSES
     }
     assert codes == {
@@ -46,20 +46,20 @@ def test_each_status_has_the_exit_code_that_run_gives():
 def test_what_is_no_outcome_is_said_to_be_none(file_store, stored):
     file_store.put(key_of("r-1"), stored)
     with pytest.raises(InputError, match="is no outcome of a run"):
-        Outcome.read(file_store, "r-1")
+        RunOutcome.read(file_store, "r-1")
 
 
 def test_an_outcome_of_another_schema_is_not_guessed_at(file_store):
-    outcome = Outcome(run="r-1", status="new", sentence="", at="", schema=2)
+    outcome = RunOutcome(run="r-1", status="new", sentence="", at="", schema=2)
     outcome.write(file_store)
     with pytest.raises(InputError, match="another version"):
-        Outcome.read(file_store, "r-1")
+        RunOutcome.read(file_store, "r-1")
 
 
 @pytest.mark.parametrize("run", ["", "..", "a/b", "../../ledger"])
 def test_a_run_cannot_write_elsewhere(file_store, run):
     with pytest.raises(StoreInputError):
-        Outcome.now(run=run, status="champion", sentence="").write(file_store)
+        RunOutcome.now(run=run, status="champion", sentence="").write(file_store)
 
 
 def test_the_registry_is_the_other_store_unless_it_is_named(tmp_path):

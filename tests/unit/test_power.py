@@ -9,7 +9,7 @@ import pytest
 from promises import TWIN, adult_counts, constitution, counted, evidence_of
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.counts import Cell, Counts, SplitCounts
+from safescale_ammt.data.counts import Counts, LabelCounts, SplitCounts
 from safescale_ammt.errors import InputError, Uncertifiable
 from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.judge import judge
@@ -149,7 +149,7 @@ def test_groups_too_small_are_named_and_merging_them_is_suggested() -> None:
 def test_hidden_cells_count_as_too_small() -> None:
     sealed = counted({"F": (900, 300), "M": (1_500, 400)})
     cells = dict(sealed.groups["sex"])
-    cells["F"] = Cell(900, (None, None))
+    cells["F"] = LabelCounts(900, (None, None))
     counts = small_counts(F=(900, 300), M=(1_500, 400))
     hidden = SplitCounts(sealed.rows, {"sex": cells})
     counts = Counts(
@@ -180,7 +180,7 @@ def test_five_groups_and_many_principles_are_checked_together() -> None:
 
 
 def test_several_classes_are_drawn_class_by_class() -> None:
-    cells = {v: Cell(3_000, (1_000, 1_200, 800)) for v in "FM"}
+    cells = {v: LabelCounts(3_000, (1_000, 1_200, 800)) for v in "FM"}
     split = SplitCounts(6_000, {"sex": cells})
     names = ("train", "constraint", "sealed")
     counts = Counts(("x", "y", "z"), "", dict.fromkeys(names, split))

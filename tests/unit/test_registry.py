@@ -16,7 +16,7 @@ from safescale_ammt.errors import (
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.versions import Entry
+from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import EventLog
 
@@ -44,9 +44,11 @@ def bundle(folder: Path, word: str, **extra: str) -> Path:
     return folder / word
 
 
-def entry(registry: Registry, folder: Path, word: str, decision: str = "pass") -> Entry:
+def entry(
+    registry: Registry, folder: Path, word: str, decision: str = "pass"
+) -> VersionEntry:
     stored = registry.put_bundle(bundle(folder, word))
-    return Entry(
+    return VersionEntry(
         model=digest(f"model {word}"),
         verdict=digest(f"verdict {word}"),
         constitution=digest("constitution"),
@@ -107,7 +109,7 @@ def test_another_verdict_about_the_same_model_is_another_version(
 ) -> None:
     registry.register(entry(registry, tmp_path, "one", "needs_human"))
     two = entry(registry, tmp_path, "two")
-    other = Entry(**{**vars(two), "model": digest("model two")})
+    other = VersionEntry(**{**vars(two), "model": digest("model two")})
     assert registry.register(other).number == 2
 
 

@@ -31,7 +31,7 @@ from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import check_feasibility
 from safescale_ammt.search.trials import SHORT, Trials
 from safescale_ammt.stages import prepare_data, search_architecture
-from safescale_ammt.training.encoded import Problem
+from safescale_ammt.training.encoded import EncodedDataset
 
 SEARCH: Mapping[str, Any] = {
     "candidates": 4,
@@ -214,7 +214,9 @@ def test_a_holdout_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
 
 def trials(data: Dataset, *constraints: Mapping[str, Any], **search: Any) -> Trials:
     rules = Constitution.from_dict(of(*constraints))
-    return Trials(Problem(data), rules, SearchConfig.from_params({**SEARCH, **search}))
+    return Trials(
+        EncodedDataset(data), rules, SearchConfig.from_params({**SEARCH, **search})
+    )
 
 
 def spoiled(split: Split) -> Split:
@@ -245,7 +247,7 @@ def test_the_first_rung_ranks_by_loss_alone(dataset: Path) -> None:
     assert found.violations == {}
     assert math.isfinite(found.loss)
     assert found.flops == Genome().flops(
-        Problem(Dataset.load(dataset)).d_in("ple"), n_out=1
+        EncodedDataset(Dataset.load(dataset)).d_in("ple"), n_out=1
     )
 
 
@@ -254,9 +256,9 @@ def test_a_candidate_that_loses_its_gradients_counts_as_diverged(
 ) -> None:
     rules = Constitution.from_dict(of(WIDE))
     stiff = {**SHORT, "gradient_stability_threshold": 1e-9}
-    problem = Problem(Dataset.load(dataset))
+    encoded = EncodedDataset(Dataset.load(dataset))
     trial = Trial(0, Genome(), 0, 60)
-    found = Trials(problem, rules, SearchConfig(), stiff).measure(trial)
+    found = Trials(encoded, rules, SearchConfig(), stiff).measure(trial)
     assert found.diverged
     assert not found.feasible
 
@@ -264,9 +266,9 @@ def test_a_candidate_that_loses_its_gradients_counts_as_diverged(
 def test_a_wrong_setting_of_a_short_run_is_no_divergence(dataset: Path) -> None:
     rules = Constitution.from_dict(of(WIDE))
     wrong = {**SHORT, "agent_specializations": ("vision",)}
-    problem = Problem(Dataset.load(dataset))
+    encoded = EncodedDataset(Dataset.load(dataset))
     with pytest.raises(InputError, match="vision"):
-        Trials(problem, rules, SearchConfig(), wrong).measure(Trial(0, Genome(), 0, 5))
+        Trials(encoded, rules, SearchConfig(), wrong).measure(Trial(0, Genome(), 0, 5))
 
 
 def test_a_task_of_three_classes_is_searched(tmp_path: Path) -> None:

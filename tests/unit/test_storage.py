@@ -149,7 +149,7 @@ _FULL = """
 import resource, sys
 from pathlib import Path
 from safescale_ammt.errors import StorageError
-from safescale_ammt.store.base import open_store
+from safescale_ammt.store.uri import open_store
 store = open_store(sys.argv[1])
 store.put("small", b"x")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -303,7 +303,7 @@ def test_a_malformed_endpoint_is_bad_input_and_not_repeated(endpoint: str) -> No
 
 def test_a_file_store_does_not_load_the_s3_client(tmp_path: Path) -> None:
     code = (
-        "import sys; from safescale_ammt.store.base import open_store;"
+        "import sys; from safescale_ammt.store.uri import open_store;"
         f"open_store({tmp_path.as_uri()!r}).put('a', b'x');"
         "assert not {'minio', 'urllib3', 'torch', 'numpy'} & set(sys.modules)"
     )

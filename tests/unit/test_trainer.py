@@ -27,7 +27,7 @@ from safescale_ammt.errors import ConfigError, DataError, SafescaleError
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import forward, initial, shapes, unflatten
 from safescale_ammt.training.adam import Adam
-from safescale_ammt.training.encoded import Problem, Rows
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.roles import ROLES
@@ -36,20 +36,20 @@ from safescale_ammt.training.trainer import Trained, train
 
 
 @pytest.fixture(scope="module")
-def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
     folder = tmp_path_factory.mktemp("loans")
-    return Problem(Dataset.load(prepared(folder, sensitive_in_model=True)))
+    return EncodedDataset(Dataset.load(prepared(folder, sensitive_in_model=True)))
 
 
 Events = list[dict[str, Any]]
 
 
 def run(
-    problem: Problem, *constraints: Any, genome: Genome = GENOME, **changes: Any
+    encoded: EncodedDataset, *constraints: Any, genome: Genome = GENOME, **changes: Any
 ) -> tuple[Trained, Events]:
     events: Events = []
     rules = constitution(*(constraints or (TPR, USEFUL)))
-    trained = train(problem, genome, brief(**changes), rules, log=events.append)
+    trained = train(encoded, genome, brief(**changes), rules, log=events.append)
     return trained, events
 
 
@@ -57,62 +57,62 @@ def run(
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
-    first, _ = run(problem)
+    first, _ = run(encoded)
     torch.manual_seed(99)
-    second, _ = run(problem)
-    other, _ = run(problem, seed=1)
+    second, _ = run(encoded)
+    other, _ = run(encoded, seed=1)
     assert torch.equal(first.agents, second.agents)
     assert torch.equal(first.twin, second.twin)
     assert not torch.equal(first.agents, other.agents)
 
 
 def test_the_twin_is_trained_as_if_there_were_no_constitution(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
     # The cells' rows pass through the same dropout masks, so without dropout the
     # twins of two constitutions must be equal bit for bit.
     dry = Genome(widths=(8,), dropout=0.0)
-    bound, _ = run(problem, DP, genome=dry)
-    free, _ = run(problem, USEFUL, genome=dry)
+    bound, _ = run(encoded, DP, genome=dry)
+    free, _ = run(encoded, USEFUL, genome=dry)
     torch.testing.assert_close(bound.twin, free.twin)
     assert not torch.allclose(bound.agents, free.agents)
 
 
 def test_enforcing_a_gap_closes_it_on_the_rows_that_were_held_out(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
-    _, events = run(problem, DP, steps=300, trunk_steps=60, dual_ki=1.0)
+    _, events = run(encoded, DP, steps=300, trunk_steps=60, dual_ki=1.0)
     rounds = [e["violation"]["dp-gap"] for e in events if e["event"] == "round"]
     assert rounds[0] > 0.1
     assert sum(rounds[-5:]) / 5 < 0.05
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_any_number_of_agents_trains(problem: Problem, k: int) -> None:
-    trained, _ = run(problem, num_agents=k)
+def test_any_number_of_agents_trains(encoded: EncodedDataset, k: int) -> None:
+    trained, _ = run(encoded, num_agents=k)
     assert trained.agents.shape[0] == k == len(trained.roles)
     assert trained.finite.all()
 
 
-def test_a_short_run_needs_no_twin(problem: Problem) -> None:
+def test_a_short_run_needs_no_twin(encoded: EncodedDataset) -> None:
     rules = constitution(TPR)
     trained = train(
-        problem, GENOME, brief(num_agents=1), rules, log=lambda _: None, twin=False
+        encoded, GENOME, brief(num_agents=1), rules, log=lambda _: None, twin=False
     )
     assert len(trained.twin) == 0
 
 
 @pytest.mark.parametrize("sharing", ["mean", "fitness", "trimmed_mean", "median"])
-def test_every_way_of_sharing_trains(problem: Problem, sharing: str) -> None:
-    trained, _ = run(problem, sharing=sharing, self_weight=0.5)
+def test_every_way_of_sharing_trains(encoded: EncodedDataset, sharing: str) -> None:
+    trained, _ = run(encoded, sharing=sharing, self_weight=0.5)
     assert trained.finite.all()
 
 
-def test_agents_that_share_everything_stay_together(problem: Problem) -> None:
-    apart, _ = run(problem, self_weight=1.0)
-    close, _ = run(problem, self_weight=0.1)
+def test_agents_that_share_everything_stay_together(encoded: EncodedDataset) -> None:
+    apart, _ = run(encoded, self_weight=1.0)
+    close, _ = run(encoded, self_weight=0.1)
     assert close.agents.std(0).mean() < apart.agents.std(0).mean()
 
 
@@ -124,21 +124,21 @@ def test_agents_that_share_everything_stay_together(problem: Problem) -> None:
         Genome(widths=(6,), heads=2),
     ],
 )
-def test_every_kind_of_genome_trains(problem: Problem, genome: Genome) -> None:
-    trained, _ = run(problem, genome=genome, num_agents=2)
-    width = problem.d_in(genome.encoding)
+def test_every_kind_of_genome_trains(encoded: EncodedDataset, genome: Genome) -> None:
+    trained, _ = run(encoded, genome=genome, num_agents=2)
+    width = encoded.d_in(genome.encoding)
     assert trained.agents.shape == (2, genome.parameters(width, 1))
 
 
-def test_every_role_trains_beside_the_others(problem: Problem) -> None:
+def test_every_role_trains_beside_the_others(encoded: EncodedDataset) -> None:
     roles = sorted(ROLES)
-    trained, _ = run(problem, num_agents=len(roles), agent_specializations=roles)
+    trained, _ = run(encoded, num_agents=len(roles), agent_specializations=roles)
     assert [r.name for r in trained.roles] == roles
 
 
 def test_three_classes_train_and_their_gap_closes(tmp_path: Path) -> None:
     path = prepared_three_classes(tmp_path, positive="later", sensitive_in_model=True)
-    three = Problem(Dataset.load(path))
+    three = EncodedDataset(Dataset.load(path))
     assert (three.n_out, three.outcomes) == (3, (0,))
     _, events = run(three, DP, steps=250, trunk_steps=60)
     rounds = [e["violation"]["dp-gap"] for e in events if e["event"] == "round"]
@@ -146,7 +146,7 @@ def test_three_classes_train_and_their_gap_closes(tmp_path: Path) -> None:
 
 
 def test_three_classes_without_a_positive_one_compare_all(tmp_path: Path) -> None:
-    three = Problem(Dataset.load(prepared_three_classes(tmp_path, positive="")))
+    three = EncodedDataset(Dataset.load(prepared_three_classes(tmp_path, positive="")))
     assert three.outcomes == (0, 1, 2)
     trained, _ = run(three, DP, num_agents=2)
     assert len(trained.constraints.pairs) == 6
@@ -156,9 +156,9 @@ def test_three_classes_without_a_positive_one_compare_all(tmp_path: Path) -> Non
 
 
 def test_the_log_holds_loss_violation_and_multiplier_as_json(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
-    trained, events = run(problem, DP)
+    trained, events = run(encoded, DP)
     rounds = [e for e in events if e["event"] == "round"]
     assert [e["step"] for e in rounds] == list(range(20, 60, 5))
     for event in rounds:
@@ -171,10 +171,10 @@ def test_the_log_holds_loss_violation_and_multiplier_as_json(
     assert trained.multipliers.keys() == {"dp-gap"}
 
 
-def test_a_group_that_is_left_out_is_logged(problem: Problem) -> None:
+def test_a_group_that_is_left_out_is_logged(encoded: EncodedDataset) -> None:
     events: Events = []
     rules = constitution({**TPR, "group": "origin"}, min_n=200)
-    train(problem, GENOME, brief(), rules, log=events.append)
+    train(encoded, GENOME, brief(), rules, log=events.append)
     reasons = [e["reason"] for e in events if e["event"] == "left_out"]
     assert any("origin = 'west'" in r for r in reasons)
 
@@ -182,21 +182,21 @@ def test_a_group_that_is_left_out_is_logged(problem: Problem) -> None:
 # --- the schedule ---
 
 
-def plan(problem: Problem, **changes: Any) -> Any:
-    return make_plan(problem, GENOME, brief(**changes), constitution(TPR))
+def plan(encoded: EncodedDataset, **changes: Any) -> Any:
+    return make_plan(encoded, GENOME, brief(**changes), constitution(TPR))
 
 
-def test_epochs_bound_the_steps_and_shorten_the_trunk(problem: Problem) -> None:
-    assert (plan(problem).trunk_steps, plan(problem).steps) == (20, 60)
-    rows = len(plan(problem).rows)
-    short = plan(problem, max_epochs=2)
+def test_epochs_bound_the_steps_and_shorten_the_trunk(encoded: EncodedDataset) -> None:
+    assert (plan(encoded).trunk_steps, plan(encoded).steps) == (20, 60)
+    rows = len(plan(encoded).rows)
+    short = plan(encoded, max_epochs=2)
     assert short.steps == 2 * -(-rows // 64)
     assert short.trunk_steps == round(20 * short.steps / 60)
-    assert plan(problem, max_epochs=50).steps == 60
+    assert plan(encoded, max_epochs=50).steps == 60
 
 
-def test_the_rate_warms_up_and_falls_to_nothing(problem: Problem) -> None:
-    found = plan(problem)
+def test_the_rate_warms_up_and_falls_to_nothing(encoded: EncodedDataset) -> None:
+    found = plan(encoded)
     rates = [found.rate(step) for step in range(60)]
     assert rates[0] == pytest.approx(0.01 / 5, rel=0.01)
     assert max(rates) <= 0.01
@@ -204,8 +204,8 @@ def test_the_rate_warms_up_and_falls_to_nothing(problem: Problem) -> None:
     assert rates[-1] < 1e-4
 
 
-def test_each_agent_sees_all_rows_but_its_own_fold(problem: Problem) -> None:
-    found = plan(problem, num_agents=6, folds=4)
+def test_each_agent_sees_all_rows_but_its_own_fold(encoded: EncodedDataset) -> None:
+    found = plan(encoded, num_agents=6, folds=4)
     everything = set(range(len(found.rows)))
     for held, seen in zip(found.held, found.seen, strict=False):
         assert set(held.tolist()) | set(seen.tolist()) == everything
@@ -215,8 +215,8 @@ def test_each_agent_sees_all_rows_but_its_own_fold(problem: Problem) -> None:
     assert set(found.seen[-1].tolist()) == everything
 
 
-def test_the_smallest_view_bounds_the_batch(problem: Problem) -> None:
-    found = plan(problem, batch_size=100_000)
+def test_the_smallest_view_bounds_the_batch(encoded: EncodedDataset) -> None:
+    found = plan(encoded, batch_size=100_000)
     assert found.batch == min(len(seen) for seen in found.seen)
 
 
@@ -226,7 +226,7 @@ def test_the_smallest_view_bounds_the_batch(problem: Problem) -> None:
 def test_data_smaller_than_a_batch_and_folds_without_positives_train(
     tmp_path: Path,
 ) -> None:
-    small = Problem(Dataset.load(prepared(tmp_path, rows=120)))
+    small = EncodedDataset(Dataset.load(prepared(tmp_path, rows=120)))
     rules = constitution(TPR, DP, min_n=1, min_pos=1)
     trained = train(
         small, GENOME, brief(num_agents=8, folds=8), rules, log=lambda _: None
@@ -243,14 +243,14 @@ def test_five_groups_and_crosses_train_side_by_side(tmp_path: Path) -> None:
         min_pos=3,
     )
     found = train(
-        Problem(Dataset.load(path)), GENOME, brief(), rules, log=lambda _: None
+        EncodedDataset(Dataset.load(path)), GENOME, brief(), rules, log=lambda _: None
     )
     assert len({c.value for c in found.constraints.cells if c.group == "both"}) >= 5
 
 
 def test_too_few_rows_for_the_folds_is_one_sentence(tmp_path: Path) -> None:
     table = loans(24)
-    tiny = Problem(Dataset.load(prepare(tmp_path, spell(table, HEADER))))
+    tiny = EncodedDataset(Dataset.load(prepare(tmp_path, spell(table, HEADER))))
     with pytest.raises(DataError, match="too few for 16 folds"):
         run(tiny, num_agents=16, folds=16)
 
@@ -259,26 +259,26 @@ def test_too_few_rows_for_the_folds_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_rate_that_destroys_training_ends_it_in_one_sentence(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
     with pytest.raises(SafescaleError) as caught:
-        run(problem, learning_rate=1e30, trunk_steps=30)
+        run(encoded, learning_rate=1e30, trunk_steps=30)
     assert "had no finite gradient" in str(caught.value)
     assert "lower training.learning_rate (1e+30)" in str(caught.value)
 
 
 def test_a_threshold_that_no_gradient_meets_ends_training_too(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
     with pytest.raises(SafescaleError, match="gradient_stability_threshold = 1e-09"):
-        run(problem, gradient_stability_threshold=1e-9, trunk_steps=0)
+        run(encoded, gradient_stability_threshold=1e-9, trunk_steps=0)
 
 
 def test_a_role_for_images_is_refused_before_the_first_step(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
     with pytest.raises(ConfigError, match="vision"):
-        run(problem, agent_specializations=["vision"])
+        run(encoded, agent_specializations=["vision"])
 
 
 # --- the step ---
@@ -331,7 +331,7 @@ def test_the_task_loss_is_torch_s_log_loss_and_the_brier_score(n_out: int) -> No
 def learner(k: int = 2, **changes: Any) -> Learner:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(100, 4, generator=generator)
-    rows = Rows(x, (x[:, 0] > 0).to(torch.int64), {})
+    rows = EncodedRows(x, (x[:, 0] > 0).to(torch.int64), {})
     settings = {"n_out": 1, "ema": 0.5, "stability": 1e3, "seed": 1, **changes}
     return Learner(GENOME, rows, initial(GENOME, 4, 1, range(k)), **settings)
 
@@ -365,8 +365,8 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
     torch.testing.assert_close(net.averaged, (before + net.theta) / 2)
 
 
-def test_soft_rates_are_means_over_each_cell_s_rows(problem: Problem) -> None:
-    found = plan(problem)
+def test_soft_rates_are_means_over_each_cell_s_rows(encoded: EncodedDataset) -> None:
+    found = plan(encoded)
     cells = found.constraints.cells
     logits = torch.randn(2, len(cells) * 7, 1)
     expected = torch.sigmoid(logits[..., 0]).view(2, len(cells), 7).mean(2)
@@ -374,9 +374,9 @@ def test_soft_rates_are_means_over_each_cell_s_rows(problem: Problem) -> None:
 
 
 def test_the_sampler_draws_rows_of_the_cell_that_the_net_may_see(
-    problem: Problem,
+    encoded: EncodedDataset,
 ) -> None:
-    found = plan(problem)
+    found = plan(encoded)
     inside = found.constraints.membership(found.rows.groups, found.rows.y)
     sampler = CellSampler(inside, found.seen, seed=1)
     drawn = sampler.draw().view(len(found.seen), len(inside), sampler.per_cell)
@@ -387,9 +387,9 @@ def test_the_sampler_draws_rows_of_the_cell_that_the_net_may_see(
             assert set(rows.tolist()) <= set(seen.tolist())
 
 
-def test_the_soup_of_agents_from_one_trunk_still_works(problem: Problem) -> None:
-    trained, _ = run(problem, num_agents=4, steps=120)
-    rows = problem.rows("validation", GENOME.encoding)
+def test_the_soup_of_agents_from_one_trunk_still_works(encoded: EncodedDataset) -> None:
+    trained, _ = run(encoded, num_agents=4, steps=120)
+    rows = encoded.rows("validation", GENOME.encoding)
     layout = shapes(GENOME, rows.x.shape[1], 1)
 
     def accuracy(theta: torch.Tensor) -> float:

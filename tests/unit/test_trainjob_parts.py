@@ -20,13 +20,19 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.handover import Handover
 from safescale_ammt.cluster.logs import Cursor
-from safescale_ammt.cluster.trainjob import Job, State, digest_of, progress, state
+from safescale_ammt.cluster.trainjob import (
+    JobState,
+    TrainJob,
+    digest_of,
+    progress,
+    state,
+)
 from safescale_ammt.errors import ClusterInputError
 from safescale_ammt.launch import trainer_status as reporting
-from safescale_ammt.launch.trainer_status import Progress
+from safescale_ammt.launch.trainer_status import TrainerStatus
 
 DIGEST = "sha256:" + "ab" * 32
-JOB = Job(DIGEST, "s3://b/training/jobs/x/request.json", "safescale-torch", 2, 4)
+JOB = TrainJob(DIGEST, "s3://b/training/jobs/x/request.json", "safescale-torch", 2, 4)
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_job_is_what_trainers_own_model_accepts_and_no_more(
     queue: str, image: str
 ) -> None:
-    job = Job(DIGEST, JOB.request, JOB.runtime, 2, 4, queue, image)
+    job = TrainJob(DIGEST, JOB.request, JOB.runtime, 2, 4, queue, image)
     owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
     body = job.to_dict([owner])
     parsed = TrainerV1alpha1TrainJob.from_dict(body)
@@ -52,7 +58,7 @@ def test_a_job_has_four_processes_on_two_nodes_and_one_command() -> None:
 
 
 def test_a_job_in_a_queue_is_made_suspended_for_kueue_to_start() -> None:
-    body = Job(DIGEST, JOB.request, JOB.runtime, queue="team").to_dict()
+    body = TrainJob(DIGEST, JOB.request, JOB.runtime, queue="team").to_dict()
     assert body["spec"]["suspend"] is True
     assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
     assert JOB.to_dict()["spec"]["suspend"] is False
@@ -86,17 +92,17 @@ def found(*conditions: str, **rest: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("job", "expected"),
     [
-        ({"metadata": {}, "spec": {}}, State.ACTIVE),
-        (found(), State.ACTIVE),
-        (found("Suspended"), State.SUSPENDED),
-        (found(spec={"suspend": True}), State.SUSPENDED),
-        (found("Complete"), State.COMPLETE),
-        (found("Failed"), State.FAILED),
-        (found("Complete", metadata={"deletionTimestamp": "now"}), State.GOING),
+        ({"metadata": {}, "spec": {}}, JobState.ACTIVE),
+        (found(), JobState.ACTIVE),
+        (found("Suspended"), JobState.SUSPENDED),
+        (found(spec={"suspend": True}), JobState.SUSPENDED),
+        (found("Complete"), JobState.COMPLETE),
+        (found("Failed"), JobState.FAILED),
+        (found("Complete", metadata={"deletionTimestamp": "now"}), JobState.GOING),
     ],
 )
 def test_a_state_is_read_off_the_conditions(
-    job: dict[str, Any], expected: State
+    job: dict[str, Any], expected: JobState
 ) -> None:
     assert state(job) is expected
 
@@ -104,7 +110,7 @@ def test_a_state_is_read_off_the_conditions(
 def test_a_condition_that_no_longer_holds_says_nothing() -> None:
     resumed = {"type": "Suspended", "status": "False"}
     job = {"metadata": {}, "spec": {}, "status": {"conditions": [resumed]}}
-    assert state(job) is State.ACTIVE
+    assert state(job) is JobState.ACTIVE
 
 
 def test_progress_is_told_in_trainers_words_if_it_is_there() -> None:
@@ -224,7 +230,7 @@ def test_progress_is_reported_with_the_token_of_the_moment(tmp_path: Path) -> No
     token.write_text("first\n", encoding="utf-8")
     with trainer() as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/status"
-        told = Progress(200, url, "", str(token), clock=lambda: now[0])
+        told = TrainerStatus(200, url, "", str(token), clock=lambda: now[0])
         now[0] += 10
         event = {"event": "round", "step": 50, "violation": {"tpr": -0.0123}}
         assert told.note(event)
@@ -247,20 +253,20 @@ def test_progress_is_reported_with_the_token_of_the_moment(tmp_path: Path) -> No
 
 def test_progress_that_cannot_be_reported_does_not_disturb(tmp_path: Path) -> None:
     event = {"event": "round", "step": 1}
-    assert not Progress(10).note(event)
+    assert not TrainerStatus(10).note(event)
     gone = "http://127.0.0.1:9/status"
-    assert not Progress(10, gone, "", str(tmp_path / "none")).note(event)
+    assert not TrainerStatus(10, gone, "", str(tmp_path / "none")).note(event)
     token = tmp_path / "token"
     token.write_text("t", encoding="utf-8")
-    assert not Progress(10, gone, "", str(token)).note(event)
+    assert not TrainerStatus(10, gone, "", str(token)).note(event)
     with trainer() as server:
         server.status = 403
         url = f"http://127.0.0.1:{server.server_address[1]}/status"
-        assert not Progress(10, url, "", str(token)).note(event)
+        assert not TrainerStatus(10, url, "", str(token)).note(event)
 
 
 def test_progress_goes_where_trainer_says() -> None:
     environ = {reporting.URL: "https://t", reporting.CA: "/ca", reporting.TOKEN: "/t"}
-    told = Progress.from_environ(10, environ)
+    told = TrainerStatus.from_environ(10, environ)
     assert (told.url, told.ca, told.token) == ("https://t", "/ca", "/t")
-    assert not Progress.from_environ(10, {}).url
+    assert not TrainerStatus.from_environ(10, {}).url

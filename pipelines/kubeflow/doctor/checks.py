@@ -46,7 +46,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The answer to a check.
 
     Attributes:
@@ -73,7 +73,7 @@ class Finding:
 
 def examine(
     checks: Sequence[Check], without: Collection[str] = ()
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Yields the findings of all checks, in their order.
 
     Args:
@@ -84,22 +84,22 @@ def examine(
     for check in checks:
         bad = next((n for n in check.needs if states.get(n, OK) != OK), "")
         if check.name in without:
-            finding = Finding(check.name, SKIPPED, "as asked")
+            finding = CheckResult(check.name, SKIPPED, "as asked")
         elif bad:
             was = "failed" if states[bad] == FAILED else "was skipped"
-            finding = Finding(check.name, SKIPPED, f"because {bad!r} {was}")
+            finding = CheckResult(check.name, SKIPPED, f"because {bad!r} {was}")
         else:
             finding = _looked(check)
         states[check.name] = finding.state
         yield finding
 
 
-def _looked(check: Check) -> Finding:
+def _looked(check: Check) -> CheckResult:
     try:
-        return Finding(check.name, OK, check.look())
+        return CheckResult(check.name, OK, check.look())
     except Unknown as error:
-        return Finding(check.name, SKIPPED, str(error))
+        return CheckResult(check.name, SKIPPED, str(error))
     except Lacking as error:
-        return Finding(check.name, FAILED, error.found, error.remedy)
+        return CheckResult(check.name, FAILED, error.found, error.remedy)
     except SafescaleError as error:
-        return Finding(check.name, FAILED, str(error), check.remedy)
+        return CheckResult(check.name, FAILED, str(error), check.remedy)

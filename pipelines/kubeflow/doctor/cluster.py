@@ -11,7 +11,7 @@ from pipelines.kubeflow.doctor.checks import Check, Lacking, Unknown
 from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.patience import Patience
-from safescale_ammt.cluster.refusals import Answer, Denied, OutOfReach
+from safescale_ammt.cluster.refusals import ApiRefusal, Denied, OutOfReach
 from safescale_ammt.cluster.resources import Resource
 from safescale_ammt.errors import ClusterInputError
 
@@ -95,7 +95,7 @@ class Cluster:
 
         Raises:
             Unknown: we may not.
-            Answer: it is not there.
+            ApiRefusal: it is not there.
         """
         version = "v1alpha1" if group else "v1"
         try:
@@ -205,7 +205,7 @@ class Cluster:
         try:
             said = self.api.call("get", At("", "", path))
             names = [item["name"] for item in said.get("resources", [])]
-        except Answer:
+        except ApiRefusal:
             names = []
         if "trainjobs" not in names:
             raise Lacking("the API serves no TrainJob", "install Kubeflow Trainer 2.x")
@@ -248,7 +248,7 @@ class Cluster:
         """Reads an object; None if it is not there."""
         try:
             return self.read(plural, name, group=group)
-        except Answer as error:
+        except ApiRefusal as error:
             if error.status != 404:
                 raise
             return None
