@@ -10,20 +10,13 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import Any
 
 from components import IMAGE_PREFIX
 from pipelines.image_lock import Lock
+from pipelines.ir import CompiledPipeline, name_images
 from safescale_ammt.errors import ConfigError
 
-if TYPE_CHECKING:
-    from pipelines.workload import Workload
-
-SOURCES = ("source", "sealed_source")
-DEFAULT_STORE = "s3://safescale"
-"""Where a built-in data set is looked for unless a store is known."""
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]")
 
 
@@ -48,8 +41,9 @@ def compile_train(
 
     Raises:
         ConfigError: the prefix is no registry path, or the lock's images were
-            never pushed to one.
+            never pushed to one or hold other code than this.
     """
+    # KFP's compiler takes a second to import; `safescale --help` needs neither.
     from kfp import compiler
 
     from pipelines.train import train
@@ -62,57 +56,19 @@ def compile_train(
             f"Image prefix {prefix!r} is no registry path; give one such as "
             "registry.example.org/team without a slash at its end."
         )
+    if images:
+        images.check_code(prefix)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "train.yaml")
         compiler.Compiler().compile(train, str(path))
         text = path.read_text(encoding="utf-8")
-    if images:
-        text = images.pin(text, prefix)
-    text = re.sub(
-        rf"^( +image: ){IMAGE_PREFIX}/", rf"\1{prefix}/", text, flags=re.MULTILINE
-    )
-    return _with_defaults(text, arguments) if arguments else text
 
+    def reference(stage: str, tag: str) -> str:
+        return images.pinned(stage, prefix) if images else f"{prefix}/{stage}:{tag}"
 
-def default_store(known: str) -> str:
-    """Returns the store that a cluster reads a built-in data set from.
-
-    Args:
-        known: the store of this session; a folder means nothing to a cluster.
-    """
-    return known if known.startswith("s3://") else DEFAULT_STORE
-
-
-def defaults(workload: Workload, store: str) -> dict[str, Any]:
-    """Returns a workload's values for the parameters.
-
-    A built-in data set is read from where `data fetch NAME --store` puts it. A
-    source that lies on this machine means nothing elsewhere and is left out.
-
-    Args:
-        workload: whose values.
-        store: URI of the store that built-in data sets lie in.
-
-    Raises:
-        StoreInputError: `store` is no place of a store.
-    """
-    from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
-    from safescale_ammt.store.uri import split_uri
-
-    split_uri(store)
-    values = workload.arguments()
-    for role in SOURCES:
-        name = values[role]
-        if name in CATALOGUE:
-            values[role] = stored_uris(name, store)[role]
-        elif name and not name.startswith("s3://"):
-            del values[role]
-    return values
-
-
-def _with_defaults(text: str, arguments: Mapping[str, Any]) -> str:
-    graph, *platform = yaml.safe_load_all(text)
-    parameters = graph["root"]["inputDefinitions"]["parameters"]
-    for name, value in arguments.items():
-        parameters[name].update(defaultValue=value, isOptional=True)
-    return yaml.safe_dump_all([graph, *platform], sort_keys=True)
+    text = name_images(text, reference)
+    if not arguments:
+        return text
+    pipeline = CompiledPipeline.parse(text)
+    pipeline.set_defaults(arguments)
+    return pipeline.to_yaml()

@@ -18,7 +18,6 @@ another machine built and pushed may have an empty `id`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,6 @@ STAGES = (
     "evaluate_safety",
     "register_model",
 )
-_IMAGE = re.compile(rf"^( +image: ){IMAGE_PREFIX}/(\w+):\S+$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -136,24 +134,20 @@ class Lock:
             )
         return f"{prefix}/{stage}@{image.digest}"
 
-    def pin(self, compiled: str, prefix: str) -> str:
-        """Replaces every stage's image in a compiled pipeline by its digest.
+    def check_code(self, prefix: str) -> None:
+        """Refuses images that hold other code than this.
 
         Args:
-            compiled: the pipeline as YAML.
-            prefix: registry path that the images were pushed to.
+            prefix: registry path that new ones are to be pushed to.
 
         Raises:
-            ConfigError: the images hold other code than this, or were not pushed.
+            ConfigError: the code differs.
         """
         if self.code and self.code != library_digest():
             raise ConfigError(
                 f"{self.path} is of images with other code than this; "
                 f"`make images PUSH={prefix}` builds and pushes them anew."
             )
-        return _IMAGE.sub(
-            lambda match: match[1] + self.pinned(match[2], prefix), compiled
-        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -101,12 +101,12 @@ def _write_objects(text: str, output: Path, version: str, namespace: str) -> Non
 
 def _defaults(workload: Workload, store: str | None) -> dict[str, Any]:
     """Returns the parameters' defaults, and says which one is left to fill in."""
-    from pipelines.compile import SOURCES, default_store, defaults
+    from pipelines.sources import ROLES, default_parameters, default_store
     from safescale_ammt.store.uri import STORE
 
     place = store or default_store(os.environ.get(STORE, ""))
-    values = defaults(workload, place)
-    for role in SOURCES:
+    values = default_parameters(workload, place)
+    for role in ROLES:
         if role not in values:
             name = getattr(workload.data, role)
             click.echo(f"{role} {name!r} is no URI: fill it in yourself.")

@@ -118,10 +118,10 @@ def _local(place: str, store: str | None) -> Iterator[Path]:
     if "://" not in place:
         yield Path(place)
         return
-    from pipelines.local.store import opened
+    from pipelines.local.store import opened_store
     from safescale_ammt.store.uri import open_store, split_uri
 
-    with opened(store), tempfile.TemporaryDirectory() as scratch:
+    with opened_store(store), tempfile.TemporaryDirectory() as scratch:
         home, key = split_uri(place)
         open_store(home).download_folder(key, scratch)
         yield Path(scratch)
@@ -131,12 +131,12 @@ def _local(place: str, store: str | None) -> Iterator[Path]:
 def _registered(version: str, store: str | None, name: str | None) -> Iterator[Path]:
     """Downloads and verifies a registered version's bundle."""
     from pipelines.commands.registry import chosen_registry
-    from pipelines.local.store import opened
+    from pipelines.local.store import opened_store
     from safescale_ammt.errors import Refusal
     from safescale_ammt.releasing.versions import PENDING
 
-    with opened(store) as place, tempfile.TemporaryDirectory() as scratch:
-        registry = chosen_registry(place.open(), name)
+    with opened_store(store) as opened, tempfile.TemporaryDirectory() as scratch:
+        registry = chosen_registry(opened, name)
         found = registry.show(version)
         if found.status == PENDING:
             raise Refusal(

@@ -45,8 +45,9 @@ def _fetched(name: str, store: str | None, output: Path | None) -> dict[str, str
 
         paths = fetch_files(name, output)
         return {role: path.resolve().as_uri() for role, path in paths.items()}
-    from pipelines.local.store import opened
-    from pipelines.sources import fetched
+    from pipelines.local.state import DOWNLOADS
+    from pipelines.local.store import opened_store
+    from safescale_ammt.data.catalogue import fetch_to_store
 
-    with opened(store) as place:
-        return dict(fetched(name, place))
+    with opened_store(store) as opened:
+        return fetch_to_store(name, opened, DOWNLOADS)

@@ -59,11 +59,11 @@ def _doctor(given: Mapping[str, Any]) -> Doctor:
     from pipelines.kubeflow.doctor.cluster import Cluster
     from pipelines.kubeflow.doctor.doctor import Doctor
     from pipelines.kubeflow.doctor.quota import needs
-    from pipelines.kubeflow.preparation import asked
+    from pipelines.kubeflow.preparation import needs_of
 
     # One session for all checks; opening it is the first check's business.
     kubeflow = functools.cache(lambda: kubeflow_of(given))
-    work = asked(order_of(given, (), cache=True))
+    work = needs_of(order_of(given, (), cache=True))
     training = work.training
     trainjob = training.backend == "trainjob"
     cluster = Cluster(

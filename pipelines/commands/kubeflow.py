@@ -208,11 +208,11 @@ def _refuse_options_before(context: click.Context, command: str) -> None:
 
 def _upload(kubeflow: Kubeflow, given: Mapping[str, Any]) -> str:
     """Compiles as `safescale compile --config` does, and uploads."""
-    from pipelines.kubeflow.preparation import compiled
+    from pipelines.kubeflow.preparation import version_file
     from pipelines.kubeflow.upload import upload, version_name
 
     version = given["version_name"] or version_name()
-    pipeline = compiled(order_of(given, (), cache=True))
+    pipeline = version_file(order_of(given, (), cache=True))
     said = upload(kubeflow, pipeline.text, version)
     return f"{said}\n{pipeline.sources}"
 

@@ -39,16 +39,15 @@ def registry() -> None:
 @registry_options
 def list_(store: str | None, name: str | None) -> None:
     """Lists the versions of every registered model, or of one."""
-    from pipelines.local.store import opened
+    from pipelines.local.store import opened_store
     from safescale_ammt.releasing.registry import Registry
 
-    with opened(store) as place:
-        opened_store = place.open()
-        names = [name] if name else registered_names(opened_store)
+    with opened_store(store) as opened:
+        names = [name] if name else registered_names(opened)
         if not names:
-            click.echo(f"Nothing is registered in {place.uri}.")
+            click.echo(f"Nothing is registered in {opened.uri}.")
         for each in names:
-            for version in Registry(opened_store, each).versions():
+            for version in Registry(opened, each).versions():
                 click.echo(line(each, version))
 
 
@@ -57,10 +56,10 @@ def list_(store: str | None, name: str | None) -> None:
 @registry_options
 def show(version: str, store: str | None, name: str | None) -> None:
     """Shows one version: its number, 'champion', 'pending' or 'latest'."""
-    from pipelines.local.store import opened
+    from pipelines.local.store import opened_store
 
-    with opened(store) as place:
-        chosen = chosen_registry(place.open(), name)
+    with opened_store(store) as opened:
+        chosen = chosen_registry(opened, name)
         found = asdict(chosen.show(version))
     click.echo(json.dumps({"name": chosen.name, **found}, indent=2))
 
@@ -69,10 +68,10 @@ def show(version: str, store: str | None, name: str | None) -> None:
 @registry_options
 def verify(store: str | None, name: str | None) -> None:
     """Hashes every event and every file of every bundle again."""
-    from pipelines.local.store import opened
+    from pipelines.local.store import opened_store
 
-    with opened(store) as place:
-        chosen = chosen_registry(place.open(), name)
+    with opened_store(store) as opened:
+        chosen = chosen_registry(opened, name)
         versions = chosen.verify()
     click.echo(f"{chosen.name}: {len(versions)} versions, every byte is as registered.")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines.commands.options import workload_options
+from pipelines.local.runners import RUNNERS, runner_named
 
 _BOUNDS = {"cpu": (0.01, 1e4), "memory": (8 * 2**20, 2**50)}
 LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
@@ -17,8 +18,8 @@ LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 @workload_options
 @click.option(
     "--runner",
-    type=click.Choice(["subprocess", "docker"]),
-    default="subprocess",
+    type=click.Choice(RUNNERS),
+    default=RUNNERS[0],
     show_default=True,
     help="Stages run as processes, or in containers of the stage images.",
 )
@@ -86,7 +87,7 @@ def run(  # noqa: PLR0917  click passes by name
         cache=not no_cache,
         timeout=timeout,
         command=["safescale", *sys.argv[1:]],
-        runner=runner,
+        runner=runner_named(runner),
         stage_timeout=stage_timeout,
         parameters=_parameters(parameters),
     )

@@ -8,7 +8,6 @@ of what it holds: another content is another version, the same is the same.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from components import IMAGE_PREFIX
+from pipelines.ir import CompiledPipeline
 from pipelines.output import write_text
 from safescale_ammt import __version__
 from safescale_ammt.config import kubernetes_names as names
@@ -24,7 +24,6 @@ from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.canonical import digest_json
 
 NAMESPACE = "safescale"
-_PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64})")
 
 
 @dataclass(frozen=True)
@@ -57,46 +56,30 @@ def kubernetes_objects(compiled: str, release: Release) -> list[dict[str, Any]]:
     Raises:
         ConfigError: version or namespace is no name that Kubernetes takes.
     """
-    graph, *platform = yaml.safe_load_all(compiled)
-    specs = {"pipelineSpec": graph} | (
-        {"platformSpec": platform[0]} if platform else {}
-    )
-    names.namespace(release.namespace)
-    pipeline = str(graph["pipelineInfo"]["name"])
-    version = release.version or f"{__version__}-{_short(specs)}"
-    objects = _envelope(pipeline, _named(pipeline, version), version, release.namespace)
-    objects[-1]["spec"].update(specs)
-    return objects
-
-
-def _short(specs: dict[str, Any]) -> str:
-    return digest_json(specs).removeprefix("sha256:")[:12]
-
-
-def _named(pipeline: str, version: str) -> str:
-    """Returns the version's name: unique in a namespace, so the pipeline's first."""
-    name = f"{pipeline}-{version}"
-    if not names.is_object_name(version) or not names.is_object_name(name):
-        raise ConfigError(
-            f"{version!r} is no version that Kubernetes takes as a name: lower-case "
-            "letters, digits, '-' and '.', such as 1.4.0-3f2a9c1, are."
-        )
-    return name
-
-
-def _envelope(
-    pipeline: str, name: str, version: str, namespace: str
-) -> list[dict[str, Any]]:
     from kfp import compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
     from pipelines.train import train
 
+    names.namespace(release.namespace)
+    pipeline = CompiledPipeline.parse(compiled)
+    specs = {"pipelineSpec": pipeline.graph}
+    if pipeline.platform:
+        specs["platformSpec"] = pipeline.platform
+    content = digest_json(specs).removeprefix("sha256:")[:12]
+    version = release.version or f"{__version__}-{content}"
+    # An object's name is unique in its namespace, so the pipeline's stands first.
+    name = f"{pipeline.name}-{version}"
+    if not names.is_object_name(version) or not names.is_object_name(name):
+        raise ConfigError(
+            f"{version!r} is no version that Kubernetes takes as a name: lower-case "
+            "letters, digits, '-' and '.', such as 1.4.0-3f2a9c1, are."
+        )
     options = KubernetesManifestOptions(
-        pipeline_name=pipeline,
+        pipeline_name=pipeline.name,
         pipeline_version_name=name,
         pipeline_version_display_name=version,
-        namespace=namespace,
+        namespace=release.namespace,
         include_pipeline_manifest=True,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +90,9 @@ def _envelope(
             kubernetes_manifest_format=True,
             kubernetes_manifest_options=options,
         )
-        return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        objects = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    objects[-1]["spec"].update(specs)
+    return objects
 
 
 def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
@@ -120,37 +105,28 @@ def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
     Returns:
         What was written.
     """
+
+    def write(path: Path, documents: list[dict[str, Any]]) -> Path:
+        return write_text(path, yaml.safe_dump_all(documents, sort_keys=True))
+
     if output.suffix in {".yaml", ".yml"}:
-        return [_write(output, objects)]
-    files = [_write(output / f"{o['kind'].lower()}.yaml", [o]) for o in objects]
-    component = {
+        return [write(output, objects)]
+    files = [write(output / f"{o['kind'].lower()}.yaml", [o]) for o in objects]
+    component: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1alpha1",
         "kind": "Component",
         "resources": [file.name for file in files],
-        "images": _images(objects),
     }
-    if not component["images"]:
-        del component["images"]
-    return [*files, _write(output / "kustomization.yaml", [component])]
-
-
-def _images(objects: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Returns the pins of the pipeline for the images that the manifests name.
-
-    The TrainingRuntime then runs the very image that train_agents runs.
-    """
-    found = {
-        m["stage"]: m for m in _PINNED.finditer(yaml.safe_dump(objects, width=999))
-    }
-    return [
+    # The TrainingRuntime of the manifests then runs the image that train_agents runs.
+    pinned = CompiledPipeline.from_api(objects[-1]["spec"]).pinned_images
+    images = [
         {
             "name": f"{IMAGE_PREFIX}/{stage}",
-            "newName": match["name"],
-            "digest": match["digest"],
+            "newName": image.name,
+            "digest": image.digest,
         }
-        for stage, match in sorted(found.items())
+        for stage, image in sorted(pinned.items())
     ]
-
-
-def _write(path: Path, documents: list[dict[str, Any]]) -> Path:
-    return write_text(path, yaml.safe_dump_all(documents, sort_keys=True))
+    if images:
+        component["images"] = images
+    return [*files, write(output / "kustomization.yaml", [component])]

@@ -92,7 +92,7 @@ def run_body(
     return kfp.V2beta1Run(
         display_name=name,
         experiment_id=experiment,
-        pipeline_spec=prepared.spec,
+        pipeline_spec=prepared.pipeline.to_api(),
         runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(prepared.parameters)),
         service_account=account,
     )

@@ -195,7 +195,7 @@ def _body(prepared: RunSpec, timing: Timing, account: str) -> Any:
 
     return kfp.V2beta1RecurringRun(
         mode="DISABLE",
-        pipeline_spec=prepared.spec,
+        pipeline_spec=prepared.pipeline.to_api(),
         runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(prepared.parameters)),
         service_account=account,
         max_concurrency=str(timing.concurrency),
@@ -206,7 +206,7 @@ def _body(prepared: RunSpec, timing: Timing, account: str) -> Any:
 
 def _digest(prepared: RunSpec, timing: Timing, experiment: str, account: str) -> str:
     asked: Mapping[str, Any] = {
-        "spec": prepared.spec,
+        "spec": prepared.pipeline.to_api(),
         "parameters": prepared.parameters,
         "timing": timing.to_dict(),
         "experiment": experiment,

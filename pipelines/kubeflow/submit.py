@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.interruptions import Interruptions
+from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Answered
 from pipelines.kubeflow.api import Kubeflow
@@ -17,8 +19,6 @@ from pipelines.kubeflow.follow import (
     read_record,
 )
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
-from pipelines.kubeflow.spec import titles
-from pipelines.local.parent import Interruptions
 from pipelines.progress import Progress, progress_for
 from safescale_ammt.errors import InputError, Interrupted
 
@@ -79,8 +79,7 @@ def submit(kubeflow: Kubeflow, wanted: SubmitRequest) -> str:
     with Interruptions():
         if wanted.order is None:
             kubeflow.require_version()
-            known = titles(_spec_of(kubeflow, wanted.name))
-            going = Going(wanted.name, known)
+            going = Going(wanted.name, _titles_of(kubeflow, wanted.name))
         else:
             going = _start(kubeflow, wanted, wanted.order)
         if not wanted.wait:
@@ -111,7 +110,7 @@ def _start(kubeflow: Kubeflow, wanted: SubmitRequest, order: KubeflowRequest) ->
     line = f"run {name!r} {did}: {page(kubeflow, started.id)}"
     Progress(started.id[:8]).say(line)
     sweep = runs.sweeper(kubeflow, body, started)
-    return Going(started.id, prepared.titles, sweep)
+    return Going(started.id, prepared.pipeline.titles, sweep)
 
 
 def page(kubeflow: Kubeflow, run_id: str) -> str:
@@ -142,8 +141,8 @@ def _followed(
         raise Interrupted(f"Run {going.id} is being stopped, as asked.") from None
 
 
-def _spec_of(kubeflow: Kubeflow, run_id: str) -> Any:
-    """Returns the pipeline of a run that is there.
+def _titles_of(kubeflow: Kubeflow, run_id: str) -> dict[str, str]:
+    """Returns task name -> title of a run that is there.
 
     Raises:
         InputError: there is none, or it is not one of ours.
@@ -170,6 +169,7 @@ def _spec_of(kubeflow: Kubeflow, run_id: str) -> Any:
             pipeline_id=reference.pipeline_id,
             pipeline_version_id=reference.pipeline_version_id,
         ).pipeline_spec
-    if not spec or "register-model" not in titles(spec):
+    titles = CompiledPipeline.from_api(spec).titles if spec else {}
+    if "register-model" not in titles:
         raise InputError(f"Run {run_id} is no run of the training pipeline.")
-    return spec
+    return titles

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import Answered, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.runs import check_name
-from pipelines.kubeflow.spec import spec_of
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
 
@@ -138,7 +138,7 @@ def _compare(known: Any, text: str, version: str) -> None:
     held = known.pipeline_spec or {}
     if "pipeline_spec" not in held:
         held = {"pipeline_spec": held, "platform_spec": {}}
-    if _plain(held) != _plain(spec_of(text)):
+    if _plain(held) != _plain(CompiledPipeline.parse(text).to_api()):
         raise IntegrityError(
             f"Version {version} is there already and holds another pipeline; nothing "
             "was uploaded: a version never changes."

@@ -17,27 +17,32 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from pipelines.local.job import Job
 from safescale_ammt.errors import SafescaleError
 
-Report = Callable[..., None]
-_LAST_RITES = 10.0
-"""Seconds that the removal of containers may take once the parent is gone."""
+_CLOSING_SECONDS = 10.0
+"""How long the removal of containers may take once the parent is gone."""
 
 
 def main() -> int:
     """Runs the job that stands on the first line of standard input."""
-    job = json.loads(sys.stdin.readline())
-    last_rites = _end_with_parent()
-    report = _reporter()
-    try:
-        report("importing")
-        from pipelines.local.run import LocalRun
+    job = Job.from_json(sys.stdin.readline())
+    closing = end_with_parent()
+    # From here standard output is for events; prints go to standard error.
+    events = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
 
-        _keep_python3()
-        LocalRun(job, report).carry_out(last_rites)
+    def report(event: str, **fields: Any) -> None:
+        events.write(json.dumps({"event": event, **fields}) + "\n")
+
+    try:
+        # The import of KFP takes seconds: the parent shows what it waits for.
+        report("importing")
+        from pipelines.local.run import run_here
+
+        run_here(job, report, closing)
     except SafescaleError as error:
         report("failed", code=error.exit_code, sentence=str(error))
         return error.exit_code
@@ -50,52 +55,31 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent() -> list[Callable[[], None]]:
+def end_with_parent() -> list[Callable[[], None]]:
     """Kills the own process group once the lifeline is cut.
 
     Returns:
         A list to put functions in that are called first.
     """
+    # Standard input is the lifeline; what is started from here gets another one,
+    # or a stage that outlives us would hold it open.
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    last_rites: list[Callable[[], None]] = []
+    closing: list[Callable[[], None]] = []
 
     def watch() -> None:
         while os.read(lifeline, 4096):
             pass
-        for rite in last_rites:
-            bounded = threading.Thread(target=rite, daemon=True)
+        for close in closing:
+            bounded = threading.Thread(target=close, daemon=True)
             bounded.start()
-            bounded.join(_LAST_RITES)
+            bounded.join(_CLOSING_SECONDS)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
-    return last_rites
-
-
-def _reporter() -> Report:
-    """Keeps standard output for events; prints go to standard error from here."""
-    events = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)
-
-    def report(event: str, **fields: Any) -> None:
-        events.write(json.dumps({"event": event, **fields}) + "\n")
-
-    return report
-
-
-def _keep_python3() -> None:
-    """Lets KFP start `python3` from the PATH.
-
-    KFP replaces that word by `sys.executable` wherever it stands in the command
-    line, in a data set's path too.
-    """
-    python3 = Path(sys.executable).with_name("python3")
-    if python3.exists() and python3.samefile(sys.executable):
-        os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
-        sys.executable = "python3"
+    return closing
 
 
 if __name__ == "__main__":

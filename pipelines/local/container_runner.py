@@ -1,30 +1,36 @@
-"""KFP's tasks in containers: from a task of the compiled pipeline to a box.
+"""Stages in containers: from a task of the compiled pipeline to a box.
 
 KFP resolves a task's inputs, cache and command as for every runner and then asks
-a task handler to run the command. Ours is put in the place of its own; what it
-needs beyond the command it takes from the compiled pipeline, as Kubernetes does:
-image, limits and secrets. A task sees its own inputs, read-only, and its own
-folder. Only a task with a secret gets keys, and only such a one gets a network.
+for the command to be run. What a container needs beyond the command is taken from
+the compiled pipeline, as Kubernetes does: image, limits and secrets. A task sees its
+own inputs, read-only, and its own folder. Only a task with a secret gets keys, and
+only such a one gets a network.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipelines.local.containers import KILLED, Box, Containers, Ended
-from pipelines.local.graph import ContainerLimits, Limit
-from pipelines.local.tasks import LocalTask, TaskWatch
+from pipelines.ir import Limit
+from pipelines.local.containers import KILLED, Box, ContainerExit, Containers
+from pipelines.local.engine import engine, stage_images, swept
+from pipelines.local.kfp_seam import RunContainer
+from pipelines.local.runner import TaskContext
+from pipelines.local.tasks import LocalTask
+from pipelines.workload import Workload
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.releasing.notice import FILE
 
-_ELSEWHERE = "training_secret"
+_CLUSTER_ONLY = "training_secret"
 """The parameter of a secret that only a TrainJob on a cluster needs."""
-_BESIDE = {
+_COMPANIONS = {
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
     "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
     "AWS_REGION": ("AWS_DEFAULT_REGION",),
@@ -35,112 +41,137 @@ _URLS = re.compile(r"_URL(_S3)?$")
 
 
 class ContainerRunner:
-    """Runs a pipeline's tasks in containers.
+    """Runs stages in containers of the stage images."""
 
-    Args:
-        containers: runs the boxes.
-        watch: knows the task that runs now.
-        settings: executor's label -> what Kubernetes is told of it: its secrets.
-        limits: executor's label -> what it may take.
-        run: the run's id.
-        environ: stands for the secrets: place and keys of the store.
-    """
+    name = "docker"
+    stops_group = False
 
-    def __init__(
-        self,
-        containers: Containers,
-        watch: TaskWatch,
-        *,
-        settings: Mapping[str, Any],
-        limits: Mapping[str, ContainerLimits],
-        run: str,
-        environ: Mapping[str, str],
-    ) -> None:
-        self._containers = containers
-        self._settings = settings
-        self._limits = limits
-        self._run = run
-        self._environ = environ
-        self._watch = watch
-
-    def install(self) -> None:
-        """Takes the place of KFP's handler of Docker tasks."""
-        from kfp.local import docker_task_handler
-
-        runner = self
-
-        class Handler:
-            """What KFP makes for a task and then runs once."""
-
-            def __init__(
-                self,
-                image: str,
-                full_command: list[str],
-                env_vars: dict[str, str] | None = None,
-                **_: Any,
-            ) -> None:
-                self.parts = (image, full_command, env_vars or {})
-
-            def run(self) -> Any:
-                return runner.run(*self.parts)
-
-        docker_task_handler.DockerTaskHandler = Handler
-
-    def run(self, image: str, command: Sequence[str], values: Mapping[str, str]) -> Any:
-        """Runs the current task; returns KFP's status.
+    def check(self, workload: Workload, store: str, environ: Mapping[str, str]) -> None:
+        """Refuses what a container could not write to, before anything is spent.
 
         Raises:
-            SafescaleError: memory ran out, or the engine did not do its part.
+            ConfigError: a store that is a folder here, or checkpoints, for which
+                training would need the store's keys.
         """
-        from kfp.local.status import Status
+        if every := workload.training.checkpoint_every:
+            raise ConfigError(
+                f"training.checkpoint_every is {every}, but in a container training "
+                "has neither keys nor a network to keep a checkpoint; set it to 0, or "
+                "take --runner subprocess."
+            )
+        for name, uri in {"The store": store, FILE: environ.get(FILE, "")}.items():
+            if uri.startswith("file:"):
+                raise ConfigError(
+                    f"{name} is {uri}, but a container writes to no folder of this "
+                    "machine except its stage's own; name an s3:// place, or take "
+                    "--runner subprocess."
+                )
 
-        task = self._watch.task
-        box = self._box(task, image, command, values)
-        ended = self._containers.run(box, task.asked)
-        task.code = ended.code
-        # A stage that still says why (2, 3) is believed, whatever died in it.
-        if ended.code == KILLED or (ended.out_of_memory and ended.code == 1):
-            raise _killed(task.stage, ended, self._limits[task.executor].memory)
-        return Status.SUCCESS if ended.code == 0 else Status.FAILURE
+    def hold(self, run: str) -> AbstractContextManager[None]:
+        """Removes orphans of killed runs, then keeps this run's lock.
 
-    def _box(
-        self,
-        task: LocalTask,
-        image: str,
-        command: Sequence[str],
-        values: Mapping[str, str],
-    ) -> Box:
-        asked = json.loads(command[list(command).index("--executor_input") + 1])
-        _share_with_group(task.folder)
-        limits = self._limits[task.executor]
-        # More threads than CPUs would wait for each other.
-        threads = str(max(1, int(limits.cpu.value)))
-        environ = {"OMP_NUM_THREADS": threads, **values, **self._secrets(task)}
-        return Box(
-            run=self._run,
-            stage=task.stage,
-            image=image,
-            command=tuple(command),
-            memory=int(limits.memory.value),
-            cpus=limits.cpu.value,
-            environ=environ,
-            inputs={**_inputs(asked), **_certificates(environ)},
-            folder=task.folder,
-            network=network_of(environ),
-        )
+        Raises:
+            InputError: no engine answers.
+        """
+        return swept(run)
 
-    def _secrets(self, task: LocalTask) -> dict[str, str]:
-        """Returns the variables of a task's secrets that the environment holds."""
-        names: set[str] = set()
-        for secret in self._settings.get(task.executor, {}).get("secretAsEnv", ()):
-            name = secret.get("secretNameParameter", {})
-            if not name.get("componentInputParameter", "").endswith(_ELSEWHERE):
-                names |= {key["envVar"] for key in secret["keyToEnv"]}
-        for name in tuple(names):
-            names.update(_BESIDE.get(name, ()))
-        if names:
-            names.update(_CERTIFICATES)
-        return {n: self._environ[n] for n in sorted(names) if self._environ.get(n)}
+    @contextmanager
+    def tasks(self, context: TaskContext) -> Iterator[RunContainer]:
+        """Gives the function that runs a task in a container.
+
+        Raises:
+            InputError: no engine answers, or an image is missing or of other code.
+        """
+        with engine() as client:
+            executors = context.pipeline.executors.values()
+            references = (e["container"]["image"] for e in executors)
+            images = stage_images(client, references)
+            context.report("images", images=images)
+            # KFP's cache key holds the image: another image is another stage.
+            context.pipeline.set_images(images)
+            containers = Containers(client)
+            context.closing.append(containers.close)
+
+            def run(
+                image: str, command: Sequence[str], environ: Mapping[str, str]
+            ) -> bool:
+                task = context.current()
+                box = _box(context, task, image, command, environ)
+                exit_ = containers.run(box, task.stop_requested)
+                task.code = exit_.code
+                # A stage that still says why (2, 3) is believed, whatever died in it.
+                if exit_.code == KILLED or (exit_.out_of_memory and exit_.code == 1):
+                    memory = context.limits[task.executor].memory
+                    raise _killed(task.stage, exit_, memory)
+                return exit_.code == 0
+
+            yield run
+
+
+def _box(
+    context: TaskContext,
+    task: LocalTask,
+    image: str,
+    command: Sequence[str],
+    environ: Mapping[str, str],
+) -> Box:
+    """Describes the container of a task."""
+    limits = context.limits[task.executor]
+    # More threads than CPUs would wait for each other.
+    threads = str(max(1, int(limits.cpu.value)))
+    environ = {"OMP_NUM_THREADS": threads, **environ, **_secrets(context, task)}
+    certificates = [Path(environ[n]) for n in _CERTIFICATES if n in environ]
+    call = json.loads(command[list(command).index("--executor_input") + 1])
+    paths = [*_input_paths(call), *(file for file in certificates if file.is_file())]
+    # What a stage writes belongs to the caller's group, whoever runs in the container.
+    task.folder.mkdir(parents=True, exist_ok=True)
+    task.folder.chmod(task.folder.stat().st_mode | 0o2070)
+    return Box(
+        run=context.run,
+        stage=task.stage,
+        image=image,
+        command=tuple(command),
+        memory=int(limits.memory.value),
+        cpus=limits.cpu.value,
+        environ=environ,
+        # A link is followed here: its target is not there inside.
+        inputs={path: path.resolve() for path in paths},
+        folder=task.folder,
+        network=network_of(environ),
+    )
+
+
+def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
+    """Returns the variables of a task's secrets that the environment holds."""
+    names: set[str] = set()
+    for secret in context.pipeline.kubernetes.get(task.executor, {}).get(
+        "secretAsEnv", ()
+    ):
+        parameter = secret.get("secretNameParameter", {})
+        if not parameter.get("componentInputParameter", "").endswith(_CLUSTER_ONLY):
+            names |= {key["envVar"] for key in secret["keyToEnv"]}
+    for name in tuple(names):
+        names.update(_COMPANIONS.get(name, ()))
+    if names:
+        names.update(_CERTIFICATES)
+    values = {name: context.environ.get(name) for name in sorted(names)}
+    return {name: value for name, value in values.items() if value}
+
+
+def _input_paths(call: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields the paths that a task reads: its artifacts, and raw data on this disk.
+
+    Raises:
+        ConfigError: raw data that are not there.
+    """
+    for artifacts in call["inputs"].get("artifacts", {}).values():
+        yield from (Path(artifact["uri"]) for artifact in artifacts["artifacts"])
+    for name, value in call["inputs"].get("parameterValues", {}).items():
+        if isinstance(value, str) and value.startswith("file://"):
+            path = Path(unquote(urlsplit(value).path))
+            if not path.exists():
+                raise ConfigError(f"{name} is {value!r}, which is not on this disk.")
+            yield path
 
 
 def network_of(environ: Mapping[str, str]) -> str:
@@ -156,9 +187,9 @@ def network_of(environ: Mapping[str, str]) -> str:
     return "bridge" if hosts or "AWS_ACCESS_KEY_ID" in environ else "none"
 
 
-def _killed(stage: str, ended: Ended, memory: Limit) -> SafescaleError:
+def _killed(stage: str, exit_: ContainerExit, memory: Limit) -> SafescaleError:
     """Says why a container was killed: dockerd knows of memory, podman does not."""
-    how = ":" if ended.out_of_memory else " by somebody, or because"
+    how = ":" if exit_.out_of_memory else " by somebody, or because"
     more = "the limit stands in the pipeline itself"
     if memory.parameter:
         more = f"--param {memory.parameter}=... gives it more"
@@ -166,27 +197,3 @@ def _killed(stage: str, ended: Ended, memory: Limit) -> SafescaleError:
         f"{stage} was killed{how} it needed more memory than its limit of "
         f"{memory.text}; {more}, and finished stages are kept."
     )
-
-
-def _inputs(asked: Mapping[str, Any]) -> dict[Path, Path]:
-    """Lists the paths that a task reads: its artifacts, and raw data on this disk."""
-    artifacts = asked["inputs"].get("artifacts", {}).values()
-    paths = [Path(a["uri"]) for some in artifacts for a in some["artifacts"]]
-    for name, value in asked["inputs"].get("parameterValues", {}).items():
-        if isinstance(value, str) and value.startswith("file://"):
-            paths.append(Path(unquote(urlsplit(value).path)))
-            if not paths[-1].exists():
-                raise ConfigError(f"{name} is {value!r}, which is not on this disk.")
-    # A link is followed here: its target is not there inside.
-    return {path: path.resolve() for path in paths}
-
-
-def _certificates(environ: Mapping[str, str]) -> dict[Path, Path]:
-    files = (Path(environ[n]) for n in _CERTIFICATES if n in environ)
-    return {file: file.resolve() for file in files if file.is_file()}
-
-
-def _share_with_group(folder: Path) -> None:
-    """Makes a folder whose files belong to the caller's group, whoever writes them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(folder.stat().st_mode | 0o2070)

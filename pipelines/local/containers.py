@@ -28,7 +28,7 @@ USER = "10001:0"
 KILLED = 137
 """Exit code of what SIGKILL ended."""
 GRACE = 20
-"""Seconds between SIGTERM and SIGKILL; less than the run's own (`local.GRACE`)."""
+"""Seconds between SIGTERM and SIGKILL; less than the run's own (`parent.GRACE`)."""
 _PIDS = 512  # torch starts a few dozen threads; a fork bomb more
 _SCRATCH = "rw,nosuid,nodev,noexec,mode=1777,size=256m"  # counts as memory
 _LOG = {"max-size": "16m", "max-file": "2"}
@@ -75,7 +75,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ContainerExit:
     """How a container ended: its exit code, and whether memory ran out in it."""
 
     code: int
@@ -100,12 +100,12 @@ class Containers:
         labelled = any("selinux" in o for o in info.get("SecurityOptions") or ())
         self._security = ["no-new-privileges", *["label=disable"] * labelled]
 
-    def run(self, box: Box, asked: threading.Event) -> Ended:
+    def run(self, box: Box, stop: threading.Event) -> ContainerExit:
         """Runs a container to its end; its output goes to standard output.
 
         Args:
             box: what to run.
-            asked: once set, the container is stopped, with `GRACE`.
+            stop: once set, the container is stopped, with `GRACE`.
 
         Raises:
             SafescaleError: the engine could not run it, lost it or went away.
@@ -114,14 +114,14 @@ class Containers:
             container.start()
             listener = _Listener(container)
             listener.start()
-            while listener.is_alive() and not asked.is_set():
+            while listener.is_alive() and not stop.is_set():
                 listener.join(_TICK)
             if listener.is_alive():
                 container.stop(timeout=GRACE)
             listener.join()
             container.reload()
             state = container.attrs["State"]
-            return Ended(int(state["ExitCode"]), bool(state["OOMKilled"]))
+            return ContainerExit(int(state["ExitCode"]), bool(state["OOMKilled"]))
 
     def close(self) -> None:
         """Kills and removes what runs; safe to call from another thread."""

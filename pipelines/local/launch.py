@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.local.parent import Interruptions, Job, run_job
+from pipelines.interruptions import Interruptions
+from pipelines.local.job import Job
+from pipelines.local.parent import run_job
 from pipelines.local.runfile import LOG, PIPELINE, RunFile
-from pipelines.local.state import log_failure, pipeline_root
-from pipelines.local.store import Place, opened
+from pipelines.local.runner import Runner, SubprocessRunner
+from pipelines.local.state import DOWNLOADS, log_failure, pipeline_root
+from pipelines.local.store import opened_store, store_identity
 from pipelines.progress import Progress, progress_for
-from pipelines.sources import resolved
+from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
-from safescale_ammt.errors import ConfigError, SafescaleError
-from safescale_ammt.releasing.notice import FILE
+from safescale_ammt.errors import SafescaleError
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE
 
 TIMEOUT = 14400.0
 """Seconds that a run may take unless it is given more."""
@@ -29,7 +32,7 @@ TIMEOUT = 14400.0
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `safescale run` was asked for.
+    """What `safescale run` is asked for.
 
     Attributes:
         config: the workload file.
@@ -40,7 +43,7 @@ class RunRequest:
         cache: whether finished stages are taken from the cache.
         timeout: seconds that the run may take.
         command: the command line, for the record.
-        runner: `subprocess`, or `docker` for containers.
+        runner: runs the stages.
         stage_timeout: seconds that a stage may take; None = as compiled.
         parameters: values of the pipeline's parameters that are no section.
     """
@@ -53,7 +56,7 @@ class RunRequest:
     cache: bool = True
     timeout: float = TIMEOUT
     command: Sequence[str] = ()
-    runner: str = "subprocess"
+    runner: Runner = field(default_factory=SubprocessRunner)
     stage_timeout: float | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,9 +71,13 @@ def launch(request: RunRequest) -> RunFile:
         run = RunFile.create(request.output, request.command)
         with progress_for(run.id) as progress:
             try:
-                _carry_out(request, run, progress, interruptions)
+                _run_pipeline(request, run, progress, interruptions)
             except SafescaleError as error:
-                _results_so_far(run)
+                try:
+                    run.keep_results()  # the report of a refused run
+                except (OSError, SafescaleError) as half_made:
+                    # A half-made verdict must not hide why the run failed.
+                    log_failure(half_made, run.folder / LOG)
                 run.end(error.exit_code, str(error))
                 progress.close()
                 progress.say(f"record and log: {run.folder}")
@@ -80,32 +87,37 @@ def launch(request: RunRequest) -> RunFile:
                 run.end(1, f"The run broke: {type(error).__name__}.")
                 raise
             run.keep_results()
-            run.end(0, _sentence(run))
+            run.end(0, run.last_sentence)
     return run
 
 
-def _carry_out(
+def _run_pipeline(
     request: RunRequest, run: RunFile, progress: Progress, interruptions: Interruptions
 ) -> None:
+    """Runs the pipeline in a child, and keeps the run's file up to date."""
+    run.facts["runner"] = request.runner.name
     workload = Workload.load(
         request.config,
         constitution=request.constitution,
         overrides=request.overrides,
     )
+    # What is wrong with the request is found before an engine or a store is asked.
+    request.runner.check(
+        workload, request.store or os.environ.get(STORE, ""), os.environ
+    )
     progress.begin("store and data ...")
-    with _engine_for(request, run), opened(request.store) as place:
-        _check_containers(request, workload, place)
-        workload = resolved(workload, place, request.config.parent)
-        run.facts |= _facts(workload, place)
+    with request.runner.hold(run.id), opened_store(request.store) as store:
+        workload = resolve_locally(workload, store, request.config.parent, DOWNLOADS)
+        run.facts |= _facts(workload, store)
         job = Job(
             pipeline=str(run.folder / PIPELINE),
             arguments={**workload.arguments(), **request.parameters},
-            pipeline_root=str(pipeline_root(place.identity())),
+            pipeline_root=str(pipeline_root(store_identity(store))),
             cache=request.cache,
-            store=place.uri,
+            store=store.uri,
             prefix=f"runs/{run.id}",
             run=run.id,
-            runner=request.runner,
+            runner=request.runner.name,
             stage_timeout=request.stage_timeout,
         )
 
@@ -123,45 +135,11 @@ def _carry_out(
         )
 
 
-def _engine_for(request: RunRequest, run: RunFile) -> AbstractContextManager[None]:
-    """Asks for the container engine at once, if one is needed."""
-    run.facts["runner"] = request.runner
-    if request.runner != "docker":
-        return nullcontext()
-    from pipelines.local.engine import swept
-
-    return swept(run.id)
-
-
-def _check_containers(request: RunRequest, workload: Workload, place: Place) -> None:
-    """Refuses what a container could not write to, before anything is spent.
-
-    Raises:
-        ConfigError: stages in containers, and a store that is a folder here, or
-            checkpoints, for which training would need the store's keys.
-    """
-    if request.runner != "docker":
-        return
-    if every := workload.training.checkpoint_every:
-        raise ConfigError(
-            f"training.checkpoint_every is {every}, but in a container training has "
-            "neither keys nor a network to keep a checkpoint; set it to 0, or take "
-            "--runner subprocess."
-        )
-    places = {"The store": place.uri, FILE: os.environ.get(FILE, "")}
-    for name, uri in places.items():
-        if uri.startswith("file:"):
-            raise ConfigError(
-                f"{name} is {uri}, but a container writes to no folder of this machine "
-                "except its stage's own; name an s3:// place, or take --runner "
-                "subprocess."
-            )
-
-
-def _facts(workload: Workload, place: Place) -> dict[str, object]:
+def _facts(workload: Workload, store: Store) -> dict[str, object]:
+    """Returns what `run.json` holds of the request, before anything runs."""
     data = workload.data
     return {
-        "store": place.uri,
+        "store": store.uri,
         "source": data.source,
         "sealed_source": data.sealed_source,
         "source_digest": data.source_digest,
@@ -174,20 +152,3 @@ def _facts(workload: Workload, place: Place) -> dict[str, object]:
         },
         "code_digest": code_digest(),
     }
-
-
-def _results_so_far(run: RunFile) -> None:
-    """Keeps the report of a refused run; a half-made verdict must not hide why."""
-    try:
-        run.keep_results()
-    except (OSError, SafescaleError) as error:
-        log_failure(error, run.folder / LOG)
-
-
-def _sentence(run: RunFile) -> str:
-    verdict = run.results["verdict"]
-    version = run.results["version"]
-    if verdict["mode"] == "rehearsal":
-        return f"Rehearsal: {verdict['decision']}; nothing was registered."
-    name, number, status = (version[k] for k in ("registry", "version", "status"))
-    return f"{name} version {number} is {status.replace('_', ' ')}."

@@ -1,10 +1,10 @@
-"""Running the compiled pipeline on this machine, in a child that leaves nothing behind.
+"""Running the compiled pipeline in a child process that leaves nothing behind.
 
 KFP's local runner is a process-wide singleton that answers a signal by leaving
 its stages behind and keeps neither a stage's sentence nor its exit code. So it
-runs in a child with its own process group (`pipelines.local.child`); this side
-forwards signals, counts the time, reads the child's events and sweeps the group
-when all is over. Its own death is noticed by the child, however it dies.
+runs in a child with its own process group (`child`); this side forwards signals,
+counts the time, reads the child's events and sweeps the group when all is over. Its
+own death is noticed by the child, however it dies.
 """
 
 from __future__ import annotations
@@ -19,81 +19,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
-from safescale_ammt.errors import Interrupted, SafescaleError
+from pipelines.interruptions import Interruptions
+from pipelines.local.job import Job
+from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
 
 GRACE = 30.0
 """Seconds that a stage has to clean up after SIGTERM before it is killed."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the child is asked to run.
-
-    Attributes:
-        pipeline: file that gets the compiled pipeline.
-        arguments: values of its parameters.
-        pipeline_root: folder that artifacts and cache stay in.
-        cache: whether finished stages are taken from the cache.
-        store: URI of the store that artifacts are copied to.
-        prefix: where to, in that store.
-        run: the run's id.
-        runner: `subprocess`, or `docker` for containers.
-        stage_timeout: seconds that a stage may take; None = as compiled.
-    """
-
-    pipeline: str
-    arguments: Mapping[str, Any]
-    pipeline_root: str
-    cache: bool
-    store: str
-    prefix: str
-    run: str
-    runner: str = "subprocess"
-    stage_timeout: float | None = None
-
-
-class Interruptions:
-    """Turns signals into `Interrupted`, or into a word to a child while one runs."""
-
-    def __init__(self) -> None:
-        self.received: int = 0
-        self.forward: Callable[[int], None] | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruptions:
-        for signum in _SIGNALS:
-            # What was ignored from the start (nohup) stays ignored.
-            if signal.getsignal(signum) is not signal.SIG_IGN:
-                self._before[signum] = signal.signal(signum, self._receive)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for signum, before in self._before.items():
-            signal.signal(signum, before)
-
-    @property
-    def sentence(self) -> str:
-        """Says which signal came."""
-        name = signal.Signals(self.received).name
-        return f"The run was stopped by {name}; run it again to go on from there."
-
-    def _receive(self, signum: int, _frame: FrameType | None) -> None:
-        self.received = signum
-        if self.forward is None:
-            raise Interrupted(self.sentence)
-        self.forward(signal.SIGTERM)
 
 
 def run_job(
@@ -121,38 +56,31 @@ def run_job(
         SafescaleError: a stage failed (with its own sentence and exit code), the
             time was up, a signal came, or the child vanished.
     """
-    if interruptions.received:  # and swallowed: a library was being imported
-        raise Interrupted(interruptions.sentence)
+    interruptions.check()
     last: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="safescale-") as scratch,
         _child(job, {**environ, "TMPDIR": scratch}, log) as child,
     ):
-        clock = _Clock(child.pid, timeout, grace)
-        interruptions.forward = clock.stop
+        deadline = _Deadline(child.pid, timeout, grace)
+        interruptions.forward = deadline.stop
         try:
-            for event in _events(child, clock):
+            for event in _events(child, deadline):
                 last = event
                 watch(event)
         finally:
             interruptions.forward = None
     if last.get("event") == "done":
         return
-    if interruptions.received:
-        raise Interrupted(interruptions.sentence)
-    if clock.stopped:
+    interruptions.check()
+    if deadline.stopped:
         raise SafescaleError(
             f"The run took longer than {timeout:g} s and was stopped; --timeout gives "
             "it more, and finished stages are kept."
         )
-    raise _error_in(last)
-
-
-def _error_in(last: Mapping[str, Any]) -> SafescaleError:
-    """Returns the error that the child's last event speaks of."""
     if last.get("event") == "failed":
-        return error_of(last["code"], last["sentence"])
-    return SafescaleError(
+        raise error_of(last["code"], last["sentence"])
+    raise SafescaleError(
         "The pipeline's runner vanished: it was killed or ran out of memory; run it "
         "again to go on from the last finished stage."
     )
@@ -175,7 +103,7 @@ def _child(
     try:
         assert child.stdin is not None
         with suppress(BrokenPipeError):
-            child.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            child.stdin.write(job.to_json().encode() + b"\n")
             child.stdin.flush()
         yield child
     finally:
@@ -188,7 +116,7 @@ def _child(
                 pipe.close()
 
 
-class _Clock:
+class _Deadline:
     """When a process group gets SIGTERM, and when SIGKILL."""
 
     def __init__(self, group: int, timeout: float, grace: float) -> None:
@@ -215,13 +143,15 @@ class _Clock:
         return False
 
 
-def _events(child: subprocess.Popen[bytes], clock: _Clock) -> Iterator[dict[str, Any]]:
+def _events(
+    child: subprocess.Popen[bytes], deadline: _Deadline
+) -> Iterator[dict[str, Any]]:
     """Yields the child's events until it closes its end or its time is up."""
     assert child.stdout is not None
     pending = b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
-        while clock.tick():
+        while deadline.tick():
             if not selector.select(timeout=0.25):
                 continue
             data = os.read(child.stdout.fileno(), 65536)

@@ -126,6 +126,15 @@ class RunFile:
             bundle = version / "bundle"
             self.results["bundle"] = str(bundle) if bundle.is_dir() else ""
 
+    @property
+    def last_sentence(self) -> str:
+        """Says how a run ended that nothing broke."""
+        verdict, version = self.results["verdict"], self.results["version"]
+        if verdict["mode"] == "rehearsal":
+            return f"Rehearsal: {verdict['decision']}; nothing was registered."
+        name, number, status = (version[k] for k in ("registry", "version", "status"))
+        return f"{name} version {number} is {status.replace('_', ' ')}."
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what `run.json` holds; `exit_code` is null while it goes on."""
         return {

@@ -1,6 +1,7 @@
 """What `safescale` keeps in `.safescale/` of the working folder.
 
     .safescale/store/                    the embedded object store
+    .safescale/data/                     files of built-in data sets
     .safescale/pipeline-root/<digest>/   artifacts and KFP's cache
     .safescale/containers/<run>.lock     held while a run in containers lives
 
@@ -19,6 +20,8 @@ from safescale_ammt.code_version import code_digest
 from safescale_ammt.files.canonical import digest_json
 
 HOME = Path(".safescale")
+DOWNLOADS = HOME / "data"
+"""Files of built-in data sets, checked when they are used."""
 
 
 def pipeline_root(store: str) -> Path:

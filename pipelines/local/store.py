@@ -6,7 +6,6 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from pipelines.local.state import HOME
 from safescale_ammt.errors import PreconditionFailed
@@ -17,26 +16,8 @@ IDENTITY = "safescale-store-id"
 """Object that tells one store from another, and from itself after a wipe."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """An object store that is up: `s3://bucket[/prefix]` or `file:///folder`."""
-
-    uri: str
-
-    def open(self) -> Store:
-        """Opens the store with the environment's credentials."""
-        return open_store(self.uri)
-
-    def identity(self) -> str:
-        """Returns who this store is, whatever its address; written on first use."""
-        store = self.open()
-        with suppress(PreconditionFailed):
-            store.put(IDENTITY, uuid.uuid4().hex.encode(), if_absent=True)
-        return store.get(IDENTITY).decode()
-
-
 @contextmanager
-def opened(uri: str | None) -> Iterator[Place]:
+def opened_store(uri: str | None) -> Iterator[Store]:
     """Opens `uri`, else the store of the environment, else the embedded store.
 
     While it is open, this process' environment holds its place and keys, as a
@@ -45,7 +26,7 @@ def opened(uri: str | None) -> Iterator[Place]:
     uri = uri or os.environ.get(STORE)
     if uri:
         with _environment({STORE: uri}):
-            yield Place(uri)
+            yield open_store(uri)
         return
     from safescale_ammt.store.embedded.server import EmbeddedStore
 
@@ -53,7 +34,14 @@ def opened(uri: str | None) -> Iterator[Place]:
         EmbeddedStore(HOME.absolute() / "store") as embedded,
         _environment(embedded.environ),
     ):
-        yield Place(embedded.uri)
+        yield open_store(embedded.uri)
+
+
+def store_identity(store: Store) -> str:
+    """Returns who a store is, whatever its address; written on first use."""
+    with suppress(PreconditionFailed):
+        store.put(IDENTITY, uuid.uuid4().hex.encode(), if_absent=True)
+    return store.get(IDENTITY).decode()
 
 
 @contextmanager

@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from small_tables import config, loans, spell
 
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
-from pipelines.local.store import Place
-from pipelines.sources import resolved
+from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Window
@@ -135,7 +134,7 @@ def test_a_run_names_the_days_and_a_late_file_is_noticed(store, tmp_path):
     workload = Workload.load(ADULT)
     section = config(source=f"{store.uri}/rows", window="7d")
     workload = workload.replace("data", **DataConfig.from_params(section).to_params())
-    found = resolved(workload, Place(store.uri), tmp_path)
+    found = resolve_locally(workload, store, tmp_path, tmp_path)
     assert found.data.window == "2026-11-15/2026-11-22"
     assert found.arguments()["window"] == "2026-11-15/2026-11-22"
     days = Window.parse("7d")

@@ -15,9 +15,9 @@ import yaml
 from pipelines.cli import run_command
 from pipelines.local.runfile import RunFile, read_run, run_folders
 from pipelines.local.state import pipeline_root
-from pipelines.local.store import opened
+from pipelines.local.store import opened_store, store_identity
 from pipelines.progress import Progress
-from pipelines.sources import resolved
+from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.catalogue import CATALOGUE
@@ -367,23 +367,24 @@ def test_a_path_in_a_workload_becomes_a_uri_with_the_digest_of_its_bytes(tmp_pat
     digests = []
     for text in ("a,b\n1,2\n", "a,b\n1,3\n"):
         (beside / "people.csv").write_text(text)
-        with opened(None) as place:
-            data = resolved(workload, place, beside).data
+        with opened_store(None) as store:
+            data = resolve_locally(workload, store, beside, tmp_path).data
         assert data.source == data.sealed_source == (beside / "people.csv").as_uri()
         digests.append(data.source_digest)
     assert digests[0] != digests[1]
-    with opened(None) as place:
-        known = "sha256:" + "0" * 64
-        kept = resolved(workload.replace("data", source_digest=known), place, beside)
-    assert kept.data.source_digest == known
+    digest = "sha256:" + "0" * 64
+    workload = workload.replace("data", source_digest=digest)
+    with opened_store(None) as store:
+        data = resolve_locally(workload, store, beside, tmp_path).data
+    assert data.source_digest == digest
 
 
 def test_a_store_is_known_again_until_it_is_wiped(tmp_path):
     uris = [(tmp_path / name).as_uri() for name in ("one", "two")]
     found = []
     for uri in (*uris, uris[0]):
-        with opened(uri) as place:
-            found.append(place.identity())
+        with opened_store(uri) as store:
+            found.append(store_identity(store))
     assert found[0] == found[2] != found[1]
     assert pipeline_root(found[0]) == pipeline_root(found[2])
     assert pipeline_root(found[0]) != pipeline_root(found[1])
@@ -391,6 +392,6 @@ def test_a_store_is_known_again_until_it_is_wiped(tmp_path):
 
 def test_the_environment_is_as_it_was_after_a_store_was_open(tmp_path, monkeypatch):
     monkeypatch.delenv("SAFESCALE_STORE")
-    with opened((tmp_path / "one").as_uri()):
+    with opened_store((tmp_path / "one").as_uri()):
         assert os.environ["SAFESCALE_STORE"].endswith("/one")
     assert "SAFESCALE_STORE" not in os.environ

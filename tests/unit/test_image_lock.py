@@ -123,11 +123,12 @@ def test_a_bad_lock_is_one_clear_sentence(tmp_path, lock, sentence):
 
 
 def test_images_of_other_code_are_not_pinned(tmp_path):
-    mine = Lock.load(written(tmp_path, content(code=library_digest())))
-    assert f"{PREFIX}/train_agents@" in mine.pin(compile_train(), PREFIX)
+    same = Lock.load(written(tmp_path, content(code=library_digest())))
+    compiled = compile_train(images=same, image_prefix=PREFIX)
+    assert f"{PREFIX}/train_agents@" in compiled
     other = Lock.load(written(tmp_path, content(code=digest(9))))
     with pytest.raises(ConfigError, match="other code than this; `make images PUSH="):
-        other.pin(compile_train(), PREFIX)
+        compile_train(images=other, image_prefix=PREFIX)
 
 
 def test_a_missing_lock_says_what_writes_one(tmp_path):

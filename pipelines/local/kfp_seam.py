@@ -1,0 +1,149 @@
+"""Every touch of KFP's local runner, so that a KFP upgrade opens one file.
+
+KFP (2.17) offers no callback, keeps neither a stage's sentence nor its exit code, and
+takes a container that vanished for one that went well. So two of its functions are
+replaced: the one that executes a task, and the one that starts a container. What
+they are called with is turned into words of our own here, and back.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Outputs = Mapping[str, Any]
+"""Output name -> KFP's artifact."""
+
+
+@dataclass(frozen=True)
+class TaskCall:
+    """A task that KFP is about to execute.
+
+    Attributes:
+        stage: its name.
+        executor: its executor's label in the compiled pipeline.
+        folder: where its outputs go.
+        outputs: their names.
+        is_exit: whether it runs however the others end, and is no stage.
+        execute: KFP's own execution, cache included; returns the outputs, and
+            whether the task succeeded.
+    """
+
+    stage: str
+    executor: str
+    folder: Path
+    outputs: tuple[str, ...]
+    is_exit: bool
+    execute: Callable[[], tuple[Outputs, bool]]
+
+
+Watch = Callable[[TaskCall], tuple[Outputs, bool]]
+"""What is called in the place of KFP's function per task."""
+RunContainer = Callable[[str, Sequence[str], Mapping[str, str]], bool]
+"""Runs a command in a container: image, command, environment -> success."""
+
+
+def run_pipeline(
+    text: str,
+    arguments: Mapping[str, Any],
+    *,
+    pipeline_root: str,
+    cache: bool,
+    watch: Watch,
+    run_container: RunContainer | None,
+) -> None:
+    """Runs a compiled pipeline under KFP's local runner.
+
+    Args:
+        text: the pipeline as YAML.
+        arguments: values of its parameters.
+        pipeline_root: folder that artifacts and cache stay in.
+        cache: whether finished tasks are taken from the cache.
+        watch: is called for every task, and executes it.
+        run_container: starts a task's container; None runs tasks as processes.
+    """
+    from kfp import components, local
+
+    warnings.filterwarnings("ignore", module=r"kfp\.")
+    _keep_python3()
+    runner: Any = local.SubprocessRunner(use_venv=False)
+    if run_container is not None:
+        runner = local.DockerRunner()
+        _replace_container_handler(run_container)
+    # A process-wide singleton: one more reason why this runs in a child.
+    local.init(
+        runner, pipeline_root=pipeline_root, raise_on_error=False, enable_caching=cache
+    )
+    _replace_task_executor(watch)
+    components.load_component_from_text(text)(**arguments)
+
+
+def _replace_task_executor(watch: Watch) -> None:
+    """Calls `watch` where KFP executes a task."""
+    from kfp.local.orchestrator import task_executor
+    from kfp.local.status import Status
+
+    original = task_executor.execute_single_task
+
+    def execute_single_task(**call: Any) -> tuple[Outputs, Status]:
+        def execute() -> tuple[Outputs, bool]:
+            outputs, status = original(**call)
+            return outputs, status is Status.SUCCESS
+
+        spec = call["task_spec"]
+        component = spec.component_ref.name
+        description = call["components"][component]
+        always = spec.trigger_policy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
+        root = Path(call["pipeline_root"], call["pipeline_resource_name"])
+        task = TaskCall(
+            stage=call["task_name"].replace("-", "_"),
+            executor=description.executor_label,
+            folder=root / component.removeprefix("comp-"),
+            outputs=tuple(description.output_definitions.artifacts),
+            is_exit=spec.trigger_policy.strategy == always,
+            execute=execute,
+        )
+        outputs, success = watch(task)
+        return outputs, Status.SUCCESS if success else Status.FAILURE
+
+    task_executor.execute_single_task = execute_single_task
+
+
+def _replace_container_handler(run_container: RunContainer) -> None:
+    """Calls `run_container` where KFP starts a container."""
+    from kfp.local import docker_task_handler
+    from kfp.local.status import Status
+
+    class Handler:
+        """What KFP makes for a task and then runs once."""
+
+        def __init__(
+            self,
+            image: str,
+            full_command: list[str],
+            env_vars: dict[str, str] | None = None,
+            **_: Any,
+        ) -> None:
+            self._call = (image, full_command, env_vars or {})
+
+        def run(self) -> Status:
+            return Status.SUCCESS if run_container(*self._call) else Status.FAILURE
+
+    docker_task_handler.DockerTaskHandler = Handler
+
+
+def _keep_python3() -> None:
+    """Lets KFP start `python3` from the PATH.
+
+    KFP replaces that word by `sys.executable` wherever it stands in the command
+    line, in a data set's path too.
+    """
+    python3 = Path(sys.executable).with_name("python3")
+    if python3.exists() and python3.samefile(sys.executable):
+        os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
+        sys.executable = "python3"

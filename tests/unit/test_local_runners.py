@@ -1,0 +1,85 @@
+"""The two ways to run stages on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.local.container_runner import network_of
+from pipelines.local.job import Job
+from pipelines.local.run import record_crash
+from pipelines.local.runners import RUNNERS, runner_named
+from pipelines.workload import Workload
+from safescale_ammt.errors import ConfigError, InputError
+from safescale_ammt.releasing.run_outcome import RunOutcome
+
+ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
+
+
+@pytest.mark.parametrize(
+    ("environ", "network"),
+    [
+        ({"OMP_NUM_THREADS": "2"}, "none"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:8333"}, "host"),
+        ({"AWS_ENDPOINT_URL_S3": "http://localhost:8333"}, "host"),
+        ({"AWS_ENDPOINT_URL": "http://[::1]:8333"}, "host"),
+        ({"AWS_ENDPOINT_URL": "https://store.example.org"}, "bridge"),
+        ({"AWS_ENDPOINT_URL": "http://192.0.2.7:9000"}, "bridge"),
+        ({"AWS_ACCESS_KEY_ID": "key"}, "bridge"),
+        ({"SAFESCALE_WEBHOOK_URL": "https://chat.example.org/x"}, "bridge"),
+    ],
+)
+def test_a_container_gets_the_least_network_that_its_addresses_need(environ, network):
+    assert network_of(environ) == network
+
+
+def test_every_runner_bears_the_name_it_is_asked_for_by():
+    assert [runner_named(name).name for name in RUNNERS] == list(RUNNERS)
+
+
+def test_processes_take_any_store_and_containers_no_folder():
+    workload = Workload.load(ADULT)
+    runner_named("subprocess").check(workload, "file:///tmp/store", {})
+    docker = runner_named("docker")
+    docker.check(workload, "s3://bucket", {})
+    docker.check(workload, "", {})
+    with pytest.raises(ConfigError, match="The store is file:///rows"):
+        docker.check(workload, "file:///rows", {})
+    with pytest.raises(ConfigError, match="SAFESCALE_NOTIFY_FILE is file:///told"):
+        docker.check(workload, "", {"SAFESCALE_NOTIFY_FILE": "file:///told"})
+    often = Workload.load(ADULT, overrides=["training.checkpoint_every=5"])
+    with pytest.raises(ConfigError, match=r"training\.checkpoint_every is 5"):
+        docker.check(often, "", {})
+
+
+def test_a_job_crosses_the_process_border_unchanged():
+    job = Job(
+        pipeline="/p.yaml",
+        arguments={"data": {"seed": 2**52}, "source": "s3://b/ä\n.csv"},
+        pipeline_root="/root",
+        cache=True,
+        store="s3://b",
+        prefix="runs/r-1",
+        run="r-1",
+        runner="docker",
+        stage_timeout=2.5,
+    )
+    assert "\n" not in job.to_json()
+    assert Job.from_json(job.to_json()) == job
+
+
+def test_the_reason_of_a_crash_is_recorded_for_the_exit_task(file_store):
+    record_crash(file_store, "r-1", InputError("people.csv does not exist."))
+    outcome = RunOutcome.read(file_store, "r-1")
+    assert outcome is not None
+    expected = ("crashed", "people.csv does not exist.")
+    assert (outcome.status, outcome.sentence) == expected
+
+
+def test_what_the_gate_recorded_stands(file_store):
+    RunOutcome.now(run="r-1", status="refused", sentence="No.").write(file_store)
+    record_crash(file_store, "r-1", InputError("people.csv does not exist."))
+    outcome = RunOutcome.read(file_store, "r-1")
+    assert outcome is not None
+    assert outcome.status == "refused"
