@@ -91,7 +91,7 @@ def table(now: Sequence[Figure], before: Sequence[Figure]) -> Table:
 
 
 def _shown(figure: Figure) -> str:
-    return " ".join(filter(None, (f"{figure.value:g}", figure.note)))
+    return f"{figure.value:g} {figure.note.rpartition('.')[2]}".rstrip()
 
 
 def names(found: Sequence[Figure]) -> Iterator[str]:
@@ -175,7 +175,7 @@ def main() -> None:
             before = figures(folder, running=not given.static)
     now = figures(given.root.absolute(), running=not given.static)
     print("\n".join(f"{word}: {meaning}" for word, meaning in SCOPES.items()))
-    Console(width=None if Console().is_terminal else 120).print(table(now, before))
+    Console(width=None if Console().is_terminal else 140).print(table(now, before))
     if given.names:
         print("\n".join(names(now)))
     if given.write:

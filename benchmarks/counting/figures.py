@@ -145,9 +145,9 @@ def _loaded(root: Path) -> Iterator[Figure]:
     every = found["command"] | found["child"]
     own = tuple(sorted(loading.ours(every)))
     title = "modules of ours loaded before the first stage"
-    yield Figure(title, "command and KFP's child", len(own), (), own)
+    yield Figure(title, "both processes", len(own), (), own)
     title = "modules loaded before the first stage"
-    yield Figure(title, "command and KFP's child", len(every))
+    yield Figure(title, "both processes", len(every))
     for name, modules in found.items():
         own = tuple(sorted(loading.ours(modules)))
         yield Figure("of these, of ours", name, len(own), (), own)
