@@ -88,7 +88,19 @@ class Lock:
             ConfigError: no such file, no lock, a stage without image, a malformed
                 digest, or images of another version than this one.
         """
-        raw = _read(path)
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"There is no lock of images {path}; `make images` builds the images "
+                "and writes it."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} is no lock of images: {error}.") from None
+        if not isinstance(raw, dict):
+            raise ConfigError(
+                f"{path} must hold a mapping, found {type(raw).__name__}."
+            )
         if raw.get("schema") != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
@@ -103,8 +115,8 @@ class Lock:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
         images = {stage: _image(entries, stage, path) for stage in STAGES}
-        said = (str(raw.get(name) or "") for name in ("commit", "code", "pushed"))
-        return cls(path, __version__, *said, images)
+        texts = (str(raw.get(name) or "") for name in ("commit", "code", "pushed"))
+        return cls(path, __version__, *texts, images)
 
     def reference(self, stage: str) -> str:
         """Returns what an engine on this machine runs for a stage: the image's id.
@@ -150,21 +162,6 @@ class Lock:
             )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"There is no lock of images {path}; `make images` builds the images and "
-            "writes it."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no lock of images: {error}.") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
-    return raw
-
-
 def _image(entries: Mapping[str, Any], stage: str, path: Path) -> LockedImage:
     entry = entries.get(stage)
     if not isinstance(entry, dict):
@@ -179,16 +176,13 @@ def _image(entries: Mapping[str, Any], stage: str, path: Path) -> LockedImage:
             )
     if not any(digests.values()):
         raise ConfigError(f"{path} has neither id nor digest of {stage}.")
+    size = entry.get("size") or 0
+    # bool is an int to Python, and no size to anybody.
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ConfigError(f"{path}: size {size!r} of {stage} is no number of bytes.")
     return LockedImage(
         reference=str(entry.get("reference", f"{IMAGE_PREFIX}/{stage}:{__version__}")),
         **digests,
-        size=_size(entry, stage, path),
+        size=size,
         user=str(entry.get("user", "")),
     )
-
-
-def _size(entry: Mapping[str, Any], stage: str, path: Path) -> int:
-    size = entry.get("size") or 0
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise ConfigError(f"{path}: size {size!r} of {stage} is no number of bytes.")
-    return size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import uuid
-from collections.abc import Iterable
 from pathlib import Path
 
 from safescale_ammt.errors import InputError
@@ -40,11 +39,7 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
         (row, schema.classes[code], repr(float(value)))
         for row, (code, value) in enumerate(zip(prediction, score, strict=True))
     )
-    _write(output, answers)
-    return len(score)
-
-
-def _write(output: Path, answers: Iterable[tuple[int, str, str]]) -> None:
+    # Aside and then moved: half a file of predictions looks like a whole one.
     aside = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         with aside.open("w", newline="", encoding="utf-8") as file:
@@ -56,3 +51,4 @@ def _write(output: Path, answers: Iterable[tuple[int, str, str]]) -> None:
         raise InputError(f"{output} cannot be written ({error.strerror}).") from None
     finally:
         aside.unlink(missing_ok=True)
+    return len(score)

@@ -32,7 +32,10 @@ def amount(text: str, name: str = "an amount") -> Decimal:
     if found is None:
         raise _no_quantity(text, name)
     number, unit, exponent = found.groups(default="")
-    return Decimal(number) * _factor(unit) * Decimal(10) ** int(exponent or 0)
+    base = 1024 if unit.endswith("i") else 1000
+    power = _POWERS[unit.removesuffix("i").replace("K", "k")]
+    # Decimal: 100m of a CPU is no binary fraction, and quotas are compared exactly.
+    return Decimal(number) * Decimal(base) ** power * Decimal(10) ** int(exponent or 0)
 
 
 def quantity(text: str, name: str) -> float:
@@ -63,8 +66,3 @@ def _no_quantity(text: str, name: str) -> ConfigError:
         f"{name} is {text!r}, no quantity; a number above 0 is expected, with a "
         "unit as in 500m, 2 or 4Gi."
     )
-
-
-def _factor(unit: str) -> Decimal:
-    base = 1024 if unit.endswith("i") else 1000
-    return Decimal(base) ** _POWERS[unit.removesuffix("i").replace("K", "k")]

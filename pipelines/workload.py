@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,26 +63,38 @@ class Workload:
             ConstitutionError: a constitution that cannot be compiled.
         """
         raw = read_workload(path)
-        known = ("schema", *_CONSTITUTION, *SECTIONS)
+        keys = ("schema", *_CONSTITUTION, *SECTIONS)
         for key in raw:
-            if key not in known:
-                raise ConfigError(
-                    f"Unknown section {key!r} in {path}, {one_of(known)}."
-                )
+            if key not in keys:
+                raise ConfigError(f"Unknown section {key!r} in {path}, {one_of(keys)}.")
         if raw.get("schema") != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
                 f"{SCHEMA_VERSION}."
             )
-        sections = {name: _mapping(raw, name, path) for name in SECTIONS}
+        sections: dict[str, dict[str, Any]] = {}
+        for name in SECTIONS:
+            section = raw.get(name) or {}
+            if not isinstance(section, dict):
+                raise ConfigError(
+                    f"Section {name!r} of {path} must be a mapping, found "
+                    f"{type(section).__name__}."
+                )
+            sections[name] = section
         for override in overrides:
             _override(sections, override)
-        sections["data"] = _with_catalogue(sections["data"])
+        data = sections["data"]
+        name = data.get("source")
+        if isinstance(name, str) and name in CATALOGUE:
+            # What the catalogue knows of a built-in data set lies beneath the file.
+            builtin = CATALOGUE[name]
+            members = dict.fromkeys(builtin.members, name)
+            sections["data"] = {**members, **builtin.data, **data}
         workload = cls(
             {n: kind.from_params(sections[n]) for n, kind in SECTIONS.items()},
             _constitution(raw, path, constitution),
         )
-        _check_groups(workload)
+        workload._check_groups()
         return workload
 
     @property
@@ -93,6 +106,24 @@ class Workload:
     def training(self) -> TrainingConfig:
         """The section that says how the agents are trained."""
         return typing.cast("TrainingConfig", self.sections["training"])
+
+    def _check_groups(self) -> None:
+        """Refuses a promise about a group that the data section does not declare.
+
+        The search refuses it too, but only after the data have been prepared.
+
+        Raises:
+            ConstitutionError: there is such a promise.
+        """
+        data = self.data
+        declared = {*data.sensitive, *data.merges, *data.crosses}
+        for group in self.constitution.group_columns:
+            if group not in declared:
+                expected = one_of(declared) if declared else "it declares none"
+                raise ConstitutionError(
+                    f"The constitution speaks of the group {group!r}, which the data "
+                    f"section does not declare; {expected}."
+                )
 
     def replace(self, section: str, **values: Any) -> Workload:
         """Returns a workload with other values in one section."""
@@ -121,41 +152,6 @@ def read_workload(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
     return raw
-
-
-def _mapping(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    section = raw.get(name) or {}
-    if not isinstance(section, dict):
-        raise ConfigError(
-            f"Section {name!r} of {path} must be a mapping, found "
-            f"{type(section).__name__}."
-        )
-    return section
-
-
-def _with_catalogue(data: dict[str, Any]) -> dict[str, Any]:
-    """Puts what the catalogue knows of a built-in data set beneath a section."""
-    name = data.get("source")
-    if not isinstance(name, str) or name not in CATALOGUE:
-        return data
-    known = CATALOGUE[name]
-    return {**dict.fromkeys(known.members, name), **known.data, **data}
-
-
-def _check_groups(workload: Workload) -> None:
-    """Refuses a promise about a group that the data section does not declare.
-
-    The search refuses it too, but only after the data have been prepared.
-    """
-    data = workload.data
-    known = {*data.sensitive, *data.merges, *data.crosses}
-    for group in workload.constitution.group_columns:
-        if group not in known:
-            expected = one_of(known) if known else "it declares none"
-            raise ConstitutionError(
-                f"The constitution speaks of the group {group!r}, which the data "
-                f"section does not declare; {expected}."
-            )
 
 
 def _constitution(
@@ -191,23 +187,20 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
         raise ConfigError(
             f"--set names {section}.{keys[0]}, unknown; {one_of(fields)}."
         )
-    place = sections[section]
+    target = sections[section]
     for key in keys[:-1]:
-        place = place.setdefault(key, {})
-        if not isinstance(place, dict):
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
             raise ConfigError(f"--set {name}: {key} holds no further keys.")
-    place[keys[-1]] = text if hints[keys[0]] is str else _parse(text, name)
-
-
-def _parse(text: str, name: str) -> Any:
-    """Reads a value as YAML, and 1e-3 as the number that YAML 1.1 does not see."""
+    if hints[keys[0]] is str:
+        target[keys[-1]] = text
+        return
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
     if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+        # YAML 1.1 reads 1e-3 as text: its floats need a dot.
+        with suppress(ValueError):
+            value = float(value)
+    target[keys[-1]] = value

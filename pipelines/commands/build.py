@@ -6,15 +6,12 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from components import IMAGE_PREFIX
 from pipelines.image_lock import STAGES
-
-if TYPE_CHECKING:
-    from pipelines.workload import Workload
 
 
 @click.command("compile")
@@ -78,39 +75,35 @@ def compile_(  # noqa: PLR0917  click passes by name
     from pipelines.compile import compile_train
     from pipelines.image_lock import Lock
     from pipelines.output import write_text
+    from pipelines.sources import ROLES, default_parameters, default_store
     from pipelines.workload import Workload
+    from safescale_ammt.store.uri import STORE
 
     lock = Lock.load(images) if images else None
-    arguments = _defaults(Workload.load(config), store) if config else None
+    arguments: dict[str, Any] | None = None
+    if config:
+        workload = Workload.load(config)
+        session_store = os.environ.get(STORE, "")
+        arguments = default_parameters(workload, store or default_store(session_store))
+        for role in ROLES:
+            if role not in arguments:
+                name = getattr(workload.data, role)
+                click.echo(f"{role} {name!r} is no URI: fill it in yourself.")
     text = compile_train(image_prefix=image_prefix, images=lock, arguments=arguments)
     if kubernetes_manifests:
-        _write_objects(text, output, version_name, namespace)
+        from pipelines.kubeflow.manifests import (
+            Release,
+            kubernetes_objects,
+            write_objects,
+        )
+
+        objects = kubernetes_objects(text, Release(version_name, namespace))
+        for path in write_objects(objects, output):
+            click.echo(f"Wrote {path}.")
         return
     if output.is_dir():
         raise click.UsageError(f"{output} is a folder; give a file to write.")
     click.echo(f"Wrote {write_text(output, text)}.")
-
-
-def _write_objects(text: str, output: Path, version: str, namespace: str) -> None:
-    from pipelines.kubeflow.manifests import Release, kubernetes_objects, write_objects
-
-    objects = kubernetes_objects(text, Release(version, namespace))
-    for path in write_objects(objects, output):
-        click.echo(f"Wrote {path}.")
-
-
-def _defaults(workload: Workload, store: str | None) -> dict[str, Any]:
-    """Returns the parameters' defaults, and says which one is left to fill in."""
-    from pipelines.sources import ROLES, default_parameters, default_store
-    from safescale_ammt.store.uri import STORE
-
-    place = store or default_store(os.environ.get(STORE, ""))
-    values = default_parameters(workload, place)
-    for role in ROLES:
-        if role not in values:
-            name = getattr(workload.data, role)
-            click.echo(f"{role} {name!r} is no URI: fill it in yourself.")
-    return values
 
 
 @click.command()
@@ -129,39 +122,32 @@ def stage(name: str, values: tuple[str, ...]) -> None:
     from safescale_ammt import execution
 
     run = import_module(f"safescale_ammt.stages.{name}").run
-    given = _arguments(run, dict(_pair(value) for value in values), name)
-    output = next(reversed(given.values()))
-    with execution.stage(name, output) as frame:
-        summary = run(**given)
-        frame.done(output, summary)
-    for key, value in frame.summary.items():
-        click.echo(f"{key}: {value}")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not value:
-        raise click.UsageError(f"{text!r} is not of the form key=path.")
-    return key, value
-
-
-def _arguments(run: Any, given: dict[str, str], name: str) -> dict[str, Any]:
-    """Brings the given texts to the parameters of a stage's `run`."""
     parameters = {
         key: parameter.annotation
         for key, parameter in inspect.signature(run).parameters.items()
         if parameter.default is inspect.Parameter.empty
     }
-    if given.keys() != parameters.keys():
+    paths = {}
+    for text in values:
+        key, equals, path = text.partition("=")
+        if not equals or not path:
+            raise click.UsageError(f"{text!r} is not of the form key=path.")
+        paths[key] = Path(path)
+    if paths.keys() != parameters.keys():
         raise click.UsageError(
-            f"{name} takes {', '.join(parameters)}; got {', '.join(given) or 'none'}."
+            f"{name} takes {', '.join(parameters)}; got {', '.join(paths) or 'none'}."
         )
-    return {
-        key: _section(Path(given[key]), key)
-        if "Mapping" in str(kind)
-        else Path(given[key])
+    # A stage takes its sections as mappings and its artifacts as folders.
+    arguments = {
+        key: _section(paths[key], key) if "Mapping" in str(kind) else paths[key]
         for key, kind in parameters.items()
     }
+    output = next(reversed(arguments.values()))
+    with execution.stage(name, output) as frame:
+        summary = run(**arguments)
+        frame.done(output, summary)
+    for key, value in frame.summary.items():
+        click.echo(f"{key}: {value}")
 
 
 def _section(path: Path, name: str) -> Mapping[str, Any]:

@@ -31,23 +31,17 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
     """
     if store and output:
         raise click.UsageError("Give --store or --output, not both.")
-    from safescale_ammt.data.catalogue import entry
-
-    for role, uri in _fetched(name, store, output).items():
-        click.echo(f"data.{role}={uri}")
-        click.echo(f"  {entry(name).members[role].sha256}")
-
-
-def _fetched(name: str, store: str | None, output: Path | None) -> dict[str, str]:
-    """Brings the files to their place; returns a URI by role."""
-    if output is not None:
-        from safescale_ammt.data.catalogue import fetch as fetch_files
-
-        paths = fetch_files(name, output)
-        return {role: path.resolve().as_uri() for role, path in paths.items()}
     from pipelines.local.state import DOWNLOADS
     from pipelines.local.store import opened_store
-    from safescale_ammt.data.catalogue import fetch_to_store
+    from safescale_ammt.data import catalogue
 
-    with opened_store(store) as opened:
-        return fetch_to_store(name, opened, DOWNLOADS)
+    members = catalogue.entry(name).members
+    if output is not None:
+        paths = catalogue.fetch(name, output)
+        uris = {role: path.resolve().as_uri() for role, path in paths.items()}
+    else:
+        with opened_store(store) as opened:
+            uris = catalogue.fetch_to_store(name, opened, DOWNLOADS)
+    for role, uri in uris.items():
+        click.echo(f"data.{role}={uri}")
+        click.echo(f"  {members[role].sha256}")

@@ -12,7 +12,7 @@ import click
 
 from pipelines.commands.kubeflow_options import (
     kubeflow_of,
-    order_of,
+    request_of,
     session_options,
     store_of,
     work_options,
@@ -63,7 +63,7 @@ def _doctor(given: Mapping[str, Any]) -> Doctor:
 
     # One session for all checks; opening it is the first check's business.
     kubeflow = functools.cache(lambda: kubeflow_of(given))
-    work = needs_of(order_of(given, (), cache=True))
+    work = needs_of(request_of(given, (), cache=True))
     training = work.training
     trainjob = training.backend == "trainjob"
     cluster = Cluster(

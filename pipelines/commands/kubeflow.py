@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pipelines.commands.kubeflow_options import (
     kubeflow_of,
-    order_of,
+    request_of,
     session_options,
     store_of,
     work_options,
 )
-
-if TYPE_CHECKING:
-    from pipelines.kubeflow.api import Kubeflow
 
 
 @click.command()
@@ -79,22 +75,29 @@ def submit(**given: Any) -> None:
         raise click.UsageError("Give --upload-only or --follow, not both.")
     kubeflow = kubeflow_of(given)
     if store := store_of(given):
-        split_uri(store)  # a slip is told now, not when the run has ended
+        # A slip shows now, and not when the run has ended.
+        split_uri(store)
     if given["upload_only"]:
-        click.echo(_upload(kubeflow, given))
+        from pipelines.kubeflow.preparation import version_file
+        from pipelines.kubeflow.upload import upload, version_name
+
+        version = given["version_name"] or version_name()
+        pipeline = version_file(request_of(given, (), cache=True))
+        click.echo(upload(kubeflow, pipeline.text, version))
+        click.echo(pipeline.sources)
         return
-    order = None
+    run = None
     if not given["follow"]:
         rehearse = ("safety.rehearse=true",) if given["rehearse"] else ()
-        order = order_of(given, rehearse, cache=not given["no_cache"])
+        run = request_of(given, rehearse, cache=not given["no_cache"])
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
-    wanted = SubmitRequest(
-        order,
+    request = SubmitRequest(
+        run,
         name=given["follow"] or given["name"],
         store=store,
         **{key: given[key] for key in keys},
     )
-    click.echo(carry_out(kubeflow, wanted))
+    click.echo(carry_out(kubeflow, request))
 
 
 @click.group(invoke_without_command=True)
@@ -128,7 +131,13 @@ def schedule(context: click.Context, /, **given: Any) -> None:
     later run is of spent rows. Cron times are the server's, as a rule in UTC.
     """
     if context.invoked_subcommand:
-        _refuse_options_before(context, context.invoked_subcommand)
+        # Each command reads its own options: one that stands before it is lost.
+        typed = click.core.ParameterSource.COMMANDLINE
+        if any(context.get_parameter_source(n) is typed for n in context.params):
+            command = context.invoked_subcommand
+            raise click.UsageError(
+                f"Options of `schedule {command}` stand after {command!r}."
+            )
         return
     from pipelines.kubeflow import schedule as schedules
     from pipelines.kubeflow.cron import seconds, six_fields
@@ -144,14 +153,14 @@ def schedule(context: click.Context, /, **given: Any) -> None:
         catch_up=given["catch_up"],
     )
     kubeflow = kubeflow_of(given)
-    prepared = prepare(order_of(given, (), cache=False, recurring=True))
+    prepared = prepare(request_of(given, (), cache=False, recurring=True))
     if prepared.same_rows:
         click.echo(
             f"Warning: {prepared.same_rows}, so each later run judges the same sealed "
             "rows: their guarantee is spent, and its best verdict is needs_human.",
             err=True,
         )
-    said = schedules.roll(
+    sentence = schedules.roll(
         kubeflow,
         given["name"] or prepared.name,
         prepared,
@@ -159,7 +168,7 @@ def schedule(context: click.Context, /, **given: Any) -> None:
         experiment=given["experiment"],
         account=given["account"],
     )
-    click.echo(said)
+    click.echo(sentence)
 
 
 @schedule.command("list")
@@ -195,26 +204,6 @@ def resume(name: str, **given: Any) -> None:
     from pipelines.kubeflow.schedule import resume as carry_out
 
     click.echo(carry_out(kubeflow_of(given), name))
-
-
-def _refuse_options_before(context: click.Context, command: str) -> None:
-    """Keeps an option from being read over: each command reads its own."""
-    said = click.core.ParameterSource.COMMANDLINE
-    if any(context.get_parameter_source(name) is said for name in context.params):
-        raise click.UsageError(
-            f"Options of `schedule {command}` stand after {command!r}."
-        )
-
-
-def _upload(kubeflow: Kubeflow, given: Mapping[str, Any]) -> str:
-    """Compiles as `safescale compile --config` does, and uploads."""
-    from pipelines.kubeflow.preparation import version_file
-    from pipelines.kubeflow.upload import upload, version_name
-
-    version = given["version_name"] or version_name()
-    pipeline = version_file(order_of(given, (), cache=True))
-    said = upload(kubeflow, pipeline.text, version)
-    return f"{said}\n{pipeline.sources}"
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -120,25 +120,23 @@ def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:
     return Kubeflow(Session.find(os.environ, **options), Patience(given["patience"]))
 
 
-def order_of(
+def request_of(
     given: Mapping[str, Any], more: tuple[str, ...], *, cache: bool, **others: Any
 ) -> KubeflowRequest:
-    """Returns the order that the options describe."""
+    """Returns the request that the options describe."""
     from pipelines.kubeflow.preparation import KubeflowRequest
 
     options = {key: given[key] for key in _WORK}
     options["overrides"] = (*given["overrides"], *more)
-    options["parameters"] = dict(_pair(text) for text in given["parameters"])
+    options["parameters"] = {}
+    for text in given["parameters"]:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--param {text!r} is not of the form NAME=VALUE.")
+        options["parameters"][name] = value
     return KubeflowRequest(**options, store=store_of(given), cache=cache, **others)
 
 
 def store_of(given: Mapping[str, Any]) -> str:
     """Returns the URI of the cluster's store; "" = not known here."""
     return str(given["store"] or os.environ.get(STORE, ""))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.UsageError(f"--param {text!r} is not of the form NAME=VALUE.")
-    return name, value

@@ -10,7 +10,10 @@ import click
 from pipelines.commands.options import workload_options
 from pipelines.local.runners import RUNNERS, runner_named
 
+# Docker takes no less CPU and no container starts with less memory; above, a value is
+# a slip of the unit.
 _BOUNDS = {"cpu": (0.01, 1e4), "memory": (8 * 2**20, 2**50)}
+"""Least and greatest limit that a container can have: CPUs, bytes."""
 LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 
 
@@ -77,7 +80,19 @@ def run(  # noqa: PLR0917  click passes by name
     it was refused, with 2 if what was given cannot be used.
     """
     from pipelines.local.launch import RunRequest, launch
+    from pipelines.quantities import quantity
+    from safescale_ammt.errors import ConfigError, one_of
 
+    limits = dict(pair.partition("=")[::2] for pair in parameters)
+    for name, value in limits.items():
+        if name not in LIMITS:
+            raise ConfigError(f"--param names {name!r}, unknown; {one_of(LIMITS)}.")
+        least, most = _BOUNDS[name.removeprefix("train_")]
+        if not least <= quantity(value, f"--param {name}") <= most:
+            raise ConfigError(
+                f"--param {name} is {value!r}, which no container can have; 0.01 to "
+                "10000 CPUs or 8Mi to 1Pi of memory are expected."
+            )
     request = RunRequest(
         config=config,
         constitution=constitution,
@@ -89,27 +104,9 @@ def run(  # noqa: PLR0917  click passes by name
         command=["safescale", *sys.argv[1:]],
         runner=runner_named(runner),
         stage_timeout=stage_timeout,
-        parameters=_parameters(parameters),
+        parameters=limits,
     )
-    done = launch(request)
-    click.echo(done.outcome["sentence"])
-    click.echo(f"Report: {done.folder / 'report.html'}")
-    click.echo(f"Record: {done.folder / 'run.json'}")
-
-
-def _parameters(given: tuple[str, ...]) -> dict[str, str]:
-    """Reads `NAME=VALUE` pairs; a bad one is found before anything starts."""
-    from pipelines.quantities import quantity
-    from safescale_ammt.errors import ConfigError, one_of
-
-    found = dict(pair.partition("=")[::2] for pair in given)
-    for name, value in found.items():
-        if name not in LIMITS:
-            raise ConfigError(f"--param names {name!r}, unknown; {one_of(LIMITS)}.")
-        least, most = _BOUNDS[name.removeprefix("train_")]
-        if not least <= quantity(value, f"--param {name}") <= most:
-            raise ConfigError(
-                f"--param {name} is {value!r}, which no container can have; 0.01 to "
-                "10000 CPUs or 8Mi to 1Pi of memory are expected."
-            )
-    return found
+    run_file = launch(request)
+    click.echo(run_file.outcome["sentence"])
+    click.echo(f"Report: {run_file.folder / 'report.html'}")
+    click.echo(f"Record: {run_file.folder / 'run.json'}")

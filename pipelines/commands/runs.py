@@ -61,7 +61,11 @@ def show(name: str, as_json: bool, output: Path) -> None:
     click.echo(line(run))
     click.echo(f"  {run['sentence']}")
     for stage in run["stages"]:
-        click.echo(f"  {stage['stage']:<20} {_state(stage)}")
+        state = str(stage["status"])
+        if state == "finished":
+            cached = stage["cached"]
+            state = "from the cache" if cached else f"{stage['seconds']:.1f} s"
+        click.echo(f"  {stage['stage']:<20} {state}")
     for artifact in run["artifacts"].values():
         click.echo(f"  {artifact['name']:<20} {artifact['identity']}")
 
@@ -74,7 +78,16 @@ def diff(first: str, second: str, output: Path) -> None:
     """Shows where two runs differ: config, data, code, artifacts, outcome."""
     from pipelines.local.runfile import read_run
 
-    one, two = (_compared(read_run(output, name)) for name in (first, second))
+    runs = (read_run(output, name) for name in (first, second))
+    one, two = (
+        dict(
+            _flat(
+                {key: run.get(key) for key in _COMPARED}
+                | {"artifacts": {n: a["identity"] for n, a in run["artifacts"].items()}}
+            )
+        )
+        for run in runs
+    )
     same = True
     for key in sorted(one.keys() | two.keys()):
         left, right = one.get(key, _ABSENT), two.get(key, _ABSENT)
@@ -92,18 +105,6 @@ def line(run: Mapping[str, Any]) -> str:
     verdict = (run["verdict"] or {}).get("decision", _ABSENT)
     seconds = f"{run['seconds']:.0f} s" if "seconds" in run else _ABSENT
     return f"{run['run']}  {state:<10}  {verdict:<11}  {seconds}"
-
-
-def _state(stage: Mapping[str, Any]) -> str:
-    if stage["status"] != "finished":
-        return str(stage["status"])
-    return "from the cache" if stage["cached"] else f"{stage['seconds']:.1f} s"
-
-
-def _compared(run: Mapping[str, Any]) -> dict[str, str]:
-    found = {key: run.get(key) for key in _COMPARED}
-    found["artifacts"] = {n: a["identity"] for n, a in run["artifacts"].items()}
-    return dict(_flat(found))
 
 
 def _flat(value: Any, where: str = "") -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines.local.state import HOME
 from safescale_ammt.code_version import library_digest
@@ -72,7 +72,7 @@ def stage_images(client: Any, references: Iterable[str]) -> dict[str, str]:
     """
     from docker.errors import ImageNotFound
 
-    code, found = library_digest(), {}
+    code, ids = library_digest(), {}
     for reference in sorted(set(references)):
         try:
             image = client.images.get(reference)
@@ -86,8 +86,8 @@ def stage_images(client: Any, references: Iterable[str]) -> dict[str, str]:
                 f"Image {reference} was built from other code than this; `make images` "
                 "builds it anew."
             )
-        found[reference] = str(image.id)
-    return found
+        ids[reference] = str(image.id)
+    return ids
 
 
 def place() -> str:
@@ -133,22 +133,21 @@ def _remove(client: Any, label: str, but: Callable[[str], bool]) -> None:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    with _taken(file):
+    """Holds a run's lock; the kernel drops it with this process, however it dies."""
+    while True:
+        lock = file.open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A sweeper may have deleted the file between the two calls: then this lock is
+        # of a file that nobody else can find.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                break
+        lock.close()
+    with lock:
         try:
             yield
         finally:
             file.unlink(missing_ok=True)
-
-
-def _taken(file: Path) -> BinaryIO:
-    """Opens and locks a file; anew if a sweeper took it away in between."""
-    while True:
-        lock = file.open("ab")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-                return lock
-        lock.close()
 
 
 def _lives(folder: Path, run: str) -> bool:

@@ -36,26 +36,23 @@ class Mirror:
             IntegrityError: an artifact differs from its manifest.
             StorageError: the store does not take it.
         """
-        return [self._keep_one(stage, name, path) for name, path in paths.items()]
-
-    def _keep_one(self, stage: str, name: str, path: Path) -> dict[str, Any]:
-        key = f"{self.prefix}/{stage}/{name}"
-        entry = {"name": name, "stage": stage, "path": str(path)}
-        entry["uri"] = f"{self.store.uri.rstrip('/')}/{key}"
-        if path.is_dir():
-            entry |= _verified(path)
-            self.store.upload_folder(path, key)  # the manifest goes last
-        else:
-            entry |= {"kind": "file", "identity": digest_file(path)}
-            self.store.put(key, path)
-        return entry
-
-
-def _verified(path: Path) -> dict[str, Any]:
-    try:
-        manifest = verify(path)
-    except IntegrityError as error:
-        raise IntegrityError(
-            f"{str(error).rstrip('.')}; delete {path} to make it anew."
-        ) from None
-    return {"kind": manifest.kind, "identity": manifest.identity}
+        entries = []
+        for name, path in paths.items():
+            key = f"{self.prefix}/{stage}/{name}"
+            entry = {"name": name, "stage": stage, "path": str(path)}
+            entry["uri"] = f"{self.store.uri.rstrip('/')}/{key}"
+            if path.is_dir():
+                try:
+                    manifest = verify(path)
+                except IntegrityError as error:
+                    raise IntegrityError(
+                        f"{str(error).rstrip('.')}; delete {path} to make it anew."
+                    ) from None
+                entry |= {"kind": manifest.kind, "identity": manifest.identity}
+                self.store.upload_folder(path, key)  # the manifest goes last
+            else:
+                # KFP's own metrics and pages are plain files without a manifest.
+                entry |= {"kind": "file", "identity": digest_file(path)}
+                self.store.put(key, path)
+            entries.append(entry)
+        return entries

@@ -62,7 +62,10 @@ class RunFile:
         folder = output.absolute() / name
         try:
             folder.mkdir(parents=True)
-            _point(output.absolute() / LATEST, name)
+            # A link cannot be changed: a new one is moved over the old, in one step.
+            aside = output.absolute() / f".{LATEST}.{name}"
+            aside.symlink_to(name)
+            aside.replace(output.absolute() / LATEST)
         except OSError as error:
             raise InputError(
                 f"Run folder {folder} cannot be made ({error.strerror})."
@@ -160,13 +163,6 @@ class RunFile:
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         aside.write_text(text + "\n", encoding="utf-8")
         aside.replace(self.folder / RUN)
-
-
-def _point(link: Path, name: str) -> None:
-    """Points a symlink to a sibling in one step."""
-    aside = link.with_name(f".{link.name}.{name}")
-    aside.symlink_to(name)
-    aside.replace(link)
 
 
 def read_run(output: Path, name: str) -> dict[str, Any]:
