@@ -78,7 +78,7 @@ class CompiledPipeline:
     def from_api(cls, spec: Mapping[str, Any]) -> Self:
         """Reads a spec as KFP's API and `PipelineVersion` objects give it."""
         # Older versions on a server hold the graph alone.
-        graph = spec.get("pipeline_spec") or spec.get("pipelineSpec") or spec
+        graph = spec.get("pipeline_spec") or spec.get("pipelineSpec") or dict(spec)
         platform = spec.get("platform_spec") or spec.get("platformSpec") or {}
         return cls(graph, platform)
 

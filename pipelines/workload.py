@@ -84,11 +84,11 @@ class Workload:
         for override in overrides:
             _override(sections, override)
         data = sections["data"]
-        name = data.get("source")
-        if isinstance(name, str) and name in CATALOGUE:
+        source = data.get("source")
+        if isinstance(source, str) and source in CATALOGUE:
             # What the catalogue knows of a built-in data set lies beneath the file.
-            builtin = CATALOGUE[name]
-            members = dict.fromkeys(builtin.members, name)
+            builtin = CATALOGUE[source]
+            members = dict.fromkeys(builtin.members, source)
             sections["data"] = {**members, **builtin.data, **data}
         workload = cls(
             {n: kind.from_params(sections[n]) for n, kind in SECTIONS.items()},

@@ -142,7 +142,7 @@ def stage(name: str, values: tuple[str, ...]) -> None:
         key: _section(paths[key], key) if "Mapping" in str(kind) else paths[key]
         for key, kind in parameters.items()
     }
-    output = next(reversed(arguments.values()))
+    output = paths[list(parameters)[-1]]
     with execution.stage(name, output) as frame:
         summary = run(**arguments)
         frame.done(output, summary)
