@@ -1,5 +1,5 @@
 #!/bin/sh
-# fairlearn gives a predictor without one error the worst equalized-odds difference when a group has no positives.
+# fairlearn calls a perfect predictor as unfair as can be where a group has no positives.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

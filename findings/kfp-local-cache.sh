@@ -1,5 +1,5 @@
 #!/bin/sh
-# KFP's local cache answers for a file that has changed, reimport=True or not, and never for a task with metrics.
+# KFP's local cache answers for a changed file, reimport=True or not, and never for a task with metrics.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -9,14 +9,17 @@ trap 'exit 1' HUP INT TERM
   kfp==2.17.3
 cd "$work"
 cat >finding.py <<'PYTHON'
+import logging
 import os
 import warnings
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
 from kfp import dsl, local
 
 warnings.simplefilter("ignore")
+logging.disable()
 
 
 @dsl.component
@@ -61,11 +64,12 @@ local.init(
 )
 rows = Path("rows.txt").absolute()
 means = []
-for values in ("1\n2\n3\n", "100\n200\n300\n"):
-    rows.write_text(values)
-    means.append(average(uri=str(rows)).output)
-evaluate()
-evaluate()
+with open("kfp.log", "w") as log, redirect_stdout(log):
+    for values in ("1\n2\n3\n", "100\n200\n300\n"):
+        rows.write_text(values)
+        means.append(average(uri=str(rows)).output)
+    evaluate()
+    evaluate()
 scored = Path("scored.txt").read_text().splitlines()
 
 print("kfp", version("kfp"))

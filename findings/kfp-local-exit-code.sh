@@ -1,5 +1,5 @@
 #!/bin/sh
-# KFP's local runner gives the caller one answer for exit 3 and for a ValueError, and without raise_on_error for a success too.
+# KFP's local runner tells its caller the same of exit 3 and of a ValueError, and can do so of a success.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -9,14 +9,17 @@ trap 'exit 1' HUP INT TERM
   kfp==2.17.3
 cd "$work"
 cat >finding.py <<'PYTHON'
+import logging
 import os
 import re
 import warnings
+from contextlib import redirect_stdout
 from importlib.metadata import version
 
 from kfp import dsl, local
 
 warnings.simplefilter("ignore")
+logging.disable()
 
 
 @dsl.component
@@ -46,7 +49,8 @@ start(raise_on_error=True)
 errors = {}
 for how in ("refused", "crashed"):
     try:
-        gate(how=how)
+        with open("kfp.log", "a") as log, redirect_stdout(log):
+            gate(how=how)
     except Exception as error:
         text = re.sub("\x1b[^m]*m", "", str(error))
         errors[how] = (type(error).__name__, text, error.__cause__)
@@ -54,7 +58,8 @@ for how in ("refused", "crashed"):
 start(raise_on_error=False)
 states = {}
 for how in ("refused", "crashed", "fine"):
-    run = gate(how=how)
+    with open("kfp.log", "a") as log, redirect_stdout(log):
+        run = gate(how=how)
     states[how] = (run.state.name, run.outputs)
 
 print("kfp", version("kfp"))

@@ -9,13 +9,16 @@ trap 'exit 1' HUP INT TERM
   kfp==2.17.3
 cd "$work"
 cat >finding.py <<'PYTHON'
+import logging
 import warnings
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
 from kfp import dsl, local
 
 warnings.simplefilter("ignore")
+logging.disable()
 
 
 @dsl.component
@@ -28,7 +31,8 @@ def make(data: dsl.Output[dsl.Dataset]):
 local.init(
     local.SubprocessRunner(use_venv=False), pipeline_root="s3://bucket/runs"
 )
-dataset = make().outputs["data"]  # raises if the task fails
+with open("kfp.log", "w") as log, redirect_stdout(log):
+    dataset = make().outputs["data"]  # raises if the task fails
 
 print("kfp", version("kfp"))
 print("guess: an error about credentials, or an s3:// URI in the output")

@@ -9,7 +9,9 @@ trap 'exit 1' HUP INT TERM
   kfp==2.17.3
 cd "$work"
 cat >finding.py <<'PYTHON'
+import logging
 import warnings
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +19,7 @@ from typing import NamedTuple
 from kfp import dsl, local
 
 warnings.simplefilter("ignore")
+logging.disable()
 
 
 @dsl.component
@@ -49,7 +52,8 @@ def gate():
 
 
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root="root")
-gate()  # raises if the pipeline fails
+with open("kfp.log", "w") as log, redirect_stdout(log):
+    gate()  # raises if the pipeline fails
 seen = Path("stopped.txt").read_text().splitlines()
 
 print("kfp", version("kfp"))

@@ -10,12 +10,15 @@ trap 'exit 1' HUP INT TERM
 cd "$work"
 cat >finding.py <<'PYTHON'
 import ast
+import logging
 import warnings
+from contextlib import redirect_stdout
 from importlib.metadata import version
 
 from kfp import dsl, local
 
 warnings.simplefilter("ignore")
+logging.disable()
 
 
 @dsl.component
@@ -30,7 +33,8 @@ def train(seed: int, settings: dict, sizes: list) -> str:
 
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root="root")
 given = [2**53 + 1, {"batch": 64}, [8, 16]]
-run = train(seed=given[0], settings=given[1], sizes=given[2])
+with open("kfp.log", "w") as log, redirect_stdout(log):
+    run = train(seed=given[0], settings=given[1], sizes=given[2])
 seen = ast.literal_eval(run.output)
 
 print("kfp", version("kfp"))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The minio client sends If-None-Match as user metadata, so a write that must not overwrite overwrites.
+# The minio client sends If-None-Match as user metadata: a write that must not overwrite does.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,5 +1,5 @@
 #!/bin/sh
-# An MLflow model has another digest for each address it is downloaded by, as MLflow writes a file into it.
+# An MLflow model's files have another digest for each address that they are downloaded by.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

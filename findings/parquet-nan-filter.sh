@@ -1,5 +1,5 @@
 #!/bin/sh
-# The same filter on the same rows finds other rows in a Parquet file than in memory once a NaN is among them.
+# One filter finds other rows in a Parquet file than in memory once a NaN is among them.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

