@@ -47,3 +47,9 @@ if (odds, opportunity, rates, len(said)) != (1.0, 1.0, {"a": 1.0, "b": 0.0}, 0):
     raise SystemExit("changed: another value, or a warning")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# fairlearn 0.15.0
+# seen: true positive rates {'a': 1.0, 'b': 0.0}
+# seen: equalized odds 1.0 - equal opportunity 1.0
+# seen: warnings 0

@@ -45,9 +45,7 @@ def count(name: str) -> int:
 
 @dsl.pipeline
 def average(uri: str) -> float:
-    data = dsl.importer(
-        artifact_uri=uri, artifact_class=dsl.Dataset, reimport=True
-    )
+    data = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, reimport=True)
     return mean(data=data.output).output
 
 
@@ -83,3 +81,8 @@ if (scored.count("with metrics"), scored.count("without")) != (2, 1):
     raise SystemExit("changed: tasks with metrics are cached")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kfp 2.17.3
+# seen: [2.0, 2.0]
+# seen: {'with metrics': 2, 'without': 1}

@@ -75,3 +75,13 @@ if not (len(errors) == 2 and one_error and one_state):
     raise SystemExit("changed: the caller can tell the runs apart")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kfp 2.17.3
+# seen: refused ('RuntimeError', "Pipeline 'gate' finished with status FAILURE. Inner
+#     task failed: 'judge'.", None)
+# seen: crashed ('RuntimeError', "Pipeline 'gate' finished with status FAILURE. Inner
+#     task failed: 'judge'.", None)
+# seen: refused ('FINAL', {})
+# seen: crashed ('FINAL', {})
+# seen: fine ('FINAL', {})

@@ -28,9 +28,7 @@ def make(data: dsl.Output[dsl.Dataset]):
 
 
 # No credentials and no endpoint are set: nothing could be written to a bucket.
-local.init(
-    local.SubprocessRunner(use_venv=False), pipeline_root="s3://bucket/runs"
-)
+local.init(local.SubprocessRunner(use_venv=False), pipeline_root="s3://bucket/runs")
 with open("kfp.log", "w") as log, redirect_stdout(log):
     dataset = make().outputs["data"]  # raises if the task fails
 
@@ -43,3 +41,8 @@ if not (local_copy.is_dir() and Path(dataset.uri).is_relative_to(local_copy)):
     raise SystemExit("changed: the artifact lies somewhere else")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kfp 2.17.3
+# seen: a success, and the URI ./s3:/bucket/runs/make-<time>/make/data
+# seen: that file says 1,2,3

