@@ -51,10 +51,8 @@ for _ in range(RUNS):
 
 print("kfp", version("kfp"), "engine", docker.from_env().version()["Version"])
 print("guess: a container that exits with 3 is a failed task each time")
-print(
-    f"seen: {failed} runs failed, {succeeded} succeeded, {lost} ended in an error of the"
-)
-print("      engine's; then this script stopped")
+print(f"seen: {failed} runs failed, {succeeded} succeeded, {lost} ended in an error")
+print("      of the engine's; then this script stopped")
 print("why: the engine removes the container by itself (auto_remove), and where KFP")
 print("     asks for the exit code of one that is gone, it assumes a success")
 if not succeeded:
@@ -64,8 +62,8 @@ PATH="$work/venv/bin:$PATH" python finding.py
 
 # Seen:
 # kfp 2.17.3 engine 20.10.24+dfsg1
-# seen: 4 runs failed, 1 succeeded, 0 ended in an error of the
-#       engine's; then this script stopped
+# seen: 4 runs failed, 1 succeeded, 0 ended in an error
+#       of the engine's; then this script stopped
 # (of 60 runs that did not stop at the first: 47 failed, 5 succeeded, 8 ended in an
 # error of the engine's)
 # why: the engine removes the container by itself (auto_remove), and where KFP
