@@ -41,7 +41,7 @@ def for_this_machine(
 
 def is_exit_task(task: Mapping[str, Any]) -> bool:
     """Says whether a task runs however the others end."""
-    return task.get("triggerPolicy", {}).get("strategy") == _ALWAYS
+    return bool(task.get("triggerPolicy", {}).get("strategy") == _ALWAYS)
 
 
 def leave_word(store: Store, run: str, error: SafescaleError) -> None:

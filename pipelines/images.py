@@ -105,8 +105,9 @@ class Lock:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
         images = {stage: _image(entries, stage, path) for stage in STAGES}
-        said = (str(raw.get(name) or "") for name in ("commit", "code", "pushed"))
-        return cls(path, __version__, *said, images)
+        names = ("commit", "code", "pushed")
+        commit, code, pushed = (str(raw.get(name) or "") for name in names)
+        return cls(path, __version__, commit, code, pushed, images)
 
     def reference(self, stage: str) -> str:
         """Returns what an engine on this machine runs for a stage: the image's id.
