@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,54 @@ def test_nothing_from_outside_is_pasted_into_a_shell():
 def test_every_make_target_exists():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = {word for _, words in commands() if words[0] == "make" for word in words[1:]}
+    used = {word for word in used if "=" not in word}
     assert used
     assert used <= set(targets)
+
+
+def test_every_change_is_tested_whole_on_each_python_that_is_promised():
+    job = loaded(ROOT / ".github" / "workflows" / "check.yaml")["jobs"]["test"]
+    pythons = job["strategy"]["matrix"]["python"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["requires-python"] == f">={pythons[0]}"
+    promised = [
+        line.rpartition(" ")[2]
+        for line in project["project"]["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
+    ]
+    assert pythons == promised
+    (step,) = [step for step in job["steps"] if "run" in step]
+    assert step["run"] == 'make test PYTHON="python$PYTHON_VERSION"'
+    assert step["env"] == {"PYTHON_VERSION": "${{ matrix.python }}"}
+
+
+def test_coverage_has_a_floor_and_measures_all_that_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tools = project["tool"]
+    found = tools["setuptools"]["packages"]["find"]["include"]
+    installed = [pattern.removesuffix("*") for pattern in found]
+    assert tools["coverage"]["run"]["source"] == installed
+    assert tools["coverage"]["report"]["fail_under"] >= 90
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^\t\$\(BIN\)/pytest .*--cov ", makefile, re.MULTILINE)
+
+
+def test_what_is_installed_says_that_it_has_types():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for package in project["tool"]["coverage"]["run"]["source"]:
+        assert (ROOT / package / "py.typed").is_file()
+        shipped = project["tool"]["setuptools"]["package-data"][package]
+        assert "py.typed" in shipped
+
+
+def test_updates_are_looked_for_wherever_something_is_pinned():
+    file = ROOT / ".github" / "dependabot.yml"
+    updates = loaded(file)["updates"]
+    assert {(u["package-ecosystem"], u["directory"]) for u in updates} == {
+        ("pip", "/"),
+        ("github-actions", "/"),
+        ("docker", "/images"),
+    }
 
 
 def test_every_safescale_command_and_option_exists():
