@@ -203,3 +203,32 @@ def test_what_is_uploaded_is_pinned_to_what_was_pushed():
     assert {"--upload-only", "--images", "--image-prefix"} <= set(submit)
     assert workflow["jobs"]["upload"]["needs"] == "images"
     assert workflow["jobs"]["images"]["needs"] == "check"
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_issue_forms_have_what_the_host_asks_of_a_form(name):
+    form = loaded(ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yaml")
+    assert form.keys() == {"name", "description", "labels", "body"}
+    questions = [item for item in form["body"] if item["type"] != "markdown"]
+    ids = [item["id"] for item in questions]
+    assert len(ids) == len(set(ids))
+    for item in questions:
+        assert item["type"] in {"textarea", "checkboxes"}
+        assert item["attributes"]["label"]
+
+
+def test_a_bug_report_warns_of_rows_about_people():
+    form = loaded(ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yaml")
+    assert "no rows about people" in form["body"][0]["attributes"]["value"]
+    (promise,) = form["body"][-1]["attributes"]["options"]
+    assert promise["required"] is True
+
+
+def test_links_between_the_documents_lead_somewhere():
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    assert len(documents) > 5
+    for file in documents:
+        text = file.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            if "://" not in target:
+                assert (file.parent / target).exists(), (file.name, target)
