@@ -105,7 +105,8 @@ def bias_score(case: Case) -> Ints:
     def answer(lam: float, on: Rows) -> Ints:
         q = model.predict_proba(on.x)[:, 1]
         pull = q / share[0] - (1 - q) / share[1]
-        return (2 * on.eta - 1 + lam * on.eta * pull > 0).astype(np.int64)
+        chosen: NDArray[np.bool_] = 2 * on.eta - 1 + lam * on.eta * pull > 0
+        return chosen.astype(np.int64)
 
     low, high = -0.05, 0.05
     for _ in range(30):

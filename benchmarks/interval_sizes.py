@@ -67,7 +67,7 @@ def true_size(line: Line, z: float) -> float:
     p0 = line.nuisance(np.linspace(0, 1, GRID + 1))
     x1, least = np.arange(line.n1 + 1)[:, None], least_hits(line, z)[:, None]
     hit = binom.pmf(x1, line.n1, line.p1(p0)) * binom.sf(least - 1, line.n0, p0)
-    return float(hit.sum(axis=0).max())
+    return float(np.sum(hit, axis=0).max())
 
 
 def tango_size(n: int, delta: float, alpha: float, discordant: float) -> float:

@@ -115,9 +115,8 @@ class Lock:
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
         images = {stage: _image(entries, stage, path) for stage in STAGES}
-        commit, code, pushed = (
-            str(raw.get(name) or "") for name in ("commit", "code", "pushed")
-        )
+        names = ("commit", "code", "pushed")
+        commit, code, pushed = (str(raw.get(name) or "") for name in names)
         return cls(path, __version__, commit, code, pushed, images)
 
     def reference(self, stage: str) -> str:

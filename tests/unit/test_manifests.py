@@ -18,6 +18,8 @@ from policy.objects import (
     with_secrets,
 )
 
+from safescale_ammt.cluster.access import ACCESS
+
 SHAPE = (*names.RULES, *references.RULES)
 """Rules on all objects, secrets included; those of `security` are on ours alone."""
 QUEUE = "ClusterQueue/safescale"
@@ -290,7 +292,6 @@ def test_beside_kfps_own_servers_only_what_concerns_our_pods_is_left():
 
 def test_a_run_has_the_rights_that_trainjobs_need():
     """What `safescale_ammt.cluster` says it does, the Role allows, and no more."""
-    access = pytest.importorskip("safescale_ammt.cluster.access").ACCESS
     (role,) = [
         o
         for o in shipped()["base"]
@@ -303,7 +304,7 @@ def test_a_run_has_the_rights_that_trainjobs_need():
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    needed = {(a.verb, a.group, a.resource) for a in access}
+    needed = {(a.verb, a.group, a.resource) for a in ACCESS}
     assert needed <= allowed
     kfps_own = {
         ("get", "", "configmaps"),

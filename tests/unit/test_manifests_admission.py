@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import cel
 import pytest
 from policy.objects import shipped
 
-cel = pytest.importorskip("cel", reason="needs common-expression-language")
 OURS = {"app.kubernetes.io/part-of": "safescale-ammt"}
 WAIT = {"name": "wait"}
 

@@ -16,6 +16,8 @@ from policy.schemas import (
     schema_complaint,
 )
 
+from safescale_ammt.cluster import trainjob
+
 ADMISSION = "components/read-only-root"
 """The only one that needs a newer Kubernetes: v1 of its policies is in 1.36."""
 OLD = ("1.29", "1.35")
@@ -129,7 +131,6 @@ def test_a_schedule_with_a_wrong_field_is_seen(change):
 
 
 def test_our_trainjob_goes_through_the_trainers_model_unchanged():
-    trainjob = pytest.importorskip("safescale_ammt.cluster.trainjob")
     job = trainjob.TrainJob(
         digest="sha256:" + "a" * 64,
         request="s3://bucket/request.json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,54 @@ def test_nothing_from_outside_is_pasted_into_a_shell():
 def test_every_make_target_exists():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = {word for _, words in commands() if words[0] == "make" for word in words[1:]}
+    used = {word for word in used if "=" not in word}
     assert used
     assert used <= set(targets)
+
+
+def test_every_change_is_tested_whole_on_each_python_that_is_promised():
+    job = loaded(ROOT / ".github" / "workflows" / "check.yaml")["jobs"]["test"]
+    pythons = job["strategy"]["matrix"]["python"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["requires-python"] == f">={pythons[0]}"
+    promised = [
+        line.rpartition(" ")[2]
+        for line in project["project"]["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
+    ]
+    assert pythons == promised
+    (step,) = [step for step in job["steps"] if "run" in step]
+    assert step["run"] == 'make test PYTHON="python$PYTHON_VERSION"'
+    assert step["env"] == {"PYTHON_VERSION": "${{ matrix.python }}"}
+
+
+def test_coverage_has_a_floor_and_measures_all_that_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tools = project["tool"]
+    found = tools["setuptools"]["packages"]["find"]["include"]
+    installed = [pattern.removesuffix("*") for pattern in found]
+    assert tools["coverage"]["run"]["source"] == installed
+    assert tools["coverage"]["report"]["fail_under"] >= 90
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^\t\$\(BIN\)/pytest .*--cov ", makefile, re.MULTILINE)
+
+
+def test_what_is_installed_says_that_it_has_types():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for package in project["tool"]["coverage"]["run"]["source"]:
+        assert (ROOT / package / "py.typed").is_file()
+        shipped = project["tool"]["setuptools"]["package-data"][package]
+        assert "py.typed" in shipped
+
+
+def test_updates_are_looked_for_wherever_something_is_pinned():
+    file = ROOT / ".github" / "dependabot.yml"
+    updates = loaded(file)["updates"]
+    assert {(u["package-ecosystem"], u["directory"]) for u in updates} == {
+        ("pip", "/"),
+        ("github-actions", "/"),
+        ("docker", "/images"),
+    }
 
 
 def test_every_safescale_command_and_option_exists():
@@ -156,3 +203,32 @@ def test_what_is_uploaded_is_pinned_to_what_was_pushed():
     assert {"--upload-only", "--images", "--image-prefix"} <= set(submit)
     assert workflow["jobs"]["upload"]["needs"] == "images"
     assert workflow["jobs"]["images"]["needs"] == "check"
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_issue_forms_have_what_the_host_asks_of_a_form(name):
+    form = loaded(ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yaml")
+    assert form.keys() == {"name", "description", "labels", "body"}
+    questions = [item for item in form["body"] if item["type"] != "markdown"]
+    ids = [item["id"] for item in questions]
+    assert len(ids) == len(set(ids))
+    for item in questions:
+        assert item["type"] in {"textarea", "checkboxes"}
+        assert item["attributes"]["label"]
+
+
+def test_a_bug_report_warns_of_rows_about_people():
+    form = loaded(ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yaml")
+    assert "no rows about people" in form["body"][0]["attributes"]["value"]
+    (promise,) = form["body"][-1]["attributes"]["options"]
+    assert promise["required"] is True
+
+
+def test_links_between_the_documents_lead_somewhere():
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    assert len(documents) > 5
+    for file in documents:
+        text = file.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            if "://" not in target:
+                assert (file.parent / target).exists(), (file.name, target)
