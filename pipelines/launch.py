@@ -22,6 +22,7 @@ from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.notice import FILE
+from safescale_ammt.storage import STORE
 
 TIMEOUT = 14400.0
 """Seconds that a run may take unless it is given more."""
@@ -87,14 +88,15 @@ def launch(request: Request) -> RunFile:
 def _carry_out(
     request: Request, run: RunFile, progress: Progress, interruptions: Interruptions
 ) -> None:
+    run.facts["runner"] = request.runner
     workload = Workload.load(
         request.config,
         constitution=request.constitution,
         overrides=request.overrides,
     )
+    _check_containers(request, workload)
     progress.begin("store and data ...")
-    with _engine_for(request, run), opened(request.store) as place:
-        _check_containers(request, workload, place)
+    with opened(request.store) as place:
         workload = resolved(workload, place, request.config.parent)
         run.facts |= _facts(workload, place)
         job = Job(
@@ -113,19 +115,20 @@ def _carry_out(
             run.apply(event)
             progress.event(event)
 
-        run_job(
-            job,
-            environ=os.environ,
-            log=run.folder / LOG,
-            watch=watch,
-            interruptions=interruptions,
-            timeout=request.timeout,
-        )
+        # The engine comes last: what can be refused without one has been.
+        with _engine_for(request, run):
+            run_job(
+                job,
+                environ=os.environ,
+                log=run.folder / LOG,
+                watch=watch,
+                interruptions=interruptions,
+                timeout=request.timeout,
+            )
 
 
 def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
-    """Asks for the container engine at once, if one is needed."""
-    run.facts["runner"] = request.runner
+    """Asks for the container engine, if one is needed."""
     if request.runner != "docker":
         return nullcontext()
     from pipelines.container_engine import swept
@@ -133,12 +136,12 @@ def _engine_for(request: Request, run: RunFile) -> AbstractContextManager[None]:
     return swept(run.id)
 
 
-def _check_containers(request: Request, workload: Workload, place: Place) -> None:
-    """Refuses what a container could not write to, before anything is spent.
+def _check_containers(request: Request, workload: Workload) -> None:
+    """Refuses what a container cannot reach, before anything is spent.
 
     Raises:
         ConfigError: stages in containers, and a store that is a folder here, or
-            checkpoints, for which training would need the store's keys.
+            checkpoints or a TrainJob, for which training would need keys.
     """
     if request.runner != "docker":
         return
@@ -148,7 +151,16 @@ def _check_containers(request: Request, workload: Workload, place: Place) -> Non
             "neither keys nor a network to keep a checkpoint; set it to 0, or take "
             "--runner subprocess."
         )
-    places = {"The store": place.uri, FILE: os.environ.get(FILE, "")}
+    if workload.training.backend == "trainjob":
+        raise ConfigError(
+            "training.backend is trainjob, but in a container training has neither "
+            "keys nor a network to ask a cluster; set it to local or torchrun, or "
+            "take --runner subprocess."
+        )
+    places = {
+        "The store": request.store or os.environ.get(STORE, ""),
+        FILE: os.environ.get(FILE, ""),
+    }
     for name, uri in places.items():
         if uri.startswith("file:"):
             raise ConfigError(

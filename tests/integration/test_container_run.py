@@ -395,9 +395,10 @@ def test_adult_goes_through_in_containers(tmp_path, engine):
     print(json.dumps(stages))
 
 
-def test_a_store_in_a_folder_is_refused_before_anything_is_spent(tmp_path, engine):
-    laptop = Docked(tmp_path / "laptop", engine)
-    code, last = laptop.run("--store", (tmp_path / "store").as_uri())
+def test_a_store_in_a_folder_is_refused_before_anything_is_spent(tmp_path):
+    laptop = Laptop(tmp_path / "laptop")
+    place = (tmp_path / "store").as_uri()
+    code, last = laptop.run("--runner", "docker", "--store", place)
     assert code == 2
     assert "a container writes to no folder of this machine" in last
     assert laptop.record["stages"] == []
@@ -409,7 +410,7 @@ def test_an_engine_that_does_not_answer_is_bad_input(tmp_path, monkeypatch):
     code, last = laptop.run("--runner", "docker")
     assert code == 2
     assert last.startswith(f"No container engine answers at unix://{tmp_path}/no.sock;")
-    assert laptop.record["stages"] == []
+    assert (laptop.record["stages"], laptop.record["runner"]) == ([], "docker")
 
 
 @pytest.mark.parametrize(
