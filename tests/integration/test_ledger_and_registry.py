@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from children import Child
 
 from safescale_ammt.artifacts import digest_bytes, writing
 from safescale_ammt.releasing import ledger
@@ -40,7 +41,7 @@ def test_racing_processes_get_different_uses(
     store: Store, s3_environ: dict[str, str]
 ) -> None:
     runs = [
-        subprocess.Popen(
+        Child(
             [sys.executable, "-c", RACE, store.uri, mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
