@@ -6,11 +6,25 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import children
 import pytest
 
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_the_foreground() -> Iterator[None]:
+    """Signals do in a test what they do at a prompt, whoever started pytest."""
+    with children.foreground():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    children.end_all()
 
 
 @pytest.fixture(scope="session")

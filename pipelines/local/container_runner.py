@@ -50,13 +50,19 @@ class ContainerRunner:
         """Refuses what a container could not write to, before anything is spent.
 
         Raises:
-            ConfigError: a store that is a folder here, or checkpoints, for which
-                training would need the store's keys.
+            ConfigError: a store that is a folder here, or checkpoints or a TrainJob,
+                for which training would need keys.
         """
         if every := workload.training.checkpoint_every:
             raise ConfigError(
                 f"training.checkpoint_every is {every}, but in a container training "
                 "has neither keys nor a network to keep a checkpoint; set it to 0, or "
+                "take --runner subprocess."
+            )
+        if workload.training.backend == "trainjob":
+            raise ConfigError(
+                "training.backend is trainjob, but in a container training has neither "
+                "keys nor a network to ask a cluster; set it to local or torchrun, or "
                 "take --runner subprocess."
             )
         for name, uri in {"The store": store, FILE: environ.get(FILE, "")}.items():

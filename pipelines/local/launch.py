@@ -106,7 +106,7 @@ def _run_pipeline(
         workload, request.store or os.environ.get(STORE, ""), os.environ
     )
     progress.begin("store and data ...")
-    with request.runner.hold(run.id), opened_store(request.store) as store:
+    with opened_store(request.store) as store:
         workload = resolve_locally(workload, store, request.config.parent, DOWNLOADS)
         run.facts |= _facts(workload, store)
         job = Job(
@@ -125,14 +125,16 @@ def _run_pipeline(
             run.apply(event)
             progress.event(event)
 
-        run_job(
-            job,
-            environ=os.environ,
-            log=run.folder / LOG,
-            watch=watch,
-            interruptions=interruptions,
-            timeout=request.timeout,
-        )
+        # Last, as it may ask a container engine: what can be refused without one is.
+        with request.runner.hold(run.id):
+            run_job(
+                job,
+                environ=os.environ,
+                log=run.folder / LOG,
+                watch=watch,
+                interruptions=interruptions,
+                timeout=request.timeout,
+            )
 
 
 def _facts(workload: Workload, store: Store) -> dict[str, object]:

@@ -26,7 +26,7 @@ from cluster.api import ClusterApi
 from cluster.objects import Failure, Kind, Object, now
 
 ROOT = Path(__file__).parents[2]
-GRACE = 10.0  # seconds between a pod's SIGTERM and SIGKILL
+GRACE = 60.0  # seconds between a pod's SIGTERM and SIGKILL; few are deaf
 WEBHOOK = 'admission webhook "validator.trainjob.trainer.kubeflow.org" denied the '
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,18 +20,18 @@ from safescale_ammt.errors import InputError
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Any]:
     """A client of the container engine; without one, or its images, a skip."""
-    try:
-        with found_engine() as client:
+    with ExitStack() as stack:
+        missing = ""
+        try:
+            client = stack.enter_context(found_engine())
             stage_images(client, map(image, STAGES))
-            yield client
-    except InputError as error:
-        pytest.skip(f"{error} (`make engines images` does both.)")
-
-
-def eventually(holds: Callable[[], Any], patience: float = 30.0) -> Any:
-    """Waits until something holds and returns it."""
-    deadline = time.monotonic() + patience
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "It did not come to hold in time."
-        time.sleep(0.1)
-    return found
+        except InputError as error:
+            missing = str(error)
+        if missing:
+            # Where nobody answers, Docker's client leaves its socket to the collector,
+            # whose warning would be the error of whatever test runs then.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            pytest.skip(f"{missing} (`make engines images` does both.)")
+        yield client

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 import numpy as np
 import psutil
 import yaml
+from children import Child
+from patience import PATIENCE, eventually
 
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.store.embedded.server import EmbeddedStore
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 240.0  # seconds; a whole run takes about 20
 STAGES = (
     "prepare_data",
     "search_architecture",
@@ -110,12 +110,12 @@ class Laptop:
         """Writes a YAML file."""
         (self.folder / name).write_text(yaml.safe_dump(value), encoding="utf-8")
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Child:
         """Starts `safescale` and returns its process; output is one stream."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         environ.pop("SAFESCALE_STORE", None)
         path = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
-        return subprocess.Popen(
+        return Child(
             [sys.executable, "-m", "pipelines", *arguments],
             cwd=self.folder,
             env={**environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
@@ -135,7 +135,7 @@ class Laptop:
         code, lines = self.call("run", "--config", "loans.yaml", *arguments)
         return code, lines[-1]
 
-    def start_run(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_run(self, *arguments: str) -> Child:
         """Starts the workload."""
         return self.start("run", "--config", "loans.yaml", *arguments)
 
@@ -174,17 +174,22 @@ class Laptop:
 
     def is_quiet(self) -> bool:
         """Waits until none of these processes is left."""
-        deadline = time.monotonic() + 40
-        while self.processes() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return not self.processes()
+        return bool(eventually(lambda: not self.processes(), every=0.2))
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Returns a process' command line, nothing if it has ended."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+        return []
 
 
 def _is_supervisor(process: psutil.Process) -> bool:
-    return any(word.endswith("supervisor.py") for word in process.cmdline())
+    return any(word.endswith("supervisor.py") for word in words_of(process))
 
 
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
+def wait_for(process: Child, text: str) -> None:
     """Reads a process' output until a line holds a text."""
     assert process.stdout is not None
     for line in process.stdout:
@@ -193,7 +198,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError(f"The process ended without saying {text!r}.")
 
 
-def end_hard(process: subprocess.Popen[str]) -> None:
+def end_hard(process: Child) -> None:
     """Kills a process with -9 and reaps it."""
     process.send_signal(signal.SIGKILL)
     process.wait()

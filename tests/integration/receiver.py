@@ -54,7 +54,7 @@ def receiving(*answers: int) -> Iterator[Receiver]:
             receiver.requests.append(Received(self.path, headers, body))
             answer = receiver.next_answer()
             if answer == HANG:
-                receiver.over.wait(30)
+                receiver.over.wait()
                 self.close_connection = True
                 return
             self.send_response(answer)

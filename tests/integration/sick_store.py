@@ -13,10 +13,13 @@ from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from patience import PATIENCE
+
 from safescale_ammt.store.s3 import S3Store
 from safescale_ammt.store.s3_patience import Patience
 
-QUICK = Patience(retries=3, backoff=0.01, longest=0.02, connect=1.0, read=0.5)
+QUICK = Patience(3, 0.01, 0.02, PATIENCE, PATIENCE)
+"""Few tries with hardly a pause in between; each may take its time."""
 KEYS = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "very-secret"}
 
 
@@ -98,7 +101,7 @@ class _Answers(BaseHTTPRequestHandler):
         symptom = script.pop(0) if script else "well"
         self.server.seen.append(f"{self.command} {symptom}")
         if symptom == "stall":
-            self.server.well.wait(10)
+            self.server.well.wait()
             self.close_connection = True
             return
         if symptom.isdigit():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import eventually
+from patience import eventually
 
 from components import image
 from pipelines.local.containers import GRACE, Box, Containers
@@ -51,6 +51,18 @@ def containers(engine):
 def left(engine, box):
     """Lists what is left of a run."""
     return engine.containers.list(all=True, filters={"label": f"{RUN}={box.run}"})
+
+
+def asked_once_it_says(engine, box, word):
+    """Returns what is set as soon as a container has said a word."""
+    asked = threading.Event()
+
+    def wait() -> None:
+        eventually(lambda: any(word in c.logs() for c in left(engine, box)))
+        asked.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return asked
 
 
 def shell(box, script, **changes):
@@ -134,7 +146,7 @@ def test_a_container_reads_what_it_was_given_and_changes_none_of_it(
     assert capfd.readouterr().out.split() == ["given", "refused", "in", "out"]
 
 
-def test_a_container_that_is_stopped_may_clean_up_first(containers, box, capfd):
+def test_a_container_that_is_stopped_may_clean_up_first(engine, containers, box, capfd):
     script = (
         "import signal, sys, time\n"
         "def end(*_):\n"
@@ -143,24 +155,22 @@ def test_a_container_that_is_stopped_may_clean_up_first(containers, box, capfd):
         "    sys.exit()\n"
         "signal.signal(signal.SIGTERM, end)\n"
         "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(6000)\n"
     )
     # With a shell in between, as KFP has it; a shell dies of SIGTERM at once.
     one = shell(box, f'python3 -c "{script}"; true')
-    asked = threading.Event()
-    threading.Timer(3.0, asked.set).start()
+    asked = asked_once_it_says(engine, box, b"ready")
     assert containers.run(one, asked).code != 0
     assert capfd.readouterr().out.split("\n")[:2] == ["ready", "cleaned up"]
 
 
 @pytest.mark.slow
 def test_a_container_that_does_not_hear_is_killed(engine, containers, box):
-    deaf = shell(box, "trap '' TERM; while true; do sleep 1; done")
-    asked = threading.Event()
-    threading.Timer(1.0, asked.set).start()
+    deaf = shell(box, "trap '' TERM; echo deaf; while true; do sleep 1; done")
+    asked = asked_once_it_says(engine, box, b"deaf")
     start = time.monotonic()
     assert containers.run(deaf, asked).code == 137
-    assert GRACE < time.monotonic() - start < GRACE + 20
+    assert time.monotonic() - start > GRACE
     assert left(engine, box) == []
 
 
@@ -187,7 +197,7 @@ def test_a_container_that_is_removed_is_no_success(engine, containers, box):
 
     threading.Thread(target=remove).start()
     try:
-        code = containers.run(shell(box, "sleep 60"), threading.Event()).code
+        code = containers.run(shell(box, "sleep 6000"), threading.Event()).code
     except SafescaleError as error:
         assert "removed by somebody else" in str(error)  # noqa: PT017  either is fine
     else:
@@ -202,7 +212,7 @@ def test_once_closed_nothing_runs_and_nothing_starts(engine, containers, box):
     closing = threading.Thread(target=close)
     closing.start()
     try:
-        assert containers.run(shell(box, "sleep 60"), threading.Event()).code != 0
+        assert containers.run(shell(box, "sleep 6000"), threading.Event()).code != 0
     except SafescaleError as error:
         assert "removed" in str(error)  # noqa: PT017
     closing.join()

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import eventually
 from laptop import CONSTITUTION, STAGES, Laptop, end_hard, wait_for
+from patience import PATIENCE, eventually
 from receiver import receiving
 
 from pipelines.local.engine import PLACE, RUN, STAGE
@@ -54,11 +54,11 @@ class Docked(Laptop):
         def found():
             return [c for c in self.containers(stage) if c.status == "running"]
 
-        return eventually(found, 120.0)[0]
+        return eventually(found)[0]
 
     def is_clear(self) -> bool:
         """Waits until no process and no container of this laptop is left."""
-        eventually(lambda: not self.containers(), 40.0)
+        eventually(lambda: not self.containers())
         return self.is_quiet()
 
 
@@ -293,7 +293,7 @@ def test_a_signal_stops_the_container_and_is_recorded(finished, signum):
     process = laptop.start_run(*CHANGES_NOTHING)
     laptop.running("search_architecture")
     process.send_signal(signum)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert output.splitlines()[-1] == laptop.record["sentence"]
     assert signum.name in laptop.record["sentence"]
@@ -305,7 +305,7 @@ def test_a_run_that_is_killed_leaves_no_container(finished):
     process = laptop.start_run(*CHANGES_NOTHING)
     laptop.running("search_architecture")
     end_hard(process)
-    eventually(lambda: not laptop.containers(), 20.0)
+    eventually(lambda: not laptop.containers())
     assert laptop.record["exit_code"] is None
 
 
@@ -314,7 +314,7 @@ def test_a_runner_that_is_killed_leaves_no_container(finished):
     process = laptop.start_run(*CHANGES_NOTHING)
     laptop.running("search_architecture")
     _runner(laptop).kill()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "runner vanished" in output.splitlines()[-1]
     assert laptop.containers() == []
@@ -346,7 +346,7 @@ def test_a_store_that_goes_away_for_20_seconds_is_waited_for(tmp_path, engine):
     with laptop.without_store():
         laptop.running("search_architecture")
         time.sleep(20)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     log = (laptop.folder / "runs" / "latest" / "log.txt").read_text()
     assert log.count("does not answer as it should") <= 1
@@ -360,7 +360,7 @@ def test_a_store_that_stays_away_ends_the_run_and_the_next_goes_on(tmp_path, eng
         process = laptop.start_run()
         wait_for(process, "search_architecture ...")
         with laptop.without_store():
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         last = output.splitlines()[-1]
         assert last == laptop.record["sentence"]
@@ -375,12 +375,12 @@ def test_a_store_that_stays_away_ends_the_run_and_the_next_goes_on(tmp_path, eng
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(5 * PATIENCE)
 def test_adult_goes_through_in_containers(tmp_path, engine):
     laptop = Docked(tmp_path / "laptop", engine)
     with laptop.store() as server:
         with laptop.start("run", "--runner", "docker") as process:
-            output, _ = process.communicate(timeout=1200)
+            output, _ = process.communicate(timeout=4 * PATIENCE)
         assert process.returncode == 0, output
         record = laptop.record
         assert record["version"]["status"] in ("champion", "pending")
@@ -395,9 +395,10 @@ def test_adult_goes_through_in_containers(tmp_path, engine):
     print(json.dumps(stages))
 
 
-def test_a_store_in_a_folder_is_refused_before_anything_is_spent(tmp_path, engine):
-    laptop = Docked(tmp_path / "laptop", engine)
-    code, last = laptop.run("--store", (tmp_path / "store").as_uri())
+def test_a_store_in_a_folder_is_refused_before_anything_is_spent(tmp_path):
+    laptop = Laptop(tmp_path / "laptop")
+    place = (tmp_path / "store").as_uri()
+    code, last = laptop.run("--runner", "docker", "--store", place)
     assert code == 2
     assert "a container writes to no folder of this machine" in last
     assert laptop.record["stages"] == []
@@ -409,7 +410,7 @@ def test_an_engine_that_does_not_answer_is_bad_input(tmp_path, monkeypatch):
     code, last = laptop.run("--runner", "docker")
     assert code == 2
     assert last.startswith(f"No container engine answers at unix://{tmp_path}/no.sock;")
-    assert laptop.record["stages"] == []
+    assert (laptop.record["stages"], laptop.record["runner"]) == ([], "docker")
 
 
 @pytest.mark.parametrize(

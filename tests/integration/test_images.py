@@ -7,11 +7,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from children import Child
+from patience import PATIENCE, eventually
 
 from components import image
 from images import build
@@ -168,22 +169,23 @@ def registry(tmp_path):
         f"http: {{addr: {address}}}\n"
     )
     with (tmp_path / "registry.log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
+        server = Child([program, "serve", config], stdout=log, stderr=log)
     try:
         yield waiting_for(address)
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=PATIENCE)
 
 
 def waiting_for(address):
     host, port = address.split(":")
-    for _ in range(100):
+
+    def listens() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
-                return address
-        time.sleep(0.1)
-    pytest.fail(f"The registry does not listen on {address}.")
+            return probe.connect_ex((host, int(port))) == 0
+
+    eventually(listens)
+    return address
 
 
 @pytest.mark.slow

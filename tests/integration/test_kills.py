@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
-import time
+from pathlib import Path
 
 import pytest
-from laptop import STAGES, Laptop, end_hard, wait_for
+from children import background
+from laptop import STAGES, Laptop, end_hard, wait_for, words_of
+from patience import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_signal_stops_the_stage_and_is_recorded(laptop, signum):
     process = laptop.start_run()
     wait_for(process, "search_architecture ...")
     process.send_signal(signum)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert output.splitlines()[-1] == laptop.record["sentence"]
     assert signum.name in laptop.record["sentence"]
@@ -46,11 +48,25 @@ def test_a_signal_stops_the_stage_and_is_recorded(laptop, signum):
     assert laptop.is_quiet()
 
 
+def test_a_run_in_the_background_ignores_sigint_and_heeds_sigterm(laptop):
+    with background():
+        process = laptop.start_run()
+    wait_for(process, "search_architecture ...")
+    for one in (process, _stage_process(laptop, "search_architecture")):
+        assert _ignores(one.pid, signal.SIGINT)
+        one.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "SIGTERM" in output.splitlines()[-1]
+    assert laptop.is_quiet()
+
+
 def test_a_stage_that_is_killed_is_told_from_one_that_refuses(laptop):
     process = laptop.start_run()
     wait_for(process, "search_architecture ...")
     _stage_process(laptop, "search_architecture").kill()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "search_architecture ended without a word" in output.splitlines()[-1]
     assert laptop.record["stages"][-1]["status"] == "failed"
@@ -64,7 +80,7 @@ def test_a_runner_that_is_killed_leaves_no_stage_behind(laptop):
         p for p in laptop.processes() if "pipelines.local.child" in p.cmdline()
     )
     runner.kill()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "runner vanished" in output.splitlines()[-1]
     assert laptop.is_quiet()
@@ -91,25 +107,34 @@ def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(laptop)
 
 
 def test_a_stage_that_hears_nothing_is_killed_when_its_time_is_up(laptop):
-    process = laptop.start_run(
-        "--set", "search.rung_steps=1000000", "--stage-timeout", "25"
-    )
+    endless = ("--set", "search.rung_steps=1000000")
+    # The stage before it is in the cache, so that the limit is for this one.
+    process = laptop.start_run(*endless)
+    wait_for(process, "search_architecture ...")
+    end_hard(process)
+    assert laptop.is_quiet()
+    process = laptop.start_run(*endless, "--stage-timeout", "15")
     wait_for(process, "search_architecture ...")
     # Stopped, it takes no signal but SIGKILL: as if stuck in a driver.
     _stage_process(laptop, "search_architecture").suspend()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert "search_architecture took longer than 25 s" in output.splitlines()[-1]
+    assert "search_architecture took longer than 15 s" in output.splitlines()[-1]
     assert laptop.is_quiet()
+
+
+def _ignores(pid: int, signum: int) -> bool:
+    """Asks Linux whether a process ignores a signal."""
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    mask = next(line.split()[1] for line in lines if line.startswith("SigIgn"))
+    return bool(int(mask, 16) >> (signum - 1) & 1)
 
 
 def _stage_process(laptop: Laptop, stage: str):
     """Waits for the interpreter of a stage."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for process in laptop.processes():
-            words = process.cmdline()
-            if "kfp.dsl.executor_main" in words and stage in words:
-                return process
-        time.sleep(0.05)
-    raise AssertionError(f"No process of {stage} was seen.")
+
+    def found():
+        wanted = {"kfp.dsl.executor_main", stage}
+        return [p for p in laptop.processes() if wanted <= set(words_of(p))]
+
+    return eventually(found)[0]

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from children import Child
 
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import digest_bytes
@@ -41,7 +42,7 @@ def test_racing_processes_get_different_uses(
     store: Store, s3_environ: dict[str, str]
 ) -> None:
     runs = [
-        subprocess.Popen(
+        Child(
             [sys.executable, "-c", RACE, store.uri, mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

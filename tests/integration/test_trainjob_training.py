@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster.api import ClusterApi
+from patience import PATIENCE
 from trainjob_world import QUICK, Trained, World, trained_locally
 
 from safescale_ammt.errors import InputError
@@ -19,7 +20,7 @@ from safescale_ammt.stages import train_agents
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store
 
-SLOW = replace(QUICK, read=10.0, pending=120.0, outage=60.0, grace=15.0)
+SLOW = replace(QUICK, read=10.0, grace=30.0)
 """Training imports torch, and here several engineers share two cores."""
 
 
@@ -85,9 +86,9 @@ def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> Non
     every = {"checkpoint_every": 1, "steps": 240}
     with world.trainer() as trainer:
         with world.start("step-1", **every) as process:
-            world.until(lambda: "checkpoints" in world.stored(), 60)
+            world.until(lambda: "checkpoints" in world.stored())
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         world.until(lambda: not world.left())
         assert "checkpoints" in world.stored()

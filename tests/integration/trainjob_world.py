@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import trained_world
+from children import Child
 from cluster.api import ClusterApi
 from cluster.trainer import ROOT, TrainerController
 from laptop import WORKLOAD
+from patience import PATIENCE
 
 from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.training import train_in_cluster
@@ -28,19 +30,19 @@ from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.store.uri import open_store
 
 QUICK = Patience(
-    outage=20.0,
+    outage=PATIENCE,
     first=0.02,
     longest=0.2,
     connect=1.0,
     read=2.0,
     watch=1.0,
     poll=0.05,
-    pending=60.0,
-    queued=60.0,
-    gone=10.0,
-    grace=4.0,
+    pending=PATIENCE,
+    queued=PATIENCE,
+    gone=PATIENCE,
+    grace=8.0,
 )
-"""The same life, some thirty times as fast."""
+"""The same life, some thirty times as fast; tests of a limit set it themselves."""
 PROGRAM = (sys.executable, str(ROOT / "tests" / "cluster" / "quick_worker.py"))
 IMAGE = "registry.test/safescale-ammt/train_agents@sha256:" + "5" * 64
 STEP = """
@@ -170,7 +172,7 @@ class World:
             finally:
                 self.release()
 
-    def start(self, pod: str, **training: Any) -> subprocess.Popen[str]:
+    def start(self, pod: str, **training: Any) -> Child:
         """Starts the step as a process, for a test that kills it."""
         told = {
             "dataset": str(self.trained.dataset),
@@ -181,7 +183,7 @@ class World:
             "model": str(self.folder / f"process-{pod}" / "model"),
             "patience": vars(self.patience),
         }
-        return subprocess.Popen(
+        return Child(
             [sys.executable, "-c", STEP, json.dumps(told)],
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment(pod)},
             stdout=subprocess.PIPE,
@@ -206,9 +208,9 @@ class World:
         (found,) = self.api.list("trainjobs")
         return found
 
-    def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    def until(self, holds: Callable[[], bool]) -> None:
         """Waits until something is true."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < deadline, self.said
             time.sleep(0.01)

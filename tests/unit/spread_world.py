@@ -19,6 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from children import Child
+from patience import PATIENCE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from training_world import DP, TPR, USEFUL, brief, constitution
@@ -120,16 +122,16 @@ def load(folder: Path, name: str) -> Outcome:
     return Outcome(load_file(folder / name), said["events"], said["sentence"])
 
 
-def start(processes: int, *arguments: str, **more: str) -> list[subprocess.Popen[str]]:
+def start(processes: int, *arguments: str, **more: str) -> list[Child]:
     """Starts so many processes of this file; they find each other by themselves."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     group |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    path = os.pathsep.join(map(str, (ROOT, *Path(__file__).parents[:2])))
     return [
-        subprocess.Popen(
+        Child(
             [sys.executable, __file__, *arguments],
             env={**os.environ, **group, **more, "RANK": str(r), "PYTHONPATH": path},
             stdout=subprocess.PIPE,
@@ -140,18 +142,18 @@ def start(processes: int, *arguments: str, **more: str) -> list[subprocess.Popen
     ]
 
 
-def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def ended(processes: Sequence[Child]) -> list[tuple[int, str]]:
     """Waits for all; returns exit codes and last lines of what they said wrong."""
     found = []
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=PATIENCE)
         found.append((process.returncode, (errors.splitlines() or [""])[-1]))
     return found
 
 
 def main(dataset: str, out: str, *names: str) -> None:
     """Runs one process."""
-    patience = timedelta(seconds=float(os.environ.get("PATIENCE", "60")))
+    patience = timedelta(seconds=float(os.environ.get("PATIENCE", PATIENCE)))
     process_group = (
         GlooGroup(patience) if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
     )

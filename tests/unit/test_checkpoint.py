@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from children import Child
 from spread_world import CASES, LONG, Case, Outcome, ended, load, outcome, start
 from training_world import DP, brief, constitution, prepared
 
@@ -196,7 +196,7 @@ def test_one_that_was_renamed_to_another_run_is_found_out(
 # --- processes ---
 
 
-def wait_for_checkpoint(store: Store, processes: list[subprocess.Popen[str]]) -> None:
+def wait_for_checkpoint(store: Store, processes: list[Child]) -> None:
     """Waits until there is a whole one of the agents' phase."""
     while all(process.poll() is None for process in processes):
         for info in store.list():

@@ -27,6 +27,7 @@ from safescale_ammt.files.canonical import write_json
 
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
 SEALED = ("--set", "data.sealed_source=y.csv", "--set", "data.label=income")
+SEALED_HERE = ("--set", "data.sealed_source=here.csv", "--set", "data.label=income")
 COMMANDS = (
     *("run", "runs", "compile", "stage", "registry", "verify", "report"),
     *("predict", "constitution", "data", "submit", "schedule", "doctor"),
@@ -85,6 +86,8 @@ def test_every_command_has_help(command, capsys):
     [
         ["fly"],
         ["run", "--runner", "rocket"],
+        ["run", "--runner", "docker", "--fly"],
+        ["run", "--runner", "docker", "--timeout", "soon"],
         ["compile"],
         ["stage", "fly"],
         ["stage", "prepare_data", "data"],
@@ -96,22 +99,65 @@ def test_wrong_usage_is_code_two(arguments, capsys):
     assert "Error: " in capsys.readouterr().err
 
 
+CANNOT_BEGIN = [
+    (["--config", "no.yaml"], "no.yaml does not exist"),
+    (["--constitution", "no.yaml"], "no.yaml does not exist"),
+    (["--set", "training.step=1"], "expected one of agent_specializations"),
+    (["--set", "trainin.steps=1"], "expected one of data, registry"),
+    (["--set", "training.steps"], "section.key=value"),
+    (["--set", "training.steps=2.5"], "must be a whole number, found 2.5"),
+    (["--set", "training.steps=[1"], "is no YAML value"),
+    (["--set", "data.seed.a=1"], "seed holds no further keys"),
+    (["--set", "data.sensitive=[race]", "--set", "data.crosses={}"], "group 'sex'"),
+    (["--set", "data.window=soon"], "data.window is 'soon'"),
+    (["--set", "data.source=x.csv", *SEALED], "no URI, no file in"),
+    (["--set", "data.source=", *SEALED], "data.source is empty"),
+    (["--set", "data.source=file:///no.csv", *SEALED_HERE], "file:///no.csv"),
+    (["--set", "data.source=here.csv", *SEALED_HERE, "--store", "b"], "no storage URI"),
+]
+
+
+@pytest.fixture
+def no_engine(tmp_path, monkeypatch):
+    """Names an engine that nobody could ask."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+
+
+@pytest.mark.parametrize(("arguments", "part"), CANNOT_BEGIN)
+def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(arguments, part, capsys):
+    refused(arguments, part, capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--config", "no.yaml"], "no.yaml does not exist"),
-        (["--constitution", "no.yaml"], "no.yaml does not exist"),
-        (["--set", "training.step=1"], "expected one of agent_specializations"),
-        (["--set", "trainin.steps=1"], "expected one of data, registry"),
-        (["--set", "training.steps"], "section.key=value"),
-        (["--set", "training.steps=2.5"], "must be a whole number, found 2.5"),
-        (["--set", "training.steps=[1"], "is no YAML value"),
-        (["--set", "data.seed.a=1"], "seed holds no further keys"),
-        (["--set", "data.source=x.csv", *SEALED], "no URI, no file in"),
-        (["--set", "data.source=", *SEALED], "data.source is empty"),
+        *CANNOT_BEGIN,
+        (["--set", "training.checkpoint_every=5"], "network to keep a checkpoint"),
+        (["--set", "training.backend=trainjob"], "nor a network to ask a cluster"),
+        (["--store", "file:///store"], "The store is file:///store, but a container"),
     ],
 )
-def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(arguments, part, capsys):
+@pytest.mark.usefixtures("no_engine")
+def test_what_is_wrong_with_a_run_in_containers_is_said_before_an_engine_is_asked(
+    arguments, part, capsys, monkeypatch
+):
+    monkeypatch.setenv("SAFESCALE_STORE", "s3://nowhere")
+    refused(["--runner", "docker", *arguments], part, capsys)
+
+
+@pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("name", ["SAFESCALE_STORE", "SAFESCALE_NOTIFY_FILE"])
+def test_a_folder_in_the_environment_is_refused_before_an_engine_is_asked(
+    name, capsys, monkeypatch
+):
+    monkeypatch.setenv("SAFESCALE_STORE", "s3://nowhere")
+    monkeypatch.setenv(name, "file:///folder")
+    refused(["--runner", "docker"], "a container writes to no folder", capsys)
+
+
+def refused(arguments: list[str], part: str, capsys) -> None:
+    """Runs what cannot begin; checks its sentence and its record."""
+    Path("here.csv").write_text("a,b\n1,2\n")
     assert run_command(["run", *arguments]) == 2
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert part in sentence
@@ -121,21 +167,28 @@ def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(arguments, part, c
     assert record["ended"] >= record["started"]
 
 
-@pytest.mark.parametrize("value", ["memory=1Ki", "train_memory=2Pi", "cpu=0.0001"])
-def test_a_limit_that_no_container_can_have_is_bad_input(value, capsys):
-    assert run_command(["run", "--param", value]) == 2
-    assert "which no container can have" in capsys.readouterr().err
+@pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("runner", ["subprocess", "docker"])
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ("memory=1Ki", "which no container can have"),
+        ("train_memory=2Pi", "which no container can have"),
+        ("cpu=0.0001", "which no container can have"),
+        ("memory=lots", "--param memory is 'lots', no quantity"),
+        ("disk=1Gi", "--param names 'disk', unknown"),
+    ],
+)
+def test_a_limit_that_no_container_can_have_is_bad_input(value, part, runner, capsys):
+    assert run_command(["run", "--runner", runner, "--param", value]) == 2
+    assert part in capsys.readouterr().err
 
 
-def test_checkpoints_are_refused_in_containers_before_anything_starts(capsys):
-    asked = ["--runner", "docker", "--set", "training.checkpoint_every=5"]
-    assert run_command(["run", "--store", "s3://nowhere", *asked]) == 2
-    assert "keys nor a network to keep a checkpoint" in capsys.readouterr().err
-
-
-def test_a_run_folder_that_cannot_be_made_is_one_sentence(capsys):
+@pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("runner", ["subprocess", "docker"])
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(runner, capsys):
     Path("way").write_text("in it")
-    assert run_command(["run", "--output", "way/runs"]) == 2
+    assert run_command(["run", "--runner", runner, "--output", "way/runs"]) == 2
     assert "cannot be made" in capsys.readouterr().err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kubernetes import client, config
+from patience import PATIENCE
 
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.patience import Patience
@@ -25,7 +25,7 @@ from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied, OutOfReach
 from safescale_ammt.cluster.resources import PODS, TRAINJOBS
 from safescale_ammt.errors import ClusterInputError
 
-QUICK = Patience(outage=5, first=0.01, longest=0.05, connect=1, read=1, watch=1)
+QUICK = Patience(PATIENCE, 0.01, 0.05, PATIENCE, PATIENCE, watch=1)
 
 
 @pytest.fixture
@@ -153,11 +153,13 @@ def test_a_watch_begins_after_its_version_and_too_old_a_one_is_gone(
 def test_an_open_watch_ends_with_an_error_when_its_version_is_forgotten(
     api: ClusterApi, calls: Api
 ) -> None:
-    query = {"watch": "true", "timeoutSeconds": 5, "resourceVersion": 1}
-    timer = threading.Timer(0.2, api.compact)
-    timer.start()
-    (*_, last) = calls.lines("watch", TRAINJOBS, "", "", query)
-    timer.join()
+    version = calls.call("list", TRAINJOBS)["metadata"]["resourceVersion"]
+    api.add("trainjobs", "a")
+    query = {"watch": "true", "timeoutSeconds": 1800, "resourceVersion": version}
+    lines = calls.lines("watch", TRAINJOBS, "", "", query)
+    assert b'"a"' in next(lines)  # so that it is open
+    api.compact()
+    (*_, last) = lines
     assert b'"ERROR"' in last
     assert b"410" in last
 
@@ -285,12 +287,14 @@ def test_a_right_that_was_there_may_be_refused_for_a_while(
     api: ClusterApi, tmp_path: Path
 ) -> None:
     file, said = api.write_kubeconfig(tmp_path / "kubeconfig"), []
-    patience = replace(QUICK, denied=0.3)
-    with Api.connect({"KUBECONFIG": str(file)}, patience, say=said.append) as calls:
+    environ = {"KUBECONFIG": str(file)}
+    with Api.connect(environ, QUICK, say=said.append) as calls:
         calls.call("list", PODS)
         api.answers.extend([401, 401])
         assert calls.call("list", PODS)["items"] == []
         assert len(said) == 1
+    with Api.connect(environ, replace(QUICK, denied=0.3), say=said.append) as calls:
+        calls.call("list", PODS)
         api.forbid("list", "pods")
         with pytest.raises(Denied, match="may not list pods"):
             calls.call("list", PODS)

@@ -78,7 +78,7 @@ def test_the_cases_hold_agents_that_are_lost_and_a_run_without_quorum(
 
 
 @pytest.mark.parametrize(
-    ("signum", "patience"), [(signal.SIGKILL, "60"), (signal.SIGSTOP, "2")]
+    ("signum", "patience"), [(signal.SIGKILL, "600"), (signal.SIGSTOP, "10")]
 )
 def test_a_process_that_dies_or_hangs_ends_the_others_in_one_sentence(
     dataset: Path, signum: signal.Signals, patience: str

@@ -6,7 +6,6 @@ import fcntl
 import io
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from children import Child
 
 from safescale_ammt.store.embedded import supervisor
 
@@ -60,7 +60,7 @@ def _once(path: Path, deed: Callable[[], object]) -> threading.Thread:
             time.sleep(0.01)
         deed()
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
 
@@ -101,7 +101,7 @@ def test_a_terminated_supervisor_ends_its_server(
 def test_a_server_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     up = tmp_path / "up"
     line = f"trap '' TERM; touch {up}; while :; do sleep .05; done"
-    server = subprocess.Popen(["/bin/sh", "-c", line])
+    server = Child(["/bin/sh", "-c", line])
     while not up.exists():
         time.sleep(0.01)
     supervisor._end(server, grace=0.2)
