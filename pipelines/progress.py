@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -36,6 +37,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Shows one line."""
+        # Standard output is for the command's result alone, so that it can be piped.
         print(f"[{self.run}] {text}", file=sys.stderr, flush=True)
 
     def begin(self, text: str) -> None:
@@ -52,8 +54,8 @@ class Progress:
             self.begin(f"{self.stage} ...")
         elif event["event"] == "finished":
             self.close()
-            took = "from the cache" if event["cached"] else f"{event['seconds']:.1f} s"
-            self.say(f"{self.stage} done ({took})")
+            how = "from the cache" if event["cached"] else f"{event['seconds']:.1f} s"
+            self.say(f"{self.stage} done ({how})")
         elif event["event"] == "failed":
             self.close()
             self.say(f"{self.stage or 'run'} failed (exit code {event['code']})")
@@ -69,7 +71,7 @@ class LiveProgress(Progress):
 
     def say(self, text: str) -> None:
         """Shows one line above the spinner."""
-        self.console.print(f"[dim]{self.run}[/] {text}", highlight=False)
+        self.console.print(self._line(text), highlight=False)
 
     def begin(self, text: str) -> None:
         """Starts spinner and clock."""
@@ -78,7 +80,7 @@ class LiveProgress(Progress):
         self.bar = Bar(
             *columns, TimeElapsedColumn(), console=self.console, transient=True
         )
-        self.bar.add_task(f"[dim]{self.run}[/] {text}", total=None)
+        self.bar.add_task(self._line(text), total=None)
         self.bar.start()
 
     def close(self) -> None:
@@ -87,10 +89,16 @@ class LiveProgress(Progress):
             self.bar.stop()
             self.bar = None
 
+    def _line(self, text: str) -> str:
+        # Unescaped, a folder's name with brackets is a style that rich applies or,
+        # where it knows none, fails on.
+        return f"[dim]{escape(self.run)}[/] {escape(text)}"
+
 
 def progress_for(run: str) -> Progress:
     """Returns the live form on a terminal, the plain one in CI or a pipe."""
     console = Console(stderr=True)
+    # A CI may give its jobs a terminal, and keeps each frame of a spinner as a line.
     if console.is_terminal and not os.environ.get("CI"):
         return LiveProgress(run, console)
     return Progress(run)

@@ -118,16 +118,6 @@ def _with_registry(
     )
 
 
-def _with_places_to_tell(
-    task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
-) -> dsl.PipelineTask:
-    """Gives a task the places that are told how a run ended, if there are any."""
-    keys = {name: name for name in (WEBHOOK, SECRET, FILE)}
-    return kubernetes.use_secret_as_env(
-        task, secret_name=secret, secret_key_to_env=keys, optional=True
-    )
-
-
 @dsl.pipeline(
     name="safescale-train",
     display_name="SAFESCALE-AMMT: train",
@@ -184,14 +174,24 @@ def train(  # noqa: PLR0917  KFP passes by name
     large = TaskLimits(train_cpu, train_memory, hours=24, retries=2)
     # A retry would repeat a refusal, and a cached gate would not be one.
     gate = TaskLimits(cpu, memory, hours=1, retries=0)
-
+    # Its limits are fixed: the form asks nobody how large a short message may be.
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
-    told = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
-    _with_store(_bounded(told, "Notify", last), store_secret)
-    _with_places_to_tell(told, notify_secret).set_caching_options(enable_caching=False)
+    notified = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
+    _with_store(_bounded(notified, "Notify", last), store_secret)
+    receivers = {name: name for name in (WEBHOOK, SECRET, FILE)}
+    kubernetes.use_secret_as_env(
+        notified,
+        secret_name=notify_secret,
+        secret_key_to_env=receivers,
+        optional=True,
+    )
+    # Every run has an end of its own: a notice from the cache would reach nobody.
+    notified.set_caching_options(enable_caching=False)
 
-    with dsl.ExitHandler(exit_task=told, name="the line of five"):
+    # An exit handler and not a last step that ignores failures: that one would leave
+    # a refused run green.
+    with dsl.ExitHandler(exit_task=notified, name="the line of five"):
         prepared = prepare_data(
             data=data, source=source, sealed_source=sealed_source, window=window
         )
@@ -210,6 +210,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             constitution=constitution,
             training=training,
         )
+        # Not the store's keys: training reaches a TrainJob's hand-over and no more.
         _with_store(_bounded(trained, "Train agents", large), training_secret)
         _knowing(trained, accelerators, accelerator_type)
         trained.set_accelerator_type(accelerator_type)

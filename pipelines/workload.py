@@ -33,7 +33,7 @@ SCALARS = ("source", "sealed_source", "window")
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run is asked to do.
+    """What a run is to do.
 
     Attributes:
         sections: section name -> checked config.
@@ -110,11 +110,10 @@ class Workload:
     def _check_groups(self) -> None:
         """Refuses a promise about a group that the data section does not declare.
 
-        The search refuses it too, but only after the data have been prepared.
-
         Raises:
             ConstitutionError: there is such a promise.
         """
+        # The search refuses it too, but only after the data have been prepared.
         data = self.data
         declared = {*data.sensitive, *data.merges, *data.crosses}
         for group in self.constitution.group_columns:
@@ -133,6 +132,8 @@ class Workload:
     def arguments(self) -> dict[str, Any]:
         """Returns the values of the pipeline's parameters."""
         values: dict[str, Any] = {n: s.to_params() for n, s in self.sections.items()}
+        # Left in the section too, Kubeflow's form would show one value twice, and
+        # only one of the two would count.
         scalars = {k: values["data"].pop(k) for k in SCALARS}
         return {**values, **scalars, "constitution": self.constitution.to_dict()}
 
@@ -159,13 +160,14 @@ def _constitution(
 ) -> Constitution:
     if other is not None:
         return Constitution.load(other)
-    given = [key for key in _CONSTITUTION if key in raw]
-    if len(given) != 1:
+    keys = [key for key in _CONSTITUTION if key in raw]
+    # With both, a reader could not say which of them a verdict speaks of.
+    if len(keys) != 1:
         raise ConfigError(
             f"{path} must have one of {' or '.join(_CONSTITUTION)}, found "
-            f"{' and '.join(given) or 'neither'}."
+            f"{' and '.join(keys) or 'neither'}."
         )
-    if given == ["constitution"]:
+    if keys == ["constitution"]:
         return Constitution.from_dict(raw["constitution"])
     return Constitution.load(path.parent / str(raw["constitution_file"]))
 
@@ -193,6 +195,7 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {name}: {key} holds no further keys.")
     if hints[keys[0]] is str:
+        # YAML would turn a window or a version such as 2026-11-09 or 1.10 into a value.
         target[keys[-1]] = text
         return
     try:

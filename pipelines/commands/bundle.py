@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -121,7 +121,9 @@ def _local(place: str, store: str | None) -> Iterator[Path]:
     from pipelines.local.store import opened_store
     from safescale_ammt.store.uri import open_store, split_uri
 
-    with opened_store(store), tempfile.TemporaryDirectory() as scratch:
+    # A folder's URI is read without any store, as its path is: no key has to be there.
+    source = nullcontext() if place.startswith("file:") else opened_store(store)
+    with source, tempfile.TemporaryDirectory() as scratch:
         home, key = split_uri(place)
         open_store(home).download_folder(key, scratch)
         yield Path(scratch)
@@ -137,11 +139,11 @@ def _registered(version: str, store: str | None, name: str | None) -> Iterator[P
 
     with opened_store(store) as opened, tempfile.TemporaryDirectory() as scratch:
         registry = chosen_registry(opened, name)
-        found = registry.show(version)
-        if found.status == PENDING:
+        shown = registry.show(version)
+        if shown.status == PENDING:
             raise Refusal(
-                f"{registry.name} version {found.number} is pending: a person has to "
+                f"{registry.name} version {shown.number} is pending: a person has to "
                 "approve it before it may answer."
             )
-        registry.get_bundle(found, scratch)
+        registry.get_bundle(shown, scratch)
         yield Path(scratch)

@@ -60,8 +60,8 @@ def show(version: str, store: str | None, name: str | None) -> None:
 
     with opened_store(store) as opened:
         chosen = chosen_registry(opened, name)
-        found = asdict(chosen.show(version))
-    click.echo(json.dumps({"name": chosen.name, **found}, indent=2))
+        facts = asdict(chosen.show(version))
+    click.echo(json.dumps({"name": chosen.name, **facts}, indent=2))
 
 
 @registry.command()

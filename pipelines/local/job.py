@@ -20,7 +20,7 @@ class Job:
         store: URI of the store that artifacts are copied to.
         prefix: where to, in that store.
         run: the run's id.
-        runner: name of the runner, a key of `runner.RUNNERS`.
+        runner: name of the runner, one of `runners.RUNNERS`.
         stage_timeout: seconds that a stage may take; None = as compiled.
     """
 

@@ -27,12 +27,12 @@ from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
 
 TIMEOUT = 14400.0
-"""Seconds that a run may take unless it is given more."""
+"""Seconds that a run may take by default; the option `--timeout` repeats the number."""
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `safescale run` is asked for.
+    """What `safescale run` is to do.
 
     Attributes:
         config: the workload file.
@@ -72,6 +72,9 @@ def launch(request: RunRequest) -> RunFile:
         with progress_for(run.id) as progress:
             try:
                 _run_pipeline(request, run, progress, interruptions)
+                # Until the file is closed, a full disk or a signal ends in it as well.
+                run.keep_results()
+                run.end(0, run.last_sentence)
             except SafescaleError as error:
                 try:
                     run.keep_results()  # the report of a refused run
@@ -83,11 +86,10 @@ def launch(request: RunRequest) -> RunFile:
                 progress.say(f"record and log: {run.folder}")
                 raise
             except BaseException as error:
+                # No sentence of ours is in it: people get its name, the log the rest.
                 log_failure(error, run.folder / LOG)
                 run.end(1, f"The run broke: {type(error).__name__}.")
                 raise
-            run.keep_results()
-            run.end(0, run.last_sentence)
     return run
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pipelines.ir import CompiledPipeline, ContainerLimits
-from pipelines.local.kfp_seam import RunContainer
-from pipelines.local.tasks import LocalTask, Report
-from pipelines.workload import Workload
+# `safescale run --help` needs the runners' names alone: a YAML parser, the store and
+# what the child runs tasks with are not loaded for it.
+if TYPE_CHECKING:
+    from pipelines.ir import CompiledPipeline, ContainerLimits
+    from pipelines.local.kfp_seam import RunContainer
+    from pipelines.local.tasks import LocalTask, Report
+    from pipelines.workload import Workload
 
 Closing = list[Callable[[], None]]
 """What has to be called before the child is killed."""
@@ -79,6 +82,7 @@ class Runner(Protocol):
 class SubprocessRunner:
     """Runs stages as processes of the child's own group."""
 
+    # The parent kills that group whatever happens, so nothing has to be held or swept.
     name = "subprocess"
     stops_group = True
 

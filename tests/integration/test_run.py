@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from laptop import CONSTITUTION, STAGES, Laptop
+from laptop import CONSTITUTION, ROOT, STAGES, Laptop
 
+from pipelines.local.launch import RunRequest, launch
+from pipelines.local.runfile import read_run
+from pipelines.local.runner import SubprocessRunner
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing.ledger import uses
@@ -176,6 +180,30 @@ def test_a_rehearsal_counts_no_use_and_registers_nothing(finished):
     assert finished.record["bundle"] == ""
     assert after == before
     assert finished.call("registry", "list")[1] == versions
+
+
+class FolderInTheWay(SubprocessRunner):
+    """Puts a folder where the report is to lie, once the stages are over."""
+
+    @contextmanager
+    def hold(self, run):
+        yield
+        Path("elsewhere", run, "report.html").mkdir()
+
+
+def test_results_that_cannot_be_written_end_in_the_record(finished, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("SAFESCALE_STORE", raising=False)
+    output = Path("elsewhere")
+    request = RunRequest(Path("loans.yaml"), output=output, runner=FolderInTheWay())
+    with pytest.raises(IsADirectoryError):
+        launch(request)
+    record = read_run(output, "latest")
+    assert record["exit_code"] == 1
+    assert record["sentence"] == "The run broke: IsADirectoryError."
+    assert [stage["status"] for stage in record["stages"]] == ["finished"] * 5
+    assert "report.html" in (output / "latest" / "log.txt").read_text(encoding="utf-8")
 
 
 def test_a_broken_promise_is_refused_and_reported(laptop):

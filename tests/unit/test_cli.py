@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from pipelines.cli import run_command
 from pipelines.local.runfile import RunFile, read_run, run_folders
 from pipelines.local.state import pipeline_root
 from pipelines.local.store import opened_store, store_identity
-from pipelines.progress import Progress
+from pipelines.progress import LiveProgress, Progress
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SPLITS
@@ -61,18 +64,56 @@ def finished_run(output: Path, steps: int = 10, gap: float = 0.1) -> RunFile:
 
 
 def test_help_names_every_command_and_imports_none_of_them():
-    code = "import sys; from pipelines.cli import run_command as r; r(['--help']);"
-    code += "print([m for m in ('kfp', 'torch', 'numpy', 'rich') if m in sys.modules])"
+    *lines, loaded = loaded_after("run_command(['--help'])")
+    assert not set(loaded.split()) & {"kfp", "torch", "numpy", "rich", "yaml", "docker"}
+    for command in COMMANDS:
+        assert any(f"  {command}" in line for line in lines)
+
+
+def test_help_of_a_run_loads_neither_what_reads_it_nor_what_carries_it_out():
+    *_, loaded = loaded_after("run_command(['run', '--help'])")
+    assert not set(loaded.split()) & {"kfp", "torch", "numpy", "rich", "yaml", "docker"}
+
+
+LAST_CALL = """
+from pipelines.local.launch import RunRequest, launch
+from pipelines.local.runner import SubprocessRunner
+
+class LastCall(SubprocessRunner):
+    def hold(self, run):
+        raise InputError("The child would start now.")
+
+Path("rows.csv").write_text("a,b\\n1,2\\n")
+sources = ("data.source=rows.csv", "data.sealed_source=rows.csv", "data.label=b")
+try:
+    launch(RunRequest(ADULT, overrides=sources, runner=LastCall()))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_the_parent_of_a_run_loads_no_kfp():
+    *lines, loaded = loaded_after(LAST_CALL)
+    assert lines == ["The child would start now."]
+    assert not set(loaded.split()) & {"kfp", "torch", "docker"}
+
+
+def loaded_after(code: str) -> list[str]:
+    """Runs code in an interpreter; returns its lines, then the packages it loaded."""
+    head = (
+        "import sys; from pathlib import Path; ADULT = Path(sys.argv[1])\n"
+        "from pipelines.cli import run_command\n"
+        "from safescale_ammt.errors import InputError\n"
+    )
+    tail = "\nprint(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", head + code + tail, str(ADULT)],
         capture_output=True,
         text=True,
         check=True,
-        cwd=ADULT.parents[1],
+        env={**os.environ, "PYTHONPATH": str(ADULT.parents[1])},
     )
-    assert done.stdout.splitlines()[-1] == "[]"
-    for command in COMMANDS:
-        assert f"  {command}" in done.stdout
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -142,6 +183,8 @@ def test_what_is_wrong_with_a_run_in_containers_is_said_before_an_engine_is_aske
     arguments, part, capsys, monkeypatch
 ):
     monkeypatch.setenv("SAFESCALE_STORE", "s3://nowhere")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "of no store")
     refused(["--runner", "docker", *arguments], part, capsys)
 
 
@@ -341,6 +384,17 @@ def test_progress_in_a_pipe_is_one_line_per_event_with_the_runs_id(capsys):
     ]
 
 
+@pytest.mark.parametrize("text", ["kept in /runs/[bold]", "kept in /[/]", "[red]x\\"])
+def test_brackets_in_a_line_are_shown_on_a_terminal_as_they_are(text):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    with LiveProgress("r[1]", console) as progress:
+        progress.begin(text)
+        progress.say(text)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert f"r[1] {text}" in shown
+
+
 def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(
     tmp_path, monkeypatch
 ):
@@ -393,11 +447,17 @@ def test_nothing_registered_is_said(capsys):
     assert run_command(["predict", "champion", "--data", "x.csv", "-o", "y.csv"]) == 2
 
 
-def test_an_artifact_is_verified_and_tampering_is_refused(tmp_path, capsys):
+def test_an_artifact_is_verified_and_tampering_is_refused(
+    tmp_path, capsys, monkeypatch
+):
     folder = tmp_path / "dataset"
     with writing(folder, kind="dataset", stage="prepare_data") as draft:
         write_json(draft.folder / "schema.json", {"a": 1})
     assert run_command(["verify", str(folder)]) == 0
+    assert run_command(["verify", folder.as_uri()]) == 0
+    # A store that the session names, but has no keys of, is not needed for a folder.
+    monkeypatch.setenv("SAFESCALE_STORE", "s3://nowhere")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     assert run_command(["verify", folder.as_uri()]) == 0
     (folder / "schema.json").write_text("{}")
     assert run_command(["verify", str(folder)]) == 3
