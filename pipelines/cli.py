@@ -15,6 +15,8 @@ import click
 from safescale_ammt import __version__
 from safescale_ammt.errors import SafescaleError
 
+# Names and help stand here: to read them from the commands would load them all, and
+# with them KFP, which takes seconds.
 _COMMANDS = {
     "run": ("run:run", "Train, judge and register a model on this machine."),
     "runs": ("runs:runs", "List, show and compare runs."),
@@ -69,22 +71,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; whatever goes wrong is one sentence and an exit code."""
     try:
+        # In its standalone mode click ends the process itself, with codes of its own.
         cli.main(arguments, prog_name="safescale", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except SafescaleError as error:
-        return _tell(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _tell("Stopped from the keyboard.", 1)
+        return _fail("Stopped from the keyboard.", 1)
     except BrokenPipeError:
-        sys.stdout = None  # the reader left; there is nobody to tell
+        # The reader left: Python would flush into the same pipe at its exit.
+        sys.stdout = None
         return 1
     except Exception as error:  # noqa: BLE001  the last line of defence
         from pipelines.local.state import log_failure
 
         file = log_failure(error)
-        return _tell(
+        return _fail(
             f"Something broke that should not ({type(error).__name__}); {file} has the "
             "traceback.",
             1,
@@ -92,6 +96,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _tell(sentence: str, code: int) -> int:
+def _fail(sentence: str, code: int) -> int:
+    # Standard output stays for results, so that a pipe never gets a complaint.
     print(sentence, file=sys.stderr, flush=True)
     return code

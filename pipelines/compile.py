@@ -43,7 +43,7 @@ def compile_train(
         ConfigError: the prefix is no registry path, or the lock's images were
             never pushed to one or hold other code than this.
     """
-    # KFP's compiler takes a second to import; `safescale --help` needs neither.
+    # KFP's compiler takes a second to import, which a wrong command line need not wait.
     from kfp import compiler
 
     from pipelines.train import train
@@ -56,6 +56,7 @@ def compile_train(
             f"Image prefix {prefix!r} is no registry path; give one such as "
             "registry.example.org/team without a slash at its end."
         )
+    # Before the compiler starts: the lock alone can tell.
     if images:
         images.check_code(prefix)
     with tempfile.TemporaryDirectory() as folder:

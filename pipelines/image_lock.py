@@ -106,6 +106,7 @@ class Lock:
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
                 f"{SCHEMA_VERSION}."
             )
+        # A pipeline of this version would run another's code, and nothing would say so.
         if raw.get("version") != __version__:
             raise ConfigError(
                 f"{path} is of version {raw.get('version')}, this is {__version__}: "
@@ -156,6 +157,8 @@ class Lock:
         Raises:
             ConfigError: the code differs.
         """
+        # One version has many states of its code while it is written. A lock that was
+        # made by hand may not say which one its images hold.
         if self.code and self.code != library_digest():
             raise ConfigError(
                 f"{self.path} is of images with other code than this; "
@@ -177,6 +180,7 @@ def _image(entries: Mapping[str, Any], stage: str, path: Path) -> LockedImage:
             )
     if not any(digests.values()):
         raise ConfigError(f"{path} has neither id nor digest of {stage}.")
+    # Absent in a lock of bake, which does not unpack what it pushes.
     size = entry.get("size") or 0
     # bool is an int to Python, and no size to anybody.
     if isinstance(size, bool) or not isinstance(size, int):

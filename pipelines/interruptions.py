@@ -9,6 +9,7 @@ from typing import Any
 
 from safescale_ammt.errors import Interrupted
 
+# From whoever stops a service, from the keyboard, from a terminal that closes.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -43,11 +44,13 @@ class Interruptions:
         return f"The run was stopped by {name}; run it again to go on from there."
 
     def check(self) -> None:
-        """Raises for a signal that a library swallowed while it was imported.
+        """Raises again for a signal whose error somebody else has caught.
 
         Raises:
             Interrupted: a signal came.
         """
+        # A handler may raise in the middle of an import, and a library that only tries
+        # that import takes it for a package that is not there.
         if self.received:
             raise Interrupted(self.sentence)
 

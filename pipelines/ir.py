@@ -25,6 +25,7 @@ _PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64}
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--(\w+))'\]\}\}")
 """How the IR spells "the value of this pipeline parameter" inside a string."""
 _ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
+"""The trigger of a task that runs however those before it end."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class CompiledPipeline:
 
     def to_yaml(self) -> str:
         """Returns the two documents as the compiler orders them."""
+        # Sorted as KFP's compiler sorts: equal pipelines are equal texts.
         documents = [self.graph, *([self.platform] if self.platform else [])]
         return yaml.safe_dump_all(documents, sort_keys=True)
 
@@ -137,6 +139,7 @@ class CompiledPipeline:
     def disable_caching(self) -> None:
         """Switches the cache off in every task; KFP's SDK forgets nested graphs."""
         for _, task, _ in self._tasks():
+            # As the compiler spells "off": the field that says "on" is absent.
             task["cachingOptions"] = {}
 
     def drop_retries(self) -> None:
@@ -149,6 +152,7 @@ class CompiledPipeline:
 
     def drop_exit_tasks(self) -> None:
         """Takes the tasks out that run however the others end."""
+        # KFP allows an exit handler at the top alone, so no nested graph holds one.
         tasks = self.graph["root"]["dag"]["tasks"]
         for name, task in tuple(tasks.items()):
             if task.get("triggerPolicy", {}).get("strategy") == _ALWAYS:
@@ -207,10 +211,12 @@ class CompiledPipeline:
             )
             limits[label] = ContainerLimits(limit(cpu), limit(memory))
         for _, task, component in self._tasks():
-            if "dag" in component:  # a graph hands the parameters down
+            # A graph only hands parameters down; it has no cache key.
+            if "dag" in component:
                 continue
             inputs = task.get("inputs", {}).get("parameters", {})
             for name, source in tuple(inputs.items()):
+                # An input is a limit's own channel, or a constant text that names one.
                 constant = source.get("runtimeValue", {}).get("constant")
                 match = (
                     _CHANNEL.fullmatch(constant) if isinstance(constant, str) else None
@@ -227,6 +233,7 @@ class CompiledPipeline:
             dag: Mapping[str, Any],
         ) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
             waiting = dict(dag.get("tasks", {}))
+            # KFP writes the tasks by name, not in the order in which they run.
             while waiting:
                 name = next(
                     (

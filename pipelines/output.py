@@ -1,4 +1,4 @@
-"""Files that a person asked for, at a place that may not take them."""
+"""Files for people, at a place that may not take them."""
 
 from __future__ import annotations
 

@@ -29,12 +29,15 @@ def write_predictions(folder: Path, rows: str | Path, output: Path) -> int:
     from safescale_ammt.data.schema import Schema
     from safescale_ammt.model.predictor import Predictor
 
+    # Before a byte of it is read: answers are by what was judged, or there are none.
     kind = verify(folder).kind
     model = folder / "model" if kind == "bundle" else folder
     if kind not in ("bundle", "model"):
         raise InputError(f"{folder} is a {kind} artifact; give a bundle or a model.")
     schema = Schema.load(model)
     score, prediction = Predictor.load(model).predict_table(read_raw(schema, rows))
+    # `repr` is the shortest text that reads back as the very same float: whoever
+    # compares with the evidence of a verdict compares exactly.
     answers = (
         (row, schema.classes[code], repr(float(value)))
         for row, (code, value) in enumerate(zip(prediction, score, strict=True))

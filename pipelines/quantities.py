@@ -28,10 +28,11 @@ def amount(text: str, name: str = "an amount") -> Decimal:
     Raises:
         ConfigError: this is no quantity.
     """
-    found = _AMOUNT.fullmatch(text)
-    if found is None:
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
         raise _no_quantity(text, name)
-    number, unit, exponent = found.groups(default="")
+    number, unit, exponent = match.groups(default="")
+    # Kubernetes spells 1000 as `k` and 1024 as `Ki`; people write `K` for either.
     base = 1024 if unit.endswith("i") else 1000
     power = _POWERS[unit.removesuffix("i").replace("K", "k")]
     # Decimal: 100m of a CPU is no binary fraction, and quotas are compared exactly.
@@ -55,6 +56,7 @@ def quantity(text: str, name: str) -> float:
         quantity("500m", "cpu") == 0.5
         quantity("2Gi", "memory") == 2 * 1024**3
     """
+    # What Kubernetes may write and no person means (0, 1e3, 100n) is a slip here.
     value = float(amount(text, name)) if _PLAIN.fullmatch(text) else 0.0
     if value <= 0:
         raise _no_quantity(text, name)

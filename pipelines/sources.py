@@ -78,6 +78,7 @@ def resolve_locally(
             f"and no built-in data set, {one_of(CATALOGUE)}."
         )
 
+    # An empty `sealed_source` stays empty: the sealed rows are then split off.
     uris = {r: uri(r, getattr(data, r)) for r in ROLES if getattr(data, r)}
     return workload.replace("data", **uris, **_digest_of_now(data, uris))
 
@@ -121,12 +122,14 @@ def resolve_for_cluster(
 
     names = {r: getattr(data, r) for r in ROLES if getattr(data, r) or r == "source"}
     uris = {role: uri(role, name) for role, name in names.items()}
+    # A digest would make the second run of a schedule fail: its rows are new ones.
     if recurring:
         return workload.replace("data", **uris, source_digest="")
     if data.source_digest:
         return workload.replace("data", **uris)
     if all(name in CATALOGUE for name in names.values()):
-        # The catalogue knows these bytes: nothing has to be read from here.
+        # The catalogue knows these bytes: nothing has to be read from here. The parts
+        # are named as `content_digest` names them, for one digest either way.
         parts = {"source": "source", "sealed_source": "sealed"}
         members = {r: CATALOGUE[name].members[r] for r, name in names.items()}
         digests = {parts[r]: {"": m.sha256} for r, m in members.items()}
@@ -154,7 +157,7 @@ def default_parameters(workload: Workload, store: str) -> dict[str, Any]:
     Raises:
         StoreInputError: `store` is no place of a store.
     """
-    split_uri(store)
+    split_uri(store)  # checked here, where the error names the option's value
     values = workload.arguments()
     for role in ROLES:
         name = values[role]

@@ -55,21 +55,22 @@ def _bounded(
 ) -> dsl.PipelineTask:
     """Gives a task its name, limits, timeout, retries and what its pod may do.
 
-    The volume at /tmp is for clusters that make the root file system read-only.
     KFP itself drops all capabilities, forbids privilege escalation and sets the
     runtime's seccomp profile; it has no setter for ephemeral storage, which the
     namespace's LimitRange bounds.
     """
     task.set_display_name(title)
-    _knowing(task, limits.cpu, limits.memory)
+    _register_channels(task, limits.cpu, limits.memory)
     task.set_cpu_request(limits.cpu).set_cpu_limit(limits.cpu)
     task.set_memory_request(limits.memory).set_memory_limit(limits.memory)
     if limits.retries:
+        # As KFP ships Argo, a lost pod is tried again, never a program that failed.
         task.set_retry(limits.retries, backoff_duration="60s", backoff_factor=2.0)
     kubernetes.set_timeout(task, limits.hours * 3600)
     kubernetes.set_security_context(
         task, run_as_user=USER, run_as_group=GROUP, run_as_non_root=True
     )
+    # For clusters that make the root file system read-only.
     kubernetes.empty_dir_mount(task, "tmp", SCRATCH, size_limit=limits.scratch)
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", PART_OF)
     name = title.lower().replace(" ", "-")
@@ -77,12 +78,10 @@ def _bounded(
     return task
 
 
-def _knowing(task: dsl.PipelineTask, *values: object) -> None:
-    """Tells KFP which parameters a task's resources need.
-
-    Its setters do not (2.17), and a group's inputs then lack them: the tasks in
-    it would ask for parameters that nobody hands down.
-    """
+def _register_channels(task: dsl.PipelineTask, *values: object) -> None:
+    """Declares to KFP which parameters a task's resources need."""
+    # KFP's own setters do not (2.17), and a group's inputs then lack them: the tasks in
+    # it would ask for parameters that nobody hands down.
     channels = [v for v in values if isinstance(v, pipeline_channel.PipelineChannel)]
     task.register_pipeline_channels(channels)
 
@@ -90,12 +89,10 @@ def _knowing(task: dsl.PipelineTask, *values: object) -> None:
 def _with_store(
     task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
 ) -> dsl.PipelineTask:
-    """Gives a task the store of data and ledger, or of a TrainJob's hand-over.
-
-    Every key is optional to Kubernetes: where a role stands in for static keys
-    the secret has none, and what is really missing the stage says in a sentence,
-    where a pod that waits for a secret only waits.
-    """
+    """Gives a task the store of data and ledger, or of a TrainJob's hand-over."""
+    # Every key is optional to Kubernetes: where a role stands in for static keys the
+    # secret has none, and what is really missing the stage says in a sentence, where a
+    # pod that waits for a secret only waits.
     keys = {key: key for key in SECRET_KEYS}
     return kubernetes.use_secret_as_env(
         task, secret_name=secret, secret_key_to_env=keys, optional=True
@@ -105,14 +102,12 @@ def _with_store(
 def _with_registry(
     task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
 ) -> dsl.PipelineTask:
-    """Gives a task the registry's store, beside the other.
-
-    Its place is the one key that is not optional: without it the stage would take
-    the other store for the registry, as it does on a laptop. The pod waits instead.
-    """
+    """Gives a task the registry's store, beside the other."""
     keys = {key: registry_variable(key) for key in SECRET_KEYS}
-    place = {STORE: keys.pop(STORE)}
-    kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env=place)
+    # The registry's URI is the one key that is not optional: without it the stage would
+    # take the other store for the registry, as it does on a laptop. The pod waits.
+    uri = {STORE: keys.pop(STORE)}
+    kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env=uri)
     return kubernetes.use_secret_as_env(
         task, secret_name=secret, secret_key_to_env=keys, optional=True
     )
@@ -177,63 +172,67 @@ def train(  # noqa: PLR0917  KFP passes by name
     # Its limits are fixed: the form asks nobody how large a short message may be.
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
-    notified = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
-    _with_store(_bounded(notified, "Notify", last), store_secret)
+    notice = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
+    _with_store(_bounded(notice, "Notify", last), store_secret)
     receivers = {name: name for name in (WEBHOOK, SECRET, FILE)}
     kubernetes.use_secret_as_env(
-        notified,
+        notice,
         secret_name=notify_secret,
         secret_key_to_env=receivers,
         optional=True,
     )
     # Every run has an end of its own: a notice from the cache would reach nobody.
-    notified.set_caching_options(enable_caching=False)
+    notice.set_caching_options(enable_caching=False)
 
     # An exit handler and not a last step that ignores failures: that one would leave
     # a refused run green.
-    with dsl.ExitHandler(exit_task=notified, name="the line of five"):
-        prepared = prepare_data(
+    with dsl.ExitHandler(exit_task=notice, name="the line of five"):
+        preparation = prepare_data(
             data=data, source=source, sealed_source=sealed_source, window=window
         )
-        _with_store(_bounded(prepared, "Prepare data", small), store_secret)
-        dataset = prepared.outputs["dataset"]
+        _with_store(_bounded(preparation, "Prepare data", small), store_secret)
+        dataset = preparation.outputs["dataset"]
 
-        searched = search_architecture(
+        # No store: all that a search needs is in its inputs.
+        architecture_search = search_architecture(
             dataset=dataset, constitution=constitution, search=search
         )
-        _bounded(searched, "Search architecture", large)
-        architecture = searched.outputs["architecture"]
+        _bounded(architecture_search, "Search architecture", large)
+        architecture = architecture_search.outputs["architecture"]
 
-        trained = train_agents(
+        agent_training = train_agents(
             dataset=dataset,
             architecture=architecture,
             constitution=constitution,
             training=training,
         )
         # Not the store's keys: training reaches a TrainJob's hand-over and no more.
-        _with_store(_bounded(trained, "Train agents", large), training_secret)
-        _knowing(trained, accelerators, accelerator_type)
-        trained.set_accelerator_type(accelerator_type)
-        trained.set_accelerator_limit(accelerators)
-        model = trained.outputs["model"]
+        _with_store(_bounded(agent_training, "Train agents", large), training_secret)
+        _register_channels(agent_training, accelerators, accelerator_type)
+        agent_training.set_accelerator_type(accelerator_type)
+        agent_training.set_accelerator_limit(accelerators)
+        model = agent_training.outputs["model"]
 
-        judged = evaluate_safety(
+        evaluation = evaluate_safety(
             dataset=dataset,
-            holdout=prepared.outputs["holdout"],
+            # The one use of the sealed rows: no other task can reach them.
+            holdout=preparation.outputs["holdout"],
             architecture=architecture,
             model=model,
             constitution=constitution,
             safety=safety,
         )
-        _with_store(_bounded(judged, "Evaluate safety", small), store_secret)
+        # The store again: the ledger that counts this use lies there.
+        _with_store(_bounded(evaluation, "Evaluate safety", small), store_secret)
 
-        registered = register_model(
+        registration = register_model(
             model=model,
-            verdict=judged.outputs["verdict"],
+            verdict=evaluation.outputs["verdict"],
             constitution=constitution,
             registry=registry,
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         )
-        _with_store(_bounded(registered, "Register model", gate), store_secret)
-        _with_registry(registered, registry_secret)
-        registered.set_caching_options(enable_caching=False)
+        # Both: the champion is compared in the registry, the outcome lies in the store.
+        _with_store(_bounded(registration, "Register model", gate), store_secret)
+        _with_registry(registration, registry_secret)
+        registration.set_caching_options(enable_caching=False)

@@ -30,7 +30,8 @@ def main() -> int:
     """Runs the job that stands on the first line of standard input."""
     job = Job.from_json(sys.stdin.readline())
     closing = end_with_parent()
-    # From here standard output is for events; prints go to standard error.
+    # From here standard output is for events; prints go to standard error. Buffered by
+    # line: an event that waits for the next one comes too late to be shown.
     events = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
@@ -38,7 +39,7 @@ def main() -> int:
         events.write(json.dumps({"event": event, **fields}) + "\n")
 
     try:
-        # The import of KFP takes seconds: the parent shows what it waits for.
+        # Importing KFP takes seconds; who reads the events sees that the child is up.
         report("importing")
         from pipelines.local.run import run_here
 
@@ -48,8 +49,9 @@ def main() -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001  KFP raises whatever it likes
         traceback.print_exc()
-        first = " ".join(str(error).split())
-        report("failed", code=1, sentence=f"{type(error).__name__}: {first}")
+        # KFP's errors run over many lines; a sentence in `run.json` is one.
+        line = " ".join(str(error).split())
+        report("failed", code=1, sentence=f"{type(error).__name__}: {line}")
         return 1
     report("done")
     return 0
@@ -70,12 +72,14 @@ def end_with_parent() -> list[Callable[[], None]]:
     closing: list[Callable[[], None]] = []
 
     def watch() -> None:
+        # Nothing is written to it after the job: a read returns when it is cut.
         while os.read(lifeline, 4096):
             pass
         for close in closing:
             bounded = threading.Thread(target=close, daemon=True)
             bounded.start()
             bounded.join(_CLOSING_SECONDS)
+        # Nobody is left to count a time of grace, so no stage gets one.
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -38,12 +38,14 @@ _COMPANIONS = {
 """Variables that a secret's key has beside it on a person's machine."""
 _CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 _URLS = re.compile(r"_URL(_S3)?$")
+"""Names of variables that hold an address: of the store, of the webhook."""
 
 
 class ContainerRunner:
     """Runs stages in containers of the stage images."""
 
     name = "docker"
+    # A container is no child of this process: a signal to the group does not reach it.
     stops_group = False
 
     def check(self, workload: Workload, store: str, environ: Mapping[str, str]) -> None:
@@ -96,6 +98,7 @@ class ContainerRunner:
             # KFP's cache key holds the image: another image is another stage.
             context.pipeline.set_images(images)
             containers = Containers(client)
+            # SIGKILL ends the client and not the containers: those first.
             context.closing.append(containers.close)
 
             def run(
@@ -127,6 +130,7 @@ def _box(
     threads = str(max(1, int(limits.cpu.value)))
     environ = {"OMP_NUM_THREADS": threads, **environ, **_secrets(context, task)}
     certificates = [Path(environ[n]) for n in _CERTIFICATES if n in environ]
+    # KFP's executor gets its inputs as JSON behind this option, paths filled in.
     call = json.loads(command[list(command).index("--executor_input") + 1])
     paths = [*_input_paths(call), *(file for file in certificates if file.is_file())]
     # What a stage writes belongs to the caller's group, whoever runs in the container.
@@ -158,6 +162,7 @@ def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
             names |= {key["envVar"] for key in secret["keyToEnv"]}
     for name in tuple(names):
         names.update(_COMPANIONS.get(name, ()))
+    # A store of a company's own often has a certificate that only its machines trust.
     if names:
         names.update(_CERTIFICATES)
     values = {name: context.environ.get(name) for name in sorted(names)}
@@ -188,6 +193,7 @@ def network_of(environ: Mapping[str, str]) -> str:
         own loopback, which no other network reaches; `bridge` for all else.
     """
     hosts = {urlsplit(v).hostname or "" for k, v in environ.items() if _URLS.search(k)}
+    # Keys without an address mean AWS, which the client finds by itself.
     if any(map(is_loopback, hosts)):
         return "host"
     return "bridge" if hosts or "AWS_ACCESS_KEY_ID" in environ else "none"

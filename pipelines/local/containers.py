@@ -32,7 +32,7 @@ GRACE = 20
 _PIDS = 512  # torch starts a few dozen threads; a fork bomb more
 _SCRATCH = "rw,nosuid,nodev,noexec,mode=1777,size=256m"  # counts as memory
 _LOG = {"max-size": "16m", "max-file": "2"}
-_TICK = 0.1  # seconds
+_TICK = 0.1  # seconds until a request to stop is noticed
 _ENTRY = """\
 umask 0002
 "$@" & main=$!
@@ -95,6 +95,7 @@ class Containers:
         self._living: dict[str, Any] = {}
         self._closed = False
         info = client.info()
+        # An engine refuses a container that may take more CPUs than there are.
         self._cpus = float(info["NCPU"])
         # A file of the user's is not relabelled to be read by a container.
         labelled = any("selinux" in o for o in info.get("SecurityOptions") or ())
@@ -118,6 +119,7 @@ class Containers:
                 listener.join(_TICK)
             if listener.is_alive():
                 container.stop(timeout=GRACE)
+            # Read only now: an exit code before the end is 0.
             listener.join()
             container.reload()
             state = container.attrs["State"]
@@ -132,6 +134,7 @@ class Containers:
 
     @contextmanager
     def _container(self, box: Box) -> Iterator[Any]:
+        # Created under the lock: none comes into being behind the back of `close`.
         with self._lock:
             if self._closed:
                 raise SafescaleError(f"{box.stage} was not started: the run is over.")
@@ -154,6 +157,8 @@ class Containers:
             mounts.append(Mount(str(box.folder), str(box.folder), type="bind"))
         return self.client.containers.create(
             box.image,
+            # Not `init=True`: tini would give SIGTERM to KFP's shell alone, which dies
+            # of it and takes the stage along.
             ["safescale", *box.command],
             entrypoint=["/bin/sh", "-c", _ENTRY],
             name=f"safescale-{box.run}-{box.stage}",
@@ -170,6 +175,7 @@ class Containers:
             cap_drop=["ALL"],
             security_opt=self._security,
             mem_limit=box.memory,
+            # Left out, an engine grants as much swap again.
             memswap_limit=box.memory,
             nano_cpus=int(min(box.cpus, self._cpus) * 1e9),
             pids_limit=_PIDS,
@@ -193,9 +199,9 @@ class _Listener(threading.Thread):
         # What `requests` raises is an OSError.
         with (
             suppress(APIError, HTTPError, OSError),
-            closing(self._container.logs(stream=True, follow=True)) as said,
+            closing(self._container.logs(stream=True, follow=True)) as chunks,
         ):
-            for chunk in said:
+            for chunk in chunks:  # one may end within a character
                 sys.stdout.write(decode(chunk))
                 sys.stdout.flush()
         with suppress(APIError, HTTPError, OSError):
@@ -205,6 +211,7 @@ class _Listener(threading.Thread):
 def _remove(container: Any) -> None:
     from docker.errors import APIError
 
+    # Whoever was faster, or an engine that is gone, leaves nothing to be done here.
     with suppress(APIError, OSError):
         container.remove(force=True, v=True)
 

@@ -24,11 +24,12 @@ RUN, PLACE, STAGE = "safescale-ammt.run", "safescale-ammt.place", "safescale-amm
 """Labels of a container: its run, whose folder it is, its stage."""
 CODE = "safescale-ammt.code"
 """Label of an image: the digest of the library in it."""
-_PATIENCE = 60  # seconds that one answer of the engine may take
+_TIMEOUT = 60
+"""Seconds that one answer of the engine may take."""
 
 
 @contextmanager
-def engine(timeout: int = _PATIENCE) -> Iterator[Any]:
+def engine(timeout: int = _TIMEOUT) -> Iterator[Any]:
     """Gives a client of the engine that `DOCKER_HOST` or the Docker context names.
 
     Raises:
@@ -92,6 +93,7 @@ def stage_images(client: Any, references: Iterable[str]) -> dict[str, str]:
 
 def place() -> str:
     """Names the folder that runs belong to, on this machine."""
+    # One engine may serve several of both, and each sweeps its own runs alone.
     return f"{platform.node()}:{HOME.absolute()}"
 
 
@@ -107,7 +109,7 @@ def swept(run: str) -> Iterator[None]:
     for lock in folder.glob("*.lock"):
         _lives(folder, lock.stem)  # takes away what a killed run left
     with engine() as client, _locked(folder / f"{run}.lock"):
-        _remove(client, f"{PLACE}={place()}", but=lambda r: _lives(folder, r))
+        _remove(client, f"{PLACE}={place()}", unless=lambda r: _lives(folder, r))
         try:
             yield
         finally:
@@ -117,15 +119,16 @@ def swept(run: str) -> Iterator[None]:
 
 def remove_run(client: Any, run: str) -> None:
     """Kills and removes all containers of a run."""
-    _remove(client, f"{RUN}={run}", but=lambda _: False)
+    _remove(client, f"{RUN}={run}", unless=lambda _: False)
 
 
-def _remove(client: Any, label: str, but: Callable[[str], bool]) -> None:
+def _remove(client: Any, label: str, unless: Callable[[str], bool]) -> None:
     from docker.errors import APIError
 
-    wanted = {"label": label}
-    for container in client.containers.list(all=True, filters=wanted, sparse=True):
-        if but(container.attrs["Labels"].get(RUN, "")):
+    # Sparse: the client would else ask for each one again, and one may be gone by then.
+    labelled = client.containers.list(all=True, filters={"label": label}, sparse=True)
+    for container in labelled:
+        if unless(container.attrs["Labels"].get(RUN, "")):
             continue
         with suppress(APIError):  # somebody else is removing it
             container.remove(force=True, v=True)
@@ -156,6 +159,7 @@ def _lives(folder: Path, run: str) -> bool:
     if not run or not file.exists():
         return False
     with file.open("ab") as lock:
+        # A file alone proves nothing: kill -9 leaves it behind, and drops the lock.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -69,13 +69,18 @@ def run_pipeline(
     """
     from kfp import components, local
 
+    # KFP warns of image names without "python" in them, of display names and of
+    # resources: all of them are meant, and none concerns who reads the run's log.
     warnings.filterwarnings("ignore", module=r"kfp\.")
     _keep_python3()
+    # This very environment: a venv for each task would ask a package index.
     runner: Any = local.SubprocessRunner(use_venv=False)
     if run_container is not None:
         runner = local.DockerRunner()
         _replace_container_handler(run_container)
-    # A process-wide singleton: one more reason why this runs in a child.
+    # A process-wide singleton: one more reason why this runs in a child. An error of
+    # KFP's would hold neither sentence nor exit code, and its final state is the same
+    # for success and failure: `watch` knows better.
     local.init(
         runner, pipeline_root=pipeline_root, raise_on_error=False, enable_caching=cache
     )
@@ -95,15 +100,18 @@ def _replace_task_executor(watch: Watch) -> None:
             outputs, status = original(**call)
             return outputs, status is Status.SUCCESS
 
+        # KFP calls by keyword; a name that it changes is a KeyError at the first task.
         spec = call["task_spec"]
         component = spec.component_ref.name
         description = call["components"][component]
         always = spec.trigger_policy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
         root = Path(call["pipeline_root"], call["pipeline_resource_name"])
+        # KFP's `get_local_task_resource_name` makes the folder of a component's name.
+        folder = root / component.removeprefix("comp-")
         task = TaskCall(
             stage=call["task_name"].replace("-", "_"),
             executor=description.executor_label,
-            folder=root / component.removeprefix("comp-"),
+            folder=folder,
             outputs=tuple(description.output_definitions.artifacts),
             is_exit=spec.trigger_policy.strategy == always,
             execute=execute,

@@ -28,7 +28,10 @@ from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
 
 GRACE = 30.0
-"""Seconds that a stage has to clean up after SIGTERM before it is killed."""
+"""Seconds that a stage has to clean up after SIGTERM before it is killed; more than
+the child's own (`tasks.GRACE`, `containers.GRACE`), which would else never end."""
+_PIPE = 65536  # bytes that a pipe holds on Linux (pipe(7))
+_POLL = 0.25  # seconds between looks at the deadline
 
 
 def run_job(
@@ -59,6 +62,7 @@ def run_job(
     interruptions.check()
     last: dict[str, Any] = {}
     with (
+        # A stage that is killed leaves its temporary files: they go with this folder.
         tempfile.TemporaryDirectory(prefix="safescale-") as scratch,
         _child(job, {**environ, "TMPDIR": scratch}, log) as child,
     ):
@@ -72,6 +76,7 @@ def run_job(
             interruptions.forward = None
     if last.get("event") == "done":
         return
+    # Before the deadline, as a forwarded signal sets that too.
     interruptions.check()
     if deadline.stopped:
         raise SafescaleError(
@@ -97,7 +102,10 @@ def _child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
+            # The last lines of a killed stage are those that the log is read for.
             env={**environ, "PYTHONUNBUFFERED": "1"},
+            # Ctrl-C goes to the whole group of a terminal; the child gets SIGTERM from
+            # here instead, once, and what it starts can be killed as one group.
             start_new_session=True,
         )
     try:
@@ -129,6 +137,7 @@ class _Deadline:
         """Asks the group to stop and gives it the time of grace."""
         with suppress(ProcessLookupError):
             os.killpg(self.group, signum)
+        # A second Ctrl-C hurries nobody, and does not make the wait longer either.
         if not self.stopped:
             self.stopped = True
             self.deadline = time.monotonic() + self.grace
@@ -152,9 +161,9 @@ def _events(
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while deadline.tick():
-            if not selector.select(timeout=0.25):
+            if not selector.select(timeout=_POLL):
                 continue
-            data = os.read(child.stdout.fileno(), 65536)
+            data = os.read(child.stdout.fileno(), _PIPE)
             if not data:
                 return
             *lines, pending = (pending + data).split(b"\n")

@@ -36,6 +36,7 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
     """
     runner = runner_named(job.runner)
     text = compile_train()
+    # The record holds what Kubeflow would get; the edits below are of this machine.
     Path(job.pipeline).write_text(text, encoding="utf-8")
     pipeline = CompiledPipeline.parse(text)
     # On Kubeflow the exit task reports how a run ended; here the command line does,
@@ -43,6 +44,7 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
     has_readers = any(os.environ.get(name) for name in PLACES)
     if not has_readers:
         pipeline.drop_exit_tasks()
+    # The gate and the exit task find each other's words by the run's id.
     pipeline.set_run_id(job.run)
     pipeline.drop_retries()
     limits = pipeline.take_limits(job.arguments)
@@ -80,6 +82,7 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
             watch=watch.execute,
             run_container=run_container,
         )
+    # Only now: the exit task has to run after a failure too.
     if watch.error is not None:
         raise watch.error
 
@@ -92,5 +95,6 @@ def record_crash(store: Store, run: str, error: SafescaleError) -> None:
         run: the run's id.
         error: what broke it.
     """
+    # A gate that refused has recorded why; the red task behind it is no crash.
     if RunOutcome.read(store, run) is None:
         RunOutcome.now(run=run, status=CRASHED, sentence=str(error)).write(store)

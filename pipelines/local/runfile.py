@@ -29,16 +29,16 @@ LATEST = "latest"
 
 @dataclass
 class RunFile:
-    """What is known of a run, kept on disk while it goes on.
+    """The facts of a run, written to disk while it goes on.
 
     Attributes:
         folder: `runs/<run-id>`.
         started: when the run began.
-        facts: what was asked for: command, digests, store, source.
+        facts: what is to run: command, digests, store, source.
         stages: one entry per stage begun, in order.
         artifacts: one entry per artifact, by name.
-        outcome: exit code and final sentence, once known.
-        results: verdict, version, bundle and report, once known.
+        outcome: exit code and final sentence, empty until the end.
+        results: verdict, version, bundle and report, as far as they were made.
     """
 
     folder: Path
@@ -58,6 +58,7 @@ class RunFile:
             InputError: the output folder cannot be written to.
         """
         started = utc_now()
+        # Two runs may begin within one second, in folders that share a store.
         name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         folder = output.absolute() / name
         try:
@@ -90,12 +91,13 @@ class RunFile:
             self.stages.append({"stage": event["stage"], "status": "running"})
             self._stage_started = utc_now()
         elif event["event"] == "finished":
-            kept = ("seconds", "cached", "summary")
-            self.stages[-1] |= {k: event[k] for k in kept} | {"status": "finished"}
+            names = ("seconds", "cached", "summary")
+            self.stages[-1] |= {k: event[k] for k in names} | {"status": "finished"}
             self.artifacts |= {entry["name"]: entry for entry in event["artifacts"]}
         elif event["event"] == "images":
             self.facts["images"] = event["images"]
         else:
+            # How it ended is said by `end`, once nothing of the run is alive.
             return
         self.save()
 
@@ -119,10 +121,10 @@ class RunFile:
         verdict, version = self.path("verdict"), self.path("version")
         if verdict is not None:
             shutil.copyfile(verdict / REPORT, self.folder / REPORT)
-            stated = read_json(verdict / "verdict.json")
-            kept = ("decision", "reasons", "mode", "accuracy", "twin_accuracy")
-            self.results["verdict"] = {k: stated[k] for k in kept}
-            self.results["verdict"]["guarantee"] = stated["use"]["guarantee"]
+            whole = read_json(verdict / "verdict.json")
+            names = ("decision", "reasons", "mode", "accuracy", "twin_accuracy")
+            self.results["verdict"] = {k: whole[k] for k in names}
+            self.results["verdict"]["guarantee"] = whole["use"]["guarantee"]
             self.results["report"] = REPORT
         if version is not None:
             self.results["version"] = read_json(version / "version.json")
@@ -173,18 +175,19 @@ def read_run(output: Path, name: str) -> dict[str, Any]:
     """
     if name == LATEST and (output / LATEST).exists():
         return dict(read_json(output / LATEST / RUN))
-    found = [p for p in run_folders(output) if p.name.startswith(name)]
-    if len(found) != 1:
-        state = "is ambiguous" if found else "does not exist"
+    folders = [p for p in run_folders(output) if p.name.startswith(name)]
+    if len(folders) != 1:
+        state = "is ambiguous" if folders else "does not exist"
         raise InputError(
             f"Run {name!r} {state} in {output}; `safescale runs list` names them."
         )
-    return dict(read_json(found[0] / RUN))
+    return dict(read_json(folders[0] / RUN))
 
 
 def run_folders(output: Path) -> list[Path]:
     """Lists the folders of runs, oldest first."""
     if not output.is_dir():
         return []
+    # `latest` is a link to one of them, which would be listed twice.
     folders = (p.parent for p in output.glob(f"*/{RUN}") if not p.parent.is_symlink())
     return sorted(folders)

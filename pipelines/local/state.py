@@ -30,6 +30,7 @@ def pipeline_root(store: str) -> Path:
     Args:
         store: identity of the object store (its URI may hold a passing port).
     """
+    # The whole digest would make paths too long to read; 64 bits tell folders apart.
     digest = digest_json({"code": code_digest(), "store": store})
     return HOME.absolute() / "pipeline-root" / digest.removeprefix("sha256:")[:16]
 

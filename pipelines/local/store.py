@@ -30,6 +30,7 @@ def opened_store(uri: str | None) -> Iterator[Store]:
         return
     from safescale_ammt.store.embedded.server import EmbeddedStore
 
+    # Its address and keys are its own: nobody has to set a variable for them.
     with (
         EmbeddedStore(HOME.absolute() / "store") as embedded,
         _environment(embedded.environ),
@@ -39,6 +40,7 @@ def opened_store(uri: str | None) -> Iterator[Store]:
 
 def store_identity(store: Store) -> str:
     """Returns who a store is, whatever its address; written on first use."""
+    # Of two first runs at once, one writes it and both read the same.
     with suppress(PreconditionFailed):
         store.put(IDENTITY, uuid.uuid4().hex.encode(), if_absent=True)
     return store.get(IDENTITY).decode()

@@ -34,7 +34,7 @@ GRACE = 20.0
 
 @dataclass
 class LocalTask:
-    """The task that runs now.
+    """A task while it runs.
 
     Attributes:
         call: what KFP is about to execute.
@@ -135,7 +135,8 @@ class TaskWatch:
                     f"{task.stage} ended well but left no {name} in {task.folder}; the "
                     "log has its last lines."
                 )
-        beside = {path.parent / EXECUTION for path in paths.values()}
+        # All outputs of one stage lie in one folder, and so does its own account.
+        accounts = {path.parent / EXECUTION for path in paths.values()}
         self._report(
             "finished",
             stage=task.stage,
@@ -143,7 +144,7 @@ class TaskWatch:
             cached=not any(path.is_relative_to(task.folder) for path in paths.values()),
             artifacts=self._mirror.keep(task.stage, paths),
             # What the stage says of itself, in this run or in the cached one.
-            summary=dict(read_json(beside.pop())["summary"]),
+            summary=dict(read_json(accounts.pop())["summary"]),
         )
         return dict(outputs)
 
@@ -167,10 +168,12 @@ class TaskWatch:
                 if not task.stop_requested.is_set():
                     raise  # else it broke because it was stopped
             finally:
+                # Joined: a limit that fires late would stop the next task.
                 ended.set()
                 limit.join()
         if task.interrupted:
             raise Interrupted(f"The run was stopped by SIGTERM in {task.stage}.")
+        # One that ended well at the last moment is not undone for being late.
         if task.timed_out and not outputs:
             raise SafescaleError(
                 f"{task.stage} took longer than {task.seconds:g} s and was stopped; "
@@ -184,6 +187,7 @@ class TaskWatch:
             return
         task.timed_out = True
         task.stop_requested.set()
+        # A container's runner sees `stop_requested` and stops it through the engine.
         if self._stops_group:
             os.killpg(0, signal.SIGTERM)  # this process' own handler ignores it
             if not ended.wait(GRACE):
@@ -211,21 +215,24 @@ def _sigterm_stops(task: LocalTask) -> Iterator[None]:
 
 def _kill_the_rest() -> None:
     """Kills every process of our group but this one."""
+    # macOS has no /proc: then this process goes too, and the parent says so.
     if not Path("/proc/self/stat").exists():
-        os.killpg(0, signal.SIGKILL)  # the parent says that we vanished
+        os.killpg(0, signal.SIGKILL)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            pid, group = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1]
-            if int(group.split()[2]) == os.getpgrp() and pid != os.getpid():
+            # proc(5): behind the name in brackets stand state, parent and group.
+            pid, fields = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1]
+            if int(fields.split()[2]) == os.getpgrp() and pid != os.getpid():
                 os.kill(pid, signal.SIGKILL)
 
 
 def stage_error(task: LocalTask) -> SafescaleError:
     """Returns the error that a failed stage wrote down, with its exit code."""
     file = task.folder / EXECUTION
-    left = read_json(file) if file.is_file() else {}
-    if left.get("code"):
-        return error_of(int(left["code"]), str(left["sentence"]))
+    account = read_json(file) if file.is_file() else {}
+    # Code 0 is of a stage that went well and was killed before its process ended.
+    if account.get("code"):
+        return error_of(int(account["code"]), str(account["sentence"]))
     code = "" if task.code is None else f" with exit code {task.code}"
     return SafescaleError(
         f"{task.stage} ended{code} without a word: it was killed or could not start; "
