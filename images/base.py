@@ -18,7 +18,7 @@ from safescale_ammt.files.canonical import digest_file
 
 OFFICIAL = "python:3.11-slim-bookworm"
 RECIPE = Path(__file__).with_name("base.sh")
-_PULL_SECONDS = 300.0
+_PULL_SECONDS = 300.0  # a registry that accepts and never answers is given up then
 
 
 def base_image(engine: Engine) -> str:
@@ -27,19 +27,21 @@ def base_image(engine: Engine) -> str:
     Raises:
         InputError: there is none, and none can be made here.
     """
-    given = os.environ.get("BASE_IMAGE", "")
-    if given:
-        _require(engine, given)
-        return given
-    made = f"safescale-ammt/base:debian-{digest_file(RECIPE)[7:19]}"
-    for name in (OFFICIAL, made):
+    named = os.environ.get("BASE_IMAGE", "")
+    if named:
+        _require(engine, named)
+        return named
+    # By the recipe's digest: the same recipe's image is found again, another is made.
+    debian = f"safescale-ammt/base:debian-{digest_file(RECIPE)[7:19]}"
+    # The engine's own store comes first: a pull asks a registry even for what is here.
+    for name in (OFFICIAL, debian):
         if engine.inspect(name):
             return name
     print(f"base image {OFFICIAL} ...", flush=True)
     if engine.output("pull", "--quiet", OFFICIAL, timeout=_PULL_SECONDS) is not None:
         return OFFICIAL
-    _make(engine, made)
-    return made
+    _make(engine, debian)
+    return debian
 
 
 def _require(engine: Engine, name: str) -> None:
@@ -52,6 +54,7 @@ def _require(engine: Engine, name: str) -> None:
 
 
 def _make(engine: Engine, name: str) -> None:
+    # mmdebstrap unpacks files of many owners, and device nodes: root alone may.
     if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
         raise InputError(
             f"{OFFICIAL} cannot be pulled, and making a base image from Debian's "
@@ -59,12 +62,12 @@ def _make(engine: Engine, name: str) -> None:
             "one that this engine has: make images BASE_IMAGE=..."
         )
     print("no registry answers; base image from Debian's packages ...", flush=True)
-    done = subprocess.run(
+    result = subprocess.run(
         ["sh", str(RECIPE), name, *engine.command],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode or engine.inspect(name) is None:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if result.returncode or engine.inspect(name) is None:
+        last = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(f"No base image could be made from Debian's packages: {last}")

@@ -33,15 +33,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m images.build")
     parser.add_argument("--torch", choices=variants(), default="cpu")
     parser.add_argument("--push", metavar="PREFIX", default="")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     start = time.monotonic()
     try:
         engine = find_engine()
         print(f"engine: {engine.command[0]}", flush=True)
-        base = build(engine, given.torch)
-        for stage in STAGES if given.push else ():
-            push(engine, stage, given.push)
-        lock = from_engine(engine, base, given.push)
+        base = build(engine, arguments.torch)
+        # The lock comes last: a registry's digests exist only after the push.
+        for stage in STAGES if arguments.push else ():
+            push(engine, stage, arguments.push)
+        lock = from_engine(engine, base, arguments.push)
         write(lock, ROOT / LOCK)
     except SafescaleError as error:
         print(error, file=sys.stderr)

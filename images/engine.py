@@ -44,20 +44,20 @@ class Engine:
             SafescaleError: it failed.
         """
         sink = subprocess.DEVNULL if quiet else None
-        done = subprocess.run(
+        result = subprocess.run(
             [*self.command, *arguments], env=_environ(), stdout=sink, check=False
         )
-        if done.returncode:
+        if result.returncode:
             what = " ".join([Path(self.command[0]).name, *arguments[:2]])
             raise SafescaleError(
-                f"`{what} ...` failed with exit code {done.returncode}; its last lines "
-                "say why."
+                f"`{what} ...` failed with exit code {result.returncode}; its last "
+                "lines say why."
             )
 
     def output(self, *arguments: str, timeout: float | None = None) -> str | None:
         """Returns what a command prints; None where it fails or takes too long."""
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 [*self.command, *arguments],
                 env=_environ(),
                 capture_output=True,
@@ -67,7 +67,7 @@ class Engine:
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return result.stdout.strip() if result.returncode == 0 else None
 
     def inspect(self, reference: str) -> dict[str, Any] | None:
         """Returns what the engine knows of an image; None where there is none."""
@@ -91,6 +91,7 @@ def find_engine() -> Engine:
             "Docker answers, but no docker command here can build with BuildKit; "
             "install its buildx plugin (Debian: docker-buildx, or docker.io before 13)."
         )
+    # Where the docker command's daemon is podman's, only podman itself can build.
     for path in _commands("podman"):
         return Engine((path,), "podman")
     raise InputError(
@@ -100,6 +101,7 @@ def find_engine() -> Engine:
 
 
 def _commands(name: str) -> Iterator[str]:
+    # Every one on the PATH: the first may lack buildx, and the next one have it.
     for folder in os.get_exec_path():
         if found := shutil.which(name, path=folder):
             yield found
@@ -112,7 +114,8 @@ def _is_podman(docker: Engine) -> bool:
 
 
 def _environ() -> dict[str, str]:
-    """BuildKit is asked for by name: Docker's old builder knows no mounts."""
+    """Returns the environment of every call; the user's own variables win."""
+    # BuildKit by name: Docker's old builder knows no mounts.
     own = {"DOCKER_BUILDKIT": "1", "CONTAINERS_CONF": str(CONTAINERS_CONF)}
     return {**own, **os.environ}
 

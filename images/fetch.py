@@ -53,33 +53,37 @@ def fetch(variant: str) -> None:
 
 def complete(wheels: Path, requirements: Path) -> bool:
     """Removes wheels that no line asks for; says whether every line has one."""
-    asked = set(re.findall(r"sha256:[0-9a-f]{64}", requirements.read_text()))
-    found = set()
+    pinned = set(re.findall(r"sha256:[0-9a-f]{64}", requirements.read_text()))
+    present = set()
     for wheel in wheels.glob("*.whl"):
         digest = digest_file(wheel)
-        if digest in asked:
-            found.add(digest)
+        if digest in pinned:
+            present.add(digest)
         else:
+            # An older pin: with it in the folder, the layer would be built anew.
             wheel.unlink()
-    return found == asked
+    return present == pinned
 
 
 def _download(requirements: Path, wheels: Path, variant: str) -> None:
     wheels.mkdir(parents=True, exist_ok=True)
     print(f"wheels of {requirements.stem} ...", flush=True)
-    said = ""
+    complaint = ""
+    # The machine's own settings first: they may name a mirror or a folder that has
+    # torch's CPU build, where PyTorch's index cannot be reached.
     for index in ([], ["--extra-index-url", TORCH_INDEX + variant]):
-        done = _pip(requirements, wheels, index)
-        if done.returncode == 0:
+        result = _pip(requirements, wheels, index)
+        if result.returncode == 0:
             return
-        said = done.stderr.strip() or said
-    reason = next(_errors(said), "no reason given")
+        complaint = result.stderr.strip() or complaint
+    reason = next(_errors(complaint), "no reason given")
     raise InputError(f"pip cannot fetch the wheels of {requirements.stem}: {reason}")
 
 
 def _pip(
     requirements: Path, wheels: Path, index: list[str]
 ) -> subprocess.CompletedProcess[str]:
+    # Wheels alone: a source distribution runs its own code, here and as this user.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "--retries=2", *index]
     command += ["--dest", str(wheels), "--requirement", str(requirements)]

@@ -44,6 +44,7 @@ class Labels:
 def labels() -> Labels:
     """Returns the labels of images that are built from this tree now."""
     commit = _git("rev-parse", "HEAD") or "unknown"
+    # Edits outside of these folders cannot change an image: it stays a clean one.
     changed = _git("status", "--porcelain", "--", *_INSIDE)
     seconds = os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct")
     return Labels(
@@ -56,25 +57,26 @@ def labels() -> Labels:
 
 def for_images() -> dict[str, str]:
     """Returns the labels under the names that images bear (OCI image-spec)."""
-    known = labels()
+    values = labels()
     oci = "org.opencontainers.image."
     return {
-        f"{oci}version": known.version,
-        f"{oci}revision": known.revision,
-        f"{oci}created": known.created,
-        "safescale-ammt.code": known.code,
+        f"{oci}version": values.version,
+        f"{oci}revision": values.revision,
+        f"{oci}created": values.created,
+        # By it a local run refuses an image of other code than its own.
+        "safescale-ammt.code": values.code,
     }
 
 
 def _git(*arguments: str) -> str:
     """Returns what git says; nothing where this is no repository."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
         )
     except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 if __name__ == "__main__":

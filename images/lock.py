@@ -36,7 +36,7 @@ def from_engine(engine: Engine, base: str = "", pushed: str = "") -> dict[str, A
         base: name of the image that they were built on.
         pushed: registry path that they were pushed to; "" if they were not.
     """
-    known = labels()
+    values = labels()
     entries, layers = {}, {}
     for stage in STAGES:
         name = image_name(stage)
@@ -55,7 +55,7 @@ def from_engine(engine: Engine, base: str = "", pushed: str = "") -> dict[str, A
         "all": _union(layers.values()),
     }
     return {
-        **_head(known, pushed, entries),
+        **_head(values, pushed, entries),
         "together": together,
         "base": _base(engine, base),
     }
@@ -86,25 +86,27 @@ def from_metadata(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     Raises:
         ConfigError: a target is missing or has no digest.
     """
-    known = labels()
+    values = labels()
     entries = {}
     for stage in STAGES:
         target = metadata.get(stage.replace("_", "-"))
-        known_of = target if isinstance(target, dict) else {}
-        digests = [known_of.get(key) for key in (_CONFIG_DIGEST, _DIGEST)]
+        facts = target if isinstance(target, dict) else {}
+        digests = [facts.get(key) for key in (_CONFIG_DIGEST, _DIGEST)]
+        # Both: of an image that was only built there is one, and it is the id that no
+        # registry knows. Such a pipeline would compile and never pull.
         if not all(digests):
             raise ConfigError(
                 f"The metadata of bake has no registry digest of {stage}; expected the "
                 "file of `docker buildx bake --push --metadata-file FILE`."
             )
         entries[stage] = {
-            "reference": f"{prefix}/{stage}:{known.version}",
+            "reference": f"{prefix}/{stage}:{values.version}",
             "id": digests[0],
             "digest": digests[1],
             "size": 0,
             "user": "10001:0",
         }
-    return _head(known, prefix, entries)
+    return _head(values, prefix, entries)
 
 
 def write(lock: Mapping[str, Any], path: Path = LOCK) -> None:
@@ -114,12 +116,12 @@ def write(lock: Mapping[str, Any], path: Path = LOCK) -> None:
     aside.replace(path)
 
 
-def _head(known: Labels, pushed: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+def _head(values: Labels, pushed: str, entries: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
-        "version": known.version,
-        "commit": known.revision,
-        "code": known.code,
+        "version": values.version,
+        "commit": values.revision,
+        "code": values.code,
         "pushed": pushed,
         "images": entries,
     }
@@ -146,6 +148,7 @@ def pushed_digest(engine: Engine, repository: str) -> str:
         repository: registry path and name, without tag.
     """
     image = engine.inspect(f"{repository}:{labels().version}") or {}
+    # An image that was pushed before, elsewhere too, has a digest for each repository.
     for name in image.get("RepoDigests") or ():
         if name.startswith(f"{repository}@"):
             return str(name.rpartition("@")[2])
@@ -158,13 +161,14 @@ def main() -> int:
     parser.add_argument("metadata", type=Path, help="file that bake wrote")
     parser.add_argument("prefix", help="registry path that bake pushed to")
     parser.add_argument("-o", "--output", type=Path, default=LOCK)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        write(from_metadata(read_json(given.metadata), given.prefix), given.output)
+        lock = from_metadata(read_json(arguments.metadata), arguments.prefix)
+        write(lock, arguments.output)
     except SafescaleError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"Wrote {given.output}.")
+    print(f"Wrote {arguments.output}.")
     return 0
 
 

@@ -70,8 +70,8 @@ def pinned(path: Path) -> dict[str, str]:
         path: a requirements file; comments and hashes are passed over.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
-    found = (re.match(r"([A-Za-z0-9._-]+)===?([^\s;\\]+)", line) for line in lines)
-    return {canonical(match[1]): match[2] for match in found if match}
+    matches = (re.match(r"([A-Za-z0-9._-]+)===?([^\s;\\]+)", line) for line in lines)
+    return {canonical(match[1]): match[2] for match in matches if match}
 
 
 def canonical(name: str) -> str:
@@ -102,14 +102,16 @@ def _resolved(layer: Layer) -> dict[str, tuple[str, str]]:
     versions = pinned(ROOT / "requirements.txt")
     exact = dict(layer.exact)
 
-    def asked(names: Sequence[str]) -> list[str]:
+    def requirements(names: Sequence[str]) -> list[str]:
         return [n + exact.get(n, f"=={versions[canonical(n)]}") for n in names]
 
+    # What is required by others is held to the same versions, or the images would run
+    # what no test has seen.
     limits = {k: v for k, v in versions.items() if k not in exact}
-    found = _report(asked(layer.roots), limits)
+    wheels = _report(requirements(layer.roots), limits)
     if layer.alone:
-        found |= _report([*asked(layer.alone), "--no-deps"], {})
-    return {name: found[name] for name in sorted(found.keys() - LEFT_OUT)}
+        wheels |= _report([*requirements(layer.alone), "--no-deps"], {})
+    return {name: wheels[name] for name in sorted(wheels.keys() - LEFT_OUT)}
 
 
 def _report(
@@ -121,16 +123,17 @@ def _report(
         lines = (f"{name}=={version}\n" for name, version in constraints.items())
         limits.write_text("".join(lines), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run"]
+        # Installed packages count as nothing: the report has to name every wheel.
         command += ["--ignore-installed", "--report", str(report), "-c", str(limits)]
         command += ["--only-binary=:all:", *arguments]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        found: list[dict[str, Any]] = json.loads(report.read_text())["install"]
+        items: list[dict[str, Any]] = json.loads(report.read_text())["install"]
     return {
         canonical(item["metadata"]["name"]): (
             item["metadata"]["version"],
             item["download_info"]["archive_info"]["hashes"]["sha256"],
         )
-        for item in found
+        for item in items
     }
 
 

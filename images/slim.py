@@ -79,8 +79,10 @@ def loaded(elf: bytes) -> bytes:
         elf: a file's bytes; anything but a 64-bit little-endian ELF file, and a
             file whose tables lie elsewhere, comes back as it is.
     """
+    # The magic, then class 2 (64 bits) and data 1 (little-endian).
     if elf[:6] != b"\x7fELF\x02\x01":
         return elf
+    # The header's e_phoff and e_shoff, then e_phentsize and e_phnum.
     segments, _sections = struct.unpack_from("<QQ", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 54)
     end = segments + size * count
@@ -89,6 +91,7 @@ def loaded(elf: bytes) -> bytes:
             "<QQQQ", elf, place + 8
         )
         end = max(end, offset + length)
+    # e_shoff, e_shentsize, e_shnum and e_shstrndx: there is no table of sections now.
     head = bytearray(elf[:end])
     struct.pack_into("<Q", head, 40, 0)
     struct.pack_into("<HHH", head, 58, 0, 0, 0)
