@@ -119,14 +119,22 @@ class Finding:
 
 def reason(finding: Finding) -> str:
     """Says in one sentence why a finding has its outcome."""
-    sure = f"{100 * (1 - finding.alpha):g} %"
-    line = _line(finding)
+    confidence = f"{100 * (1 - finding.alpha):g} %"
+    line = f"{finding.op} {finding.threshold:g}"
+    if finding.floor is not None:
+        line = (
+            f"{line} with accuracy {finding.op} {finding.floor:g} "
+            f"(accuracy at least {finding.by_group[0].lower:.4f})"
+        )
     if finding.outcome == HOLDS:
         end = finding.upper if finding.op == "<=" else finding.lower
         most = "at most" if finding.op == "<=" else "at least"
-        said = f"{_subject(finding)} is {most} {end:.4f} with {sure} confidence"
-        return f"{said}, inside {line}."
+        return (
+            f"{_subject(finding)} is {most} {end:.4f} with {confidence} confidence, "
+            f"inside {line}."
+        )
     if finding.outcome == FAILS:
+        # The twin's line is kept, so that the floor beside it is what is violated.
         if finding.floor is not None and finding.value >= finding.threshold:
             return (
                 f"{finding.metric} is {finding.by_group[0].rate:.4f} and violates its "
@@ -153,14 +161,3 @@ def _subject(finding: Finding) -> str:
     if finding.reference is not None:
         return f"{finding.metric} minus that of the {finding.reference}"
     return f"{finding.metric} by {finding.group}" if finding.group else finding.metric
-
-
-def _line(finding: Finding) -> str:
-    line = f"{finding.op} {finding.threshold:g}"
-    if finding.floor is None:
-        return line
-    share = finding.by_group[0]
-    return (
-        f"{line} with accuracy {finding.op} {finding.floor:g} "
-        f"(accuracy at least {share.lower:.4f})"
-    )
