@@ -142,6 +142,7 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     """
     folder = Path(folder)
     verdict = Verdict.load(folder)
+    # By another constitution every finding may depart: this is the clearer sentence.
     _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
     evidence_digest = digest_file(folder / EVIDENCE)
     _same_digest(folder, "evidence", verdict.evidence, evidence_digest)

@@ -78,6 +78,7 @@ def error_bounds(
 
 def p_exceeds(error: float, rows: int, line: float, bins: int = BINS) -> float:
     """One-sided p-value of "the true binned error exceeds the line"."""
+    # The lower bound of `error_bounds` set on the line and solved for alpha.
     excess = error - _bias(rows, bins) - line
     return math.exp(-2 * rows * excess**2) if excess > 0 else 1.0
 

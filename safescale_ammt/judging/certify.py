@@ -88,6 +88,7 @@ def inside(
         if least is not None:
             kept &= rate_p_above(hits.correct, hits.rows, least) <= alpha
         return kept
+    # A group that nobody can judge might be the one for which the promise is broken.
     kept = np.ones(hits.rates[0].hits.shape[:-1], dtype=bool)
     if hits.small.any() or (compares(constraint) and len(hits.small) < 2):
         return ~kept
@@ -176,6 +177,7 @@ def pairs(
         for a, b in permutations(range(len(rates.trials)), 2):
             n1, n0 = int(rates.trials[a]), int(rates.trials[b])
             if constraint.metric == "dp_ratio":
+                # "At least 0" promises nothing: every ratio lies below infinity.
                 line = Line("ratio", 1 / at if at > 0 else float("inf"), n1, n0)
             else:
                 line = Line("difference", at, n1, n0)
@@ -185,6 +187,7 @@ def pairs(
 def comparisons(constraint: Constraint, hits: GroupHits) -> int:
     """Number of tests for a violation: ordered pairs (or groups) x kinds of rate."""
     groups = len(hits.small)
+    # Ordered pairs: either group of a pair may be the favoured one.
     each = groups * (groups - 1) if compares(constraint) else groups
     return each * len(hits.rates)
 
@@ -197,6 +200,7 @@ def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
     least = _least_accuracy(constraint)
     if least is not None:
         parts.append(rate_p_below(hits.correct, hits.rows, least))
+    # Either line may be the violated one, as with the pairs of `outside`.
     return np.asarray(np.minimum(1.0, len(parts) * np.minimum.reduce(parts)))
 
 

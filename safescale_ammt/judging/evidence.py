@@ -82,10 +82,7 @@ class Evidence:
     @property
     def judged_classes(self) -> tuple[int, ...]:
         """Codes of the classes that rates are taken of."""
-        if self.positive is not None:
-            return (self.positive,)
-        # Rates of class 0 mirror those of class 1 and would double the comparisons.
-        return (1,) if self.classes == 2 else tuple(range(self.classes))
+        return judged_classes(self.classes, self.positive)
 
     def group(self, name: str) -> tuple[tuple[str, ...], IntArray]:
         """Returns the values and codes of a group column.
@@ -98,6 +95,14 @@ class Evidence:
                 f"The evidence has no group {name!r}, {one_of(self.groups)}."
             )
         return self.groups[name]
+
+
+def judged_classes(classes: int, positive: int | None) -> tuple[int, ...]:
+    """Returns the codes of the classes that rates are taken of."""
+    if positive is not None:
+        return (positive,)
+    # Rates of class 0 mirror those of class 1 and would double the comparisons.
+    return (1,) if classes == 2 else tuple(range(classes))
 
 
 def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
@@ -169,6 +174,7 @@ def read_evidence(
 
 def rows_digest(rows: np.ndarray) -> str:
     """Returns the digest of the set of row hashes, as the ledger takes it."""
+    # A set: neither the order of rows nor a row drawn twice makes another use of them.
     flat = np.frombuffer(rows.tobytes(), dtype=f"S{ROW_BYTES}")
     return digest_bytes(np.unique(flat).tobytes())
 
@@ -185,6 +191,7 @@ def _check_columns(
                 f"Column {name!r} of {path} has type {present.get(name, 'absent')}, "
                 f"the verdict's evidence has {expected.get(name, 'no such column')}."
             )
+    # A null makes floats of integers when numpy reads them.
     for name in present:
         if table[name].null_count:
             raise IntegrityError(

@@ -90,6 +90,7 @@ class Finding:
             return self.value > self.threshold
         if self.reference is None or self.floor is None:
             return self.value < self.threshold
+        # `by_group` lists the model before its twin.
         accuracy = self.by_group[0].rate
         below_floor = accuracy is not None and accuracy < self.floor
         return self.value < self.threshold or below_floor
@@ -110,6 +111,7 @@ class Finding:
             InputError: it is not the form of a finding.
         """
         try:
+            # JSON knows lists alone: with them a finding would not equal its copy.
             rates = tuple(GroupRate(**rate) for rate in raw["by_group"])
             small = tuple(raw["too_small"])
             return cls(**{**raw, "by_group": rates, "too_small": small})

@@ -80,8 +80,11 @@ def decide(
     if guarantee not in GUARANTEES:
         raise InputError(f"Unknown guarantee {guarantee!r}, {one_of(GUARANTEES)}.")
     defects = [*problems, *_mismatches(constitution, findings)]
+    # Of doubled findings the last stands here; as a mismatch they fail in any case.
     by_id = {f.principle: f for f in findings}
     hard = [by_id[p.id] for p in constitution.hard if p.id in by_id]
+    # Over the hard principles alone: soft ones decide nothing, and would cost the
+    # others power.
     adjusted = dict(
         zip(
             (f.principle for f in hard),

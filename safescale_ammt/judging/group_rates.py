@@ -102,7 +102,9 @@ def group_table(metric: str, evidence: Evidence, group: str) -> GroupTable:
             name = f"{kind} of class {code}" if several else kind
             hits = np.bincount(codes[hit & among], minlength=size)
             rates.append(Rates(name, hits, np.bincount(codes[among], minlength=size)))
+    # `minlength` keeps the place of a group at the end that has no rows.
     rows = np.bincount(codes, minlength=size)
+    # Without one positive class `min_pos` bounds the rows.
     positives = rows
     if len(classes) == 1:
         positives = np.bincount(codes[evidence.label == classes[0]], minlength=size)
@@ -138,5 +140,6 @@ def table_value(metric: str, table: GroupTable) -> float:
     if metric == "worst_group_error":
         return max(float(p.max()) for p in present)
     if metric == "dp_ratio":
+        # Nobody selected anywhere: all are treated alike.
         return min(float(p.min() / p.max()) if p.max() > 0 else 1.0 for p in present)
     return max(float(p.max() - p.min()) for p in present)

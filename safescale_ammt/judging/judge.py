@@ -147,6 +147,7 @@ def _test(
     outcome = UNDECIDED
     if bool(inside(c, hits, alpha)):
         outcome = HOLDS
+    # Adjusted within the principle already; over principles the gate adjusts.
     elif limits.p_violated <= alpha:
         outcome = FAILS
     limits = _agree(c, limits, outcome, open_=bool(estimate.too_small))
@@ -202,6 +203,7 @@ def _agree(c: Constraint, limits: Bounds, outcome: str, *, open_: bool) -> Bound
     else:
         line, sign = _line(c), 1.0
         promised, other = limits.upper, limits.lower
+    # Strictly above: a bound on the line itself would read as inside.
     above = math.nextafter(line, math.inf)
     if outcome == HOLDS:
         promised = min(promised, line)
@@ -211,6 +213,7 @@ def _agree(c: Constraint, limits: Bounds, outcome: str, *, open_: bool) -> Bound
         other = max(other, above)
     elif outcome != FAILS:
         other = min(other, line)
+    # With the signs changed back, lower and upper have changed places.
     ends = sorted((sign * promised, sign * other))
     return replace(limits, lower=ends[0], upper=ends[1])
 

@@ -20,8 +20,8 @@ from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.group_rates import point_value
 
+# Error level of either end of a descriptive interval: 95 % between them.
 LEVEL = 0.025
-"""Error level of either end of a descriptive interval: 95 % between them."""
 
 
 def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
@@ -125,8 +125,7 @@ def confusion(evidence: Evidence) -> list[list[int]]:
 def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
     """Points of the ROC curve of the positive class, finite and at most `most`.
 
-    Starts at (0, 0), whose threshold is put just above the highest score
-    (scikit-learn writes infinity there, which no artifact metadata can hold).
+    Starts at (0, 0), whose threshold is put just above the highest score.
     """
     # Sorted stably, so that equal scores keep the rows' order on every machine.
     order = np.argsort(-evidence.score, kind="stable")
@@ -138,7 +137,10 @@ def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
     # together.
     last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     if len(last) > most - 1:
+        # Thinned evenly by position; the first and the last point stay.
         last = last[np.unique(np.linspace(0, len(last) - 1, most - 1).astype(int))]
+    # Labels of one class alone have a flat curve, not a division by zero. scikit-learn
+    # writes infinity as the first threshold, which no artifact metadata can hold.
     hits, alarms = np.cumsum(positive)[last], np.cumsum(~positive)[last]
     return {
         "fpr": [0.0, *(alarms / max(int((~positive).sum()), 1)).tolist()],

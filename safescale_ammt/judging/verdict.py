@@ -26,8 +26,9 @@ SEALED, REHEARSAL = "sealed", "rehearsal"
 OFFICIAL, RESEARCH = "official", "research"
 LEDGERS = {OFFICIAL: "ledger", RESEARCH: "research-ledger"}
 """Kind of ledger -> its place in the store."""
+# Figures may differ by this between machines: roots are found to a width, and the
+# order of a sum is the library's.
 TOLERANCE = 1e-7
-"""Figures may differ by this between machines (root finding, sums)."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Verdict:
         Raises:
             InputError: this is no verdict, or one of another schema.
         """
+        # The schema first: a file of another one may lack any of the other keys.
         if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA_VERSION:
             schema = raw.get("schema") if isinstance(raw, Mapping) else raw
             raise InputError(
@@ -146,6 +148,7 @@ class Verdict:
             )
         try:
             verdict = cls._parse(raw)
+        # A damaged file fails anywhere in the parsing, and so with any of these.
         except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where} is not a verdict: {type(error).__name__} at {error}."
@@ -227,16 +230,16 @@ def differences(
     elif all(isinstance(v, Sequence) and not isinstance(v, str) for v in both):
         if len(stated) != len(derived):
             yield f"{where[:-1]}: {len(stated)} entries stated, {len(derived)} derived"
+        # Lengths that differ are named above; the entries in common follow.
         for i, (a, b) in enumerate(zip(stated, derived, strict=False)):
             yield from differences(a, b, f"{where}{i}.", ignore=ignore)
-    elif not _same(stated, derived):
-        yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"
-
-
-def _same(a: Any, b: Any) -> bool:
-    # In Python True == 1, in a verdict they are two things.
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return bool(a == b)
+    else:
+        # In Python True == 1, in a verdict they are two things.
+        if any(isinstance(v, bool) for v in both):
+            same = stated is derived
+        elif all(isinstance(v, int | float) for v in both):
+            same = math.isclose(stated, derived, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        else:
+            same = bool(stated == derived)
+        if not same:
+            yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"

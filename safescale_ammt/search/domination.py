@@ -85,6 +85,7 @@ class Fitness:
             m: what was measured.
             age: order of birth, 0 for the oldest.
         """
+        # False sorts before True: the feasible come first.
         return (not m.feasible, self.of(m), age)
 
 

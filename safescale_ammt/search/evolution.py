@@ -38,8 +38,8 @@ Strategy = Literal["ageing", "local", "random"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 CROSSOVER_RATE = 0.25
 """Share of ageing evolution's children with two parents."""
+# Proposals, and then draws, before the space counts as exhausted.
 _TRIES = 32
-"""Proposals, and then draws, before the space counts as exhausted."""
 
 Proposal = tuple[Genome, tuple[int, ...], str]
 """A genome, its parents' ids and where it comes from."""
@@ -209,6 +209,7 @@ class Search:
                 below = below[: len(below) // self.config.eta]
             under_way = {t.candidate for t in self._pending if t.rung == rung}
             for c in below:
+                # The seed's place needs to stay free when another takes one.
                 waits = c.rung == rung - 1 and c.id not in under_way
                 if waits and free > (seed not in (None, c)):
                     self._promoted[rung] += 1
@@ -295,7 +296,7 @@ class Search:
 def initial_population(config: SearchConfig) -> int:
     """Returns how many candidates are drawn before evolution begins.
 
-    The population, but at most a third of the candidates: a population that the
-    budget never fills would make random search of it.
+    The population, but at most a third of the candidates.
     """
+    # A population that the budget never fills would make random search of it.
     return min(config.population, max(1, config.candidates // 3))

@@ -30,8 +30,8 @@ WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 DEEPEST = 4
 HEADS = (1, 2, 4, 8)
 GENES = ("encoding", "widths", "depth", "activation", "residual", "heads")
+# Draws before a genome under the caps is given up; the smallest always fits.
 _TRIES = 64
-"""Draws before a genome under the caps is given up; the smallest always fits."""
 
 Value = TypeVar("Value")
 
@@ -122,6 +122,7 @@ class Space:
             child = _canonical(child)
             if child != _canonical(genome) and self.holds(child):
                 return child
+        # The search sees a genome that it has tried and proposes another.
         return genome
 
     def cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> Genome:

@@ -79,7 +79,6 @@ class Case:
         """Kept and broken promises, (laws, draws); Holm's first step for broken."""
         c = self.constraint
         laws = [self.sample(c, self.sizes, scale) for scale in (*SCALES, None)]
-        # All laws in one array: a test of an array costs hardly more than one of a row.
         hits = _stack(laws)
         broken = outside(c, hits, alpha / principles)
         if c.tier == "inviolable":
@@ -90,13 +89,17 @@ class Case:
         self, constraint: Constraint, sizes: Sizes, goal: Goal, *, normal: bool
     ) -> bool:
         """Tells whether P(pass) of this principle alone reaches the goal."""
+        # Holm's correction is for failures: a pass asks every principle by itself.
         hits = self.sample(constraint, sizes, goal.scale)
         kept = inside(constraint, hits, goal.alpha, normal=normal)
         return float(kept.mean()) >= goal.target
 
 
 def _stack(laws: list[Hits]) -> Hits:
-    """Puts the draws of several laws along a new leading axis."""
+    """Puts the draws of several laws along a new leading axis.
+
+    A test of an array costs hardly more than one of a row (`two_rates.shows_below`).
+    """
     first = laws[0]
     if isinstance(first, PairedHits):
         pairs = [law for law in laws if isinstance(law, PairedHits)]
@@ -125,6 +128,7 @@ def least_line(case: Case, goal: Goal) -> float | None:
             _relax(case.constraint, step), case.sizes, goal, normal=normal
         )
 
+    # Exact tests are dear: they only confirm what the normal law has found.
     low, high = 0, _STEPS - 1
     while high - low > 1:
         middle = (low + high) // 2

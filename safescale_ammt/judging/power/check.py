@@ -66,6 +66,7 @@ def power_check(
         _power(case, _odds(kept[i], broken[i], case)) for i, case in enumerate(cases)
     ]
     certifiable = joint[-1].passes >= REQUIRED
+    # Remedies take bisections with many tests each, so only where they are needed.
     if not certifiable:
         powers = _with_remedies(powers, cases, alpha)
     faults = [

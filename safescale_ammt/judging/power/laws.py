@@ -73,7 +73,9 @@ def draw(
             share = ASSUMED_SHARE if scale is None else scale
             p = np.full(groups, min(1.0, share * line_at(constraint)))
         if scale is None and constraint.metric in PAIRWISE:
+            # A group without rows in train and constraint has the error of one row.
             error = np.sqrt(p * (1 - p) / np.maximum(sizes.dual[k], 1))
+            # The normal law has tails outside [0, 1].
             p = np.clip(rng.normal(p, error, (draws, groups)), 0.0, 1.0)
         hits = rng.binomial(sizes.trials[k], p, (draws, groups))
         rates.append(Rates(kind, hits, sizes.trials[k]))
@@ -115,5 +117,6 @@ def _draw_paired(
         (discordant + shortfall) / 2,
         1 - discordant,
     ]
+    # Drawn apart from `correct`: the floor and the twin's line are tests of their own.
     only_model, only_twin, _ = rng.multinomial(rows, cells, draws).T
     return PairedHits(correct, only_model, only_twin, rows)

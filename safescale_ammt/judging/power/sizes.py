@@ -16,12 +16,14 @@ from safescale_ammt.binomial.exact import Array
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.judging.evidence import IntArray
+from safescale_ammt.judging.evidence import IntArray, judged_classes
 from safescale_ammt.judging.group_rates import RATES_OF, GroupTable, Rates
 
 SEALED = "sealed"
 DUAL = ("train", "constraint")
 """Splits whose rows drive the multipliers."""
+# The variance p (1 - p) is within 4 % of the largest one: whatever the model's rate
+# will be, the power is hardly overestimated.
 ASSUMED_TPR = 0.6
 
 
@@ -75,7 +77,8 @@ def principle_sizes(
         return Sizes((), none.ravel(), (), none, none, np.zeros(0), small, total)
     values, rows, labels = counts.table(SEALED, constraint.group or "")
     dual_rows, dual_labels = _dual_counts(counts, constraint.group or "", values)
-    classes = _judged_classes(counts)
+    positive = counts.classes.index(counts.positive) if counts.positive else None
+    classes = judged_classes(len(counts.classes), positive)
     kinds = [
         (kind, code)
         for kind in RATES_OF[constraint.metric]
@@ -102,13 +105,6 @@ def principle_sizes(
         small=table.too_small(group_rule.min_n, group_rule.min_pos),
         rows=total,
     )
-
-
-def _judged_classes(counts: Counts) -> tuple[int, ...]:
-    # The same classes as `Evidence.judged_classes`.
-    if counts.positive:
-        return (counts.classes.index(counts.positive),)
-    return (1,) if len(counts.classes) == 2 else tuple(range(len(counts.classes)))
 
 
 def _dual_counts(
