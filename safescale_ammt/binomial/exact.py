@@ -1,7 +1,7 @@
 """Exact unconditional tests of two binomial rates, after Chan and Zhang (1999).
 
 The question is always the same: do x1 of n1 and x0 of n0 show that p1 lies below
-a *line* through p0? Two lines are known:
+a *line* through p0? There are two kinds of line:
 
     difference   p1 = p0 + line        ratio   p1 = line * p0
 

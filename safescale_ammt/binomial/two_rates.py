@@ -80,8 +80,7 @@ def shows_below(
     last = len(statistics) - 1
     if open_at(last):
         last = bisect_left(range(last), True, lo=1, key=open_at) - 1
-    shown: NDArray[np.bool_] = z <= statistics[last]
-    return shown
+    return np.asarray(z <= statistics[last])
 
 
 def shows_above(x1: Any, x0: Any, line: Line, alpha: float) -> NDArray[np.bool_]:

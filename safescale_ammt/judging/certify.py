@@ -81,25 +81,25 @@ def inside(
     """
     if isinstance(hits, PairedHits):
         # Both the twin's line and the floor must show, each at alpha: no correction.
-        kept = np.ones(np.shape(hits.correct), dtype=bool)
+        holds = np.ones(np.shape(hits.correct), dtype=bool)
         if constraint.reference is not None:
-            kept &= ndtr(-_tango_z(constraint, hits)) <= alpha
+            holds &= ndtr(-_tango_z(constraint, hits)) <= alpha
         least = _least_accuracy(constraint)
         if least is not None:
-            kept &= rate_p_above(hits.correct, hits.rows, least) <= alpha
-        return kept
+            holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
+        return holds
     # A group that nobody can judge might be the one for which the promise is broken.
-    kept = np.ones(hits.rates[0].hits.shape[:-1], dtype=bool)
+    holds = np.ones(hits.rates[0].hits.shape[:-1], dtype=bool)
     if hits.small.any() or (compares(constraint) and len(hits.small) < 2):
-        return ~kept
+        return ~holds
     if not compares(constraint):
         for x, n in columns(hits):
-            kept &= rate_p_below(x, n, line_at(constraint)) <= alpha
-        return kept
+            holds &= rate_p_below(x, n, line_at(constraint)) <= alpha
+        return holds
     for x1, x0, line in pairs(hits, constraint):
         # Exact tests are dear: a draw that one pair left open is not tested again.
-        kept[kept] = shows_below(x1[kept], x0[kept], line, alpha, normal=normal)
-    return kept
+        holds[holds] = shows_below(x1[holds], x0[holds], line, alpha, normal=normal)
+    return holds
 
 
 def outside(constraint: Constraint, hits: Hits, level: float) -> BoolArray:
@@ -108,16 +108,16 @@ def outside(constraint: Constraint, hits: Hits, level: float) -> BoolArray:
         return utility_p(constraint, hits) <= level
     # Too small a group is not judged: it cannot show a violation either.
     hits = hits.large
-    broken = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
+    fails = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
     share = level / max(1, comparisons(constraint, hits))
     if not compares(constraint):
         for x, n in columns(hits):
-            broken |= rate_p_above(x, n, line_at(constraint)) <= share
-        return broken
+            fails |= rate_p_above(x, n, line_at(constraint)) <= share
+        return fails
     for x1, x0, line in pairs(hits, constraint):
-        rest = ~broken
-        broken[rest] = shows_above(x1[rest], x0[rest], line, share)
-    return broken
+        rest = ~fails
+        fails[rest] = shows_above(x1[rest], x0[rest], line, share)
+    return fails
 
 
 def breaches(constraint: Constraint, hits: Hits) -> BoolArray:

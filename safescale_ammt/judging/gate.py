@@ -18,7 +18,6 @@ from typing import Any
 
 from safescale_ammt.binomial.intervals import holm
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.judging.findings import HOLDS, UNDECIDED, Finding
 
@@ -163,34 +162,25 @@ def _mismatches(
         if name not in ids and principle.constraint.tier != "soft":
             yield f"There is no finding on {name}: evidence is missing."
     for finding in findings:
-        if finding.principle in principles:
-            principle = principles[finding.principle]
-            yield from _departures(principle, finding, constitution.gate.alpha_k)
-
-
-def _departures(principle: Principle, finding: Finding, alpha: float) -> Iterator[str]:
-    """Says where a finding is not about the promise as the constitution states it."""
-    c = principle.constraint
-    line = c.threshold if c.reference is None else c.delta
-    stated = {
-        "metric": c.metric,
-        "group": c.group,
-        "tier": c.tier,
-        "op": c.op,
-        "reference": c.reference,
-        "threshold": line,
-        "floor": c.floor,
-    }
-    for name, value in stated.items():
-        if getattr(finding, name) != value:
+        if finding.principle not in principles:
+            continue
+        c = principles[finding.principle].constraint
+        head = f"The finding on {finding.principle}"
+        fields = ("metric", "group", "tier", "op", "reference", "threshold", "floor")
+        for name in fields:
+            # With a reference the finding's threshold is delta.
+            delta = name == "threshold" and c.reference is not None
+            value = getattr(c, "delta" if delta else name)
+            if getattr(finding, name) != value:
+                yield (
+                    f"{head} has {name} {getattr(finding, name)!r}, the constitution "
+                    f"says {value!r}."
+                )
+        # A stricter level is no fault; 1e-12 allows for another rounding of the
+        # quotient alpha / planned submissions.
+        alpha = constitution.gate.alpha_k
+        if finding.alpha > alpha * (1 + 1e-12):
             yield (
-                f"The finding on {principle.id} has {name} "
-                f"{getattr(finding, name)!r}, the constitution says {value!r}."
+                f"{head} was judged at level {finding.alpha:g}, the constitution "
+                f"allows {alpha:g}."
             )
-    # A stricter level is no fault; 1e-12 allows for another rounding of the quotient
-    # alpha / planned submissions.
-    if finding.alpha > alpha * (1 + 1e-12):
-        yield (
-            f"The finding on {principle.id} was judged at level {finding.alpha:g}, "
-            f"the constitution allows {alpha:g}."
-        )

@@ -62,6 +62,8 @@ SHORT: Mapping[str, Any] = {
     "dual_every": 5,
 }
 """Settings of a short run that get far in few steps."""
+# The trunk is trained without constraints: an enforced run has a short one, so that
+# its few steps are the multipliers', and a relaxed run is trunk alone.
 _TRUNK_SHARE = 0.2
 
 

@@ -76,14 +76,14 @@ class Case:
         return draw(constraint, sizes, scale, self.draws, rng)
 
     def decisions(self, alpha: float, principles: int) -> tuple[BoolArray, BoolArray]:
-        """Kept and broken promises, (laws, draws); Holm's first step for broken."""
+        """Passes and failures, (laws, draws); Holm's first step for failures."""
         c = self.constraint
         laws = [self.sample(c, self.sizes, scale) for scale in (*SCALES, None)]
         hits = _stack(laws)
-        broken = outside(c, hits, alpha / principles)
+        fails = outside(c, hits, alpha / principles)
         if c.tier == "inviolable":
-            broken |= breaches(c, hits)
-        return inside(c, hits, alpha), broken
+            fails |= breaches(c, hits)
+        return inside(c, hits, alpha), fails
 
     def enough(
         self, constraint: Constraint, sizes: Sizes, goal: Goal, *, normal: bool
@@ -91,8 +91,8 @@ class Case:
         """Tells whether P(pass) of this principle alone reaches the goal."""
         # Holm's correction is for failures: a pass asks every principle by itself.
         hits = self.sample(constraint, sizes, goal.scale)
-        kept = inside(constraint, hits, goal.alpha, normal=normal)
-        return float(kept.mean()) >= goal.target
+        passes = inside(constraint, hits, goal.alpha, normal=normal)
+        return float(passes.mean()) >= goal.target
 
 
 def _stack(laws: list[Hits]) -> Hits:

@@ -56,14 +56,14 @@ def power_check(
         Case(principle, size, i, draws, seed)
         for i, (principle, size) in enumerate(zip(hard, sizes, strict=True))
     ]
-    # Without a hard principle nothing is open or broken: `all` of no row is true.
-    kept = np.ones((len(cases), len(SCALES) + 1, draws), dtype=bool)
-    broken = ~kept
+    # Without a hard principle nothing is open or fails: `all` of no row is true.
+    passes = np.ones((len(cases), len(SCALES) + 1, draws), dtype=bool)
+    fails = ~passes
     for i, case in enumerate(cases):
-        kept[i], broken[i] = case.decisions(alpha, len(cases))
-    joint = _odds(np.asarray(kept.all(axis=0)), np.asarray(broken.any(axis=0)), None)
+        passes[i], fails[i] = case.decisions(alpha, len(cases))
+    joint = _odds(np.asarray(passes.all(axis=0)), np.asarray(fails.any(axis=0)), None)
     powers = [
-        _power(case, _odds(kept[i], broken[i], case)) for i, case in enumerate(cases)
+        _power(case, _odds(passes[i], fails[i], case)) for i, case in enumerate(cases)
     ]
     certifiable = joint[-1].passes >= REQUIRED
     # Remedies take bisections with many tests each, so only where they are needed.
@@ -99,15 +99,15 @@ def refuse_uncertifiable(constitution: Constitution, report: PowerReport) -> Non
         raise Uncertifiable(report.sentence)
 
 
-def _odds(kept: BoolArray, broken: BoolArray, case: Case | None) -> tuple[Odds, ...]:
-    """Shares of decisions by law; kept and broken are (laws, draws)."""
+def _odds(passes: BoolArray, fails: BoolArray, case: Case | None) -> tuple[Odds, ...]:
+    """Shares of decisions by law; passes and fails are (laws, draws)."""
     return tuple(
         Odds(
             scale,
             None if case is None or scale is None else scale * case.tolerance,
-            float(kept[i].mean()),
-            float((~kept[i] & ~broken[i]).mean()),
-            float(broken[i].mean()),
+            float(passes[i].mean()),
+            float((~passes[i] & ~fails[i]).mean()),
+            float(fails[i].mean()),
         )
         for i, scale in enumerate((*SCALES, None))
     )
