@@ -146,8 +146,23 @@ class Verdict:
             raise InputError(
                 f"{where} has schema {schema!r}, this version reads {SCHEMA_VERSION}."
             )
+        as_stated = (
+            *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
+            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
+        )
         try:
-            verdict = cls._parse(raw)
+            verdict = cls(
+                use=SealedUse(**raw["use"]),
+                classes=tuple(raw["classes"]),
+                groups={name: tuple(values) for name, values in raw["groups"].items()},
+                findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
+                reasons=tuple(raw["reasons"]),
+                **{key: raw[key] for key in as_stated},
+            )
+            # Both are in `figures` too: two copies of one number may not disagree.
+            for key in ("accuracy", "twin_accuracy"):
+                if getattr(verdict, key) != raw[key]:
+                    raise ValueError(f"{key}, which departs from its figures")
         # A damaged file fails anywhere in the parsing, and so with any of these.
         except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -161,26 +176,6 @@ class Verdict:
         ):
             if value not in words:
                 raise InputError(f"{where} has {key} {value!r}, {one_of(words)}.")
-        return verdict
-
-    @classmethod
-    def _parse(cls, raw: Mapping[str, Any]) -> Verdict:
-        as_stated = (
-            *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
-            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
-        )
-        verdict = cls(
-            use=SealedUse(**raw["use"]),
-            classes=tuple(raw["classes"]),
-            groups={name: tuple(values) for name, values in raw["groups"].items()},
-            findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
-            reasons=tuple(raw["reasons"]),
-            **{key: raw[key] for key in as_stated},
-        )
-        # Both are in `figures` too: two copies of one number may not disagree.
-        for key in ("accuracy", "twin_accuracy"):
-            if getattr(verdict, key) != raw[key]:
-                raise ValueError(f"{key}, which departs from its figures")
         return verdict
 
     @classmethod

@@ -116,7 +116,21 @@ class Search:
         best of those that stayed behind fill the remaining places, lowest rung
         first, so that every strategy spends the same budget.
         """
-        trial = self._promotion(filling=False) or self._new_candidate()
+        trial = self._promotion(filling=False)
+        room = len(self.candidates) < self._places[0] and not self._exhausted
+        if trial is None and room:
+            # Training is deterministic by genome: a second trial of one tells nothing.
+            genomes = {c.genome for c in self.candidates}
+            for attempt in range(2 * _TRIES):
+                # Once a neighbourhood has been tried out, look elsewhere.
+                propose = self._propose if attempt < _TRIES else self._draw
+                genome, parents, origin = propose()
+                if genome not in genomes:
+                    candidate = Candidate(len(self.candidates), genome, parents, origin)
+                    self.candidates.append(candidate)
+                    trial = self._trial(candidate, 0)
+                    break
+            self._exhausted = trial is None
         # Filling waits for pending results: they may promote by merit.
         if trial is None and not self._pending:
             trial = self._promotion(filling=True)
@@ -169,23 +183,24 @@ class Search:
             if not c.results:
                 continue
             m = c.results[-1]
-            entry = {
-                "id": c.id,
-                "genome": c.genome.to_dict(),
-                "parents": list(c.parents),
-                "origin": c.origin,
-                "rung": c.rung,
-                "steps": sum(self._steps(rung) for rung in range(len(c.results))),
-                # JSON has no infinity: a diverged training has no loss.
-                "loss": None if m.diverged else m.loss,
-                "losses": [None if r.diverged else r.loss for r in c.results],
-                "flops": m.flops,
-                "parameters": self.space.parameters(c.genome),
-                "violation": m.violation,
-                "feasible": m.feasible,
-                "fitness": None if m.diverged else self.fitness.of(m),
-            }
-            entries.append(entry)
+            entries.append(
+                {
+                    "id": c.id,
+                    "genome": c.genome.to_dict(),
+                    "parents": list(c.parents),
+                    "origin": c.origin,
+                    "rung": c.rung,
+                    "steps": sum(self._steps(rung) for rung in range(len(c.results))),
+                    # JSON has no infinity: a diverged training has no loss.
+                    "loss": None if m.diverged else m.loss,
+                    "losses": [None if r.diverged else r.loss for r in c.results],
+                    "flops": m.flops,
+                    "parameters": self.space.parameters(c.genome),
+                    "violation": m.violation,
+                    "feasible": m.feasible,
+                    "fitness": None if m.diverged else self.fitness.of(m),
+                }
+            )
         return entries
 
     def _steps(self, rung: int) -> int:
@@ -229,22 +244,6 @@ class Search:
             t.candidate == seed.id and t.rung == rung for t in self._pending
         )
         return None if arrived else seed
-
-    def _new_candidate(self) -> Trial | None:
-        if self._exhausted or len(self.candidates) >= self._places[0]:
-            return None
-        # Training is deterministic by genome: a second trial of one tells nothing.
-        genomes = {c.genome for c in self.candidates}
-        for attempt in range(2 * _TRIES):
-            # Once a neighbourhood has been tried out, look elsewhere.
-            propose = self._propose if attempt < _TRIES else self._draw
-            genome, parents, origin = propose()
-            if genome not in genomes:
-                candidate = Candidate(len(self.candidates), genome, parents, origin)
-                self.candidates.append(candidate)
-                return self._trial(candidate, 0)
-        self._exhausted = True
-        return None
 
     def _trial(self, candidate: Candidate, rung: int) -> Trial:
         return Trial(candidate.id, candidate.genome, rung, self._steps(rung))
@@ -294,9 +293,6 @@ class Search:
 
 
 def initial_population(config: SearchConfig) -> int:
-    """Returns how many candidates are drawn before evolution begins.
-
-    The population, but at most a third of the candidates.
-    """
+    """Counts the first candidates, which are drawn: a population or a third of all."""
     # A population that the budget never fills would make random search of it.
     return min(config.population, max(1, config.candidates // 3))
