@@ -84,13 +84,8 @@ def decide(
     hard = [by_id[p.id] for p in constitution.hard if p.id in by_id]
     # Over the hard principles alone: soft ones decide nothing, and would cost the
     # others power.
-    adjusted = dict(
-        zip(
-            (f.principle for f in hard),
-            holm([f.p_violated for f in hard]),
-            strict=True,
-        )
-    )
+    p_values = holm([f.p_violated for f in hard])
+    adjusted = {f.principle: p for f, p in zip(hard, p_values, strict=True)}
     # The point value of an inviolable principle decides, however uncertain it is.
     failed = [
         f
