@@ -96,7 +96,8 @@ def defaults(workload: Workload, store: str) -> dict[str, Any]:
     Raises:
         StoreInputError: `store` is no place of a store.
     """
-    from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
+    from safescale_ammt.data.catalogue import CATALOGUE
+    from safescale_ammt.data.fetching import stored_uris
     from safescale_ammt.store.uri import split_uri
 
     split_uri(store)

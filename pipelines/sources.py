@@ -15,7 +15,8 @@ from pipelines.local.state import HOME
 from pipelines.local.store import Place
 from pipelines.workload import Workload
 from safescale_ammt.config.window import Window
-from safescale_ammt.data.catalogue import CATALOGUE, fetch_to_store
+from safescale_ammt.data.catalogue import CATALOGUE
+from safescale_ammt.data.fetching import fetch_to_store
 from safescale_ammt.data.sources import chosen_days, content_digest
 from safescale_ammt.errors import ConfigError, one_of
 

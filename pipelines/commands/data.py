@@ -31,17 +31,17 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
     """
     if store and output:
         raise click.UsageError("Give --store or --output, not both.")
-    from safescale_ammt.data.catalogue import entry
+    from safescale_ammt.data.catalogue import builtin_dataset
 
     for role, uri in _fetched(name, store, output).items():
         click.echo(f"data.{role}={uri}")
-        click.echo(f"  {entry(name).members[role].sha256}")
+        click.echo(f"  {builtin_dataset(name).members[role].sha256}")
 
 
 def _fetched(name: str, store: str | None, output: Path | None) -> dict[str, str]:
     """Brings the files to their place; returns a URI by role."""
     if output is not None:
-        from safescale_ammt.data.catalogue import fetch as fetch_files
+        from safescale_ammt.data.fetching import fetch as fetch_files
 
         paths = fetch_files(name, output)
         return {role: path.resolve().as_uri() for role, path in paths.items()}

@@ -20,7 +20,8 @@ from pipelines.quantities import quantity
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SECTIONS, DataConfig, TrainingConfig
 from safescale_ammt.config.window import Window
-from safescale_ammt.data.catalogue import CATALOGUE, stored_uris
+from safescale_ammt.data.catalogue import CATALOGUE
+from safescale_ammt.data.fetching import stored_uris
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
 from safescale_ammt.files.canonical import digest_json
 
