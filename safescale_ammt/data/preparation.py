@@ -111,7 +111,7 @@ def _is_numeric(config: DataConfig, name: str, seen: Column) -> bool:
 
 
 def _numbers(config: DataConfig, joined: Joined, name: str) -> pa.Array:
-    return as_numbers(joined.table.columns[name], name, config.missing, joined.place)
+    return as_numbers(joined.table.columns[name], name, config.missing, joined.row_name)
 
 
 def _learn(
