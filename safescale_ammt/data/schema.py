@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.canonical import digest_json, read_json
+from safescale_ammt.files.canonical import digest_json, json_form, read_json
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class NumericFeature:
-    """A numeric column and what train taught about it.
+    """A numeric column and what was learnt of it on train.
 
     Attributes:
         name: column name.
@@ -43,7 +43,7 @@ class NumericFeature:
 
 @dataclass(frozen=True)
 class CategoricalFeature:
-    """A categorical column and what train taught about it.
+    """A categorical column and what was learnt of it on train.
 
     Attributes:
         name: column name.
@@ -114,7 +114,7 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form of `schema.json`."""
-        return {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+        return {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
 
     @classmethod
     def from_dict(cls, raw: Any) -> Schema:
@@ -132,10 +132,12 @@ class Schema:
                 )
             values = {key: value for key, value in raw.items() if key != "schema"}
             values["features"] = tuple(_feature(f) for f in raw["features"])
+            # JSON knows no tuples: without them a schema would not equal its copy.
             for key in ("classes", "sensitive", "drop", "columns", "missing"):
                 values[key] = tuple(raw[key])
             for key in ("groups", "crosses"):
                 values[key] = {name: tuple(v) for name, v in raw[key].items()}
+            # An unknown or missing key is a TypeError of the dataclass.
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
@@ -154,17 +156,10 @@ class Schema:
 
 
 def _feature(raw: Mapping[str, Any]) -> Feature:
+    """Parses one feature; `kind` says which class it has."""
     if raw["kind"] == "numeric":
         edges = {key: tuple(raw[key]) for key in ("edges", "spikes")}
         return NumericFeature(**{**raw, **edges})
     if raw["kind"] == "categorical":
         return CategoricalFeature(**{**raw, "levels": tuple(raw["levels"])})
     raise KeyError(raw["kind"])
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
