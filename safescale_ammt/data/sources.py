@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from safescale_ammt.config.window import Chosen, Window, choose
+from safescale_ammt.config.window import Days, Window, choose
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.csv_reader import (
     CHUNK,
@@ -102,7 +102,7 @@ def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -
     return digest_json(parts)
 
 
-def chosen_days(source: str, window: Window) -> Chosen | None:
+def chosen_days(source: str, window: Window) -> Days | None:
     """Says which days of a folder a window comes to; None without a window.
 
     Raises:
@@ -119,7 +119,7 @@ def chosen_days(source: str, window: Window) -> Chosen | None:
     return choose(window, files.names, source)
 
 
-def window_of_sealed(sealed_source: str, days: Chosen | None) -> Window:
+def window_of_sealed(sealed_source: str, days: Days | None) -> Window:
     """Returns what an official test set is cut down to: a folder to the same days."""
     # A single file is one official test set whatever the day, and stays whole.
     if days is None or _Files.at(sealed_source).single:
