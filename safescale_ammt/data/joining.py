@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,27 @@ class Joined:
             return f"data row {row + 1} of {self.table.origin}"
         return f"data row {row - self.border + 1} of {self.sealed_origin}"
 
+    def check_complete(
+        self, role: str, name: str, missing: Collection[str], advice: str = ""
+    ) -> None:
+        """Refuses a column in which rows lack a value.
+
+        Args:
+            role: what the column is for, for the sentence.
+            name: of the column.
+            missing: spellings of a missing value.
+            advice: end of the sentence.
+
+        Raises:
+            DataError: rows without a value.
+        """
+        absent = self.table.columns[name].among(missing)
+        if absent.any():
+            raise DataError(
+                f"{int(absent.sum())} rows have no {role} {name!r}, the first is "
+                f"{self.row_name(int(np.argmax(absent)))}{advice}."
+            )
+
 
 def class_codes(
     config: DataConfig, joined: Joined
@@ -98,13 +119,9 @@ def class_codes(
     Raises:
         DataError: missing labels, one class, too many, or an unknown positive.
     """
+    advice = "; remove them or label them"
+    joined.check_complete("label", config.label, config.missing, advice)
     column = joined.table.columns[config.label]
-    absent = column.among(config.missing)
-    if absent.any():
-        raise DataError(
-            f"{int(absent.sum())} rows have no label {config.label!r}, the first is "
-            f"{joined.row_name(int(np.argmax(absent)))}; remove them or label them."
-        )
     # The sealed rows must not decide which classes the model can say.
     classes, codes = column.take(np.arange(joined.border)).ranked()
     _check_classes(config, classes, np.bincount(codes), joined)
@@ -184,7 +201,8 @@ def cut(
     """Assigns rows to splits; a development row that is also sealed is removed.
 
     Raises:
-        DataError: an entity on both sides, or a split without rows.
+        DataError: rows without an entity, an entity on both sides, or a split without
+            rows.
     """
     rows = row_hashes(joined.table.columns)
     split = np.full(joined.table.rows, ALL_SPLITS.index(SEALED))
@@ -194,17 +212,23 @@ def cut(
     copies = ~sealed & contained(rows, rows[sealed])
     split[copies] = _REMOVED
     free = np.flatnonzero(~sealed & ~copies)
-    if config.entity:
-        _check_entities(config, joined, free, np.flatnonzero(sealed))
-    strata = label
+    keys, strata = rows[free], label[free]
     if config.sensitive:
         _, first = groups[config.sensitive[0]].ranked()
-        strata = first * (int(label.max()) + 1) + label
-    keys = rows[free]
-    strata = strata[free]
+        strata = first[free] * (int(label.max()) + 1) + strata
     if config.entity:
+        # Rows without an entity would be one: all of them in one split.
+        joined.check_complete("entity", config.entity, config.missing)
+        column = joined.table.columns[config.entity]
+        shared = np.intersect1d(column.codes[free], column.codes[sealed])
+        if len(shared):
+            raise DataError(
+                f"{len(shared)} entities of {config.entity!r} are in "
+                f"{joined.table.origin} and in {joined.sealed_origin}; an entity "
+                "belongs to one split."
+            )
         # One key and one stratum for all rows of an entity keep them together.
-        entity = joined.table.columns[config.entity].take(free)
+        entity = column.take(free)
         keys = entity_hashes(entity)
         strata = entity_strata(entity.codes.astype(np.int64), strata)
     fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
@@ -214,33 +238,6 @@ def cut(
     result = Cut(split, rows, int(copies.sum()), repeated)
     _check_splits(result, label, joined)
     return result
-
-
-def _check_entities(
-    config: DataConfig, joined: Joined, free: NDArray[np.intp], sealed: NDArray[np.intp]
-) -> None:
-    """Refuses rows without an entity, and an entity on both sides.
-
-    Args:
-        config: names the entity's column.
-        joined: all rows.
-        free: indices of the rows that are still to be assigned.
-        sealed: indices of the sealed rows.
-    """
-    column = joined.table.columns[config.entity]
-    absent = column.among(config.missing)
-    # A missing entity would be one: all such rows would go to one split.
-    if absent.any():
-        raise DataError(
-            f"{int(absent.sum())} rows have no entity {config.entity!r}, the first is "
-            f"{joined.row_name(int(np.argmax(absent)))}."
-        )
-    shared = np.intersect1d(column.codes[free], column.codes[sealed])
-    if len(shared):
-        raise DataError(
-            f"{len(shared)} entities of {config.entity!r} are in {joined.table.origin} "
-            f"and in {joined.sealed_origin}; an entity belongs to one split."
-        )
 
 
 def _check_splits(result: Cut, label: NDArray[np.int64], joined: Joined) -> None:

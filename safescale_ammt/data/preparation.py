@@ -80,14 +80,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             codes_by_group,
             cuts.rows[index],
         )
-    notes = {
-        "constant_columns_dropped": constant,
-        "development_rows_also_sealed_removed": cuts.copies,
-        "development_rows_repeated": cuts.repeated,
-        "records_sharing_features": _sharing(joined, cuts, tuple(typed)),
-        "empty_groups": _empty_groups(schema, splits),
-    }
-    return Prepared(schema, splits, notes)
+    return Prepared(schema, splits, _notes(joined, cuts, schema, splits, constant))
 
 
 def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[str]:
@@ -153,26 +146,34 @@ def _learn(
     return tuple(features)
 
 
-def _sharing(joined: Joined, cuts: Cut, names: tuple[str, ...]) -> int:
-    """Counts distinct development records whose features another one has too."""
+def _notes(
+    joined: Joined,
+    cuts: Cut,
+    schema: Schema,
+    splits: Mapping[str, Split],
+    constant: list[str],
+) -> dict[str, object]:
+    """Counts what an auditor wants to know of the rows that became the splits."""
     mask = cuts.among(*SPLITS)
-    same, _ = joint([joined.table.columns[name].codes[mask] for name in names])
+    columns = joined.table.columns
+    same, _ = joint([columns[name].codes[mask] for name in schema.names])
     # Repeated raw rows are counted by themselves: here one of each is enough.
     _, first = np.unique(cuts.rows[mask], return_index=True)
     _, counts = np.unique(same[first], return_counts=True)
-    return int(counts[counts > 1].sum())
-
-
-def _empty_groups(
-    schema: Schema, splits: Mapping[str, Split]
-) -> dict[str, dict[str, list[str]]]:
-    """Lists, per development split and group, the values without a row."""
     empty: dict[str, dict[str, list[str]]] = {}
     for split in SPLITS:
         for name, codes in splits[split].groups.items():
             values = schema.groups[name]
-            counts = np.bincount(codes, minlength=len(values))
-            unused = [v for v, n in zip(values, counts, strict=True) if n == 0]
+            sizes = np.bincount(codes, minlength=len(values))
+            unused = [v for v, n in zip(values, sizes, strict=True) if n == 0]
             if unused:
                 empty.setdefault(split, {})[name] = unused
-    return empty
+    return {
+        "constant_columns_dropped": constant,
+        "development_rows_also_sealed_removed": cuts.copies,
+        "development_rows_repeated": cuts.repeated,
+        # Distinct records whose features another one has too: no model tells them
+        # apart, so their labels bound what any model can reach.
+        "records_sharing_features": int(counts[counts > 1].sum()),
+        "empty_groups": empty,
+    }

@@ -131,8 +131,18 @@ class Schema:
                     f"version {SCHEMA_VERSION}."
                 )
             values = {key: value for key, value in raw.items() if key != "schema"}
-            values["features"] = tuple(_feature(f) for f in raw["features"])
             # JSON knows no tuples: without them a schema would not equal its copy.
+            features: list[Feature] = []
+            for entry in raw["features"]:
+                if entry["kind"] == "numeric":
+                    tuples = {key: tuple(entry[key]) for key in ("edges", "spikes")}
+                    features.append(NumericFeature(**{**entry, **tuples}))
+                elif entry["kind"] == "categorical":
+                    levels = tuple(entry["levels"])
+                    features.append(CategoricalFeature(**{**entry, "levels": levels}))
+                else:
+                    raise KeyError(entry["kind"])
+            values["features"] = tuple(features)
             for key in ("classes", "sensitive", "drop", "columns", "missing"):
                 values[key] = tuple(raw[key])
             for key in ("groups", "crosses"):
@@ -153,13 +163,3 @@ class Schema:
         """
         path = Path(path)
         return cls.from_dict(read_json(path / "schema.json" if path.is_dir() else path))
-
-
-def _feature(raw: Mapping[str, Any]) -> Feature:
-    """Parses one feature; `kind` says which class it has."""
-    if raw["kind"] == "numeric":
-        edges = {key: tuple(raw[key]) for key in ("edges", "spikes")}
-        return NumericFeature(**{**raw, **edges})
-    if raw["kind"] == "categorical":
-        return CategoricalFeature(**{**raw, "levels": tuple(raw["levels"])})
-    raise KeyError(raw["kind"])

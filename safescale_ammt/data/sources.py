@@ -226,7 +226,9 @@ def _read_one(stream: BinaryIO, origin: str, layout: Layout) -> tuple[pa.Table, 
     """Reads one file; returns its table (dictionary columns) and digest."""
     hashed = HashedStream(stream, origin)
     if layout.format == "parquet" or (layout.format == "auto" and hashed.is_parquet):
-        table = _read_parquet(hashed, origin)
+        # Whole: the list of columns is a footer at the end of the file.
+        data = io.BufferedReader(hashed, CHUNK).read()
+        table = _parquet_table(data, origin)
     else:
         table = CsvReader(hashed, origin, layout).read()
     check_names(table.column_names, origin)
@@ -235,9 +237,8 @@ def _read_one(stream: BinaryIO, origin: str, layout: Layout) -> tuple[pa.Table, 
     return table, hashed.digest()
 
 
-def _read_parquet(hashed: HashedStream, origin: str) -> pa.Table:
-    # Whole: the list of columns is a footer at the end of the file.
-    data = io.BufferedReader(hashed, CHUNK).read()
+def _parquet_table(data: bytes, origin: str) -> pa.Table:
+    """Reads a Parquet file as text columns."""
     try:
         table = pq.read_table(pa.BufferReader(data))
     except pa.ArrowException:
