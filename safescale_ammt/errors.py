@@ -91,7 +91,7 @@ class IntegrityError(Refusal):
 
 
 class PeerLost(SafescaleError):
-    """Another process of a distributed training went away or keeps silent."""
+    """Another process of a distributed training went away or no longer answers."""
 
 
 class Interrupted(SafescaleError):

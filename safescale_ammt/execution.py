@@ -80,7 +80,7 @@ def stage(
     Args:
         name: the stage, as in `safescale_ammt.stages`.
         output: path of the stage's first output; its parent gets the file.
-        clock: tells the time.
+        clock: returns the current time.
 
     Raises:
         SystemExit: with the error's exit code, after a `SafescaleError`; the

@@ -405,8 +405,8 @@ class RegistryConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks the name."""
-        allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
-        fits = bool(self.name) and set(self.name) <= allowed and len(self.name) <= 63
+        letters = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+        fits = bool(self.name) and set(self.name) <= letters and len(self.name) <= 63
         self.require(
             "name",
             fits and self.name[0] not in "-." and self.name[-1] not in "-.",

@@ -168,10 +168,10 @@ def choose(window: Window, names: Iterable[str], origin: str) -> Days:
 
 
 def day_of(name: str, origin: str) -> date:
-    """Returns the day that a file's name speaks of.
+    """Returns the day in a file's name.
 
     Raises:
-        DataError: it speaks of none, of several, or of one that there is not.
+        DataError: it names none, several, or one that does not exist.
     """
     # A set: a folder and a file that name the same day agree.
     dates = {"-".join(match.group(1, 3, 4)) for match in _DATE.finditer(name)}

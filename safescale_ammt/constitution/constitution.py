@@ -29,7 +29,7 @@ MAX_BYTES = 64 * 1024
 """A larger constitution is refused (an argument list holds about 120 kB)."""
 _KEY = re.compile(r"ed25519:\S+")
 _OVERRIDABLE = ("soft", "undecided_hard")
-# What is shown to be violated is no matter of opinion: no approver is asked.
+# What is shown to be violated is no matter of opinion: no approver decides it.
 _FINAL = ("failed_hard", "inviolable")
 
 
@@ -208,7 +208,7 @@ class Constitution:
 
     @property
     def group_columns(self) -> tuple[str, ...]:
-        """Names of the group columns that the principles speak of."""
+        """Names of the group columns that the principles refer to."""
         names = {p.constraint.group for p in self.principles if p.constraint.group}
         return tuple(sorted(names))
 

@@ -159,7 +159,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
         raise ConstitutionError(
             f"{where}.metric is {metric!r}, unknown; {one_of(METRICS)}."
         )
-    # A promise that nobody judges would look kept: it is refused, not ignored.
+    # A promise that nobody judges would look fulfilled: it is refused, not ignored.
     if metric not in JUDGED:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version; "
@@ -193,7 +193,7 @@ def _natural_op(metric: str) -> str:
 
 def _check_constraint(c: Constraint, where: str) -> None:
     """Refuses a constraint that no evaluator could judge."""
-    # "Accuracy at most .8" promises nothing: a spoilt model would keep it.
+    # "Accuracy at most .8" promises nothing: a useless model would fulfil it.
     if c.op != _natural_op(c.metric):
         raise ConstitutionError(
             f"{where}.op is {c.op!r}, but a promise about {c.metric} reads "

@@ -1,7 +1,8 @@
 """The first audit: what the development rows say about bias before any training.
 
 Only development rows are read, never the sealed ones. Every flag has a bounded
-false-alarm rate. What data without trusted labels cannot say is said to be so.
+false-alarm rate. What cannot be seen without trusted labels is named as
+not identifiable.
 """
 
 from __future__ import annotations

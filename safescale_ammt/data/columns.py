@@ -2,7 +2,7 @@
 
 A raw table is read as text first, whatever it holds. A column is kept as one
 int32 code per row and its distinct spellings, so that a cell costs 4 bytes and
-every rule (strip, missing, number) looks at each spelling once, not at each row.
+every check (strip, missing, number) looks at each spelling once, not at each row.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class Column:
 
     def numbers(self, missing: Collection[str]) -> NDArray[np.float64] | None:
         """Returns float64 (n,) with NaN for missing, or None if one is no number."""
-        gap = pc.is_in(self.values, value_set=pa.array(list(missing), pa.string()))
+        absent = pc.is_in(self.values, value_set=pa.array(list(missing), pa.string()))
         try:
-            parsed = pc.cast(pc.if_else(gap, None, self.values), pa.float64())
+            parsed = pc.cast(pc.if_else(absent, None, self.values), pa.float64())
         except pa.ArrowInvalid:
             return None
         return np.asarray(parsed.to_numpy(zero_copy_only=False))[self.codes]
@@ -116,7 +116,7 @@ class Column:
 
 
 def is_number(text: str) -> bool:
-    """Says whether a text reads as a number, by the rule that columns use."""
+    """Says whether a text reads as a number, by the parser that columns use."""
     # Python reads "1_000" as a number and Arrow does not: one parser decides for both.
     try:
         pc.cast(pa.array([text], pa.string()), pa.float64())
@@ -161,6 +161,6 @@ class RawTable:
     def take(self, rows: NDArray[Any]) -> RawTable:
         """Returns the chosen rows (indices or mask)."""
         columns = {name: c.take(rows) for name, c in self.columns.items()}
-        # `rows` is a mask or indices: indexing tells their number for both.
+        # `rows` is a mask or indices: indexing gives their number for both.
         count = len(np.arange(self.rows)[rows])
         return RawTable(columns, count, self.origin, self.digests)

@@ -110,7 +110,7 @@ class Counts:
             )
         values = groups[name]
         rows = np.array([_readable(c.rows) for c in values.values()], dtype=np.int64)
-        # Without a group value the array is flat: the shape has to be said.
+        # Without a group value numpy cannot know the second axis.
         labels = np.array(
             [[_readable(n) for n in c.labels] for c in values.values()], dtype=np.int64
         ).reshape(len(values), len(self.classes))

@@ -54,13 +54,13 @@ def _check_new(name: str, groups: Mapping[str, Column]) -> None:
 
 def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) -> Column:
     """Merges values of a sensitive column; values not named become `other`."""
-    known = ("column", "values", "other")
+    keys = ("column", "values", "other")
     for key in merge:
-        if key not in known:
+        if key not in keys:
             raise ConfigError(
-                f"Unknown key {key!r} in data.merges.{name}, {one_of(known)}."
+                f"Unknown key {key!r} in data.merges.{name}, {one_of(keys)}."
             )
-    source, values, other = (merge.get(key) for key in known)
+    source, values, other = (merge.get(key) for key in keys)
     if source not in groups:
         raise ConfigError(f"data.merges.{name}.column is {source!r}, {one_of(groups)}.")
     if not isinstance(values, Mapping) or not values:

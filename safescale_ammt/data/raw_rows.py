@@ -1,4 +1,4 @@
-"""Raw rows as typed feature columns: the same rules for training and prediction."""
+"""Raw rows as typed feature columns, by one code path for training and prediction."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _HEAD = 1 << 16
 
 def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
     """Returns a categorical feature column: text, null where missing."""
-    gap = pc.is_in(column.values, value_set=pa.array(list(missing), pa.string()))
-    named = pc.if_else(gap, pa.scalar(None, pa.string()), column.values)
-    return named.take(pa.array(column.codes))
+    absent = pc.is_in(column.values, value_set=pa.array(list(missing), pa.string()))
+    texts = pc.if_else(absent, pa.scalar(None, pa.string()), column.values)
+    return texts.take(pa.array(column.codes))
 
 
 def as_numbers(
@@ -51,13 +51,13 @@ def as_numbers(
     absent = column.among(missing)
     # "nan" and "inf" are numbers to Arrow's parser; one of them in a row would make
     # every mean of its column, and so every input, useless.
-    broken = ~absent & ~np.isfinite(numbers)
-    if broken.any():
-        row = int(np.argmax(broken))
+    non_finite = ~absent & ~np.isfinite(numbers)
+    if non_finite.any():
+        row = int(np.argmax(non_finite))
         raise DataError(
-            f"Numeric column {name!r} has {int(broken.sum())} NaN or infinite values, "
-            f"the first at {row_name(row)}; a missing value has one of the spellings "
-            "in data.missing."
+            f"Numeric column {name!r} has {int(non_finite.sum())} NaN or infinite "
+            f"values, the first at {row_name(row)}; a missing value has one of the "
+            "spellings in data.missing."
         )
     return pa.array(numbers, mask=absent)
 
@@ -76,8 +76,8 @@ def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
         The schema's feature columns, typed.
 
     Raises:
-        DataError: unreadable, a needed column is missing, or a text stands where a
-            number is expected.
+        DataError: unreadable, a needed column is missing, or a numeric column holds
+            a text.
     """
     if isinstance(source, bytes):
         table = parse_bytes(source, "the given rows", _layout(schema, source))
@@ -97,8 +97,7 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     """Returns the schema's feature columns of a raw table, typed.
 
     Raises:
-        DataError: a needed column is missing, or a text stands where a number is
-            expected.
+        DataError: a needed column is missing, or a numeric column holds a text.
     """
     absent = [name for name in schema.names if name not in table.columns]
     if absent:

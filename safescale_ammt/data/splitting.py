@@ -1,4 +1,4 @@
-"""Which split a row belongs to: decided by what it says, not by where it stands.
+"""Which split a row belongs to: decided by its content, not by its position.
 
 Rows are ranked by a keyed hash within their stratum (first sensitive column x
 label) and cut at the quantiles of the config's fractions. Equal rows share a rank,

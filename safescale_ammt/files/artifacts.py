@@ -1,10 +1,10 @@
 """Artifacts: folders with a manifest, written aside and verified before use.
 
 A folder is an artifact once it holds `manifest.json`; the folder is written
-under a temporary name beside its place and moved there in one rename, so that
+under a temporary name beside its final path and moved there in one rename, so that
 a kill at any moment leaves either no artifact or a whole one.
 
-Two digests tell two stories. Every file has its sha256. The *identity* digest
+There are digests of two kinds. Every file has its sha256. The *identity* digest
 covers only what the work produced (weights, schema, evidence, parents), never
 times, hosts or event logs: the same work twice has the same identity.
 """
@@ -149,10 +149,10 @@ def writing(
     """Writes an artifact aside, then moves it to `path` in one rename.
 
     Nothing appears at `path` if the body raises or the process dies. Something
-    that already stands there is replaced.
+    that is already there is replaced.
 
     Raises:
-        InputError: a file stands at `path`.
+        InputError: `path` is a file.
         StorageError: the disk is full.
 
     Example:
