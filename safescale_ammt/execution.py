@@ -51,7 +51,17 @@ class Execution:
         Metadata are the artifact's identity digest and the summary's short plain
         values: finite numbers, flags, and texts that are no page and no path.
         """
-        self.summary = {k: v for k, v in summary.items() if _is_metadata(v)}
+        self.summary = {}
+        for key, value in summary.items():
+            if isinstance(value, float):
+                # One NaN or infinity fails the whole task, after its work is done.
+                fits = math.isfinite(value)
+            elif isinstance(value, str):
+                fits = len(value) <= LONGEST and not set(value) & {"/", "\n"}
+            else:
+                fits = isinstance(value, bool | int)
+            if fits:
+                self.summary[key] = value
         return {"identity": read_manifest(output).identity, **self.summary}
 
     def to_dict(self, error: BaseException | None, ended: datetime) -> dict[str, Any]:
@@ -161,13 +171,3 @@ class _Stop(BaseException):
 
     No `Exception`: libraries swallow those, on import above all.
     """
-
-
-def _is_metadata(value: Any) -> bool:
-    """Says whether KFP's metadata can hold a value of a summary."""
-    # One NaN or infinity fails the whole task, after its work is done.
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, str):
-        return len(value) <= LONGEST and not set(value) & {"/", "\n"}
-    return isinstance(value, bool | int)

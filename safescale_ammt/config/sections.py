@@ -95,12 +95,6 @@ class DataConfig(Section):
         self.require("skip_rows", self.skip_rows >= 0, ">= 0")
         fits = not self.source_digest or is_digest(self.source_digest)
         self.require("source_digest", fits, "'sha256:' and 64 hex digits")
-        # Parsed for its errors: a schedule learns of a bad window before its first run.
-        Window.parse(self.window)
-        self._check_splits()
-        self._check_roles()
-
-    def _check_splits(self) -> None:
         names = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in names]
         if unknown:
@@ -116,6 +110,8 @@ class DataConfig(Section):
         self.require(
             "splits", abs(total - 1) < 1e-6, f"fractions that sum to 1, not {total:g}"
         )
+        # Parsed for its errors: a schedule learns of a bad window before its first run.
+        Window.parse(self.window)
         # Without a source the section is not complete yet: a workload file and the
         # catalogue fill in the rest.
         cut = self.splits.get("sealed", 0) > 0
@@ -129,6 +125,7 @@ class DataConfig(Section):
                 "data has neither a sealed_source nor splits.sealed; give a fraction "
                 "such as sealed: 0.3 or an official test file."
             )
+        self._check_roles()
 
     def _check_roles(self) -> None:
         """Refuses columns with two roles that exclude each other."""
@@ -202,7 +199,9 @@ class SearchConfig(Section):
             "power_draws",
             "threads",
         )
+        # If one in one goes on, a rung selects nothing.
         self.require("eta", self.eta >= 2, "a whole number >= 2")
+        # A tournament draws without replacement.
         self.require("sample", 1 <= self.sample <= self.population, "1 to population")
         self.require_fraction("architecture_mutation_rate")
         self.require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")

@@ -38,6 +38,7 @@ class NumericFeature:
     std: float
     edges: tuple[float, ...]
     spikes: tuple[float, ...]
+    # In the JSON form it says which class a feature has.
     kind: Literal["numeric"] = "numeric"
 
 
@@ -161,5 +162,6 @@ class Schema:
         Raises:
             InputError: the file is missing or has another form.
         """
+        # Dataset, holdout and model call the file the same.
         path = Path(path)
         return cls.from_dict(read_json(path / "schema.json" if path.is_dir() else path))

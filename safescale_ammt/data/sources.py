@@ -228,32 +228,27 @@ def _read_one(stream: BinaryIO, origin: str, layout: Layout) -> tuple[pa.Table, 
     if layout.format == "parquet" or (layout.format == "auto" and hashed.is_parquet):
         # Whole: the list of columns is a footer at the end of the file.
         data = io.BufferedReader(hashed, CHUNK).read()
-        table = _parquet_table(data, origin)
+        try:
+            table = pq.read_table(pa.BufferReader(data))
+        except pa.ArrowException:
+            raise DataError(
+                f"{origin} is not a whole Parquet file ({len(data)} bytes)."
+            ) from None
+        for column in table.schema:
+            kind = column.type
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            if not any(fits(kind) for fits in _TYPES):
+                raise DataError(
+                    f"Column {column.name!r} of {origin} holds {column.type}; a table "
+                    "has numbers and text only."
+                )
+        # As text, like a CSV file: what a column holds is decided later, for both.
+        arrays = [pc.dictionary_encode(pc.cast(c, pa.string())) for c in table.columns]
+        table = pa.table(arrays, names=table.column_names)
     else:
         table = CsvReader(hashed, origin, layout).read()
     check_names(table.column_names, origin)
     if table.num_rows == 0:
         raise DataError(f"{origin} has column names but no rows.")
     return table, hashed.digest()
-
-
-def _parquet_table(data: bytes, origin: str) -> pa.Table:
-    """Reads a Parquet file as text columns."""
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowException:
-        raise DataError(
-            f"{origin} is not a whole Parquet file ({len(data)} bytes)."
-        ) from None
-    for column in table.schema:
-        kind = column.type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not any(fits(kind) for fits in _TYPES):
-            raise DataError(
-                f"Column {column.name!r} of {origin} holds {column.type}; a table has "
-                "numbers and text only."
-            )
-    # As text, like a CSV file: what a column holds is decided later, for both alike.
-    arrays = [pc.dictionary_encode(pc.cast(c, pa.string())) for c in table.columns]
-    return pa.table(arrays, names=table.column_names)
