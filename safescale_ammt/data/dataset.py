@@ -49,6 +49,7 @@ class Split:
 
     def take(self, rows: NDArray[Any]) -> Split:
         """Returns the chosen rows (indices or mask), in that order."""
+        # A mask becomes indices too: Arrow's `take` knows no masks.
         index = np.arange(len(self))[rows]
         groups = {name: codes[index] for name, codes in self.groups.items()}
         features = self.features.take(pa.array(index))
@@ -60,7 +61,6 @@ class Split:
         columns[_LABEL] = pa.array(self.label)
         columns[_ROW] = arrow_rows(self.rows)
         for name, codes in self.groups.items():
-            # Written as texts: a file that an auditor opens explains itself.
             values = pa.array(schema.groups[name], pa.string())
             columns[_GROUP + name] = values.take(pa.array(codes))
         pq.write_table(pa.table(columns), path, compression="zstd")
@@ -90,7 +90,6 @@ class Split:
                     f"{path} has a group value that its schema does not know."
                 )
             codes[name] = np.asarray(indices.to_numpy()).astype(np.int64)
-        # `to_numpy` makes Python objects of binaries: the bytes are joined instead.
         rows = b"".join(table[_ROW].to_pylist())
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
