@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.config.window import Chosen, Window
+from safescale_ammt.config.window import Days, Window
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.columns import RawTable
 from safescale_ammt.data.counts import Counts, tally
@@ -79,7 +79,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     }
 
 
-def _read(config: DataConfig, days: Chosen | None) -> tuple[RawTable, RawTable | None]:
+def _read(config: DataConfig, days: Days | None) -> tuple[RawTable, RawTable | None]:
     layout = Layout(config.format, config.columns, config.comment, config.skip_rows)
     source = read_table(config.source, layout, days.window if days else ALL)
     if not config.sealed_source:
