@@ -38,7 +38,7 @@ from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.run_outcome import REFUSED, REHEARSED, RunOutcome
+from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store, registry_store
@@ -46,7 +46,6 @@ from safescale_ammt.store.environment import data_store, registry_store
 STAGE = "register_model"
 VERSION = "version.json"
 BUNDLE = "bundle"
-UNREGISTERED = REHEARSED
 
 
 def run(
@@ -169,7 +168,7 @@ def _stated(verdict: Path) -> dict[str, str]:
 
 
 def _sentence(facts: Mapping[str, Any]) -> str:
-    if facts["status"] == UNREGISTERED:
+    if facts["status"] == NOT_REGISTERED:
         return f"Rehearsal: {facts['decision']}; nothing was registered."
     status = facts["status"].replace("_", " ")
     return f"{facts['registry']} version {facts['version']} is {status}."
@@ -259,7 +258,7 @@ def _facts(config: RegistryConfig, verdict: Verdict, identity: str) -> dict[str,
         "schema": 1,
         "registry": config.name,
         "version": 0,
-        "status": UNREGISTERED,
+        "status": NOT_REGISTERED,
         "model": verdict.model,
         "verdict": identity,
         "decision": verdict.decision,
