@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components import IMAGE_PREFIX
-from pipelines.image_lock import STAGES
+from components import IMAGE_PREFIX, STAGES
 
 if TYPE_CHECKING:
     from pipelines.workload import Workload

@@ -63,7 +63,11 @@ def run(
     if not receivers:
         print(f"Nobody to tell: neither of {', '.join(notice.PLACES)} is set.")
         return note
-    if not _is_listed(outcome.status, on):
+    words = {word.strip() for word in on.split(",") if word.strip()}
+    # A misspelt word must not silence the others, nor pass unseen.
+    for word in sorted(words - set(_STATUSES)):
+        _complain(ConfigError(f"notify_on names {word!r}, {one_of(_STATUSES)}."))
+    if not words & {outcome.status, ALL}:
         print(f"Nobody was told: notify_on is {on!r}.")
         return note
     # Each by itself: a webhook that is down must not keep the file from being written.
@@ -77,15 +81,6 @@ def run(
         except Exception as error:  # noqa: BLE001
             _complain(error)
     return note
-
-
-def _is_listed(status: str, on: str) -> bool:
-    """Says whether a status is on the list; logs each word of it that is no status."""
-    words = {word.strip() for word in on.split(",") if word.strip()}
-    # A misspelt word must not silence the others, nor pass unseen.
-    for word in sorted(words - set(_STATUSES)):
-        _complain(ConfigError(f"notify_on names {word!r}, {one_of(_STATUSES)}."))
-    return status in words or ALL in words
 
 
 def _complain(error: Exception) -> None:

@@ -100,25 +100,9 @@ def _write_dataset(
     prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
 ) -> str:
     """Writes the dataset artifact and returns its identity digest."""
-    with writing(
-        path, kind="dataset", stage=STAGE, config_digest=config.digest
-    ) as draft:
-        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
-        write_json(draft.folder / "counts.json", _counts(prepared).to_dict())
-        write_json(draft.folder / "source.json", report)
-        audited = audit(prepared.schema, prepared.splits, config.seed)
-        write_json(draft.folder / "audit.json", audited)
-        # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
-        for name in SPLITS:
-            split = prepared.splits[name]
-            split.write(draft.folder / f"{name}.parquet", prepared.schema)
-    return read_manifest(path).identity
-
-
-def _counts(prepared: Prepared) -> Counts:
-    """Counts rows by label and group, of the sealed rows only what may be shown."""
     schema, splits = prepared.schema, prepared.splits
     classes = len(schema.classes)
+    # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
     counts = {
         name: tally(splits[name].label, _groups(schema, [splits[name]]), classes)
         for name in SPLITS
@@ -132,7 +116,17 @@ def _counts(prepared: Prepared) -> Counts:
         classes,
         np.repeat([name == SEALED for name in splits], [len(s) for s in everyone]),
     )
-    return Counts(schema.classes, schema.positive, counts)
+    all_counts = Counts(schema.classes, schema.positive, counts)
+    with writing(
+        path, kind="dataset", stage=STAGE, config_digest=config.digest
+    ) as draft:
+        write_json(draft.folder / "schema.json", schema.to_dict())
+        write_json(draft.folder / "counts.json", all_counts.to_dict())
+        write_json(draft.folder / "source.json", report)
+        write_json(draft.folder / "audit.json", audit(schema, splits, config.seed))
+        for name in SPLITS:
+            splits[name].write(draft.folder / f"{name}.parquet", schema)
+    return read_manifest(path).identity
 
 
 def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:
