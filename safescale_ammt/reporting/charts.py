@@ -59,7 +59,7 @@ def group_rates(number: int, name: str, figures: Json) -> Picture:
             _whiskers(axes, [r[kind] for r in model], BLUE, "model", filled=True)
             _whiskers(axes, [r[kind] for r in twin], MUTED, "twin", filled=False)
             axes.set_title(RATES[kind])
-            # From below to above: the first value stands on top, as in the table.
+            # Upside down: the first value stands on top, as in the table.
             axes.set_ylim(len(model) - 0.4, -0.6)
             axes.xaxis.set_major_formatter(_percent)
         panels[0].set_yticks(range(len(model)))

@@ -65,7 +65,7 @@ def measure_bar(measure: Measure) -> str:
     """Draws a measure as inline SVG."""
     numbers = (measure.line, measure.value, measure.lower, measure.upper)
     low, high = min(numbers), max(numbers)
-    # The floor is for a measure whose four numbers are equal.
+    # The scale needs a width even if all four numbers are equal.
     room = 0.25 * max(high - low, 1e-6)
     # Gaps and errors begin at 0. What must be large has no such end to show.
     low = 0.0 if measure.op == "<=" else low - room
