@@ -1,4 +1,4 @@
-"""Request: what a training worker is asked to do, as one JSON file.
+"""Request: the inputs and outputs of a training worker, as one JSON file.
 
     {"dataset": PLACE, "architecture": PLACE, "constitution": {...},
      "training": {...}, "model": PLACE, "checkpoints": PLACE or "",
@@ -20,6 +20,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, read_uri, split_uri
 
 _OPTIONAL = ("checkpoints", "report")
@@ -28,7 +29,7 @@ _MAPPINGS = ("constitution", "training")
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One training to do.
+    """One training task, as a launcher hands it to its workers.
 
     Attributes:
         dataset: place of the dataset artifact.
@@ -37,7 +38,7 @@ class TrainingRequest:
         training: section `training` of the config.
         model: place that the model artifact is put in, its manifest last.
         checkpoints: place of checkpoints; "" = none.
-        report: place where a process that fails leaves word; "" = none.
+        report: place for the failure reports of the processes; "" = none.
     """
 
     dataset: str
@@ -89,19 +90,30 @@ def load_request(
     Raises:
         InputError: it does not exist or is no request.
     """
-    uri = where if "://" in where else Path(where).absolute().as_uri()
     try:
-        return TrainingRequest.from_dict(
-            json.loads(read_uri(uri, environ=environ)), where
-        )
+        raw = json.loads(read_uri(place_uri(where), environ=environ))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{where} is not JSON ({error}).") from None
+    return TrainingRequest.from_dict(raw, where)
 
 
-def fetched(where: str, scratch: Path, environ: Mapping[str, str] = os.environ) -> Path:
+def place_uri(where: str) -> str:
+    """Returns the URI of a place; a path becomes a file:// URI."""
+    return where if "://" in where else Path(where).absolute().as_uri()
+
+
+def open_place(where: str, environ: Mapping[str, str] = os.environ) -> Store:
+    """Opens a place as a store."""
+    return open_store(place_uri(where), environ=environ)
+
+
+def local_folder(
+    where: str, scratch: Path, environ: Mapping[str, str] = os.environ
+) -> Path:
     """Returns the local folder of a place, downloaded into `scratch` if need be."""
     if "://" not in where:
         return Path(where)
+    # A folder of this machine is read where it lies: a dataset may be large.
     if where.startswith("file://"):
         return Path(unquote(urlsplit(where).path))
     store, key = split_uri(where)
@@ -109,9 +121,7 @@ def fetched(where: str, scratch: Path, environ: Mapping[str, str] = os.environ) 
     return scratch
 
 
-def delivered(
-    folder: Path, where: str, environ: Mapping[str, str] = os.environ
-) -> None:
-    """Brings a finished artifact to its place in a store, its manifest last."""
+def deliver(folder: Path, where: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Uploads a finished artifact to its place in a store, its manifest last."""
     store, key = split_uri(where)
     open_store(store, environ=environ).upload_folder(folder, key)

@@ -1,4 +1,4 @@
-"""Journal: the training log, and what a stage shows of a model by it."""
+"""The training log, and what a stage shows of a model by it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify
 
 LOG = "training.jsonl"
+Log = Callable[[dict[str, Any]], None]
+"""Receives the events of a training, JSON mappings, as they happen."""
+
+
+def discard(event: Mapping[str, Any]) -> None:
+    """Logs nothing: rank 0 does for all processes, and a trial needs no log."""
+    del event
 
 
 class TrainingLog:
@@ -18,6 +26,10 @@ class TrainingLog:
 
     It is written as events happen and is no part of the model's identity. Every
     tenth round and everything rare is also printed.
+
+    Args:
+        path: the file.
+        note: receives every event too.
     """
 
     _PRINT_EVERY = 10
@@ -39,14 +51,17 @@ class TrainingLog:
     def write(self, event: Mapping[str, Any]) -> None:
         """Writes one event."""
         seconds = round(time.perf_counter() - self._start, 3)
+        # NaN is no JSON: better an error here than a log that nothing can read.
         line = json.dumps({**event, "seconds": seconds}, allow_nan=False)
         self._file.write(line + "\n")
         if self._note is not None:
             self._note(event)
         if sentence := self._sentence(event):
+            # Flushed: people follow the log of a pod while it trains.
             print(f"{sentence} [{seconds:.1f} s]", flush=True)
 
     def _sentence(self, event: Mapping[str, Any]) -> str | None:
+        """Returns what is printed of an event, None for nothing."""
         kind = event["event"]
         if kind == "left_out":
             return str(event["reason"])
@@ -67,18 +82,28 @@ class TrainingLog:
         return f"Step {event['step']}: violations {gaps or 'none enforced'}."
 
 
-def summary(model: Path | str) -> dict[str, Any]:
+def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
     """Returns what a stage shows of a model artifact that was trained anywhere.
 
+    Args:
+        model: the artifact.
+        parents: identities of what it must have been trained on.
+
     Raises:
-        IntegrityError: a byte of it was changed.
+        IntegrityError: a byte of it was changed, or it was trained on other
+            artifacts.
     """
-    identity = verify(model, "model").identity
+    manifest = verify(model, "model")
+    if dict(manifest.parents) != dict(parents):
+        raise IntegrityError(
+            f"The model at {model} was trained on other artifacts than train_agents "
+            "was given; train again."
+        )
     lines = (Path(model) / LOG).read_text("utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     merged = next(e for e in events if e["event"] == "merge")
     return {
-        "model": identity,
+        "model": manifest.identity,
         "form": merged["choice"],
         "members": merged["members"],
         "feasible": merged["feasible"],
