@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.errors import ConfigError, InputError, one_of
 from safescale_ammt.store.base import Store
-from safescale_ammt.store.uri import open_store, read_uri, split_uri
+from safescale_ammt.store.uri import STORE, open_store, read_uri, split_uri
 
+CHECKPOINTS = "SAFESCALE_CHECKPOINTS"
+"""Variable that names a place for checkpoints."""
 _OPTIONAL = ("checkpoints", "report")
 _MAPPINGS = ("constitution", "training")
 
@@ -95,6 +98,24 @@ def load_request(
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{where} is not JSON ({error}).") from None
     return TrainingRequest.from_dict(raw, where)
+
+
+def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
+    """Returns where checkpoints go if the request names no place; "" is nowhere.
+
+    Raises:
+        ConfigError: the config asks for checkpoints, but the environment names no
+            place.
+    """
+    if environ.get(CHECKPOINTS) or not config.checkpoint_every:
+        return environ.get(CHECKPOINTS, "")
+    if not environ.get(STORE):
+        raise ConfigError(
+            f"training.checkpoint_every is {config.checkpoint_every}, but neither "
+            f"{CHECKPOINTS} nor {STORE} names a place; set one to s3://BUCKET/PREFIX "
+            "or file:///PATH."
+        )
+    return environ[STORE].rstrip("/") + "/checkpoints"
 
 
 def place_uri(where: str) -> str:

@@ -19,12 +19,11 @@ from safescale_ammt.code_version import code_digest
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.errors import ConfigError, IntegrityError
+from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
-from safescale_ammt.launch.request import open_place
+from safescale_ammt.launch.request import checkpoint_place, open_place
 from safescale_ammt.model.genome import Genome
-from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.training_log import LOG, TrainingLog, discard
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from safescale_ammt.training.trainer import Trained
 
 STAGE = "train_agents"
-CHECKPOINTS = "SAFESCALE_CHECKPOINTS"
-"""Variable that names a place for checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -94,31 +91,25 @@ class TrainingTask:
         genome = Genome.from_dict(read_json(Path(architecture) / "genome.json"))
         return cls(data, genome, config, promises, parents)
 
-    def checkpoints(self, where: str, environ: Mapping[str, str]) -> Checkpoints:
-        """Opens the checkpoints of this task: its inputs, its config and this code."""
+    def checkpoints(
+        self, environ: Mapping[str, str], where: str | None = None
+    ) -> Checkpoints:
+        """Opens the checkpoints of this task: its inputs, its config and this code.
+
+        Args:
+            environ: names the place, and holds the keys of a store.
+            where: the place, if a request has named it; "" is nowhere.
+
+        Raises:
+            ConfigError: the config asks for checkpoints, but nothing names a place.
+        """
         from safescale_ammt.training.checkpoint import Checkpoints
 
+        if where is None:
+            where = checkpoint_place(self.config, environ)
         run = {**self.parents, "config": self.config.digest, "code": code_digest()}
         store = open_place(where, environ) if where else None
         return Checkpoints(store, every=self.config.checkpoint_every, run=run)
-
-
-def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
-    """Returns where checkpoints go if the request names no place; "" is nowhere.
-
-    Raises:
-        ConfigError: the config asks for checkpoints, but the environment names no
-            place.
-    """
-    if environ.get(CHECKPOINTS) or not config.checkpoint_every:
-        return environ.get(CHECKPOINTS, "")
-    if not environ.get(STORE):
-        raise ConfigError(
-            f"training.checkpoint_every is {config.checkpoint_every}, but neither "
-            f"{CHECKPOINTS} nor {STORE} names a place; set one to s3://BUCKET/PREFIX "
-            "or file:///PATH."
-        )
-    return environ[STORE].rstrip("/") + "/checkpoints"
 
 
 def make_model(

@@ -25,7 +25,7 @@ from safescale_ammt.execution import error_of
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.launch.failure import CONSEQUENCES, first_failure
 from safescale_ammt.launch.parent_death import end_with_parent
-from safescale_ammt.launch.request import TrainingRequest
+from safescale_ammt.launch.request import TrainingRequest, checkpoint_place
 
 GRACE = 40.0
 """Seconds between SIGTERM and SIGKILL; `torchrun` gives its workers 30."""
@@ -38,7 +38,6 @@ def train_in_processes(
     config: TrainingConfig,
     *,
     model: Path,
-    checkpoints: str,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
     """Trains in as many processes as the config names and writes the model artifact.
@@ -51,10 +50,10 @@ def train_in_processes(
         constitution: the promises.
         config: the training section.
         model: where the model artifact is written.
-        checkpoints: place of checkpoints; "" = none.
-        environ: of the workers.
+        environ: of the workers; names the place for checkpoints.
 
     Raises:
+        ConfigError: the config asks for checkpoints, but nothing names a place.
         SafescaleError: what the first process to fail has reported, with its exit
             code.
     """
@@ -66,7 +65,7 @@ def train_in_processes(
             constitution=constitution.to_dict(),
             training=config.to_params(),
             model=str(model.absolute()),
-            checkpoints=checkpoints,
+            checkpoints=checkpoint_place(config, environ),
             report=str(folder / "report"),
         )
         write_json(folder / "request.json", request.to_dict())

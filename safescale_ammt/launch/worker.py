@@ -50,7 +50,7 @@ def run_worker(
         )
         process_group = join_processes(task, environ)
         try:
-            checkpoints = task.checkpoints(request.checkpoints, environ)
+            checkpoints = task.checkpoints(environ, request.checkpoints)
             remote = "://" in request.model and not request.model.startswith("file:")
             model = (
                 scratch / "model" if remote else local_folder(request.model, scratch)

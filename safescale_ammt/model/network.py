@@ -81,29 +81,26 @@ def initial(genome: Genome, d_in: int, n_out: int, seeds: Sequence[int]) -> Tens
     plain net too. The first layer's input scalings are random signs, which makes
     heads differ from the start (TabM, section 3.3); all other scalings are 1.
     """
-    layout = shapes(genome, d_in, n_out)
-    return torch.stack([_initial_row(layout, seed) for seed in seeds])
-
-
-def _initial_row(layout: dict[str, tuple[int, ...]], seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    parts = []
-    fan_in = 1
-    for name, shape in layout.items():
-        kind = name.rpartition(".")[2]
-        if kind == "weight":
-            fan_in = shape[-2]
-        # Drawn for every tensor, also where all are 1: to skip a draw would change
-        # the weights of every later layer.
-        values = torch.rand(shape, generator=generator).mul_(2).sub_(1)
-        if kind in ("weight", "bias"):
-            values /= math.sqrt(fan_in)
-        elif name == "layer0.scale_in":
-            values = torch.where(values < 0, -1.0, 1.0)
-        else:
-            values = torch.ones(shape)
-        parts.append(values.flatten())
-    return torch.cat(parts)
+    theta = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        row, fan_in = [], 1
+        for name, shape in shapes(genome, d_in, n_out).items():
+            kind = name.rpartition(".")[2]
+            if kind == "weight":
+                fan_in = shape[-2]
+            # Drawn for every tensor, also where all are 1: to skip a draw would
+            # change the weights of every later layer.
+            values = torch.rand(shape, generator=generator).mul_(2).sub_(1)
+            if kind in ("weight", "bias"):
+                values /= math.sqrt(fan_in)
+            elif name == "layer0.scale_in":
+                values = torch.where(values < 0, -1.0, 1.0)
+            else:
+                values = torch.ones(shape)
+            row.append(values.flatten())
+        theta.append(torch.cat(row))
+    return torch.stack(theta)
 
 
 class Dropout:

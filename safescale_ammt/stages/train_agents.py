@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.launch.task import TrainingTask, checkpoint_place, make_model
+from safescale_ammt.launch.task import TrainingTask, make_model
 from safescale_ammt.training.training_log import summary
 
 
@@ -62,11 +62,9 @@ def run(
             task.constitution,
             config,
             model=folder,
-            checkpoints=checkpoint_place(config, os.environ),
         )
     else:
-        place = checkpoint_place(config, os.environ)
-        checkpoints = task.checkpoints(place, os.environ)
+        checkpoints = task.checkpoints(os.environ)
         make_model(task, folder, checkpoints)
         # Only now: a stage that is killed before the model stands resumes.
         checkpoints.clear()

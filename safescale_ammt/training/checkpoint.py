@@ -88,6 +88,8 @@ class Checkpoints:
         self._newest: Checkpoint | None = None
         self._process_group = SINGLE_PROCESS
         self._log: Log = discard
+        self._phase, self._placement = "", Placement(1)
+        self._components: Mapping[str, Stateful] = {}
         self._rounds = 0
         self._sigterm = False
 
@@ -123,29 +125,30 @@ class Checkpoints:
         with self._deferring_sigterm():
             yield record
 
-    @property
-    def resumed(self) -> bool:
-        """Whether this run continues from a checkpoint."""
-        return self._newest is not None
+    def begin(self, phase: str, placement: Placement, **components: Stateful) -> int:
+        """Begins a phase, from its checkpoint if there is one.
 
-    def resume(
-        self, phase: str, components: Mapping[str, Stateful], placement: Placement
-    ) -> int:
-        """Returns the step to begin with; loads components of the saved phase."""
+        Args:
+            phase: trunk or agents.
+            placement: of the phase's nets.
+            components: whose state the checkpoints of this phase hold.
+
+        Returns:
+            The step to begin with: 0 without a checkpoint; one of another phase
+            loads nothing here.
+        """
+        self._phase, self._placement, self._components = phase, placement, components
         if self._newest is None:
             return 0
         if self._newest.phase == phase:
             load_states(components, self._newest.state.select(placement.local_slots))
         return self._newest.step
 
-    def save_if_due(
-        self,
-        step: int,
-        phase: str,
-        components: Mapping[str, Stateful],
-        placement: Placement,
-    ) -> None:
+    def save_if_due(self, step: int) -> None:
         """Takes a checkpoint if one is due, in all processes together.
+
+        Args:
+            step: the step that comes next.
 
         Raises:
             Interrupted: SIGTERM came; the checkpoint has been taken.
@@ -157,9 +160,9 @@ class Checkpoints:
         # stop in the round in which the first has it, or they would wait for it.
         stopping = self._process_group.any(self._sigterm)
         if stopping or (self._every and self._rounds % self._every == 0):
-            state = join_states(components).gather(placement)
+            state = join_states(self._components).gather(self._placement)
             if self._process_group.rank == 0:
-                self._save(Checkpoint(step, phase, self._events, state))
+                self._save(Checkpoint(step, self._phase, self._events, state))
         if stopping:
             raise Interrupted(
                 f"Training was stopped by SIGTERM before step {step}; the newest "

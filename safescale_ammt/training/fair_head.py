@@ -73,13 +73,13 @@ def _group_model(x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inputs, target = x[counted], inside[:, counted].to(torch.float32).T
     size, groups = x.shape[1], len(inside)
     theta = torch.zeros(1, (size + 1) * groups)
-    adam, decay = Adam.fresh(theta), torch.full((1, 1), _Q_DECAY)
+    adam = Adam(theta, torch.full((1, 1), _Q_DECAY))
     for _ in range(_Q_STEPS):
         # The gradient of softmax and log loss in closed form: autograd has no part.
         weight, bias = theta[0, groups:].view(size, groups), theta[0, :groups]
         error = torch.softmax(torch.addmm(bias, inputs, weight), 1) - target
         grad = torch.cat([error.mean(0), (inputs.T @ error / len(inputs)).flatten()])
-        adam.step(theta, grad[None], _Q_RATE, decay)
+        adam.step(theta, grad[None], _Q_RATE)
     weight = theta[0, groups:].view(size, groups).clone()
     bias = theta[0, :groups].clone()
     return weight, bias, torch.softmax(torch.addmm(bias, x, weight), 1)

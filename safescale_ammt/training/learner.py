@@ -49,6 +49,7 @@ class Learner:
         ema: decay of the weight average.
         stability: gradient norm above which a net skips its step.
         seed: of the dropout masks.
+        cells: whose soft rates are part of the loss, in steps with rows of them.
     """
 
     def __init__(
@@ -61,21 +62,21 @@ class Learner:
         ema: float,
         stability: float,
         seed: int,
+        cells: Sequence[Cell] = (),
     ) -> None:
         self.genome = genome
         self.theta = theta.clone()
         self.averaged = theta.clone()
-        self.adam = Adam.fresh(theta)
         self.layout = shapes(genome, rows.x.shape[1], n_out)
         self.placement = Placement(len(theta))
         self._rows = rows
         self._ema = ema
-        self._stability = stability
         self._dropout = Dropout(genome.dropout, seed)
         self._seed = seed
         self._input_drop: list[Dropout] = []
         self._traits = traits([ROLES["generalist"]] * len(theta))
-        self._cells: Sequence[Cell] = ()
+        self._cells = cells
+        self.adam = Adam(theta, self._traits.weight_decay[:, None], stability)
 
     @classmethod
     def start(cls, plan: Plan) -> Learner:
@@ -89,6 +90,7 @@ class Learner:
             ema=config.ema,
             stability=config.gradient_stability_threshold,
             seed=plan.seed("dropout"),
+            cells=plan.constraints.cells,
         )
 
     def step(
@@ -98,7 +100,8 @@ class Learner:
 
         Args:
             batch: row numbers (k, B) of the task loss.
-            extra: row numbers (k, cells * m) of the soft rates, cell by cell.
+            extra: row numbers (k, cells * m) of the soft rates, cell by cell; none
+                if nothing is enforced.
             cell_weights: weight of each cell in the Lagrangian (cells,).
             rate: learning rate.
 
@@ -111,10 +114,7 @@ class Learner:
         # No tensor is shared between nets: the sum's gradient is each net's own.
         (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
         self.theta = theta.detach()
-        # NaN compares false: a net with a non-finite gradient skips too.
-        active = grad.norm(dim=1) <= self._stability
-        decay = self._traits.weight_decay[:, None]
-        self.adam.step(self.theta, grad, rate, decay, active)
+        active = self.adam.step(self.theta, grad, rate)
         self.averaged.lerp_(self.theta, 1 - self._ema)
         return task.detach(), ~active
 
@@ -137,23 +137,17 @@ class Learner:
         )
         size = batch.shape[1]
         task = task_loss(out[:, :, :size], self._rows.y[batch], self._traits.brier)
-        if not self._cells:
+        if extra.shape[1] == 0:
             return task, task
         # The promise is about the answer, which averages the logits of the heads.
         soft = soft_rates(out[:, :, size:].mean(1), self._cells)
         return task, task + self._traits.constraint_weight * (soft @ cell_weights)
 
-    def fork(
-        self,
-        roles: Sequence[Role],
-        cells: Sequence[Cell],
-        placement: Placement | None = None,
-    ) -> None:
+    def fork(self, roles: Sequence[Role], placement: Placement | None = None) -> None:
         """Makes equal copies of the one net that there is, one per role.
 
         Args:
             roles: of the copies; from now on they differ.
-            cells: whose soft rates are part of the loss from now on.
             placement: which of the copies this process trains; None is all.
         """
         self.placement = placement or Placement(len(roles))
@@ -161,8 +155,8 @@ class Learner:
         local_roles = [roles[i] for i in slots]
         rows = torch.zeros(len(slots), dtype=torch.long)
         self.theta, self.averaged = self.theta[rows], self.averaged[rows]
-        self.adam = self.adam.select(rows)
-        self._traits, self._cells = traits(local_roles), cells
+        self._traits = traits(local_roles)
+        self.adam = self.adam.select(rows, self._traits.weight_decay[:, None])
         self._dropout.place(slots, len(roles))
         # A generator per net, seeded by its slot: whichever process holds it, the
         # net sees the same masks.
@@ -183,7 +177,7 @@ class Learner:
         self.theta[: len(local)] = theta[local.start : local.stop]
         rows = torch.tensor(self.placement.local_rows(lost), dtype=torch.long)
         self.averaged[rows] = self.theta[rows]
-        self.adam.put(rows, Adam.fresh(self.theta[rows]))
+        self.adam.restart(rows)
 
     def broadcast(self, process_group: ProcessGroup) -> None:
         """Takes rank 0's weights, averages and optimizer state."""
@@ -210,7 +204,7 @@ class Learner:
     def load_state_dict(self, state: StateDict) -> None:
         """Continues from a state of as many nets."""
         self.theta, self.averaged = state.each["theta"], state.each["averaged"]
-        self.adam = Adam(*(state.each[name] for name in self.adam.tensors()))
+        self.adam.load_tensors(state.each)
         self._dropout.generator.set_state(state.common["dropout"])
         for drop, row in zip(self._input_drop, state.each["input_drop"], strict=True):
             # A copy: torch crashes on a view that does not begin its storage.

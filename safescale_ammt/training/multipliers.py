@@ -15,7 +15,7 @@ from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.training.constraints import Cell, Constraints
+from safescale_ammt.training.constraints import Constraints
 
 POWER = 0.9
 """Chance that a model steered to its target passes the gate, by the margin."""
@@ -45,7 +45,15 @@ def targets(
     normal = NormalDist()
     # The gate judges each planned submission at its share of alpha.
     z = normal.inv_cdf(1 - constitution.gate.alpha_k) + normal.inv_cdf(POWER)
-    sealed = torch.tensor([_sealed_rows(c, counts) for c in constraints.cells])
+    sealed = torch.zeros(len(constraints.cells))
+    for i, cell in enumerate(constraints.cells):
+        values, rows, labels = counts.table("sealed", cell.group)
+        if cell.value in values:
+            group = values.index(cell.value)
+            total, hits = float(rows[group]), float(labels[group, cell.outcome])
+            # A masked count reads as the most that it can hide: hits may exceed rows.
+            misses = max(0.0, total - hits)
+            sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
     judged = constraints.standard_errors(rates, sealed)
     steered = constraints.standard_errors(rates, pooled_sizes)
     # The two samples are independent, so their variances add up. With the sealed
@@ -53,19 +61,6 @@ def targets(
     errors = (judged.square() + steered.square()).sqrt()
     tau = constraints.tau()
     return torch.minimum((tau - z * errors).clamp(min=0), tau)
-
-
-def _sealed_rows(cell: Cell, counts: Counts) -> float:
-    """Counts the sealed rows of a cell."""
-    values, rows, labels = counts.table("sealed", cell.group)
-    if cell.value not in values:
-        return 0.0
-    i = values.index(cell.value)
-    if cell.condition is None:
-        return float(rows[i])
-    hits = float(labels[i, cell.outcome])
-    # A masked count reads as the most that it can hide, so hits may exceed rows.
-    return hits if cell.condition else max(0.0, float(rows[i]) - hits)
 
 
 class NuPI:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.errors import SafescaleError
+from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.stateful import StateDict
 
@@ -31,9 +32,14 @@ class StepStats:
         """Returns which nets took at least one step, (nets,) booleans."""
         return (self._active > 0) | (self._steps == 0)
 
-    def losses(self) -> Tensor:
-        """Returns each net's mean loss over its steps (nets,); NaN without any."""
-        return self._sum / self._active
+    def losses(self, placement: Placement) -> list[float | None]:
+        """Returns the mean loss over its steps of each net of all processes.
+
+        None stands for a loss that is not finite, or of a net without a step.
+        """
+        # JSON has no NaN, and the log is written with `allow_nan=False`.
+        means = placement.gather(self._sum / self._active).tolist()
+        return [mean if math.isfinite(mean) else None for mean in means]
 
     def clear(self) -> None:
         """Starts again after a round."""
@@ -48,12 +54,6 @@ class StepStats:
         """Continues from the sums."""
         self._sum, self._active = state.each["sum"], state.each["active"]
         self._steps = int(state.common["steps"])
-
-
-def finite_or_none(losses: Tensor) -> list[float | None]:
-    """Returns losses as JSON has them; None for what is not finite."""
-    # JSON has no NaN, and the log is written with `allow_nan=False`.
-    return [x if math.isfinite(x) else None for x in losses.tolist()]
 
 
 def require_quorum(plan: Plan, step: int, usable: Tensor) -> None:

@@ -37,12 +37,7 @@ from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
-from safescale_ammt.training.stateful import Stateful
-from safescale_ammt.training.step_stats import (
-    StepStats,
-    finite_or_none,
-    require_quorum,
-)
+from safescale_ammt.training.step_stats import StepStats, require_quorum
 from safescale_ammt.training.sync import Sharing
 from safescale_ammt.training.training_log import Log
 
@@ -106,35 +101,30 @@ def train(
     """
     keep_freed_memory()
     checkpoints = checkpoints or Checkpoints()
-    with settled(config.threads), checkpoints.session(process_group, log) as record:
+    with settled(config.threads):
         plan = make_plan(encoded, genome, config, constitution, twin=twin)
-        # A resumed run has these events in the log of its checkpoint.
-        if not checkpoints.resumed:
-            for reason in plan.constraints.left_out:
-                record({"event": "left_out", "reason": reason})
-        trunk = _train_trunk(plan, record, checkpoints, process_group)
+        for reason in plan.constraints.left_out:
+            log({"event": "left_out", "reason": reason})
         placement = Placement(len(plan.slots), process_group)
-        return _specialise(plan, trunk, record, checkpoints, placement)
+        with checkpoints.session(process_group, log) as record:
+            trunk = _train_trunk(plan, record, checkpoints, process_group)
+            return _specialise(plan, trunk, record, checkpoints, placement)
 
 
 def _train_trunk(
     plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
 ) -> Learner:
     """Trains the one net that all agents and the twin start from."""
-    sync_every, placement = plan.config.sync_every, Placement(1)
+    placement, unconstrained = Placement(1), torch.zeros(0)
     learner, batches, stats = Learner.start(plan), trunk_batches(plan), StepStats(1)
-    state: dict[str, Stateful] = {
-        "learner": learner,
-        "batches": batches,
-        "stats": stats,
-    }
-    start = checkpoints.resume("trunk", state, placement)
-    unconstrained = torch.zeros(0)
+    start = checkpoints.begin(
+        "trunk", placement, learner=learner, batches=batches, stats=stats
+    )
     for step in range(start, plan.trunk_steps):
-        if step and step % sync_every == 0:
-            checkpoints.save_if_due(step, "trunk", state, placement)
+        if step and step % plan.config.sync_every == 0:
+            checkpoints.save_if_due(step)
             require_quorum(plan, step, stats.usable())
-            loss = finite_or_none(stats.losses())
+            loss = stats.losses(placement)
             log({"event": "trunk", "step": step, "loss": loss})
             stats.clear()
         rate = plan.learning_rate(step)
@@ -154,36 +144,37 @@ def _specialise(
     placement: Placement,
 ) -> Trained:
     """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
-    config, k = plan.config, len(plan.roles)
+    config, k = plan.config, plan.config.num_agents
     dual = DualUpdate.start(plan, learner.weights(), placement)
     sharing = Sharing(learner.theta[0], config)
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
-    learner.fork(plan.slots, plan.constraints.cells, placement)
+    learner.fork(plan.slots, placement)
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
-    state: dict[str, Stateful] = {
-        "learner": learner,
-        "batches": batches,
-        "stats": stats,
-        "dual": dual,
-        "sharing": sharing,
-    }
-    resumed_at = checkpoints.resume("agents", state, placement)
+    start = checkpoints.begin(
+        "agents",
+        placement,
+        learner=learner,
+        batches=batches,
+        stats=stats,
+        dual=dual,
+        sharing=sharing,
+    )
 
-    for step in range(max(plan.trunk_steps, resumed_at), plan.steps):
+    for step in range(max(plan.trunk_steps, start), plan.steps):
         since_fork = step - plan.trunk_steps
         is_sync_round = since_fork % config.sync_every == 0
         if is_sync_round:
             # Before the round and not after the step: nothing is half done here.
-            checkpoints.save_if_due(step, "agents", state, placement)
+            checkpoints.save_if_due(step)
 
         # The dual update comes before the share: it measures each agent as its own
         # steps made it, and says who may teach in the round that follows.
         if since_fork % config.dual_every == 0:
             finite = placement.gather(learner.finite())[:k]
             report = dual.update(learner.weights(), finite)
-            losses = finite_or_none(placement.gather(stats.losses()))
+            losses = stats.losses(placement)
             event = {"event": "round", "step": step, **report}
             event |= {"loss": losses[:k], "twin_loss": losses[k:]}
             if since_fork % (_ACCURACY_EVERY * config.dual_every) == 0:

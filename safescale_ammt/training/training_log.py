@@ -15,6 +15,16 @@ LOG = "training.jsonl"
 Log = Callable[[dict[str, Any]], None]
 """Receives the events of a training, JSON mappings, as they happen."""
 
+_PRINT_EVERY = 10
+"""Rounds per round that is printed."""
+_SENTENCES = {
+    "left_out": "{reason}",
+    "merge": "Merged into one model: {choice}.",
+    "resumed": "Went on from the checkpoint before step {step}.",
+    "checkpoint_ignored": "Ignored a checkpoint: {reason}",
+    "checkpoint_failed": "Went on without a checkpoint: {reason}",
+}
+
 
 def discard(event: Mapping[str, Any]) -> None:
     """Logs nothing: rank 0 does for all processes, and a trial needs no log."""
@@ -31,8 +41,6 @@ class TrainingLog:
         path: the file.
         note: receives every event too.
     """
-
-    _PRINT_EVERY = 10
 
     def __init__(
         self, path: Path, note: Callable[[Mapping[str, Any]], object] | None = None
@@ -56,30 +64,18 @@ class TrainingLog:
         self._file.write(line + "\n")
         if self._note is not None:
             self._note(event)
-        if sentence := self._sentence(event):
+        kind = event["event"]
+        sentence = _SENTENCES.get(kind, "").format(**event)
+        if kind == "round":
+            self._rounds += 1
+            if self._rounds % _PRINT_EVERY == 1:
+                gaps = "; ".join(f"{n} {v:+.3f}" for n, v in event["violation"].items())
+                sentence = (
+                    f"Step {event['step']}: violations {gaps or 'none enforced'}."
+                )
+        if sentence:
             # Flushed: people follow the log of a pod while it trains.
             print(f"{sentence} [{seconds:.1f} s]", flush=True)
-
-    def _sentence(self, event: Mapping[str, Any]) -> str | None:
-        """Returns what is printed of an event, None for nothing."""
-        kind = event["event"]
-        if kind == "left_out":
-            return str(event["reason"])
-        if kind == "merge":
-            return f"Merged into one model: {event['choice']}."
-        if kind == "resumed":
-            return f"Went on from the checkpoint before step {event['step']}."
-        if kind == "checkpoint_ignored":
-            return f"Ignored a checkpoint: {event['reason']}"
-        if kind == "checkpoint_failed":
-            return f"Went on without a checkpoint: {event['reason']}"
-        if kind != "round":
-            return None
-        self._rounds += 1
-        if self._rounds % self._PRINT_EVERY != 1:
-            return None
-        gaps = "; ".join(f"{n} {v:+.3f}" for n, v in event["violation"].items())
-        return f"Step {event['step']}: violations {gaps or 'none enforced'}."
 
 
 def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
