@@ -62,6 +62,7 @@ class TrainingRequest:
         names = [f.name for f in fields(cls)]
         if not isinstance(raw, Mapping):
             raise InputError(f"{where} is no mapping, found {type(raw).__name__}.")
+        # A misspelt `checkpoints` would otherwise train on, and save nothing.
         for key in raw:
             if key not in names:
                 raise InputError(
@@ -107,6 +108,7 @@ def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
         ConfigError: the config asks for checkpoints, but the environment names no
             place.
     """
+    # A place alone is reason enough: a checkpoint is then taken at SIGTERM.
     if environ.get(CHECKPOINTS) or not config.checkpoint_every:
         return environ.get(CHECKPOINTS, "")
     if not environ.get(STORE):
@@ -115,6 +117,7 @@ def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
             f"{CHECKPOINTS} nor {STORE} names a place; set one to s3://BUCKET/PREFIX "
             "or file:///PATH."
         )
+    # Beside the other prefixes of the store; names of checkpoints hold the run.
     return environ[STORE].rstrip("/") + "/checkpoints"
 
 

@@ -98,6 +98,7 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         return child.wait()
     finally:
+        # An exception is on its way: the stage is being stopped.
         if child.poll() is None:
             child.send_signal(signal.SIGTERM)
             try:
@@ -109,6 +110,7 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `torchrun` on this machine: 0 if all is well, else 1."""
+    # Before torch: its import takes seconds, in which the stage may be killed.
     end_with_parent()
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -69,13 +69,13 @@ class TrainerStatus:
         if kind != "end" and not (due and kind == "round"):
             return False
         self._last = self.clock()
-        done = min(1.0, step / max(1, self.steps))
-        spent = self._last - self._start
-        left = round(spent / done - spent) if done else None
+        fraction = min(1.0, step / max(1, self.steps))
+        elapsed = self._last - self._start
+        remaining = round(elapsed / fraction - elapsed) if fraction else None
         violations = event.get("violation") or {}
         status = {
-            "progressPercentage": int(100 * done),
-            **({} if left is None else {"estimatedRemainingSeconds": left}),
+            "progressPercentage": int(100 * fraction),
+            **({} if remaining is None else {"estimatedRemainingSeconds": remaining}),
             "lastUpdatedTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "metrics": [{"name": "step", "value": str(step)}]
             + [

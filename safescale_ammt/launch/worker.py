@@ -48,6 +48,7 @@ def run_worker(
             request.constitution,
             request.training,
         )
+        # Inputs first: a bad one ends each process by itself, with nobody waiting.
         process_group = join_processes(task, environ)
         try:
             checkpoints = task.checkpoints(environ, request.checkpoints)
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str]) -> int:
             request = load_request(arguments[0])
             report = request.report
             run_worker(request)
+    # Whatever it is, the launcher is to read it: it sees no more than an exit code.
     except BaseException as error:
         if report:
             # A store that fails now must not hide what ended the training.

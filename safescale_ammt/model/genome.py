@@ -90,9 +90,9 @@ class Genome:
         """
         names = {f.name for f in fields(cls)}
         if not isinstance(raw, Mapping) or set(raw) != names | {"schema"}:
-            found = sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__
+            keys = sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__
             raise InputError(
-                f"A genome has the keys {sorted(names | {'schema'})}, found {found}."
+                f"A genome has the keys {sorted(names | {'schema'})}, found {keys}."
             )
         if raw["schema"] != _SCHEMA:
             raise InputError(
@@ -141,15 +141,16 @@ class Genome:
 
 
 def _integral(value: object) -> Any:
-    """Turns 64.0, as KFP carries it, back into 64 and leaves the rest alone."""
+    """Turns 64.0 back into 64 and returns anything else as it is."""
+    # KFP carries a mapping as a protobuf struct, whose numbers are all doubles.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
-def _member(key: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"genome.{key} is {value!r}, {one_of(known)}.")
+def _member(key: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"genome.{key} is {value!r}, {one_of(choices)}.")
 
 
 def _whole(key: str, value: object, most: int) -> None:

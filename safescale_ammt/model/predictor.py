@@ -101,7 +101,7 @@ class Deployable:
         """Returns score and class (BLOCK,) of the rows of one block."""
         logits = forward(self.genome, weights, block[None]).mean((0, 1))
         # The grid is far coarser than double precision: what processors round
-        # differently falls on the same point of it.
+        # differently falls on the same point of it, unless an edge lies between.
         logits = torch.round(logits * GRID) / GRID
         if logits.shape[1] > 1:
             chance = torch.softmax(logits, 1)

@@ -119,6 +119,7 @@ class Checkpoints:
             newest = self._read(f"step-{int(step):08d}{self._ending}")
         self._newest = newest
         if newest is not None:
+            # The log of this process is a new file: it is to hold the whole run.
             for event in newest.events:
                 record(event)
             record({"event": "resumed", "step": newest.step})
@@ -140,6 +141,8 @@ class Checkpoints:
         self._phase, self._placement, self._components = phase, placement, components
         if self._newest is None:
             return 0
+        # States are saved with the rows of all nets, so that another number of
+        # processes can take its own.
         if self._newest.phase == phase:
             load_states(components, self._newest.state.select(placement.local_slots))
         return self._newest.step
@@ -202,6 +205,7 @@ class Checkpoints:
         for name in reversed(names):
             try:
                 return self._read(name)
+            # Damage shows as a digest, but also as JSON or tensors that do not parse.
             except (InputError, IntegrityError, ValueError, KeyError) as error:
                 reason = f"{name}: {' '.join(str(error).split())}"
                 self._log({"event": "checkpoint_ignored", "reason": reason})

@@ -92,6 +92,7 @@ class Constraints:
     def membership(self, groups: Mapping[str, Tensor], label: Tensor) -> Tensor:
         """Returns (cells, n) booleans: which row counts in which cell."""
         rows = [c.rows(groups[c.group], label) for c in self.cells]
+        # `torch.stack` refuses an empty list.
         if not rows:
             return torch.zeros(0, len(label), dtype=torch.bool)
         return torch.stack(rows)
@@ -183,6 +184,7 @@ def enforce(
     left_out: list[str] = []
     for principle in constitution.enforced:
         name = principle.constraint.group
+        # Gaps alone are enforced, and the constitution has checked that they name one.
         assert name is not None
         labels = [label[groups[name] == code] for code in range(len(values[name]))]
         large, reasons = _large_enough(
@@ -252,6 +254,7 @@ def _large_enough(
                 f"{principle.id} is not enforced for {principle.constraint.group} = "
                 f"{values[code]!r}: the rows that drive the multipliers hold {lack}."
             )
+    # A gap needs two groups: with one left, the whole principle is silent.
     if len(codes) == 1:
         reasons.append(
             f"{principle.id} is not enforced: only one value of "
@@ -274,6 +277,7 @@ def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tenso
 
 def z_value(confidence: float) -> float:
     """Returns the one-sided normal quantile; infinite at confidence 0 and 1."""
+    # `inv_cdf` raises at both ends.
     if confidence in (0, 1):
         return math.inf if confidence else -math.inf
     return NormalDist().inv_cdf(confidence)

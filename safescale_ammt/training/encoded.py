@@ -88,6 +88,7 @@ class EncodedDataset:
 
     def joined(self, splits: tuple[str, ...], encoding: str) -> EncodedRows:
         """Returns the rows of several splits, one after the other."""
+        # In the order of `splits`: row numbers of a plan depend on it.
         parts = [self.rows(split, encoding) for split in splits]
         groups = {
             name: torch.cat([p.groups[name] for p in parts])

@@ -69,8 +69,8 @@ def _group_model(x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Weight (d, groups), bias (groups,) and the chances of all rows (n, groups).
     """
-    counted = inside.any(0)
-    inputs, target = x[counted], inside[:, counted].to(torch.float32).T
+    in_a_cell = inside.any(0)
+    inputs, target = x[in_a_cell], inside[:, in_a_cell].to(torch.float32).T
     size, groups = x.shape[1], len(inside)
     theta = torch.zeros(1, (size + 1) * groups)
     adam = Adam(theta, torch.full((1, 1), _Q_DECAY))

@@ -65,6 +65,7 @@ class Learner:
         cells: Sequence[Cell] = (),
     ) -> None:
         self.genome = genome
+        # Steps write in place, and the caller's tensor is not ours to change.
         self.theta = theta.clone()
         self.averaged = theta.clone()
         self.layout = shapes(genome, rows.x.shape[1], n_out)
@@ -115,6 +116,7 @@ class Learner:
         (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
         self.theta = theta.detach()
         active = self.adam.step(self.theta, grad, rate)
+        # A net that skips is averaged too: all averages are over as many steps.
         self.averaged.lerp_(self.theta, 1 - self._ema)
         return task.detach(), ~active
 
@@ -235,6 +237,7 @@ def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
     if n_out == 1:
         score = (net_by_net(torch.sigmoid, out[..., 0]) - hit).square()
     else:
+        # Half of the sum: for two classes this is the score of one logit.
         score = (torch.softmax(out, -1) - hit).square().sum(-1) / 2
     return (1 - brier) * loss + brier * 4 * score.mean((1, 2))
 

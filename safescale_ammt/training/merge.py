@@ -186,6 +186,7 @@ class _Selection:
         self._halves = (~second, second)
         self.twin = deployable(trained, encoded, trained.twin, TWIN.name)
         self._twin_answer = self.twin.answer(self._rows.x)
+        # Each form answers once: it is judged on both halves and compared with others.
         self._answers: dict[str, Prediction] = {}
 
     def score(self, name: str, model: Deployable) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Returns whether a flag is set in any process."""
+        # A gather and no broadcast: each process has a say, whatever its rank.
         return bool(self.all_gather(torch.tensor([flag]), [1] * self.size).any())
 
     def close(self) -> None:
@@ -180,6 +181,7 @@ class Placement:
             self.process_group.broadcast(value)
 
     def _slots_of(self, rank: int) -> range:
+        # Runs of neighbours: what is gathered by rank is in the order of the slots.
         each, more = divmod(self.nets, self.process_group.size)
         first = rank * each + min(rank, more)
         return range(first, first + each + (rank < more))

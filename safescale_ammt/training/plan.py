@@ -65,6 +65,7 @@ class Plan:
 
     def learning_rate(self, step: int) -> float:
         """Returns the rate of a step: linear warm-up, then half a cosine to 0."""
+        # Plus one: step 0 would otherwise have rate 0 and be no step at all.
         warmup = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.config.learning_rate * warmup * cosine
@@ -110,6 +111,7 @@ def make_plan(
     if config.max_epochs:
         per_epoch = math.ceil(len(rows) / config.batch_size)
         steps = min(config.steps, config.max_epochs * per_epoch)
+        # The trunk keeps its share of the steps, or it could use up all of them.
         trunk_steps = round(config.trunk_steps * steps / config.steps)
     return Plan(
         encoded=encoded,

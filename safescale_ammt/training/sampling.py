@@ -115,17 +115,17 @@ class RowOrder:
         The pass can be drawn again from the generator's state before it, so the
         cursor is a few kilobytes, however many rows there are.
         """
-        left = len(self._ahead)
-        generator = self._before if left else self._generator.get_state()
-        return torch.cat([torch.tensor([left]).view(torch.uint8), generator])
+        remaining = len(self._ahead)
+        generator = self._before if remaining else self._generator.get_state()
+        return torch.cat([torch.tensor([remaining]).view(torch.uint8), generator])
 
     def seek(self, cursor: Tensor) -> None:
         """Continues from a cursor."""
         # The first eight bytes are the int64 that `cursor` viewed as uint8.
-        left, self._before = int(cursor[:8].view(torch.long)), cursor[8:].clone()
+        remaining, self._before = int(cursor[:8].view(torch.long)), cursor[8:].clone()
         self._generator.set_state(self._before)
-        rows = self._next_pass() if left else self._rows
-        self._ahead = rows[len(rows) - left :]
+        rows = self._next_pass() if remaining else self._rows
+        self._ahead = rows[len(rows) - remaining :]
 
     def _next_pass(self) -> Tensor:
         n = len(self._rows)

@@ -18,6 +18,7 @@ from torch import Tensor
 from safescale_ammt.training.placement import Placement
 
 Tensors = dict[str, Tensor]
+# Prefixes that keep both kinds apart in one file.
 _EACH, _COMMON = "each/", "common/"
 
 

@@ -74,7 +74,7 @@ class Round:
     Attributes:
         shared: whether the consensus moved (a quorum of teachers was there).
         teachers: which agents taught (k,).
-        lost: agents with non-finite weights; they rejoined by copying g.
+        lost: agents without a usable step or with non-finite weights; they copied g.
         outlying: agents whose update was excluded as an outlier.
     """
 

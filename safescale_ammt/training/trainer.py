@@ -130,8 +130,8 @@ def _train_trunk(
         rate = plan.learning_rate(step)
         stats.add(*learner.step(*batches.draw(), unconstrained, rate))
     # Every process trains the trunk, for none has anything else to do, but rank 0's
-    # word counts: on another processor a bit may differ, and agents that start from
-    # different trunks would not be one soup.
+    # word counts: on another kind of processor a bit may differ, and the fork must
+    # copy one net.
     learner.broadcast(process_group)
     return learner
 
@@ -166,11 +166,13 @@ def _specialise(
         since_fork = step - plan.trunk_steps
         is_sync_round = since_fork % config.sync_every == 0
         if is_sync_round:
-            # Before the round and not after the step: nothing is half done here.
+            # Here nothing is half done: weights, multipliers, consensus and statistics
+            # are all of the same step, in every process.
             checkpoints.save_if_due(step)
 
-        # The dual update comes before the share: it measures each agent as its own
-        # steps made it, and says who may teach in the round that follows.
+        # The dual update comes before the share, which asks it who may teach: its word
+        # is then of this round and not of the one before. It also sees a lost agent
+        # as lost, before the share restarts it.
         if since_fork % config.dual_every == 0:
             finite = placement.gather(learner.finite())[:k]
             report = dual.update(learner.weights(), finite)
@@ -190,12 +192,12 @@ def _specialise(
             # Whole weights are gathered, and every process computes the consensus:
             # a reduction adds in another order, and its sum is another model.
             theta = placement.gather(learner.theta)[:k]
-            done = sharing.share(
+            sync_round = sharing.share(
                 theta, usable=usable, eligible=dual.eligible, fitness=fitness
             )
-            learner.adopt(theta, done.lost)
-            if done.eventful:
-                log({"event": "share", "step": step, **done.to_dict()})
+            learner.adopt(theta, sync_round.lost)
+            if sync_round.eventful:
+                log({"event": "share", "step": step, **sync_round.to_dict()})
             stats.clear()
 
         rate = plan.learning_rate(step)

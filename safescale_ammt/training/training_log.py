@@ -103,6 +103,7 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
         "form": merged["choice"],
         "members": merged["members"],
         "feasible": merged["feasible"],
+        # An agent that took over is no form, and has no score of its own.
         "accuracy": merged["scores"].get(merged["choice"], {}).get("accuracy"),
         "steps": events[-1]["step"],
         "left_out": [e["reason"] for e in events if e["event"] == "left_out"],
