@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.errors import IntegrityError
-from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.launch.request import TrainingRequest
-from safescale_ammt.launch.task import TrainingTask, checkpoint_place, make_model
+from safescale_ammt.launch.task import TrainingTask, make_model
 from safescale_ammt.training.training_log import summary
-
-STAGE = "train_agents"
 
 
 def run(
@@ -46,43 +41,33 @@ def run(
         SafescaleError: training lost most of its agents, or one of its processes.
     """
     task = TrainingTask.load(dataset, architecture, constitution, training)
+    config, folder = task.config, Path(model)
     # Each branch imports what it alone needs, such as the Kubernetes client.
-    if task.config.backend == "trainjob":
+    if config.backend == "trainjob":
         from safescale_ammt.cluster.training import train_in_cluster
 
         train_in_cluster(
             Path(dataset),
             Path(architecture),
-            task.rules,
-            task.config,
+            task.constitution,
+            config,
             parents=task.parents,
-            model=Path(model),
+            model=folder,
         )
-    elif task.config.backend == "local":
-        checkpoints = task.checkpoints(
-            checkpoint_place(task.config, os.environ), os.environ
-        )
-        make_model(task, Path(model), checkpoints)
-        # Only now: until the artifact has its name, a kill must find them.
-        checkpoints.clear()
-    else:
+    elif config.backend == "torchrun":
         from safescale_ammt.launch.torchrun import train_in_processes
 
-        request = TrainingRequest(
-            dataset=str(Path(dataset).absolute()),
-            architecture=str(Path(architecture).absolute()),
-            constitution=task.rules.to_dict(),
-            training=task.config.to_params(),
-            model=str(Path(model).absolute()),
-            checkpoints=checkpoint_place(task.config, os.environ),
+        train_in_processes(
+            Path(dataset),
+            Path(architecture),
+            task.constitution,
+            config,
+            model=folder,
         )
-        train_in_processes(request)
-    figures = {**summary(model), "agents": task.config.num_agents}
-    # The model may come from other processes or out of a store, so its manifest has to
-    # say what it was trained on.
-    if dict(read_manifest(model).parents) != dict(task.parents):
-        raise IntegrityError(
-            f"The model at {model} was trained on other artifacts than {STAGE} was "
-            "given; train again."
-        )
-    return figures
+    else:
+        checkpoints = task.checkpoints(os.environ)
+        make_model(task, folder, checkpoints)
+        # Only now: a stage that is killed before the model stands resumes.
+        checkpoints.clear()
+    # A model of the cluster comes out of a store: its parents are checked again.
+    return {**summary(model, task.parents), "agents": config.num_agents}
