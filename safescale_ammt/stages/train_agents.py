@@ -25,8 +25,8 @@ def run(
 ) -> dict[str, Any]:
     """Trains the architecture's genome and writes the model artifact.
 
-    `training.backend` says where: here, in processes beside this one, or in a
-    TrainJob of the cluster. The model is the same.
+    `training.backend` says where: in this process, in others on this machine, or in a
+    TrainJob of the cluster. The model is the same in all three.
 
     Args:
         dataset: the dataset artifact.
@@ -45,47 +45,44 @@ def run(
             dataset or for another constitution.
         SafescaleError: training lost most of its agents, or one of its processes.
     """
-    work = TrainingTask.load(dataset, architecture, constitution, training)
-    if work.config.backend == "trainjob":
+    task = TrainingTask.load(dataset, architecture, constitution, training)
+    # Each branch imports what it alone needs, such as the Kubernetes client.
+    if task.config.backend == "trainjob":
         from safescale_ammt.cluster.training import train_in_cluster
 
         train_in_cluster(
             Path(dataset),
             Path(architecture),
-            work.rules,
-            work.config,
-            parents=work.parents,
+            task.rules,
+            task.config,
+            parents=task.parents,
             model=Path(model),
         )
+    elif task.config.backend == "local":
+        checkpoints = task.checkpoints(
+            checkpoint_place(task.config, os.environ), os.environ
+        )
+        make_model(task, Path(model), checkpoints)
+        # Only now: until the artifact has its name, a kill must find them.
+        checkpoints.clear()
     else:
-        _train_here(work, dataset, architecture, model)
-    found = {**summary(model), "agents": work.config.num_agents}
-    if dict(read_manifest(model).parents) != dict(work.parents):
+        from safescale_ammt.launch.torchrun import train_in_processes
+
+        request = TrainingRequest(
+            dataset=str(Path(dataset).absolute()),
+            architecture=str(Path(architecture).absolute()),
+            constitution=task.rules.to_dict(),
+            training=task.config.to_params(),
+            model=str(Path(model).absolute()),
+            checkpoints=checkpoint_place(task.config, os.environ),
+        )
+        train_in_processes(request)
+    figures = {**summary(model), "agents": task.config.num_agents}
+    # The model may come from other processes or out of a store, so its manifest has to
+    # say what it was trained on.
+    if dict(read_manifest(model).parents) != dict(task.parents):
         raise IntegrityError(
             f"The model at {model} was trained on other artifacts than {STAGE} was "
             "given; train again."
         )
-    return found
-
-
-def _train_here(
-    work: TrainingTask, dataset: Path | str, architecture: Path | str, model: Path | str
-) -> None:
-    """Trains in this process, or in others on this machine."""
-    where = checkpoint_place(work.config, os.environ)
-    if work.config.backend == "local":
-        checkpoints = work.checkpoints(where, os.environ)
-        make_model(work, Path(model), checkpoints)
-        checkpoints.clear()
-        return
-    from safescale_ammt.launch.torchrun import train_in_processes
-
-    request = TrainingRequest(
-        dataset=str(Path(dataset).absolute()),
-        architecture=str(Path(architecture).absolute()),
-        constitution=work.rules.to_dict(),
-        training=work.config.to_params(),
-        model=str(Path(model).absolute()),
-        checkpoints=where,
-    )
-    train_in_processes(request)
+    return figures
