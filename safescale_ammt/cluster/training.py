@@ -16,7 +16,7 @@ from safescale_ammt.cluster.trainjob import TrainJob, digest_of
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import error_of
-from safescale_ammt.launch.failure import first_failure, forget
+from safescale_ammt.launch.failure import clear_failures, first_failure
 
 
 def train_in_cluster(
@@ -59,7 +59,7 @@ def train_in_cluster(
         handover = Handover.open(digest, environ)
         job = _job(digest, handover.request, config, owner)
         product = Product(
-            handover.has_model, lambda: forget(handover.report, environ=environ)
+            handover.has_model, lambda: clear_failures(handover.report, environ=environ)
         )
         life = Life(api, job, owner, product)
         if handover.has_model():
