@@ -24,32 +24,34 @@ CLOCKED = ("cpu_s", "wall_s", "loopback_bytes")
 def names() -> list[str]:
     """Returns the benchmarks that there are."""
     files = (p for p in HERE.glob("*.py") if not p.stem.startswith("_"))
-    found = (p for p in files if "\ndef main(" in p.read_text(encoding="utf-8"))
-    return sorted(p.stem.replace("_", "-") for p in found)
+    # Read, not imported: some load torch or LightGBM, which takes seconds.
+    runnable = (p for p in files if "\ndef main(" in p.read_text(encoding="utf-8"))
+    return sorted(p.stem.replace("_", "-") for p in runnable)
 
 
 def unclocked(value: Any) -> Any:
     """Returns a result's value without the seconds in it."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if not k.endswith(CLOCKED)}
-        return {k: unclocked(v) for k, v in kept.items()}
+        steady = {k: v for k, v in value.items() if not k.endswith(CLOCKED)}
+        return {k: unclocked(v) for k, v in steady.items()}
     return [unclocked(v) for v in value] if isinstance(value, list) else value
 
 
-def differences(stored: Any, found: Any, where: str = "") -> list[str]:
+def differences(stored: Any, fresh: Any, where: str = "") -> list[str]:
     """Says where two results differ."""
-    if isinstance(stored, dict) and isinstance(found, dict):
-        keys = sorted(stored.keys() | found.keys())
-        each = [differences(stored.get(k), found.get(k), f"{where}.{k}") for k in keys]
+    if isinstance(stored, dict) and isinstance(fresh, dict):
+        keys = sorted(stored.keys() | fresh.keys())
+        each = [differences(stored.get(k), fresh.get(k), f"{where}.{k}") for k in keys]
     elif (
         isinstance(stored, list)
-        and isinstance(found, list)
-        and len(stored) == len(found)
+        and isinstance(fresh, list)
+        and len(stored) == len(fresh)
     ):
-        pairs = enumerate(zip(stored, found, strict=True))
+        pairs = enumerate(zip(stored, fresh, strict=True))
         each = [differences(a, b, f"{where}[{i}]") for i, (a, b) in pairs]
     else:
-        return [] if stored == found else [f"{where}: {stored!r} -> {found!r}"]
+        # Exactly: every benchmark is seeded, and a tolerance would hide a change.
+        return [] if stored == fresh else [f"{where}: {stored!r} -> {fresh!r}"]
     return [line for lines in each for line in lines]
 
 
@@ -66,14 +68,16 @@ def verify(name: str) -> int:
     stored = json.loads(before)
     try:
         run(name, stored["command"].split()[4:])
-        found = json.loads(file.read_bytes())
+        fresh = json.loads(file.read_bytes())
     finally:
+        # The stored command writes its result; the one in git stays what it was.
         file.write_bytes(before)
-    compared = ("rows", "raw", "seeds")
+    # Not the commit, the machine and the versions: those may be others.
+    keys = ("rows", "raw", "seeds")
     lines = [
         line
-        for key in compared
-        for line in differences(unclocked(stored[key]), unclocked(found[key]), key)
+        for key in keys
+        for line in differences(unclocked(stored[key]), unclocked(fresh[key]), key)
     ]
     print("\n".join(lines) or f"{name}: equal in every figure but seconds.")
     return 3 if lines else 0
@@ -91,16 +95,16 @@ def run(name: str, options: list[str]) -> None:
 
 def main() -> int:
     """Reads the command line."""
-    given = sys.argv[1:]
-    again = given[:1] == ["verify"]
-    name = given[again : again + 1]
-    known = names()
-    if not name or name[0] not in known:
-        print(f"Name a benchmark: {', '.join(known)}.", file=sys.stderr)
+    words = sys.argv[1:]
+    again = words[:1] == ["verify"]
+    name = words[again : again + 1]
+    benchmarks = names()
+    if not name or name[0] not in benchmarks:
+        print(f"Name a benchmark: {', '.join(benchmarks)}.", file=sys.stderr)
         return 2
     if again:
         return verify(name[0])
-    run(name[0], given[1:])
+    run(name[0], words[1:])
     return 0
 
 

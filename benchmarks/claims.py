@@ -28,6 +28,7 @@ def line(name: str, goal: dict[str, Any]) -> str:
     """Returns one goal as a table row."""
     met = _COMPARE[goal["op"]](goal["value"], goal["goal"])
     spread = " to ".join(f"{value:.4g}" for value in goal["spread"])
+    # A bare | would end the cell: in Markdown's tables it does so within code as well.
     what = goal["what"].replace("|", "\\|")
     return (
         f"| `{name}` | {what} | {goal['op']} {goal['goal']:g} "
@@ -53,6 +54,7 @@ def main() -> None:
         print(table(), end="")
         return
     text = README.read_text()
+    # Both marks have to stand there exactly once: else nothing is written.
     head, rest = text.split(START)
     _, tail = rest.split(END)
     README.write_text(head + START + "\n" + table() + "\n" + END + tail)

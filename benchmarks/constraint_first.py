@@ -51,7 +51,7 @@ from safescale_ammt.stages import evaluate_safety, prepare_data
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "constraint-first.json"
-CACHE = Path.home() / ".cache" / "safescale-ammt"
+CACHE = Path.home() / ".cache" / "safescale-ammt"  # the files, checked at every use
 OURS = "8 agents under the constitution"
 GAP, USEFUL = "equal-opportunity", "useful"
 _TRAIN = (
@@ -61,7 +61,7 @@ _TRAIN = (
 )
 
 
-def rules(tau: float) -> Constitution:
+def constitution_of(tau: float) -> Constitution:
     """Returns the constitution of this benchmark."""
     gap = {"metric": "tpr_gap", "group": "sex", "op": "<=", "threshold": tau}
     useful = {
@@ -91,12 +91,12 @@ def prepared(folder: Path, seed: int) -> tuple[Path, Path]:
     return dataset, holdout
 
 
-def architecture(folder: Path, dataset: Path, rule: Constitution) -> Path:
+def architecture(folder: Path, dataset: Path, constitution: Constitution) -> Path:
     """Writes the default genome as if a search had found it."""
     out = folder / "architecture"
     parents = {
         "dataset": read_manifest(dataset).identity,
-        "constitution": rule.digest,
+        "constitution": constitution.digest,
     }
     with writing(out, kind="architecture", stage="benchmark", parents=parents) as draft:
         write_json(draft.folder / "genome.json", Genome().to_dict())
@@ -104,29 +104,30 @@ def architecture(folder: Path, dataset: Path, rule: Constitution) -> Path:
 
 
 def trained(
-    dataset: Path, genome: Path, rule: Constitution, seed: int, model: Path
+    dataset: Path, genome: Path, constitution: Constitution, seed: int, model: Path
 ) -> dict[str, Any]:
     """Trains in a process of its own and returns its summary and seconds."""
-    sections = (rule.to_dict(), {"seed": seed})
-    given = [str(dataset), str(genome), *map(json.dumps, sections), str(model)]
+    sections = (constitution.to_dict(), {"seed": seed})
+    arguments = [str(dataset), str(genome), *map(json.dumps, sections), str(model)]
     start = time.perf_counter()
     # One thread, whatever the shell says: the library's own setting of one.
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
-        [sys.executable, "-c", _TRAIN, *given],
+        [sys.executable, "-c", _TRAIN, *arguments],
         cwd=ROOT,
         env=environ,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert child.stdout is not None
-    said = child.stdout.read()
+    output = child.stdout.read()
     child.stdout.close()
+    # wait4 gives the seconds of this one child; those of `resource` are of all so far.
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"Training of seed {seed} ended with {child.returncode}.")
-    summary: dict[str, Any] = json.loads(said.splitlines()[-1])
+    summary: dict[str, Any] = json.loads(output.splitlines()[-1])
     summary["cpu_s"] = round(used.ru_utime + used.ru_stime, 2)
     summary["wall_s"] = round(time.perf_counter() - start, 2)
     return summary
@@ -147,35 +148,36 @@ def measured(seeds: Sequence[int], taus: Sequence[float]) -> Iterator[dict[str, 
 def _case(
     folder: Path, dataset: Path, holdout: Path, tau: float, seed: int
 ) -> Iterator[dict[str, Any]]:
-    rule, model = rules(tau), folder / "model"
-    genome = architecture(folder, dataset, rule)
-    summary = trained(dataset, genome, rule, seed, model)
+    constitution, model = constitution_of(tau), folder / "model"
+    genome = architecture(folder, dataset, constitution)
+    summary = trained(dataset, genome, constitution, seed, model)
     evaluate_safety.run(
         dataset,
         holdout,
         genome,
         model,
-        rule.to_dict(),
+        constitution.to_dict(),
+        # Each run has a store of its own: every seed is the rows' first use.
         {"ledger": "research"},
         folder / "verdict",
         environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
     )
     case = Case.load(dataset, holdout, model)
     verdict = Verdict.load(folder / "verdict")
-    seen = {"seed": seed, "tau": tau}
+    head = {"seed": seed, "tau": tau}
     extra = {key: summary[key] for key in ("form", "cpu_s", "wall_s")}
-    found = row(OURS, verdict.decision, verdict.findings, float(verdict.accuracy))
-    yield {**seen, **found, **extra}
+    figures = row(OURS, verdict.decision, verdict.findings, float(verdict.accuracy))
+    yield {**head, **figures, **extra}
     for name, (prediction, seconds) in answers(case).items():
         yield {
-            **seen,
-            **judged(name, case, prediction, rule),
+            **head,
+            **judged(name, case, prediction, constitution),
             "cpu_s": round(seconds, 2),
         }
 
 
 def judged(
-    name: str, case: Case, prediction: Any, rule: Constitution
+    name: str, case: Case, prediction: Any, constitution: Constitution
 ) -> dict[str, Any]:
     """Judges a baseline's answers as the evaluator judges ours."""
     sealed = case.sealed
@@ -187,12 +189,13 @@ def judged(
         twin_prediction=(sealed.eta >= 0.5).astype(np.int64),
         twin_score=sealed.eta,
     )
-    findings = judge_all(rule, evidence, bins=15)
-    decision = decide(rule, findings, guarantee="holds").decision
+    findings = judge_all(constitution, evidence, bins=15)
+    decision = decide(constitution, findings, guarantee="holds").decision
     accuracy = float((prediction == sealed.y).mean())
-    found = row(name, decision, findings, accuracy)
-    assert abs(abs(tpr_gap(prediction, sealed)) - abs(found["gap"])) < 1e-9
-    return found
+    figures = row(name, decision, findings, accuracy)
+    # The gap counted twice, by the evaluator and here: the baselines' judge is ours.
+    assert abs(abs(tpr_gap(prediction, sealed)) - abs(figures["gap"])) < 1e-9
+    return figures
 
 
 def row(
@@ -215,15 +218,15 @@ def summaries(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns one row per tau and method, over the seeds."""
     rows = []
     for tau, method in dict.fromkeys((r["tau"], r["method"]) for r in raw):
-        mine = [r for r in raw if (r["tau"], r["method"]) == (tau, method)]
-        decisions = [r["decision"] for r in mine]
+        group = [r for r in raw if (r["tau"], r["method"]) == (tau, method)]
+        decisions = [r["decision"] for r in group]
         rows.append(
             {
                 "tau": tau,
                 "method": method,
                 **{d: decisions.count(d) for d in ("pass", "needs_human", "fail")},
-                **{key: spread(mine, key) for key in ("accuracy", "gap", "gap_upper")},
-                "cpu_s": spread(mine, "cpu_s"),
+                **{key: spread(group, key) for key in ("accuracy", "gap", "gap_upper")},
+                "cpu_s": spread(group, "cpu_s"),
             }
         )
     return rows
@@ -237,15 +240,15 @@ def spread(rows: Sequence[dict[str, Any]], key: str) -> list[float]:
 
 def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Compares with what this recipe is meant to reach."""
-    found = []
+    reached = []
     for tau in sorted({r["tau"] for r in raw}):
-        mine = [r for r in raw if r["tau"] == tau and r["method"] == OURS]
-        accuracy = [r["accuracy"] for r in mine]
-        gaps = [abs(r["gap"]) for r in mine]
-        passes = [float(r["decision"] == "pass") for r in mine]
+        ours = [r for r in raw if r["tau"] == tau and r["method"] == OURS]
+        accuracy = [r["accuracy"] for r in ours]
+        gaps = [abs(r["gap"]) for r in ours]
+        passes = [float(r["decision"] == "pass") for r in ours]
         mean = statistics.mean(passes)
         at = f"tau {tau:g}: "
-        found += [
+        reached += [
             _goal(f"{at}share of seeds that pass", ">=", 1.0, mean, passes),
             _goal(f"{at}least accuracy", ">=", 0.865, min(accuracy), accuracy),
             _goal(
@@ -258,10 +261,10 @@ def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             _goal(f"{at}greatest |sealed gap|", "<=", 0.03, max(gaps), gaps),
         ]
     wall = [r["wall_s"] for r in raw if r["method"] == OURS]
-    found.append(
+    reached.append(
         _goal("seconds of training", "<=", 25.0, statistics.median(wall), wall)
     )
-    return found
+    return reached
 
 
 def _goal(
@@ -326,22 +329,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--tau", type=float, nargs="+", default=[0.08, 0.10])
     parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     raw = []
-    for found in measured(range(given.seeds), given.tau):
-        raw.append(found)
+    for figures in measured(range(options.seeds), options.tau):
+        raw.append(figures)
         print(
-            f"seed {found['seed']} tau {found['tau']:g} {found['method']}: "
-            f"{found['decision']}, accuracy {found['accuracy']:.4f}, gap "
-            f"{found['gap']:+.4f}, {found['cpu_s']} CPU s",
+            f"seed {figures['seed']} tau {figures['tau']:g} {figures['method']}: "
+            f"{figures['decision']}, accuracy {figures['accuracy']:.4f}, gap "
+            f"{figures['gap']:+.4f}, {figures['cpu_s']} CPU s",
             file=sys.stderr,
             flush=True,
         )
     print(table(summaries(raw)))
-    if given.write:
-        taus = " ".join(f"{t:g}" for t in given.tau)
+    if options.write:
+        taus = " ".join(f"{t:g}" for t in options.tau)
         command = (
-            f"python -m benchmarks constraint-first --seeds {given.seeds} "
+            f"python -m benchmarks constraint-first --seeds {options.seeds} "
             f"--tau {taus} --write"
         )
         RESULT.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ machine, joined by gloo over loopback; against data parallel (torch's
 `DistributedDataParallel`, one all-reduce of all gradients per step) on the same
 nets and as many rows per step. Runs alternate; figures are medians with least and
 greatest. Throughput counts steps of one net between the second round and the last,
-so that imports, loading and the start are left out; it is given per second on the
+so that imports, loading and the start are left out; it is options per second on the
 clock, which a busy machine spoils, and per CPU second of all processes together.
 
 Bytes are per sync round of 20 steps, over all processes: by formula, as handed to
@@ -47,23 +47,25 @@ RESULT = ROOT / "benchmarks" / "results" / "distributed.json"
 CACHE = Path.home() / ".cache" / "safescale-ammt"
 SYSTEMS = ("ours", "data-parallel")
 PROCESSES = (1, 2, 4)
-NETS = 9
+NETS = 9  # eight agents and the twin
 _OWN_LOOPBACK = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up; exec "$@"')
 
 
 def own_loopback() -> bool:
-    """Says whether processes can be given a loopback device of their own."""
+    """Says whether processes can be options a loopback device of their own."""
     if not (shutil.which("unshare") and shutil.which("ip")):
         return False
-    tried = subprocess.run(
+    # Root may, and others where the kernel allows it: only a try tells.
+    result = subprocess.run(
         [*_OWN_LOOPBACK, "sh", "true"], capture_output=True, check=False
     )
-    return tried.returncode == 0
+    return result.returncode == 0
 
 
 def group(what: str, processes: int, dataset: Path, steps: int) -> dict[str, Any]:
     """Runs one group of processes and returns what rank 0 measured."""
     with tempfile.TemporaryDirectory() as scratch, socket.socket() as free:
+        # The kernel names a free port; the group takes it a moment later.
         free.bind(("127.0.0.1", 0))
         out, port = Path(scratch) / "out.json", free.getsockname()[1]
         free.close()
@@ -77,13 +79,15 @@ def group(what: str, processes: int, dataset: Path, steps: int) -> dict[str, Any
             *(sys.executable, "-m", "benchmarks.distributed_rank"),
             *(what, str(dataset), str(steps), str(out)),
         ]
+        # Loopback by name: gloo would else take the address of the host's own name.
         joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         joined |= {"WORLD_SIZE": str(processes), "GLOO_SOCKET_IFNAME": "lo"}
         environ = {**os.environ, **joined, "OMP_NUM_THREADS": "1"}
         environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
         subprocess.run(command, cwd=ROOT, env=environ, check=True)
-        found: dict[str, Any] = json.loads(out.read_text())
-    return found if isolated else {**found, "loopback_bytes": None}
+        figures: dict[str, Any] = json.loads(out.read_text())
+    # On a device that others use too, the count says nothing of this group.
+    return figures if isolated else {**figures, "loopback_bytes": None}
 
 
 def measured(dataset: Path, repeats: int, steps: int) -> Iterator[dict[str, Any]]:
@@ -91,10 +95,10 @@ def measured(dataset: Path, repeats: int, steps: int) -> Iterator[dict[str, Any]
     for repeat in range(repeats):
         for processes in PROCESSES:
             for what in SYSTEMS:
-                found = group(what, processes, dataset, steps)
+                figures = group(what, processes, dataset, steps)
                 row = {"system": what, "processes": processes, "repeat": repeat}
-                print({**row, **found}, flush=True)
-                yield {**row, **found}
+                print({**row, **figures}, flush=True)
+                yield {**row, **figures}
 
 
 def formula(what: str, processes: int, parameters: int) -> int:
@@ -118,13 +122,13 @@ def summary(raw: Sequence[dict[str, Any]], parameters: int) -> list[dict[str, An
     every = section(1).sync_every
     for processes in PROCESSES:
         for what in SYSTEMS:
-            mine = [
+            runs = [
                 r for r in raw if (r["system"], r["processes"]) == (what, processes)
             ]
-            speeds = [NETS * r["steps"] / r["wall_s"] for r in mine]
-            thrift = [NETS * r["steps"] / r["cpu_s"] for r in mine]
-            seen = [r["loopback_bytes"] for r in mine]
-            rounds = mine[0]["steps"] / every
+            speeds = [NETS * r["steps"] / r["wall_s"] for r in runs]
+            thrift = [NETS * r["steps"] / r["cpu_s"] for r in runs]
+            carried = [r["loopback_bytes"] for r in runs]
+            rounds = runs[0]["steps"] / every
             rows.append(
                 {
                     "system": what,
@@ -133,10 +137,10 @@ def summary(raw: Sequence[dict[str, Any]], parameters: int) -> list[dict[str, An
                     "spread_per_wall_s": [min(speeds), max(speeds)],
                     "net_steps_per_cpu_s": statistics.median(thrift),
                     "formula_bytes": formula(what, processes, parameters),
-                    "handed_over_bytes": mine[0].get("handed_over"),
+                    "handed_over_bytes": runs[0].get("handed_over"),
                     "loopback_bytes": None
-                    if None in seen
-                    else statistics.median(seen) / rounds,
+                    if None in carried
+                    else statistics.median(carried) / rounds,
                 }
             )
     return rows
@@ -148,20 +152,21 @@ def goals(
     """Compares with one process and with data parallel."""
     models = {r["weights"] for r in raw if r["system"] == "ours"}
     by = {(r["system"], r["processes"]): r for r in rows}
-    found = [_goal("models that 1, 2 and 4 processes end with", "==", 1, len(models))]
+    reached = [_goal("models that 1, 2 and 4 processes end with", "==", 1, len(models))]
     for n in PROCESSES[1:]:
         one, other = by["ours", n], by["data-parallel", n]
+        # The device's count where there is one: it holds headers and answers too.
         bytes_of = "loopback_bytes" if one["loopback_bytes"] else "formula_bytes"
         share = one[bytes_of] / other[bytes_of]
-        found.append(
+        reached.append(
             _goal(f"{n} processes: bytes per sync round / peer's", "<=", 0.1, share)
         )
         ratio = one["net_steps_per_wall_s"] / other["net_steps_per_wall_s"]
-        found.append(_goal(f"{n} processes: throughput / peer's", ">=", 1.0, ratio))
+        reached.append(_goal(f"{n} processes: throughput / peer's", ">=", 1.0, ratio))
         thrift = one["net_steps_per_cpu_s"] / by["ours", 1]["net_steps_per_cpu_s"]
-        said = f"{n} processes: net-steps per CPU second / one process'"
-        found.append(_goal(said, ">=", 0.8, thrift))
-    return found
+        title = f"{n} processes: net-steps per CPU second / one process'"
+        reached.append(_goal(title, ">=", 0.8, thrift))
+    return reached
 
 
 def _goal(what: str, op: str, goal: float, value: float) -> dict[str, Any]:
@@ -195,22 +200,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=CACHE)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200)
-    given = parser.parse_args(argv)
-    files = fetch("adult", given.data)
+    options = parser.parse_args(argv)
+    files = fetch("adult", options.data)
     uris = {role: path.resolve().as_uri() for role, path in files.items()}
     with tempfile.TemporaryDirectory() as scratch:
         dataset = Path(scratch) / "data"
         prepare_data.run({**ADULT.data, **uris}, dataset, Path(scratch) / "holdout")
         encoded = EncodedDataset(Dataset.load(dataset))
         parameters = GENOME.parameters(encoded.d_in(GENOME.encoding), encoded.n_out)
-        raw = list(measured(dataset, given.repeats, given.steps))
+        raw = list(measured(dataset, options.repeats, options.steps))
     rows = summary(raw, parameters)
     print(table(rows))
-    if given.write:
+    if options.write:
         stored = {
             "name": "distributed",
             "command": "python -m benchmarks distributed "
-            f"--repeats {given.repeats} --steps {given.steps} --write",
+            f"--repeats {options.repeats} --steps {options.steps} --write",
             "commit": commit(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread "
             "per process, loopback",

@@ -60,6 +60,7 @@ CONSTITUTION = Constitution.from_dict(
 
 def loopback_bytes() -> int:
     """Returns what the loopback device has carried, headers included."""
+    # proc(5): received bytes come first, and on loopback they are the sent ones too.
     lines = Path("/proc/net/dev").read_text().splitlines()
     (line,) = (x for x in lines if x.strip().startswith("lo:"))
     return int(line.split(":")[1].split()[0])
@@ -83,6 +84,7 @@ class Clock:
 
     def to_dict(self, process_group: ProcessGroup) -> dict[str, Any]:
         """Returns what lay between, warm-up left out; CPU of all processes."""
+        # Not from round 0: the first steps fill caches and load kernels.
         first, last = self.rounds[1], self.rounds[-1]
         cpu = torch.tensor([last[2] - first[2]], dtype=torch.float64)
         every = process_group.all_gather(cpu, [1] * process_group.size)

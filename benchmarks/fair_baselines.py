@@ -108,6 +108,7 @@ def bias_score(case: Case) -> Ints:
         chosen: NDArray[np.bool_] = 2 * on.eta - 1 + lam * on.eta * pull > 0
         return chosen.astype(np.int64)
 
+    # 30 halvings of .1 leave 1e-10, far below the steps in which a rate can change.
     low, high = -0.05, 0.05
     for _ in range(30):
         middle = (low + high) / 2
@@ -145,12 +146,13 @@ def threshold_optimizer(case: Case) -> Ints:
             predict_method="predict_proba",
         )
         model.fit(frame, rows.y, sensitive_features=rows.female)
-        found = model.predict(
+        # Its answers are drawn between two thresholds: seeded, so that runs agree.
+        prediction = model.predict(
             pd.DataFrame({"eta": sealed.eta}),
             sensitive_features=sealed.female,
             random_state=0,
         )
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(prediction, dtype=np.int64)
 
 
 def boosting(case: Case) -> Ints:
@@ -159,6 +161,8 @@ def boosting(case: Case) -> Ints:
     model = lightgbm.LGBMClassifier(
         n_estimators=200,
         learning_rate=0.05,
+        # One thread for everybody's clock; the other two are what LightGBM asks for
+        # where the same rows have to give the same trees.
         num_threads=1,
         deterministic=True,
         force_row_wise=True,
@@ -179,9 +183,9 @@ BASELINES: dict[str, Callable[[Case], Ints]] = {
 
 def answers(case: Case) -> dict[str, tuple[Ints, float]]:
     """Returns every baseline's answers and CPU seconds beyond the twin's."""
-    found = {}
+    timed = {}
     for name, method in BASELINES.items():
         start = time.process_time()
         answer = method(case)
-        found[name] = answer, time.process_time() - start
-    return found
+        timed[name] = answer, time.process_time() - start
+    return timed

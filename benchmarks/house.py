@@ -50,18 +50,19 @@ RESULT = ROOT / "benchmarks" / "results" / "house.json"
 
 @contextmanager
 def checkout(revision: str) -> Iterator[Path]:
-    """Gives a folder with the code of a revision; a folder is given as it is."""
+    """Gives a folder with the code of a revision; a folder is options as it is."""
     if Path(revision).is_dir():
         yield Path(revision).absolute()
         return
-    done = subprocess.run(
+    # An archive and no worktree: a kill leaves nothing behind in the repository.
+    archived = subprocess.run(
         ["git", "archive", "--format=tar", revision],
         cwd=ROOT,
         capture_output=True,
         check=True,
     )
     with tempfile.TemporaryDirectory(prefix="house-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
             archive.extractall(folder, filter="data")
         yield Path(folder)
 
@@ -76,10 +77,10 @@ def pairs(
 
 def table(now: Sequence[Figure], before: Sequence[Figure]) -> Table:
     """Returns the figures as a table for people."""
-    made = Table("what", "where", "goal", "before", "now", "")
+    rows = Table("what", "where", "goal", "before", "now", "")
     for figure, earlier in pairs(now, before):
         goal = ", ".join(f"{op} {bound:g}" for op, bound in figure.goals)
-        made.add_row(
+        rows.add_row(
             figure.what,
             figure.scope,
             goal,
@@ -87,16 +88,16 @@ def table(now: Sequence[Figure], before: Sequence[Figure]) -> Table:
             _shown(figure),
             ("met" if figure.met else "MISSED") if figure.goals else "",
         )
-    return made
+    return rows
 
 
 def _shown(figure: Figure) -> str:
     return f"{figure.value:g} {figure.note.rpartition('.')[2]}".rstrip()
 
 
-def names(found: Sequence[Figure]) -> Iterator[str]:
+def names(counted: Sequence[Figure]) -> Iterator[str]:
     """Yields what was counted, one line each under its title."""
-    for figure in found:
+    for figure in counted:
         if figure.names:
             yield f"\n# {figure.what}: {figure.value:g} ({figure.scope})"
             yield from figure.names
@@ -166,22 +167,22 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Prints the table; stores it with `--write`."""
     parser = _parser()
-    given = parser.parse_args()
-    if given.write and (given.root != ROOT or given.static):
+    options = parser.parse_args()
+    if options.write and (options.root != ROOT or options.static):
         parser.error("--write stores the whole count of this very checkout.")
     before: list[Figure] = []
-    if given.before:
-        with checkout(given.before) as folder:
-            before = figures(folder, running=not given.static)
-    now = figures(given.root.absolute(), running=not given.static)
+    if options.before:
+        with checkout(options.before) as folder:
+            before = figures(folder, running=not options.static)
+    now = figures(options.root.absolute(), running=not options.static)
     print("\n".join(f"{word}: {meaning}" for word, meaning in SCOPES.items()))
     Console(width=None if Console().is_terminal else 140).print(table(now, before))
-    if given.names:
+    if options.names:
         print("\n".join(names(now)))
-    if given.write:
-        words = ["python -m benchmarks house", *_option("--before", given.before)]
+    if options.write:
+        words = ["python -m benchmarks house", *_option("--before", options.before)]
         command = " ".join([*words, "--write"])
-        stored = result(now, before, command, given.before or "")
+        stored = result(now, before, command, options.before or "")
         RESULT.write_text(json.dumps(stored, indent=1) + "\n")
 
 

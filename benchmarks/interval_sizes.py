@@ -43,6 +43,7 @@ GRID = 400
 def least_hits(line: Line, z: float) -> np.ndarray:
     """Least x0 for every x1 with a statistic <= z, n0 + 1 if there is none."""
     x1 = np.arange(line.n1 + 1)
+    # Bisection for all x1 at once: the statistic falls with x0.
     outside, inside = np.full(line.n1 + 1, -1), np.full(line.n1 + 1, line.n0 + 1)
     while np.any(inside - outside > 1):
         middle = (inside + outside) // 2
@@ -74,6 +75,7 @@ def tango_size(n: int, delta: float, alpha: float, discordant: float) -> float:
     """P(Tango shows a difference above delta | it is delta), at this discordance."""
     only_twin = (discordant - delta) / 2
     only_model = discordant - only_twin
+    # Twelve standard deviations beyond the mean: what lies there is below 1e-30.
     most = int(n * discordant + 12 * np.sqrt(n * discordant) + 20)
     b, c = np.arange(min(n, most) + 1)[:, None], np.arange(min(n, most) + 1)[None]
     shown = (tango_statistic(b, c, n, delta) >= -ndtri(alpha)) & (b + c <= n)
@@ -89,6 +91,7 @@ def pair_rows() -> Iterator[dict[str, Any]]:
         for alpha in LEVELS:
             lines = [Line("difference", gap, n1, n0) for gap in GAPS]
             normal = max(true_size(line, float(ndtri(alpha))) for line in lines)
+            # The large samples are those where the gate itself takes the normal law.
             exact = None
             if (n1, n0) in SIZES:
                 exact = max(true_size(line, critical(line, alpha)) for line in lines)
@@ -107,6 +110,7 @@ def paired_rows() -> Iterator[dict[str, Any]]:
     """Measures Tango's test at 2 to 10 % discordance."""
     for n, delta in PAIRED:
         for alpha in LEVELS:
+            # A discordance below |delta| cannot hold the difference delta.
             shares = np.linspace(max(0.021, -delta + 0.001), 0.1, 9)
             worst = max(tango_size(n, delta, alpha, float(s)) for s in shares)
             yield {

@@ -60,7 +60,7 @@ BUDGET = {
     "sample": 3,
 }
 SCORED_ON = "select"
-RULES = Constitution.from_dict(
+CONSTITUTION = Constitution.from_dict(
     {
         "schema": 1,
         "constitution": {"id": "search-table"},
@@ -72,6 +72,7 @@ RULES = Constitution.from_dict(
         ],
     }
 )
+# A promise that any network keeps: the final training is to be unconstrained.
 RELAXED = Constitution.from_dict(
     {
         "schema": 1,
@@ -125,14 +126,14 @@ def largest(space: Space) -> Pick:
 def most_parameters(space: Space, draws: int, seed: int) -> Pick:
     """Takes the draw with the most parameters: a proxy that costs nothing."""
     rng = np.random.default_rng(seed)
-    drawn = [space.draw(rng) for _ in range(draws)]
-    return Pick(max(drawn, key=space.parameters), 0, 0.0)
+    genomes = [space.draw(rng) for _ in range(draws)]
+    return Pick(max(genomes, key=space.parameters), 0, 0.0)
 
 
 def picks(encoded: EncodedDataset, seed: int) -> Iterator[tuple[str, Pick]]:
     """Yields each method's choice for one seed."""
     config = SearchConfig.from_params({**BUDGET, "seed": seed})
-    trials = Trials(encoded, RULES, config)
+    trials = Trials(encoded, CONSTITUTION, config)
     space = trials.space()
     trials.read(())  # shared by the strategies, so it is on nobody's clock
     for strategy in STRATEGIES:
@@ -150,7 +151,7 @@ def final(encoded: EncodedDataset, genome: Genome, seed: int) -> tuple[float, fl
         agent_specializations=("generalist",),
         steps=full.steps,
         trunk_steps=full.steps,
-        seed=1_000 + seed,
+        seed=1_000 + seed,  # not a seed of any search: no trial is trained again
     )
     trained = train(encoded, genome, config, RELAXED, log=lambda _: None)
     rows = encoded.rows(SCORED_ON, genome.encoding)
@@ -160,13 +161,14 @@ def final(encoded: EncodedDataset, genome: Genome, seed: int) -> tuple[float, fl
 
 def measured(encoded: EncodedDataset, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yields one raw row per seed and method."""
-    reference = Trials(encoded, RULES, SearchConfig()).space()
+    reference = Trials(encoded, CONSTITUTION, SearchConfig()).space()
     for seed in seeds:
-        known: dict[Genome, tuple[float, float]] = {}
+        # Two methods may pick the same genome, and one training has one result.
+        finals: dict[Genome, tuple[float, float]] = {}
         for method, pick in picks(encoded, seed):
-            if pick.genome not in known:
-                known[pick.genome] = final(encoded, pick.genome, seed)
-            loss, accuracy = known[pick.genome]
+            if pick.genome not in finals:
+                finals[pick.genome] = final(encoded, pick.genome, seed)
+            loss, accuracy = finals[pick.genome]
             yield {
                 "seed": seed,
                 "method": method,
@@ -184,10 +186,10 @@ def summary(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Averages over the seeds, the best mean loss first."""
     rows = []
     for method in dict.fromkeys(r["method"] for r in raw):
-        mine = [r for r in raw if r["method"] == method]
+        group = [r for r in raw if r["method"] == method]
         keys = ("loss", "accuracy", "flops", "steps", "cpu_s")
-        means = {key: mean(r[key] for r in mine) for key in keys}
-        spread = [min(r["loss"] for r in mine), max(r["loss"] for r in mine)]
+        means = {key: mean(r[key] for r in group) for key in keys}
+        spread = [min(r["loss"] for r in group), max(r["loss"] for r in group)]
         rows.append({"method": method, **means, "loss_spread": spread})
     return sorted(rows, key=lambda row: row["loss"])
 
@@ -196,12 +198,13 @@ def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Compares the stage's default strategy with everyone else, seed by seed."""
     losses = {(r["method"], r["seed"]): r["loss"] for r in raw}
     seeds = sorted({r["seed"] for r in raw})
-    found = []
+    reached = []
     for method in dict.fromkeys(r["method"] for r in raw):
         if method == STRATEGY:
             continue
+        # Seed by seed: the split is the same for both, and its luck cancels.
         gains = [losses[STRATEGY, s] - losses[method, s] for s in seeds]
-        found.append(
+        reached.append(
             {
                 "what": f"loss on select, {STRATEGY} search minus {method}, nats",
                 "op": "<",
@@ -210,7 +213,7 @@ def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "spread": [min(gains), max(gains)],
             }
         )
-    return found
+    return reached
 
 
 def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
@@ -251,10 +254,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--data", type=Path, default=CACHE)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    given = parser.parse_args(argv)
-    raw = list(measured(adult(given.data), given.seeds))
+    options = parser.parse_args(argv)
+    raw = list(measured(adult(options.data), options.seeds))
     print(table(summary(raw)))
-    if given.write:
+    if options.write:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_text(json.dumps(result(raw), indent=1) + "\n")
 

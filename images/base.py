@@ -54,7 +54,6 @@ def _require(engine: Engine, name: str) -> None:
 
 
 def _make(engine: Engine, name: str) -> None:
-    # mmdebstrap unpacks files of many owners, and device nodes: root alone may.
     if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
         raise InputError(
             f"{OFFICIAL} cannot be pulled, and making a base image from Debian's "

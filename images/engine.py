@@ -91,7 +91,6 @@ def find_engine() -> Engine:
             "Docker answers, but no docker command here can build with BuildKit; "
             "install its buildx plugin (Debian: docker-buildx, or docker.io before 13)."
         )
-    # Where the docker command's daemon is podman's, only podman itself can build.
     for path in _commands("podman"):
         return Engine((path,), "podman")
     raise InputError(

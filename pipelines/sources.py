@@ -123,7 +123,7 @@ def resolve_for_cluster(
 
     names = {r: getattr(data, r) for r in ROLES if getattr(data, r) or r == "source"}
     uris = {role: uri(role, name) for role, name in names.items()}
-    # A digest would make the second run of a schedule fail: its rows are new ones.
+    # With a digest the second run of a schedule would fail: its rows are new ones.
     if recurring:
         return workload.replace("data", **uris, source_digest="")
     if data.source_digest:

@@ -78,12 +78,15 @@ def compile_(  # noqa: PLR0917  click passes by name
     from pipelines.workload import Workload
     from safescale_ammt.store.uri import STORE
 
+    # The lock and the workload first: compiling takes seconds, their errors none.
     lock = Lock.load(images) if images else None
     arguments: dict[str, Any] | None = None
     if config:
         workload = Workload.load(config)
         session_store = os.environ.get(STORE, "")
         arguments = default_parameters(workload, store or default_store(session_store))
+        # Left out and said, not compiled in: a path of this machine would look right in
+        # Kubeflow's form and fail in the first pod.
         for role in ROLES:
             if role not in arguments:
                 name = getattr(workload.data, role)
@@ -121,6 +124,7 @@ def stage(name: str, values: tuple[str, ...]) -> None:
     from safescale_ammt import execution
 
     run = import_module(f"safescale_ammt.stages.{name}").run
+    # Those with a default are for tests and embedding: a container passes none of them.
     parameters = {
         key: parameter.annotation
         for key, parameter in inspect.signature(run).parameters.items()
@@ -141,6 +145,7 @@ def stage(name: str, values: tuple[str, ...]) -> None:
         key: _section(paths[key], key) if "Mapping" in str(kind) else paths[key]
         for key, kind in parameters.items()
     }
+    # `execution.json` lies beside the last output, as it does in a pod.
     output = paths[list(parameters)[-1]]
     with execution.stage(name, output) as frame:
         summary = run(**arguments)
@@ -154,6 +159,8 @@ def _section(path: Path, name: str) -> Mapping[str, Any]:
     from pipelines.workload import Workload, read_workload
 
     raw = read_workload(path)
+    # A constitution has no section of its own name: a file without principles is a
+    # workload that names or holds one.
     if name == "constitution" and "principles" not in raw:
         return Workload.load(path).constitution.to_dict()
     if name != "constitution" and isinstance(raw.get(name), dict):

@@ -25,6 +25,7 @@ def verify(place: str, digest: str, store: str | None) -> None:
     from safescale_ammt.files.artifacts import verify as verify_artifact
 
     with _local(place, store) as folder:
+        # A bundle holds the evidence too, so its figures can be computed again.
         kind = read_manifest(folder).kind
         if kind == "bundle":
             from safescale_ammt.releasing.bundle import verify_bundle
@@ -66,6 +67,7 @@ def report(folder: Path, output: Path) -> None:
 
     inside = folder / "verdict"
     verdict = inside if inside.is_dir() else folder
+    # A page of figures that were changed would look as good as the true one.
     verify(verdict, "verdict")
     constitution = Constitution.from_dict(read_json(verdict / "constitution.json"))
     log = folder / "model" / "training.jsonl"
@@ -105,6 +107,7 @@ def predict(
     from pipelines.predict import write_predictions
 
     with ExitStack() as stack:
+        # A folder of that name wins over a registered version.
         folder = Path(model)
         if not folder.is_dir():
             folder = stack.enter_context(_registered(model, store, name))

@@ -36,6 +36,7 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
     from safescale_ammt.data import fetching
     from safescale_ammt.data.catalogue import builtin_dataset
 
+    # Before a store is opened: the embedded one would start for a name nobody knows.
     members = builtin_dataset(name).members
     if output is not None:
         paths = fetching.fetch(name, output)

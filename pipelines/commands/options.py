@@ -15,6 +15,7 @@ ADULT = Path(__file__).parents[1] / "adult.yaml"
 
 def with_options(options: Sequence[Command], command: Command) -> Command:
     """Adds options to a command; help lists them in this order."""
+    # A decorator's option stands before those that were added earlier: so from behind.
     return functools.reduce(lambda done, add: add(done), reversed(options), command)
 
 

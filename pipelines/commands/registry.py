@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from safescale_ammt.releasing.versions import Version
     from safescale_ammt.store.base import Store
 
-PREFIX = "registry/"
+PREFIX = "registry/"  # the keys below which `releasing.registry` keeps each name
 
 
 def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,6 +93,7 @@ def chosen_registry(store: Store, name: str | None) -> Registry:
     names = registered_names(store)
     if not names:
         raise InputError(f"Nothing is registered in {store.uri}.")
+    # Nobody with one model has to name it; with two, a guess could be the wrong one.
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:

@@ -45,7 +45,7 @@ LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
-    default=14400.0,
+    default=14400.0,  # `launch.TIMEOUT`, whose import would slow `--help` down
     show_default=True,
     help="Seconds that the run may take.",
 )
@@ -77,12 +77,14 @@ def run(  # noqa: PLR0917  click passes by name
     """Trains, judges and registers a model on this machine.
 
     Exits with 0 if the model became champion or waits for a person, with 3 if
-    it was refused, with 2 if what was given cannot be used.
+    it was refused, with 2 if data, workload or options cannot be used.
     """
     from pipelines.local.launch import RunRequest, launch
     from pipelines.quantities import quantity
     from safescale_ammt.errors import ConfigError, one_of
 
+    # A slip is found here, before anything starts: a pod's or a container's own error
+    # comes minutes later, and does not name the option.
     limits = dict(pair.partition("=")[::2] for pair in parameters)
     for name, value in limits.items():
         if name not in LIMITS:
@@ -96,6 +98,7 @@ def run(  # noqa: PLR0917  click passes by name
     request = RunRequest(
         config=config,
         constitution=constitution,
+        # Last, and so the one that counts, whatever `--set` says.
         overrides=(*overrides, *(["safety.rehearse=true"] if rehearse else [])),
         store=store,
         output=output,

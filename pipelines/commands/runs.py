@@ -16,6 +16,7 @@ _OUTPUT = click.option(
     show_default=True,
     help="Folder of runs.",
 )
+# Not the paths, the seconds and the times: those differ between equal runs.
 _COMPARED = (
     "config",
     "constitution",
@@ -108,6 +109,7 @@ def line(run: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    # An empty mapping is a value: a section that came or went has to show.
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _flat(item, f"{where}.{key}" if where else str(key))
