@@ -99,20 +99,6 @@ def _with_store(
     )
 
 
-def _with_registry(
-    task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
-) -> dsl.PipelineTask:
-    """Gives a task the registry's store, beside the other."""
-    keys = {key: registry_variable(key) for key in SECRET_KEYS}
-    # The registry's URI is the one key that is not optional: without it the stage would
-    # take the other store for the registry, as it does on a laptop. The pod waits.
-    uri = {STORE: keys.pop(STORE)}
-    kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env=uri)
-    return kubernetes.use_secret_as_env(
-        task, secret_name=secret, secret_key_to_env=keys, optional=True
-    )
-
-
 @dsl.pipeline(
     name="safescale-train",
     display_name="SAFESCALE-AMMT: train",
@@ -234,5 +220,17 @@ def train(  # noqa: PLR0917  KFP passes by name
         )
         # Both: the champion is compared in the registry, the outcome lies in the store.
         _with_store(_bounded(registration, "Register model", gate), store_secret)
-        _with_registry(registration, registry_secret)
+        keys = {key: registry_variable(key) for key in SECRET_KEYS}
+        # The registry's URI is the one key that is not optional: without it the stage
+        # would take the other store for the registry, as on a laptop. The pod waits.
+        uri = {STORE: keys.pop(STORE)}
+        kubernetes.use_secret_as_env(
+            registration, secret_name=registry_secret, secret_key_to_env=uri
+        )
+        kubernetes.use_secret_as_env(
+            registration,
+            secret_name=registry_secret,
+            secret_key_to_env=keys,
+            optional=True,
+        )
         registration.set_caching_options(enable_caching=False)

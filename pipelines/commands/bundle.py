@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -23,8 +23,19 @@ def verify(place: str, digest: str, store: str | None) -> None:
     """
     from safescale_ammt.files.artifacts import read_manifest
     from safescale_ammt.files.artifacts import verify as verify_artifact
+    from safescale_ammt.store.uri import open_store, split_uri
 
-    with _local(place, store) as folder:
+    with ExitStack() as stack:
+        folder = Path(place)
+        if "://" in place:
+            # A folder's URI needs no store and no key, as its path needs none.
+            if not place.startswith("file:"):
+                from pipelines.local.store import opened_store
+
+                stack.enter_context(opened_store(store))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            home, key = split_uri(place)
+            open_store(home).download_folder(key, folder)
         # A bundle holds the evidence too, so its figures can be computed again.
         kind = read_manifest(folder).kind
         if kind == "bundle":
@@ -113,23 +124,6 @@ def predict(
             folder = stack.enter_context(_registered(model, store, name))
         count = write_predictions(folder, rows, output)
     click.echo(f"Wrote {count} predictions to {output}.")
-
-
-@contextmanager
-def _local(place: str, store: str | None) -> Iterator[Path]:
-    """Gives a folder as it is, and what lies behind a URI as a downloaded copy."""
-    if "://" not in place:
-        yield Path(place)
-        return
-    from pipelines.local.store import opened_store
-    from safescale_ammt.store.uri import open_store, split_uri
-
-    # A folder's URI is read without any store, as its path is: no key has to be there.
-    source = nullcontext() if place.startswith("file:") else opened_store(store)
-    with source, tempfile.TemporaryDirectory() as scratch:
-        home, key = split_uri(place)
-        open_store(home).download_folder(key, scratch)
-        yield Path(scratch)
 
 
 @contextmanager
