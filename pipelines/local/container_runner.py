@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.ir import Limit
+from pipelines.local.container_engine import engine, stage_images, swept
 from pipelines.local.containers import KILLED, Box, ContainerExit, Containers
-from pipelines.local.engine import engine, stage_images, swept
 from pipelines.local.kfp_seam import RunContainer
 from pipelines.local.runner import TaskContext
 from pipelines.local.tasks import LocalTask

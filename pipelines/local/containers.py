@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.local.engine import PLACE, RUN, STAGE, place
+from pipelines.local.container_engine import PLACE, RUN, STAGE, place
 from safescale_ammt.errors import SafescaleError
 
 USER = "10001:0"

@@ -14,8 +14,9 @@ from pathlib import Path
 from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
 from pipelines.local.parent import run_job
+from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import LOG, PIPELINE, RunFile
-from pipelines.local.runner import Runner, SubprocessRunner
+from pipelines.local.runner import Runner
 from pipelines.local.state import DOWNLOADS, log_failure, pipeline_root
 from pipelines.local.store import opened_store, store_identity
 from pipelines.progress import Progress, progress_for

@@ -8,7 +8,7 @@ as long as the run lives (`hold`); the child has it run the tasks (`tasks`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,24 +77,3 @@ class Runner(Protocol):
         self, context: TaskContext
     ) -> AbstractContextManager[RunContainer | None]:
         """Gives the function that runs a task's container; None runs a process."""
-
-
-class SubprocessRunner:
-    """Runs stages as processes of the child's own group."""
-
-    # The parent kills that group whatever happens, so nothing has to be held or swept.
-    name = "subprocess"
-    stops_group = True
-
-    def check(self, workload: Workload, store: str, environ: Mapping[str, str]) -> None:
-        """Refuses nothing."""
-
-    def hold(self, run: str) -> AbstractContextManager[None]:
-        """Needs nothing outside: the parent kills the whole group."""
-        del run
-        return nullcontext()
-
-    def tasks(self, context: TaskContext) -> AbstractContextManager[None]:
-        """Leaves the processes to KFP."""
-        del context
-        return nullcontext()

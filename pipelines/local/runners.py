@@ -1,11 +1,9 @@
-"""The runners that there are, by name.
-
-Apart from `runner`, which every one of them imports.
-"""
+"""The runners that there are, by name."""
 
 from __future__ import annotations
 
-from pipelines.local.runner import Runner, SubprocessRunner
+from pipelines.local.process_runner import SubprocessRunner
+from pipelines.local.runner import Runner
 
 RUNNERS = ("subprocess", "docker")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from components import STAGES, image
-from pipelines.local.engine import engine as found_engine
-from pipelines.local.engine import stage_images
+from pipelines.local.container_engine import engine as found_engine
+from pipelines.local.container_engine import stage_images
 from safescale_ammt.errors import InputError
 
 

@@ -13,8 +13,7 @@ import pytest
 from patience import eventually
 
 from components import image
-from pipelines.local.containers import GRACE, Box, Containers
-from pipelines.local.engine import (
+from pipelines.local.container_engine import (
     PLACE,
     RUN,
     place,
@@ -22,6 +21,7 @@ from pipelines.local.engine import (
     stage_images,
     swept,
 )
+from pipelines.local.containers import GRACE, Box, Containers
 from safescale_ammt.errors import InputError, SafescaleError
 
 pytestmark = pytest.mark.xdist_group("containers")

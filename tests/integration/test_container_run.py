@@ -14,7 +14,7 @@ from laptop import CONSTITUTION, STAGES, Laptop, end_hard, wait_for
 from patience import PATIENCE, eventually
 from receiver import receiving
 
-from pipelines.local.engine import PLACE, RUN, STAGE
+from pipelines.local.container_engine import PLACE, RUN, STAGE
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.store.uri import open_store
 

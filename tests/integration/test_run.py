@@ -12,8 +12,8 @@ import pytest
 from laptop import CONSTITUTION, ROOT, STAGES, Laptop
 
 from pipelines.local.launch import RunRequest, launch
+from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import read_run
-from pipelines.local.runner import SubprocessRunner
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing.ledger import uses
