@@ -112,12 +112,13 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:
     """Opens the session that the options describe; contacts nobody yet."""
-    from pipelines.kubeflow.answers import Patience
     from pipelines.kubeflow.api import Kubeflow
     from pipelines.kubeflow.session import Session
+    from safescale_ammt.retry import RetryPolicy
 
     options = {key: given[key] for key in _SESSION}
-    return Kubeflow(Session.find(os.environ, **options), Patience(given["patience"]))
+    retry = RetryPolicy(total=given["patience"])
+    return Kubeflow(Session.find(os.environ, **options), retry)
 
 
 def request_of(

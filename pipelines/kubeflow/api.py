@@ -1,4 +1,4 @@
-"""One door to the KFP API: authenticated, patient, plain about what was not done.
+"""One door to the KFP API: authenticated, tried again, plain about what was not done.
 
 `kfp.Client` prints links, writes a file into the home folder and logs answers
 with their headers, so the generated client beneath it (`kfp_server_api`) is used
@@ -16,15 +16,14 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.kubeflow.answers import (
-    SICK,
     Answered,
-    Patience,
     Unanswered,
     Unreachable,
     message,
 )
 from pipelines.kubeflow.session import Session
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.retry import RetryPolicy
 
 LEAST = (2, 17)
 """Oldest server: holes between namespaces were closed there."""
@@ -35,9 +34,9 @@ _LOGIN = (301, 302, 303, 307, 308, 401)
 class Kubeflow:
     """A Kubeflow Pipelines API and our session there."""
 
-    def __init__(self, session: Session, patience: Patience | None = None) -> None:
+    def __init__(self, session: Session, retry: RetryPolicy | None = None) -> None:
         self.session = session
-        self.patience = patience or Patience()
+        self.retry = retry or RetryPolicy()
         self._client = _client(session)
 
     @cached_property
@@ -114,9 +113,9 @@ class Kubeflow:
 
         Raises:
             InputError: not allowed, not found, or not understood.
-            Unreachable: the API stayed away longer than the patience lasts.
+            Unreachable: the API stayed away until it was given up.
         """
-        for wait in self.patience.tries():
+        for wait in self.retry.tries():
             try:
                 return self._call(action, call, given)
             except Unreachable:
@@ -237,7 +236,7 @@ class Kubeflow:
                 f"{host} does not allow {action} in namespace "
                 f"{self.session.namespace!r}{said}; ask for role kubeflow-edit there."
             )
-        if status in SICK:
+        if status in self.retry.statuses:
             return Unanswered(f"{host} answers {action} with HTTP {status}{said}.")
         return Answered(status, f"{host} refuses {action} (HTTP {status}{said}).")
 

@@ -61,7 +61,7 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
         return found.experiments[0].experiment_id if found.experiments else None
 
     wanted = kfp.V2beta1Experiment(display_name=name, namespace=kubeflow.namespace)
-    for wait in kubeflow.patience.tries():
+    for wait in kubeflow.retry.tries():
         known = look()
         if known:
             return known
@@ -124,7 +124,7 @@ def start(kubeflow: Kubeflow, body: Any) -> Started:
     if found:
         return Started(found[0].run_id, new=False)
     lost = False
-    for wait in kubeflow.patience.tries():
+    for wait in kubeflow.retry.tries():
         try:
             made = kubeflow.order(
                 "starting a run", kubeflow.runs.run_service_create_run, run=body

@@ -170,7 +170,7 @@ def switch(kubeflow: Kubeflow, entry: RecurringRun, *, on: bool) -> None:
 
 def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
     """Creates a recurring run, disabled; a lost answer makes no second one."""
-    for wait in kubeflow.patience.tries():
+    for wait in kubeflow.retry.tries():
         try:
             made = kubeflow.order(
                 f"creating schedule {name!r}",

@@ -66,7 +66,7 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")
         file.write_text(text, encoding="utf-8")
-        for wait in kubeflow.patience.tries():
+        for wait in kubeflow.retry.tries():
             pipeline = _pipeline(kubeflow, name)
             known = _version(kubeflow, pipeline, version) if pipeline else None
             if known is not None:

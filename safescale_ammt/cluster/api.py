@@ -1,8 +1,8 @@
-"""Calls of the Kubernetes API: patient with outages, clear about refusals.
+"""Calls of the Kubernetes API: tried again in outages, clear about refusals.
 
 The `kubernetes` client brings addresses, certificates and tokens that renew
 themselves; on top of it, plain JSON goes through one door. A call that meets an
-API that is away is tried again with growing pauses until `Patience.outage`; an
+API that is away is tried again with growing waits for `RetryPolicy.total`; an
 answer that another try would not change is one sentence.
 """
 
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import (
     ApiRequest,
     Away,
@@ -27,6 +26,7 @@ from safescale_ammt.cluster.refusals import (
     one_line,
 )
 from safescale_ammt.cluster.resources import Resource
+from safescale_ammt.cluster.timeouts import TIMEOUTS, Timeouts
 from safescale_ammt.errors import ClusterInputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -43,7 +43,7 @@ class Api:
         self,
         client: Any,
         namespace: str,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = TIMEOUTS,
         *,
         say: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
@@ -52,7 +52,7 @@ class Api:
     ) -> None:
         self.client = client
         self.namespace = namespace
-        self.patience = patience
+        self.timeouts = timeouts
         self.say = say
         self.clock = clock
         self.sleep = sleep
@@ -65,7 +65,7 @@ class Api:
     def connect(
         cls,
         environ: Mapping[str, str] = os.environ,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = TIMEOUTS,
         *,
         say: Callable[[str], None] = print,
         account: Path = ACCOUNT,
@@ -85,7 +85,7 @@ class Api:
                 f"account, and no kubeconfig can be read ({one_line(error)}); "
                 "training.backend trainjob runs on Kubeflow, set backend: local here."
             ) from None
-        return cls(client, namespace, patience, say=say)
+        return cls(client, namespace, timeouts, say=say)
 
     def __enter__(self) -> Self:
         return self
@@ -102,16 +102,17 @@ class Api:
     def hasty(self, seconds: float) -> Api:
         """Returns this API for calls that all have to end in so many seconds."""
         brief = max(0.5, seconds / 4)
-        patience = replace(
-            self.patience,
-            longest=min(self.patience.longest, brief),
-            connect=min(self.patience.connect, brief),
-            read=min(self.patience.read, brief),
+        retry = self.timeouts.retry
+        retry = replace(
+            retry,
+            longest=min(retry.longest, brief),
+            connect=min(retry.connect, brief),
+            read=min(retry.read, brief),
         )
         return Api(
             self.client,
             self.namespace,
-            patience,
+            replace(self.timeouts, retry=retry),
             say=self.say,
             clock=self.clock,
             sleep=self.sleep,
@@ -138,25 +139,25 @@ class Api:
 
         Raises:
             Answer: the API refused; `Denied` for 401 and 403.
-            OutOfReach: it did not answer for `Patience.outage` seconds.
+            OutOfReach: it did not answer for `RetryPolicy.total` seconds.
         """
-        since = self.clock()
-        pause = self.patience.first
+        failures, since = 0, 0.0
         while True:
             try:
-                answer = self._whole(verb, resource, name, query, body)
-            except Away as away:
-                self._bear(away, since, self.patience.outage)
-            except Denied as denied:
-                if (verb, resource) not in self._permitted:
+                answer = self._once(verb, resource, name, query, body)
+            except (Away, Denied) as trouble:
+                # A right that this process has had comes back: see `Timeouts.denied`.
+                has_had = (verb, resource) in self._permitted
+                if isinstance(trouble, Denied) and not has_had:
                     raise
-                self._bear(denied, since, self.patience.denied)
+                failures += 1
+                since = self.clock() if failures == 1 else since
+                self._bear(trouble, since)
             else:
                 self._announced = False
                 self._permitted.add((verb, resource))
                 return answer
-            self.sleep(pause)
-            pause = min(2 * pause, self.patience.longest)
+            self.sleep(self.timeouts.retry.wait(failures))
 
     def lines(
         self, verb: str, resource: Resource, name: str, sub: str, query: Query
@@ -168,7 +169,7 @@ class Api:
         Raises:
             Answer: as `call`.
             Away: the stream could not be opened, broke, or was silent for
-                `Patience.read` seconds.
+                `RetryPolicy.read` seconds.
         """
         path = resource.path(self.namespace, name, sub)
         response = self._open(verb, path, resource, query, None)
@@ -183,11 +184,13 @@ class Api:
             response.close()
             response.release_conn()
 
-    def _bear(self, trouble: Away | Denied, since: float, limit: float) -> None:
+    def _bear(self, trouble: Away | Denied, since: float) -> None:
         """Says once that there is trouble; raises when it has lasted too long."""
+        denied = isinstance(trouble, Denied)
+        limit = self.timeouts.denied if denied else self.timeouts.retry.total
         if not self._announced:
             self._announced = True
-            does = "refuses now" if isinstance(trouble, Denied) else "does not answer"
+            does = "refuses now" if denied else "does not answer"
             self.say(
                 f"The Kubernetes API at {self.host} {does} ({trouble}); trying for up "
                 f"to {limit:g} s."
@@ -195,7 +198,7 @@ class Api:
         now = self.clock()
         if now < min(since + limit, self.deadline):
             return
-        if isinstance(trouble, Denied):
+        if denied:
             raise trouble
         raise OutOfReach(
             f"The Kubernetes API at {self.host} has not answered for "
@@ -203,7 +206,7 @@ class Api:
             "retry of this step adopts it."
         ) from None
 
-    def _whole(
+    def _once(
         self,
         verb: str,
         resource: Resource,
@@ -234,7 +237,6 @@ class Api:
         The client's own `call_api` is gone round: its exceptions call what urllib3
         has deprecated, and it cannot send `sinceTime` or a merge patch.
         """
-        from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json", **self.client.default_headers}
@@ -248,7 +250,7 @@ class Api:
                 self.host + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else json.dumps(body),
                 headers=headers,
-                timeout=Timeout(self.patience.connect, self.patience.read),
+                timeout=self.timeouts.retry.timeout(),
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -258,7 +260,7 @@ class Api:
             text = response.data.decode(errors="replace")
         except (HTTPError, OSError) as error:
             raise asked.unconnected(error) from None
-        raise asked.refused(response.status, text)
+        raise asked.refused(response.status, text, self.timeouts.retry.statuses)
 
 
 def _configured(environ: Mapping[str, str], account: Path) -> tuple[Any, str]:

@@ -131,7 +131,7 @@ class Life:
         Checkpoints stay in the object store. It raises nothing: what it could not
         do, it says.
         """
-        hasty = self._api.hasty(self._api.patience.grace)
+        hasty = self._api.hasty(self._api.timeouts.grace)
         if done := Life(hasty, self._job, self._owner, self._product).discard():
             self._api.say(f"{self._where} {done}.")
 
@@ -216,14 +216,14 @@ class Life:
         """Deletes an object and waits until it and its pods are gone."""
         api = self._api
         self._delete(found)
-        deadline = api.clock() + api.patience.gone
+        deadline = api.clock() + api.timeouts.gone
         uid = found["metadata"]["uid"]
         for now in changes(api, self._job.name):
             if now is None or now["metadata"]["uid"] != uid:
                 return
             if api.clock() > deadline:
                 raise ClusterError(
-                    f"{self._where} has been deleted for {api.patience.gone:g} s and "
+                    f"{self._where} has been deleted for {api.timeouts.gone:g} s and "
                     "is still there (finalizers "
                     f"{now['metadata'].get('finalizers', [])}); see what holds it: "
                     f"kubectl describe trainjob -n {api.namespace} {self._job.name}"
@@ -242,10 +242,10 @@ class Life:
                     told = progress(found)
                     self._api.say(f"{self._where}: {told}.")
                 if state(found) is JobState.COMPLETE:
-                    log.finish(self._api.patience.read)
+                    log.finish(self._api.timeouts.retry.read)
                     return True
                 if state(found) is JobState.FAILED:
-                    log.finish(self._api.patience.read)
+                    log.finish(self._api.timeouts.retry.read)
                     raise self._failed(found)
                 wait.look(found)
         finally:

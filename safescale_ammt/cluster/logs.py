@@ -103,7 +103,7 @@ class Follower:
                     self._follow(pod)
                 if last:
                     return
-                self._ending.wait(self._api.patience.poll)
+                self._ending.wait(self._api.timeouts.poll)
         except Denied as denied:
             self._say(f"{denied} Training goes on, without its log here.")
         except SafescaleError as error:
@@ -121,7 +121,8 @@ class Follower:
 
     def _follow(self, pod: dict[str, Any]) -> None:
         """Says one pod's lines until it has ended and all has been said."""
-        cursor, pause = Cursor(), self._api.patience.first
+        cursor, first = Cursor(), self._api.timeouts.retry.first
+        pause = first
         while not self._stop.is_set():
             # Looked at before reading: what ended before has no further lines.
             ended = self._has_ended(pod)
@@ -129,7 +130,7 @@ class Follower:
             if whole and ended:
                 self._read.add(pod["metadata"]["uid"])
                 return
-            pause = self._api.patience.first if lines else min(2 * pause, 5.0)
+            pause = first if lines else min(2 * pause, 5.0)
             self._stop.wait(pause)
 
     def _stream(self, pod: str, cursor: Cursor) -> tuple[bool, int]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from safescale_ammt.cluster.resources import Resource
 from safescale_ammt.errors import ClusterError, ClusterInputError
 
-_AWAY = frozenset({408, 429, 500, 502, 503, 504})
 _DENIED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]+)"')
 
 
@@ -33,7 +32,7 @@ class Denied(ApiRefusal, ClusterInputError):
 
 
 class OutOfReach(ClusterError):
-    """The API stayed away for longer than one is patient; the job goes on."""
+    """The API stayed away until it was given up; the job goes on."""
 
 
 class Away(Exception):
@@ -50,10 +49,18 @@ class ApiRequest:
     host: str
     token: str
 
-    def refused(self, status: int, body: str) -> ApiRefusal | Away:
-        """Returns what an answer other than success means."""
+    def refused(
+        self, status: int, body: str, transient: frozenset[int]
+    ) -> ApiRefusal | Away:
+        """Returns what an answer other than success means.
+
+        Args:
+            status: the HTTP status.
+            body: a Status object as JSON, or what a proxy says.
+            transient: statuses that another try may change.
+        """
         message = _message(body)
-        if status in _AWAY:
+        if status in transient:
             return Away(f"{status} {message}".strip())
         if status == 401:
             who = _bearer(self.token)

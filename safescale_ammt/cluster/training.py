@@ -10,8 +10,8 @@ from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.handover import Handover
 from safescale_ammt.cluster.life import JobFailed, Life, Product
 from safescale_ammt.cluster.owner import Owner, own_pod
-from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import OutOfReach
+from safescale_ammt.cluster.timeouts import TIMEOUTS, Timeouts
 from safescale_ammt.cluster.trainjob import TrainJob, digest_of
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
@@ -28,7 +28,7 @@ def train_in_cluster(
     parents: Mapping[str, str],
     model: Path,
     environ: Mapping[str, str] = os.environ,
-    patience: Patience = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
     say: Callable[[str], None] = print,
 ) -> None:
     """Trains in a TrainJob of this namespace and writes the model artifact.
@@ -44,7 +44,7 @@ def train_in_cluster(
         parents: identities of dataset, architecture and constitution.
         model: where the model artifact is written.
         environ: where the store, the API and the pod's name are found.
-        patience: how long things may take.
+        timeouts: how long things may take.
         say: takes each line for the step's log.
 
     Raises:
@@ -53,7 +53,7 @@ def train_in_cluster(
         IntegrityError: the model in the store is not what was asked for.
         SafescaleError: what the worker itself raised, with its exit code.
     """
-    with Api.connect(environ, patience, say=_flushed(say)) as api:
+    with Api.connect(environ, timeouts, say=_flushed(say)) as api:
         owner = own_pod(api, environ)
         digest = _digest(config, parents, owner)
         handover = Handover.open(digest, environ)

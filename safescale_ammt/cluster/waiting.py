@@ -41,8 +41,8 @@ class Wait:
         if why != self._told:
             self._told = why
             self._api.say(f"{self._where} waits: {why}")
-        patience = self._api.patience
-        limit = patience.queued if self._job.queue else patience.pending
+        timeouts = self._api.timeouts
+        limit = timeouts.queued if self._job.queue else timeouts.pending
         if self._api.clock() - self._since > limit:
             raise ClusterError(
                 f"{self._where} has had no running pod for {limit:g} s: {why}; make "

@@ -15,10 +15,10 @@ from safescale_ammt.cluster.resources import TRAINJOBS
 def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
     """Yields a job as it is now, then after each change; None if it is not there.
 
-    It never ends by itself. The job is read anew at least every `Patience.watch`
+    It never ends by itself. The job is read anew at least every `Timeouts.watch`
     seconds, and whenever a watch broke or its version got too old (410 Gone), so
     that nothing is missed. Where watching is not permitted, it is read every
-    `Patience.poll` seconds instead, and that is said once.
+    `Timeouts.poll` seconds instead, and that is said once.
 
     Raises:
         ApiRefusal: the job may not be listed.
@@ -30,24 +30,24 @@ def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
         listed = api.call("list", TRAINJOBS, query=chosen)
         yield listed["items"][0] if listed["items"] else None
         if not may_watch:
-            api.sleep(api.patience.poll)
+            api.sleep(api.timeouts.poll)
             continue
-        started = api.clock()
+        started, first = api.clock(), api.timeouts.retry.first
         try:
             version = listed["metadata"]["resourceVersion"]
             yield from _watch(api, {**chosen, "resourceVersion": version})
         except Denied as denied:
             may_watch = False
-            api.say(f"{denied} The job is read every {api.patience.poll:g} s instead.")
+            api.say(f"{denied} The job is read every {api.timeouts.poll:g} s instead.")
         except (Away, ApiRefusal):
             pass  # Too old (410) or broken: read anew.
-        if api.clock() - started < api.patience.first:
-            api.sleep(api.patience.first)
+        if api.clock() - started < first:
+            api.sleep(first)
 
 
 def _watch(api: Api, query: dict[str, str]) -> Iterator[dict[str, Any] | None]:
     """Follows one watch to its end; an ERROR event ends it, as a broken line does."""
-    seconds = max(1, round(api.patience.watch))
+    seconds = max(1, round(api.timeouts.watch))
     asked: Query = {**query, "watch": "true", "timeoutSeconds": seconds}
     for line in api.lines("watch", TRAINJOBS, "", "", asked):
         with suppress(ValueError):

@@ -27,6 +27,7 @@ from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
+from safescale_ammt.retry import TRANSIENT, RetryPolicy
 from safescale_ammt.store.uri import open_store, split_uri
 
 WEBHOOK = "SAFESCALE_WEBHOOK_URL"
@@ -39,28 +40,20 @@ CANCELLED = "cancelled"
 _DONE = ("SUCCEEDED", "COMPLETE", "CACHED")
 _STOPPED = ("CANCELLED", "CANCELED")
 """Kubeflow's words for how a task ended are those of its database, by version."""
-_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+WEBHOOK_RETRY = RetryPolicy(
+    # The run waits for its notice: after some 50 s at most it ends without it.
+    retries=3,
+    # A receiver has to take a few lines, not to work on them.
+    read=5.0,
+    # RFC 9110 (408) and RFC 8470 (425): the request came too slowly or too early, and
+    # may be repeated; the receiver knows a repeated one by its delivery id.
+    statuses=TRANSIENT | {408, 425},
+)
+"""How long a webhook is waited for."""
 
 
 class Undelivered(SafescaleError):
     """A notice that did not arrive."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long one webhook is waited for; times in seconds.
-
-    The defaults give up after about 50 s in the worst case.
-    """
-
-    retries: int = 3
-    """Tries after the first one."""
-    backoff: float = 0.5
-    """Second wait; each further one doubles."""
-    connect: float = 5.0
-    """Limit for opening a connection."""
-    read: float = 5.0
-    """Limit between two pieces of the answer."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,7 @@ def send(
     notice: Notice,
     environ: Mapping[str, str] = os.environ,
     *,
-    patience: Patience | None = None,
+    retry: RetryPolicy = WEBHOOK_RETRY,
     clock: Callable[[], float] = time.time,
 ) -> str:
     """Posts a notice to the webhook; returns its host.
@@ -145,14 +138,13 @@ def send(
     Args:
         notice: what to tell.
         environ: holds URL and secret.
-        patience: timeouts and retries.
+        retry: timeouts and retries.
         clock: tells the time in seconds since 1970.
 
     Raises:
         ConfigError: the URL is neither https nor loopback.
         Undelivered: the receiver cannot be reached, is slow, or says no.
     """
-    patience = patience or Patience()
     url, host = _checked(environ[WEBHOOK])
     body = notice.to_bytes()
     headers = {
@@ -165,11 +157,11 @@ def send(
         headers["X-Safescale-Timestamp"] = stamp
         headers["X-Safescale-Signature"] = sign(body, stamp, environ[SECRET])
     try:
-        status = _post(url, body, headers, environ, patience)
+        status = _post(url, body, headers, environ, retry)
     except urllib3.exceptions.HTTPError as error:
         raise Undelivered(
             f"The notice could not be delivered to {host}: it {_symptom(error)} in "
-            f"{patience.retries + 1} tries."
+            f"{retry.retries + 1} tries."
         ) from None
     if not 200 <= status < 300:
         raise Undelivered(
@@ -221,20 +213,16 @@ def _post(
     body: bytes,
     headers: Mapping[str, str],
     environ: Mapping[str, str],
-    patience: Patience,
+    policy: RetryPolicy,
 ) -> int:
     """Posts with retries; a redirect is an answer like any other, not followed."""
     retry = urllib3.Retry(
-        total=patience.retries,
         redirect=0,
-        backoff_factor=patience.backoff,
-        status_forcelist=_RETRIED,
-        allowed_methods=None,
         raise_on_status=False,
         raise_on_redirect=False,
-        respect_retry_after_header=False,
+        **policy.urllib3_options(),
     )
-    timeout = urllib3.Timeout(connect=patience.connect, read=patience.read)
+    timeout = policy.timeout()
     ca = environ.get("SSL_CERT_FILE") or certifi.where()
     with urllib3.PoolManager(timeout=timeout, retries=retry, ca_certs=ca) as pool:
         # Its body is not wanted, however long it is.

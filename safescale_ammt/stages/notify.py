@@ -15,6 +15,7 @@ from safescale_ammt.errors import ConfigError, SafescaleError, one_of
 from safescale_ammt.releasing import notice
 from safescale_ammt.releasing.notice import CANCELLED, Notice, outcome_at_exit
 from safescale_ammt.releasing.run_outcome import STATUSES, RunOutcome
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.environment import data_store
 
 STAGE = "notify"
@@ -31,7 +32,7 @@ def run(
     on: str = OFTEN,
     *,
     environ: Mapping[str, str] = os.environ,
-    patience: notice.Patience | None = None,
+    retry: RetryPolicy = notice.WEBHOOK_RETRY,
 ) -> Notice:
     """Tells how a run ended, if somebody wants to know; never raises on purpose.
 
@@ -41,7 +42,7 @@ def run(
         message: Kubeflow's own message about the failure.
         on: statuses to tell of, separated by commas; `all` tells of every one.
         environ: names the store of the outcome, and the places to tell.
-        patience: timeouts and retries of the webhook.
+        retry: timeouts and retries of the webhook.
 
     Returns:
         The notice, told or not.
@@ -55,15 +56,13 @@ def run(
     elif not _wanted(found.status, on):
         print(f"Nobody was told: notify_on is {on!r}.")
     else:
-        _tell(told, environ, patience)
+        _tell(told, environ, retry)
     return told
 
 
-def _tell(
-    told: Notice, environ: Mapping[str, str], patience: notice.Patience | None
-) -> None:
+def _tell(told: Notice, environ: Mapping[str, str], retry: RetryPolicy) -> None:
     ways: dict[str, Callable[[], str]] = {
-        notice.WEBHOOK: lambda: notice.send(told, environ, patience=patience),
+        notice.WEBHOOK: lambda: notice.send(told, environ, retry=retry),
         notice.FILE: lambda: notice.put(told, environ),
     }
     for name, way in ways.items():

@@ -1,6 +1,6 @@
 """A store in an S3 bucket: the contract of `Store` over the minio client.
 
-Requests are retried with growing waits (`Patience`); what remains is turned
+Requests are retried with growing waits (`RetryPolicy`); what remains is turned
 into one sentence that names the action, the bucket and the endpoint, and never
 quotes what the server or the library said, which may hold secrets.
 """
@@ -27,9 +27,10 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.files.disk import CHUNK, reading
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.base import CONDITIONAL_LIMIT, ObjectInfo, Store, check_key
 from safescale_ammt.store.s3_access import Clients, connect
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.store.s3_retry import S3_RETRY
 from safescale_ammt.store.s3_streams import Hashing, Resuming, file_etag, part_size
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,13 +41,13 @@ class S3Store(Store):
     """Objects below a prefix of a bucket; safe to share between threads."""
 
     def __init__(
-        self, clients: Clients, bucket: str, prefix: str, patience: Patience
+        self, clients: Clients, bucket: str, prefix: str, policy: RetryPolicy
     ) -> None:
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
         self._clients = clients
         self._bucket = bucket
         self._prefix = f"{check_key(prefix)}/" if prefix else ""
-        self._patience = patience
+        self._policy = policy
 
     @classmethod
     def from_environ(
@@ -54,15 +55,14 @@ class S3Store(Store):
         bucket: str,
         prefix: str,
         environ: Mapping[str, str],
-        patience: Patience | None = None,
+        policy: RetryPolicy = S3_RETRY,
     ) -> S3Store:
         """Opens a bucket with the environment's endpoint and credentials.
 
         Raises:
             StoreInputError: they are missing or malformed.
         """
-        patience = patience or Patience()
-        return cls(connect(environ, bucket, patience), bucket, prefix, patience)
+        return cls(connect(environ, bucket, policy), bucket, prefix, policy)
 
     def put(
         self, key: str, data: bytes | BinaryIO | Path, *, if_absent: bool = False
@@ -79,7 +79,7 @@ class S3Store(Store):
     def open(self, key: str) -> BinaryIO:
         """Opens an object; see `Store.open`."""
         request = partial(self._request, check_key(key))
-        stream = Resuming(request(0, ""), request, f"{self.uri}/{key}", self._patience)
+        stream = Resuming(request(0, ""), request, f"{self.uri}/{key}", self._policy)
         return cast("BinaryIO", io.BufferedReader(stream, CHUNK))
 
     def stat(self, key: str) -> ObjectInfo | None:

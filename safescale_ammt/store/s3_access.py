@@ -15,6 +15,7 @@ The instance metadata service is not asked: outside EC2 it only hangs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +34,8 @@ from minio.credentials.providers import (
 from minio.error import MinioException
 
 from safescale_ammt.errors import StoreInputError
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.retry import RetryPolicy
+from safescale_ammt.store.s3_retry import connection_pool
 
 _AWS = "https://s3.amazonaws.com"
 _DELEGATED = (
@@ -72,7 +74,7 @@ class Clients:
     endpoint: str
 
 
-def connect(environ: Mapping[str, str], bucket: str, patience: Patience) -> Clients:
+def connect(environ: Mapping[str, str], bucket: str, policy: RetryPolicy) -> Clients:
     """Builds the clients that the environment describes; contacts nobody.
 
     Raises:
@@ -85,7 +87,7 @@ def connect(environ: Mapping[str, str], bucket: str, patience: Patience) -> Clie
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     ca = environ.get("AWS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
     ca = ca or certifi.where()
-    provider = _provider(environ, bucket, patience, ca)
+    provider = _provider(environ, bucket, policy, ca)
 
     def client(kind: type[urllib3.PoolManager]) -> Minio:
         return Minio(
@@ -93,7 +95,7 @@ def connect(environ: Mapping[str, str], bucket: str, patience: Patience) -> Clie
             credentials=provider,
             secure=secure,
             region=region or "us-east-1",
-            http_client=patience.pool(kind, ca),
+            http_client=connection_pool(kind, policy, ca),
         )
 
     return Clients(client(urllib3.PoolManager), client(OnlyIfAbsent), endpoint)
@@ -115,7 +117,7 @@ def _host(endpoint: str) -> tuple[str, bool]:
 
 
 def _provider(
-    environ: Mapping[str, str], bucket: str, patience: Patience, ca: str
+    environ: Mapping[str, str], bucket: str, policy: RetryPolicy, ca: str
 ) -> Provider:
     access = environ.get("AWS_ACCESS_KEY_ID")
     secret = environ.get("AWS_SECRET_ACCESS_KEY")
@@ -127,16 +129,16 @@ def _provider(
     named = next((name for name in _DELEGATED if environ.get(name)), None)
     if named:
         # No urllib3 retries: it logs the URL, which holds the identity token.
-        once = Patience(0, connect=patience.connect, read=patience.read)
-        pool = once.pool(urllib3.PoolManager, ca)
+        once = replace(policy, retries=0)
+        pool = connection_pool(urllib3.PoolManager, once, ca)
         service = IamAwsProvider(
             custom_endpoint=environ.get("AWS_ENDPOINT_URL_STS"), http_client=pool
         )
-        fewer = replace(patience, retries=min(patience.retries, _LEAST_RETRIES))
+        fewer = replace(policy, retries=min(policy.retries, _LEAST_RETRIES))
         return Renewing(service, named, fewer)
     for named in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"):
         if environ.get(named):
-            return Renewing(AWSConfigProvider(), named, Patience(0))
+            return Renewing(AWSConfigProvider(), named, replace(policy, retries=0))
     raise StoreInputError(
         f"no credentials for s3://{bucket}: set AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for a store outside AWS)."
@@ -149,10 +151,10 @@ class Renewing(Provider):
     The library's own errors quote URLs that hold tokens.
     """
 
-    def __init__(self, service: Provider, named: str, patience: Patience) -> None:
+    def __init__(self, service: Provider, named: str, policy: RetryPolicy) -> None:
         self._service = service
         self._named = named
-        self._patience = patience
+        self._policy = policy
 
     def retrieve(self) -> Credentials:
         """Returns credentials that are valid now.
@@ -160,7 +162,7 @@ class Renewing(Provider):
         Raises:
             StoreInputError: the service gave none.
         """
-        for failures in range(1, self._patience.retries + 2):
+        for failures in range(1, self._policy.retries + 2):
             try:
                 return self._service.retrieve()
             except (
@@ -170,8 +172,8 @@ class Renewing(Provider):
                 ValueError,
                 urllib3.exceptions.HTTPError,
             ):
-                if failures <= self._patience.retries:
-                    self._patience.wait(failures)
+                if failures <= self._policy.retries:
+                    time.sleep(self._policy.wait(failures))
         raise StoreInputError(
             f"{self._named} is set, but the credentials that it stands for could not "
             "be obtained; check the role, the file and the network."

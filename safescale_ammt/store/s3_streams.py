@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from safescale_ammt.errors import StorageError
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.retry import RetryPolicy
 
 PART = 16 << 20
 """Bytes of one part of a large upload; a few parts are in memory at a time."""
@@ -30,13 +31,13 @@ class Resuming(io.RawIOBase):
         response: BaseHTTPResponse,
         request: Request,
         what: str,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> None:
         super().__init__()
         self._response = response
         self._request = request
         self._what = what
-        self._patience = patience
+        self._policy = policy
         self._done = 0
         self._failures = 0
         self._etag = self._response.headers.get("etag", "").strip('"')
@@ -47,7 +48,7 @@ class Resuming(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Reads on, over as many connections as it takes and patience permits.
+        """Reads on, over as many connections as it takes and the policy permits.
 
         Raises:
             StorageError: the object cannot be read to its end.
@@ -81,12 +82,12 @@ class Resuming(io.RawIOBase):
         """
         self._failures += 1
         self._response.close()
-        if self._failures > self._patience.retries:
+        if self._failures > self._policy.retries:
             raise StorageError(
                 f"reading {self._what} failed: the store broke off {self._failures} "
                 f"times, at last after {self._done} of {self._size} bytes."
             )
-        self._patience.wait(self._failures)
+        time.sleep(self._policy.wait(self._failures))
         self._response = self._request(self._done, self._etag)
         if self._done and self._response.status != 206:
             raise StorageError(

@@ -33,6 +33,7 @@ from typing import IO, Any, Self
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.files.disk import local_disk
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.embedded.seaweedfs import (
     SERVICES,
     command,
@@ -58,7 +59,7 @@ class EmbeddedStore:
         state_dir: folder of data, log, credentials and locks; created if absent,
             on a local disk.
         bucket: the bucket that the server makes.
-        patience: seconds that the server may take to start.
+        timeout: seconds that the server may take to start.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class EmbeddedStore:
         state_dir: Path | str,
         *,
         bucket: str = "safescale",
-        patience: float = 60.0,
+        timeout: float = 60.0,
     ) -> None:
         self.state_dir = Path(state_dir).absolute()
         self.bucket = bucket
         self.log = self.state_dir / "server.log"
-        self._patience = patience
+        self._timeout = timeout
         self._users: IO[bytes] | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._state: dict[str, Any] = {}
@@ -120,7 +121,7 @@ class EmbeddedStore:
                 is not ours to write.
             StorageError: the server does not come up or does not answer.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         with ExitStack() as undo, local_disk("starting the embedded object store"):
             undo.callback(self.stop)
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -222,13 +223,12 @@ class EmbeddedStore:
     def _answers(self) -> bool:
         """Says whether the server takes our credentials and has the bucket."""
         from safescale_ammt.store.s3 import S3Store
-        from safescale_ammt.store.s3_patience import Patience
 
         self._state = self._read_state()
         if not self._state:
             return False
-        patience = Patience(retries=0, connect=1.0, read=5.0)
-        store = S3Store.from_environ(self.bucket, "", self.environ, patience)
+        once = RetryPolicy(retries=0, connect=1.0, read=5.0)
+        store = S3Store.from_environ(self.bucket, "", self.environ, once)
         try:
             store.exists("ready")
         except SafescaleError:
