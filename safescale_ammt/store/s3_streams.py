@@ -1,4 +1,4 @@
-"""Bytes on their way: a download that resumes, an upload that knows its digest."""
+"""Streams: a download that resumes, an upload that knows its digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PART = 16 << 20
 _MOST_PARTS = 9_000  # S3 permits 10,000
 
 Request = Callable[[int, str], BaseHTTPResponse]
-"""Asks for an object from a byte on, provided that its ETag is still this."""
+"""Requests an object from a byte on, provided that its ETag is still this one."""
 
 
 class Resuming(io.RawIOBase):
@@ -59,6 +59,8 @@ class Resuming(io.RawIOBase):
             except (HTTPError, OSError):
                 self._resume()
                 continue
+            # An end before `_size` raises (IncompleteRead); a store that states no
+            # size is believed where its stream ends.
             if not chunk:
                 break
             buffer[: len(chunk)] = chunk
@@ -69,6 +71,7 @@ class Resuming(io.RawIOBase):
     def close(self) -> None:
         """Gives the connection back."""
         if not self.closed:
+            # Closed first: a connection with unread bytes must not be used again.
             self._response.close()
             self._response.release_conn()
         super().close()
@@ -89,6 +92,7 @@ class Resuming(io.RawIOBase):
             )
         time.sleep(self._policy.wait(self._failures))
         self._response = self._request(self._done, self._etag)
+        # Without 206 the store has ignored the range: these are the first bytes again.
         if self._done and self._response.status != 206:
             raise StorageError(
                 f"reading {self._what} failed: the store broke off after {self._done} "
@@ -109,7 +113,7 @@ class Hashing(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Reads from the source and takes note."""
+        """Reads from the source; what it reads goes into the digest."""
         chunk = self._source.read(size)
         self._sha.update(chunk)
         return chunk
@@ -122,6 +126,7 @@ class Hashing(io.RawIOBase):
 
 def part_size(size: int) -> int:
     """Returns the bytes of one part of an upload; all parts but the last."""
+    # -(-a // b) rounds up, so that the parts never outnumber the limit.
     return max(PART, -(-size // _MOST_PARTS))
 
 
@@ -132,6 +137,9 @@ def file_etag(path: Path) -> str:
     with path.open("rb") as file:
         while part := file.read(part_size(size)):
             sums.append(hashlib.md5(part, usedforsecurity=False))
+    # One part is sent as a plain put, whose ETag is the MD5 itself; that of a multipart
+    # upload is the MD5 of the parts' MD5s and their number. MD5 is S3's choice: here
+    # it tells a changed file from an unchanged one, and guards nothing.
     if len(sums) == 1:
         return sums[0].hexdigest()
     whole = hashlib.md5(b"".join(s.digest() for s in sums), usedforsecurity=False)
