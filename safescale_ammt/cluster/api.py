@@ -1,9 +1,9 @@
-"""Calls of the Kubernetes API: tried again in outages, clear about refusals.
+"""Calls of the Kubernetes API: tried again in an outage, clear about refusals.
 
 The `kubernetes` client brings addresses, certificates and tokens that renew
-themselves; on top of it, plain JSON goes through one door. A call that meets an
-API that is away is tried again with growing waits for `RetryPolicy.total`; an
-answer that another try would not change is one sentence.
+themselves; on top of it, every call is plain JSON. A call that meets an API that
+is away is tried again with growing waits for `RetryPolicy.total` seconds; an answer
+that another try would not change is one sentence.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from safescale_ammt.errors import ClusterInputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token and its namespace."""
-_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
+# Custom resources take no strategic merge. This patch replaces lists whole, so that an
+# owner that is taken off is off.
 _MERGE = "application/merge-patch+json"
+_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 Query = Mapping[str, str | int]
 
 
@@ -70,22 +72,33 @@ class Api:
         say: Callable[[str], None] = print,
         account: Path = ACCOUNT,
     ) -> Self:
-        """Finds the API: the pod's own, or the one of a kubeconfig.
+        """Finds the API: the one of a kubeconfig, or the pod's own.
 
         Raises:
             ClusterInputError: neither is there.
         """
-        from kubernetes import config
+        from kubernetes import client, config
+        from kubernetes.config.incluster_config import InClusterConfigLoader
 
+        settings = client.Configuration()
         try:
-            client, namespace = _configured(environ, account)
+            # A kubeconfig that is named outranks the pod's own account.
+            if environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
+                files = (str(account / "token"), str(account / "ca.crt"))
+                InClusterConfigLoader(*files, environ=environ).load_and_set(settings)
+                namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+            else:
+                file = environ.get("KUBECONFIG") or None
+                config.load_kube_config(file, client_configuration=settings)
+                _, active = config.list_kube_config_contexts(file)
+                namespace = active["context"].get("namespace", "default")
         except (config.ConfigException, OSError) as error:
             raise ClusterInputError(
                 "No Kubernetes API is known here: this is no pod with a service "
                 f"account, and no kubeconfig can be read ({one_line(error)}); "
                 "training.backend trainjob runs on Kubeflow, set backend: local here."
             ) from None
-        return cls(client, namespace, timeouts, say=say)
+        return cls(client.ApiClient(settings), namespace, timeouts, say=say)
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +112,10 @@ class Api:
         """Address of the API server."""
         return str(self.client.configuration.host)
 
-    def hasty(self, seconds: float) -> Api:
+    def with_deadline(self, seconds: float) -> Api:
         """Returns this API for calls that all have to end in so many seconds."""
+        # One silent connection must not take all of the time: a quarter of it leaves
+        # room for more tries.
         brief = max(0.5, seconds / 4)
         retry = self.timeouts.retry
         retry = replace(
@@ -146,13 +161,14 @@ class Api:
             try:
                 answer = self._once(verb, resource, name, query, body)
             except (Away, Denied) as trouble:
-                # A right that this process has had comes back: see `Timeouts.denied`.
-                has_had = (verb, resource) in self._permitted
-                if isinstance(trouble, Denied) and not has_had:
+                # A right that this process has had is a fault of a starting API server
+                # rather than of a Role: it comes back.
+                had_right = (verb, resource) in self._permitted
+                if isinstance(trouble, Denied) and not had_right:
                     raise
                 failures += 1
                 since = self.clock() if failures == 1 else since
-                self._bear(trouble, since)
+                self._tolerate(trouble, since)
             else:
                 self._announced = False
                 self._permitted.add((verb, resource))
@@ -173,6 +189,7 @@ class Api:
         """
         path = resource.path(self.namespace, name, sub)
         response = self._open(verb, path, resource, query, None)
+        # A chunk ends anywhere; bytes after the last line end wait for the next one.
         rest = b""
         try:
             for chunk in _chunks(response):
@@ -181,10 +198,11 @@ class Api:
             if rest:
                 yield rest
         finally:
+            # Closed first: a stream that was left halfway is of no further use.
             response.close()
             response.release_conn()
 
-    def _bear(self, trouble: Away | Denied, since: float) -> None:
+    def _tolerate(self, trouble: Away | Denied, since: float) -> None:
         """Says once that there is trouble; raises when it has lasted too long."""
         denied = isinstance(trouble, Denied)
         limit = self.timeouts.denied if denied else self.timeouts.retry.total
@@ -214,11 +232,13 @@ class Api:
         query: Query | None,
         body: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
+        """Calls once; the errors of `_open`, and `Away` for half an answer."""
         path = resource.path(self.namespace, name)
         response = self._open(verb, path, resource, query or {}, body)
         try:
             answer = json.loads(b"".join(_chunks(response)))
         except ValueError:
+            # A gateway's page, or JSON that was cut: the API itself speaks JSON.
             raise Away("an answer that is not JSON") from None
         finally:
             response.release_conn()
@@ -232,18 +252,17 @@ class Api:
         query: Query,
         body: Mapping[str, Any] | None,
     ) -> Any:
-        """Sends one request; returns the open response of a success.
-
-        The client's own `call_api` is gone round: its exceptions call what urllib3
-        has deprecated, and it cannot send `sinceTime` or a merge patch.
-        """
+        """Sends one request; returns the open response of a success."""
+        # Not by the client's `call_api`: its exceptions call what urllib3 has
+        # deprecated, and it can send neither `sinceTime` nor a merge patch.
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json", **self.client.default_headers}
         headers["Content-Type"] = _MERGE if verb == "patch" else "application/json"
+        # Reads the token's file anew when it is due: a pod's token lives for an hour.
         self.client.update_params_for_auth(headers, [], ["BearerToken"])
         token = str(headers.get("authorization", ""))
-        asked = ApiRequest(verb, resource, self.namespace, self.host, token)
+        request = ApiRequest(verb, resource, self.namespace, self.host, token)
         try:
             response = self.client.rest_client.pool_manager.request(
                 _METHODS.get(verb, "GET"),
@@ -251,33 +270,18 @@ class Api:
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=self.timeouts.retry.timeout(),
+                # `call` retries, and says so; a redirect could take the token along.
                 retries=False,
                 redirect=False,
+                # The caller reads: a log's stream has no end to wait for.
                 preload_content=False,
             )
             if 200 <= response.status < 300:
                 return response
             text = response.data.decode(errors="replace")
         except (HTTPError, OSError) as error:
-            raise asked.unconnected(error) from None
-        raise asked.refused(response.status, text, self.timeouts.retry.statuses)
-
-
-def _configured(environ: Mapping[str, str], account: Path) -> tuple[Any, str]:
-    from kubernetes import client, config
-    from kubernetes.config.incluster_config import InClusterConfigLoader
-
-    settings = client.Configuration()
-    if environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
-        files = (str(account / "token"), str(account / "ca.crt"))
-        InClusterConfigLoader(*files, environ=environ).load_and_set(settings)
-        namespace = (account / "namespace").read_text(encoding="utf-8").strip()
-    else:
-        file = environ.get("KUBECONFIG") or None
-        config.load_kube_config(file, client_configuration=settings)
-        _, active = config.list_kube_config_contexts(file)
-        namespace = active["context"].get("namespace", "default")
-    return client.ApiClient(settings), namespace
+            raise request.failure(error) from None
+        raise request.refusal(response.status, text, self.timeouts.retry.statuses)
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
