@@ -74,7 +74,7 @@ class Cursor:
 
 
 class Follower:
-    """A thread that says the lines of a job's rank-0 pods as they come."""
+    """A thread that passes on the lines of a job's rank-0 pods as they come."""
 
     def __init__(self, api: Api, name: str, say: Callable[[str], None]) -> None:
         self._api = api
@@ -88,7 +88,7 @@ class Follower:
         self._thread.start()
 
     def finish(self, seconds: float) -> None:
-        """Waits until the rest of the log has been said, then ends."""
+        """Waits until the rest of the log is out, then ends."""
         self._ending.set()
         self._thread.join(seconds)
         self.stop()
@@ -123,7 +123,7 @@ class Follower:
             self._say(f"The log of training ends here: {error}")
 
     def _follow(self, pod: dict[str, Any]) -> None:
-        """Says one pod's lines until it has ended and all has been said."""
+        """Passes on one pod's lines until it has ended and all of it is out."""
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         cursor, first = Cursor(), self._api.timeouts.retry.first
         pause = first
@@ -141,7 +141,7 @@ class Follower:
             if whole and has_ended:
                 self._read.add(uid)
                 return
-            # A silent container is asked for ever less often; one that speaks, at once.
+            # A silent container is read ever less often; one that speaks, at once.
             pause = first if lines else min(2 * pause, _LONGEST_PAUSE)
             self._stop.wait(pause)
 

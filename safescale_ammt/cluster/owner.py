@@ -60,7 +60,7 @@ class Owner:
 
 
 def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
-    """Finds the pod that this stage runs in; None, said once, if it cannot.
+    """Finds the pod that this stage runs in; None, and one line, if it cannot.
 
     The pod's name comes from KFP, else from the host name, which is the pod's.
 

@@ -14,7 +14,7 @@ from safescale_ammt.errors import ClusterError
 
 
 class Wait:
-    """The time in which no pod of the job runs; it is said, and it is bounded."""
+    """The time in which no pod of the job runs: reported, and bounded."""
 
     def __init__(self, api: Api, job: TrainJob, where: str) -> None:
         self._api = api

@@ -18,7 +18,7 @@ def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
     It never ends by itself. The job is read anew at least every `Timeouts.watch`
     seconds, and whenever a watch broke or its version got too old (410 Gone), so
     that nothing is missed. Where watching is not permitted, it is read every
-    `Timeouts.poll` seconds instead, and that is said once.
+    `Timeouts.poll` seconds instead, and one line says so.
 
     Raises:
         ApiRefusal: the job may not be listed.
@@ -55,6 +55,6 @@ def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
             api.say(f"{denied} The job is read every {api.timeouts.poll:g} s instead.")
         except (Away, ApiRefusal):
             pass  # Too old (410) or broken: read anew.
-        # An API that ends each watch at once must not be asked without a pause.
+        # An API that ends each watch at once must not be called without a pause.
         if api.clock() - started < shortest:
             api.sleep(shortest)

@@ -3,7 +3,7 @@
     SAFESCALE_STORE, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...     data and ledger
     SAFESCALE_REGISTRY_STORE, SAFESCALE_REGISTRY_AWS_..., ...     the registry
 
-On Kubeflow the two come from two secrets, and only the gate is given the second.
+On Kubeflow the two come from two secrets, and only the gate has the second.
 Where the second is not named, as on a laptop, one store serves as both.
 """
 
