@@ -37,7 +37,8 @@ import torch
 from benchmarks.fair_baselines import Case, answers, tpr_gap
 from benchmarks.provenance import commit
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.catalogue import ADULT, fetch
+from safescale_ammt.data.catalogue import ADULT
+from safescale_ammt.data.fetching import fetch
 from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.assembly import judge_all

@@ -1,4 +1,4 @@
-"""What does it cost, and what does it save, to spread the nets over processes?
+"""What does it cost, and what does it save, to place the nets on several processes?
 
     python -m benchmarks distributed [--repeats 5] [--steps 200] [--write]
 
@@ -34,10 +34,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.distributed_rank import GENOME, section
 from benchmarks.provenance import commit
-from benchmarks.spread_rank import GENOME, section
-from safescale_ammt.data.catalogue import ADULT, fetch
+from safescale_ammt.data.catalogue import ADULT
 from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.fetching import fetch
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.training.encoded import EncodedDataset
 
@@ -73,7 +74,7 @@ def group(what: str, processes: int, dataset: Path, steps: int) -> dict[str, Any
         command = [
             *((*_OWN_LOOPBACK, "sh") if isolated else ()),
             *("sh", "-c", starts, "sh"),
-            *(sys.executable, "-m", "benchmarks.spread_rank"),
+            *(sys.executable, "-m", "benchmarks.distributed_rank"),
             *(what, str(dataset), str(steps), str(out)),
         ]
         joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

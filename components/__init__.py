@@ -7,12 +7,31 @@ body's source travels inside the compiled pipeline, so its imports are inside.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from safescale_ammt import __version__
 
+# No component installs KFP (`install_kfp_package=False`): the images hold it, and a pod
+# that ran pip at its start would need the network and could get another version.
+STAGES = (
+    "prepare_data",
+    "search_architecture",
+    "train_agents",
+    "evaluate_safety",
+    "register_model",
+)
+"""Stages with an image of their own, in the order of the graph. The exit task is none
+of them: it runs in the gate's image."""
 IMAGE_PREFIX = "safescale-ammt"
 """Registry path of the images; `safescale compile --image-prefix` replaces it."""
+LOCK = Path("images/lock.json")
+"""Where `make images` writes the lock of images, relative to the repository."""
+LOCK_SCHEMA = 1
+"""Version of the lock's form; a reader refuses any other."""
 
 
 def image(stage: str) -> str:
     """Returns the fixed image reference that a stage is compiled with."""
+    # A version and no digest: the compiled pipeline is compared byte by byte in the
+    # tests, and `safescale compile --images` pins digests at a release.
     return f"{IMAGE_PREFIX}/{stage}:{__version__}"

@@ -5,6 +5,8 @@ from kfp.dsl import Artifact, Input, Model, Output, component
 from components import image
 
 
+# `run_id` differs from run to run and is part of the cache's key: no earlier gate can
+# stand in for this one.
 @component(base_image=image("register_model"), install_kfp_package=False)
 def register_model(  # noqa: PLR0917  KFP passes by name
     model: Input[Model],

@@ -5,6 +5,7 @@ from kfp.dsl import Artifact, Dataset, Input, Output, component
 from components import image
 
 
+# Without the holdout, as training: whoever chooses or fits a model must not see it.
 @component(base_image=image("search_architecture"), install_kfp_package=False)
 def search_architecture(
     dataset: Input[Dataset],

@@ -16,13 +16,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components import IMAGE_PREFIX, image
+from components import IMAGE_PREFIX, LOCK, STAGES, image
 from images.base import base_image
 from images.engine import Engine, find_engine
 from images.fetch import TORCH_INDEX, fetch, variants
 from images.labels import for_images
 from images.lock import from_engine, write
-from pipelines.image_lock import LOCK, STAGES
 from safescale_ammt.errors import InputError, SafescaleError
 
 ROOT = Path(__file__).resolve().parents[1]

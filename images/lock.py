@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components import LOCK, LOCK_SCHEMA, STAGES
 from components import image as image_name
 from images.engine import Engine, layer_sizes
 from images.labels import Labels, labels
-from pipelines.image_lock import LOCK, SCHEMA_VERSION, STAGES
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.files.canonical import read_json
 
@@ -116,7 +116,7 @@ def write(lock: Mapping[str, Any], path: Path = LOCK) -> None:
 
 def _head(known: Labels, pushed: str, entries: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "schema": SCHEMA_VERSION,
+        "schema": LOCK_SCHEMA,
         "version": known.version,
         "commit": known.revision,
         "code": known.code,

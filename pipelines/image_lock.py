@@ -23,22 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import IMAGE_PREFIX
+from components import IMAGE_PREFIX, LOCK_SCHEMA, STAGES
 from safescale_ammt import __version__
 from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.canonical import is_digest
-
-LOCK = Path("images/lock.json")
-"""Where `make images` writes the lock."""
-SCHEMA_VERSION = 1
-STAGES = (
-    "prepare_data",
-    "search_architecture",
-    "train_agents",
-    "evaluate_safety",
-    "register_model",
-)
 
 
 @dataclass(frozen=True)
@@ -101,10 +90,10 @@ class Lock:
             raise ConfigError(
                 f"{path} must hold a mapping, found {type(raw).__name__}."
             )
-        if raw.get("schema") != SCHEMA_VERSION:
+        if raw.get("schema") != LOCK_SCHEMA:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
-                f"{SCHEMA_VERSION}."
+                f"{LOCK_SCHEMA}."
             )
         if raw.get("version") != __version__:
             raise ConfigError(

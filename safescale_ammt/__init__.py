@@ -11,6 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# Module of each public name; `Constitution` needs PyYAML, a `Store` minio.
 _HOME = {
     "Constitution": "constitution.constitution",
     "SafescaleError": "errors",

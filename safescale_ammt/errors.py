@@ -1,7 +1,7 @@
 """Every error this product raises on purpose, drawn as a tree.
 
-    SafescaleError            exit 1   something went wrong that nobody asked for
-    ├── InputError            exit 2   what was given cannot be used
+    SafescaleError            exit 1   something went wrong
+    ├── InputError            exit 2   the user's input cannot be used
     │   ├── ConfigError                a config key or value
     │   ├── ConstitutionError          a constitution that cannot be compiled
     │   │   └── Uncertifiable          ... whose promise this data cannot certify
@@ -29,6 +29,7 @@ from collections.abc import Iterable
 class SafescaleError(Exception):
     """Base of every error raised on purpose."""
 
+    # 1 is what Python returns for an exception, 2 what click returns for bad usage.
     exit_code = 1
 
 
@@ -81,6 +82,7 @@ class ClusterInputError(ClusterError, InputError):
 class Refusal(SafescaleError):
     """A gate refuses: a violated constitution or a failed verification."""
 
+    # Of its own, so that CI tells "the model is not good enough" from "it broke".
     exit_code = 3
 
 
@@ -89,13 +91,14 @@ class IntegrityError(Refusal):
 
 
 class PeerLost(SafescaleError):
-    """Another process of a distributed training went away or keeps silent."""
+    """Another process of a distributed training went away or no longer answers."""
 
 
 class Interrupted(SafescaleError):
     """Work was stopped from outside before it was done."""
 
 
-def one_of(known: Iterable[str]) -> str:
+def one_of(values: Iterable[str]) -> str:
     """Formats the accepted values for the end of an error sentence."""
-    return "expected one of " + ", ".join(sorted(known))
+    # Sorted: a set has another order in every process.
+    return "expected one of " + ", ".join(sorted(values))

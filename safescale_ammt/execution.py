@@ -1,4 +1,4 @@
-"""The frame around a stage: one sentence and one exit code, well or not.
+"""The frame around a stage: one exit code, and one sentence if it failed.
 
 Kubeflow keeps neither the class nor the code of what a step raised: both are
 written to `execution.json` beside the stage's first output, where `safescale
@@ -23,7 +23,7 @@ from safescale_ammt.files.artifacts import EXECUTION, read_manifest
 from safescale_ammt.files.canonical import write_json
 
 LONGEST = 200
-"""Characters of a summary's text that still goes into metadata."""
+"""Characters of the longest text that goes into metadata; a page does not."""
 
 
 def utc_now() -> datetime:
@@ -32,7 +32,13 @@ def utc_now() -> datetime:
 
 
 class Execution:
-    """What a running stage has to say about itself."""
+    """A running stage: its name, its start and the summary it ends with.
+
+    Attributes:
+        stage: the stage's name.
+        started: when it began, UTC.
+        summary: short plain values; empty until `done`.
+    """
 
     def __init__(self, stage: str, started: datetime) -> None:
         self.stage = stage
@@ -40,17 +46,26 @@ class Execution:
         self.summary: dict[str, Any] = {}
 
     def done(self, output: Path | str, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Keeps a summary; returns metadata for the output's KFP artifact.
+        """Takes the stage's summary; returns metadata for the output's KFP artifact.
 
         Metadata are the artifact's identity digest and the summary's short plain
-        values. Infinities and NaN stay out (one of them fails the whole task),
-        and so do pages and paths.
+        values: finite numbers, flags, and texts that are no page and no path.
         """
-        self.summary = {k: v for k, v in summary.items() if _is_plain(v)}
+        self.summary = {}
+        for key, value in summary.items():
+            if isinstance(value, float):
+                # One NaN or infinity fails the whole task, after its work is done.
+                fits = math.isfinite(value)
+            elif isinstance(value, str):
+                fits = len(value) <= LONGEST and not set(value) & {"/", "\n"}
+            else:
+                fits = isinstance(value, bool | int)
+            if fits:
+                self.summary[key] = value
         return {"identity": read_manifest(output).identity, **self.summary}
 
     def to_dict(self, error: BaseException | None, ended: datetime) -> dict[str, Any]:
-        """Returns what `execution.json` holds; code 0 and no class if all is well."""
+        """Returns what `execution.json` holds; code 0 and no class without an error."""
         name, code, sentence = describe(self.stage, error)
         return {
             "stage": self.stage,
@@ -75,7 +90,7 @@ def stage(
     Args:
         name: the stage, as in `safescale_ammt.stages`.
         output: path of the stage's first output; its parent gets the file.
-        clock: tells the time.
+        clock: returns the current time.
 
     Raises:
         SystemExit: with the error's exit code, after a `SafescaleError`; the
@@ -91,27 +106,36 @@ def stage(
         error = raised
         raise
     finally:
+        # Before anything is printed or raised: who waits for the stage reads the file.
         report = execution.to_dict(error, clock())
         write_json(Path(output).parent / EXECUTION, report)
         if isinstance(error, SafescaleError):
             print(report["sentence"], file=sys.stderr, flush=True)
+            # In place of the error, so that no traceback follows its sentence.
             raise SystemExit(error.exit_code) from None
 
 
 def describe(name: str, error: BaseException | None) -> tuple[str, int, str]:
-    """Returns class, exit code and sentence of what ended a stage."""
+    """Returns class, exit code and sentence of what ended a stage.
+
+    Args:
+        name: the stage.
+        error: what its body raised; None = it ended well.
+    """
     if error is None:
         return "", 0, ""
     if isinstance(error, SafescaleError):
         return type(error).__name__, error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted", 1, f"{name} was stopped from the keyboard."
-    first = " ".join(str(error).split())
-    return type(error).__name__, 1, f"{name} broke: {type(error).__name__}: {first}."
+    # A library's message may have several lines, a sentence has one.
+    reason = " ".join(str(error).split())
+    return type(error).__name__, 1, f"{name} broke: {type(error).__name__}: {reason}."
 
 
 def error_of(code: int, sentence: str) -> SafescaleError:
     """Returns an error with the exit code and sentence of an `execution.json`."""
+    # The code alone: the class may be one that this version or process does not know.
     kinds = {2: InputError, 3: Refusal}
     return kinds.get(code, SafescaleError)(sentence)
 
@@ -120,8 +144,10 @@ def error_of(code: int, sentence: str) -> SafescaleError:
 def stopping_at_sigterm(name: str) -> Iterator[None]:
     """Turns SIGTERM into `Interrupted`, so that what is half done is cleaned up.
 
-    On its way up it is no `Exception`: libraries swallow those, on import above all.
+    Raises:
+        Interrupted: SIGTERM came while the body ran.
     """
+    # Python lets the main thread alone set a signal's action.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -141,12 +167,7 @@ def stopping_at_sigterm(name: str) -> Iterator[None]:
 
 
 class _Stop(BaseException):
-    """SIGTERM came."""
+    """SIGTERM, on its way up through the stage's frames.
 
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, str):
-        return len(value) <= LONGEST and not set(value) & {"/", "\n"}
-    return isinstance(value, bool | int)
+    No `Exception`: libraries swallow those, on import above all.
+    """

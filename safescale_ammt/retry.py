@@ -90,6 +90,6 @@ class RetryPolicy:
             "status_forcelist": self.statuses,
             # By default urllib3 retries no POST; who uses this may send twice.
             "allowed_methods": None,
-            # A sick server must not put us to sleep for an hour.
+            # A sick server that asks for an hour must not get it: it would hold a pod.
             "respect_retry_after_header": False,
         }

@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from components import IMAGE_PREFIX
-from pipelines.image_lock import STAGES
+from components import IMAGE_PREFIX, STAGES
 
 
 @click.command("compile")

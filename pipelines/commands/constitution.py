@@ -39,28 +39,32 @@ def check(file: Path, dataset: Path, draws: int, seed: int) -> None:
     from safescale_ammt.files.artifacts import verify
     from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 
-    rules = Constitution.load(file)
+    constitution = Constitution.load(file)
+    # Before its counts are read: of a dataset that was changed the odds mean nothing.
     verify(dataset, "dataset")
     counts = Counts.load(dataset)
-    report = power_check(rules, counts, draws=draws, seed=seed)
-    for line in power_table(rules, report):
+    report = power_check(constitution, counts, draws=draws, seed=seed)
+    for line in power_table(constitution, report):
         click.echo(line)
     click.echo(report.sentence)
-    refuse_uncertifiable(rules, report)
+    # Last, so that the table of a promise that is refused is there to read.
+    refuse_uncertifiable(constitution, report)
 
 
-def power_table(rules: Constitution, report: PowerReport) -> Iterator[str]:
+def power_table(constitution: Constitution, report: PowerReport) -> Iterator[str]:
     """Yields the odds of each decision, by principle and jointly, line by line."""
     yield f"{'principle':<24}{'truth':<24}{'pass':>6}{'human':>7}{'fail':>6}"
-    for found in report.principles:
-        yield f"{found.principle:<24}{rules.principle(found.principle).sentence()}"
-        yield from _rows((*found.table, found.spread))
+    for power in report.principles:
+        sentence = constitution.principle(power.principle).sentence()
+        yield f"{power.principle:<24}{sentence}"
+        yield from _rows((*power.table, power.spread))
     yield "jointly"
     yield from _rows((*report.table, report.spread))
 
 
 def _rows(table: tuple[Odds, ...]) -> Iterator[str]:
     for odds in table:
+        # No scale: the row averages over the true values that training may leave.
         truth = "as training leaves it"
         if odds.scale is not None:
             value = f" ({odds.value:.4f})" if odds.value is not None else ""

@@ -33,15 +33,16 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
         raise click.UsageError("Give --store or --output, not both.")
     from pipelines.local.state import DOWNLOADS
     from pipelines.local.store import opened_store
-    from safescale_ammt.data import catalogue
+    from safescale_ammt.data import fetching
+    from safescale_ammt.data.catalogue import builtin_dataset
 
-    members = catalogue.entry(name).members
+    members = builtin_dataset(name).members
     if output is not None:
-        paths = catalogue.fetch(name, output)
+        paths = fetching.fetch(name, output)
         uris = {role: path.resolve().as_uri() for role, path in paths.items()}
     else:
         with opened_store(store) as opened:
-            uris = catalogue.fetch_to_store(name, opened, DOWNLOADS)
+            uris = fetching.fetch_to_store(name, opened, DOWNLOADS)
     for role, uri in uris.items():
         click.echo(f"data.{role}={uri}")
         click.echo(f"  {members[role].sha256}")

@@ -1,4 +1,4 @@
-"""`safescale doctor`: what a cluster lacks."""
+"""`safescale doctor`: what a cluster lacks for a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @functools.partial(session_options, patience=5.0)
 @click.option("--skip", multiple=True, metavar="CHECK", help="Leaves a check out.")
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of lines.")
-def doctor(**given: Any) -> None:
+def doctor(**options: Any) -> None:
     """Checks what a run on Kubeflow needs: one line each, and what to do.
 
     A check whose ground is missing is skipped, so one fault is named once. Exits
@@ -36,50 +36,53 @@ def doctor(**given: Any) -> None:
     """
     from pipelines.kubeflow.doctor.checks import FAILED, examine
 
-    checks = _doctor(given).checks()
+    checks = _doctor(options).checks()
     names = [check.name for check in checks]
-    for name in given["skip"]:
+    # Here, not as a click.Choice: the names depend on the workload's backend.
+    for name in options["skip"]:
         if name not in names:
             raise click.UsageError(f"--skip {name!r} is none of: {', '.join(names)}.")
     width = max(map(len, names))
-    findings = []
-    for finding in examine(checks, given["skip"]):
-        findings.append(finding)
-        if not given["as_json"]:
-            click.echo(finding.line(width))
-    if given["as_json"]:
-        click.echo(json.dumps([found.to_dict() for found in findings], indent=2))
-    failed = [found.check for found in findings if found.state == FAILED]
-    if failed:
-        which = ", ".join(failed)
-        raise InputError(f"{len(failed)} of {len(findings)} checks failed: {which}.")
+    results = []
+    for result in examine(checks, options["skip"]):
+        results.append(result)
+        # At once: a check may wait as long as --patience says.
+        if not options["as_json"]:
+            click.echo(result.line(width))
+    if options["as_json"]:
+        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
+    failures = [result.check for result in results if result.state == FAILED]
+    if failures:
+        which = ", ".join(failures)
+        raise InputError(f"{len(failures)} of {len(results)} checks failed: {which}.")
 
 
-def _doctor(given: Mapping[str, Any]) -> Doctor:
+def _doctor(options: Mapping[str, Any]) -> Doctor:
+    """Returns the doctor that the options describe; contacts nobody yet."""
     from pipelines.kubeflow.doctor.cluster import Cluster
     from pipelines.kubeflow.doctor.doctor import Doctor
-    from pipelines.kubeflow.doctor.quota import needs
+    from pipelines.kubeflow.doctor.quota import resources_of
     from pipelines.kubeflow.preparation import needs_of
 
     # One session for all checks; opening it is the first check's business.
-    kubeflow = functools.cache(lambda: kubeflow_of(given))
-    work = needs_of(request_of(given, (), cache=True))
-    training = work.training
+    kubeflow = functools.cache(lambda: kubeflow_of(options))
+    workload = needs_of(request_of(options, (), cache=True))
+    training = workload.training
     trainjob = training.backend == "trainjob"
     cluster = Cluster(
-        namespace=given["namespace"],
-        account=given["account"],
+        namespace=options["namespace"],
+        account=options["account"],
         runtime=training.runtime,
-        trains_there=trainjob,
+        trainjob=trainjob,
         multi_user=lambda: bool(kubeflow().health.get("multi_user")),
         environ=os.environ,
-        patience=given["patience"],
+        patience=options["patience"],
     )
     return Doctor(
         kubeflow,
         cluster,
-        needs(work.parameters, training.nodes, trainjob=trainjob),
-        store_of(given),
-        work.source,
+        resources_of(workload.parameters, training.nodes, trainjob=trainjob),
+        store_of(options),
+        workload.source,
         os.environ,
     )

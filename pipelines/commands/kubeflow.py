@@ -59,7 +59,7 @@ from pipelines.commands.kubeflow_options import (
     default="",
     help="Name of that version  [default: <semver>-<commit>].",
 )
-def submit(**given: Any) -> None:
+def submit(**options: Any) -> None:
     """Trains, judges and registers a model on Kubeflow.
 
     Exits as `run` does: 0 if the model became champion or waits for a person, 3 if
@@ -71,31 +71,31 @@ def submit(**given: Any) -> None:
     from pipelines.kubeflow.submit import submit as carry_out
     from safescale_ammt.store.uri import split_uri
 
-    if given["upload_only"] and given["follow"]:
+    if options["upload_only"] and options["follow"]:
         raise click.UsageError("Give --upload-only or --follow, not both.")
-    kubeflow = kubeflow_of(given)
-    if store := store_of(given):
+    kubeflow = kubeflow_of(options)
+    if store := store_of(options):
         # A slip shows now, and not when the run has ended.
         split_uri(store)
-    if given["upload_only"]:
+    if options["upload_only"]:
         from pipelines.kubeflow.preparation import version_file
         from pipelines.kubeflow.upload import upload, version_name
 
-        version = given["version_name"] or version_name()
-        pipeline = version_file(request_of(given, (), cache=True))
+        version = options["version_name"] or version_name()
+        pipeline = version_file(request_of(options, (), cache=True))
         click.echo(upload(kubeflow, pipeline.text, version))
         click.echo(pipeline.sources)
         return
-    run = None
-    if not given["follow"]:
-        rehearse = ("safety.rehearse=true",) if given["rehearse"] else ()
-        run = request_of(given, rehearse, cache=not given["no_cache"])
+    new_run = None
+    if not options["follow"]:
+        rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
+        new_run = request_of(options, rehearse, cache=not options["no_cache"])
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
     request = SubmitRequest(
-        run,
-        name=given["follow"] or given["name"],
+        new_run,
+        name=options["follow"] or options["name"],
         store=store,
-        **{key: given[key] for key in keys},
+        **{key: options[key] for key in keys},
     )
     click.echo(carry_out(kubeflow, request))
 
@@ -122,7 +122,7 @@ def submit(**given: Any) -> None:
 @click.option("--start", type=click.DateTime(), help="Nothing fires before (UTC).")
 @click.option("--end", type=click.DateTime(), help="Nothing fires after (UTC).")
 @click.pass_context
-def schedule(context: click.Context, /, **given: Any) -> None:
+def schedule(context: click.Context, /, **options: Any) -> None:
     """Starts the pipeline again and again; a second call rolls the schedule.
 
     Of all that was ever scheduled under a name only the last fires. Nothing is
@@ -132,8 +132,8 @@ def schedule(context: click.Context, /, **given: Any) -> None:
     """
     if context.invoked_subcommand:
         # Each command reads its own options: one that stands before it is lost.
-        typed = click.core.ParameterSource.COMMANDLINE
-        if any(context.get_parameter_source(n) is typed for n in context.params):
+        command_line = click.core.ParameterSource.COMMANDLINE
+        if any(context.get_parameter_source(n) is command_line for n in context.params):
             command = context.invoked_subcommand
             raise click.UsageError(
                 f"Options of `schedule {command}` stand after {command!r}."
@@ -145,66 +145,69 @@ def schedule(context: click.Context, /, **given: Any) -> None:
     from pipelines.kubeflow.timing import Timing
 
     timing = Timing(
-        cron=six_fields(given["cron"]) if given["cron"] else "",
-        every=seconds(given["every"]) if given["every"] else 0,
-        start=_utc(given["start"]),
-        end=_utc(given["end"]),
-        concurrency=given["concurrency"],
-        catch_up=given["catch_up"],
+        cron=six_fields(options["cron"]) if options["cron"] else "",
+        every=seconds(options["every"]) if options["every"] else 0,
+        start=_utc(options["start"]),
+        end=_utc(options["end"]),
+        concurrency=options["concurrency"],
+        catch_up=options["catch_up"],
     )
-    kubeflow = kubeflow_of(given)
-    prepared = prepare(request_of(given, (), cache=False, recurring=True))
-    if prepared.same_rows:
+    kubeflow = kubeflow_of(options)
+    # No cache: its key does not see that the bytes behind the source are others now.
+    run_spec = prepare(request_of(options, (), cache=False, recurring=True))
+    if run_spec.same_rows:
         click.echo(
-            f"Warning: {prepared.same_rows}, so each later run judges the same sealed "
+            f"Warning: {run_spec.same_rows}, so each later run judges the same sealed "
             "rows: their guarantee is spent, and its best verdict is needs_human.",
             err=True,
         )
     sentence = schedules.roll(
         kubeflow,
-        given["name"] or prepared.name,
-        prepared,
+        options["name"] or run_spec.name,
+        run_spec,
         timing,
-        experiment=given["experiment"],
-        account=given["account"],
+        experiment=options["experiment"],
+        account=options["account"],
     )
     click.echo(sentence)
 
 
 @schedule.command("list")
 @session_options
-def list_(**given: Any) -> None:
+def list_(**options: Any) -> None:
     """Lists schedules and what they were before, oldest first; times in UTC."""
-    from pipelines.kubeflow.schedule import listed
+    from pipelines.kubeflow.schedule import list_recurring
 
-    entries = listed(kubeflow_of(given))
-    if not entries:
-        click.echo(f"No schedule in namespace {given['namespace']!r}.")
-    for entry in entries:
-        state = "fires" if entry.enabled else "off"
-        made = f"{entry.created.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        click.echo(f"{entry.name} no. {entry.number}  {state:<6} {made}  {entry.when}")
+    history = list_recurring(kubeflow_of(options))
+    if not history:
+        click.echo(f"No schedule in namespace {options['namespace']!r}.")
+    for item in history:
+        state = "fires" if item.enabled else "off"
+        # The server's zone is its own; a reader should not have to know it.
+        time = f"{item.created.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        click.echo(f"{item.name} no. {item.number}  {state:<6} {time}  {item.when}")
 
 
 @schedule.command()
 @click.argument("name")
 @session_options
-def pause(name: str, **given: Any) -> None:
+def pause(name: str, **options: Any) -> None:
     """Keeps a schedule from firing; what it started goes on."""
     from pipelines.kubeflow.schedule import pause as carry_out
 
-    click.echo(carry_out(kubeflow_of(given), name))
+    click.echo(carry_out(kubeflow_of(options), name))
 
 
 @schedule.command()
 @click.argument("name")
 @session_options
-def resume(name: str, **given: Any) -> None:
+def resume(name: str, **options: Any) -> None:
     """Lets a paused schedule fire again."""
     from pipelines.kubeflow.schedule import resume as carry_out
 
-    click.echo(carry_out(kubeflow_of(given), name))
+    click.echo(carry_out(kubeflow_of(options), name))
 
 
 def _utc(moment: datetime | None) -> datetime | None:
+    # click's type reads a time without a zone, which the API would refuse.
     return moment.replace(tzinfo=UTC) if moment else None

@@ -24,7 +24,7 @@ _WORK = ("config", "constitution", "image_prefix", "images", "window")
 def session_options(
     command: Callable[..., Any], patience: float = 60.0
 ) -> Callable[..., Any]:
-    """Adds the options that say which Kubeflow, who asks, and for how long."""
+    """Adds the options that name a Kubeflow, the credentials and how long to try."""
     options = (
         click.option(
             "--host",
@@ -110,34 +110,44 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return workload_options(with_options(options, command))
 
 
-def kubeflow_of(given: Mapping[str, Any]) -> Kubeflow:
+def kubeflow_of(options: Mapping[str, Any]) -> Kubeflow:
     """Opens the session that the options describe; contacts nobody yet."""
     from pipelines.kubeflow.api import Kubeflow
     from pipelines.kubeflow.session import Session
     from safescale_ammt.retry import RetryPolicy
 
-    options = {key: given[key] for key in _SESSION}
-    retry = RetryPolicy(total=given["patience"])
-    return Kubeflow(Session.find(os.environ, **options), retry)
+    session = Session.find(os.environ, **{key: options[key] for key in _SESSION})
+    return Kubeflow(session, RetryPolicy(total=options["patience"]))
 
 
 def request_of(
-    given: Mapping[str, Any], more: tuple[str, ...], *, cache: bool, **others: Any
+    options: Mapping[str, Any], more: tuple[str, ...], *, cache: bool, **others: Any
 ) -> KubeflowRequest:
-    """Returns the request that the options describe."""
+    """Returns the request that the options describe.
+
+    Args:
+        options: of `work_options`.
+        more: overrides that a command adds; they come last and so win.
+        cache: whether finished stages are taken from the cache.
+        **others: of `KubeflowRequest`.
+
+    Raises:
+        UsageError: a --param that is not of the form NAME=VALUE.
+    """
     from pipelines.kubeflow.preparation import KubeflowRequest
 
-    options = {key: given[key] for key in _WORK}
-    options["overrides"] = (*given["overrides"], *more)
-    options["parameters"] = {}
-    for text in given["parameters"]:
+    fields = {key: options[key] for key in _WORK}
+    fields["overrides"] = (*options["overrides"], *more)
+    fields["parameters"] = {}
+    for text in options["parameters"]:
+        # At the first sign: a value may hold another.
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.UsageError(f"--param {text!r} is not of the form NAME=VALUE.")
-        options["parameters"][name] = value
-    return KubeflowRequest(**options, store=store_of(given), cache=cache, **others)
+        fields["parameters"][name] = value
+    return KubeflowRequest(**fields, store=store_of(options), cache=cache, **others)
 
 
-def store_of(given: Mapping[str, Any]) -> str:
+def store_of(options: Mapping[str, Any]) -> str:
     """Returns the URI of the cluster's store; "" = not known here."""
-    return str(given["store"] or os.environ.get(STORE, ""))
+    return str(options["store"] or os.environ.get(STORE, ""))

@@ -1,4 +1,4 @@
-"""What an API can do instead of what was asked."""
+"""What an API may do instead of answering."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 from safescale_ammt.errors import InputError, SafescaleError
 
+# Characters: KFP strings the errors of its database and of Kubernetes together, and
+# one sentence has room for the first of them.
 _QUOTED = 200
 
 
 class Unreachable(SafescaleError):
-    """The API is away, or answers as a sick server does."""
+    """The API is away, or answers as a server does that is not well."""
 
 
-class Unanswered(Unreachable):
-    """An order was sent and not answered: nobody knows whether it was carried out."""
+class LostAnswer(Unreachable):
+    """A request was sent and not answered: whether it took effect is not known."""
 
 
-class Answered(InputError):
+class Rejection(InputError):
     """The API understood and says no; `status` is the HTTP status."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -26,12 +28,39 @@ class Answered(InputError):
         self.status = status
 
 
+def disconnection(host: str, action: str, error: Exception) -> SafescaleError:
+    """Says why no answer came: a certificate, a dead address, a lost connection.
+
+    Args:
+        host: where to.
+        action: what was done, as in "listing runs".
+        error: urllib3's.
+    """
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+
+    # urllib3 wraps the cause in a MaxRetryError, even where no retry is allowed.
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, SSLError):
+        return InputError(
+            f"The certificate of {host} is not trusted; --ca-file says who signed."
+        )
+    if isinstance(reason, NewConnectionError | ConnectTimeoutError):
+        return Unreachable(
+            f"Nobody answers at {host} ({action}); check the address, the network "
+            "and that Kubeflow Pipelines runs."
+        )
+    # There was a connection, so the request may have arrived.
+    return LostAnswer(f"{host} broke off while {action}.")
+
+
 def message(body: Any) -> str:
-    """Returns the first line of what the server said, shortened, as ': ...'."""
+    """Returns the server's reason in one line, shortened, as ': ...'; "" = none."""
     try:
-        said = json.loads(body or "null")
-        text = str(said.get("message") or said.get("error_message") or "")
+        status = json.loads(body or "null")
+        # gRPC's gateway writes `message`; the upload service is plain HTTP and writes
+        # `error_message`.
+        text = str(status.get("message") or status.get("error_message") or "")
     except (ValueError, AttributeError, TypeError):
-        return ""
+        return ""  # a page of a gateway before the API
     line = " ".join(text.split())
     return f": {line[:_QUOTED].rstrip('. ')}" if line else ""

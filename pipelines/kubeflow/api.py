@@ -1,9 +1,10 @@
-"""One door to the KFP API: authenticated, tried again, plain about what was not done.
+"""Calls of the KFP API: authenticated, retried, plain about what was not done.
 
 `kfp.Client` prints links, writes a file into the home folder and logs answers
 with their headers, so the generated client beneath it (`kfp_server_api`) is used
-directly. A question is repeated while the API is away; an order (create) is not:
-whether it was carried out must be looked up first, see `Unanswered`.
+directly. A call that may be repeated is retried while the API is away; one that
+creates something is not: whether it took effect must be looked up first, see
+`LostAnswer`.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.kubeflow.answers import (
-    Answered,
-    Unanswered,
+    LostAnswer,
+    Rejection,
     Unreachable,
+    disconnection,
     message,
 )
 from pipelines.kubeflow.session import Session
 from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.retry import RetryPolicy
 
-LEAST = (2, 17)
-"""Oldest server: holes between namespaces were closed there."""
+# KFP 2.17 closes holes between namespaces.
+OLDEST_VERSION = (2, 17)
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds between two bytes
-_LOGIN = (301, 302, 303, 307, 308, 401)
+# A login before the API redirects a stranger to its page; the API itself says 401.
+_NOT_LOGGED_IN = (301, 302, 303, 307, 308, 401)
 
 
 class Kubeflow:
@@ -37,7 +40,7 @@ class Kubeflow:
     def __init__(self, session: Session, retry: RetryPolicy | None = None) -> None:
         self.session = session
         self.retry = retry or RetryPolicy()
-        self._client = _client(session)
+        self._client = session.client()
 
     @cached_property
     def runs(self) -> Any:
@@ -70,14 +73,15 @@ class Kubeflow:
 
         The generated model leaves the version out, so the answer is read raw.
         """
-        found = self.ask("asking for its version", self._healthz)
-        if not isinstance(found, dict) or "multi_user" not in found:
+        health = self.call("asking for its version", self._healthz)
+        # A platform's front page answers every path, with 200 and other contents.
+        if not isinstance(health, dict) or "multi_user" not in health:
             raise InputError(
                 f"{self.session.host} is not the API of Kubeflow Pipelines: "
                 "/apis/v2beta1/healthz answers with something else; on a Kubeflow "
                 "platform the address ends in /pipeline."
             )
-        return found
+        return health
 
     @property
     def namespace(self) -> str | None:
@@ -85,9 +89,15 @@ class Kubeflow:
         return self.session.namespace if self.health.get("multi_user") else None
 
     @property
+    def scope(self) -> dict[str, str]:
+        """The arguments of a listing that keep it in the session's namespace."""
+        return {"namespace": self.namespace} if self.namespace else {}
+
+    @property
     def version(self) -> str:
         """The server's version; "" if it does not say."""
         tag = str(self.health.get("tag_name", ""))
+        # A build of one's own states whatever its builder put there.
         return tag if re.match(r"v?\d+\.\d+", tag) else ""
 
     def require_version(self) -> None:
@@ -97,19 +107,21 @@ class Kubeflow:
             InputError: it says so itself.
         """
         numbers = re.findall(r"\d+", self.version)[:2]
-        if numbers and tuple(map(int, numbers)) < LEAST:
+        # Numbers, not text: "2.9" sorts after "2.17". No number is no refusal, since
+        # people do run builds of their own.
+        if numbers and tuple(map(int, numbers)) < OLDEST_VERSION:
             raise InputError(
                 f"Kubeflow Pipelines at {self.session.host} is version {self.version}, "
-                f"{'.'.join(map(str, LEAST))} or later is needed."
+                f"{'.'.join(map(str, OLDEST_VERSION))} or later is needed."
             )
 
-    def ask(self, action: str, call: Callable[..., Any], **given: Any) -> Any:
-        """Asks a question, or orders what may be ordered twice.
+    def call(self, action: str, method: Callable[..., Any], **arguments: Any) -> Any:
+        """Calls what may be called twice, again and again while the API is away.
 
         Args:
-            action: what is asked, for the sentence, as in "listing runs".
-            call: a method of one of the services.
-            given: its arguments.
+            action: what is done, for the sentence, as in "listing runs".
+            method: of one of the services.
+            **arguments: of the method.
 
         Raises:
             InputError: not allowed, not found, or not understood.
@@ -117,36 +129,52 @@ class Kubeflow:
         """
         for wait in self.retry.tries():
             try:
-                return self._call(action, call, given)
+                return self._call(action, method, arguments)
             except Unreachable:
                 if not wait:
                     raise
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def order(self, action: str, call: Callable[..., Any], **given: Any) -> Any:
-        """Orders something once.
+    def call_once(
+        self, action: str, method: Callable[..., Any], **arguments: Any
+    ) -> Any:
+        """Calls what must not be called twice; see `call` for the arguments.
 
         Raises:
-            Unanswered: whether it was carried out is not known.
-            InputError, Unreachable: it was not; see `ask`.
+            LostAnswer: whether it took effect is not known.
+            InputError, Unreachable: it did not.
         """
-        return self._call(action, call, given)
+        return self._call(action, method, arguments)
 
     def pages(
-        self, action: str, call: Callable[..., Any], items: str, **given: Any
+        self, action: str, method: Callable[..., Any], items: str, **arguments: Any
     ) -> Iterator[Any]:
-        """Yields all items of a listing, page by page."""
+        """Yields all items of a listing, page by page.
+
+        Args:
+            action: what is done, for the sentence.
+            method: a listing of one of the services.
+            items: attribute of an answer that holds a page's items.
+            **arguments: of the method.
+        """
         token = ""
         while True:
-            page = self.ask(action, call, page_size=100, page_token=token, **given)
+            page = self.call(
+                action,
+                method,
+                page_size=100,  # 20 by default, 200 at most
+                page_token=token,
+                **arguments,
+            )
+            # The generated client gives None for a list that is empty.
             yield from getattr(page, items) or ()
             token = page.next_page_token or ""
             if not token:
                 return
 
-    def door(self) -> tuple[Any, str]:
-        """Returns the connection pool and an address that answers everybody."""
+    def health_endpoint(self) -> tuple[Any, str]:
+        """Returns the connection pool and an address that answers without a login."""
         pool = self._client.rest_client.pool_manager
         return pool, f"{self.session.host}/apis/v2beta1/healthz"
 
@@ -167,41 +195,24 @@ class Kubeflow:
         )
 
     def _call(
-        self, action: str, call: Callable[..., Any], given: dict[str, Any]
+        self, action: str, method: Callable[..., Any], arguments: dict[str, Any]
     ) -> Any:
         """Calls once, and once more with a fresh login if the old one ended."""
         from kfp_server_api.exceptions import ApiException
 
         self._log_in(again=False)
         try:
-            return self._once(action, call, given)
+            return self._send(action, method, arguments)
         except ApiException as error:
-            if error.status not in _LOGIN or not self.session.has_secret:
-                raise self._error(action, error) from None
+            if error.status not in _NOT_LOGGED_IN or not self.session.has_secret:
+                raise self._rejection(action, error) from None
+        # A call that met the login never reached the API, so that even one which must
+        # not be repeated may be sent again. A token's file is read anew for it.
         self._log_in(again=True)
         try:
-            return self._once(action, call, given)
+            return self._send(action, method, arguments)
         except ApiException as error:
-            raise self._error(action, error) from None
-
-    def _once(
-        self, action: str, call: Callable[..., Any], given: dict[str, Any]
-    ) -> Any:
-        from urllib3.exceptions import HTTPError
-
-        self._client.last_response = None
-        try:
-            return call(**given, _request_timeout=_TIMEOUT)
-        except HTTPError as error:
-            raise self._broken(action, error) from None
-        except (ValueError, AttributeError, TypeError) as error:
-            if self._client.last_response is None:
-                raise _refused(action, error) from None
-            # What the generated client makes of a page that is no JSON.
-            raise Unanswered(
-                f"{self.session.host} answers {action} with something that Kubeflow "
-                "Pipelines does not say."
-            ) from None
+            raise self._rejection(action, error) from None
 
     def _log_in(self, *, again: bool) -> None:
         if self.session.password and (again or not self._client.cookie):
@@ -209,90 +220,72 @@ class Kubeflow:
 
             self._client.cookie = login(self.session)
 
-    def _broken(self, action: str, error: Exception) -> SafescaleError:
-        """Says why no answer came: a certificate, a dead address, a lost connection."""
-        from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+    def _send(
+        self, action: str, method: Callable[..., Any], arguments: dict[str, Any]
+    ) -> Any:
+        """Sends one request.
 
-        host = self.session.host
-        reason = getattr(error, "reason", None) or error
-        if isinstance(reason, SSLError):
-            return InputError(
-                f"The certificate of {host} is not trusted; --ca-file says who signed."
-            )
-        if isinstance(reason, NewConnectionError | ConnectTimeoutError):
-            return Unreachable(
-                f"Nobody answers at {host} ({action}); check the address, the network "
-                "and that Kubeflow Pipelines runs."
-            )
-        return Unanswered(f"{host} broke off while {action}.")
+        Raises:
+            ApiException: the API, or what stands before it, says no.
+            InputError: nothing was sent.
+            Unreachable, LostAnswer: see `call_once`.
+        """
+        from kfp_server_api.exceptions import OpenApiException
+        from urllib3.exceptions import HTTPError
 
-    def _error(self, action: str, error: Any) -> SafescaleError:
+        # The generated client raises the same errors for arguments that it does not
+        # take and for a page that is no JSON. Only after the second has it an answer.
+        self._client.last_response = None
+        try:
+            return method(**arguments, _request_timeout=_TIMEOUT)
+        except HTTPError as error:
+            raise disconnection(self.session.host, action, error) from None
+        except (ValueError, AttributeError, TypeError) as error:
+            if self._client.last_response is not None:
+                raise LostAnswer(
+                    f"{self.session.host} answers {action} with something that "
+                    "Kubeflow Pipelines does not say."
+                ) from None
+            # Only the client's own complaints are quoted: another error may hold a
+            # header, hence a token.
+            own = isinstance(error, OpenApiException)
+            why = str(error).partition("\n")[0] if own else type(error).__name__
+            raise InputError(
+                f"Nothing was sent for {action}: Kubeflow's client does not take what "
+                f"it was given ({why.rstrip('.')})."
+            ) from None
+
+    def _rejection(self, action: str, error: Any) -> SafescaleError:
         """Turns an answer that says no into a sentence; headers stay out of it."""
-        host, status, said = self.session.host, error.status, message(error.body)
-        if status in _LOGIN:
-            return InputError(self._unknown_user())
+        session, status, reason = self.session, error.status, message(error.body)
+        host = session.host
+        if status in _NOT_LOGGED_IN and session.password:
+            return InputError(f"{host} does not accept the session that Dex gave.")
+        if status in _NOT_LOGGED_IN and session.token_file:
+            return InputError(
+                f"{host} does not accept the token in {session.token_file}: it is "
+                "expired, or its audience is not pipelines.kubeflow.org."
+            )
+        if status in _NOT_LOGGED_IN:
+            return InputError(
+                f"{host} wants to know who asks: give --token-file, or set "
+                "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD for a login at Dex."
+            )
         if status == 403:
             return InputError(
                 f"{host} does not allow {action} in namespace "
-                f"{self.session.namespace!r}{said}; ask for role kubeflow-edit there."
+                f"{session.namespace!r}{reason}; ask for role kubeflow-edit there."
             )
         if status in self.retry.statuses:
-            return Unanswered(f"{host} answers {action} with HTTP {status}{said}.")
-        return Answered(status, f"{host} refuses {action} (HTTP {status}{said}).")
-
-    def _unknown_user(self) -> str:
-        host = self.session.host
-        if self.session.password:
-            return f"{host} does not accept the session that Dex gave."
-        if self.session.token_file:
-            return (
-                f"{host} does not accept the token in {self.session.token_file}: it is "
-                "expired, or its audience is not pipelines.kubeflow.org."
-            )
-        return (
-            f"{host} wants to know who asks: give --token-file, or set "
-            "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD for a login at Dex."
-        )
+            # A gateway says 502 or 504 of a request that the API may have carried out.
+            return LostAnswer(f"{host} answers {action} with HTTP {status}{reason}.")
+        return Rejection(status, f"{host} refuses {action} (HTTP {status}{reason}).")
 
 
-def equals(**wanted: str) -> str:
+def equals(**values: str) -> str:
     """Returns a filter that lists objects with these values alone."""
     predicates = [
         {"operation": "EQUALS", "key": key, "stringValue": value}
-        for key, value in wanted.items()
+        for key, value in values.items()
     ]
     return json.dumps({"predicates": predicates})
-
-
-def _refused(action: str, error: Exception) -> InputError:
-    """Says that the generated client took no arguments such as ours: nothing was sent.
-
-    Only its own complaints are quoted; others may quote a header, hence a token.
-    """
-    from kfp_server_api.exceptions import OpenApiException
-
-    own = isinstance(error, OpenApiException)
-    why = str(error).partition("\n")[0] if own else type(error).__name__
-    return InputError(
-        f"Nothing was sent for {action}: Kubeflow's client does not take what it was "
-        f"given ({why.rstrip('.')})."
-    )
-
-
-def _client(session: Session) -> Any:
-    """Builds the generated client; it contacts nobody."""
-    import kfp_server_api
-    import urllib3
-
-    config = kfp_server_api.Configuration()
-    config.host = session.host
-    config.ssl_ca_cert = str(session.ca_file) if session.ca_file else None
-    # No redirect either: a token must not follow one to a login page.
-    config.retries = urllib3.Retry(total=0, redirect=False)
-    if session.token_file is not None:
-        config.api_key["authorization"] = "read by the hook"
-        config.api_key_prefix["authorization"] = "Bearer"
-        config.refresh_api_key_hook = lambda c: c.api_key.update(
-            authorization=session.token()
-        )
-    return kfp_server_api.ApiClient(config)

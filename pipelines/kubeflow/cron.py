@@ -17,7 +17,8 @@ from safescale_ammt.errors import InputError
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
 _DAYS = "sun mon tue wed thu fri sat".split()  # noqa: SIM905
-_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+# A leap year's: a run on 29 February does come, once in four years.
+_DAYS_OF_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _NAMED = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -28,8 +29,8 @@ _NAMED = {
     "@hourly": "0 * * * *",
 }
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SHORTEST = 60
-_MOST = 366 * 86400
+_SHORTEST = 60  # seconds; a cron expression comes once a minute at most, too
+_LONGEST = 366 * 86400  # seconds
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,28 @@ class Field:
             InputError: it means nothing.
         """
         parts = [self._part(part) for part in text.lower().split(",")]
+        # Without doubles, so that two ways to write a schedule have one digest.
         return ",".join(dict.fromkeys(p for part in parts for p in part.split(",")))
 
     def numbers(self, text: str) -> set[int]:
         """Returns the numbers that a normal field stands for."""
-        found: set[int] = set()
+        numbers: set[int] = set()
         for part in text.split(","):
             span, _, step = part.partition("/")
             low, _, high = span.partition("-")
             first = self.low if low == "*" else int(low)
-            alone = first if low != "*" and not step else self.high
-            last = int(high) if high else alone
-            found |= set(range(first, last + 1, int(step or 1)))
-        return found
+            # robfig/cron reads a/n as a-high/n, where crontabs differ.
+            end = first if low != "*" and not step else self.high
+            last = int(high) if high else end
+            numbers |= set(range(first, last + 1, int(step or 1)))
+        return numbers
 
     def _part(self, part: str) -> str:
-        found = re.fullmatch(r"(\*|\?|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?", part)
-        if not found:
+        """Returns one of the parts between commas as the server reads it."""
+        match = re.fullmatch(r"(\*|\?|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?", part)
+        if not match:
             raise self._error(part, "*, a value, a-b or a step such as */2 is expected")
-        first, last, step = found.groups()
+        first, last, step = match.groups()
         if first in "*?" and last:
             raise self._error(part, "* takes no range")
         if step is not None and not 1 <= int(step) <= self.high:
@@ -86,13 +90,11 @@ class Field:
         end = self._value(last, part)
         if start > end:
             raise self._error(part, f"{first} comes after {last}")
-        return self._span(start, end, int(step or 1), tail)
-
-    def _span(self, start: int, end: int, step: int, tail: str) -> str:
-        """Writes a range; one that ends on the Sunday called 7 is spelled out."""
         if not self.weekday or end < 7:
             return f"{start}-{end}{tail}"
-        return ",".join(str(day % 7) for day in range(start, end + 1, step))
+        # The server takes 0 to 6: a range that ends on the Sunday called 7 is spelled
+        # out.
+        return ",".join(str(day % 7) for day in range(start, end + 1, int(step or 1)))
 
     @property
     def weekday(self) -> bool:
@@ -150,6 +152,7 @@ def six_fields(text: str) -> str:
     if len(fields) == 5:
         fields = ["0", *fields]
     normal = [f.normal(part) for f, part in zip(_FIELDS, fields, strict=True)]
+    # A list, a range or * here would start several runs in one minute.
     if not normal[0].isdigit():
         raise InputError(
             f"Cron expression {text!r} comes more than once a minute: one second is "
@@ -165,10 +168,11 @@ def _refuse_never(text: str, days: str, months: str, weekdays: str) -> None:
     Raises:
         InputError: no month of the expression has any of its days.
     """
+    # With a weekday beside it a day of the month is an alternative, no condition.
     if weekdays != "*":
         return
     first = min(_FIELDS[3].numbers(days))
-    longest = max(_LONGEST[month - 1] for month in _FIELDS[4].numbers(months))
+    longest = max(_DAYS_OF_MONTHS[month - 1] for month in _FIELDS[4].numbers(months))
     if first > longest:
         raise InputError(
             f"Cron expression {text!r} never comes: its months have at most {longest} "
@@ -182,16 +186,16 @@ def seconds(text: str) -> int:
     Raises:
         InputError: it is none, shorter than a minute or longer than a year.
     """
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip().lower())
-    if not found:
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip().lower())
+    if not match:
         raise InputError(
             f"--every {text!r} is no interval: a number with s, m, h, d or w is "
             "expected, such as 12h or 7d."
         )
-    length = int(found[1]) * _UNITS[found[2]]
+    length = int(match[1]) * _UNITS[match[2]]
     if length < _SHORTEST:
         raise InputError(f"--every {text} is too short: at least {_SHORTEST}s.")
-    if length > _MOST:
+    if length > _LONGEST:
         # The server counts nanoseconds in 63 bits.
         raise InputError(f"--every {text} is too long: at most 366d.")
     return length

@@ -1,8 +1,8 @@
-"""A login at Dex for a program: the pages a browser would walk through.
+"""A login at Dex for a program: the pages that a browser would pass.
 
 A Kubeflow platform sends a stranger from the API to oauth2-proxy (or the older
-authservice), from there to Dex, and back with a session cookie. The walk is the
-one that Kubeflow's documentation describes for its SDK.
+authservice), from there to Dex, and back with a session cookie. The steps are those
+that Kubeflow's documentation describes for its SDK.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pipelines.kubeflow.session import Session, in_the_clear
 from safescale_ammt.errors import InputError, SafescaleError
 
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds between two bytes
+# Dex's own list of users; a program cannot walk through another provider's pages.
 _CONNECTOR = "local"
 
 
@@ -26,47 +27,59 @@ def login(session: Session) -> str:
         SafescaleError: a page is missing or nobody answers.
     """
     import requests
+    from requests.cookies import get_cookie_header
 
     with requests.Session() as browser:
         browser.verify = str(session.ca_file) if session.ca_file else True
         browser.trust_env = False  # a .netrc must not add credentials of its own
         try:
-            return _walk(browser, session)
+            page = _login_page(browser, session)
+            answer = browser.post(
+                page,
+                data={"login": session.user, "password": session.password},
+                timeout=_TIMEOUT,
+            )
+            _expect_page(answer, session)
+            # Dex redirects whom it lets in, and shows everybody else the form again.
+            if not answer.history:
+                raise InputError(
+                    f"Dex at {_origin(page)} does not accept the user or password in "
+                    "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD."
+                )
+            # Unless skipApprovalScreen is set, Dex asks what the client may know.
+            if urlsplit(answer.url).path.endswith("/approval"):
+                consent = {"approval": "approve"}
+                answer = browser.post(answer.url, data=consent, timeout=_TIMEOUT)
+                _expect_page(answer, session)
         except requests.RequestException as error:
-            # its text may quote a URL with the login's state
+            # Its text may quote a URL with the login's state.
             raise SafescaleError(
                 f"The login at {session.host} broke off: {type(error).__name__}; check "
                 "address, certificate (--ca-file) and network."
             ) from None
-
-
-def _walk(browser: Any, session: Session) -> str:
-    page = _login_page(browser, session)
-    answer = browser.post(
-        page,
-        data={"login": session.user, "password": session.password},
-        timeout=_TIMEOUT,
-    )
-    _expect_page(answer, session)
-    if not answer.history:
-        raise InputError(
-            f"Dex at {_origin(page)} does not accept the user or password in "
-            "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD."
+        # The cookies for the API alone: Dex's own stay with Dex.
+        api = requests.Request("GET", f"{session.host}/")
+        cookies = get_cookie_header(browser.cookies, api)
+    if not cookies:
+        raise SafescaleError(
+            f"The login at {session.host} succeeded, but gave no session."
         )
-    if urlsplit(answer.url).path.endswith("/approval"):
-        granted = {"approval": "approve"}
-        answer = browser.post(answer.url, data=granted, timeout=_TIMEOUT)
-        _expect_page(answer, session)
-    return _cookies(browser, session.host)
+    return str(cookies)
 
 
 def _login_page(browser: Any, session: Session) -> str:
-    """Follows redirects to the page that takes a password; returns its URL."""
+    """Follows redirects to the page that takes a password; returns its URL.
+
+    Raises:
+        InputError: no login stands before the API, another one than Dex's, or one
+            that would take the password in the clear.
+        SafescaleError: a page is missing.
+    """
     answer = browser.get(f"{session.host}/", timeout=_TIMEOUT)
     if answer.status_code == 403:
         # oauth2-proxy may show a button instead of sending us on.
-        rd = urlencode({"rd": urlsplit(answer.url).path})
-        start = urljoin(answer.url, f"/oauth2/start?{rd}")
+        back = urlencode({"rd": urlsplit(answer.url).path})
+        start = urljoin(answer.url, f"/oauth2/start?{back}")
         answer = browser.get(start, timeout=_TIMEOUT)
     _expect_page(answer, session)
     if not answer.history:
@@ -76,14 +89,16 @@ def _login_page(browser: Any, session: Session) -> str:
         )
     parts = urlsplit(answer.url)
     if parts.path.endswith("/auth"):
-        chosen = parts._replace(path=f"{parts.path}/{_CONNECTOR}")
-        answer = browser.get(chosen.geturl(), timeout=_TIMEOUT)
+        # With several connectors Dex shows a list of them; a link names one by its id.
+        local = parts._replace(path=f"{parts.path}/{_CONNECTOR}")
+        answer = browser.get(local.geturl(), timeout=_TIMEOUT)
         _expect_page(answer, session)
     if not re.search(r"/auth/.*/?login$", urlsplit(answer.url).path):
         raise InputError(
             f"{_origin(answer.url)} shows no login page of Dex; another identity "
             "provider stands before the API, which needs --token-file."
         )
+    # The session checks the API's address alone, and Dex may live at another.
     if in_the_clear(answer.url):
         raise InputError(
             f"{session.host} sends its login to {_origin(answer.url)}, which is not "
@@ -98,17 +113,6 @@ def _expect_page(answer: Any, session: Session) -> None:
             f"The login at {session.host} ends with HTTP {answer.status_code} of "
             f"{_origin(answer.url)}{urlsplit(answer.url).path}."
         )
-
-
-def _cookies(browser: Any, host: str) -> str:
-    """Returns the cookies for the API alone: Dex's own stay with Dex."""
-    import requests
-    from requests.cookies import get_cookie_header
-
-    cookies = get_cookie_header(browser.cookies, requests.Request("GET", f"{host}/"))
-    if not cookies:
-        raise SafescaleError(f"The login at {host} succeeded, but gave no session.")
-    return str(cookies)
 
 
 def _origin(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Watching a run to its end, through outages, and saying how it ended.
+"""Following a run to its end, through outages, and saying how it ended.
 
 KFP's API holds a task's state but neither its sentence nor its exit code: a
 refusal and a crash look the same there. The gate's own outcome record in the
@@ -38,22 +38,22 @@ _WORDS = {
 
 @dataclass
 class RunFollower:
-    """What a person has been told of a run so far.
+    """What a person has seen of a run so far.
 
     Attributes:
-        progress: where it is told.
+        progress: where it is shown.
         titles: task name -> title; other tasks are KFP's own helpers.
-        told: task name -> state.
+        states: task name -> the state that was shown last.
         away_since: when the API went away; 0 = it is there.
     """
 
     progress: Progress
     titles: Mapping[str, str]
-    told: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
     away_since: float = 0.0
 
-    def look(self, run: Any) -> None:
-        """Tells what changed since the last look."""
+    def show(self, run: Any) -> None:
+        """Shows what changed since the last look."""
         if self.away_since:
             seconds = time.monotonic() - self.away_since
             self.progress.say(f"the API is back after {seconds:.0f} s")
@@ -61,46 +61,48 @@ class RunFollower:
         states = task_states(run)
         for name, title in self.titles.items():
             state = states.get(name, "")
-            if state in _WORDS and state != self.told.get(name):
-                self.told[name] = state
-                self._tell(title, state)
+            # A state that is no news, such as PENDING, has no word and is passed over.
+            if state not in _WORDS or state == self.states.get(name):
+                continue
+            self.states[name] = state
+            text = f"{title} {_WORDS[state]}"
+            if state == "RUNNING":
+                self.progress.begin(text)
+            else:
+                self.progress.close()
+                self.progress.say(text)
 
-    def miss(self, error: Unreachable) -> None:
-        """Tells once that the API is away; the run goes on without us."""
+    def show_outage(self, error: Unreachable) -> None:
+        """Says once that the API is away; the run goes on without us."""
         if not self.away_since:
             self.away_since = time.monotonic()
             self.progress.close()
             self.progress.say(f"{str(error).rstrip('.')}; still trying")
 
-    def _tell(self, title: str, state: str) -> None:
-        text = f"{title} {_WORDS[state]}"
-        if state == "RUNNING":
-            self.progress.begin(text)
-        else:
-            self.progress.close()
-            self.progress.say(text)
-
 
 def follow(
     kubeflow: Kubeflow,
     run_id: str,
-    watch: RunFollower,
+    follower: RunFollower,
     *,
     timeout: float,
     poll: float,
-    each: Callable[[], None] = lambda: None,
+    after_look: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Any:
-    """Watches a run until it has ended.
+    """Looks at a run until it has ended.
 
     Args:
         kubeflow: where it runs.
         run_id: which.
-        watch: tells of it.
+        follower: shows it.
         timeout: seconds until we give up; the run does not.
         poll: seconds between two looks.
-        each: is called after each look, and may meet an API that is away.
+        after_look: is called after each look, and may meet an API that is away.
         clock: seconds that only go up.
+
+    Returns:
+        The run as the API shows it at its end.
 
     Raises:
         SafescaleError: the time is up.
@@ -109,23 +111,25 @@ def follow(
     end = clock() + timeout
     while True:
         try:
-            run = kubeflow.order(
+            # Once: this loop is the retry, and shows that the API is away. A run takes
+            # hours, so an outage ends the following only with its timeout.
+            run = kubeflow.call_once(
                 f"looking at run {run_id}",
                 kubeflow.runs.run_service_get_run,
                 run_id=run_id,
             )
         except Unreachable as error:
-            watch.miss(error)
+            follower.show_outage(error)
         else:
-            watch.look(run)
+            follower.show(run)
             with suppress(Unreachable):
-                each()
+                after_look()
             if run.state in ENDED:
                 return run
         if clock() + poll > end:
             raise SafescaleError(
                 f"Run {run_id} was followed for {timeout:g} s and goes on; "
-                f"{how_on(run_id)}"
+                f"{follow_hint(run_id)}"
             )
         time.sleep(poll)
 
@@ -139,54 +143,56 @@ def task_states(run: Any) -> dict[str, str]:
     return states
 
 
-def how_on(run_id: str) -> str:
+def follow_hint(run_id: str) -> str:
     """Says how to come back to a run."""
     return f"`safescale submit --follow {run_id}` comes back to it."
 
 
 @dataclass(frozen=True)
-class Record:
-    """What is known from the gate itself.
+class GateRecord:
+    """What the gate itself says of a run.
 
     Attributes:
-        outcome: what it wrote; None if it wrote nothing, or nobody could look.
-        blind: why nobody could look; "" if the store was asked.
+        outcome: what it wrote; None if it wrote nothing, or the store is out of reach.
+        unreadable: why the store is out of reach; "" if it was read.
     """
 
     outcome: RunOutcome | None = None
-    blind: str = ""
+    unreadable: str = ""
 
 
 def read_record(
-    store: str, run: Any, environ: Mapping[str, str] = os.environ
-) -> Record:
+    uri: str, run: Any, environ: Mapping[str, str] = os.environ
+) -> GateRecord:
     """Reads what the gate of a run that has ended wrote.
 
     Args:
-        store: URI of the store of data and ledger; "" = not known here.
+        uri: of the store of data and ledger; "" = not known here.
         run: the run as the API shows it; a record that cannot be is not waited for.
         environ: holds the store's keys.
 
     Raises:
-        InputError: what stands there is no outcome.
+        InputError: what lies there is no outcome.
     """
-    if not store:
-        return Record(blind="no --store is given")
+    if not uri:
+        return GateRecord(unreadable="no --store is given")
     states = task_states(run)
-    spoke = not states or states.get(GATE) in ENDED
-    end = time.monotonic() + (_LATE if spoke else 0.0)
+    # A server that shows no tasks does not say whether the gate came to its end.
+    gate_ended = not states or states.get(GATE) in ENDED
+    end = time.monotonic() + (_LATE if gate_ended else 0.0)
     try:
-        place = open_store(store, environ=environ)
+        store = open_store(uri, environ=environ)
         while True:
-            found = RunOutcome.read(place, str(run.run_id))
-            if found is not None or time.monotonic() >= end:
-                return Record(found)
+            outcome = RunOutcome.read(store, str(run.run_id))
+            if outcome is not None or time.monotonic() >= end:
+                return GateRecord(outcome)
             time.sleep(1.0)
     except StorageError as error:
-        return Record(blind=str(error).rstrip("."))
+        # No error of its own: the run has ended, and its state still says something.
+        return GateRecord(unreadable=str(error).rstrip("."))
 
 
-def ending(run: Any, record: Record, titles: Mapping[str, str]) -> str:
+def conclude(run: Any, record: GateRecord, titles: Mapping[str, str]) -> str:
     """Says how a run ended: from its verdict, never from its status alone.
 
     Returns:
@@ -197,6 +203,8 @@ def ending(run: Any, record: Record, titles: Mapping[str, str]) -> str:
         SafescaleError: it broke off, was stopped, or nobody can tell.
     """
     outcome, name = record.outcome, f"Run {run.run_id}"
+    # First, since a red run may hold a champion: its exit task alone may have failed.
+    # A crash is no word of the gate's.
     if outcome is not None and outcome.status != CRASHED:
         if outcome.exit_code:
             raise error_of(outcome.exit_code, outcome.sentence)
@@ -205,18 +213,19 @@ def ending(run: Any, record: Record, titles: Mapping[str, str]) -> str:
         raise SafescaleError(f"{name} was stopped by somebody.")
     states = task_states(run)
     step = broken_step(states, titles)
-    if record.blind:
+    if record.unreadable:
         # A server that shows no tasks leaves the state of the whole.
         if states.get(GATE, "" if states else run.state) == SUCCEEDED:
             return (
                 f"{name} passed its gate; what it registered is not known here: "
-                f"{record.blind}."
+                f"{record.unreadable}."
             )
         raise SafescaleError(
             f"{name} ended as {run.state}{step}; Kubeflow does not say whether it was "
             f"refused or broke off, and the gate's record is out of reach: "
-            f"{record.blind}."
+            f"{record.unreadable}."
         )
+    # A gate that ends well always leaves a record, so this store is another one.
     if run.state == SUCCEEDED:
         raise SafescaleError(
             f"{name} succeeded, but its gate left no record in the store; --store must "
@@ -231,6 +240,8 @@ def ending(run: Any, record: Record, titles: Mapping[str, str]) -> str:
 def broken_step(states: Mapping[str, str], titles: Mapping[str, str]) -> str:
     """Returns " in ..." with the title of the first step that failed, or ""."""
     for name, title in titles.items():
+        # KFP runs a driver before each task; what it cannot resolve fails there, and
+        # the task itself never comes.
         if "FAILED" in (states.get(name), states.get(f"{name}-driver")):
             return f" in {title!r}"
     return ""

@@ -40,14 +40,14 @@ class Release:
     namespace: str = NAMESPACE
 
 
-def kubernetes_objects(compiled: str, release: Release) -> list[dict[str, Any]]:
+def kubernetes_objects(text: str, release: Release) -> list[dict[str, Any]]:
     """Returns the two objects of a compiled pipeline.
 
     KFP's compiler makes the objects, our text goes into them: it may have pinned
     images and filled-in defaults.
 
     Args:
-        compiled: the pipeline as `compile_train` gives it.
+        text: the pipeline as `compile_train` gives it.
         release: names.
 
     Returns:
@@ -62,14 +62,17 @@ def kubernetes_objects(compiled: str, release: Release) -> list[dict[str, Any]]:
     from pipelines.train import train
 
     names.namespace(release.namespace)
-    pipeline = CompiledPipeline.parse(compiled)
+    pipeline = CompiledPipeline.parse(text)
     specs = {"pipelineSpec": pipeline.graph}
     if pipeline.platform:
         specs["platformSpec"] = pipeline.platform
+    # Of the content alone: the same pipeline has the same name on every machine, so
+    # that compiling it again commits nothing new.
     content = digest_json(specs).removeprefix("sha256:")[:12]
     version = release.version or f"{__version__}-{content}"
     # An object's name is unique in its namespace, so the pipeline's stands first.
     name = f"{pipeline.name}-{version}"
+    # Both: a version that is too long shows only together with the pipeline's name.
     if not names.is_object_name(version) or not names.is_object_name(name):
         raise ConfigError(
             f"{version!r} is no version that Kubernetes takes as a name: lower-case "
@@ -82,6 +85,7 @@ def kubernetes_objects(compiled: str, release: Release) -> list[dict[str, Any]]:
         namespace=release.namespace,
         include_pipeline_manifest=True,
     )
+    # KFP's compiler writes objects into a file only.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "objects.yaml")
         compiler.Compiler().compile(
@@ -111,6 +115,7 @@ def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
 
     if output.suffix in {".yaml", ".yml"}:
         return [write(output, objects)]
+    # A component, so that an overlay can list it beside others.
     files = [write(output / f"{o['kind'].lower()}.yaml", [o]) for o in objects]
     component: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1alpha1",
@@ -118,14 +123,14 @@ def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
         "resources": [file.name for file in files],
     }
     # The TrainingRuntime of the manifests then runs the image that train_agents runs.
-    pinned = CompiledPipeline.from_api(objects[-1]["spec"]).pinned_images
+    by_stage = CompiledPipeline.from_api(objects[-1]["spec"]).pinned_images
     images = [
         {
             "name": f"{IMAGE_PREFIX}/{stage}",
             "newName": image.name,
             "digest": image.digest,
         }
-        for stage, image in sorted(pinned.items())
+        for stage, image in sorted(by_stage.items())
     ]
     if images:
         component["images"] = images

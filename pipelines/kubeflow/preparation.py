@@ -1,4 +1,4 @@
-"""From a workload file to what Kubeflow is handed: a pipeline and its parameters.
+"""From a workload file to what Kubeflow gets: a pipeline and its parameters.
 
 On a cluster every stage reads the rows by itself, so a source is an `s3://` URI.
 A built-in data set is one too once `safescale data fetch` has brought it there:
@@ -36,7 +36,7 @@ _QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
 
 @dataclass(frozen=True)
 class KubeflowRequest:
-    """What a run or a schedule is asked to be.
+    """What a run or a schedule shall be.
 
     Attributes:
         config: the workload file.
@@ -48,7 +48,7 @@ class KubeflowRequest:
         store: URI of the store that built-in data sets lie in; "" = none.
         window: days of a folder of dated files.
         cache: whether finished stages are taken from the cache.
-        recurring: the bytes behind the source will be others each time.
+        recurring: whether the bytes behind the source will be others each time.
     """
 
     config: Path
@@ -97,7 +97,7 @@ class KubeflowRequest:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What Kubeflow is handed.
+    """What Kubeflow gets.
 
     Attributes:
         name: of the registry that a model goes to; names runs and schedules too.
@@ -115,6 +115,8 @@ class RunSpec:
 
         A folder is known by the slash at its end: nothing is read here.
         """
+        # The first run spends the sealed rows: the ledger counts each use, and a later
+        # verdict on them says `spent`.
         sealed = str(self.parameters["sealed_source"])
         if not self.parameters["window"]:
             return "no --window is given"
@@ -142,6 +144,7 @@ def prepare(request: KubeflowRequest) -> RunSpec:
     workload = resolve_for_cluster(workload, request.store, recurring=request.recurring)
     pipeline = CompiledPipeline.parse(request.compile())
     if not request.cache:
+        # In the spec itself: KFP's API has no switch beside it.
         pipeline.disable_caching()
     arguments = workload.arguments()
     return RunSpec(
@@ -153,7 +156,7 @@ def prepare(request: KubeflowRequest) -> RunSpec:
 
 @dataclass(frozen=True)
 class WorkloadNeeds:
-    """What a workload asks of a cluster, for those who start nothing.
+    """What a workload needs of a cluster, for those who start nothing.
 
     Attributes:
         training: the training section.
@@ -167,7 +170,7 @@ class WorkloadNeeds:
 
 
 def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
-    """Returns what a workload asks of a cluster; nothing is contacted.
+    """Returns what a workload needs of a cluster; nothing is contacted.
 
     Raises:
         ConfigError: a file, key or value that cannot be used.
@@ -179,13 +182,13 @@ def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
     }
     values = default_parameters(workload, default_store(request.store))
     # Without a store of the cluster's, nobody can say where built-in rows lie.
-    assumed = workload.data.source in CATALOGUE and not request.store.startswith(
+    unknown_store = workload.data.source in CATALOGUE and not request.store.startswith(
         "s3://"
     )
     return WorkloadNeeds(
         workload.training,
         defaults | _scalars(pipeline, request.parameters or {}),
-        "" if assumed else str(values.get("source", "")),
+        "" if unknown_store else str(values.get("source", "")),
     )
 
 
@@ -209,6 +212,7 @@ def version_file(request: KubeflowRequest) -> VersionFile:
         ConfigError: a file, key or value that cannot be used.
     """
     workload = request.workload()
+    # Nothing is digested here: who starts the version later reads what lies there then.
     values = default_parameters(workload, default_store(request.store))
     name = workload.data.source
     if "source" not in values or not name:
@@ -218,8 +222,10 @@ def version_file(request: KubeflowRequest) -> VersionFile:
         )
     else:
         sentence = f"The version's default source is {values['source']}"
-        assumed = name in CATALOGUE and not request.store.startswith("s3://")
-        reason = ", since no --store with an s3:// URI is given" if assumed else ""
+        unknown_store = name in CATALOGUE and not request.store.startswith("s3://")
+        reason = (
+            ", since no --store with an s3:// URI is given" if unknown_store else ""
+        )
         sentence = f"{sentence}{reason}."
     return VersionFile(request.compile(values), sentence)
 
@@ -231,6 +237,8 @@ def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str,
         ConfigError: no such parameter, one that the workload fills in, or a value
             that is no quantity.
     """
+    # KFP refuses an unknown name too, but takes a section, and one that was given as a
+    # parameter would replace the workload's without its checks.
     names = [n for n in pipeline.parameters if n not in _SECTION_PARAMETERS]
     for name in values:
         if name not in names:
@@ -239,6 +247,7 @@ def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str,
             )
         if name in _QUANTITIES:
             quantity(values[name], f"--param {name}")
+    # The parameter is text, so KFP would take "two", and only the pod would fail.
     count = values.get("accelerators", "0")
     if not re.fullmatch(r"[0-9]{1,4}", count):
         raise ConfigError(f"--param accelerators is {count!r}, expected 0, 1, 2, ...")

@@ -1,8 +1,8 @@
 """Starting a run once, whatever happens to the answer.
 
-A run bears a name of its own. If the answer to its creation is lost, the API is
-asked for a run of that name before another try, and should a second one come of it
-after all, it is stopped. So a name stands for one run.
+A run bears a name of its own. If the answer to its creation is lost, the runs of that
+name are listed before another try, and should a second one come of it after all, it
+is stopped. So a name stands for one run.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.kubeflow.answers import Answered, Unanswered, Unreachable
+from pipelines.kubeflow.answers import LostAnswer, Rejection, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import RunSpec
 from safescale_ammt.errors import InputError
@@ -23,9 +23,9 @@ from safescale_ammt.execution import utc_now
 EXPERIMENT = "safescale"
 ACCOUNT = "safescale-pipeline"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
-_SETTLE = 1.0  # seconds that a server needs as a rule for an order that it took
-_STRAGGLES = 120.0  # ... and at most, gateways and all
-_OVER = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELING", "SKIPPED")
+_SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
+_LATEST = 120.0  # ... and at most, gateways and all
+_ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELING", "SKIPPED")
 
 
 def new_name(stem: str) -> str:
@@ -48,132 +48,140 @@ def check_name(name: str, option: str = "--name") -> str:
 
 
 def experiment_id(kubeflow: Kubeflow, name: str) -> str:
-    """Returns the id of an experiment in the session's namespace, made if need be."""
+    """Returns the id of an experiment in the session's namespace, made if need be.
+
+    Raises:
+        InputError: not allowed or not understood.
+        Unreachable: the API stayed away.
+    """
     import kfp_server_api as kfp
 
-    def look() -> str | None:
-        found = kubeflow.ask(
+    experiment = kfp.V2beta1Experiment(display_name=name, namespace=kubeflow.namespace)
+    for wait in kubeflow.retry.tries():
+        # Looked up before each try: one whose answer was lost may have taken effect.
+        page = kubeflow.call(
             f"looking for experiment {name!r}",
             kubeflow.experiments.experiment_service_list_experiments,
             filter=equals(display_name=name),
-            **_where(kubeflow),
+            **kubeflow.scope,
         )
-        return found.experiments[0].experiment_id if found.experiments else None
-
-    wanted = kfp.V2beta1Experiment(display_name=name, namespace=kubeflow.namespace)
-    for wait in kubeflow.retry.tries():
-        known = look()
-        if known:
-            return known
+        if page.experiments:
+            return str(page.experiments[0].experiment_id)
         try:
-            made = kubeflow.order(
+            answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
                 kubeflow.experiments.experiment_service_create_experiment,
-                experiment=wanted,
+                experiment=experiment,
             )
+            return str(answer.experiment_id)
         except Unreachable:
             if not wait:
                 raise
-        except Answered as error:
+        except Rejection as error:
             if error.status != 409:  # 409: somebody else was faster
                 raise
-        else:
-            return str(made.experiment_id)
         time.sleep(wait)
     raise Unreachable(f"Experiment {name!r} could not be created.")
 
 
 def run_body(
-    prepared: RunSpec, name: str, experiment: str, account: str = ACCOUNT
+    run_spec: RunSpec, name: str, experiment: str, account: str = ACCOUNT
 ) -> Any:
-    """Returns the run to create."""
+    """Returns the run to create; `experiment` is an id."""
     import kfp_server_api as kfp
 
     return kfp.V2beta1Run(
         display_name=name,
         experiment_id=experiment,
-        pipeline_spec=prepared.pipeline.to_api(),
-        runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(prepared.parameters)),
+        # The spec itself, no reference to an uploaded version: what runs is then what
+        # this machine compiled, and nothing has to be uploaded before.
+        pipeline_spec=run_spec.pipeline.to_api(),
+        runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(run_spec.parameters)),
         service_account=account,
     )
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedRun:
     """A run that goes on.
 
     Attributes:
         id: its id.
         new: whether this call started it.
-        lost: whether an answer was lost on the way, so that a twin may still come.
+        answer_lost: whether an answer was lost on the way, so that a twin may still
+            come.
     """
 
     id: str
     new: bool = True
-    lost: bool = False
+    answer_lost: bool = False
 
 
-def start(kubeflow: Kubeflow, body: Any) -> Started:
+def start(kubeflow: Kubeflow, body: Any) -> StartedRun:
     """Starts a run unless one of its name is there.
 
     Raises:
         InputError: not allowed or not understood.
         Unreachable: the API stayed away; a later call with the same name goes on.
     """
-    found = named(kubeflow, body)
-    if found:
-        return Started(found[0].run_id, new=False)
-    lost = False
+    same = runs_of_name(kubeflow, body)
+    if same:
+        return StartedRun(same[0].run_id, new=False)
+    answer_lost = False
     for wait in kubeflow.retry.tries():
         try:
-            made = kubeflow.order(
+            run = kubeflow.call_once(
                 "starting a run", kubeflow.runs.run_service_create_run, run=body
             )
-            return Started(made.run_id, lost=lost)
+            return StartedRun(run.run_id, answer_lost=answer_lost)
         except Unreachable as error:
-            lost = lost or isinstance(error, Unanswered)
+            answer_lost = answer_lost or isinstance(error, LostAnswer)
             if not wait:
                 raise
-            time.sleep(max(wait, _SETTLE) if lost else wait)
-            found = named(kubeflow, body) if lost else []
-            if found:
-                return Started(found[0].run_id, lost=True)
+            # KFP creates the workflow before its database row, so a run that was
+            # started is listed only after a while, and an id of ours would not
+            # prevent a second one.
+            time.sleep(max(wait, _SETTLE) if answer_lost else wait)
+            same = runs_of_name(kubeflow, body) if answer_lost else []
+            if same:
+                return StartedRun(same[0].run_id, answer_lost=True)
     raise AssertionError("the last try returns or raises")
 
 
-def alone(kubeflow: Kubeflow, body: Any, started: Started) -> Started:
+def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     """Returns the one run of a name that two callers may have started at once.
 
     Both keep the oldest, so that they end up with the same one.
     """
-    first, *twins = named(kubeflow, body) or [None]
-    if first is None or not started.new:
-        return started
+    oldest, *twins = runs_of_name(kubeflow, body) or [None]
+    # Who only found a run leaves the others to their callers.
+    if oldest is None or not run.new:
+        return run
     for twin in twins:
-        if twin.state not in _OVER:
+        if twin.state not in _ENDED:
             stop(kubeflow, twin.run_id)
-    return started if first.run_id == started.id else Started(first.run_id, new=False)
+    return run if oldest.run_id == run.id else StartedRun(oldest.run_id, new=False)
 
 
-def sweeper(kubeflow: Kubeflow, body: Any, started: Started) -> Callable[[], None]:
+def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[], None]:
     """Returns what stops twins of a run, for as long as some may still come.
 
-    A server that was slow, not deaf, carries out an order after we gave it up.
+    A server that was slow, not dead, carries a request out after we gave it up.
     """
-    until = time.monotonic() + (_STRAGGLES if started.lost else 0.0)
+    until = time.monotonic() + (_LATEST if run.answer_lost else 0.0)
 
-    def sweep() -> None:
+    def stop_twins() -> None:
         if time.monotonic() < until:
-            for twin in named(kubeflow, body):
-                if twin.run_id != started.id and twin.state not in _OVER:
+            for twin in runs_of_name(kubeflow, body):
+                if twin.run_id != run.id and twin.state not in _ENDED:
                     stop(kubeflow, twin.run_id)
 
-    return sweep
+    return stop_twins
 
 
-def named(kubeflow: Kubeflow, body: Any) -> list[Any]:
+def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
     """Returns the runs of a body's name and experiment, oldest first."""
-    found = kubeflow.pages(
+    pages = kubeflow.pages(
         "looking for the run",
         kubeflow.runs.run_service_list_runs,
         "runs",
@@ -181,21 +189,18 @@ def named(kubeflow: Kubeflow, body: Any) -> list[Any]:
         filter=equals(display_name=body.display_name),
         sort_by="created_at asc",
     )
-    return sorted(found, key=lambda run: (run.created_at, run.run_id))
+    # The API's clock has whole seconds; by their ids two callers see one order.
+    return sorted(pages, key=lambda run: (run.created_at, run.run_id))
 
 
 def stop(kubeflow: Kubeflow, run_id: str) -> None:
     """Stops a run; one that has ended meanwhile is no error."""
     try:
-        kubeflow.ask(
+        kubeflow.call(
             f"stopping run {run_id}",
             kubeflow.runs.run_service_terminate_run,
             run_id=run_id,
         )
-    except Answered as error:
-        if error.status != 400:
+    except Rejection as error:
+        if error.status != 400:  # 400: it has ended
             raise
-
-
-def _where(kubeflow: Kubeflow) -> Mapping[str, str]:
-    return {"namespace": kubeflow.namespace} if kubeflow.namespace else {}

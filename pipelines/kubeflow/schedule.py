@@ -1,4 +1,4 @@
-"""`safescale schedule`: one schedule of a name fires, whatever happens on the way.
+"""`safescale schedule`: one recurring run of a name fires, whatever happens.
 
 KFP cannot change a recurring run, and deleting one kills the runs that it
 started. So a new one is created disabled, then enabled, then the older ones of
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,12 +25,14 @@ from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.files.canonical import digest_json
 
 _MARK = "safescale schedule "
+# The description is the one free text that the API keeps with a recurring run. A name
+# alone would not do: recurring runs of one name may be other people's.
 _NOTE = re.compile(
     rf"{_MARK}(?P<name>.+?) no\. (?P<number>\d+), "
     r"spec (?P<digest>sha256:[0-9a-f]{64})"
 )
-_ROUNDS = 8
-"""Looks until the state must have settled; each other caller costs one."""
+# Looks until the state must have settled; each other caller costs one.
+_LOOKS = 8
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class RecurringRun:
     Attributes:
         id: its id.
         name: of the schedule.
-        number: how many were made before it under this name, as its maker saw it.
-        digest: of all that it was asked to be.
+        number: its place among those of this name, as its maker saw it, from 1.
+        digest: of all that it shall be.
         created: when.
         enabled: whether it fires.
         when: its times, for people.
@@ -57,50 +58,62 @@ class RecurringRun:
     when: str
 
     @property
-    def age(self) -> tuple[int, datetime, str]:
-        """Sorts by creation; the API's clock alone has whole seconds."""
+    def rank(self) -> tuple[int, datetime, str]:
+        """Sorts by creation: number, time, id."""
+        # The API's clock has whole seconds, so the number comes first. Callers at the
+        # same time draw the same number; then time and id give all of them one order.
         return self.number, self.created, self.id
 
 
 def roll(
     kubeflow: Kubeflow,
     name: str,
-    prepared: RunSpec,
+    run_spec: RunSpec,
     timing: Timing,
     *,
     experiment: str = runs.EXPERIMENT,
     account: str = runs.ACCOUNT,
 ) -> str:
-    """Brings a schedule to what was asked; returns a sentence.
+    """Brings a schedule to a spec and its times; returns a sentence.
 
     Raises:
         InputError: not allowed or not understood.
         Unreachable: the API stayed away; the same call again goes on from there.
+        SafescaleError: somebody else rolled it at the same time, and later.
     """
     kubeflow.require_version()
     runs.check_name(name)
     runs.check_name(experiment, "--experiment")
-    digest = _digest(prepared, timing, experiment, account)
-    entries = listed(kubeflow, name)
-    if entries and entries[-1].digest == digest:
+    digest = digest_json(
+        {
+            "spec": run_spec.pipeline.to_api(),
+            "parameters": run_spec.parameters,
+            "timing": timing.to_dict(),
+            "experiment": experiment,
+            "account": account,
+        }
+    )
+    history = list_recurring(kubeflow, name)
+    if history and history[-1].digest == digest:
+        # Settled even so: the call that created it may have died before it fired.
         changed = settle(kubeflow, name)
         state = "fires again" if changed else "is unchanged"
         return f"Schedule {name!r} {state}: {timing}."
-    number = entries[-1].number + 1 if entries else 1
-    body = _body(prepared, timing, account)
+    number = history[-1].number + 1 if history else 1
+    body = _body(run_spec, timing, account)
     body.display_name = name
     body.description = f"{_MARK}{name} no. {number}, spec {digest}"
     body.experiment_id = runs.experiment_id(kubeflow, experiment)
-    made = _create(kubeflow, body, name, {e.id for e in entries})
+    new_id = _create(kubeflow, body, name, {r.id for r in history})
     settle(kubeflow, name)
-    head = listed(kubeflow, name)[-1]
-    if head.id != made and head.digest != digest:
+    head = list_recurring(kubeflow, name)[-1]
+    if head.id != new_id and head.digest != digest:
         raise SafescaleError(
             f"Schedule {name!r} was rolled by somebody else at the same time and later "
             f"than here; theirs fires: {head.when}."
         )
-    replaced = f", in place of no. {entries[-1].number}" if entries else ""
-    return f"Schedule {name!r} fires{replaced}: {timing}."
+    suffix = f", in place of no. {history[-1].number}" if history else ""
+    return f"Schedule {name!r} fires{suffix}: {timing}."
 
 
 def settle(kubeflow: Kubeflow, name: str) -> bool:
@@ -110,14 +123,16 @@ def settle(kubeflow: Kubeflow, name: str) -> bool:
         SafescaleError: others kept changing it.
     """
     changed = False
-    for _ in range(_ROUNDS):
-        entries = listed(kubeflow, name)
-        wrong = [e for e in entries if e.enabled != (e is entries[-1])]
+    for _ in range(_LOOKS):
+        # Listed anew each time: what another caller did meanwhile is part of the state
+        # that both work towards.
+        history = list_recurring(kubeflow, name)
+        wrong = [r for r in history if r.enabled != (r is history[-1])]
         if not wrong:
             return changed
         # The head first: better two fire for a second than none for a week.
-        for entry in reversed(wrong):
-            switch(kubeflow, entry, on=entry is entries[-1])
+        for recurring_run in reversed(wrong):
+            enable(kubeflow, recurring_run, on=recurring_run is history[-1])
         changed = True
     raise SafescaleError(
         f"Schedule {name!r} does not settle: somebody else keeps changing it."
@@ -126,77 +141,113 @@ def settle(kubeflow: Kubeflow, name: str) -> bool:
 
 def pause(kubeflow: Kubeflow, name: str) -> str:
     """Keeps a schedule from firing; what runs goes on."""
-    entries = _known(kubeflow, name)
-    for entry in entries:
-        if entry.enabled:
-            switch(kubeflow, entry, on=False)
+    for recurring_run in _history(kubeflow, name):
+        if recurring_run.enabled:
+            enable(kubeflow, recurring_run, on=False)
     return f"Schedule {name!r} is paused; what it started goes on."
 
 
 def resume(kubeflow: Kubeflow, name: str) -> str:
     """Lets a paused schedule fire again."""
-    entries = _known(kubeflow, name)
+    history = _history(kubeflow, name)
     settle(kubeflow, name)
-    return f"Schedule {name!r} fires: {entries[-1].when}."
+    return f"Schedule {name!r} fires: {history[-1].when}."
 
 
-def listed(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
+def list_recurring(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
     """Returns our recurring runs, of one name or of all, oldest first."""
-    where = {"namespace": kubeflow.namespace} if kubeflow.namespace else {}
-    found = kubeflow.pages(
+    items = kubeflow.pages(
         "listing schedules",
         kubeflow.schedules.recurring_run_service_list_recurring_runs,
         "recurring_runs",
         sort_by="created_at asc",
-        **where,
+        **kubeflow.scope,
     )
-    entries = [entry for item in found if (entry := _entry(item))]
-    return sorted(
-        (e for e in entries if name in ("", e.name)), key=lambda entry: entry.age
-    )
+    history = []
+    for item in items:
+        note = _NOTE.fullmatch(item.description or "")
+        if note is None or name not in ("", note["name"]):
+            continue
+        trigger = item.trigger
+        cron = trigger.cron_schedule.cron if trigger and trigger.cron_schedule else ""
+        periodic = trigger.periodic_schedule if trigger else None
+        when = f"cron '{cron}'" if cron else ""
+        if periodic:
+            when = f"every {periodic.interval_second} s"
+        recurring_run = RecurringRun(
+            id=str(item.recurring_run_id),
+            name=note["name"],
+            number=int(note["number"]),
+            digest=note["digest"],
+            created=item.created_at,
+            enabled=item.status == "ENABLED",
+            when=when,
+        )
+        history.append(recurring_run)
+    return sorted(history, key=lambda recurring_run: recurring_run.rank)
 
 
-def switch(kubeflow: Kubeflow, entry: RecurringRun, *, on: bool) -> None:
+def enable(kubeflow: Kubeflow, recurring_run: RecurringRun, *, on: bool) -> None:
     """Enables or disables a recurring run; twice is the same as once."""
     service = kubeflow.schedules
-    call = (
+    method = (
         service.recurring_run_service_enable_recurring_run
         if on
         else service.recurring_run_service_disable_recurring_run
     )
-    word = "enabling" if on else "disabling"
-    kubeflow.ask(f"{word} schedule {entry.name!r}", call, recurring_run_id=entry.id)
+    kubeflow.call(
+        f"{'enabling' if on else 'disabling'} schedule {recurring_run.name!r}",
+        method,
+        recurring_run_id=recurring_run.id,
+    )
 
 
 def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
-    """Creates a recurring run, disabled; a lost answer makes no second one."""
+    """Creates a recurring run, disabled; a lost answer makes no second one.
+
+    Args:
+        kubeflow: where.
+        body: the recurring run.
+        name: of its schedule.
+        before: ids of those that were there before.
+
+    Returns:
+        Its id.
+
+    Raises:
+        InputError: not allowed or not understood.
+        Unreachable: the API stayed away.
+    """
     for wait in kubeflow.retry.tries():
         try:
-            made = kubeflow.order(
+            answer = kubeflow.call_once(
                 f"creating schedule {name!r}",
                 kubeflow.schedules.recurring_run_service_create_recurring_run,
                 recurring_run=body,
             )
+            return str(answer.recurring_run_id)
         except Unreachable:
             if not wait:
                 raise
-            time.sleep(wait)
-            for entry in listed(kubeflow, name):
-                if entry.id not in before and body.description.endswith(entry.digest):
-                    return entry.id
-        else:
-            return str(made.recurring_run_id)
+        time.sleep(wait)
+        for recurring_run in list_recurring(kubeflow, name):
+            # The description ends in the digest: another caller's of the same spec is
+            # as good as ours.
+            same = body.description.endswith(recurring_run.digest)
+            if same and recurring_run.id not in before:
+                return recurring_run.id
     raise Unreachable(f"Schedule {name!r} could not be created.")
 
 
-def _body(prepared: RunSpec, timing: Timing, account: str) -> Any:
+def _body(run_spec: RunSpec, timing: Timing, account: str) -> Any:
     """Returns a recurring run that does not fire yet; its caller names it."""
     import kfp_server_api as kfp
 
     return kfp.V2beta1RecurringRun(
+        # Disabled, so that a caller that dies here leaves the older one firing alone.
         mode="DISABLE",
-        pipeline_spec=prepared.pipeline.to_api(),
-        runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(prepared.parameters)),
+        pipeline_spec=run_spec.pipeline.to_api(),
+        runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(run_spec.parameters)),
         service_account=account,
         max_concurrency=str(timing.concurrency),
         no_catchup=not timing.catch_up,
@@ -204,45 +255,17 @@ def _body(prepared: RunSpec, timing: Timing, account: str) -> Any:
     )
 
 
-def _digest(prepared: RunSpec, timing: Timing, experiment: str, account: str) -> str:
-    asked: Mapping[str, Any] = {
-        "spec": prepared.pipeline.to_api(),
-        "parameters": prepared.parameters,
-        "timing": timing.to_dict(),
-        "experiment": experiment,
-        "account": account,
-    }
-    return digest_json(asked)
+def _history(kubeflow: Kubeflow, name: str) -> list[RecurringRun]:
+    """Returns the recurring runs of a schedule, oldest first.
 
-
-def _entry(item: Any) -> RecurringRun | None:
-    """Reads a recurring run; None if it is not one of ours."""
-    note = _NOTE.fullmatch(item.description or "")
-    if note is None:
-        return None
-    trigger = item.trigger
-    cron = trigger.cron_schedule.cron if trigger and trigger.cron_schedule else ""
-    periodic = trigger.periodic_schedule if trigger else None
-    when = f"cron '{cron}'" if cron else ""
-    if periodic:
-        when = f"every {periodic.interval_second} s"
-    return RecurringRun(
-        id=str(item.recurring_run_id),
-        name=note["name"],
-        number=int(note["number"]),
-        digest=note["digest"],
-        created=item.created_at,
-        enabled=item.status == "ENABLED",
-        when=when,
-    )
-
-
-def _known(kubeflow: Kubeflow, name: str) -> list[RecurringRun]:
+    Raises:
+        InputError: there is none.
+    """
     kubeflow.require_version()
-    entries = listed(kubeflow, name)
-    if not entries:
+    history = list_recurring(kubeflow, name)
+    if not history:
         raise InputError(
             f"No schedule {name!r} in namespace {kubeflow.session.namespace!r}; "
             "`safescale schedule list` names those that are there."
         )
-    return entries
+    return history

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from safescale_ammt.errors import InputError
@@ -22,7 +23,9 @@ from safescale_ammt.errors import InputError
 NAMESPACE = "safescale"
 TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 """Where KFP's SDK looks for a token of audience pipelines.kubeflow.org."""
+# Plain HTTP is what this service speaks; the request stays inside the cluster.
 _SERVICE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+# Ours, and the one that KFP's SDK reads.
 _HOSTS = ("SAFESCALE_KFP_HOST", "KF_PIPELINES_ENDPOINT")
 _INSIDE = (".svc", ".svc.cluster.local", ".localhost")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -34,7 +37,8 @@ class Session:
 
     Attributes:
         host: base URL of the API, without a slash at its end.
-        namespace: where runs live; in single-user mode only Kubernetes is asked.
+        namespace: where runs live; in single-user mode KFP has none, and it is
+            Kubernetes' alone.
         token_file: holds a bearer token.
         ca_file: certificates that are trusted; None = the system's.
         user, password: of Dex; "" = no login.
@@ -57,7 +61,7 @@ class Session:
         token_file: Path | None = None,
         ca_file: Path | None = None,
     ) -> Session:
-        """Completes what was given from the environment.
+        """Completes the options from the environment.
 
         Raises:
             InputError: no address, a malformed one, half a login, a file that is
@@ -68,15 +72,19 @@ class Session:
         if bool(user) != bool(password):
             absent = "SAFESCALE_KFP_PASSWORD" if user else "SAFESCALE_KFP_USER"
             raise InputError(f"{absent} is not set, so nobody can log in at Dex.")
-        ca = ca_file or (Path(f) if (f := environ.get("SSL_CERT_FILE")) else None)
+        token = token_file or environ.get("KF_PIPELINES_SA_TOKEN_PATH")
+        if not token and TOKEN.is_file():
+            token = TOKEN
+        ca = ca_file or environ.get("SSL_CERT_FILE")
         session = cls(
             host=_host(host, environ),
             namespace=namespace,
-            token_file=_existing(token_file or _token_file(environ), "Token file"),
+            token_file=_existing(token, "Token file"),
             ca_file=_existing(ca, "Certificate file"),
             user=user,
             password=password,
         )
+        # Here, not at the first call: by then the header would be on its way.
         session.refuse_cleartext()
         return session
 
@@ -96,9 +104,31 @@ class Session:
             text = self.token_file.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             raise InputError(f"Token file {self.token_file} cannot be read.") from None
+        # A line break would end the header, and what follows would be another one.
         if not text or not text.isprintable() or " " in text:
             raise InputError(f"Token file {self.token_file} holds no token.")
         return text
+
+    def client(self) -> Any:
+        """Builds the generated client that sends this token; it contacts nobody."""
+        import kfp_server_api
+        import urllib3
+
+        config = kfp_server_api.Configuration()
+        config.host = self.host
+        config.ssl_ca_cert = str(self.ca_file) if self.ca_file else None
+        # Retries are ours: urllib3's would send a request again that must not be. No
+        # redirect either: a token must not follow one to a login page.
+        config.retries = urllib3.Retry(total=0, redirect=False)
+        if self.token_file is not None:
+            # The client sends the header only if a key is there; the hook then replaces
+            # it before each request.
+            config.api_key["authorization"] = "read by the hook"
+            config.api_key_prefix["authorization"] = "Bearer"
+            config.refresh_api_key_hook = lambda c: c.api_key.update(
+                authorization=self.token()
+            )
+        return kfp_server_api.ApiClient(config)
 
     def refuse_cleartext(self) -> None:
         """Keeps a secret from a network where everybody can read it.
@@ -117,26 +147,40 @@ def in_the_clear(url: str) -> bool:
     """Says whether what is sent there can be read on the way."""
     parts = urlsplit(url)
     name = parts.hostname or ""
+    # A name without a dot is a service of the pod's own namespace.
     near = name in _LOOPBACK or "." not in name or name.endswith(_INSIDE)
     return parts.scheme != "https" and not near
 
 
-def _host(given: str | None, environ: Mapping[str, str]) -> str:
-    named = [environ[name] for name in _HOSTS if environ.get(name)]
-    inside = [_SERVICE] if environ.get("KUBERNETES_SERVICE_HOST") else []
-    candidates = [*([given] if given else []), *named, *inside]
-    if not candidates:
+def _host(option: str | None, environ: Mapping[str, str]) -> str:
+    """Returns the API's base URL.
+
+    Raises:
+        InputError: none is named, or it is no base URL, or it holds a password.
+    """
+    # The kubelet sets this variable in every pod.
+    in_cluster = _SERVICE if environ.get("KUBERNETES_SERVICE_HOST") else None
+    candidates = [option, *map(environ.get, _HOSTS), in_cluster]
+    host = next(filter(None, candidates), None)
+    if host is None:
         raise InputError(
             "No Kubeflow Pipelines is named: give --host https://HOST/pipeline or set "
             "SAFESCALE_KFP_HOST."
         )
-    host = candidates[0].rstrip("/")
-    if not _is_address(host):
+    host = host.rstrip("/")
+    try:
+        parts = urlsplit(host)
+        usable = bool(parts.hostname) and parts.port != 0 and not parts.query
+        usable = usable and parts.scheme in ("http", "https")
+    except ValueError:  # half a bracket, or a port that is no number
+        usable = False
+    # A fragment: the address of a page in the browser, not of the API.
+    if not usable or "#" in host or any(char.isspace() for char in host):
+        # What stands before an @ may be a password.
         raise InputError(
             f"{host.rpartition('@')[2]!r} is no address of Kubeflow Pipelines, "
             "http(s)://HOST[:PORT][/pipeline] is expected."
         )
-    parts = urlsplit(host)
     if "@" in parts.netloc:
         raise InputError(
             f"The address of {parts.hostname} must not hold a password; set "
@@ -145,25 +189,7 @@ def _host(given: str | None, environ: Mapping[str, str]) -> str:
     return host
 
 
-def _is_address(text: str) -> bool:
-    """Says whether this is a base URL; not a page's, which has a fragment."""
-    try:
-        parts = urlsplit(text)
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # half a bracket, or a port that is no number
-        return False
-    more = parts.query or "#" in text or any(c.isspace() for c in text)
-    return named and parts.scheme in ("http", "https") and not more
-
-
-def _token_file(environ: Mapping[str, str]) -> Path | None:
-    named = environ.get("KF_PIPELINES_SA_TOKEN_PATH")
-    if named:
-        return Path(named)
-    return TOKEN if TOKEN.is_file() else None
-
-
-def _existing(path: Path | None, what: str) -> Path | None:
-    if path is not None and not path.is_file():
+def _existing(path: Path | str | None, what: str) -> Path | None:
+    if path and not Path(path).is_file():
         raise InputError(f"{what} {path} does not exist.")
-    return path
+    return Path(path) if path else None

@@ -38,7 +38,7 @@ class Timing:
             raise InputError("--end is in the past, so nothing would ever run.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form."""
+        """Returns the JSON form, of which a recurring run's digest is made."""
         return {
             "cron": self.cron,
             "every": self.every,
@@ -49,7 +49,7 @@ class Timing:
         }
 
     def trigger(self) -> Any:
-        """Returns the API's form."""
+        """Returns the API's form, a `V2beta1Trigger`."""
         import kfp_server_api as kfp
 
         span = {"start_time": self.start, "end_time": self.end}
@@ -57,6 +57,7 @@ class Timing:
             return kfp.V2beta1Trigger(
                 cron_schedule=kfp.V2beta1CronSchedule(cron=self.cron, **span)
             )
+        # As text: so protobuf's JSON writes integers of 64 bits.
         interval = kfp.V2beta1PeriodicSchedule(interval_second=str(self.every), **span)
         return kfp.V2beta1Trigger(periodic_schedule=interval)
 

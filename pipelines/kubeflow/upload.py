@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.ir import CompiledPipeline
-from pipelines.kubeflow.answers import Answered, Unreachable
+from pipelines.kubeflow.answers import Rejection, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.runs import check_name
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
 
 PIPELINE = "safescale-train"
+# GitHub's, GitLab's and Jenkins' variable: a job may run from an image without git.
 _COMMIT = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
-_SHORT = 12
+_SHORT = 12  # digits of a commit
 
 
 def version_name(environ: Mapping[str, str] = os.environ) -> str:
@@ -36,10 +37,9 @@ def version_name(environ: Mapping[str, str] = os.environ) -> str:
     commit = next((environ[name] for name in _COMMIT if environ.get(name)), "")
     if not commit:
         root = Path(__file__).parents[2]
-        commit, changes = (
-            _git(root, "rev-parse", "HEAD"),
-            _git(root, "status", "--porcelain", "--untracked-files=no"),
-        )
+        commit = _git(root, "rev-parse", "HEAD")
+        # A file that git does not track is no part of the code that a commit names.
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
         if changes:
             raise InputError(
                 "The working tree has changes that no commit holds; commit them, or "
@@ -64,24 +64,50 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
     check_name(version, "--version-name")
     kubeflow.require_version()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "pipeline.yaml")
+        file = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
         file.write_text(text, encoding="utf-8")
         for wait in kubeflow.retry.tries():
-            pipeline = _pipeline(kubeflow, name)
-            known = _version(kubeflow, pipeline, version) if pipeline else None
-            if known is not None:
-                _compare(known, text, version)
+            # Looked up before each try: if an answer was lost, it may be there.
+            pipeline, existing = _look_up(kubeflow, name, version)
+            if existing is not None:
+                spec = CompiledPipeline.from_api(existing.pipeline_spec or {})
+                if _plain(spec) != _plain(CompiledPipeline.parse(text)):
+                    raise IntegrityError(
+                        f"Version {version} is there already and holds another "
+                        "pipeline; nothing was uploaded: a version never changes."
+                    )
                 return f"Version {version} of {name} is there, with these very bytes."
             try:
                 return _send(kubeflow, file, pipeline, name, version)
             except Unreachable:
                 if not wait:
                     raise
-            except Answered as error:
+            except Rejection as error:
                 if error.status != 409 or not wait:  # 409: another was faster
                     raise
             time.sleep(wait)
     raise Unreachable(f"Version {version} could not be uploaded.")
+
+
+def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
+    """Returns a pipeline and its version of a name; None for what is not there."""
+    page = kubeflow.call(
+        f"looking for pipeline {name}",
+        kubeflow.pipelines.pipeline_service_list_pipelines,
+        filter=equals(name=name),
+        **kubeflow.scope,
+    )
+    if not page.pipelines:
+        return None, None
+    pipeline = page.pipelines[0]
+    versions = kubeflow.pages(
+        f"looking for version {version}",
+        kubeflow.pipelines.pipeline_service_list_pipeline_versions,
+        "pipeline_versions",
+        pipeline_id=pipeline.pipeline_id,
+        filter=equals(name=version),
+    )
+    return pipeline, next(iter(versions), None)
 
 
 def _send(
@@ -89,15 +115,16 @@ def _send(
 ) -> str:
     """Uploads a version; the first one brings its pipeline with it."""
     if pipeline is None:
-        where = {"namespace": kubeflow.namespace} if kubeflow.namespace else {}
-        pipeline = kubeflow.order(
+        # KFP makes a first version with it, which bears the pipeline's name and not
+        # ours; so the same file goes there once more below.
+        pipeline = kubeflow.call_once(
             f"uploading pipeline {name}",
             kubeflow.uploads.upload_pipeline,
             uploadfile=str(file),
             name=name,
-            **where,
+            **kubeflow.scope,
         )
-    kubeflow.order(
+    kubeflow.call_once(
         f"uploading version {version}",
         kubeflow.uploads.upload_pipeline_version,
         uploadfile=str(file),
@@ -107,65 +134,25 @@ def _send(
     return f"Uploaded version {version} of {name}."
 
 
-def _pipeline(kubeflow: Kubeflow, name: str) -> Any | None:
-    where = {"namespace": kubeflow.namespace} if kubeflow.namespace else {}
-    found = kubeflow.ask(
-        f"looking for pipeline {name}",
-        kubeflow.pipelines.pipeline_service_list_pipelines,
-        filter=equals(name=name),
-        **where,
-    )
-    return found.pipelines[0] if found.pipelines else None
-
-
-def _version(kubeflow: Kubeflow, pipeline: Any, version: str) -> Any | None:
-    found = kubeflow.pages(
-        f"looking for version {version}",
-        kubeflow.pipelines.pipeline_service_list_pipeline_versions,
-        "pipeline_versions",
-        pipeline_id=pipeline.pipeline_id,
-        filter=equals(name=version),
-    )
-    return next(iter(found), None)
-
-
-def _compare(known: Any, text: str, version: str) -> None:
-    """Holds a version against the bytes that it should have.
-
-    Raises:
-        IntegrityError: it has others.
-    """
-    held = known.pipeline_spec or {}
-    if "pipeline_spec" not in held:
-        held = {"pipeline_spec": held, "platform_spec": {}}
-    if _plain(held) != _plain(CompiledPipeline.parse(text).to_api()):
-        raise IntegrityError(
-            f"Version {version} is there already and holds another pipeline; nothing "
-            "was uploaded: a version never changes."
-        )
-
-
-def _plain(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:
     """Brings a pipeline into one form: the API gives numbers as 1.0, not as 1."""
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
 
+    # A newer server may add fields, which are no difference of ours.
     graph = json_format.ParseDict(
-        dict(spec["pipeline_spec"]),
-        pipeline_spec_pb2.PipelineSpec(),
-        ignore_unknown_fields=True,
+        pipeline.graph, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=True
     )
     platform = json_format.ParseDict(
-        dict(spec.get("platform_spec") or {}),
-        pipeline_spec_pb2.PlatformSpec(),
-        ignore_unknown_fields=True,
+        pipeline.platform, pipeline_spec_pb2.PlatformSpec(), ignore_unknown_fields=True
     )
     return json_format.MessageToDict(graph), json_format.MessageToDict(platform)
 
 
 def _git(root: Path, *arguments: str) -> str:
+    """Returns what git prints; "" without git, or where no repository is."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(root), *arguments],
             capture_output=True,
             text=True,
@@ -174,4 +161,4 @@ def _git(root: Path, *arguments: str) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -1,7 +1,7 @@
 """Exact unconditional tests of two binomial rates, after Chan and Zhang (1999).
 
 The question is always the same: do x1 of n1 and x0 of n0 show that p1 lies below
-a *line* through p0? Two lines are known:
+a *line* through p0? There are two kinds of line:
 
     difference   p1 = p0 + line        ratio   p1 = line * p0
 
@@ -16,9 +16,8 @@ follow. The supremum over the whole null hypothesis "p1 on or above the line" si
 on the line. And over a cell [a, b] of p0 the probability is at most
 P(set | p1 = line(a), p0 = b), so that a finite grid of cells gives a *proven*
 upper bound of the supremum. Cells are halved until the question is settled or
-their width reaches `_finest`; the p-value is then too large by 1 to 5 % of itself at
-the usual levels (more cells would cost more time), never too small beyond rounding
-(about 1e-12). p-values below 1e-9 are reported as 1e-9: rounding rules there.
+their width reaches `_finest_depth`; the p-value is then too large by 1 to 5 % of
+itself at the usual levels, never too small beyond rounding (about 1e-12).
 """
 
 from __future__ import annotations
@@ -35,13 +34,20 @@ from scipy.special import gammaln
 Kind = Literal["difference", "ratio"]
 Array = NDArray[np.float64]
 
-_COARSE = 6
-_CORNERS = 9
-_FINEST = 14
+# Cells are 2^-depth wide. The deepest level bounds the time: from two samples of
+# about 5,400 on a cell there is wider than the .01 in z that `_finest_depth` wants.
+_COARSEST_DEPTH = 6
+_CORNER_DEPTH = 9
+_DEEPEST = 14
+# Cells per array operation: bounds memory at a few megabytes, whatever the depth.
 _BLOCK = 256
-_WIDTH_SD = 6.5
+_WINDOW_SD = 6.5
+# Tables with one statistic in exact arithmetic differ in the last digits. Counting
+# near-ties as ties enlarges the region, so that the p-value errs upward.
 _TIE = 1e-9
-_NIL = 1e-9
+# Smaller p-values are reported as this: the masses outside the windows and rounding
+# decide their digits.
+_LEAST_P = 1e-9
 
 
 @dataclass(frozen=True)
@@ -66,20 +72,21 @@ class Line:
         if self.kind == "difference":
             at = -self.at
         else:
+            # p1 = at p0 reads p0 = p1 / at; a ratio of 0 has no finite inverse.
             at = 1 / self.at if self.at > 0 else math.inf
         return Line(self.kind, at, self.n0, self.n1)
 
     @property
-    def beyond(self) -> bool:
-        """Whether all pairs of rates lie on one side: nothing is to be tested."""
+    def trivial(self) -> bool:
+        """Whether all pairs of rates lie on one side of it: nothing is to be tested."""
         if self.kind == "difference":
             return abs(self.at) >= 1
         return not 0 < self.at < math.inf
 
     def p1(self, p0: Array) -> Array:
         """Returns the first rate on the line."""
-        raised = p0 + self.at if self.kind == "difference" else p0 * self.at
-        return np.clip(raised, 0.0, 1.0)
+        rate = p0 + self.at if self.kind == "difference" else p0 * self.at
+        return np.clip(rate, 0.0, 1.0)
 
     def nuisance(self, t: Array) -> Array:
         """Maps t in [0, 1] to all p0 whose p1 is a rate, dense at both ends.
@@ -90,8 +97,8 @@ class Line:
             low, high = max(0.0, -self.at), min(1.0, 1.0 - self.at)
         else:
             low, high = 0.0, min(1.0, 1.0 / self.at)
-        wave: Array = np.sin(0.5 * np.pi * t) ** 2
-        return low + (high - low) * wave
+        share: Array = np.sin(0.5 * np.pi * t) ** 2
+        return low + (high - low) * share
 
     def statistic(self, x1: Any, x0: Any) -> Array:
         """Score statistic z of tables on this line (Miettinen and Nurminen 1985).
@@ -102,14 +109,15 @@ class Line:
         x1 = np.asarray(x1, dtype=np.float64)
         x0 = np.asarray(x0, dtype=np.float64)
         if self.kind == "difference":
-            top, variance = self._difference(x1, x0)
+            numerator, variance = self._difference(x1, x0)
         else:
-            top, variance = self._ratio(x1, x0)
+            numerator, variance = self._ratio(x1, x0)
         total = self.n1 + self.n0
         scale = np.sqrt(np.maximum(variance, 0.0) * total / (total - 1))
+        # All or none hit in both samples: the line alone says on which side they lie.
         flat = scale < 1e-12
-        sign = np.where(np.abs(top) < 1e-12, 0.0, np.sign(top) * 1e12)
-        z: Array = np.where(flat, sign, top / np.where(flat, 1.0, scale))
+        sign = np.where(np.abs(numerator) < 1e-12, 0.0, np.sign(numerator) * 1e12)
+        z: Array = np.where(flat, sign, numerator / np.where(flat, 1.0, scale))
         return z
 
     def _difference(self, x1: Array, x0: Array) -> tuple[Array, Array]:
@@ -122,8 +130,11 @@ class Line:
         third = l2 / (3 * l3)
         q = third**3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
         p = np.sqrt(np.maximum(third**2 - l1 / (3 * l3), 0.0))
+        # The root has the sign of q (MN): of the cubic's three real solutions this
+        # picks the one that is a rate.
         p = np.where(q < 0, -p, p)
         cube = np.where(p == 0, 1.0, p**3)
+        # Rounding takes |q / p^3| above 1 where the cubic has a double root.
         angle = (np.pi + np.arccos(np.clip(q / cube, -1.0, 1.0))) / 3
         p0 = np.clip(2 * p * np.cos(angle) - third, max(0.0, -d), min(1.0, 1.0 - d))
         p1 = np.clip(p0 + d, 0.0, 1.0)
@@ -155,15 +166,16 @@ def rejects(line: Line, z: float, level: float) -> bool:
         return False
     region = _Region(line, z)
     left, right = _cells()
-    for depth in range(_COARSE, _finest(line) + 1):
+    for depth in range(_COARSEST_DEPTH, _finest_depth(line) + 1):
         bound = region.ceiling(left, right)
         left, right = left[bound > level], right[bound > level]
         if len(left) == 0:
             return True
-        # Values at corners seldom settle what those of the first levels did not.
-        if depth < _CORNERS and region.ceiling(left, left).max() > level:
+        # The probability at a corner is attained, so that one above the level settles
+        # the question. Deeper corners seldom settle what the first levels did not.
+        if depth < _CORNER_DEPTH and region.ceiling(left, left).max() > level:
             return False
-        left, right = _halved(left, right)
+        left, right = _halve(left, right)
     return False
 
 
@@ -179,33 +191,40 @@ def p_value(line: Line, z: float, refine_below: float = 0.5) -> float:
     region = _Region(line, z)
     left, right = _cells()
     reached = 0.0
-    for depth in range(_COARSE, _finest(line) + 1):
+    for depth in range(_COARSEST_DEPTH, _finest_depth(line) + 1):
         bound = region.ceiling(left, right)
-        if depth < _CORNERS:
+        if depth < _CORNER_DEPTH:
             reached = max(reached, float(region.ceiling(left, left).max()))
-        settled = reached > refine_below or bound.max() < _NIL
-        if settled or depth == _finest(line):
+        settled = reached > refine_below or bound.max() < _LEAST_P
+        if settled or depth == _finest_depth(line):
             break
-        near = bound >= reached * (1 - 1e-6) - _NIL
+        # A cell whose bound lies below an attained value cannot hold the supremum;
+        # the margin keeps rounding from dropping the cell that does.
+        near = bound >= reached * (1 - 1e-6) - _LEAST_P
         left, right = left[near], right[near]
-        left, right = _halved(left, right)
-    return float(np.clip(bound.max(), _NIL, 1.0))
+        left, right = _halve(left, right)
+    return float(np.clip(bound.max(), _LEAST_P, 1.0))
 
 
 def _cells() -> tuple[Array, Array]:
-    ends = np.arange(2**_COARSE + 1) / 2**_COARSE
+    ends = np.arange(2**_COARSEST_DEPTH + 1) / 2**_COARSEST_DEPTH
     return ends[:-1], ends[1:]
 
 
-def _halved(left: Array, right: Array) -> tuple[Array, Array]:
+def _halve(left: Array, right: Array) -> tuple[Array, Array]:
     middle = (left + right) / 2
     return np.concatenate([left, middle]), np.concatenate([middle, right])
 
 
-def _finest(line: Line) -> int:
+def _finest_depth(line: Line) -> int:
     """Depth at which a cell moves z by about .01, which moves p by about 2 %."""
+    # In t the arcsine angle of a rate runs over pi, and z moves by sqrt(harmonic) per
+    # unit of angle: cells of .01 in z are pi / .01 = 314 times sqrt(harmonic) many.
+    # The normal tail at 1.645 falls by 2 % for .01 in z.
     harmonic = line.n1 * line.n0 / (line.n1 + line.n0)
-    return min(_FINEST, max(_COARSE, math.ceil(math.log2(314 * math.sqrt(harmonic)))))
+    return min(
+        _DEEPEST, max(_COARSEST_DEPTH, math.ceil(math.log2(314 * math.sqrt(harmonic))))
+    )
 
 
 class _Region:
@@ -217,6 +236,7 @@ class _Region:
 
     def __init__(self, line: Line, z: float) -> None:
         self.line = line
+        # Bisects all x1 at once: the statistic falls in x0.
         x1 = np.arange(line.n1 + 1)
         outside = np.full(line.n1 + 1, -1)
         inside = np.full(line.n1 + 1, line.n0 + 1)
@@ -226,43 +246,42 @@ class _Region:
             within |= middle > line.n0
             inside = np.where(within, middle, inside)
             outside = np.where(within, outside, middle)
+        # Monotone in exact arithmetic; ties broken by rounding must not undo that,
+        # since the bound on a cell rests on it.
         self.least = np.maximum.accumulate(inside)
 
     def ceiling(self, left: Array, right: Array) -> Array:
         """Upper bounds of the probability on cells [left, right] of t, shape (c,).
 
-        Exact (up to 1e-12) where left equals right.
+        P(X0 >= least[X1]) at the cell's worst corner (p1 at its left end, p0 at its
+        right end), hence exact (up to 1e-12) where left equals right.
         """
         p1 = self.line.p1(self.line.nuisance(left))
         p0 = self.line.nuisance(right)
-        parts = [
-            self._probability(p1[i : i + _BLOCK], p0[i : i + _BLOCK])
-            for i in range(0, len(p1), _BLOCK)
-        ]
+        parts = []
+        for i in range(0, len(p1), _BLOCK):
+            x1, mass1 = _window(self.line.n1, p1[i : i + _BLOCK])
+            x0, mass0 = _window(self.line.n0, p0[i : i + _BLOCK])
+            tail = np.zeros((len(x0), mass0.shape[1] + 1))
+            tail[:, :-1] = np.cumsum(mass0[:, ::-1], axis=1)[:, ::-1]
+            column = np.clip(self.least[x1] - x0[:, :1], 0, mass0.shape[1])
+            upper_tail = np.take_along_axis(tail, column, axis=1)
+            # What lies outside the windows counts as inside the region: the sum is
+            # never too small.
+            missing = 2 - mass1.sum(axis=1) - tail[:, 0]
+            parts.append((mass1 * upper_tail).sum(axis=1) + np.maximum(missing, 0.0))
         return np.concatenate(parts)
-
-    def _probability(self, p1: Array, p0: Array) -> Array:
-        """P(X0 >= least[X1]) on windows that hold all but about 1e-13 of the mass.
-
-        The mass outside the windows is added: the result is never too small.
-        """
-        x1, mass1 = _window(self.line.n1, p1)
-        x0, mass0 = _window(self.line.n0, p0)
-        tail = np.zeros((len(p0), mass0.shape[1] + 1))
-        tail[:, :-1] = np.cumsum(mass0[:, ::-1], axis=1)[:, ::-1]
-        column = np.clip(self.least[x1] - x0[:, :1], 0, mass0.shape[1])
-        beyond = np.take_along_axis(tail, column, axis=1)
-        missing = 2 - mass1.sum(axis=1) - tail[:, 0]
-        total: Array = (mass1 * beyond).sum(axis=1) + np.maximum(missing, 0.0)
-        return total
 
 
 def _window(n: int, p: Array) -> tuple[NDArray[np.int64], Array]:
     """Binomial masses around n p: values (c, w) and probabilities (c, w)."""
-    reach = _WIDTH_SD * np.sqrt(n * p * (1 - p)) + 15
+    # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are for
+    # rates near 0 and 1, whose binomial law has a longer tail than the normal one.
+    reach = _WINDOW_SD * np.sqrt(n * p * (1 - p)) + 15
     width = min(n + 1, int(2 * reach.max()) + 2)
     start = np.clip(np.floor(n * p - width / 2).astype(np.int64), 0, n + 1 - width)
     x = start[:, None] + np.arange(width)
+    # The logarithms of 0 and 1 - 1 would make 0 * inf = nan of an impossible value.
     inner = np.clip(p, 1e-300, 1 - 1e-16)[:, None]
     none = np.log1p(-inner)
     log = _log_choose(n)[x]

@@ -17,10 +17,7 @@ import numpy as np
 from scipy.special import betainc, betaincinv, ndtri
 
 from safescale_ammt.binomial.exact import Array
-from safescale_ammt.binomial.two_rates import (
-    check_rate,
-    least_shown,
-)
+from safescale_ammt.binomial.two_rates import check_rate, least_shown
 
 
 def tango_statistic(b: Any, c: Any, n: int, delta: float) -> Array:
@@ -37,14 +34,18 @@ def tango_statistic(b: Any, c: Any, n: int, delta: float) -> Array:
     """
     b = np.asarray(b, dtype=np.float64)
     c = np.asarray(c, dtype=np.float64)
-    half = -b - c + (2 * n - b + c) * delta
-    root = np.sqrt(np.maximum(half**2 + 8 * n * c * delta * (1 - delta), 0.0))
-    variance = n * (2 * (root - half) / (4 * n) + delta * (1 - delta))
-    top = b - c - n * delta
+    # q is the larger root of A q^2 + B q + C with A = 2 n, B = `linear` and
+    # C = -c delta (1 - delta); rounding may take the discriminant below 0.
+    linear = -b - c + (2 * n - b + c) * delta
+    root = np.sqrt(np.maximum(linear**2 + 8 * n * c * delta * (1 - delta), 0.0))
+    variance = n * (2 * (root - linear) / (4 * n) + delta * (1 - delta))
+    numerator = b - c - n * delta
+    # No discordant row at delta 0, or |delta| = 1: there is no variance, and the
+    # numerator alone says on which side of the line the two models lie.
     flat = variance < 1e-12
-    sign = np.where(np.abs(top) < 1e-9, 0.0, np.sign(top) * 1e12)
+    sign = np.where(np.abs(numerator) < 1e-9, 0.0, np.sign(numerator) * 1e12)
     scale = np.sqrt(np.where(flat, 1.0, variance))
-    z: Array = np.where(flat, sign, top / scale)
+    z: Array = np.where(flat, sign, numerator / scale)
     return z
 
 
@@ -64,11 +65,12 @@ def tango(b: int, c: int, n: int, alpha: float) -> tuple[float, float]:
     check_rate(min(b, c), n, alpha)
     limit, point = float(ndtri(1 - alpha)), (b - c) / n
 
-    def shown(delta: float, sign: int) -> bool:
+    # The lower bound is the upper one with the models exchanged: -delta, -z.
+    def shows(delta: float, sign: int) -> bool:
         return sign * float(tango_statistic(b, c, n, sign * delta)) <= -limit
 
-    upper = least_shown(lambda d: shown(d, 1), point, 1.0, 1e-9)
-    return -least_shown(lambda d: shown(d, -1), -point, 1.0, 1e-9), upper
+    upper = least_shown(lambda d: shows(d, 1), point, 1.0, 1e-9)
+    return -least_shown(lambda d: shows(d, -1), -point, 1.0, 1e-9), upper
 
 
 def clopper_pearson(x: int, n: int, alpha: float) -> tuple[float, float]:
@@ -78,6 +80,7 @@ def clopper_pearson(x: int, n: int, alpha: float) -> tuple[float, float]:
         InputError: hits outside [0, n], or alpha outside (0, .5).
     """
     check_rate(x, n, alpha)
+    # P(X >= x | n, p) is the regularised incomplete beta function I_p(x, n - x + 1).
     lower = float(betaincinv(x, n - x + 1, alpha)) if x > 0 else 0.0
     upper = float(betaincinv(x + 1, n - x, 1 - alpha)) if x < n else 1.0
     return lower, upper
@@ -89,6 +92,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     steps = p[order] * np.arange(len(p), 0, -1)
     adjusted = np.empty(len(p))
+    # A hypothesis is rejected only if all with smaller p-values are.
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(v) for v in adjusted]
 
@@ -96,6 +100,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def rate_p_below(x: Any, n: int, at: float) -> Array:
     """Exact p-value of "the rate lies below `at`": P(X <= x | n, at)."""
     x = np.asarray(x, dtype=np.float64)
+    # x = n has probability 1 and would ask for the beta function at 0.
     inner = np.minimum(x, n - 1)
     p: Array = np.where(x >= n, 1.0, betainc(n - inner, inner + 1, 1 - at))
     return p

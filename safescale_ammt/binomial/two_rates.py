@@ -8,6 +8,7 @@ normal one (Miettinen and Nurminen 1985, Stat. Med. 4:213). Every bound is one-s
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,8 @@ EXACT_UP_TO = 5_000
 EXACT_STRICT_UP_TO = 20_000
 """... at levels below `STRICT`, where the normal law errs relatively more."""
 STRICT = 0.01
+# Share of alpha that an exact test spends at best at the usual sizes.
 _SPENT = 0.97
-"""Share of alpha that an exact test spends at best at the usual sizes."""
 CHAN_ZHANG = "Chan-Zhang"
 MIETTINEN_NURMINEN = "Miettinen-Nurminen"
 
@@ -32,10 +33,11 @@ MIETTINEN_NURMINEN = "Miettinen-Nurminen"
 def method(n1: int, n0: int, alpha: float) -> str:
     """Names the test for two rates: depends on sizes and level, never on hits.
 
-    The normal law would do from 300 up by common advice. But at alpha .05 it errs
-    with probability up to .061 at n = (300, 3000) and .056 at (590, 3256); see
-    benchmarks/results/interval-sizes.json. The exact law is affordable to 5,000.
+    Depending on the hits, the choice would add an error that no table shows.
     """
+    # By common advice the normal law would do from 300 up. But at alpha .05 it errs
+    # with probability up to .061 at n = (300, 3000) and .056 at (590, 3256), see
+    # benchmarks/results/interval-sizes.json. The exact law is affordable to 5,000.
     least = min(n1, n0)
     reach = EXACT_STRICT_UP_TO if alpha < STRICT else EXACT_UP_TO
     return CHAN_ZHANG if least <= reach else MIETTINEN_NURMINEN
@@ -48,7 +50,7 @@ def shows_below(
 
     This is the gate's only test of two rates; the power check calls it with
     arrays of simulated hits. The exact test is monotone in z, so that an array
-    costs a handful of exact tests.
+    costs a bisection, a handful of exact tests.
 
     Args:
         x1: hits in the first sample (of `line.n1`), any shape.
@@ -60,16 +62,25 @@ def shows_below(
     x1, x0 = np.broadcast_arrays(np.asarray(x1), np.asarray(x0))
     if min(line.n1, line.n0) < 1:
         return np.zeros(x1.shape, dtype=bool)
-    if line.beyond:
+    if line.trivial:
         return np.full(x1.shape, line.at > 0)
     z = line.statistic(x1, x0)
     if method(line.n1, line.n0, alpha) == MIETTINEN_NURMINEN:
         return z <= ndtri(alpha)
     if normal:
         return z <= ndtri(_SPENT * alpha)
-    found = np.unique(z[z < 0])
-    count = _first_false(lambda i: rejects(line, float(found[i]), alpha), len(found))
-    return z <= found[count - 1] if count else np.zeros(z.shape, dtype=bool)
+    statistics = np.unique(z[z < 0])
+
+    def open_at(i: int) -> bool:
+        return not rejects(line, float(statistics[i]), alpha)
+
+    # The ends come first: often all or none are shown, and that is cheap to know.
+    if len(statistics) == 0 or open_at(0):
+        return np.zeros(z.shape, dtype=bool)
+    last = len(statistics) - 1
+    if open_at(last):
+        last = bisect_left(range(last), True, lo=1, key=open_at) - 1
+    return np.asarray(z <= statistics[last])
 
 
 def shows_above(x1: Any, x0: Any, line: Line, alpha: float) -> NDArray[np.bool_]:
@@ -84,31 +95,17 @@ def p_above(x1: int, x0: int, line: Line, refine_below: float = 0.5) -> float:
     Holm has divided. Values that are certainly above `refine_below` are returned
     unrefined.
     """
+    # "p1 above a line through p0" is "p0 below the same line through p1".
     below = line.swapped
     if min(line.n1, line.n0) < 1:
         return 1.0
-    if below.beyond:
+    if below.trivial:
         return 0.0 if below.at > 0 else 1.0
     z = float(below.statistic(x0, x1))
+    # Level 0 is below `STRICT`: the p-value is compared with divided levels later.
     if method(line.n1, line.n0, 0.0) == MIETTINEN_NURMINEN:
         return float(ndtr(z))
     return p_value(below, z, refine_below)
-
-
-def _first_false(holds: Callable[[int], bool], size: int) -> int:
-    """Returns how many of the first indices hold (a monotone test).
-
-    The ends are asked first: often all or none hold, and that is cheap to know.
-    """
-    if size == 0 or not holds(0):
-        return 0
-    if holds(size - 1):
-        return size
-    low, high = 1, size - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if holds(middle) else (low, middle)
-    return low
 
 
 def difference_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
@@ -170,11 +167,11 @@ def _exact_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     start = x1 / n1 - x0 / n0
     guess = _normal_bound(x1, x0, line, alpha, start)
 
-    def shown(at: float) -> bool:
-        where = line(at)
-        return rejects(where, float(where.statistic(x1, x0)), alpha)
+    def shows(at: float) -> bool:
+        null = line(at)
+        return rejects(null, float(null.statistic(x1, x0)), alpha)
 
-    return _around(shown, guess, guess - start, -1.0)
+    return _around(shows, guess, guess - start, -1.0)
 
 
 def _normal_bound(
@@ -183,33 +180,36 @@ def _normal_bound(
     """Inverts the normal test between a point that is not shown and 1."""
     limit = float(ndtri(alpha))
 
-    def shown(at: float) -> bool:
+    def shows(at: float) -> bool:
         return float(line(at).statistic(x1, x0)) <= limit
 
-    return least_shown(shown, start, 1.0, 1e-9)
+    return least_shown(shows, start, 1.0, 1e-9)
 
 
 def _around(
-    shown: Callable[[float], bool], guess: float, width: float, least: float
+    shows: Callable[[float], bool], guess: float, width: float, least: float
 ) -> float:
     """Inverts an exact test, from a bracket grown around the normal bound."""
+    # `width` is about 1.6 standard errors at alpha .05: the first step is .03 of
+    # one, and the bound is rounded outward by less than .01 of one. 1e-6 is for
+    # bounds at their point value, whose width is 0.
     step = 0.02 * width + 1e-6
-    fine = step / 4
+    precision = step / 4
     low, high = max(least, guess - step), min(1.0, guess + step)
-    while high < 1 and not shown(high):
+    while high < 1 and not shows(high):
         low, high, step = high, min(1.0, high + 2 * step), 2 * step
-    while low > least and shown(low):
+    while low > least and shows(low):
         low, high, step = max(least, low - 2 * step), low, 2 * step
-    return least_shown(shown, low, high, fine)
+    return least_shown(shows, low, high, precision)
 
 
 def least_shown(
-    shown: Callable[[float], bool], low: float, high: float, width: float
+    shows: Callable[[float], bool], low: float, high: float, width: float
 ) -> float:
     """Bisects to the least line that is shown; returns the outer (shown) end."""
     while high - low > width:
         middle = (low + high) / 2
-        low, high = (low, middle) if shown(middle) else (middle, high)
+        low, high = (low, middle) if shows(middle) else (middle, high)
     return high
 
 
@@ -225,23 +225,24 @@ def ratio_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     """
     check_rate(x1, n1, alpha)
     check_rate(x0, n0, alpha)
-
     if n1 < 1 or n0 < 1:
         return math.inf
 
+    # A ratio has no largest value to bisect from, its share r / (1 + r) ends at 1.
     def line(share: float) -> Line:
         at = share / (1 - share) if share < 1 else math.inf
         return Line("ratio", at, n1, n0)
 
     rates = x1 / n1, x0 / n0
+    # Two rates of 0 say nothing of their ratio; 1 is in the middle of the scale.
     start = rates[0] / sum(rates) if sum(rates) > 0 else 0.5
     share = _normal_bound(x1, x0, line, alpha, start)
     if method(n1, n0, alpha) == CHAN_ZHANG:
 
-        def shown(share: float) -> bool:
+        def shows(share: float) -> bool:
             return bool(shows_below(x1, x0, line(share), alpha))
 
-        share = _around(shown, share, share - start, 0.0)
+        share = _around(shows, share, share - start, 0.0)
     return share / (1 - share) if share < 1 else math.inf
 
 

@@ -17,7 +17,7 @@ from safescale_ammt.cluster.trainjob import TrainJob, digest_of
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import error_of
-from safescale_ammt.launch.failure import first_failure, forget
+from safescale_ammt.launch.failure import clear_failures, first_failure
 
 _LAYOUT = ("processes", "nodes", "runtime", "queue")
 """Keys of the training section that say where and how wide a job runs."""
@@ -68,7 +68,7 @@ def train_in_cluster(
         handover = Handover.open(digest, environ)
         job = TrainJob(digest, handover.request, image=image, **layout)
         product = Product(
-            handover.has_model, lambda: forget(handover.report, environ=environ)
+            handover.has_model, lambda: clear_failures(handover.report, environ=environ)
         )
         life = Life(api, job, owner, product)
         if handover.has_model():

@@ -6,6 +6,7 @@ import re
 
 from safescale_ammt.errors import ConfigError
 
+# RFC 1123: a label is one part of a host's name, a subdomain is several with dots.
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _LONGEST_LABEL = 63
@@ -26,7 +27,7 @@ def namespace(text: str) -> str:
     """Returns a namespace's name.
 
     Raises:
-        ConfigError: none may be called so.
+        ConfigError: Kubernetes takes no such name.
     """
     if not is_label(text):
         raise ConfigError(
@@ -40,7 +41,7 @@ def account(text: str) -> str:
     """Returns a service account's name.
 
     Raises:
-        ConfigError: none may be called so.
+        ConfigError: Kubernetes takes no such name.
     """
     if not is_object_name(text):
         raise ConfigError(

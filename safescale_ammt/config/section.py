@@ -7,7 +7,6 @@ would hide: 2.5 agents, a seed that a float cannot hold, an unknown key.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -15,10 +14,11 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
 from safescale_ammt.errors import ConfigError, one_of
-from safescale_ammt.files.canonical import canonical_json, digest_json
+from safescale_ammt.files.canonical import canonical_json, digest_json, json_form
 
 MAX_BYTES = 64 * 1024
 """A config section over this size is refused (an argument list holds ~120 kB)."""
+# KFP carries whole numbers as floats: from 2^53 on two of them share one float.
 MAX_SEED = 2**53
 _LARGEST = 1e300
 
@@ -48,7 +48,9 @@ class Section:
                 f"Section {cls.section!r} must be a mapping, found "
                 f"{type(raw).__name__}."
             )
-        hints = _hints(cls)
+        # Annotations are texts (`from __future__`), and class variables have some too.
+        types = typing.get_type_hints(cls)
+        hints = {f.name: types[f.name] for f in fields(cls)}
         for key in raw:
             if key not in hints:
                 raise ConfigError(
@@ -69,11 +71,12 @@ class Section:
 
     def to_params(self) -> dict[str, Any]:
         """Returns the JSON form that a KFP dict parameter carries unchanged."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: json_form(getattr(self, f.name)) for f in fields(self)}
 
     @property
     def digest(self) -> str:
         """Digest of what the section asks for, defaults filled in."""
+        # Equal work has equal identity: how it is done (`how`) stays out.
         params = self.to_params()
         return digest_json({k: v for k, v in params.items() if k not in self.how})
 
@@ -82,11 +85,11 @@ class Section:
 
         Args:
             key: the field.
-            holds: what it has to be true of.
-            expected: says that in words.
+            holds: whether the value fits.
+            expected: the values that fit, in words.
 
         Raises:
-            ConfigError: it does not hold.
+            ConfigError: the value does not fit.
         """
         if not holds:
             raise ConfigError(
@@ -109,20 +112,8 @@ class Section:
         self.require("seed", 0 <= seed < MAX_SEED, "a whole number in [0, 2^53)")
 
 
-def _hints(cls: type[Section]) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _whole(value: Any, where: str) -> int:
+    # True is an int to Python; 8.0 is how KFP gives 8 back, 2.5 is a mistake.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where} must be a whole number, found {value!r}.")
     if isinstance(value, float) and (not math.isfinite(value) or value % 1):
@@ -136,8 +127,9 @@ def _real(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where} must be a number, found {value!r}.")
     if abs(value) > _LARGEST or not math.isfinite(value):
-        found = value if isinstance(value, float) else "a larger number"
-        raise ConfigError(f"{where} must be finite, found {found}.")
+        # An int may have a million digits, which no sentence wants.
+        number = value if isinstance(value, float) else "a larger number"
+        raise ConfigError(f"{where} must be finite, found {number}.")
     return float(value)
 
 
@@ -150,6 +142,7 @@ def _flag(value: Any, where: str) -> bool:
 def _string(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{where} must be text, found {value!r}.")
+    # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -180,30 +173,26 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(
             _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
         )
-    if origin is dict:
-        return _coerce_mapping(value, args, where)
-    if typing.is_typeddict(hint):
-        return _coerce_typed(value, hint, where)
+    if origin is dict or typing.is_typeddict(hint):
+        return _coerce_mapping(value, hint, where)
     raise ConfigError(f"{where} has no rule for {hint}.")
 
 
-def _coerce_mapping(value: Any, args: tuple[Any, ...], where: str) -> dict[str, Any]:
+def _coerce_mapping(value: Any, hint: Any, where: str) -> dict[str, Any]:
+    """Brings a mapping to a `dict` of one type, or to a `TypedDict` of several."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
+    if typing.is_typeddict(hint):
+        hints = typing.get_type_hints(hint)
+        for key in value:
+            if key not in hints:
+                raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints)}.")
+        missing = sorted(hint.__required_keys__ - set(value))
+        if missing:
+            raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
+    else:
+        hints = dict.fromkeys(value, typing.get_args(hint)[1])
     return {
-        _string(key, f"{where} key"): _coerce(item, args[1], f"{where}.{key}")
+        _string(key, f"{where} key"): _coerce(item, hints[key], f"{where}.{key}")
         for key, item in value.items()
     }
-
-
-def _coerce_typed(value: Any, hint: Any, where: str) -> dict[str, Any]:
-    hints = typing.get_type_hints(hint)
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must be a mapping, found {value!r}.")
-    for key in value:
-        if key not in hints:
-            raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints)}.")
-    absent = sorted(hint.__required_keys__ - set(value))
-    if absent:
-        raise ConfigError(f"{where} lacks the key {absent[0]!r}.")
-    return {k: _coerce(v, hints[k], f"{where}.{k}") for k, v in value.items()}

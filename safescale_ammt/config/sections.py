@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import ClassVar, Literal, Required, TypedDict
 
 from safescale_ammt.config.kubernetes_names import is_label
@@ -92,27 +93,27 @@ class DataConfig(Section):
         self.require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
         self.require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
         self.require("skip_rows", self.skip_rows >= 0, ">= 0")
-        formed = not self.source_digest or is_digest(self.source_digest)
-        self.require("source_digest", bool(formed), "'sha256:' and 64 hex digits")
-        known = (*SPLITS, "sealed")
-        unknown = [name for name in self.splits if name not in known]
+        fits = not self.source_digest or is_digest(self.source_digest)
+        self.require("source_digest", fits, "'sha256:' and 64 hex digits")
+        names = (*SPLITS, "sealed")
+        unknown = [name for name in self.splits if name not in names]
         if unknown:
-            raise ConfigError(f"data.splits names {unknown[0]!r}, {one_of(known)}.")
-        absent = [n for n in SPLITS if self.splits.get(n, 0) <= 0]
-        if absent:
+            raise ConfigError(f"data.splits names {unknown[0]!r}, {one_of(names)}.")
+        empty = [name for name in SPLITS if self.splits.get(name, 0) <= 0]
+        if empty:
             raise ConfigError(
-                f"data.splits gives {absent[0]!r} no rows; every one of "
+                f"data.splits gives {empty[0]!r} no rows; every one of "
                 f"{', '.join(SPLITS)} needs a fraction > 0."
             )
+        # .6 + .1 + .1 + .1 + .1 is not 1 to a float.
         total = sum(self.splits.values())
         self.require(
             "splits", abs(total - 1) < 1e-6, f"fractions that sum to 1, not {total:g}"
         )
+        # Parsed for its errors: a schedule learns of a bad window before its first run.
         Window.parse(self.window)
-        self._check_sealed()
-        self._check_roles()
-
-    def _check_sealed(self) -> None:
+        # Without a source the section is not complete yet: a workload file and the
+        # catalogue fill in the rest.
         cut = self.splits.get("sealed", 0) > 0
         if self.sealed_source and cut:
             raise ConfigError(
@@ -124,8 +125,10 @@ class DataConfig(Section):
                 "data has neither a sealed_source nor splits.sealed; give a fraction "
                 "such as sealed: 0.3 or an official test file."
             )
+        self._check_roles()
 
     def _check_roles(self) -> None:
+        """Refuses columns with two roles that exclude each other."""
         if self.source and not self.label:
             raise ConfigError("data.label is empty; name the column to predict.")
         roles = {
@@ -133,20 +136,17 @@ class DataConfig(Section):
             "drop": set(self.drop),
             "sensitive": set(self.sensitive),
         }
-        for first, second in (
-            ("label", "drop"),
-            ("label", "sensitive"),
-            ("drop", "sensitive"),
-        ):
+        for first, second in combinations(roles, 2):
             both = roles[first] & roles[second]
             if both:
+                # The least name: sets have no order, the same config has one sentence.
                 raise ConfigError(
                     f"Column {min(both)!r} is named as data.{first} and as "
                     f"data.{second}; a column has one role."
                 )
-        twice = [n for n in self.sensitive if self.sensitive.count(n) > 1]
-        if twice:
-            raise ConfigError(f"data.sensitive names {twice[0]!r} twice.")
+        repeats = [n for n in self.sensitive if self.sensitive.count(n) > 1]
+        if repeats:
+            raise ConfigError(f"data.sensitive names {repeats[0]!r} twice.")
         both = set(self.numeric) & set(self.categorical)
         if both:
             raise ConfigError(
@@ -199,7 +199,9 @@ class SearchConfig(Section):
             "power_draws",
             "threads",
         )
+        # If one in one goes on, a rung selects nothing.
         self.require("eta", self.eta >= 2, "a whole number >= 2")
+        # A tournament draws without replacement.
         self.require("sample", 1 <= self.sample <= self.population, "1 to population")
         self.require_fraction("architecture_mutation_rate")
         self.require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")
@@ -207,6 +209,9 @@ class SearchConfig(Section):
         self.require("violation_weight", self.violation_weight >= 0, ">= 0")
 
 
+# Names that the product promises and this version has no controller for. A switch that
+# is silently dead is a lie in a file that an auditor reads: only the value that says
+# what happens is accepted (docs/decisions.md, 3).
 _NOT_YET = {
     "human_oversight_enabled": True,
     "precision_switching_enabled": False,
@@ -217,7 +222,6 @@ _NOT_YET = {
     "tpu_pods": 0,
     "evolution_frequency": 0,
 }
-"""Public names whose controller is not in this version: only the value shown."""
 
 
 @dataclass(frozen=True)
@@ -306,8 +310,10 @@ class TrainingConfig(Section):
     queue: str = ""
     """Kueue LocalQueue of a TrainJob; "" = none."""
     checkpoint_every: int = 0
-    """Sync rounds between checkpoints; 0 = only when stopped, given a place."""
+    """Sync rounds between checkpoints; 0 = only when stopped, if a store is given."""
 
+    # Any backend and any number of processes trains the same bits (docs/decisions.md,
+    # 30 and 31). `threads` is not among them: sums depend on it.
     how: ClassVar[frozenset[str]] = frozenset(
         {"backend", "processes", "nodes", "runtime", "queue", "checkpoint_every"}
     )
@@ -349,6 +355,7 @@ class TrainingConfig(Section):
 
     def _check_backend(self) -> None:
         """Checks that the processes fit the nets, the nodes and the backend."""
+        # Whole nets are dealt out to processes; a process without one would only wait.
         nets = self.num_agents + 1
         self.require(
             "processes",
@@ -364,14 +371,10 @@ class TrainingConfig(Section):
         )
         together = self.backend == "trainjob" or self.nodes == 1
         self.require("nodes", together, "1 without backend: trainjob")
-        for key, least in (("runtime", 1), ("queue", 0)):
-            named = len(getattr(self, key)) >= least
-            self.require(key, named and self._is_name(key), "a Kubernetes name")
+        self.require("runtime", is_label(self.runtime), "a Kubernetes name")
+        named = not self.queue or is_label(self.queue)
+        self.require("queue", named, "a Kubernetes name")
         self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
-
-    def _is_name(self, key: str) -> bool:
-        value: str = getattr(self, key)
-        return not value or is_label(value)
 
 
 @dataclass(frozen=True)
@@ -401,8 +404,8 @@ class RegistryConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks the name."""
-        allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
-        fits = bool(self.name) and set(self.name) <= allowed and len(self.name) <= 63
+        letters = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+        fits = bool(self.name) and set(self.name) <= letters and len(self.name) <= 63
         self.require(
             "name",
             fits and self.name[0] not in "-." and self.name[-1] not in "-.",

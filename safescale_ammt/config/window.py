@@ -18,7 +18,7 @@ the day is whole: a window is read once, and what comes later is not looked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Self
@@ -27,13 +27,14 @@ from safescale_ammt.errors import ConfigError, DataError
 
 _SPAN = re.compile(r"(?P<count>[1-9][0-9]{0,3})(?P<unit>[dw])")
 _DAYS = {"d": 1, "w": 7}
+# One separator throughout, and no digit around it: a part number is no date.
 _DATE = re.compile(r"(?<!\d)(\d{4})([-/])(\d{2})\2(\d{2})(?!\d)")
 _FORMS = "7d, 7d/2026-11-16 or 2026-11-09/2026-11-16"
 
 
 @dataclass(frozen=True)
 class Window:
-    """What was asked for; `between` says which days these are.
+    """Days as a config names them; `between` says which ones these are.
 
     Attributes:
         start: first day; None = counted back from the end, or all.
@@ -62,6 +63,7 @@ class Window:
         start = _day(first)
         if start and end and start < end:
             return cls(start, end)
+        # KFP leaves "[[ScheduledTime]]" as it is where it expands no macros.
         if "[[" in text:
             raise ConfigError(
                 f"data.window is {text!r}: this Kubeflow does not fill in what stands "
@@ -73,7 +75,7 @@ class Window:
         )
 
     def __bool__(self) -> bool:
-        """Says whether anything was asked for at all."""
+        """Says whether the window leaves any day out: the empty one does not."""
         return self != Window()
 
     def __str__(self) -> str:
@@ -87,49 +89,51 @@ class Window:
         Args:
             newest: day of the newest file.
         """
+        # From the newest file and not from a clock: a retry after midnight and a feed
+        # that stands still have the same days (docs/decisions.md, 21).
         end = self.end or newest + timedelta(days=1)
         return self.start or end - timedelta(days=self.days), end
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The days of a folder that a window came to, for the dataset's record.
+class Days:
+    """The days of a folder that a window comes to, for the dataset's record.
 
     Attributes:
-        asked: the window as it was given.
+        spelling: the window as the config has it.
         start, end: first day and the day after the last.
         files: names of the files in it, sorted.
         before, after: number of files outside it.
-        absent: days in it that no file has.
+        gaps: days in it that no file has.
     """
 
-    asked: str
+    spelling: str
     start: date
     end: date
     files: tuple[str, ...]
     before: int
     after: int
-    absent: tuple[str, ...]
+    gaps: tuple[str, ...]
 
     @property
     def window(self) -> Window:
-        """The same days, spelled out."""
+        """The same days, spelled out: new files do not move them."""
         return Window(self.start, self.end)
 
     def to_dict(self) -> dict[str, object]:
         """Returns the JSON form."""
         return {
-            "asked": self.asked,
+            "asked": self.spelling,
             "start": str(self.start),
             "end": str(self.end),
             "files": len(self.files),
             "files_before": self.before,
             "files_after": self.after,
-            "absent_days": list(self.absent),
+            "absent_days": list(self.gaps),
         }
 
 
-def choose(window: Window, names: Iterable[str], origin: str) -> Chosen:
+def choose(window: Window, names: Iterable[str], origin: str) -> Days:
     """Chooses files by their day.
 
     Args:
@@ -149,44 +153,44 @@ def choose(window: Window, names: Iterable[str], origin: str) -> Chosen:
             f"{str(window)!r}): its files go from {min(days.values())} to "
             f"{max(days.values())}."
         )
-    return Chosen(
-        asked=str(window),
+    # Gaps are no error (shops close on Sundays): the record names them.
+    every_day = (start + timedelta(days=i) for i in range((end - start).days))
+    days_with_files = set(days.values())
+    return Days(
+        spelling=str(window),
         start=start,
         end=end,
         files=inside,
         before=sum(day < start for day in days.values()),
         after=sum(day >= end for day in days.values()),
-        absent=_absent(start, end, days),
+        gaps=tuple(str(day) for day in every_day if day not in days_with_files),
     )
 
 
 def day_of(name: str, origin: str) -> date:
-    """Returns the day that a file's name speaks of.
+    """Returns the day in a file's name.
 
     Raises:
-        DataError: it speaks of none, of several, or of one that there is not.
+        DataError: it names none, several, or one that does not exist.
     """
-    found = {"-".join(match.group(1, 3, 4)) for match in _DATE.finditer(name)}
-    if len(found) != 1:
+    # A set: a folder and a file that name the same day agree.
+    dates = {"-".join(match.group(1, 3, 4)) for match in _DATE.finditer(name)}
+    if len(dates) != 1:
         raise DataError(
-            f"{name} in {origin} has {'no date' if not found else 'several dates'} in "
+            f"{name} in {origin} has {'several dates' if dates else 'no date'} in "
             "its name; with data.window every file has one, such as "
             "dt=2026-11-16/part-0.csv."
         )
-    day = _day(found.pop())
+    day = _day(dates.pop())
     if day is None:
         raise DataError(f"{name} in {origin} is named after no real day.")
     return day
 
 
-def _absent(start: date, end: date, days: Mapping[str, date]) -> tuple[str, ...]:
-    seen = set(days.values())
-    every = (start + timedelta(days=i) for i in range((end - start).days))
-    return tuple(str(day) for day in every if day not in seen)
-
-
 def _day(text: str) -> date | None:
-    """Reads YYYY-MM-DD; None if there is no such day, or nobody kept rows then."""
+    """Reads YYYY-MM-DD; None if it is no day of the years 1900 to 2199."""
+    # Another century is a typing error; and a span from the year 1 would list a
+    # million days without a file.
     if not re.fullmatch(r"(19|20|21)\d\d-\d\d-\d\d", text):
         return None
     try:

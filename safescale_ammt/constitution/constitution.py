@@ -3,7 +3,7 @@
 A constitution is a list of *principles* (see `principles`), the error level of the
 gate and the people who may decide what the gate leaves open.
 `Constitution.digest` is the sha256 of the parsed object with all defaults
-filled in, so that spelling and comments do not change who a constitution is.
+filled in, so that spelling and comments do not change which constitution it is.
 """
 
 from __future__ import annotations
@@ -29,12 +29,21 @@ MAX_BYTES = 64 * 1024
 """A larger constitution is refused (an argument list holds about 120 kB)."""
 _KEY = re.compile(r"ed25519:\S+")
 _OVERRIDABLE = ("soft", "undecided_hard")
+# What is shown to be violated is no matter of opinion: no approver decides it.
 _FINAL = ("failed_hard", "inviolable")
 
 
 @dataclass(frozen=True)
 class GateRule:
-    """Error level, planned uses of the sealed data, and what if uncertifiable."""
+    """What the gate promises.
+
+    Attributes:
+        alpha: chance of passing a model that breaks a hard promise, over all
+            planned submissions.
+        planned_submissions: planned uses of the sealed rows.
+        on_uncertifiable: `refuse`, or `human` decides, where the sealed rows are too
+            few for a promise.
+    """
 
     alpha: float = 0.05
     planned_submissions: int = 1
@@ -43,12 +52,18 @@ class GateRule:
     @property
     def alpha_k(self) -> float:
         """Error level of one submission: alpha / planned_submissions."""
+        # Bonferroni over the submissions: each is a try on the same sealed rows.
         return self.alpha / self.planned_submissions
 
 
 @dataclass(frozen=True)
 class GroupRule:
-    """Least rows and least positives of a group that is judged at all."""
+    """Which groups are judged at all.
+
+    Attributes:
+        min_n: least rows of a group.
+        min_pos: least positives of a group.
+    """
 
     min_n: int = 200
     min_pos: int = 50
@@ -56,7 +71,15 @@ class GroupRule:
 
 @dataclass(frozen=True)
 class HumanRule:
-    """Who may approve what the gate leaves open."""
+    """Who may approve what the gate leaves open.
+
+    Attributes:
+        approvers: name -> public key, `ed25519:...`.
+        quorum: approvals that one decision needs.
+        may_override: kinds of findings that approvers may pass.
+        never: kinds of findings that they may not.
+        expires_days: days after which an approval is void.
+    """
 
     approvers: Mapping[str, str]
     quorum: int = 1
@@ -67,7 +90,15 @@ class HumanRule:
 
 @dataclass(frozen=True)
 class Constitution:
-    """A parsed constitution with every default filled in."""
+    """A parsed constitution with every default filled in.
+
+    Attributes:
+        id, version, owner: as its author names them.
+        principles: in the file's order.
+        gate: error level and planned submissions.
+        groups: least sizes of judged groups.
+        human: who may approve what.
+    """
 
     id: str
     version: str
@@ -107,27 +138,33 @@ class Constitution:
         head = section(
             top.get("constitution", {}), "constitution", ("id", "version", "owner")
         )
-        listed = top.get("principles")
-        if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
+        entries = top.get("principles")
+        # A text is a sequence too, of its letters.
+        if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
             raise ConstitutionError("A constitution needs a list of principles.")
-        principles = tuple(read_principle(p, i) for i, p in enumerate(listed))
+        principles = tuple(read_principle(p, i) for i, p in enumerate(entries))
         check_consistent(principles)
-        parsed = cls(
+        sizes = section(top.get("groups", {}), "groups", ("min_n", "min_pos"))
+        constitution = cls(
             id=text(head, "id", "constitution", "constitution"),
             version=text(head, "version", "constitution", "0.0.0"),
             owner=text(head, "owner", "constitution", "unnamed"),
             principles=principles,
             gate=_gate(top.get("gate", {})),
-            groups=_group_rule(top.get("groups", {})),
+            groups=GroupRule(
+                whole(sizes, "min_n", "groups", 200, 1),
+                whole(sizes, "min_pos", "groups", 50, 1),
+            ),
             human=_human(top.get("human", {})),
         )
-        size = len(canonical_json(parsed.to_dict()))
+        # With defaults filled in, as it travels through the pipeline.
+        size = len(canonical_json(constitution.to_dict()))
         if size > MAX_BYTES:
             raise ConstitutionError(
                 f"The constitution holds {size} bytes, at most {MAX_BYTES} fit in a "
                 "pipeline parameter; shorten its texts."
             )
-        return parsed
+        return constitution
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""
@@ -171,7 +208,7 @@ class Constitution:
 
     @property
     def group_columns(self) -> tuple[str, ...]:
-        """Names of the group columns that the principles speak of."""
+        """Names of the group columns that the principles refer to."""
         names = {p.constraint.group for p in self.principles if p.constraint.group}
         return tuple(sorted(names))
 
@@ -181,72 +218,66 @@ class Constitution:
 
 
 def _gate(raw: Any) -> GateRule:
-    known = ("alpha", "planned_submissions", "on_uncertifiable")
-    entry = section(raw, "gate", known)
+    """Parses the section `gate`."""
+    entry = section(raw, "gate", ("alpha", "planned_submissions", "on_uncertifiable"))
     alpha = number({"alpha": 0.05, **entry}, "alpha", "gate")
+    # A test at level one half is a coin.
     if alpha is None or not 0 < alpha < 0.5:
         raise ConstitutionError(f"gate.alpha is {alpha}, outside (0, 0.5).")
-    then = entry.get("on_uncertifiable", "refuse")
-    if then not in ("refuse", "human"):
+    on_uncertifiable = entry.get("on_uncertifiable", "refuse")
+    if on_uncertifiable not in ("refuse", "human"):
+        choices = one_of(("refuse", "human"))
         raise ConstitutionError(
-            f"gate.on_uncertifiable is {then!r}, {one_of(('refuse', 'human'))}."
+            f"gate.on_uncertifiable is {on_uncertifiable!r}, {choices}."
         )
-    planned = whole(entry, "planned_submissions", "gate", 1, 1)
-    return GateRule(alpha, planned, then)
-
-
-def _group_rule(raw: Any) -> GroupRule:
-    entry = section(raw, "groups", ("min_n", "min_pos"))
-    return GroupRule(
-        whole(entry, "min_n", "groups", 200, 1),
-        whole(entry, "min_pos", "groups", 50, 1),
-    )
+    submissions = whole(entry, "planned_submissions", "gate", 1, 1)
+    return GateRule(alpha, submissions, on_uncertifiable)
 
 
 def _human(raw: Any) -> HumanRule:
-    known = ("approvers", "quorum", "may_override", "never", "expires_days")
-    entry = section(raw, "human", known)
-    approvers = _approvers(entry.get("approvers", {}))
+    """Parses the section `human`."""
+    keys = ("approvers", "quorum", "may_override", "never", "expires_days")
+    entry = section(raw, "human", keys)
+    approvers = entry.get("approvers", {})
+    if not isinstance(approvers, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) and _KEY.fullmatch(v)
+        for k, v in approvers.items()
+    ):
+        raise ConstitutionError(
+            "human.approvers must map a name to 'ed25519:<public key>'."
+        )
+    # A quorum of two is two people: one person under two names would be both.
+    owners: dict[str, str] = {}
+    for name, public_key in approvers.items():
+        owner = owners.setdefault(public_key, name)
+        if owner != name:
+            raise ConstitutionError(
+                f"human.approvers {owner!r} and {name!r} have one key; one person is "
+                "one vote."
+            )
     quorum = whole(entry, "quorum", "human", 1, 1)
+    # Without approvers nobody approves anything, whatever the quorum is.
     if approvers and quorum > len(approvers):
         raise ConstitutionError(
             f"human.quorum is {quorum}, but only {len(approvers)} approvers are named."
         )
-    may = _kinds(entry, "may_override", _OVERRIDABLE, _OVERRIDABLE)
+    may_override = _kinds(entry, "may_override", _OVERRIDABLE, _OVERRIDABLE)
     never = _kinds(entry, "never", _FINAL, (*_OVERRIDABLE, *_FINAL))
-    both = sorted(set(may) & set(never))
+    both = sorted(set(may_override) & set(never))
     if both:
         raise ConstitutionError(
             f"human.may_override and human.never both name {both[0]!r}; keep one."
         )
     days = whole(entry, "expires_days", "human", 30, 1)
-    return HumanRule(approvers, quorum, may, never, days)
-
-
-def _approvers(raw: Any) -> dict[str, str]:
-    """Checks names and keys: one person, one key."""
-    if not isinstance(raw, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) and _KEY.fullmatch(v)
-        for k, v in raw.items()
-    ):
-        raise ConstitutionError(
-            "human.approvers must map a name to 'ed25519:<public key>'."
-        )
-    keys = list(raw.values())
-    shared = [name for name, key in raw.items() if keys.count(key) > 1]
-    if shared:
-        raise ConstitutionError(
-            f"human.approvers {shared[0]!r} and {shared[1]!r} have one key; one "
-            "person is one vote."
-        )
-    return dict(raw)
+    return HumanRule(dict(approvers), quorum, may_override, never, days)
 
 
 def _kinds(
-    entry: Mapping[str, Any], key: str, default: tuple[str, ...], known: Sequence[str]
+    entry: Mapping[str, Any], key: str, default: tuple[str, ...], kinds: Sequence[str]
 ) -> tuple[str, ...]:
+    """Reads a list of kinds of findings."""
     value = entry.get(key, default)
-    listed = isinstance(value, list | tuple)
-    if not listed or not all(isinstance(v, str) and v in known for v in value):
-        raise ConstitutionError(f"human.{key} is {value!r}, {one_of(known)}.")
+    is_list = isinstance(value, list | tuple)
+    if not is_list or not all(isinstance(v, str) and v in kinds for v in value):
+        raise ConstitutionError(f"human.{key} is {value!r}, {one_of(kinds)}.")
     return tuple(value)

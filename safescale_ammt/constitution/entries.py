@@ -9,8 +9,8 @@ from typing import Any
 from safescale_ammt.errors import ConstitutionError, one_of
 
 
-def section(raw: Any, where: str, known: Sequence[str]) -> Mapping[str, Any]:
-    """Returns `raw` as a mapping whose keys are all known.
+def section(raw: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
+    """Returns `raw` as a mapping that has no other than these keys.
 
     Raises:
         ConstitutionError: it is no mapping or has another key.
@@ -19,9 +19,10 @@ def section(raw: Any, where: str, known: Sequence[str]) -> Mapping[str, Any]:
         raise ConstitutionError(
             f"{where} must be a mapping, found {type(raw).__name__}."
         )
+    # A misspelt key would leave its default in force, and nobody would notice.
     for key in raw:
-        if key not in known:
-            raise ConstitutionError(f"Unknown key {key!r} in {where}, {one_of(known)}.")
+        if key not in keys:
+            raise ConstitutionError(f"Unknown key {key!r} in {where}, {one_of(keys)}.")
     return raw
 
 
@@ -34,6 +35,7 @@ def text(raw: Mapping[str, Any], key: str, where: str, default: str) -> str:
     value = raw.get(key, default)
     if not isinstance(value, str) or not value.strip():
         raise ConstitutionError(f"{where}.{key} must be text, found {value!r}.")
+    # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -50,6 +52,7 @@ def number(raw: Mapping[str, Any], key: str, where: str) -> float | None:
     value = raw.get(key)
     if value is None:
         return None
+    # `true` is an int to Python and no number to an author.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConstitutionError(f"{where}.{key} must be a number, found {value!r}.")
     if abs(value) > 1e9 or not math.isfinite(value):
@@ -65,6 +68,7 @@ def whole(
     Raises:
         ConstitutionError: it is no whole number or below `least`.
     """
+    # KFP gives whole numbers back as floats: 200.0 is 200, 200.5 is a mistake.
     value = number({key: default, **raw}, key, where)
     if value is None or value != int(value) or value < least:
         raise ConstitutionError(

@@ -24,6 +24,7 @@ ROBUST_METRICS = (
 METRICS = ("accuracy", *GROUP_METRICS, "calibration_error", *ROBUST_METRICS)
 JUDGED = ("accuracy", *GROUP_METRICS, "calibration_error")
 """Metrics that `evaluate_safety` has an evaluator for."""
+# The optimizer's constraints are differences of two rates.
 TRAINABLE = GAPS
 """Metrics with a differentiable surrogate."""
 TWIN = "unconstrained_twin"
@@ -64,7 +65,15 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Principle:
-    """One measurable promise."""
+    """One measurable promise.
+
+    Attributes:
+        id: its name in verdicts and logs.
+        constraint: what is promised.
+        text: the promise in the author's words.
+        why: the author's reason.
+        enforce: whether training works on it; the gate judges it either way.
+    """
 
     id: str
     constraint: Constraint
@@ -87,7 +96,7 @@ class Principle:
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""
         c = self.constraint
-        measured = {
+        fields = {
             "metric": c.metric,
             "group": c.group,
             "op": c.op,
@@ -101,7 +110,8 @@ class Principle:
             "id": self.id,
             "text": self.text,
             "why": self.why,
-            "constraint": {k: v for k, v in measured.items() if v is not None},
+            # None has no spelling as a KFP parameter, and would be part of the digest.
+            "constraint": {k: v for k, v in fields.items() if v is not None},
             "train": {"enforce": self.enforce},
         }
 
@@ -113,13 +123,14 @@ def read_principle(raw: Any, index: int) -> Principle:
         ConstitutionError: an unknown key, metric or value, or a line that no
             evaluator could judge.
     """
-    known = ("id", "text", "why", "constraint", "train")
-    entry = section(raw, f"principles[{index}]", known)
+    keys = ("id", "text", "why", "constraint", "train")
+    entry = section(raw, f"principles[{index}]", keys)
     if "id" not in entry or "constraint" not in entry:
         raise ConstitutionError(f"principles[{index}] needs both id and constraint.")
     name = text(entry, "id", f"principles[{index}]", "")
     constraint = _constraint(entry["constraint"], name)
     train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
+    # What can be trained for is, unless the author says otherwise.
     trainable = constraint.metric in TRAINABLE and constraint.op == "<="
     enforce = train.get("enforce", trainable)
     if not isinstance(enforce, bool):
@@ -131,22 +142,24 @@ def read_principle(raw: Any, index: int) -> Principle:
             f"{name}.train.enforce is true, but {constraint.metric} has no "
             f"differentiable surrogate, {one_of(TRAINABLE)}, or enforce: false."
         )
-    told = {k: text(entry, k, name, "") for k in ("text", "why") if entry.get(k, "")}
-    return Principle(name, constraint, enforce=enforce, **told)
+    texts = {k: text(entry, k, name, "") for k in ("text", "why") if entry.get(k, "")}
+    return Principle(name, constraint, enforce=enforce, **texts)
 
 
 def _constraint(raw: Any, name: str) -> Constraint:
+    """Parses and checks the constraint of the principle `name`."""
     where = f"{name}.constraint"
-    known = (
+    keys = (
         *("metric", "group", "op", "threshold", "tier"),
         *("reference", "delta", "floor", "threat"),
     )
-    entry = section(raw, where, known)
+    entry = section(raw, where, keys)
     metric = entry.get("metric")
     if metric not in METRICS:
         raise ConstitutionError(
             f"{where}.metric is {metric!r}, unknown; {one_of(METRICS)}."
         )
+    # A promise that nobody judges would look fulfilled: it is refused, not ignored.
     if metric not in JUDGED:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version; "
@@ -168,6 +181,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
         floor=number(entry, "floor", where),
     )
     _check_constraint(constraint, where)
+    # Filled in, so that a delta of 0 has one digest, written out or not.
     if constraint.reference is not None and constraint.delta is None:
         return replace(constraint, delta=0.0)
     return constraint
@@ -179,6 +193,7 @@ def _natural_op(metric: str) -> str:
 
 def _check_constraint(c: Constraint, where: str) -> None:
     """Refuses a constraint that no evaluator could judge."""
+    # "Accuracy at most .8" promises nothing: a useless model would fulfil it.
     if c.op != _natural_op(c.metric):
         raise ConstitutionError(
             f"{where}.op is {c.op!r}, but a promise about {c.metric} reads "
@@ -200,6 +215,8 @@ def _check_constraint(c: Constraint, where: str) -> None:
             "worst_group_error speaks of groups."
         )
     _check_line(c, where)
+    # Every metric lies in [0, 1]; and a delta above 0 would ask the constrained model
+    # to beat the unconstrained one.
     for key in ("threshold", "floor"):
         value = getattr(c, key)
         if value is not None and not 0 <= value <= 1:
@@ -231,6 +248,7 @@ def check_consistent(principles: Sequence[Principle]) -> None:
         ConstitutionError: two principles contradict each other.
     """
     ids: set[str] = set()
+    # Two tiers of one promise are fine: a hard line, and a stricter one to aim at.
     promises: dict[tuple[str, str | None], Principle] = {}
     for p in principles:
         if p.id in ids:

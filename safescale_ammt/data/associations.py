@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
+# A draw may give the very table that was observed, summed in another order: it has to
+# count as equal, or the p-value is too small.
 _ROUNDING = 1e-9
-"""Sums in another order must not tell a draw from an observed table it equals."""
+# Codes below 2^31 times a radix below 2^31 stay in int64; beyond that they wrap
+# around silently, so combinations are renumbered first.
 _LARGEST = 2**31
-"""Codes of combinations are renumbered before they could leave int64."""
 
 
 def binned(column: pa.ChunkedArray, bins: int) -> Codes:
@@ -26,15 +28,17 @@ def binned(column: pa.ChunkedArray, bins: int) -> Codes:
     """
     if pa.types.is_floating(column.type):
         x = column.to_numpy()
-        present = np.unique(x[~np.isnan(x)])
-        if len(present) > bins:
-            present = np.unique(np.nanquantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
-        place = np.searchsorted(present, x, side="left") + 1
-        return np.where(np.isnan(x), 0, place).astype(np.int64)
+        edges = np.unique(x[~np.isnan(x)])
+        if len(edges) > bins:
+            # Quantiles of a column with many ties coincide: equal edges are one bin.
+            edges = np.unique(np.nanquantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
+        bin_codes = np.searchsorted(edges, x, side="left") + 1
+        return np.where(np.isnan(x), 0, bin_codes).astype(np.int64)
     coded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
     codes = coded.indices.to_numpy()
     counts = np.bincount(codes)
     rank = np.empty_like(counts)
+    # The stable sort breaks ties by first appearance: one table, one set of bins.
     rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
     return np.asarray(np.minimum(rank, bins)[codes], dtype=np.int64)
 
@@ -51,8 +55,8 @@ def joint(columns: Sequence[NDArray[Any]]) -> tuple[Codes, list[Codes]]:
     for column in columns:
         radix = int(column.max(initial=0)) + 1
         if size * radix > _LARGEST:
-            kept, codes = np.unique(codes, return_inverse=True)
-            size = len(kept)
+            combinations, codes = np.unique(codes, return_inverse=True)
+            size = len(combinations)
         codes = codes * radix + column
         size *= radix
     _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
@@ -61,7 +65,7 @@ def joint(columns: Sequence[NDArray[Any]]) -> tuple[Codes, list[Codes]]:
 
 @dataclass(frozen=True)
 class Proxy:
-    """How much one feature tells about one sensitive column.
+    """How much one feature reveals of one sensitive column.
 
     Attributes:
         feature: position of the feature.
@@ -84,8 +88,7 @@ def proxies(
 
     Rows of the sensitive block are permuted, so that features keep their own
     dependence and targets theirs. Single-step max-T of Westfall and Young (1993):
-    statistics are standardised over all draws, the observed one among them, which
-    keeps the draws exchangeable and the level exact under the complete null.
+    statistics are standardised over all draws, the observed one among them.
 
     Args:
         features: bin codes (n,) of each feature.
@@ -100,30 +103,42 @@ def proxies(
     for i in range(permutations + 1):
         rows = crossed if i == 0 else crossed[rng.permutation(len(crossed))]
         for j, feature in enumerate(features):
-            draws[i, j] = _informations(feature, rows, members)
+            draws[i, j] = _information(feature, rows, members)
     spread = draws.std(axis=0)
+    # With the observed statistic among the draws they stay exchangeable, and the level
+    # is exact under the complete null. A constant column has no spread to divide by.
     scaled = (draws - draws.mean(axis=0)) / np.where(spread > _ROUNDING, spread, 1.0)
     greatest = scaled.reshape(len(draws), -1).max(axis=1)
     entropies = [_entropy(np.bincount(target)) for target in targets]
-    found = []
+    tests = []
     for j in range(len(features)):
         for t, entropy in enumerate(entropies):
+            # Plug-in mutual information is above 0 for independent columns too, the
+            # more the more cells the table has: its mean under the null comes off.
             gain = draws[0, j, t] - draws[1:, j, t].mean()
             strength = max(gain, 0.0) / entropy if entropy > 0 else 0.0
             p = float(np.mean(greatest >= scaled[0, j, t] - _ROUNDING))
-            found.append(Proxy(j, t, float(strength), p))
-    return found
+            tests.append(Proxy(j, t, float(strength), p))
+    return tests
 
 
-def _informations(feature: Codes, crossed: Codes, members: Sequence[Floats]) -> Floats:
-    """Mutual information (nats) of a feature with every crossed column.
+def _information(feature: Codes, crossed: Codes, members: Sequence[Floats]) -> Floats:
+    """Mutual information I(X; Y) = H(X) + H(Y) - H(X, Y), in nats, less H(X) + H(Y).
 
-    Up to what permuting rows cannot change: minus the entropy of both together.
+    Args:
+        feature: codes (n,) of X.
+        crossed: codes (n,) of the combinations of all sensitive columns.
+        members: one-hot codes (k, values) of each sensitive column Y in each
+            combination.
+
+    Returns:
+        -H(X, Y) for each Y.
     """
     values = len(members[0])
     size = (int(feature.max()) + 1) * values
     table = np.bincount(feature * values + crossed, minlength=size)
     table = table.reshape(-1, values)
+    # Permuting rows changes no margin: H(X) and H(Y) shift all draws alike.
     return np.array([-_entropy((table @ member).reshape(-1)) for member in members])
 
 
@@ -141,16 +156,18 @@ def bin_auc(
     is taken on the other rows, so that an identifier earns nothing.
     """
     size = int(feature.max()) + 1
-    seen = np.bincount(feature[learn], minlength=size)
+    trials = np.bincount(feature[learn], minlength=size)
     hits = np.bincount(feature[learn & label], minlength=size)
+    # A bin without a row to learn from scores like the average row.
     prior = label[learn].mean()
-    rate = np.where(seen > 0, hits / np.maximum(seen, 1), prior)
+    rate = np.where(trials > 0, hits / np.maximum(trials, 1), prior)
     _, rank = np.unique(rate, return_inverse=True)
     positive = np.bincount(rank[feature[~learn & label]], minlength=size)
     negative = np.bincount(rank[feature[~learn & ~label]], minlength=size)
     pairs = positive.sum() * negative.sum()
     if pairs == 0:
         return 0.5
+    # AUC = P(score of a positive > score of a negative), a tie counting one half.
     below = np.cumsum(negative) - negative / 2
     return float((positive * below).sum() / pairs)
 
@@ -158,13 +175,17 @@ def bin_auc(
 def twin_pairs(same: Codes, group: Codes) -> NDArray[np.int64]:
     """Pairs up rows that have equal features and one group; returns rows (m, 2).
 
-    Pairs are disjoint, so that their conflicts are independent.
+    Args:
+        same: codes (n,) that are equal where all features are.
+        group: codes (n,) of the group.
     """
     order = np.lexsort((np.arange(len(same)), group, same))
     key = np.stack([same[order], group[order]])
     fresh = np.ones(len(order), dtype=bool)
     fresh[1:] = (key[:, 1:] != key[:, :-1]).any(axis=0)
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+    # First with second, third with fourth: a row is in one pair at most, so that the
+    # pairs' conflicts are independent.
     odd = (np.arange(len(order)) - start) % 2 == 1
     second = np.flatnonzero(odd)
     return np.stack([order[second - 1], order[second]], axis=1)
@@ -176,22 +197,30 @@ def spread_p_value(
     """Tests whether groups have unequal rates: permuted groups, greatest distance.
 
     The statistic is the greatest standardised distance of a group's hits from what
-    the overall rate expects. Permuting groups gives hits by group a multivariate
-    hypergeometric law, which is drawn directly.
+    the overall rate expects.
+
+    Args:
+        hits: mask (n,) of the hits.
+        group: codes (n,) of the group.
+        draws: tables drawn from the null.
+        seed: of the draws.
     """
     counts = np.bincount(group)
     counts = counts[counts > 0]
     rate = hits.mean()
     scale = np.sqrt(np.maximum(counts * rate * (1 - rate), 1e-12))
 
-    def statistic(found: Codes) -> Floats:
-        return np.asarray(np.abs((found - counts * rate) / scale).max(axis=-1))
+    def statistic(hits_by_group: Codes) -> Floats:
+        return np.asarray(np.abs((hits_by_group - counts * rate) / scale).max(axis=-1))
 
-    found = np.bincount(group[hits], minlength=int(group.max()) + 1)
-    observed = statistic(found[np.bincount(group) > 0])
+    by_group = np.bincount(group[hits], minlength=int(group.max()) + 1)
+    observed = statistic(by_group[np.bincount(group) > 0])
     rng = np.random.default_rng(seed)
+    # Permuting groups gives the hits by group exactly this law; drawing from it costs
+    # the same for a thousand rows as for a million.
     null = rng.multivariate_hypergeometric(
         counts, int(hits.sum()), size=draws, method="marginals"
     )
     above = int((statistic(null) >= observed - _ROUNDING).sum())
+    # The observed table is one of the draws under the null: no p-value is ever 0.
     return (1 + above) / (1 + draws)

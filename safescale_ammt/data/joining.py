@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ _REMOVED = -1
 
 @dataclass(frozen=True)
 class Joined:
-    """All rows in one table, so that one rule treats them all.
+    """All rows in one table, so that one code path treats them all.
 
     Attributes:
         table: development rows, then sealed rows; label spellings are merged.
@@ -51,47 +51,62 @@ class Joined:
         Raises:
             DataError: unknown or unequal columns.
         """
-        _check_columns(config, source)
+        roles = {
+            "label": (config.label,),
+            "sensitive": config.sensitive,
+            "drop": config.drop,
+            "entity": (config.entity,) if config.entity else (),
+            "numeric": config.numeric,
+            "categorical": config.categorical,
+        }
+        for role, names in roles.items():
+            for name in names:
+                source.column(name, f"data.{role}")
         columns = dict(source.columns)
         if sealed is not None:
-            _check_equal(source, sealed)
+            odd = sorted(set(source.columns) ^ set(sealed.columns))
+            if odd:
+                raise DataError(
+                    f"{source.origin} and {sealed.origin} do not have the same "
+                    f"columns: {', '.join(odd)} is in one only."
+                )
             columns = {
                 name: column.extended(sealed.columns[name])
                 for name, column in columns.items()
             }
+        # Before rows are hashed: a copy of a row that spells its label otherwise is a
+        # copy all the same, and must not lie on both sides.
         columns[config.label] = columns[config.label].renamed(config.label_map)
         extra = sealed.rows if sealed else 0
         table = RawTable(columns, source.rows + extra, source.origin, source.digests)
         return cls(table, source.rows, sealed.origin if sealed else "")
 
-    def place(self, row: int) -> str:
-        """Says where a row stands, counting data rows from 1."""
+    def row_name(self, row: int) -> str:
+        """Names a row for a sentence, counting the data rows of its file from 1."""
         if row < self.border:
             return f"data row {row + 1} of {self.table.origin}"
         return f"data row {row - self.border + 1} of {self.sealed_origin}"
 
+    def check_complete(
+        self, role: str, name: str, missing: Collection[str], advice: str = ""
+    ) -> None:
+        """Refuses a column in which rows lack a value.
 
-def _check_columns(config: DataConfig, source: RawTable) -> None:
-    roles = {
-        "label": (config.label,),
-        "sensitive": config.sensitive,
-        "drop": config.drop,
-        "entity": (config.entity,) if config.entity else (),
-        "numeric": config.numeric,
-        "categorical": config.categorical,
-    }
-    for role, names in roles.items():
-        for name in names:
-            source.column(name, f"data.{role}")
+        Args:
+            role: what the column is for, for the sentence.
+            name: of the column.
+            missing: spellings of a missing value.
+            advice: end of the sentence.
 
-
-def _check_equal(source: RawTable, sealed: RawTable) -> None:
-    if set(source.columns) != set(sealed.columns):
-        odd = sorted(set(source.columns) ^ set(sealed.columns))
-        raise DataError(
-            f"{source.origin} and {sealed.origin} do not have the same columns: "
-            f"{', '.join(odd)} is in one only."
-        )
+        Raises:
+            DataError: rows without a value.
+        """
+        absent = self.table.columns[name].among(missing)
+        if absent.any():
+            raise DataError(
+                f"{int(absent.sum())} rows have no {role} {name!r}, the first is "
+                f"{self.row_name(int(np.argmax(absent)))}{advice}."
+            )
 
 
 def class_codes(
@@ -104,26 +119,24 @@ def class_codes(
     Raises:
         DataError: missing labels, one class, too many, or an unknown positive.
     """
+    advice = "; remove them or label them"
+    joined.check_complete("label", config.label, config.missing, advice)
     column = joined.table.columns[config.label]
-    gap = column.among(config.missing)
-    if gap.any():
-        raise DataError(
-            f"{int(gap.sum())} rows have no label {config.label!r}, the first is "
-            f"{joined.place(int(np.argmax(gap)))}; remove them or label them."
-        )
+    # The sealed rows must not decide which classes the model can say.
     classes, codes = column.take(np.arange(joined.border)).ranked()
     _check_classes(config, classes, np.bincount(codes), joined)
     if config.positive and len(classes) == 2 and classes[0] == config.positive:
         classes = classes[::-1]
     texts, codes = column.ranked()
-    place = {name: code for code, name in enumerate(classes)}
-    known = np.array([place.get(text, -1) for text in texts])[codes]
-    if known.min() < 0:
+    class_code = {name: code for code, name in enumerate(classes)}
+    label = np.array([class_code.get(text, -1) for text in texts])[codes]
+    if label.min() < 0:
+        first = joined.row_name(int(np.argmin(label)))
         raise DataError(
-            f"The label of {joined.place(int(np.argmin(known)))} is a class that the "
-            f"source does not have, {one_of(classes)}; data.label_map merges spellings."
+            f"The label of {first} is a class that the source does not have, "
+            f"{one_of(classes)}; data.label_map merges spellings."
         )
-    return classes, known
+    return classes, label
 
 
 def _check_classes(
@@ -137,6 +150,7 @@ def _check_classes(
         raise DataError(
             f"{where} has a single class, {classes[0]!r}; there is nothing to learn."
         )
+    # Texts that are different in every other row are no classes, in a small file too.
     most = min(MOST_CLASSES, max(2, joined.border // 2))
     if len(classes) > most:
         raise DataError(
@@ -165,7 +179,7 @@ class Cut:
         split: int64 (n,), code into `ALL_SPLITS`; -1 for a removed row.
         rows: raw-row hashes, V16 (n,).
         copies: development rows removed because the sealed file has them too.
-        repeated: development rows kept that repeat an earlier raw row.
+        repeated: development rows that repeat an earlier one; they stay.
     """
 
     split: NDArray[np.int64]
@@ -187,63 +201,48 @@ def cut(
     """Assigns rows to splits; a development row that is also sealed is removed.
 
     Raises:
-        DataError: an entity on both sides, or a split without rows.
+        DataError: rows without an entity, an entity on both sides, or a split without
+            rows.
     """
     rows = row_hashes(joined.table.columns)
     split = np.full(joined.table.rows, ALL_SPLITS.index(SEALED))
     sealed = np.arange(len(rows)) >= joined.border
+    # A sealed row that was trained on measures memory. It is taken from development:
+    # an official test set stays what others judge on.
     copies = ~sealed & contained(rows, rows[sealed])
     split[copies] = _REMOVED
     free = np.flatnonzero(~sealed & ~copies)
-    _check_entities(config, joined, free, np.flatnonzero(sealed))
-    strata = label
+    keys, strata = rows[free], label[free]
     if config.sensitive:
         _, first = groups[config.sensitive[0]].ranked()
-        strata = first * (int(label.max()) + 1) + label
-    keys = rows[free]
-    strata = strata[free]
+        strata = first[free] * (int(label.max()) + 1) + strata
     if config.entity:
-        entity = joined.table.columns[config.entity].take(free)
-        keys, strata = (
-            entity_hashes(entity),
-            entity_strata(entity.codes.astype(np.int64), strata),
-        )
+        # Rows without an entity would be one: all of them in one split.
+        joined.check_complete("entity", config.entity, config.missing)
+        column = joined.table.columns[config.entity]
+        shared = np.intersect1d(column.codes[free], column.codes[sealed])
+        if len(shared):
+            raise DataError(
+                f"{len(shared)} entities of {config.entity!r} are in "
+                f"{joined.table.origin} and in {joined.sealed_origin}; an entity "
+                "belongs to one split."
+            )
+        # One key and one stratum for all rows of an entity keep them together.
+        entity = column.take(free)
+        keys = entity_hashes(entity)
+        strata = entity_strata(entity.codes.astype(np.int64), strata)
     fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
     split[free] = assign_splits(seeded_keys(keys, config.seed), strata, fractions)
-    result = Cut(split, rows, int(copies.sum()), _repeated(rows, split))
+    development = rows[(split != _REMOVED) & (split != ALL_SPLITS.index(SEALED))]
+    repeated = len(development) - len(np.unique(development))
+    result = Cut(split, rows, int(copies.sum()), repeated)
     _check_splits(result, label, joined)
     return result
 
 
-def _repeated(rows: NDArray[np.void], split: NDArray[np.int64]) -> int:
-    kept = rows[(split != _REMOVED) & (split != ALL_SPLITS.index(SEALED))]
-    return len(kept) - len(np.unique(kept))
-
-
-def _check_entities(
-    config: DataConfig, joined: Joined, free: NDArray[np.intp], sealed: NDArray[np.intp]
-) -> None:
-    if not config.entity:
-        return
-    column = joined.table.columns[config.entity]
-    gap = column.among(config.missing)
-    if gap.any():
-        raise DataError(
-            f"{int(gap.sum())} rows have no entity {config.entity!r}, the first is "
-            f"{joined.place(int(np.argmax(gap)))}."
-        )
-    shared = np.intersect1d(column.codes[free], column.codes[sealed])
-    if len(shared):
-        raise DataError(
-            f"{len(shared)} entities of {config.entity!r} are in {joined.table.origin} "
-            f"and in {joined.sealed_origin}; an entity belongs to one split."
-        )
-
-
 def _check_splits(result: Cut, label: NDArray[np.int64], joined: Joined) -> None:
     for name in ALL_SPLITS:
-        mask = result.among(name)
-        if not mask.any():
+        if not result.among(name).any():
             raise DataError(
                 f"Split {name!r} gets no row of the {joined.border} in "
                 f"{joined.table.origin}; give it a larger fraction or more rows."

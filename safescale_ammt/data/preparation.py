@@ -20,13 +20,10 @@ from safescale_ammt.data.raw_rows import as_levels, as_numbers
 from safescale_ammt.data.schema import Feature, Schema
 from safescale_ammt.errors import DataError
 
-Ranked = tuple[tuple[str, ...], NDArray[np.int64]]
-"""Sorted distinct values and the codes (n,) into them."""
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """Typed splits and what was noticed on the way.
+    """Typed splits and counts of what an auditor asks about them.
 
     Attributes:
         schema: with encodings learnt on train.
@@ -55,46 +52,71 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     groups = group_columns(config, joined.table)
     cuts = cut(config, joined, label, groups)
     typed, constant = _typed_columns(config, joined, cuts.among(*SPLITS))
-    learnt = tuple(
-        _learn(config, name, joined.table.columns[name], values, cuts.among("train"))
-        for name, values in typed.items()
-    )
     # JSON sorts keys: written and read groups have one order.
     ranked = {name: groups[name].ranked() for name in sorted(groups)}
-    schema = _schema(config, joined.table, classes, learnt, ranked)
-    splits = {
-        name: _split(cuts, name, pa.table(typed), label, ranked) for name in ALL_SPLITS
-    }
-    notes = {
-        "constant_columns_dropped": constant,
-        "development_rows_also_sealed_removed": cuts.copies,
-        "development_rows_repeated": cuts.repeated,
-        "records_sharing_features": _sharing(joined, cuts, tuple(typed)),
-        "empty_groups": _empty_groups(schema, splits),
-    }
-    return Prepared(schema, splits, notes)
+    schema = Schema(
+        features=_learn(config, joined, typed, cuts.among("train")),
+        label=config.label,
+        classes=classes,
+        positive=config.positive or (classes[1] if len(classes) == 2 else ""),
+        sensitive=config.sensitive,
+        groups={name: values for name, (values, _) in ranked.items()},
+        merges=config.merges,
+        crosses=config.crosses,
+        drop=config.drop,
+        entity=config.entity,
+        columns=tuple(joined.table.columns),
+        missing=config.missing,
+        label_map=config.label_map,
+        comment=config.comment,
+    )
+    features, splits = pa.table(typed), {}
+    for name in ALL_SPLITS:
+        index = np.flatnonzero(cuts.among(name))
+        codes_by_group = {group: codes[index] for group, (_, codes) in ranked.items()}
+        splits[name] = Split(
+            features.take(pa.array(index)),
+            label[index],
+            codes_by_group,
+            cuts.rows[index],
+        )
+    return Prepared(schema, splits, _notes(joined, cuts, schema, splits, constant))
 
 
 def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[str]:
     """Names the columns that may be model inputs, in source order."""
-    out = {config.label, config.entity, *config.drop}
+    # An entity's name says nothing of the next entity; a net would learn it by heart.
+    excluded = {config.label, config.entity, *config.drop}
     if not config.sensitive_in_model:
-        out |= set(config.sensitive)
-    return [name for name in columns if name not in out]
+        excluded |= set(config.sensitive)
+    return [name for name in columns if name not in excluded]
 
 
 def _typed_columns(
     config: DataConfig, joined: Joined, development: NDArray[np.bool_]
 ) -> tuple[dict[str, pa.Array], list[str]]:
-    """Types the input columns; returns them and the names of constant ones."""
+    """Types the input columns; returns them and the names of constant ones.
+
+    Which columns are constant or numeric is decided on the development rows alone.
+
+    Raises:
+        DataError: a numeric column holds a text, or no column is left.
+    """
     columns = joined.table.columns
     typed, constant = {}, []
     for name in feature_columns(config, columns):
-        seen = columns[name].take(development)
-        if len(seen.renamed(dict.fromkeys(config.missing, "")).values) == 1:
+        column = columns[name].take(development)
+        # Missing spellings are one value: a column of "?" and "NA" is constant.
+        if len(column.renamed(dict.fromkeys(config.missing, "")).values) == 1:
             constant.append(name)
-        elif _is_numeric(config, name, seen):
-            typed[name] = _numbers(config, joined, name)
+        elif name in config.numeric or (
+            name not in config.categorical
+            and column.numbers(config.missing) is not None
+        ):
+            # A sealed text in a column of numbers is an error here, not a new type.
+            typed[name] = as_numbers(
+                columns[name], name, config.missing, joined.row_name
+            )
         else:
             typed[name] = as_levels(columns[name], config.missing)
     if not typed:
@@ -104,92 +126,54 @@ def _typed_columns(
     return typed, constant
 
 
-def _is_numeric(config: DataConfig, name: str, seen: Column) -> bool:
-    if name in config.numeric:
-        return True
-    return name not in config.categorical and seen.numbers(config.missing) is not None
-
-
-def _numbers(config: DataConfig, joined: Joined, name: str) -> pa.Array:
-    return as_numbers(joined.table.columns[name], name, config.missing, joined.place)
-
-
 def _learn(
     config: DataConfig,
-    name: str,
-    raw: Column,
-    values: pa.Array,
+    joined: Joined,
+    typed: Mapping[str, pa.Array],
     train: NDArray[np.bool_],
-) -> Feature:
-    if pa.types.is_floating(values.type):
-        numbers = values.to_numpy(zero_copy_only=False)[train]
-        return learn_numeric(name, numbers, config.numeric_bins)
-    return learn_categorical(name, raw.take(train), config.missing, config.max_levels)
+) -> tuple[Feature, ...]:
+    """Learns the encoding of every input column from the train rows alone."""
+    features: list[Feature] = []
+    for name, values in typed.items():
+        if pa.types.is_floating(values.type):
+            numbers = values.to_numpy(zero_copy_only=False)[train]
+            features.append(learn_numeric(name, numbers, config.numeric_bins))
+        else:
+            column = joined.table.columns[name].take(train)
+            features.append(
+                learn_categorical(name, column, config.missing, config.max_levels)
+            )
+    return tuple(features)
 
 
-def _schema(
-    config: DataConfig,
-    table: RawTable,
-    classes: tuple[str, ...],
-    features: tuple[Feature, ...],
-    groups: Mapping[str, Ranked],
-) -> Schema:
-    positive = config.positive
-    if not positive and len(classes) == 2:
-        positive = classes[1]
-    return Schema(
-        features=features,
-        label=config.label,
-        classes=classes,
-        positive=positive,
-        sensitive=config.sensitive,
-        groups={name: values for name, (values, _) in groups.items()},
-        merges=config.merges,
-        crosses=config.crosses,
-        drop=config.drop,
-        entity=config.entity,
-        columns=tuple(table.columns),
-        missing=config.missing,
-        label_map=config.label_map,
-        comment=config.comment,
-    )
-
-
-def _split(
+def _notes(
+    joined: Joined,
     cuts: Cut,
-    name: str,
-    features: pa.Table,
-    label: NDArray[np.int64],
-    groups: Mapping[str, Ranked],
-) -> Split:
-    index = np.flatnonzero(cuts.among(name))
-    return Split(
-        features.take(pa.array(index)),
-        label[index],
-        {group: codes[index] for group, (_, codes) in groups.items()},
-        cuts.rows[index],
-    )
-
-
-def _sharing(joined: Joined, cuts: Cut, names: tuple[str, ...]) -> int:
-    """Counts distinct development records whose features another one has too."""
+    schema: Schema,
+    splits: Mapping[str, Split],
+    constant: list[str],
+) -> dict[str, object]:
+    """Counts what an auditor wants to know of the rows that became the splits."""
     mask = cuts.among(*SPLITS)
-    same, _ = joint([joined.table.columns[name].codes[mask] for name in names])
+    columns = joined.table.columns
+    same, _ = joint([columns[name].codes[mask] for name in schema.names])
+    # Repeated raw rows are counted by themselves: here one of each is enough.
     _, first = np.unique(cuts.rows[mask], return_index=True)
     _, counts = np.unique(same[first], return_counts=True)
-    return int(counts[counts > 1].sum())
-
-
-def _empty_groups(
-    schema: Schema, splits: Mapping[str, Split]
-) -> dict[str, dict[str, list[str]]]:
-    """Lists, per development split and group, the values without a row."""
     empty: dict[str, dict[str, list[str]]] = {}
     for split in SPLITS:
         for name, codes in splits[split].groups.items():
             values = schema.groups[name]
-            counts = np.bincount(codes, minlength=len(values))
-            absent = [v for v, n in zip(values, counts, strict=True) if n == 0]
-            if absent:
-                empty.setdefault(split, {})[name] = absent
-    return empty
+            sizes = np.bincount(codes, minlength=len(values))
+            unused = [v for v, n in zip(values, sizes, strict=True) if n == 0]
+            if unused:
+                empty.setdefault(split, {})[name] = unused
+    return {
+        "constant_columns_dropped": constant,
+        "development_rows_also_sealed_removed": cuts.copies,
+        "development_rows_repeated": cuts.repeated,
+        # Distinct records whose features another one has too: no model tells them
+        # apart, so their labels bound what any model can reach.
+        "records_sharing_features": int(counts[counts > 1].sum()),
+        "empty_groups": empty,
+    }

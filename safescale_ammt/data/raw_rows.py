@@ -1,4 +1,4 @@
-"""Raw rows as typed feature columns: the same rules for training and prediction."""
+"""Raw rows as typed feature columns, by one code path for training and prediction."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.sources import parse_bytes, read_table
 from safescale_ammt.errors import DataError
 
+# Bytes in which the first line is looked for: comments may stand before it, and a
+# large file is not split into lines for it.
 _HEAD = 1 << 16
-"""Bytes in which the first line of rows is looked for."""
 
 
 def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
     """Returns a categorical feature column: text, null where missing."""
-    gap = pc.is_in(column.values, value_set=pa.array(list(missing), pa.string()))
-    named = pc.if_else(gap, pa.scalar(None, pa.string()), column.values)
-    return named.take(pa.array(column.codes))
+    absent = pc.is_in(column.values, value_set=pa.array(list(missing), pa.string()))
+    texts = pc.if_else(absent, pa.scalar(None, pa.string()), column.values)
+    return texts.take(pa.array(column.codes))
 
 
 def as_numbers(
-    column: Column, name: str, missing: Collection[str], place: Callable[[int], str]
+    column: Column, name: str, missing: Collection[str], row_name: Callable[[int], str]
 ) -> pa.DoubleArray:
     """Returns a numeric feature column: float64, null where missing.
 
@@ -35,7 +36,7 @@ def as_numbers(
         column: texts.
         name: column name, for the sentence.
         missing: spellings of a missing value.
-        place: says where row i stands.
+        row_name: names row i for a sentence.
 
     Raises:
         DataError: a text that is no number, or one that is not finite.
@@ -44,17 +45,19 @@ def as_numbers(
     if numbers is None:
         row = column.first_non_number(missing)
         raise DataError(
-            f"Numeric column {name!r} has a text that is no number at {place(row)}; "
+            f"Numeric column {name!r} has a text that is no number at {row_name(row)}; "
             "declare the column categorical or add the text to data.missing."
         )
     absent = column.among(missing)
-    broken = ~absent & ~np.isfinite(numbers)
-    if broken.any():
-        row = int(np.argmax(broken))
+    # "nan" and "inf" are numbers to Arrow's parser; one of them in a row would make
+    # every mean of its column, and so every input, useless.
+    non_finite = ~absent & ~np.isfinite(numbers)
+    if non_finite.any():
+        row = int(np.argmax(non_finite))
         raise DataError(
-            f"Numeric column {name!r} has {int(broken.sum())} NaN or infinite values, "
-            f"the first at {place(row)}; a missing value has one of the spellings in "
-            "data.missing."
+            f"Numeric column {name!r} has {int(non_finite.sum())} NaN or infinite "
+            f"values, the first at {row_name(row)}; a missing value has one of the "
+            "spellings in data.missing."
         )
     return pa.array(numbers, mask=absent)
 
@@ -73,18 +76,28 @@ def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
         The schema's feature columns, typed.
 
     Raises:
-        DataError: unreadable, a needed column is missing, or a text stands where a
-            number is expected.
+        DataError: unreadable, a needed column is missing, or a numeric column holds
+            a text.
     """
-    return typed_features(schema, _read(schema, source))
+    if isinstance(source, bytes):
+        table = parse_bytes(source, "the given rows", _layout(schema, source))
+    elif "://" in str(source):
+        table = read_table(str(source), Layout(comment=schema.comment))
+    else:
+        path = Path(source)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
+        table = parse_bytes(data, str(path), _layout(schema, data))
+    return typed_features(schema, table)
 
 
 def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     """Returns the schema's feature columns of a raw table, typed.
 
     Raises:
-        DataError: a needed column is missing, or a text stands where a number is
-            expected.
+        DataError: a needed column is missing, or a numeric column holds a text.
     """
     absent = [name for name in schema.names if name not in table.columns]
     if absent:
@@ -93,34 +106,21 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
             f"it needs {', '.join(schema.names)}."
         )
 
-    def place(row: int) -> str:
+    def row_name(row: int) -> str:
         return f"data row {row + 1} of {table.origin}"
 
+    # The schema decides which column is numeric, not the rows at hand: a batch whose
+    # texts all happen to be numbers has the same inputs as any other.
     typed = {}
     for feature in schema.features:
         column = table.columns[feature.name]
         if feature.kind == "numeric":
             typed[feature.name] = as_numbers(
-                column, feature.name, schema.missing, place
+                column, feature.name, schema.missing, row_name
             )
         else:
             typed[feature.name] = as_levels(column, schema.missing)
     return pa.table(typed)
-
-
-def _read(schema: Schema, source: str | Path | bytes) -> RawTable:
-    headed = Layout(comment=schema.comment)
-    if isinstance(source, bytes):
-        return parse_bytes(source, "the given rows", _layout(schema, source))
-    text = str(source)
-    if "://" in text:
-        return read_table(text, headed)
-    path = Path(source)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
-    return parse_bytes(data, str(path), _layout(schema, data))
 
 
 def _layout(schema: Schema, data: bytes) -> Layout:
@@ -130,6 +130,8 @@ def _layout(schema: Schema, data: bytes) -> Layout:
         first = line.decode("utf-8-sig", errors="replace").strip()
         if first and not (schema.comment and first.startswith(schema.comment)):
             break
+    # One known name is enough: a value of a row rarely spells a column's name, and a
+    # header may name columns that the schema does not know.
     fields = [field.strip().strip('"') for field in first.split(",")]
     if set(fields) & set(schema.columns):
         return Layout(comment=schema.comment)
@@ -137,4 +139,5 @@ def _layout(schema: Schema, data: bytes) -> Layout:
     for columns in (schema.columns, unlabelled):
         if len(columns) == len(fields):
             return Layout(columns=columns, comment=schema.comment)
+    # Read as a header, so that the sentence names the column that is missing.
     return Layout(comment=schema.comment)

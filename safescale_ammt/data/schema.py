@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.canonical import digest_json, read_json
+from safescale_ammt.files.canonical import digest_json, json_form, read_json
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class NumericFeature:
-    """A numeric column and what train taught about it.
+    """A numeric column and what was learnt of it on train.
 
     Attributes:
         name: column name.
@@ -38,12 +38,13 @@ class NumericFeature:
     std: float
     edges: tuple[float, ...]
     spikes: tuple[float, ...]
+    # In the JSON form it says which class a feature has.
     kind: Literal["numeric"] = "numeric"
 
 
 @dataclass(frozen=True)
 class CategoricalFeature:
-    """A categorical column and what train taught about it.
+    """A categorical column and what was learnt of it on train.
 
     Attributes:
         name: column name.
@@ -114,7 +115,7 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form of `schema.json`."""
-        return {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+        return {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
 
     @classmethod
     def from_dict(cls, raw: Any) -> Schema:
@@ -131,11 +132,23 @@ class Schema:
                     f"version {SCHEMA_VERSION}."
                 )
             values = {key: value for key, value in raw.items() if key != "schema"}
-            values["features"] = tuple(_feature(f) for f in raw["features"])
+            # JSON knows no tuples: without them a schema would not equal its copy.
+            features: list[Feature] = []
+            for entry in raw["features"]:
+                if entry["kind"] == "numeric":
+                    tuples = {key: tuple(entry[key]) for key in ("edges", "spikes")}
+                    features.append(NumericFeature(**{**entry, **tuples}))
+                elif entry["kind"] == "categorical":
+                    levels = tuple(entry["levels"])
+                    features.append(CategoricalFeature(**{**entry, "levels": levels}))
+                else:
+                    raise KeyError(entry["kind"])
+            values["features"] = tuple(features)
             for key in ("classes", "sensitive", "drop", "columns", "missing"):
                 values[key] = tuple(raw[key])
             for key in ("groups", "crosses"):
                 values[key] = {name: tuple(v) for name, v in raw[key].items()}
+            # An unknown or missing key is a TypeError of the dataclass.
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
@@ -149,22 +162,6 @@ class Schema:
         Raises:
             InputError: the file is missing or has another form.
         """
+        # Dataset, holdout and model call the file the same.
         path = Path(path)
         return cls.from_dict(read_json(path / "schema.json" if path.is_dir() else path))
-
-
-def _feature(raw: Mapping[str, Any]) -> Feature:
-    if raw["kind"] == "numeric":
-        edges = {key: tuple(raw[key]) for key in ("edges", "spikes")}
-        return NumericFeature(**{**raw, **edges})
-    if raw["kind"] == "categorical":
-        return CategoricalFeature(**{**raw, "levels": tuple(raw["levels"])})
-    raise KeyError(raw["kind"])
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value

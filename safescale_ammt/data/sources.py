@@ -7,7 +7,6 @@ that says where it broke. No sentence ever holds a row of data.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from safescale_ammt.config.window import Chosen, Window, choose
+from safescale_ammt.config.window import Days, Window, choose
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.csv_reader import (
     CHUNK,
@@ -27,12 +26,24 @@ from safescale_ammt.data.csv_reader import (
     check_names,
 )
 from safescale_ammt.errors import DataError, IntegrityError
-from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.files.canonical import digest_json, digest_stream
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
 
 ALL = Window()
 """Every file of a folder."""
+_TYPES = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+    pa.types.is_null,
+)
+"""Parquet types that have a spelling as text; lists and structs have none."""
 
 
 def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
@@ -54,12 +65,13 @@ def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
         with stream:
             table, digests[name] = _read_one(stream, origin, layout)
         tables.append(table)
-    first = tables[0].column_names
+    # `concat_tables` refuses other columns too, without a word on which file has them.
+    columns = tables[0].column_names
     for table, name in zip(tables, digests, strict=True):
-        if table.column_names != first:
+        if table.column_names != columns:
             raise DataError(
                 f"{name} in {uri} has the columns {', '.join(table.column_names)}, "
-                f"the files before it have {', '.join(first)}; a folder holds one "
+                f"the files before it have {', '.join(columns)}; a folder holds one "
                 "table."
             )
     return _raw_table(pa.concat_tables(tables), uri, digests)
@@ -90,29 +102,27 @@ def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -
     return digest_json(parts)
 
 
-def chosen_days(source: str, window: Window) -> Chosen | None:
-    """Says which days of a folder a window comes to; None if all were asked for.
+def chosen_days(source: str, window: Window) -> Days | None:
+    """Says which days of a folder a window comes to; None without a window.
 
     Raises:
         DataError: the source is no folder of dated files, or has none in the window.
     """
     if not window:
         return None
-    found = _Found.at(source)
-    if found.single:
+    files = _Files.at(source)
+    if files.single:
         raise DataError(
             f"{source} is one file; data.window {str(window)!r} chooses among the "
             "dated files of a folder."
         )
-    return choose(window, found.names, source)
+    return choose(window, files.names, source)
 
 
-def window_of_sealed(sealed_source: str, days: Chosen | None) -> Window:
-    """Returns what an official test set is cut down to: a folder to the same days.
-
-    A single file is one official test set whatever the day, and stays whole.
-    """
-    if days is None or _Found.at(sealed_source).single:
+def window_of_sealed(sealed_source: str, days: Days | None) -> Window:
+    """Returns what an official test set is cut down to: a folder to the same days."""
+    # A single file is one official test set whatever the day, and stays whole.
+    if days is None or _Files.at(sealed_source).single:
         return ALL
     return days.window
 
@@ -126,13 +136,13 @@ def check_digest(expected: str, source: RawTable, sealed: RawTable | None) -> st
     parts = {"source": dict(source.digests)}
     if sealed is not None:
         parts["sealed"] = dict(sealed.digests)
-    found = digest_json(parts)
-    if expected and expected != found:
+    digest = digest_json(parts)
+    if expected and expected != digest:
         raise IntegrityError(
             f"The raw data behind {source.origin} changed: data.source_digest is "
-            f"{expected}, found {found}."
+            f"{expected}, found {digest}."
         )
-    return found
+    return digest
 
 
 def open_objects(uri: str, window: Window = ALL) -> Iterator[tuple[str, str, BinaryIO]]:
@@ -142,19 +152,22 @@ def open_objects(uri: str, window: Window = ALL) -> Iterator[tuple[str, str, Bin
         DataError: the URI has no scheme, or nothing readable lies there or in the
             window.
     """
-    found = _Found.at(uri)
+    files = _Files.at(uri)
     days = chosen_days(uri, window)
-    for name in days.files if days else found.names:
+    for name in days.files if days else files.names:
         origin = f"{uri.rstrip('/')}/{name}" if name else uri
-        yield name, origin, found.store.open(found.prefix + name)
+        yield name, origin, files.store.open(files.prefix + name)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What lies behind a URI: a folder's files, or one file, whose name is "".
+class _Files:
+    """What lies behind a URI: a folder's files, or one file.
 
-    Parts of one table have names, a single file is the table itself: a copy under
-    another name has the same digest.
+    Attributes:
+        store: the store that holds them.
+        prefix: key of the folder with a slash, or of the file.
+        names: below the prefix, sorted; of a single file "": it is the table itself,
+            and a copy under another name has the same digest.
     """
 
     store: Store
@@ -166,7 +179,7 @@ class _Found:
         return self.names == ("",)
 
     @classmethod
-    def at(cls, uri: str) -> _Found:
+    def at(cls, uri: str) -> _Files:
         if "://" not in uri:
             raise DataError(
                 f"{uri!r} is no URI; prepare_data reads s3://bucket/key or "
@@ -175,10 +188,13 @@ class _Found:
             )
         store_uri, key = split_uri(uri)
         store = open_store(store_uri)
+        # A store has no folders: a key that is no object is a prefix of some.
         if key and not key.endswith("/") and store.exists(key):
             return cls(store, key, ("",))
         prefix = key.rstrip("/") + "/" if key else ""
         keys = (info.key for info in store.list(prefix))
+        # Beside the data lie `_SUCCESS`, checksums, notes. Sorted, since the order of
+        # the files is the order of the rows, and a store may list in any.
         names = sorted(
             key.removeprefix(prefix)
             for key in keys
@@ -193,16 +209,11 @@ class _Found:
 
 
 def _digests(uri: str, window: Window) -> dict[str, str]:
-    streams = open_objects(uri, window)
-    return {name: _stream_digest(stream) for name, _, stream in streams}
-
-
-def _stream_digest(stream: BinaryIO) -> str:
-    sha = hashlib.sha256()
-    with stream:
-        while chunk := stream.read(CHUNK):
-            sha.update(chunk)
-    return "sha256:" + sha.hexdigest()
+    digests = {}
+    for name, _, stream in open_objects(uri, window):
+        with stream:
+            digests[name] = digest_stream(stream)
+    return digests
 
 
 def _raw_table(table: pa.Table, origin: str, digests: dict[str, str]) -> RawTable:
@@ -215,49 +226,29 @@ def _read_one(stream: BinaryIO, origin: str, layout: Layout) -> tuple[pa.Table, 
     """Reads one file; returns its table (dictionary columns) and digest."""
     hashed = HashedStream(stream, origin)
     if layout.format == "parquet" or (layout.format == "auto" and hashed.is_parquet):
-        table = _read_parquet(hashed, origin)
+        # Whole: the list of columns is a footer at the end of the file.
+        data = io.BufferedReader(hashed, CHUNK).read()
+        try:
+            table = pq.read_table(pa.BufferReader(data))
+        except pa.ArrowException:
+            raise DataError(
+                f"{origin} is not a whole Parquet file ({len(data)} bytes)."
+            ) from None
+        for column in table.schema:
+            kind = column.type
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            if not any(fits(kind) for fits in _TYPES):
+                raise DataError(
+                    f"Column {column.name!r} of {origin} holds {column.type}; a table "
+                    "has numbers and text only."
+                )
+        # As text, like a CSV file: what a column holds is decided later, for both.
+        arrays = [pc.dictionary_encode(pc.cast(c, pa.string())) for c in table.columns]
+        table = pa.table(arrays, names=table.column_names)
     else:
         table = CsvReader(hashed, origin, layout).read()
     check_names(table.column_names, origin)
     if table.num_rows == 0:
         raise DataError(f"{origin} has column names but no rows.")
     return table, hashed.digest()
-
-
-def _read_parquet(hashed: HashedStream, origin: str) -> pa.Table:
-    data = io.BufferedReader(hashed, CHUNK).read()
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowException:
-        raise DataError(
-            f"{origin} is not a whole Parquet file ({len(data)} bytes)."
-        ) from None
-    for column in table.schema:
-        if not _is_plain(column.type):
-            raise DataError(
-                f"Column {column.name!r} of {origin} holds {column.type}; a table has "
-                "numbers and text only."
-            )
-    arrays = [pc.dictionary_encode(pc.cast(c, pa.string())) for c in table.columns]
-    return pa.table(arrays, names=table.column_names)
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    """Says whether a Parquet type has a spelling as text."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _is_plain(kind.value_type)
-    return any(
-        test(kind)
-        for test in (
-            types.is_boolean,
-            types.is_integer,
-            types.is_floating,
-            types.is_decimal,
-            types.is_string,
-            types.is_large_string,
-            types.is_date,
-            types.is_timestamp,
-            types.is_null,
-        )
-    )

@@ -1,7 +1,7 @@
-"""Which split a row belongs to: decided by what it says, not by where it stands.
+"""Which split a row belongs to: decided by its content, not by its position.
 
 Rows are ranked by a keyed hash within their stratum (first sensitive column x
-label) and cut at the quantiles of the wanted fractions. Equal rows share a rank,
+label) and cut at the quantiles of the config's fractions. Equal rows share a rank,
 so they share a split; rows of one entity too. Adding rows moves only those that
 lie at a cut, and a new order of the file moves none.
 """
@@ -21,6 +21,7 @@ from safescale_ammt.data.columns import Column
 ROW = np.dtype("V16")
 """A raw-row hash: the first 16 bytes of sha256 over the canonical raw row."""
 _SEPARATOR = "\x1f"
+# Rows hashed at a time, so that no whole table of texts is ever in memory.
 _BLOCK = 1 << 16
 
 
@@ -37,34 +38,22 @@ def row_hashes(columns: Mapping[str, Column]) -> NDArray[np.void]:
     Returns:
         V16 (n,).
     """
-    safe = [_escaped(column) for column in columns.values()]
-    blocks = [
-        _hash_block([column.values for column in safe], codes)
-        for codes in _blocks([column.codes for column in safe])
+    codes = [column.codes for column in columns.values()]
+    # The backslash first: afterwards every other one belongs to an escape.
+    values = [
+        pc.replace_substring(
+            pc.replace_substring(column.values, "\\", "\\\\"), _SEPARATOR, "\\u001f"
+        )
+        for column in columns.values()
     ]
-    return np.frombuffer(b"".join(blocks), dtype=ROW)
-
-
-def _escaped(column: Column) -> Column:
-    texts = pc.replace_substring(column.values, "\\", "\\\\")
-    texts = pc.replace_substring(texts, _SEPARATOR, "\\u001f")
-    return Column(column.codes, texts)
-
-
-def _blocks(codes: Sequence[NDArray[np.int32]]) -> list[list[NDArray[np.int32]]]:
-    """Cuts codes into blocks, so that no whole table of texts is ever in memory."""
-    starts = range(0, len(codes[0]), _BLOCK)
-    return [[c[start : start + _BLOCK] for c in codes] for start in starts]
-
-
-def _hash_block(
-    values: Sequence[pa.StringArray], codes: Sequence[NDArray[np.int32]]
-) -> bytes:
-    texts = [v.take(pa.array(c)) for v, c in zip(values, codes, strict=True)]
-    joined = pc.binary_join_element_wise(*texts, _SEPARATOR)
     sha = hashlib.sha256
-    rows = joined.cast(pa.binary()).to_pylist()
-    return b"".join([sha(row).digest()[:16] for row in rows])
+    blocks = []
+    for start in range(0, len(codes[0]), _BLOCK):
+        block = [c[start : start + _BLOCK] for c in codes]
+        texts = [v.take(pa.array(c)) for v, c in zip(values, block, strict=True)]
+        joined = pc.binary_join_element_wise(*texts, _SEPARATOR).cast(pa.binary())
+        blocks.append(b"".join([sha(row).digest()[:16] for row in joined.to_pylist()]))
+    return np.frombuffer(b"".join(blocks), dtype=ROW)
 
 
 def row_hex(rows: NDArray[np.void]) -> list[str]:
@@ -73,10 +62,11 @@ def row_hex(rows: NDArray[np.void]) -> list[str]:
 
 
 def seeded_keys(rows: NDArray[np.void], seed: int) -> NDArray[np.uint64]:
-    """Returns a keyed 64-bit hash of each row hash: its place in the draw.
+    """Returns a keyed 64-bit hash of each row hash: its rank in the draw.
 
     The finaliser of splitmix64 (Steele, Lea & Flood 2014), vectorised.
     """
+    # Half of the hash is random enough for a rank; the seed gives another order.
     word = rows.view(np.uint64).reshape(len(rows), 2)[:, 0]
     salt = hashlib.sha256(f"safescale split {seed}".encode()).digest()[:8]
     x = word ^ np.uint64(int.from_bytes(salt, "little"))
@@ -91,9 +81,9 @@ def assign_splits(
     """Cuts every stratum into splits.
 
     Args:
-        keys: (n,) place in the draw; equal keys land in one split.
+        keys: (n,) rank in the draw; equal keys land in one split.
         strata: (n,) stratum codes; rows with equal keys are in one stratum.
-        fractions: wanted share of each split, summing to 1.
+        fractions: share of each split, summing to 1.
 
     Returns:
         Split codes (n,).
@@ -106,13 +96,14 @@ def assign_splits(
     fresh[1:] = (ordered[1:] != ordered[:-1]) | (stratum[1:] != stratum[:-1])
     block = np.cumsum(fresh) - 1
     first = np.flatnonzero(fresh)[block]
-    # A block of equal keys lies at a place of its own width that its key's low bits
-    # draw; at its start, a stratum of few blocks would always fill the first splits.
+    # A block of equal keys counts as one point within its width, drawn by its key's
+    # low bits; by its start, a stratum of few blocks would fill the first splits alone.
     phase = (ordered & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
-    place = (first - start + phase * np.bincount(block)[block]) / size
+    quantile = (first - start + phase * np.bincount(block)[block]) / size
+    # Without the last sum, which is 1 up to rounding: nothing lies beyond the last cut.
     cuts = np.cumsum(fractions)[:-1]
     splits = np.empty(len(keys), dtype=np.int64)
-    splits[order] = np.searchsorted(cuts, place, side="right")
+    splits[order] = np.searchsorted(cuts, quantile, side="right")
     return splits
 
 
@@ -136,8 +127,9 @@ def entity_hashes(entity: Column) -> NDArray[np.void]:
 
 def contained(rows: NDArray[np.void], others: NDArray[np.void]) -> NDArray[np.bool_]:
     """Says which row hashes (n,) are among others (m,)."""
-    found = pc.is_in(arrow_rows(rows), value_set=arrow_rows(others))
-    return np.asarray(found, dtype=bool)
+    # Arrow looks them up in a hash table; numpy would sort both sides.
+    inside = pc.is_in(arrow_rows(rows), value_set=arrow_rows(others))
+    return np.asarray(inside, dtype=bool)
 
 
 def arrow_rows(rows: NDArray[np.void]) -> pa.FixedSizeBinaryArray:

@@ -1,10 +1,10 @@
 """Artifacts: folders with a manifest, written aside and verified before use.
 
 A folder is an artifact once it holds `manifest.json`; the folder is written
-under a temporary name beside its place and moved there in one rename, so that
+under a temporary name beside its final path and moved there in one rename, so that
 a kill at any moment leaves either no artifact or a whole one.
 
-Two digests tell two stories. Every file has its sha256. The *identity* digest
+There are digests of two kinds. Every file has its sha256. The *identity* digest
 covers only what the work produced (weights, schema, evidence, parents), never
 times, hosts or event logs: the same work twice has the same identity.
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
 from safescale_ammt.files.canonical import (
     canonical_json,
@@ -36,7 +37,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of an artifact: its digest, size in bytes, part of identity."""
+    """What a manifest says of one file.
+
+    Attributes:
+        sha256: digest of its bytes.
+        size: bytes.
+        identity: whether it is part of the artifact's identity.
+    """
 
     sha256: str
     size: int
@@ -45,7 +52,17 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact holds, who made it and from what."""
+    """What an artifact holds, who made it and from what.
+
+    Attributes:
+        kind: what the artifact is, such as `dataset` or `model`.
+        stage: the stage that wrote it.
+        files: entries by name, relative to the folder.
+        parents: role -> identity digest of an artifact that was read.
+        config_digest: digest of the stage's config section.
+        code_version: version of the library.
+        schema: of the manifest's own form.
+    """
 
     kind: str
     stage: str
@@ -58,6 +75,7 @@ class Manifest:
     @property
     def identity(self) -> str:
         """Digest of kind, identity files and parents; equal for equal work."""
+        # Stage, config and code version stay out: they say how the work was done.
         files = {n: e.sha256 for n, e in self.files.items() if e.identity}
         return digest_json(
             {
@@ -131,10 +149,10 @@ def writing(
     """Writes an artifact aside, then moves it to `path` in one rename.
 
     Nothing appears at `path` if the body raises or the process dies. Something
-    that already stands there is replaced.
+    that is already there is replaced.
 
     Raises:
-        InputError: a file stands at `path`.
+        InputError: `path` is a file.
         StorageError: the disk is full.
 
     Example:
@@ -145,6 +163,7 @@ def writing(
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; an artifact is written as a folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside `path`, since a rename is atomic on one file system only.
     aside, old = _beside(path, "partial"), _beside(path, "old")
     aside.mkdir()
     try:
@@ -164,6 +183,7 @@ def writing(
             "run again."
         ) from None
     finally:
+        # Well done, `aside` is gone already and `old` is what it has replaced.
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -176,8 +196,6 @@ def describe(
     folder: Path, draft: Draft, kind: str, stage: str, config_digest: str
 ) -> Manifest:
     """Hashes every file below `folder` into a manifest."""
-    from safescale_ammt import __version__
-
     files = {
         name: FileEntry(
             digest_file(folder / name),
@@ -191,8 +209,9 @@ def describe(
 
 def file_names(folder: Path) -> list[str]:
     """Lists files and links below a folder, relative, sorted, manifest left out."""
-    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
-    names = (str(p.relative_to(folder)) for p in found)
+    # A link to a folder is listed itself: `rglob` does not look behind it.
+    paths = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    names = (str(p.relative_to(folder)) for p in paths)
     return sorted(n for n in names if n != MANIFEST)
 
 
@@ -208,18 +227,20 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
     raw = read_json(file)
     try:
         manifest = Manifest.from_dict(raw)
-        whole = manifest.to_dict()
-        spelled = canonical_json(raw) + b"\n"
+        expected = manifest.to_dict()
+        canonical = canonical_json(raw) + b"\n"
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{file} is not the manifest of an artifact.") from None
     if manifest.schema != SCHEMA_VERSION:
         raise InputError(
             f"{file} has schema {manifest.schema}, this version reads {SCHEMA_VERSION}."
         )
-    if raw != whole or file.read_bytes() != spelled:
+    # Bytes as well as values: a repeated key or white space would pass as values, and
+    # two readers could see two manifests in one file.
+    if raw != expected or file.read_bytes() != canonical:
         raise IntegrityError(
             f"{file} was changed after it was written: it states digest "
-            f"{raw.get('digest')}, its contents have {whole['digest']}."
+            f"{raw.get('digest')}, its contents have {expected['digest']}."
         )
     if kind is not None and manifest.kind != kind:
         raise InputError(
@@ -234,7 +255,7 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
     Raises:
         InputError: this is no artifact, or one of another kind.
         IntegrityError: a file is missing, added or changed; the sentence holds
-            the recorded and the found digest.
+            the recorded and the actual digest.
     """
     path = Path(path)
     manifest = read_manifest(path, kind)
@@ -243,12 +264,13 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
         state = "was added to" if name in present else "is missing from"
         raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
     for name, entry in manifest.files.items():
+        # What a link leads to may change after this check, or lie outside the folder.
         if (path / name).is_symlink():
             raise IntegrityError(f"{path / name} is a link, a file was recorded.")
-        found = digest_file(path / name)
-        if found != entry.sha256:
+        digest = digest_file(path / name)
+        if digest != entry.sha256:
             raise IntegrityError(
                 f"{path / name} was changed: the manifest recorded "
-                f"{entry.sha256}, found {found}."
+                f"{entry.sha256}, found {digest}."
             )
     return manifest

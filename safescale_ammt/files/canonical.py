@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safescale_ammt.errors import InputError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-
+# Bytes read at a time, so that memory does not grow with the file.
 _CHUNK = 1 << 20
 
 
@@ -26,12 +26,26 @@ def canonical_json(value: Any) -> bytes:
     """
     text = json.dumps(
         value,
+        # Two dicts that are equal have one spelling, whatever order they were built in.
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
+        # NaN is no JSON: other readers refuse it or read it as null.
         allow_nan=False,
     )
     return text.encode()
+
+
+def json_form(value: Any) -> Any:
+    """Returns a value with its mappings as dicts and its tuples as lists.
+
+    As JSON reads it back: equal values are then equal before and after a file.
+    """
+    if isinstance(value, Mapping):
+        return {key: json_form(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [json_form(item) for item in value]
+    return value
 
 
 def is_digest(value: Any) -> bool:
@@ -49,18 +63,24 @@ def digest_json(value: Any) -> str:
     return digest_bytes(canonical_json(value))
 
 
-def digest_file(path: Path) -> str:
-    """Returns `sha256:<hex>` of a file, read in chunks."""
+def digest_stream(stream: BinaryIO) -> str:
+    """Returns `sha256:<hex>` of a stream's bytes, read to the end in chunks."""
     sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            sha.update(chunk)
+    while chunk := stream.read(_CHUNK):
+        sha.update(chunk)
     return "sha256:" + sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Returns `sha256:<hex>` of a file."""
+    with path.open("rb") as file:
+        return digest_stream(file)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes canonical JSON (stable bytes, one trailing newline)."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Bytes and not text: newlines must not depend on the platform.
     path.write_bytes(canonical_json(value) + b"\n")
 
 

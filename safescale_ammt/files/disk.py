@@ -1,4 +1,4 @@
-"""The local side of storage: files written aside, errors in one sentence."""
+"""This disk: files written aside and whole, its errors in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 PARTIAL = ".partial"
 """Mark of what is written aside; no key of a store may use the name."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the file system says when it takes no more bytes."""
+"""Full disk, full quota, file over the size limit: the system takes no more bytes."""
 
 
 @contextmanager
@@ -41,11 +41,13 @@ def reading(data: bytes | BinaryIO | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written(aside: Path, source: BinaryIO) -> Iterator[None]:
-    """Writes a file aside and to disk; the body moves it; it never stays."""
+    """Writes a file aside and to disk, for the body to move; it never stays there."""
     try:
+        # "x": two writers that chose one name are an error, not a mixed file.
         with aside.open("xb") as target:
             shutil.copyfileobj(source, target, CHUNK)
             target.flush()
+            # Before the rename, or a power cut could leave a whole name on half a file.
             os.fsync(target.fileno())
         yield
     finally:

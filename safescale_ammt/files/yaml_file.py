@@ -18,16 +18,18 @@ class _Loader(yaml.SafeLoader):
         self, node: yaml.MappingNode, deep: bool = False
     ) -> dict[Hashable, Any]:
         """Builds one mapping."""
-        seen: set[Hashable] = set()
+        keys: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                # A list as a key: the loader's own error says so below.
+                continue
+            if key in keys:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice (line {line})"
                 )
-            if isinstance(key, Hashable):
-                seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -46,8 +48,10 @@ def read_yaml(path: Path | str, error: type[InputError]) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
     except FileNotFoundError:
         raise error(f"{path} does not exist.") from None
-    except OSError as failed:
-        raise error(f"{path} cannot be read ({failed.strerror}).") from None
-    except (UnicodeDecodeError, ValueError, yaml.YAMLError) as failed:
-        first = " ".join(str(failed).split())
-        raise error(f"{path} is not YAML: {first}.") from None
+    except OSError as cause:
+        raise error(f"{path} cannot be read ({cause.strerror}).") from None
+    # A date such as 2026-02-30 is a ValueError of the loader and no YAMLError.
+    except (UnicodeDecodeError, ValueError, yaml.YAMLError) as cause:
+        # The loader's message has several lines, a sentence of ours has one.
+        reason = " ".join(str(cause).split())
+        raise error(f"{path} is not YAML: {reason}.") from None

@@ -1,4 +1,4 @@
-"""Safety: from evidence to a verdict, and back from a verdict to its evidence.
+"""Assembly: from evidence to a verdict, and back from a verdict to its evidence.
 
 `assemble` judges every principle on the evidence at the error level of one
 submission, lets the gate decide and writes down what it is about. `rederive`
@@ -71,17 +71,16 @@ def judge_all(
 
 def problems(evidence: Evidence) -> tuple[str, ...]:
     """Says what is wrong with the evidence itself; any problem means `fail`."""
-    found = []
-    for who in ("", "twin_"):
-        score = getattr(evidence, f"{who}score")
+    sentences = []
+    for name, prefix in (("model", ""), ("twin", "twin_")):
+        score = getattr(evidence, f"{prefix}score")
         strange = int((~np.isfinite(score)).sum() + ((score < 0) | (score > 1)).sum())
-        name = "twin" if who else "model"
         if strange:
-            found.append(f"{strange} scores of the {name} lie outside [0, 1].")
-        answer = getattr(evidence, f"{who}prediction")
-        if ((answer < 0) | (answer >= evidence.classes)).any():
-            found.append(f"The {name} predicts a class that does not exist.")
-    return tuple(found)
+            sentences.append(f"{strange} scores of the {name} lie outside [0, 1].")
+        codes = getattr(evidence, f"{prefix}prediction")
+        if ((codes < 0) | (codes >= evidence.classes)).any():
+            sentences.append(f"The {name} predicts a class that does not exist.")
+    return tuple(sentences)
 
 
 def assemble(
@@ -93,7 +92,7 @@ def assemble(
     """Judges the evidence and writes the verdict.
 
     Args:
-        constitution: the promises, and the rule of the gate.
+        constitution: the promises and the error level of the gate.
         evidence: labels, predictions, scores and groups of the judged rows.
         submission: what is judged and which use of the sealed rows this is.
         evidence_digest: sha256 of the evidence file.
@@ -143,21 +142,23 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     """
     folder = Path(folder)
     verdict = Verdict.load(folder)
+    # By another constitution every finding may depart: this is the clearer sentence.
     _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
-    found = digest_file(folder / EVIDENCE)
-    _same_digest(folder, "evidence", verdict.evidence, found)
+    evidence_digest = digest_file(folder / EVIDENCE)
+    _same_digest(folder, "evidence", verdict.evidence, evidence_digest)
     evidence, _ = read_evidence(
         folder / EVIDENCE,
         verdict.groups,
         classes=verdict.classes,
         positive=verdict.positive,
     )
-    derived = assemble(constitution, evidence, submission_of(verdict), found)
-    # another version may say the same in other words; figures and outcomes stand
+    derived = assemble(constitution, evidence, submission_of(verdict), evidence_digest)
+    # Another version may say the same in other words; figures and outcomes must agree.
     same_words = read_manifest(folder).code_version == __version__
     ignore = () if same_words else WORDS
-    both = (verdict.to_dict(), derived.to_dict())
-    for difference in differences(*both, ignore=ignore):
+    stated = verdict.to_dict()
+    # The first difference is enough: a forged figure moves dozens of others with it.
+    for difference in differences(stated, derived.to_dict(), ignore=ignore):
         raise IntegrityError(
             f"The verdict in {folder} does not follow from its evidence: {difference}."
         )
@@ -166,7 +167,7 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
 
 
 def submission_of(verdict: Verdict) -> Submission:
-    """Returns what a verdict says was judged."""
+    """Returns what a verdict states as judged."""
     return Submission(
         model=verdict.model,
         dataset=verdict.dataset,
@@ -180,14 +181,19 @@ def submission_of(verdict: Verdict) -> Submission:
     )
 
 
-def _same_digest(folder: Path, what: str, stated: str, found: str) -> None:
-    if stated != found:
+def _same_digest(folder: Path, what: str, stated: str, actual: str) -> None:
+    if stated != actual:
         raise IntegrityError(
-            f"The verdict in {folder} states {what} {stated}, found {found}."
+            f"The verdict in {folder} states {what} {stated}, found {actual}."
         )
 
 
 def _check_finding_files(folder: Path, verdict: Verdict) -> None:
+    """Refuses finding files that are not the verdict's findings, one each.
+
+    They repeat the verdict for reading one by one: a file that departs from it would
+    say what no decision rests on.
+    """
     files = verdict.finding_files()
     present = {f"{FINDINGS}/{path.name}" for path in (folder / FINDINGS).glob("*")}
     for name in sorted(present ^ files.keys()):

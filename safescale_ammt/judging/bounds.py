@@ -2,27 +2,27 @@
 
 The outcome is tested on the line itself (`certify`); bounds are the same tests
 inverted, for people to read. Of many pairs only the extreme one is inverted in
-full: another pair is first asked whether it can beat the bound found so far.
+full: another pair is first tested at the bound found so far.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_above, tango
 from safescale_ammt.binomial.two_rates import (
-    difference_lower,
     difference_upper,
     method,
     p_above,
     ratio_upper,
-    shows_above,
     shows_below,
 )
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.judging.certify import (
-    Counted,
     GroupHits,
+    Hits,
     PairedHits,
     columns,
     compares,
@@ -31,6 +31,12 @@ from safescale_ammt.judging.certify import (
     pairs,
     utility_p,
 )
+from safescale_ammt.judging.evidence import IntArray
+
+Pair = tuple[IntArray, IntArray, Line]
+"""Hits of two samples and a line between their rates, as `certify.pairs` yields."""
+# With 1 as its line a ratio is bounded on its own scale; the threshold plays no part.
+_ANY_RATIO = Constraint(metric="dp_ratio", op=">=", threshold=1.0)
 
 
 @dataclass(frozen=True)
@@ -43,90 +49,75 @@ class Bounds:
     method: str
 
 
-def bounds(constraint: Constraint, counted: Counted, alpha: float) -> Bounds:
+def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
     """Bounds and p-value of one piece of evidence (no leading axes).
 
     On the side of the promise over all groups, the small ones too; on the side of
     a violation over the large ones, at alpha divided by their comparisons.
     """
-    if isinstance(counted, PairedHits):
-        return _utility_bounds(constraint, counted, alpha)
-    large = counted.large
-    share = alpha / max(1, comparisons(constraint, large))
+    if isinstance(hits, PairedHits):
+        return _utility_bounds(constraint, hits, alpha)
     if not compares(constraint):
-        return _error_bounds(constraint, counted, alpha, share)
-    p = min(
-        (
-            p_above(int(x1), int(x0), line, share)
-            for x1, x0, line in pairs(large, constraint)
-        ),
-        default=1.0,
-    )
-    p = min(1.0, p * max(1, comparisons(constraint, large)))
-    names = {
-        method(line.n1, line.n0, alpha) for _, _, line in pairs(counted, constraint)
-    }
+        return _error_bounds(constraint, hits, alpha)
+    large = hits.large
+    tests = max(1, comparisons(constraint, large))
+    share = alpha / tests
+    p_values = [
+        p_above(int(x1), int(x0), line, share)
+        for x1, x0, line in pairs(large, constraint)
+    ]
+    p = min(1.0, min(p_values, default=1.0) * tests)
+    names = {method(line.n1, line.n0, alpha) for _, _, line in pairs(hits, constraint)}
     name = " and ".join(sorted(names)) or "none"
     if constraint.metric == "dp_ratio":
-        return Bounds(_ratio_floor(counted, alpha), _ratio_roof(large, share), p, name)
-    return Bounds(
-        _gap_floor(large, constraint, share),
-        _gap_roof(counted, constraint, alpha),
-        p,
-        name,
-    )
-
-
-def _gap_roof(counted: GroupHits, constraint: Constraint, alpha: float) -> float:
-    """Largest upper bound over the pairs; a pair below the largest is only tested."""
-    roof = -1.0
+        # The largest ratio p1 / p0 of any pair is 1 / the least one.
+        lower = 1 / _largest_upper(pairs(hits, _ANY_RATIO), 1.0, alpha)
+        upper = _least_upper(pairs(large, _ANY_RATIO), 1.0, share)
+        return Bounds(lower, upper, p, name)
+    # The pair with the widest gap first: few of the others can exceed its bound.
     widest_first = sorted(
-        pairs(counted, constraint),
-        key=lambda p: float(p[1]) / max(1, p[2].n0) - float(p[0]) / max(1, p[2].n1),
+        pairs(hits, constraint),
+        key=lambda pair: (
+            float(pair[1]) / max(1, pair[2].n0) - float(pair[0]) / max(1, pair[2].n1)
+        ),
     )
-    for x1, x0, line in widest_first:
-        if not shows_below(x1, x0, replace(line, at=roof), alpha):
-            bound = difference_upper(int(x1), line.n1, int(x0), line.n0, alpha)
-            roof = max(roof, bound)
-    return min(1.0, max(roof, 0.0))
+    upper = min(1.0, max(_largest_upper(widest_first, -1.0, alpha), 0.0))
+    # A lower bound of p1 - p0 is an upper bound of p0 - p1 with the sign changed
+    # (subtracted from 0, since -0.0 would be written to the verdict as such).
+    exchanged = ((x0, x1, line.swapped) for x1, x0, line in pairs(large, constraint))
+    lower = 0.0 - _least_upper(exchanged, 0.0, share)
+    return Bounds(lower, upper, p, name)
 
 
-def _gap_floor(counted: GroupHits, constraint: Constraint, level: float) -> float:
-    """Largest lower bound over the pairs, at a level divided by their number."""
-    floor = 0.0
-    for x1, x0, line in pairs(counted, constraint):
-        if shows_above(x1, x0, replace(line, at=floor), level):
-            bound = difference_lower(int(x1), line.n1, int(x0), line.n0, level)
-            floor = max(floor, bound)
-    return floor
-
-
-def _ratio_floor(counted: GroupHits, alpha: float) -> float:
-    """Lower bound of the least ratio: 1 / the largest upper bound of p1 / p0."""
-    largest = 1.0
-    for x1, x0, line in pairs(counted, _ANY_RATIO):
+def _largest_upper(ordered: Iterable[Pair], start: float, alpha: float) -> float:
+    """Largest upper bound of the pairs, at least `start`, each pair's at alpha."""
+    largest = start
+    for x1, x0, line in ordered:
         if not shows_below(x1, x0, replace(line, at=largest), alpha):
-            bound = ratio_upper(int(x1), line.n1, int(x0), line.n0, alpha)
-            largest = max(largest, bound)
-    return 1 / largest
+            largest = max(largest, _upper(x1, x0, line, alpha))
+    return largest
 
 
-def _ratio_roof(counted: GroupHits, level: float) -> float:
-    """Upper bound of the least ratio: the least upper bound of p1 / p0."""
-    least = 1.0
-    for x1, x0, line in pairs(counted, _ANY_RATIO):
+def _least_upper(ordered: Iterable[Pair], start: float, level: float) -> float:
+    """Least upper bound of the pairs, at most `start`, each pair's at the level."""
+    least = start
+    for x1, x0, line in ordered:
         if shows_below(x1, x0, replace(line, at=least), level):
-            bound = ratio_upper(int(x1), line.n1, int(x0), line.n0, level)
-            least = min(least, bound)
+            least = min(least, _upper(x1, x0, line, level))
     return least
 
 
-def _error_bounds(
-    constraint: Constraint, counted: GroupHits, alpha: float, share: float
-) -> Bounds:
-    large = counted.large
+def _upper(x1: IntArray, x0: IntArray, line: Line, alpha: float) -> float:
+    upper = ratio_upper if line.kind == "ratio" else difference_upper
+    return upper(int(x1), line.n1, int(x0), line.n0, alpha)
+
+
+def _error_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds:
+    large = hits.large
+    share = alpha / max(1, comparisons(constraint, large))
+    # A group without rows may have any error rate: it leaves the upper bound at 1.
     upper = [
-        clopper_pearson(int(x), n, alpha)[1] if n else 1.0 for x, n in columns(counted)
+        clopper_pearson(int(x), n, alpha)[1] if n else 1.0 for x, n in columns(hits)
     ]
     lower = [clopper_pearson(int(x), n, share)[0] for x, n in columns(large)]
     p = [float(rate_p_above(x, n, line_at(constraint))) for x, n in columns(large)]
@@ -134,17 +125,12 @@ def _error_bounds(
     return Bounds(max(lower, default=0.0), max(upper), adjusted, "Clopper-Pearson")
 
 
-def _utility_bounds(
-    constraint: Constraint, counted: PairedHits, alpha: float
-) -> Bounds:
-    p = float(utility_p(constraint, counted))
+def _utility_bounds(constraint: Constraint, hits: PairedHits, alpha: float) -> Bounds:
+    p = float(utility_p(constraint, hits))
     if constraint.reference is None:
-        lower, upper = clopper_pearson(int(counted.correct), counted.rows, alpha)
+        lower, upper = clopper_pearson(int(hits.correct), hits.rows, alpha)
         return Bounds(lower, upper, p, "Clopper-Pearson")
-    b, c = int(counted.only_model), int(counted.only_twin)
-    lower, upper = tango(b, c, counted.rows, alpha)
+    b, c = int(hits.only_model), int(hits.only_twin)
+    lower, upper = tango(b, c, hits.rows, alpha)
     floor = " and Clopper-Pearson" if constraint.floor is not None else ""
     return Bounds(lower, upper, p, f"Tango{floor}")
-
-
-_ANY_RATIO = Constraint(metric="dp_ratio", op=">=", threshold=1.0)

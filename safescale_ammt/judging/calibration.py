@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from safescale_ammt.judging.evidence import Evidence
@@ -39,45 +38,51 @@ def calibration_error(
 def binned_errors(
     evidence: Evidence, group: str | None, bins: int = BINS
 ) -> Mapping[str, tuple[float, int]]:
-    """Calibration error and rows of every group with rows ("all" without group)."""
-    every = np.ones(len(evidence.label), dtype=bool)
-    parts = {"all": every}
+    """Calibration error and rows of every group with rows ("all" without group).
+
+    Raises:
+        InputError: no such group.
+    """
+    values: tuple[str, ...] = ("all",)
+    codes = np.zeros(len(evidence.label), dtype=np.int64)
     if group is not None:
         values, codes = evidence.group(group)
-        parts = {value: codes == i for i, value in enumerate(values)}
-    return {
-        value: (_binned_error(evidence, part, bins), int(part.sum()))
-        for value, part in parts.items()
-        if part.any()
-    }
+    classes = evidence.judged_classes
+    errors = {}
+    for code in np.unique(codes):
+        rows = codes == code
+        score = evidence.score[rows]
+        error = 1.0
+        if np.isfinite(score).all():
+            # Of several classes the score is the predicted one's: a hit is being right.
+            truth = classes[0] if len(classes) == 1 else evidence.prediction[rows]
+            gap = (evidence.label[rows] == truth) - score
+            # A score of the data as edge, none between two: equal scores share a bin.
+            shares = np.arange(1, bins) / bins
+            edges = np.unique(np.quantile(score, shares, method="lower"))
+            sums = np.bincount(np.searchsorted(edges, score, side="right"), gap)
+            error = float(np.abs(sums).sum() / len(score))
+        errors[values[code]] = error, int(rows.sum())
+    return errors
 
 
 def error_bounds(
     error: float, rows: int, alpha: float, bins: int = BINS
 ) -> tuple[float, float]:
     """Bounds (lower, upper) of the true binned error, each one-sided at alpha."""
-    reach = math.sqrt(math.log(1 / alpha) / (2 * rows))
-    lower = error - _bias(rows, bins) - reach
-    return max(0.0, lower), min(1.0, error + reach)
+    deviation = math.sqrt(math.log(1 / alpha) / (2 * rows))
+    # The bias only raises the measured error: the upper bound needs no share of it.
+    lower = error - _bias(rows, bins) - deviation
+    return max(0.0, lower), min(1.0, error + deviation)
 
 
 def p_exceeds(error: float, rows: int, line: float, bins: int = BINS) -> float:
     """One-sided p-value of "the true binned error exceeds the line"."""
+    # The lower bound of `error_bounds` set on the line and solved for alpha.
     excess = error - _bias(rows, bins) - line
     return math.exp(-2 * rows * excess**2) if excess > 0 else 1.0
 
 
 def _bias(rows: int, bins: int) -> float:
+    """Most by which the mean of the binned error exceeds the true one."""
     return 0.5 * math.sqrt(bins / rows)
-
-
-def _binned_error(evidence: Evidence, rows: NDArray[Any], bins: int) -> float:
-    score = evidence.score[rows]
-    if not np.isfinite(score).all():
-        return 1.0
-    one = evidence.judged_classes
-    truth = one[0] if len(one) == 1 else evidence.prediction[rows]
-    gap = (evidence.label[rows] == truth) - score
-    edges = np.unique(np.quantile(score, np.arange(1, bins) / bins, method="lower"))
-    sums = np.bincount(np.searchsorted(edges, score, side="right"), gap)
-    return float(np.abs(sums).sum() / len(score))

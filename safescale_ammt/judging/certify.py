@@ -3,8 +3,8 @@
 The judge gives these functions the hits that were counted, the power check gives
 them arrays of simulated hits: one code decides both.
 
-    inside(constraint, counted, alpha)    every one-sided 1 - alpha bound is inside
-    outside(constraint, counted, level)   the violation's p-value is <= level
+    inside(constraint, hits, alpha)    every one-sided 1 - alpha bound is inside
+    outside(constraint, hits, level)   the violation's p-value is <= level
 
 `inside` is an intersection-union test: a promise over many pairs of groups is kept
 only if every pair's own level-alpha test says so, which needs no correction.
@@ -45,9 +45,9 @@ class GroupHits:
     @property
     def large(self) -> GroupHits:
         """Only the groups that are large enough to be judged."""
-        keep = ~self.small
-        rates = tuple(r.of_groups(keep) for r in self.rates)
-        return GroupHits(rates, self.small[keep])
+        large = ~self.small
+        rates = tuple(r.of_groups(large) for r in self.rates)
+        return GroupHits(rates, self.small[large])
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class PairedHits:
     rows: int
 
 
-Counted = GroupHits | PairedHits
+Hits = GroupHits | PairedHits
 
 
 def inside(
-    constraint: Constraint, counted: Counted, alpha: float, *, normal: bool = False
+    constraint: Constraint, hits: Hits, alpha: float, *, normal: bool = False
 ) -> BoolArray:
     """Tells which draws keep the promise at level alpha, shape (...,).
 
@@ -79,50 +79,67 @@ def inside(
     `normal` replaces exact tests of two rates by normal ones: a quick first guess
     for the power check, never for the gate.
     """
-    if isinstance(counted, PairedHits):
-        return _utility_inside(constraint, counted, alpha)
-    shape = counted.rates[0].hits.shape[:-1]
-    if counted.small.any() or (compares(constraint) and len(counted.small) < 2):
-        return np.zeros(shape, dtype=bool)
-    kept = np.ones(shape, dtype=bool)
+    if isinstance(hits, PairedHits):
+        # Both the twin's line and the floor must show, each at alpha: no correction.
+        holds = np.ones(np.shape(hits.correct), dtype=bool)
+        if constraint.reference is not None:
+            holds &= ndtr(-_tango_z(constraint, hits)) <= alpha
+        least = _least_accuracy(constraint)
+        if least is not None:
+            holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
+        return holds
+    # A group that nobody can judge might be the one for which the promise is broken.
+    holds = np.ones(hits.rates[0].hits.shape[:-1], dtype=bool)
+    if hits.small.any() or (compares(constraint) and len(hits.small) < 2):
+        return ~holds
     if not compares(constraint):
-        for hits, trials in columns(counted):
-            kept &= rate_p_below(hits, trials, line_at(constraint)) <= alpha
-        return kept
-    for x1, x0, line in pairs(counted, constraint):
-        kept[kept] = shows_below(x1[kept], x0[kept], line, alpha, normal=normal)
-    return kept
+        for x, n in columns(hits):
+            holds &= rate_p_below(x, n, line_at(constraint)) <= alpha
+        return holds
+    for x1, x0, line in pairs(hits, constraint):
+        # Exact tests are dear: a draw that one pair left open is not tested again.
+        holds[holds] = shows_below(x1[holds], x0[holds], line, alpha, normal=normal)
+    return holds
 
 
-def outside(constraint: Constraint, counted: Counted, level: float) -> BoolArray:
+def outside(constraint: Constraint, hits: Hits, level: float) -> BoolArray:
     """Tells which draws break the promise: p-value of violation <= level."""
-    if isinstance(counted, PairedHits):
-        return utility_p(constraint, counted) <= level
-    counted = counted.large
-    broken = np.zeros(counted.rates[0].hits.shape[:-1], dtype=bool)
-    share = level / max(1, comparisons(constraint, counted))
+    if isinstance(hits, PairedHits):
+        return utility_p(constraint, hits) <= level
+    # Too small a group is not judged: it cannot show a violation either.
+    hits = hits.large
+    fails = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
+    share = level / max(1, comparisons(constraint, hits))
     if not compares(constraint):
-        for hits, trials in columns(counted):
-            broken |= rate_p_above(hits, trials, line_at(constraint)) <= share
-        return broken
-    for x1, x0, line in pairs(counted, constraint):
-        rest = ~broken
-        broken[rest] = shows_above(x1[rest], x0[rest], line, share)
-    return broken
+        for x, n in columns(hits):
+            fails |= rate_p_above(x, n, line_at(constraint)) <= share
+        return fails
+    for x1, x0, line in pairs(hits, constraint):
+        rest = ~fails
+        fails[rest] = shows_above(x1[rest], x0[rest], line, share)
+    return fails
 
 
-def breached(constraint: Constraint, counted: Counted) -> BoolArray:
+def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
     """Tells in which draws the point value lies on the wrong side of the line.
 
     The same as `Finding.breaches`: an inviolable principle allows none.
     """
-    if isinstance(counted, PairedHits):
-        return _utility_breached(constraint, counted)
-    wrong = np.zeros(counted.rates[0].hits.shape[:-1], dtype=bool)
-    for rates in counted.rates:
+    if isinstance(hits, PairedHits):
+        wrong = np.zeros(np.shape(hits.correct), dtype=bool)
+        if constraint.reference is not None:
+            gain = (hits.only_model - hits.only_twin) / hits.rows
+            wrong |= gain < (constraint.delta or 0.0)
+        minimum = _least_accuracy(constraint)
+        if minimum is not None:
+            wrong |= hits.correct / hits.rows < minimum
+        return wrong
+    wrong = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
+    for rates in hits.rates:
         points = rates.points
         most, least = points.max(axis=-1), points.min(axis=-1)
         if constraint.metric == "dp_ratio":
+            # Nobody selected in any group: equal treatment, ratio 1 by convention.
             ratio = np.where(most > 0, least / np.where(most > 0, most, 1.0), 1.0)
             wrong |= ratio < line_at(constraint)
         else:
@@ -141,77 +158,58 @@ def line_at(constraint: Constraint) -> float:
     return float(constraint.threshold or 0.0)
 
 
-def columns(counted: GroupHits) -> Iterator[tuple[IntArray, int]]:
+def columns(hits: GroupHits) -> Iterator[tuple[IntArray, int]]:
     """Yields hits (...,) and trials of every group and kind of rate."""
-    for rates in counted.rates:
+    for rates in hits.rates:
         for i, trials in enumerate(rates.trials):
             yield rates.hits[..., i], int(trials)
 
 
 def pairs(
-    counted: GroupHits, constraint: Constraint
+    hits: GroupHits, constraint: Constraint
 ) -> Iterator[tuple[IntArray, IntArray, Line]]:
     """Yields every ordered pair of groups with the line it must stay below.
 
     gap <= tau reads p1 < p0 + tau for every pair; ratio >= t reads p1 < p0 / t.
     """
     at = line_at(constraint)
-    for rates in counted.rates:
+    for rates in hits.rates:
         for a, b in permutations(range(len(rates.trials)), 2):
             n1, n0 = int(rates.trials[a]), int(rates.trials[b])
             if constraint.metric == "dp_ratio":
+                # "At least 0" promises nothing: every ratio lies below infinity.
                 line = Line("ratio", 1 / at if at > 0 else float("inf"), n1, n0)
             else:
                 line = Line("difference", at, n1, n0)
             yield rates.hits[..., a], rates.hits[..., b], line
 
 
-def comparisons(constraint: Constraint, counted: GroupHits) -> int:
+def comparisons(constraint: Constraint, hits: GroupHits) -> int:
     """Number of tests for a violation: ordered pairs (or groups) x kinds of rate."""
-    groups = len(counted.small)
+    groups = len(hits.small)
+    # Ordered pairs: either group of a pair may be the favoured one.
     each = groups * (groups - 1) if compares(constraint) else groups
-    return each * len(counted.rates)
+    return each * len(hits.rates)
 
 
-def _utility_inside(
-    constraint: Constraint, counted: PairedHits, alpha: float
-) -> BoolArray:
-    """Both the twin's line (Tango) and the floor (Clopper-Pearson), no correction."""
-    kept = np.ones(np.shape(counted.correct), dtype=bool)
-    if constraint.reference is not None:
-        kept &= ndtr(-_tango_z(constraint, counted)) <= alpha
-    line = _absolute_line(constraint)
-    if line is not None:
-        kept &= rate_p_above(counted.correct, counted.rows, line) <= alpha
-    return kept
-
-
-def utility_p(constraint: Constraint, counted: PairedHits) -> NDArray[np.float64]:
+def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
     """p-value of violation; Bonferroni over the twin's line and the floor."""
     parts = []
     if constraint.reference is not None:
-        parts.append(ndtr(_tango_z(constraint, counted)))
-    line = _absolute_line(constraint)
-    if line is not None:
-        parts.append(rate_p_below(counted.correct, counted.rows, line))
+        parts.append(ndtr(_tango_z(constraint, hits)))
+    least = _least_accuracy(constraint)
+    if least is not None:
+        parts.append(rate_p_below(hits.correct, hits.rows, least))
+    # Either line may be the violated one, as with the pairs of `outside`.
     return np.asarray(np.minimum(1.0, len(parts) * np.minimum.reduce(parts)))
 
 
-def _tango_z(constraint: Constraint, counted: PairedHits) -> NDArray[np.float64]:
+def _tango_z(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
     delta = constraint.delta or 0.0
-    return tango_statistic(counted.only_model, counted.only_twin, counted.rows, delta)
+    return tango_statistic(hits.only_model, hits.only_twin, hits.rows, delta)
 
 
-def _absolute_line(constraint: Constraint) -> float | None:
+def _least_accuracy(constraint: Constraint) -> float | None:
+    # The twin comes from the trainer, who could weaken it: hence a floor beside it,
+    # tested against a number and not against the twin.
     return constraint.threshold if constraint.reference is None else constraint.floor
-
-
-def _utility_breached(constraint: Constraint, counted: PairedHits) -> BoolArray:
-    wrong = np.zeros(np.shape(counted.correct), dtype=bool)
-    if constraint.reference is not None:
-        gain = (counted.only_model - counted.only_twin) / counted.rows
-        wrong |= gain < (constraint.delta or 0.0)
-    line = _absolute_line(constraint)
-    if line is not None:
-        wrong |= counted.correct / counted.rows < line
-    return wrong

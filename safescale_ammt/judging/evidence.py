@@ -25,6 +25,7 @@ from safescale_ammt.files.canonical import digest_bytes
 IntArray = NDArray[np.int64]
 EVIDENCE = "evidence.parquet"
 ROW_BYTES = 16
+# Groups are named by the user: the prefix keeps a group `label` apart from the label.
 GROUP = "group:"
 _COLUMNS = {
     "row": pa.binary(ROW_BYTES),
@@ -38,7 +39,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """Row by row, what a model and its twin said of sealed data.
+    """Row by row, what a model and its twin predict on judged data.
 
     Attributes:
         label: true class codes (n,).
@@ -81,9 +82,7 @@ class Evidence:
     @property
     def judged_classes(self) -> tuple[int, ...]:
         """Codes of the classes that rates are taken of."""
-        if self.positive is not None:
-            return (self.positive,)
-        return (1,) if self.classes == 2 else tuple(range(self.classes))
+        return judged_classes(self.classes, self.positive)
 
     def group(self, name: str) -> tuple[tuple[str, ...], IntArray]:
         """Returns the values and codes of a group column.
@@ -98,6 +97,14 @@ class Evidence:
         return self.groups[name]
 
 
+def judged_classes(classes: int, positive: int | None) -> tuple[int, ...]:
+    """Returns the codes of the classes that rates are taken of."""
+    if positive is not None:
+        return (positive,)
+    # Rates of class 0 mirror those of class 1 and would double the comparisons.
+    return (1,) if classes == 2 else tuple(range(classes))
+
+
 def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
     """Writes the evidence table.
 
@@ -106,6 +113,7 @@ def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
         evidence: labels, predictions, scores and group codes of n rows.
         rows: raw-row hashes, (n,) of 16 bytes each or (n, 16) uint8.
     """
+    # The hashes' bytes are the column's buffer: no row becomes a Python object.
     hashes = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(ROW_BYTES), len(evidence.label), [None, pa.py_buffer(rows.tobytes())]
     )
@@ -113,6 +121,7 @@ def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
     for name in list(_COLUMNS)[1:]:
         columns[name] = pa.array(getattr(evidence, name), type=_COLUMNS[name])
     for name, (values, codes) in evidence.groups.items():
+        # Values, not codes: the file is read without the verdict that numbers them.
         columns[GROUP + name] = pa.array(np.array(values, dtype=object)[codes])
     pq.write_table(pa.table(columns), path, compression="zstd")
 
@@ -148,7 +157,11 @@ def read_evidence(
         ) from None
     _check_columns(path, table, groups)
     columns = {n: table[n].to_numpy() for n in list(_COLUMNS)[1:]}
-    coded = {n: _codes(path, table, n, values) for n, values in groups.items()}
+    coded = {}
+    for name, values in groups.items():
+        codes = {value: code for code, value in enumerate(values)}
+        column = table[GROUP + name].to_pylist()
+        coded[name] = tuple(values), np.array([codes[v] for v in column], np.int64)
     rows = np.frombuffer(b"".join(table["row"].to_pylist()), np.uint8)
     evidence = Evidence(
         groups=coded,
@@ -161,6 +174,7 @@ def read_evidence(
 
 def rows_digest(rows: np.ndarray) -> str:
     """Returns the digest of the set of row hashes, as the ledger takes it."""
+    # A set: neither the order of rows nor a row drawn twice makes another use of them.
     flat = np.frombuffer(rows.tobytes(), dtype=f"S{ROW_BYTES}")
     return digest_bytes(np.unique(flat).tobytes())
 
@@ -168,31 +182,26 @@ def rows_digest(rows: np.ndarray) -> str:
 def _check_columns(
     path: Path, table: pa.Table, groups: Mapping[str, tuple[str, ...]]
 ) -> None:
+    """Refuses a table that is not the evidence of a verdict with these groups."""
     expected = {**_COLUMNS, **{GROUP + name: pa.string() for name in groups}}
-    found = dict(zip(table.schema.names, table.schema.types, strict=True))
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
+    present = dict(zip(table.schema.names, table.schema.types, strict=True))
+    for name in sorted(expected.keys() | present.keys()):
+        if expected.get(name) != present.get(name):
             raise IntegrityError(
-                f"Column {name!r} of {path} has type {found.get(name, 'absent')}, "
+                f"Column {name!r} of {path} has type {present.get(name, 'absent')}, "
                 f"the verdict's evidence has {expected.get(name, 'no such column')}."
             )
-    for name in found:
+    # A null makes floats of integers when numpy reads them.
+    for name in present:
         if table[name].null_count:
             raise IntegrityError(
                 f"Column {name!r} of {path} lacks {table[name].null_count} values; "
                 "evidence has one for every row."
             )
-
-
-def _codes(
-    path: Path, table: pa.Table, name: str, values: tuple[str, ...]
-) -> tuple[tuple[str, ...], np.ndarray]:
-    order = {value: code for code, value in enumerate(values)}
-    column = table[GROUP + name].to_pylist()
-    strange = sorted(set(column) - set(order))
-    if strange:
-        raise IntegrityError(
-            f"{path} holds {strange[0]!r} in group {name!r}, the verdict states "
-            f"{', '.join(values)}."
-        )
-    return tuple(values), np.array([order[v] for v in column], dtype=np.int64)
+    for name, values in groups.items():
+        strange = sorted(set(table[GROUP + name].to_pylist()) - set(values))
+        if strange:
+            raise IntegrityError(
+                f"{path} holds {strange[0]!r} in group {name!r}, the verdict states "
+                f"{', '.join(values)}."
+            )

@@ -90,6 +90,7 @@ class Finding:
             return self.value > self.threshold
         if self.reference is None or self.floor is None:
             return self.value < self.threshold
+        # `by_group` lists the model before its twin.
         accuracy = self.by_group[0].rate
         below_floor = accuracy is not None and accuracy < self.floor
         return self.value < self.threshold or below_floor
@@ -110,6 +111,7 @@ class Finding:
             InputError: it is not the form of a finding.
         """
         try:
+            # JSON knows lists alone: with them a finding would not equal its copy.
             rates = tuple(GroupRate(**rate) for rate in raw["by_group"])
             small = tuple(raw["too_small"])
             return cls(**{**raw, "by_group": rates, "too_small": small})
@@ -119,14 +121,22 @@ class Finding:
 
 def reason(finding: Finding) -> str:
     """Says in one sentence why a finding has its outcome."""
-    sure = f"{100 * (1 - finding.alpha):g} %"
-    line = _line(finding)
+    confidence = f"{100 * (1 - finding.alpha):g} %"
+    line = f"{finding.op} {finding.threshold:g}"
+    if finding.floor is not None:
+        line = (
+            f"{line} with accuracy {finding.op} {finding.floor:g} "
+            f"(accuracy at least {finding.by_group[0].lower:.4f})"
+        )
     if finding.outcome == HOLDS:
         end = finding.upper if finding.op == "<=" else finding.lower
         most = "at most" if finding.op == "<=" else "at least"
-        said = f"{_subject(finding)} is {most} {end:.4f} with {sure} confidence"
-        return f"{said}, inside {line}."
+        return (
+            f"{_subject(finding)} is {most} {end:.4f} with {confidence} confidence, "
+            f"inside {line}."
+        )
     if finding.outcome == FAILS:
+        # The twin's line is kept, so that the floor beside it is what is violated.
         if finding.floor is not None and finding.value >= finding.threshold:
             return (
                 f"{finding.metric} is {finding.by_group[0].rate:.4f} and violates its "
@@ -153,14 +163,3 @@ def _subject(finding: Finding) -> str:
     if finding.reference is not None:
         return f"{finding.metric} minus that of the {finding.reference}"
     return f"{finding.metric} by {finding.group}" if finding.group else finding.metric
-
-
-def _line(finding: Finding) -> str:
-    line = f"{finding.op} {finding.threshold:g}"
-    if finding.floor is None:
-        return line
-    share = finding.by_group[0]
-    return (
-        f"{line} with accuracy {finding.op} {finding.floor:g} "
-        f"(accuracy at least {share.lower:.4f})"
-    )

@@ -18,7 +18,6 @@ from typing import Any
 
 from safescale_ammt.binomial.intervals import holm
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.judging.findings import HOLDS, UNDECIDED, Finding
 
@@ -28,7 +27,7 @@ GUARANTEES = ("holds", "spent", "none")
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says, and why.
+    """What the gate decides, and why.
 
     Attributes:
         decision: `pass`, `needs_human` or `fail`.
@@ -79,45 +78,53 @@ def decide(
     """
     if guarantee not in GUARANTEES:
         raise InputError(f"Unknown guarantee {guarantee!r}, {one_of(GUARANTEES)}.")
-    broken = [*problems, *_mismatches(constitution, findings)]
+    defects = [*problems, *_mismatches(constitution, findings)]
+    # Of doubled findings the last stands here; as a mismatch they fail in any case.
     by_id = {f.principle: f for f in findings}
     hard = [by_id[p.id] for p in constitution.hard if p.id in by_id]
-    adjusted = dict(
-        zip(
-            (f.principle for f in hard),
-            holm([f.p_violated for f in hard]),
-            strict=True,
-        )
-    )
-    failed = [f for f in hard if _fails(f, adjusted[f.principle], constitution)]
-    open_ = [f for f in hard if f not in failed and f.outcome != HOLDS]
+    # Over the hard principles alone: soft ones decide nothing, and would cost the
+    # others power.
+    p_values = holm([f.p_violated for f in hard])
+    adjusted = {f.principle: p for f, p in zip(hard, p_values, strict=True)}
+    # The point value of an inviolable principle decides, however uncertain it is.
+    failed = [
+        f
+        for f in hard
+        if (f.tier == "inviolable" and f.breaches)
+        or adjusted[f.principle] <= constitution.gate.alpha_k
+    ]
+    undecided = [f for f in hard if f not in failed and f.outcome != HOLDS]
     soft = [f for f in findings if f.tier == "soft" and f.outcome != HOLDS]
-    decision, reasons = _weigh(broken, failed, open_, guarantee)
+    decision, reasons = _weigh(defects, failed, undecided, guarantee)
     return Decision(
         decision,
         (*reasons, *(f"{f.principle} (soft, {f.outcome}): {f.reason}" for f in soft)),
         tuple(f.principle for f in failed),
-        tuple(f.principle for f in open_),
+        tuple(f.principle for f in undecided),
         tuple(f.principle for f in soft),
         adjusted,
     )
 
 
-def _fails(finding: Finding, adjusted: float, constitution: Constitution) -> bool:
-    """A violation that survives Holm, or any breach of an inviolable principle."""
-    if finding.tier == "inviolable" and finding.breaches:
-        return True
-    return adjusted <= constitution.gate.alpha_k
-
-
 def _weigh(
-    broken: Sequence[str],
+    defects: Sequence[str],
     failed: Sequence[Finding],
-    open_: Sequence[Finding],
+    undecided: Sequence[Finding],
     guarantee: str,
 ) -> tuple[str, list[str]]:
     """Returns the decision and its sentences, the deciding ones first."""
-    reasons = [*broken, *(_failure(f) for f in failed), *(_open(f) for f in open_)]
+    reasons = list(defects)
+    for f in failed:
+        what = "inviolable and breached" if f.tier == "inviolable" else "violated"
+        reasons.append(f"{f.principle} is {what}: {f.reason}")
+    for f in undecided:
+        what = "undecided"
+        if f.outcome != UNDECIDED:
+            what = (
+                "violated by its own test, but not after Holm's correction over the "
+                "hard principles"
+            )
+        reasons.append(f"{f.principle} is {what}: {f.reason}")
     if guarantee == "spent":
         reasons.append(
             "The figures of these sealed rows were readable before, so that no bound "
@@ -128,27 +135,11 @@ def _weigh(
             "This is a rehearsal on rows that development may see: it binds nobody and "
             "carries no guarantee."
         )
-    if broken or failed:
+    if defects or failed:
         return FAIL, reasons
-    if open_ or guarantee == "spent":
+    if undecided or guarantee == "spent":
         return NEEDS_HUMAN, reasons
     return PASS, ["Every hard principle is shown to hold.", *reasons]
-
-
-def _failure(finding: Finding) -> str:
-    text = f"{finding.principle} is violated: {finding.reason}"
-    if finding.tier == "inviolable":
-        text = f"{finding.principle} is inviolable and breached: {finding.reason}"
-    return text
-
-
-def _open(finding: Finding) -> str:
-    if finding.outcome == UNDECIDED:
-        return f"{finding.principle} is undecided: {finding.reason}"
-    return (
-        f"{finding.principle} is violated by its own test, but not after Holm's "
-        f"correction over the hard principles: {finding.reason}"
-    )
 
 
 def _mismatches(
@@ -156,40 +147,35 @@ def _mismatches(
 ) -> Iterator[str]:
     """Says which findings are missing, doubled, foreign or about another promise."""
     ids = [f.principle for f in findings]
-    known = {p.id for p in constitution.principles}
+    principles = {p.id: p for p in constitution.principles}
     for name in sorted({i for i in ids if ids.count(i) > 1}):
         yield f"There are {ids.count(name)} findings on {name}, expected one."
-    for name in sorted(set(ids) - known):
+    for name in sorted(set(ids) - principles.keys()):
         yield f"A finding is about {name!r}, no principle of {constitution.id}."
-    for principle in constitution.principles:
-        if principle.id not in ids and principle.constraint.tier != "soft":
-            yield f"There is no finding on {principle.id}: evidence is missing."
+    for name, principle in principles.items():
+        # Soft principles never change a decision, by their absence neither.
+        if name not in ids and principle.constraint.tier != "soft":
+            yield f"There is no finding on {name}: evidence is missing."
     for finding in findings:
-        if finding.principle in known:
-            principle = constitution.principle(finding.principle)
-            yield from _departures(principle, finding, constitution.gate.alpha_k)
-
-
-def _departures(principle: Principle, finding: Finding, alpha: float) -> Iterator[str]:
-    c = principle.constraint
-    line = c.threshold if c.reference is None else c.delta
-    promised = {
-        "metric": c.metric,
-        "group": c.group,
-        "tier": c.tier,
-        "op": c.op,
-        "reference": c.reference,
-        "threshold": line,
-        "floor": c.floor,
-    }
-    for name, value in promised.items():
-        if getattr(finding, name) != value:
+        if finding.principle not in principles:
+            continue
+        c = principles[finding.principle].constraint
+        head = f"The finding on {finding.principle}"
+        fields = ("metric", "group", "tier", "op", "reference", "threshold", "floor")
+        for name in fields:
+            # With a reference the finding's threshold is delta.
+            delta = name == "threshold" and c.reference is not None
+            value = getattr(c, "delta" if delta else name)
+            if getattr(finding, name) != value:
+                yield (
+                    f"{head} has {name} {getattr(finding, name)!r}, the constitution "
+                    f"says {value!r}."
+                )
+        # A stricter level is no fault; 1e-12 allows for another rounding of the
+        # quotient alpha / planned submissions.
+        alpha = constitution.gate.alpha_k
+        if finding.alpha > alpha * (1 + 1e-12):
             yield (
-                f"The finding on {principle.id} has {name} "
-                f"{getattr(finding, name)!r}, the constitution says {value!r}."
+                f"{head} was judged at level {finding.alpha:g}, the constitution "
+                f"allows {alpha:g}."
             )
-    if finding.alpha > alpha * (1 + 1e-12):
-        yield (
-            f"The finding on {principle.id} was judged at level {finding.alpha:g}, "
-            f"the constitution allows {alpha:g}."
-        )

@@ -1,4 +1,4 @@
-"""What the sealed rows say: rates per group, and the point value of a metric.
+"""What the sealed rows show: rates per group, and the point value of a metric.
 
 Binary labels are judged on the positive class. With more classes, either one
 class is declared positive (one against the rest), or a gap is the largest one over
@@ -36,6 +36,7 @@ class Rates:
     @property
     def points(self) -> Array:
         """Hits over trials, 0 where there are no trials."""
+        # fairlearn's convention, with which point values have to agree.
         points: Array = self.hits / np.maximum(self.trials, 1)
         return points
 
@@ -74,6 +75,7 @@ class GroupTable:
     def too_small(self, min_n: int, min_pos: int) -> NDArray[np.bool_]:
         """Marks groups (g,) with too few rows, positives or trials of a rate."""
         small = (self.rows < min_n) | (self.positives < min_pos)
+        # Positives alone do not bound a false positive rate: its trials count too.
         for rates in self.rates:
             small |= rates.trials < min_pos
         return np.asarray(small)
@@ -88,34 +90,25 @@ def group_table(metric: str, evidence: Evidence, group: str) -> GroupTable:
     values, codes = evidence.group(group)
     size = len(values)
     classes = evidence.judged_classes
-    rates = tuple(
-        _rates(kind, code, evidence, codes, size)
-        for kind in RATES_OF[metric]
-        for code in (classes if kind != "error" else classes[:1])
-    )
+    label, prediction = evidence.label, evidence.prediction
+    every = np.ones(len(label), dtype=bool)
+    rates = []
+    for kind in RATES_OF[metric]:
+        # An error is one of all classes: it is counted once.
+        for code in classes if kind != "error" else classes[:1]:
+            among = {"tpr": label == code, "fpr": label != code}.get(kind, every)
+            hit = prediction != label if kind == "error" else prediction == code
+            several = len(classes) > 1 and kind != "error"
+            name = f"{kind} of class {code}" if several else kind
+            hits = np.bincount(codes[hit & among], minlength=size)
+            rates.append(Rates(name, hits, np.bincount(codes[among], minlength=size)))
+    # `minlength` keeps the place of a group at the end that has no rows.
     rows = np.bincount(codes, minlength=size)
+    # Without one positive class `min_pos` bounds the rows.
     positives = rows
     if len(classes) == 1:
         positives = np.bincount(codes[evidence.label == classes[0]], minlength=size)
-    return GroupTable(values, rows, positives, rates)
-
-
-def _rates(
-    kind: str, code: int, evidence: Evidence, codes: IntArray, size: int
-) -> Rates:
-    label, prediction = evidence.label, evidence.prediction
-    hit = prediction == code
-    if kind == "error":
-        hit, among = prediction != label, np.ones(len(label), dtype=bool)
-    elif kind == "selection":
-        among = np.ones(len(label), dtype=bool)
-    else:
-        among = label == code if kind == "tpr" else label != code
-    name = kind
-    if len(evidence.judged_classes) > 1 and kind != "error":
-        name = f"{kind} of class {code}"
-    hits = np.bincount(codes[hit & among], minlength=size)
-    return Rates(name, hits, np.bincount(codes[among], minlength=size))
+    return GroupTable(values, rows, positives, tuple(rates))
 
 
 def point_value(metric: str, evidence: Evidence, group: str | None = None) -> float:
@@ -142,9 +135,11 @@ def point_value(metric: str, evidence: Evidence, group: str | None = None) -> fl
 
 def table_value(metric: str, table: GroupTable) -> float:
     """Returns the point value of a group metric from its table."""
+    # An empty group would read as rate 0 and make a gap of nothing.
     present = [rates.points[table.rows > 0] for rates in table.rates]
     if metric == "worst_group_error":
         return max(float(p.max()) for p in present)
     if metric == "dp_ratio":
+        # Nobody selected anywhere: all are treated alike.
         return min(float(p.min() / p.max()) if p.max() > 0 else 1.0 for p in present)
     return max(float(p.max() - p.min()) for p in present)

@@ -1,7 +1,7 @@
 """Judging: from evidence to a finding for each principle.
 
-`judge` counts what the evidence says, asks `certify` whether that keeps or breaks
-the promise, and writes the finding with bounds that agree with the answer. Point
+`judge` counts what the evidence shows, lets `certify` test whether that keeps or
+breaks the promise, and writes the finding with bounds that agree with the test. Point
 values agree with fairlearn (definitions: docs/mathematical_foundations.md).
 """
 
@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.constitution.constitution import GroupRule
@@ -25,7 +24,7 @@ from safescale_ammt.judging.calibration import (
     error_bounds,
     p_exceeds,
 )
-from safescale_ammt.judging.certify import Counted, GroupHits, PairedHits, inside
+from safescale_ammt.judging.certify import GroupHits, Hits, PairedHits, inside
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import (
     FAILS,
@@ -35,17 +34,13 @@ from safescale_ammt.judging.findings import (
     GroupRate,
     reason,
 )
-from safescale_ammt.judging.group_rates import (
-    GroupTable,
-    group_table,
-    table_value,
-)
+from safescale_ammt.judging.group_rates import group_table, table_value
 
 
 def judge(
     principle: Principle,
     evidence: Evidence,
-    groups_rule: GroupRule,
+    group_rule: GroupRule,
     alpha: float,
     bins: int = BINS,
 ) -> Finding:
@@ -54,7 +49,7 @@ def judge(
     Args:
         principle: the promise.
         evidence: predictions of the model (and its twin) on the sealed rows.
-        groups_rule: least rows and positives of a group that is judged.
+        group_rule: least rows and positives of a group that is judged.
         alpha: one-sided error level of this submission.
         bins: equal-mass bins of `calibration_error`.
 
@@ -63,21 +58,30 @@ def judge(
     """
     c = principle.constraint
     if c.metric == "calibration_error":
-        return _calibration(principle, evidence, groups_rule, alpha, bins)
+        return _judge_calibration(principle, evidence, group_rule, alpha, bins)
     if c.metric == "accuracy":
-        pair = paired_hits(evidence, twin=c.reference is not None)
-        measured = _Measured(_utility_value(c, pair), _model_rates(pair, c, alpha))
-        return _tested(principle, pair, measured, alpha)
+        return _judge_accuracy(principle, evidence, alpha)
     table = group_table(c.metric, evidence, c.group or "")
-    small = table.too_small(groups_rule.min_n, groups_rule.min_pos)
+    small = table.too_small(group_rule.min_n, group_rule.min_pos)
+    by_group = tuple(
+        GroupRate(
+            value,
+            rates.of,
+            int(table.rows[i]),
+            int(table.positives[i]),
+            *_rate_bounds(int(rates.hits[i]), int(rates.trials[i]), alpha),
+            judged=not small[i],
+        )
+        for rates in table.rates
+        for i, value in enumerate(table.values)
+    )
     names = tuple(v for v, s in zip(table.values, small, strict=True) if s)
-    rates = _group_rates(table, small, alpha)
-    measured = _Measured(table_value(c.metric, table), rates, names)
-    return _tested(principle, GroupHits(table.rates, small), measured, alpha)
+    estimate = _Estimate(table_value(c.metric, table), by_group, names)
+    return _test(principle, GroupHits(table.rates, small), estimate, alpha)
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Estimate:
     """The part of a finding that needs no test."""
 
     value: float
@@ -85,49 +89,140 @@ class _Measured:
     too_small: tuple[str, ...] = ()
 
 
+def _judge_accuracy(principle: Principle, evidence: Evidence, alpha: float) -> Finding:
+    """Judges accuracy, with a reference the model's minus the twin's."""
+    c = principle.constraint
+    pair = paired_hits(evidence, twin=c.reference is not None)
+    right = {"model": int(pair.correct)}
+    difference = pair.correct
+    if c.reference is not None:
+        right["twin"] = right["model"] - int(pair.only_model) + int(pair.only_twin)
+        difference = pair.only_model - pair.only_twin
+    rates = tuple(
+        GroupRate(name, "accuracy", pair.rows, 0, *_rate_bounds(x, pair.rows, alpha))
+        for name, x in right.items()
+    )
+    estimate = _Estimate(float(difference) / pair.rows, rates)
+    return _test(principle, pair, estimate, alpha)
+
+
 def paired_hits(evidence: Evidence, *, twin: bool) -> PairedHits:
     """Counts right answers of the model, and rows where only one of two is right.
 
     Raises:
-        InputError: the twin is asked for, but the evidence has no predictions of it.
+        InputError: the twin is needed, but the evidence has no predictions of it.
     """
-    ours = evidence.prediction == evidence.label
-    theirs = ours
+    model_right = evidence.prediction == evidence.label
+    twin_right = model_right
     if twin:
         if evidence.twin_prediction is None:
             raise InputError(
                 "The evidence holds no predictions of the unconstrained twin, but the "
                 "constitution compares accuracy with it."
             )
-        theirs = evidence.twin_prediction == evidence.label
+        twin_right = evidence.twin_prediction == evidence.label
     return PairedHits(
-        np.asarray(ours.sum()),
-        np.asarray((ours & ~theirs).sum()),
-        np.asarray((theirs & ~ours).sum()),
-        len(ours),
+        np.asarray(model_right.sum()),
+        np.asarray((model_right & ~twin_right).sum()),
+        np.asarray((twin_right & ~model_right).sum()),
+        len(model_right),
     )
 
 
-def _tested(
-    principle: Principle, counted: Counted, measured: _Measured, alpha: float
+def _rate_bounds(
+    hits: int, trials: int, alpha: float
+) -> tuple[int, int, float | None, float, float]:
+    """Returns hits, trials, rate and the rate's exact one-sided bounds."""
+    if trials == 0:
+        return hits, trials, None, 0.0, 1.0
+    return hits, trials, hits / trials, *clopper_pearson(hits, trials, alpha)
+
+
+def _test(
+    principle: Principle, hits: Hits, estimate: _Estimate, alpha: float
 ) -> Finding:
-    """Asks whether the hits keep or break the promise, and bounds them."""
+    """Tests whether the hits keep or break the promise, and bounds them."""
     c = principle.constraint
-    found = bounds(c, counted, alpha)
+    limits = bounds(c, hits, alpha)
     outcome = UNDECIDED
-    if bool(inside(c, counted, alpha)):
+    if bool(inside(c, hits, alpha)):
         outcome = HOLDS
-    elif found.p_violated <= alpha:
+    # Adjusted within the principle already; over principles the gate adjusts.
+    elif limits.p_violated <= alpha:
         outcome = FAILS
-    found = _agreeing(c, found, outcome, open_=bool(measured.too_small))
-    return _written(principle, found, outcome, measured, alpha)
+    limits = _agree(c, limits, outcome, open_=bool(estimate.too_small))
+    return _finding(principle, limits, outcome, estimate, alpha)
 
 
-def _written(
+def _judge_calibration(
     principle: Principle,
-    found: Bounds,
+    evidence: Evidence,
+    group_rule: GroupRule,
+    alpha: float,
+    bins: int,
+) -> Finding:
+    """Judges calibration, the worst group's if grouped; soft by constitution."""
+    c = principle.constraint
+    errors = binned_errors(evidence, c.group, bins)
+    # Positives play no part in calibration, so that only `min_n` decides.
+    large = {
+        value: error
+        for value, error in errors.items()
+        if c.group is None or error[1] >= group_rule.min_n
+    }
+    level = alpha / max(1, len(large))
+    uppers = [error_bounds(e, n, alpha, bins)[1] for e, n in errors.values()]
+    lowers = [error_bounds(e, n, level, bins)[0] for e, n in large.values()]
+    p = [p_exceeds(e, n, _line(c), bins) for e, n in large.values()]
+    adjusted = min(1.0, min(p, default=1.0) * max(1, len(p)))
+    limits = Bounds(max(lowers, default=0.0), max(uppers), adjusted, METHOD)
+    small = tuple(value for value in errors if value not in large)
+    outcome = UNDECIDED
+    if limits.upper <= _line(c) and not small:
+        outcome = HOLDS
+    elif adjusted <= alpha:
+        outcome = FAILS
+    estimate = _Estimate(max(error for error, _ in errors.values()), (), small)
+    limits = _agree(c, limits, outcome, open_=bool(small))
+    return _finding(principle, limits, outcome, estimate, alpha)
+
+
+def _agree(c: Constraint, limits: Bounds, outcome: str, *, open_: bool) -> Bounds:
+    """Moves bounds that were rounded across the line back to the test's side.
+
+    Bounds are inverted numerically, outcomes tested on the line itself; the two
+    may differ by a rounding step, and a reader must never see them disagree.
+    """
+    # Groups that are too small, or a floor beside the twin's line, leave a principle
+    # open although its bounds are inside; these bounds then stay as they are.
+    open_ = open_ or c.floor is not None
+    # A promise of "at least" is the same as "at most" with all signs changed.
+    if c.op == ">=":
+        line, sign = -_line(c), -1.0
+        promised, other = -limits.lower, -limits.upper
+    else:
+        line, sign = _line(c), 1.0
+        promised, other = limits.upper, limits.lower
+    # Strictly above: a bound on the line itself would read as inside.
+    above = math.nextafter(line, math.inf)
+    if outcome == HOLDS:
+        promised = min(promised, line)
+    elif not open_:
+        promised = max(promised, above)
+    if outcome == FAILS and not open_:
+        other = max(other, above)
+    elif outcome != FAILS:
+        other = min(other, line)
+    # With the signs changed back, lower and upper have changed places.
+    ends = sorted((sign * promised, sign * other))
+    return replace(limits, lower=ends[0], upper=ends[1])
+
+
+def _finding(
+    principle: Principle,
+    limits: Bounds,
     outcome: str,
-    measured: _Measured,
+    estimate: _Estimate,
     alpha: float,
 ) -> Finding:
     c = principle.constraint
@@ -138,129 +233,24 @@ def _written(
         tier=c.tier,
         op=c.op,
         threshold=_line(c),
-        value=measured.value,
-        lower=found.lower,
-        upper=found.upper,
+        value=estimate.value,
+        lower=limits.lower,
+        upper=limits.upper,
         alpha=alpha,
         outcome=outcome,
-        p_violated=found.p_violated,
-        method=found.method,
+        p_violated=limits.p_violated,
+        method=limits.method,
         reason="",
         reference=c.reference,
         floor=c.floor,
-        too_small=measured.too_small,
-        by_group=measured.by_group,
+        too_small=estimate.too_small,
+        by_group=estimate.by_group,
     )
+    # The sentence is made of the finding's own figures and cannot depart from them.
     return replace(finding, reason=reason(finding))
-
-
-def _agreeing(c: Constraint, found: Bounds, outcome: str, *, open_: bool) -> Bounds:
-    """Moves bounds that were rounded across the line back to the test's side.
-
-    Bounds are inverted numerically, outcomes tested on the line itself; the two
-    may differ by a rounding step, and a reader must never see them disagree.
-    Groups that are too small, or a floor beside the twin's line, leave a principle
-    open although its bounds are inside; these bounds then stay as they are.
-    """
-    open_ = open_ or c.floor is not None
-    if c.op == ">=":
-        line, toward = -_line(c), -1.0
-        promised, other = -found.lower, -found.upper
-    else:
-        line, toward = _line(c), 1.0
-        promised, other = found.upper, found.lower
-    above = math.nextafter(line, math.inf)
-    if outcome == HOLDS:
-        promised = min(promised, line)
-    elif not open_:
-        promised = max(promised, above)
-    if outcome == FAILS and not open_:
-        other = max(other, above)
-    elif outcome != FAILS:
-        other = min(other, line)
-    ends = sorted((toward * promised, toward * other))
-    return replace(found, lower=ends[0], upper=ends[1])
 
 
 def _line(c: Constraint) -> float:
     """The line on the scale of the finding's value."""
     line = c.threshold if c.reference is None else c.delta
     return float(line or 0.0)
-
-
-def _utility_value(c: Constraint, pair: PairedHits) -> float:
-    """Accuracy; with a reference, the model's minus the twin's."""
-    hits = pair.correct if c.reference is None else pair.only_model - pair.only_twin
-    return float(hits) / pair.rows
-
-
-def _model_rates(
-    pair: PairedHits, c: Constraint, alpha: float
-) -> tuple[GroupRate, ...]:
-    """Accuracy of the model, and of its twin where it is the reference."""
-    ours = int(pair.correct)
-    theirs = ours - int(pair.only_model) + int(pair.only_twin)
-    right = {"model": ours} if c.reference is None else {"model": ours, "twin": theirs}
-    return tuple(
-        GroupRate(name, "accuracy", pair.rows, 0, *_bounded(hits, pair.rows, alpha))
-        for name, hits in right.items()
-    )
-
-
-def _group_rates(
-    table: GroupTable, small: NDArray[np.bool_], alpha: float
-) -> tuple[GroupRate, ...]:
-    """Every rate of every group with its own exact bounds."""
-    return tuple(
-        GroupRate(
-            value,
-            rates.of,
-            int(table.rows[i]),
-            int(table.positives[i]),
-            *_bounded(int(rates.hits[i]), int(rates.trials[i]), alpha),
-            judged=not small[i],
-        )
-        for rates in table.rates
-        for i, value in enumerate(table.values)
-    )
-
-
-def _bounded(
-    hits: int, trials: int, alpha: float
-) -> tuple[int, int, float | None, float, float]:
-    """Returns hits, trials, rate and the rate's exact one-sided bounds."""
-    if trials == 0:
-        return hits, trials, None, 0.0, 1.0
-    return hits, trials, hits / trials, *clopper_pearson(hits, trials, alpha)
-
-
-def _calibration(
-    principle: Principle,
-    evidence: Evidence,
-    groups_rule: GroupRule,
-    alpha: float,
-    bins: int,
-) -> Finding:
-    """Judges calibration, the worst group's if grouped; soft by constitution."""
-    c = principle.constraint
-    errors = binned_errors(evidence, c.group, bins)
-    large = {
-        value: error
-        for value, error in errors.items()
-        if c.group is None or error[1] >= groups_rule.min_n
-    }
-    level = alpha / max(1, len(large))
-    uppers = [error_bounds(e, n, alpha, bins)[1] for e, n in errors.values()]
-    lowers = [error_bounds(e, n, level, bins)[0] for e, n in large.values()]
-    p = [p_exceeds(e, n, _line(c), bins) for e, n in large.values()]
-    adjusted = min(1.0, min(p, default=1.0) * max(1, len(p)))
-    found = Bounds(max(lowers, default=0.0), max(uppers), adjusted, METHOD)
-    small = tuple(value for value in errors if value not in large)
-    outcome = UNDECIDED
-    if found.upper <= _line(c) and not small:
-        outcome = HOLDS
-    elif adjusted <= alpha:
-        outcome = FAILS
-    value = max(error for error, _ in errors.values())
-    found = _agreeing(c, found, outcome, open_=bool(small))
-    return _written(principle, found, outcome, _Measured(value, (), small), alpha)

@@ -1,8 +1,8 @@
-"""Measures: what model and twin do on the judged rows, described, not judged.
+"""Profiles: what model and twin do on the judged rows, described, not judged.
 
 A *profile* describes one of the two: accuracy, each group's rates, gaps,
 calibration, confusion. Its intervals are two-sided 95 % Clopper-Pearson
-intervals for one rate at a time; only findings (`fairness.judge`) carry bounds
+intervals for one rate at a time; only findings (`judge.judge`) carry bounds
 that the gate may lean on.
 """
 
@@ -20,8 +20,8 @@ from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.group_rates import point_value
 
+# Error level of either end of a descriptive interval: 95 % between them.
 LEVEL = 0.025
-"""Error level of either end of a descriptive interval: 95 % between them."""
 
 
 def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
 
     Args:
         evidence: n rows; `prediction` and `score` are described.
-        bins: equal-width bins of the reliability curve.
+        bins: equal-mass bins of the reliability curve.
 
     Returns:
         JSON-ready figures: `accuracy` {value, lower, upper, n}; `groups` name ->
@@ -37,18 +37,18 @@ def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
         is one positive class and all scores are probabilities); `confusion` counts by
         [label][prediction].
     """
-    right = evidence.prediction == evidence.label
-    positive = positive_code(evidence)
+    groups: dict[str, Any] = {}
+    for name in evidence.groups:
+        gaps: dict[str, float | None] = {}
+        for metric in (*GAPS, "worst_group_error"):
+            value = point_value(metric, evidence, name)
+            # JSON knows no NaN.
+            gaps[metric] = float(value) if np.isfinite(value) else None
+        groups[name] = {"rates": _rates(evidence, name), "gaps": gaps}
     return {
-        "accuracy": rate(right),
-        "groups": {
-            name: {
-                "rates": _rates(evidence, name, positive),
-                "gaps": _gaps(evidence, name),
-            }
-            for name in evidence.groups
-        },
-        "calibration": _calibration(evidence, positive, bins),
+        "accuracy": rate(evidence.prediction == evidence.label),
+        "groups": groups,
+        "calibration": _reliability(evidence, bins),
         "confusion": confusion(evidence),
     }
 
@@ -68,9 +68,10 @@ def positive_code(evidence: Evidence) -> int | None:
     return codes[0] if len(codes) == 1 else None
 
 
-def _rates(evidence: Evidence, name: str, positive: int | None) -> list[dict[str, Any]]:
+def _rates(evidence: Evidence, name: str) -> list[dict[str, Any]]:
     values, codes = evidence.groups[name]
-    found = []
+    positive = positive_code(evidence)
+    entries = []
     for code, value in enumerate(values):
         inside = codes == code
         label, prediction = evidence.label[inside], evidence.prediction[inside]
@@ -82,35 +83,25 @@ def _rates(evidence: Evidence, name: str, positive: int | None) -> list[dict[str
             entry["tpr"] = rate(chosen[true])
             entry["fpr"] = rate(chosen[~true])
         entry["error"] = rate(prediction != label)
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
-def _gaps(evidence: Evidence, name: str) -> dict[str, float | None]:
-    """Point values of every gap; None where a group's rate is undefined."""
-    found: dict[str, float | None] = {}
-    for metric in (*GAPS, "worst_group_error"):
-        value = point_value(metric, evidence, name)
-        found[metric] = float(value) if np.isfinite(value) else None
-    return found
-
-
-def _calibration(
-    evidence: Evidence, positive: int | None, bins: int
-) -> dict[str, Any] | None:
+def _reliability(evidence: Evidence, bins: int) -> dict[str, Any] | None:
     """Reliability curve on bins of equal mass, as `calibration_error` cuts them.
 
     `spread` counts scores in as many bins of equal width, for a histogram.
     """
-    score = evidence.score
+    score, positive = evidence.score, positive_code(evidence)
+    # `assembly.problems` reports a score out of bounds; here it has no bin.
     if positive is None or not ((score >= 0) & (score <= 1)).all():
-        return None  # a score out of bounds is reported by `safety.problems`
+        return None
     quantiles = np.quantile(score, np.arange(1, bins) / bins, method="lower")
-    place = np.searchsorted(np.unique(quantiles), score, side="right")
+    bin_of = np.searchsorted(np.unique(quantiles), score, side="right")
     curve = []
-    for b in np.unique(place):
-        entry = rate(evidence.label[place == b] == positive)
-        curve.append({**entry, "score": float(score[place == b].mean())})
+    for b in np.unique(bin_of):
+        entry = rate(evidence.label[bin_of == b] == positive)
+        curve.append({**entry, "score": float(score[bin_of == b].mean())})
     spread = np.histogram(score, bins=bins, range=(0, 1))[0]
     return {
         "error": calibration_error(evidence, bins=bins),
@@ -123,9 +114,10 @@ def confusion(evidence: Evidence) -> list[list[int]]:
     """Counts rows by [label][prediction]."""
     label, prediction = evidence.label, evidence.prediction
     classes = evidence.classes
-    known = (prediction >= 0) & (prediction < classes)  # else `safety.problems`
+    # `assembly.problems` reports predictions of other classes; they have no cell.
+    listed = (prediction >= 0) & (prediction < classes)
     cells = np.bincount(
-        (label * classes + prediction)[known], minlength=classes * classes
+        (label * classes + prediction)[listed], minlength=classes * classes
     )
     return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
 
@@ -133,17 +125,22 @@ def confusion(evidence: Evidence) -> list[list[int]]:
 def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
     """Points of the ROC curve of the positive class, finite and at most `most`.
 
-    Starts at (0, 0), whose threshold is put just above the highest score
-    (scikit-learn writes infinity there, which no artifact metadata can hold).
+    Starts at (0, 0), whose threshold is put just above the highest score.
     """
+    # Sorted stably, so that equal scores keep the rows' order on every machine.
     order = np.argsort(-evidence.score, kind="stable")
     score, positive = (
         evidence.score[order],
         evidence.label[order] == positive_code(evidence),
     )
+    # One point per distinct score, at its last row: rows of one score are accepted
+    # together.
     last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     if len(last) > most - 1:
+        # Thinned evenly by position; the first and the last point stay.
         last = last[np.unique(np.linspace(0, len(last) - 1, most - 1).astype(int))]
+    # Labels of one class alone have a flat curve, not a division by zero. scikit-learn
+    # writes infinity as the first threshold, which no artifact metadata can hold.
     hits, alarms = np.cumsum(positive)[last], np.cumsum(~positive)[last]
     return {
         "fpr": [0.0, *(alarms / max(int((~positive).sum()), 1)).tolist()],
@@ -152,23 +149,11 @@ def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
     }
 
 
-def swapped(evidence: Evidence) -> Evidence:
-    """Returns the evidence with model and twin changed about."""
-    prediction, score = evidence.twin_prediction, evidence.twin_score
-    assert prediction is not None  # a verdict's evidence always has a twin
-    assert score is not None
-    return replace(
-        evidence,
-        prediction=prediction,
-        score=score,
-        twin_prediction=evidence.prediction,
-        twin_score=evidence.score,
-    )
-
-
 def describe(evidence: Evidence, bins: int) -> Mapping[str, Any]:
     """Profiles model and twin side by side."""
-    return {
-        "model": profile(evidence, bins),
-        "twin": profile(swapped(evidence), bins),
-    }
+    prediction, score = evidence.twin_prediction, evidence.twin_score
+    # A verdict's evidence always has a twin: its columns are required in the table.
+    assert prediction is not None
+    assert score is not None
+    twin = replace(evidence, prediction=prediction, score=score)
+    return {"model": profile(evidence, bins), "twin": profile(twin, bins)}

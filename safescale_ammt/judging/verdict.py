@@ -1,7 +1,7 @@
 """The verdict: every finding about one model, with the decision they lead to.
 
 A verdict names what it is about by digest (model, constitution, dataset,
-holdout) and can be derived again from the evidence beside it: `safety.rederive`
+holdout) and can be derived again from the evidence beside it: `assembly.rederive`
 does that, and `differences` says where a stated verdict departs from a derived
 one. This module only knows the form, so that readers need no statistics.
 """
@@ -26,8 +26,9 @@ SEALED, REHEARSAL = "sealed", "rehearsal"
 OFFICIAL, RESEARCH = "official", "research"
 LEDGERS = {OFFICIAL: "ledger", RESEARCH: "research-ledger"}
 """Kind of ledger -> its place in the store."""
+# Figures may differ by this between machines: roots are found to a width, and the
+# order of a sum is the library's.
 TOLERANCE = 1e-7
-"""Figures may differ by this between machines (root finding, sums)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Verdict:
         findings: one per principle, in the constitution's order.
         decision: `pass`, `needs_human` or `fail`.
         reasons: why, one sentence each.
-        figures: description of model and twin (see `measures.profile`).
+        figures: description of model and twin (see `profile.profile`).
         evidence: sha256 of the evidence file.
     """
 
@@ -139,44 +140,42 @@ class Verdict:
         Raises:
             InputError: this is no verdict, or one of another schema.
         """
+        # The schema first: a file of another one may lack any of the other keys.
         if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA_VERSION:
-            found = raw.get("schema") if isinstance(raw, Mapping) else raw
+            schema = raw.get("schema") if isinstance(raw, Mapping) else raw
             raise InputError(
-                f"{where} has schema {found!r}, this version reads {SCHEMA_VERSION}."
+                f"{where} has schema {schema!r}, this version reads {SCHEMA_VERSION}."
             )
+        as_stated = (
+            *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
+            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
+        )
         try:
-            verdict = cls._parse(raw)
+            verdict = cls(
+                use=SealedUse(**raw["use"]),
+                classes=tuple(raw["classes"]),
+                groups={name: tuple(values) for name, values in raw["groups"].items()},
+                findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
+                reasons=tuple(raw["reasons"]),
+                **{key: raw[key] for key in as_stated},
+            )
+            # Both are in `figures` too: two copies of one number may not disagree.
+            for key in ("accuracy", "twin_accuracy"):
+                if getattr(verdict, key) != raw[key]:
+                    raise ValueError(f"{key}, which departs from its figures")
+        # A damaged file fails anywhere in the parsing, and so with any of these.
         except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where} is not a verdict: {type(error).__name__} at {error}."
             ) from None
-        for key, value, known in (
+        for key, value, words in (
             ("mode", verdict.mode, (SEALED, REHEARSAL)),
             ("ledger", verdict.ledger, (OFFICIAL, RESEARCH)),
             ("decision", verdict.decision, (PASS, NEEDS_HUMAN, FAIL)),
             ("guarantee", verdict.use.guarantee, GUARANTEES),
         ):
-            if value not in known:
-                raise InputError(f"{where} has {key} {value!r}, {one_of(known)}.")
-        return verdict
-
-    @classmethod
-    def _parse(cls, raw: Mapping[str, Any]) -> Verdict:
-        same = (
-            *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
-            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
-        )
-        verdict = cls(
-            use=SealedUse(**raw["use"]),
-            classes=tuple(raw["classes"]),
-            groups={name: tuple(values) for name, values in raw["groups"].items()},
-            findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
-            reasons=tuple(raw["reasons"]),
-            **{key: raw[key] for key in same},
-        )
-        for key in ("accuracy", "twin_accuracy"):
-            if getattr(verdict, key) != raw[key]:
-                raise ValueError(f"{key}, which departs from its figures")
+            if value not in words:
+                raise InputError(f"{where} has {key} {value!r}, {one_of(words)}.")
         return verdict
 
     @classmethod
@@ -193,15 +192,15 @@ class Verdict:
 
     def finding_files(self) -> dict[str, Finding]:
         """Maps each finding to its file; file names hold no foreign characters."""
-        return {
-            f"{FINDINGS}/{i + 1:02d}-{_slug(finding.principle)}.json": finding
-            for i, finding in enumerate(self.findings)
-        }
-
-
-def _slug(name: str) -> str:
-    safe = (c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in name)
-    return "".join(safe)[:60]
+        files = {}
+        for i, finding in enumerate(self.findings):
+            # The number keeps ids apart whose first 60 safe characters are the same.
+            spelling = "".join(
+                c if c.isascii() and (c.isalnum() or c == "-") else "_"
+                for c in finding.principle
+            )
+            files[f"{FINDINGS}/{i + 1:02d}-{spelling[:60]}.json"] = finding
+        return files
 
 
 def differences(
@@ -226,15 +225,16 @@ def differences(
     elif all(isinstance(v, Sequence) and not isinstance(v, str) for v in both):
         if len(stated) != len(derived):
             yield f"{where[:-1]}: {len(stated)} entries stated, {len(derived)} derived"
+        # Lengths that differ are named above; the entries in common follow.
         for i, (a, b) in enumerate(zip(stated, derived, strict=False)):
             yield from differences(a, b, f"{where}{i}.", ignore=ignore)
-    elif not _same(stated, derived):
-        yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return bool(a == b)
+    else:
+        # In Python True == 1, in a verdict they are two things.
+        if any(isinstance(v, bool) for v in both):
+            same = stated is derived
+        elif all(isinstance(v, int | float) for v in both):
+            same = math.isclose(stated, derived, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        else:
+            same = bool(stated == derived)
+        if not same:
+            yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"

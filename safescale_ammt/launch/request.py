@@ -1,4 +1,4 @@
-"""Request: what a training worker is asked to do, as one JSON file.
+"""Request: the inputs and outputs of a training worker, as one JSON file.
 
     {"dataset": PLACE, "architecture": PLACE, "constitution": {...},
      "training": {...}, "model": PLACE, "checkpoints": PLACE or "",
@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from safescale_ammt.errors import InputError, one_of
-from safescale_ammt.store.uri import open_store, read_uri, split_uri
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.errors import ConfigError, InputError, one_of
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store, read_uri, split_uri
 
+CHECKPOINTS = "SAFESCALE_CHECKPOINTS"
+"""Variable that names a place for checkpoints."""
 _OPTIONAL = ("checkpoints", "report")
 _MAPPINGS = ("constitution", "training")
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One training to do.
+    """One training task, as a launcher hands it to its workers.
 
     Attributes:
         dataset: place of the dataset artifact.
@@ -37,7 +41,7 @@ class TrainingRequest:
         training: section `training` of the config.
         model: place that the model artifact is put in, its manifest last.
         checkpoints: place of checkpoints; "" = none.
-        report: place where a process that fails leaves word; "" = none.
+        report: place for the failure reports of the processes; "" = none.
     """
 
     dataset: str
@@ -58,6 +62,7 @@ class TrainingRequest:
         names = [f.name for f in fields(cls)]
         if not isinstance(raw, Mapping):
             raise InputError(f"{where} is no mapping, found {type(raw).__name__}.")
+        # A misspelt `checkpoints` would otherwise train on, and save nothing.
         for key in raw:
             if key not in names:
                 raise InputError(
@@ -89,19 +94,50 @@ def load_request(
     Raises:
         InputError: it does not exist or is no request.
     """
-    uri = where if "://" in where else Path(where).absolute().as_uri()
     try:
-        return TrainingRequest.from_dict(
-            json.loads(read_uri(uri, environ=environ)), where
-        )
+        raw = json.loads(read_uri(place_uri(where), environ=environ))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{where} is not JSON ({error}).") from None
+    return TrainingRequest.from_dict(raw, where)
 
 
-def fetched(where: str, scratch: Path, environ: Mapping[str, str] = os.environ) -> Path:
+def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
+    """Returns where checkpoints go if the request names no place; "" is nowhere.
+
+    Raises:
+        ConfigError: the config asks for checkpoints, but the environment names no
+            place.
+    """
+    # A place alone is reason enough: a checkpoint is then taken at SIGTERM.
+    if environ.get(CHECKPOINTS) or not config.checkpoint_every:
+        return environ.get(CHECKPOINTS, "")
+    if not environ.get(STORE):
+        raise ConfigError(
+            f"training.checkpoint_every is {config.checkpoint_every}, but neither "
+            f"{CHECKPOINTS} nor {STORE} names a place; set one to s3://BUCKET/PREFIX "
+            "or file:///PATH."
+        )
+    # Beside the other prefixes of the store; names of checkpoints hold the run.
+    return environ[STORE].rstrip("/") + "/checkpoints"
+
+
+def place_uri(where: str) -> str:
+    """Returns the URI of a place; a path becomes a file:// URI."""
+    return where if "://" in where else Path(where).absolute().as_uri()
+
+
+def open_place(where: str, environ: Mapping[str, str] = os.environ) -> Store:
+    """Opens a place as a store."""
+    return open_store(place_uri(where), environ=environ)
+
+
+def local_folder(
+    where: str, scratch: Path, environ: Mapping[str, str] = os.environ
+) -> Path:
     """Returns the local folder of a place, downloaded into `scratch` if need be."""
     if "://" not in where:
         return Path(where)
+    # A folder of this machine is read where it lies: a dataset may be large.
     if where.startswith("file://"):
         return Path(unquote(urlsplit(where).path))
     store, key = split_uri(where)
@@ -109,9 +145,7 @@ def fetched(where: str, scratch: Path, environ: Mapping[str, str] = os.environ) 
     return scratch
 
 
-def delivered(
-    folder: Path, where: str, environ: Mapping[str, str] = os.environ
-) -> None:
-    """Brings a finished artifact to its place in a store, its manifest last."""
+def deliver(folder: Path, where: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Uploads a finished artifact to its place in a store, its manifest last."""
     store, key = split_uri(where)
     open_store(store, environ=environ).upload_folder(folder, key)

@@ -1,13 +1,17 @@
-"""Work: one training, from the artifacts that it reads to the model that it writes.
+"""One training task, from the artifacts that it reads to the model that it writes.
 
 The stage and every worker begin here: inputs are verified before torch is
 imported, and what is written does not depend on how many processes there are.
+
+    TrainingTask.load    dataset, architecture, constitution and config, verified
+    make_model           train in every process; in rank 0 merge, and write the model
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +19,20 @@ from safescale_ammt.code_version import code_digest
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.errors import ConfigError, IntegrityError
+from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.launch.request import checkpoint_place, open_place
 from safescale_ammt.model.genome import Genome
-from safescale_ammt.store.uri import STORE
-from safescale_ammt.training.training_log import LOG, TrainingLog
+from safescale_ammt.training.training_log import LOG, TrainingLog, discard
 
 if TYPE_CHECKING:
     from safescale_ammt.training.checkpoint import Checkpoints
     from safescale_ammt.training.encoded import EncodedDataset
-    from safescale_ammt.training.merge import Merged
     from safescale_ammt.training.placement import ProcessGroup
     from safescale_ammt.training.trainer import Trained
 
 STAGE = "train_agents"
-TWIN = "twin"
-CHECKPOINTS = "SAFESCALE_CHECKPOINTS"
-"""Variable that names a place for checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class TrainingTask:
         data: the dataset.
         genome: of every net.
         config: the training section.
-        rules: the constitution.
+        constitution: the promises.
         parents: identities of dataset, architecture and constitution.
     """
 
     data: Dataset
     genome: Genome
     config: TrainingConfig
-    rules: Constitution
+    constitution: Constitution
     parents: Mapping[str, str]
 
     @classmethod
@@ -70,61 +70,63 @@ class TrainingTask:
                 another dataset or for another constitution.
         """
         config = TrainingConfig.from_params(training)
-        rules = Constitution.from_dict(constitution)
-        found = verify(architecture, "architecture")
+        promises = Constitution.from_dict(constitution)
+        manifest = verify(architecture, "architecture")
         data = Dataset.load(dataset)
-        _same_parent("dataset", found.parents, data.identity)
-        _same_parent("constitution", found.parents, rules.digest)
-        genome = Genome.from_dict(read_json(Path(architecture) / "genome.json"))
         parents = {
             "dataset": data.identity,
-            "architecture": found.identity,
-            "constitution": rules.digest,
+            "architecture": manifest.identity,
+            "constitution": promises.digest,
         }
-        return cls(data, genome, config, rules, parents)
+        # A genome that was found elsewhere would train just as well, and the verdict
+        # would name a search that never saw this data.
+        for name in ("dataset", "constitution"):
+            searched = manifest.parents.get(name)
+            if searched != parents[name]:
+                raise IntegrityError(
+                    f"The architecture was found with {name} {searched}, but {STAGE} "
+                    f"is given {parents[name]}; search again, or train on what was "
+                    "searched."
+                )
+        genome = Genome.from_dict(read_json(Path(architecture) / "genome.json"))
+        return cls(data, genome, config, promises, parents)
 
-    def checkpoints(self, where: str, environ: Mapping[str, str]) -> Checkpoints:
-        """Opens the checkpoints of this very work: its inputs, config and code."""
-        from safescale_ammt.launch.failure import place
+    def checkpoints(
+        self, environ: Mapping[str, str], where: str | None = None
+    ) -> Checkpoints:
+        """Opens the checkpoints of this task: its inputs, its config and this code.
+
+        Args:
+            environ: names the place, and holds the keys of a store.
+            where: the place, if a request has named it; "" is nowhere.
+
+        Raises:
+            ConfigError: the config asks for checkpoints, but nothing names a place.
+        """
         from safescale_ammt.training.checkpoint import Checkpoints
 
+        if where is None:
+            where = checkpoint_place(self.config, environ)
         run = {**self.parents, "config": self.config.digest, "code": code_digest()}
-        store = place(where, environ) if where else None
+        store = open_place(where, environ) if where else None
         return Checkpoints(store, every=self.config.checkpoint_every, run=run)
 
 
-def checkpoint_place(config: TrainingConfig, environ: Mapping[str, str]) -> str:
-    """Returns where a training that was given no place keeps its checkpoints.
-
-    Raises:
-        ConfigError: it shall keep some, but the environment names no place.
-    """
-    if environ.get(CHECKPOINTS) or not config.checkpoint_every:
-        return environ.get(CHECKPOINTS, "")
-    if not environ.get(STORE):
-        raise ConfigError(
-            f"training.checkpoint_every is {config.checkpoint_every}, but neither "
-            f"{CHECKPOINTS} nor {STORE} names a place; set one to s3://BUCKET/PREFIX "
-            "or file:///PATH."
-        )
-    return environ[STORE].rstrip("/") + "/checkpoints"
-
-
 def make_model(
-    work: TrainingTask,
+    task: TrainingTask,
     model: Path,
     checkpoints: Checkpoints,
     process_group: ProcessGroup | None = None,
     note: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> None:
-    """Trains and, in the process that leads, writes the model artifact.
+    """Trains and, in rank 0, writes the model artifact.
 
     Args:
-        work: the inputs.
+        task: the inputs.
         model: where the artifact is written.
-        checkpoints: where the training is kept meanwhile.
-        process_group: joins the processes that train together; None is one process.
-        note: is told every event too, in the process that leads.
+        checkpoints: where the training is saved meanwhile.
+        process_group: the processes that train together; None is one process.
+        note: receives every event too, in rank 0.
 
     Raises:
         ConfigError: a role that tables do not have.
@@ -132,63 +134,53 @@ def make_model(
         PeerLost: another process went away.
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
-    # torch is imported once the inputs have been checked.
+    # Importing torch takes seconds: a bad input has ended the task before that.
     from safescale_ammt.training.encoded import EncodedDataset
     from safescale_ammt.training.placement import SINGLE_PROCESS
     from safescale_ammt.training.trainer import train
 
+    encoded = EncodedDataset(task.data)
     process_group = process_group or SINGLE_PROCESS
-    given = (EncodedDataset(work.data), work.genome, work.config, work.rules)
+    train_task = partial(
+        train,
+        encoded,
+        task.genome,
+        task.config,
+        task.constitution,
+        process_group=process_group,
+        checkpoints=checkpoints,
+    )
     if process_group.rank > 0:
-        train(*given, log=_silent, process_group=process_group, checkpoints=checkpoints)
+        train_task(log=discard)
         return
     with writing(
         model,
         kind="model",
         stage=STAGE,
-        config_digest=work.config.digest,
-        parents=work.parents,
+        config_digest=task.config.digest,
+        parents=task.parents,
     ) as draft:
+        # The log holds seconds, and the same training has the same identity.
         draft.outside_identity.add(LOG)
-        with TrainingLog(draft.folder / LOG, note) as journal:
-            trained = train(
-                *given,
-                log=journal.write,
-                process_group=process_group,
-                checkpoints=checkpoints,
-            )
-            merged = _merged(trained, given[0], work, journal)
-        merged.model.save(draft.folder, work.data.schema)
-        merged.twin.save(draft.folder / TWIN, work.data.schema)
-        write_json(draft.folder / "constitution.json", work.rules.to_dict())
+        with TrainingLog(draft.folder / LOG, note) as log:
+            trained = train_task(log=log.write)
+            _write_model(draft.folder, task, trained, encoded, log)
 
 
-def _merged(
-    trained: Trained, encoded: EncodedDataset, work: TrainingTask, journal: TrainingLog
-) -> Merged:
-    """Merges the agents and closes the log."""
+def _write_model(
+    folder: Path,
+    task: TrainingTask,
+    trained: Trained,
+    encoded: EncodedDataset,
+    log: TrainingLog,
+) -> None:
+    """Merges the agents; writes model, twin and constitution, and ends the log."""
     from safescale_ammt.training.merge import merge
 
-    config = work.config
-    merged = merge(trained, encoded, work.rules, form=config.merge, seed=config.seed)
-    journal.write(merged.to_dict())
-    journal.write({"event": "end", "step": trained.steps})
-    return merged
-
-
-def _silent(_event: Mapping[str, Any]) -> None:
-    """Logs nothing: the process that leads does."""
-
-
-def _same_parent(what: str, parents: Mapping[str, str], given: str) -> None:
-    """Checks that the architecture was found on what training is given.
-
-    Raises:
-        IntegrityError: it was not; the sentence holds both digests.
-    """
-    stated = parents.get(what)
-    if stated != given:
-        raise IntegrityError(
-            f"The architecture was found with {what} {stated}, but {STAGE} is given "
-            f"{given}; search again, or train on what was searched."
-        )
+    form, seed = task.config.merge, task.config.seed
+    merged = merge(trained, encoded, task.constitution, form=form, seed=seed)
+    log.write(merged.to_dict())
+    log.write({"event": "end", "step": trained.steps})
+    merged.save(folder, task.data.schema)
+    # The promises travel with the model: whoever serves it can read them.
+    write_json(folder / "constitution.json", task.constitution.to_dict())

@@ -1,10 +1,10 @@
-"""What rank 0 tells Kubeflow Trainer of its progress.
+"""Trainer status: what rank 0 reports to Kubeflow Trainer of its progress.
 
 From Trainer 2.2 on, with the alpha gate `TrainJobStatus`, the controller puts an
 address, a CA and a token into the train pods; what is posted there stands in the
 TrainJob's `status.trainerStatus`, where `kubectl` and the stage read it. Without
-the gate nothing is set, and nothing is sent. TrainerStatus is a courtesy: whatever
-goes wrong, training goes on.
+the gate nothing is set, and nothing is sent. Reports are a courtesy: whatever goes
+wrong, training goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from urllib.request import Request, urlopen
 URL = "KUBEFLOW_TRAINER_SERVER_URL"
 CA = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"  # noqa: S105  the variable with its path
-_TIMEOUT = 2.0  # seconds; training waits for it
+# Seconds; training waits for each report, so it is short.
+_TIMEOUT = 2.0
 
 
 @dataclass
@@ -59,27 +60,22 @@ class TrainerStatus:
         )
 
     def note(self, event: Mapping[str, Any]) -> bool:
-        """Reports a training event if it is time; says whether it arrived."""
-        step = event.get("step")
-        if not self.url or not isinstance(step, int) or not self._is_time(event):
+        """Reports a training event if one is due; returns whether it arrived."""
+        kind, step = event.get("event"), event.get("step")
+        if not self.url or not isinstance(step, int):
+            return False
+        due = self._last is None or self.clock() - self._last >= self.every
+        # The end is always reported, or the last percentage would stay below 100.
+        if kind != "end" and not (due and kind == "round"):
             return False
         self._last = self.clock()
-        return self._send({"trainerStatus": self._status(step, event)})
-
-    def _is_time(self, event: Mapping[str, Any]) -> bool:
-        if event.get("event") == "end":
-            return True
-        due = self._last is None or self.clock() - self._last >= self.every
-        return due and event.get("event") == "round"
-
-    def _status(self, step: int, event: Mapping[str, Any]) -> dict[str, Any]:
-        done = min(1.0, step / max(1, self.steps))
-        spent = self.clock() - self._start
-        left = round(spent / done - spent) if done else None
+        fraction = min(1.0, step / max(1, self.steps))
+        elapsed = self._last - self._start
+        remaining = round(elapsed / fraction - elapsed) if fraction else None
         violations = event.get("violation") or {}
-        return {
-            "progressPercentage": int(100 * done),
-            **({} if left is None else {"estimatedRemainingSeconds": left}),
+        status = {
+            "progressPercentage": int(100 * fraction),
+            **({} if remaining is None else {"estimatedRemainingSeconds": remaining}),
             "lastUpdatedTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "metrics": [{"name": "step", "value": str(step)}]
             + [
@@ -87,6 +83,7 @@ class TrainerStatus:
                 for name, value in violations.items()
             ],
         }
+        return self._send({"trainerStatus": status})
 
     def _send(self, body: Mapping[str, Any]) -> bool:
         try:

@@ -2,8 +2,8 @@
 
 Alone it is the whole training; under `torchrun` (RANK and WORLD_SIZE in the
 environment) it is one of several, and rank 0 writes the model. Exit codes are
-those of a stage; the sentence of what went wrong is the last line of its log, and
-lies in the request's `report` place for whoever launched it.
+those of a stage. The sentence of an error is the last line of the log, and part of
+the failure report in the request's `report` place, for whoever launched it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.execution import describe, stopping_at_sigterm
-from safescale_ammt.launch.failure import place, report_failure
-from safescale_ammt.launch.lifeline import end_with_parent
+from safescale_ammt.launch.failure import report_failure
+from safescale_ammt.launch.parent_death import end_with_parent
 from safescale_ammt.launch.request import (
     TrainingRequest,
-    delivered,
-    fetched,
+    deliver,
     load_request,
+    local_folder,
+    open_place,
 )
 from safescale_ammt.launch.task import STAGE, TrainingTask, make_model
 from safescale_ammt.launch.trainer_status import TrainerStatus
@@ -41,28 +42,33 @@ def run_worker(
     """
     with tempfile.TemporaryDirectory(prefix="safescale-") as name:
         scratch = Path(name)
-        work = TrainingTask.load(
-            fetched(request.dataset, scratch / "dataset", environ),
-            fetched(request.architecture, scratch / "architecture", environ),
+        task = TrainingTask.load(
+            local_folder(request.dataset, scratch / "dataset", environ),
+            local_folder(request.architecture, scratch / "architecture", environ),
             request.constitution,
             request.training,
         )
-        process_group = joined(work, environ)
+        # Inputs first: a bad one ends each process by itself, with nobody waiting.
+        process_group = join_processes(task, environ)
         try:
-            checkpoints = work.checkpoints(request.checkpoints, environ)
+            checkpoints = task.checkpoints(environ, request.checkpoints)
             remote = "://" in request.model and not request.model.startswith("file:")
-            model = scratch / "model" if remote else fetched(request.model, scratch)
-            progress = TrainerStatus.from_environ(work.config.steps, environ)
-            make_model(work, model, checkpoints, process_group, progress.note)
+            model = (
+                scratch / "model" if remote else local_folder(request.model, scratch)
+            )
+            status = TrainerStatus.from_environ(task.config.steps, environ)
+            make_model(task, model, checkpoints, process_group, status.note)
             if process_group.rank == 0:
                 if remote:
-                    delivered(model, request.model, environ)
+                    deliver(model, request.model, environ)
+                # Last: a worker that is killed before the model is delivered goes
+                # on from its newest checkpoint.
                 checkpoints.clear()
         finally:
             process_group.close()
 
 
-def joined(work: TrainingTask, environ: Mapping[str, str]) -> ProcessGroup:
+def join_processes(task: TrainingTask, environ: Mapping[str, str]) -> ProcessGroup:
     """Joins the processes that `torchrun` has started.
 
     Raises:
@@ -70,9 +76,9 @@ def joined(work: TrainingTask, environ: Mapping[str, str]) -> ProcessGroup:
         PeerLost: not all of them came.
     """
     size = int(environ.get("WORLD_SIZE", "1"))
-    if size != work.config.processes:
+    if size != task.config.processes:
         raise ConfigError(
-            f"training.processes is {work.config.processes}, but {size} were started; "
+            f"training.processes is {task.config.processes}, but {size} were started; "
             "start as many as the section says."
         )
     return GlooGroup() if size > 1 else SINGLE_PROCESS
@@ -90,21 +96,19 @@ def main(arguments: Sequence[str]) -> int:
             request = load_request(arguments[0])
             report = request.report
             run_worker(request)
+    # Whatever it is, the launcher is to read it: it sees no more than an exit code.
     except BaseException as error:
-        _tell(rank, report, error)
-        if not isinstance(error, SafescaleError | KeyboardInterrupt):
+        if report:
+            # A store that fails now must not hide what ended the training.
+            with suppress(SafescaleError):
+                report_failure(open_place(report), rank, error)
+        code, sentence = describe(STAGE, error)[1:]
+        if isinstance(error, SafescaleError):
+            print(sentence, file=sys.stderr, flush=True)
+        elif not isinstance(error, KeyboardInterrupt):
             raise
-        return describe(STAGE, error)[1]
+        return code
     return 0
-
-
-def _tell(rank: int, report: str, error: BaseException) -> None:
-    """Leaves word of what went wrong, where the request asks for it and in the log."""
-    if report:
-        with suppress(SafescaleError):
-            report_failure(place(report), rank, error)
-    if isinstance(error, SafescaleError):
-        print(describe(STAGE, error)[2], file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

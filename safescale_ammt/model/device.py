@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import torch
 
+# Parameters of glibc's mallopt(3), which has no binding in Python.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _KEEP_BYTES = 1 << 28
+"""256 MiB of freed memory stay with the process."""
 
 
 @contextmanager
@@ -17,7 +19,7 @@ def settled(threads: int) -> Iterator[None]:
     """Runs the body with so many threads and deterministic algorithms only.
 
     Sums depend on how threads split them, so the number of threads is part of
-    the config and the setting that was found is restored.
+    the config. The settings before are restored at the end.
     """
     before = torch.get_num_threads()
     mode = torch.get_deterministic_debug_mode()
@@ -35,11 +37,14 @@ def settled(threads: int) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Asks glibc to keep freed memory instead of returning it after each step.
 
-    Large tensors otherwise go back to the system and are faulted in again at
-    every step: about 1.3 times the time. Without glibc this does nothing.
+    Without glibc this does nothing.
     """
+    # Large tensors otherwise go back to the system and are faulted in again at every
+    # step, which makes a step about 1.3 times as long.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
+        # No mappings: glibc would unmap a block of its own at once, whatever else is
+        # set.
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
         mallopt(_M_TOP_PAD, _KEEP_BYTES // 8)

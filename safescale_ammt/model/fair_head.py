@@ -39,6 +39,7 @@ class Part:
 
     def pull(self, x: Tensor, eta: Tensor) -> Tensor:
         """Returns kappa(eta) sum_a shift_a q_a(x), (n,)."""
+        # Fitted in float32, applied in the predictor's float64.
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         chance = torch.softmax(torch.addmm(bias, x, weight), 1)
         kappa = {True: eta, False: 1 - eta, None: torch.ones_like(eta)}[self.condition]
@@ -56,6 +57,7 @@ class FairHead:
         pull = torch.zeros_like(eta)
         for part in self.parts:
             pull = pull + part.pull(x, eta)
+        # The correction may leave [0, 1]; clamped, it is a score and not a chance.
         return (eta - pull / 2).clamp(0, 1)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -66,7 +66,9 @@ class Genome:
         for width in self.widths:
             _whole("widths", width, MAX_WIDTH)
         _whole("heads", self.heads, MAX_HEADS)
-        if not _is_number(self.dropout) or not 0 <= self.dropout <= 0.9:
+        # Python counts true and false among the integers.
+        dropout, is_bool = self.dropout, isinstance(self.dropout, bool)
+        if is_bool or not isinstance(dropout, int | float) or not 0 <= dropout <= 0.9:
             raise InputError(
                 f"genome.dropout is {self.dropout!r}, expected a number in [0, 0.9]."
             )
@@ -88,9 +90,9 @@ class Genome:
         """
         names = {f.name for f in fields(cls)}
         if not isinstance(raw, Mapping) or set(raw) != names | {"schema"}:
-            found = sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__
+            keys = sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__
             raise InputError(
-                f"A genome has the keys {sorted(names | {'schema'})}, found {found}."
+                f"A genome has the keys {sorted(names | {'schema'})}, found {keys}."
             )
         if raw["schema"] != _SCHEMA:
             raise InputError(
@@ -124,31 +126,31 @@ class Genome:
         count = 0
         for fan_in, fan_out in pairwise(sizes):
             count += fan_in * fan_out + self.heads * fan_out
+            # Scalings of inputs and outputs, one pair of vectors per head.
             if self.heads > 1:
                 count += self.heads * (fan_in + fan_out)
         return count + self.heads * (sizes[-1] + 1) * n_out
 
     def flops(self, d_in: int, n_out: int) -> int:
         """Counts multiplications and additions of one row's forward pass."""
+        # Scalings and activations are left out: a few per unit, against a row of
+        # the matrix.
         sizes = [d_in, *self.widths]
         dense = sum(a * b for a, b in pairwise(sizes))
         return 2 * self.heads * (dense + sizes[-1] * n_out)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _integral(value: object) -> Any:
-    """Turns 64.0, as KFP carries it, back into 64 and leaves the rest alone."""
+    """Turns 64.0 back into 64 and returns anything else as it is."""
+    # KFP carries a mapping as a protobuf struct, whose numbers are all doubles.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
-def _member(key: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"genome.{key} is {value!r}, {one_of(known)}.")
+def _member(key: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"genome.{key} is {value!r}, {one_of(choices)}.")
 
 
 def _whole(key: str, value: object, most: int) -> None:

@@ -32,7 +32,6 @@ _ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 
-
 _VECTOR = 32
 """Numbers that two registers of the widest vector unit (AVX-512) hold."""
 
@@ -46,18 +45,18 @@ def shapes(genome: Genome, d_in: int, n_out: int) -> dict[str, tuple[int, ...]]:
         n_out: logits (1 for a binary label, else one per class).
     """
     h = genome.heads
-    found: dict[str, tuple[int, ...]] = {}
+    layout: dict[str, tuple[int, ...]] = {}
     fan_in = d_in
     for i, width in enumerate(genome.widths):
-        found[f"layer{i}.weight"] = (fan_in, width)
-        found[f"layer{i}.bias"] = (h, width)
+        layout[f"layer{i}.weight"] = (fan_in, width)
+        layout[f"layer{i}.bias"] = (h, width)
         if h > 1:
-            found[f"layer{i}.scale_in"] = (h, fan_in)
-            found[f"layer{i}.scale_out"] = (h, width)
+            layout[f"layer{i}.scale_in"] = (h, fan_in)
+            layout[f"layer{i}.scale_out"] = (h, width)
         fan_in = width
-    found["out.weight"] = (h, fan_in, n_out)
-    found["out.bias"] = (h, n_out)
-    return found
+    layout["out.weight"] = (h, fan_in, n_out)
+    layout["out.bias"] = (h, n_out)
+    return layout
 
 
 def unflatten(theta: Tensor, layout: dict[str, tuple[int, ...]]) -> Weights:
@@ -82,56 +81,57 @@ def initial(genome: Genome, d_in: int, n_out: int, seeds: Sequence[int]) -> Tens
     plain net too. The first layer's input scalings are random signs, which makes
     heads differ from the start (TabM, section 3.3); all other scalings are 1.
     """
-    layout = shapes(genome, d_in, n_out)
-    return torch.stack([_initial_row(layout, seed) for seed in seeds])
-
-
-def _initial_row(layout: dict[str, tuple[int, ...]], seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    parts = []
-    fan_in = 1
-    for name, shape in layout.items():
-        kind = name.rpartition(".")[2]
-        if kind == "weight":
-            fan_in = shape[-2]
-        drawn = torch.rand(shape, generator=generator).mul_(2).sub_(1)
-        if kind in ("weight", "bias"):
-            drawn /= math.sqrt(fan_in)
-        elif name == "layer0.scale_in":
-            drawn = torch.where(drawn < 0, -1.0, 1.0)
-        else:
-            drawn = torch.ones(shape)
-        parts.append(drawn.flatten())
-    return torch.cat(parts)
+    theta = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        row, fan_in = [], 1
+        for name, shape in shapes(genome, d_in, n_out).items():
+            kind = name.rpartition(".")[2]
+            if kind == "weight":
+                fan_in = shape[-2]
+            # Drawn for every tensor, also where all are 1: to skip a draw would
+            # change the weights of every later layer.
+            values = torch.rand(shape, generator=generator).mul_(2).sub_(1)
+            if kind in ("weight", "bias"):
+                values /= math.sqrt(fan_in)
+            elif name == "layer0.scale_in":
+                values = torch.where(values < 0, -1.0, 1.0)
+            else:
+                values = torch.ones(shape)
+            row.append(values.flatten())
+        theta.append(torch.cat(row))
+    return torch.stack(theta)
 
 
 class Dropout:
     """Draws dropout masks from bytes: eight units per 64-bit random number.
 
-    The probability is rounded to 1/256; the scale of the kept units is exact for
+    The probability is rounded to 1/256; the scale of the other units is exact for
     the rounded value, so the expectation is unchanged.
     """
 
     def __init__(self, probability: float, seed: int) -> None:
         self._cut = round(probability * 256)
         self.generator = torch.Generator().manual_seed(seed)
-        self._shown, self._nets = slice(None), 1
+        self._local, self._nets = slice(None), 1
 
-    def show(self, mine: range, nets: int) -> None:
-        """Draws for so many nets from now on and uses the masks of some of them."""
-        self._shown, self._nets = slice(mine.start, mine.stop), nets
+    def place(self, slots: range, nets: int) -> None:
+        """Draws for all nets from now on, and applies the masks of some slots."""
+        self._local, self._nets = slice(slots.start, slots.stop), nets
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns x with each unit dropped independently."""
         if self._cut == 0:
             return x
-        # Each net's units lie together, those of net i after those of net i - 1.
+        # Masks are drawn for all nets, also those of other processes: a net gets the
+        # same ones wherever it is computed. Each net's units lie together, those of
+        # net i after those of net i - 1.
         units = x.numel() if self._nets == 1 else x[0].numel() * self._nets
         words = torch.empty((units + 7) // 8, dtype=torch.int64)
         words.random_(-(2**63), None, generator=self.generator)
         masks = words.view(torch.uint8)[:units].view(self._nets, -1)
-        kept = masks[self._shown] >= self._cut
-        return x * (kept.view(x.shape) * (256 / (256 - self._cut)))
+        active = masks[self._local] >= self._cut
+        return x * (active.view(x.shape) * (256 / (256 - self._cut)))
 
 
 def forward(
@@ -140,7 +140,7 @@ def forward(
     x: Tensor,
     dropout: Dropout | None = None,
     *,
-    lone: bool = False,
+    one_of_several: bool = False,
 ) -> Tensor:
     """Computes the logits of every head of every net.
 
@@ -149,7 +149,8 @@ def forward(
         weights: stacked tensors of k nets.
         x: encoded rows (k, B, d_in), net by net, or (1, B, d_in) shared by all.
         dropout: draws the masks; None when not training.
-        lone: this net is one of several that other processes compute.
+        one_of_several: the one net here is one of several, and other processes
+            compute the rest.
 
     Returns:
         Logits (k, heads, B, n_out).
@@ -161,50 +162,50 @@ def forward(
     activation = _ACTIVATION[genome.activation]
     for i in range(len(genome.widths)):
         before = hidden
-        hidden = net_by_net(activation, _layer(weights, f"layer{i}", hidden, lone))
+        layer = _layer(weights, f"layer{i}", hidden, one_of_several)
+        hidden = net_by_net(activation, layer)
         if dropout is not None:
             hidden = dropout(hidden)
         if genome.residual and before.shape[-1] == hidden.shape[-1]:
             hidden = hidden + before
+    # Without a hidden layer all heads read the same rows; the last matrix is per head.
     hidden = hidden.expand(k, heads, rows, hidden.shape[-1]).flatten(0, 1)
     out = _affine(
         weights["out.bias"].flatten(0, 1)[:, None],
         hidden,
         weights["out.weight"].flatten(0, 1),
-        lone,
+        one_of_several,
     )
     return out.view(k, heads, rows, -1)
 
 
-def _affine(bias: Tensor, x: Tensor, matrix: Tensor, lone: bool) -> Tensor:
-    """Returns bias + x W of each net, the same bits whoever computes it.
-
-    For a single net with one output the library would take another routine
-    (matrix times vector), so a lone net of several is computed beside itself.
-    """
-    if lone and len(x) == 1 and matrix.shape[-1] == 1:
+def _affine(bias: Tensor, x: Tensor, matrix: Tensor, one_of_several: bool) -> Tensor:
+    """Returns bias + x W of each net, the same bits whichever process computes it."""
+    # For a single net with one output the library takes another routine (matrix
+    # times vector) than for several, so this net is computed beside itself.
+    if one_of_several and len(x) == 1 and matrix.shape[-1] == 1:
         twice = (t.expand(2, -1, -1) for t in (bias, x, matrix))
         return torch.baddbmm(*twice)[:1]
     return torch.baddbmm(bias, x, matrix)
 
 
 def net_by_net(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
-    """Applies a function of each number so that no net's bits depend on the others.
-
-    Vector units take `_VECTOR` numbers at a time, and a routine that rounds
-    otherwise takes the rest: nets that do not end on such an edge go one by one.
-    """
+    """Applies a function of each number so that no net's bits depend on the others."""
+    # Vector units take `_VECTOR` numbers at a time, and a routine that rounds
+    # otherwise takes the rest: nets that do not end on such an edge go one by one.
     if len(values[0]) == 1 or values[0][0].numel() % _VECTOR == 0:
         return function(*values)
     return torch.stack([function(*net) for net in zip(*values, strict=True)])
 
 
-def _layer(weights: Weights, name: str, x: Tensor, lone: bool) -> Tensor:
+def _layer(weights: Weights, name: str, x: Tensor, one_of_several: bool) -> Tensor:
     """Maps (k, h or 1, B, d) to (k, h, B, w): s * ((r * x) W) + b."""
     matrix, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     heads, rows = bias.shape[1], x.shape[2]
     if heads == 1:
-        return _affine(bias, x[:, 0], matrix, lone)[:, None]
+        return _affine(bias, x[:, 0], matrix, one_of_several)[:, None]
+    # Scaling x and the product is the same map as scaling W for each head, without a
+    # matrix per head.
     scale_in = weights[f"{name}.scale_in"][:, :, None]
     scale_out = weights[f"{name}.scale_out"][:, :, None]
     product = torch.bmm((x * scale_in).flatten(1, 2), matrix)
@@ -214,6 +215,7 @@ def _layer(weights: Weights, name: str, x: Tensor, lone: bool) -> Tensor:
 
 def predicted(logits: Tensor) -> Tensor:
     """Returns class codes (...) of head-averaged logits (..., n_out)."""
+    # Logit 0 is probability 1/2, which decides for class 1, as the predictor does.
     if logits.shape[-1] == 1:
         return (logits[..., 0] >= 0).to(torch.int64)
     return logits.argmax(-1)

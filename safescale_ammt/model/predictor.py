@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,9 @@ BLOCK = 1024
 GRID = 2.0**20
 """Logits are rounded to multiples of 1 / GRID."""
 _SCHEMA = 1
+_DECISION_KEYS = {"schema", "form", "members", "threshold", "head"}
 _HEAD = "head."
+"""Prefix of the fair head's tensors beside the weights."""
 
 
 class Prediction(NamedTuple):
@@ -80,8 +82,11 @@ class Deployable:
         rows = torch.as_tensor(x)
         weights = {name: w.double() for name, w in self.weights.items()}
         scores, predictions = [], []
+        # One thread: a sum that is split over threads is added in another order.
         with settled(1), torch.no_grad():
             for start in range(0, len(rows), BLOCK):
+                # Always a whole block: matrix routines choose by size, and another
+                # routine may give a row other bits.
                 block = torch.zeros(BLOCK, rows.shape[1], dtype=torch.float64)
                 part = rows[start : start + BLOCK]
                 block[: len(part)] = part
@@ -93,7 +98,10 @@ class Deployable:
         return Prediction(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
 
     def _block(self, weights: Weights, block: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns score and class (BLOCK,) of the rows of one block."""
         logits = forward(self.genome, weights, block[None]).mean((0, 1))
+        # The grid is far coarser than double precision: what processors round
+        # differently falls on the same point of it, unless an edge lies between.
         logits = torch.round(logits * GRID) / GRID
         if logits.shape[1] > 1:
             chance = torch.softmax(logits, 1)
@@ -109,6 +117,7 @@ class Deployable:
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes weights, genome, schema and decision rule."""
         folder.mkdir(parents=True, exist_ok=True)
+        # Layers are views of one row of theta, and safetensors wants whole tensors.
         tensors = {name: w.contiguous() for name, w in self.weights.items()}
         if self.head is not None:
             tensors |= {_HEAD + n: w for n, w in self.head.tensors().items()}
@@ -143,10 +152,19 @@ class Predictor:
         folder = Path(model_dir)
         schema = Schema.load(folder)
         genome = Genome.from_dict(read_json(folder / "genome.json"))
-        decision = _decision(folder / "decision.json")
+        decision = read_json(folder / "decision.json")
+        if (
+            not isinstance(decision, Mapping)
+            or set(decision) != _DECISION_KEYS
+            or decision["schema"] != _SCHEMA
+        ):
+            raise InputError(
+                f"{folder / 'decision.json'} is not a decision rule of schema "
+                f"{_SCHEMA}."
+            )
         tensors = _tensors(folder / "weights.safetensors")
         weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
-        _check_shapes(folder, weights, _expected(schema, genome, decision["members"]))
+        _check_shapes(folder, weights, schema, genome, decision["members"])
         head = None
         if decision["head"] is not None:
             rest = {
@@ -172,14 +190,6 @@ class Predictor:
         return self.model.answer(encode(self.schema, features, encoding))
 
 
-def _decision(path: Path) -> dict[str, Any]:
-    raw = read_json(path)
-    known = {"schema", "form", "members", "threshold", "head"}
-    if not isinstance(raw, Mapping) or set(raw) != known or raw["schema"] != _SCHEMA:
-        raise InputError(f"{path} is not a decision rule of schema {_SCHEMA}.")
-    return dict(raw)
-
-
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
@@ -189,23 +199,22 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is not a safetensors file ({error}).") from None
 
 
-def _expected(
-    schema: Schema, genome: Genome, members: int
-) -> dict[str, tuple[int, ...]]:
-    """Returns the stacked shapes that schema and genome call for."""
+def _check_shapes(
+    folder: Path, weights: Weights, schema: Schema, genome: Genome, members: int
+) -> None:
+    """Checks the stacked weights against what schema and genome call for.
+
+    Raises:
+        InputError: a tensor is missing, too many or of another shape.
+    """
     classes = len(schema.classes)
     d_in = width(schema, cast("Numeric", genome.encoding))
     layout = shapes(genome, d_in, 1 if classes == 2 else classes)
-    return {name: (members, *shape) for name, shape in layout.items()}
-
-
-def _check_shapes(
-    folder: Path, weights: Weights, expected: Mapping[str, tuple[int, ...]]
-) -> None:
+    expected = {name: (members, *shape) for name, shape in layout.items()}
     for name in sorted(weights.keys() | expected.keys()):
-        found = tuple(weights[name].shape) if name in weights else None
-        if found != expected.get(name):
+        shape = tuple(weights[name].shape) if name in weights else None
+        if shape != expected.get(name):
             raise InputError(
                 f"The weights in {folder} do not fit its genome and schema: {name} has "
-                f"shape {found}, expected {expected.get(name)}."
+                f"shape {shape}, expected {expected.get(name)}."
             )

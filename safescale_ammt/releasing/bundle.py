@@ -6,10 +6,9 @@
     record/        the chain of events and the two Statements
 
 `verify_bundle` needs nothing but the folder: no network, no store, no torch. It
-checks every byte, derives every figure and the decision from the evidence again
-and writes card and record again to compare. What it cannot know is whether the
-whole bundle was made up: that is what the digest in the registry is for (pass it
-as `digest`).
+checks every byte, derives every figure and the decision from the evidence again,
+and writes record and card again to compare. It cannot detect a bundle that is
+invented as a whole: for that, pass the digest that the registry recorded.
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ CARD, ABOUT, CONSTITUTION, SCHEMA = (
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What `verify_bundle` found to be true.
+class BundleCheck:
+    """The result of `verify_bundle`.
 
     Attributes:
         digest: the bundle's identity digest.
         verdict: the verdict, derived again from its evidence.
-        checks: what was checked, one sentence each.
+        checks: what holds, one sentence each.
     """
 
     digest: str
@@ -98,20 +97,24 @@ def write_bundle(
         parents=parents,
     ) as draft:
         folder = draft.folder
-        draft.outside_identity = set()  # the digest covers every byte
+        # The registry's log holds this digest alone, so it has to cover every byte;
+        # by default event logs and times are left out.
+        draft.outside_identity = set()
         shutil.copytree(model, folder / "model")
         shutil.copytree(verdict, folder / "verdict")
         shutil.copyfile(model / SCHEMA, folder / SCHEMA)
         write_json(folder / CONSTITUTION, constitution.to_dict())
+        # The manifest keeps a digest of the config and no identity covers its code
+        # version: who writes card and manifest again needs both in full.
         about = {"registry": registry.to_params(), "code_version": __version__}
         write_json(folder / ABOUT, about)
-        stated = Verdict.load(verdict)
-        write_record(folder / "record", stated, judged.identity, constitution, trained)
-        (folder / CARD).write_text(_card(folder, stated, judged.identity), "utf-8")
+        loaded = Verdict.load(verdict)
+        write_record(folder / "record", loaded, judged.identity, constitution, trained)
+        (folder / CARD).write_text(_card(folder, loaded, judged.identity), "utf-8")
     return verify(path, KIND)
 
 
-def verify_bundle(path: Path | str, digest: str = "") -> Verified:
+def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
     """Checks a bundle offline, from its bytes to its decision.
 
     Args:
@@ -122,7 +125,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> Verified:
         InputError: this is no bundle.
         IntegrityError: a changed, missing or added file; parts that do not
             belong together; a figure, finding or decision that does not follow
-            from the evidence; a card or record that tells something else.
+            from the evidence; a card or record that departs from the verdict.
     """
     path = Path(path)
     manifest = verify(path, KIND)
@@ -131,6 +134,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> Verified:
             f"The bundle {path} has digest {manifest.identity}, the registry recorded "
             f"{digest}."
         )
+    # Bytes first, then what they say: the later checks may trust what they read.
     _check_manifest(path, manifest)
     trained = verify(path / "model", "model")
     judged = verify(path / "verdict", "verdict")
@@ -139,13 +143,29 @@ def verify_bundle(path: Path | str, digest: str = "") -> Verified:
     check_parts(path / "model", trained, judged, verdict, constitution)
     _same("bundle's model", manifest.parents.get("model"), trained.identity)
     _same("bundle's verdict", manifest.parents.get("verdict"), judged.identity)
-    _same_file(path / SCHEMA, path / "model" / SCHEMA)
+    # The copy beside the card is what a person opens; the model reads its own.
+    copy, own = digest_file(path / SCHEMA), digest_file(path / "model" / SCHEMA)
+    if copy != own:
+        raise IntegrityError(
+            f"{path / SCHEMA} has {copy}, {path / 'model' / SCHEMA} has {own}; both "
+            "must agree."
+        )
     verify_record(path / "record", verdict, judged.identity, constitution, trained)
     _check_card(path, verdict, judged.identity)
-    checks = _checks(manifest, verdict)
+    checks: tuple[str, ...] = (
+        f"All {len(manifest.files)} files have the bytes that the manifest recorded.",
+        f"Model {verdict.model} is the one that was judged.",
+        f"Constitution {verdict.constitution} is that of training and judgement.",
+        (
+            f"All figures and {len(verdict.findings)} findings follow from the "
+            f"evidence of {verdict.rows:,} rows."
+        ),
+        f"The gate decides {verdict.decision} on them.",
+        "Card and record tell of this verdict.",
+    )
     if digest:
-        checks.insert(0, "It is the bundle that the registry recorded.")
-    return Verified(manifest.identity, verdict, tuple(checks))
+        checks = ("It is the bundle that the registry recorded.", *checks)
+    return BundleCheck(manifest.identity, verdict, checks)
 
 
 def check_parts(
@@ -164,11 +184,15 @@ def check_parts(
     _same("verdict's parent model", judged.parents.get("model"), trained.identity)
     _same("verdict's dataset", verdict.dataset, trained.parents.get("dataset"))
     for role in ("dataset", "holdout"):
+        # Stated twice, in the verdict's figures and in its manifest: a forger has to
+        # change both, and the second is part of the artifact's identity.
         stated = getattr(verdict, role)
         _same(f"verdict's {role}", stated, judged.parents.get(role))
     _same("verdict's constitution", verdict.constitution, constitution.digest)
     own = digest_json(read_json(model / CONSTITUTION))
     _same("model's constitution", own, constitution.digest)
+    # Classes and groups give the codes in the evidence their names: in another order
+    # the same rows would be about other people.
     schema = read_json(model / SCHEMA)
     if [list(verdict.classes), _lists(verdict.groups)] != [
         list(schema["classes"]),
@@ -191,12 +215,6 @@ def _same(what: str, stated: str | None, expected: str | None) -> None:
         )
 
 
-def _same_file(first: Path, second: Path) -> None:
-    one, two = digest_file(first), digest_file(second)
-    if one != two:
-        raise IntegrityError(f"{first} has {one}, {second} has {two}; both must agree.")
-
-
 def _check_manifest(path: Path, manifest: Manifest) -> None:
     """Refuses a manifest with a byte that the bundle's contents do not call for.
 
@@ -205,8 +223,9 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
     about = _about(path)
     draft = Draft(path, dict(manifest.parents), set())
     config = RegistryConfig.from_params(about["registry"]).digest
-    found = describe(path, draft, KIND, STAGE, config)
-    written = replace(found, code_version=about["code_version"]).to_dict()
+    expected = describe(path, draft, KIND, STAGE, config)
+    # `describe` states this version; a bundle of an earlier one keeps its own.
+    written = replace(expected, code_version=about["code_version"]).to_dict()
     if (path / MANIFEST).read_bytes() != canonical_json(written) + b"\n":
         raise IntegrityError(
             f"{path / MANIFEST} departs from what the files of the bundle call for."
@@ -215,6 +234,7 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
 
 def _about(path: Path) -> dict[str, Any]:
     about = read_json(path / ABOUT)
+    # No other key: one that nothing reads could carry text that nobody checks.
     if not isinstance(about, dict) or set(about) != {"registry", "code_version"}:
         raise InputError(f"{path / ABOUT} does not hold registry and code_version.")
     return about
@@ -237,21 +257,7 @@ def _check_card(path: Path, verdict: Verdict, identity: str) -> None:
     stored = (path / CARD).read_text("utf-8")
     expected = _card(path, verdict, identity)
     if _about(path)["code_version"] != __version__:
-        # another version may word it differently: its head must still agree
+        # Another version may word it differently: its front matter must still agree.
         stored, expected = (text.split("\n---\n")[0] for text in (stored, expected))
     if stored != expected:
         raise IntegrityError(f"{path / CARD} does not tell of verdict {identity}.")
-
-
-def _checks(manifest: Manifest, verdict: Verdict) -> list[str]:
-    return [
-        f"All {len(manifest.files)} files have the bytes that the manifest recorded.",
-        f"Model {verdict.model} is the one that was judged.",
-        f"Constitution {verdict.constitution} is that of training and judgement.",
-        (
-            f"All figures and {len(verdict.findings)} findings follow from the "
-            f"evidence of {verdict.rows:,} rows."
-        ),
-        f"The gate decides {verdict.decision} on them.",
-        "Card and record tell of this verdict.",
-    ]

@@ -1,4 +1,4 @@
-"""The model card: who made the model, what it promises, what was measured.
+"""The model card: what the model reads, what it promises, what was measured.
 
 Markdown, written from the verdict, the constitution and the schema alone, so
 that `verify_bundle` can write it again and compare.
@@ -33,6 +33,9 @@ def write_card(
 ) -> str:
     """Writes the model card.
 
+    Front matter for programs, then for people: the decision, the model's inputs and
+    outputs, promises and measurements, the guarantee, how to check all of it.
+
     Args:
         verdict: the verdict about the model.
         identity: identity digest of the verdict artifact.
@@ -42,8 +45,9 @@ def write_card(
         description: one line by the owner.
     """
     short, sentence = HEADLINES[verdict.decision]
-    ours, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
+    model, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
     features = ", ".join(_plain(f["name"]) for f in schema["features"])
+    classes = ", ".join(f"`{_plain(name)}`" for name in verdict.classes)
     parts = [
         _front_matter(verdict, identity, name),
         f"# {_plain(name)}\n",
@@ -53,16 +57,16 @@ def write_card(
         "## What goes in and comes out\n",
         (
             f"Reads rows with {len(schema['features'])} features ({features}) and "
-            f"predicts *{_plain(schema['label'])}*: {_listed(verdict.classes)}.\n"
+            f"predicts *{_plain(schema['label'])}*: {classes}.\n"
         ),
         "## What was promised and measured\n",
         (
             f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)}, "
             f"written by {_plain(constitution.owner)}; {verdict.rows:,} rows.\n"
         ),
-        findings_table(verdict.findings),
+        _findings_table(verdict.findings),
         (
-            f"Accuracy {_rate(ours)}; the unconstrained twin {_rate(twin)} (two-sided "
+            f"Accuracy {_rate(model)}; the unconstrained twin {_rate(twin)} (two-sided "
             "95 % intervals).\n"
         ),
         _rates(verdict),
@@ -76,29 +80,39 @@ def write_card(
             "offline.\n"
         ),
     ]
+    # Each part ends in a line break of its own: joined by one more, a blank line
+    # stands between blocks, which Markdown needs.
     return "\n".join(part for part in parts if part)
 
 
 def summary(verdict: Verdict, constitution: Constitution) -> str:
-    """Writes the short Markdown form that the pipeline's page shows."""
+    """Writes the short Markdown form that the pipeline's page shows.
+
+    Args:
+        verdict: the verdict about the model.
+        constitution: the constitution it was judged by.
+    """
     short, sentence = HEADLINES[verdict.decision]
-    rehearsed, research = verdict.mode == REHEARSAL, verdict.ledger == RESEARCH
-    what = "rows of *select* (rehearsal)" if rehearsed else "sealed rows"
+    rehearsal, research = verdict.mode == REHEARSAL, verdict.ledger == RESEARCH
+    rows = "rows of *select* (rehearsal)" if rehearsal else "sealed rows"
     parts = [
         f"# {short}\n",
         f"{sentence}\n",
         _bullets(verdict.reasons),
         (
             f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)} "
-            f"on {verdict.rows:,} {what}; guarantee: {verdict.use.guarantee}.\n"
+            f"on {verdict.rows:,} {rows}; guarantee: {verdict.use.guarantee}.\n"
         ),
         "Research ledger: cannot be registered.\n" if research else "",
-        findings_table(verdict.findings),
+        _findings_table(verdict.findings),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def _front_matter(verdict: Verdict, identity: str, name: str) -> str:
+    # What two versions of this library must agree on: `verify_bundle` compares the
+    # front matter alone when another version worded the rest. Every value is a digest,
+    # a word of ours or a checked name, so none needs quoting in YAML.
     fields = {
         "name": name,
         "decision": verdict.decision,
@@ -112,7 +126,7 @@ def _front_matter(verdict: Verdict, identity: str, name: str) -> str:
     return f"---\n{lines}\n---\n"
 
 
-def findings_table(findings: Sequence[Finding]) -> str:
+def _findings_table(findings: Sequence[Finding]) -> str:
     """Writes one table row per finding."""
     rows = [
         "| promise | line | measured | bounds | tier | finding |",
@@ -129,33 +143,33 @@ def findings_table(findings: Sequence[Finding]) -> str:
 
 
 def _rates(verdict: Verdict) -> str:
-    """Lists each group's error, the one rate that every task has."""
-    rows = ["| group | rows | errors |", "|---|---|---|"]
-    for name, entry in verdict.figures["model"]["groups"].items():
-        rows += [
-            f"| {_plain(name)} = {_plain(r['value'])} | {r['n']:,} "
-            f"| {_rate(r['error'])} |"
-            for r in entry["rates"]
-        ]
-    return "\n".join(rows) + "\n" if len(rows) > 2 else ""
+    """Writes each group's error rate."""
+    # Errors are the one rate that every task has: with more than two classes there is
+    # no selection rate and no true positive rate.
+    rows = [
+        f"| {_plain(name)} = {_plain(r['value'])} | {r['n']:,} | {_rate(r['error'])} |"
+        for name, group in verdict.figures["model"]["groups"].items()
+        for r in group["rates"]
+    ]
+    head = ["| group | rows | errors |", "|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n" if rows else ""
 
 
 def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {_plain(line)}" for line in lines) + "\n" if lines else ""
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{_plain(name)}`" for name in names)
-
-
 def _plain(text: Any) -> str:
-    """Keeps foreign text from being read as Markdown or HTML."""
+    """Returns foreign text in a form that is read neither as Markdown nor as HTML."""
+    # A line break would end a table row, and a column of an owner's file may hold one.
     one_line = " ".join(str(text).split())
+    # Tables are split at their pipes before anything else of Markdown is read.
     one_line = escape(one_line, quote=False).replace("|", "&#124;")
     return "".join(f"\\{c}" if c in "\\`*[]!" else c for c in one_line)
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
+    # A rate without trials has no value and no bounds.
     if rate["value"] is None:
         return "–"
     value, lower, upper = (rate[k] * 100 for k in ("value", "lower", "upper"))

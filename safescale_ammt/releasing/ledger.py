@@ -1,7 +1,7 @@
-"""The ledger: how often sealed rows were used, and whether by now they are known.
+"""The ledger: how often sealed rows were used, and whether their figures are readable.
 
 A sealed set answers honestly only so many questions. The ledger counts uses by
-*row*, so that a new seed, split or store path does not start afresh:
+*row*, so that a new seed, split or store path does not start the count again:
 
     number of a use = 1 + the largest number among the uses that share a row
     alpha of a use  = alpha / planned submissions
@@ -11,7 +11,7 @@ once get different numbers, and a run that is killed has spent its use. Once the
 figures of a use are readable its rows are *opened*: whoever trains after that
 may have looked, so that a later, different model on any of these rows has the
 guarantee `spent`. The same model, judged by the same constitution on the same
-rows, keeps its use and its guarantee: it was fixed before it could learn.
+rows, keeps its use and its guarantee: it was fixed before anybody could adapt it.
 
 Sources: Dwork et al. 2015, "The reusable holdout"; Renggli et al. 2019,
 "ease.ml/ci". Kept in an `EventLog`; each set of rows is stored once, under the
@@ -37,10 +37,10 @@ HOLDS = "holds"
 SPENT = "spent"
 OFFICIAL = "ledger"
 """Prefix of the ledger whose uses can lead to a registration."""
-_WIDTH = 16  # bytes of a row's hash
+_WIDTH = 16  # Bytes of a row's hash, as in the column `_row` of `sealed.parquet`.
+# Sorts and compares in C. numpy drops the trailing zero bytes of a fixed-width
+# string, but two hashes of one width that differ still differ without them.
 _ROW = np.dtype(f"S{_WIDTH}")
-"""Sorts and compares in C. numpy drops trailing zero bytes of a fixed-width
-string, which keeps different hashes of one width different."""
 
 Rows = NDArray[np.bytes_]
 
@@ -87,6 +87,9 @@ def reserve(
 ) -> Use:
     """Reserves a use of sealed rows, before anybody reads them.
 
+    Stores the set of rows, then decides number and guarantee from all uses so far
+    and appends the use, in one conditional write.
+
     Args:
         store: where the ledger lies.
         rows: raw-row hashes, 16 bytes each: (n,) `V16` or `S16`, (n, 16) `uint8`,
@@ -97,7 +100,7 @@ def reserve(
             ever promised for any of these rows binds.
         constitution: digest of the constitution to judge by.
         name: the ledger's prefix; benchmarks keep one of their own.
-        clock: the time to note.
+        clock: gives the time of the reservation.
 
     Returns:
         The use; the earlier one if this model was reserved before on exactly
@@ -111,18 +114,24 @@ def reserve(
     check_digests(model=model, holdout=holdout, constitution=constitution)
     if planned < 1:
         raise InputError(f"{planned} planned submissions: at least 1 is expected.")
-    mine = _canonical(rows)
-    book = _Book(store, name, clock)
-    digest = book.keep(mine)
+    row_set = _canonical(rows)
+    files = _LedgerFiles(store, name, clock)
+    # The set is stored first: an event whose set is missing would stop every later
+    # count, while a set that no event names does no harm.
+    digest = files.put_rows(row_set)
 
+    # The log calls this again after every lost race, so number and guarantee always
+    # follow from the events that really stand before this one.
     def decide(events: Sequence[Event]) -> Draft | None:
         past = _fold(events)
         if _find(past, model, constitution, digest) is not None:
             return None
-        sharing = [use for use in past if book.share(use, digest, mine)]
+        sharing = [use for use in past if files.overlap(use, digest, row_set)]
         number = 1 + max((use.number for use in sharing), default=0)
-        promised = min([planned, *(use.planned for use in sharing)])
-        spent = number > promised or any(use.opened for use in sharing)
+        # Whoever plans anew with a larger number would loosen alpha / planned for
+        # rows that were already used under the stricter level.
+        limit = min([planned, *(use.planned for use in sharing)])
+        spent = number > limit or any(use.opened for use in sharing)
         return "reserved", {
             "number": number,
             "planned": planned,
@@ -131,11 +140,12 @@ def reserve(
             "constitution": constitution,
             "holdout": holdout,
             "rows": digest,
-            "count": len(mine),
+            "count": len(row_set),
         }
 
-    book.log.append(decide)
-    use = _find(_fold(book.log.read()), model, constitution, digest)
+    files.log.append(decide)
+    # Read back rather than built from the draft: after `None` the use is an old one.
+    use = _find(_fold(files.log.read()), model, constitution, digest)
     assert use is not None
     return use
 
@@ -147,22 +157,24 @@ def mark_opened(
     name: str = OFFICIAL,
     clock: Callable[[], datetime] = now,
 ) -> Use:
-    """Notes that the figures of a use are readable from now on; idempotent.
+    """Records that the figures of a use are readable from now on; idempotent.
 
     Call it before the figures leave the evaluator, never after.
 
     Raises:
-        InputError: this ledger knows no such use.
+        InputError: this ledger holds no such use.
         IntegrityError: the ledger was tampered with.
     """
 
     def decide(events: Sequence[Event]) -> Draft | None:
-        found = [u for u in _fold(events) if u.event == use.event]
-        if not found or replace(found[0], opened=use.opened) != use:
+        recorded = next((u for u in _fold(events) if u.event == use.event), None)
+        # The caller's copy may be older than the opening, so `opened` is not compared.
+        # All else is: the same event number exists in every ledger.
+        if recorded is None or replace(recorded, opened=use.opened) != use:
             raise InputError(
                 f"{store.uri}/{name} holds no use {use.event} of model {use.model}."
             )
-        return None if found[0].opened else ("opened", {"use": use.event})
+        return None if recorded.opened else ("opened", {"use": use.event})
 
     EventLog(store, name, clock).append(decide)
     return replace(use, opened=True)
@@ -183,27 +195,29 @@ def verify(store: Store, *, name: str = OFFICIAL) -> list[Use]:
     Raises:
         IntegrityError: an event or a set is missing or changed.
     """
-    book = _Book(store, name, now)
-    past = _fold(book.log.read())
+    files = _LedgerFiles(store, name, now)
+    past = _fold(files.log.read())
     for use in past:
-        if len(book.load(use.rows)) != use.count:
+        size = len(files.rows(use.rows))
+        if size != use.count:
             raise IntegrityError(
                 f"use {use.event} of {store.uri}/{name} counts {use.count} rows, its "
-                f"set {use.rows} holds {len(book.load(use.rows))}."
+                f"set {use.rows} holds {size}."
             )
     return past
 
 
-class _Book:
-    """The events and the row sets of one ledger."""
+class _LedgerFiles:
+    """The events and the row sets of one ledger, as they lie in the store."""
 
     def __init__(self, store: Store, name: str, clock: Callable[[], datetime]) -> None:
         self.log = EventLog(store, name, clock)
         self._store = store
         self._name = name
+        # `decide` may run many times in a race; each set is downloaded once.
         self._sets: dict[str, Rows] = {}
 
-    def keep(self, rows: Rows) -> str:
+    def put_rows(self, rows: Rows) -> str:
         """Stores a set of rows once, under its digest."""
         data = rows.tobytes()
         digest = digest_bytes(data)
@@ -212,30 +226,38 @@ class _Book:
             self._store.put(self._key(digest), data)
         return digest
 
-    def load(self, digest: str) -> Rows:
-        """Reads a set of rows, sorted.
+    def rows(self, digest: str) -> Rows:
+        """Reads a set of rows, sorted, shape (n,).
 
         Raises:
-            IntegrityError: it is missing or changed: counting on without it
-                would give the rows a fresh start.
+            IntegrityError: it is missing or changed.
         """
         if digest not in self._sets:
             key = self._key(digest)
             where = f"{self._store.uri}/{key}"
+            # Counting on without the set would give its rows a first use again.
             if not self._store.exists(key):
                 raise IntegrityError(f"{where} is missing; restore it from a backup.")
             data = self._store.get(key)
-            found = digest_bytes(data)
-            if found != digest:
+            actual = digest_bytes(data)
+            if actual != digest:
                 raise IntegrityError(
-                    f"{where} was changed: the ledger recorded {digest}, found {found}."
+                    f"{where} was changed: the ledger recorded {digest}, found "
+                    f"{actual}."
                 )
             self._sets[digest] = np.frombuffer(data, _ROW)
         return self._sets[digest]
 
-    def share(self, use: Use, digest: str, mine: Rows) -> bool:
-        """Says whether a use has at least one row in common with `mine`."""
-        return use.rows == digest or _overlap(self.load(use.rows), mine)
+    def overlap(self, use: Use, digest: str, rows: Rows) -> bool:
+        """Says whether a use has at least one row in common with `rows`."""
+        # Equal digests need no download, the usual case of a repeated holdout.
+        if use.rows == digest:
+            return True
+        small, large = sorted((self.rows(use.rows), rows), key=len)
+        # Binary search of the smaller set: m log n steps, and no union is built.
+        # A row beyond the last would get the index n, hence the clip.
+        index = np.searchsorted(large, small).clip(max=len(large) - 1)
+        return bool((large[index] == small).any())
 
     def _key(self, digest: str) -> str:
         return f"{self._name}/rows/{digest.removeprefix('sha256:')}"
@@ -254,17 +276,11 @@ def _canonical(rows: NDArray[Any] | Sequence[bytes]) -> Rows:
         raise InputError(
             f"row hashes of {sorted(widths)} bytes were given, expected {_WIDTH}."
         )
-    # Sorting is 7 times as fast as np.unique on a million of these.
+    # Sorting is 7 times as fast as np.unique on a million of these. The digest of a
+    # set must not depend on order or repetition, so both go before it is taken.
     ordered = np.sort(np.frombuffer(data, _ROW))
     distinct: Rows = ordered[np.append(True, ordered[1:] != ordered[:-1])]
     return distinct
-
-
-def _overlap(one: Rows, other: Rows) -> bool:
-    """Says whether two sorted sets have an element in common."""
-    small, large = sorted((one, other), key=len)
-    place = np.searchsorted(large, small).clip(max=len(large) - 1)
-    return bool((large[place] == small).any())
 
 
 def _fold(events: Sequence[Event]) -> list[Use]:
@@ -281,6 +297,7 @@ def _fold(events: Sequence[Event]) -> list[Use]:
         elif event.kind == "opened" and body["use"] in past:
             past[body["use"]] = replace(past[body["use"]], opened=True)
         else:
+            # A kind that is skipped could be one that spends rows: the count stops.
             raise InputError(
                 f"event {event.sequence} of the ledger is {event.kind!r}, which this "
                 "version does not understand; use a later one."
@@ -289,5 +306,7 @@ def _fold(events: Sequence[Event]) -> list[Use]:
 
 
 def _find(past: Sequence[Use], model: str, constitution: str, rows: str) -> Use | None:
-    wanted = (model, constitution, rows)
-    return next((u for u in past if (u.model, u.constitution, u.rows) == wanted), None)
+    # The constitution is part of the key: one that is written after the figures were
+    # readable would otherwise inherit the guarantee of the one before.
+    key = (model, constitution, rows)
+    return next((u for u in past if (u.model, u.constitution, u.rows) == key), None)

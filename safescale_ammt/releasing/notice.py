@@ -1,9 +1,9 @@
-"""Telling people how a run ended: by webhook, by a file in a store.
+"""Notices of how a run ended: by webhook, by a file in a store.
 
     SAFESCALE_WEBHOOK_URL      gets the notice by POST, JSON; https, or loopback
     SAFESCALE_WEBHOOK_SECRET   signs it (HMAC-SHA256) in a header
     SAFESCALE_NOTIFY_FILE      gets it as an object: s3://bucket/key, file:///path,
-                               or a place that ends in "/" for one object per run
+                               or a URI that ends in "/" for one object per run
 
 A webhook's URL is a secret (chat services put their token into its path): no
 sentence and no log line ever holds more of it than the host.
@@ -34,19 +34,20 @@ WEBHOOK = "SAFESCALE_WEBHOOK_URL"
 SECRET = "SAFESCALE_WEBHOOK_SECRET"  # noqa: S105  the variable's name
 FILE = "SAFESCALE_NOTIFY_FILE"
 PLACES = (WEBHOOK, FILE)
-"""Environment variables that name a place to tell."""
+"""Environment variables that name where notices go."""
 SCHEMA_VERSION = 1
 CANCELLED = "cancelled"
+# Kubeflow's words for how a task ended are those of its database: they differ by
+# version, so every spelling stands here.
 _DONE = ("SUCCEEDED", "COMPLETE", "CACHED")
 _STOPPED = ("CANCELLED", "CANCELED")
-"""Kubeflow's words for how a task ended are those of its database, by version."""
 WEBHOOK_RETRY = RetryPolicy(
-    # The run waits for its notice: after some 50 s at most it ends without it.
+    # The run's last pod waits for this: after some 50 s at most it ends without it.
     retries=3,
     # A receiver has to take a few lines, not to work on them.
     read=5.0,
     # RFC 9110 (408) and RFC 8470 (425): the request came too slowly or too early, and
-    # may be repeated; the receiver knows a repeated one by its delivery id.
+    # may be repeated.
     statuses=TRANSIENT | {408, 425},
 )
 """How long a webhook is waited for."""
@@ -58,14 +59,15 @@ class Undelivered(SafescaleError):
 
 @dataclass(frozen=True)
 class Notice:
-    """What people are told.
+    """What people read about a run; its JSON form is public, see `schema`.
 
     Attributes:
         run: the run's id.
-        pipeline_state: what Kubeflow says: SUCCEEDED or COMPLETE, FAILED, ...
+        pipeline_state: Kubeflow's word: SUCCEEDED or COMPLETE, FAILED, ...
         status, sentence, decision, registry, version, model, verdict, at: as in
             `RunOutcome`.
-        text: the whole as one line: what chat services show.
+        text: all of it as one line; chat services show the key of this name.
+        schema: version of this form.
     """
 
     run: str
@@ -83,14 +85,16 @@ class Notice:
 
     @classmethod
     def of(cls, outcome: RunOutcome, state: str) -> Notice:
-        """Makes the notice of an outcome, and of what Kubeflow says beside it."""
-        odd = outcome.exit_code == 0 and state == "FAILED"
-        after = " The run itself FAILED after that." if odd else ""
-        told = outcome.to_dict()
-        del told["schema"]
-        told["sentence"] += after
-        text = f"safescale-train {outcome.run}: {outcome.status}. {told['sentence']}"
-        return cls(pipeline_state=state, text=text, **told)
+        """Makes the notice of an outcome and of Kubeflow's word for the run's end."""
+        fields = outcome.to_dict()
+        # The outcome counts its own versions; a notice has its own schema.
+        del fields["schema"]
+        # The gate wrote its outcome before the step ended, so both can be true: the
+        # version is registered, and the run is red.
+        if outcome.exit_code == 0 and state == "FAILED":
+            fields["sentence"] += " The run itself FAILED after that."
+        text = f"safescale-train {outcome.run}: {outcome.status}. {fields['sentence']}"
+        return cls(pipeline_state=state, text=text, **fields)
 
     def to_bytes(self) -> bytes:
         """Returns the JSON form."""
@@ -100,16 +104,17 @@ class Notice:
 def outcome_at_exit(
     outcome: RunOutcome | None, run: str, state: str, message: str
 ) -> RunOutcome:
-    """Returns how a run ended, its gate's word first, else Kubeflow's.
+    """Returns how a run ended: the gate's outcome, else what Kubeflow's word means.
 
     Args:
-        outcome: what the run left behind; None if nothing.
+        outcome: the outcome that the run wrote; None if it wrote none.
         run: the run's id.
-        state: what Kubeflow says; anything but done or stopped is a crash.
+        state: Kubeflow's word; anything but done or stopped is a crash.
         message: Kubeflow's own message about the failure; 2.17 sends none.
     """
     if outcome is not None:
         return outcome
+    # A failed pod's message can be a whole log; a notice is one line.
     message = " ".join(message.split())[:500]
     if state in _DONE:
         sentence = "The run succeeded, but its outcome record cannot be read."
@@ -136,33 +141,31 @@ def send(
     the time's age, cannot be fooled by a copy of an old notice.
 
     Args:
-        notice: what to tell.
+        notice: what to send.
         environ: holds URL and secret.
         retry: timeouts and retries.
-        clock: tells the time in seconds since 1970.
+        clock: gives the time in seconds since 1970.
 
     Raises:
         ConfigError: the URL is neither https nor loopback.
-        Undelivered: the receiver cannot be reached, is slow, or says no.
+        Undelivered: the receiver cannot be reached, is slow, or refuses.
     """
-    url, host = _checked(environ[WEBHOOK])
+    url, host = _checked_url(environ[WEBHOOK])
     body = notice.to_bytes()
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "safescale-ammt",
+        # The same for every try: a receiver that took a notice whose answer was lost
+        # can drop the second copy.
         "X-Safescale-Delivery": f"{notice.run}-{notice.status}",
     }
     if environ.get(SECRET):
+        # The time is part of what is signed, or an old notice could be sent again.
         stamp = str(int(clock()))
         headers["X-Safescale-Timestamp"] = stamp
         headers["X-Safescale-Signature"] = sign(body, stamp, environ[SECRET])
-    try:
-        status = _post(url, body, headers, environ, retry)
-    except urllib3.exceptions.HTTPError as error:
-        raise Undelivered(
-            f"The notice could not be delivered to {host}: it {_symptom(error)} in "
-            f"{retry.retries + 1} tries."
-        ) from None
+    ca_file = environ.get("SSL_CERT_FILE") or certifi.where()
+    status = _post(url, host, body, headers, ca_file=ca_file, policy=retry)
     if not 200 <= status < 300:
         raise Undelivered(
             f"The notice was not taken by {host}: it answered HTTP {status}."
@@ -177,10 +180,14 @@ def sign(body: bytes, stamp: str, secret: str) -> str:
 
 
 def put(notice: Notice, environ: Mapping[str, str] = os.environ) -> str:
-    """Writes a notice to its place in a store; returns the object's URI.
+    """Writes a notice as an object into a store; returns the object's URI.
+
+    Args:
+        notice: what to write.
+        environ: holds the object's URI and the store's keys.
 
     Raises:
-        StorageError: no such place, no right to write, or a store that fails.
+        StorageError: no such store, no right to write, or a store that fails.
     """
     uri = environ[FILE]
     uri += f"{notice.run}.json" if uri.endswith("/") else ""
@@ -189,13 +196,15 @@ def put(notice: Notice, environ: Mapping[str, str] = os.environ) -> str:
     return uri
 
 
-def _checked(url: str) -> tuple[str, str]:
+def _checked_url(url: str) -> tuple[str, str]:
     """Returns a URL that a notice may go to, and the part of it that is no secret."""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port
     except ValueError:
+        # Its message may quote the URL, so it goes no further.
         host, port = "", None
+    # Credentials before the host would be a second secret in the URL.
     if not host or parts.username is not None:
         raise ConfigError(
             f"{WEBHOOK} is no URL of the form https://HOST/PATH, so nobody was told."
@@ -210,35 +219,48 @@ def _checked(url: str) -> tuple[str, str]:
 
 def _post(
     url: str,
+    host: str,
     body: bytes,
     headers: Mapping[str, str],
-    environ: Mapping[str, str],
+    *,
+    ca_file: str,
     policy: RetryPolicy,
 ) -> int:
-    """Posts with retries; a redirect is an answer like any other, not followed."""
+    """Posts with retries and returns the status of the last answer.
+
+    Raises:
+        Undelivered: no try got an answer.
+    """
     retry = urllib3.Retry(
+        # Every verb: a receiver that got the same notice twice has lost nothing.
+        **policy.urllib3_options(),
+        # Another address has not been checked, and would get the signed body.
         redirect=0,
+        # The last answer is reported by its status, like a first one.
         raise_on_status=False,
         raise_on_redirect=False,
-        **policy.urllib3_options(),
     )
     timeout = policy.timeout()
-    ca = environ.get("SSL_CERT_FILE") or certifi.where()
-    with urllib3.PoolManager(timeout=timeout, retries=retry, ca_certs=ca) as pool:
-        # Its body is not wanted, however long it is.
-        answer: Any = pool.request(
-            "POST", url, body=body, headers=dict(headers), preload_content=False
-        )
-        answer.close()
-        return int(answer.status)
-
-
-def _symptom(error: urllib3.exceptions.HTTPError) -> str:
-    """Says in words how a receiver failed, quoting nothing: texts hold the URL."""
-    reason = getattr(error, "reason", None) or error
-    name = type(reason).__name__
-    if "SSL" in name:
-        return "has no certificate that this machine trusts"
-    if "Timeout" in name:
-        return "did not answer in time"
-    return "could not be reached or broke off"
+    try:
+        with urllib3.PoolManager(
+            timeout=timeout, retries=retry, ca_certs=ca_file
+        ) as pool:
+            # Only the status is read: an answer may be a page without an end.
+            answer: Any = pool.request(
+                "POST", url, body=body, headers=dict(headers), preload_content=False
+            )
+            answer.close()
+            return int(answer.status)
+    except urllib3.exceptions.HTTPError as error:
+        # urllib3's own texts hold the URL, and with it the secret, so only the kind
+        # of the failure is used, and nothing is chained.
+        kind = type(getattr(error, "reason", None) or error).__name__
+        symptom = "could not be reached or broke off"
+        if "SSL" in kind:
+            symptom = "has no certificate that this machine trusts"
+        elif "Timeout" in kind:
+            symptom = "did not answer in time"
+        raise Undelivered(
+            f"The notice could not be delivered to {host}: it {symptom} in "
+            f"{policy.retries + 1} tries."
+        ) from None

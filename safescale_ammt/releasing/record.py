@@ -3,8 +3,8 @@
 `events.jsonl` is a hash chain: each line holds the digest of the line before
 it, so that no line can be changed, dropped or moved without breaking all that
 follow. Beside it lie two in-toto Statements over the model's files: a
-`safety-decision` of our own and a `test-result` (v0.1). They are *not signed*;
-a chain shows that a record was not changed by halves, not who wrote it. The
+`safety-decision` of our own and a `test-result` (v0.1). They are *not signed*:
+a chain shows that a record was not changed in part, not who wrote it. The
 anchor is the bundle digest in the registry's own events.
 
 The record holds no times: the same work gives the same record. When something
@@ -32,7 +32,10 @@ SAFETY_DECISION = "urn:safescale-ammt:safety-decision:v0.1"
 EVENTS = "events.jsonl"
 START = "sha256:" + "0" * 64
 """The `previous` of the first event."""
+# Keys that `chain` adds to an event; the rest is what the event says.
 _LINKS = ("sequence", "previous", "digest")
+# Test Result v0.1 knows these three words alone; a model that waits for a person has
+# neither passed nor failed.
 _RESULTS = {"pass": "PASSED", "needs_human": "WARNED", "fail": "FAILED"}
 
 
@@ -46,6 +49,7 @@ def chain(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     linked: list[dict[str, Any]] = []
     previous = START
     for sequence, event in enumerate(events):
+        # Number and link are inside of what is hashed: a line that moves breaks both.
         body = {**event, "sequence": sequence, "previous": previous}
         previous = digest_json(body)
         linked.append({**body, "digest": previous})
@@ -81,20 +85,21 @@ def check_chain(events: Sequence[Mapping[str, Any]], where: str) -> None:
     Raises:
         IntegrityError: the first event that does not.
     """
+    # Linking the bare events again checks digests, order and numbers at once.
     bare = ({k: v for k, v in e.items() if k not in _LINKS} for e in events)
-    for number, (found, linked) in enumerate(zip(events, chain(bare), strict=True)):
-        if found != linked:
+    for number, (stated, linked) in enumerate(zip(events, chain(bare), strict=True)):
+        if stated != linked:
             raise IntegrityError(
                 f"Event {number} of {where} breaks the chain: it states "
-                f"{found.get('digest')}, its contents and place give "
+                f"{stated.get('digest')}, its contents and place give "
                 f"{linked['digest']}."
             )
 
 
-def life_of(
+def model_events(
     verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
 ) -> list[dict[str, Any]]:
-    """Tells a model's life as events, from its promise to the decision.
+    """Returns what happened to a model as events, from the promise to the decision.
 
     Args:
         verdict: the verdict.
@@ -120,6 +125,7 @@ def life_of(
             "code_version": model.code_version,
         },
         {
+            # A rehearsal uses no sealed rows; its `mode` and use number 0 say so.
             "event": "sealed-rows-used",
             "mode": verdict.mode,
             "ledger": verdict.ledger,
@@ -149,7 +155,15 @@ def life_of(
 def statement(
     model: Manifest, predicate_type: str, predicate: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Makes an unsigned in-toto Statement over the model's identity files."""
+    """Makes an unsigned in-toto Statement over the model's identity files.
+
+    Args:
+        model: the model artifact's manifest.
+        predicate_type: URI of the predicate's form.
+        predicate: what is stated about the files.
+    """
+    # Logs and times differ from run to run; the same model has the same subjects.
+    # in-toto writes digests as {algorithm: hex}, without a prefix.
     subjects = [
         {
             "name": f"model/{name}",
@@ -169,7 +183,7 @@ def statement(
 def decision_statement(
     verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
 ) -> dict[str, Any]:
-    """The decision as a Statement: digests, use, outcomes, reasons."""
+    """Makes the decision's Statement: digests, use, outcomes, reasons."""
     predicate = {
         "model": model.identity,
         "verdict": identity,
@@ -194,18 +208,22 @@ def decision_statement(
 def result_statement(
     verdict: Verdict, constitution: Constitution, model: Manifest
 ) -> dict[str, Any]:
-    """The findings as a Test Result v0.1 Statement.
+    """Makes the findings' Statement, a Test Result v0.1.
 
-    A principle that holds passed; one that is undecided, or is soft and fails,
-    warned; any other failed.
+    A principle that holds has passed; one that is undecided, or soft and fails,
+    has warned; any other has failed.
     """
     tests: dict[str, list[str]] = {"passed": [], "warned": [], "failed": []}
     for finding in verdict.findings:
-        broken = finding.outcome == "fails" and finding.tier != "soft"
-        kept = finding.outcome == "holds"
-        tests["failed" if broken else "passed" if kept else "warned"].append(
-            finding.principle
-        )
+        # A soft principle decides nothing, so a reader who goes by `failedTests`
+        # must not find it there.
+        if finding.outcome == "holds":
+            result = "passed"
+        elif finding.outcome == "fails" and finding.tier != "soft":
+            result = "failed"
+        else:
+            result = "warned"
+        tests[result].append(finding.principle)
     predicate = {
         "result": _RESULTS[verdict.decision],
         "configuration": [
@@ -229,7 +247,7 @@ def write_record(
     model: Manifest,
 ) -> None:
     """Writes `events.jsonl` and the two Statements into a folder."""
-    write_chain(folder / EVENTS, life_of(verdict, identity, constitution, model))
+    write_chain(folder / EVENTS, model_events(verdict, identity, constitution, model))
     for name, value in statements(verdict, identity, constitution, model).items():
         (folder / name).write_bytes(canonical_json(value) + b"\n")
 
@@ -253,14 +271,16 @@ def verify_record(
     constitution: Constitution,
     model: Manifest,
 ) -> None:
-    """Checks the chain and that the record tells of this verdict and model.
+    """Checks the chain and that the record is of this verdict and model.
 
     Raises:
         IntegrityError: a broken link, or an event or Statement that departs
             from the verdict.
     """
+    # A chain that is consistent in itself can still be that of another model, so the
+    # whole record is written again from the verdict and compared.
     stated = read_chain(folder / EVENTS)
-    expected = chain(life_of(verdict, identity, constitution, model))
+    expected = chain(model_events(verdict, identity, constitution, model))
     if stated != expected:
         raise IntegrityError(
             f"{folder / EVENTS} ends in {stated[-1]['digest'] if stated else 'nothing'}"
@@ -268,6 +288,6 @@ def verify_record(
         )
     for name, value in statements(verdict, identity, constitution, model).items():
         path = folder / name
-        found = path.read_bytes() if path.is_file() else b""
-        if found != canonical_json(value) + b"\n":
+        stored = path.read_bytes() if path.is_file() else b""
+        if stored != canonical_json(value) + b"\n":
             raise IntegrityError(f"{path} does not tell of verdict {identity}.")

@@ -1,16 +1,16 @@
 """The registry: versions of a model, in an append-only log on the object store.
 
-A version is one verdict about one model. What happened is never changed, only
-added to; the state is the fold of all events:
+A version is one verdict about one model. Events are only ever added, never
+changed; the state is the fold of all events:
 
     pass         -> champion, unless another run became champion meanwhile
     needs_human  -> pending: kept, not servable
     champion, then a newer champion -> superseded
     a pass that found another champion than it expected -> lost_race: recorded,
-                    its bundle kept, promotable later
+                    its bundle stays and can be promoted later
 
 Registering the same (model, verdict) again returns the version that is there.
-Bundles lie under their digest, `registry/<name>/bundles/<hex>/`, and are whole
+Bundles lie under their digest, `registry/<name>/bundles/<hex>/`, and are complete
 before the event that names them is written.
 """
 
@@ -42,7 +42,7 @@ from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests
 
 @dataclass(frozen=True)
 class Bundle:
-    """A stored bundle: its place below the store, and its identity digest."""
+    """A stored bundle: its key prefix in the store, and its identity digest."""
 
     prefix: str
     digest: str
@@ -76,11 +76,13 @@ class Registry:
             IntegrityError: a file differs from the manifest.
         """
         manifest = artifacts.verify(folder)
-        loose = sorted(n for n, e in manifest.files.items() if not e.identity)
-        if loose:
+        # Only the identity digest enters the log, so a file outside of it could be
+        # changed later without anybody noticing.
+        uncovered = sorted(n for n, e in manifest.files.items() if not e.identity)
+        if uncovered:
             raise InputError(
                 f"{folder} cannot be registered: its identity does not cover "
-                f"{loose[0]}."
+                f"{uncovered[0]}."
             )
         hexdigits = manifest.identity.removeprefix("sha256:")
         bundle = Bundle(f"{self._prefix}/bundles/{hexdigits}", manifest.identity)
@@ -106,7 +108,7 @@ class Registry:
             entry: what to register; its bundle must be stored already.
             expected: number of the champion that this run means to replace, 0 for
                 none; by default the champion at the moment of the call. If
-                another version became champion since, this one is recorded as
+                another version is champion by then, this one is recorded as
                 `lost_race`.
 
         Raises:
@@ -129,22 +131,26 @@ class Registry:
                     f"{entry.bundle} holds {role} {stored.parents[role]}, the entry "
                     f"names {digest}."
                 )
-        awaited = [] if expected is None else [expected]
+        incumbent = expected
 
         def decide(events: Sequence[Event]) -> Draft | None:
+            nonlocal incumbent
             state = fold(events)
-            if self._known(state, entry) is not None:
+            if self._registered(state, entry) is not None:
                 return None
-            if not awaited:
-                awaited.append(state.champion)
+            # The log calls this again after a lost race. Only the first call may
+            # choose the champion to replace: otherwise every loser would supersede
+            # a winner that it was never compared with.
+            if incumbent is None:
+                incumbent = state.champion
             status = DECISIONS[entry.decision]
-            if status == CHAMPION and state.champion != awaited[0]:
+            if status == CHAMPION and state.champion != incumbent:
                 status = LOST_RACE
             body = {"entry": asdict(entry), "status": status}
             return "registered", {**body, "predecessor": state.champion}
 
         self._log.append(decide)
-        version = self._known(fold(self._log.read()), entry)
+        version = self._registered(fold(self._log.read()), entry)
         assert version is not None
         return version
 
@@ -169,32 +175,45 @@ class Registry:
         Raises:
             InputError: there is no such version.
         """
-        every = self.versions()
-        wanted = str(version).removeprefix("v")
-        for found in reversed(every):
-            if wanted in (str(found.number), found.status, "latest"):
-                return found
-        known = f"versions 1 to {len(every)}" if every else "no version yet"
+        versions = self.versions()
+        name = str(version).removeprefix("v")
+        # From the newest: there is one champion, but there can be many pending ones.
+        for candidate in reversed(versions):
+            if name in (str(candidate.number), candidate.status, "latest"):
+                return candidate
+        held = f"versions 1 to {len(versions)}" if versions else "no version yet"
         raise InputError(
             f"{self._store.uri}/{self._prefix} has no version {version!r}: it holds "
-            f"{known}; a number, 'champion', 'pending' or 'latest' is expected."
+            f"{held}; a number, 'champion', 'pending' or 'latest' is expected."
         )
 
     def verify(self) -> list[Version]:
         """Re-hashes the chain of events and every file of every bundle.
 
         Returns:
-            The versions, all of them found whole.
+            The versions, every one of them intact.
 
         Raises:
             IntegrityError: an event or a file is missing, added or changed.
         """
-        every = self.versions()
-        for prefix, version in {v.entry.bundle: v for v in every}.items():
+        versions = self.versions()
+        for prefix, version in {v.entry.bundle: v for v in versions}.items():
             manifest = self._stored_manifest(prefix)
             self._check_bundle_digest(version.entry, manifest.identity)
-            self._check_files(prefix, manifest)
-        return every
+            keys = {info.key for info in self._store.list(f"{prefix}/")}
+            present = {key.removeprefix(f"{prefix}/") for key in keys} - {MANIFEST}
+            for name in sorted(present ^ set(manifest.files)):
+                state = "was added to" if name in present else "is missing from"
+                raise IntegrityError(f"{name} {state} the bundle {prefix}.")
+            for name, recorded in manifest.files.items():
+                # Hashed where it lies, as it streams: no bundle is held in memory.
+                actual = self._store.digest(f"{prefix}/{name}")
+                if actual != recorded.sha256:
+                    raise IntegrityError(
+                        f"{prefix}/{name} was changed: the manifest recorded "
+                        f"{recorded.sha256}, found {actual}."
+                    )
+        return versions
 
     def _stored_manifest(self, prefix: str) -> Manifest:
         """Reads a stored bundle's manifest with the checks of every artifact.
@@ -205,52 +224,42 @@ class Registry:
         key = f"{check_key(prefix)}/{MANIFEST}"
         if not self._store.exists(key):
             raise IntegrityError(f"{self._store.uri}/{key} is missing.")
+        # `read_manifest` holds every check of the format, and reads folders only.
         with tempfile.TemporaryDirectory() as folder:
             self._store.download(key, Path(folder, MANIFEST))
             try:
                 return read_manifest(folder)
             except (InputError, IntegrityError):
+                # Its own sentence would name the temporary folder.
                 raise IntegrityError(
                     f"{self._store.uri}/{key} was changed after it was written: found "
                     f"{digest_file(Path(folder, MANIFEST))}."
                 ) from None
 
-    def _check_files(self, prefix: str, manifest: Manifest) -> None:
-        listed = self._store.list(f"{prefix}/")
-        present = {info.key.removeprefix(f"{prefix}/") for info in listed} - {MANIFEST}
-        for name in sorted(present ^ set(manifest.files)):
-            state = "was added to" if name in present else "is missing from"
-            raise IntegrityError(f"{name} {state} the bundle {prefix}.")
-        for name, recorded in manifest.files.items():
-            found = self._store.digest(f"{prefix}/{name}")
-            if found != recorded.sha256:
-                raise IntegrityError(
-                    f"{prefix}/{name} was changed: the manifest recorded "
-                    f"{recorded.sha256}, found {found}."
-                )
-
-    def _check_bundle_digest(self, entry: VersionEntry, found: str) -> None:
-        if found != entry.bundle_digest:
+    def _check_bundle_digest(self, entry: VersionEntry, digest: str) -> None:
+        if digest != entry.bundle_digest:
             raise IntegrityError(
                 f"{entry.bundle} is not the bundle that was registered: the registry "
-                f"recorded {entry.bundle_digest}, found {found}."
+                f"recorded {entry.bundle_digest}, found {digest}."
             )
 
-    def _known(self, state: RegistryState, entry: VersionEntry) -> Version | None:
-        """Finds the version of a (model, verdict).
+    def _registered(self, state: RegistryState, entry: VersionEntry) -> Version | None:
+        """Returns the version of an entry's model and verdict, None if there is none.
 
         Raises:
             IntegrityError: it was registered with other facts.
         """
         for version in state.versions:
-            theirs = version.entry
-            if (theirs.model, theirs.verdict) == (entry.model, entry.verdict):
-                if theirs.facts != entry.facts:
+            other = version.entry
+            if (other.model, other.verdict) == (entry.model, entry.verdict):
+                # The bundle may differ (a later library writes another card); what
+                # the verdict is about may not.
+                if other.facts != entry.facts:
                     raise IntegrityError(
                         f"verdict {entry.verdict} is registered as version "
                         f"{version.number} with other digests: "
-                        f"{sorted(set(theirs.facts) - set(entry.facts))} there, "
-                        f"{sorted(set(entry.facts) - set(theirs.facts))} here."
+                        f"{sorted(set(other.facts) - set(entry.facts))} there, "
+                        f"{sorted(set(entry.facts) - set(other.facts))} here."
                     )
                 return version
         return None

@@ -21,12 +21,14 @@ from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.store.base import Store, check_key
 
 SCHEMA_VERSION = 1
+# The first two are the registry's own words (`releasing.versions`); the others are of
+# runs that added no version.
 CHAMPION = "champion"
 PENDING = "pending"
 REFUSED = "refused"
-REHEARSED = "not_registered"
+NOT_REGISTERED = "not_registered"
 CRASHED = "crashed"
-STATUSES = (CHAMPION, PENDING, REFUSED, REHEARSED, CRASHED)
+STATUSES = (CHAMPION, PENDING, REFUSED, NOT_REGISTERED, CRASHED)
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class RunOutcome:
 
     Attributes:
         run: the run's id.
-        status: one of `STATUSES`; a registered version that lost the race for the
-            alias keeps the registry's own word for it.
-        sentence: the same for people.
+        status: one of `STATUSES`; a version that lost the race to become champion
+            keeps the registry's own word, `lost_race`.
+        sentence: the same for people, on one line.
         at: when, ISO 8601 with time zone.
         decision: `pass`, `needs_human` or `fail`; "" if nothing was judged.
-        registry: name of the registry; "" if nothing was asked of it.
+        registry: name of the registry; "" if the run never reached it.
         version: number of the version; 0 = nothing was registered.
         model, verdict: identity digests.
     """
@@ -59,6 +61,8 @@ class RunOutcome:
     @classmethod
     def now(cls, *, at: datetime | None = None, **fields: Any) -> Self:
         """Makes an outcome of this moment, its sentence on one line."""
+        # An error's sentence may quote a file with line breaks; chat services and the
+        # last line of a log show one line.
         sentence = " ".join(str(fields.pop("sentence")).split())
         return cls(at=(at or utc_now()).isoformat(), sentence=sentence, **fields)
 
@@ -67,7 +71,7 @@ class RunOutcome:
         """Reads the outcome of a run, None if it left none.
 
         Raises:
-            InputError: what stands there is no outcome.
+            InputError: the object is no outcome, or one of another version.
             StorageError: the store failed.
         """
         key = key_of(run)
@@ -87,10 +91,10 @@ class RunOutcome:
         Raises:
             TypeError, ValueError: the form is not that of an outcome.
         """
-        found = cls(**raw)
-        if found.schema != SCHEMA_VERSION:
+        outcome = cls(**raw)
+        if outcome.schema != SCHEMA_VERSION:
             raise ValueError
-        return found
+        return outcome
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -107,6 +111,7 @@ class RunOutcome:
     @property
     def exit_code(self) -> int:
         """What the command line returns: 0 done, 3 refused, 1 broken off."""
+        # A lost race is 0 too: the model passed and its bundle is stored.
         return {REFUSED: 3, CRASHED: 1}.get(self.status, 0)
 
 
@@ -116,6 +121,8 @@ def key_of(run: str) -> str:
     Raises:
         StoreInputError: the id is empty or would leave `runs/`.
     """
+    # An id with a slash would name an object in another run's folder; ".." is left to
+    # `check_key`.
     if not run or "/" in run:
         raise StoreInputError(f"{run[:100]!r} is no id of a run.")
     return check_key(f"runs/{run}/outcome.json")

@@ -1,7 +1,7 @@
-"""Versions of a model: what a registry's events amount to.
+"""Versions of a model: the state that a registry's events add up to.
 
-`fold` replays events into a `RegistryState`. A new kind of event (roll back, revoke) is
-one more function in `FOLDS`.
+`fold` replays the events into a `RegistryState`. A new kind of event (roll back,
+revoke) is one more function in `FOLDS`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ CHAMPION = "champion"
 PENDING = "pending"
 SUPERSEDED = "superseded"
 LOST_RACE = "lost_race"
+# `fail` is absent on purpose: what has no status here cannot be registered.
 DECISIONS = {"pass": CHAMPION, "needs_human": PENDING}
+"""Decision of a verdict -> status of a version that wins its race."""
+# The order is that of `VersionEntry.facts`, and so of the sentence about a difference.
 IDENTITIES = (
     "model",
     "verdict",
@@ -29,12 +32,13 @@ IDENTITIES = (
 
 @dataclass(frozen=True)
 class VersionEntry:
-    """What is registered: who and what it was made from, as identity digests.
+    """What a version registers: a model, its verdict and what both were made from.
 
     Attributes:
-        model, verdict, constitution, dataset, holdout, architecture: digests.
+        model, verdict, constitution, dataset, holdout, architecture: identity
+            digests of the artifacts; of the constitution its own digest.
         decision: `pass` or `needs_human`.
-        bundle: place of the bundle, from `Registry.put_bundle`.
+        bundle: key prefix of the bundle, from `Registry.put_bundle`.
         bundle_digest: its identity digest.
         code_version: version of this library.
     """
@@ -53,6 +57,8 @@ class VersionEntry:
     @property
     def facts(self) -> tuple[str, ...]:
         """Everything that two registrations of one verdict must agree on."""
+        # Not the bundle and the code version: the same verdict registered again by a
+        # later library has another card, and is still the same version.
         return (*(getattr(self, name) for name in IDENTITIES), self.decision)
 
 
@@ -79,19 +85,26 @@ class Version:
 
 @dataclass
 class RegistryState:
-    """The fold of the events so far."""
+    """The state of a registry after the events so far.
+
+    Attributes:
+        versions: all versions, by number.
+        champion: number of the version in service, 0 for none.
+    """
 
     versions: list[Version] = field(default_factory=list)
     champion: int = 0
 
     def set_status(self, number: int, status: str) -> None:
-        """Gives a version another status."""
+        """Gives a version another status; numbers count from 1."""
         version = self.versions[number - 1]
         self.versions[number - 1] = replace(version, status=status)
 
 
 def _registered(state: RegistryState, event: Event) -> None:
-    """A version was added; as champion it supersedes the one before."""
+    """Adds a version; as champion it supersedes the one before."""
+    # The status is read, not decided again: the race was settled when the event was
+    # written, and a fold must give every reader the same answer.
     status = event.body["status"]
     number = len(state.versions) + 1
     entry = VersionEntry(**event.body["entry"])
@@ -113,11 +126,11 @@ def fold(events: Sequence[Event]) -> RegistryState:
     """Replays events into the state.
 
     Raises:
-        InputError: an event of a kind that only a later version knows: a revoked
-            model must not be served because an old program overlooks it.
+        InputError: an event of a kind that only a later version knows.
     """
     state = RegistryState()
     for event in events:
+        # Skipping it could serve a model that a newer program has revoked.
         if event.kind not in FOLDS:
             raise InputError(
                 f"event {event.sequence} of the registry is {event.kind!r}, which this "

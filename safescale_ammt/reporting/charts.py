@@ -1,7 +1,7 @@
 """Charts of what was measured: bounds, group rates, twin, calibration.
 
-Every chart is a function from data to a `Picture`; a chart whose data are
-absent says so instead of drawing nothing.
+Every chart is a function from data to a `Picture`; a chart without data says so
+in the place of its drawing.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ from safescale_ammt.reporting.figures import (
     picture,
     short,
 )
-from safescale_ammt.reporting.wording import METRICS, measured
+from safescale_ammt.reporting.wording import METRICS, RATES, measured
 
 Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
-_RATES = {
-    "selection": "Selected",
-    "tpr": "True positives found",
-    "fpr": "False alarms",
-    "error": "Errors",
-}
+# Beyond this a chart cannot be read at a glance; the table below it has every group.
 _MANY = 14
-"""Groups beyond this are too many for one readable chart."""
 
 
 def group_rates(number: int, name: str, figures: Json) -> Picture:
-    """Rates of each value of one group column, model and twin, with intervals."""
+    """Draws the rates of each value of one group column, model and twin.
+
+    Args:
+        number: of the chart on its page, which makes its name unique.
+        name: the group column.
+        figures: the verdict's figures.
+    """
     title = f"Rates by {name}"
     model, twin = (figures[who]["groups"][name]["rates"] for who in ("model", "twin"))
-    kinds = [k for k in _RATES if k in model[0]]
+    kinds = [k for k in RATES if k in model[0]]
+    # A column's name may hold any character, an id may not.
     slug = f"rates-{number}"
     if len(model) > _MANY:
         return missing(slug, title, f"{len(model)} groups are too many to draw")
@@ -57,11 +58,18 @@ def group_rates(number: int, name: str, figures: Json) -> Picture:
         for axes, kind in zip(panels, kinds, strict=True):
             _whiskers(axes, [r[kind] for r in model], BLUE, "model", filled=True)
             _whiskers(axes, [r[kind] for r in twin], MUTED, "twin", filled=False)
-            axes.set_title(_RATES[kind])
+            axes.set_title(RATES[kind])
+            # Upside down: the first value stands on top, as in the table.
             axes.set_ylim(len(model) - 0.4, -0.6)
             axes.xaxis.set_major_formatter(_percent)
         panels[0].set_yticks(range(len(model)))
-        panels[0].set_yticklabels([_group_label(r) for r in model])
+        # An interval is read against its rows; for the true positive rate these are
+        # the positives alone.
+        panels[0].set_yticklabels(
+            f"{short(str(r['value']), 30)}\n{r['n']:,} rows"
+            + ("" if r.get("n_pos") is None else f", {r['n_pos']:,} pos.")
+            for r in model
+        )
         legend(figure, panels[0])
 
     caption = (
@@ -75,15 +83,11 @@ def _percent(value: float, _position: object = None) -> str:
     return f"{value * 100:.4g}%"
 
 
-def _group_label(rate: Json) -> str:
-    positives = "" if rate.get("n_pos") is None else f", {rate['n_pos']:,} pos."
-    return f"{short(str(rate['value']), 30)}\n{rate['n']:,} rows{positives}"
-
-
 def _whiskers(
     axes: Axes, rates: Sequence[Json], colour: str, label: str, *, filled: bool
 ) -> None:
     """Draws one dot with its interval per row; undefined rates stay empty."""
+    # Model above, twin below the row's middle: equal rates would hide one another.
     offset = -0.13 if filled else 0.13
     for i, rate in enumerate(rates):
         if rate["value"] is None:
@@ -101,8 +105,9 @@ def _whiskers(
 
 
 def gap_bounds(findings: Sequence[Finding]) -> Picture:
-    """Each gap's interval against its own line."""
+    """Draws each gap's interval against its own line."""
     name, title = "bounds", "Gaps against their lines"
+    # Ratios and utilities are bounded from below and have another scale.
     shown = [f for f in findings if f.op == "<=" and f.lower is not None]
     if not shown:
         return missing(name, title, "no principle bounds a gap from above")
@@ -112,6 +117,7 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
         for i, f in enumerate(shown):
             colour = OUTCOME_COLOUR[f.outcome]
             axes.barh(i, f.threshold, height=0.62, color=GRID, label="allowed")
+            # A gap is never negative, while the bound of a difference can be.
             axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
             axes.plot(f.value, i, "o", color=colour, markersize=8)
             axes.vlines(f.threshold, i - 0.38, i + 0.38, INK, linewidth=2)
@@ -126,6 +132,7 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
         axes.set_yticks(range(len(shown)))
         axes.set_yticklabels([f"{f.principle}\n{measured(f)}" for f in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
+        # Room on the right for the number beside the longest bar.
         axes.set_xlim(0, 1.18 * max(max(f.upper, f.threshold) for f in shown))
         axes.grid(visible=False, axis="y")
 
@@ -138,14 +145,15 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
 
 
 def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
-    """Accuracy and gaps of the model beside those of its twin.
+    """Draws accuracy and gaps of the model beside those of its twin.
 
     Args:
         figures: the verdict's figures.
-        named: group columns that the constitution speaks of; the others may have
-            values so rare that their gaps are chance.
+        named: group columns that the constitution names.
     """
     name, title = "twin", "The model against its unconstrained twin"
+    # Other columns may have values so rare that their gaps are chance. Ratios and
+    # errors would not share the axis of the gaps.
     rows = [
         (f"{METRICS[metric]}, {group}", metric, group)
         for group, entry in figures["model"]["groups"].items()
@@ -169,13 +177,14 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         if not rows:
             return
         for i, (_, metric, group) in enumerate(rows):
-            ours, theirs = (
+            model, twin = (
                 figures[who]["groups"][group]["gaps"][metric]
                 for who in ("model", "twin")
             )
-            panels[1].hlines(i, ours, theirs, GRID, linewidth=3)
-            panels[1].plot(theirs, i, "o", color=MUTED, markerfacecolor=SURFACE)
-            panels[1].plot(ours, i, "o", color=BLUE)
+            panels[1].hlines(i, model, twin, GRID, linewidth=3)
+            # The model's dot last: where both are equal, it is the one to see.
+            panels[1].plot(twin, i, "o", color=MUTED, markerfacecolor=SURFACE)
+            panels[1].plot(model, i, "o", color=BLUE)
         panels[1].set_yticks(range(len(rows)))
         panels[1].set_yticklabels([short(text, 40) for text, _, _ in rows])
         panels[1].set_ylim(len(rows) - 0.5, -0.5)
@@ -190,7 +199,7 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
 
 
 def reliability(figures: Json) -> Picture:
-    """Predicted probability against observed frequency."""
+    """Draws predicted probability against observed frequency."""
     name, title = "calibration", "Calibration"
     curves = {who: figures[who]["calibration"] for who in ("model", "twin")}
     if not all(curves.values()):
@@ -199,6 +208,7 @@ def reliability(figures: Json) -> Picture:
     def draw(figure: Figure) -> None:
         axes, counts = figure.subplots(1, 2, width_ratios=[1.4, 1])
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        # Only the model has a shade: two of them would hide each other.
         for who, colour, style in (("twin", MUTED, "--"), ("model", BLUE, "-")):
             bins = curves[who]["bins"]
             x = [b["score"] for b in bins]
@@ -212,13 +222,8 @@ def reliability(figures: Json) -> Picture:
         axes.legend(loc="upper left")
         spread = curves["model"]["spread"]
         edges = np.linspace(0, 1, len(spread) + 1)
-        counts.bar(
-            edges[:-1],
-            spread,
-            0.92 / len(spread),
-            align="edge",
-            color=BLUE,
-        )
+        width = 0.92 / len(spread)
+        counts.bar(edges[:-1], spread, width, align="edge", color=BLUE)
         counts.set(xlabel="score", xlim=(0, 1))
         counts.set_title("Rows per bin")
         counts.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")

@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+# A colour is replaced wherever it stands in the SVG, so each is one that nothing else
+# uses: the surface is almost white, since plain white could be matplotlib's own.
 INK, MUTED, GRID = "#1b2733", "#5b6b7b", "#d5dde5"
 BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
 RED, PURPLE, SURFACE = "#d55e00", "#cc79a7", "#fefefe"
@@ -37,13 +39,13 @@ _VARIABLES = {
     SURFACE: "--surface",
 }
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "safescale-ammt",
+    "svg.fonttype": "none",  # Text stays text, which can be searched and copied.
+    "svg.hashsalt": "safescale-ammt",  # Without a salt, ids are random.
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: same metrics anywhere
+    "font.sans-serif": ["DejaVu Sans"],  # Ships with matplotlib: same metrics anywhere.
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a group may well be named "$x^"
+    "text.parse_math": False,  # A group may well be named "$x^".
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
     "axes.labelcolor": INK,
@@ -94,33 +96,46 @@ def picture(
     draw: Callable[[Figure], None],
     size: tuple[float, float] = (9.4, 3.0),
 ) -> Picture:
-    """Draws a figure of `size` inches and turns it into a `Picture`."""
+    """Draws a figure and turns it into a `Picture`.
+
+    Args:
+        name: short id, unique on the page.
+        title: heading above it.
+        caption: what it shows and how to read it.
+        draw: draws on an empty figure.
+        size: width and height in inches.
+    """
+    # Styles are global to matplotlib: the context leaves a notebook's own alone.
     with rc_context():
         rcParams.update(_STYLE)
+        # Not pyplot: it would keep the figure, and look for a screen.
         figure = Figure(figsize=size)
         draw(figure)
-        # once by hand: saving would lay out, draw, throw away and draw again
+        # Once by hand: saving would lay out, draw, throw away and draw again.
         ConstrainedLayoutEngine().execute(figure)
         out = io.StringIO()
-        # a date or a version would make the bytes depend on the day
+        # A date or a version would make the bytes depend on the day.
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(name, title, caption, _inline(out.getvalue(), name, title, caption))
 
 
 def short(text: str, most: int) -> str:
-    """Cuts a label that would not fit."""
+    """Cuts a label to at most `most` characters, the ellipsis included."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def missing(name: str, title: str, why: str) -> Picture:
-    """Stands in for a drawing whose data are absent."""
+    """Returns the picture of a drawing whose data are absent."""
     return Picture(name, title, "", "", why)
 
 
 def _inline(svg: str, name: str, title: str, caption: str) -> str:
     """Cuts the XML head, makes ids unique, names colours, adds the alt text."""
+    # HTML allows neither an XML declaration nor a doctype inside of its body.
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # matplotlib numbers its ids from one in every figure, and a reference to an id
+    # that stands twice on a page takes the first.
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
@@ -128,6 +143,7 @@ def _inline(svg: str, name: str, title: str, caption: str) -> str:
         body = body.replace(colour, f"var({variable})")
     head = re.search(r'viewBox="([^"]+)"', body)
     assert head is not None
+    # Without width and height of its own, the drawing takes the page's width.
     label = f'role="img" aria-labelledby="{name}-t {name}-d"'
     opening = (
         f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{head[1]}" {label}>'

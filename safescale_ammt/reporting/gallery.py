@@ -21,9 +21,17 @@ def gallery(
     search: Json | None,
     power: Json | None,
 ) -> list[Picture]:
-    """Draws every picture of a report; absent data are said to be absent."""
+    """Draws every picture of a report, some of which say that their data are absent.
+
+    Args:
+        verdict: the verdict to report.
+        training: events of `training.jsonl`; none without a log.
+        search: `search.json` of the architecture.
+        power: `power.json` of the architecture.
+    """
     groups = verdict.figures["model"]["groups"]
     named = {f.group for f in verdict.findings if f.group}
+    # What the constitution names comes first; False sorts before True.
     ordered = sorted(groups, key=lambda name: (name not in named, name))
     return [
         charts.gap_bounds(verdict.findings),
@@ -31,6 +39,7 @@ def gallery(
             charts.group_rates(number, name, verdict.figures)
             for number, name in enumerate(ordered)
         ),
+        # A constitution of utilities alone names no group: then all of them are shown.
         charts.twin_comparison(verdict.figures, named or set(groups)),
         charts.reliability(verdict.figures),
         history_charts.training_curves(training),

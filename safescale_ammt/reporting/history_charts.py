@@ -1,4 +1,4 @@
-"""Charts of how the model came to be: training, search, power check."""
+"""Charts of the stages before the verdict: training, search, power check."""
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ from safescale_ammt.reporting.figures import (
 )
 
 Json = Mapping[str, Any]
+# Lines of one panel; a metric with many groups has a multiplier for every pair.
 _MOST_LINES = 10
-"""Multipliers drawn: the largest; more lines than this say nothing."""
+Curve = tuple[list[float], list[float]]
+"""Steps and values, of equal length."""
 
 
 def training_curves(events: Sequence[Json]) -> Picture:
-    """Losses, hard violations on held-out rows and multipliers over the steps."""
+    """Draws losses, violations on held-out rows and multipliers over the steps.
+
+    Args:
+        events: events of `training.jsonl`, in their order.
+    """
     name, title = "training", "Training"
+    # Training writes an event per sync round; one round alone is a point, no curve.
     rounds = [e for e in events if e.get("event") == "round"]
     if len(rounds) < 2:
         return missing(name, title, "the training log holds no rounds")
@@ -47,6 +54,7 @@ def training_curves(events: Sequence[Json]) -> Picture:
         for colour, (label, y) in _coloured(gaps):
             violation.plot(*y, color=colour, label=short(label, 26))
         for colour, (label, y) in _coloured(_series(rounds, "multiplier")):
+            # With one promise its name would only repeat the middle panel's legend.
             pair = label.partition(": ")[2] if len(gaps) == 1 else label
             dual.plot(*y, color=colour, label=short(pair, 34))
         loss.set_title("Loss")
@@ -54,6 +62,7 @@ def training_curves(events: Sequence[Json]) -> Picture:
         dual.set_title("Multipliers")
         for axes in (loss, violation, dual):
             axes.set_xlabel("step")
+            # An empty legend makes matplotlib warn.
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
@@ -68,48 +77,51 @@ def training_curves(events: Sequence[Json]) -> Picture:
 
 
 def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
+    """Draws the trunk's loss, each agent's, their mean and the twin's."""
     if trunk:
         x, y = [e["step"] for e in trunk], [_floats(e["loss"])[0] for e in trunk]
         axes.plot(x, y, color=ORANGE, label="trunk")
     steps = [e["step"] for e in rounds]
     agents = np.array([_floats(e["loss"]) for e in rounds])
     axes.plot(steps, agents, color=GRID, linewidth=0.9)
-    known = np.isfinite(agents)
-    mean = np.where(known, agents, 0).sum(1) / np.maximum(known.sum(1), 1)
-    axes.plot(steps, np.where(known.any(1), mean, np.nan), color=BLUE, label="agents")
+    # Not `nanmean`: it warns at a round in which every agent is lost, and a round like
+    # that has to be a gap in the curve.
+    finite = np.isfinite(agents)
+    mean = np.where(finite, agents, 0).sum(1) / np.maximum(finite.sum(1), 1)
+    axes.plot(steps, np.where(finite.any(1), mean, np.nan), color=BLUE, label="agents")
     if "twin_loss" in rounds[0]:
         twin = [_floats(e["twin_loss"])[0] for e in rounds]
         axes.plot(steps, twin, color=MUTED, linestyle="--", label="twin")
 
 
 def _floats(values: Any) -> list[float]:
-    """Reads numbers with None for those that are not finite."""
+    """Returns a log's number or numbers as floats, NaN for those that it left out."""
+    # JSON has no NaN, so the log writes None for a loss that is not finite.
     return [np.nan if v is None else float(v) for v in np.atleast_1d(values).tolist()]
 
 
-Curve = tuple[list[float], list[float]]
-
-
 def _series(rounds: Sequence[Json], key: str) -> dict[str, Curve]:
-    """Collects nested numbers of one key as curves over the steps."""
-    found: dict[str, Curve] = {}
+    """Collects nested numbers of one key as curves over the steps, the largest ones."""
+    curves: dict[str, Curve] = {}
     for event in rounds:
         for name, value in _flatten(event.get(key) or {}).items():
-            steps, values = found.setdefault(name, ([], []))
+            # Each curve has its own steps: a value of None leaves its round out.
+            steps, values = curves.setdefault(name, ([], []))
             steps.append(event["step"])
             values.append(value)
-    largest = sorted(found, key=lambda n: -max(map(abs, found[n][1])))[:_MOST_LINES]
-    return {name: found[name] for name in sorted(largest)}
+    largest = sorted(curves, key=lambda n: -max(map(abs, curves[n][1])))[:_MOST_LINES]
+    return {name: curves[name] for name in sorted(largest)}
 
 
 def _flatten(tree: Json, prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
+    """Returns the numbers of a nested mapping under the names of all their keys."""
+    numbers: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= _flatten(value, f"{prefix}{key}: ")
+            numbers |= _flatten(value, f"{prefix}{key}: ")
         elif value is not None:
-            found[prefix + key] = float(value)
-    return found
+            numbers[prefix + key] = float(value)
+    return numbers
 
 
 def _coloured(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, Curve]]]:
@@ -120,25 +132,27 @@ def _coloured(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, Curve]]
 
 
 def search_front(search: Json | None) -> Picture:
-    """Loss of every candidate against its cost, the front and who won."""
+    """Draws the loss of every candidate against its cost, the front and the winner."""
     name, title = "search", "Search: loss against cost"
-    tried = [c for c in (search or {}).get("candidates", ()) if c["loss"] is not None]
-    if search is None or not tried:
+    # A candidate whose training diverged has no loss.
+    rows = [c for c in (search or {}).get("candidates", ()) if c["loss"] is not None]
+    if search is None or not rows:
         return missing(name, title, "no search log came with the architecture")
     front, winner = set(search["front"]), search["winner"]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, cost in zip(panels, ("flops", "parameters"), strict=True):
-            _candidates(axes, tried, cost)
-            on_front = sorted((c[cost], c["loss"]) for c in tried if c["id"] in front)
+            _candidates(axes, rows, cost)
+            on_front = sorted((c[cost], c["loss"]) for c in rows if c["id"] in front)
             axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
-            for c in tried:
+            for c in rows:
                 if c["id"] == winner:
                     style = {"color": RED, "markersize": 13, "zorder": 4}
                     axes.plot(c[cost], c["loss"], "*", label="winner", **style)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+            # A log axis labels its minor ticks where it spans less than a decade.
             axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].set(xlabel="FLOPs per row", ylabel="validation loss")
@@ -146,26 +160,28 @@ def search_front(search: Json | None) -> Picture:
         legend(figure, panels[0])
 
     caption = (
-        f"{len(tried)} candidates. Filled: bred from what did well; hollow: drawn at "
+        f"{len(rows)} candidates. Filled: bred from what did well; hollow: drawn at "
         "random, most of them by a plain random search with the same budget. Crosses: "
         "infeasible. Line: the Pareto front of the first."
     )
     return picture(name, title, caption, draw, (9.4, 3.2))
 
 
-def _candidates(axes: Axes, tried: Sequence[Json], cost: str) -> None:
+def _candidates(axes: Axes, rows: Sequence[Json], cost: str) -> None:
+    """Draws a dot per feasible candidate and a cross per infeasible one."""
     for origin, colour, face in (("random", MUTED, SURFACE), ("evolution", BLUE, BLUE)):
-        for feasible in (True, False):
-            chosen = [
-                c
-                for c in tried
+        for feasible, mark in ((True, "o"), (False, "x")):
+            points = [
+                (c[cost], c["loss"])
+                for c in rows
+                # The seed is one of the search's own candidates, as are its children.
                 if (c["origin"] == "random") == (origin == "random")
                 and bool(c["feasible"]) is feasible
             ]
             axes.plot(
-                [c[cost] for c in chosen],
-                [c["loss"] for c in chosen],
-                "o" if feasible else "x",
+                [x for x, _ in points],
+                [y for _, y in points],
+                mark,
                 color=colour,
                 markerfacecolor=face,
                 markersize=5.5,
@@ -174,7 +190,7 @@ def _candidates(axes: Axes, tried: Sequence[Json], cost: str) -> None:
 
 
 def power_curves(power: Json | None) -> Picture:
-    """P(pass) of each principle, and of all together, against the true gap."""
+    """Draws P(pass) of each principle, and of all together, against the true gap."""
     name, title = "power", "What the sealed rows can certify"
     if not power:
         return missing(name, title, "no power check came with the architecture")
@@ -205,6 +221,8 @@ def power_curves(power: Json | None) -> Picture:
     return picture(name, title, caption, draw, (9.4, 3.4))
 
 
-def _odds(entry: Json) -> tuple[list[float], list[float]]:
+def _odds(entry: Json) -> Curve:
+    # The row without a scale is the model as training should leave it: no point of the
+    # curve, but a number in the caption.
     table = [odds for odds in entry["table"] if odds["scale"] is not None]
     return [odds["scale"] for odds in table], [odds["passes"] for odds in table]

@@ -7,6 +7,8 @@ from html import escape
 
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
 
+# In CSS pixels, the size that the style sheet gives `.measure`. The pad keeps the dot,
+# of radius 5 and stroke 3, inside of the frame.
 _WIDTH, _HEIGHT, _PAD = 230.0, 34.0, 8.0
 
 
@@ -34,12 +36,13 @@ class Measure:
 
 
 def measures_of(finding: Finding) -> list[Measure]:
-    """Returns what a finding measured: one line, or the twin's and a floor."""
+    """Returns a finding's measures: one, or two for a twin's line with a floor."""
     f = finding
     label = f.metric if f.reference is None else f"{f.metric} minus the twin's"
     numbers = (f.op, f.threshold, f.value, f.lower, f.upper)
     if f.floor is None:
         return [Measure(label, *numbers, f.outcome)]
+    # The finding's outcome is that of both lines together, so each bar gets its own.
     own = f.by_group[0]
     value = own.hits / own.trials
     return [
@@ -60,14 +63,22 @@ def _side(op: str, line: float, lower: float, upper: float) -> str:
 
 def measure_bar(measure: Measure) -> str:
     """Draws a measure as inline SVG."""
-    low, high = _domain(measure)
+    numbers = (measure.line, measure.value, measure.lower, measure.upper)
+    low, high = min(numbers), max(numbers)
+    # The scale needs a width even if all four numbers are equal.
+    room = 0.25 * max(high - low, 1e-6)
+    # Gaps and errors begin at 0. What must be large has no such end to show.
+    low = 0.0 if measure.op == "<=" else low - room
+    high += room
 
     def x(at: float) -> float:
+        # A lower bound of a gap may be negative, outside of the scale.
         share = (min(max(at, low), high) - low) / (high - low)
         return round(_PAD + share * (_WIDTH - 2 * _PAD), 1)
 
     line = x(measure.line)
     left, right = (x(low), line) if measure.op == "<=" else (line, x(high))
+    # The same as a sentence, for screen readers and as a tooltip.
     label = escape(
         f"{measure.label}: {measure.value:.4f}, between {measure.lower:.4f} and "
         f"{measure.upper:.4f}; the line is {measure.op} {measure.line:.4f}: "
@@ -83,13 +94,3 @@ def measure_bar(measure: Measure) -> str:
         f'y2="17"/><circle cx="{x(measure.value)}" cy="17" r="5"/>'
         f'<line class="line" x1="{line}" x2="{line}" y1="1" y2="33"/></svg>'
     )
-
-
-def _domain(m: Measure) -> tuple[float, float]:
-    """Chooses the ends of the scale: all four numbers, with room around them."""
-    numbers = (m.line, m.value, m.lower, m.upper)
-    low, high = min(numbers), max(numbers)
-    room = 0.25 * max(high - low, 1e-6)
-    if m.op == "<=":
-        return 0.0, high + room  # gaps and errors begin at 0
-    return low - room, high + room

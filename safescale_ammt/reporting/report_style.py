@@ -3,6 +3,8 @@
 Colours are variables; a dark screen or a sheet of paper only changes those.
 """
 
+# The variables from --page to --purple are those that `figures` writes into every
+# drawing in the place of its colours: a name that changes here has to change there.
 STYLE = """
 :root {
   color-scheme: light dark;

@@ -1,6 +1,6 @@
 """Wording: the sentences that report, card and summary share.
 
-What a decision means and what its guarantee does not say is written once, here,
+What a decision means and what its guarantee does not say is written here alone,
 so that no page can promise more than another.
 """
 
@@ -33,12 +33,19 @@ METRICS = {
     "calibration_error": "calibration error",
 }
 """Metric -> plain name."""
+RATES = {
+    "selection": "Selected",
+    "tpr": "True positives found",
+    "fpr": "False alarms",
+    "error": "Errors",
+}
+"""Rate of a group -> heading, in the order of charts and tables."""
 
 
 def measured(finding: Finding) -> str:
     """Says what was measured, such as `true-positive-rate gap by sex`."""
-    over = f" by {finding.group}" if finding.group else ""
-    return METRICS[finding.metric] + over
+    group = f" by {finding.group}" if finding.group else ""
+    return METRICS[finding.metric] + group
 
 
 def line(finding: Finding) -> str:
@@ -46,21 +53,24 @@ def line(finding: Finding) -> str:
     sign = "≤" if finding.op == "<=" else "≥"
     if finding.reference is None:
         return f"{sign} {finding.threshold:g}"
+    # The threshold is the difference that is allowed, negative for a loss.
     less = f" − {-finding.threshold:g}" if finding.threshold else ""
-    against = f"{sign} the twin's{less}"
     floor = f" and {sign} {finding.floor:g}" if finding.floor is not None else ""
-    return against + floor
+    return f"{sign} the twin's{less}{floor}"
 
 
 def rows_judged(verdict: Verdict) -> str:
-    """Says whose rows they were."""
+    """Says where the judged rows come from."""
     if verdict.mode == REHEARSAL:
         return "of the select split"
     return "sealed, kept out of training"
 
 
 def guarantee(verdict: Verdict, constitution: Constitution) -> str:
-    """Says what the verdict guarantees, and no more."""
+    """Says what the verdict guarantees, and no more.
+
+    The statement is that of section 6 of docs/mathematical_foundations.md.
+    """
     if verdict.use.guarantee == "none":
         return "None: a rehearsal measures, it does not certify."
     if verdict.use.guarantee == "spent":
@@ -69,6 +79,8 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
             "readable before, so a model could have been chosen to look well on "
             "them. Such a verdict is at best one that needs a person."
         )
+    # The gate's whole alpha, not this submission's share: the shares of all planned
+    # submissions add up to it. The condition is on the model, not on its passing.
     return (
         "If the sealed rows are independent draws from the population of interest and "
         "their labels can be trusted, then a model that violates any rate or utility "
@@ -79,7 +91,8 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
 
 def limits(verdict: Verdict) -> list[str]:
     """Says what nobody should read into it."""
-    found = [
+    sentences = [
+        # That would need a prior over models: alpha is P(pass | violated).
         "It is not the probability that a model that passed violates a promise.",
         (
             "It speaks of the groups that the constitution names and of the "
@@ -89,8 +102,8 @@ def limits(verdict: Verdict) -> list[str]:
         "Soft promises and calibration are reported, never certified.",
     ]
     if verdict.decision == "needs_human":
-        found.append(
+        sentences.append(
             "A model that a person approves although a promise is undecided carries "
             "no certificate."
         )
-    return found
+    return sentences

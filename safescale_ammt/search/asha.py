@@ -17,6 +17,7 @@ def rung_steps(config: SearchConfig, rung: int) -> int:
 
 def rung_places(config: SearchConfig) -> list[int]:
     """Returns how many candidates run on each rung: n, n/eta, n/eta^2, ... >= 1."""
+    # At least one each: the winner has to be measured on the last rung.
     return [max(1, config.candidates // config.eta**r) for r in range(config.rungs)]
 
 

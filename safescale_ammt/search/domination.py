@@ -6,8 +6,8 @@ equals the smaller
 
     F = loss + l1 log(FLOPs / FLOPs_ref) + l2 sum of violations
 
-wins, and of equal F the older one: a newcomer has to be better. A candidate
-whose loss is not finite loses against everyone.
+wins, and of equal F the older one: a new candidate has to be better. One whose
+loss is not finite loses against all others.
 
 A *violation* here is an excess that the data have proved: the lower confidence
 bound of a gap minus its tolerance, 0 if the bound lies inside. On the few
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one candidate gave on one budget.
+    """What was measured of one candidate on one budget.
 
     Attributes:
         loss: mean validation loss in nats; not finite if training diverged.
@@ -39,7 +39,7 @@ class Measurement:
 
     @property
     def diverged(self) -> bool:
-        """Whether there is no finite loss to speak of."""
+        """Whether the loss is not finite."""
         return not math.isfinite(self.loss)
 
     @property
@@ -85,6 +85,7 @@ class Fitness:
             m: what was measured.
             age: order of birth, 0 for the oldest.
         """
+        # False sorts before True: the feasible come first.
         return (not m.feasible, self.of(m), age)
 
 
@@ -93,6 +94,7 @@ def dominates(a: Measurement, b: Measurement) -> bool:
 
     The objectives are loss, FLOPs and violation.
     """
+    # NaN compares with nothing, so that divergence is settled before the objectives.
     if a.diverged or b.diverged:
         return b.diverged and not a.diverged
     first = (a.loss, a.flops, a.violation)
@@ -101,7 +103,7 @@ def dominates(a: Measurement, b: Measurement) -> bool:
 
 
 def pareto_front(measured: Sequence[Measurement]) -> list[int]:
-    """Returns the positions of those that nobody dominates, ascending."""
+    """Returns the positions of those that no other dominates, ascending."""
     return [
         i
         for i, m in enumerate(measured)

@@ -38,16 +38,15 @@ Strategy = Literal["ageing", "local", "random"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 CROSSOVER_RATE = 0.25
 """Share of ageing evolution's children with two parents."""
+# Proposals, and then draws, before the space counts as exhausted.
 _TRIES = 32
-"""Proposals, and then draws, before the space counts as exhausted."""
-
 
 Proposal = tuple[Genome, tuple[int, ...], str]
 """A genome, its parents' ids and where it comes from."""
 
 
 class Trial(NamedTuple):
-    """Work that was asked for: train `genome` for `steps` and tell the result."""
+    """What `ask` returns: train `genome` for `steps` and tell the result."""
 
     candidate: int
     genome: Genome
@@ -57,7 +56,7 @@ class Trial(NamedTuple):
 
 @dataclass
 class Candidate:
-    """A genome under trial and what it gave on every rung it reached."""
+    """A genome under trial and its measurement on every rung it reached."""
 
     id: int
     genome: Genome
@@ -75,7 +74,7 @@ class Search:
     """One run of a strategy over a space, deterministic by seed.
 
     Attributes:
-        candidates: everyone who was ever proposed, in order of birth.
+        candidates: all that were ever proposed, in order of birth.
     """
 
     def __init__(self, strategy: Strategy, space: Space, config: SearchConfig) -> None:
@@ -106,17 +105,33 @@ class Search:
         self._promoted = [0] * config.rungs
         self._pending: set[Trial] = set()
         self._exhausted = False
+        # One stream per strategy: none depends on which others run beside it.
         self._rng = np.random.default_rng([config.seed, STRATEGIES.index(strategy)])
 
     def ask(self) -> Trial | None:
         """Returns the next trial, or None if there is none to start now.
 
-        Highest rung first, as in ASHA: whoever is among the best 1/eta of a rung
-        goes on; otherwise a new candidate starts. Once no newcomer is left, the
-        best of those who stayed behind fill the remaining places, lowest rung
+        Highest rung first, as in ASHA: a candidate among the best 1/eta of a rung
+        goes on; otherwise a new one starts. Once the space has no new one left, the
+        best of those that stayed behind fill the remaining places, lowest rung
         first, so that every strategy spends the same budget.
         """
-        trial = self._promotion(filling=False) or self._newcomer()
+        trial = self._promotion(filling=False)
+        room = len(self.candidates) < self._places[0] and not self._exhausted
+        if trial is None and room:
+            # Training is deterministic by genome: a second trial of one tells nothing.
+            genomes = {c.genome for c in self.candidates}
+            for attempt in range(2 * _TRIES):
+                # Once a neighbourhood has been tried out, look elsewhere.
+                propose = self._propose if attempt < _TRIES else self._draw
+                genome, parents, origin = propose()
+                if genome not in genomes:
+                    candidate = Candidate(len(self.candidates), genome, parents, origin)
+                    self.candidates.append(candidate)
+                    trial = self._trial(candidate, 0)
+                    break
+            self._exhausted = trial is None
+        # Filling waits for pending results: they may promote by merit.
         if trial is None and not self._pending:
             trial = self._promotion(filling=True)
         if trial is not None:
@@ -124,10 +139,10 @@ class Search:
         return trial
 
     def tell(self, trial: Trial, measurement: Measurement) -> None:
-        """Records what a trial gave.
+        """Records what was measured in a trial.
 
         Raises:
-            ValueError: the trial was not asked for, or was told already.
+            ValueError: the trial is not pending: never asked, or told before.
         """
         if trial not in self._pending:
             raise ValueError(f"candidate {trial.candidate} has no such trial pending")
@@ -136,10 +151,10 @@ class Search:
 
     @property
     def winner(self) -> Candidate:
-        """The best candidate of the highest rung that anyone reached.
+        """The best candidate of the highest rung that was reached.
 
         Raises:
-            ValueError: nothing was told yet.
+            ValueError: there is no measurement yet.
         """
         last = max((c.rung for c in self.candidates), default=-1)
         if last < 0:
@@ -148,76 +163,87 @@ class Search:
 
     @property
     def front(self) -> list[Candidate]:
-        """Candidates of the highest rung that nobody there dominates."""
+        """Candidates of the highest rung that no other there dominates."""
         last = max((c.rung for c in self.candidates), default=-1)
-        there = [c for c in self.candidates if c.rung == last >= 0]
-        return [there[i] for i in pareto_front([c.results[-1] for c in there])]
+        # Losses of other rungs come from fewer steps and do not compare.
+        reached = [c for c in self.candidates if c.rung == last >= 0]
+        return [reached[i] for i in pareto_front([c.results[-1] for c in reached])]
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that were told so far, over all trials."""
+        """Optimizer steps of all measured trials."""
         return sum(
             self._steps(rung) for c in self.candidates for rung in range(len(c.results))
         )
 
     def log(self) -> list[dict[str, Any]]:
         """Returns one JSON object per candidate, in order of birth."""
-        return [self._entry(c) for c in self.candidates if c.results]
+        entries = []
+        for c in self.candidates:
+            if not c.results:
+                continue
+            m = c.results[-1]
+            entries.append(
+                {
+                    "id": c.id,
+                    "genome": c.genome.to_dict(),
+                    "parents": list(c.parents),
+                    "origin": c.origin,
+                    "rung": c.rung,
+                    "steps": sum(self._steps(rung) for rung in range(len(c.results))),
+                    # JSON has no infinity: a diverged training has no loss.
+                    "loss": None if m.diverged else m.loss,
+                    "losses": [None if r.diverged else r.loss for r in c.results],
+                    "flops": m.flops,
+                    "parameters": self.space.parameters(c.genome),
+                    "violation": m.violation,
+                    "feasible": m.feasible,
+                    "fitness": None if m.diverged else self.fitness.of(m),
+                }
+            )
+        return entries
 
     def _steps(self, rung: int) -> int:
         return rung_steps(self.config, rung)
 
     def _ranked(self, rung: int) -> list[Candidate]:
-        """Everyone with a result on a rung, best first by that rung's results."""
-        there = [c for c in self.candidates if c.rung >= rung]
-        return sorted(there, key=lambda c: self.fitness.key(c.results[rung], c.id))
+        """All with a result on a rung, best first by that rung's results."""
+        reached = [c for c in self.candidates if c.rung >= rung]
+        return sorted(reached, key=lambda c: self.fitness.key(c.results[rung], c.id))
 
     def _promotion(self, *, filling: bool) -> Trial | None:
         rungs = range(1, self.config.rungs)
         for rung in rungs if filling else reversed(rungs):
             free = self._places[rung] - self._promoted[rung]
-            guest = self._guest(rung)
+            seed = self._seed_to_come(rung)
             below = self._ranked(rung - 1)
             if filling:
-                below.sort(key=lambda c: c is not guest)
+                below.sort(key=lambda c: c is not seed)
             else:
+                # Rounded down, as in ASHA: too early a promotion is not taken back.
                 below = below[: len(below) // self.config.eta]
             under_way = {t.candidate for t in self._pending if t.rung == rung}
             for c in below:
+                # The seed's place needs to stay free when another takes one.
                 waits = c.rung == rung - 1 and c.id not in under_way
-                if waits and free > (guest not in (None, c)):
+                if waits and free > (seed not in (None, c)):
                     self._promoted[rung] += 1
                     return self._trial(c, rung)
         return None
 
-    def _guest(self, rung: int) -> Candidate | None:
+    def _seed_to_come(self, rung: int) -> Candidate | None:
         """Returns the seed if it still has to come to a rung with several places.
 
-        One place is kept for it to the end: whoever wins has beaten the default
+        One place is kept for it to the end: the winner has beaten the default
         genome on equal terms. If it qualifies by merit, it comes earlier.
         """
         seed = self.candidates[0] if self.candidates else None
         if seed is None or seed.origin != "seed" or self._places[rung] < 2:
             return None
-        came = seed.rung >= rung or any(
+        arrived = seed.rung >= rung or any(
             t.candidate == seed.id and t.rung == rung for t in self._pending
         )
-        return None if came else seed
-
-    def _newcomer(self) -> Trial | None:
-        if self._exhausted or len(self.candidates) >= self._places[0]:
-            return None
-        known = {c.genome for c in self.candidates}
-        for tried in range(2 * _TRIES):
-            # Once a neighbourhood has been tried out, look elsewhere.
-            propose = self._propose if tried < _TRIES else self._draw
-            genome, parents, origin = propose()
-            if genome not in known:
-                candidate = Candidate(len(self.candidates), genome, parents, origin)
-                self.candidates.append(candidate)
-                return self._trial(candidate, 0)
-        self._exhausted = True
-        return None
+        return None if arrived else seed
 
     def _trial(self, candidate: Candidate, rung: int) -> Trial:
         return Trial(candidate.id, candidate.genome, rung, self._steps(rung))
@@ -228,18 +254,22 @@ class Search:
     def _propose(self) -> Proposal:
         if not self.candidates and self.strategy != "random":
             return self.space.seed(), (), "seed"
-        told = [c for c in self.candidates if c.results]
-        if self.strategy == "random" or not told:
+        measured = [c for c in self.candidates if c.results]
+        if self.strategy == "random" or not measured:
             return self._draw()
         if self.strategy == "local":
-            return self._child([self._best(told)[0]])
+            return self._child([self._best(measured)[0]])
         if len(self.candidates) < initial_population(self.config):
             return self._draw()
-        alive = told[-self.config.population :]
-        drawn = self._rng.choice(
-            len(alive), size=min(self.config.sample, len(alive)), replace=False
+        # Ageing: the oldest leave, however good they are. A lucky measurement of a
+        # noisy fitness is thereby forgotten (Real et al. 2019).
+        population = measured[-self.config.population :]
+        sample = self._rng.choice(
+            len(population),
+            size=min(self.config.sample, len(population)),
+            replace=False,
         )
-        parents = self._best([alive[i] for i in drawn])
+        parents = self._best([population[i] for i in sample])
         two = len(parents) > 1 and self._rng.random() < CROSSOVER_RATE
         return self._child(parents[: 1 + two])
 
@@ -254,36 +284,15 @@ class Search:
     def _best(self, among: Sequence[Candidate]) -> list[Candidate]:
         """Ranks candidates of different rungs: losses compare on one rung only.
 
-        Whoever was promoted was among the best there and comes first.
+        A promoted candidate was among the best of its rung and comes first.
         """
         return sorted(
             among,
             key=lambda c: (-c.rung, *self.fitness.key(c.results[-1], c.id)),
         )
 
-    def _entry(self, c: Candidate) -> dict[str, Any]:
-        m = c.results[-1]
-        return {
-            "id": c.id,
-            "genome": c.genome.to_dict(),
-            "parents": list(c.parents),
-            "origin": c.origin,
-            "rung": c.rung,
-            "steps": sum(self._steps(rung) for rung in range(len(c.results))),
-            "loss": None if m.diverged else m.loss,
-            "losses": [None if r.diverged else r.loss for r in c.results],
-            "flops": m.flops,
-            "parameters": self.space.parameters(c.genome),
-            "violation": m.violation,
-            "feasible": m.feasible,
-            "fitness": None if m.diverged else self.fitness.of(m),
-        }
-
 
 def initial_population(config: SearchConfig) -> int:
-    """Returns how many candidates are drawn before evolution begins.
-
-    The population, but at most a third of the candidates: a population that the
-    budget never fills would make random search of it.
-    """
+    """Counts the first candidates, which are drawn: a population or a third of all."""
+    # A population that the budget never fills would make random search of it.
     return min(config.population, max(1, config.candidates // 3))

@@ -14,7 +14,7 @@ about a long one, and the gate judges what came out in the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,22 +44,19 @@ class Reading:
 
 Readings = Mapping[str, Reading]
 Measure = Callable[[tuple[str, ...]], Readings]
-"""Trains shortly with the named principles enforced, and reads all watched ones."""
+"""Trains shortly with the named principles enforced, and reads all about gaps."""
 
 
-def watched(constitution: Constitution) -> tuple[Principle, ...]:
-    """Returns the promises about gaps: their readings can fight.
-
-    A level such as accuracy is not watched: it is low after a short run,
-    whatever is enforced.
-    """
+def gap_principles(constitution: Constitution) -> tuple[Principle, ...]:
+    """Returns the promises about gaps: their readings can fight."""
+    # A level such as accuracy is low after a short run, whatever is enforced.
     return tuple(p for p in constitution.principles if p.constraint.metric in GAPS)
 
 
 def check_feasibility(
     constitution: Constitution, measure: Measure, steps: int
 ) -> dict[str, Any]:
-    """Makes the relaxed runs and says who fights whom.
+    """Makes the relaxed runs and says which principle fights which.
 
     Args:
         constitution: the promises.
@@ -70,69 +67,60 @@ def check_feasibility(
         JSON-ready: `checked`, and either `reason` or `steps`, `runs`, `fights`
         and `broken_together` (ids that are provably broken with all enforced).
     """
-    reason = _nothing_to_fight(constitution, steps)
+    enforced = tuple(p.id for p in constitution.enforced)
+    reason = ""
+    if steps == 0:
+        reason = "search.feasibility_steps is 0."
+    elif not enforced:
+        reason = "No principle is enforced in training."
+    elif len(gap_principles(constitution)) < 2:
+        reason = "Fewer than two principles bound a gap: there is nobody to fight."
     if reason:
         return {"schema": 1, "checked": False, "reason": reason}
-    enforced = tuple(p.id for p in constitution.enforced)
     sets: dict[tuple[str, ...], Readings] = {(): measure(())}
     sets |= {(name,): measure((name,)) for name in enforced}
+    # With one enforced principle "all of them" is the run that is there already.
     if enforced not in sets:
         sets[enforced] = measure(enforced)
-    fights = [
-        _fight(constitution, name, other, sets)
-        for name in enforced
-        for other in sets[(name,)]
-        if other != name and _worsens(sets, name, other)
+    runs = [
+        {
+            "enforced": list(names),
+            "readings": {name: asdict(reading) for name, reading in readings.items()},
+        }
+        for names, readings in sets.items()
     ]
     return {
         "schema": 1,
         "checked": True,
         "steps": steps,
-        "runs": [_run(names, readings) for names, readings in sets.items()],
-        "fights": fights,
+        "runs": runs,
+        "fights": list(_fights(constitution, sets)),
         "broken_together": [n for n, r in sets[enforced].items() if r.excess > 0],
     }
 
 
-def _nothing_to_fight(constitution: Constitution, steps: int) -> str:
-    if steps == 0:
-        return "search.feasibility_steps is 0."
-    if not constitution.enforced:
-        return "No principle is enforced in training."
-    if len(watched(constitution)) < 2:
-        return "Fewer than two principles bound a gap: there is nobody to fight."
-    return ""
-
-
-def _worsens(sets: Mapping[tuple[str, ...], Readings], name: str, other: str) -> bool:
-    relaxed, forced = sets[()], sets[(name,)]
-    if not {name, other} <= relaxed.keys() & forced.keys():
-        return False
-    helped = forced[name].value < relaxed[name].value
-    worse = forced[other].lower > relaxed[other].value
-    return helped and worse and forced[other].excess > 0
-
-
-def _fight(
-    constitution: Constitution,
-    name: str,
-    other: str,
-    sets: Mapping[tuple[str, ...], Readings],
-) -> dict[str, Any]:
-    before, after = sets[()][other].value, sets[(name,)][other].value
-    promise = constitution.principle(other).sentence()
-    return {
-        "forcing": name,
-        "worsens": other,
-        "from": before,
-        "to": after,
-        "sentence": f"Forcing {name!r} moves {other!r} from {before:.3f} to "
-        f"{after:.3f}, which promises {promise}.",
-    }
-
-
-def _run(names: tuple[str, ...], readings: Readings) -> dict[str, Any]:
-    return {
-        "enforced": list(names),
-        "readings": {name: asdict(r) for name, r in readings.items()},
-    }
+def _fights(
+    constitution: Constitution, sets: Mapping[tuple[str, ...], Readings]
+) -> Iterator[dict[str, Any]]:
+    """Yields every principle that, enforced alone, worsens and breaks another."""
+    relaxed = sets[()]
+    for name in (p.id for p in constitution.enforced):
+        forced = sets[(name,)]
+        for other in forced:
+            # A principle without two large groups has no reading in either run.
+            if other == name or not {name, other} <= relaxed.keys() & forced.keys():
+                continue
+            helped = forced[name].value < relaxed[name].value
+            # A lower bound above the old value: worse by more than sampling noise.
+            worse = forced[other].lower > relaxed[other].value
+            if helped and worse and forced[other].excess > 0:
+                before, after = relaxed[other].value, forced[other].value
+                promise = constitution.principle(other).sentence()
+                yield {
+                    "forcing": name,
+                    "worsens": other,
+                    "from": before,
+                    "to": after,
+                    "sentence": f"Forcing {name!r} moves {other!r} from {before:.3f} "
+                    f"to {after:.3f}, which promises {promise}.",
+                }

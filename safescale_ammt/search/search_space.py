@@ -30,8 +30,8 @@ WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 DEEPEST = 4
 HEADS = (1, 2, 4, 8)
 GENES = ("encoding", "widths", "depth", "activation", "residual", "heads")
+# Draws before a genome under the caps is given up; the smallest always fits.
 _TRIES = 64
-"""Draws before a genome under the caps is given up; the smallest always fits."""
 
 Value = TypeVar("Value")
 
@@ -95,12 +95,13 @@ class Space:
             depth = int(rng.integers(1, DEEPEST + 1))
             genome = Genome(
                 encoding=_pick(rng, ENCODINGS),
+                # Equal widths, which residual links need; mutation makes them differ.
                 widths=(_pick(rng, WIDTHS),) * depth,
                 activation=_pick(rng, ACTIVATIONS),
                 residual=bool(rng.integers(2)),
                 heads=_pick(rng, HEADS),
             )
-            genome = _spelled(genome)
+            genome = _canonical(genome)
             if self.holds(genome):
                 return genome
         return self.smallest()
@@ -111,16 +112,17 @@ class Space:
         Returns a genome under the caps; the parent itself only if no mutation of
         it was found there.
         """
-        for tried in range(_TRIES):
+        for attempt in range(_TRIES):
             # A high rate may jump over a tight cap every time: then step once.
-            several = rate if tried < _TRIES // 2 else 0.0
-            chosen = [gene for gene in GENES if rng.random() < several]
+            gene_rate = rate if attempt < _TRIES // 2 else 0.0
+            genes = [gene for gene in GENES if rng.random() < gene_rate]
             child = genome
-            for gene in chosen or [_pick(rng, GENES)]:
+            for gene in genes or [_pick(rng, GENES)]:
                 child = _mutate_gene(child, gene, rng)
-            child = _spelled(child)
-            if child != _spelled(genome) and self.holds(child):
+            child = _canonical(child)
+            if child != _canonical(genome) and self.holds(child):
                 return child
+        # The search sees a genome that it has tried and proposes another.
         return genome
 
     def cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> Genome:
@@ -130,14 +132,15 @@ class Space:
         outside the caps.
         """
         genes = ("encoding", "widths", "activation", "residual", "heads")
-        taken = {
+        values = {
             gene: getattr(first if rng.integers(2) else second, gene) for gene in genes
         }
-        child = _spelled(Genome(**taken))
+        child = _canonical(Genome(**values))
         return child if self.holds(child) else first
 
 
-def _spelled(genome: Genome) -> Genome:
+def _canonical(genome: Genome) -> Genome:
+    """Returns the one spelling of a network: no residual links that link nothing."""
     links = any(a == b for a, b in pairwise(genome.widths))
     return replace(genome, residual=genome.residual and links)
 
@@ -151,19 +154,15 @@ def _mutate_gene(genome: Genome, gene: str, rng: np.random.Generator) -> Genome:
         return replace(genome, residual=not genome.residual)
     if gene == "heads":
         return replace(genome, heads=_neighbour(rng, HEADS, genome.heads))
-    if gene == "depth":
-        return replace(genome, widths=_other_depth(genome.widths, rng))
-    at = int(rng.integers(len(genome.widths)))
-    widths = list(genome.widths)
-    widths[at] = _neighbour(rng, WIDTHS, widths[at])
-    return replace(genome, widths=tuple(widths))
-
-
-def _other_depth(widths: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
-    """Doubles or removes one layer, within 1 to `DEEPEST`."""
+    widths = genome.widths
     at = int(rng.integers(len(widths)))
-    grow = len(widths) == 1 or (len(widths) < DEEPEST and bool(rng.integers(2)))
-    return widths[: at + 1] + widths[at:] if grow else widths[:at] + widths[at + 1 :]
+    if gene == "depth":
+        # One layer is doubled or removed, so that the widths of the others stay.
+        grow = len(widths) == 1 or (len(widths) < DEEPEST and bool(rng.integers(2)))
+        layers = (widths[at],) * (2 if grow else 0)
+        return replace(genome, widths=(*widths[:at], *layers, *widths[at + 1 :]))
+    width = _neighbour(rng, WIDTHS, widths[at])
+    return replace(genome, widths=(*widths[:at], width, *widths[at + 1 :]))
 
 
 def _pick(rng: np.random.Generator, values: Sequence[Value]) -> Value:
@@ -176,4 +175,5 @@ def _neighbour(
     """Returns the value before or after; one that is not listed joins the middle."""
     at = values.index(value) if value in values else len(values) // 2
     step = 1 if rng.integers(2) else -1
+    # At either end there is one neighbour alone, and standing still is no mutation.
     return values[at + step if 0 <= at + step < len(values) else at - step]

@@ -1,6 +1,6 @@
-"""Trials: what a short training of a genome tells the search.
+"""Trials: what a short training of a genome shows the search.
 
-A short run is the training loop of the house with one agent and settings that
+A short run is the library's training loop with one agent and settings that
 get far in few steps: a higher learning rate, smaller batches, multipliers that
 move more often. It trains on *train* and *constraint* and is read on
 *validation*; *monitor*, *select* and the sealed split stay unseen.
@@ -30,7 +30,7 @@ from safescale_ammt.model.network import forward, predicted, shapes, unflatten
 from safescale_ammt.search.asha import rung_steps
 from safescale_ammt.search.domination import Measurement
 from safescale_ammt.search.evolution import Trial
-from safescale_ammt.search.feasibility import Reading, watched
+from safescale_ammt.search.feasibility import Reading, gap_principles
 from safescale_ammt.search.search_space import Space
 from safescale_ammt.training.constraints import (
     Constraints,
@@ -44,12 +44,14 @@ from safescale_ammt.training.trainer import train
 READ_ON = "validation"
 CONFIDENCE = 0.95
 """Confidence, over all pairs of a principle, that a violation is one."""
+# Eight agents of the winner are trained next: this bounds what they cost, and how
+# far a budget in steps may differ from one in FLOPs.
 MOST_FLOPS = 1.5
-"""Most FLOPs of a candidate, in units of the default genome's.
-
-Eight agents of the winner are trained next: this bounds what they cost, and how
-far a budget in steps may differ from one in FLOPs.
-"""
+"""Most FLOPs of a candidate, in units of the default genome's."""
+# Measured on Adult over 14 drawn genomes, rank correlation with the loss after 1,200
+# steps of the long run's settings: .81 after 80 such steps, .92 after 120; with the
+# long run's own settings .06 after 60. Forcing demographic parity brings its gap from
+# .18 down to .03 in 150 steps.
 SHORT: Mapping[str, Any] = {
     "num_agents": 1,
     "agent_specializations": ("generalist",),
@@ -59,10 +61,9 @@ SHORT: Mapping[str, Any] = {
     "ema": 0.9,
     "dual_every": 5,
 }
-"""Measured on Adult over 14 drawn genomes, rank correlation with the loss after
-1,200 steps of the long run's settings: .81 after 80 such steps, .92 after 120; with
-the long run's own settings .06 after 60. Forcing demographic parity brings its gap
-from .18 down to .03 in 150 steps."""
+"""Settings of a short run that get far in few steps."""
+# The trunk is trained without constraints: an enforced run has a short one, so that
+# its few steps are the multipliers', and a relaxed run is trunk alone.
 _TRUNK_SHARE = 0.2
 
 
@@ -86,8 +87,10 @@ class Trials:
         """
         self.encoded, self.constitution, self.config = encoded, constitution, config
         self.short = short
-        self._watched = _enforcing(constitution, {p.id for p in watched(constitution)})
-        self._read: dict[tuple[str, ...], Mapping[str, Reading]] = {}
+        # Enforced or not, every gap is read: enforcing one may break another.
+        gaps = {p.id for p in gap_principles(constitution)}
+        self._all_gaps = _enforce_only(constitution, gaps)
+        self._readings: dict[tuple[str, ...], Mapping[str, Reading]] = {}
 
     def space(self) -> Space:
         """Returns the genomes that may be tried on this problem."""
@@ -100,6 +103,7 @@ class Trials:
     def measure(self, trial: Trial) -> Measurement:
         """Trains a candidate for its rung's steps."""
         genome = trial.genome
+        # The first rung is too short for a multiplier to take hold.
         names = self.broken_when_relaxed() if trial.rung else ()
         loss, readings = self._short_run(genome, trial.steps, names)
         d_in = self.encoded.d_in(genome.encoding)
@@ -109,14 +113,14 @@ class Trials:
     def read(self, enforced: tuple[str, ...]) -> Mapping[str, Reading]:
         """Reads a short run of the default genome with these principles enforced.
 
-        The same question twice trains once.
+        The same principles twice train once.
         """
-        if enforced not in self._read:
+        if enforced not in self._readings:
             last = rung_steps(self.config, self.config.rungs - 1)
             steps = self.config.feasibility_steps or last
             genome = self.space().seed()
-            self._read[enforced] = self._short_run(genome, steps, enforced)[1]
-        return self._read[enforced]
+            self._readings[enforced] = self._short_run(genome, steps, enforced)[1]
+        return self._readings[enforced]
 
     def broken_when_relaxed(self) -> tuple[str, ...]:
         """Returns the enforced principles that need enforcing in a short run."""
@@ -137,37 +141,34 @@ class Trials:
             threads=self.config.threads,
             **self.short,
         )
-        rules = _enforcing(self.constitution, names)
+        constitution = _enforce_only(self.constitution, names)
         try:
-            trained = train(
-                self.encoded, genome, settings, rules, log=_unheard, twin=False
+            # A twin would take 40 % of an enforced run's time, and nothing reads it.
+            result = train(
+                self.encoded, genome, settings, constitution, log=_drop, twin=False
             )
         except InputError:
             raise
-        except SafescaleError:  # lost its gradients: a result, not a failure
+        except SafescaleError:
+            # A training that lost its gradients is a result, not a failure.
             return float("inf"), {}
         rows = self.encoded.rows(READ_ON, genome.encoding)
-        out = logits(genome, trained.agents, rows, self.encoded.n_out)
-        return log_loss(out, rows.y), self._readings(predicted(out), rows)
-
-    def _readings(self, prediction: Tensor, rows: EncodedRows) -> dict[str, Reading]:
-        """Measures every watched principle with the cells that training uses.
-
-        Groups below `groups.min_n` or `groups.min_pos` are not compared; a
-        principle without two groups left has no reading.
-        """
-        watching = enforce(
-            self._watched,
+        out = logits(genome, result.agents, rows, self.encoded.n_out)
+        # Measured with the cells that training uses: groups below `min_n` or `min_pos`
+        # are not compared, a principle without two groups left has no reading.
+        cells = enforce(
+            self._all_gaps,
             self.encoded.schema.groups,
             rows.groups,
             rows.y,
             self.encoded.outcomes,
         )
-        return read_gaps(watching, watching.membership(rows.groups, rows.y), prediction)
+        membership = cells.membership(rows.groups, rows.y)
+        return log_loss(out, rows.y), read_gaps(cells, membership, predicted(out))
 
 
 def read_gaps(
-    watching: Constraints, membership: Tensor, prediction: Tensor
+    constraints: Constraints, membership: Tensor, prediction: Tensor
 ) -> dict[str, Reading]:
     """Returns gap and lower bound of each principle that has pairs.
 
@@ -175,32 +176,32 @@ def read_gaps(
     that they share (Bonferroni), with the standard errors of the training loop.
 
     Args:
-        watching: cells and pairs.
+        constraints: cells and pairs.
         membership: which rows count in which cell (cells, n).
         prediction: class codes (n,).
     """
-    outcomes = torch.tensor([cell.outcome for cell in watching.cells])
+    outcomes = torch.tensor([cell.outcome for cell in constraints.cells])
     sizes = membership.sum(-1).to(torch.float32)
     hits = hard_rates(prediction[None], membership, outcomes)[0]
     rates = hits / sizes.clamp(min=1)
-    gaps = watching.gaps(rates)
-    differences = watching.differences(rates)
-    errors = watching.standard_errors(rates, sizes)
-    found = {}
-    for name, threshold in watching.thresholds.items():
-        mine = [i for i, pair in enumerate(watching.pairs) if pair.principle == name]
-        if mine:
-            z = z_value(1 - (1 - CONFIDENCE) / len(mine))
-            lower = float((differences[mine] - z * errors[mine]).max())
-            found[name] = Reading(gaps[name], lower, threshold)
-    return found
+    gaps = constraints.gaps(rates)
+    differences = constraints.differences(rates)
+    errors = constraints.standard_errors(rates, sizes)
+    readings = {}
+    for name, threshold in constraints.thresholds.items():
+        pairs = [i for i, p in enumerate(constraints.pairs) if p.principle == name]
+        if pairs:
+            z = z_value(1 - (1 - CONFIDENCE) / len(pairs))
+            lower = float((differences[pairs] - z * errors[pairs]).max())
+            readings[name] = Reading(gaps[name], lower, threshold)
+    return readings
 
 
-def _unheard(_: dict[str, Any]) -> None:
+def _drop(_: dict[str, Any]) -> None:
     """Drops an event: of a short run only the outcome is kept."""
 
 
-def _enforcing(constitution: Constitution, names: Collection[str]) -> Constitution:
+def _enforce_only(constitution: Constitution, names: Collection[str]) -> Constitution:
     """Returns the same promises with exactly these enforced in training."""
     principles = tuple(
         replace(p, enforce=p.id in names) for p in constitution.principles
@@ -218,6 +219,7 @@ def logits(genome: Genome, theta: Tensor, rows: EncodedRows, n_out: int) -> Tens
 
 def log_loss(out: Tensor, label: Tensor) -> float:
     """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
+    # Two classes have one logit, that of class 1.
     if out.shape[1] == 1:
         return float(binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype)))
     return float(cross_entropy(out, label))

@@ -1,7 +1,7 @@
 """Stage 4: judge the model against the constitution on rows nobody has seen.
 
-Always reports: a broken promise still yields a whole verdict and report. The
-gate that refuses is the next stage. The order is what makes the numbers honest:
+It always reports: a violated promise still yields a complete verdict and report.
+The gate that refuses is the next stage. The order makes the numbers honest:
 
     verify inputs -> reserve the use in the ledger -> read and score the sealed
     rows -> judge -> mark the rows as opened -> make the verdict readable
@@ -84,18 +84,23 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         InputError: an input is missing, or no store is named for the ledger.
         IntegrityError: an input was changed, or inputs do not belong together.
     """
-    rule = Constitution.from_dict(constitution)
+    parsed = Constitution.from_dict(constitution)
     config = SafetyConfig.from_params(safety)
-    places = _Places(*(Path(p) for p in (dataset, holdout, architecture, model)))
-    book = None if config.rehearse else _Book.open(config, environ)
-    inputs = places.verified(rule)
-    use = book.reserve(places, inputs, rule) if book else _no_use(rule)
-    schema, split = places.rows(rehearse=config.rehearse)
-    evidence = _score(places.model, schema, split)
+    inputs = _Inputs(*(Path(p) for p in (dataset, holdout, architecture, model)))
+    # Opened before anything is hashed: without a store, nothing else is worth a second.
+    counter = None if config.rehearse else _UseCounter.open(config, environ)
+    manifests = inputs.verified(parsed)
+    # A rehearsal is use number 0 and guarantees nothing: it reads no sealed row.
+    use = SealedUse(0, parsed.gate.planned_submissions, "none")
+    if counter:
+        # Before the rows are read: a run that is killed from here on has spent its use.
+        use = counter.reserve(inputs, manifests, parsed)
+    schema, split = inputs.rows(rehearse=config.rehearse)
+    evidence = _score(inputs.model, schema, split)
     submission = Submission(
-        model=inputs["model"].identity,
-        dataset=inputs["dataset"].identity,
-        holdout=inputs["holdout"].identity,
+        model=manifests["model"].identity,
+        dataset=manifests["dataset"].identity,
+        holdout=manifests["holdout"].identity,
         mode=REHEARSAL if config.rehearse else SEALED,
         ledger=config.ledger,
         use=use,
@@ -108,21 +113,24 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         kind="verdict",
         stage=STAGE,
         config_digest=config.digest,
-        parents={name: manifest.identity for name, manifest in inputs.items()},
+        parents={name: manifest.identity for name, manifest in manifests.items()},
     ) as draft:
-        draft.outside_identity.add(REPORT)  # a picture of the verdict, not the verdict
+        # The page draws logs that are no part of any identity, by a matplotlib that
+        # may change: the verdict must not depend on it.
+        draft.outside_identity.add(REPORT)
         write_evidence(draft.folder / EVIDENCE, evidence, split.rows)
         digest = digest_file(draft.folder / EVIDENCE)
-        judged = assemble(rule, evidence, submission, digest)
-        _save(draft.folder, judged, rule, places)
-        if book:
-            # whoever could read a figure may have chosen by it: open, then show
-            book.mark_opened()
-    return summarise(judged, rule, evidence, Path(verdict) / REPORT)
+        judged = assemble(parsed, evidence, submission, digest)
+        _save(draft.folder, judged, parsed, inputs)
+        if counter:
+            # Whoever can read a figure may choose by it, so the rows are opened
+            # first; on leaving this block the folder gets its name and is readable.
+            counter.mark_opened()
+    return summarise(judged, parsed, evidence, Path(verdict) / REPORT)
 
 
 @dataclass(frozen=True)
-class _Places:
+class _Inputs:
     """The folders of the artifacts that a verdict is about."""
 
     dataset: Path
@@ -130,23 +138,27 @@ class _Places:
     architecture: Path
     model: Path
 
-    def verified(self, rule: Constitution) -> dict[str, Manifest]:
-        """Checks every byte, and that the four belong together and to the rule."""
-        found = {kind: verify(path, kind) for kind, path in vars(self).items()}
-        trained = found["model"]
+    def verified(self, constitution: Constitution) -> dict[str, Manifest]:
+        """Checks every byte, and that the four and the constitution belong together.
+
+        Returns:
+            The manifests, by kind of artifact.
+        """
+        manifests = {kind: verify(path, kind) for kind, path in vars(self).items()}
+        model = manifests["model"]
         for role in ("dataset", "architecture"):
-            _same(f"model's {role}", trained.parents.get(role), found[role].identity)
-        cut = read_json(self.dataset / "source.json").get("holdout")
-        _same("dataset's holdout", cut, found["holdout"].identity)
+            _same(f"model's {role}", model.parents.get(role), manifests[role].identity)
+        # Both come out of one stage and neither is the other's parent, so the dataset's
+        # source file names its holdout.
+        origin = read_json(self.dataset / "source.json")
+        _same("dataset's holdout", origin.get("holdout"), manifests["holdout"].identity)
         own = digest_json(read_json(self.model / CONSTITUTION))
-        _same("model's constitution", own, rule.digest)
-        ours, sealed, theirs = (
-            Schema.load(path).digest
-            for path in (self.dataset, self.holdout, self.model)
-        )
-        _same("holdout's schema", sealed, ours)
-        _same("model's schema", theirs, ours)
-        return found
+        _same("model's constitution", own, constitution.digest)
+        # The codes of labels and groups mean the same in all three.
+        schema = Schema.load(self.dataset).digest
+        _same("holdout's schema", Schema.load(self.holdout).digest, schema)
+        _same("model's schema", Schema.load(self.model).digest, schema)
+        return manifests
 
     def rows(self, *, rehearse: bool) -> tuple[Schema, Split]:
         """Reads the rows to judge: *select* of the dataset, or the sealed ones."""
@@ -166,15 +178,15 @@ def _same(what: str, stated: str | None, given: str) -> None:
 
 
 @dataclass
-class _Book:
-    """The ledger that counts uses of sealed rows, and the use of this run."""
+class _UseCounter:
+    """Counts the one use of sealed rows of this run in a ledger."""
 
     store: Store
     name: str
     use: ledger.Use | None = None
 
     @classmethod
-    def open(cls, config: SafetyConfig, environ: Mapping[str, str]) -> _Book:
+    def open(cls, config: SafetyConfig, environ: Mapping[str, str]) -> _UseCounter:
         uri = environ.get(STORE, "")
         if not uri:
             raise InputError(
@@ -185,17 +197,20 @@ class _Book:
         return cls(open_store(uri, environ=environ), LEDGERS[config.ledger])
 
     def reserve(
-        self, places: _Places, inputs: Mapping[str, Manifest], rule: Constitution
+        self,
+        inputs: _Inputs,
+        manifests: Mapping[str, Manifest],
+        constitution: Constitution,
     ) -> SealedUse:
         """Counts the use; of the sealed file only the row hashes are read so far."""
-        hashes = pq.read_table(places.holdout / SEALED_ROWS, columns=["_row"])
+        hashes = pq.read_table(inputs.holdout / SEALED_ROWS, columns=["_row"])
         self.use = ledger.reserve(
             self.store,
             rows=hashes["_row"].to_pylist(),
-            model=inputs["model"].identity,
-            holdout=inputs["holdout"].identity,
-            planned=rule.gate.planned_submissions,
-            constitution=rule.digest,
+            model=manifests["model"].identity,
+            holdout=manifests["holdout"].identity,
+            planned=constitution.gate.planned_submissions,
+            constitution=constitution.digest,
             name=self.name,
         )
         return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
@@ -205,16 +220,14 @@ class _Book:
         ledger.mark_opened(self.store, self.use, name=self.name)
 
 
-def _no_use(rule: Constitution) -> SealedUse:
-    return SealedUse(0, rule.gate.planned_submissions, "none")
-
-
 def _score(model: Path, schema: Schema, split: Split) -> Evidence:
-    """Lets model and twin answer every row; torch is imported only here."""
+    """Lets model and twin predict every row."""
+    # torch comes in here, once the cheap checks have passed and the use is counted.
     from safescale_ammt.model.predictor import Predictor
 
     score, prediction = Predictor.load(model).predict_table(split.features)
-    twin = Predictor.load(model / "twin").predict_table(split.features)
+    twin = Predictor.load(model / "twin")
+    twin_score, twin_prediction = twin.predict_table(split.features)
     return Evidence(
         label=split.label,
         prediction=prediction,
@@ -222,24 +235,37 @@ def _score(model: Path, schema: Schema, split: Split) -> Evidence:
         groups={
             name: (schema.groups[name], split.groups[name]) for name in split.groups
         },
-        twin_prediction=twin[1],
-        twin_score=twin[0],
+        twin_prediction=twin_prediction,
+        twin_score=twin_score,
         classes=len(schema.classes),
         positive=schema.classes.index(schema.positive) if schema.positive else None,
     )
 
 
-def _save(folder: Path, judged: Verdict, rule: Constitution, places: _Places) -> None:
-    """Writes verdict, findings, constitution and report."""
+def _save(
+    folder: Path, judged: Verdict, constitution: Constitution, inputs: _Inputs
+) -> None:
+    """Writes verdict, findings, constitution and report.
+
+    Raises:
+        InputError: a line of the training log is not JSON.
+    """
     judged.save(folder)
-    write_json(folder / CONSTITUTION, rule.to_dict())
+    write_json(folder / CONSTITUTION, constitution.to_dict())
+    # Logs are optional: a model from elsewhere has none, and the page says so.
+    log = inputs.model / "training.jsonl"
+    lines = log.read_text("utf-8").splitlines() if log.is_file() else []
+    try:
+        training = [json.loads(line) for line in lines]
+    except ValueError:
+        raise InputError(f"{log} holds a line that is not JSON.") from None
     page = render(
         judged,
-        rule,
-        training=_events(places.model / "training.jsonl"),
-        search=_optional(places.architecture / "search.json"),
-        power=_optional(places.architecture / "power.json"),
-        days=read_json(places.dataset / "source.json").get("window"),
+        constitution,
+        training=training,
+        search=_optional(inputs.architecture / "search.json"),
+        power=_optional(inputs.architecture / "power.json"),
+        days=read_json(inputs.dataset / "source.json").get("window"),
     )
     (folder / REPORT).write_text(page, encoding="utf-8")
 
@@ -248,20 +274,10 @@ def _optional(path: Path) -> Any:
     return read_json(path) if path.is_file() else None
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
-    """Reads the training log; a line that is no JSON is said to be none."""
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except ValueError:
-        raise InputError(f"{path} holds a line that is not JSON.") from None
-
-
 def summarise(
-    judged: Verdict, rule: Constitution, evidence: Evidence, report: Path
+    judged: Verdict, constitution: Constitution, evidence: Evidence, report: Path
 ) -> dict[str, Any]:
-    """Returns what a pipeline's page shows of a verdict."""
+    """Returns what a pipeline's page shows of a verdict, as `run` does."""
     metrics = {
         "accuracy": judged.accuracy,
         "twin_accuracy": judged.twin_accuracy,
@@ -272,21 +288,23 @@ def summarise(
     for finding in judged.findings:
         for key in ("value", "lower", "upper"):
             metrics[f"{finding.principle}.{key}"] = getattr(finding, key)
-    scored = judged.figures["model"]["calibration"] is not None
+    # Scores of more than two classes have neither a calibration nor one ROC curve.
+    binary = judged.figures["model"]["calibration"] is not None
     return {
         "decision": judged.decision,
         "guarantee": judged.use.guarantee,
         "mode": judged.mode,
-        "metrics": {k: float(v) for k, v in metrics.items() if _finite(v)},
+        # One NaN or infinity in its metadata fails a whole KFP task.
+        "metrics": {
+            name: float(value)
+            for name, value in metrics.items()
+            if value is not None and math.isfinite(value)
+        },
         "confusion": {
             "classes": list(judged.classes),
             "counts": judged.figures["model"]["confusion"],
         },
-        "roc": roc(evidence) if scored else None,
-        "markdown": summary_markdown(judged, rule),
+        "roc": roc(evidence) if binary else None,
+        "markdown": summary_markdown(judged, constitution),
         "report": report,
     }
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.config.window import Chosen, Window
+from safescale_ammt.config.window import Window
 from safescale_ammt.data.audit import audit
-from safescale_ammt.data.columns import RawTable
 from safescale_ammt.data.counts import Counts, tally
 from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.dataset import Split
@@ -36,6 +35,9 @@ STAGE = "prepare_data"
 def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]:
     """Prepares the two artifacts.
 
+    Reads the raw rows of the chosen days, checks their digest, splits them and writes
+    the holdout, then the dataset, which names it.
+
     Args:
         data: the `data` section of a config.
         dataset: where the dataset artifact is written.
@@ -55,16 +57,30 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
             "data.source is empty; name the URI of a CSV or Parquet file."
         )
     days = chosen_days(config.source, Window.parse(config.window))
-    source, sealed = _read(config, days)
+    layout = Layout(config.format, config.columns, config.comment, config.skip_rows)
+    source = read_table(config.source, layout, days.window if days else ALL)
+    # Without an official test file, `prepare` splits the sealed rows off.
+    sealed = None
+    if config.sealed_source:
+        window = window_of_sealed(config.sealed_source, days)
+        sealed = read_table(config.sealed_source, layout, window)
+    # Kubeflow's cache sees the URI and not the bytes behind it: a config that states
+    # their digest is only served from the cache for these very bytes.
     digest = check_digest(config.source_digest, source, sealed)
     prepared = prepare(config, source, sealed)
-    sealed_identity = _write_holdout(prepared, config, holdout)
+    with writing(
+        holdout, kind="holdout", stage=STAGE, config_digest=config.digest
+    ) as draft:
+        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
+        prepared.splits[SEALED].write(draft.folder / "sealed.parquet", prepared.schema)
+    sealed_identity = read_manifest(holdout).identity
     report = {
         "schema": 1,
         "source_digest": digest,
         "source": dict(source.digests),
         "sealed_source": dict(sealed.digests) if sealed else {},
         "window": days.to_dict() if days else {},
+        # The judge accepts no other holdout with this dataset.
         "holdout": sealed_identity,
         **prepared.notes,
     }
@@ -73,62 +89,44 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "dataset": identity,
         "holdout": sealed_identity,
         "source_digest": digest,
+        # Texts with a slash are taken for paths and kept out of the metadata.
         "window": str(days.window).replace("/", " to ") if days else "",
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "features": len(prepared.schema.features),
     }
 
 
-def _read(config: DataConfig, days: Chosen | None) -> tuple[RawTable, RawTable | None]:
-    layout = Layout(config.format, config.columns, config.comment, config.skip_rows)
-    source = read_table(config.source, layout, days.window if days else ALL)
-    if not config.sealed_source:
-        return source, None
-    window = window_of_sealed(config.sealed_source, days)
-    return source, read_table(config.sealed_source, layout, window)
-
-
-def _write_holdout(prepared: Prepared, config: DataConfig, path: Path) -> str:
-    with writing(
-        path, kind="holdout", stage=STAGE, config_digest=config.digest
-    ) as draft:
-        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
-        prepared.splits[SEALED].write(draft.folder / "sealed.parquet", prepared.schema)
-    return read_manifest(path).identity
-
-
 def _write_dataset(
     prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
 ) -> str:
-    with writing(
-        path, kind="dataset", stage=STAGE, config_digest=config.digest
-    ) as draft:
-        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
-        write_json(draft.folder / "counts.json", _counts(prepared).to_dict())
-        write_json(draft.folder / "source.json", report)
-        audited = audit(prepared.schema, prepared.splits, config.seed)
-        write_json(draft.folder / "audit.json", audited)
-        for name in SPLITS:
-            split = prepared.splits[name]
-            split.write(draft.folder / f"{name}.parquet", prepared.schema)
-    return read_manifest(path).identity
-
-
-def _counts(prepared: Prepared) -> Counts:
+    """Writes the dataset artifact and returns its identity digest."""
     schema, splits = prepared.schema, prepared.splits
     classes = len(schema.classes)
-    told = {
+    # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
+    counts = {
         name: tally(splits[name].label, _groups(schema, [splits[name]]), classes)
         for name in SPLITS
     }
+    # Development rows go in too: they show which combinations of groups there are, and
+    # with these an attacker can narrow down a hidden count.
     everyone = list(splits.values())
-    told[SEALED] = shown_counts(
+    counts[SEALED] = shown_counts(
         np.concatenate([split.label for split in everyone]),
         _groups(schema, everyone),
         classes,
         np.repeat([name == SEALED for name in splits], [len(s) for s in everyone]),
     )
-    return Counts(schema.classes, schema.positive, told)
+    all_counts = Counts(schema.classes, schema.positive, counts)
+    with writing(
+        path, kind="dataset", stage=STAGE, config_digest=config.digest
+    ) as draft:
+        write_json(draft.folder / "schema.json", schema.to_dict())
+        write_json(draft.folder / "counts.json", all_counts.to_dict())
+        write_json(draft.folder / "source.json", report)
+        write_json(draft.folder / "audit.json", audit(schema, splits, config.seed))
+        for name in SPLITS:
+            splits[name].write(draft.folder / f"{name}.parquet", schema)
+    return read_manifest(path).identity
 
 
 def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:

@@ -9,8 +9,8 @@ A verdict is trusted only after it has been derived again from its evidence and
 the ledger has confirmed the use that it claims. This stage is never cached and
 never retried; registering the same verdict twice gives the same version.
 
-It alone holds the registry's key (`store.places`). How it ended is left in the
-store of data and ledger (`releasing.outcome`), for those who do not hold it.
+It alone holds the registry's key (`store.environment`). How the run ended is written
+to the store of data and ledger (`releasing.run_outcome`), for those without that key.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.run_outcome import REFUSED, REHEARSED, RunOutcome
+from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store, registry_store
@@ -46,7 +47,6 @@ from safescale_ammt.store.environment import data_store, registry_store
 STAGE = "register_model"
 VERSION = "version.json"
 BUNDLE = "bundle"
-UNREGISTERED = REHEARSED
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     run_id: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """Registers a model or refuses to, and leaves word of it.
+    """Registers a model or refuses to, and records how the run ended.
 
     Args:
         model: the model artifact that was judged.
@@ -84,35 +84,50 @@ def run(
     """
     config = RegistryConfig.from_params(registry)
     model, verdict, version = Path(model), Path(verdict), Path(version)
-    about: dict[str, Any] = {"run": run_id, "registry": config.name}
+    outcome: dict[str, Any] = {"run": run_id, "registry": config.name}
     try:
-        rule = Constitution.from_dict(constitution)
-        facts = _release(model, verdict, rule, config, version=version, environ=environ)
-    except Refusal as no:
-        about |= {"status": REFUSED, "sentence": str(no), **_stated(verdict)}
-        _leave_word(about, environ)
+        parsed = Constitution.from_dict(constitution)
+        facts = _release(
+            model, verdict, parsed, config, version=version, environ=environ
+        )
+    except Refusal as refusal:
+        outcome |= {"status": REFUSED, "sentence": str(refusal)}
+        # A verdict that cannot be read is refused all the same, without its facts.
+        with suppress(SafescaleError):
+            loaded = Verdict.load(verdict)
+            outcome |= {
+                "verdict": read_manifest(verdict).identity,
+                "decision": loaded.decision,
+                "model": loaded.model,
+            }
+        _record_outcome(outcome, environ)
         raise
-    kept = ("status", "version", "decision", "model", "verdict")
-    about |= {key: facts[key] for key in kept} | {"sentence": _sentence(facts)}
-    _leave_word(about, environ)
+    status = facts["status"].replace("_", " ")
+    sentence = f"{facts['registry']} version {facts['version']} is {status}."
+    if facts["status"] == NOT_REGISTERED:
+        sentence = f"Rehearsal: {facts['decision']}; nothing was registered."
+    names = ("status", "version", "decision", "model", "verdict")
+    outcome |= {name: facts[name] for name in names} | {"sentence": sentence}
+    _record_outcome(outcome, environ)
     return facts
 
 
 def _release(
     model: Path,
     verdict: Path,
-    rule: Constitution,
+    constitution: Constitution,
     config: RegistryConfig,
     *,
     version: Path,
     environ: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Registers a model or refuses to; see `run`."""
+    """Verifies, refuses or registers, and writes the version artifact; see `run`."""
     trained, judged = verify(model, "model"), verify(verdict, "verdict")
-    stated = Verdict.load(verdict)
-    check_parts(model, trained, judged, stated, rule)
-    stated = rederive(verdict, rule)
-    _refuse(stated)
+    # The digests first: who gives the wrong artifacts should read that, not that some
+    # figure does not follow.
+    check_parts(model, trained, judged, Verdict.load(verdict), constitution)
+    rederived = rederive(verdict, constitution)
+    _refuse(rederived)
     parents = {"model": trained.identity, "verdict": judged.identity}
     with writing(
         version,
@@ -121,27 +136,32 @@ def _release(
         config_digest=config.digest,
         parents=parents,
     ) as draft:
-        # which number it got is history, not work: the same work has one identity
+        # Which number it got is history, not work: the same work has one identity.
         draft.outside_identity.add(VERSION)
-        if stated.mode == REHEARSAL:
-            facts = _facts(config, stated, judged.identity)
+        if rederived.mode == REHEARSAL:
+            facts = _facts(config, rederived, judged.identity)
         else:
-            _check_use(data_store(environ), verdict, stated)
+            _check_use(data_store(environ), verdict, rederived)
             folder = draft.folder / BUNDLE
             write_bundle(
-                folder, model=model, verdict=verdict, constitution=rule, registry=config
+                folder,
+                model=model,
+                verdict=verdict,
+                constitution=constitution,
+                registry=config,
             )
-            facts = _register(registry_store(environ), config, folder, stated)
+            facts = _register(registry_store(environ), config, folder, rederived)
         write_json(draft.folder / VERSION, facts)
     return facts
 
 
 def _refuse(verdict: Verdict) -> None:
-    """Says no to a verdict that nobody may register.
+    """Refuses a verdict that may not be registered.
 
     Raises:
         Refusal: it failed, or was made for research.
     """
+    # A rehearsal is never registered, so there is nothing to refuse, whatever it found.
     if verdict.mode == REHEARSAL:
         return
     if verdict.decision == "fail":
@@ -157,31 +177,15 @@ def _refuse(verdict: Verdict) -> None:
         )
 
 
-def _stated(verdict: Path) -> dict[str, str]:
-    """What a refused verdict says of itself, if it can be read at all."""
-    try:
-        stated = Verdict.load(verdict)
-        identity = read_manifest(verdict).identity
-    except SafescaleError:
-        return {}
-    about = {"decision": stated.decision, "model": stated.model}
-    return {**about, "verdict": identity}
-
-
-def _sentence(facts: Mapping[str, Any]) -> str:
-    if facts["status"] == UNREGISTERED:
-        return f"Rehearsal: {facts['decision']}; nothing was registered."
-    status = facts["status"].replace("_", " ")
-    return f"{facts['registry']} version {facts['version']} is {status}."
-
-
-def _leave_word(about: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Records how the run ended; what cannot be recorded has ended so all the same."""
-    if not about["run"]:
+def _record_outcome(outcome: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Writes how the run ended, if the run has an id; a failure changes no result."""
+    if not outcome["run"]:
         return
     try:
-        RunOutcome.now(**about).write(data_store(environ))
+        RunOutcome.now(**outcome).write(data_store(environ))
     except SafescaleError as error:
+        # The version is in the registry by now. A stage that failed here would report
+        # a champion as a crash.
         print(f"The outcome was not recorded: {error}", file=sys.stderr, flush=True)
 
 
@@ -198,11 +202,13 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
         positive=verdict.positive,
     )
     digest = rows_digest(rows)
+    # By the hashes in the evidence, not by the holdout's digest alone: a verdict could
+    # name a fresh holdout and hold the rows of another.
     claim = (verdict.model, verdict.constitution, verdict.holdout, digest)
     name = LEDGERS[verdict.ledger]
     for use in ledger.uses(store, name=name):
         if (use.model, use.constitution, use.holdout, use.rows) == claim:
-            held = (use.number, use.planned, use.guarantee)
+            recorded = (use.number, use.planned, use.guarantee)
             break
     else:
         raise IntegrityError(
@@ -210,11 +216,13 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
             f"{verdict.model}; judge the model again with this store."
         )
     stated = (verdict.use.number, verdict.use.planned, verdict.use.guarantee)
-    if held != stated or not use.opened:
+    # A use that was never opened belongs to a judgement that did not end: this verdict
+    # was then written by something else than the stage before.
+    if recorded != stated or not use.opened:
         raise IntegrityError(
             f"The verdict about model {verdict.model} states use {stated[0]} of "
             f"{stated[1]} with guarantee {stated[2]!r}, the ledger {store.uri}/{name} "
-            f"holds use {held[0]} of {held[1]} with {held[2]!r}, "
+            f"holds use {recorded[0]} of {recorded[1]} with {recorded[2]!r}, "
             f"{'opened' if use.opened else 'never opened'}."
         )
 
@@ -223,12 +231,14 @@ def _register(
     store: Store, config: RegistryConfig, folder: Path, verdict: Verdict
 ) -> dict[str, Any]:
     """Stores the bundle, adds the version, returns what it became."""
-    home = Registry(store, config.name)
-    stored = home.put_bundle(folder)
-    holds = read_manifest(folder).parents
+    registry = Registry(store, config.name)
+    # The bundle is stored before the event that names it: a version whose bundle is
+    # missing could not be served, a bundle without a version harms nobody.
+    stored = registry.put_bundle(folder)
+    parents = read_manifest(folder).parents
     entry = VersionEntry(
-        model=holds["model"],
-        verdict=holds["verdict"],
+        model=parents["model"],
+        verdict=parents["verdict"],
         constitution=verdict.constitution,
         dataset=verdict.dataset,
         holdout=verdict.holdout,
@@ -238,28 +248,28 @@ def _register(
         bundle_digest=stored.digest,
         code_version=__version__,
     )
-    found = home.register(entry)
-    if found.entry.bundle_digest != stored.digest:
-        # registered before: the bundle of that time is the one that counts
+    registered = registry.register(entry)
+    if registered.entry.bundle_digest != stored.digest:
+        # Registered before: the bundle of that time is the one that counts.
         shutil.rmtree(folder)
-        home.get_bundle(found, folder)
-    verify_bundle(folder, found.entry.bundle_digest)
+        registry.get_bundle(registered, folder)
+    verify_bundle(folder, registered.entry.bundle_digest)
     return {
         **_facts(config, verdict, entry.verdict),
-        "version": found.number,
-        "status": found.status,
-        "bundle": f"{store.uri}/{found.entry.bundle}",
-        "bundle_digest": found.entry.bundle_digest,
+        "version": registered.number,
+        "status": registered.status,
+        "bundle": f"{store.uri}/{registered.entry.bundle}",
+        "bundle_digest": registered.entry.bundle_digest,
     }
 
 
 def _facts(config: RegistryConfig, verdict: Verdict, identity: str) -> dict[str, Any]:
-    """The facts of a version that is not registered."""
+    """Returns the contents of `version.json` for what is not registered."""
     return {
         "schema": 1,
         "registry": config.name,
         "version": 0,
-        "status": UNREGISTERED,
+        "status": NOT_REGISTERED,
         "model": verdict.model,
         "verdict": identity,
         "decision": verdict.decision,

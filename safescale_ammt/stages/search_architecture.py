@@ -1,7 +1,7 @@
-"""Stage 2: is the promise certifiable, do promises fight, which genome is best.
+"""Stage 2: can the promises be certified and kept together, which genome is best.
 
-Cheapest question first: the power check needs counts alone and torch is not even
-imported before it has passed.
+The cheapest question comes first: the power check needs counts alone, and torch is
+not even imported before it has passed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 STAGE = "search_architecture"
 STRATEGY: Strategy = "local"
 """The winner of `python -m benchmarks search-table`."""
-BESIDE: Strategy = "random"
-"""Always run beside it at equal budget, so that every log says what search gave."""
+# At the same budget, so that every log says what the search gained over chance.
+BASELINE: Strategy = "random"
 TIMES = "times.json"
 
 
@@ -41,6 +41,9 @@ def run(
     architecture: Path | str,
 ) -> dict[str, Any]:
     """Checks the constitution against the data and searches a genome.
+
+    Groups, power, feasibility, search, baseline: each check is dearer than the one
+    before it, and a promise that fails an early one costs no training.
 
     Args:
         dataset: the dataset artifact.
@@ -59,41 +62,44 @@ def run(
         IntegrityError: a byte of the dataset was changed.
     """
     config = SearchConfig.from_params(search)
-    rules = Constitution.from_dict(constitution)
+    parsed = Constitution.from_dict(constitution)
     data = Dataset.load(dataset)
-    check_groups(rules, data.schema)
-    power = power_check(rules, data.counts, draws=config.power_draws, seed=config.seed)
-    refuse_uncertifiable(rules, power)
+    check_groups(parsed, data.schema)
+    power = power_check(parsed, data.counts, draws=config.power_draws, seed=config.seed)
+    refuse_uncertifiable(parsed, power)
 
+    # These import torch, seconds of work that a refused constitution is spared.
     from safescale_ammt.search.trials import Trials
     from safescale_ammt.training.encoded import EncodedDataset
 
-    trials = Trials(EncodedDataset(data), rules, config)
-    clock = _Clock()
-    feasibility = check_feasibility(rules, trials.read, config.feasibility_steps)
-    clock.lap("feasibility")
-    found = _search(STRATEGY, trials, config)
-    clock.lap(STRATEGY)
-    beside = _search(BESIDE, trials, config)
-    clock.lap(BESIDE)
-    log = search_log(found, beside)
+    trials = Trials(EncodedDataset(data), parsed, config)
+    stopwatch = _Stopwatch()
+    feasibility = check_feasibility(parsed, trials.read, config.feasibility_steps)
+    stopwatch.lap("feasibility")
+    main_search = _search(STRATEGY, trials, config)
+    stopwatch.lap(STRATEGY)
+    baseline = _search(BASELINE, trials, config)
+    stopwatch.lap(BASELINE)
+    log = search_log(main_search, baseline)
+    winner = main_search.winner.genome
     with writing(
         architecture,
         kind="architecture",
         stage=STAGE,
         config_digest=config.digest,
-        parents={"dataset": data.identity, "constitution": rules.digest},
+        parents={"dataset": data.identity, "constitution": parsed.digest},
     ) as draft:
+        # Seconds differ from run to run; the same work has the same identity.
         draft.outside_identity.add(TIMES)
-        write_json(draft.folder / "genome.json", found.winner.genome.to_dict())
+        write_json(draft.folder / "genome.json", winner.to_dict())
         write_json(draft.folder / "search.json", log)
         write_json(draft.folder / "power.json", power.to_dict())
         write_json(draft.folder / "feasibility.json", feasibility)
-        write_json(draft.folder / TIMES, clock.laps)
+        write_json(draft.folder / TIMES, stopwatch.laps)
     return {
         "architecture": read_manifest(architecture).identity,
-        "genome": found.winner.genome.to_dict(),
-        "parameters": trials.space().parameters(found.winner.genome),
+        "genome": winner.to_dict(),
+        "parameters": trials.space().parameters(winner),
         "candidates": len(log["candidates"]),
         "certifiable": power.certifiable,
         "power": power.sentence,
@@ -102,7 +108,7 @@ def run(
 
 
 def check_groups(constitution: Constitution, schema: Schema) -> None:
-    """Checks that each promise about groups speaks of groups that there are.
+    """Checks that each promise about groups names groups that the dataset has.
 
     Raises:
         ConstitutionError: no such group column, or one with a single value.
@@ -116,6 +122,8 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
                 f"Principle {principle.id!r} speaks of the group {name!r}, which the "
                 f"dataset does not have, {one_of(schema.groups)}."
             )
+        # A gap needs two values: between one value and itself it is 0, a promise that
+        # any model keeps.
         values = schema.groups[name]
         if len(values) < 2:
             raise ConstitutionError(
@@ -124,51 +132,55 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
             )
 
 
-def search_log(found: Search, beside: Search) -> dict[str, Any]:
-    """Returns `search.json`: both searches, numbered through, and the front.
+def search_log(search: Search, baseline: Search) -> dict[str, Any]:
+    """Returns `search.json`: both searches, numbered consecutively, and the front.
 
-    Random candidates follow the others; their ids go on from there.
+    The baseline's candidates follow the others; their ids go on from there.
     """
-    shift = len(found.candidates)
+    shift = len(search.candidates)
     random = [
-        {**entry, "id": entry["id"] + shift, "parents": []} for entry in beside.log()
+        {**entry, "id": entry["id"] + shift, "parents": []} for entry in baseline.log()
     ]
     return {
         "schema": 1,
-        "strategy": found.strategy,
-        "candidates": [*found.log(), *random],
-        "front": [c.id for c in found.front],
-        "winner": found.winner.id,
-        "random_winner": beside.winner.id + shift,
+        "strategy": search.strategy,
+        "candidates": [*search.log(), *random],
+        # Of the main search alone: the baseline is a measure of it, no second source.
+        "front": [c.id for c in search.front],
+        "winner": search.winner.id,
+        "random_winner": baseline.winner.id + shift,
         "budget": {
             "unit": "optimizer steps of each strategy",
-            "planned": budget_steps(found.config),
-            "spent": found.steps,
-            "spent_random": beside.steps,
+            "planned": budget_steps(search.config),
+            "spent": search.steps,
+            "spent_random": baseline.steps,
         },
         "fitness": {
-            "complexity_weight": found.fitness.complexity_weight,
-            "violation_weight": found.fitness.violation_weight,
-            "reference_flops": found.fitness.reference_flops,
+            "complexity_weight": search.fitness.complexity_weight,
+            "violation_weight": search.fitness.violation_weight,
+            "reference_flops": search.fitness.reference_flops,
         },
     }
 
 
 def _search(strategy: Strategy, trials: Trials, config: SearchConfig) -> Search:
+    # Trials are measured one by one: `ask` may use every result before it, and the same
+    # seed then gives the same search.
     search = Search(strategy, trials.space(), config)
     while trial := search.ask():
         search.tell(trial, trials.measure(trial))
     return search
 
 
-class _Clock:
-    """Wall seconds per part, kept outside the artifact's identity."""
+class _Stopwatch:
+    """Wall seconds of each part of the stage."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
+        """Ends a part that began where the one before it ended."""
         now = time.perf_counter()
         self.laps[name] = round(now - self._last, 3)
         self._last = now

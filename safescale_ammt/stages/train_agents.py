@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.errors import IntegrityError
-from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.launch.request import TrainingRequest
-from safescale_ammt.launch.task import TrainingTask, checkpoint_place, make_model
+from safescale_ammt.launch.task import TrainingTask, make_model
 from safescale_ammt.training.training_log import summary
-
-STAGE = "train_agents"
 
 
 def run(
@@ -25,8 +20,8 @@ def run(
 ) -> dict[str, Any]:
     """Trains the architecture's genome and writes the model artifact.
 
-    `training.backend` says where: here, in processes beside this one, or in a
-    TrainJob of the cluster. The model is the same.
+    `training.backend` says where: in this process, in others on this machine, or in a
+    TrainJob of the cluster. The model is the same in all three.
 
     Args:
         dataset: the dataset artifact.
@@ -45,47 +40,34 @@ def run(
             dataset or for another constitution.
         SafescaleError: training lost most of its agents, or one of its processes.
     """
-    work = TrainingTask.load(dataset, architecture, constitution, training)
-    if work.config.backend == "trainjob":
+    task = TrainingTask.load(dataset, architecture, constitution, training)
+    config, folder = task.config, Path(model)
+    # Each branch imports what it alone needs, such as the Kubernetes client.
+    if config.backend == "trainjob":
         from safescale_ammt.cluster.training import train_in_cluster
 
         train_in_cluster(
             Path(dataset),
             Path(architecture),
-            work.rules,
-            work.config,
-            parents=work.parents,
-            model=Path(model),
+            task.constitution,
+            config,
+            parents=task.parents,
+            model=folder,
+        )
+    elif config.backend == "torchrun":
+        from safescale_ammt.launch.torchrun import train_in_processes
+
+        train_in_processes(
+            Path(dataset),
+            Path(architecture),
+            task.constitution,
+            config,
+            model=folder,
         )
     else:
-        _train_here(work, dataset, architecture, model)
-    found = {**summary(model), "agents": work.config.num_agents}
-    if dict(read_manifest(model).parents) != dict(work.parents):
-        raise IntegrityError(
-            f"The model at {model} was trained on other artifacts than {STAGE} was "
-            "given; train again."
-        )
-    return found
-
-
-def _train_here(
-    work: TrainingTask, dataset: Path | str, architecture: Path | str, model: Path | str
-) -> None:
-    """Trains in this process, or in others on this machine."""
-    where = checkpoint_place(work.config, os.environ)
-    if work.config.backend == "local":
-        checkpoints = work.checkpoints(where, os.environ)
-        make_model(work, Path(model), checkpoints)
+        checkpoints = task.checkpoints(os.environ)
+        make_model(task, folder, checkpoints)
+        # Only now: a stage that is killed before the model stands resumes.
         checkpoints.clear()
-        return
-    from safescale_ammt.launch.torchrun import train_in_processes
-
-    request = TrainingRequest(
-        dataset=str(Path(dataset).absolute()),
-        architecture=str(Path(architecture).absolute()),
-        constitution=work.rules.to_dict(),
-        training=work.config.to_params(),
-        model=str(Path(model).absolute()),
-        checkpoints=where,
-    )
-    train_in_processes(request)
+    # A model of the cluster comes out of a store: its parents are checked again.
+    return {**summary(model, task.parents), "agents": config.num_agents}

@@ -2,50 +2,95 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from safescale_ammt.training.stateful import Tensors
 
+# The paper's values, which are also torch's.
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam:
     """Adam (Kingma & Ba 2015) on the rows of a matrix, with decoupled decay.
 
-    Every row has its own step count: a net that skips a step is afterwards exactly
+        m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+        theta <- (1 - rate decay) theta
+                 - rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+    Every row has its own step count t: a net that skips a step is afterwards exactly
     what plain Adam would have made of the steps that it took.
+
+    Args:
+        theta: the weights before the first step (k, P).
+        decay: per unit of rate (k, 1).
+        stability: gradient norm above which a net skips its step.
     """
 
-    def __init__(self, first: Tensor, second: Tensor, count: Tensor) -> None:
-        self.first, self.second, self.count = first, second, count
+    def __init__(
+        self, theta: Tensor, decay: Tensor, stability: float = math.inf
+    ) -> None:
+        self.first = torch.zeros_like(theta)
+        self.second = torch.zeros_like(theta)
+        self.count = torch.zeros(len(theta), 1)
+        self._decay, self._stability = decay, stability
 
-    @classmethod
-    def fresh(cls, theta: Tensor) -> Adam:
-        """Returns the state before the first step on theta (k, P)."""
-        zeros = torch.zeros_like(theta)
-        return cls(zeros, zeros.clone(), torch.zeros(len(theta), 1))
+    def step(self, theta: Tensor, grad: Tensor, rate: float) -> Tensor:
+        """Moves theta (k, P) in place by its gradient (k, P), at a learning rate.
 
-    def select(self, rows: Tensor) -> Adam:
-        """Returns a copy of the state of some rows; a row may occur twice."""
-        return Adam(self.first[rows], self.second[rows], self.count[rows])
+        Returns:
+            Which nets took the step (k,): those with a finite gradient that is no
+            longer than the stability threshold.
+        """
+        # NaN compares false: a net with a non-finite gradient skips too.
+        active: Tensor = grad.norm(dim=1) <= self._stability
+        if bool(active.all()):
+            self.move(theta, grad, rate)
+            return active
+        # By rows and not by a factor 0: a gradient that is NaN stays NaN times 0, and
+        # the moments of a net that skips must not decay either.
+        rows = active.nonzero()[:, 0]
+        part, state = theta[rows], self.select(rows, self._decay[rows])
+        state.move(part, grad[rows], rate)
+        theta[rows] = part
+        for name, tensor in self.tensors().items():
+            tensor[rows] = state.tensors()[name]
+        return active
 
-    def put(self, rows: Tensor, part: Adam) -> None:
-        """Overwrites the state of some rows."""
-        self.first[rows] = part.first
-        self.second[rows] = part.second
-        self.count[rows] = part.count
-
-    def tensors(self) -> Tensors:
-        """Returns the state by name."""
-        return dict(vars(self))
-
-    def step(self, theta: Tensor, grad: Tensor, rate: float, decay: Tensor) -> None:
-        """Moves theta (k, P) in place, at a learning rate, with decay (k, 1)."""
+    def move(self, theta: Tensor, grad: Tensor, rate: float) -> None:
+        """Moves all rows of theta (k, P), whatever their gradient is."""
         self.count += 1
         self.first.lerp_(grad, 1 - _BETA1)
         self.second.mul_(_BETA2).addcmul_(grad, grad, value=1 - _BETA2)
         root = (1 - _BETA2**self.count).sqrt()
         step = self.first / (self.second.sqrt() / root + _EPSILON)
-        theta.mul_(1 - rate * decay)
+        # The decay comes before the step and apart from the gradient (AdamW).
+        theta.mul_(1 - rate * self._decay)
         theta.sub_(step * (rate / (1 - _BETA1**self.count)))
+
+    def select(self, rows: Tensor, decay: Tensor) -> Adam:
+        """Returns a copy of the state of some rows; a row may occur twice.
+
+        Args:
+            rows: row numbers (n,).
+            decay: of the copies (n, 1).
+        """
+        copy = Adam(self.first[:0], decay, self._stability)
+        copy.load_tensors({name: t[rows] for name, t in self.tensors().items()})
+        return copy
+
+    def restart(self, rows: Tensor) -> None:
+        """Sets the state of some rows to that before the first step."""
+        for tensor in self.tensors().values():
+            tensor[rows] = 0
+
+    def tensors(self) -> Tensors:
+        """Returns the state by name."""
+        return {"first": self.first, "second": self.second, "count": self.count}
+
+    def load_tensors(self, tensors: Tensors) -> None:
+        """Continues from a state."""
+        self.first, self.second = tensors["first"], tensors["second"]
+        self.count = tensors["count"]

@@ -1,13 +1,13 @@
-"""Checkpoints: a training that is killed goes on where it was, to the same bytes.
+"""Checkpoints: a training that is killed continues where it was, to the same bytes.
 
-    <place>/step-00000420-<run>/state.safetensors    every tensor that changes
+    <store>/step-00000420-<run>/state.safetensors    every tensor that changes
                                 checkpoint.json      step, phase, the log so far
                                 manifest.json        digests; written last
 
 They are taken at the beginning of a sync round, where no step is half done, every
-so many rounds and when SIGTERM comes. The newest whole one of the same run (same
-data, genome, constitution, config and code) is taken up; the one before is kept in
-case a byte of it is wrong. `place` is a folder or a prefix in an object store.
+so many rounds and when SIGTERM comes. A run resumes from the newest whole one of the
+same run (same data, genome, constitution, config and code); the one before stays in
+case a byte of it is wrong. The store is a folder or a prefix in an object store.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,17 +34,22 @@ from safescale_ammt.files.artifacts import MANIFEST, verify, writing
 from safescale_ammt.files.canonical import digest_json, read_json, write_json
 from safescale_ammt.store.base import Store
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.stateful import StateDict, Stateful, apart, together
+from safescale_ammt.training.stateful import (
+    StateDict,
+    Stateful,
+    join_states,
+    load_states,
+)
+from safescale_ammt.training.training_log import Log, discard
 
-Log = Callable[[dict[str, Any]], None]
-KEPT = 2
+RETAINED = 2
 """Checkpoints of a run that stay: the newest, and the one before it."""
-_STATE, _ABOUT = "state.safetensors", "checkpoint.json"
+_STATE, _PROGRESS = "state.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was read.
+class Checkpoint:
+    """A checkpoint in memory.
 
     Attributes:
         step: the step that comes next.
@@ -60,37 +65,40 @@ class Saved:
 
 
 class Checkpoints:
-    """The checkpoints of one run in one place; without a place, none.
+    """The checkpoints of one run in a store; without a store, none.
 
     Args:
-        place: the store that they lie in, or None.
+        store: where they lie, or None.
         every: sync rounds between them; 0 takes one at SIGTERM alone.
-        run: digests by which a run is told from others, by name.
+        run: digests by which one run differs from another, by name.
     """
 
     def __init__(
         self,
-        place: Store | None = None,
+        store: Store | None = None,
         *,
         every: int = 0,
         run: Mapping[str, str] | None = None,
     ) -> None:
-        self._store, self._every = place, every
+        self._store, self._every = store, every
         self._run = digest_json(dict(run or {}))
+        # Sixteen digits keep names short; `read` compares the whole digest.
         self._ending = "-" + self._run.removeprefix("sha256:")[:16]
         self._events: list[dict[str, Any]] = []
-        self._saved: Saved | None = None
+        self._newest: Checkpoint | None = None
         self._process_group = SINGLE_PROCESS
-        self._log: Log = _silent
+        self._log: Log = discard
+        self._phase, self._placement = "", Placement(1)
+        self._components: Mapping[str, Stateful] = {}
         self._rounds = 0
-        self._asked = False
+        self._sigterm = False
 
     @contextmanager
-    def listening(self, process_group: ProcessGroup, log: Log) -> Iterator[Log]:
-        """Finds what there is, and heeds SIGTERM while the body trains.
+    def session(self, process_group: ProcessGroup, log: Log) -> Iterator[Log]:
+        """Reads the newest checkpoint, and defers SIGTERM while the body trains.
 
         Yields:
-            The log to write to: it is kept in every checkpoint.
+            The log to write to: its events are part of every checkpoint.
         """
         self._process_group = process_group
         if self._store is None:
@@ -99,37 +107,51 @@ class Checkpoints:
 
         self._log = log
 
-        def recording(event: dict[str, Any]) -> None:
+        def record(event: dict[str, Any]) -> None:
             self._events.append(event)
             log(event)
 
-        self._saved = self._found(log)
-        if self._saved is not None:
-            for event in self._saved.events:
-                recording(event)
-            recording({"event": "resumed", "step": self._saved.step})
-        with self._heeding_sigterm():
-            yield recording
+        # Rank 0 chooses, or two processes could find different ones to be whole.
+        newest = self._find_newest() if process_group.rank == 0 else None
+        step = torch.tensor(-1 if newest is None else newest.step)
+        process_group.broadcast(step)
+        if process_group.rank > 0 and step >= 0:
+            newest = self._read(f"step-{int(step):08d}{self._ending}")
+        self._newest = newest
+        if newest is not None:
+            # The log of this process is a new file: it is to hold the whole run.
+            for event in newest.events:
+                record(event)
+            record({"event": "resumed", "step": newest.step})
+        with self._deferring_sigterm():
+            yield record
 
-    @property
-    def resumed(self) -> bool:
-        """Whether this run goes on from a checkpoint."""
-        return self._saved is not None
+    def begin(self, phase: str, placement: Placement, **components: Stateful) -> int:
+        """Begins a phase, from its checkpoint if there is one.
 
-    def resume(
-        self, phase: str, parts: Mapping[str, Stateful], placement: Placement
-    ) -> int:
-        """Returns the step to begin with; parts of that phase take up their state."""
-        if self._saved is None:
+        Args:
+            phase: trunk or agents.
+            placement: of the phase's nets.
+            components: whose state the checkpoints of this phase hold.
+
+        Returns:
+            The step to begin with: 0 without a checkpoint; one of another phase
+            loads nothing here.
+        """
+        self._phase, self._placement, self._components = phase, placement, components
+        if self._newest is None:
             return 0
-        if self._saved.phase == phase:
-            apart(parts, self._saved.state.of(placement.mine))
-        return self._saved.step
+        # States are saved with the rows of all nets, so that another number of
+        # processes can take its own.
+        if self._newest.phase == phase:
+            load_states(components, self._newest.state.select(placement.local_slots))
+        return self._newest.step
 
-    def visit(
-        self, step: int, phase: str, parts: Mapping[str, Stateful], placement: Placement
-    ) -> None:
+    def save_if_due(self, step: int) -> None:
         """Takes a checkpoint if one is due, in all processes together.
+
+        Args:
+            step: the step that comes next.
 
         Raises:
             Interrupted: SIGTERM came; the checkpoint has been taken.
@@ -137,12 +159,14 @@ class Checkpoints:
         if self._store is None:
             return
         self._rounds += 1
-        asked = self._process_group.any(self._asked)
-        if asked or (self._every and self._rounds % self._every == 0):
-            state = together(parts).gathered(placement)
+        # The signal may reach one process a round later than another: all of them
+        # stop in the round in which the first has it, or they would wait for it.
+        stopping = self._process_group.any(self._sigterm)
+        if stopping or (self._every and self._rounds % self._every == 0):
+            state = join_states(self._components).gather(self._placement)
             if self._process_group.rank == 0:
-                self._try_to_save(Saved(step, phase, self._events, state))
-        if asked:
+                self._save(Checkpoint(step, self._phase, self._events, state))
+        if stopping:
             raise Interrupted(
                 f"Training was stopped by SIGTERM before step {step}; the newest "
                 f"checkpoint in {self._store.uri} goes on from there."
@@ -153,28 +177,52 @@ class Checkpoints:
         for name in self._names():
             self._delete(name)
 
-    def _try_to_save(self, saved: Saved) -> None:
+    def _save(self, checkpoint: Checkpoint) -> None:
         """Saves if the store lets it: training is worth more than a checkpoint."""
+        assert self._store is not None
+        name = f"step-{checkpoint.step:08d}{self._ending}"
         try:
-            self._save(saved)
+            with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
+                folder = Path(scratch) / name
+                write(folder, checkpoint, self._run)
+                self._store.upload_folder(folder, name)
+            # Only now: a kill in between leaves one too many, never one too few.
+            for old in self._names()[:-RETAINED]:
+                self._delete(old)
         except StorageError as error:
             self._log({"event": "checkpoint_failed", "reason": str(error)})
 
-    def _save(self, saved: Saved) -> None:
+    def _find_newest(self) -> Checkpoint | None:
+        """Returns the newest checkpoint of this run that is whole; logs the others."""
         assert self._store is not None
-        name = f"step-{saved.step:08d}{self._ending}"
+        names = self._names()
+        keys = (info.key.partition("/")[0] for info in self._store.list("step-"))
+        if others := set(keys) - set(names):
+            reason = (
+                f"{len(others)} of other data, config or code, such as {min(others)}"
+            )
+            self._log({"event": "checkpoint_ignored", "reason": reason})
+        for name in reversed(names):
+            try:
+                return self._read(name)
+            # Damage shows as a digest, but also as JSON or tensors that do not parse.
+            except (InputError, IntegrityError, ValueError, KeyError) as error:
+                reason = f"{name}: {' '.join(str(error).split())}"
+                self._log({"event": "checkpoint_ignored", "reason": reason})
+        return None
+
+    def _read(self, name: str) -> Checkpoint:
+        assert self._store is not None
         with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
-            folder = Path(scratch) / name
-            write(folder, saved, self._run)
-            self._store.upload_folder(folder, name)
-        for old in self._names()[:-KEPT]:
-            self._delete(old)
+            self._store.download_folder(name, scratch)
+            return read(Path(scratch), self._run)
 
     def _names(self) -> list[str]:
         """Returns this run's checkpoints, oldest first; half of one may be left."""
         if self._store is None:
             return []
         names = {info.key.partition("/")[0] for info in self._store.list("step-")}
+        # Steps have eight digits, so that the order of names is the order of steps.
         return sorted(name for name in names if name.endswith(self._ending))
 
     def _delete(self, name: str) -> None:
@@ -184,72 +232,46 @@ class Checkpoints:
         for info in list(self._store.list(f"{name}/")):
             self._store.delete(info.key)
 
-    def _found(self, log: Log) -> Saved | None:
-        """Returns the newest checkpoint that rank 0 can read; all take the same."""
-        process_group = self._process_group
-        saved = self._newest(log) if process_group.rank == 0 else None
-        step = torch.tensor(-1 if saved is None else saved.step)
-        process_group.broadcast(step)
-        if process_group.rank == 0 or step < 0:
-            return saved
-        return self._read(f"step-{int(step):08d}{self._ending}")
-
-    def _newest(self, log: Log) -> Saved | None:
-        assert self._store is not None
-        mine = self._names()
-        keys = (info.key.partition("/")[0] for info in self._store.list("step-"))
-        if others := set(keys) - set(mine):
-            said = f"{len(others)} of other data, config or code, such as {min(others)}"
-            log({"event": "checkpoint_ignored", "reason": said})
-        for name in reversed(mine):
-            try:
-                return self._read(name)
-            except (InputError, IntegrityError, ValueError, KeyError) as error:
-                said = " ".join(str(error).split())
-                log({"event": "checkpoint_ignored", "reason": f"{name}: {said}"})
-        return None
-
-    def _read(self, name: str) -> Saved:
-        assert self._store is not None
-        with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
-            self._store.download_folder(name, scratch)
-            return read(Path(scratch), self._run)
-
     @contextmanager
-    def _heeding_sigterm(self) -> Iterator[None]:
-        """Notes SIGTERM instead of stopping at once; the next round stops."""
+    def _deferring_sigterm(self) -> Iterator[None]:
+        """Notes SIGTERM instead of stopping at once; the next round stops.
+
+        Raises:
+            Interrupted: the signal came after the last round.
+        """
+        # Python lets only the main thread set signal handlers.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(_signum: int, _frame: object) -> None:
-            self._asked = True
+            self._sigterm = True
 
         before = signal.signal(signal.SIGTERM, note)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
-        if self._asked:  # after the last round
+        if self._sigterm:
             raise Interrupted("Training was stopped by SIGTERM before it was done.")
 
 
-def _silent(_event: dict[str, Any]) -> None:
-    """Logs nothing."""
-
-
-def write(folder: Path, saved: Saved, run: str) -> None:
+def write(folder: Path, checkpoint: Checkpoint, run: str) -> None:
     """Writes a checkpoint as an artifact: whole or absent."""
     parents = {"run": run}
     with writing(
         folder, kind="checkpoint", stage="train_agents", parents=parents
     ) as draft:
-        (draft.folder / _STATE).write_bytes(save(saved.state.flat()))
-        about = {"step": saved.step, "phase": saved.phase, "events": saved.events}
-        write_json(draft.folder / _ABOUT, about)
+        (draft.folder / _STATE).write_bytes(save(checkpoint.state.flatten()))
+        progress = {
+            "step": checkpoint.step,
+            "phase": checkpoint.phase,
+            "events": checkpoint.events,
+        }
+        write_json(draft.folder / _PROGRESS, progress)
 
 
-def read(folder: Path, run: str) -> Saved:
+def read(folder: Path, run: str) -> Checkpoint:
     """Reads a checkpoint, every byte verified.
 
     Raises:
@@ -261,6 +283,6 @@ def read(folder: Path, run: str) -> Saved:
         raise IntegrityError(
             f"it was taken in run {manifest.parents.get('run')}, this is {run}."
         )
-    about = read_json(folder / _ABOUT)
-    state = StateDict.from_flat(load_file(folder / _STATE))
-    return Saved(about["step"], about["phase"], about["events"], state)
+    progress = read_json(folder / _PROGRESS)
+    state = StateDict.unflatten(load_file(folder / _STATE))
+    return Checkpoint(progress["step"], progress["phase"], progress["events"], state)

@@ -25,6 +25,7 @@ from torch import Tensor
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
 from safescale_ammt.constitution.principles import Principle
 
+# Whose rows a metric's rates are taken of; see `Cell.condition`.
 _CONDITIONS = {
     "dp_gap": (None,),
     "tpr_gap": (True,),
@@ -91,6 +92,7 @@ class Constraints:
     def membership(self, groups: Mapping[str, Tensor], label: Tensor) -> Tensor:
         """Returns (cells, n) booleans: which row counts in which cell."""
         rows = [c.rows(groups[c.group], label) for c in self.cells]
+        # `torch.stack` refuses an empty list.
         if not rows:
             return torch.zeros(0, len(label), dtype=torch.bool)
         return torch.stack(rows)
@@ -110,21 +112,29 @@ class Constraints:
 
         A multiplier weighs a row of cell c with lambda / share_c, so that the same
         multiplier moves the rate of a small cell further. The factor undoes that:
-        4 / (1/share_a + 1/share_b), which is 1 for two halves of all rows. Without
-        it, gains that suit a demographic-parity gap make a gap between the positives
-        of a small group swing around its target.
+        4 / (1/share_a + 1/share_b), which is 1 for two halves of all rows.
         """
+        # With one gain for all pairs, TPR by sex swung by .06 on Adult where
+        # demographic parity was just fast enough (docs/decisions.md, 11).
         each = [1 / self.shares[p.a] + 1 / self.shares[p.b] for p in self.pairs]
         return torch.tensor([4 / inverse for inverse in each])
 
     def gaps(self, rates: Tensor) -> dict[str, float]:
         """Returns each principle's gap, the largest difference of its pairs."""
-        found = dict.fromkeys(self.thresholds, 0.0)
+        # Both orders of a pair are there, so that no difference at all reads 0.
+        gaps = dict.fromkeys(self.thresholds, 0.0)
         for pair, value in zip(
             self.pairs, self.differences(rates).tolist(), strict=True
         ):
-            found[pair.principle] = max(found[pair.principle], value)
-        return found
+            gaps[pair.principle] = max(gaps[pair.principle], value)
+        return gaps
+
+    def by_pair(self, values: Tensor) -> dict[str, dict[str, float]]:
+        """Returns values (pairs,) by principle and name of the pair, for the log."""
+        by_principle: dict[str, dict[str, float]] = {}
+        for pair, value in zip(self.pairs, values.tolist(), strict=True):
+            by_principle.setdefault(pair.principle, {})[pair.name] = value
+        return by_principle
 
     def weights(self, multipliers: Tensor) -> Tensor:
         """Returns each cell's weight in the Lagrangian, from lambda (pairs,)."""
@@ -174,10 +184,11 @@ def enforce(
     left_out: list[str] = []
     for principle in constitution.enforced:
         name = principle.constraint.group
+        # Gaps alone are enforced, and the constitution has checked that they name one.
         assert name is not None
-        sizes = _sizes(len(values[name]), groups[name], label, outcomes)
-        kept, reasons = _large_enough(
-            constitution.groups, principle, values[name], sizes
+        labels = [label[groups[name] == code] for code in range(len(values[name]))]
+        large, reasons = _large_enough(
+            constitution.groups, principle, values[name], labels, outcomes
         )
         left_out += reasons
         for outcome in outcomes:
@@ -185,10 +196,17 @@ def enforce(
                 first = len(cells)
                 cells += [
                     Cell(name, code, values[name][code], outcome, condition)
-                    for code in kept
+                    for code in large
                 ]
+                rate = {True: "TPR", False: "FPR", None: "rate"}[condition]
+                of = f" of class {outcome}" if len(outcomes) > 1 else ""
                 pairs += [
-                    Pair(principle.id, a, b, _pair_name(cells[a], cells[b], outcomes))
+                    Pair(
+                        principle.id,
+                        a,
+                        b,
+                        f"{rate}{of}: {cells[a].value} - {cells[b].value}",
+                    )
                     for a, b in permutations(range(first, len(cells)), 2)
                 ]
     thresholds = {p.id: p.constraint.threshold or 0.0 for p in constitution.enforced}
@@ -199,54 +217,50 @@ def enforce(
     return Constraints(tuple(cells), shares, tuple(pairs), thresholds, tuple(left_out))
 
 
-def _pair_name(a: Cell, b: Cell, outcomes: Sequence[int]) -> str:
-    kind = {True: "TPR", False: "FPR", None: "rate"}[a.condition]
-    of = f" of class {a.outcome}" if len(outcomes) > 1 else ""
-    return f"{kind}{of}: {a.value} - {b.value}"
-
-
-def _sizes(
-    number: int, codes: Tensor, label: Tensor, outcomes: Sequence[int]
-) -> list[tuple[int, int, int]]:
-    """Returns rows, positives and negatives of each group, of the rarest outcome."""
-    sizes = []
-    for code in range(number):
-        mine = label[codes == code]
-        hits = [int((mine == c).sum()) for c in outcomes]
-        sizes.append((len(mine), min(hits), len(mine) - max(hits)))
-    return sizes
-
-
 def _large_enough(
-    rule: GroupRule,
+    sizes: GroupRule,
     principle: Principle,
     values: Sequence[str],
-    sizes: Sequence[tuple[int, int, int]],
+    labels: Sequence[Tensor],
+    outcomes: Sequence[int],
 ) -> tuple[list[int], list[str]]:
-    """Returns the codes of the groups to enforce, and why others are left out."""
+    """Returns the codes of the groups to enforce, and why others are left out.
+
+    Args:
+        sizes: the least sizes.
+        principle: that compares the groups.
+        values: the groups' names.
+        labels: each group's class codes (n_group,).
+        outcomes: classes whose rates are compared.
+    """
     conditions = _CONDITIONS[principle.constraint.metric]
-    kept, reasons = [], []
-    for code, (rows, positives, negatives) in enumerate(sizes):
-        found = None
-        if rows < rule.min_n:
-            found = f"{rows} rows, groups.min_n is {rule.min_n}"
-        elif True in conditions and positives < rule.min_pos:
-            found = f"{positives} positives, groups.min_pos is {rule.min_pos}"
-        elif False in conditions and negatives < rule.min_pos:
-            found = f"{negatives} negatives, groups.min_pos is {rule.min_pos}"
-        if found is None:
-            kept.append(code)
+    codes, reasons = [], []
+    for code, label in enumerate(labels):
+        rows = len(label)
+        # Of several outcomes the rarest decides, on either side.
+        hits = [int((label == outcome).sum()) for outcome in outcomes]
+        positives, negatives = min(hits), rows - max(hits)
+        lack = None
+        if rows < sizes.min_n:
+            lack = f"{rows} rows, groups.min_n is {sizes.min_n}"
+        elif True in conditions and positives < sizes.min_pos:
+            lack = f"{positives} positives, groups.min_pos is {sizes.min_pos}"
+        elif False in conditions and negatives < sizes.min_pos:
+            lack = f"{negatives} negatives, groups.min_pos is {sizes.min_pos}"
+        if lack is None:
+            codes.append(code)
         else:
             reasons.append(
                 f"{principle.id} is not enforced for {principle.constraint.group} = "
-                f"{values[code]!r}: the rows that drive the multipliers hold {found}."
+                f"{values[code]!r}: the rows that drive the multipliers hold {lack}."
             )
-    if len(kept) == 1:
+    # A gap needs two groups: with one left, the whole principle is silent.
+    if len(codes) == 1:
         reasons.append(
             f"{principle.id} is not enforced: only one value of "
             f"{principle.constraint.group} has enough rows to compare."
         )
-    return kept, reasons
+    return codes, reasons
 
 
 def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tensor:
@@ -263,6 +277,7 @@ def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tenso
 
 def z_value(confidence: float) -> float:
     """Returns the one-sided normal quantile; infinite at confidence 0 and 1."""
+    # `inv_cdf` raises at both ends.
     if confidence in (0, 1):
         return math.inf if confidence else -math.inf
     return NormalDist().inv_cdf(confidence)

@@ -1,16 +1,15 @@
-"""The referee: hard rates on rows that an agent has not trained on.
+"""The dual update: multipliers moved by hard rates on rows an agent has not seen.
 
 Each agent holds out one fold of the rows and is measured there with its averaged
-weights. The referee pools the hits of all agents, about k times the positives of
-one split ("cross-fitting"), and drives one set of multipliers with them, so that
-merging agents cannot break what the multipliers achieved. Before its fold was set
-aside the common trunk has seen every row once or more, without constraints.
+weights. The hits of all agents are pooled, which gives about k times the positives of
+one split ("cross-fitting"), and they drive one set of multipliers, so that merging
+agents cannot break what the multipliers achieved. Before its fold was set aside the
+common trunk has seen every row once or more, without constraints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,88 +24,96 @@ from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.multipliers import NuPI, targets
 from safescale_ammt.training.placement import Placement
+from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.stateful import StateDict
 
 
-@dataclass(frozen=True)
-class DualReport:
-    """What the referee found in one round.
+class DualUpdate:
+    """Measures the agents, moves the multipliers, says who may teach.
+
+    Args:
+        genome: of every net.
+        constraints: what is enforced.
+        rows: the rows that the folds are cut from.
+        held_out: row numbers that each of the k agents sets aside.
+        config: gains, slack and the confidence at which an agent stops teaching.
+        placement: which agents this process measures; None is all.
 
     Attributes:
-        violations: principle id -> pooled hard gap of all finite agents - tau.
-        multipliers: principle id -> pair -> lambda.
+        targets: gap that each pair aims at (pairs,).
         cell_weights: weight of each cell in the Lagrangian (cells,).
-        teaches: (k,) booleans, which agents may teach.
+        eligible: which agents may teach (k,).
     """
-
-    violations: dict[str, float]
-    multipliers: dict[str, dict[str, float]]
-    cell_weights: Tensor
-    teaches: Tensor
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the part that belongs in the log."""
-        return {
-            "violation": self.violations,
-            "multiplier": self.multipliers,
-            "teaches": self.teaches.tolist(),
-        }
-
-
-class DualUpdate:
-    """Measures the agents, moves the multipliers, says who may teach."""
 
     def __init__(
         self,
         genome: Genome,
         constraints: Constraints,
         rows: EncodedRows,
-        held: Sequence[Tensor],
+        held_out: Sequence[Tensor],
         config: TrainingConfig,
         *,
         placement: Placement | None = None,
     ) -> None:
-        self.placement = placement or Placement(len(held))
+        self.placement = placement or Placement(len(held_out))
         self.constraints = constraints
         gains = constraints.gains()
         self.controller = NuPI(
             config.dual_ki * gains, config.dual_kp * gains, config.dual_nu
         )
         self.targets = torch.zeros(len(constraints.pairs))
+        self.cell_weights = torch.zeros(len(constraints.cells))
+        self.eligible = torch.ones(len(held_out), dtype=torch.bool)
+        self._violating = torch.zeros(len(held_out), dtype=torch.bool)
         self._genome = genome
         self._slack = config.bias_tolerance
         self._outcomes = torch.tensor([c.outcome for c in constraints.cells])
         self._z = z_value(config.safety_threshold)
-        self._barred = torch.zeros(len(held), dtype=torch.bool)
         self._tau = constraints.tau()
-        self.cell_weights = torch.zeros(len(constraints.cells))
-        self.teaches = torch.ones(len(held), dtype=torch.bool)
-        self._gather(rows, held)
 
-    def _gather(self, rows: EncodedRows, held: Sequence[Tensor]) -> None:
-        """Lays the held-out rows that count in a cell side by side, padded.
-
-        Sizes are of all agents, rows of this process' agents alone.
-        """
-        inside = self.constraints.membership(rows.groups, rows.y)
-        counted = inside.any(0)
-        held = [h[counted[h]] for h in held]
-        longest = max((len(h) for h in held), default=0)
-        index = torch.zeros(len(held), longest, dtype=torch.long)
-        real = torch.zeros(len(held), longest, dtype=torch.bool)
-        for i, chosen in enumerate(held):
-            index[i, : len(chosen)] = chosen
-            real[i, : len(chosen)] = True
-        membership = inside[:, index].transpose(0, 1) & real[:, None]
+        # Held-out rows that count in a cell, side by side and padded, so that one
+        # forward pass measures all agents. Sizes are kept of all agents, rows only
+        # of those that this process holds.
+        inside = constraints.membership(rows.groups, rows.y)
+        in_a_cell = inside.any(0)
+        folds = [fold[in_a_cell[fold]] for fold in held_out]
+        longest = max((len(fold) for fold in folds), default=0)
+        index = torch.zeros(len(folds), longest, dtype=torch.long)
+        is_row = torch.zeros(len(folds), longest, dtype=torch.bool)
+        for i, fold in enumerate(folds):
+            index[i, : len(fold)] = fold
+            is_row[i, : len(fold)] = True
+        membership = inside[:, index].transpose(0, 1) & is_row[:, None]
         self._sizes = membership.sum(-1).to(torch.float32)
-        mine = list(self.placement.below(len(held)))
-        self._x, self._membership = rows.x[index[mine]], membership[mine]
+        local = list(self.placement.local_below(len(folds)))
+        self._x, self._membership = rows.x[index[local]], membership[local]
 
-    def aim(
+    @classmethod
+    def start(cls, plan: Plan, trunk: Weights, placement: Placement) -> DualUpdate:
+        """Returns the state before the first update, targets set.
+
+        Args:
+            plan: of the run.
+            trunk: the trunk's averaged weights (1, ...).
+            placement: of agents and twin.
+        """
+        dual = cls(
+            plan.genome,
+            plan.constraints,
+            plan.rows,
+            plan.held_out,
+            plan.config,
+            placement=placement,
+        )
+        rows = plan.encoded.rows("constraint", plan.genome.encoding)
+        dual.set_targets(plan.constitution, plan.encoded.counts, trunk, rows)
+        return dual
+
+    def set_targets(
         self,
         constitution: Constitution,
         counts: Counts,
-        start: Weights,
+        trunk: Weights,
         rows: EncodedRows,
     ) -> None:
         """Sets the targets from the trunk's rates on the *constraint* rows.
@@ -114,88 +121,92 @@ class DualUpdate:
         Args:
             constitution: gives tau and alpha.
             counts: of the sealed split.
-            start: the trunk's averaged weights (1, ...).
+            trunk: its averaged weights (1, ...).
             rows: the constraint split.
         """
         inside = self.constraints.membership(rows.groups, rows.y)
         with torch.no_grad():
-            out = forward(self._genome, start, rows.x[None]).mean(1)
+            out = forward(self._genome, trunk, rows.x[None]).mean(1)
         hits = hard_rates(predicted(out), inside, self._outcomes)[0]
         rates = hits / inside.sum(-1).clamp(min=1)
         aims = targets(
             self.constraints, constitution, counts, rates, self._sizes.sum(0)
         )
+        # Slack loosens training alone, and never past the promise itself.
         self.targets = torch.minimum(aims + self._slack, self._tau)
 
-    def update(self, averaged: Weights, finite: Tensor) -> DualReport:
+    def update(self, averaged: Weights, finite: Tensor) -> dict[str, Any]:
         """Measures the agents' averaged weights and moves the multipliers.
 
         Args:
-            averaged: weights of this process' agents.
+            averaged: weights of this process' nets, its agents first.
             finite: (k,) booleans of all; other agents are left out of the pool.
+
+        Returns:
+            For the log: `violation`, principle id -> pooled hard gap - tau;
+            `multiplier`, principle id -> pair -> lambda; `teaches`, of each agent.
         """
-        if not self.constraints.pairs:
-            return self._report(torch.zeros(0), finite)
-        hits = self.placement.gather(self._hits(averaged), upto=len(finite))
-        pooled = hits[finite].sum(0) / self._sizes[finite].sum(0).clamp(min=1)
-        self.controller.step(self.constraints.differences(pooled) - self.targets)
-        self._judge_teachers(hits / self._sizes.clamp(min=1))
-        return self._report(pooled, finite & ~self._barred)
-
-    def _hits(self, averaged: Weights) -> Tensor:
-        """Returns the hits per cell of this process' agents on their own folds."""
-        if not len(self._x):
-            return torch.zeros(0, len(self._outcomes))
-        lone = self.placement.lone(len(self._sizes))
-        with torch.no_grad():
-            out = forward(self._genome, averaged, self._x, lone=lone).mean(1)
-        return hard_rates(predicted(out), self._membership, self._outcomes)
-
-    def _report(self, pooled: Tensor, teaches: Tensor) -> DualReport:
+        pooled, eligible = torch.zeros(0), finite
+        if self.constraints.pairs:
+            hits = self.placement.gather(self._hits(averaged), len(finite))
+            pooled = hits[finite].sum(0) / self._sizes[finite].sum(0).clamp(min=1)
+            self.controller.step(self.constraints.differences(pooled) - self.targets)
+            self._mark_violating(hits / self._sizes.clamp(min=1))
+            eligible = finite & ~self._violating
+        weights = self.constraints.weights(self.controller.multipliers)
+        # A comparison turns one bit of difference between two kinds of processors
+        # into another decision, so every process takes rank 0's.
+        self.placement.broadcast(weights, eligible)
+        self.cell_weights, self.eligible = weights, eligible
         tau = self.constraints.thresholds
         gaps = self.constraints.gaps(pooled)
-        weights = self.constraints.weights(self.controller.multipliers)
-        self.placement.agree(weights, teaches)
-        self.cell_weights, self.teaches = weights, teaches
-        return DualReport(
-            {name: gap - tau[name] for name, gap in gaps.items()},
-            self.multipliers(),
-            weights,
-            teaches,
-        )
+        return {
+            "violation": {name: gap - tau[name] for name, gap in gaps.items()},
+            "multiplier": self.constraints.by_pair(self.controller.multipliers),
+            "teaches": eligible.tolist(),
+        }
 
-    def state_dict(self) -> StateDict:
-        """Returns targets, controller, who is barred and the last ruling."""
-        found = {"targets": self.targets, "barred": self._barred}
-        found |= {"cell_weights": self.cell_weights, "teaches": self.teaches}
-        return StateDict(common=found | self.controller.tensors())
+    def _hits(self, averaged: Weights) -> Tensor:
+        """Returns the hits per cell (agents, cells) of local agents on their folds."""
+        agents = len(self._x)
+        if agents == 0:  # a process that holds the twin alone
+            return torch.zeros(0, len(self._outcomes))
+        with torch.no_grad():
+            out = forward(
+                self._genome,
+                {name: weight[:agents] for name, weight in averaged.items()},
+                self._x,
+                one_of_several=self.placement.one_of_several(len(self._sizes)),
+            ).mean(1)
+        return hard_rates(predicted(out), self._membership, self._outcomes)
 
-    def load_state_dict(self, state: StateDict) -> None:
-        """Goes on from there."""
-        found = dict(state.common)
-        self.targets, self._barred = found.pop("targets"), found.pop("barred")
-        self.cell_weights, self.teaches = (
-            found.pop("cell_weights"),
-            found.pop("teaches"),
-        )
-        self.controller.load_state_dict(**found)
+    def _mark_violating(self, rates: Tensor) -> None:
+        """Marks an agent whose violation is sure, and clears one without any.
 
-    def _judge_teachers(self, rates: Tensor) -> None:
-        """Bars an agent whose violation is sure, readmits one without any.
-
-        Between the two lines an agent keeps its status (hysteresis): a point test
-        on a hundred positives would bar agents at random.
+        Between the two lines an agent keeps its mark (hysteresis): a point test
+        on a hundred positives would mark agents at random.
         """
         excess = self.constraints.differences(rates) - self._tau
         errors = self.constraints.standard_errors(rates, self._sizes)
         surely = (excess - self._z * errors > 0).any(1)
         clear = (excess <= 0).all(1)
-        self._barred = surely | (self._barred & ~clear)
+        self._violating = surely | (self._violating & ~clear)
 
-    def multipliers(self) -> dict[str, dict[str, float]]:
-        """Returns lambda by principle and pair, for the log."""
-        found: dict[str, dict[str, float]] = {}
-        values = self.controller.multipliers.tolist()
-        for pair, value in zip(self.constraints.pairs, values, strict=True):
-            found.setdefault(pair.principle, {})[pair.name] = value
-        return found
+    def state_dict(self) -> StateDict:
+        """Returns targets, controller, marks and the last decision."""
+        own = {"targets": self.targets, "violating": self._violating}
+        own |= {"cell_weights": self.cell_weights, "eligible": self.eligible}
+        return StateDict(common=own | self.controller.tensors())
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continues from there."""
+        tensors = dict(state.common)
+        self.targets, self._violating = (
+            tensors.pop("targets"),
+            tensors.pop("violating"),
+        )
+        self.cell_weights, self.eligible = (
+            tensors.pop("cell_weights"),
+            tensors.pop("eligible"),
+        )
+        self.controller.load_tensors(**tensors)

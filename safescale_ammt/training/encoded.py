@@ -1,4 +1,4 @@
-"""Problem: a dataset as the tensors that training reads."""
+"""A dataset as the tensors that training reads."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class EncodedRows:
     def __len__(self) -> int:
         return len(self.y)
 
-    def where(self, chosen: Tensor) -> EncodedRows:
-        """Returns the rows that a mask or index tensor chooses."""
-        groups = {name: codes[chosen] for name, codes in self.groups.items()}
-        return EncodedRows(self.x[chosen], self.y[chosen], groups)
+    def where(self, index: Tensor) -> EncodedRows:
+        """Returns the rows of a mask or of row numbers."""
+        groups = {name: codes[index] for name, codes in self.groups.items()}
+        return EncodedRows(self.x[index], self.y[index], groups)
 
 
 class EncodedDataset:
@@ -54,6 +54,7 @@ class EncodedDataset:
     @property
     def n_out(self) -> int:
         """Logits of a network: 1 for a binary label, else one per class."""
+        # One logit and a sigmoid say what two and a softmax do, with half the weights.
         classes = len(self.schema.classes)
         return 1 if classes == 2 else classes
 
@@ -70,15 +71,16 @@ class EncodedDataset:
 
     def rows(self, split: str, encoding: str) -> EncodedRows:
         """Returns one split's rows, encoded."""
+        # The search asks for the same splits in every trial.
         key = (split, encoding)
         if key not in self._encoded:
-            found = self.dataset.splits[split]
+            raw = self.dataset.splits[split]
             groups = {
                 name: torch.from_numpy(codes.astype(np.int64))
-                for name, codes in found.groups.items()
+                for name, codes in raw.groups.items()
             }
-            x = encode(self.schema, found.features, cast("Numeric", encoding))
-            label = found.label.astype(np.int64)
+            x = encode(self.schema, raw.features, cast("Numeric", encoding))
+            label = raw.label.astype(np.int64)
             self._encoded[key] = EncodedRows(
                 torch.from_numpy(x), torch.from_numpy(label), groups
             )
@@ -86,6 +88,7 @@ class EncodedDataset:
 
     def joined(self, splits: tuple[str, ...], encoding: str) -> EncodedRows:
         """Returns the rows of several splits, one after the other."""
+        # In the order of `splits`: row numbers of a plan depend on it.
         parts = [self.rows(split, encoding) for split in splits]
         groups = {
             name: torch.cat([p.groups[name] for p in parts])

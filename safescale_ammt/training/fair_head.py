@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.model.fair_head import FairHead, Part
-from safescale_ammt.training.constraints import Cell, Constraints, hard_rates
+from safescale_ammt.training.adam import Adam
+from safescale_ammt.training.constraints import Constraints, hard_rates
 from safescale_ammt.training.encoded import EncodedRows
 
 _Q_STEPS, _Q_RATE, _Q_DECAY = 200, 0.05, 1e-3
+"""Steps, learning rate and decay of Adam for the group chances q."""
 _W_STEPS, _W_RATE, _W_HALF = 400, 0.02, 50
-_LEAST_RATE = 1e-3
+"""Steps, first rate, and steps until the rate is half, of the multipliers."""
+_LEAST_SHARE = 1e-3
+"""A cell's share of the rows is taken to be no less: its weight is divided by it."""
 
 
 def fit(
@@ -37,16 +41,20 @@ def fit(
     if not constraints.pairs:
         return None
     inside = constraints.membership(rows.groups, rows.y)
-    blocks = _blocks(constraints.cells)
+    # Cells of one group column and condition share one model of the groups. A cell
+    # that two principles name is fitted once, with the weight of the first.
+    blocks: dict[tuple[str, bool | None], dict[int, int]] = {}
+    for i, cell in enumerate(constraints.cells):
+        blocks.setdefault((cell.group, cell.condition), {}).setdefault(cell.code, i)
     pulls = torch.zeros(len(constraints.cells), len(rows))
     models = []
-    for cells in blocks:
-        first = constraints.cells[cells[0]]
+    for (_, condition), by_code in blocks.items():
+        cells = list(by_code.values())
         weight, bias, chance = _group_model(rows.x, inside[cells])
         kappa = {True: eta, False: 1 - eta, None: torch.ones_like(eta)}
-        share = inside[cells].to(torch.float32).mean(1).clamp(min=_LEAST_RATE)
-        pulls[cells] = (chance.T / share[:, None]) * kappa[first.condition].float()
-        models.append((first.condition, weight, bias, share, cells))
+        share = inside[cells].to(torch.float32).mean(1).clamp(min=_LEAST_SHARE)
+        pulls[cells] = (chance.T / share[:, None]) * kappa[condition].float()
+        models.append((condition, weight, bias, share, cells))
     weights = _solve(constraints, inside, eta.float(), pulls, targets)
     parts = (
         Part(condition, weight, bias, weights[cells] / share)
@@ -55,32 +63,25 @@ def fit(
     return FairHead(tuple(parts))
 
 
-def _blocks(cells: tuple[Cell, ...]) -> list[list[int]]:
-    """Groups cell numbers by group column and condition, in order."""
-    found: dict[tuple[str, bool | None], dict[int, int]] = {}
-    for i, cell in enumerate(cells):
-        found.setdefault((cell.group, cell.condition), {}).setdefault(cell.code, i)
-    return [list(by_code.values()) for by_code in found.values()]
-
-
 def _group_model(x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fits P(group | x, condition) by full-batch Adam, from 0; returns chances too."""
-    from safescale_ammt.training.adam import Adam
+    """Fits P(group | x, condition) by full-batch Adam, from 0; returns chances too.
 
-    counted = inside.any(0)
-    known, target = x[counted], inside[:, counted].to(torch.float32).T
+    Returns:
+        Weight (d, groups), bias (groups,) and the chances of all rows (n, groups).
+    """
+    in_a_cell = inside.any(0)
+    inputs, target = x[in_a_cell], inside[:, in_a_cell].to(torch.float32).T
     size, groups = x.shape[1], len(inside)
     theta = torch.zeros(1, (size + 1) * groups)
-    adam, decay = Adam.fresh(theta), torch.full((1, 1), _Q_DECAY)
+    adam = Adam(theta, torch.full((1, 1), _Q_DECAY))
     for _ in range(_Q_STEPS):
+        # The gradient of softmax and log loss in closed form: autograd has no part.
         weight, bias = theta[0, groups:].view(size, groups), theta[0, :groups]
-        error = torch.softmax(torch.addmm(bias, known, weight), 1) - target
-        grad = torch.cat([error.mean(0), (known.T @ error / len(known)).flatten()])
-        adam.step(theta, grad[None], _Q_RATE, decay)
-    weight, bias = (
-        theta[0, groups:].view(size, groups).clone(),
-        theta[0, :groups].clone(),
-    )
+        error = torch.softmax(torch.addmm(bias, inputs, weight), 1) - target
+        grad = torch.cat([error.mean(0), (inputs.T @ error / len(inputs)).flatten()])
+        adam.step(theta, grad[None], _Q_RATE)
+    weight = theta[0, groups:].view(size, groups).clone()
+    bias = theta[0, :groups].clone()
     return weight, bias, torch.softmax(torch.addmm(bias, x, weight), 1)
 
 
@@ -102,6 +103,7 @@ def _solve(
         rates = hard_rates(predicted[None], inside, outcomes)[0] / sizes
         violation = constraints.differences(rates) - targets
         worst = float(violation.max().clamp(min=0))
+        # Hard rates jump, so the last weights need not be the best.
         if worst < least:
             best, least = weights, worst
         rate = _W_RATE / (1 + step / _W_HALF)

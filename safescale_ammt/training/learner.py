@@ -23,6 +23,7 @@ from safescale_ammt.model.network import (
     Dropout,
     Weights,
     forward,
+    initial,
     net_by_net,
     probability,
     shapes,
@@ -32,12 +33,24 @@ from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.placement import Placement, ProcessGroup
+from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.roles import ROLES, Role, traits
-from safescale_ammt.training.stateful import StateDict, stacked
+from safescale_ammt.training.stateful import StateDict, stack_rows
 
 
 class Learner:
-    """Weights, optimizer state and weight averages of k nets of one genome."""
+    """Weights, optimizer state and weight averages of k nets of one genome.
+
+    Args:
+        genome: of all nets.
+        rows: what they train on.
+        theta: weights to start from (k, P).
+        n_out: logits of a net.
+        ema: decay of the weight average.
+        stability: gradient norm above which a net skips its step.
+        seed: of the dropout masks.
+        cells: whose soft rates are part of the loss, in steps with rows of them.
+    """
 
     def __init__(
         self,
@@ -49,99 +62,47 @@ class Learner:
         ema: float,
         stability: float,
         seed: int,
+        cells: Sequence[Cell] = (),
     ) -> None:
         self.genome = genome
+        # Steps write in place, and the caller's tensor is not ours to change.
         self.theta = theta.clone()
         self.averaged = theta.clone()
-        self.adam = Adam.fresh(theta)
         self.layout = shapes(genome, rows.x.shape[1], n_out)
+        self.placement = Placement(len(theta))
         self._rows = rows
         self._ema = ema
-        self._stability = stability
         self._dropout = Dropout(genome.dropout, seed)
         self._seed = seed
         self._input_drop: list[Dropout] = []
-        self.lone = False
         self._traits = traits([ROLES["generalist"]] * len(theta))
-        self._cells: Sequence[Cell] = ()
+        self._cells = cells
+        self.adam = Adam(theta, self._traits.weight_decay[:, None], stability)
 
-    def fork(
-        self,
-        roles: Sequence[Role],
-        cells: Sequence[Cell],
-        placement: Placement | None = None,
-    ) -> None:
-        """Makes equal copies of the one net that there is, one per role.
-
-        Args:
-            roles: of the copies; from now on they differ.
-            cells: whose soft rates are part of the loss from now on.
-            placement: which of the copies this process trains; None is all.
-        """
-        placement = placement or Placement(len(roles))
-        mine = [roles[i] for i in placement.mine]
-        rows = torch.zeros(len(mine), dtype=torch.long)
-        self.theta, self.averaged = self.theta[rows], self.averaged[rows]
-        self.adam = self.adam.select(rows)
-        self._traits, self._cells = traits(mine), cells
-        self._dropout.show(placement.mine, len(roles))
-        self._input_drop = [
-            Dropout(role.input_drop, self._seed + i + 1)
-            for i, role in zip(placement.mine, mine, strict=True)
-        ]
-        self.lone = placement.lone()
-
-    def agree(self, process_group: ProcessGroup) -> None:
-        """Takes rank 0's weights, averages and optimizer state."""
-        for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
-            process_group.broadcast(tensor)
-
-    def weights(self, nets: int | None = None) -> Weights:
-        """Returns the averaged weights of the first nets by layer name."""
-        return unflatten(self.averaged[:nets], self.layout)
-
-    def state_dict(self) -> StateDict:
-        """Returns weights, averages, optimizer and the generators of the masks."""
-        generators = [drop.generator.get_state() for drop in self._input_drop]
-        common = {"dropout": self._dropout.generator.get_state()}
-        each = {"theta": self.theta, "averaged": self.averaged}
-        each |= {"input_drop": stacked(generators, common["dropout"])}
-        return StateDict(each | self.adam.tensors(), common)
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Takes up where the state was taken, of as many nets."""
-        self.theta, self.averaged = state.each["theta"], state.each["averaged"]
-        self.adam = Adam(*(state.each[name] for name in self.adam.tensors()))
-        self._dropout.generator.set_state(state.common["dropout"])
-        for drop, row in zip(self._input_drop, state.each["input_drop"], strict=True):
-            drop.generator.set_state(row.clone())  # not of a view
-
-    def finite(self) -> Tensor:
-        """Returns which nets have finite weights and averages, (k,) booleans."""
-        both = self.theta.isfinite() & self.averaged.isfinite()
-        return both.all(1)
-
-    def rejoin(self, lost: Sequence[int], consensus: Tensor) -> None:
-        """Restarts lost nets from the consensus (P,), optimizer state included."""
-        if not lost:
-            return
-        rows = torch.tensor(lost, dtype=torch.long)
-        self.theta[rows] = consensus
-        self.averaged[rows] = consensus
-        self.adam.put(rows, Adam.fresh(self.theta[rows]))
+    @classmethod
+    def start(cls, plan: Plan) -> Learner:
+        """Returns the one net that the trunk trains."""
+        genome, config, n_out = plan.genome, plan.config, plan.encoded.n_out
+        return cls(
+            genome,
+            plan.rows,
+            initial(genome, plan.rows.x.shape[1], n_out, [plan.seed("weights")]),
+            n_out=n_out,
+            ema=config.ema,
+            stability=config.gradient_stability_threshold,
+            seed=plan.seed("dropout"),
+            cells=plan.constraints.cells,
+        )
 
     def step(
-        self,
-        batch: Tensor,
-        extra: Tensor,
-        cell_weights: Tensor,
-        rate: float,
+        self, batch: Tensor, extra: Tensor, cell_weights: Tensor, rate: float
     ) -> tuple[Tensor, Tensor]:
         """Takes one step of every net.
 
         Args:
             batch: row numbers (k, B) of the task loss.
-            extra: row numbers (k, cells * m) of the surrogates, cell by cell.
+            extra: row numbers (k, cells * m) of the soft rates, cell by cell; none
+                if nothing is enforced.
             cell_weights: weight of each cell in the Lagrangian (cells,).
             rate: learning rate.
 
@@ -150,47 +111,106 @@ class Learner:
             their gradient was not finite or longer than the stability threshold.
         """
         theta = self.theta.requires_grad_()
-        x = self._drop_inputs(self._take(torch.cat([batch, extra], 1)))
-        weights = unflatten(theta, self.layout)
-        out = forward(self.genome, weights, x, self._dropout, lone=self.lone)
-        size = batch.shape[1]
-        task = task_loss(out[:, :, :size], self._rows.y[batch], self._traits.brier)
-        total = task
-        if self._cells:
-            soft = soft_rates(out[:, :, size:].mean(1), self._cells)
-            total = task + self._traits.constraint_weight * (soft @ cell_weights)
-        (grad,) = torch.autograd.grad(total.sum(), theta)
+        task, lagrangian = self._losses(theta, batch, extra, cell_weights)
+        # No tensor is shared between nets: the sum's gradient is each net's own.
+        (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
         self.theta = theta.detach()
-        # NaN compares false: a net with a non-finite gradient skips too.
-        active = grad.norm(dim=1) <= self._stability
-        self._move(grad, rate, active)
+        active = self.adam.step(self.theta, grad, rate)
+        # A net that skips is averaged too: all averages are over as many steps.
         self.averaged.lerp_(self.theta, 1 - self._ema)
         return task.detach(), ~active
 
-    def _take(self, index: Tensor) -> Tensor:
-        """Returns inputs (k, B, d) of row numbers (k, B).
-
-        On a processor `index_select` is more than twice as fast as indexing.
-        """
-        return self._rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
-
-    def _move(self, grad: Tensor, rate: float, active: Tensor) -> None:
-        decay = self._traits.weight_decay[:, None]
-        if bool(active.all()):
-            self.adam.step(self.theta, grad, rate, decay)
-            return
-        rows = active.nonzero()[:, 0]
-        part, state = self.theta[rows], self.adam.select(rows)
-        state.step(part, grad[rows], rate, decay[rows])
-        self.theta[rows] = part
-        self.adam.put(rows, state)
-
-    def _drop_inputs(self, x: Tensor) -> Tensor:
-        """Sets inputs of the nets whose role asks for it to 0 at random."""
-        for i, share in enumerate(self._traits.input_drop.tolist()):
-            if share > 0 and self._input_drop:
+    def _losses(
+        self, theta: Tensor, batch: Tensor, extra: Tensor, cell_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the task loss and the Lagrangian of every net, both (k,)."""
+        index = torch.cat([batch, extra], 1)
+        # On a processor this is more than twice as fast as indexing with `index`.
+        x = self._rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
+        for i, probability_of_0 in enumerate(self._traits.input_drop.tolist()):
+            if probability_of_0 > 0:
                 x[i] = self._input_drop[i](x[i])
-        return x
+        out = forward(
+            self.genome,
+            unflatten(theta, self.layout),
+            x,
+            self._dropout,
+            one_of_several=self.placement.one_of_several(),
+        )
+        size = batch.shape[1]
+        task = task_loss(out[:, :, :size], self._rows.y[batch], self._traits.brier)
+        if extra.shape[1] == 0:
+            return task, task
+        # The promise is about the answer, which averages the logits of the heads.
+        soft = soft_rates(out[:, :, size:].mean(1), self._cells)
+        return task, task + self._traits.constraint_weight * (soft @ cell_weights)
+
+    def fork(self, roles: Sequence[Role], placement: Placement | None = None) -> None:
+        """Makes equal copies of the one net that there is, one per role.
+
+        Args:
+            roles: of the copies; from now on they differ.
+            placement: which of the copies this process trains; None is all.
+        """
+        self.placement = placement or Placement(len(roles))
+        slots = self.placement.local_slots
+        local_roles = [roles[i] for i in slots]
+        rows = torch.zeros(len(slots), dtype=torch.long)
+        self.theta, self.averaged = self.theta[rows], self.averaged[rows]
+        self._traits = traits(local_roles)
+        self.adam = self.adam.select(rows, self._traits.weight_decay[:, None])
+        self._dropout.place(slots, len(roles))
+        # A generator per net, seeded by its slot: whichever process holds it, the
+        # net sees the same masks.
+        self._input_drop = [
+            Dropout(role.input_drop, self._seed + i + 1)
+            for i, role in zip(slots, local_roles, strict=True)
+        ]
+
+    def adopt(self, theta: Tensor, lost: Sequence[int]) -> None:
+        """Takes the agents' shared weights; lost agents start again from theirs.
+
+        Args:
+            theta: weights of all agents after a sync round (k, P).
+            lost: slots of agents that copied the consensus: their averages and
+                optimizer state may be as broken as their weights were.
+        """
+        local = self.placement.local_below(len(theta))
+        self.theta[: len(local)] = theta[local.start : local.stop]
+        rows = torch.tensor(self.placement.local_rows(lost), dtype=torch.long)
+        self.averaged[rows] = self.theta[rows]
+        self.adam.restart(rows)
+
+    def broadcast(self, process_group: ProcessGroup) -> None:
+        """Takes rank 0's weights, averages and optimizer state."""
+        for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
+            process_group.broadcast(tensor)
+
+    def weights(self) -> Weights:
+        """Returns the averaged weights of this process' nets by layer name."""
+        return unflatten(self.averaged, self.layout)
+
+    def finite(self) -> Tensor:
+        """Returns which nets have finite weights and averages, (k,) booleans."""
+        both = self.theta.isfinite() & self.averaged.isfinite()
+        return both.all(1)
+
+    def state_dict(self) -> StateDict:
+        """Returns weights, averages, optimizer and the generators of the masks."""
+        generators = [drop.generator.get_state() for drop in self._input_drop]
+        common = {"dropout": self._dropout.generator.get_state()}
+        each = {"theta": self.theta, "averaged": self.averaged}
+        each |= {"input_drop": stack_rows(generators, common["dropout"])}
+        return StateDict(each | self.adam.tensors(), common)
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continues from a state of as many nets."""
+        self.theta, self.averaged = state.each["theta"], state.each["averaged"]
+        self.adam.load_tensors(state.each)
+        self._dropout.generator.set_state(state.common["dropout"])
+        for drop, row in zip(self._input_drop, state.each["input_drop"], strict=True):
+            # A copy: torch crashes on a view that does not begin its storage.
+            drop.generator.set_state(row.clone())
 
 
 def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
@@ -211,11 +231,13 @@ def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
         hit = f.one_hot(target, n_out).to(out.dtype)
         log_loss = -(torch.log_softmax(out, -1) * hit).sum(-1)
     loss = log_loss.mean((1, 2))
+    # Most roles have no Brier share; without one the second pass is left out.
     if not bool(brier.any()):
         return loss
     if n_out == 1:
         score = (net_by_net(torch.sigmoid, out[..., 0]) - hit).square()
     else:
+        # Half of the sum: for two classes this is the score of one logit.
         score = (torch.softmax(out, -1) - hit).square().sum(-1) / 2
     return (1 - brier) * loss + brier * 4 * score.mean((1, 2))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, Finding
 from safescale_ammt.judging.judge import judge
@@ -29,14 +31,15 @@ from safescale_ammt.model.network import shapes, unflatten
 from safescale_ammt.model.predictor import Deployable, Prediction
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.fair_head import fit
-from safescale_ammt.training.sampling import stratified_folds
+from safescale_ammt.training.folds import strata_of, stratified_folds
+from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.trainer import Trained
 
-Halves = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 HEAD_ROWS = ("constraint", "monitor")
 """Splits that a fair head is fitted on."""
-_CLEARLY = 2.0
 SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
+# Standard errors. A tie exceeds two of them about one time in forty.
+_CLEARLY = 2.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Merged:
     feasible: bool
     scores: dict[str, dict[str, Any]]
     recheck: dict[str, list[str]]
+
+    def save(self, folder: Path, schema: Schema) -> None:
+        """Writes the model, and the twin in a folder of its own."""
+        self.model.save(folder, schema)
+        self.twin.save(folder / TWIN.name, schema)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the event for the training log."""
@@ -89,23 +97,28 @@ def merge(
         form: `auto`, or the one form (`soup`, `best`, `ensemble`) to be used.
         seed: of the split of *select* into halves.
     """
-    court = _Court(trained, encoded, constitution, seed)
-    ranked = _by_validation(trained, encoded)
-    forms = _forms(trained, encoded, ranked[0][1])
+    selection = _Selection(trained, encoded, constitution, seed)
+    agents = _agents_by_accuracy(trained, encoded)
+    forms = _forms(trained, encoded, best=agents[0][1])
     if form != "auto":
         forms = {form: forms[form]}
-    scores = {name: court.score(name, model) for name, model in forms.items()}
-    choice = _choose(court, scores)
-    recheck = {choice: court.refuted(choice, forms[choice], half=1)}
-    model, feasible = forms[choice], not (scores[choice]["refuted"] or recheck[choice])
+    scores = {name: selection.score(name, model) for name, model in forms.items()}
+    feasible_forms = [name for name in scores if not scores[name]["refuted"]]
+    # If every form breaks a promise, the one that breaks the fewest is judged on.
+    fewest = sorted(scores, key=lambda name: len(scores[name]["refuted"]))[:1]
+    choice = first_unbeaten(feasible_forms or fewest, selection.hits)
+    model = forms[choice]
+    # The choice was made on the first half, which flatters what it chose.
+    recheck = {choice: selection.refuted(choice, model, half=1)}
+    feasible = not (scores[choice]["refuted"] or recheck[choice])
     if not feasible and form == "auto":
-        for name, net in ranked:
-            refuted = court.refuted(name, net, half=0)
-            recheck[name] = refuted + court.refuted(name, net, half=1)
+        for name, agent in agents:
+            refuted = selection.refuted(name, agent, half=0)
+            recheck[name] = refuted + selection.refuted(name, agent, half=1)
             if not recheck[name]:
-                choice, model, feasible = name, net, True
+                choice, model, feasible = name, agent, True
                 break
-    return Merged(model, court.twin, choice, feasible, scores, recheck)
+    return Merged(model, selection.twin, choice, feasible, scores, recheck)
 
 
 def deployable(
@@ -118,18 +131,20 @@ def deployable(
     return Deployable(trained.genome, unflatten(theta, layout), form, positive)
 
 
-def _by_validation(
+def _agents_by_accuracy(
     trained: Trained, encoded: EncodedDataset
 ) -> list[tuple[str, Deployable]]:
     """Returns the finite agents by name, best validation accuracy first."""
     rows = encoded.rows("validation", trained.genome.encoding)
     label = rows.y.numpy()
-    found = []
+    ranking = []
     for i in trained.finite.nonzero()[:, 0].tolist():
-        net = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
-        hits = int((net.answer(rows.x).prediction == label).sum())
-        found.append((-hits, i, net))
-    return [(f"agent {i}", net) for _, i, net in sorted(found, key=lambda f: f[:2])]
+        agent = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
+        hits = int((agent.answer(rows.x).prediction == label).sum())
+        ranking.append((-hits, i, agent))
+    # Equal agents stay in the order of their numbers: the same choice in every run.
+    ranking.sort(key=lambda entry: entry[:2])
+    return [(f"agent {i}", agent) for _, i, agent in ranking]
 
 
 def _forms(
@@ -142,6 +157,8 @@ def _forms(
     if len(agents) > 1:
         forms[ENSEMBLE] = deployable(trained, encoded, agents, ENSEMBLE)
     if encoded.n_out == 1:
+        # *select* is left out: a head that was fitted there would be judged on the
+        # rows that it was made for.
         rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
         eta = torch.from_numpy(soup.answer(rows.x).score)
         head = fit(trained.constraints, rows, eta, trained.targets)
@@ -150,8 +167,8 @@ def _forms(
     return forms
 
 
-class _Court:
-    """Judges forms on the two halves of *select*, each form once."""
+class _Selection:
+    """*select* in two halves: forms are scored on one and re-checked on the other."""
 
     def __init__(
         self,
@@ -160,77 +177,59 @@ class _Court:
         constitution: Constitution,
         seed: int,
     ) -> None:
-        self._problem, self._constitution = encoded, constitution
+        self._constitution = constitution
+        self._schema = encoded.schema
         self._rows = encoded.rows("select", trained.genome.encoding)
-        strata = self._rows.y
-        for name in constitution.group_columns:
-            codes = self._rows.groups[name]
-            strata = strata * (int(codes.max()) + 1) + codes
+        # Halves of equal strata: a small group's positives are in both.
+        strata = strata_of(self._rows, constitution)
         second = stratified_folds(strata, 2, seed).numpy() == 1
-        self._halves: Halves = (~second, second)
-        self.twin = deployable(trained, encoded, trained.twin, "twin")
+        self._halves = (~second, second)
+        self.twin = deployable(trained, encoded, trained.twin, TWIN.name)
         self._twin_answer = self.twin.answer(self._rows.x)
+        # Each form answers once: it is judged on both halves and compared with others.
         self._answers: dict[str, Prediction] = {}
-
-    def answer(self, name: str, model: Deployable) -> Prediction:
-        """Returns a form's answers on all of *select*."""
-        if name not in self._answers:
-            self._answers[name] = model.answer(self._rows.x)
-        return self._answers[name]
-
-    def hits(self, name: str) -> NDArray[np.float64]:
-        """Returns 1 for each right answer on the choosing half."""
-        right = self._answers[name].prediction == self._rows.y.numpy()
-        return np.asarray(right[self._halves[0]], dtype=np.float64)
 
     def score(self, name: str, model: Deployable) -> dict[str, Any]:
         """Returns accuracy, gaps and refuted principles on the choosing half."""
-        self.answer(name, model)
-        findings = self._findings(name, 0)
+        findings = self._findings(name, model, 0)
         return {
             "accuracy": float(self.hits(name).mean()),
             "values": {f.principle: f.value for f in findings},
             "refuted": _refuted(findings),
         }
 
+    def hits(self, name: str) -> NDArray[np.float64]:
+        """Returns 1 for each right answer of a scored form on the choosing half."""
+        right = self._answers[name].prediction == self._rows.y.numpy()
+        return np.asarray(right[self._halves[0]], dtype=np.float64)
+
     def refuted(self, name: str, model: Deployable, half: int) -> list[str]:
         """Returns the hard principles that a form is shown to break on a half."""
-        self.answer(name, model)
-        return _refuted(self._findings(name, half))
+        return _refuted(self._findings(name, model, half))
 
-    def _findings(self, name: str, half: int) -> list[Finding]:
-        rule = self._constitution
-        evidence = self._evidence(self._answers[name], self._halves[half])
-        return [
-            judge(p, evidence, rule.groups, rule.gate.alpha) for p in rule.principles
-        ]
-
-    def _evidence(self, answer: Prediction, half: NDArray[np.bool_]) -> Evidence:
-        schema = self._problem.schema
-        return Evidence(
-            label=self._rows.y.numpy()[half],
-            prediction=answer.prediction[half],
-            score=answer.score[half],
+    def _findings(self, name: str, model: Deployable, half: int) -> list[Finding]:
+        if name not in self._answers:
+            self._answers[name] = model.answer(self._rows.x)
+        answer, rows = self._answers[name], self._halves[half]
+        evidence = Evidence(
+            label=self._rows.y.numpy()[rows],
+            prediction=answer.prediction[rows],
+            score=answer.score[rows],
             groups={
-                name: (schema.groups[name], codes.numpy()[half])
-                for name, codes in self._rows.groups.items()
+                column: (self._schema.groups[column], codes.numpy()[rows])
+                for column, codes in self._rows.groups.items()
             },
-            twin_prediction=self._twin_answer.prediction[half],
-            twin_score=self._twin_answer.score[half],
-            classes=len(schema.classes),
+            twin_prediction=self._twin_answer.prediction[rows],
+            twin_score=self._twin_answer.score[rows],
+            classes=len(self._schema.classes),
             positive=self.twin.positive,
         )
+        sizes, alpha = self._constitution.groups, self._constitution.gate.alpha
+        return [judge(p, evidence, sizes, alpha) for p in self._constitution.principles]
 
 
 def _refuted(findings: Sequence[Finding]) -> list[str]:
     return [f.principle for f in findings if f.outcome == FAILS and f.tier != "soft"]
-
-
-def _choose(court: _Court, scores: dict[str, dict[str, Any]]) -> str:
-    """Returns the first feasible form that no feasible one beats clearly."""
-    feasible = [name for name in scores if not scores[name]["refuted"]]
-    names = feasible or sorted(scores, key=lambda n: len(scores[n]["refuted"]))[:1]
-    return first_unbeaten(names, court.hits)
 
 
 def first_unbeaten(
@@ -243,13 +242,12 @@ def first_unbeaten(
         hits: 1 for each right answer of a name, on the same rows (n,).
     """
     for name in names:
-        mine = hits(name)
-        if not any(_beats(hits(other), mine) for other in names if other != name):
+        for other in names:
+            # Paired: the rows that both get right or wrong add no noise.
+            difference = hits(other) - hits(name)
+            error = float(difference.std()) / math.sqrt(len(difference))
+            if float(difference.mean()) > _CLEARLY * error:
+                break
+        else:
             return name
-    return max(names, key=lambda n: hits(n).mean())
-
-
-def _beats(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> bool:
-    difference = theirs - ours
-    error = float(difference.std()) / math.sqrt(len(difference))
-    return float(difference.mean()) > _CLEARLY * error
+    return max(names, key=lambda name: hits(name).mean())

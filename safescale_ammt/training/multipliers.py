@@ -15,7 +15,7 @@ from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.training.constraints import Cell, Constraints
+from safescale_ammt.training.constraints import Constraints
 
 POWER = 0.9
 """Chance that a model steered to its target passes the gate, by the margin."""
@@ -26,7 +26,7 @@ def targets(
     constitution: Constitution,
     counts: Counts,
     rates: Tensor,
-    behind: Tensor,
+    pooled_sizes: Tensor,
 ) -> Tensor:
     """Returns the gap that each pair aims at (pairs,).
 
@@ -40,35 +40,31 @@ def targets(
         constitution: gives tau and alpha_k.
         counts: the sealed split's counts by group and class.
         rates: hard rates of the cells (cells,) on *constraint*.
-        behind: rows behind the referee's pooled rates (cells,).
+        pooled_sizes: rows behind the pooled rates of the dual update (cells,).
     """
     normal = NormalDist()
+    # The gate judges each planned submission at its share of alpha.
     z = normal.inv_cdf(1 - constitution.gate.alpha_k) + normal.inv_cdf(POWER)
-    sealed = torch.tensor([_sealed_rows(c, counts) for c in constraints.cells])
+    sealed = torch.zeros(len(constraints.cells))
+    for i, cell in enumerate(constraints.cells):
+        values, rows, labels = counts.table("sealed", cell.group)
+        if cell.value in values:
+            group = values.index(cell.value)
+            total, hits = float(rows[group]), float(labels[group, cell.outcome])
+            # A masked count reads as the most that it can hide: hits may exceed rows.
+            misses = max(0.0, total - hits)
+            sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
     judged = constraints.standard_errors(rates, sealed)
-    steered = constraints.standard_errors(rates, behind)
+    steered = constraints.standard_errors(rates, pooled_sizes)
+    # The two samples are independent, so their variances add up. With the sealed
+    # error alone Adult's target at .08 would be .016, with both it is 0.
     errors = (judged.square() + steered.square()).sqrt()
     tau = constraints.tau()
     return torch.minimum((tau - z * errors).clamp(min=0), tau)
 
 
-def _sealed_rows(cell: Cell, counts: Counts) -> float:
-    """Counts the sealed rows of a cell."""
-    values, rows, labels = counts.table("sealed", cell.group)
-    if cell.value not in values:
-        return 0.0
-    i = values.index(cell.value)
-    if cell.condition is None:
-        return float(rows[i])
-    hits = float(labels[i, cell.outcome])
-    return hits if cell.condition else max(0.0, float(rows[i]) - hits)
-
-
 class NuPI:
-    """The multipliers, moved by the nuPI controller.
-
-    The error e is the violation (ascent); xi starts at 0, cooper-optim's
-    `nuPIInitType.ZEROS`, so that the first step is (kappa_i + (1-nu) kappa_p) e.
+    """The multipliers, moved by the nuPI controller; the error e is the violation.
 
     Args:
         ki: integral gain of each multiplier (pairs,).
@@ -78,16 +74,10 @@ class NuPI:
 
     def __init__(self, ki: Tensor, kp: Tensor, nu: float) -> None:
         self.multipliers = torch.zeros_like(ki)
+        # cooper-optim's `nuPIInitType.ZEROS`: the first step is then
+        # (kappa_i + (1 - nu) kappa_p) e, not kappa_i e.
         self._xi = torch.zeros_like(ki)
         self._ki, self._kp, self._nu = ki, kp, nu
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Returns lambda and xi by name."""
-        return {"multipliers": self.multipliers, "xi": self._xi}
-
-    def load_state_dict(self, multipliers: Tensor, xi: Tensor) -> None:
-        """Goes on from lambda and xi."""
-        self.multipliers, self._xi = multipliers, xi
 
     def step(self, violation: Tensor) -> None:
         """Moves lambda (pairs,) by the hard violations g (pairs,)."""
@@ -95,3 +85,11 @@ class NuPI:
         move = self._ki * violation + self._kp * (xi - self._xi)
         self.multipliers = (self.multipliers + move).clamp_(min=0)
         self._xi = xi
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns lambda and xi by name."""
+        return {"multipliers": self.multipliers, "xi": self._xi}
+
+    def load_tensors(self, multipliers: Tensor, xi: Tensor) -> None:
+        """Continues from lambda and xi."""
+        self.multipliers, self._xi = multipliers, xi

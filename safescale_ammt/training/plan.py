@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.constraints import Constraints, enforce
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
-from safescale_ammt.training.roles import Role, assign
-from safescale_ammt.training.sampling import RowOrder, row_weights, stratified_folds
+from safescale_ammt.training.folds import strata_of, stratified_folds
+from safescale_ammt.training.roles import TWIN, Role, assign
 
 POOL = ("train", "constraint")
 """Splits whose rows the agents train on, fold by fold."""
@@ -26,17 +26,19 @@ LEAST_FOLDS = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """Roles, data views and schedule.
+    """Roles, data views and schedule of k agents and, perhaps, the twin.
 
     Attributes:
-        problem: the dataset as tensors.
+        encoded: the dataset as tensors.
         genome: architecture of every net.
         config: the training section.
+        constitution: names the enforced principles.
         rows: the rows of `POOL`.
         constraints: what is enforced on them.
         roles: of the k agents.
-        held: rows that each agent sets aside.
-        seen: rows that each agent trains on; the last view is all rows.
+        slots: roles of all nets: the agents', then the twin's if there is one.
+        held_out: row numbers that each agent sets aside.
+        views: row numbers that each agent trains on; the last view is all rows.
         strata: label x group columns of the constitution, per row (n,).
         trunk_steps: steps before the agents part.
         steps: steps of each net in all.
@@ -45,35 +47,32 @@ class Plan:
     encoded: EncodedDataset
     genome: Genome
     config: TrainingConfig
+    constitution: Constitution
     rows: EncodedRows
     constraints: Constraints
     roles: tuple[Role, ...]
-    held: tuple[Tensor, ...]
-    seen: tuple[Tensor, ...]
+    slots: tuple[Role, ...]
+    held_out: tuple[Tensor, ...]
+    views: tuple[Tensor, ...]
     strata: Tensor
     trunk_steps: int
     steps: int
 
     @property
-    def batch(self) -> int:
-        """Rows per step: no more than the smallest view has."""
-        return min(self.config.batch_size, *(len(rows) for rows in self.seen))
+    def batch_size(self) -> int:
+        """Rows per step and net: no more than the smallest view has."""
+        return min(self.config.batch_size, *(len(view) for view in self.views))
 
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine down to 0."""
-        warm = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
+    def learning_rate(self, step: int) -> float:
+        """Returns the rate of a step: linear warm-up, then half a cosine to 0."""
+        # Plus one: step 0 would otherwise have rate 0 and be no step at all.
+        warmup = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.config.learning_rate * warm * cosine
+        return self.config.learning_rate * warmup * cosine
 
     def seed(self, use: str) -> int:
         """Derives an independent seed below 2^62 for one use of randomness."""
-        digest = hashlib.sha256(f"{self.config.seed}/{use}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 2
-
-    def order(self, view: int, role: Role, use: str) -> RowOrder:
-        """Returns the order in which a net sees the rows of a view."""
-        rows = self.seen[view]
-        return RowOrder(rows, row_weights(role, self.strata[rows]), self.seed(use))
+        return derived_seed(self.config.seed, use)
 
 
 def make_plan(
@@ -81,6 +80,8 @@ def make_plan(
     genome: Genome,
     config: TrainingConfig,
     constitution: Constitution,
+    *,
+    twin: bool = True,
 ) -> Plan:
     """Deals out roles and folds.
 
@@ -90,7 +91,6 @@ def make_plan(
     """
     rows = encoded.joined(POOL, genome.encoding)
     roles = assign(config.agent_specializations, config.num_agents)
-    strata = _strata(rows, constitution)
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
     if len(rows) < 2 * folds:
         raise DataError(
@@ -100,34 +100,42 @@ def make_plan(
     constraints = enforce(
         constitution, encoded.schema.groups, rows.groups, rows.y, encoded.outcomes
     )
-    plan = Plan(encoded, genome, config, rows, constraints, roles, (), (), strata, 0, 0)
-    fold = stratified_folds(strata, folds, plan.seed("folds"))
-    aside = [fold == i % folds for i in range(len(roles))]
-    views = [~mine for mine in aside] + [torch.ones_like(fold, dtype=torch.bool)]
-    trunk_steps, steps = _schedule(config, len(rows))
-    return replace(
-        plan,
-        held=tuple(mine.nonzero()[:, 0] for mine in aside),
-        seen=tuple(view.nonzero()[:, 0] for view in views),
+    strata = strata_of(rows, constitution)
+    fold = stratified_folds(strata, folds, derived_seed(config.seed, "folds"))
+    # With more agents than folds, agents i and i + folds hold out the same one: an
+    # agent never gives up more than one fold of its rows.
+    held_out = [fold == i % folds for i in range(len(roles))]
+    # The twin answers for what the constitution costs, so it sees all rows.
+    views = [~mask for mask in held_out] + [torch.ones_like(fold, dtype=torch.bool)]
+    trunk_steps, steps = config.trunk_steps, config.steps
+    if config.max_epochs:
+        per_epoch = math.ceil(len(rows) / config.batch_size)
+        steps = min(config.steps, config.max_epochs * per_epoch)
+        # The trunk keeps its share of the steps, or it could use up all of them.
+        trunk_steps = round(config.trunk_steps * steps / config.steps)
+    return Plan(
+        encoded=encoded,
+        genome=genome,
+        config=config,
+        constitution=constitution,
+        rows=rows,
+        constraints=constraints,
+        roles=roles,
+        slots=(*roles, *(TWIN,) * twin),
+        held_out=tuple(mask.nonzero()[:, 0] for mask in held_out),
+        views=tuple(mask.nonzero()[:, 0] for mask in views),
+        strata=strata,
         trunk_steps=trunk_steps,
         steps=steps,
     )
 
 
-def _strata(rows: EncodedRows, constitution: Constitution) -> Tensor:
-    """Numbers the strata that occur: label x the constitution's group columns."""
-    code = rows.y
-    for name in constitution.group_columns:
-        codes = rows.groups[name]
-        code = code * (int(codes.max()) + 1) + codes
-    strata: Tensor = torch.unique(code, return_inverse=True)[1]
-    return strata
+def derived_seed(seed: int, use: str) -> int:
+    """Derives an independent seed below 2^62 for one use of randomness.
 
-
-def _schedule(config: TrainingConfig, rows: int) -> tuple[int, int]:
-    """Returns (trunk steps, steps): `max_epochs` bounds the passes over the rows."""
-    if not config.max_epochs:
-        return config.trunk_steps, config.steps
-    per_epoch = math.ceil(rows / config.batch_size)
-    steps = min(config.steps, config.max_epochs * per_epoch)
-    return round(config.trunk_steps * steps / config.steps), steps
+    A hash and not seed + 1, seed + 2, ...: runs with neighbouring seeds would
+    otherwise share their streams.
+    """
+    digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
+    # Two bits short of 64: a seed plus a net's number still fits a signed integer.
+    return int.from_bytes(digest[:8], "big") >> 2

@@ -1,4 +1,4 @@
-"""Agents: what each one's role changes in its loss, its data or its inputs.
+"""Roles: what each one changes in an agent's loss, its data or its inputs.
 
 A role is a handful of numbers that the training step multiplies in, agent by
 agent, so that eight different agents still run as one program. A role whose
@@ -8,7 +8,7 @@ numbers are all neutral would be the generalist under another name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,7 +51,9 @@ ROLES = {
         Role("robust", "rows with missing or damaged inputs", input_drop=0.05),
     )
 }
-TABLE_ROLES = tuple(ROLES)
+# Without a constraint weight the multipliers do not reach the twin, and in all else
+# it is the generalist: the difference between the two is what the promises cost.
+TWIN = replace(ROLES["generalist"], name="twin", constraint_weight=0.0)
 _OTHER_MODALITIES = {"vision": "images", "language": "text"}
 
 

@@ -1,4 +1,4 @@
-"""Which rows a net takes its next step on."""
+"""Sampling: which rows every net takes its next step on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,72 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from safescale_ammt.training.placement import Placement
+from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.roles import Role
-from safescale_ammt.training.stateful import StateDict, stacked
+from safescale_ammt.training.stateful import StateDict, stack_rows
+
+CELL_ROWS = 32
+"""Rows drawn from each cell per step and net, where cells are few."""
+_LEAST_CELL_ROWS = 8
+_MOST_ROWS_OF_CELLS = 256
+"""Rows of all cells together per step and net: half a default batch."""
+
+
+class Batches:
+    """The rows of each step: a batch for the task loss, and rows of every cell.
+
+    Args:
+        size: rows of the batch.
+        orders: the order of the rows for each net of this process.
+        cells: draws the rows of the cells; None while nothing is enforced.
+    """
+
+    def __init__(
+        self, size: int, orders: Sequence[RowOrder], cells: CellSampler | None = None
+    ) -> None:
+        self._size, self._orders, self._cells = size, orders, cells
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Returns row numbers (nets, size) and (nets, cells * rows per cell)."""
+        batch = torch.stack([order.take(self._size) for order in self._orders])
+        if self._cells is None:
+            return batch, torch.zeros(len(batch), 0, dtype=torch.long)
+        return batch, self._cells.draw()
+
+    def state_dict(self) -> StateDict:
+        """Returns every net's cursor, and the generator of the cells' rows."""
+        cursors = [order.cursor() for order in self._orders]
+        state = StateDict({"cursor": stack_rows(cursors, torch.zeros(0))})
+        if self._cells is not None:
+            state.common["cells"] = self._cells.generator.get_state()
+        return state
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continues from there."""
+        for order, cursor in zip(self._orders, state.each["cursor"], strict=True):
+            order.seek(cursor)
+        if self._cells is not None:
+            self._cells.generator.set_state(state.common["cells"])
+
+
+def trunk_batches(plan: Plan) -> Batches:
+    """Returns the batches of the trunk: all rows, uniformly, and no cells."""
+    rows = plan.views[-1]
+    return Batches(plan.batch_size, [RowOrder(rows, None, plan.seed("trunk"))])
+
+
+def agent_batches(plan: Plan, placement: Placement) -> Batches:
+    """Returns the batches of the nets of this process, each from its own view."""
+    orders = []
+    for slot in placement.local_slots:
+        rows = plan.views[slot]
+        weights = row_weights(plan.slots[slot], plan.strata[rows])
+        orders.append(RowOrder(rows, weights, plan.seed(f"agent {slot}")))
+    inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
+    views = plan.views[: placement.nets]
+    cells = CellSampler(inside, views, plan.seed("cells"), placement.local_slots)
+    return Batches(plan.batch_size, orders, cells)
 
 
 def row_weights(role: Role, strata: Tensor) -> Tensor | None:
@@ -42,21 +106,26 @@ class RowOrder:
         """Returns the next `count` row numbers."""
         while len(self._ahead) < count:
             self._ahead = torch.cat([self._ahead, self._next_pass()])
-        taken, self._ahead = self._ahead[:count], self._ahead[count:]
-        return taken
+        batch, self._ahead = self._ahead[:count], self._ahead[count:]
+        return batch
 
     def cursor(self) -> Tensor:
-        """Returns where the order is: the last pass' generator, the rows left."""
-        left = len(self._ahead)
-        generator = self._before if left else self._generator.get_state()
-        return torch.cat([torch.tensor([left]).view(torch.uint8), generator])
+        """Returns where the order is: rows left, and the generator of their pass.
+
+        The pass can be drawn again from the generator's state before it, so the
+        cursor is a few kilobytes, however many rows there are.
+        """
+        remaining = len(self._ahead)
+        generator = self._before if remaining else self._generator.get_state()
+        return torch.cat([torch.tensor([remaining]).view(torch.uint8), generator])
 
     def seek(self, cursor: Tensor) -> None:
-        """Goes on from a cursor."""
-        left, self._before = int(cursor[:8].view(torch.long)), cursor[8:].clone()
+        """Continues from a cursor."""
+        # The first eight bytes are the int64 that `cursor` viewed as uint8.
+        remaining, self._before = int(cursor[:8].view(torch.long)), cursor[8:].clone()
         self._generator.set_state(self._before)
-        rows = self._next_pass() if left else self._rows
-        self._ahead = rows[len(rows) - left :]
+        rows = self._next_pass() if remaining else self._rows
+        self._ahead = rows[len(rows) - remaining :]
 
     def _next_pass(self) -> Tensor:
         n = len(self._rows)
@@ -66,77 +135,40 @@ class RowOrder:
         # Inverse of the cumulative weights: `multinomial` stops at 2^24 rows.
         edges = self._weights.cumsum(0)
         draws = torch.rand(n, generator=self._generator, dtype=torch.float64)
-        places = torch.searchsorted(edges, draws * edges[-1], right=True)
-        return self._rows[places.clamp_(max=n - 1)]
-
-
-class RowOrders:
-    """The orders of this process' nets, side by side."""
-
-    def __init__(self, orders: Sequence[RowOrder]) -> None:
-        self._orders = orders
-
-    def deal(self, count: int) -> Tensor:
-        """Returns the next rows of every net, (nets, count)."""
-        return torch.stack([order.take(count) for order in self._orders])
-
-    def state_dict(self) -> StateDict:
-        """Returns every net's cursor."""
-        cursors = [order.cursor() for order in self._orders]
-        return StateDict(each={"cursor": stacked(cursors, torch.zeros(0))})
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Goes on from the cursors."""
-        for order, cursor in zip(self._orders, state.each["cursor"], strict=True):
-            order.seek(cursor)
-
-
-def stratified_folds(strata: Tensor, folds: int, seed: int) -> Tensor:
-    """Deals rows into folds so that every stratum is spread evenly.
-
-    Returns:
-        Fold number (n,) of each row; sizes differ by at most one row in all and
-        within each stratum.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(strata), generator=generator)
-    dealt = shuffled[torch.argsort(strata[shuffled], stable=True)]
-    found = torch.empty(len(strata), dtype=torch.long)
-    found[dealt] = torch.arange(len(strata)) % folds
-    return found
-
-
-CELL_ROWS = 32
-
-
-_MOST_CELL_ROWS = 256
+        positions = torch.searchsorted(edges, draws * edges[-1], right=True)
+        # A draw that rounds up to the last edge would lie one row past the end.
+        return self._rows[positions.clamp_(max=n - 1)]
 
 
 class CellSampler:
     """Draws the same number of rows from every cell, for every net.
 
+    Rates of small cells would otherwise rest on a handful of rows of each batch,
+    and their gradients would be mostly noise.
+
     Args:
         inside: (cells, n) booleans, which row counts in which cell.
-        seen: the rows (n_i,) that each of the k nets may train on.
+        views: the rows (n_i,) that each of the k nets may train on.
         seed: of the draws.
-        mine: the nets whose rows are drawn in this process; None is all of them.
+        slots: the nets whose rows are returned; None is all of them.
     """
 
     def __init__(
         self,
         inside: Tensor,
-        seen: Sequence[Tensor],
+        views: Sequence[Tensor],
         seed: int,
-        mine: range | None = None,
+        slots: range | None = None,
     ) -> None:
         cells = len(inside)
-        self.per_cell = min(CELL_ROWS, max(8, _MOST_CELL_ROWS // max(1, cells)))
-        self._generator = torch.Generator().manual_seed(seed)
-        self._mine = slice(mine.start, mine.stop) if mine else slice(None)
-        lists = [[rows[inside[c][rows]] for c in range(cells)] for rows in seen]
-        longest = max((len(r) for net in lists for r in net), default=0)
-        self._rows = torch.zeros(len(seen), cells, longest, dtype=torch.long)
-        self._sizes = torch.zeros(len(seen), cells, 1)
+        rows_for_each = _MOST_ROWS_OF_CELLS // max(1, cells)
+        self.per_cell = min(CELL_ROWS, max(_LEAST_CELL_ROWS, rows_for_each))
+        self.generator = torch.Generator().manual_seed(seed)
+        self._slots = slice(slots.start, slots.stop) if slots else slice(None)
+        lists = [[rows[inside[c][rows]] for c in range(cells)] for rows in views]
+        longest = max((len(rows) for net in lists for rows in net), default=0)
+        self._rows = torch.zeros(len(views), cells, longest, dtype=torch.long)
+        self._sizes = torch.zeros(len(views), cells, 1)
         for i, net in enumerate(lists):
             for c, rows in enumerate(net):
                 self._rows[i, c, : len(rows)] = rows
@@ -145,17 +177,12 @@ class CellSampler:
     def draw(self) -> Tensor:
         """Returns row numbers (k, cells * per_cell), with replacement."""
         k, cells, longest = self._rows.shape
-        rows = self._rows[self._mine]
+        rows = self._rows[self._slots]
         if longest == 0:
             return torch.zeros(len(rows), 0, dtype=torch.long)
-        draws = torch.rand(k, cells, self.per_cell, generator=self._generator)
-        places = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
-        return rows.gather(2, places[self._mine]).flatten(1)
-
-    def state_dict(self) -> StateDict:
-        """Returns where the draws are."""
-        return StateDict(common={"generator": self._generator.get_state()})
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Goes on from there."""
-        self._generator.set_state(state.common["generator"])
+        # Numbers are drawn for all nets and then cut: a net gets the same rows
+        # however many processes there are.
+        draws = torch.rand(k, cells, self.per_cell, generator=self.generator)
+        # In float32 a draw just below 1, times the size, may round up to the size.
+        positions = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
+        return rows.gather(2, positions[self._slots]).flatten(1)

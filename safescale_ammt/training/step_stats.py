@@ -1,4 +1,4 @@
-"""Watch: what the nets' steps were like since the last round."""
+"""Step statistics: what the nets' steps were like since the last round."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.errors import SafescaleError
+from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.stateful import StateDict
 
@@ -17,41 +18,42 @@ class StepStats:
 
     def __init__(self, nets: int) -> None:
         self._sum = torch.zeros(nets)
-        self._taken = torch.zeros(nets)
+        self._active = torch.zeros(nets)
         self._steps = 0
-
-    def clear(self) -> None:
-        """Begins anew after a round."""
-        self.__init__(len(self._sum))  # type: ignore[misc]
 
     def add(self, losses: Tensor, skipped: Tensor) -> None:
         """Counts one step of every net."""
+        # The loss of a skipped step may be NaN, and NaN would stay in the sum.
         self._sum += torch.where(skipped, 0.0, losses)
-        self._taken += ~skipped
+        self._active += ~skipped
         self._steps += 1
 
     def usable(self) -> Tensor:
         """Returns which nets took at least one step, (nets,) booleans."""
-        return (self._taken > 0) | (self._steps == 0)
+        return (self._active > 0) | (self._steps == 0)
 
-    def losses(self) -> Tensor:
-        """Returns each net's mean loss over its steps (nets,); NaN without any."""
-        return self._sum / self._taken
+    def losses(self, placement: Placement) -> list[float | None]:
+        """Returns the mean loss over its steps of each net of all processes.
+
+        None stands for a loss that is not finite, or of a net without a step.
+        """
+        # JSON has no NaN, and the log is written with `allow_nan=False`.
+        means = placement.gather(self._sum / self._active).tolist()
+        return [mean if math.isfinite(mean) else None for mean in means]
+
+    def clear(self) -> None:
+        """Starts again after a round."""
+        self.__init__(len(self._sum))  # type: ignore[misc]
 
     def state_dict(self) -> StateDict:
         """Returns the sums."""
-        each = {"sum": self._sum, "taken": self._taken}
+        each = {"sum": self._sum, "active": self._active}
         return StateDict(each, {"steps": torch.tensor(self._steps)})
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Goes on from the sums."""
-        self._sum, self._taken = state.each["sum"], state.each["taken"]
+        """Continues from the sums."""
+        self._sum, self._active = state.each["sum"], state.each["active"]
         self._steps = int(state.common["steps"])
-
-
-def plain(losses: Tensor) -> list[float | None]:
-    """Returns losses as JSON has them; None for what is not finite."""
-    return [x if math.isfinite(x) else None for x in losses.tolist()]
 
 
 def require_quorum(plan: Plan, step: int, usable: Tensor) -> None:

@@ -22,10 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.training.stateful import StateDict
 
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 _TRIM = 0.2
+# Fitness is validation accuracy, so that one standard error on three thousand rows
+# (.006) is worth about a factor of twenty.
 _TEMPERATURE = 0.002
 
 
@@ -36,11 +39,7 @@ def mean(theta: Tensor, fitness: Tensor) -> Tensor:
 
 
 def fitness_weighted(theta: Tensor, fitness: Tensor) -> Tensor:
-    """Averages with weights softmax(fitness / .002).
-
-    Fitness is validation accuracy, so that one standard error on three thousand
-    rows (.006) is worth about a factor of twenty.
-    """
+    """Averages with weights softmax(fitness / .002)."""
     return torch.softmax(fitness / _TEMPERATURE, 0).to(theta) @ theta
 
 
@@ -54,6 +53,7 @@ def trimmed_mean(theta: Tensor, fitness: Tensor) -> Tensor:
 def median(theta: Tensor, fitness: Tensor) -> Tensor:
     """Takes each coordinate's median; of an even number, the middle pair's mean."""
     del fitness
+    # `torch.median` would take the lower of the middle pair.
     ordered = theta.sort(0).values
     k = len(theta)
     return (ordered[(k - 1) // 2] + ordered[k // 2]) / 2
@@ -74,7 +74,7 @@ class Round:
     Attributes:
         shared: whether the consensus moved (a quorum of teachers was there).
         teachers: which agents taught (k,).
-        lost: agents with non-finite weights; they rejoined by copying g.
+        lost: agents without a usable step or with non-finite weights; they copied g.
         outlying: agents whose update was excluded as an outlier.
     """
 
@@ -97,26 +97,24 @@ class Round:
 
 
 class Sharing:
-    """The consensus g and the rule that moves agents and consensus together."""
+    """The consensus g and the rule that moves agents and consensus together.
 
-    def __init__(
-        self,
-        start: Tensor,
-        *,
-        aggregate: str,
-        self_weight: float,
-        outer_learning_rate: float = 1.0,
-        outer_momentum: float = 0.0,
-    ) -> None:
+    Args:
+        start: the first consensus (P,).
+        config: `sharing` names the aggregate; `self_weight`, and learning rate and
+            momentum of the outer optimizer.
+    """
+
+    def __init__(self, start: Tensor, config: TrainingConfig) -> None:
         self.consensus = start.clone()
-        self._aggregate = AGGREGATES[aggregate]
-        self._alpha = self_weight
-        self._rate = outer_learning_rate
-        self._momentum = outer_momentum
+        self._aggregate = AGGREGATES[config.sharing]
+        self._alpha = config.self_weight
+        self._rate = config.outer_learning_rate
+        self._momentum = config.outer_momentum
         self._velocity = torch.zeros_like(start)
 
     def share(
-        self, theta: Tensor, *, usable: Tensor, teaches: Tensor, fitness: Tensor
+        self, theta: Tensor, *, usable: Tensor, eligible: Tensor, fitness: Tensor
     ) -> Round:
         """Runs one sync round; changes theta (k, P) in place.
 
@@ -124,15 +122,17 @@ class Sharing:
             theta: the agents' weights, one row each.
             usable: (k,) booleans; other agents are lost and copy the consensus, as
                 do those with non-finite weights.
-            teaches: (k,) booleans, who is eligible to teach.
+            eligible: (k,) booleans, who may teach.
             fitness: (k,) scores, read by the aggregate `fitness` alone.
         """
         finite = theta.isfinite().all(1) & usable
         outlying = finite & _outlying(theta, self.consensus, finite)
-        teachers = finite & ~outlying & teaches
+        teachers = finite & ~outlying & eligible
+        # Below half, a few teachers would speak for all: the round is skipped.
         shared = int(teachers.sum()) >= math.ceil(len(theta) / 2)
         if shared:
-            self._move(self._aggregate(theta[teachers], fitness[teachers]))
+            self._outer_step(self._aggregate(theta[teachers], fitness[teachers]))
+            # An agent that may not teach still learns from those that may.
             theta[finite] = torch.lerp(self.consensus, theta[finite], self._alpha)
         theta[~finite] = self.consensus
         return Round(
@@ -142,18 +142,9 @@ class Sharing:
             tuple(outlying.nonzero()[:, 0].tolist()),
         )
 
-    def state_dict(self) -> StateDict:
-        """Returns consensus and velocity."""
-        found = {"consensus": self.consensus, "velocity": self._velocity}
-        return StateDict(common=found)
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Goes on from there."""
-        self.consensus = state.common["consensus"]
-        self._velocity = state.common["velocity"]
-
-    def _move(self, aggregate: Tensor) -> None:
-        """Takes the outer step: v <- mu v + d, then g <- g - rate (d + mu v)."""
+    def _outer_step(self, aggregate: Tensor) -> None:
+        """Moves the consensus: v <- mu v + d, then g <- g - rate (d + mu v)."""
+        # SGD(1) is the aggregate itself; g - (g - m) would round it.
         if self._rate == 1 and self._momentum == 0:
             self.consensus = aggregate
             return
@@ -162,16 +153,29 @@ class Sharing:
         step = pull + self._momentum * self._velocity
         self.consensus = self.consensus - self._rate * step
 
+    def state_dict(self) -> StateDict:
+        """Returns consensus and velocity."""
+        return StateDict(
+            common={"consensus": self.consensus, "velocity": self._velocity}
+        )
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continues from there."""
+        self.consensus = state.common["consensus"]
+        self._velocity = state.common["velocity"]
+
 
 def _outlying(theta: Tensor, consensus: Tensor, finite: Tensor) -> Tensor:
     """Marks updates both far too long (median + 3 MAD) and against the mean."""
-    found = torch.zeros(len(theta), dtype=torch.bool)
+    outlying = torch.zeros(len(theta), dtype=torch.bool)
+    # Of two updates neither can be the odd one out.
     if int(finite.sum()) < 3:
-        return found
+        return outlying
     updates = theta[finite] - consensus
     norms = updates.norm(dim=1)
     middle = norms.quantile(0.5)
-    placement = (norms - middle).abs().quantile(0.5)
+    deviation = (norms - middle).abs().quantile(0.5)
+    # Length alone excludes nobody: an agent far ahead on the common way may teach.
     against = updates @ updates.mean(0) < 0
-    found[finite] = (norms > middle + 3 * placement) & against
-    return found
+    outlying[finite] = (norms > middle + 3 * deviation) & against
+    return outlying

@@ -1,4 +1,4 @@
-"""Journal: the training log, and what a stage shows of a model by it."""
+"""The training log, and what a stage shows of a model by it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify
 
 LOG = "training.jsonl"
+Log = Callable[[dict[str, Any]], None]
+"""Receives the events of a training, JSON mappings, as they happen."""
+
+_PRINT_EVERY = 10
+"""Rounds per round that is printed."""
+_SENTENCES = {
+    "left_out": "{reason}",
+    "merge": "Merged into one model: {choice}.",
+    "resumed": "Went on from the checkpoint before step {step}.",
+    "checkpoint_ignored": "Ignored a checkpoint: {reason}",
+    "checkpoint_failed": "Went on without a checkpoint: {reason}",
+}
+
+
+def discard(event: Mapping[str, Any]) -> None:
+    """Logs nothing: rank 0 does for all processes, and a trial needs no log."""
+    del event
 
 
 class TrainingLog:
@@ -18,9 +36,11 @@ class TrainingLog:
 
     It is written as events happen and is no part of the model's identity. Every
     tenth round and everything rare is also printed.
-    """
 
-    _PRINT_EVERY = 10
+    Args:
+        path: the file.
+        note: receives every event too.
+    """
 
     def __init__(
         self, path: Path, note: Callable[[Mapping[str, Any]], object] | None = None
@@ -39,49 +59,51 @@ class TrainingLog:
     def write(self, event: Mapping[str, Any]) -> None:
         """Writes one event."""
         seconds = round(time.perf_counter() - self._start, 3)
+        # NaN is no JSON: better an error here than a log that nothing can read.
         line = json.dumps({**event, "seconds": seconds}, allow_nan=False)
         self._file.write(line + "\n")
         if self._note is not None:
             self._note(event)
-        if sentence := self._sentence(event):
+        kind = event["event"]
+        sentence = _SENTENCES.get(kind, "").format(**event)
+        if kind == "round":
+            self._rounds += 1
+            if self._rounds % _PRINT_EVERY == 1:
+                gaps = "; ".join(f"{n} {v:+.3f}" for n, v in event["violation"].items())
+                sentence = (
+                    f"Step {event['step']}: violations {gaps or 'none enforced'}."
+                )
+        if sentence:
+            # Flushed: people follow the log of a pod while it trains.
             print(f"{sentence} [{seconds:.1f} s]", flush=True)
 
-    def _sentence(self, event: Mapping[str, Any]) -> str | None:
-        kind = event["event"]
-        if kind == "left_out":
-            return str(event["reason"])
-        if kind == "merge":
-            return f"Merged into one model: {event['choice']}."
-        if kind == "resumed":
-            return f"Went on from the checkpoint before step {event['step']}."
-        if kind == "checkpoint_ignored":
-            return f"Ignored a checkpoint: {event['reason']}"
-        if kind == "checkpoint_failed":
-            return f"Went on without a checkpoint: {event['reason']}"
-        if kind != "round":
-            return None
-        self._rounds += 1
-        if self._rounds % self._PRINT_EVERY != 1:
-            return None
-        gaps = "; ".join(f"{n} {v:+.3f}" for n, v in event["violation"].items())
-        return f"Step {event['step']}: violations {gaps or 'none enforced'}."
 
-
-def summary(model: Path | str) -> dict[str, Any]:
+def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
     """Returns what a stage shows of a model artifact that was trained anywhere.
 
+    Args:
+        model: the artifact.
+        parents: identities of what it must have been trained on.
+
     Raises:
-        IntegrityError: a byte of it was changed.
+        IntegrityError: a byte of it was changed, or it was trained on other
+            artifacts.
     """
-    identity = verify(model, "model").identity
+    manifest = verify(model, "model")
+    if dict(manifest.parents) != dict(parents):
+        raise IntegrityError(
+            f"The model at {model} was trained on other artifacts than train_agents "
+            "was given; train again."
+        )
     lines = (Path(model) / LOG).read_text("utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     merged = next(e for e in events if e["event"] == "merge")
     return {
-        "model": identity,
+        "model": manifest.identity,
         "form": merged["choice"],
         "members": merged["members"],
         "feasible": merged["feasible"],
+        # An agent that took over is no form, and has no score of its own.
         "accuracy": merged["scores"].get(merged["choice"], {}).get("accuracy"),
         "steps": events[-1]["step"],
         "left_out": [e["reason"] for e in events if e["event"] == "left_out"],

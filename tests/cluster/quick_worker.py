@@ -3,7 +3,7 @@
 It reads the request as the worker does, says a few lines, and delivers a model
 that was trained before. What it does is told by the environment of its runtime:
 QUICK_MODEL (that model), QUICK_LINES, QUICK_HOLD (a file: it waits until that
-exists), QUICK_FAIL (a sentence: it leaves word and exits).
+exists), QUICK_FAIL (a sentence: it writes a failure report and exits).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from safescale_ammt.errors import IntegrityError
-from safescale_ammt.launch.failure import place, report_failure
-from safescale_ammt.launch.request import delivered, load_request
+from safescale_ammt.launch.failure import report_failure
+from safescale_ammt.launch.request import deliver, load_request, open_place
 
 
 def main(where: str) -> int:
@@ -31,12 +31,12 @@ def main(where: str) -> int:
             time.sleep(0.02)
     if sentence := os.environ.get("QUICK_FAIL"):
         if sentence != "silently":
-            report_failure(place(request.report), rank, IntegrityError(sentence))
+            report_failure(open_place(request.report), rank, IntegrityError(sentence))
         print(sentence, file=sys.stderr, flush=True)
         return 1
     if rank == 0:
-        place(request.checkpoints).put("state.bin", b"a checkpoint")
-        delivered(Path(os.environ["QUICK_MODEL"]), request.model)
+        open_place(request.checkpoints).put("state.bin", b"a checkpoint")
+        deliver(Path(os.environ["QUICK_MODEL"]), request.model)
     print(f"last line of node {rank}", flush=True)
     return 0
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from components import image
-from pipelines.image_lock import STAGES
+from components import STAGES, image
 from pipelines.local.engine import engine as found_engine
 from pipelines.local.engine import stage_images
 from safescale_ammt.errors import InputError

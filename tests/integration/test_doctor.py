@@ -367,7 +367,7 @@ def test_a_real_store_is_written_read_and_left_as_it_was(
 
 def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
     """Two runs could both win a version; the probe sees it before they do."""
-    from pipelines.kubeflow.doctor.checks import Lacking
+    from pipelines.kubeflow.doctor.checks import Fault
     from pipelines.kubeflow.doctor.doctor import check_condition
     from safescale_ammt.store.folder import FileStore
 
@@ -377,5 +377,5 @@ def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
 
     store = Careless(Path(tmp_path))
     store.put("probe", b"1")
-    with pytest.raises(Lacking, match="both win"):
+    with pytest.raises(Fault, match="both win"):
         check_condition(store, "probe")

@@ -14,12 +14,11 @@ import pytest
 from children import Child
 from patience import PATIENCE, eventually
 
-from components import image
+from components import STAGES, image
 from images import build
 from images.engine import find_engine
 from images.labels import labels
 from images.lock import TORCH_FREE, from_engine, pushed_digest
-from pipelines.image_lock import STAGES
 from safescale_ammt import __version__
 from safescale_ammt.code_version import library_digest
 

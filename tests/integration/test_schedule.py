@@ -20,7 +20,7 @@ from patience import PATIENCE
 from pipelines.cli import run_command
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import KubeflowRequest, RunSpec, prepare
-from pipelines.kubeflow.schedule import listed, roll
+from pipelines.kubeflow.schedule import list_recurring, roll
 from pipelines.kubeflow.session import Session
 from pipelines.kubeflow.timing import Timing
 from safescale_ammt.errors import SafescaleError
@@ -53,8 +53,9 @@ def api():
 
 @pytest.fixture(scope="module")
 def prepared() -> RunSpec:
-    order = KubeflowRequest(ADULT, store="s3://team/data", cache=False, recurring=True)
-    return prepare(order)
+    return prepare(
+        KubeflowRequest(ADULT, store="s3://team/data", cache=False, recurring=True)
+    )
 
 
 def schedule(api: KfpApi, *more: str) -> int:
@@ -231,12 +232,12 @@ def test_callers_at_the_same_time_leave_one_schedule(api, prepared, specs):
     for thread in threads:
         thread.join()
     (head,) = firing(api)
-    assert head == listed(kubeflows[0], NAME)[-1].id
+    assert head == list_recurring(kubeflows[0], NAME)[-1].id
     assert len(said) == len(specs)
     assert all("fires" in line or "is unchanged" in line for line in said)
 
 
-def test_a_schedule_can_be_paused_resumed_and_listed(api, capsys):
+def test_a_schedule_can_be_paused_resumed_and_list_recurring(api, capsys):
     assert schedule(api, *MONDAYS) == 0
     assert schedule(api, "--every", "7d") == 0
     where = ["--host", api.url]
@@ -270,7 +271,7 @@ def test_listings_longer_than_a_page_are_read_to_their_end(api, prepared):
         other.recurring_run_id = f"{number:036d}"
         other.description = f"number {number}"
         api.world.recurring[other.recurring_run_id] = other
-    assert len(listed(kubeflow, NAME)) == 3
+    assert len(list_recurring(kubeflow, NAME)) == 3
 
 
 def test_in_multi_user_mode_schedules_stay_in_their_namespace(api, tmp_path):

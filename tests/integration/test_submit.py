@@ -189,10 +189,10 @@ def test_two_callers_with_one_name_end_up_with_one_run(api):
     found: list[str] = []
 
     def call() -> None:
-        kubeflow = Kubeflow(Session(api.url), RetryPolicy(PATIENCE))
+        kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=PATIENCE))
         where = runs.experiment_id(kubeflow, "safescale")
         body = runs.run_body(bodies, "nightly", where)
-        started = runs.alone(kubeflow, body, runs.start(kubeflow, body))
+        started = runs.keep_oldest(kubeflow, body, runs.start(kubeflow, body))
         found.append(started.id)
 
     threads = [threading.Thread(target=call) for _ in range(3)]
@@ -437,10 +437,10 @@ def test_a_token_that_is_replaced_is_read_anew(api, tmp_path):
     file.write_text("first")
     kubeflow = Kubeflow(Session(api.url, token_file=file), RetryPolicy(total=0))
     assert kubeflow.health
-    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
     api.tokens = {"second": ("team",)}
     file.write_text("second")
-    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
     assert api.seen_tokens == {"first", "second"}
 
 
@@ -463,9 +463,9 @@ def test_a_session_that_ends_in_the_middle_is_renewed(api, monkeypatch):
     monkeypatch.setenv("SAFESCALE_KFP_PASSWORD", api.dex.password)
     session = Session(api.url, user=api.dex.user, password=api.dex.password)
     kubeflow = Kubeflow(session, RetryPolicy(total=0))
-    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
     api.dex.expire()
-    kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs)
+    kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
     assert api.dex.logins == 2
     assert "s3cret" not in repr(session)
 
@@ -597,7 +597,7 @@ def test_a_run_that_kfps_server_would_reject_is_rejected_here(api):
     kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=0))
     body = kfp_server_api.V2beta1Run(display_name="x", experiment_id="none")
     with pytest.raises(Exception, match="HTTP 404"):
-        kubeflow.order("starting", kubeflow.runs.run_service_create_run, run=body)
+        kubeflow.call_once("starting", kubeflow.runs.run_service_create_run, run=body)
 
 
 def _named(name: str) -> dict[str, object]:
@@ -617,6 +617,6 @@ def test_arguments_that_the_client_does_not_take_are_no_answer(api, given):
     kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=60))
     begin = time.monotonic()
     with pytest.raises(InputError, match=r"Nothing was sent for listing runs: .*\)\.$"):
-        kubeflow.ask("listing runs", kubeflow.runs.run_service_list_runs, **given)
+        kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs, **given)
     assert time.monotonic() - begin < 60
     assert not api.count("GET", "/runs")

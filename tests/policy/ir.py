@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components import image
-from pipelines.image_lock import STAGES
+from components import STAGES, image
 from policy import Object
 from policy.objects import amount, texts
 

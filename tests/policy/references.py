@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.image_lock import STAGES
+from components import STAGES
 from policy import Object
 from policy.objects import ROOT, called, key, of_kind, pods
 from safescale_ammt import __version__

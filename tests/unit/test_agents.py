@@ -1,4 +1,4 @@
-"""Agents: every role changes something, every row keeps its place."""
+"""Roles, sampling and folds: every role has an effect, every row has its turn."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import initial
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.folds import stratified_folds
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.roles import ROLES, assign, traits
-from safescale_ammt.training.sampling import RowOrder, row_weights, stratified_folds
+from safescale_ammt.training.sampling import RowOrder, row_weights
 
 GENOME = Genome(widths=(6,), dropout=0.0)
 CELLS = (Cell("g", 0, "a", 1, None), Cell("g", 1, "b", 1, None))
@@ -39,8 +40,9 @@ def trained(role: str, steps: int = 3) -> torch.Tensor:
         ema=0.9,
         stability=1e3,
         seed=2,
+        cells=CELLS,
     )
-    learner.fork([ROLES[role]], CELLS)
+    learner.fork([ROLES[role]])
     strata = data.y * 2 + data.groups["g"]
     order = RowOrder(torch.arange(200), row_weights(ROLES[role], strata), seed=3)
     for _ in range(steps):

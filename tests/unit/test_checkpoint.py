@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from children import Child
-from spread_world import CASES, LONG, Case, Outcome, ended, load, outcome, start
+from placement_world import CASES, LONG, Case, Outcome, load, outcome, start, wait
 from training_world import DP, brief, constitution, prepared
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, Interrupted
 from safescale_ammt.files.artifacts import MANIFEST
-from safescale_ammt.launch.task import CHECKPOINTS, checkpoint_place
+from safescale_ammt.launch.request import CHECKPOINTS, checkpoint_place
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
@@ -36,7 +36,7 @@ def encoded(dataset: Path) -> EncodedDataset:
     return EncodedDataset(Dataset.load(dataset))
 
 
-def kept(store: Store, every: int = 0, run: str = "this") -> Checkpoints:
+def saved(store: Store, every: int = 0, run: str = "this") -> Checkpoints:
     return Checkpoints(store, every=every, run={"of": run})
 
 
@@ -44,29 +44,27 @@ def names(store: Store) -> list[str]:
     return sorted({info.key.partition("/")[0] for info in store.list()})
 
 
-def same(found: Outcome, expected: Outcome) -> None:
-    assert found.sentence == expected.sentence == ""
+def same(result: Outcome, expected: Outcome) -> None:
+    assert result.sentence == expected.sentence == ""
     for key, tensor in expected.tensors.items():
-        assert torch.equal(found.tensors[key], tensor), key
-    told = [e for e in found.events if e["event"] not in EXTRA]
-    assert told == expected.events
+        assert torch.equal(result.tensors[key], tensor), key
+    events = [e for e in result.events if e["event"] not in EXTRA]
+    assert events == expected.events
 
 
 EXTRA = ("resumed", "checkpoint_ignored")
 
 
-def stopped(
-    encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints
-) -> str:
+def stop(encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints) -> str:
     """Trains until the log reaches a step, where SIGTERM comes."""
 
     def log(event: dict[str, Any]) -> None:
         if event.get("step") == at:
             signal.raise_signal(signal.SIGTERM)
 
-    config, rules = brief(**case.changes), constitution(*case.constraints)
+    config, promises = brief(**case.changes), constitution(*case.constraints)
     with pytest.raises(Interrupted) as caught:
-        train(encoded, case.genome, config, rules, log=log, checkpoints=checkpoints)
+        train(encoded, case.genome, config, promises, log=log, checkpoints=checkpoints)
     return str(caught.value)
 
 
@@ -82,10 +80,10 @@ def test_a_run_that_sigterm_stops_goes_on_to_the_same_bits(
     steps = [e["step"] for e in outcome(encoded, case).events if "step" in e]
     at = min(s for s in steps if s >= at)
     before = signal.getsignal(signal.SIGTERM)
-    said = stopped(encoded, case, at, kept(file_store))
-    assert said.startswith("Training was stopped by SIGTERM before step ")
+    sentence = stop(encoded, case, at, saved(file_store))
+    assert sentence.startswith("Training was stopped by SIGTERM before step ")
     assert signal.getsignal(signal.SIGTERM) is before
-    again = outcome(encoded, case, checkpoints=kept(file_store))
+    again = outcome(encoded, case, checkpoints=saved(file_store))
     same(again, outcome(encoded, case))
     assert [e["event"] for e in again.events].count("resumed") == 1
 
@@ -94,34 +92,37 @@ def test_a_run_may_be_stopped_again_and_again(
     encoded: EncodedDataset, store: Store
 ) -> None:
     for at in (10, 25, 35, 45):
-        stopped(encoded, ROLES, at, kept(store, every=1))
-    same(outcome(encoded, ROLES, checkpoints=kept(store)), outcome(encoded, ROLES))
+        stop(encoded, ROLES, at, saved(store, every=1))
+    same(
+        outcome(encoded, ROLES, checkpoints=saved(store)),
+        outcome(encoded, ROLES),
+    )
 
 
 def test_keeping_checkpoints_changes_nothing(
     encoded: EncodedDataset, file_store: Store
 ) -> None:
-    found = outcome(encoded, ROLES, checkpoints=kept(file_store, every=1))
-    same(found, outcome(encoded, ROLES))
+    result = outcome(encoded, ROLES, checkpoints=saved(file_store, every=1))
+    same(result, outcome(encoded, ROLES))
 
 
 def test_two_checkpoints_stay_and_none_once_the_model_is_delivered(
     encoded: EncodedDataset, store: Store
 ) -> None:
-    checkpoints = kept(store, every=1)
+    checkpoints = saved(store, every=1)
     outcome(encoded, ROLES, checkpoints=checkpoints)
     assert [name[:13] for name in names(store)] == ["step-00000040", "step-00000050"]
     checkpoints.clear()
     assert names(store) == []
 
 
-# --- what is not taken up ---
+# --- checkpoints that no run resumes from ---
 
 
 @pytest.fixture
 def two(encoded: EncodedDataset, file_store: Store) -> list[Path]:
     """The folders of the checkpoints before steps 40 and 50 of a finished run."""
-    outcome(encoded, ROLES, checkpoints=kept(file_store, every=1))
+    outcome(encoded, ROLES, checkpoints=saved(file_store, every=1))
     root = Path(file_store.uri.removeprefix("file://"))
     return [root / name for name in names(file_store)]
 
@@ -148,12 +149,12 @@ def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(
     encoded: EncodedDataset, file_store: Store, two: list[Path], damage: str
 ) -> None:
     DAMAGES[damage](two[1])
-    found = outcome(encoded, ROLES, checkpoints=kept(file_store))
-    same(found, outcome(encoded, ROLES))
-    ignored = [e["reason"] for e in found.events if e["event"] == "checkpoint_ignored"]
+    result = outcome(encoded, ROLES, checkpoints=saved(file_store))
+    same(result, outcome(encoded, ROLES))
+    ignored = [e["reason"] for e in result.events if e["event"] == "checkpoint_ignored"]
     assert len(ignored) == 1
     assert ignored[0].startswith(f"{two[1].name}: ")
-    assert {"event": "resumed", "step": 40} in found.events
+    assert {"event": "resumed", "step": 40} in result.events
 
 
 def test_without_a_whole_one_training_begins_anew(
@@ -161,9 +162,9 @@ def test_without_a_whole_one_training_begins_anew(
 ) -> None:
     for folder in two:
         flip(folder / "state.safetensors")
-    found = outcome(encoded, ROLES, checkpoints=kept(file_store))
-    same(found, outcome(encoded, ROLES))
-    assert not [e for e in found.events if e["event"] == "resumed"]
+    result = outcome(encoded, ROLES, checkpoints=saved(file_store))
+    same(result, outcome(encoded, ROLES))
+    assert not [e for e in result.events if e["event"] == "resumed"]
 
 
 @pytest.mark.usefixtures("two")
@@ -171,26 +172,26 @@ def test_a_checkpoint_of_another_run_is_left_alone_with_one_line(
     encoded: EncodedDataset, file_store: Store
 ) -> None:
     before = names(file_store)
-    found = outcome(encoded, ROLES, checkpoints=kept(file_store, run="another"))
-    same(found, outcome(encoded, ROLES))
-    ignored = [e["reason"] for e in found.events if e["event"] == "checkpoint_ignored"]
+    result = outcome(encoded, ROLES, checkpoints=saved(file_store, run="another"))
+    same(result, outcome(encoded, ROLES))
+    ignored = [e["reason"] for e in result.events if e["event"] == "checkpoint_ignored"]
     assert ignored == [f"2 of other data, config or code, such as {before[0]}"]
     assert names(file_store) == before
 
 
-def test_one_that_was_renamed_to_another_run_is_found_out(
+def test_one_that_was_renamed_to_another_run_is_detected(
     encoded: EncodedDataset, file_store: Store, two: list[Path]
 ) -> None:
-    other = kept(file_store, every=1, run="another")
+    other = saved(file_store, every=1, run="another")
     outcome(encoded, ROLES, checkpoints=other)
-    (mine,) = {n[13:] for n in names(file_store)} - {two[0].name[13:]}
+    (ending,) = {n[13:] for n in names(file_store)} - {two[0].name[13:]}
     for folder in two:
-        target = folder.with_name(folder.name[:13] + mine)
+        target = folder.with_name(folder.name[:13] + ending)
         for file in target.iterdir():
             file.write_bytes((folder / file.name).read_bytes())
-    found = outcome(encoded, ROLES, checkpoints=kept(file_store, run="another"))
-    same(found, outcome(encoded, ROLES))
-    assert any("it was taken in run sha256:" in str(e) for e in found.events)
+    result = outcome(encoded, ROLES, checkpoints=saved(file_store, run="another"))
+    same(result, outcome(encoded, ROLES))
+    assert any("it was taken in run sha256:" in str(e) for e in result.events)
 
 
 # --- processes ---
@@ -216,25 +217,25 @@ def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
     before, after, signum = case
     out = tmp_path / "out"
     out.mkdir()
-    place = (tmp_path / "kept").as_uri()
+    place = (tmp_path / "checkpoints").as_uri()
     arguments = (str(dataset), str(out), "long")
     first = start(before, *arguments, CHECKPOINTS=place)
     wait_for_checkpoint(open_store(place), first)
     for process in first:
         process.send_signal(signum)
-    codes = {code for code, _ in ended(first)}
+    codes = {code for code, _ in wait(first)}
     assert codes == {-signum if signum == signal.SIGKILL else 1}
     assert not (out / "long").exists() or load(out, "long").sentence
-    assert ended(start(after, *arguments, CHECKPOINTS=place)) == [(0, "")] * after
-    found = load(out, "long")
-    same(found, outcome(encoded, LONG["long"]))
-    assert any(e["event"] == "resumed" for e in found.events)
+    assert wait(start(after, *arguments, CHECKPOINTS=place)) == [(0, "")] * after
+    result = load(out, "long")
+    same(result, outcome(encoded, LONG["long"]))
+    assert any(e["event"] == "resumed" for e in result.events)
 
 
 # --- places ---
 
 
-def test_the_environment_names_the_place_if_one_is_asked_for() -> None:
+def test_the_environment_names_the_place_if_the_config_needs_one() -> None:
     store = {"SAFESCALE_STORE": "s3://bucket/team/"}
     assert checkpoint_place(brief(), store) == ""
     every = brief(checkpoint_every=3)
@@ -257,20 +258,23 @@ def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
     encoded: EncodedDataset, tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
-    # A file where the store keeps what it writes aside.
+    # A file where the store needs a folder for half-written objects.
     (tmp_path / "store" / ".partial").write_bytes(b"")
     broken = open_store((tmp_path / "store").as_uri())
-    found = outcome(encoded, ROLES, checkpoints=kept(broken, every=2))
-    said = [e["reason"] for e in found.events if e["event"] == "checkpoint_failed"]
-    assert len(said) == 2
+    result = outcome(encoded, ROLES, checkpoints=saved(broken, every=2))
+    failed = [e for e in result.events if e["event"] == "checkpoint_failed"]
+    assert len(failed) == 2
     for key, tensor in outcome(encoded, ROLES).tensors.items():
-        assert torch.equal(found.tensors[key], tensor)
+        assert torch.equal(result.tensors[key], tensor)
 
 
 def test_sigterm_after_the_last_round_is_not_lost(
     encoded: EncodedDataset, file_store: Store
 ) -> None:
     steps = [e["step"] for e in outcome(encoded, ROLES).events if "step" in e]
-    said = stopped(encoded, ROLES, max(steps), kept(file_store))
-    assert said == "Training was stopped by SIGTERM before it was done."
-    same(outcome(encoded, ROLES, checkpoints=kept(file_store)), outcome(encoded, ROLES))
+    sentence = stop(encoded, ROLES, max(steps), saved(file_store))
+    assert sentence == "Training was stopped by SIGTERM before it was done."
+    same(
+        outcome(encoded, ROLES, checkpoints=saved(file_store)),
+        outcome(encoded, ROLES),
+    )

@@ -142,6 +142,8 @@ def test_what_is_wrong_with_a_run_in_containers_is_said_before_an_engine_is_aske
     arguments, part, capsys, monkeypatch
 ):
     monkeypatch.setenv("SAFESCALE_STORE", "s3://nowhere")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     refused(["--runner", "docker", *arguments], part, capsys)
 
 

@@ -43,8 +43,10 @@ def table(n: int = 600, seed: int = 0, classes: int = 2) -> EncodedRows:
 def enforced(
     metric: str, rows: EncodedRows, outcomes: tuple[int, ...] = (1,), **groups: int
 ) -> Constraints:
-    rules = constitution({"metric": metric, "group": "g", "threshold": 0.1}, **groups)
-    return enforce(rules, VALUES, rows.groups, rows.y, outcomes)
+    promises = constitution(
+        {"metric": metric, "group": "g", "threshold": 0.1}, **groups
+    )
+    return enforce(promises, VALUES, rows.groups, rows.y, outcomes)
 
 
 def rates_of(
@@ -90,12 +92,12 @@ def test_every_ordered_pair_of_groups_is_one_constraint() -> None:
 
 def test_several_principles_are_enforced_side_by_side() -> None:
     rows = table()
-    rules = constitution(
+    promises = constitution(
         {"metric": "dp_gap", "group": "g", "threshold": 0.2},
         {"metric": "tpr_gap", "group": "g", "threshold": 0.1},
         {"metric": "accuracy", "threshold": 0.5},
     )
-    found = enforce(rules, VALUES, rows.groups, rows.y, (1,))
+    found = enforce(promises, VALUES, rows.groups, rows.y, (1,))
     assert set(found.thresholds) == {"dp-gap", "tpr-gap"}
     assert sorted(set(found.tau().tolist())) == pytest.approx([0.1, 0.2])
 
@@ -130,8 +132,8 @@ def test_one_large_group_alone_has_nobody_to_be_compared_with() -> None:
 
 def test_nothing_enforced_is_no_cells() -> None:
     rows = table()
-    rules = constitution({"metric": "accuracy", "threshold": 0.5})
-    found = enforce(rules, VALUES, rows.groups, rows.y, (1,))
+    promises = constitution({"metric": "accuracy", "threshold": 0.5})
+    found = enforce(promises, VALUES, rows.groups, rows.y, (1,))
     assert found.membership(rows.groups, rows.y).shape == (0, len(rows))
 
 
@@ -200,39 +202,39 @@ def counts(rows: EncodedRows, times: int = 1) -> Counts:
 def test_the_margin_is_z_times_the_standard_error_and_never_below_zero() -> None:
     rows = table()
     found = enforced("tpr_gap", rows)
-    rules = constitution({"metric": "tpr_gap", "group": "g", "threshold": 0.1})
+    promises = constitution({"metric": "tpr_gap", "group": "g", "threshold": 0.1})
     rates = torch.full((3,), 0.6)
-    few = targets(found, rules, counts(rows), rates, torch.full((3,), 100.0))
+    few = targets(found, promises, counts(rows), rates, torch.full((3,), 100.0))
     assert few.tolist() == [0] * 6
     sealed = counts(rows, 500)
-    many = targets(found, rules, sealed, rates, torch.full((3,), 1e12))
+    many = targets(found, promises, sealed, rates, torch.full((3,), 1e12))
     n = [c.positives for c in sealed.group("sealed", "g")]
     error = (0.24 / n[0] + 0.24 / n[1]) ** 0.5
     assert many[0].item() == pytest.approx(0.1 - (1.6449 + 1.2816) * error, abs=1e-4)
     # Rates that steer training on few rows leave their own uncertainty to cover.
-    steered = targets(found, rules, sealed, rates, torch.full((3,), 20_000.0))
+    steered = targets(found, promises, sealed, rates, torch.full((3,), 20_000.0))
     assert (steered < many).all()
 
 
 def test_a_group_that_is_not_sealed_aims_at_zero() -> None:
     rows = table()
     found = enforced("fpr_gap", rows)
-    rules = constitution({"metric": "fpr_gap", "group": "g", "threshold": 0.1})
+    promises = constitution({"metric": "fpr_gap", "group": "g", "threshold": 0.1})
     without = rows.where(rows.groups["g"] < 2)
     values = {"g": (("a", "b"), without.groups["g"].numpy())}
     sealed = Counts(("n", "y"), "y", {"sealed": tally(without.y.numpy(), values, 2)})
-    behind = torch.full((3,), 1e9)
-    aims = targets(found, rules, sealed, torch.full((3,), 0.5), behind)
+    pooled = torch.full((3,), 1e9)
+    aims = targets(found, promises, sealed, torch.full((3,), 0.5), pooled)
     assert aims.tolist()[1] == 0
 
 
-def test_full_confidence_bars_nobody_and_none_everybody() -> None:
+def test_full_confidence_marks_nobody_and_none_everybody() -> None:
     assert z_value(1.0) == float("inf")
     assert z_value(0.0) == -float("inf")
     assert z_value(0.95) == pytest.approx(1.6449, abs=1e-4)
 
 
-# --- the referee ---
+# --- the dual update ---
 
 
 def dual_update(
@@ -240,23 +242,22 @@ def dual_update(
 ) -> tuple[DualUpdate, EncodedRows]:
     rows = table(900)
     fold = torch.arange(len(rows)) % 3
-    held = [(fold == i).nonzero()[:, 0] for i in range(3)]
+    held_out = [(fold == i).nonzero()[:, 0] for i in range(3)]
     found = enforced(metric, rows)
-    return DualUpdate(GENOME, found, rows, held, brief(**changes)), rows
+    return DualUpdate(GENOME, found, rows, held_out, brief(**changes)), rows
 
 
 def averaged(seeds: list[int]) -> dict[str, torch.Tensor]:
     return unflatten(initial(GENOME, 4, 1, seeds), shapes(GENOME, 4, 1))
 
 
-def test_the_referee_pools_each_agent_on_its_own_fold() -> None:
-    judge, rows = dual_update()
-    dual_report = judge.update(averaged([1, 1, 1]), torch.ones(3, dtype=torch.bool))
-    alone, _ = dual_update()
+def test_the_dual_update_pools_each_agent_on_its_own_fold() -> None:
+    dual, rows = dual_update()
+    report = dual.update(averaged([1, 1, 1]), torch.ones(3, dtype=torch.bool))
     everywhere = DualUpdate(
-        GENOME, alone.constraints, rows, [torch.arange(len(rows))], brief()
+        GENOME, dual.constraints, rows, [torch.arange(len(rows))], brief()
     ).update(averaged([1]), torch.ones(1, dtype=torch.bool))
-    assert dual_report.violations == pytest.approx(everywhere.violations)
+    assert report["violation"] == pytest.approx(everywhere["violation"])
 
 
 def test_an_agent_that_is_lost_is_left_out_of_the_pool() -> None:
@@ -267,36 +268,37 @@ def test_an_agent_that_is_lost_is_left_out_of_the_pool() -> None:
     weights["out.weight"][2] = torch.nan
     second, _ = dual_update()
     after = second.update(weights, finite)
-    assert before.violations == after.violations
-    assert not after.teaches[2]
+    assert before["violation"] == after["violation"]
+    assert not after["teaches"][2]
+    assert second.eligible.tolist() == after["teaches"]
 
 
-def test_teachers_are_barred_when_sure_and_return_when_clear() -> None:
-    judge, _ = dual_update()
-    sizes = judge._sizes
-    tau = float(judge.constraints.tau()[0])
+def test_agents_are_marked_when_sure_and_cleared_without_a_violation() -> None:
+    dual, _ = dual_update()
+    sizes = dual._sizes
+    tau = float(dual.constraints.tau()[0])
 
     def rates(gap: float) -> torch.Tensor:
         found = torch.full_like(sizes, 0.4)
         found[:, 0] += gap
         return found
 
-    for gap, barred in [(0.05, False), (0.15, False), (0.6, True), (0.15, True)]:
-        judge._judge_teachers(rates(gap))
-        assert judge._barred.tolist() == [barred] * 3, gap
-    judge._judge_teachers(rates(tau - 0.01))
-    assert judge._barred.tolist() == [False] * 3
+    for gap, violating in [(0.05, False), (0.15, False), (0.6, True), (0.15, True)]:
+        dual._mark_violating(rates(gap))
+        assert dual._violating.tolist() == [violating] * 3, gap
+    dual._mark_violating(rates(tau - 0.01))
+    assert dual._violating.tolist() == [False] * 3
 
 
-def test_without_constraints_the_referee_lets_everyone_teach() -> None:
+def test_without_constraints_every_agent_may_teach() -> None:
     rows = table(90)
-    rules = constitution({"metric": "accuracy", "threshold": 0.5})
-    nothing = enforce(rules, VALUES, rows.groups, rows.y, (1,))
-    judge = DualUpdate(GENOME, nothing, rows, [torch.arange(90)], brief())
-    judge.aim(rules, counts(rows), averaged([1]), rows)
-    dual_report = judge.update(averaged([1]), torch.ones(1, dtype=torch.bool))
-    assert dual_report.teaches.all()
-    assert dual_report.to_dict()["violation"] == {}
+    promises = constitution({"metric": "accuracy", "threshold": 0.5})
+    nothing = enforce(promises, VALUES, rows.groups, rows.y, (1,))
+    dual = DualUpdate(GENOME, nothing, rows, [torch.arange(90)], brief())
+    dual.set_targets(promises, counts(rows), averaged([1]), rows)
+    report = dual.update(averaged([1]), torch.ones(1, dtype=torch.bool))
+    assert dual.eligible.all()
+    assert report["violation"] == {}
 
 
 # --- the fair head ---

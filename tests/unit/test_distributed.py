@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from spread_world import CASES, NARROW_CASES, Outcome, ended, load, outcome, start
+from placement_world import CASES, NARROW_CASES, Outcome, load, outcome, start, wait
 from training_world import brief, prepared
 
 from safescale_ammt.data.dataset import Dataset
@@ -32,67 +32,67 @@ def encoded(dataset: Path) -> EncodedDataset:
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def spread_out(
+def several(
     request: Any, dataset: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """All cases, trained by two processes and by four."""
-    out = tmp_path_factory.mktemp("spread")
-    said = ended(start(request.param, str(dataset), str(out)))
-    assert said == [(0, "")] * request.param
+    out = tmp_path_factory.mktemp("several")
+    ends = wait(start(request.param, str(dataset), str(out)))
+    assert ends == [(0, "")] * request.param
     return out
 
 
 @pytest.fixture(scope="module")
-def alone(encoded: EncodedDataset) -> Callable[[str], Outcome]:
-    """What one process gives, each case trained once."""
+def single(encoded: EncodedDataset) -> Callable[[str], Outcome]:
+    """Outcomes of one process, each case trained once."""
     return cache(lambda name: outcome(encoded, {**CASES, **NARROW_CASES}[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_processes_train_what_one_process_trains_bit_for_bit(
-    name: str, spread_out: Path, alone: Callable[[str], Outcome]
+    name: str, several: Path, single: Callable[[str], Outcome]
 ) -> None:
-    one, several = alone(name), load(spread_out, name)
-    assert several.sentence == one.sentence
-    assert several.tensors.keys() == one.tensors.keys()
+    one, result = single(name), load(several, name)
+    assert result.sentence == one.sentence
+    assert result.tensors.keys() == one.tensors.keys()
     for key, tensor in one.tensors.items():
-        assert torch.equal(several.tensors[key], tensor), key
-    assert several.events == one.events
+        assert torch.equal(result.tensors[key], tensor), key
+    assert result.events == one.events
 
 
 @pytest.mark.parametrize("name", NARROW_CASES)
 def test_widths_that_fill_no_vector_register_agree_within_rounding(
-    name: str, spread_out: Path, alone: Callable[[str], Outcome]
+    name: str, several: Path, single: Callable[[str], Outcome]
 ) -> None:
-    one, several = alone(name), load(spread_out, name)
+    one, result = single(name), load(several, name)
     for key, tensor in one.tensors.items():
         close = {"rtol": 0.0, "atol": 1e-5}
-        torch.testing.assert_close(several.tensors[key], tensor, **close)
+        torch.testing.assert_close(result.tensors[key], tensor, **close)
 
 
 def test_the_cases_hold_agents_that_are_lost_and_a_run_without_quorum(
-    alone: Callable[[str], Outcome],
+    single: Callable[[str], Outcome],
 ) -> None:
-    assert [e for e in alone("lost").events if e.get("lost")]
-    assert "had no finite gradient" in alone("hopeless").sentence
+    assert [e for e in single("lost").events if e.get("lost")]
+    assert "had no finite gradient" in single("hopeless").sentence
 
 
 @pytest.mark.parametrize(
-    ("signum", "patience"), [(signal.SIGKILL, "600"), (signal.SIGSTOP, "10")]
+    ("signum", "timeout"), [(signal.SIGKILL, "600"), (signal.SIGSTOP, "10")]
 )
 def test_a_process_that_dies_or_hangs_ends_the_others_in_one_sentence(
-    dataset: Path, signum: signal.Signals, patience: str
+    dataset: Path, signum: signal.Signals, timeout: str
 ) -> None:
     names = ["plain"] * 200
-    processes = start(2, str(dataset), "nowhere", *names, PATIENCE=patience)
+    processes = start(2, str(dataset), "nowhere", *names, TIMEOUT=timeout)
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()
     time.sleep(0.3)
     processes[1].send_signal(signum)
-    code, sentence = ended(processes[:1])[0]
+    code, sentence = wait(processes[:1])[0]
     processes[1].kill()
-    ended(processes[1:])
+    wait(processes[1:])
     assert code == 1
     assert sentence.startswith("Training lost touch with another of its processes")
 
@@ -118,21 +118,21 @@ BAD = [
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_does_not_fit_together_is_one_sentence(case: Any) -> None:
-    changes, said = case
-    with pytest.raises(ConfigError, match=said):
+    changes, sentence = case
+    with pytest.raises(ConfigError, match=sentence):
         brief(**changes)
 
 
 def test_how_training_is_run_is_no_part_of_the_section_s_digest() -> None:
-    spread_out = {"backend": "trainjob", "processes": 4, "nodes": 2, "queue": "q"}
-    assert brief(**spread_out, checkpoint_every=5).digest == brief().digest
+    how = {"backend": "trainjob", "processes": 4, "nodes": 2, "queue": "q"}
+    assert brief(**how, checkpoint_every=5).digest == brief().digest
     assert brief(seed=1).digest != brief().digest
 
 
-# --- who holds what ---
+# --- placement ---
 
 
-class Pretended(ProcessGroup):
+class Rank(ProcessGroup):
     """One of several processes, without the others."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -142,20 +142,20 @@ class Pretended(ProcessGroup):
 @pytest.mark.parametrize("nets", range(1, 12))
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_every_net_has_one_process_and_shares_are_even(nets: int, size: int) -> None:
-    shares = [Placement(nets, Pretended(rank, size)).mine for rank in range(size)]
-    assert [slot for share in shares for slot in share] == list(range(nets))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    slots = [Placement(nets, Rank(rank, size)).local_slots for rank in range(size)]
+    assert [slot for local in slots for slot in local] == list(range(nets))
+    assert max(map(len, slots)) - min(map(len, slots)) <= 1
 
 
 def test_a_process_knows_its_own_agents_by_their_rows() -> None:
-    second = Placement(9, Pretended(1, 2))
-    assert second.mine == range(5, 9)
-    assert second.below(8) == range(5, 8)
-    assert second.local([0, 5, 7]) == [0, 2]
-    assert not second.lone()
-    assert Placement(3, Pretended(1, 2)).lone()
-    assert not Placement(1, Pretended(0, 1)).lone()
-    assert Placement(9, Pretended(0, 2)).below(8) == range(5)
+    second = Placement(9, Rank(1, 2))
+    assert second.local_slots == range(5, 9)
+    assert second.local_below(8) == range(5, 8)
+    assert second.local_rows([0, 5, 7]) == [0, 2]
+    assert not second.one_of_several()
+    assert Placement(3, Rank(1, 2)).one_of_several()
+    assert not Placement(1, Rank(0, 1)).one_of_several()
+    assert Placement(9, Rank(0, 2)).local_below(8) == range(5)
 
 
 @pytest.mark.parametrize("n_out", [1, 3])
@@ -168,8 +168,8 @@ def test_a_net_s_loss_has_the_same_bits_beside_others_and_alone(
     loss = task_loss(out, label, brier)
     (grad,) = torch.autograd.grad(loss.sum(), out)
     for i in range(5):
-        mine = out[i : i + 1].detach().clone().requires_grad_()
-        one = task_loss(mine, label[i : i + 1], brier[i : i + 1])
-        (own,) = torch.autograd.grad(one.sum(), mine)
-        assert torch.equal(one[0], loss[i])
-        assert torch.equal(own[0], grad[i])
+        single = out[i : i + 1].detach().clone().requires_grad_()
+        single_loss = task_loss(single, label[i : i + 1], brier[i : i + 1])
+        (single_grad,) = torch.autograd.grad(single_loss.sum(), single)
+        assert torch.equal(single_loss[0], loss[i])
+        assert torch.equal(single_grad[0], grad[i])

@@ -18,7 +18,7 @@ from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.certify import (
     GroupHits,
     PairedHits,
-    breached,
+    breaches,
     inside,
     outside,
 )
@@ -350,7 +350,7 @@ def test_arrays_of_hits_are_decided_as_the_judge_decides_one(metric, threshold) 
     c = principle.constraint
     assert inside(c, hits, 0.05).tolist() == [f.outcome == "holds" for f in drawn]
     assert outside(c, hits, 0.05).tolist() == [f.outcome == "fails" for f in drawn]
-    assert breached(c, hits).tolist() == [f.breaches for f in drawn]
+    assert breaches(c, hits).tolist() == [f.breaches for f in drawn]
 
 
 def test_arrays_of_right_answers_are_decided_as_the_judge_decides_one() -> None:
@@ -364,5 +364,5 @@ def test_arrays_of_right_answers_are_decided_as_the_judge_decides_one() -> None:
     pair = PairedHits(np.array(rights), np.full(4, 50), np.array(behind), 10_000)
     assert inside(c, pair, 0.05).tolist() == [f.outcome == "holds" for f in found]
     assert outside(c, pair, 0.05).tolist() == [f.outcome == "fails" for f in found]
-    assert breached(c, pair).tolist() == [f.breaches for f in found]
-    assert breached(c, pair).tolist() == [False, True, True, False]
+    assert breaches(c, pair).tolist() == [f.breaches for f in found]
+    assert breaches(c, pair).tolist() == [False, True, True, False]

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.search.feasibility import Reading, check_feasibility, watched
+from safescale_ammt.search.feasibility import (
+    Reading,
+    check_feasibility,
+    gap_principles,
+)
 
 DP = {"metric": "dp_gap", "group": "sex", "threshold": 0.05}
 EO = {"metric": "eo_difference", "group": "sex", "threshold": 0.1}
@@ -132,5 +136,5 @@ def test_a_check_without_an_answer_says_why_and_trains_nothing(
     assert world.runs == []
 
 
-def test_levels_are_not_watched() -> None:
-    assert [p.id for p in watched(constitution(ACCURACY, DP))] == ["p1"]
+def test_levels_are_not_about_gaps() -> None:
+    assert [p.id for p in gap_principles(constitution(ACCURACY, DP))] == ["p1"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import image
+from components import STAGES, image
 from images import fetch, pin, slim
 from images.lock import from_metadata
 from images.lock import write as write_lock
 from pipelines.cli import run_command
 from pipelines.compile import compile_train
-from pipelines.image_lock import STAGES, Lock
+from pipelines.image_lock import Lock
 from safescale_ammt import __version__
 from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import ConfigError

@@ -15,9 +15,10 @@ from policy.breaking import broken
 from policy.objects import MANIFESTS, ROOT, build, copy_manifests, shipped
 from policy.schemas import custom_complaint
 
+from components import STAGES
 from pipelines.cli import run_command
 from pipelines.compile import compile_train
-from pipelines.image_lock import STAGES, Lock
+from pipelines.image_lock import Lock
 from pipelines.kubeflow.manifests import Release, kubernetes_objects, write_objects
 from safescale_ammt import __version__
 from safescale_ammt.errors import ConfigError

@@ -24,6 +24,7 @@ from safescale_ammt.training.merge import (
     merge,
 )
 from safescale_ammt.training.trainer import Trained, train
+from safescale_ammt.training.training_log import discard
 
 PARITY = constitution({**DP, "threshold": 0.1})
 
@@ -36,14 +37,14 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
 
 @pytest.fixture(scope="module")
 def trained(encoded: EncodedDataset) -> Trained:
-    return train(encoded, GENOME, brief(), constitution(TPR), log=lambda _: None)
+    return train(encoded, GENOME, brief(), constitution(TPR), log=discard)
 
 
 def merged(
     trained: Trained, encoded: EncodedDataset, *constraints: Any, **options: Any
 ) -> Merged:
-    rules = constitution(*(constraints or (TPR, USEFUL)))
-    return merge(trained, encoded, rules, **options)
+    promises = constitution(*(constraints or (TPR, USEFUL)))
+    return merge(trained, encoded, promises, **options)
 
 
 def test_every_form_is_scored_and_one_is_chosen(
@@ -86,9 +87,9 @@ def test_an_agent_that_was_lost_is_left_out(
     poisoned = trained.agents.clone()
     poisoned[1] = torch.nan
     finite = torch.tensor([True, False, True])
-    lame = replace(trained, agents=poisoned, finite=finite)
-    assert merged(lame, encoded, form=ENSEMBLE).model.members == 2
-    assert np.isfinite(merged(lame, encoded).scores[SOUP]["accuracy"])
+    two = replace(trained, agents=poisoned, finite=finite)
+    assert merged(two, encoded, form=ENSEMBLE).model.members == 2
+    assert np.isfinite(merged(two, encoded).scores[SOUP]["accuracy"])
 
 
 def test_one_agent_alone_is_merged_too(
@@ -112,9 +113,9 @@ def test_what_no_form_keeps_is_said_and_the_least_bad_is_handed_on(
 
 @pytest.fixture(scope="module")
 def mixed(encoded: EncodedDataset) -> Trained:
-    """One fair agent beside two that never heard of the constitution."""
+    """One fair agent beside two that trained without a constitution."""
     settings = brief(steps=300, trunk_steps=100)
-    fair = train(encoded, GENOME, settings, PARITY, log=lambda _: None)
+    fair = train(encoded, GENOME, settings, PARITY, log=discard)
     agents = torch.cat([fair.agents[:1], fair.twin * 3, fair.twin * 3])
     return replace(fair, agents=agents)
 

@@ -10,7 +10,7 @@ from policy import complaints, ir
 from policy.breaking import GONE
 from policy.objects import MANIFESTS, ROOT
 
-from pipelines.image_lock import STAGES
+from components import STAGES
 
 GOLDEN = list(
     yaml.safe_load_all((ROOT / "tests/golden/train.yaml").read_text(encoding="utf-8"))

@@ -15,7 +15,8 @@ from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.power.cases import Case, Goal, least_line, rows_needed
 from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
-from safescale_ammt.judging.power.laws import draw, scene
+from safescale_ammt.judging.power.laws import draw
+from safescale_ammt.judging.power.sizes import principle_sizes
 
 USEFUL = {"metric": "accuracy", **TWIN, "floor": 0.84}
 
@@ -37,7 +38,9 @@ def small_counts(**sealed: tuple[int, int]) -> Counts:
 
 def case(rules: Constitution, counts: Counts, draws: int = 500) -> Case:
     first = rules.hard[0]
-    return Case(first, scene(first.constraint, counts, rules.groups), 0, draws, 0)
+    return Case(
+        first, principle_sizes(first.constraint, counts, rules.groups), 0, draws, 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +61,12 @@ def test_the_adult_constitution_is_certifiable_as_measured(adult) -> None:
 
 
 def test_a_model_at_the_line_passes_with_probability_alpha(adult) -> None:
-    at_line, beyond = adult.principles[0].table[3:]
+    at_line, above = adult.principles[0].table[3:]
     assert at_line.value == 0.08
     assert at_line.passes <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1_000)
     assert at_line.fails <= 0.05
-    assert beyond.passes < 0.01
-    assert beyond.fails > 0.2
+    assert above.passes < 0.01
+    assert above.fails > 0.2
 
 
 def test_the_three_decisions_are_all_there_is(adult) -> None:
@@ -125,14 +128,14 @@ def test_the_remedies_do_certify() -> None:
     least = least_line(one, goal)
     loose = constitution(tpr(least)).hard[0].constraint
     tight = constitution(tpr(round(least - 0.01, 3))).hard[0].constraint
-    assert one.enough(loose, one.place, goal, normal=False)
-    assert not one.enough(tight, one.place, goal, normal=False)
+    assert one.enough(loose, one.sizes, goal, normal=False)
+    assert not one.enough(tight, one.sizes, goal, normal=False)
     rows = rows_needed(one, goal)
-    larger = one.place.larger(rows.factor, everywhere=rows.everywhere)
+    larger = one.sizes.larger(rows.factor, everywhere=rows.everywhere)
     assert one.enough(one.constraint, larger, goal, normal=False)
     assert rows.sealed["F"] == int(np.ceil(900 * rows.factor))
     impossible = constitution(tpr(0.0)).hard[0]
-    nothing = Case(impossible, one.place, 0, 100, 0)
+    nothing = Case(impossible, one.sizes, 0, 100, 0)
     assert rows_needed(nothing, goal) is None
 
 
@@ -184,11 +187,12 @@ def test_several_classes_are_drawn_class_by_class() -> None:
     split = SplitCounts(6_000, {"sex": cells})
     names = ("train", "constraint", "sealed")
     counts = Counts(("x", "y", "z"), "", dict.fromkeys(names, split))
-    place = scene(tpr_rule := constitution(tpr(0.2)).hard[0].constraint, counts, RULE)
-    assert place.kinds == tuple(f"tpr of class {c}" for c in range(3))
-    assert place.trials.tolist() == [[1_000] * 2, [1_200] * 2, [800] * 2]
-    drawn = draw(tpr_rule, place, 0.5, 20, np.random.default_rng(0))
-    assert [r.hits.shape for r in drawn.rates] == [(20, 2)] * 3
+    constraint = constitution(tpr(0.2)).hard[0].constraint
+    sizes = principle_sizes(constraint, counts, RULE)
+    assert sizes.kinds == tuple(f"tpr of class {c}" for c in range(3))
+    assert sizes.trials.tolist() == [[1_000] * 2, [1_200] * 2, [800] * 2]
+    hits = draw(constraint, sizes, 0.5, 20, np.random.default_rng(0))
+    assert [r.hits.shape for r in hits.rates] == [(20, 2)] * 3
     assert power_check(constitution(tpr(0.2)), counts, draws=50).certifiable
 
 
@@ -200,7 +204,7 @@ def test_the_gate_decides_drawn_evidence_as_the_power_check_counts_it() -> None:
     one = case(rules, small_counts(F=(150, 60), M=(400, 200)), draws=5)
     kept, broken = one.decisions(rules.gate.alpha_k, 1)
     for law, scale in ((2, 0.5), (4, 1.5)):
-        hits = one.drawn(one.constraint, one.place, scale).rates[0].hits
+        hits = one.sample(one.constraint, one.sizes, scale).rates[0].hits
         for i, (f, m) in enumerate(hits):
             cells = [(int(f), 60 - int(f), 10, 80), (int(m), 200 - int(m), 20, 180)]
             evidence = evidence_of(cells)

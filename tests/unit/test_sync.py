@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
+from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.training.sync import AGGREGATES, Round, Sharing
 
 agents = arrays(
@@ -22,16 +23,16 @@ agents = arrays(
 
 def share(theta: Tensor, sharing: Sharing, **changes: Tensor) -> Round:
     everyone = torch.ones(len(theta), dtype=torch.bool)
-    given_ = {
+    everybody = {
         "usable": everyone,
-        "teaches": everyone,
+        "eligible": everyone,
         "fitness": torch.zeros(len(theta), dtype=theta.dtype),
     }
-    return sharing.share(theta, **{**given_, **changes})
+    return sharing.share(theta, **{**everybody, **changes})
 
 
 def rule(start: Tensor, **changes: Any) -> Sharing:
-    return Sharing(start, **{"aggregate": "mean", "self_weight": 0.9, **changes})
+    return Sharing(start, TrainingConfig(**changes))
 
 
 @given(agents, st.floats(0, 1))
@@ -62,7 +63,7 @@ def test_an_aggregate_lies_between_the_agents_and_ignores_their_order(
 @settings(deadline=None)
 def test_agents_that_agree_stay_where_they_are(theta: Tensor, name: str) -> None:
     same = theta[:1].expand_as(theta).clone()
-    share(same, rule(theta[0], aggregate=name))
+    share(same, rule(theta[0], sharing=name))
     torch.testing.assert_close(same, theta[:1].expand_as(theta))
 
 
@@ -155,16 +156,16 @@ def test_a_round_needs_a_quorum_of_half_the_agents(teaching: int, shared: bool) 
     theta = torch.arange(4.0)[:, None]
     before = theta.clone()
     sharing = rule(torch.tensor([9.0]))
-    done = share(theta, sharing, teaches=torch.arange(4) < teaching)
+    done = share(theta, sharing, eligible=torch.arange(4) < teaching)
     assert done.shared is shared
     assert torch.equal(theta, before) is not shared
     assert (sharing.consensus.item() == 9.0) is not shared
 
 
-def test_a_barred_agent_learns_but_does_not_teach() -> None:
+def test_an_agent_that_may_not_teach_still_learns() -> None:
     theta = torch.tensor([[0.0], [2.0], [100.0]])
-    teaches = torch.tensor([True, True, False])
-    share(theta, rule(torch.tensor([1.0]), self_weight=0.5), teaches=teaches)
+    eligible = torch.tensor([True, True, False])
+    share(theta, rule(torch.tensor([1.0]), self_weight=0.5), eligible=eligible)
     torch.testing.assert_close(theta, torch.tensor([[0.5], [1.5], [50.5]]))
 
 

@@ -29,10 +29,11 @@ from safescale_ammt.model.network import forward, initial, shapes, unflatten
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
-from safescale_ammt.training.plan import make_plan
+from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.roles import ROLES
 from safescale_ammt.training.sampling import CellSampler
 from safescale_ammt.training.trainer import Trained, train
+from safescale_ammt.training.training_log import discard
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def run(
     encoded: EncodedDataset, *constraints: Any, genome: Genome = GENOME, **changes: Any
 ) -> tuple[Trained, Events]:
     events: Events = []
-    rules = constitution(*(constraints or (TPR, USEFUL)))
-    trained = train(encoded, genome, brief(**changes), rules, log=events.append)
+    promises = constitution(*(constraints or (TPR, USEFUL)))
+    trained = train(encoded, genome, brief(**changes), promises, log=events.append)
     return trained, events
 
 
@@ -92,14 +93,14 @@ def test_enforcing_a_gap_closes_it_on_the_rows_that_were_held_out(
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_any_number_of_agents_trains(encoded: EncodedDataset, k: int) -> None:
     trained, _ = run(encoded, num_agents=k)
-    assert trained.agents.shape[0] == k == len(trained.roles)
+    assert trained.agents.shape[0] == k
     assert trained.finite.all()
 
 
 def test_a_short_run_needs_no_twin(encoded: EncodedDataset) -> None:
-    rules = constitution(TPR)
+    promises = constitution(TPR)
     trained = train(
-        encoded, GENOME, brief(num_agents=1), rules, log=lambda _: None, twin=False
+        encoded, GENOME, brief(num_agents=1), promises, log=discard, twin=False
     )
     assert len(trained.twin) == 0
 
@@ -133,7 +134,8 @@ def test_every_kind_of_genome_trains(encoded: EncodedDataset, genome: Genome) ->
 def test_every_role_trains_beside_the_others(encoded: EncodedDataset) -> None:
     roles = sorted(ROLES)
     trained, _ = run(encoded, num_agents=len(roles), agent_specializations=roles)
-    assert [r.name for r in trained.roles] == roles
+    assert len(trained.agents) == len(roles)
+    assert trained.finite.all()
 
 
 def test_three_classes_train_and_their_gap_closes(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_three_classes_without_a_positive_one_compare_all(tmp_path: Path) -> Non
 def test_the_log_holds_loss_violation_and_multiplier_as_json(
     encoded: EncodedDataset,
 ) -> None:
-    trained, events = run(encoded, DP)
+    _, events = run(encoded, DP)
     rounds = [e for e in events if e["event"] == "round"]
     assert [e["step"] for e in rounds] == list(range(20, 60, 5))
     for event in rounds:
@@ -168,13 +170,12 @@ def test_the_log_holds_loss_violation_and_multiplier_as_json(
         assert set(event["multiplier"]["dp-gap"]) == {"rate: f - m", "rate: m - f"}
     assert len(rounds[0]["accuracy"]) == 4
     assert any(e["event"] == "trunk" for e in events)
-    assert trained.multipliers.keys() == {"dp-gap"}
 
 
 def test_a_group_that_is_left_out_is_logged(encoded: EncodedDataset) -> None:
     events: Events = []
-    rules = constitution({**TPR, "group": "origin"}, min_n=200)
-    train(encoded, GENOME, brief(), rules, log=events.append)
+    promises = constitution({**TPR, "group": "origin"}, min_n=200)
+    train(encoded, GENOME, brief(), promises, log=events.append)
     reasons = [e["reason"] for e in events if e["event"] == "left_out"]
     assert any("origin = 'west'" in r for r in reasons)
 
@@ -182,7 +183,7 @@ def test_a_group_that_is_left_out_is_logged(encoded: EncodedDataset) -> None:
 # --- the schedule ---
 
 
-def plan(encoded: EncodedDataset, **changes: Any) -> Any:
+def plan(encoded: EncodedDataset, **changes: Any) -> Plan:
     return make_plan(encoded, GENOME, brief(**changes), constitution(TPR))
 
 
@@ -196,8 +197,8 @@ def test_epochs_bound_the_steps_and_shorten_the_trunk(encoded: EncodedDataset) -
 
 
 def test_the_rate_warms_up_and_falls_to_nothing(encoded: EncodedDataset) -> None:
-    found = plan(encoded)
-    rates = [found.rate(step) for step in range(60)]
+    schedule = plan(encoded)
+    rates = [schedule.learning_rate(step) for step in range(60)]
     assert rates[0] == pytest.approx(0.01 / 5, rel=0.01)
     assert max(rates) <= 0.01
     assert rates[5:] == sorted(rates[5:], reverse=True)
@@ -205,19 +206,19 @@ def test_the_rate_warms_up_and_falls_to_nothing(encoded: EncodedDataset) -> None
 
 
 def test_each_agent_sees_all_rows_but_its_own_fold(encoded: EncodedDataset) -> None:
-    found = plan(encoded, num_agents=6, folds=4)
-    everything = set(range(len(found.rows)))
-    for held, seen in zip(found.held, found.seen, strict=False):
-        assert set(held.tolist()) | set(seen.tolist()) == everything
-        assert not set(held.tolist()) & set(seen.tolist())
-    assert torch.equal(found.held[0], found.held[4])
-    assert set(torch.cat(found.held[:4]).tolist()) == everything
-    assert set(found.seen[-1].tolist()) == everything
+    folded = plan(encoded, num_agents=6, folds=4)
+    everything = set(range(len(folded.rows)))
+    for fold, view in zip(folded.held_out, folded.views, strict=False):
+        assert set(fold.tolist()) | set(view.tolist()) == everything
+        assert not set(fold.tolist()) & set(view.tolist())
+    assert torch.equal(folded.held_out[0], folded.held_out[4])
+    assert set(torch.cat(folded.held_out[:4]).tolist()) == everything
+    assert set(folded.views[-1].tolist()) == everything
 
 
 def test_the_smallest_view_bounds_the_batch(encoded: EncodedDataset) -> None:
-    found = plan(encoded, batch_size=100_000)
-    assert found.batch == min(len(seen) for seen in found.seen)
+    greedy = plan(encoded, batch_size=100_000)
+    assert greedy.batch_size == min(len(view) for view in greedy.views)
 
 
 # --- small and odd data ---
@@ -227,25 +228,22 @@ def test_data_smaller_than_a_batch_and_folds_without_positives_train(
     tmp_path: Path,
 ) -> None:
     small = EncodedDataset(Dataset.load(prepared(tmp_path, rows=120)))
-    rules = constitution(TPR, DP, min_n=1, min_pos=1)
-    trained = train(
-        small, GENOME, brief(num_agents=8, folds=8), rules, log=lambda _: None
-    )
+    promises = constitution(TPR, DP, min_n=1, min_pos=1)
+    trained = train(small, GENOME, brief(num_agents=8, folds=8), promises, log=discard)
     assert trained.finite.all()
 
 
 def test_five_groups_and_crosses_train_side_by_side(tmp_path: Path) -> None:
     path = prepared(tmp_path, rows=900, crosses={"both": ["gender", "origin"]})
-    rules = constitution(
+    promises = constitution(
         {"metric": "eo_difference", "group": "both", "threshold": 0.3},
         {"metric": "fpr_gap", "group": "gender", "threshold": 0.2},
         min_n=10,
         min_pos=3,
     )
-    found = train(
-        EncodedDataset(Dataset.load(path)), GENOME, brief(), rules, log=lambda _: None
-    )
-    assert len({c.value for c in found.constraints.cells if c.group == "both"}) >= 5
+    crossed = EncodedDataset(Dataset.load(path))
+    trained = train(crossed, GENOME, brief(), promises, log=discard)
+    assert len({c.value for c in trained.constraints.cells if c.group == "both"}) >= 5
 
 
 def test_too_few_rows_for_the_folds_is_one_sentence(tmp_path: Path) -> None:
@@ -292,16 +290,15 @@ def test_adam_on_a_matrix_is_torch_s_adam_on_each_row() -> None:
         torch.optim.AdamW([row], lr=0.01, weight_decay=decay)
         for row, decay in zip(rows, (0.0, 0.1, 0.0), strict=True)
     ]
-    adam, decay = Adam.fresh(theta), torch.tensor([[0.0], [0.1], [0.0]])
+    adam = Adam(theta, torch.tensor([[0.0], [0.1], [0.0]]))
     for step in range(6):
         grad = torch.randn(3, 5, generator=generator)
         # The last row sits out every second step.
-        active = torch.tensor([0, 1, 2] if step % 2 else [0, 1])
-        part, state = theta[active], adam.select(active)
-        state.step(part, grad[active], 0.01, decay[active])
-        theta[active] = part
-        adam.put(active, state)
-        for i in active.tolist():
+        active = [0, 1, 2] if step % 2 else [0, 1]
+        unstable = grad.clone()
+        unstable[[i for i in range(3) if i not in active]] = torch.nan
+        assert adam.step(theta, unstable, 0.01).nonzero()[:, 0].tolist() == active
+        for i in active:
             rows[i].grad = grad[i].clone()
             references[i].step()
     for row, reference in zip(theta, rows, strict=True):
@@ -353,7 +350,7 @@ def test_a_net_with_a_poisoned_gradient_skips_and_touches_nobody() -> None:
     torch.testing.assert_close(mixed.theta[0], healthy.theta[0])
     assert torch.equal(mixed.theta[1].isnan(), before.isnan())
     assert mixed.finite().tolist() == [True, False]
-    mixed.rejoin([1], healthy.theta[0])
+    mixed.adopt(healthy.theta[:1].repeat(2, 1), lost=[1])
     assert mixed.finite().all()
     assert mixed.adam.count[1].item() == 0
 
@@ -366,8 +363,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
 
 
 def test_soft_rates_are_means_over_each_cell_s_rows(encoded: EncodedDataset) -> None:
-    found = plan(encoded)
-    cells = found.constraints.cells
+    cells = plan(encoded).constraints.cells
     logits = torch.randn(2, len(cells) * 7, 1)
     expected = torch.sigmoid(logits[..., 0]).view(2, len(cells), 7).mean(2)
     torch.testing.assert_close(soft_rates(logits, cells), expected)
@@ -376,15 +372,15 @@ def test_soft_rates_are_means_over_each_cell_s_rows(encoded: EncodedDataset) -> 
 def test_the_sampler_draws_rows_of_the_cell_that_the_net_may_see(
     encoded: EncodedDataset,
 ) -> None:
-    found = plan(encoded)
-    inside = found.constraints.membership(found.rows.groups, found.rows.y)
-    sampler = CellSampler(inside, found.seen, seed=1)
-    drawn = sampler.draw().view(len(found.seen), len(inside), sampler.per_cell)
-    for net, seen in enumerate(found.seen):
+    made = plan(encoded)
+    inside = made.constraints.membership(made.rows.groups, made.rows.y)
+    sampler = CellSampler(inside, made.views, seed=1)
+    draw = sampler.draw().view(len(made.views), len(inside), sampler.per_cell)
+    for net, view in enumerate(made.views):
         for cell, member in enumerate(inside):
-            rows = drawn[net, cell]
+            rows = draw[net, cell]
             assert member[rows].all()
-            assert set(rows.tolist()) <= set(seen.tolist())
+            assert set(rows.tolist()) <= set(view.tolist())
 
 
 def test_the_soup_of_agents_from_one_trunk_still_works(encoded: EncodedDataset) -> None:

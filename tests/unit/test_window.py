@@ -93,7 +93,7 @@ def test_the_newest_days_always_hold_the_newest_file(dates, count):
     assert chosen.before + len(chosen.files) + chosen.after == len(names)
     assert chosen.after == 0
     span = (chosen.end - chosen.start).days
-    assert span == len(chosen.absent) + len(chosen.files)
+    assert span == len(chosen.gaps) + len(chosen.files)
 
 
 def test_a_choice_can_be_made_again_from_what_is_recorded_of_it():

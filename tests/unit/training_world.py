@@ -85,13 +85,13 @@ def prepare(folder: Path, table: bytes, **changes: Any) -> Path:
 
 
 def searched(
-    folder: Path, dataset: Path, rules: Mapping[str, Any], genome: Genome = GENOME
+    folder: Path, dataset: Path, promises: Mapping[str, Any], genome: Genome = GENOME
 ) -> Path:
     """Writes an architecture artifact as the search would."""
     out = folder / "architecture"
     parents = {
         "dataset": verify(dataset, "dataset").identity,
-        "constitution": Constitution.from_dict(rules).digest,
+        "constitution": Constitution.from_dict(promises).digest,
     }
     with writing(out, kind="architecture", stage="test", parents=parents) as draft:
         write_json(draft.folder / "genome.json", genome.to_dict())

@@ -1,26 +1,26 @@
-"""What a doctor's check is: a question with one answer, and what it waits for.
+"""What a doctor's check is: a question with one answer, and what it depends on.
 
-A check that finds something missing says what it found and what would do. A
-check whose ground is missing is skipped and says why, so that one fault is named
-once, by its own name.
+A check that finds something missing says what there is and what to do. A check
+whose ground is missing is skipped and says why, so that one fault is named once, by
+its own name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from safescale_ammt.errors import SafescaleError
 
 OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
-class Lacking(Exception):
-    """Something is missing or wrong: what was found, and what would do."""
+class Fault(Exception):
+    """Something is missing or wrong: what there is, and what to do."""
 
-    def __init__(self, found: str, remedy: str) -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, observation: str, remedy: str) -> None:
+        super().__init__(observation)
+        self.observation = observation
         self.remedy = remedy
 
 
@@ -34,7 +34,7 @@ class Check:
 
     Attributes:
         name: what it is about, in the list and for --skip.
-        look: returns what is well, or raises `Lacking` or `Unknown`.
+        look: returns what is well, or raises `Fault` or `Unknown`.
         needs: names of checks that must be well before.
         remedy: what to do if `look` ends in an error of its own.
     """
@@ -52,54 +52,60 @@ class CheckResult:
     Attributes:
         check: its name.
         state: ok, FAILED or skipped.
-        found: what there is, or why it was skipped.
+        observation: what there is, or why it was skipped.
         remedy: what to do; "" unless it failed.
     """
 
     check: str
     state: str
-    found: str
+    observation: str
     remedy: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Returns the JSON form."""
-        return asdict(self)
+        return {
+            "check": self.check,
+            "state": self.state,
+            "found": self.observation,
+            "remedy": self.remedy,
+        }
 
     def line(self, width: int) -> str:
-        """Returns the finding in one line."""
-        text = f"{self.state:<8} {self.check:<{width}}  {self.found.rstrip('.')}"
+        """Returns the result in one line, with names padded to `width` characters."""
+        # Errors are sentences with a dot, which would stand before the remedy.
+        observation = self.observation.rstrip(".")
+        text = f"{self.state:<8} {self.check:<{width}}  {observation}"
         return f"{text}: {self.remedy}." if self.remedy else f"{text}."
 
 
 def examine(
-    checks: Sequence[Check], without: Collection[str] = ()
+    checks: Sequence[Check], skip: Collection[str] = ()
 ) -> Iterator[CheckResult]:
-    """Yields the findings of all checks, in their order.
+    """Yields the results of all checks, in their order.
 
     Args:
         checks: each after those that it needs.
-        without: names of checks that nobody wants.
+        skip: names of checks that nobody wants.
     """
     states: dict[str, str] = {}
     for check in checks:
-        bad = next((n for n in check.needs if states.get(n, OK) != OK), "")
-        if check.name in without:
-            finding = CheckResult(check.name, SKIPPED, "as asked")
-        elif bad:
-            was = "failed" if states[bad] == FAILED else "was skipped"
-            finding = CheckResult(check.name, SKIPPED, f"because {bad!r} {was}")
+        obstacle = next((n for n in check.needs if states.get(n, OK) != OK), "")
+        if check.name in skip:
+            result = CheckResult(check.name, SKIPPED, "as asked")
+        elif obstacle:
+            end = "failed" if states[obstacle] == FAILED else "was skipped"
+            result = CheckResult(check.name, SKIPPED, f"because {obstacle!r} {end}")
         else:
-            finding = _looked(check)
-        states[check.name] = finding.state
-        yield finding
-
-
-def _looked(check: Check) -> CheckResult:
-    try:
-        return CheckResult(check.name, OK, check.look())
-    except Unknown as error:
-        return CheckResult(check.name, SKIPPED, str(error))
-    except Lacking as error:
-        return CheckResult(check.name, FAILED, error.found, error.remedy)
-    except SafescaleError as error:
-        return CheckResult(check.name, FAILED, str(error), check.remedy)
+            try:
+                result = CheckResult(check.name, OK, check.look())
+            except Unknown as error:
+                result = CheckResult(check.name, SKIPPED, str(error))
+            except Fault as fault:
+                result = CheckResult(
+                    check.name, FAILED, fault.observation, fault.remedy
+                )
+            # Of errors ours alone: another one is a bug, and no fault of the cluster's.
+            except SafescaleError as error:
+                result = CheckResult(check.name, FAILED, str(error), check.remedy)
+        states[check.name] = result.state
+        yield result

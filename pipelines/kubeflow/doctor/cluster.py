@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from pipelines.kubeflow.doctor.checks import Check, Lacking, Unknown
+from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.refusals import ApiRefusal, Denied, OutOfReach
@@ -17,13 +17,15 @@ from safescale_ammt.errors import ClusterInputError
 
 APPLY = "kubectl apply -k manifests/base (or the overlay that you use)"
 KUBECONFIG = "set KUBECONFIG to the cluster's kubeconfig, or check that it runs"
+# What KFP's own driver, launcher and executor call under a run's account.
 LAUNCHER = (
     Access("get", "", "configmaps"),
     Access("get", "", "pods"),
     Access("create", "argoproj.io", "workflowtaskresults"),
     Access("patch", "argoproj.io", "workflowtaskresults"),
 )
-"""What KFP's own driver, launcher and executor call under a run's account."""
+# What `submit` and `schedule` call in a multi-user KFP, which asks Kubernetes about
+# each of them under its own group.
 OPERATOR = (
     *(Access(v, "pipelines.kubeflow.org", "experiments") for v in ("create", "list")),
     *(
@@ -35,11 +37,11 @@ OPERATOR = (
         for v in ("create", "list", "enable", "disable")
     ),
 )
-"""What `submit` and `schedule` ask of a multi-user KFP."""
 _TRAINER = ("trainer.kubeflow.org", "v1alpha1")
+_REVIEWS = "/apis/authorization.k8s.io/v1"
 
 
-class At(Resource):
+class RawPath(Resource):
     """A path outside of the namespaces: versions, discovery, own rights."""
 
     def path(self, namespace: str, name: str = "", sub: str = "") -> str:  # noqa: ARG002
@@ -55,7 +57,7 @@ class Cluster:
         namespace: which.
         account: service account of a run.
         runtime: name of the TrainingRuntime.
-        trains_there: whether the backend is trainjob.
+        trainjob: whether the backend is trainjob.
         multi_user: says whether KFP asks for rights of our own.
         environ: names the cluster.
         patience: seconds that an API that is away is waited for.
@@ -64,7 +66,7 @@ class Cluster:
     namespace: str
     account: str
     runtime: str
-    trains_there: bool
+    trainjob: bool
     multi_user: Callable[[], bool]
     environ: Mapping[str, str]
     patience: float
@@ -72,7 +74,7 @@ class Cluster:
     @cached_property
     def api(self) -> Api:
         """The API, by kubeconfig or from within a pod."""
-        # Somebody watches: short waits, and no answer that takes half a minute.
+        # Shorter than a stage's: a person waits in front of each check.
         retry = replace(API_RETRY, total=self.patience, longest=2.0, read=15.0)
         api = Api.connect(self.environ, Timeouts(retry), say=lambda _: None)
         api.namespace = self.namespace
@@ -98,12 +100,13 @@ class Cluster:
             Unknown: we may not.
             ApiRefusal: it is not there.
         """
+        # The only group that is read here, besides Kubernetes' own, is the trainer's.
         version = "v1alpha1" if group else "v1"
         try:
             verb = "get" if name else "list"
             return self.api.call(verb, Resource(group, version, plural), name)
         except Denied as error:
-            if error.status == 401:
+            if error.status == 401:  # nobody is logged in: a fault, no missing right
                 raise
             raise Unknown(f"you may not read {plural}") from None
 
@@ -111,24 +114,26 @@ class Cluster:
         try:
             _ = self.api
         except ClusterInputError:  # its sentence speaks of a stage, not of a person
-            raise Lacking("no Kubernetes API is known here", KUBECONFIG) from None
+            raise Fault("no Kubernetes API is known here", KUBECONFIG) from None
         try:
-            said = self.api.call("get", At("", "", "/version"))
+            version = self.api.call("get", RawPath("", "", "/version"))
         except OutOfReach:  # as above
-            raise Lacking(f"{self.api.host} does not answer", KUBECONFIG) from None
-        return f"{said.get('gitVersion', 'some version')} at {self.api.host}"
+            raise Fault(f"{self.api.host} does not answer", KUBECONFIG) from None
+        return f"{version.get('gitVersion', 'some version')} at {self.api.host}"
 
     def _namespace(self) -> str:
-        self.found("", "", f"namespace {self.namespace}", APPLY)
+        self.require("", "", f"namespace {self.namespace}", APPLY)
         return self.namespace
 
     def _pod_security(self) -> str:
         labels = self.read("")["metadata"].get("labels", {})
         level = labels.get("pod-security.kubernetes.io/enforce")
+        # The manifests' namespace refuses pods that may do more; one that enforces less
+        # is another namespace, or lost its labels.
         if level != "restricted":
             if not self.multi_user():
                 raise Unknown("KFP's own pods live there too, written for other rules")
-            raise Lacking(
+            raise Fault(
                 f"namespace {self.namespace} enforces {level or 'nothing'}",
                 f"kubectl label namespace {self.namespace} --overwrite "
                 "pod-security.kubernetes.io/enforce=restricted",
@@ -140,112 +145,125 @@ class Cluster:
             raise Unknown("KFP is in single-user mode and asks for none")
         missing = [right for right in OPERATOR if not self._may(right)]
         if missing:
-            raise Lacking(
+            raise Fault(
                 f"you may not {_words(missing)} in {self.namespace}",
                 "bind yourself to the Role safescale-operator or to kubeflow-edit",
             )
         return f"{len(OPERATOR)} of {len(OPERATOR)}"
 
     def _account(self) -> str:
-        self.found("serviceaccounts", self.account, f"account {self.account}", APPLY)
+        self.require("serviceaccounts", self.account, f"account {self.account}", APPLY)
         return self.account
 
     def _account_rights(self) -> str:
-        wanted = dict.fromkeys((*LAUNCHER, *(ACCESS if self.trains_there else ())))
-        missing = [right for right in wanted if not self._may(right, self.account)]
+        # Without doubles, in a fixed order: both lists hold `get pods`.
+        rights = dict.fromkeys((*LAUNCHER, *(ACCESS if self.trainjob else ())))
+        missing = [right for right in rights if not self._may(right, self.account)]
         if missing:
-            raise Lacking(
+            raise Fault(
                 f"{self.account} may not {_words(missing)}",
                 f"bind it to the Role of its name: {APPLY}",
             )
-        return f"{len(wanted)} of {len(wanted)}"
+        return f"{len(rights)} of {len(rights)}"
 
     def _may(self, right: Access, account: str = "") -> bool:
-        """Asks for a right: of an account, else our own.
+        """Asks Kubernetes for a right: of an account, else our own.
 
         Raises:
             Unknown: we may not ask about others.
         """
         resource, _, sub = right.resource.partition("/")
-        asked: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "namespace": self.namespace,
             "verb": right.verb,
             "group": right.group,
             "resource": resource,
         }
-        asked |= {"subresource": sub} if sub else {}
-        if right.resource == "configmaps":
-            asked["name"] = "kfp-launcher"
-        if right.resource == "trainingruntimes":
-            asked["name"] = self.runtime
-        spec: dict[str, Any] = {"resourceAttributes": asked}
-        whose = "self"
+        if sub:
+            attributes["subresource"] = sub
+        # The Role grants these two by name; asked without one, Kubernetes says no.
+        by_name = {"configmaps": "kfp-launcher", "trainingruntimes": self.runtime}
+        if right.resource in by_name:
+            attributes["name"] = by_name[right.resource]
+        spec: dict[str, Any] = {"resourceAttributes": attributes}
+        metadata: dict[str, Any] = {}
+        path, kind = f"{_REVIEWS}/selfsubjectaccessreviews", "SelfSubjectAccessReview"
         if account:
+            # The local form: a right in this namespace is enough to ask for it.
             spec["user"] = f"system:serviceaccount:{self.namespace}:{account}"
-            whose = "local"
-        reviews = f"{whose}subjectaccessreviews"
-        path = "/apis/authorization.k8s.io/v1/"
-        path += f"namespaces/{self.namespace}/{reviews}" if account else reviews
-        kind = {"self": "Self", "local": "Local"}[whose] + "SubjectAccessReview"
+            metadata = {"namespace": self.namespace}
+            path = f"{_REVIEWS}/namespaces/{self.namespace}/localsubjectaccessreviews"
+            kind = "LocalSubjectAccessReview"
         body: dict[str, Any] = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": kind,
-            "metadata": {"namespace": self.namespace} if account else {},
+            "metadata": metadata,
             "spec": spec,
         }
         try:
-            said = self.api.call("create", At("", "", path), body=body)
+            review = self.api.call("create", RawPath("", "", path), body=body)
         except Denied:
             raise Unknown("you may not ask for the rights of others") from None
-        return bool(said["status"].get("allowed"))
+        return bool(review["status"].get("allowed"))
 
     def _trainer(self) -> str:
-        if not self.trains_there:
+        if not self.trainjob:
             raise Unknown("training.backend is not trainjob")
         path = "/apis/" + "/".join(_TRAINER)
         try:
-            said = self.api.call("get", At("", "", path))
-            names = [item["name"] for item in said.get("resources", [])]
-        except ApiRefusal:
+            listing = self.api.call("get", RawPath("", "", path))
+            names = [item["name"] for item in listing.get("resources", [])]
+        except ApiRefusal:  # 404: the API does not know the group
             names = []
         if "trainjobs" not in names:
-            raise Lacking("the API serves no TrainJob", "install Kubeflow Trainer 2.x")
+            raise Fault("the API serves no TrainJob", "install Kubeflow Trainer 2.x")
         return "/".join(_TRAINER)
 
     def _runtime(self) -> str:
-        found = self.found(
-            "trainingruntimes",
-            self.runtime,
-            f"TrainingRuntime {self.runtime}",
-            APPLY,
-            group=_TRAINER[0],
+        if self.node_container() is None:
+            raise Fault(
+                f"TrainingRuntime {self.runtime} has no container node in a job node",
+                APPLY,
+            )
+        return self.runtime
+
+    def node_container(self) -> dict[str, Any] | None:
+        """Returns the container that a TrainJob trains in, as its runtime has it.
+
+        None if there is none: Kubeflow Trainer knows it by its name and its job's,
+        `node`.
+
+        Raises:
+            Fault: there is no such runtime.
+            Unknown: we may not read it.
+        """
+        what = f"TrainingRuntime {self.runtime}"
+        runtime = self.require(
+            "trainingruntimes", self.runtime, what, APPLY, group=_TRAINER[0]
         )
-        jobs = found["spec"].get("template", {}).get("spec", {}).get("replicatedJobs")
+        jobs = runtime["spec"].get("template", {}).get("spec", {}).get("replicatedJobs")
         for job in jobs or ():
             pod = job["template"]["spec"]["template"]["spec"]
-            names = [container["name"] for container in pod["containers"]]
-            if job["name"] == "node" and "node" in names:
-                return self.runtime
-        raise Lacking(
-            f"TrainingRuntime {self.runtime} has no container node in a job node", APPLY
-        )
+            for container in pod["containers"]:
+                if job["name"] == container["name"] == "node":
+                    return dict(container)
+        return None
 
-    def found(
+    def require(
         self, plural: str, name: str, what: str, remedy: str, *, group: str = ""
     ) -> dict[str, Any]:
         """Reads an object that must be there.
 
         Raises:
-            Lacking: it is not.
+            Fault: it is not.
+            Unknown: we may not.
         """
-        found = self.optional(plural, name, group=group)
-        if found is None:
-            raise Lacking(f"{what} does not exist", remedy)
-        return found
+        item = self.find(plural, name, group=group)
+        if item is None:
+            raise Fault(f"{what} does not exist", remedy)
+        return item
 
-    def optional(
-        self, plural: str, name: str, *, group: str = ""
-    ) -> dict[str, Any] | None:
+    def find(self, plural: str, name: str, *, group: str = "") -> dict[str, Any] | None:
         """Reads an object; None if it is not there."""
         try:
             return self.read(plural, name, group=group)

@@ -10,27 +10,27 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.doctor.checks import Check, Lacking, Unknown
+from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
-from pipelines.kubeflow.doctor.quota import Needs, check_room
+from pipelines.kubeflow.doctor.quota import RunResources, check_quota
 from pipelines.kubeflow.doctor.secrets import Secrets
 from safescale_ammt.errors import PreconditionFailed
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
 
+# Seconds; S3's signatures tolerate 15 minutes, tokens and records less.
 SKEW = 60.0
-"""Seconds; S3's signatures tolerate 15 minutes, tokens and records less."""
 _CLOCK = "set this machine's or the server's clock by NTP"
 
 
 @dataclass
 class Doctor:
-    """All that is asked, and of whom.
+    """All checks, and what they look at.
 
     Attributes:
-        kubeflow: opens the session; its errors are a finding too.
+        kubeflow: opens the session; its errors are a result too.
         cluster: the namespace on Kubernetes.
-        needs: what a run asks for.
+        run: what a run takes.
         store: URI of the object store; "" = not known here.
         source: URI of the raw rows; "" = not on a cluster.
         environ: the store's endpoint and keys.
@@ -39,7 +39,7 @@ class Doctor:
 
     kubeflow: Callable[[], Kubeflow]
     cluster: Cluster
-    needs: Needs
+    run: RunResources
     store: str
     source: str
     environ: Mapping[str, str]
@@ -62,8 +62,8 @@ class Doctor:
             *Secrets(self.cluster).checks(),
             Check(
                 "quota",
-                self._room,
-                ("runtime", "namespace") if self.needs.pods else ("namespace",),
+                self._quota,
+                ("runtime", "namespace") if self.run.pods else ("namespace",),
             ),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
             Check("data", self._data, ("store",)),
@@ -75,9 +75,9 @@ class Doctor:
 
     def _kubeflow(self) -> str:
         kubeflow = self.kubeflow()
-        if kubeflow.health.get("multi_user"):
-            return f"{kubeflow.session.host}, multi-user"
         host = kubeflow.session.host
+        if kubeflow.health.get("multi_user"):
+            return f"{host}, multi-user"
         return f"{host}, single-user: its pods run in KFP's own --namespace"
 
     def _version(self) -> str:
@@ -86,26 +86,32 @@ class Doctor:
 
     def _access(self) -> str:
         kubeflow = self.kubeflow()
-        where = {"namespace": kubeflow.namespace} if kubeflow.namespace else {}
-        kubeflow.ask(
-            "listing runs", kubeflow.runs.run_service_list_runs, page_size=1, **where
+        # The health check answers everybody; a listing takes login and namespace.
+        kubeflow.call(
+            "listing runs",
+            kubeflow.runs.run_service_list_runs,
+            page_size=1,
+            **kubeflow.scope,
         )
         return "runs can be listed"
 
-    def _room(self) -> str:
-        return check_room(self.cluster, self.needs)
+    def _quota(self) -> str:
+        return check_quota(self.cluster, self.run)
 
     def _store(self) -> str:
         """Writes, reads, writes on condition and deletes a probe."""
         if not self.store:
             raise Unknown("no --store is given")
-        store, key = open_store(self.store, environ=self.environ), _probe()
+        store = open_store(self.store, environ=self.environ)
+        # A key that nobody else draws: two doctors at once would read each other's.
+        key = f"doctor/{uuid.uuid4().hex}"
         try:
             store.put(key, b"probe")
             if store.get(key) != b"probe":
-                raise Lacking(f"{self.store} gives other bytes", "use another store")
+                raise Fault(f"{self.store} gives other bytes", "use another store")
             check_condition(store, key)
         finally:
+            # However the checks end, nothing stays behind.
             store.delete(key)
         return f"{self.store} can be read and written"
 
@@ -114,17 +120,17 @@ class Doctor:
             raise Unknown("data.source is no s3:// URI")
         home, key = split_uri(self.source)
         store = open_store(home, environ=self.environ)
+        # A name without a slash at its end may be an object's or a folder's.
         prefix = key if key.endswith("/") else f"{key}/"
         if store.exists(key.rstrip("/")) or any(True for _ in store.list(prefix)):
             return self.source
-        raise Lacking(
+        raise Fault(
             f"nothing lies at {self.source}",
             f"safescale data fetch adult --store {self.store}, or set data.source",
         )
 
     def _kubeflow_clock(self) -> str:
-        pool, url = self.kubeflow().door()
-        return self._skew(pool, url)
+        return self._skew(*self.kubeflow().health_endpoint())
 
     def _kubernetes_clock(self) -> str:
         api = self.cluster.api
@@ -140,6 +146,7 @@ class Doctor:
         import urllib3
 
         ca = self.environ.get("AWS_CA_BUNDLE") or self.environ.get("SSL_CERT_FILE")
+        # A refusal has a `Date` as well, so no key is needed here.
         with urllib3.PoolManager(ca_certs=ca or certifi.where()) as pool:
             return self._skew(pool, endpoint)
 
@@ -149,20 +156,21 @@ class Doctor:
 
         before = self.now()
         try:
+            # A retry or a redirect would put the middle of the request elsewhere.
             answer = pool.request(
                 "GET", url, timeout=10.0, retries=False, redirect=False
             )
         except HTTPError:
             raise Unknown(f"{url} did not answer") from None
-        ours = (before + self.now()) / 2
+        here = (before + self.now()) / 2
         if "Date" not in answer.headers:
             raise Unknown(f"{url} states no time")
         # `Date` is cut to whole seconds, half a second on average.
-        theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
-        skew = theirs - ours
+        there = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
+        skew = there - here
         if abs(skew) > SKEW:
-            way = "ahead of" if skew > 0 else "behind"
-            raise Lacking(f"{url} is {abs(skew):.0f} s {way} this machine", _CLOCK)
+            direction = "ahead of" if skew > 0 else "behind"
+            raise Fault(f"{url} is {abs(skew):.0f} s {direction} this machine", _CLOCK)
         return f"within {max(1.0, abs(skew)):.0f} s of this machine"
 
     def _images(self) -> str:
@@ -173,17 +181,13 @@ def check_condition(store: Store, key: str) -> None:
     """Checks that a store refuses a conditional write to an object that is there.
 
     Raises:
-        Lacking: it does not.
+        Fault: it does not.
     """
     try:
         store.put(key, b"again", if_absent=True)
     except PreconditionFailed:
         return
-    raise Lacking(
+    raise Fault(
         f"{store.uri} ignores If-None-Match: two runs could both win a version",
         "use a store with conditional writes, such as AWS S3, MinIO or SeaweedFS 4",
     )
-
-
-def _probe() -> str:
-    return f"doctor/{uuid.uuid4().hex}"

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from safescale_ammt.constitution.principles import Constraint, Principle
 from safescale_ammt.judging.certify import (
     BoolArray,
-    Counted,
     GroupHits,
+    Hits,
     PairedHits,
-    breached,
+    breaches,
     inside,
     outside,
 )
 from safescale_ammt.judging.group_rates import Rates
-from safescale_ammt.judging.power.laws import PAIRWISE, SCALES, Scene, draw
+from safescale_ammt.judging.power.laws import PAIRWISE, SCALES, draw
 from safescale_ammt.judging.power.report import RowsNeeded
+from safescale_ammt.judging.power.sizes import Sizes
 
 _STEPS = 1_000
-_MOST_TIMES = 4_096.0
-_CLOSE = 1.05
+_LARGEST_FACTOR = 4_096.0
+_FACTOR_PRECISION = 1.05
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Case:
     """One principle at its sizes, with its own stream of random numbers."""
 
     principle: Principle
-    place: Scene
+    sizes: Sizes
     index: int
     draws: int
     seed: int
@@ -66,35 +67,39 @@ class Case:
         line = c.threshold or 0.0
         return line if c.op == "<=" else 1 - line
 
-    def drawn(
-        self, constraint: Constraint, place: Scene, scale: float | None
-    ) -> Counted:
-        """Draws one law; the same law gives the same draws."""
+    def sample(self, constraint: Constraint, sizes: Sizes, scale: float | None) -> Hits:
+        """Draws from one law; the same law gives the same draws."""
+        # One stream per law: a bisection over lines or rows compares like with like,
+        # and the answer does not depend on what was drawn before.
         law = len(SCALES) if scale is None else SCALES.index(scale)
         rng = np.random.default_rng([self.seed, self.index, law])
-        return draw(constraint, place, scale, self.draws, rng)
+        return draw(constraint, sizes, scale, self.draws, rng)
 
     def decisions(self, alpha: float, principles: int) -> tuple[BoolArray, BoolArray]:
-        """Kept and broken promises, (laws, draws); Holm's first step for broken."""
+        """Passes and failures, (laws, draws); Holm's first step for failures."""
         c = self.constraint
-        laws = [self.drawn(c, self.place, scale) for scale in (*SCALES, None)]
-        stacked = _stacked(laws)
-        broken = outside(c, stacked, alpha / principles)
+        laws = [self.sample(c, self.sizes, scale) for scale in (*SCALES, None)]
+        hits = _stack(laws)
+        fails = outside(c, hits, alpha / principles)
         if c.tier == "inviolable":
-            broken |= breached(c, stacked)
-        return inside(c, stacked, alpha), broken
+            fails |= breaches(c, hits)
+        return inside(c, hits, alpha), fails
 
     def enough(
-        self, constraint: Constraint, place: Scene, goal: Goal, *, normal: bool
+        self, constraint: Constraint, sizes: Sizes, goal: Goal, *, normal: bool
     ) -> bool:
         """Tells whether P(pass) of this principle alone reaches the goal."""
-        drawn = self.drawn(constraint, place, goal.scale)
-        kept = inside(constraint, drawn, goal.alpha, normal=normal)
-        return float(kept.mean()) >= goal.target
+        # Holm's correction is for failures: a pass asks every principle by itself.
+        hits = self.sample(constraint, sizes, goal.scale)
+        passes = inside(constraint, hits, goal.alpha, normal=normal)
+        return float(passes.mean()) >= goal.target
 
 
-def _stacked(laws: Sequence[Counted]) -> Counted:
-    """Puts the draws of several laws along a new leading axis."""
+def _stack(laws: list[Hits]) -> Hits:
+    """Puts the draws of several laws along a new leading axis.
+
+    A test of an array costs hardly more than one of a row (`two_rates.shows_below`).
+    """
     first = laws[0]
     if isinstance(first, PairedHits):
         pairs = [law for law in laws if isinstance(law, PairedHits)]
@@ -119,9 +124,11 @@ def least_line(case: Case, goal: Goal) -> float | None:
     """
 
     def enough(step: int, *, normal: bool) -> bool:
-        loose = _loosened(case.constraint, step)
-        return case.enough(loose, case.place, goal, normal=normal)
+        return case.enough(
+            _relax(case.constraint, step), case.sizes, goal, normal=normal
+        )
 
+    # Exact tests are dear: they only confirm what the normal law has found.
     low, high = 0, _STEPS - 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -130,11 +137,11 @@ def least_line(case: Case, goal: Goal) -> float | None:
         high += 1
         if high >= _STEPS:
             return None
-    loose = _loosened(case.constraint, high)
-    return loose.threshold if loose.reference is None else loose.delta
+    relaxed = _relax(case.constraint, high)
+    return relaxed.threshold if relaxed.reference is None else relaxed.delta
 
 
-def _loosened(c: Constraint, step: int) -> Constraint:
+def _relax(c: Constraint, step: int) -> Constraint:
     """The constraint with a tolerance of `step` thousandths."""
     if c.reference is not None:
         return replace(c, delta=-step / _STEPS)
@@ -147,28 +154,24 @@ def rows_needed(case: Case, goal: Goal) -> RowsNeeded | None:
     The sealed rows alone if that can be enough, else all rows. None if not even
     4,096 times the rows would be enough.
     """
-    ways = (False, True) if case.constraint.metric in PAIRWISE else (False,)
-    for everywhere in ways:
-        factor = _least_factor(case, goal, everywhere=everywhere)
-        if factor is not None:
-            larger = case.place.larger(factor)
-            by_group = dict(zip(larger.values, map(int, larger.sizes), strict=True))
-            return RowsNeeded(factor, everywhere, by_group or {"all": larger.rows})
+
+    def enough(sizes: Sizes, *, normal: bool) -> bool:
+        return case.enough(case.constraint, sizes, goal, normal=normal)
+
+    # Errors and accuracy are not drawn from the rows of train and constraint: more of
+    # those would change nothing.
+    for everywhere in (False, True) if case.constraint.metric in PAIRWISE else (False,):
+        times = partial(case.sizes.larger, everywhere=everywhere)
+        low, high = 1.0, _LARGEST_FACTOR
+        if not enough(times(high), normal=True):
+            continue
+        while high / low > _FACTOR_PRECISION:
+            middle = math.sqrt(low * high)
+            reached = enough(times(middle), normal=True)
+            low, high = (low, middle) if reached else (middle, high)
+        while not enough(times(high), normal=False):
+            high *= _FACTOR_PRECISION
+        larger = times(high)
+        by_group = dict(zip(larger.values, map(int, larger.group_rows), strict=True))
+        return RowsNeeded(high, everywhere, by_group or {"all": larger.rows})
     return None
-
-
-def _least_factor(case: Case, goal: Goal, *, everywhere: bool) -> float | None:
-
-    def enough(factor: float, *, normal: bool) -> bool:
-        place = case.place.larger(factor, everywhere=everywhere)
-        return case.enough(case.constraint, place, goal, normal=normal)
-
-    low, high = 1.0, _MOST_TIMES
-    if not enough(high, normal=True):
-        return None
-    while high / low > _CLOSE:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle, normal=True) else (middle, high)
-    while not enough(high, normal=False):
-        high *= _CLOSE
-    return high

@@ -1,4 +1,4 @@
-"""What the power check says, in figures and in words."""
+"""The power check's report, in figures and in words."""
 
 from __future__ import annotations
 
@@ -106,31 +106,30 @@ class PowerReport:
         return {"schema": 1, **plain}
 
 
-def fault(found: PrinciplePower, min_n: int, min_pos: int) -> str:
+def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
     """Says what is wrong with a principle at fault and what would put it right."""
-    over = f"{found.metric} by {found.group}" if found.group else found.metric
-    if found.metric == "accuracy" and found.line <= 0:  # a delta, not a threshold
+    over = f"{power.metric} by {power.group}" if power.group else power.metric
+    # The line of accuracy against a twin is a delta, one of accuracy alone a threshold.
+    if power.metric == "accuracy" and power.line <= 0:
         over = "accuracy minus the twin's"
-    head = f"{found.principle} ({over} {found.op} {found.line:g})"
-    if found.too_small:
+    head = f"{power.principle} ({over} {power.op} {power.line:g})"
+    if power.too_small:
         return (
             f"{head} can never pass, because the sealed rows of "
-            f"{', '.join(found.too_small)} are fewer than min_n {min_n} or their "
+            f"{', '.join(power.too_small)} are fewer than min_n {min_n} or their "
             f"positives fewer than min_pos {min_pos} (or hidden in the counts): merge "
             "these groups or gather more rows"
         )
     least = "no line would be certifiable"
-    if found.least is not None:
-        least = f"the least certifiable line is {found.least:g}"
+    if power.least is not None:
+        least = f"the least certifiable line is {power.least:g}"
+    need = "more rows than anyone could gather"
+    if power.rows is not None:
+        each = ", ".join(f"{value} {n:,}" for value, n in power.rows.sealed.items())
+        need = f"{power.rows.factor:.1f} times the sealed rows ({each})"
+        if power.rows.everywhere:
+            need += ", with train and constraint growing alike"
     return (
-        f"{head} would pass with probability {found.spread.passes:.2f}: {least}, and "
-        f"the promised one needs {_rows(found.rows)}"
+        f"{head} would pass with probability {power.spread.passes:.2f}: {least}, and "
+        f"the promised one needs {need}"
     )
-
-
-def _rows(rows: RowsNeeded | None) -> str:
-    if rows is None:
-        return "more rows than anyone could gather"
-    each = ", ".join(f"{value} {n:,}" for value, n in rows.sealed.items())
-    also = ", with train and constraint growing alike" if rows.everywhere else ""
-    return f"{rows.factor:.1f} times the sealed rows ({each}){also}"

@@ -1,9 +1,9 @@
 """Trainings that several real processes run together: the cases, and one process.
 
-    python spread_world.py DATASET OUT [NAME ...]      RANK, WORLD_SIZE, MASTER_...
+    python placement_world.py DATASET OUT [NAME ...]      RANK, WORLD_SIZE, MASTER_...
 
-trains the named cases (all of them without names) one after the other and leaves
-what each one gave in OUT, by rank 0.
+trains the named cases (all of them without names) one after the other and rank 0
+writes the outcome of each to OUT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training_world import DP, TPR, USEFUL, brief, constitution
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import SafescaleError
-from safescale_ammt.launch.failure import place
+from safescale_ammt.launch.request import open_place
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset
@@ -77,7 +77,7 @@ NARROW_CASES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case gave: tensors and log, or a sentence."""
+    """Outcome of a case: tensors and log, or a sentence."""
 
     tensors: dict[str, Tensor]
     events: list[dict[str, Any]]
@@ -94,7 +94,7 @@ def outcome(
     events: list[dict[str, Any]] = []
     changes = {**case.changes, "backend": "torchrun"}
     try:
-        found = train(
+        trained = train(
             encoded,
             case.genome,
             brief(**changes),
@@ -105,25 +105,30 @@ def outcome(
         )
     except SafescaleError as error:
         return Outcome({}, events, str(error))
-    tensors = {"agents": found.agents, "twin": found.twin, "finite": found.finite}
-    return Outcome({**tensors, "targets": found.targets}, events)
+    tensors = {
+        "agents": trained.agents,
+        "twin": trained.twin,
+        "finite": trained.finite,
+        "targets": trained.targets,
+    }
+    return Outcome(tensors, events)
 
 
-def save(folder: Path, name: str, found: Outcome) -> None:
+def save(folder: Path, name: str, result: Outcome) -> None:
     """Writes an outcome."""
-    save_file({n: t.contiguous() for n, t in found.tensors.items()}, folder / name)
-    said = {"events": found.events, "sentence": found.sentence}
-    (folder / f"{name}.json").write_text(json.dumps(said))
+    save_file({n: t.contiguous() for n, t in result.tensors.items()}, folder / name)
+    words = {"events": result.events, "sentence": result.sentence}
+    (folder / f"{name}.json").write_text(json.dumps(words))
 
 
 def load(folder: Path, name: str) -> Outcome:
     """Reads an outcome."""
-    said = json.loads((folder / f"{name}.json").read_text())
-    return Outcome(load_file(folder / name), said["events"], said["sentence"])
+    words = json.loads((folder / f"{name}.json").read_text())
+    return Outcome(load_file(folder / name), words["events"], words["sentence"])
 
 
 def start(processes: int, *arguments: str, **more: str) -> list[Child]:
-    """Starts so many processes of this file; they find each other by themselves."""
+    """Starts so many processes of this file, as one process group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -142,32 +147,34 @@ def start(processes: int, *arguments: str, **more: str) -> list[Child]:
     ]
 
 
-def ended(processes: Sequence[Child]) -> list[tuple[int, str]]:
-    """Waits for all; returns exit codes and last lines of what they said wrong."""
-    found = []
+def wait(processes: Sequence[Child]) -> list[tuple[int, str]]:
+    """Waits for all; returns exit codes and the last lines of their errors."""
+    ends = []
     for process in processes:
         _, errors = process.communicate(timeout=PATIENCE)
-        found.append((process.returncode, (errors.splitlines() or [""])[-1]))
-    return found
+        ends.append((process.returncode, (errors.splitlines() or [""])[-1]))
+    return ends
 
 
 def main(dataset: str, out: str, *names: str) -> None:
     """Runs one process."""
-    patience = timedelta(seconds=float(os.environ.get("PATIENCE", PATIENCE)))
+    timeout = timedelta(seconds=float(os.environ.get("TIMEOUT", PATIENCE)))
     process_group = (
-        GlooGroup(patience) if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
+        GlooGroup(timeout) if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
     )
     encoded = EncodedDataset(Dataset.load(dataset))
     where = os.environ.get("CHECKPOINTS", "")
     cases = {**CASES, **NARROW_CASES, **LONG}
     for name in names or [*CASES, *NARROW_CASES]:
-        kept = Checkpoints(place(where), every=2, run={"of": name}) if where else None
+        checkpoints = None
+        if where:
+            checkpoints = Checkpoints(open_place(where), every=2, run={"of": name})
         print(f"begins {name}", flush=True)
-        found = outcome(encoded, cases[name], process_group, kept)
+        result = outcome(encoded, cases[name], process_group, checkpoints)
         if process_group.rank == 0 and Path(out).is_dir():
-            save(Path(out), name, found)
-        if found.sentence and name != "hopeless":
-            raise SystemExit(found.sentence)
+            save(Path(out), name, result)
+        if result.sentence and name != "hopeless":
+            raise SystemExit(result.sentence)
     process_group.close()
 
 

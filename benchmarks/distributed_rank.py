@@ -1,13 +1,13 @@
 """One process of the distributed benchmark: ours, or data parallel on the same nets.
 
-    python -m benchmarks.spread_rank ours|data-parallel DATASET STEPS OUT
+    python -m benchmarks.distributed_rank ours|data-parallel DATASET STEPS OUT
 
 Both train the same nets (8 agents and the twin, stacked) on the same rows per step.
 Ours deals the nets out to the processes. The peer is what torch offers: every
 process holds all nets, computes a share of every batch, and
-`DistributedDataParallel` averages the gradients at every step; it runs no referee
-and shares nothing else, which is to its favour. RANK, WORLD_SIZE and MASTER_* come
-from the environment. Rank 0 writes OUT.
+`DistributedDataParallel` averages the gradients at every step; it updates no
+multipliers and shares nothing else, which is to its favour. RANK, WORLD_SIZE and
+MASTER_* come from the environment. Rank 0 writes OUT.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ from safescale_ammt.model.network import Dropout, forward, initial, shapes, unfl
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.learner import soft_rates, task_loss
-from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
+from safescale_ammt.training.placement import (
+    SINGLE_PROCESS,
+    GlooGroup,
+    Placement,
+    ProcessGroup,
+)
 from safescale_ammt.training.plan import Plan, make_plan
-from safescale_ammt.training.roles import ROLES, traits
-from safescale_ammt.training.sampling import CellSampler, RowOrders
+from safescale_ammt.training.roles import traits
+from safescale_ammt.training.sampling import agent_batches
 from safescale_ammt.training.trainer import train
 
 GENOME = Genome()
-TWIN = ROLES["generalist"]
-RULES = Constitution.from_dict(
+CONSTITUTION = Constitution.from_dict(
     {
         "schema": 1,
         "principles": [
@@ -100,8 +104,10 @@ def ours(
         if event["event"] == "round":
             clock.tick(event["step"])
 
-    found = train(encoded, GENOME, config, RULES, log=log, process_group=process_group)
-    weights = torch.cat([found.agents, found.twin]).numpy().tobytes()
+    trained = train(
+        encoded, GENOME, config, CONSTITUTION, log=log, process_group=process_group
+    )
+    weights = torch.cat([trained.agents, trained.twin]).numpy().tobytes()
     digest = hashlib.sha256(weights).hexdigest()[:16]
     sent = process_group.all_gather(
         torch.tensor([process_group.bytes]), [1] * process_group.size
@@ -119,11 +125,11 @@ class Nets(torch.nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan, d_in = plan, plan.rows.x.shape[1]
-        nets = len(plan.roles) + 1
+        nets = len(plan.slots)
         start = initial(GENOME, d_in, plan.encoded.n_out, [plan.seed("weights")])
         self.theta = torch.nn.Parameter(start.repeat(nets, 1))
         self.layout = shapes(GENOME, d_in, plan.encoded.n_out)
-        self.traits = traits([*plan.roles, TWIN])
+        self.traits = traits(plan.slots)
         self.dropout = Dropout(GENOME.dropout, plan.seed("dropout"))
 
     def forward(self, batch: Tensor, extra: Tensor) -> Tensor:
@@ -142,30 +148,26 @@ def data_parallel(
     encoded: EncodedDataset, steps: int, process_group: ProcessGroup
 ) -> dict[str, Any]:
     """Trains the same nets with an all-reduce of all gradients at every step."""
-    plan = make_plan(encoded, GENOME, section(steps), RULES)
+    plan = make_plan(encoded, GENOME, section(steps), CONSTITUTION)
     nets = Nets(plan)
     model = DistributedDataParallel(nets) if process_group.size > 1 else nets
-    slots = [*plan.roles, TWIN]
-    orders = RowOrders(
-        [plan.order(i, role, f"agent {i}") for i, role in enumerate(slots)]
-    )
-    inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
-    sampler = CellSampler(inside, plan.seen, plan.seed("cells"))
-    adam, decay = Adam.fresh(nets.theta.detach()), nets.traits.weight_decay[:, None]
+    # Every process holds all nets, so it draws the rows of all of them.
+    batches = agent_batches(plan, Placement(len(plan.slots)))
+    adam = Adam(nets.theta.detach(), nets.traits.weight_decay[:, None])
     clock = Clock()
     for step in range(plan.steps):
         if step % plan.config.sync_every == 0:
             clock.tick(step)
-        batch, extra = orders.deal(plan.batch), sampler.draw()
+        batch, extra = batches.draw()
         share = batch.chunk(process_group.size, 1)[process_group.rank]
-        cells = extra.view(len(slots), len(inside), -1)
+        cells = extra.view(len(batch), len(plan.constraints.cells), -1)
         rows = cells.chunk(process_group.size, 2)[process_group.rank].flatten(1)
         model.zero_grad()
         model(share, rows).backward()
         grad = nets.theta.grad
         assert grad is not None
         with torch.no_grad():
-            adam.step(nets.theta, grad, plan.rate(step), decay)
+            adam.step(nets.theta, grad, plan.learning_rate(step))
     return clock.to_dict(process_group)
 
 
@@ -177,9 +179,9 @@ def rank(what: str, dataset: str, steps: str, out: str) -> None:
     keep_freed_memory()
     with settled(1):
         run = ours if what == "ours" else data_parallel
-        found = run(encoded, int(steps), process_group)
+        figures = run(encoded, int(steps), process_group)
     if process_group.rank == 0:
-        Path(out).write_text(json.dumps(found))
+        Path(out).write_text(json.dumps(figures))
     process_group.close()
 
 

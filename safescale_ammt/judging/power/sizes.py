@@ -1,0 +1,140 @@
+"""The sizes at which a principle is judged, read from counts.
+
+Before there is any model, all that is known of the sealed set are counts. They say
+how many trials each rate has in each group, how many rows drive the multipliers, and
+what rates may be assumed (see `laws`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.binomial.exact import Array
+from safescale_ammt.constitution.constitution import GroupRule
+from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.data.counts import Counts
+from safescale_ammt.judging.evidence import IntArray, judged_classes
+from safescale_ammt.judging.group_rates import RATES_OF, GroupTable, Rates
+
+SEALED = "sealed"
+DUAL = ("train", "constraint")
+"""Splits whose rows drive the multipliers."""
+# The variance p (1 - p) is within 4 % of the largest one: whatever the model's rate
+# will be, the power is hardly overestimated.
+ASSUMED_TPR = 0.6
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes at which one principle is judged.
+
+    Attributes:
+        values: group values (g,); empty for accuracy.
+        group_rows: sealed rows of each group (g,).
+        kinds: names of the rates compared.
+        trials: sealed trials per kind (k, g).
+        dual: trials in train and constraint per kind (k, g).
+        base: assumed rate per kind (k,).
+        small: groups (g,) too small to be judged.
+        rows: sealed rows.
+    """
+
+    values: tuple[str, ...]
+    group_rows: IntArray
+    kinds: tuple[str, ...]
+    trials: IntArray
+    dual: IntArray
+    base: Array
+    small: NDArray[np.bool_]
+    rows: int
+
+    def larger(self, factor: float, *, everywhere: bool = False) -> Sizes:
+        """The same with `factor` times the sealed rows (`everywhere`: of all rows)."""
+        # `small` stays: rows are not counted up for a principle with such a group.
+        return replace(
+            self,
+            group_rows=np.ceil(self.group_rows * factor).astype(np.int64),
+            trials=np.ceil(self.trials * factor).astype(np.int64),
+            dual=np.ceil(self.dual * (factor if everywhere else 1)).astype(np.int64),
+            rows=int(np.ceil(self.rows * factor)),
+        )
+
+
+def principle_sizes(
+    constraint: Constraint, counts: Counts, group_rule: GroupRule
+) -> Sizes:
+    """Reads the sizes of a principle from the counts.
+
+    Raises:
+        InputError: the counts lack a split or the principle's group.
+    """
+    total = counts.split(SEALED).rows
+    if constraint.metric not in RATES_OF:
+        none, small = np.zeros((0, 0), dtype=np.int64), np.zeros(0, dtype=bool)
+        return Sizes((), none.ravel(), (), none, none, np.zeros(0), small, total)
+    values, rows, labels = counts.table(SEALED, constraint.group or "")
+    dual_rows, dual_labels = _dual_counts(counts, constraint.group or "", values)
+    positive = counts.classes.index(counts.positive) if counts.positive else None
+    classes = judged_classes(len(counts.classes), positive)
+    kinds = [
+        (kind, code)
+        for kind in RATES_OF[constraint.metric]
+        for code in (classes if kind != "error" else (0,))
+    ]
+    trials = [_trials(kind, rows, labels[:, code]) for kind, code in kinds]
+    share = dual_labels.sum(axis=0) / max(1, int(dual_rows.sum()))
+    # The judge's own rule says which groups are too small.
+    table = GroupTable(
+        values,
+        rows,
+        labels[:, classes[0]] if len(classes) == 1 else rows,
+        tuple(Rates("", np.zeros_like(t), t) for t in trials),
+    )
+    return Sizes(
+        values=values,
+        group_rows=rows,
+        kinds=tuple(f"{kind} of class {code}" for kind, code in kinds),
+        trials=np.array(trials),
+        dual=np.array([_trials(k, dual_rows, dual_labels[:, c]) for k, c in kinds]),
+        base=np.array(
+            [_assumed_rate(kind, float(share[code])) for kind, code in kinds]
+        ),
+        small=table.too_small(group_rule.min_n, group_rule.min_pos),
+        rows=total,
+    )
+
+
+def _dual_counts(
+    counts: Counts, group: str, values: tuple[str, ...]
+) -> tuple[IntArray, IntArray]:
+    """Rows (g,) and rows per class (g, C) behind the multipliers, in sealed order."""
+    rows = np.zeros(len(values), dtype=np.int64)
+    labels = np.zeros((len(values), len(counts.classes)), dtype=np.int64)
+    for split in DUAL:
+        names, split_rows, split_labels = counts.table(split, group)
+        for i, value in enumerate(values):
+            if value in names:
+                rows[i] += split_rows[names.index(value)]
+                labels[i] += split_labels[names.index(value)]
+    return rows, labels
+
+
+def _trials(kind: str, rows: IntArray, of_class: IntArray) -> IntArray:
+    if kind == "tpr":
+        return of_class
+    return rows - of_class if kind == "fpr" else rows
+
+
+def _assumed_rate(kind: str, share: float) -> float:
+    """The rate that a kind is assumed near, for a class with this share of the rows."""
+    if kind == "tpr":
+        return ASSUMED_TPR
+    if kind == "selection":
+        return share
+    # As many rows are selected as are in the class, so that the false positives make
+    # up for the positives missed. A rate above one half has no larger variance.
+    wrong = share * (1 - ASSUMED_TPR) / max(1 - share, 1e-9)
+    return min(0.5, wrong) if kind == "fpr" else 0.0

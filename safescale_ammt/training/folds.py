@@ -1,0 +1,42 @@
+"""Folds: rows dealt out evenly within every stratum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.training.encoded import EncodedRows
+
+
+def strata_of(rows: EncodedRows, constitution: Constitution) -> Tensor:
+    """Numbers the strata that occur: label x the constitution's group columns.
+
+    Returns:
+        Codes (n,) int64 from 0 to the number of strata - 1.
+    """
+    code = rows.y
+    for name in constitution.group_columns:
+        codes = rows.groups[name]
+        code = code * (int(codes.max()) + 1) + codes
+    # Most products of labels and groups have no row: without the gaps `bincount`
+    # over the codes stays small, however many columns are crossed.
+    strata: Tensor = torch.unique(code, return_inverse=True)[1]
+    return strata
+
+
+def stratified_folds(strata: Tensor, folds: int, seed: int) -> Tensor:
+    """Deals rows into folds so that every stratum is spread evenly.
+
+    Returns:
+        Fold number (n,) of each row; sizes differ by at most one row in all and
+        within each stratum.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(strata), generator=generator)
+    # The stable sort keeps the shuffled order inside a stratum. Fold numbers run on
+    # from one stratum to the next, so that the remainders do not all fall to fold 0.
+    by_stratum = shuffled[torch.argsort(strata[shuffled], stable=True)]
+    fold = torch.empty(len(strata), dtype=torch.long)
+    fold[by_stratum] = torch.arange(len(strata)) % folds
+    return fold
