@@ -112,12 +112,12 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def kubeflow_of(options: Mapping[str, Any]) -> Kubeflow:
     """Opens the session that the options describe; contacts nobody yet."""
-    from pipelines.kubeflow.answers import Patience
     from pipelines.kubeflow.api import Kubeflow
     from pipelines.kubeflow.session import Session
+    from safescale_ammt.retry import RetryPolicy
 
     session = Session.find(os.environ, **{key: options[key] for key in _SESSION})
-    return Kubeflow(session, Patience(options["patience"]))
+    return Kubeflow(session, RetryPolicy(total=options["patience"]))
 
 
 def request_of(

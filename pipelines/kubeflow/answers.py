@@ -1,17 +1,12 @@
-"""What an API may do instead of answering, and how long it is waited for."""
+"""What an API may do instead of answering."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from safescale_ammt.errors import InputError, SafescaleError
 
-SICK = (429, 500, 502, 503, 504)
-"""Statuses of a server, or of a gateway before it, that is not well."""
 # Characters: KFP strings the errors of its database and of Kubernetes together, and
 # one sentence has room for the first of them.
 _QUOTED = 200
@@ -31,29 +26,6 @@ class Rejection(InputError):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long an API that is away is waited for; times in seconds."""
-
-    total: float = 60.0
-    """Until the API is given up."""
-    first: float = 0.5
-    """First wait; each further one doubles."""
-    longest: float = 8.0
-    """Longest single wait."""
-
-    def tries(self) -> Iterator[float]:
-        """Yields for each try the seconds to wait should it fail; 0 = no further one.
-
-        Lazy: the clock runs while the caller tries.
-        """
-        wait, end = self.first, time.monotonic() + self.total
-        while (left := end - time.monotonic()) > 0:
-            yield min(wait, self.longest, left)
-            wait *= 2
-        yield 0.0
 
 
 def disconnection(host: str, action: str, error: Exception) -> SafescaleError:

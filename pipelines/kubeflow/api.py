@@ -17,9 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.kubeflow.answers import (
-    SICK,
     LostAnswer,
-    Patience,
     Rejection,
     Unreachable,
     disconnection,
@@ -27,6 +25,7 @@ from pipelines.kubeflow.answers import (
 )
 from pipelines.kubeflow.session import Session
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.retry import RetryPolicy
 
 # KFP 2.17 closes holes between namespaces.
 OLDEST_VERSION = (2, 17)
@@ -38,9 +37,9 @@ _NOT_LOGGED_IN = (301, 302, 303, 307, 308, 401)
 class Kubeflow:
     """A Kubeflow Pipelines API and our session there."""
 
-    def __init__(self, session: Session, patience: Patience | None = None) -> None:
+    def __init__(self, session: Session, retry: RetryPolicy | None = None) -> None:
         self.session = session
-        self.patience = patience or Patience()
+        self.retry = retry or RetryPolicy()
         self._client = session.client()
 
     @cached_property
@@ -126,9 +125,9 @@ class Kubeflow:
 
         Raises:
             InputError: not allowed, not found, or not understood.
-            Unreachable: the API stayed away longer than `patience` allows.
+            Unreachable: the API stayed away until it was given up.
         """
-        for wait in self.patience.tries():
+        for wait in self.retry.tries():
             try:
                 return self._call(action, method, arguments)
             except Unreachable:
@@ -277,7 +276,7 @@ class Kubeflow:
                 f"{host} does not allow {action} in namespace "
                 f"{session.namespace!r}{reason}; ask for role kubeflow-edit there."
             )
-        if status in SICK:
+        if status in self.retry.statuses:
             # A gateway says 502 or 504 of a request that the API may have carried out.
             return LostAnswer(f"{host} answers {action} with HTTP {status}{reason}.")
         return Rejection(status, f"{host} refuses {action} (HTTP {status}{reason}).")

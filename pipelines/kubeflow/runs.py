@@ -57,7 +57,7 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
     import kfp_server_api as kfp
 
     experiment = kfp.V2beta1Experiment(display_name=name, namespace=kubeflow.namespace)
-    for wait in kubeflow.patience.tries():
+    for wait in kubeflow.retry.tries():
         # Looked up before each try: one whose answer was lost may have taken effect.
         page = kubeflow.call(
             f"looking for experiment {name!r}",
@@ -128,7 +128,7 @@ def start(kubeflow: Kubeflow, body: Any) -> StartedRun:
     if same:
         return StartedRun(same[0].run_id, new=False)
     answer_lost = False
-    for wait in kubeflow.patience.tries():
+    for wait in kubeflow.retry.tries():
         try:
             run = kubeflow.call_once(
                 "starting a run", kubeflow.runs.run_service_create_run, run=body

@@ -218,7 +218,7 @@ def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
         InputError: not allowed or not understood.
         Unreachable: the API stayed away.
     """
-    for wait in kubeflow.patience.tries():
+    for wait in kubeflow.retry.tries():
         try:
             answer = kubeflow.call_once(
                 f"creating schedule {name!r}",

@@ -66,7 +66,7 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
         file.write_text(text, encoding="utf-8")
-        for wait in kubeflow.patience.tries():
+        for wait in kubeflow.retry.tries():
             # Looked up before each try: if an answer was lost, it may be there.
             pipeline, existing = _look_up(kubeflow, name, version)
             if existing is not None:

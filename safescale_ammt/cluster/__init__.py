@@ -10,9 +10,9 @@ our TrainingRuntime, follows it, and takes the model back from the store:
     waiting.py    why no pod has started yet
     logs.py       rank 0's log, whole and once, through broken connections
     watch.py      the job after each change, through 410 Gone and outages
-    api.py        calls of the API, patient with outages
+    api.py        calls of the API, tried again in outages
     refusals.py   one sentence for each refusal
-    patience.py   how long things may take
+    timeouts.py   how long things may take
     resources.py  the kinds of objects that are called
     access.py     the rights that all this needs
 

@@ -23,10 +23,13 @@ ACCESS = (
         Access(verb, _TRAINER, "trainjobs")
         for verb in ("create", "delete", "get", "list", "patch", "watch")
     ),
+    # Its absence is a sentence before anything is sent, not a job that never starts.
     Access("get", _TRAINER, "trainingruntimes"),
+    # Own pod and other owners by name, the job's pods by label.
     Access("get", "", "pods"),
     Access("list", "", "pods"),
     Access("get", "", "pods/log"),
+    # Where no pod could be made at all, only an event says why.
     Access("list", "", "events"),
 )
-"""Each is asked for by name in `api.py`; none is more than is called."""
+"""Each is called by name in this package; none is granted that is never called."""

@@ -1,9 +1,9 @@
-"""Calls of the Kubernetes API: patient with outages, clear about refusals.
+"""Calls of the Kubernetes API: tried again in an outage, clear about refusals.
 
 The `kubernetes` client brings addresses, certificates and tokens that renew
-themselves; on top of it, plain JSON goes through one door. A call that meets an
-API that is away is tried again with growing pauses until `Patience.outage`; an
-answer that another try would not change is one sentence.
+themselves; on top of it, every call is plain JSON. A call that meets an API that
+is away is tried again with growing waits for `RetryPolicy.total` seconds; an answer
+that another try would not change is one sentence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import (
     ApiRequest,
     Away,
@@ -27,12 +26,15 @@ from safescale_ammt.cluster.refusals import (
     one_line,
 )
 from safescale_ammt.cluster.resources import Resource
+from safescale_ammt.cluster.timeouts import TIMEOUTS, Timeouts
 from safescale_ammt.errors import ClusterInputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token and its namespace."""
-_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
+# Custom resources take no strategic merge. This patch replaces lists whole, so that an
+# owner that is taken off is off.
 _MERGE = "application/merge-patch+json"
+_METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 Query = Mapping[str, str | int]
 
 
@@ -43,7 +45,7 @@ class Api:
         self,
         client: Any,
         namespace: str,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = TIMEOUTS,
         *,
         say: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
@@ -52,7 +54,7 @@ class Api:
     ) -> None:
         self.client = client
         self.namespace = namespace
-        self.patience = patience
+        self.timeouts = timeouts
         self.say = say
         self.clock = clock
         self.sleep = sleep
@@ -65,27 +67,38 @@ class Api:
     def connect(
         cls,
         environ: Mapping[str, str] = os.environ,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = TIMEOUTS,
         *,
         say: Callable[[str], None] = print,
         account: Path = ACCOUNT,
     ) -> Self:
-        """Finds the API: the pod's own, or the one of a kubeconfig.
+        """Finds the API: the one of a kubeconfig, or the pod's own.
 
         Raises:
             ClusterInputError: neither is there.
         """
-        from kubernetes import config
+        from kubernetes import client, config
+        from kubernetes.config.incluster_config import InClusterConfigLoader
 
+        settings = client.Configuration()
         try:
-            client, namespace = _configured(environ, account)
+            # A kubeconfig that is named outranks the pod's own account.
+            if environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
+                files = (str(account / "token"), str(account / "ca.crt"))
+                InClusterConfigLoader(*files, environ=environ).load_and_set(settings)
+                namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+            else:
+                file = environ.get("KUBECONFIG") or None
+                config.load_kube_config(file, client_configuration=settings)
+                _, active = config.list_kube_config_contexts(file)
+                namespace = active["context"].get("namespace", "default")
         except (config.ConfigException, OSError) as error:
             raise ClusterInputError(
                 "No Kubernetes API is known here: this is no pod with a service "
                 f"account, and no kubeconfig can be read ({one_line(error)}); "
                 "training.backend trainjob runs on Kubeflow, set backend: local here."
             ) from None
-        return cls(client, namespace, patience, say=say)
+        return cls(client.ApiClient(settings), namespace, timeouts, say=say)
 
     def __enter__(self) -> Self:
         return self
@@ -99,19 +112,22 @@ class Api:
         """Address of the API server."""
         return str(self.client.configuration.host)
 
-    def hasty(self, seconds: float) -> Api:
+    def with_deadline(self, seconds: float) -> Api:
         """Returns this API for calls that all have to end in so many seconds."""
+        # One silent connection must not take all of the time: a quarter of it leaves
+        # room for more tries.
         brief = max(0.5, seconds / 4)
-        patience = replace(
-            self.patience,
-            longest=min(self.patience.longest, brief),
-            connect=min(self.patience.connect, brief),
-            read=min(self.patience.read, brief),
+        retry = self.timeouts.retry
+        retry = replace(
+            retry,
+            longest=min(retry.longest, brief),
+            connect=min(retry.connect, brief),
+            read=min(retry.read, brief),
         )
         return Api(
             self.client,
             self.namespace,
-            patience,
+            replace(self.timeouts, retry=retry),
             say=self.say,
             clock=self.clock,
             sleep=self.sleep,
@@ -138,25 +154,26 @@ class Api:
 
         Raises:
             Answer: the API refused; `Denied` for 401 and 403.
-            OutOfReach: it did not answer for `Patience.outage` seconds.
+            OutOfReach: it did not answer for `RetryPolicy.total` seconds.
         """
-        since = self.clock()
-        pause = self.patience.first
+        failures, since = 0, 0.0
         while True:
             try:
-                answer = self._whole(verb, resource, name, query, body)
-            except Away as away:
-                self._bear(away, since, self.patience.outage)
-            except Denied as denied:
-                if (verb, resource) not in self._permitted:
+                answer = self._once(verb, resource, name, query, body)
+            except (Away, Denied) as trouble:
+                # A right that this process has had is a fault of a starting API server
+                # rather than of a Role: it comes back.
+                had_right = (verb, resource) in self._permitted
+                if isinstance(trouble, Denied) and not had_right:
                     raise
-                self._bear(denied, since, self.patience.denied)
+                failures += 1
+                since = self.clock() if failures == 1 else since
+                self._tolerate(trouble, since)
             else:
                 self._announced = False
                 self._permitted.add((verb, resource))
                 return answer
-            self.sleep(pause)
-            pause = min(2 * pause, self.patience.longest)
+            self.sleep(self.timeouts.retry.wait(failures))
 
     def lines(
         self, verb: str, resource: Resource, name: str, sub: str, query: Query
@@ -168,10 +185,11 @@ class Api:
         Raises:
             Answer: as `call`.
             Away: the stream could not be opened, broke, or was silent for
-                `Patience.read` seconds.
+                `RetryPolicy.read` seconds.
         """
         path = resource.path(self.namespace, name, sub)
         response = self._open(verb, path, resource, query, None)
+        # A chunk ends anywhere; bytes after the last line end wait for the next one.
         rest = b""
         try:
             for chunk in _chunks(response):
@@ -180,14 +198,17 @@ class Api:
             if rest:
                 yield rest
         finally:
+            # Closed first: a stream that was left halfway is of no further use.
             response.close()
             response.release_conn()
 
-    def _bear(self, trouble: Away | Denied, since: float, limit: float) -> None:
+    def _tolerate(self, trouble: Away | Denied, since: float) -> None:
         """Says once that there is trouble; raises when it has lasted too long."""
+        denied = isinstance(trouble, Denied)
+        limit = self.timeouts.denied if denied else self.timeouts.retry.total
         if not self._announced:
             self._announced = True
-            does = "refuses now" if isinstance(trouble, Denied) else "does not answer"
+            does = "refuses now" if denied else "does not answer"
             self.say(
                 f"The Kubernetes API at {self.host} {does} ({trouble}); trying for up "
                 f"to {limit:g} s."
@@ -195,7 +216,7 @@ class Api:
         now = self.clock()
         if now < min(since + limit, self.deadline):
             return
-        if isinstance(trouble, Denied):
+        if denied:
             raise trouble
         raise OutOfReach(
             f"The Kubernetes API at {self.host} has not answered for "
@@ -203,7 +224,7 @@ class Api:
             "retry of this step adopts it."
         ) from None
 
-    def _whole(
+    def _once(
         self,
         verb: str,
         resource: Resource,
@@ -211,11 +232,13 @@ class Api:
         query: Query | None,
         body: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
+        """Calls once; the errors of `_open`, and `Away` for half an answer."""
         path = resource.path(self.namespace, name)
         response = self._open(verb, path, resource, query or {}, body)
         try:
             answer = json.loads(b"".join(_chunks(response)))
         except ValueError:
+            # A gateway's page, or JSON that was cut: the API itself speaks JSON.
             raise Away("an answer that is not JSON") from None
         finally:
             response.release_conn()
@@ -229,53 +252,36 @@ class Api:
         query: Query,
         body: Mapping[str, Any] | None,
     ) -> Any:
-        """Sends one request; returns the open response of a success.
-
-        The client's own `call_api` is gone round: its exceptions call what urllib3
-        has deprecated, and it cannot send `sinceTime` or a merge patch.
-        """
-        from urllib3 import Timeout
+        """Sends one request; returns the open response of a success."""
+        # Not by the client's `call_api`: its exceptions call what urllib3 has
+        # deprecated, and it can send neither `sinceTime` nor a merge patch.
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json", **self.client.default_headers}
         headers["Content-Type"] = _MERGE if verb == "patch" else "application/json"
+        # Reads the token's file anew when it is due: a pod's token lives for an hour.
         self.client.update_params_for_auth(headers, [], ["BearerToken"])
         token = str(headers.get("authorization", ""))
-        asked = ApiRequest(verb, resource, self.namespace, self.host, token)
+        request = ApiRequest(verb, resource, self.namespace, self.host, token)
         try:
             response = self.client.rest_client.pool_manager.request(
                 _METHODS.get(verb, "GET"),
                 self.host + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else json.dumps(body),
                 headers=headers,
-                timeout=Timeout(self.patience.connect, self.patience.read),
+                timeout=self.timeouts.retry.timeout(),
+                # `call` retries, and says so; a redirect could take the token along.
                 retries=False,
                 redirect=False,
+                # The caller reads: a log's stream has no end to wait for.
                 preload_content=False,
             )
             if 200 <= response.status < 300:
                 return response
             text = response.data.decode(errors="replace")
         except (HTTPError, OSError) as error:
-            raise asked.unconnected(error) from None
-        raise asked.refused(response.status, text)
-
-
-def _configured(environ: Mapping[str, str], account: Path) -> tuple[Any, str]:
-    from kubernetes import client, config
-    from kubernetes.config.incluster_config import InClusterConfigLoader
-
-    settings = client.Configuration()
-    if environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
-        files = (str(account / "token"), str(account / "ca.crt"))
-        InClusterConfigLoader(*files, environ=environ).load_and_set(settings)
-        namespace = (account / "namespace").read_text(encoding="utf-8").strip()
-    else:
-        file = environ.get("KUBECONFIG") or None
-        config.load_kube_config(file, client_configuration=settings)
-        _, active = config.list_kube_config_contexts(file)
-        namespace = active["context"].get("namespace", "default")
-    return client.ApiClient(settings), namespace
+            raise request.failure(error) from None
+        raise request.refusal(response.status, text, self.timeouts.retry.statuses)
 
 
 def _chunks(response: Any) -> Iterator[bytes]:

@@ -3,13 +3,13 @@
 `SAFESCALE_STORE` of the secret `safescale-training` is a prefix of its own:
 
     inputs/<kind>/<digest>/        dataset and architecture, by content
-    jobs/<digest>/request.json     what the worker is asked to do
+    jobs/<digest>/request.json     what the worker does
     jobs/<digest>/model/           the model, manifest last
     jobs/<digest>/checkpoints/     gone once the model is taken
     jobs/<digest>/report/          what went wrong; gone once the model is taken
 
-Inputs, request and model stay: a retry, and the same training asked for again,
-use them. A lifecycle rule of the bucket may delete them at any age.
+Inputs, request and model stay: a retry, and another run of the same training, use
+them. A lifecycle rule of the bucket may delete them at any age.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Handover:
     def __init__(self, store: Store, digest: str) -> None:
         self._store = store
         self._job = f"jobs/{digest.removeprefix('sha256:')}"
-        self.request = self._place("request.json")
-        self.report = self._place("report")
+        self.request = self._uri("request.json")
+        self.report = self._uri("report")
 
     @classmethod
     def open(cls, digest: str, environ: Mapping[str, str] = os.environ) -> Handover:
@@ -59,19 +59,20 @@ class Handover:
         self,
         dataset: Path,
         architecture: Path,
-        rules: Constitution,
+        constitution: Constitution,
         config: TrainingConfig,
     ) -> None:
         """Puts inputs and request there; what is there already is not sent again."""
         request = TrainingRequest(
             dataset=self._input(dataset, "dataset"),
             architecture=self._input(architecture, "architecture"),
-            constitution=rules.to_dict(),
+            constitution=constitution.to_dict(),
             training=config.to_params(),
-            model=self._place("model"),
-            checkpoints=self._place("checkpoints"),
+            model=self._uri("model"),
+            checkpoints=self._uri("checkpoints"),
             report=self.report,
         )
+        # Last: who finds the request finds its inputs.
         data = canonical_json(request.to_dict()) + b"\n"
         self._store.put(f"{self._job}/request.json", data)
 
@@ -92,11 +93,19 @@ class Handover:
                 of other inputs.
         """
         model.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the model: a rename is atomic within one file system only.
         aside = model.parent / f".{model.name}.{uuid.uuid4().hex[:8]}.partial"
         try:
             self._store.download_folder(f"{self._job}/model", aside)
             manifest = verify(aside, "model")
-            self._check(manifest, parents, config)
+            facts = {**manifest.parents, "training config": manifest.config_digest}
+            for what, digest in {**parents, "training config": config}.items():
+                if facts.get(what) != digest:
+                    raise IntegrityError(
+                        f"The model in {self._uri('model')} was trained with {what} "
+                        f"{facts.get(what)}, asked for was {digest}; somebody else has "
+                        "written there: delete that prefix and run again."
+                    )
             shutil.rmtree(model, ignore_errors=True)
             aside.replace(model)
         finally:
@@ -105,21 +114,11 @@ class Handover:
 
     def tidy(self) -> None:
         """Deletes what nobody needs once the model has been taken."""
+        # Inputs, request and model stay: a retry of the step uses them.
         for part in ("checkpoints", "report"):
+            # A list: what is deleted while it is listed may hide what follows.
             for info in list(self._store.list(f"{self._job}/{part}/")):
                 self._store.delete(info.key)
-
-    def _check(
-        self, manifest: Manifest, parents: Mapping[str, str], config: str
-    ) -> None:
-        found = {**manifest.parents, "training config": manifest.config_digest}
-        for what, digest in {**parents, "training config": config}.items():
-            if found.get(what) != digest:
-                raise IntegrityError(
-                    f"The model in {self._place('model')} was trained with {what} "
-                    f"{found.get(what)}, asked for was {digest}; somebody else has "
-                    "written there: delete that prefix and run again."
-                )
 
     def _input(self, folder: Path, kind: str) -> str:
         # The digest of the whole manifest: logs and times are part of the bytes.
@@ -129,5 +128,5 @@ class Handover:
             self._store.upload_folder(folder, prefix)
         return f"{self._store.uri}/{prefix}"
 
-    def _place(self, part: str) -> str:
+    def _uri(self, part: str) -> str:
         return f"{self._store.uri}/{self._job}/{part}"

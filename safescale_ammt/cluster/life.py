@@ -25,8 +25,9 @@ from safescale_ammt.cluster.waiting import Wait
 from safescale_ammt.cluster.watch import changes
 from safescale_ammt.errors import ClusterError, ClusterInputError, SafescaleError
 
+# Bounded: who deletes the job on purpose would do so for ever.
 _ATTEMPTS = 5
-"""Times that a job is made anew when it vanishes or changes under our hands."""
+"""Times that a job is made anew when it vanishes or changes meanwhile."""
 
 
 class JobFailed(ClusterError):
@@ -89,7 +90,7 @@ class Life:
             if answer.status == 403:  # The Role names ours; another may be there.
                 self._api.say(f"{answer} The runtime is not looked for beforehand.")
                 return
-            raise self._explained(answer) from None
+            raise self._explain(answer) from None
 
     def ensure(self) -> None:
         """Makes sure that the job is there: creates, adopts or replaces it.
@@ -99,18 +100,33 @@ class Life:
             ClusterInputError: the name is taken by something else.
         """
         for _ in range(_ATTEMPTS):
-            found = self.read()
-            if found is None:
+            live = self.read()
+            if live is None:
                 if self._create():
                     return
-            elif not self._job.is_it(found):
-                raise self._taken()
-            elif self._is_of_use(found):
-                if self._adopt(found):
-                    return
+                continue
+            if not self._job.matches(live):
+                raise ClusterInputError(
+                    f"{self._where} is there and was not made for this training (its "
+                    "annotation safescale-ammt/request differs); rename or delete it: "
+                    f"kubectl delete trainjob -n {self._api.namespace} {self._job.name}"
+                )
+            status = state(live)
+            done = status is JobState.COMPLETE and self._product.is_there()
+            if not done and status not in (JobState.ACTIVE, JobState.SUSPENDED):
+                # Failed, going, or complete without its model: of no use to anybody.
+                self._api.say(f"{self._where} is {status.value}; replacing it.")
+                self._remove(live)
+                continue
+            try:
+                owners.adopt(self._api, live, self._owner)
+            except ApiRefusal as answer:
+                # 409: it has changed since it was read; 404: it is gone.
+                if answer.status not in (404, 409):
+                    raise
             else:
-                self._api.say(f"{self._where} is {state(found).value}; replacing it.")
-                self._remove(found)
+                self._api.say(f"{self._where} is {status.value}; adopting it.")
+                return
         raise ClusterError(
             f"{self._where} could not be made in {_ATTEMPTS} attempts: it is made and "
             "deleted by somebody else at the same time."
@@ -126,62 +142,53 @@ class Life:
             return None
 
     def stop(self) -> None:
-        """Lets go of the job within the grace period: deletes it as a rule.
+        """Lets go of the job as `discard` does, within the grace period; says so.
 
-        Checkpoints stay in the object store. It raises nothing: what it could not
-        do, it says.
+        Checkpoints stay in the object store.
         """
-        hasty = self._api.hasty(self._api.patience.grace)
-        if done := Life(hasty, self._job, self._owner, self._product).discard():
+        # After SIGTERM the kubelet waits for its grace period and no longer.
+        api = self._api.with_deadline(self._api.timeouts.grace)
+        if done := Life(api, self._job, self._owner, self._product).discard():
             self._api.say(f"{self._where} {done}.")
 
     def discard(self) -> str:
-        """Lets go of the job; says it if that fails. Returns what was done."""
+        """Lets go of the job: deletes it unless other pods wait for it.
+
+        It raises nothing: what it could not do, it says.
+
+        Returns:
+            What was done, "" if nothing was to be done or it failed.
+        """
         try:
-            return self._let_go()
+            for _ in range(_ATTEMPTS):
+                live = self.read()
+                if live is None or not self._job.matches(live):
+                    return ""
+                try:
+                    if owners.disown(self._api, live, self._owner):
+                        return "goes on, another run waits for it too"
+                except ApiRefusal as answer:
+                    if answer.status not in (404, 409):  # 409: another let go meanwhile
+                        raise
+                else:
+                    self._delete(live)
+                    return "was deleted, its checkpoints stay in the store"
         except SafescaleError as error:
             self._api.say(f"{self._where} could not be deleted: {error}")
             return ""
-
-    def _let_go(self) -> str:
-        """Deletes the job unless other pods wait for it; returns what was done."""
-        for _ in range(_ATTEMPTS):
-            found = self.read()
-            if found is None or not self._job.is_it(found):
-                return ""
-            try:
-                if owners.disown(self._api, found, self._owner):
-                    return "goes on, another run waits for it too"
-            except ApiRefusal as answer:
-                if answer.status not in (404, 409):  # 409: another let go meanwhile
-                    raise
-            else:
-                self._delete(found)
-                return "was deleted, its checkpoints stay in the store"
         return "changes too often to be let go of"
 
-    def _is_of_use(self, found: dict[str, Any]) -> bool:
-        if state(found) is JobState.COMPLETE:
-            return self._product.is_there()
-        return state(found) in (JobState.ACTIVE, JobState.SUSPENDED)
-
-    def _taken(self) -> ClusterInputError:
-        return ClusterInputError(
-            f"{self._where} is there and was not made for this training (its "
-            "annotation safescale-ammt/request differs); rename or delete it: kubectl "
-            f"delete trainjob -n {self._api.namespace} {self._job.name}"
-        )
-
     def _create(self) -> bool:
-        """Creates the job; says whether it did, or found the name taken."""
+        """Creates the job; returns False if the name has been taken meanwhile."""
         refs = [self._owner.reference] if self._owner else []
+        # Before the job is there: what its pods report must not be deleted.
         self._product.forget()
         try:
             self._api.call("create", TRAINJOBS, body=self._job.to_dict(refs))
         except ApiRefusal as answer:
             if answer.status == 409:
                 return False
-            raise self._explained(answer) from None
+            raise self._explain(answer) from None
         self._api.say(
             f"{self._where} was created: {self._job.processes} processes on "
             f"{self._job.nodes} nodes"
@@ -189,41 +196,32 @@ class Life:
         )
         return True
 
-    def _adopt(self, found: dict[str, Any]) -> bool:
-        """Joins a job that is there; says whether that worked."""
-        try:
-            owners.adopt(self._api, found, self._owner)
-        except ApiRefusal as answer:
-            if answer.status in (404, 409):
-                return False
-            raise
-        self._api.say(f"{self._where} is {state(found).value}; adopting it.")
-        return True
-
-    def _delete(self, found: dict[str, Any]) -> None:
-        """Asks for deletion of the very object that was read, pods first."""
+    def _delete(self, live: dict[str, Any]) -> None:
+        """Deletes the very object that was read, its pods first."""
+        # By uid: a new job of the same name may be another run's. In the foreground:
+        # the job's end then means that no pod writes to the store any more.
         options = {
             "propagationPolicy": "Foreground",
-            "preconditions": {"uid": found["metadata"]["uid"]},
+            "preconditions": {"uid": live["metadata"]["uid"]},
         }
         try:
             self._api.call("delete", TRAINJOBS, self._job.name, body=options)
         except ApiRefusal as answer:
-            if answer.status not in (404, 409):  # 409: another object by now
+            if answer.status not in (404, 409):  # 409: the uid is another by now
                 raise
 
-    def _remove(self, found: dict[str, Any]) -> None:
+    def _remove(self, live: dict[str, Any]) -> None:
         """Deletes an object and waits until it and its pods are gone."""
         api = self._api
-        self._delete(found)
-        deadline = api.clock() + api.patience.gone
-        uid = found["metadata"]["uid"]
+        self._delete(live)
+        deadline = api.clock() + api.timeouts.gone
+        uid = live["metadata"]["uid"]
         for now in changes(api, self._job.name):
             if now is None or now["metadata"]["uid"] != uid:
                 return
             if api.clock() > deadline:
                 raise ClusterError(
-                    f"{self._where} has been deleted for {api.patience.gone:g} s and "
+                    f"{self._where} has been deleted for {api.timeouts.gone:g} s and "
                     "is still there (finalizers "
                     f"{now['metadata'].get('finalizers', [])}); see what holds it: "
                     f"kubectl describe trainjob -n {api.namespace} {self._job.name}"
@@ -233,47 +231,48 @@ class Life:
         """Follows the job; returns whether it completed, or else is gone."""
         log = Follower(self._api, self._job.name, self._api.say)
         wait = Wait(self._api, self._job, self._where)
-        told = ""
+        last_progress = ""
         try:
-            for found in changes(self._api, self._job.name):
-                if found is None or not self._job.is_it(found):
+            for live in changes(self._api, self._job.name):
+                if live is None or not self._job.matches(live):
                     return False
-                if progress(found) not in ("", told):
-                    told = progress(found)
-                    self._api.say(f"{self._where}: {told}.")
-                if state(found) is JobState.COMPLETE:
-                    log.finish(self._api.patience.read)
+                if progress(live) not in ("", last_progress):
+                    last_progress = progress(live)
+                    self._api.say(f"{self._where}: {last_progress}.")
+                if state(live) in (JobState.COMPLETE, JobState.FAILED):
+                    # The status may come before the last lines of the log do.
+                    log.finish(self._api.timeouts.retry.read)
+                if state(live) is JobState.COMPLETE:
                     return True
-                if state(found) is JobState.FAILED:
-                    log.finish(self._api.patience.read)
-                    raise self._failed(found)
-                wait.look(found)
+                if state(live) is JobState.FAILED:
+                    failed = condition(live, "Failed") or {}
+                    why = failed.get("message") or failed.get("reason")
+                    ended = ""
+                    # A bonus: pods that cannot be read must not hide the failure.
+                    with suppress(SafescaleError):
+                        ended = waiting.ended_by(self._api, self._job.name)
+                    raise JobFailed(
+                        f"{self._where} failed: {why or 'no reason is given'}"
+                        + (f" ({ended})" if ended else "")
+                        + "; its log is above, a retry replaces it."
+                    )
+                wait.look(live)
         finally:
             log.stop()
-        raise AssertionError("changes() has ended")
+        raise AssertionError("changes() never ends by itself")
 
-    def _failed(self, found: dict[str, Any]) -> JobFailed:
-        told = condition(found, "Failed") or {}
-        why = told.get("message") or told.get("reason") or "no reason is given"
-        ended = ""
-        with suppress(SafescaleError):
-            ended = waiting.ended_by(self._api, self._job.name)
-        return JobFailed(
-            f"{self._where} failed: {why}"
-            + (f" ({ended})" if ended else "")
-            + "; its log is above, a retry replaces it."
-        )
-
-    def _explained(self, answer: ApiRefusal) -> ClusterError:
-        """Says what it means that the runtime or the job was refused."""
+    def _explain(self, answer: ApiRefusal) -> ClusterError:
+        """Returns the error that says why the runtime or the job was refused."""
         if isinstance(answer, Denied):
             return answer
         runtime, namespace = self._job.runtime, self._api.namespace
+        # Trainer's webhook refuses a job of a runtime that is missing in these words.
         if runtime in answer.message and "not found" in answer.message:
             return ClusterInputError(
                 f"TrainingRuntime {runtime} is not in namespace {namespace}; apply "
                 "manifests/base there, or name another one in training.runtime."
             )
+        # 404 on a collection means an unknown kind, unless the namespace is missing.
         if answer.status == 404 and "namespaces" not in answer.message:
             return ClusterInputError(
                 f"The cluster at {self._api.host} knows no "

@@ -26,6 +26,7 @@ _STAMPED = re.compile(
     re.DOTALL,
 )
 _ENDED = ("Succeeded", "Failed")
+_LONGEST_PAUSE = 5.0  # seconds; people watch the log
 
 
 def pods_of(name: str, *, first: bool = False) -> dict[str, str]:
@@ -57,6 +58,7 @@ class Cursor:
         """Returns the text of a line that is new, None for one that was seen."""
         match = _STAMPED.fullmatch(line)
         if match is None:
+            # No stamp: a message of the kubelet itself, which is not repeated.
             return line.decode(errors="replace")
         whole = datetime.fromisoformat((match["whole"] + match["zone"]).decode())
         stamp = (int(whole.timestamp()), int((match["part"] or b"0").ljust(9, b"0")))
@@ -72,12 +74,13 @@ class Cursor:
 
 
 class Follower:
-    """A thread that says the lines of a job's rank-0 pods as they come."""
+    """A thread that passes on the lines of a job's rank-0 pods as they come."""
 
     def __init__(self, api: Api, name: str, say: Callable[[str], None]) -> None:
         self._api = api
         self._name = name
         self._say = say
+        # A daemon: a stream that is silent must not keep the step from ending.
         self._stop = threading.Event()
         self._ending = threading.Event()
         self._read: set[str] = set()
@@ -85,7 +88,7 @@ class Follower:
         self._thread.start()
 
     def finish(self, seconds: float) -> None:
-        """Waits until the rest of the log has been said, then ends."""
+        """Waits until the rest of the log is out, then ends."""
         self._ending.set()
         self._thread.join(seconds)
         self.stop()
@@ -99,71 +102,75 @@ class Follower:
         try:
             while not self._stop.is_set():
                 last = self._ending.is_set()
-                for pod in self._pods():
+                query = pods_of(self._name, first=True)
+                pods = [
+                    pod
+                    for pod in self._api.call("list", PODS, query=query)["items"]
+                    if pod["metadata"]["uid"] not in self._read
+                    and _phase(pod) != "Pending"
+                ]
+                # A restarted job has a pod for each attempt: the oldest speaks first.
+                for pod in sorted(
+                    pods, key=lambda one: str(one["metadata"]["creationTimestamp"])
+                ):
                     self._follow(pod)
                 if last:
                     return
-                self._ending.wait(self._api.patience.poll)
+                self._ending.wait(self._api.timeouts.poll)
         except Denied as denied:
             self._say(f"{denied} Training goes on, without its log here.")
         except SafescaleError as error:
             self._say(f"The log of training ends here: {error}")
 
-    def _pods(self) -> list[dict[str, Any]]:
-        query = pods_of(self._name, first=True)
-        found = self._api.call("list", PODS, query=query)["items"]
-        fresh = [
-            pod
-            for pod in found
-            if pod["metadata"]["uid"] not in self._read and _phase(pod) != "Pending"
-        ]
-        return sorted(fresh, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-
     def _follow(self, pod: dict[str, Any]) -> None:
-        """Says one pod's lines until it has ended and all has been said."""
-        cursor, pause = Cursor(), self._api.patience.first
+        """Passes on one pod's lines until it has ended and all of it is out."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        cursor, first = Cursor(), self._api.timeouts.retry.first
+        pause = first
         while not self._stop.is_set():
             # Looked at before reading: what ended before has no further lines.
-            ended = self._has_ended(pod)
-            whole, lines = self._stream(pod["metadata"]["name"], cursor)
-            if whole and ended:
-                self._read.add(pod["metadata"]["uid"])
+            try:
+                live = self._api.call("get", PODS, name)
+                same = live["metadata"]["uid"] == uid
+                has_ended = not same or _phase(live) in _ENDED
+            except ApiRefusal as answer:
+                if answer.status != 404:
+                    raise
+                has_ended = True
+            whole, lines = self._stream(name, cursor)
+            if whole and has_ended:
+                self._read.add(uid)
                 return
-            pause = self._api.patience.first if lines else min(2 * pause, 5.0)
+            # A silent container is read ever less often; one that speaks, at once.
+            pause = first if lines else min(2 * pause, _LONGEST_PAUSE)
             self._stop.wait(pause)
 
     def _stream(self, pod: str, cursor: Cursor) -> tuple[bool, int]:
-        """Reads one stream; says whether it came to a good end, and new lines."""
+        """Reads one stream once.
+
+        Returns:
+            Whether it came to a good end, and how many lines were new.
+        """
         query = {"container": NODE, "follow": "true", "timestamps": "true"}
         if cursor.since:
             query["sinceTime"] = cursor.since
         cursor.rewind()
-        said = 0
+        lines = 0
         try:
             for line in self._api.lines("get", PODS, pod, "log", query):
                 text = cursor.take(line)
                 if text is not None:
                     self._say(text)
-                    said += 1
+                    lines += 1
                 if self._stop.is_set():
-                    return False, said
+                    return False, lines
         except Away:
-            return False, said
+            return False, lines
         except Denied:
             raise
         except ApiRefusal as answer:
-            return answer.status == 404, said  # 400: the container is starting
-        return True, said
-
-    def _has_ended(self, pod: dict[str, Any]) -> bool:
-        try:
-            now = self._api.call("get", PODS, pod["metadata"]["name"])
-        except ApiRefusal as answer:
-            if answer.status != 404:
-                raise
-            return True
-        same = now["metadata"]["uid"] == pod["metadata"]["uid"]
-        return not same or _phase(now) in _ENDED
+            return answer.status == 404, lines  # 400: the container is starting
+        return True, lines
 
 
 def _phase(pod: dict[str, Any]) -> str:

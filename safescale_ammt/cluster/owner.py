@@ -29,6 +29,30 @@ class Owner:
     reference: Mapping[str, Any]
     image: str = ""
 
+    @classmethod
+    def of(cls, pod: Mapping[str, Any]) -> Owner:
+        """Returns a pod as an owner, with the image of its step's container."""
+        # Neither controller nor blocking: that would take rights on pods' finalizers.
+        reference = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": pod["metadata"]["name"],
+            "uid": pod["metadata"]["uid"],
+            "controller": False,
+            "blockOwnerDeletion": False,
+        }
+        containers = pod["spec"]["containers"]
+        steps = [one for one in containers if one["name"] in _MAIN] or containers
+        name, image = steps[0]["name"], str(steps[0].get("image", ""))
+        if "@sha256:" in image:
+            return cls(reference, image)
+        # A tag may point elsewhere by now; the kubelet knows which digest it pulled.
+        for status in (pod.get("status") or {}).get("containerStatuses") or ():
+            pulled = str(status.get("imageID", "")).split("://")[-1]
+            if status["name"] == name and "@sha256:" in pulled:
+                return cls(reference, pulled)
+        return cls(reference, image)
+
     @property
     def uid(self) -> str:
         """Uid of the pod."""
@@ -36,7 +60,7 @@ class Owner:
 
 
 def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
-    """Finds the pod that this stage runs in; None, said once, if it cannot.
+    """Finds the pod that this stage runs in; None, and one line, if it cannot.
 
     The pod's name comes from KFP, else from the host name, which is the pod's.
 
@@ -49,6 +73,8 @@ def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
             raise ApiRefusal("The name of this step's own pod is not known.", 404, "")
         pod = api.call("get", PODS, name)
     except ApiRefusal as answer:
+        # 401 would be the answer to every later call too; without the right to read
+        # pods (403), or outside of a pod (404), training works all the same.
         if answer.status == 401:
             raise
         api.say(
@@ -56,40 +82,53 @@ def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:
             "goes on until it is done, and stays until it is deleted."
         )
         return None
-    return Owner(_reference(pod), _image(pod))
+    return Owner.of(pod)
 
 
-def adopt(api: Api, found: Mapping[str, Any], owner: Owner | None) -> None:
+def adopt(api: Api, live: Mapping[str, Any], owner: Owner | None) -> None:
     """Adds this pod to a job's owners, unless it is one already.
 
     Raises:
         ApiRefusal: 409 if the job has changed meanwhile, 404 if it is gone.
     """
-    refs = owners_of(found)
+    refs = owners_of(live)
     if owner is not None and owner.uid not in {ref["uid"] for ref in refs}:
-        _write(api, found, [*refs, dict(owner.reference)])
+        _write(api, live, [*refs, dict(owner.reference)])
 
 
-def disown(api: Api, found: Mapping[str, Any], owner: Owner | None) -> bool:
+def disown(api: Api, live: Mapping[str, Any], owner: Owner | None) -> bool:
     """Takes this pod off a job's owners if another of them still lives.
 
     Returns:
         Whether the job has been left to others; if not, it may be deleted.
     """
-    others = [r for r in owners_of(found) if owner is None or r["uid"] != owner.uid]
-    if owner is None or not any(_lives(api, ref) for ref in others):
+    if owner is None:
         return False
-    _write(api, found, others)
+    others = [ref for ref in owners_of(live) if ref["uid"] != owner.uid]
+    for ref in others:
+        if ref.get("kind") != "Pod":
+            break  # somebody has adopted it for a purpose of their own
+        try:
+            pod = api.call("get", PODS, str(ref["name"]))
+        except ApiRefusal:
+            continue
+        # A new pod may have the name of one that is gone; a uid is never used twice.
+        same = pod["metadata"]["uid"] == ref["uid"]
+        if same and (pod.get("status") or {}).get("phase") in _LIVING:
+            break
+    else:
+        return False
+    _write(api, live, others)
     return True
 
 
-def owners_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def owners_of(live: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the owners that a job names."""
-    return list(found["metadata"].get("ownerReferences") or ())
+    return list(live["metadata"].get("ownerReferences") or ())
 
 
-def _write(api: Api, found: Mapping[str, Any], refs: list[dict[str, Any]]) -> None:
-    meta = found["metadata"]
+def _write(api: Api, live: Mapping[str, Any], refs: list[dict[str, Any]]) -> None:
+    meta = live["metadata"]
     # With the version that was read: of two who write at once, one gets a 409.
     patch = {
         "metadata": {
@@ -98,40 +137,3 @@ def _write(api: Api, found: Mapping[str, Any], refs: list[dict[str, Any]]) -> No
         }
     }
     api.call("patch", TRAINJOBS, meta["name"], body=patch)
-
-
-def _lives(api: Api, reference: Mapping[str, Any]) -> bool:
-    if reference.get("kind") != "Pod":
-        return True
-    try:
-        pod = api.call("get", PODS, str(reference["name"]))
-    except ApiRefusal:
-        return False
-    same = pod["metadata"]["uid"] == reference["uid"]
-    return same and (pod.get("status") or {}).get("phase") in _LIVING
-
-
-def _reference(pod: Mapping[str, Any]) -> dict[str, Any]:
-    # Neither controller nor blocking: that would take rights on pods' finalizers.
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "name": pod["metadata"]["name"],
-        "uid": pod["metadata"]["uid"],
-        "controller": False,
-        "blockOwnerDeletion": False,
-    }
-
-
-def _image(pod: Mapping[str, Any]) -> str:
-    """Returns the image of the step's container, by digest where it is known."""
-    containers = pod["spec"]["containers"]
-    named = [c for c in containers if c["name"] in _MAIN] or containers
-    name, image = named[0]["name"], str(named[0].get("image", ""))
-    if "@sha256:" in image:
-        return image
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
-        pulled = str(status.get("imageID", "")).split("://")[-1]
-        if status["name"] == name and "@sha256:" in pulled:
-            return pulled
-    return image

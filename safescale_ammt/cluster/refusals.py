@@ -1,4 +1,4 @@
-"""What the API says when it does not do what it is asked, as one sentence.
+"""What the API answers when it does not do what a call wants, as one sentence.
 
 An answer that another try would not change is an `ApiRefusal`; what may pass is `Away`.
 """
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from safescale_ammt.cluster.resources import Resource
 from safescale_ammt.errors import ClusterError, ClusterInputError
 
-_AWAY = frozenset({408, 429, 500, 502, 503, 504})
 _DENIED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]+)"')
 
 
@@ -33,7 +32,7 @@ class Denied(ApiRefusal, ClusterInputError):
 
 
 class OutOfReach(ClusterError):
-    """The API stayed away for longer than one is patient; the job goes on."""
+    """The API stayed away until it was given up; the job goes on."""
 
 
 class Away(Exception):
@@ -42,7 +41,7 @@ class Away(Exception):
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What was asked, of whom, by whom."""
+    """One call: what it does, where, and with whose token."""
 
     verb: str
     resource: Resource
@@ -50,10 +49,21 @@ class ApiRequest:
     host: str
     token: str
 
-    def refused(self, status: int, body: str) -> ApiRefusal | Away:
-        """Returns what an answer other than success means."""
-        message = _message(body)
-        if status in _AWAY:
+    def refusal(
+        self, status: int, body: str, transient: frozenset[int]
+    ) -> ApiRefusal | Away:
+        """Returns what an answer other than success means.
+
+        Args:
+            status: the HTTP status.
+            body: a Status object as JSON, or what a proxy says.
+            transient: statuses that another try may change.
+        """
+        try:
+            message = one_line(json.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            message = one_line(body)  # a proxy's page, or nothing
+        if status in transient:
             return Away(f"{status} {message}".strip())
         if status == 401:
             who = _bearer(self.token)
@@ -64,12 +74,14 @@ class ApiRequest:
                 status,
                 message,
             )
-        if status == 403 and (told := _DENIED.search(message)):
+        # The API server's own words name account, verb and resource; other 403s (an
+        # admission policy, a quota) are no missing right.
+        if status == 403 and (match := _DENIED.search(message)):
             group = f".{self.resource.group}" if self.resource.group else ""
             return Denied(
-                f"{_account(told[1])} may not {told[2]} {told[3]}{group} in namespace "
-                f"{self.namespace} (403); bind it to the Role safescale-pipeline of "
-                "manifests/base.",
+                f"{_account(match[1])} may not {match[2]} {match[3]}{group} in "
+                f"namespace {self.namespace} (403); bind it to the Role "
+                "safescale-pipeline of manifests/base.",
                 status,
                 message,
             )
@@ -81,8 +93,9 @@ class ApiRequest:
             message,
         )
 
-    def unconnected(self, error: Exception) -> ClusterInputError | Away:
+    def failure(self, error: Exception) -> ClusterInputError | Away:
         """Returns what it means that there was no answer at all."""
+        # Waiting does not mend a certificate.
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return ClusterInputError(
                 f"The certificate of the Kubernetes API at {self.host} cannot be "
@@ -96,17 +109,10 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())[:300]
 
 
-def _message(body: str) -> str:
-    """Returns the message of a Status object, or the beginning of the body."""
-    try:
-        return one_line(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return one_line(body)
-
-
 def _bearer(token: str) -> str:
     """Names the account of a service account's token, which is a JWT."""
     try:
+        # Read, not verified: it only says whom the sentence is about.
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
         return _account(str(claims["sub"]))

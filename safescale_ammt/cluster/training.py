@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.handover import Handover
 from safescale_ammt.cluster.life import JobFailed, Life, Product
 from safescale_ammt.cluster.owner import Owner, own_pod
-from safescale_ammt.cluster.patience import PATIENCE, Patience
 from safescale_ammt.cluster.refusals import OutOfReach
+from safescale_ammt.cluster.timeouts import TIMEOUTS, Timeouts
 from safescale_ammt.cluster.trainjob import TrainJob, digest_of
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import error_of
 from safescale_ammt.launch.failure import clear_failures, first_failure
 
+_LAYOUT = ("processes", "nodes", "runtime", "queue")
+"""Keys of the training section that say where and how wide a job runs."""
+
 
 def train_in_cluster(
     dataset: Path,
     architecture: Path,
-    rules: Constitution,
+    constitution: Constitution,
     config: TrainingConfig,
     *,
     parents: Mapping[str, str],
     model: Path,
     environ: Mapping[str, str] = os.environ,
-    patience: Patience = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
     say: Callable[[str], None] = print,
 ) -> None:
     """Trains in a TrainJob of this namespace and writes the model artifact.
@@ -39,12 +43,12 @@ def train_in_cluster(
     Args:
         dataset: the dataset artifact.
         architecture: the architecture artifact.
-        rules: the constitution.
+        constitution: what the agents train for.
         config: the training section; `processes`, `nodes`, `runtime`, `queue`.
         parents: identities of dataset, architecture and constitution.
         model: where the model artifact is written.
         environ: where the store, the API and the pod's name are found.
-        patience: how long things may take.
+        timeouts: how long things may take.
         say: takes each line for the step's log.
 
     Raises:
@@ -53,11 +57,16 @@ def train_in_cluster(
         IntegrityError: the model in the store is not what was asked for.
         SafescaleError: what the worker itself raised, with its exit code.
     """
-    with Api.connect(environ, patience, say=_flushed(say)) as api:
+    if say is print:
+        # Line by line: people follow the log, and a pipe would be written in blocks.
+        say = partial(print, flush=True)
+    layout = {key: getattr(config, key) for key in _LAYOUT}
+    with Api.connect(environ, timeouts, say=say) as api:
         owner = own_pod(api, environ)
-        digest = _digest(config, parents, owner)
+        image = owner.image if owner else ""
+        digest = digest_of(parents, config.digest, layout, image)
         handover = Handover.open(digest, environ)
-        job = _job(digest, handover.request, config, owner)
+        job = TrainJob(digest, handover.request, image=image, **layout)
         product = Product(
             handover.has_model, lambda: clear_failures(handover.report, environ=environ)
         )
@@ -66,7 +75,7 @@ def train_in_cluster(
             api.say(f"TrainJob {job.name} has left its model in the store; using it.")
         else:
             life.check_runtime()
-            handover.send(dataset, architecture, rules, config)
+            handover.send(dataset, architecture, constitution, config)
             _run(life, handover, owner, environ)
         try:
             handover.fetch(model, parents, config.digest)
@@ -90,40 +99,11 @@ def _run(
     except JobFailed as failed:
         if owner is None:
             life.stop()
-        told = first_failure(handover.report, environ=environ)
-        if told is None:
+        # The worker's own sentence says more than the cluster's, and has its exit code.
+        report = first_failure(handover.report, environ=environ)
+        if report is None:
             raise
-        raise error_of(int(told["code"]), str(told["sentence"])) from failed
-    except BaseException:
+        raise error_of(int(report["code"]), str(report["sentence"])) from failed
+    except BaseException:  # SIGTERM too: nobody would take the model
         life.stop()
         raise
-
-
-def _job(
-    digest: str, request: str, config: TrainingConfig, owner: Owner | None
-) -> TrainJob:
-    return TrainJob(
-        digest=digest,
-        request=request,
-        runtime=config.runtime,
-        nodes=config.nodes,
-        processes=config.processes,
-        queue=config.queue,
-        image=owner.image if owner else "",
-    )
-
-
-def _digest(
-    config: TrainingConfig, parents: Mapping[str, str], owner: Owner | None
-) -> str:
-    layout = {
-        key: getattr(config, key) for key in ("processes", "nodes", "runtime", "queue")
-    }
-    return digest_of(parents, config.digest, layout, owner.image if owner else "")
-
-
-def _flushed(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Lines go out at once: the log is followed by people."""
-    if say is not print:
-        return say
-    return lambda line: print(line, flush=True)

@@ -16,7 +16,7 @@ from safescale_ammt.code_version import code_digest
 from safescale_ammt.files.canonical import digest_json
 
 REQUEST = "safescale-ammt/request"
-"""Annotation with the digest of what is asked for: a job's identity."""
+"""Annotation with the digest of the request: a job's identity."""
 QUEUE = "kueue.x-k8s.io/queue-name"
 NODE = "node"
 """Trainer's name for the replicated job and the container of the nodes."""
@@ -59,7 +59,9 @@ class TrainJob:
 
     @property
     def name(self) -> str:
-        """DNS label; the pods' names add at most 20 characters to its 32."""
+        """DNS label of 32 characters."""
+        # JobSet and Job add at most 20 for a pod; a label ends at 63. Sixteen digits
+        # of SHA-256 are unique enough; `matches` compares the whole digest.
         return f"safescale-train-{self.digest.removeprefix('sha256:')[:16]}"
 
     def to_dict(self, owners: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -92,9 +94,9 @@ class TrainJob:
             },
         }
 
-    def is_it(self, found: Mapping[str, Any]) -> bool:
+    def matches(self, live: Mapping[str, Any]) -> bool:
         """Says whether an object of this name was made for the same request."""
-        notes = found["metadata"].get("annotations") or {}
+        notes = live["metadata"].get("annotations") or {}
         return bool(notes.get(REQUEST) == self.digest)
 
 
@@ -118,39 +120,42 @@ def digest_of(
             "config": config,
             "layout": dict(layout),
             "image": image,
+            # A tag may come to mean another image: the code counts by itself.
             "code": code_digest(),
         }
     )
 
 
-def state(found: Mapping[str, Any]) -> JobState:
+def state(live: Mapping[str, Any]) -> JobState:
     """Reads an object's state off its conditions (Trainer 2: three types)."""
-    if found["metadata"].get("deletionTimestamp"):
+    # First: conditions stay as they are while finalizers hold the object.
+    if live["metadata"].get("deletionTimestamp"):
         return JobState.GOING
-    if condition(found, "Complete"):
+    if condition(live, "Complete"):
         return JobState.COMPLETE
-    if condition(found, "Failed"):
+    if condition(live, "Failed"):
         return JobState.FAILED
-    if condition(found, "Suspended") or found["spec"].get("suspend"):
+    # The spec too: the condition comes only once the controller has looked.
+    if condition(live, "Suspended") or live["spec"].get("suspend"):
         return JobState.SUSPENDED
     return JobState.ACTIVE
 
 
-def condition(found: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+def condition(live: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
     """Returns a condition that holds, None if it does not."""
-    for one in (found.get("status") or {}).get("conditions") or ():
+    for one in (live.get("status") or {}).get("conditions") or ():
         if one.get("type") == kind and one.get("status") == "True":
             return dict(one)
     return None
 
 
-def progress(found: Mapping[str, Any]) -> str:
-    """Says how far a job is, if its train pod and Trainer tell ("" if not)."""
-    told = (found.get("status") or {}).get("trainerStatus") or {}
+def progress(live: Mapping[str, Any]) -> str:
+    """Says how far a job is, if its train pod and Trainer report it ("" if not)."""
+    status = (live.get("status") or {}).get("trainerStatus") or {}
     parts = []
-    if (percent := told.get("progressPercentage")) is not None:
+    if (percent := status.get("progressPercentage")) is not None:
         parts.append(f"{percent} %")
-    if (left := told.get("estimatedRemainingSeconds")) is not None:
+    if (left := status.get("estimatedRemainingSeconds")) is not None:
         parts.append(f"{left} s left")
-    parts += [f"{m['name']} {m['value']}" for m in told.get("metrics") or ()]
+    parts += [f"{m['name']} {m['value']}" for m in status.get("metrics") or ()]
     return ", ".join(parts)

@@ -14,35 +14,37 @@ from safescale_ammt.errors import ClusterError
 
 
 class Wait:
-    """The time in which no pod of the job runs; it is said, and it is bounded."""
+    """The time in which no pod of the job runs: reported, and bounded."""
 
     def __init__(self, api: Api, job: TrainJob, where: str) -> None:
         self._api = api
         self._job = job
         self._where = where
         self._since = api.clock()
-        self._told = ""
+        self._reason = ""
         self._runs = False
 
-    def look(self, found: dict[str, Any]) -> None:
+    def look(self, live: dict[str, Any]) -> None:
         """Looks once.
 
         Raises:
             ClusterError: nothing has run for too long.
         """
-        suspended = state(found) is JobState.SUSPENDED
+        # Kueue may suspend a job again; pods that it has had do not count then.
+        suspended = state(live) is JobState.SUSPENDED
         runs = not suspended and has_started(self._api, self._job.name)
+        # From the last look that saw a pod: a job may lose its pods more than once.
         if runs or self._runs:
             self._since = self._api.clock()
         self._runs = runs
         if runs:
             return
-        why = reason(self._api, found)
-        if why != self._told:
-            self._told = why
+        why = reason(self._api, live)
+        if why != self._reason:
+            self._reason = why
             self._api.say(f"{self._where} waits: {why}")
-        patience = self._api.patience
-        limit = patience.queued if self._job.queue else patience.pending
+        timeouts = self._api.timeouts
+        limit = timeouts.queued if self._job.queue else timeouts.pending
         if self._api.clock() - self._since > limit:
             raise ClusterError(
                 f"{self._where} has had no running pod for {limit:g} s: {why}; make "
@@ -56,37 +58,46 @@ def has_started(api: Api, name: str) -> bool:
     return bool(phases & {"Running", "Succeeded", "Failed"})
 
 
-def reason(api: Api, found: Mapping[str, Any]) -> str:
+def reason(api: Api, live: Mapping[str, Any]) -> str:
     """Says in the cluster's own words why a job's pods do not run.
 
-    The most telling first: what a container waits for, why the scheduler finds
+    The most telling first: what a container waits for or why the scheduler finds
     no node, the last warning about the job or its pods, the job's condition.
     """
-    name = str(found["metadata"]["name"])
+    name = str(live["metadata"]["name"])
     for pod in _pods(api, name):
-        if told := _waits_for(pod):
-            return told
-    if told := _last_warning(api, name):
-        return told
-    suspended = condition(found, "Suspended")
-    if suspended or found["spec"].get("suspend"):
+        if why := _waits_for(pod):
+            return why
+    try:
+        query = {"fieldSelector": "type=Warning"}
+        warnings = api.call("list", EVENTS, query=query)["items"]
+    except ApiRefusal:
+        warnings = []  # Not permitted: then the other reasons must do.
+    # By name, since JobSet, Jobs and pods all have names that begin with the job's.
+    ours = [w for w in warnings if w["involvedObject"].get("name", "").startswith(name)]
+    if ours:
+        newest = max(ours, key=_time)
+        return f"{newest['reason']}: {newest['message']}"
+    suspended = condition(live, "Suspended")
+    if suspended or live["spec"].get("suspend"):
         return str((suspended or {}).get("message") or "it is suspended")
     return "the cluster gives no reason; is the Trainer controller running?"
 
 
 def ended_by(api: Api, name: str) -> str:
     """Says how the containers of a failed job ended, "" if nothing is known."""
-    told = []
+    ends = []
     for pod in _pods(api, name):
         status = pod.get("status") or {}
         for container in status.get("containerStatuses") or ():
             end = (container.get("state") or {}).get("terminated") or {}
             if end.get("exitCode"):
                 why = end.get("reason") or "Error"
-                told.append(f"{pod['metadata']['name']}: {why}, {end['exitCode']}")
-        if not told and status.get("reason"):
-            told.append(f"{pod['metadata']['name']}: {status['reason']}")
-    return "; ".join(told[:4])
+                ends.append(f"{pod['metadata']['name']}: {why}, {end['exitCode']}")
+        if not ends and status.get("reason"):
+            ends.append(f"{pod['metadata']['name']}: {status['reason']}")
+    # A few are enough: one rank's end makes the others end.
+    return "; ".join(ends[:4])
 
 
 def _pods(api: Api, name: str) -> list[dict[str, Any]]:
@@ -94,9 +105,11 @@ def _pods(api: Api, name: str) -> list[dict[str, Any]]:
 
 
 def _waits_for(pod: Mapping[str, Any]) -> str:
+    """Says what one pod waits for, "" if nothing is known."""
     status = pod.get("status") or {}
     for container in status.get("containerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting") or {}
+        # These two are every pod's way up, not a reason to wait.
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             return f"{waiting['reason']}: {waiting.get('message', '')}".strip(": ")
     for one in status.get("conditions") or ():
@@ -105,21 +118,7 @@ def _waits_for(pod: Mapping[str, Any]) -> str:
     return ""
 
 
-def _last_warning(api: Api, name: str) -> str:
-    """Returns the newest warning event of a job, its JobSet, Jobs and pods."""
-    try:
-        listed = api.call("list", EVENTS, query={"fieldSelector": "type=Warning"})
-    except ApiRefusal:
-        return ""  # Not permitted: then the other reasons must do.
-    ours = [
-        event
-        for event in listed["items"]
-        if event["involvedObject"].get("name", "").startswith(name)
-    ]
-    newest = max(ours, key=_time, default=None)
-    return f"{newest['reason']}: {newest['message']}" if newest else ""
-
-
 def _time(event: Mapping[str, Any]) -> str:
+    # Which of the three is set depends on the component that made the event.
     stamps = (event.get(k) for k in ("lastTimestamp", "eventTime", "firstTimestamp"))
     return str(next(filter(None, stamps), ""))

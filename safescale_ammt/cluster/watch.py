@@ -15,44 +15,46 @@ from safescale_ammt.cluster.resources import TRAINJOBS
 def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
     """Yields a job as it is now, then after each change; None if it is not there.
 
-    It never ends by itself. The job is read anew at least every `Patience.watch`
+    It never ends by itself. The job is read anew at least every `Timeouts.watch`
     seconds, and whenever a watch broke or its version got too old (410 Gone), so
     that nothing is missed. Where watching is not permitted, it is read every
-    `Patience.poll` seconds instead, and that is said once.
+    `Timeouts.poll` seconds instead, and one line says so.
 
     Raises:
         ApiRefusal: the job may not be listed.
         OutOfReach: the API stayed away.
     """
     may_watch = True
-    chosen = {"fieldSelector": f"metadata.name={name}"}
+    query = {"fieldSelector": f"metadata.name={name}"}
+    seconds = max(1, round(api.timeouts.watch))  # the API takes whole seconds
     while True:
-        listed = api.call("list", TRAINJOBS, query=chosen)
+        listed = api.call("list", TRAINJOBS, query=query)
         yield listed["items"][0] if listed["items"] else None
         if not may_watch:
-            api.sleep(api.patience.poll)
+            api.sleep(api.timeouts.poll)
             continue
-        started = api.clock()
+        started, shortest = api.clock(), api.timeouts.retry.first
+        # From the listing's version on, so that no change between the two is missed.
+        version = listed["metadata"]["resourceVersion"]
+        options: Query = {
+            **query,
+            "watch": "true",
+            "timeoutSeconds": seconds,
+            "resourceVersion": version,
+        }
         try:
-            version = listed["metadata"]["resourceVersion"]
-            yield from _watch(api, {**chosen, "resourceVersion": version})
+            for line in api.lines("watch", TRAINJOBS, "", "", options):
+                with suppress(ValueError):  # half a line, as when a proxy breaks off
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        break
+                    if event["type"] != "BOOKMARK":
+                        yield None if event["type"] == "DELETED" else event["object"]
         except Denied as denied:
             may_watch = False
-            api.say(f"{denied} The job is read every {api.patience.poll:g} s instead.")
+            api.say(f"{denied} The job is read every {api.timeouts.poll:g} s instead.")
         except (Away, ApiRefusal):
             pass  # Too old (410) or broken: read anew.
-        if api.clock() - started < api.patience.first:
-            api.sleep(api.patience.first)
-
-
-def _watch(api: Api, query: dict[str, str]) -> Iterator[dict[str, Any] | None]:
-    """Follows one watch to its end; an ERROR event ends it, as a broken line does."""
-    seconds = max(1, round(api.patience.watch))
-    asked: Query = {**query, "watch": "true", "timeoutSeconds": seconds}
-    for line in api.lines("watch", TRAINJOBS, "", "", asked):
-        with suppress(ValueError):
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                return
-            if event["type"] != "BOOKMARK":
-                yield None if event["type"] == "DELETED" else event["object"]
+        # An API that ends each watch at once must not be called without a pause.
+        if api.clock() - started < shortest:
+            api.sleep(shortest)

@@ -27,6 +27,7 @@ from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
+from safescale_ammt.retry import TRANSIENT, RetryPolicy
 from safescale_ammt.store.uri import open_store, split_uri
 
 WEBHOOK = "SAFESCALE_WEBHOOK_URL"
@@ -40,30 +41,20 @@ CANCELLED = "cancelled"
 # version, so every spelling stands here.
 _DONE = ("SUCCEEDED", "COMPLETE", "CACHED")
 _STOPPED = ("CANCELLED", "CANCELED")
-# Answers that may be others a moment later: timeouts, too many requests, a receiver
-# or a proxy that is down. Any other answer stays what it is, however often one asks.
-_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+WEBHOOK_RETRY = RetryPolicy(
+    # The run's last pod waits for this: after some 50 s at most it ends without it.
+    retries=3,
+    # A receiver has to take a few lines, not to work on them.
+    read=5.0,
+    # RFC 9110 (408) and RFC 8470 (425): the request came too slowly or too early, and
+    # may be repeated.
+    statuses=TRANSIENT | {408, 425},
+)
+"""How long a webhook is waited for."""
 
 
 class Undelivered(SafescaleError):
     """A notice that did not arrive."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long one webhook is waited for; times in seconds.
-
-    The defaults give up after about 50 s in the worst case.
-    """
-
-    retries: int = 3
-    """Tries after the first one."""
-    backoff: float = 0.5
-    """Second wait; each further one doubles."""
-    connect: float = 5.0
-    """Limit for opening a connection."""
-    read: float = 5.0
-    """Limit between two pieces of the answer."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +131,7 @@ def send(
     notice: Notice,
     environ: Mapping[str, str] = os.environ,
     *,
-    patience: Patience | None = None,
+    retry: RetryPolicy = WEBHOOK_RETRY,
     clock: Callable[[], float] = time.time,
 ) -> str:
     """Posts a notice to the webhook; returns its host.
@@ -152,14 +143,13 @@ def send(
     Args:
         notice: what to send.
         environ: holds URL and secret.
-        patience: timeouts and retries.
+        retry: timeouts and retries.
         clock: gives the time in seconds since 1970.
 
     Raises:
         ConfigError: the URL is neither https nor loopback.
         Undelivered: the receiver cannot be reached, is slow, or refuses.
     """
-    patience = patience or Patience()
     url, host = _checked_url(environ[WEBHOOK])
     body = notice.to_bytes()
     headers = {
@@ -175,7 +165,7 @@ def send(
         headers["X-Safescale-Timestamp"] = stamp
         headers["X-Safescale-Signature"] = sign(body, stamp, environ[SECRET])
     ca_file = environ.get("SSL_CERT_FILE") or certifi.where()
-    status = _post(url, host, body, headers, ca_file=ca_file, patience=patience)
+    status = _post(url, host, body, headers, ca_file=ca_file, policy=retry)
     if not 200 <= status < 300:
         raise Undelivered(
             f"The notice was not taken by {host}: it answered HTTP {status}."
@@ -234,7 +224,7 @@ def _post(
     headers: Mapping[str, str],
     *,
     ca_file: str,
-    patience: Patience,
+    policy: RetryPolicy,
 ) -> int:
     """Posts with retries and returns the status of the last answer.
 
@@ -242,21 +232,15 @@ def _post(
         Undelivered: no try got an answer.
     """
     retry = urllib3.Retry(
-        total=patience.retries,
+        # Every verb: a receiver that got the same notice twice has lost nothing.
+        **policy.urllib3_options(),
         # Another address has not been checked, and would get the signed body.
         redirect=0,
-        backoff_factor=patience.backoff,
-        status_forcelist=_RETRIED,
-        # By default urllib3 repeats no POST. A receiver that got the same notice twice
-        # has lost nothing.
-        allowed_methods=None,
         # The last answer is reported by its status, like a first one.
         raise_on_status=False,
         raise_on_redirect=False,
-        # A receiver that asks for an hour would hold the run's last pod for an hour.
-        respect_retry_after_header=False,
     )
-    timeout = urllib3.Timeout(connect=patience.connect, read=patience.read)
+    timeout = policy.timeout()
     try:
         with urllib3.PoolManager(
             timeout=timeout, retries=retry, ca_certs=ca_file
@@ -278,5 +262,5 @@ def _post(
             symptom = "did not answer in time"
         raise Undelivered(
             f"The notice could not be delivered to {host}: it {symptom} in "
-            f"{patience.retries + 1} tries."
+            f"{policy.retries + 1} tries."
         ) from None

@@ -15,6 +15,7 @@ from safescale_ammt.errors import ConfigError, SafescaleError, one_of
 from safescale_ammt.releasing import notice
 from safescale_ammt.releasing.notice import CANCELLED, Notice, outcome_at_exit
 from safescale_ammt.releasing.run_outcome import STATUSES, RunOutcome
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.environment import data_store
 
 STAGE = "notify"
@@ -32,7 +33,7 @@ def run(
     on: str = OFTEN,
     *,
     environ: Mapping[str, str] = os.environ,
-    patience: notice.Patience | None = None,
+    retry: RetryPolicy = notice.WEBHOOK_RETRY,
 ) -> Notice:
     """Sends the notice of how a run ended, if somebody wants it.
 
@@ -45,7 +46,7 @@ def run(
         message: Kubeflow's own message about the failure.
         on: statuses to send a notice of, separated by commas; `all` for every one.
         environ: names the store of the outcome, and the receivers.
-        patience: timeouts and retries of the webhook.
+        retry: timeouts and retries of the webhook.
 
     Returns:
         The notice, whether it was sent or not.
@@ -74,7 +75,7 @@ def run(
     for receiver in receivers:
         try:
             if receiver == notice.WEBHOOK:
-                address = notice.send(note, environ, patience=patience)
+                address = notice.send(note, environ, retry=retry)
             else:
                 address = notice.put(note, environ)
             print(f"Told {address}.", flush=True)

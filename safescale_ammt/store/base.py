@@ -1,9 +1,9 @@
-"""Object storage: one contract, two homes (an S3 bucket or a folder).
+"""Object storage: one contract for an S3 bucket and for a folder.
 
 `open_store("s3://bucket/prefix")` and `open_store("file:///folder")` give the
 same `Store`. Every write is whole or absent: a reader never sees half an
 object, and `put(..., if_absent=True)` is atomic, so that of two writers exactly
-one wins. The ledger and the registry stand on that one promise.
+one wins. The ledger and the registry rest on that one promise.
 
 S3 credentials and endpoint come from the standard environment (`s3.py`); the
 client library is imported only when an `s3://` URI is opened.
@@ -115,6 +115,7 @@ class Store(ABC):
         path = Path(path)
         with self.open(key) as source, local_disk(f"downloading {key}"):
             path.parent.mkdir(parents=True, exist_ok=True)
+            # In the same folder: a rename is atomic within one file system only.
             aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
             with written(aside, source):
                 aside.replace(path)
@@ -132,18 +133,19 @@ class Store(ABC):
             StoreInputError: the folder does not exist or holds no file.
         """
         folder, prefix = Path(folder), prefix.strip("/")
-        paths = (p for p in folder.rglob("*") if p.is_file())
-        names = [p.relative_to(folder).as_posix() for p in paths]
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in paths]
         if not names:
             raise StoreInputError(
                 f"{folder} holds no file, so there is nothing to put into "
                 f"{self.uri}/{prefix}."
             )
-        there = {info.key: info for info in self.list(f"{prefix}/")}
+        # One listing: a request for each file would cost more than small files do.
+        infos = {info.key: info for info in self.list(f"{prefix}/")}
         sent = 0
         for name in sorted(names, key=_manifests_last):
             key, path = f"{prefix}/{name}", folder / name
-            if key not in there or not self.holds(there[key], path):
+            if key not in infos or not self.holds(infos[key], path):
                 self.put(key, path)
                 sent += 1
         return sent
@@ -159,11 +161,13 @@ class Store(ABC):
                 leave the folder.
         """
         folder, prefix = Path(folder), prefix.strip("/")
-        infos = {i.key[len(prefix) + 1 :]: i for i in self.list(f"{prefix}/")}
+        skip = len(prefix) + 1
+        infos = {info.key[skip:]: info for info in self.list(f"{prefix}/")}
         if not infos:
             raise StoreInputError(f"nothing is stored under {self.uri}/{prefix}/.")
         fetched = 0
         for name in sorted(infos, key=_manifests_last):
+            # Others may write to the bucket: no key of theirs leaves the folder.
             path = folder / check_key(name)
             if not (path.is_file() and self.holds(infos[name], path)):
                 self.download(infos[name].key, path)
@@ -184,8 +188,11 @@ def check_key(key: str, *, prefix: bool = False) -> str:
     parts = key.split("/")
     if prefix and parts[-1] == "":
         parts.pop()
+    # What a folder would resolve, a bucket takes literally: such a key would name two
+    # different objects in the two. No file name holds a NUL; Windows splits at "\\".
     climbs = any(part in ("", ".", "..", PARTIAL) for part in parts)
-    if climbs or "\0" in key or "\\" in key or len(key.encode()) > _LONGEST_KEY:
+    too_long = len(key.encode()) > _LONGEST_KEY
+    if climbs or too_long or "\0" in key or "\\" in key:
         raise StoreInputError(
             f"{key[:100]!r} is not allowed as an object's key: a relative path of at "
             f"most {_LONGEST_KEY} bytes without '..' or '{PARTIAL}' is expected."
@@ -196,4 +203,5 @@ def check_key(key: str, *, prefix: bool = False) -> str:
 def _manifests_last(name: str) -> tuple[bool, int, str]:
     path = PurePosixPath(name)
     is_manifest = path.name == MANIFEST
+    # Deepest first: an inner artifact is whole before the outer one that holds it.
     return is_manifest, -len(path.parts) if is_manifest else 0, name

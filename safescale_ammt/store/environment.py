@@ -3,8 +3,8 @@
     SAFESCALE_STORE, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...     data and ledger
     SAFESCALE_REGISTRY_STORE, SAFESCALE_REGISTRY_AWS_..., ...     the registry
 
-On Kubeflow the two come from two secrets, and only the gate is given the second.
-Where the second is not named, as on a laptop, one store is both.
+On Kubeflow the two come from two secrets, and only the gate has the second.
+Where the second is not named, as on a laptop, one store serves as both.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ SECRET_KEYS = (
     "AWS_REGION",
 )
 """Keys of a store's secret, each the name of its environment variable too."""
+# The session token belongs to the keys, and AWS_ENDPOINT_URL_S3 outranks the endpoint:
+# one of them left over would mix the two stores.
 _STATIC = (*SECRET_KEYS, "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3")
 
 
@@ -37,7 +39,7 @@ def data_store(environ: Mapping[str, str]) -> Store:
     """Opens the store of data, ledger and outcomes.
 
     Raises:
-        InputError: none is named, or its place or keys are malformed.
+        InputError: none is named, or its URI or keys are malformed.
     """
     if not environ.get(STORE):
         raise InputError(
@@ -50,14 +52,15 @@ def data_store(environ: Mapping[str, str]) -> Store:
 def registry_store(environ: Mapping[str, str]) -> Store:
     """Opens the registry's store.
 
-    Its variables replace the other store's, all of them: the key of one place is
-    never tried at the other. What the pod itself is given (a role) holds for both.
+    Its variables replace the other store's, all of them: the key of one store is
+    never tried at the other. What the pod itself has (a role) holds for both.
 
     Raises:
-        InputError: none is named, or its place or keys are malformed.
+        InputError: none is named, or its URI or keys are malformed.
     """
     if not environ.get(registry_variable(STORE)):
         return data_store(environ)
     own = {key: environ.get(registry_variable(key), "") for key in _STATIC}
     others = {name: value for name, value in environ.items() if name not in _STATIC}
-    return data_store({**others, **{k: v for k, v in own.items() if v}})
+    # An empty variable is left out: as unset, it lets the pod's own role hold.
+    return data_store({**others, **{key: value for key, value in own.items() if value}})

@@ -7,7 +7,7 @@ is ever overwritten, so nothing is lost.
 
 Each event states the digest of its predecessor and its own. A changed, removed
 or reordered event breaks the chain. What a chain cannot show is that its newest
-events were cut off: who must be sure of that keeps the last digest elsewhere,
+events were cut off: whoever must be sure of that keeps the last digest elsewhere,
 or locks the objects (S3 object lock).
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +45,7 @@ class Event:
         body: the facts.
         at: when, ISO 8601 in UTC, by the writer's clock.
         writer: random, so that no two writers ever write equal bytes.
-        previous: digest of the event before, "" for the first.
+        previous: digest of the predecessor, "" for the first.
         digest: digest of all of the above.
     """
 
@@ -84,18 +85,18 @@ class EventLog:
         self._prefix = prefix
         self._clock = clock
 
-    def read(self, known: Sequence[Event] = ()) -> list[Event]:
+    def read(self, earlier: Sequence[Event] = ()) -> list[Event]:
         """Reads the events, checking every link of the chain.
 
         Args:
-            known: events read before; only later ones are fetched.
+            earlier: events read before; only later ones are fetched.
 
         Raises:
             IntegrityError: an event is missing, changed or out of place.
             InputError: an event was written by a later version.
         """
         keys = {info.key for info in self._store.list(f"{self._prefix}/events/")}
-        events = list(known)
+        events = list(earlier)
         for sequence in range(len(events) + 1, len(keys) + 1):
             key = self._key(sequence)
             # A listing made during a write may hold the newer of two events only.
@@ -123,7 +124,13 @@ class EventLog:
         """
         events = self.read()
         if not events:
-            self._check_conditional_writes()
+            # Once in the life of a log: a store that overlooks the condition would let
+            # writers overwrite each other's events, and no chain would show it.
+            probe = f"{self._prefix}/conditional-write.txt"
+            with suppress(PreconditionFailed):
+                self._store.put(probe, b"probe\n", if_absent=True)
+                self._store.put(probe, b"probe\n", if_absent=True)
+                raise self._broken_promise()
         for _ in range(_RACES):
             draft = decide(events)
             if draft is None:
@@ -133,8 +140,11 @@ class EventLog:
             try:
                 self._store.put(key, data, if_absent=True)
             except PreconditionFailed:
+                # What was decided may be wrong beside the winner's event: decide anew.
                 events = self.read(events)
                 continue
+            # No two writers write equal bytes (`Event.writer`), so that reading back
+            # shows whether it is this event that stands there.
             if self._store.get(key) != data:
                 raise self._broken_promise()
             return event
@@ -147,6 +157,7 @@ class EventLog:
         return f"{self._prefix}/events/{sequence:08d}.json"
 
     def _seal(self, events: Sequence[Event], draft: Draft) -> tuple[Event, bytes]:
+        """Returns the next event and its bytes, the form that `_parse` reads."""
         fields: dict[str, Any] = {
             "sequence": len(events) + 1,
             "kind": draft[0],
@@ -155,12 +166,13 @@ class EventLog:
             "writer": uuid.uuid4().hex,
             "previous": events[-1].digest if events else "",
         }
+        # The schema is inside the digest: it says how the rest is to be read.
         digest = digest_json({"schema": SCHEMA_VERSION, **fields})
-        whole = {"schema": SCHEMA_VERSION, **fields, "digest": digest}
-        return Event(**fields, digest=digest), canonical_json(whole) + b"\n"
+        raw = {"schema": SCHEMA_VERSION, **fields, "digest": digest}
+        return Event(**fields, digest=digest), canonical_json(raw) + b"\n"
 
     def _parse(self, key: str, sequence: int, previous: str) -> Event:
-        """Reads one event and checks its link, digest and spelling."""
+        """Reads one event; checks its schema, digest, spelling and link."""
         where = f"{self._store.uri}/{key}"
         data = self._store.get(key)
         try:
@@ -175,12 +187,13 @@ class EventLog:
                 "use the version that wrote it, or a later one."
             )
         del raw["digest"]
-        found = digest_json({"schema": schema, **raw})
-        spelled = canonical_json({"schema": schema, **raw, "digest": stated}) + b"\n"
-        if found != stated or data != spelled:
+        digest = digest_json({"schema": schema, **raw})
+        # The bytes too: other white space or order of keys is no event of ours.
+        canonical = canonical_json({"schema": schema, **raw, "digest": stated}) + b"\n"
+        if digest != stated or data != canonical:
             raise IntegrityError(
                 f"{where} was changed after it was written: it states digest {stated}, "
-                f"its contents have {found}."
+                f"its contents have {digest}."
             )
         if (event.sequence, event.previous) != (sequence, previous):
             raise IntegrityError(
@@ -188,20 +201,6 @@ class EventLog:
                 f"{event.previous or 'none'}, found {previous or 'none'}."
             )
         return event
-
-    def _check_conditional_writes(self) -> None:
-        """Tries, once in the life of a log, whether the store keeps its promise.
-
-        Raises:
-            StorageError: it writes although the object exists.
-        """
-        key = f"{self._prefix}/conditional-write.txt"
-        for _ in range(2):
-            try:
-                self._store.put(key, b"probe\n", if_absent=True)
-            except PreconditionFailed:
-                return
-        raise self._broken_promise()
 
     def _broken_promise(self) -> StorageError:
         return StorageError(

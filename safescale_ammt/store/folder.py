@@ -2,7 +2,7 @@
 
 An object is one file. It is written aside under `.partial/`, brought to disk
 (fsync) and then moved by `rename`, or, for a conditional write, by `link`,
-which the file system refuses if the name is taken: atomic on both accounts.
+which the file system refuses if the name is taken: both are atomic.
 """
 
 from __future__ import annotations
@@ -41,17 +41,38 @@ class FileStore(Store):
             aside = self.root / PARTIAL / uuid.uuid4().hex
             aside.parent.mkdir(parents=True, exist_ok=True)
             with written(aside, source):
-                self._make_room(path, key)
-                if if_absent:
-                    self._link(aside, path, key)
-                else:
-                    aside.replace(path)
-                _sync_folder(path.parent)
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError):
+                    raise StorageError(
+                        f"{key} cannot be stored in {self.uri}: a part of its path is "
+                        "an object already, and a folder store cannot hold both."
+                    ) from None
+                try:
+                    if if_absent:
+                        path.hardlink_to(aside)
+                    else:
+                        aside.replace(path)
+                except FileExistsError:
+                    # NFS may lose the reply of a link that was made and repeat it; the
+                    # file then has two names (link(2)), and the write has succeeded.
+                    if aside.stat().st_nlink != 2:
+                        raise PreconditionFailed(
+                            f"{self.uri}/{key} exists already, so it was not written."
+                        ) from None
+                # The file's fsync does not bring its new name to disk: that is part of
+                # the folder, and a crash could take the name back.
+                descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def open(self, key: str) -> BinaryIO:
         """Opens an object; see `Store.open`."""
         path = self._path(key)
         with local_disk(f"reading {key} from {self.uri}"):
+            # A folder is no object, although a key may be the beginning of others.
             if path.is_file():
                 return path.open("rb")
         raise StoreInputError(f"{self.uri}/{key} does not exist.")
@@ -65,10 +86,11 @@ class FileStore(Store):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Lists objects; see `Store.list`."""
         check_key(prefix, prefix=True)
+        # Only the folder that the prefix names is walked, not the whole store.
         top = self.root / prefix.rpartition("/")[0]
         for folder, subfolders, names in os.walk(top):
             if PARTIAL in subfolders:
-                subfolders.remove(PARTIAL)
+                subfolders.remove(PARTIAL)  # what others write just now
             for name in names:
                 path = Path(folder, name)
                 if self._key(path).startswith(prefix):
@@ -84,9 +106,10 @@ class FileStore(Store):
 
     def holds(self, info: ObjectInfo, path: Path) -> bool:
         """Compares byte by byte; see `Store.holds`."""
-        mine = self._path(info.key)
+        stored = self._path(info.key)
+        # Not `shallow`: equal size and time of change do not mean equal bytes.
         return info.size == path.stat().st_size and filecmp.cmp(
-            mine, path, shallow=False
+            stored, path, shallow=False
         )
 
     def _path(self, key: str) -> Path:
@@ -100,34 +123,9 @@ class FileStore(Store):
         return path.relative_to(self.root).as_posix()
 
     def _info(self, path: Path) -> ObjectInfo:
-        seen = path.stat()
-        modified = datetime.fromtimestamp(seen.st_mtime, UTC)
-        etag = f"{seen.st_mtime_ns:x}-{seen.st_ino:x}-{seen.st_size:x}"
-        return ObjectInfo(self._key(path), seen.st_size, etag, modified)
-
-    def _make_room(self, path: Path, key: str) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise StorageError(
-                f"{key} cannot be stored in {self.uri}: a part of its path is an "
-                "object already, and a folder store cannot hold both."
-            ) from None
-
-    def _link(self, aside: Path, path: Path, key: str) -> None:
-        try:
-            path.hardlink_to(aside)
-        except FileExistsError:
-            # NFS may lose the reply of a link that was made: two names tell.
-            if aside.stat().st_nlink != 2:
-                raise PreconditionFailed(
-                    f"{self.uri}/{key} exists already, so it was not written."
-                ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        status = path.stat()
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        # The inode too: a coarse clock may give two writes of one size the same time,
+        # but each write is a new file.
+        etag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}"
+        return ObjectInfo(self._key(path), status.st_size, etag, modified)

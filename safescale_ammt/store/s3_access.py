@@ -1,4 +1,4 @@
-"""Who we are and where the store is.
+"""Credentials of an S3 account, and clients that use them.
 
 Credentials and endpoint come from the standard environment:
 
@@ -10,11 +10,12 @@ Credentials and endpoint come from the standard environment:
     AWS_REGION or AWS_DEFAULT_REGION                              us-east-1
     AWS_CA_BUNDLE or SSL_CERT_FILE                                default: certifi
 
-The instance metadata service is not asked: outside EC2 it only hangs.
+The instance metadata service is left out: outside EC2 it only hangs.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +34,8 @@ from minio.credentials.providers import (
 from minio.error import MinioException
 
 from safescale_ammt.errors import StoreInputError
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.retry import RetryPolicy
+from safescale_ammt.store.s3_retry import connection_pool
 
 _AWS = "https://s3.amazonaws.com"
 _DELEGATED = (
@@ -41,22 +43,23 @@ _DELEGATED = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )
-_LEAST_RETRIES = 6
-"""Tries of a credential service: its no is mostly for good, unlike a store's."""
+_CREDENTIAL_RETRIES = 6
+"""Most retries at a credential service: its no is mostly for good, unlike a store's."""
 
 
 class OnlyIfAbsent(urllib3.PoolManager):
-    """A pool whose writes carry `If-None-Match: *`.
+    """A pool whose writes carry `If-None-Match: *`."""
 
-    The client library has no argument for it, but it takes a pool. The header
-    is not signed, which S3 permits for all but `host` and `x-amz-*`.
-    """
+    # The client library has no argument for it (given as metadata, the condition
+    # becomes a user header and the store overwrites), but it takes a pool. The header
+    # is not signed, which S3 permits for all but `host` and `x-amz-*`.
 
     def urlopen(  # type: ignore[override]  # as PoolManager's own
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> urllib3.BaseHTTPResponse:
         """Sends a request, on condition if it is a write."""
         if method == "PUT":
+            # A copy: the dictionary is the caller's.
             headers = options["headers"].copy()
             headers["If-None-Match"] = "*"
             options["headers"] = headers
@@ -72,7 +75,7 @@ class Clients:
     endpoint: str
 
 
-def connect(environ: Mapping[str, str], bucket: str, patience: Patience) -> Clients:
+def connect(environ: Mapping[str, str], bucket: str, policy: RetryPolicy) -> Clients:
     """Builds the clients that the environment describes; contacts nobody.
 
     Raises:
@@ -81,27 +84,9 @@ def connect(environ: Mapping[str, str], bucket: str, patience: Patience) -> Clie
     endpoint = (
         environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or _AWS
     )
-    host, secure = _host(endpoint)
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    ca = environ.get("AWS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
-    ca = ca or certifi.where()
-    provider = _provider(environ, bucket, patience, ca)
-
-    def client(kind: type[urllib3.PoolManager]) -> Minio:
-        return Minio(
-            host,
-            credentials=provider,
-            secure=secure,
-            region=region or "us-east-1",
-            http_client=patience.pool(kind, ca),
-        )
-
-    return Clients(client(urllib3.PoolManager), client(OnlyIfAbsent), endpoint)
-
-
-def _host(endpoint: str) -> tuple[str, bool]:
     parts = urlsplit(endpoint)
     plain = not (parts.path.strip("/") or parts.query or parts.fragment)
+    # The endpoint is not quoted: it may hold credentials.
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise StoreInputError(
             "AWS_ENDPOINT_URL is no endpoint: http(s)://HOST[:PORT] is expected."
@@ -111,12 +96,29 @@ def _host(endpoint: str) -> tuple[str, bool]:
             "AWS_ENDPOINT_URL must not hold credentials: put them into "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
-    return parts.netloc, parts.scheme == "https"
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    ca = environ.get("AWS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
+    ca = ca or certifi.where()
+    provider = _provider(environ, bucket, policy, ca)
+
+    def client(kind: type[urllib3.PoolManager]) -> Minio:
+        return Minio(
+            parts.netloc,
+            credentials=provider,
+            secure=parts.scheme == "https",
+            # Given, so that the client does not ask the store for the bucket's.
+            region=region or "us-east-1",
+            http_client=connection_pool(kind, policy, ca),
+        )
+
+    return Clients(client(urllib3.PoolManager), client(OnlyIfAbsent), endpoint)
 
 
 def _provider(
-    environ: Mapping[str, str], bucket: str, patience: Patience, ca: str
+    environ: Mapping[str, str], bucket: str, policy: RetryPolicy, ca: str
 ) -> Provider:
+    """Chooses the source of credentials: static keys, a role, a profile file."""
+    # Static keys first: the embedded store brings its own, whatever the shell holds.
     access = environ.get("AWS_ACCESS_KEY_ID")
     secret = environ.get("AWS_SECRET_ACCESS_KEY")
     if access and secret:
@@ -127,16 +129,17 @@ def _provider(
     named = next((name for name in _DELEGATED if environ.get(name)), None)
     if named:
         # No urllib3 retries: it logs the URL, which holds the identity token.
-        once = Patience(0, connect=patience.connect, read=patience.read)
-        pool = once.pool(urllib3.PoolManager, ca)
+        once = replace(policy, retries=0)
+        pool = connection_pool(urllib3.PoolManager, once, ca)
         service = IamAwsProvider(
             custom_endpoint=environ.get("AWS_ENDPOINT_URL_STS"), http_client=pool
         )
-        fewer = replace(patience, retries=min(patience.retries, _LEAST_RETRIES))
+        fewer = replace(policy, retries=min(policy.retries, _CREDENTIAL_RETRIES))
         return Renewing(service, named, fewer)
     for named in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"):
         if environ.get(named):
-            return Renewing(AWSConfigProvider(), named, Patience(0))
+            # A file that lacks the keys lacks them a minute later too.
+            return Renewing(AWSConfigProvider(), named, replace(policy, retries=0))
     raise StoreInputError(
         f"no credentials for s3://{bucket}: set AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for a store outside AWS)."
@@ -144,15 +147,12 @@ def _provider(
 
 
 class Renewing(Provider):
-    """Asks a credential service patiently, and never repeats what it said.
+    """Credentials of a service: fetched with retries, its answers never quoted."""
 
-    The library's own errors quote URLs that hold tokens.
-    """
-
-    def __init__(self, service: Provider, named: str, patience: Patience) -> None:
+    def __init__(self, service: Provider, named: str, policy: RetryPolicy) -> None:
         self._service = service
         self._named = named
-        self._patience = patience
+        self._policy = policy
 
     def retrieve(self) -> Credentials:
         """Returns credentials that are valid now.
@@ -160,7 +160,7 @@ class Renewing(Provider):
         Raises:
             StoreInputError: the service gave none.
         """
-        for failures in range(1, self._patience.retries + 2):
+        for failures in range(1, self._policy.retries + 2):
             try:
                 return self._service.retrieve()
             except (
@@ -170,8 +170,9 @@ class Renewing(Provider):
                 ValueError,
                 urllib3.exceptions.HTTPError,
             ):
-                if failures <= self._patience.retries:
-                    self._patience.wait(failures)
+                # Not chained either: the library's errors quote URLs that hold tokens.
+                if failures <= self._policy.retries:
+                    time.sleep(self._policy.wait(failures))
         raise StoreInputError(
             f"{self._named} is set, but the credentials that it stands for could not "
             "be obtained; check the role, the file and the network."

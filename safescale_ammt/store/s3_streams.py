@@ -1,9 +1,10 @@
-"""Bytes on their way: a download that resumes, an upload that knows its digest."""
+"""Streams: a download that resumes, an upload that knows its digest."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,14 +13,14 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from safescale_ammt.errors import StorageError
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.retry import RetryPolicy
 
 PART = 16 << 20
 """Bytes of one part of a large upload; a few parts are in memory at a time."""
 _MOST_PARTS = 9_000  # S3 permits 10,000
 
 Request = Callable[[int, str], BaseHTTPResponse]
-"""Asks for an object from a byte on, provided that its ETag is still this."""
+"""Requests an object from a byte on, provided that its ETag is still this one."""
 
 
 class Resuming(io.RawIOBase):
@@ -30,13 +31,13 @@ class Resuming(io.RawIOBase):
         response: BaseHTTPResponse,
         request: Request,
         what: str,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> None:
         super().__init__()
         self._response = response
         self._request = request
         self._what = what
-        self._patience = patience
+        self._policy = policy
         self._done = 0
         self._failures = 0
         self._etag = self._response.headers.get("etag", "").strip('"')
@@ -47,7 +48,7 @@ class Resuming(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Reads on, over as many connections as it takes and patience permits.
+        """Reads on, over as many connections as it takes and the policy permits.
 
         Raises:
             StorageError: the object cannot be read to its end.
@@ -58,6 +59,8 @@ class Resuming(io.RawIOBase):
             except (HTTPError, OSError):
                 self._resume()
                 continue
+            # An end before `_size` raises (IncompleteRead); a store that states no
+            # size is believed where its stream ends.
             if not chunk:
                 break
             buffer[: len(chunk)] = chunk
@@ -68,6 +71,7 @@ class Resuming(io.RawIOBase):
     def close(self) -> None:
         """Gives the connection back."""
         if not self.closed:
+            # Closed first: a connection with unread bytes must not be used again.
             self._response.close()
             self._response.release_conn()
         super().close()
@@ -81,13 +85,14 @@ class Resuming(io.RawIOBase):
         """
         self._failures += 1
         self._response.close()
-        if self._failures > self._patience.retries:
+        if self._failures > self._policy.retries:
             raise StorageError(
                 f"reading {self._what} failed: the store broke off {self._failures} "
                 f"times, at last after {self._done} of {self._size} bytes."
             )
-        self._patience.wait(self._failures)
+        time.sleep(self._policy.wait(self._failures))
         self._response = self._request(self._done, self._etag)
+        # Without 206 the store has ignored the range: these are the first bytes again.
         if self._done and self._response.status != 206:
             raise StorageError(
                 f"reading {self._what} failed: the store broke off after {self._done} "
@@ -108,7 +113,7 @@ class Hashing(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Reads from the source and takes note."""
+        """Reads from the source; what it reads goes into the digest."""
         chunk = self._source.read(size)
         self._sha.update(chunk)
         return chunk
@@ -121,6 +126,7 @@ class Hashing(io.RawIOBase):
 
 def part_size(size: int) -> int:
     """Returns the bytes of one part of an upload; all parts but the last."""
+    # -(-a // b) rounds up, so that the parts never outnumber the limit.
     return max(PART, -(-size // _MOST_PARTS))
 
 
@@ -131,6 +137,9 @@ def file_etag(path: Path) -> str:
     with path.open("rb") as file:
         while part := file.read(part_size(size)):
             sums.append(hashlib.md5(part, usedforsecurity=False))
+    # One part is sent as a plain put, whose ETag is the MD5 itself; that of a multipart
+    # upload is the MD5 of the parts' MD5s and their number. MD5 is S3's choice: here
+    # it tells a changed file from an unchanged one, and guards nothing.
     if len(sums) == 1:
         return sums[0].hexdigest()
     whole = hashlib.md5(b"".join(s.digest() for s in sums), usedforsecurity=False)

@@ -13,8 +13,7 @@ from safescale_ammt.store.base import Store
 
 STORE = "SAFESCALE_STORE"
 """Environment variable with the URI of the store of data and ledger."""
-
-
+# The naming rules of S3: a bucket may become a host name.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -26,14 +25,15 @@ def open_store(uri: str, *, environ: Mapping[str, str] = os.environ) -> Store:
     Raises:
         StoreInputError: the URI is malformed, or S3 credentials are missing.
     """
-    scheme, place, key = _parse(uri)
+    scheme, root, key = _parse(uri)
     if scheme == "file":
         from safescale_ammt.store.folder import FileStore
 
-        return FileStore(Path(place))
+        return FileStore(Path(root))
+    # Imported here: work on a folder needs no S3 client.
     from safescale_ammt.store.s3 import S3Store
 
-    return S3Store.from_environ(place, key.strip("/"), environ)
+    return S3Store.from_environ(root, key.strip("/"), environ)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -49,11 +49,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     Raises:
         StoreInputError: the URI is malformed.
     """
-    scheme, place, key = _parse(uri)
+    scheme, root, key = _parse(uri)
     if scheme == "s3":
-        return f"s3://{place}", key
-    path = Path(place).resolve()
-    slash = "/" if place.endswith("/") and path.name else ""
+        return f"s3://{root}", key
+    path = Path(root).resolve()
+    # The root of the file system has no name that a slash could follow.
+    slash = "/" if root.endswith("/") and path.name else ""
     return path.parent.as_uri(), path.name + slash
 
 
@@ -67,12 +68,13 @@ def read_uri(uri: str, *, environ: Mapping[str, str] = os.environ) -> bytes:
 
 def _parse(uri: str) -> tuple[str, str, str]:
     """Returns scheme, bucket or absolute path, and (S3 only) the key."""
-    scheme, found, rest = uri.partition("://")
-    if not found or scheme not in ("s3", "file"):
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme not in ("s3", "file"):
         raise StoreInputError(
             f"{uri!r} is no storage URI, {one_of(['s3://BUCKET', 'file:///PATH'])}."
         )
     if scheme == "file":
+        # RFC 8089: the host is empty or "localhost"; a path is percent-encoded.
         path = unquote(rest.removeprefix("localhost"))
         if not path.startswith("/") or "\0" in path:
             raise StoreInputError(

@@ -9,16 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from patience import PATIENCE
 
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.s3 import S3Store
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.store.s3_retry import S3_RETRY
 
-QUICK = Patience(3, 0.01, 0.02, PATIENCE, PATIENCE)
+QUICK = replace(
+    S3_RETRY, retries=3, first=0.01, longest=0.02, connect=PATIENCE, read=PATIENCE
+)
 """Few tries with hardly a pause in between; each may take its time."""
 KEYS = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "very-secret"}
 
@@ -38,9 +42,9 @@ class SickStore(ThreadingHTTPServer):
         self.well = threading.Event()
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
 
-    def store(self, patience: Patience = QUICK) -> S3Store:
+    def store(self, policy: RetryPolicy = QUICK) -> S3Store:
         environ = {**KEYS, "AWS_ENDPOINT_URL": self.endpoint}
-        return S3Store.from_environ("bucket", "", environ, patience)
+        return S3Store.from_environ("bucket", "", environ, policy)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are what this is for."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,10 +17,11 @@ from children import Child
 from patience import PATIENCE, eventually
 
 from safescale_ammt.errors import StorageError, StoreInputError
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.embedded.seaweedfs import free_ports, is_free
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.s3 import S3Store
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.store.s3_retry import S3_RETRY
 from safescale_ammt.store.uri import open_store
 
 RUN = """
@@ -225,22 +227,21 @@ def test_a_server_that_stays_away_is_given_up_in_time(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path) as server:
         for process in sorted(_servers(tmp_path), key=lambda p: p.pid):
             process.kill()
-        patience = Patience(backoff=0.05, longest=0.2, outage=1.0)
-        store = S3Store.from_environ(server.bucket, "", server.environ, patience)
+        policy = replace(S3_RETRY, first=0.05, longest=0.2, total=1.0)
+        store = S3Store.from_environ(server.bucket, "", server.environ, policy)
         start = time.monotonic()
         with pytest.raises(StorageError, match=r"could not be reached .* in \d+ tries"):
             store.get("a")
         # ... and not in the time that a store is given by default.
-        assert 1.0 < time.monotonic() - start < Patience().outage
+        assert 1.0 < time.monotonic() - start < S3_RETRY.total
 
 
 def test_a_server_that_is_gone_for_good_is_a_clear_error(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path) as server:
         for process in sorted(_servers(tmp_path), key=lambda p: p.pid):
             process.kill()
-        store = S3Store.from_environ(
-            server.bucket, "", server.environ, Patience(1, 0.01, 0.01, 1.0, 1.0)
-        )
+        policy = RetryPolicy(retries=1, first=0.01, connect=1.0, read=1.0)
+        store = S3Store.from_environ(server.bucket, "", server.environ, policy)
         with pytest.raises(StorageError, match="could not be reached"):
             store.get("a")
 
@@ -254,7 +255,7 @@ def test_a_server_that_does_not_come_up_is_a_clear_error(tmp_path: Path) -> None
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "filerldb2").write_text("damaged")
     with pytest.raises(StorageError, match=r"did not come up; .*server\.log"):
-        EmbeddedStore(tmp_path, patience=20).start()
+        EmbeddedStore(tmp_path, timeout=20).start()
     eventually(lambda: not _servers(tmp_path))
 
 
@@ -268,7 +269,7 @@ def test_a_busy_state_folder_is_a_clear_error(tmp_path: Path) -> None:
         with (tmp_path / name).open("ab") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             with pytest.raises(StorageError, match=words):
-                EmbeddedStore(tmp_path, patience=0.3).start()
+                EmbeddedStore(tmp_path, timeout=0.3).start()
 
 
 def test_damaged_keys_are_a_clear_error(tmp_path: Path) -> None:

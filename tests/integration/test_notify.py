@@ -13,12 +13,18 @@ from patience import PATIENCE, eventually
 from receiver import HANG, Receiver, receiving
 
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.releasing.notice import Notice, Patience, Undelivered, send, sign
+from safescale_ammt.releasing.notice import (
+    WEBHOOK_RETRY,
+    Notice,
+    Undelivered,
+    send,
+    sign,
+)
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages import notify
 from safescale_ammt.store.uri import open_store
 
-QUICK = Patience(retries=2, backoff=0.01, connect=PATIENCE, read=PATIENCE)
+QUICK = replace(WEBHOOK_RETRY, retries=2, first=0.01, connect=PATIENCE, read=PATIENCE)
 HASTY = replace(QUICK, read=0.3)
 PENDING = RunOutcome.now(
     run="r-1",
@@ -65,7 +71,7 @@ def test_a_signed_notice_is_believed_only_with_the_right_key_time_and_body():
 
 def test_a_receiver_that_recovers_gets_the_notice_once_it_can_take_it():
     with receiving(500, 503, 200) as receiver:
-        send(NOTICE, environ_of(receiver), patience=QUICK)
+        send(NOTICE, environ_of(receiver), retry=QUICK)
         bodies = {request.body for request in receiver.requests}
     assert len(receiver.requests) == 3
     assert len(bodies) == 1
@@ -82,9 +88,9 @@ def test_a_receiver_that_recovers_gets_the_notice_once_it_can_take_it():
 )
 def test_a_receiver_that_says_no_is_one_sentence(answer, said, asked):
     with receiving(answer) as receiver:
-        patience = HASTY if answer == HANG else QUICK
+        retry = HASTY if answer == HANG else QUICK
         with pytest.raises(Undelivered) as caught:
-            send(NOTICE, environ_of(receiver), patience=patience)
+            send(NOTICE, environ_of(receiver), retry=retry)
         # One that was given up is taken note of all the same, perhaps later.
         assert eventually(lambda: len(receiver.requests) >= asked)
         assert len(receiver.requests) == asked
@@ -97,7 +103,7 @@ def test_a_receiver_that_is_not_there_is_one_sentence():
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook/S3CRET"
         with pytest.raises(Undelivered, match="could not be reached") as caught:
-            send(NOTICE, {"SAFESCALE_WEBHOOK_URL": url}, patience=QUICK)
+            send(NOTICE, {"SAFESCALE_WEBHOOK_URL": url}, retry=QUICK)
     assert "S3CRET" not in str(caught.value)
 
 
@@ -113,12 +119,12 @@ def test_a_receiver_that_is_not_there_is_one_sentence():
 )
 def test_a_notice_goes_over_https_or_stays_on_this_machine(url):
     with pytest.raises(ConfigError, match="so nobody was told") as caught:
-        send(NOTICE, {"SAFESCALE_WEBHOOK_URL": url}, patience=QUICK)
+        send(NOTICE, {"SAFESCALE_WEBHOOK_URL": url}, retry=QUICK)
     assert "S3CRET" not in str(caught.value)
 
 
 def exit_task(store_environ: dict[str, str], **options: Any) -> Notice:
-    options = {"state": "SUCCEEDED", "patience": QUICK, **options}
+    options = {"state": "SUCCEEDED", "retry": QUICK, **options}
     return notify.run(PENDING.run, environ=store_environ, **options)
 
 
@@ -194,7 +200,7 @@ def test_without_an_outcome_kubeflows_word_is_told(
             message,
             "all",
             environ=environ | environ_of(receiver),
-            patience=QUICK,
+            retry=QUICK,
         )
         (told,) = (request.notice for request in receiver.requests)
     assert told["status"] == status

@@ -7,6 +7,7 @@ import os
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.store.base import CONDITIONAL_LIMIT, Store
 from safescale_ammt.store.s3 import S3Store
-from safescale_ammt.store.s3_patience import Patience
 from safescale_ammt.store.uri import open_store, read_uri
 
 MB = 1 << 20
@@ -195,7 +195,7 @@ def test_a_store_that_only_fails_is_given_up() -> None:
 
 def test_a_store_that_stalls_is_given_up() -> None:
     with sick_store(*["stall"] * 20) as server:
-        store = server.store(Patience(1, 0.01, 0.01, 1.0, 0.2))
+        store = server.store(replace(QUICK, retries=1, connect=1.0, read=0.2))
         with pytest.raises(StorageError, match="did not answer in time"):
             store.get("k")
 

@@ -18,13 +18,13 @@ from kfp_api.state import RUNNING, Scene
 from patience import PATIENCE
 
 from pipelines.cli import run_command
-from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import KubeflowRequest, RunSpec, prepare
 from pipelines.kubeflow.schedule import list_recurring, roll
 from pipelines.kubeflow.session import Session
 from pipelines.kubeflow.timing import Timing
 from safescale_ammt.errors import SafescaleError
+from safescale_ammt.retry import RetryPolicy
 
 ROOT = Path(__file__).parents[2]
 ADULT = ROOT / "pipelines" / "adult.yaml"
@@ -214,7 +214,7 @@ def _asked(api: KfpApi, path: str) -> bool:
 
 @pytest.mark.parametrize("specs", [(60, 60, 60), (60, 120, 180)])
 def test_callers_at_the_same_time_leave_one_schedule(api, prepared, specs):
-    kubeflows = [Kubeflow(Session(api.url), Patience(PATIENCE)) for _ in specs]
+    kubeflows = [Kubeflow(Session(api.url), RetryPolicy(total=PATIENCE)) for _ in specs]
     said: list[str] = []
 
     def call(kubeflow: Kubeflow, every: int) -> None:

@@ -23,12 +23,12 @@ from patience import PATIENCE
 from pipelines.cli import run_command
 from pipelines.commands.options import ADULT
 from pipelines.kubeflow import runs
-from pipelines.kubeflow.answers import Patience
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.kubeflow.session import Session, in_the_clear
 from safescale_ammt.errors import InputError
 from safescale_ammt.releasing.run_outcome import RunOutcome
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +189,7 @@ def test_two_callers_with_one_name_end_up_with_one_run(api):
     found: list[str] = []
 
     def call() -> None:
-        kubeflow = Kubeflow(Session(api.url), Patience(PATIENCE))
+        kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=PATIENCE))
         where = runs.experiment_id(kubeflow, "safescale")
         body = runs.run_body(bodies, "nightly", where)
         started = runs.keep_oldest(kubeflow, body, runs.start(kubeflow, body))
@@ -435,7 +435,7 @@ def test_a_token_that_is_replaced_is_read_anew(api, tmp_path):
     api.tokens = {"first": ("team",)}
     file = tmp_path / "token"
     file.write_text("first")
-    kubeflow = Kubeflow(Session(api.url, token_file=file), Patience(0))
+    kubeflow = Kubeflow(Session(api.url, token_file=file), RetryPolicy(total=0))
     assert kubeflow.health
     kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
     api.tokens = {"second": ("team",)}
@@ -462,7 +462,7 @@ def test_a_session_that_ends_in_the_middle_is_renewed(api, monkeypatch):
     monkeypatch.setenv("SAFESCALE_KFP_USER", api.dex.user)
     monkeypatch.setenv("SAFESCALE_KFP_PASSWORD", api.dex.password)
     session = Session(api.url, user=api.dex.user, password=api.dex.password)
-    kubeflow = Kubeflow(session, Patience(0))
+    kubeflow = Kubeflow(session, RetryPolicy(total=0))
     kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
     api.dex.expire()
     kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs)
@@ -594,7 +594,7 @@ def test_kfps_own_client_talks_to_this_api(api, tmp_path):
 
 def test_a_run_that_kfps_server_would_reject_is_rejected_here(api):
     """Nor is it more lenient: an unknown key or parameter is an error."""
-    kubeflow = Kubeflow(Session(api.url), Patience(0))
+    kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=0))
     body = kfp_server_api.V2beta1Run(display_name="x", experiment_id="none")
     with pytest.raises(Exception, match="HTTP 404"):
         kubeflow.call_once("starting", kubeflow.runs.run_service_create_run, run=body)
@@ -614,7 +614,7 @@ def test_waiting_costs_no_more_looks_than_asked(api):
 
 @pytest.mark.parametrize("given", [{"page_seize": 1}, {"filter": object()}])
 def test_arguments_that_the_client_does_not_take_are_no_answer(api, given):
-    kubeflow = Kubeflow(Session(api.url), Patience(60))
+    kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=60))
     begin = time.monotonic()
     with pytest.raises(InputError, match=r"Nothing was sent for listing runs: .*\)\.$"):
         kubeflow.call("listing runs", kubeflow.runs.run_service_list_runs, **given)

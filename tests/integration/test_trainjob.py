@@ -112,7 +112,7 @@ def test_the_right_to_patch_is_missed_by_an_adoption(world: World) -> None:
 def test_a_warning_of_the_cluster_is_said_unless_events_may_not_be_read(
     world: World,
 ) -> None:
-    world.patience = replace(QUICK, pending=0.5)
+    world.timeouts = replace(QUICK, pending=0.5)
     world.api.admission.append(lambda _verb, plural, body: _warn(world, plural, body))
     with pytest.raises(ClusterError, match="FailedCreate: exceeded quota: compute"):
         world.step()
@@ -301,7 +301,7 @@ def test_the_api_may_go_away_and_come_back(world: World) -> None:
 
 def test_an_api_that_stays_away_ends_the_step_and_a_retry_adopts(world: World) -> None:
     world.pod("step-1")
-    world.patience = replace(QUICK, outage=0.5)
+    world.timeouts = replace(QUICK, retry=replace(QUICK.retry, total=0.5))
     with world.trainer(hold=True) as trainer:
         with world.stepping("step-1") as step:
             world.until(world.holding)
@@ -483,7 +483,7 @@ def test_a_job_that_kueue_evicts_is_waited_for_and_started_again(world: World) -
 
 
 def test_a_job_that_finds_no_room_says_why_and_is_deleted(world: World) -> None:
-    world.patience = replace(QUICK, pending=0.5)
+    world.timeouts = replace(QUICK, pending=0.5)
     with world.trainer(schedules=False):
         with pytest.raises(ClusterError, match=r"no running pod .*3 Insufficient cpu"):
             world.step()
@@ -543,7 +543,7 @@ def test_a_deletion_that_something_holds_up_is_named(world: World) -> None:
     name = world.job()["metadata"]["name"]
     held = {"metadata": {"finalizers": ["somebody.else/waits"]}}
     world.api.patch("trainjobs", name, held)
-    world.patience = replace(QUICK, gone=0.5)
+    world.timeouts = replace(QUICK, gone=0.5)
     with pytest.raises(ClusterError, match=r"finalizers .*somebody"):
         world.step("step-1")
     world.api.patch("trainjobs", name, {"metadata": {"finalizers": None}})
@@ -553,7 +553,7 @@ def test_a_deletion_that_something_holds_up_is_named(world: World) -> None:
 def test_an_image_that_cannot_be_pulled_is_said(world: World) -> None:
     waiting = {"reason": "ErrImagePull", "message": "manifest unknown"}
     status = {"containerStatuses": [{"name": "node", "state": {"waiting": waiting}}]}
-    world.patience = replace(QUICK, pending=1.0)
+    world.timeouts = replace(QUICK, pending=1.0)
     with world.trainer(schedules=False), world.stepping() as step:
         world.until(lambda: bool(world.api.list("pods")))
         (pod,) = world.api.list("pods")

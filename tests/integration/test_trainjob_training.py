@@ -20,7 +20,7 @@ from safescale_ammt.stages import train_agents
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store
 
-SLOW = replace(QUICK, read=10.0, grace=30.0)
+SLOW = replace(QUICK, retry=replace(QUICK.retry, read=10.0), grace=30.0)
 """Training imports torch, and here several engineers share two cores."""
 
 
@@ -37,7 +37,7 @@ def world(
         store = f"{s3_server.uri}/training-{uuid.uuid4().hex}"
         keys = {k: v for k, v in s3_server.environ.items() if k.startswith("AWS_")}
         yield World(
-            api, local_training, tmp_path, store, keys, patience=SLOW, program=()
+            api, local_training, tmp_path, store, keys, timeouts=SLOW, program=()
         )
 
 

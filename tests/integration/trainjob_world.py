@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,15 @@ from cluster.trainer import ROOT, TrainerController
 from laptop import WORKLOAD
 from patience import PATIENCE
 
-from safescale_ammt.cluster.patience import Patience
+from safescale_ammt.cluster.timeouts import API_RETRY, Timeouts
 from safescale_ammt.cluster.training import train_in_cluster
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.store.uri import open_store
 
-QUICK = Patience(
-    outage=PATIENCE,
-    first=0.02,
-    longest=0.2,
-    connect=1.0,
-    read=2.0,
+QUICK = Timeouts(
+    replace(API_RETRY, total=PATIENCE, first=0.02, longest=0.2, connect=1.0, read=2.0),
     watch=1.0,
     poll=0.05,
     pending=PATIENCE,
@@ -47,8 +43,9 @@ PROGRAM = (sys.executable, str(ROOT / "tests" / "cluster" / "quick_worker.py"))
 IMAGE = "registry.test/safescale-ammt/train_agents@sha256:" + "5" * 64
 STEP = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
-from safescale_ammt.cluster.patience import Patience
+from safescale_ammt.cluster.timeouts import API_RETRY, Timeouts
 from safescale_ammt.cluster.training import train_in_cluster
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
@@ -61,7 +58,7 @@ with stage("train_agents", told["model"]):
         Constitution.from_dict(told["rules"]),
         TrainingConfig.from_params(told["training"]),
         parents=told["parents"], model=Path(told["model"]),
-        patience=Patience(**told["patience"]),
+        timeouts=Timeouts(replace(API_RETRY, **told["retry"]), **told["waits"]),
     )
 """
 """The step as a process of its own, as in its pod."""
@@ -100,7 +97,7 @@ class World:
     store: str
     environ: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
-    patience: Patience = QUICK
+    timeouts: Timeouts = QUICK
     program: tuple[str, ...] = PROGRAM
     """Runs in the pods; () = the TrainJob's own command."""
     reports: bool = False
@@ -157,7 +154,7 @@ class World:
             parents=self.trained.parents,
             model=model,
             environ=self.environment(pod),
-            patience=self.patience,
+            timeouts=self.timeouts,
             say=self.said.append,
         )
         return model
@@ -174,6 +171,9 @@ class World:
 
     def start(self, pod: str, **training: Any) -> Child:
         """Starts the step as a process, for a test that kills it."""
+        waits = asdict(self.timeouts)
+        retry = waits.pop("retry")
+        del retry["statuses"]  # a set, which JSON does not know
         told = {
             "dataset": str(self.trained.dataset),
             "architecture": str(self.trained.architecture),
@@ -181,7 +181,8 @@ class World:
             "training": {**self.trained.training, "backend": "trainjob", **training},
             "parents": self.trained.parents,
             "model": str(self.folder / f"process-{pod}" / "model"),
-            "patience": vars(self.patience),
+            "retry": retry,
+            "waits": waits,
         }
         return Child(
             [sys.executable, "-c", STEP, json.dumps(told)],

@@ -20,12 +20,15 @@ from kubernetes import client, config
 from patience import PATIENCE
 
 from safescale_ammt.cluster.api import Api
-from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied, OutOfReach
 from safescale_ammt.cluster.resources import PODS, TRAINJOBS
+from safescale_ammt.cluster.timeouts import Timeouts
 from safescale_ammt.errors import ClusterInputError
+from safescale_ammt.retry import RetryPolicy
 
-QUICK = Patience(PATIENCE, 0.01, 0.05, PATIENCE, PATIENCE, watch=1)
+QUICK = Timeouts(
+    RetryPolicy(PATIENCE, 0.01, 0.05, connect=PATIENCE, read=PATIENCE), watch=1
+)
 
 
 @pytest.fixture
@@ -314,11 +317,11 @@ def test_waiting_is_counted_on_the_clock_that_is_given(
         now[0] += seconds
 
     with Api.connect({"KUBECONFIG": str(file)}) as real:
-        patience = Patience(outage=60, first=1, longest=15, connect=0.2)
+        retry = RetryPolicy(total=60, first=1, longest=15, connect=0.2)
         calls = Api(
             real.client,
             "safescale",
-            patience,
+            Timeouts(retry),
             say=lambda _: None,
             clock=lambda: now[0],
             sleep=sleep,

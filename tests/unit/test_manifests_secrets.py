@@ -13,7 +13,7 @@ from safescale_ammt.store.environment import (
     registry_variable,
 )
 from safescale_ammt.store.s3_access import Renewing, connect
-from safescale_ammt.store.s3_patience import Patience
+from safescale_ammt.store.s3_retry import S3_RETRY
 
 STORES = ("store", "registry", "training")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -29,7 +29,7 @@ def template(name):
 
 def provider(environ):
     """Returns where the client takes its credentials from; contacts nobody."""
-    return connect(environ, "abc", Patience()).plain._provider
+    return connect(environ, "abc", S3_RETRY).plain._provider
 
 
 @pytest.mark.parametrize("name", STORES)

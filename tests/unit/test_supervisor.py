@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
-from children import Child
 
 from safescale_ammt.store.embedded import supervisor
 
@@ -45,7 +45,7 @@ def supervise(
 
         def run(line: str) -> int:
             command = ["/bin/sh", "-c", line]
-            fixed = ["users.lock", str(life.fileno()), "[]"]
+            fixed = ["users.lock", str(life.fileno()), "[1]"]
             return supervisor.main([*fixed, *command])
 
         run.user = user  # type: ignore[attr-defined]
@@ -98,18 +98,21 @@ def test_a_terminated_supervisor_ends_its_server(
     assert (tmp_path / "ended").exists()
 
 
-def test_a_server_that_does_not_listen_is_killed(tmp_path: Path) -> None:
-    up = tmp_path / "up"
-    line = f"trap '' TERM; touch {up}; while :; do sleep .05; done"
-    server = Child(["/bin/sh", "-c", line])
-    while not up.exists():
-        time.sleep(0.01)
-    supervisor._end(server, grace=0.2)
-    assert server.returncode == -signal.SIGKILL
+def test_a_server_that_does_not_listen_is_killed(
+    supervise: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_GRACE", 0.2)
+    leaving = _once(tmp_path / "up", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    line = "trap '' TERM; echo $$ > pid; touch up; while :; do sleep .05; done"
+    assert supervise(line) == 0
+    leaving.join()
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
-def test_sockets_of_a_killed_server_are_removed() -> None:
+def test_sockets_of_a_killed_server_are_removed(
+    supervise: Callable[[str], int],
+) -> None:
     socket = Path("/tmp/seaweedfs-test-1.sock")
     socket.touch()
-    supervisor._remove_sockets([1])
+    supervise("exit 1")
     assert not socket.exists()

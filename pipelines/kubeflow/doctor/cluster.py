@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.api import Api
-from safescale_ammt.cluster.patience import Patience
 from safescale_ammt.cluster.refusals import ApiRefusal, Denied, OutOfReach
 from safescale_ammt.cluster.resources import Resource
+from safescale_ammt.cluster.timeouts import API_RETRY, Timeouts
 from safescale_ammt.errors import ClusterInputError
 
 APPLY = "kubectl apply -k manifests/base (or the overlay that you use)"
@@ -75,8 +75,8 @@ class Cluster:
     def api(self) -> Api:
         """The API, by kubeconfig or from within a pod."""
         # Shorter than a stage's: a person waits in front of each check.
-        patience = Patience(outage=self.patience, longest=2.0, read=15.0)
-        api = Api.connect(self.environ, patience, say=lambda _: None)
+        retry = replace(API_RETRY, total=self.patience, longest=2.0, read=15.0)
+        api = Api.connect(self.environ, Timeouts(retry), say=lambda _: None)
         api.namespace = self.namespace
         return api
 

@@ -14,6 +14,8 @@ from safescale_ammt.files.canonical import canonical_json
 
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 """What listens, each on a port and on that port + 10000."""
+# Linux takes ephemeral ports from 32768 on: any process may hold one of those for a
+# moment just when the server comes up.
 _LOWEST, _HIGHEST = 10_000, 22_700
 """Ports to choose from: with 10000 added still below the ephemeral ones."""
 
@@ -26,6 +28,8 @@ def credentials(file: Path) -> dict[str, str]:
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         }
         aside = file.with_suffix(".partial")
+        # Made empty with its mode, then filled: at no moment can others read the keys.
+        # One that a crash has left may have another mode.
         aside.unlink(missing_ok=True)
         aside.touch(mode=0o600, exist_ok=False)
         aside.write_bytes(canonical_json(keys))
@@ -51,6 +55,7 @@ def command(data: Path, bucket: str, ports: list[int]) -> list[str]:
             "comma as the end of a path. Work in a folder without one, or set "
             "SAFESCALE_STORE to a store of your own."
         )
+    # The one of our own environment first: its version is the one that is tested.
     beside = Path(sysconfig.get_path("scripts")) / "weed"
     weed = str(beside) if beside.is_file() else shutil.which("weed")
     if weed is None:
@@ -59,15 +64,16 @@ def command(data: Path, bucket: str, ports: list[int]) -> list[str]:
             "or set SAFESCALE_STORE to a store of your own."
         )
     data.mkdir(exist_ok=True)
-    named = zip(SERVICES, ports, strict=True)
+    services = zip(SERVICES, ports, strict=True)
     return [
         *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *(f"-{service}.port={port}" for service, port in named),
+        *(f"-{service}.port={port}" for service, port in services),
+        # What nobody here uses is off: fewer ports, fewer doors.
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false"),
         *("-webdav=false", "-s3.iam=false", f"-bucket={bucket}"),
         # A mistyped bucket must be an error, as it is elsewhere.
         "-s3.autoCreateBucket=false",
-        # Nobody else needs to hear that a lone volume server leaves.
+        # A lone volume server has no cluster to tell before it stops.
         "-volume.preStopSeconds=0",
     ]
 

