@@ -77,7 +77,7 @@ def test_help_of_a_run_loads_neither_what_reads_it_nor_what_carries_it_out():
 
 LAST_CALL = """
 from pipelines.local.launch import RunRequest, launch
-from pipelines.local.runner import SubprocessRunner
+from pipelines.local.process_runner import SubprocessRunner
 
 class LastCall(SubprocessRunner):
     def hold(self, run):
