@@ -17,7 +17,13 @@ from safescale_ammt.data.encoding import learn_categorical, learn_numeric
 from safescale_ammt.data.groups import group_columns
 from safescale_ammt.data.joining import ALL_SPLITS, Cut, Joined, class_codes, cut
 from safescale_ammt.data.raw_rows import as_levels, as_numbers
-from safescale_ammt.data.schema import Feature, Schema
+from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
+from safescale_ammt.data.spelling import (
+    Kinds,
+    learn_kinds,
+    spelled_config,
+    spelled_table,
+)
 from safescale_ammt.errors import DataError
 
 
@@ -47,15 +53,22 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     Raises:
         DataError: the tables do not fit their description.
     """
-    joined = Joined.of(config, source, sealed)
+    kinds = learn_kinds(source, config.missing)
+    config = spelled_config(config, kinds)
+    joined = Joined.of(
+        config,
+        spelled_table(source, kinds),
+        spelled_table(sealed, kinds) if sealed else None,
+    )
     classes, label = class_codes(config, joined)
     groups = group_columns(config, joined.table)
     cuts = cut(config, joined, label, groups)
     typed, constant = _typed_columns(config, joined, cuts.among(*SPLITS))
     # JSON sorts keys: written and read groups have one order.
     ranked = {name: groups[name].ranked() for name in sorted(groups)}
+    inputs = _learn(config, joined, typed, cuts.among("train"))
     schema = Schema(
-        features=_learn(config, joined, typed, cuts.among("train")),
+        features=inputs,
         label=config.label,
         classes=classes,
         positive=config.positive or (classes[1] if len(classes) == 2 else ""),
@@ -69,6 +82,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
         missing=config.missing,
         label_map=config.label_map,
         comment=config.comment,
+        spellings=_spellings(inputs, kinds),
     )
     features, splits = pa.table(typed), {}
     for name in ALL_SPLITS:
@@ -144,6 +158,15 @@ def _learn(
                 learn_categorical(name, column, config.missing, config.max_levels)
             )
     return tuple(features)
+
+
+def _spellings(features: tuple[Feature, ...], kinds: Kinds) -> Kinds:
+    """Returns the kinds that a row to predict cannot be spelled without."""
+    return {
+        feature.name: kinds[feature.name]
+        for feature in features
+        if isinstance(feature, CategoricalFeature) and kinds[feature.name] != "text"
+    }
 
 
 def _notes(
