@@ -24,6 +24,7 @@ from safescale_ammt.data.spelling import (
     spelled_config,
     spelled_table,
 )
+from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.errors import DataError
 
 
@@ -34,7 +35,8 @@ class Prepared:
     Attributes:
         schema: with encodings learnt on train.
         splits: by name, `sealed` among them.
-        notes: counts of removed and repeated rows, constant columns, empty groups.
+        notes: counts of removed and repeated rows, constant columns, empty groups;
+            unseen sealed values and groups on one side, if any.
     """
 
     schema: Schema
@@ -94,7 +96,10 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             codes_by_group,
             cuts.rows[index],
         )
-    return Prepared(schema, splits, _notes(joined, cuts, schema, splits, constant))
+    levels = [f.name for f in inputs if isinstance(f, CategoricalFeature)]
+    notes = _notes(joined, cuts, schema, splits, constant)
+    notes |= sealed_notes(config, joined, cuts, levels, groups)
+    return Prepared(schema, splits, notes)
 
 
 def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[str]:
