@@ -10,12 +10,13 @@ file, the files of one folder and a single row are then spelled by the same rule
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -37,7 +38,16 @@ _TIME = re.compile(
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
 )
-_ZEROS_AT_THE_END = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9]0+")
+_ZEROS_AT_THE_END = r"^[+-]?[0-9]*\.[0-9]*[1-9]0+$"
+# For Arrow, which looks at a million texts in the time that Python takes for some ten
+# thousand. RE2 reads these patterns as Python does.
+_FORMS: Mapping[Kind, str] = {
+    "boolean": r"^(?i:true|false)$",
+    "number": rf"^(?:{_NUMBER.pattern}|(?i:{_NOT_FINITE.pattern}))$",
+    "time": rf"^(?:{_TIME.pattern})$",
+}
+# Spellings of a missing value that are none of the declared ones are few.
+_MOST_OTHERS = 100
 # Beyond so many digits nobody counts in whole numbers: 1e300 is a measurement.
 _MOST_DIGITS = 40
 # Most texts of most columns are no candidates, or plain numbers of at most 15 digits
@@ -51,25 +61,35 @@ _PLAIN = (
 _GAPS = ("nan", "na", "n/a", "<na>", "null", "none")
 
 
-def kind_of(texts: Iterable[str]) -> Kind:
-    """Says what kind of value distinct texts (none of them missing) spell."""
-    known = list(texts)
-    if not known:
-        return "text"
-    if all(text.lower() in _BOOLEANS for text in known):
-        return "boolean"
-    if all(_NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text) for text in known):
-        return "text" if _are_versions(known) else "number"
-    return "time" if all(_time(text) is not None for text in known) else "text"
+def kind_of(texts: pa.StringArray, missing: Collection[str] = ()) -> Kind:
+    """Says what kind of value the distinct texts of a column spell.
+
+    Args:
+        texts: distinct texts.
+        missing: spellings of a missing value, canonical ones among them.
+    """
+    absent = pc.is_in(texts, value_set=pa.array(list(missing), pa.string()))
+    present = texts.filter(pc.invert(absent))
+    for kind, form in _FORMS.items():
+        fits = pc.match_substring_regex(present, form)
+        others = present.filter(pc.invert(fits))
+        if len(others) == len(present) or len(others) > _MOST_OTHERS:
+            continue
+        # A gap beside it makes -999.0 of -999, which is missing all the same.
+        if all(canonical_alone(text) in missing for text in others.to_pylist()):
+            return "text" if _only_looks_so(kind, present.filter(fits)) else kind
+    return "text"
 
 
-def _are_versions(texts: list[str]) -> bool:
-    """Says whether one column tells 1.10 from 1.1, as no writer of numbers does."""
-    # A writer with fixed decimals ends all its texts in zeros, but it never writes
-    # the shorter text beside the longer one.
-    distinct = set(texts)
-    longer = (text for text in texts if _ZEROS_AT_THE_END.fullmatch(text))
-    return any(text.rstrip("0") in distinct for text in longer)
+def _only_looks_so(kind: Kind, texts: pa.StringArray) -> bool:
+    """Says whether texts in the form of a kind are none: a 30th of February, 1.10."""
+    if kind == "time":
+        return any(_time(text) is None for text in texts.to_pylist())
+    # A writer with fixed decimals ends all its texts in zeros, but none writes 1.1
+    # beside 1.10: these are versions.
+    longer = texts.filter(pc.match_substring_regex(texts, _ZEROS_AT_THE_END))
+    shorter = pc.utf8_rtrim(longer, "0")
+    return bool(pc.any(pc.is_in(shorter, value_set=texts)).as_py())
 
 
 def canonical(text: str, kind: Kind) -> str:
@@ -133,12 +153,25 @@ def spelled(column: Column, spell: Callable[[str], str]) -> Column:
     able = pc.match_substring_regex(column.values, _CANDIDATE)
     plain = pc.match_substring_regex(column.values, _PLAIN)
     index = pc.indices_nonzero(pc.and_not(able, plain))
-    if not len(index):
+    index = index.filter(pc.invert(_are_shortest(column.values.take(index))))
+    old = column.values.take(index).to_pylist()
+    new = [spell(text) for text in old]
+    if new == old:
         return column
-    texts = column.values.to_pylist()
-    for i in index.to_pylist():
-        texts[i] = spell(texts[i])
-    return column.mapped(pa.array(texts, pa.string()))
+    mask = np.zeros(len(column.values), np.bool_)
+    mask[index.to_numpy()] = True
+    replaced = pc.replace_with_mask(column.values, mask, pa.array(new, pa.string()))
+    return column.mapped(replaced)
+
+
+def _are_shortest(texts: pa.StringArray) -> pa.BooleanArray:
+    """Says which texts are doubles in the fewest digits that tell them apart."""
+    fractions = pc.match_substring_regex(texts, r"^-?(?:0|[1-9]\d*)\.\d*[1-9]$")
+    x = pc.cast(pc.if_else(fractions, texts, None), pa.float64())
+    # Arrow and Python print the same digits, and both without an exponent from here.
+    ordinary = pc.and_(pc.greater(pc.abs(x), 1e-3), pc.less(pc.abs(x), 1e9))
+    same = pc.and_(ordinary, pc.equal(pc.cast(x, pa.string()), texts))
+    return pc.fill_null(same, False)
 
 
 def spelled_as(column: Column, kind: Kind) -> Column:
@@ -169,16 +202,8 @@ def missing_words(missing: Collection[str]) -> tuple[str, ...]:
 
 def learn_kinds(table: RawTable, missing: Collection[str]) -> dict[str, Kind]:
     """Decides what kind of value every column of the development table holds."""
-    absent = frozenset(missing_words(missing))
-    return {
-        name: kind_of(
-            text
-            for text in column.values.to_pylist()
-            # A gap beside it makes -999.0 of -999, which is missing all the same.
-            if text not in absent and canonical_alone(text) not in absent
-        )
-        for name, column in table.columns.items()
-    }
+    words = missing_words(missing)
+    return {name: kind_of(c.values, words) for name, c in table.columns.items()}
 
 
 def spelled_table(table: RawTable, kinds: Kinds) -> RawTable:

@@ -32,6 +32,7 @@ from safescale_ammt.data.spelling import (
     canonical_alone,
     kind_of,
     learn_kinds,
+    spelled_as,
     spelled_config,
     spelled_table,
 )
@@ -54,6 +55,7 @@ from safescale_ammt.stages.prepare_data import run
         (["1.10", "1.20"], "number"),
         (["1_000"], "text"),
         (["2020-01-01", "2020-02-03T04:05:06.7Z"], "time"),
+        (["2020-01-01", "2020-02-30"], "text"),
         (["2020-13-01"], "text"),
         ([], "text"),
     ],
@@ -61,7 +63,7 @@ from safescale_ammt.stages.prepare_data import run
 def test_a_column_is_of_the_kind_that_all_its_texts_spell(
     texts: list[str], kind: str
 ) -> None:
-    assert kind_of(texts) == kind
+    assert kind_of(pa.array(texts, pa.string())) == kind
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,23 @@ def test_a_column_is_of_the_kind_that_all_its_texts_spell(
 def test_spellings_of_one_value_become_one(one: str, spellings: list[str]) -> None:
     assert {canonical_alone(text) for text in spellings} == {one}
     assert canonical_alone(one) == one
+
+
+def test_a_missing_value_is_of_no_kind_however_it_is_spelled() -> None:
+    texts = pa.array(["True", "false", "?", "-999.0"])
+    assert kind_of(texts, ("?", "-999")) == "boolean"
+    assert kind_of(texts, ("?",)) == "text"
+    assert kind_of(pa.array(["?"]), ("?",)) == "text"
+
+
+@given(st.lists(st.floats() | st.floats(0, 1e-3) | st.integers().map(float)))
+def test_a_column_is_spelled_as_its_texts_are_one_by_one(numbers: list[float]) -> None:
+    # Arrow picks those that need no change; it must pick them by the same rule.
+    texts = [repr(x) for x in numbers] + pa.array(numbers).cast(pa.string()).to_pylist()
+    column = Column.of(pa.chunked_array([pa.array(texts, pa.string())]))
+    assert spelled_as(column, "number").texts().to_pylist() == [
+        canonical(text, "number") for text in texts
+    ]
 
 
 def test_versions_and_codes_stay_what_they_are() -> None:
