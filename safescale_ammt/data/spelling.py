@@ -221,37 +221,36 @@ def spelled_config(config: DataConfig, kinds: Kinds) -> DataConfig:
     Raises:
         ConfigError: one value under two spellings that mean different things.
     """
-
-    def spelled_keys(
-        where: str, names: Mapping[str, str], column: str
-    ) -> dict[str, str]:
-        kind = kinds.get(column, "text")
-        new: dict[str, str] = {}
-        for old, name in names.items():
-            # Of 1 and 1.0 the later one would win without a word.
-            if new.setdefault(canonical(str(old), kind), name) != name:
-                raise ConfigError(
-                    f"{where} maps two spellings of one value of {column!r} to "
-                    "different names; keep one of them."
-                )
-        return new
-
+    label_kind = kinds.get(config.label, "text")
     merges: dict[str, Merge] = {}
     for name, merge in config.merges.items():
         merges[name] = merge
         values = merge.get("values")
         # Another form than a merge's is refused where groups are made.
         if isinstance(values, Mapping) and merge.get("column") in kinds:
-            where = f"data.merges.{name}.values"
-            spelled_values = spelled_keys(where, values, merge["column"])
-            merges[name] = {**merge, "values": spelled_values}
+            kind = kinds[merge["column"]]
+            words = _spelled_keys(f"data.merges.{name}.values", values, kind)
+            merges[name] = {**merge, "values": words}
     positive = config.positive
+    # A name that the config itself gives is no text of the column.
     if positive not in config.label_map.values():
-        positive = canonical(positive, kinds.get(config.label, "text"))
+        positive = canonical(positive, label_kind)
     return replace(
         config,
         positive=positive,
         merges=merges,
-        label_map=spelled_keys("data.label_map", config.label_map, config.label),
+        label_map=_spelled_keys("data.label_map", config.label_map, label_kind),
         missing=missing_words(config.missing),
     )
+
+
+def _spelled_keys(where: str, names: Mapping[str, str], kind: Kind) -> dict[str, str]:
+    new: dict[str, str] = {}
+    for old, name in names.items():
+        # Of 1 and 1.0 the later one would win without a word.
+        if new.setdefault(canonical(str(old), kind), name) != name:
+            raise ConfigError(
+                f"{where} maps {old!r} to {name!r}, and another spelling of the same "
+                "value to another name; keep one of them."
+            )
+    return new

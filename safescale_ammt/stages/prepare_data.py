@@ -101,7 +101,13 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
 
 def _in_words(note: Any) -> str:
     """Spells a note of counts or names by column for the log."""
-    return "; ".join(f"{name}: {what}" for name, what in note.items())
+    words = {
+        name: ", ".join(f"{side} {' '.join(values)}" for side, values in what.items())
+        if isinstance(what, Mapping)
+        else what
+        for name, what in note.items()
+    }
+    return "; ".join(f"{name}: {what}" for name, what in words.items())
 
 
 def _write_dataset(
