@@ -48,26 +48,30 @@ def _time(text: str) -> str | None:
     return canonical_alone(text) if re.match(r"\d{4}-\d\d-\d\d", text) else None
 
 
-# What two spellings of one value have in common, by the kind of their difference; None
-# where the kind says nothing of a text.
-_ALIKE: Mapping[str, Callable[[str], str | None]] = {
-    "case": str.casefold,
-    "white space": lambda text: "".join(text.split()),
-    "leading zeros": lambda text: re.sub(r"^([+-]?)0+(?=\d)", r"\1", text),
-    "decimal point": _with_point,
-    "boolean word": _boolean_word,
-    "form of a time": _time,
+# By the kind of a difference: a sign that a text on either side shows, and what two
+# spellings of one value have in common; None where the kind says nothing of a text.
+_ALIKE: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = {
+    "case": (re.compile(r"[^\W\d_]"), str.casefold),
+    "white space": (re.compile(r"\s"), lambda text: "".join(text.split())),
+    "leading zeros": (
+        re.compile(r"^[+-]?0\d"),
+        lambda text: canonical_alone(re.sub(r"^([+-]?)0+(?=\d)", r"\1", text)),
+    ),
+    "decimal point": (re.compile(r"\d[.,]|[.,]\d"), _with_point),
+    "boolean word": (re.compile(""), _boolean_word),
+    "form of a time": (re.compile(r"^\d{4}-"), _time),
 }
 
 
 def differences(known: Collection[str], strange: Collection[str]) -> tuple[str, ...]:
     """Names the kinds in which unseen texts differ from known ones, at most three."""
     kinds = []
-    for kind, alike in _ALIKE.items():
-        forms = {alike(text) for text in known} - {None}
-        # One text that happens to look like a known one is no kind.
-        if 2 * sum(alike(text) in forms for text in strange) > len(strange):
-            kinds.append(kind)
+    for kind, (sign, alike) in _ALIKE.items():
+        if any(sign.search(text) for text in (*known, *strange)):
+            forms = {alike(text) for text in known} - {None}
+            # One text that happens to look like a known one is no kind.
+            if 2 * sum(alike(text) in forms for text in strange) > len(strange):
+                kinds.append(kind)
     return tuple(kinds[:_MOST_KINDS])
 
 

@@ -37,6 +37,7 @@ Rows = list[list[str]]
         (["F", "M"], ["f", "m"], "case"),
         (["a b"], ["ab"], "white space"),
         (["007", "042"], ["7", "42"], "leading zeros"),
+        (["007", "042"], ["7.0", "42.0"], "leading zeros"),
         (["1.5", "2"], ["1,5", "2,0"], "decimal point"),
         (["yes", "no"], ["True", "False"], "boolean word"),
         (["2020-01-01"], ["2020-01-01T00:00"], "form of a time"),
