@@ -51,7 +51,7 @@ class DataConfig(Section):
     label: str = ""
     """Column to predict."""
     positive: str = ""
-    """The class that counts as the positive outcome; "" = last in sorted order."""
+    """The positive outcome's class, in any spelling (True, 1.0); "" = last sorted."""
     label_map: dict[str, str] = field(default_factory=dict)
     """Spellings of classes to merge, such as {"yes.": "yes"}."""
     sensitive: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class DataConfig(Section):
     columns: tuple[str, ...] = ()
     """Column names of a file without a header; () = the file has one."""
     missing: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null", "None")
-    """Spellings of a missing value."""
+    """Spellings of a missing value; -999 is -999.0 in a column of numbers too."""
     comment: str = ""
     """Lines that start with this are skipped; "" = none."""
     skip_rows: int = 0

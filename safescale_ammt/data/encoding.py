@@ -40,6 +40,8 @@ MOST_SPIKES = 64
 """Most frequent values that get an indicator."""
 LEAST_ROWS = 10
 """Least rows that a spike or an own level of a large train split has."""
+LEAST_EXPECTED = 0.05
+"""Least share of expected unseen values that is worth a place in the schema."""
 
 
 def least_rows(n: int) -> int:
@@ -105,6 +107,11 @@ def learn_categorical(
     # Pooling makes rare levels alike; their frequency tells some of them apart again.
     wide = len(present) > most
     scale = np.log1p(len(codes))
+    # Good and Turing: a new row has a value never seen about as often as a train row
+    # has one that no other row has. Where only own levels are known by name, a pooled
+    # value looks unseen too.
+    strange = counts[present] == 1 if wide else ~np.isin(present, own)
+    expected = counts[present][strange].sum() / max(counts[present].sum(), 1)
     return CategoricalFeature(
         name=name,
         has_missing=bool(absent.any()),
@@ -113,6 +120,7 @@ def learn_categorical(
         frequency={
             texts[i]: float(np.log1p(counts[i]) / scale) for i in present if wide
         },
+        expected_unseen=float(expected) if expected >= LEAST_EXPECTED else 0.0,
     )
 
 

@@ -17,7 +17,14 @@ from safescale_ammt.data.encoding import learn_categorical, learn_numeric
 from safescale_ammt.data.groups import group_columns
 from safescale_ammt.data.joining import ALL_SPLITS, Cut, Joined, class_codes, cut
 from safescale_ammt.data.raw_rows import as_levels, as_numbers
-from safescale_ammt.data.schema import Feature, Schema
+from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
+from safescale_ammt.data.spelling import (
+    Kinds,
+    learn_kinds,
+    spelled_config,
+    spelled_table,
+)
+from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.errors import DataError
 
 
@@ -28,7 +35,8 @@ class Prepared:
     Attributes:
         schema: with encodings learnt on train.
         splits: by name, `sealed` among them.
-        notes: counts of removed and repeated rows, constant columns, empty groups.
+        notes: counts of removed and repeated rows, constant columns, empty groups;
+            unseen sealed values and groups on one side, if any.
     """
 
     schema: Schema
@@ -47,15 +55,22 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     Raises:
         DataError: the tables do not fit their description.
     """
-    joined = Joined.of(config, source, sealed)
+    kinds = learn_kinds(source, config.missing)
+    config = spelled_config(config, kinds)
+    joined = Joined.of(
+        config,
+        spelled_table(source, kinds),
+        spelled_table(sealed, kinds) if sealed else None,
+    )
     classes, label = class_codes(config, joined)
     groups = group_columns(config, joined.table)
     cuts = cut(config, joined, label, groups)
     typed, constant = _typed_columns(config, joined, cuts.among(*SPLITS))
     # JSON sorts keys: written and read groups have one order.
     ranked = {name: groups[name].ranked() for name in sorted(groups)}
+    inputs = _learn(config, joined, typed, cuts.among("train"))
     schema = Schema(
-        features=_learn(config, joined, typed, cuts.among("train")),
+        features=inputs,
         label=config.label,
         classes=classes,
         positive=config.positive or (classes[1] if len(classes) == 2 else ""),
@@ -69,6 +84,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
         missing=config.missing,
         label_map=config.label_map,
         comment=config.comment,
+        spellings=_spellings(inputs, kinds),
     )
     features, splits = pa.table(typed), {}
     for name in ALL_SPLITS:
@@ -80,7 +96,10 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             codes_by_group,
             cuts.rows[index],
         )
-    return Prepared(schema, splits, _notes(joined, cuts, schema, splits, constant))
+    levels = [f.name for f in inputs if isinstance(f, CategoricalFeature)]
+    notes = _notes(joined, cuts, schema, splits, constant)
+    notes |= sealed_notes(config, joined, cuts, levels, groups)
+    return Prepared(schema, splits, notes)
 
 
 def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[str]:
@@ -144,6 +163,15 @@ def _learn(
                 learn_categorical(name, column, config.missing, config.max_levels)
             )
     return tuple(features)
+
+
+def _spellings(features: tuple[Feature, ...], kinds: Kinds) -> Kinds:
+    """Returns the kinds that a row to predict cannot be spelled without."""
+    return {
+        feature.name: kinds[feature.name]
+        for feature in features
+        if isinstance(feature, CategoricalFeature) and kinds[feature.name] != "text"
+    }
 
 
 def _notes(

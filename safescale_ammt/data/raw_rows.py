@@ -13,6 +13,7 @@ from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.sources import parse_bytes, read_table
+from safescale_ammt.data.spelling import spelled_as
 from safescale_ammt.errors import DataError
 
 # Bytes in which the first line is looked for: comments may stand before it, and a
@@ -116,9 +117,11 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
         column = table.columns[feature.name]
         if feature.kind == "numeric":
             typed[feature.name] = as_numbers(
-                column, feature.name, schema.missing, row_name
+                spelled_as(column, "number"), feature.name, schema.missing, row_name
             )
         else:
+            # By the kind that the development table had: one row may not decide it.
+            column = spelled_as(column, schema.spellings.get(feature.name, "text"))
             typed[feature.name] = as_levels(column, schema.missing)
     return pa.table(typed)
 

@@ -7,10 +7,11 @@ It travels with the dataset, the holdout and the model. What it has learnt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from safescale_ammt.data.spelling import KINDS, Kind
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import digest_json, json_form, read_json
 
@@ -54,6 +55,9 @@ class CategoricalFeature:
             never seen joins them, or has all indicators 0 if there is none.
         frequency: log(1 + n) / log(1 + rows) of every train level of a column with
             more than `max_levels` levels, else empty.
+        expected_unseen: share of the train rows with a value that say how often a
+            new row like them has a value that is not known here (`known`), from 5 %
+            on; 0 below.
     """
 
     name: str
@@ -61,7 +65,13 @@ class CategoricalFeature:
     levels: tuple[str, ...]
     pooled: bool
     frequency: Mapping[str, float]
+    expected_unseen: float = 0.0
     kind: Literal["categorical"] = "categorical"
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The values that are known by name: pooled ones of a wide column are too."""
+        return frozenset(self.frequency or self.levels)
 
 
 Feature = NumericFeature | CategoricalFeature
@@ -86,6 +96,7 @@ class Schema:
         missing: spellings of a missing value.
         label_map: spellings of classes that are merged.
         comment: sign of comment lines.
+        spellings: kind of the values of a categorical feature that is not text.
     """
 
     features: tuple[Feature, ...]
@@ -102,6 +113,7 @@ class Schema:
     missing: tuple[str, ...]
     label_map: Mapping[str, str]
     comment: str
+    spellings: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,7 +127,15 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form of `schema.json`."""
-        return {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
+        form: dict[str, Any] = {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
+        # Left out where they say nothing: the schema of a table of plain text and
+        # numbers has the bytes, and the digest, that it always had.
+        if not form["spellings"]:
+            del form["spellings"]
+        for feature in form["features"]:
+            if not feature.get("expected_unseen", 1.0):
+                del feature["expected_unseen"]
+        return form
 
     @classmethod
     def from_dict(cls, raw: Any) -> Schema:
@@ -148,6 +168,9 @@ class Schema:
                 values[key] = tuple(raw[key])
             for key in ("groups", "crosses"):
                 values[key] = {name: tuple(v) for name, v in raw[key].items()}
+            for kind in values.get("spellings", {}).values():
+                if kind not in KINDS:
+                    raise KeyError(kind)
             # An unknown or missing key is a TypeError of the dataclass.
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as error:

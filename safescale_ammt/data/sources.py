@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safescale_ammt.config.window import Days, Window, choose
@@ -25,6 +24,7 @@ from safescale_ammt.data.csv_reader import (
     Layout,
     check_names,
 )
+from safescale_ammt.data.typed_texts import as_texts
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.canonical import digest_json, digest_stream
 from safescale_ammt.store.base import Store
@@ -39,6 +39,7 @@ _TYPES = (
     pa.types.is_decimal,
     pa.types.is_string,
     pa.types.is_large_string,
+    pa.types.is_string_view,
     pa.types.is_date,
     pa.types.is_timestamp,
     pa.types.is_null,
@@ -244,8 +245,12 @@ def _read_one(stream: BinaryIO, origin: str, layout: Layout) -> tuple[pa.Table, 
                     "has numbers and text only."
                 )
         # As text, like a CSV file: what a column holds is decided later, for both.
-        arrays = [pc.dictionary_encode(pc.cast(c, pa.string())) for c in table.columns]
-        table = pa.table(arrays, names=table.column_names)
+        names = table.column_names
+        texts = [
+            as_texts(column, name, origin)
+            for name, column in zip(names, table.columns, strict=True)
+        ]
+        table = pa.table(texts, names=names)
     else:
         table = CsvReader(hashed, origin, layout).read()
     check_names(table.column_names, origin)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.data.columns import Column
+from safescale_ammt.data.spelling import spelled_alone
 
 ROW = np.dtype("V16")
 """A raw-row hash: the first 16 bytes of sha256 over the canonical raw row."""
@@ -28,9 +29,11 @@ _BLOCK = 1 << 16
 def row_hashes(columns: Mapping[str, Column]) -> NDArray[np.void]:
     """Hashes every raw row.
 
-    The canonical row joins all source fields, stripped, in source column order
-    with the unit separator U+001F; a backslash or separator inside a value is
-    escaped, so that no two different rows spell the same text.
+    The canonical row joins all source fields, stripped and in their canonical
+    spelling, in source column order with the unit separator U+001F; a backslash or
+    separator inside a value is escaped, so that no two different rows spell the same
+    text. Each text is spelled by itself, not as its column: a row has the same hash
+    whatever table it stands in, and writing a file anew makes no row new.
 
     Args:
         columns: all raw columns by name, the label with its merged spellings.
@@ -38,13 +41,14 @@ def row_hashes(columns: Mapping[str, Column]) -> NDArray[np.void]:
     Returns:
         V16 (n,).
     """
-    codes = [column.codes for column in columns.values()]
+    alone = [spelled_alone(column) for column in columns.values()]
+    codes = [column.codes for column in alone]
     # The backslash first: afterwards every other one belongs to an escape.
     values = [
         pc.replace_substring(
             pc.replace_substring(column.values, "\\", "\\\\"), _SEPARATOR, "\\u001f"
         )
-        for column in columns.values()
+        for column in alone
     ]
     sha = hashlib.sha256
     blocks = []

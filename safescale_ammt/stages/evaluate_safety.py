@@ -23,6 +23,7 @@ from safescale_ammt.config.sections import SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.unseen import unseen_inputs
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import Manifest, verify, writing
 from safescale_ammt.files.canonical import (
@@ -78,7 +79,8 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
 
     Returns:
         What a pipeline's page shows: `decision`, `guarantee`, `metrics` (finite
-        floats), `confusion`, `roc`, `markdown`, `report` (path of the HTML page).
+        floats), `confusion`, `roc`, `markdown`, `report` (path of the HTML page), and
+        `unseen_values` if the model does not know some of the rows' values.
 
     Raises:
         InputError: an input is missing, or no store is named for the ledger.
@@ -126,7 +128,12 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             # Whoever can read a figure may choose by it, so the rows are opened
             # first; on leaving this block the folder gets its name and is readable.
             counter.mark_opened()
-    return summarise(judged, parsed, evidence, Path(verdict) / REPORT)
+    summary = summarise(judged, parsed, evidence, Path(verdict) / REPORT)
+    if found := unseen_inputs(schema, split.features):
+        summary["unseen_values"] = "; ".join(
+            f"{unseen.column}: {unseen.shown}" for unseen in found
+        )
+    return summary
 
 
 @dataclass(frozen=True)

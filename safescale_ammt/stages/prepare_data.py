@@ -30,6 +30,8 @@ from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 
 STAGE = "prepare_data"
+# Notes that the log shows: what one of development and sealed rows has alone.
+SIDES = ("sealed_rows_with_unseen_values", "groups_on_one_side")
 
 
 def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]:
@@ -93,7 +95,19 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "window": str(days.window).replace("/", " to ") if days else "",
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "features": len(prepared.schema.features),
+        **{key: _in_words(report[key]) for key in SIDES if key in report},
     }
+
+
+def _in_words(note: Any) -> str:
+    """Spells a note of counts or names by column for the log."""
+    words = {
+        name: ", ".join(f"{side} {' '.join(values)}" for side, values in what.items())
+        if isinstance(what, Mapping)
+        else what
+        for name, what in note.items()
+    }
+    return "; ".join(f"{name}: {what}" for name, what in words.items())
 
 
 def _write_dataset(

@@ -1,0 +1,190 @@
+"""Values that a model has never seen: counted, and refused where most are.
+
+A net answers any row: an unknown level is all zeros or "(other)", and no error. If
+most rows of a column are unknown, the column was spelled by another hand, and every
+figure that follows is about the spelling. Sentences name the column, the share and
+the kind of difference, never a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safescale_ammt.data.columns import Column
+from safescale_ammt.data.counts import HIDDEN, LEAST_SHOWN
+from safescale_ammt.data.schema import CategoricalFeature, Schema
+from safescale_ammt.data.spelling import canonical_alone
+from safescale_ammt.errors import DataError
+
+MOSTLY = 0.5
+"""Share of the rows that should be known, above which a column is refused."""
+ENOUGH = 20
+"""Rows from which a share says something by itself."""
+_MOST_KINDS = 3
+_BOOLEAN = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "on"), "true"),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "off"), "false"),
+}
+
+
+def _boolean_word(text: str) -> str | None:
+    return _BOOLEAN.get(canonical_alone(text).lower())
+
+
+def _with_point(text: str) -> str | None:
+    # A decimal comma, or zeros after the point.
+    if not re.fullmatch(r"[+-]?[0-9.,]+(?:[eE][+-]?[0-9]+)?", text):
+        return None
+    return canonical_alone(text.replace(",", "."))
+
+
+def _time(text: str) -> str | None:
+    return canonical_alone(text) if re.match(r"\d{4}-\d\d-\d\d", text) else None
+
+
+# By the kind of a difference: a sign that a text on either side shows, and what two
+# spellings of one value have in common; None where the kind says nothing of a text.
+_ALIKE: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = {
+    "case": (re.compile(r"[^\W\d_]"), str.casefold),
+    "white space": (re.compile(r"\s"), lambda text: "".join(text.split())),
+    "leading zeros": (
+        re.compile(r"^[+-]?0\d"),
+        lambda text: canonical_alone(re.sub(r"^([+-]?)0+(?=\d)", r"\1", text)),
+    ),
+    "decimal point": (re.compile(r"\d[.,]|[.,]\d"), _with_point),
+    "boolean word": (re.compile(""), _boolean_word),
+    "form of a time": (re.compile(r"^\d{4}-"), _time),
+}
+
+
+def differences(known: Collection[str], strange: Collection[str]) -> tuple[str, ...]:
+    """Names the kinds in which unseen texts differ from known ones, at most three."""
+    kinds = []
+    for kind, (sign, alike) in _ALIKE.items():
+        if any(sign.search(text) for text in (*known, *strange)):
+            forms = {alike(text) for text in known} - {None}
+            # One text that happens to look like a known one is no kind.
+            if 2 * sum(alike(text) in forms for text in strange) > len(strange):
+                kinds.append(kind)
+    return tuple(kinds[:_MOST_KINDS])
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """How many rows have a value that is not known.
+
+    Attributes:
+        column: name of the column.
+        present: rows with a value.
+        rows: those of them whose value is unknown.
+        expected: share of unknown values that the development rows lead to expect.
+        kinds: kinds of difference between unknown and known values.
+    """
+
+    column: str
+    present: int
+    rows: int
+    expected: float
+    kinds: tuple[str, ...]
+
+    @property
+    def mostly(self) -> bool:
+        """Says whether the column is spelled by another hand."""
+        # Where most values occur once, as names do, new ones are no surprise.
+        if self.expected > MOSTLY:
+            return False
+        share = (self.rows / self.present - self.expected) / (1 - self.expected)
+        if self.present >= ENOUGH:
+            return share > MOSTLY
+        # A few new rows may well come from a new place; another spelling gives itself
+        # away by its kind.
+        return self.rows == self.present and bool(self.kinds)
+
+    @property
+    def shown(self) -> int | str:
+        """The number of rows, as it may be told of sealed ones."""
+        return self.rows if self.rows >= LEAST_SHOWN else HIDDEN
+
+    def __str__(self) -> str:
+        """Returns a clause: column, count, share and kinds of difference."""
+        told = f"column {self.column!r} has {self.rows} of {self.present} values"
+        told += f" ({100 * self.rows / self.present:.0f} %) that are unknown"
+        if not self.kinds:
+            return told
+        return f"{told} (known ones differ from them in {', '.join(self.kinds)})"
+
+
+def count_unseen(
+    name: str,
+    values: pa.Array | pa.ChunkedArray,
+    known: Collection[str],
+    expected: float = 0.0,
+) -> Unseen | None:
+    """Counts the rows whose value is not known; None if there are none.
+
+    Args:
+        name: of the column.
+        values: texts (n,), null where missing.
+        known: the values that are known.
+        expected: share of unknown values among rows like the known ones.
+    """
+    counted = pc.value_counts(pc.drop_null(pc.cast(values, pa.string())))
+    counts = {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
+    strange = set(counts) - set(known)
+    if not strange:
+        return None
+    rows = sum(counts[text] for text in strange)
+    kinds = differences(known, strange)
+    return Unseen(name, sum(counts.values()), rows, expected, kinds)
+
+
+def expected_unseen(column: Column, missing: Collection[str]) -> float:
+    """Returns the share of rows whose value no other row has.
+
+    By Good and Turing (Good 1953) a new row has a value never seen about as often.
+    """
+    counts = np.bincount(column.codes[~column.among(missing)])
+    return float((counts == 1).sum() / max(counts.sum(), 1))
+
+
+def unseen_inputs(schema: Schema, features: pa.Table) -> list[Unseen]:
+    """Counts the rows whose level the model does not know, by column.
+
+    Of a column with pooled levels and no frequencies the schema does not hold the
+    pooled ones: they count as unknown, and `expected_unseen` says how many to expect.
+
+    Args:
+        schema: the model's schema.
+        features: its feature columns, typed.
+    """
+    counts = (
+        count_unseen(f.name, features[f.name], f.known, f.expected_unseen)
+        for f in schema.features
+        if isinstance(f, CategoricalFeature)
+    )
+    return [unseen for unseen in counts if unseen]
+
+
+def refuse_mostly_unseen(found: Collection[Unseen], origin: str, known: str) -> None:
+    """Refuses rows of which a column is mostly unknown.
+
+    Args:
+        found: counts by column.
+        origin: of the rows, for the sentence.
+        known: where the known values are from, for the sentence.
+
+    Raises:
+        DataError: such a column.
+    """
+    for unseen in found:
+        if unseen.mostly:
+            raise DataError(
+                f"In {origin} {unseen}; spell its values as {known} do, or leave the "
+                "column out (data.drop)."
+            )
