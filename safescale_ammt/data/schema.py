@@ -7,7 +7,7 @@ It travels with the dataset, the holdout and the model. What it has learnt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +86,7 @@ class Schema:
         missing: spellings of a missing value.
         label_map: spellings of classes that are merged.
         comment: sign of comment lines.
+        dialect: `delimiter`, `decimal` and `encoding` as far as the config has them.
     """
 
     features: tuple[Feature, ...]
@@ -102,6 +103,7 @@ class Schema:
     missing: tuple[str, ...]
     label_map: Mapping[str, str]
     comment: str
+    dialect: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,7 +117,11 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form of `schema.json`."""
-        return {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
+        form = {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
+        # Left out where nothing is declared: older schemas keep their digest.
+        return (
+            form if self.dialect else {k: v for k, v in form.items() if k != "dialect"}
+        )
 
     @classmethod
     def from_dict(cls, raw: Any) -> Schema:
