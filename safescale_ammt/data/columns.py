@@ -173,7 +173,7 @@ class RawTable:
             if near:
                 place = self._lowered.index(near[0]) + 1
                 found += f", and column {place} is spelled nearly like it"
-            elif not named:
+            else:
                 found += (
                     "; if the file has no header, data.columns names its columns, and "
                     "data.delimiter says what parts them"

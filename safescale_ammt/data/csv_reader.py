@@ -30,7 +30,7 @@ from safescale_ammt.data.dialect import (
     records,
     with_points,
 )
-from safescale_ammt.data.header import check_names, without_index
+from safescale_ammt.data.header import check_header, check_names, without_index
 from safescale_ammt.errors import DataError
 
 LONGEST_ROW = 1 << 23
@@ -144,6 +144,9 @@ class CsvReader:
         table = self._without_comments(table).rename_columns(self.names)
         table, notes = without_index(table, self.origin, self.layout.chosen)
         self.notes += notes
+        # A file for a prediction tells by the names that the model knows.
+        if not self.layout.columns and not self.layout.orders:
+            check_header(table, self.origin)
         return self._with_points(table)
 
     def _choose_delimiter(self, sample: bytes) -> None:

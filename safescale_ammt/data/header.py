@@ -55,6 +55,31 @@ def check_names(
             )
 
 
+def check_header(table: pa.Table, origin: str) -> None:
+    """Refuses a first line that is a row like the others.
+
+    Its cells come again in their columns, which names of columns do not.
+
+    Args:
+        table: dictionary-coded text.
+        origin: the file, for the sentence.
+
+    Raises:
+        DataError: at least two columns, and half of all, have their name as a value.
+    """
+    names = table.column_names
+    again = sum(
+        name in chunk.dictionary.to_pylist()
+        for name, column in zip(names, table.columns, strict=True)
+        for chunk in column.unify_dictionaries().chunks[:1]
+    )
+    if again >= max(2, len(names) / 2):
+        raise DataError(
+            f"{origin} seems to have no header: in {again} of its {len(names)} columns "
+            "the first line has what other lines have; data.columns names the columns."
+        )
+
+
 def without_index(
     table: pa.Table, origin: str, chosen: Collection[str]
 ) -> tuple[pa.Table, list[str]]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safescale_ammt.errors import ConfigError, SafescaleError
-from safescale_ammt.execution import describe, stopping_at_sigterm
+from safescale_ammt.execution import describe, stopping_at_sigterm, traceback_lines
 from safescale_ammt.launch.failure import place, report_failure
 from safescale_ammt.launch.lifeline import end_with_parent
 from safescale_ammt.launch.request import (
@@ -92,7 +92,8 @@ def main(arguments: Sequence[str]) -> int:
             run_worker(request)
     except BaseException as error:
         _tell(rank, report, error)
-        if not isinstance(error, SafescaleError | KeyboardInterrupt):
+        # Its traceback is told already, without a message that may quote a row.
+        if not isinstance(error, Exception | KeyboardInterrupt):
             raise
         return describe(STAGE, error)[1]
     return 0
@@ -105,6 +106,8 @@ def _tell(rank: int, report: str, error: BaseException) -> None:
             report_failure(place(report), rank, error)
     if isinstance(error, SafescaleError):
         print(describe(STAGE, error)[2], file=sys.stderr, flush=True)
+    elif isinstance(error, Exception):
+        print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
