@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from safescale_ammt.data.dialect import (
     DELIMITERS,
     NAMES,
     SAMPLE,
+    SAMPLED_ROWS,
     Record,
     after_lines,
     comma_numbers,
@@ -132,7 +135,13 @@ class CsvReader:
                 f"{self.origin} is no text, or one whose encoding (such as utf-16-le) "
                 "data.encoding has to name."
             )
-        self._choose_delimiter(sample)
+        # Excel's first line may say what parts the fields, and is no row.
+        said = re.match(rb'"?sep=([!-~\t ])"?(\r\n|\r|\n)', sample)
+        if said and not self.names and not self.layout.skip_rows:
+            self.delimiter = self.delimiter or said[1].decode()
+            self.text.drop(said.end())
+            self.head_rows += 1
+        self._choose_delimiter(self.text.head(SAMPLE))
         self._take_header()
         check_names(self.names, self.origin, self.layout.chosen)
         # pyarrow calls a stream without a byte an error, and not a table without rows.
@@ -158,7 +167,7 @@ class CsvReader:
         text = _scanned(text[:cut].encode("latin-1"), whole=True)
         at = after_lines(text, self.layout.skip_rows)
         rows = {
-            sign: [r for r in records(text, sign, at) if self._is_row(r, text)]
+            sign: list(islice(self._rows(text, sign, at), SAMPLED_ROWS))
             for sign in self.layout.delimiters
         }
         likely = {len(names) for names in self.layout.orders}
@@ -181,8 +190,7 @@ class CsvReader:
             at = after_lines(text, self.layout.skip_rows)
             if self.names and (at < len(text) or whole):
                 return self.text.drop(at)
-            rows = records(text, self.delimiter, at)
-            first = next((r for r in rows if self._is_row(r, text)), None)
+            first = next(self._rows(text, self.delimiter, at), None)
             if first is not None and not self.names:
                 return self.text.drop(self._named_by(first))
             if whole and '"' in text[at:]:
@@ -208,11 +216,13 @@ class CsvReader:
         self.head_rows += 1
         return first.end
 
-    def _is_row(self, record: Record, text: str) -> bool:
-        """Says whether a record is neither blank nor a comment line."""
-        line = text[record.start : record.end].strip()
+    def _rows(self, text: str, delimiter: str, at: int) -> Iterator[Record]:
+        """Yields the records that are neither blank nor comment lines."""
         comment = self.layout.comment.encode().decode("latin-1")
-        return bool(line) and not (comment and line.startswith(comment))
+        for record in records(text, delimiter, at):
+            line = text[record.start : record.end].strip()
+            if line and not (comment and line.startswith(comment)):
+                yield record
 
     def _parse(self) -> pa.Table:
         # Names may be empty here, positions never are.

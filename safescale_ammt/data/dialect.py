@@ -19,6 +19,8 @@ DELIMITERS = (",", ";", "\t", "|")
 """What is looked for; of two that fit alike the earlier one is taken."""
 SAMPLE = 1 << 16
 """Bytes in which a delimiter must fit every line."""
+SAMPLED_ROWS = 500
+"""Rows of the sample that are looked at, at most."""
 NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 """Delimiters by name, for sentences."""
 _LINE_END = re.compile(r"\r\n|\r|\n")

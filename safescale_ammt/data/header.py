@@ -68,11 +68,11 @@ def check_header(table: pa.Table, origin: str) -> None:
         DataError: at least two columns, and half of all, have their name as a value.
     """
     names = table.column_names
-    again = sum(
-        name in chunk.dictionary.to_pylist()
-        for name, column in zip(names, table.columns, strict=True)
-        for chunk in column.unify_dictionaries().chunks[:1]
-    )
+    again = 0
+    for name, column in zip(names, table.columns, strict=True):
+        # Trimmed as names are; every chunk has a dictionary of its own.
+        texts = [pc.utf8_trim_whitespace(chunk.dictionary) for chunk in column.chunks]
+        again += any(pc.any(pc.equal(t, name)).as_py() for t in texts)
     if again >= max(2, len(names) / 2):
         raise DataError(
             f"{origin} seems to have no header: in {again} of its {len(names)} columns "
@@ -103,7 +103,7 @@ def without_index(
             kept.append(i)
             continue
         column = Column.of(table.column(i))
-        if not name and column.values.to_pylist() in ([""], []):
+        if not name and column.values.to_pylist()[:2] in ([""], []):
             notes.append(f"nameless column {i + 1} is empty and left out")
         elif (i == 0 or indexed) and _counts(column, exactly=name == "Unnamed: 0"):
             notes.append(f"column {i + 1} only numbers the rows and is left out")

@@ -116,6 +116,12 @@ def test_comments_and_skipped_lines_say_nothing_of_the_delimiter() -> None:
     assert table(data, Layout(comment="#", skip_rows=1)) == {"a": ["1"], "b": ["2"]}
 
 
+def test_the_line_in_which_excel_names_the_delimiter_is_no_row() -> None:
+    data = b"sep=^\r\n" + PLAIN.replace(b",", b"^").replace(b"\n", b"\r\n")
+    assert table(data) == TABLE
+    assert "Row 5" in refused(data + b"eve^1\r\neve^1\r\n")
+
+
 # Bytes and lines
 
 
