@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from small_tables import config, loans, save, spell
 
 from safescale_ammt.config.sections import DataConfig
@@ -321,6 +325,36 @@ def test_a_partition_that_contradicts_its_file_is_refused(tmp_path: Path) -> Non
     save(tmp_path / "g=2" / "a.csv", b"x,g\n1,1\n")
     with pytest.raises(DataError, match="another value"):
         read_table(tmp_path.as_uri(), Layout())
+
+
+# Tables of any texts
+
+CELL = st.text("ab,;\t|\"'. 1\n-", max_size=6)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(2, 5).flatmap(
+        lambda n: st.lists(st.lists(CELL, min_size=n, max_size=n), min_size=1)
+    ),
+    sign=st.sampled_from([",", ";", "\t", "|"]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+)
+def test_a_table_of_any_texts_is_the_same_in_every_dialect(
+    rows: list[list[str]], sign: str, end: str, encoding: str, quoting: Any
+) -> None:
+    # Python's writer leaves a line feed without quotes if lines end in another sign.
+    assume(quoting == csv.QUOTE_ALL or "\n" not in "".join(map("".join, rows)))
+    names = [f"name {i}" for i in range(len(rows[0]))]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=sign, lineterminator=end, quoting=quoting)
+    writer.writerows([names, *rows])
+    found = table(text.getvalue().encode(encoding), Layout(decimal="."))
+    assert [*zip(*found.values(), strict=True)] == [
+        tuple(cell.strip() for cell in row) for row in rows
+    ]
 
 
 # From a file to a dataset and to a prediction
