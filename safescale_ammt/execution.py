@@ -142,6 +142,7 @@ def traceback_lines(error: BaseException) -> list[str]:
     # From the last to the first: each was raised while the next one was in the air.
     while link is not None:
         head = "" if link is error else "\nThis came of:\n"
+        head += "Traceback (most recent call last):\n"
         message = str(link) if may_be_shown(link) else WITHHELD
         frames = traceback.format_tb(link.__traceback__)
         lines += [head, *frames, f"{type(link).__name__}: {message}\n"]

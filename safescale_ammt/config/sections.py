@@ -39,7 +39,7 @@ class DataConfig(Section):
     """Where the raw rows lie and how they become typed splits."""
 
     source: str = ""
-    """URI of a CSV or Parquet file or folder (`s3://`, `file://`)."""
+    """URI of a CSV or Parquet file or folder (`s3://`, `file://`; docs/raw_data.md)."""
     source_digest: str = ""
     """sha256 of the raw bytes, filled in by `run` and `submit`; "" = unchecked."""
     sealed_source: str = ""
