@@ -11,6 +11,7 @@ import math
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from safescale_ammt.files.canonical import write_json
 
 LONGEST = 200
 """Characters of the longest text that goes into metadata; a page does not."""
+
+WITHHELD = "its message is left out, as it may quote a row"
 
 
 def utc_now() -> datetime:
@@ -93,9 +96,10 @@ def stage(
         clock: returns the current time.
 
     Raises:
-        SystemExit: with the error's exit code, after a `SafescaleError`; the
-            sentence has been printed. Other exceptions pass through, so that
-            the log shows their traceback.
+        SystemExit: with the error's exit code, after a `SafescaleError`, whose
+            sentence has been printed, or after an exception that may quote a row,
+            whose traceback has been printed without its message. Other exceptions
+            pass through, so that the log shows their traceback.
     """
     execution = Execution(name, clock())
     error: BaseException | None = None
@@ -113,6 +117,38 @@ def stage(
             print(report["sentence"], file=sys.stderr, flush=True)
             # In place of the error, so that no traceback follows its sentence.
             raise SystemExit(error.exit_code) from None
+        if isinstance(error, Exception) and not may_be_shown(error):
+            print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
+
+
+def may_be_shown(error: BaseException) -> bool:
+    """Says whether the message of an exception quotes no value of the data.
+
+    Ours are written to that end. Those that say which value or key they did not like,
+    and all of the packages that hold the rows, may quote one.
+    """
+    if isinstance(error, SafescaleError):
+        return True
+    room = type(error).__module__.partition(".")[0]
+    quotes = isinstance(error, ValueError | LookupError)
+    return not quotes and room not in {"pyarrow", "numpy", "pandas"}
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Returns a traceback for a log, without messages that may quote a row."""
+    lines: list[str] = []
+    link: BaseException | None = error
+    # From the last to the first: each was raised while the next one was in the air.
+    while link is not None:
+        head = "" if link is error else "\nThis came of:\n"
+        head += "Traceback (most recent call last):\n"
+        message = str(link) if may_be_shown(link) else WITHHELD
+        frames = traceback.format_tb(link.__traceback__)
+        lines += [head, *frames, f"{type(link).__name__}: {message}\n"]
+        hidden = None if link.__suppress_context__ else link.__context__
+        link = link.__cause__ or hidden
+    return lines
 
 
 def describe(name: str, error: BaseException | None) -> tuple[str, int, str]:
@@ -129,7 +165,7 @@ def describe(name: str, error: BaseException | None) -> tuple[str, int, str]:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted", 1, f"{name} was stopped from the keyboard."
     # A library's message may have several lines, a sentence has one.
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) if may_be_shown(error) else WITHHELD
     return type(error).__name__, 1, f"{name} broke: {type(error).__name__}: {reason}."
 
 

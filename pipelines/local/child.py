@@ -15,12 +15,12 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from pipelines.local.job import Job
 from safescale_ammt.errors import SafescaleError
+from safescale_ammt.execution import WITHHELD, may_be_shown, traceback_lines
 
 _CLOSING_SECONDS = 10.0
 """How long the removal of containers may take once the parent is gone."""
@@ -48,9 +48,9 @@ def main() -> int:
         report("failed", code=error.exit_code, sentence=str(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001  KFP raises whatever it likes
-        traceback.print_exc()
+        print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
         # KFP's errors run over many lines; a sentence in `run.json` is one.
-        line = " ".join(str(error).split())
+        line = " ".join(str(error).split()) if may_be_shown(error) else WITHHELD
         report("failed", code=1, sentence=f"{type(error).__name__}: {line}")
         return 1
     report("done")

@@ -13,10 +13,10 @@ in a container, by its id.)
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 
 from safescale_ammt.code_version import code_digest
+from safescale_ammt.execution import traceback_lines
 from safescale_ammt.files.canonical import digest_json
 
 HOME = Path(".safescale")
@@ -36,8 +36,8 @@ def pipeline_root(store: str) -> Path:
 
 
 def log_failure(error: BaseException, file: Path = HOME / "log.txt") -> Path:
-    """Appends a traceback to a log file and returns where it is."""
+    """Appends a traceback, which quotes no row, to a log; returns where it is."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as log:
-        log.writelines(traceback.format_exception(error))
+        log.writelines(traceback_lines(error))
     return file

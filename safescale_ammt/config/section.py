@@ -30,6 +30,8 @@ class Section:
     section: ClassVar[str]
     how: ClassVar[frozenset[str]] = frozenset()
     """Fields that say how the work is done, not what comes out; not in `digest`."""
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came later: at their default they are not in `digest` either."""
 
     def __init_subclass__(cls) -> None:
         """Names the section after its class."""
@@ -78,7 +80,12 @@ class Section:
         """Digest of what the section asks for, defaults filled in."""
         # Equal work has equal identity: how it is done (`how`) stays out.
         params = self.to_params()
-        return digest_json({k: v for k, v in params.items() if k not in self.how})
+        # A config that uses no later field keeps the identity that it had before.
+        defaults = type(self)().to_params() if self.later else {}
+        unused = {k for k in self.later if params[k] == defaults[k]}
+        return digest_json(
+            {k: v for k, v in params.items() if k not in self.how | unused}
+        )
 
     def require(self, key: str, holds: bool, expected: str) -> None:
         """Refuses a field's value.

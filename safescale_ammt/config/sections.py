@@ -39,7 +39,7 @@ class DataConfig(Section):
     """Where the raw rows lie and how they become typed splits."""
 
     source: str = ""
-    """URI of a CSV or Parquet file or folder (`s3://`, `file://`)."""
+    """URI of a CSV or Parquet file or folder (`s3://`, `file://`; docs/raw_data.md)."""
     source_digest: str = ""
     """sha256 of the raw bytes, filled in by `run` and `submit`; "" = unchecked."""
     sealed_source: str = ""
@@ -78,6 +78,14 @@ class DataConfig(Section):
     """Lines that start with this are skipped; "" = none."""
     skip_rows: int = 0
     """Lines skipped at the start of a CSV file: a header that `columns` replaces."""
+    delimiter: str = ""
+    """What parts the fields of a CSV file; "" = found out: `,`, `;`, tab or `|`."""
+    decimal: Literal["", ".", ","] = ""
+    """Decimal sign of a CSV file; "" = found out, a comma only beside `;`, tab, `|`."""
+    encoding: str = ""
+    """Encoding of a CSV file, such as cp1252; "" = UTF-8, or what a mark says."""
+    unlabelled: Literal["refuse", "drop"] = "refuse"
+    """What happens to rows without a label: an error, or left out and counted."""
     splits: dict[str, float] = field(default_factory=_default_splits)
     """Fractions of the development rows; add `sealed` without a sealed_source."""
     numeric_bins: int = 25
@@ -87,12 +95,23 @@ class DataConfig(Section):
     seed: int = 0
     """Seed of the split."""
 
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"delimiter", "decimal", "encoding", "unlabelled"}
+    )
+
     def __post_init__(self) -> None:
         """Checks ranges and that the columns' roles do not collide."""
         self.require_seed()
         self.require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
         self.require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
         self.require("skip_rows", self.skip_rows >= 0, ">= 0")
+        sign = self.delimiter
+        fits = not sign or (len(sign) == 1 and sign.isascii() and sign not in '"\r\n')
+        self.require("delimiter", fits, "one ASCII character, no quote or line end")
+        try:
+            "a".encode(self.encoding or "utf-8")
+        except LookupError:
+            self.require("encoding", False, "a text encoding such as utf-8 or cp1252")
         fits = not self.source_digest or is_digest(self.source_digest)
         self.require("source_digest", fits, "'sha256:' and 64 hex digits")
         names = (*SPLITS, "sealed")
@@ -126,6 +145,17 @@ class DataConfig(Section):
                 "such as sealed: 0.3 or an official test file."
             )
         self._check_roles()
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """Names of the raw columns that the section mentions."""
+        return self.text_columns | {*self.columns, *self.numeric}
+
+    @property
+    def text_columns(self) -> frozenset[str]:
+        """Names of the raw columns that are no numbers, whatever their texts are."""
+        names = {self.label, self.entity, *self.sensitive, *self.drop}
+        return frozenset({*names, *self.categorical} - {""})
 
     def _check_roles(self) -> None:
         """Refuses columns with two roles that exclude each other."""

@@ -167,6 +167,11 @@ def choose(window: Window, names: Iterable[str], origin: str) -> Days:
     )
 
 
+def has_date(text: str) -> bool:
+    """Says whether a part of a file's name spells a day."""
+    return bool(_DATE.search(text))
+
+
 def day_of(name: str, origin: str) -> date:
     """Returns the day in a file's name.
 

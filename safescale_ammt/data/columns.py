@@ -7,8 +7,9 @@ every check (strip, missing, number) looks at each spelling once, not at each ro
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -138,29 +139,54 @@ class RawTable:
         rows: number of rows.
         origin: the URI, for sentences.
         digests: sha256 of the raw bytes by object name.
+        notes: what was found out about how files are written -> number of files.
+        names_are_safe: names come from a schema; else the first row may be a
+            person's, and no sentence shows it.
     """
 
     columns: Mapping[str, Column]
     rows: int
     origin: str
     digests: Mapping[str, str]
+    notes: Mapping[str, int] = field(default_factory=dict)
+    names_are_safe: bool = False
 
-    def column(self, name: str, role: str) -> Column:
+    def column(self, name: str, role: str, others: Collection[str] = ()) -> Column:
         """Returns one column.
 
+        Args:
+            name: of the column.
+            role: key of the config that names it, for the sentence.
+            others: all names that the config has.
+
         Raises:
-            DataError: no such column; the sentence lists the known ones.
+            DataError: no such column.
         """
-        if name not in self.columns:
-            raise DataError(
-                f"{self.origin} has no column {name!r} ({role}), it has "
-                f"{', '.join(self.columns)}."
-            )
-        return self.columns[name]
+        if name in self.columns:
+            return self.columns[name]
+        if self.names_are_safe:
+            found = f"it has {', '.join(self.columns)}"
+        else:
+            named = len(set(others) & set(self.columns))
+            found = f"the config names {named or 'none'} of its {len(self.columns)}"
+            near = difflib.get_close_matches(name.lower(), self._lowered, 1)
+            if near:
+                place = self._lowered.index(near[0]) + 1
+                found += f", and column {place} is spelled nearly like it"
+            else:
+                found += (
+                    "; if the file has no header, data.columns names its columns, and "
+                    "data.delimiter says what parts them"
+                )
+        raise DataError(f"{self.origin} has no column {name!r} ({role}): {found}.")
+
+    @property
+    def _lowered(self) -> list[str]:
+        return [name.lower() for name in self.columns]
 
     def take(self, rows: NDArray[Any]) -> RawTable:
         """Returns the chosen rows (indices or mask)."""
         columns = {name: c.take(rows) for name, c in self.columns.items()}
         # `rows` is a mask or indices: indexing gives their number for both.
         count = len(np.arange(self.rows)[rows])
-        return RawTable(columns, count, self.origin, self.digests)
+        return replace(self, columns=columns, rows=count)

@@ -1,123 +1,81 @@
 """Reads one CSV stream and says in one sentence where it is broken.
 
-pyarrow parses; this module adds what it does not say: the byte that is not
-UTF-8, the row that is ragged, the file that ends in the middle of one. No
-sentence holds a row of data (pyarrow's own messages may, and are dropped).
+pyarrow parses; this module adds what it does not say: the row that is ragged, the
+file that ends in the middle of one, the quote that stays open. No sentence holds a
+row of data (pyarrow's own messages may, and are dropped).
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import hashlib
 import io
-from collections import Counter
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from safescale_ammt.data.byte_streams import CHUNK, TextStream
 from safescale_ammt.data.columns import Column
+from safescale_ammt.data.dialect import (
+    DELIMITERS,
+    NAMES,
+    SAMPLE,
+    SAMPLED_ROWS,
+    Record,
+    after_lines,
+    comma_numbers,
+    find_delimiter,
+    records,
+    with_points,
+)
+from safescale_ammt.data.header import check_header, check_names, without_index
 from safescale_ammt.errors import DataError
 
-CHUNK = 1 << 20
-"""Bytes read at a time."""
+LONGEST_ROW = 1 << 23
+"""Bytes of the longest row: pyarrow parses blocks of this size."""
 # A dictionary while the file is read already: a column of texts costs 4 bytes a cell.
 _TEXT = pa.dictionary(pa.int32(), pa.string())
-# The first and last four bytes of every Parquet file.
-_PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How raw files are written: format, column names, comment sign, lines to skip."""
+    """How raw files are written; what is empty is found out for each file.
+
+    Attributes:
+        format: auto, csv or parquet.
+        columns: names of a file without a header.
+        comment: sign of comment lines.
+        skip_rows: lines skipped at the start.
+        delimiter: what parts fields.
+        decimal: the decimal sign, `.` or `,`.
+        encoding: what a text is spelled in.
+        missing: spellings of a missing value.
+        chosen: names of columns that the config uses.
+        texts: names of columns that hold no numbers.
+        orders: names for a file whose first line has none of `chosen`: the list that
+            is as long as the line. () = the first line is a header.
+        delimiters: what is tried if `delimiter` is empty.
+        decimal_apart: the decimal sign where no comma parts the fields.
+    """
 
     format: str = "auto"
     columns: tuple[str, ...] = ()
     comment: str = ""
     skip_rows: int = 0
-
-
-class HashedStream(io.RawIOBase):
-    """A byte stream that hashes what passes and checks that text is UTF-8.
-
-    Attributes:
-        is_parquet: the first bytes are Parquet's.
-        quotes: double quotes seen; an odd number leaves one open.
-    """
-
-    def __init__(self, stream: BinaryIO, origin: str) -> None:
-        self._stream = stream
-        self._origin = origin
-        self._sha = hashlib.sha256()
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._size = 0
-        self._head = b""
-        # A raw stream may give fewer bytes than it is asked for, a socket above all.
-        while missing := len(_PARQUET_MAGIC) - len(self._head):
-            if not (more := stream.read(missing)):
-                break
-            self._head += more
-        self.is_parquet = self._head == _PARQUET_MAGIC
-        self.quotes = 0
-
-    def readable(self) -> bool:
-        """Says that this stream can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Reads up to len(buffer) bytes, passing them by hash and check.
-
-        Raises:
-            DataError: text that is not UTF-8; the sentence holds the byte offset.
-        """
-        data, self._head = self._head or self._stream.read(len(buffer)), b""
-        buffer[: len(data)] = data
-        self._sha.update(data)
-        if not self.is_parquet:
-            self.quotes += data.count(b'"')
-            # Bytes of a character that began in the last chunk wait in the decoder:
-            # its error counts from there. No data is the end, where none may wait.
-            waiting = len(self._decoder.getstate()[0])
-            try:
-                self._decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                offset = self._size - waiting + error.start
-                raise DataError(
-                    f"{self._origin} is not UTF-8 at byte {offset}; convert the file "
-                    "to UTF-8."
-                ) from None
-        self._size += len(data)
-        return len(data)
-
-    def digest(self) -> str:
-        """Returns the digest of what has been read."""
-        return "sha256:" + self._sha.hexdigest()
-
-
-def check_names(names: Sequence[str], origin: str) -> None:
-    """Refuses column names that are empty, reserved or given twice.
-
-    Raises:
-        DataError: such a name.
-    """
-    repeats = [name for name, n in Counter(names).items() if n > 1]
-    if repeats:
-        raise DataError(
-            f"{origin} has two columns named {repeats[0]!r}; every column needs its "
-            "own name."
-        )
-    # The splits' files have columns `_label`, `_row` and `_group:...` of their own.
-    for name in names:
-        if not name or name.startswith("_"):
-            raise DataError(
-                f"{origin} has a column named {name!r}; a name is not empty and does "
-                "not start with an underscore (reserved)."
-            )
+    delimiter: str = ""
+    decimal: str = ""
+    encoding: str = ""
+    missing: tuple[str, ...] = ()
+    chosen: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    orders: tuple[tuple[str, ...], ...] = ()
+    delimiters: tuple[str, ...] = DELIMITERS
+    decimal_apart: str = ""
 
 
 @dataclass
@@ -147,17 +105,21 @@ class _Rejects:
 
 
 class CsvReader:
-    """Reads one CSV stream, saying where it is broken."""
+    """Reads one CSV stream, saying where it is broken.
 
-    def __init__(self, hashed: HashedStream, origin: str, layout: Layout) -> None:
-        self.hashed = hashed
-        self.stream = io.BufferedReader(hashed, CHUNK)
+    Attributes:
+        notes: what was found out about the file, one short sentence each.
+    """
+
+    def __init__(self, text: TextStream, origin: str, layout: Layout) -> None:
+        self.text = text
         self.origin = origin
-        self.comment = layout.comment
-        self.skip_rows = layout.skip_rows
+        self.layout = layout
         self.names = list(layout.columns)
+        self.delimiter = layout.delimiter
         self.rejects = _Rejects(layout.comment)
-        self.head_rows = 0
+        self.head_rows = layout.skip_rows
+        self.notes: list[str] = []
 
     def read(self) -> pa.Table:
         """Returns all rows: dictionary-coded text, one column per name.
@@ -165,54 +127,122 @@ class CsvReader:
         Raises:
             DataError: the stream is no such table.
         """
-        if not self.stream.peek(1):
+        sample = self.text.head(SAMPLE)
+        if not sample:
             raise DataError(f"{self.origin} is empty (0 bytes).")
-        for _ in range(self.skip_rows):
-            self.stream.readline()
+        if b"\0" in sample:
+            raise DataError(
+                f"{self.origin} is no text, or one whose encoding (such as utf-16-le) "
+                "data.encoding has to name."
+            )
+        # Excel's first line may say what parts the fields, and is no row.
+        said = re.match(rb'"?sep=([!-~\t ])"?(\r\n|\r|\n)', sample)
+        if said and not self.names and not self.layout.skip_rows:
+            self.delimiter = self.delimiter or said[1].decode()
+            self.text.drop(said.end())
             self.head_rows += 1
-        if not self.names:
-            self.names = self._header()
-        check_names(self.names, self.origin)
+        self._choose_delimiter(self.text.head(SAMPLE))
+        self._take_header()
+        check_names(self.names, self.origin, self.layout.chosen)
         # pyarrow calls a stream without a byte an error, and not a table without rows.
-        if not self.stream.peek(1):
-            return pa.table({name: pa.array([], _TEXT) for name in self.names})
+        if not self.text.head(1):
+            return pa.table([pa.array([], _TEXT) for _ in self.names], self.names)
         table = self._parse()
         self._check_rejects(table.num_rows)
-        # An open quote swallows the rows after it into one value.
-        last = [column[-1].as_py() or "" for column in table.columns if len(column)]
-        if self.hashed.quotes % 2 and any("\n" in value for value in last):
-            raise self._open_quote()
-        if not self.comment or not table.num_rows:
-            return table
-        # A comment line with the right number of fields is a row to pyarrow.
-        first = Column.of(table.column(0))
-        starts = np.asarray(pc.starts_with(first.values, self.comment), dtype=bool)
-        return table.filter(pa.array(~starts[first.codes])) if starts.any() else table
+        self._check_quotes(table)
+        table = self._without_comments(table).rename_columns(self.names)
+        table, notes = without_index(table, self.origin, self.layout.chosen)
+        self.notes += notes
+        # A file for a prediction tells by the names that the model knows.
+        if not self.layout.columns and not self.layout.orders:
+            check_header(table, self.origin)
+        return self._with_points(table)
 
-    def _header(self) -> list[str]:
-        for line in self.stream:
-            # A byte-order mark, as Excel writes it, is no part of the first name.
-            text = line.decode("utf-8-sig").strip()
-            if text and not (self.comment and text.startswith(self.comment)):
-                self.head_rows += 1
-                return [name.strip() for name in next(csv.reader([text]))]
-        raise DataError(f"{self.origin} holds no header and no rows.")
+    def _choose_delimiter(self, sample: bytes) -> None:
+        if self.delimiter:
+            return
+        text = _scanned(sample, whole=len(sample) < SAMPLE)
+        # A line that the sample cuts off would have too few fields.
+        cut = max(text.rfind("\n"), text.rfind("\r")) + 1 or len(text)
+        text = _scanned(text[:cut].encode("latin-1"), whole=True)
+        at = after_lines(text, self.layout.skip_rows)
+        rows = {
+            sign: list(islice(self._rows(text, sign, at), SAMPLED_ROWS))
+            for sign in self.layout.delimiters
+        }
+        likely = {len(names) for names in self.layout.orders}
+        self.delimiter = find_delimiter(rows, len(self.names), likely)
+        if self.delimiter != ",":
+            sign = NAMES.get(self.delimiter, repr(self.delimiter))
+            self.notes.append(f"fields are parted by {sign}")
+
+    def _take_header(self) -> None:
+        """Takes the skipped lines and, unless names are given, the header.
+
+        Raises:
+            DataError: there is no header, or a quote in it stays open.
+        """
+        size = SAMPLE
+        while True:
+            head = self.text.head(size)
+            whole = len(head) < size
+            text = _scanned(head, whole=whole)
+            at = after_lines(text, self.layout.skip_rows)
+            if self.names and (at < len(text) or whole):
+                return self.text.drop(at)
+            first = next(self._rows(text, self.delimiter, at), None)
+            if first is not None and not self.names:
+                return self.text.drop(self._named_by(first))
+            if whole and '"' in text[at:]:
+                raise self._open_quote()
+            if whole:
+                raise DataError(f"{self.origin} holds no header and no rows.")
+            if size >= LONGEST_ROW:
+                raise self._long_row()
+            size *= 4
+
+    def _named_by(self, first: Record) -> int:
+        """Takes the names from the first row; returns the offset of the data."""
+        texts = (field.encode("latin-1").decode() for field in first.fields)
+        # A config cannot well spell a name that has a line break.
+        self.names = [re.sub(r"\s*[\r\n]+\s*", " ", text).strip() for text in texts]
+        # One known name is enough: a value of a row rarely spells a column's name, and
+        # a header may name columns that nobody knows.
+        if not set(self.names) & self.layout.chosen:
+            for names in self.layout.orders:
+                if len(names) == len(self.names):
+                    self.names = list(names)
+                    return first.start
+        self.head_rows += 1
+        return first.end
+
+    def _rows(self, text: str, delimiter: str, at: int) -> Iterator[Record]:
+        """Yields the records that are neither blank nor comment lines."""
+        comment = self.layout.comment.encode().decode("latin-1")
+        for record in records(text, delimiter, at):
+            line = text[record.start : record.end].strip()
+            if line and not (comment and line.startswith(comment)):
+                yield record
 
     def _parse(self) -> pa.Table:
+        # Names may be empty here, positions never are.
+        names = [str(i) for i in range(len(self.names))]
         try:
             reader = pacsv.open_csv(
-                self.stream,
+                io.BufferedReader(self.text, CHUNK),
                 # Rows have numbers, for the sentences, on one thread alone.
                 pacsv.ReadOptions(
-                    use_threads=False, column_names=self.names, block_size=CHUNK
+                    use_threads=False, column_names=names, block_size=LONGEST_ROW
                 ),
                 pacsv.ParseOptions(
-                    newlines_in_values=True, invalid_row_handler=self.rejects
+                    delimiter=self.delimiter,
+                    newlines_in_values=True,
+                    invalid_row_handler=self.rejects,
                 ),
                 # Which texts are missing is the config's to say, and UTF-8 is checked
                 # while the bytes stream by.
                 pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(self.names, _TEXT),
+                    column_types=dict.fromkeys(names, _TEXT),
                     strings_can_be_null=False,
                     check_utf8=False,
                 ),
@@ -221,9 +251,9 @@ class CsvReader:
         except pa.ArrowInvalid as error:
             self._check_rejects(None)
             # pyarrow's own message may quote a row: it is not passed on. "Straddling
-            # object" is a value longer than a block, which an open quote makes.
+            # object" is a row longer than a block, which an open quote makes as well.
             if "straddling" in str(error):
-                raise self._open_quote() from None
+                raise self._long_row() from None
             raise DataError(f"{self.origin} is not a CSV table.") from None
 
     def _check_rejects(self, rows: int | None) -> None:
@@ -239,13 +269,60 @@ class CsvReader:
                 f"{self.origin} ends in the middle of row {row}: found {fields} of "
                 f"{expected} fields; the file is truncated, fetch it again."
             )
+        sign = NAMES.get(self.delimiter, repr(self.delimiter))
         raise DataError(
-            f"Row {row} of {self.origin} has {fields} fields, expected {expected}; "
-            "quote values that hold a comma."
+            f"Row {row} of {self.origin} has {fields} fields, expected {expected} "
+            f"parted by {sign}; quote values that hold {sign}, or set data.delimiter."
         )
+
+    def _check_quotes(self, table: pa.Table) -> None:
+        """Refuses an open quote: it swallows the rows after it into one value."""
+        if self.text.quotes % 2 == 0:
+            return
+        last = [column[-1].as_py() or "" for column in table.columns if len(column)]
+        if any(set(value) & {"\n", "\r"} for value in last):
+            raise self._open_quote()
+
+    def _without_comments(self, table: pa.Table) -> pa.Table:
+        """Drops comment lines that happen to have the right number of fields."""
+        if not self.layout.comment or not table.num_rows:
+            return table
+        first = Column.of(table.column(0))
+        starts = np.asarray(
+            pc.starts_with(first.values, self.layout.comment), dtype=bool
+        )
+        return table.filter(pa.array(~starts[first.codes])) if starts.any() else table
+
+    def _with_points(self, table: pa.Table) -> pa.Table:
+        layout = self.layout
+        # Between commas a decimal comma stands in quotes, as lists and codes do too.
+        apart = self.delimiter != ","
+        decimal = layout.decimal or (layout.decimal_apart if apart else "")
+        if decimal == "." or not (apart or decimal):
+            return table
+        found = comma_numbers(
+            table, bool(decimal), layout.missing, layout.texts, self.origin
+        )
+        if found:
+            places = ", ".join(str(i + 1) for i in found)
+            self.notes.append(f"numbers have a decimal comma in column {places}")
+        return with_points(table, found, layout.missing) if found else table
 
     def _open_quote(self) -> DataError:
         return DataError(
             f"{self.origin} has a quoted value that is never closed; the file is "
             "truncated or a quote is missing."
         )
+
+    def _long_row(self) -> DataError:
+        return DataError(
+            f"{self.origin} has a row of more than {LONGEST_ROW >> 20} MiB, or a "
+            "quoted value that is never closed; close the quote, or leave the long "
+            "column out of the file."
+        )
+
+
+def _scanned(data: bytes, *, whole: bool = False) -> str:
+    """Returns text with one character per byte; a whole file ends with a line end."""
+    text = data.decode("latin-1")
+    return text + "\n" if whole and not text.endswith(("\n", "\r")) else text

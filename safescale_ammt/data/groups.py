@@ -11,6 +11,7 @@ import pyarrow as pa
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.associations import joint
 from safescale_ammt.data.columns import Column, RawTable
+from safescale_ammt.data.shown import shown_values
 from safescale_ammt.errors import ConfigError, DataError, one_of
 
 MISSING = "(missing)"
@@ -71,9 +72,11 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
     unknown = sorted(set(names) - {MISSING} - set(column.values.to_pylist()))
     # A misspelt value would silently land in `other`, and a group be judged as another.
     if unknown:
+        known, codes = column.ranked()
+        counts = np.bincount(codes, minlength=len(known)).tolist()
         raise ConfigError(
-            f"data.merges.{name}.values names {unknown[0]!r}, but {source!r} has "
-            f"{', '.join(column.ranked()[0])}."
+            f"data.merges.{name}.values names {unknown[0]!r}, which is no value of "
+            f"{source!r}{shown_values(dict(zip(known, counts, strict=True)))}."
         )
     return column.renamed(names, None if other in (None, "") else str(other))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.columns import Column, RawTable
+from safescale_ammt.data.shown import shown_values
 from safescale_ammt.data.splitting import (
     assign_splits,
     contained,
@@ -19,7 +19,7 @@ from safescale_ammt.data.splitting import (
     row_hashes,
     seeded_keys,
 )
-from safescale_ammt.errors import DataError, one_of
+from safescale_ammt.errors import DataError
 
 SEALED = "sealed"
 ALL_SPLITS = (*SPLITS, SEALED)
@@ -36,11 +36,15 @@ class Joined:
         table: development rows, then sealed rows; label spellings are merged.
         border: rows before it come from the source, the others are sealed.
         sealed_origin: URI of the sealed rows, for sentences.
+        numbers: position in its file (from 0) of each row, once some are left out.
+        unlabelled: rows that were left out, of the source and of the sealed rows.
     """
 
     table: RawTable
     border: int
     sealed_origin: str
+    numbers: NDArray[np.int64] | None = None
+    unlabelled: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(
@@ -61,15 +65,10 @@ class Joined:
         }
         for role, names in roles.items():
             for name in names:
-                source.column(name, f"data.{role}")
+                source.column(name, f"data.{role}", config.named_columns)
         columns = dict(source.columns)
         if sealed is not None:
-            odd = sorted(set(source.columns) ^ set(sealed.columns))
-            if odd:
-                raise DataError(
-                    f"{source.origin} and {sealed.origin} do not have the same "
-                    f"columns: {', '.join(odd)} is in one only."
-                )
+            _check_same_columns(config, source, sealed)
             columns = {
                 name: column.extended(sealed.columns[name])
                 for name, column in columns.items()
@@ -79,13 +78,43 @@ class Joined:
         columns[config.label] = columns[config.label].renamed(config.label_map)
         extra = sealed.rows if sealed else 0
         table = RawTable(columns, source.rows + extra, source.origin, source.digests)
-        return cls(table, source.rows, sealed.origin if sealed else "")
+        joined = cls(table, source.rows, sealed.origin if sealed else "")
+        return joined.labelled(config) if config.unlabelled == "drop" else joined
+
+    def labelled(self, config: DataConfig) -> Joined:
+        """Leaves out the rows without a label; sentences number the rest as before.
+
+        Raises:
+            DataError: no row of the source, or none of the sealed rows, has one.
+        """
+        absent = self.table.columns[config.label].among(config.missing)
+        kept = np.flatnonzero(~absent)
+        border = int(np.searchsorted(kept, self.border))
+        sides = {self.table.origin: border}
+        if self.sealed_origin:
+            sides[self.sealed_origin] = len(kept) - border
+        for origin, rows in sides.items():
+            if not rows:
+                raise DataError(
+                    f"No row of {origin} has a label {config.label!r}; with "
+                    "data.unlabelled: drop nothing is left."
+                )
+        gone = int(absent[: self.border].sum())
+        return Joined(
+            self.table.take(kept),
+            border,
+            self.sealed_origin,
+            kept.astype(np.int64),
+            (gone, int(absent.sum()) - gone),
+        )
 
     def row_name(self, row: int) -> str:
         """Names a row for a sentence, counting the data rows of its file from 1."""
+        number = row if self.numbers is None else int(self.numbers[row])
         if row < self.border:
-            return f"data row {row + 1} of {self.table.origin}"
-        return f"data row {row - self.border + 1} of {self.sealed_origin}"
+            return f"data row {number + 1} of {self.table.origin}"
+        number -= self.border + self.unlabelled[0]
+        return f"data row {number + 1} of {self.sealed_origin}"
 
     def check_complete(
         self, role: str, name: str, missing: Collection[str], advice: str = ""
@@ -109,6 +138,21 @@ class Joined:
             )
 
 
+def _check_same_columns(config: DataConfig, source: RawTable, sealed: RawTable) -> None:
+    """Refuses other columns; only names that the config has too are shown."""
+    odd = set(source.columns) ^ set(sealed.columns)
+    if not odd:
+        return
+    shown = sorted(odd & config.named_columns)
+    if source.names_are_safe and sealed.names_are_safe:
+        shown = sorted(odd)
+    raise DataError(
+        f"{source.origin} and {sealed.origin} do not have the same columns: "
+        f"{len(odd)} of them are in one only{', such as ' if shown else ''}"
+        f"{', '.join(map(repr, shown))}; if one has no header, data.columns names them."
+    )
+
+
 def class_codes(
     config: DataConfig, joined: Joined
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -119,12 +163,13 @@ def class_codes(
     Raises:
         DataError: missing labels, one class, too many, or an unknown positive.
     """
-    advice = "; remove them or label them"
+    advice = "; label them, or leave them out by data.unlabelled: drop"
     joined.check_complete("label", config.label, config.missing, advice)
     column = joined.table.columns[config.label]
     # The sealed rows must not decide which classes the model can say.
     classes, codes = column.take(np.arange(joined.border)).ranked()
-    _check_classes(config, classes, np.bincount(codes), joined)
+    counts = dict(zip(classes, np.bincount(codes), strict=True))
+    _check_classes(config, counts, joined)
     if config.positive and len(classes) == 2 and classes[0] == config.positive:
         classes = classes[::-1]
     texts, codes = column.ranked()
@@ -133,23 +178,21 @@ def class_codes(
     if label.min() < 0:
         first = joined.row_name(int(np.argmin(label)))
         raise DataError(
-            f"The label of {first} is a class that the source does not have, "
-            f"{one_of(classes)}; data.label_map merges spellings."
+            f"The label of {first} is a class that the source does not have"
+            f"{shown_values(counts)}; data.label_map merges spellings."
         )
     return classes, label
 
 
 def _check_classes(
-    config: DataConfig,
-    classes: tuple[str, ...],
-    counts: NDArray[np.integer[Any]],
-    joined: Joined,
+    config: DataConfig, counts: Mapping[str, int], joined: Joined
 ) -> None:
+    classes = tuple(counts)
     where = f"Label {config.label!r} of {joined.table.origin}"
     if len(classes) < 2:
-        raise DataError(
-            f"{where} has a single class, {classes[0]!r}; there is nothing to learn."
-        )
+        declared = classes[0] in {config.positive, *config.label_map.values()}
+        name = f", {classes[0]!r}" if declared else ""
+        raise DataError(f"{where} has a single class{name}; there is nothing to learn.")
     # Texts that are different in every other row are no classes, in a small file too.
     most = min(MOST_CLASSES, max(2, joined.border // 2))
     if len(classes) > most:
@@ -158,16 +201,17 @@ def _check_classes(
             f"most {most} are classes; bin it or name another label."
         )
     # The last label of a truncated file looks like a new class with one row.
-    if counts.min() < len(ALL_SPLITS):
+    fewest = min(counts.values())
+    if fewest < len(ALL_SPLITS):
         raise DataError(
-            f"{where} has only {counts.min()} rows of a class, fewer than the "
+            f"{where} has only {fewest} rows of a class, fewer than the "
             f"{len(ALL_SPLITS)} splits; the file is truncated, or data.label_map must "
             "merge the class."
         )
     if config.positive and config.positive not in classes:
         raise DataError(
-            f"data.positive is {config.positive!r}, but {where} has no such class, "
-            f"{one_of(classes)}."
+            f"data.positive is {config.positive!r}, but {where} has no such class"
+            f"{shown_values(counts)}."
         )
 
 

@@ -85,6 +85,11 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
         label_map=config.label_map,
         comment=config.comment,
         spellings=_spellings(inputs, kinds),
+        dialect={
+            key: value
+            for key in ("delimiter", "decimal", "encoding")
+            if (value := getattr(config, key))
+        },
     )
     features, splits = pa.table(typed), {}
     for name in ALL_SPLITS:
@@ -197,6 +202,12 @@ def _notes(
             if unused:
                 empty.setdefault(split, {})[name] = unused
     return {
+        # A plain table, as before the key existed, says nothing of it.
+        **(
+            {"unlabelled_rows_dropped": gone}
+            if (gone := sum(joined.unlabelled))
+            else {}
+        ),
         "constant_columns_dropped": constant,
         "development_rows_also_sealed_removed": cuts.copies,
         "development_rows_repeated": cuts.repeated,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from safescale_ammt.data.byte_streams import EncodingError
 from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.csv_reader import Layout
+from safescale_ammt.data.dialect import DELIMITERS
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.sources import parse_bytes, read_table
 from safescale_ammt.data.spelling import spelled_as
 from safescale_ammt.errors import DataError
-
-# Bytes in which the first line is looked for: comments may stand before it, and a
-# large file is not split into lines for it.
-_HEAD = 1 << 16
 
 
 def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
@@ -80,17 +79,15 @@ def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
         DataError: unreadable, a needed column is missing, or a numeric column holds
             a text.
     """
-    if isinstance(source, bytes):
-        table = parse_bytes(source, "the given rows", _layout(schema, source))
-    elif "://" in str(source):
-        table = read_table(str(source), Layout(comment=schema.comment))
-    else:
-        path = Path(source)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
-        table = parse_bytes(data, str(path), _layout(schema, data))
+    layout = _layout(schema)
+    try:
+        table = _read(source, layout)
+    except EncodingError:
+        # UTF-8 first, which no other text is by chance; then what trained the model.
+        encoding = schema.dialect.get("encoding", "")
+        if not encoding:
+            raise
+        table = _read(source, replace(layout, encoding=encoding))
     return typed_features(schema, table)
 
 
@@ -126,21 +123,36 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     return pa.table(typed)
 
 
-def _layout(schema: Schema, data: bytes) -> Layout:
-    """Finds out whether the first line names columns; if not, the schema does."""
-    first = ""
-    for line in data[:_HEAD].splitlines():
-        first = line.decode("utf-8-sig", errors="replace").strip()
-        if first and not (schema.comment and first.startswith(schema.comment)):
-            break
-    # One known name is enough: a value of a row rarely spells a column's name, and a
-    # header may name columns that the schema does not know.
-    fields = [field.strip().strip('"') for field in first.split(",")]
-    if set(fields) & set(schema.columns):
-        return Layout(comment=schema.comment)
+def _read(source: str | Path | bytes, layout: Layout) -> RawTable:
+    if isinstance(source, bytes):
+        return parse_bytes(source, "the given rows", layout)
+    if "://" in str(source):
+        return read_table(str(source), layout)
+    path = Path(source)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
+    return parse_bytes(data, str(path), layout)
+
+
+def _layout(schema: Schema) -> Layout:
+    """Returns how a file for a prediction may be written: as it likes.
+
+    Its dialect is found out anew; what the config declared for training decides only
+    where the file leaves it open.
+    """
+    numeric = {f.name for f in schema.features if f.kind == "numeric"}
     unlabelled = tuple(name for name in schema.columns if name != schema.label)
-    for columns in (schema.columns, unlabelled):
-        if len(columns) == len(fields):
-            return Layout(columns=columns, comment=schema.comment)
-    # Read as a header, so that the sentence names the column that is missing.
-    return Layout(comment=schema.comment)
+    declared = schema.dialect.get("delimiter", "")
+    decimal = schema.dialect.get("decimal", "")
+    return Layout(
+        comment=schema.comment,
+        missing=schema.missing,
+        chosen=frozenset(schema.columns),
+        texts=frozenset(schema.columns) - numeric,
+        orders=(schema.columns, unlabelled),
+        delimiters=tuple(dict.fromkeys((*DELIMITERS, declared or ","))),
+        decimal=decimal if declared == "," else "",
+        decimal_apart=decimal,
+    )

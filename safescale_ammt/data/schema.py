@@ -97,6 +97,7 @@ class Schema:
         label_map: spellings of classes that are merged.
         comment: sign of comment lines.
         spellings: kind of the values of a categorical feature that is not text.
+        dialect: `delimiter`, `decimal` and `encoding` as far as the config has them.
     """
 
     features: tuple[Feature, ...]
@@ -114,6 +115,7 @@ class Schema:
     label_map: Mapping[str, str]
     comment: str
     spellings: Mapping[str, Kind] = field(default_factory=dict)
+    dialect: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,8 +132,9 @@ class Schema:
         form: dict[str, Any] = {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
         # Left out where they say nothing: the schema of a table of plain text and
         # numbers has the bytes, and the digest, that it always had.
-        if not form["spellings"]:
-            del form["spellings"]
+        for key in ("spellings", "dialect"):
+            if not form[key]:
+                del form[key]
         for feature in form["features"]:
             if not feature.get("expected_unseen", 1.0):
                 del feature["expected_unseen"]

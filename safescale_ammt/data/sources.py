@@ -1,29 +1,27 @@
 """From the bytes behind a URI to a raw table of text columns.
 
-CSV and Parquet, one file or a folder of equal files, on any store. Bytes are
-hashed and checked for UTF-8 while they stream by; a broken file is one sentence
-that says where it broke. No sentence ever holds a row of data.
+CSV and Parquet, one file or a folder of equal files, on any store. Bytes are hashed
+while they stream by; a broken file is one sentence that says where it broke. No
+sentence ever holds a row of data.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from safescale_ammt.config.window import Days, Window, choose
+from safescale_ammt.config.window import Days, Window, choose, has_date
+from safescale_ammt.data.byte_streams import HashedStream, TextStream, Unpacked
 from safescale_ammt.data.columns import Column, RawTable
-from safescale_ammt.data.csv_reader import (
-    CHUNK,
-    CsvReader,
-    HashedStream,
-    Layout,
-    check_names,
-)
+from safescale_ammt.data.csv_reader import CsvReader, Layout
+from safescale_ammt.data.header import check_names, without_index
+from safescale_ammt.data.parquet_reader import parse_parquet
+from safescale_ammt.data.partitions import is_data, with_partitions
 from safescale_ammt.data.typed_texts import as_texts
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.canonical import digest_json, digest_stream
@@ -40,6 +38,9 @@ _TYPES = (
     pa.types.is_string,
     pa.types.is_large_string,
     pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
     pa.types.is_date,
     pa.types.is_timestamp,
     pa.types.is_null,
@@ -52,7 +53,7 @@ def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
 
     Args:
         uri: `s3://bucket/key` or `file:///path` of a file, or of a folder whose
-            `.csv` or `.parquet` files have the same columns.
+            `.csv`, `.tsv` or `.parquet` files have the same columns.
         layout: how the files are written.
         window: which of a folder's dated files.
 
@@ -60,22 +61,29 @@ def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
         DataError: nothing there, or bytes that are no such table.
         StoreInputError: missing bucket or credentials.
     """
-    tables: list[pa.Table] = []
-    digests: dict[str, str] = {}
+    files: dict[str, _File] = {}
     for name, origin, stream in open_objects(uri, window):
         with stream:
-            table, digests[name] = _read_one(stream, origin, layout)
-        tables.append(table)
+            # The day that a window chooses files by is no column of the table.
+            folders = [
+                folder
+                for folder in name.split("/")[:-1]
+                if not (window and has_date(folder))
+            ]
+            files[name] = _read_one(stream, origin, layout, folders)
     # `concat_tables` refuses other columns too, without a word on which file has them.
+    # Names stay out of the sentence: a file without a header has a row in their place.
+    tables = [file.table for file in files.values()]
     columns = tables[0].column_names
-    for table, name in zip(tables, digests, strict=True):
+    for name, table in zip(files, tables, strict=True):
         if table.column_names != columns:
+            odd = set(table.column_names) ^ set(columns)
             raise DataError(
-                f"{name} in {uri} has the columns {', '.join(table.column_names)}, "
-                f"the files before it have {', '.join(columns)}; a folder holds one "
-                "table."
+                f"{name} in {uri} has {len(table.column_names)} columns and the files "
+                f"before it have {len(columns)}, {len(odd)} of them in one only; a "
+                "folder holds one table, with its columns in one order."
             )
-    return _raw_table(pa.concat_tables(tables), uri, digests)
+    return _raw_table(files, uri)
 
 
 def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
@@ -84,8 +92,7 @@ def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
     Raises:
         DataError: the bytes are no such table.
     """
-    table, digest = _read_one(io.BytesIO(data), origin, layout)
-    return _raw_table(table, origin, {"": digest})
+    return _raw_table({"": _read_one(io.BytesIO(data), origin, layout)}, origin)
 
 
 def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -> str:
@@ -199,12 +206,12 @@ class _Files:
         names = sorted(
             key.removeprefix(prefix)
             for key in keys
-            if key.lower().endswith((".csv", ".parquet"))
+            if is_data(key.removeprefix(prefix))
         )
         if not names:
             raise DataError(
-                f"{uri} does not exist: found neither a file nor a folder of .csv or "
-                ".parquet files."
+                f"{uri} does not exist: found neither a file nor a folder of .csv, "
+                ".tsv or .parquet files."
             )
         return cls(store, prefix, tuple(names))
 
@@ -217,43 +224,77 @@ def _digests(uri: str, window: Window) -> dict[str, str]:
     return digests
 
 
-def _raw_table(table: pa.Table, origin: str, digests: dict[str, str]) -> RawTable:
+@dataclass(frozen=True)
+class _File:
+    """One file that was read.
+
+    Attributes:
+        table: dictionary-coded text.
+        digest: of its bytes as they are stored.
+        notes: what was found out about how it is written.
+        names_are_safe: they come from a schema or the config, and are no row.
+    """
+
+    table: pa.Table
+    digest: str
+    notes: tuple[str, ...]
+    names_are_safe: bool
+
+
+def _raw_table(files: Mapping[str, _File], origin: str) -> RawTable:
+    table = pa.concat_tables([file.table for file in files.values()])
     names = table.column_names
     columns = {name: Column.of(table.column(i)) for i, name in enumerate(names)}
-    return RawTable(columns, table.num_rows, origin, digests)
+    return RawTable(
+        columns,
+        table.num_rows,
+        origin,
+        {name: file.digest for name, file in files.items()},
+        notes=Counter(note for file in files.values() for note in file.notes),
+        names_are_safe=all(file.names_are_safe for file in files.values()),
+    )
 
 
-def _read_one(stream: BinaryIO, origin: str, layout: Layout) -> tuple[pa.Table, str]:
-    """Reads one file; returns its table (dictionary columns) and digest."""
-    hashed = HashedStream(stream, origin)
-    if layout.format == "parquet" or (layout.format == "auto" and hashed.is_parquet):
-        # Whole: the list of columns is a footer at the end of the file.
-        data = io.BufferedReader(hashed, CHUNK).read()
-        try:
-            table = pq.read_table(pa.BufferReader(data))
-        except pa.ArrowException:
-            raise DataError(
-                f"{origin} is not a whole Parquet file ({len(data)} bytes)."
-            ) from None
-        for column in table.schema:
-            kind = column.type
-            if pa.types.is_dictionary(kind):
-                kind = kind.value_type
-            if not any(fits(kind) for fits in _TYPES):
-                raise DataError(
-                    f"Column {column.name!r} of {origin} holds {column.type}; a table "
-                    "has numbers and text only."
-                )
-        # As text, like a CSV file: what a column holds is decided later, for both.
-        names = table.column_names
-        texts = [
-            as_texts(column, name, origin)
-            for name, column in zip(names, table.columns, strict=True)
-        ]
-        table = pa.table(texts, names=names)
+def _read_one(
+    stream: BinaryIO, origin: str, layout: Layout, folders: Sequence[str] = ()
+) -> _File:
+    """Reads one file; the folders that it lies in may spell columns (`g=01`)."""
+    hashed = HashedStream(stream)
+    data = Unpacked(hashed, origin)
+    notes = [f"packed by {data.packing}"] if data.packing else []
+    is_parquet = layout.format == "parquet" or (
+        layout.format == "auto" and data.is_parquet
+    )
+    if is_parquet:
+        table = parse_parquet(data.readall(), origin)
+        table, left_out = without_index(_as_text(table, origin), origin, layout.chosen)
     else:
-        table = CsvReader(hashed, origin, layout).read()
-    check_names(table.column_names, origin)
+        text = TextStream(data, origin, layout.encoding)
+        reader = CsvReader(text, origin, layout)
+        table, left_out = reader.read(), reader.notes
+        if text.encoding != "utf-8":
+            notes.append(f"spelled in {text.encoding}")
+    table = with_partitions(table, folders, origin)
+    check_names(table.column_names, origin, layout.chosen)
     if table.num_rows == 0:
         raise DataError(f"{origin} has column names but no rows.")
-    return table, hashed.digest()
+    safe = is_parquet or bool(layout.columns)
+    return _File(table, hashed.digest(), (*notes, *left_out), safe)
+
+
+def _as_text(table: pa.Table, origin: str) -> pa.Table:
+    """Returns a Parquet table as dictionary-coded text, as a CSV file is read."""
+    arrays = []
+    for column, field in zip(table.columns, table.schema, strict=True):
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not any(fits(kind) for fits in _TYPES):
+            raise DataError(
+                f"Column {field.name!r} of {origin} holds {field.type}; a table has "
+                "numbers and text only, data.drop does not change that: leave it out "
+                "of the file."
+            )
+        # As text, like a CSV file: what a column holds is decided later, for both.
+        arrays.append(as_texts(column, field.name, origin))
+    return pa.table(arrays, names=table.column_names)

@@ -202,6 +202,6 @@ def _check_columns(
         strange = sorted(set(table[GROUP + name].to_pylist()) - set(values))
         if strange:
             raise IntegrityError(
-                f"{path} holds {strange[0]!r} in group {name!r}, the verdict states "
-                f"{', '.join(values)}."
+                f"{path} holds {len(strange)} values in group {name!r} that the "
+                f"verdict does not state, {one_of(values)}."
             )

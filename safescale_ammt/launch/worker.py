@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safescale_ammt.errors import ConfigError, SafescaleError
-from safescale_ammt.execution import describe, stopping_at_sigterm
+from safescale_ammt.execution import describe, stopping_at_sigterm, traceback_lines
 from safescale_ammt.launch.failure import report_failure
 from safescale_ammt.launch.parent_death import end_with_parent
 from safescale_ammt.launch.request import (
@@ -105,6 +105,9 @@ def main(arguments: Sequence[str]) -> int:
         code, sentence = describe(STAGE, error)[1:]
         if isinstance(error, SafescaleError):
             print(sentence, file=sys.stderr, flush=True)
+        elif isinstance(error, Exception):
+            # The traceback without a message that may quote a row.
+            print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
         elif not isinstance(error, KeyboardInterrupt):
             raise
         return code

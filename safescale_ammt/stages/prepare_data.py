@@ -59,7 +59,19 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
             "data.source is empty; name the URI of a CSV or Parquet file."
         )
     days = chosen_days(config.source, Window.parse(config.window))
-    layout = Layout(config.format, config.columns, config.comment, config.skip_rows)
+    layout = Layout(
+        config.format,
+        config.columns,
+        config.comment,
+        config.skip_rows,
+        config.delimiter,
+        config.decimal,
+        config.encoding,
+        config.missing,
+        chosen=config.named_columns,
+        # What is no input keeps its spelling, whatever its texts look like.
+        texts=config.text_columns,
+    )
     source = read_table(config.source, layout, days.window if days else ALL)
     # Without an official test file, `prepare` splits the sealed rows off.
     sealed = None
@@ -76,6 +88,15 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         write_json(draft.folder / "schema.json", prepared.schema.to_dict())
         prepared.splits[SEALED].write(draft.folder / "sealed.parquet", prepared.schema)
     sealed_identity = read_manifest(holdout).identity
+    # By role and not by URI: a copy elsewhere has the same identity.
+    tables = {"data.source": source} | (
+        {"data.sealed_source": sealed} if sealed else {}
+    )
+    reading = [
+        f"{role}: {note}" + (f" (in {files} files)" if files > 1 else "")
+        for role, table in tables.items()
+        for note, files in table.notes.items()
+    ]
     report = {
         "schema": 1,
         "source_digest": digest,
@@ -85,7 +106,13 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         # The judge accepts no other holdout with this dataset.
         "holdout": sealed_identity,
         **prepared.notes,
+        # Only what is not as in a plain file is said.
+        **({"reading": reading} if reading else {}),
     }
+    if dropped := prepared.notes.get("unlabelled_rows_dropped"):
+        print(f"Rows without a label that are left out: {dropped}.", flush=True)
+    for note in reading:
+        print(note, flush=True)
     identity = _write_dataset(prepared, config, dataset, report)
     return {
         "dataset": identity,

@@ -88,11 +88,11 @@ def test_an_error_becomes_its_sentence_and_its_exit_code(tmp_path, capsys, error
 
 
 def test_an_error_nobody_meant_keeps_its_traceback(tmp_path):
-    with pytest.raises(ValueError, match="odd"), stage("train_agents", tmp_path / "m"):
-        raise ValueError("odd\n thing")
+    with pytest.raises(OSError, match="odd"), stage("train_agents", tmp_path / "m"):
+        raise OSError("odd\n thing")
     left = read_json(tmp_path / "execution.json")
     assert left["code"] == 1
-    assert left["sentence"] == "train_agents broke: ValueError: odd thing."
+    assert left["sentence"] == "train_agents broke: OSError: odd thing."
 
 
 def test_sigterm_is_an_error_that_nobody_swallows_on_its_way(tmp_path):

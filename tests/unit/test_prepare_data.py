@@ -332,12 +332,14 @@ def test_a_nan_that_is_no_declared_missing_value_is_refused(tmp_path: Path) -> N
         ({"numeric": ["height"]}, "numeric"),
     ],
 )
-def test_an_unknown_column_is_refused_with_the_known_ones(
+def test_an_unknown_column_is_refused_and_told_where_a_similar_one_is(
     tmp_path: Path, changes: dict[str, Any], role: str
 ) -> None:
     said = refused(tmp_path, loans(), **changes)
     assert f"(data.{role})" in said
-    assert ", ".join(HEADER) in said
+    assert f"of its {len(HEADER)}" in said
+    near = refused(tmp_path, loans(), label="Aproved")
+    assert "column 7 is spelled nearly like it" in near
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
@@ -378,7 +380,7 @@ def test_a_sealed_file_with_other_columns_is_refused(tmp_path: Path) -> None:
             tmp_path / "b.csv", spell([r[1:] for r in loans()], HEADER[1:])
         ),
     )
-    with pytest.raises(DataError, match="age is in one only"):
+    with pytest.raises(DataError, match="1 of them are in one only"):
         run(section, tmp_path / "dataset", tmp_path / "holdout")
 
 

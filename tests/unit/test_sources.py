@@ -95,7 +95,7 @@ def test_a_folder_of_equal_files_is_one_table_in_name_order(tmp_path: Path) -> N
 def test_a_folder_whose_files_have_other_columns_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.csv", b"x\n1\n")
     save(tmp_path / "b.csv", b"y\n1\n")
-    with pytest.raises(DataError, match=r"b\.csv in .* has the columns y"):
+    with pytest.raises(DataError, match=r"b\.csv in .*, 2 of them in one only"):
         read_table(tmp_path.as_uri(), PLAIN)
 
 
@@ -117,7 +117,7 @@ def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_parquet_columns_of_lists_or_bytes_are_refused(tmp_path: Path) -> None:
-    for values in ([[1], [2]], [b"a", b"b"]):
+    for values in ([[1], [2]], [b"\xff", b"b"]):
         pq.write_table(pa.table({"n": values}), tmp_path / "t.parquet")
         data = (tmp_path / "t.parquet").read_bytes()
         assert "numbers and text only" in refused(data)
@@ -206,7 +206,11 @@ def test_an_odd_quote_inside_a_value_is_data() -> None:
 
 @pytest.mark.parametrize(
     ("header", "said"),
-    [(b"a,a", "two columns named 'a'"), (b"a,_b", "underscore"), (b"a,", "not empty")],
+    [
+        (b"a,a", "Columns 1 and 2 of t.csv have one name"),
+        (b"a,_b", "underscore"),
+        (b"a,", "has no name"),
+    ],
 )
 def test_bad_column_names_are_refused(header: bytes, said: str) -> None:
     assert said in refused(header + b"\n1,2\n")

@@ -1,0 +1,180 @@
+"""The bytes of a raw file on their way to a reader: hashed, unpacked, as UTF-8.
+
+What is hashed are the bytes as they are stored, whatever they are packed or
+spelled in.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from safescale_ammt.errors import DataError
+
+CHUNK = 1 << 20
+"""Bytes read at a time."""
+PARQUET_MAGIC = b"PAR1"
+"""The first and last four bytes of every Parquet file."""
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+# The longer mark first: UTF-32's begins with UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+class EncodingError(DataError):
+    """Text that is not spelled in the encoding that was tried."""
+
+
+class _Filled(io.RawIOBase):
+    """A stream whose reads are only short at its end, so that a peek sees enough."""
+
+    def readable(self) -> bool:
+        """Says that this stream can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads len(buffer) bytes, fewer at the end alone."""
+        filled = 0
+        # A stream may give fewer bytes than it is asked for, a socket above all.
+        while filled < len(buffer) and (data := self._some(len(buffer) - filled)):
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
+
+    def _some(self, size: int) -> bytes:
+        raise NotImplementedError
+
+
+class HashedStream(_Filled):
+    """A stream that hashes what passes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._sha = hashlib.sha256()
+
+    def _some(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._sha.update(data)
+        return data
+
+    def digest(self) -> str:
+        """Returns the digest of all bytes; those that nobody wanted are read now."""
+        while self._some(CHUNK):
+            pass
+        return "sha256:" + self._sha.hexdigest()
+
+
+class Unpacked(_Filled):
+    """The bytes inside a gzip or zstd file, or those of any other file unchanged.
+
+    Attributes:
+        packing: `gzip`, `zstd` or "".
+        is_parquet: the first bytes, unpacked, are Parquet's.
+    """
+
+    def __init__(self, stream: HashedStream, origin: str) -> None:
+        self._origin = origin
+        packed = io.BufferedReader(stream, CHUNK)
+        # By the first bytes and not by the name: `data.csv` may be packed all the same.
+        start = packed.peek(4)
+        self.packing = next(
+            (kind for magic, kind in _PACKED.items() if start.startswith(magic)), ""
+        )
+        self._stream: Any = packed
+        if self.packing:
+            inner = pa.PythonFile(packed, mode="r")
+            self._stream = pa.CompressedInputStream(inner, self.packing)
+        self._start = b""
+        while missing := len(PARQUET_MAGIC) - len(self._start):
+            if not (more := self._some(missing)):
+                break
+            self._start += more
+        self.is_parquet = self._start == PARQUET_MAGIC
+
+    def _some(self, size: int) -> bytes:
+        # `_start` is whole once `is_parquet` is there, and given out once.
+        if hasattr(self, "is_parquet") and self._start:
+            start, self._start = self._start[:size], self._start[size:]
+            return start
+        if not self.packing:
+            return bytes(self._stream.read(size))
+        try:
+            return bytes(self._stream.read(size))
+        except OSError:
+            raise DataError(
+                f"{self._origin} is not a whole {self.packing} file; it is truncated "
+                "or damaged, fetch it again."
+            ) from None
+
+
+class TextStream(_Filled):
+    """The text of a file as UTF-8 without a mark, checked while it passes.
+
+    Attributes:
+        encoding: what the file is spelled in.
+        quotes: double quotes seen; an odd number leaves one open.
+    """
+
+    def __init__(self, stream: Unpacked, origin: str, encoding: str = "") -> None:
+        self._stream = stream
+        self._origin = origin
+        start = stream.read(4) or b""
+        marked = (name for mark, name in _MARKS.items() if start.startswith(mark))
+        self.encoding = encoding or next(marked, "utf-8")
+        self._decoder = codecs.getincrementaldecoder(self.encoding)()
+        # UTF-8 is checked and passed on as it is: to spell it anew costs a copy.
+        self._same = codecs.lookup(self.encoding).name == "utf-8"
+        self._size = 0
+        self.quotes = 0
+        self._ahead = self._text(start).removeprefix(codecs.BOM_UTF8)
+
+    def head(self, size: int) -> bytes:
+        """Returns the next `size` bytes (fewer at the end) without taking them."""
+        while len(self._ahead) < size and (more := self._next(CHUNK)):
+            self._ahead += more
+        return self._ahead[:size]
+
+    def drop(self, size: int) -> None:
+        """Takes bytes that `head` has returned."""
+        self._ahead = self._ahead[size:]
+
+    def _some(self, size: int) -> bytes:
+        if not self._ahead:
+            self._ahead = self._next(size)
+        data = self._ahead[:size]
+        self._ahead = self._ahead[size:]
+        return data
+
+    def _next(self, size: int) -> bytes:
+        # A character may take more bytes than one read gives: only the end is empty.
+        while data := self._stream.read(size):
+            if text := self._text(data):
+                return text
+        return self._text(b"")
+
+    def _text(self, data: bytes) -> bytes:
+        """Decodes bytes; none are the end, where no half character may wait."""
+        # Bytes of a character that began in the last chunk wait in the decoder: its
+        # error counts from there.
+        waiting = len(self._decoder.getstate()[0])
+        try:
+            text = self._decoder.decode(data, final=not data)
+        except UnicodeError as error:
+            offset = self._size - waiting + getattr(error, "start", 0)
+            name = self.encoding.upper()
+            raise EncodingError(
+                f"{self._origin} is not {name} at byte {offset}; convert the file to "
+                "UTF-8, or name its encoding (such as cp1252) in data.encoding."
+            ) from None
+        self._size += len(data)
+        passed = data if self._same else text.encode()
+        self.quotes += passed.count(b'"')
+        return passed

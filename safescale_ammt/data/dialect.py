@@ -1,0 +1,189 @@
+"""How a CSV file is written: what parts its fields, and its decimal sign.
+
+A guess is only made where it explains every line that is looked at; it is said
+in the dataset's notes, and a key of the config overrules it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safescale_ammt.errors import DataError
+
+DELIMITERS = (",", ";", "\t", "|")
+"""What is looked for; of two that fit alike the earlier one is taken."""
+SAMPLE = 1 << 16
+"""Bytes in which a delimiter must fit every line."""
+SAMPLED_ROWS = 500
+"""Rows of the sample that are looked at, at most."""
+NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
+"""Delimiters by name, for sentences."""
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
+_POINT_NUMBER = r"^[+-]?(\d+|\d*\.\d+)([eE][+-]?\d+)?$"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a CSV text.
+
+    Attributes:
+        fields: unquoted, white space kept.
+        start, end: offsets in the text; the line's end lies before `end`.
+        clean: no quote stands inside a field.
+    """
+
+    fields: tuple[str, ...]
+    start: int
+    end: int
+    clean: bool
+
+
+def records(text: str, delimiter: str, at: int = 0) -> Iterator[Record]:
+    """Yields the records of a text up to one whose end is not there.
+
+    Args:
+        text: of latin-1, so that offsets are those of the bytes.
+        delimiter: one character.
+        at: offset to begin at.
+    """
+    sign = re.escape(delimiter)
+    # A quote opens a field at its start alone, as in pyarrow's parser.
+    cell = re.compile(
+        rf'(?:"([^"]*(?:""[^"]*)*)"([^{sign}\r\n]*)|([^{sign}\r\n]*))'
+        rf"({sign}|\r\n|\r|\n|\Z)"
+    )
+    fields: list[str] = []
+    start, clean = at, True
+    while at < len(text) and (match := cell.match(text, at)):
+        quoted, rest, plain, stop = match.groups()
+        if not stop or (plain is not None and plain.startswith('"')):
+            return
+        fields.append(plain if quoted is None else quoted.replace('""', '"') + rest)
+        clean = clean and '"' not in (plain or rest or "").strip()
+        at = match.end()
+        if stop != delimiter:
+            yield Record(tuple(fields), start, at, clean)
+            fields, start, clean = [], at, True
+
+
+def after_lines(text: str, count: int) -> int:
+    """Returns the offset behind `count` lines, the text's end if it has fewer."""
+    at = 0
+    for _ in range(count):
+        match = _LINE_END.search(text, at)
+        at = match.end() if match else len(text)
+    return at
+
+
+def find_delimiter(
+    rows_by_sign: Mapping[str, Sequence[Record]], expected: int, likely: Collection[int]
+) -> str:
+    """Chooses the delimiter that gives every line the same number of fields.
+
+    Args:
+        rows_by_sign: the first rows of the file by delimiter, a comma first.
+        expected: number of fields if it is known, else 0.
+        likely: numbers of fields that are taken first if several delimiters fit.
+
+    Returns:
+        One of the delimiters; a comma if none fits.
+    """
+    counts = {s: [len(r.fields) for r in rows] for s, rows in rows_by_sign.items()}
+    wanted = {s: expected or (c[0] if c else 0) for s, c in counts.items()}
+    whole = [s for s, c in counts.items() if wanted[s] > 1 and {*c} == {wanted[s]}]
+    if whole:
+        # `x;"2,5"` has two fields by a comma as well, but one with a quote inside.
+        unclean = {s: sum(not row.clean for row in rows_by_sign[s]) for s in whole}
+        return min(whole, key=lambda s: (wanted[s] not in likely, unclean[s]))
+    # A ragged row fits no delimiter: if a comma does not part the header, the one that
+    # fits most lines makes the sentence about that row true.
+    if wanted[","] > 1 and not expected:
+        return ","
+    return max(counts, key=lambda sign: _share(counts[sign], wanted[sign]))
+
+
+def _share(counts: Sequence[int], wanted: int) -> float:
+    fits = sum(count == wanted for count in counts)
+    return fits / len(counts) if wanted > 1 and 2 * fits > len(counts) else 0.0
+
+
+def comma_numbers(
+    table: pa.Table,
+    declared: bool,
+    missing: Collection[str],
+    texts: Collection[str],
+    origin: str,
+) -> list[int]:
+    """Returns the positions of the columns of numbers with a decimal comma.
+
+    A column is one if each of its texts is such a number and one of them has a comma
+    (or points between thousands, if the comma is declared).
+
+    Args:
+        table: dictionary-coded text columns.
+        declared: whether the config says that the sign is a comma.
+        missing: spellings of a missing value.
+        texts: names of columns that are not numbers.
+        origin: the file, for the sentence.
+
+    Raises:
+        DataError: not declared, and other columns have a decimal point.
+    """
+    commas, points = [], []
+    table = table.unify_dictionaries()
+    for i, name in enumerate(table.column_names):
+        if name in texts or not table.num_rows:
+            continue
+        values = pc.utf8_trim_whitespace(table.column(i).chunk(0).dictionary)
+        absent = pc.is_in(values, value_set=pa.array(["", *missing], pa.string()))
+        values = values.filter(pc.invert(absent))
+        signs = "[.,]" if declared else ","
+        if _all(values, _COMMA_NUMBER) and _any(values, signs):
+            commas.append(i)
+        elif _all(values, _POINT_NUMBER) and _any(values, "[.]"):
+            points.append(i)
+    if commas and points and not declared:
+        raise DataError(
+            f"{origin} has numbers with a comma in column {commas[0] + 1} and some "
+            f"with a point in column {points[0] + 1}; data.decimal says which is the "
+            "decimal sign."
+        )
+    return commas
+
+
+def with_points(
+    table: pa.Table, columns: Collection[int], missing: Collection[str]
+) -> pa.Table:
+    """Spells the numbers of columns that `comma_numbers` found with a point."""
+    table = table.unify_dictionaries()
+    for i in columns:
+        column = table.column(i)
+        texts = column.chunk(0).dictionary
+        plain = pc.replace_substring(texts, ".", "")
+        plain = pc.replace_substring(plain, ",", ".")
+        # What is missing keeps its spelling: "n.a." is one with points.
+        absent = pc.is_in(
+            pc.utf8_trim_whitespace(texts), value_set=pa.array([*missing], pa.string())
+        )
+        spelled = pc.if_else(absent, texts, plain)
+        chunks = [
+            pa.DictionaryArray.from_arrays(chunk.indices, spelled)
+            for chunk in column.chunks
+        ]
+        table = table.set_column(i, table.field(i).name, pa.chunked_array(chunks))
+    return table
+
+
+def _all(values: pa.StringArray, pattern: str) -> bool:
+    matches = pc.match_substring_regex(values, pattern)
+    return len(values) > 0 and bool(pc.all(matches).as_py())
+
+
+def _any(values: pa.StringArray, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(values, pattern)).as_py())

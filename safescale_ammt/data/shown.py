@@ -1,0 +1,29 @@
+"""Which values of a column a sentence may show: what many rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MOST = 10
+"""A column with more distinct values than this may hold names: none is shown."""
+FEWEST = 10
+"""A value of fewer rows than this may be one person's, and is not shown."""
+
+
+def shown_values(counts: Mapping[str, int]) -> str:
+    """Returns the part of a sentence that tells a column's values.
+
+    Args:
+        counts: rows by value.
+
+    Returns:
+        `, expected one of no, yes` or, where values may tell of a person, how many
+        there are.
+    """
+    shown = sorted(value for value, rows in counts.items() if rows >= FEWEST)
+    if len(counts) > MOST or not shown:
+        return f", found {len(counts)} other values"
+    rarer = len(counts) - len(shown)
+    return f", expected one of {', '.join(shown)}" + (
+        f" or {rarer} of fewer than {FEWEST} rows" if rarer else ""
+    )
