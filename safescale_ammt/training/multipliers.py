@@ -61,7 +61,8 @@ def _sealed_rows(cell: Cell, counts: Counts) -> float:
     if cell.condition is None:
         return float(rows[i])
     hits = float(labels[i, cell.outcome])
-    return hits if cell.condition else max(0.0, float(rows[i]) - hits)
+    # A sum of least counts where some are withheld: never more than there are.
+    return hits if cell.condition else float(labels[i].sum()) - hits
 
 
 class NuPI:
