@@ -2,7 +2,8 @@
 
 `counts.json` holds, for every split, its rows, the rows of every group value and
 of every group value x class. Cells under 10 of the sealed split are written as
-`"<10"`, and so are cells from which these could be computed (`disclosure`).
+`"<10"`, and cells from which these could be computed as `"hidden"` (`disclosure`):
+they may be of any size.
 
     {"schema": 1, "classes": ["<=50K", ">50K"], "positive": ">50K",
      "splits": {"sealed": {"rows": 16281, "groups": {"sex": {"Female":
@@ -13,26 +14,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from safescale_ammt.data.count_bounds import Range, narrowed
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.files.canonical import read_json
 
-SCHEMA_VERSION = 1
+SCHEMAS = (1, 2)
 LEAST_SHOWN = 10
 """Least count of the sealed split that is shown."""
-# A text and no number, so that no reader adds it up as one.
-HIDDEN = f"<{LEAST_SHOWN}"
 
 IntArray = NDArray[np.int64]
 
 
+class Withheld(StrEnum):
+    """Why a count is not told. A text, so that no reader adds it up as a number."""
+
+    SMALL = f"<{LEAST_SHOWN}"
+    HIDDEN = "hidden"
+
+
 class GroupCount(NamedTuple):
-    """Rows and positives of one group value; hidden counts read as 9."""
+    """Rows and positives of one group value; a withheld count as its least."""
 
     value: str
     rows: int
@@ -41,15 +50,15 @@ class GroupCount(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Counts of one group value: its rows, in all and per class; None is hidden.
+    """Counts of one group value: its rows, in all and per class.
 
     Attributes:
         rows: of the group value, whatever their class.
         labels: rows per class, in code order.
     """
 
-    rows: int | None
-    labels: tuple[int | None, ...]
+    rows: int | Withheld
+    labels: tuple[int | Withheld, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,35 @@ class SplitCounts:
 
     rows: int
     groups: Mapping[str, Mapping[str, LabelCounts]]
+
+    @cached_property
+    def least(self) -> Mapping[str, IntArray]:
+        """Least possible counts by group: values x classes, rows at the right."""
+        tables: dict[str, Range] = {}
+        for name, values in self.groups.items():
+            lines: list[list[int | Withheld]] = [
+                [*counts.labels, counts.rows] for counts in values.values()
+            ]
+            if lines:
+                # Rows per class are told by no column: they come last, unknown.
+                lines.append([Withheld.HIDDEN] * (len(lines[0]) - 1) + [self.rows])
+                ranges = [[_range(n, self.rows) for n in line] for line in lines]
+                table = np.array(ranges, dtype=np.int64)
+                tables[name] = (table[..., 0], table[..., 1])
+        # Within what each says of itself: of counts of schema 1, "<10" may stand for
+        # a larger one too, and then they do not add up.
+        return {
+            name: np.clip(low, *tables[name])[:-1]
+            for name, (low, _) in narrowed(tables).items()
+        }
+
+    def withheld(self, kind: Withheld) -> dict[str, tuple[str, ...]]:
+        """Returns, by group, the values with a count of this kind."""
+        found = {
+            name: tuple(v for v, c in values.items() if kind in (c.rows, *c.labels))
+            for name, values in self.groups.items()
+        }
+        return {name: values for name, values in found.items() if values}
 
 
 @dataclass(frozen=True)
@@ -83,7 +121,7 @@ class Counts:
         """Returns rows and positives per value of a group column.
 
         Positives are the rows of `positive`; without a positive class, of the
-        class code 1. A hidden count reads as 9.
+        class code 1. A withheld count reads as the least that it can be.
 
         Raises:
             InputError: no such split or group.
@@ -100,6 +138,9 @@ class Counts:
     ) -> tuple[tuple[str, ...], IntArray, IntArray]:
         """Returns values, rows (g,) and rows per class (g, C) of a group column.
 
+        A withheld count reads as the least that it can be; the classes of a group
+        may then be fewer than its rows.
+
         Raises:
             InputError: no such split or group.
         """
@@ -109,12 +150,12 @@ class Counts:
                 f"The counts of {split} have no group {name!r}, {one_of(groups)}."
             )
         values = groups[name]
-        rows = np.array([_readable(c.rows) for c in values.values()], dtype=np.int64)
-        # Without a group value numpy cannot know the second axis.
-        labels = np.array(
-            [[_readable(n) for n in c.labels] for c in values.values()], dtype=np.int64
-        ).reshape(len(values), len(self.classes))
-        return tuple(values), rows, labels
+        if not values:
+            # Without a group value numpy cannot know the second axis.
+            none = np.zeros((0, len(self.classes)), dtype=np.int64)
+            return (), none.sum(axis=1), none
+        least = self.split(split).least[name]
+        return tuple(values), least[:, -1], least[:, :-1]
 
     def split(self, name: str) -> SplitCounts:
         """Returns the counts of one split.
@@ -131,7 +172,12 @@ class Counts:
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form of `counts.json`."""
         return {
-            "schema": SCHEMA_VERSION,
+            # Schema 1 knows no hidden counts; where there are none it is still
+            # written, so that a dataset which shows all keeps its identity.
+            "schema": max(
+                2 if split.withheld(Withheld.HIDDEN) else 1
+                for split in self.splits.values()
+            ),
             "classes": list(self.classes),
             "positive": self.positive,
             "splits": {
@@ -140,13 +186,10 @@ class Counts:
                     "groups": {
                         group: {
                             value: {
-                                "rows": _spelled(counts.rows),
-                                "labels": {
-                                    label: _spelled(n)
-                                    for label, n in zip(
-                                        self.classes, counts.labels, strict=True
-                                    )
-                                },
+                                "rows": counts.rows,
+                                "labels": dict(
+                                    zip(self.classes, counts.labels, strict=True)
+                                ),
                             }
                             for value, counts in values.items()
                         }
@@ -165,10 +208,10 @@ class Counts:
             InputError: another schema, or not the form of `counts.json`.
         """
         try:
-            if raw["schema"] != SCHEMA_VERSION:
+            if raw["schema"] not in SCHEMAS:
                 raise InputError(
                     f"Counts have schema {raw['schema']!r}, this version reads "
-                    f"schema {SCHEMA_VERSION}."
+                    f"{' and '.join(map(str, SCHEMAS))}."
                 )
             classes = tuple(str(name) for name in raw["classes"])
             splits = {
@@ -243,28 +286,25 @@ def tally(
     return SplitCounts(len(label), label_counts)
 
 
-def _mask(n: int, masked: bool) -> int | None:
-    return None if masked and n < LEAST_SHOWN else n
+def _mask(n: int, masked: bool) -> int | Withheld:
+    return Withheld.SMALL if masked and n < LEAST_SHOWN else n
 
 
-def _readable(n: int | None) -> int:
-    # Every sensible `min_n` and `min_pos` calls 9 too small, which errs towards
-    # "undecided"; a count that is hidden for a neighbour's sake may be larger.
-    return LEAST_SHOWN - 1 if n is None else n
+def _range(n: int | Withheld, most: int) -> tuple[int, int]:
+    """Least and most that a count can be by itself."""
+    if isinstance(n, int):
+        return n, n
+    return 0, LEAST_SHOWN - 1 if n is Withheld.SMALL else most
 
 
-def _spelled(n: int | None) -> int | str:
-    return HIDDEN if n is None else n
-
-
-def _count(raw: Any) -> int | None:
+def _count(raw: Any) -> int | Withheld:
     """Reads a count.
 
     Raises:
         ValueError: it is no whole number, or negative.
     """
-    if raw == HIDDEN:
-        return None
+    if isinstance(raw, str):
+        return Withheld(raw)
     # KFP makes floats of whole numbers; and True is an int to Python.
     if isinstance(raw, bool) or not isinstance(raw, int | float) or raw != int(raw):
         raise ValueError(f"{raw!r} is not a count")

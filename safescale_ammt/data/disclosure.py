@@ -1,30 +1,33 @@
 """Which counts of the sealed split may be shown.
 
-A cell under 10 is hidden. Hiding it alone hides nothing where it equals a total
-minus its neighbours, so cells beside it are hidden too until no small cell can be
-computed: the attacker of a linear program (all shown counts, no count negative,
-a small cell under 10) must be left with a range of at least `LEAST_RANGE`.
-Complementary cell suppression: Fischetti & Salazar (2001), here greedy.
+A cell under 10 is not shown. Alone that hides nothing where it equals a total minus
+its neighbours, so as few cells beside it as can be are hidden too, until the attacker
+of `attack` is left with a range of at least `LEAST_RANGE`. They lie in the small
+cell's own column wherever that can do: a promise about one column does not lose its
+counts to a small group of another.
+
+The choice is exact. A cell that the attacker narrows down proves that one of certain
+shown cells must be hidden; the cheapest choice that satisfies all these proofs is
+tried until it leaves nothing to prove (complementary cell suppression by cutting
+planes: Fischetti & Salazar 2001).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Set
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, milp
 
-from safescale_ammt.data.associations import joint
-from safescale_ammt.data.counts import LEAST_SHOWN, LabelCounts, SplitCounts, tally
-
-LEAST_RANGE = 2.0
-"""Least width of what an attacker can narrow a hidden small count down to."""
-# Dual values of the linear program that are only rounding.
-_ZERO = 1e-9
-Groups = Mapping[str, tuple[Sequence[str], NDArray[np.int64]]]
-Key = tuple[str, str, int]
-"""Group name, group value, class code (-1: rows of all classes)."""
+from safescale_ammt.data.attack import Attack, Groups, Key
+from safescale_ammt.data.counts import (
+    LEAST_SHOWN,
+    LabelCounts,
+    SplitCounts,
+    Withheld,
+    tally,
+)
 
 
 def shown_counts(
@@ -33,7 +36,7 @@ def shown_counts(
     classes: int,
     sealed: NDArray[np.bool_],
 ) -> SplitCounts:
-    """Counts the sealed rows and hides what must not be published.
+    """Counts the sealed rows and withholds what must not be published.
 
     Args:
         label: class codes (n,) of all rows, development and sealed.
@@ -48,24 +51,21 @@ def shown_counts(
     )
     if not groups:
         return full
-    attack = _Attack(full, groups, classes)
-    small = sorted(key for key, n in attack.counts.items() if n < LEAST_SHOWN)
-    hidden = set(small)
-    exposed = small
-    # Hiding more only widens what an attacker is left with: a safe cell stays safe,
-    # so only the exposed ones are looked at again.
-    while exposed:
-        sources = {key: attack.source(key, small, hidden) for key in exposed}
-        exposed = [key for key, source in sources.items() if source is not None]
-        hidden |= {source for source in sources.values() if source is not None}
-    shown = {key: None if key in hidden else n for key, n in attack.counts.items()}
+    attack = Attack(full, groups, classes)
+    hidden = _complementary(attack)
+    told: dict[Key, int | Withheld] = {
+        key: Withheld.SMALL if n < LEAST_SHOWN else n
+        for key, n in attack.counts.items()
+    }
+    # Without a choice that protects, not even which cells are small is told.
+    told |= dict.fromkeys(told if hidden is None else hidden, Withheld.HIDDEN)
     return SplitCounts(
         full.rows,
         {
             name: {
                 value: LabelCounts(
-                    shown[name, value, -1],
-                    tuple(shown[name, value, code] for code in range(classes)),
+                    told[name, value, -1],
+                    tuple(told[name, value, code] for code in range(classes)),
                 )
                 for value in values
             }
@@ -74,53 +74,87 @@ def shown_counts(
     )
 
 
-class _Attack:
-    """Every cell as a sum of the finest ones: combinations of groups x class.
+def _complementary(attack: Attack) -> set[Key] | None:
+    """Cells to hide beside the small ones; None if hiding all would not do."""
+    large = {key for key, n in attack.counts.items() if n >= LEAST_SHOWN}
+    if any(attack.binding(key, large) is not None for key in attack.small):
+        return None
+    hidden: set[Key] = set()
+    columns = [
+        {key for key in large if key[0] == name}
+        for name in sorted({key[0] for key in attack.small})
+    ]
+    # Each column by itself, twice: a sum that another one shows may be hidden by then.
+    # Then together; and one that has no small cell only if nothing else would do.
+    for candidates in (*columns, *columns, set().union(*columns), large):
+        able = [
+            key
+            for key in attack.small
+            if key[0] in {other[0] for other in candidates}
+            and attack.binding(key, hidden | candidates) is None
+        ]
+        hidden |= _fewest(attack, able, candidates, hidden)
+    # What one column hides may make another's needless.
+    for key in sorted(hidden, key=lambda k: (-attack.counts[k], k)):
+        rest = hidden - {key}
+        if all(attack.binding(small, rest) is None for small in attack.small):
+            hidden = rest
+    return hidden
 
-    Attributes:
-        rows: of the split, which an attacker knows.
-        counts: true count of every cell.
-        members: mask of the finest cells (combinations x classes,) in every cell.
+
+def _fewest(
+    attack: Attack, small: Collection[Key], candidates: Set[Key], base: Set[Key]
+) -> set[Key]:
+    """Fewest candidates that protect the small cells, with `base` hidden already."""
+    cuts: list[Set[Key]] = []
+    chosen: set[Key] = set()
+    while True:
+        found = [attack.binding(key, chosen | base) for key in small]
+        # A proof without a candidate is rounding: all of them together protect.
+        new = [
+            cut & candidates or candidates - chosen for cut in found if cut is not None
+        ]
+        if not new or chosen >= candidates:
+            return chosen
+        cuts.extend(new)
+        chosen = _cheapest(cuts, attack)
+
+
+def _cheapest(cuts: list[Set[Key]], attack: Attack) -> set[Key]:
+    """Cells with one of every cut: fewest groups, then cells, then rows.
+
+    Groups that have a small cell anyway do not count. One choice in every run: ties
+    go to the cells that come first.
     """
-
-    def __init__(self, full: SplitCounts, groups: Groups, classes: int) -> None:
-        # An attacker is taken to know which combinations occur at all: the
-        # development rows show most of them.
-        _, combinations = joint([codes for _, codes in groups.values()])
-        of_class = np.tile(np.arange(classes), len(combinations[0]))
-        self.rows = full.rows
-        self.counts: dict[Key, int] = {}
-        self.members: dict[Key, NDArray[np.bool_]] = {}
-        for i, name in enumerate(groups):
-            for code, (value, cell) in enumerate(full.groups[name].items()):
-                inside = np.repeat(combinations[i] == code, classes)
-                for c, n in [(-1, cell.rows), *enumerate(cell.labels)]:
-                    key = (name, value, c)
-                    self.counts[key] = int(n or 0)
-                    self.members[key] = inside & ((of_class == c) | (c < 0))
-
-    def source(self, key: Key, small: Sequence[Key], hidden: set[Key]) -> Key | None:
-        """Names the least shown cell that `key` is computed from; None if it is safe.
-
-        With x >= 0 the finest counts: min and max of the cell's sum over all x that
-        agree with the shown counts (equalities) and with "under 10" of the small ones
-        (inequalities).
-        """
-        shown = [other for other in self.counts if other not in hidden]
-        equal = [self.members[other] for other in shown]
-        a_eq = np.array([*equal, np.ones_like(self.members[key])], dtype=float)
-        b_eq = np.array([*(self.counts[k] for k in shown), self.rows], dtype=float)
-        a_ub = np.array([self.members[k] for k in small], dtype=float)
-        b_ub = np.full(len(small), LEAST_SHOWN - 1.0)
-        target = self.members[key].astype(float)
-        # linprog's default bounds are 0 and infinity: no count is negative.
-        low = linprog(target, a_ub, b_ub, a_eq, b_eq)
-        high = linprog(-target, a_ub, b_ub, a_eq, b_eq)
-        if -float(high.fun or 0.0) - float(low.fun or 0.0) >= LEAST_RANGE:
-            return None
-        # A shown count with a dual value holds the range together: without it the
-        # optimum moves. The total is the last equality and cannot be hidden.
-        weight = np.abs(low.eqlin.marginals) + np.abs(high.eqlin.marginals)
-        binding = [k for k, w in zip(shown, weight[:-1], strict=True) if w > _ZERO]
-        # The least one costs the reader least; the key breaks ties the same each time.
-        return min(binding, key=lambda k: (self.counts[k], k), default=None)
+    cells = sorted(set().union(*cuts))
+    spoilt = {key[:2] for key in attack.small}
+    values = sorted({key[:2] for key in cells} - spoilt)
+    size = len(cells) + len(values)
+    one_of_each = [
+        [key in cut for key in cells] + [False] * len(values) for cut in cuts
+    ]
+    constraints = [LinearConstraint(np.array(one_of_each, float), lb=1.0)]
+    for i, key in enumerate(cells):
+        if key[:2] not in spoilt:
+            # A group counts as soon as one of its cells is hidden: group >= cell.
+            row = np.zeros(size)
+            row[i], row[len(cells) + values.index(key[:2])] = -1.0, 1.0
+            constraints.append(LinearConstraint(row, lb=0.0))
+    is_cell = (np.arange(size) < len(cells)).astype(float)
+    rows = [attack.counts[key] * size + i for i, key in enumerate(cells)]
+    best: set[Key] = set()
+    for cost in (1 - is_cell, is_cell, np.array(rows + [0] * len(values), float)):
+        found = milp(
+            cost,
+            integrality=np.ones(size, dtype=np.int64),
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0.0},
+        )
+        chosen = found.x if found.x is not None else np.ones(size)
+        best = {key for key, x in zip(cells, chosen, strict=False) if x > 0.5}
+        # What comes next must not make this worse.
+        constraints.append(
+            LinearConstraint(cost, ub=float(cost @ chosen.round()) + 0.5)
+        )
+    return best

@@ -8,7 +8,7 @@ import numpy as np
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.columns import Column
-from safescale_ammt.data.counts import HIDDEN, LEAST_SHOWN
+from safescale_ammt.data.counts import LEAST_SHOWN, Withheld
 from safescale_ammt.data.joining import SEALED, Cut, Joined
 from safescale_ammt.data.raw_rows import as_levels
 from safescale_ammt.data.unseen import (
@@ -100,7 +100,7 @@ def _one_sided(column: Column, cuts: Cut) -> dict[str, list[str]]:
     rare = (sealed < LEAST_SHOWN) & (expected >= _SURELY)
     sides = {
         "sealed_only": (sealed > 0) & (development == 0),
-        f"development_but_{HIDDEN}_sealed": rare,
+        f"development_but_{Withheld.SMALL.value}_sealed": rare,
     }
     return {
         side: [values[i] for i in np.flatnonzero(mask)]

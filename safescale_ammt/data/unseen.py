@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.data.columns import Column
-from safescale_ammt.data.counts import HIDDEN, LEAST_SHOWN
+from safescale_ammt.data.counts import LEAST_SHOWN, Withheld
 from safescale_ammt.data.schema import CategoricalFeature, Schema
 from safescale_ammt.data.spelling import canonical_alone
 from safescale_ammt.errors import DataError
@@ -109,7 +109,7 @@ class Unseen:
     @property
     def shown(self) -> int | str:
         """The number of rows, as it may be told of sealed ones."""
-        return self.rows if self.rows >= LEAST_SHOWN else HIDDEN
+        return self.rows if self.rows >= LEAST_SHOWN else Withheld.SMALL.value
 
     def __str__(self) -> str:
         """Returns a clause: column, count, share and kinds of difference."""

@@ -10,11 +10,18 @@ import numpy as np
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.config.window import Window
+from safescale_ammt.data.attack import Groups
 from safescale_ammt.data.audit import audit
-from safescale_ammt.data.counts import Counts, tally
+from safescale_ammt.data.counts import (
+    LEAST_SHOWN,
+    Counts,
+    SplitCounts,
+    Withheld,
+    tally,
+)
 from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.dataset import Split
-from safescale_ammt.data.disclosure import Groups, shown_counts
+from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.preparation import Prepared, prepare
 from safescale_ammt.data.schema import Schema
@@ -46,7 +53,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         holdout: where the holdout artifact is written.
 
     Returns:
-        Rows per split, number of inputs, digests, days; what the log shows.
+        Rows per split, number of inputs, digests, days, small groups if there are
+        any; what the log shows.
 
     Raises:
         ConfigError: the section has no source.
@@ -113,7 +121,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         print(f"Rows without a label that are left out: {dropped}.", flush=True)
     for note in reading:
         print(note, flush=True)
-    identity = _write_dataset(prepared, config, dataset, report)
+    identity, told = _write_dataset(prepared, config, dataset, report)
+    withheld = _withheld(told)
     return {
         "dataset": identity,
         "holdout": sealed_identity,
@@ -123,6 +132,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "features": len(prepared.schema.features),
         **{key: _in_words(report[key]) for key in SIDES if key in report},
+        **({"withheld": withheld} if withheld else {}),
     }
 
 
@@ -139,8 +149,12 @@ def _in_words(note: Any) -> str:
 
 def _write_dataset(
     prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
-) -> str:
-    """Writes the dataset artifact and returns its identity digest."""
+) -> tuple[str, SplitCounts]:
+    """Writes the dataset artifact.
+
+    Returns:
+        Its identity digest, and what it tells of the sealed split.
+    """
     schema, splits = prepared.schema, prepared.splits
     classes = len(schema.classes)
     # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
@@ -167,7 +181,18 @@ def _write_dataset(
         write_json(draft.folder / "audit.json", audit(schema, splits, config.seed))
         for name in SPLITS:
             splits[name].write(draft.folder / f"{name}.parquet", schema)
-    return read_manifest(path).identity
+    return read_manifest(path).identity, counts[SEALED]
+
+
+def _withheld(told: SplitCounts) -> str:
+    """Names small groups, and those whose counts are hidden for their sake."""
+    small, hidden = (
+        [f"{name} {value}" for name, values in found.items() for value in values]
+        for found in (told.withheld(Withheld.SMALL), told.withheld(Withheld.HIDDEN))
+    )
+    text = f"under {LEAST_SHOWN} sealed rows, in all or of a class: {', '.join(small)}"
+    beside = f"counts hidden beside these: {', '.join(hidden)}"
+    return "; ".join([text] * bool(small) + [beside] * bool(hidden))
 
 
 def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:

@@ -51,8 +51,8 @@ def targets(
         if cell.value in values:
             group = values.index(cell.value)
             total, hits = float(rows[group]), float(labels[group, cell.outcome])
-            # A masked count reads as the most that it can hide: hits may exceed rows.
-            misses = max(0.0, total - hits)
+            # A sum of least counts where some are withheld: never more than there are.
+            misses = float(labels[group].sum()) - hits
             sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
     judged = constraints.standard_errors(rates, sealed)
     steered = constraints.standard_errors(rates, pooled_sizes)

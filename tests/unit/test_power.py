@@ -9,7 +9,7 @@ import pytest
 from promises import TWIN, adult_counts, constitution, counted, evidence_of
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.counts import Counts, LabelCounts, SplitCounts
+from safescale_ammt.data.counts import Counts, LabelCounts, SplitCounts, Withheld
 from safescale_ammt.errors import InputError, Uncertifiable
 from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.judge import judge
@@ -18,6 +18,7 @@ from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 from safescale_ammt.judging.power.laws import draw
 from safescale_ammt.judging.power.sizes import principle_sizes
 
+SMALL, HIDDEN = Withheld.SMALL, Withheld.HIDDEN
 USEFUL = {"metric": "accuracy", **TWIN, "floor": 0.84}
 
 
@@ -152,7 +153,7 @@ def test_groups_too_small_are_named_and_merging_them_is_suggested() -> None:
 def test_hidden_cells_count_as_too_small() -> None:
     sealed = counted({"F": (900, 300), "M": (1_500, 400)})
     cells = dict(sealed.groups["sex"])
-    cells["F"] = LabelCounts(900, (None, None))
+    cells["F"] = LabelCounts(900, (HIDDEN, HIDDEN))
     counts = small_counts(F=(900, 300), M=(1_500, 400))
     hidden = SplitCounts(sealed.rows, {"sex": cells})
     counts = Counts(
@@ -161,6 +162,72 @@ def test_hidden_cells_count_as_too_small() -> None:
     assert power_check(constitution(tpr(0.3)), counts, draws=50).principles[
         0
     ].too_small == ("F",)
+
+
+def hiding(cells: dict[str, tuple], **others: dict[str, tuple]) -> Counts:
+    """Sealed counts {value: (rows, no, yes)}; development has plenty of each."""
+    plenty = small_counts(**dict.fromkeys(cells, (2_000, 600)))
+    groups = {
+        name: {v: LabelCounts(n, (no, yes)) for v, (n, no, yes) in table.items()}
+        for name, table in {"sex": cells, **others}.items()
+    }
+    sealed = SplitCounts(3_000, groups)
+    return Counts(plenty.classes, plenty.positive, {**plenty.splits, "sealed": sealed})
+
+
+def test_a_hidden_group_is_judged_by_the_least_that_it_can_be() -> None:
+    cells = {"F": (1_500, 900, 600), "M": (HIDDEN,) * 3, "X": (SMALL,) * 3}
+    race = {"a": (1_400, 900, 500), "b": (1_600, 890, 710)}
+    rules = constitution({"metric": "fpr_gap", "group": "sex", "threshold": 0.3})
+    sizes = principle_sizes(
+        rules.hard[0].constraint, hiding(cells, race=race), rules.groups
+    )
+    # 1,790 negatives in all, 900 of F and at most 9 of X; never rows less positives.
+    assert sizes.trials.tolist() == [[900, 881, 0]]
+    assert sizes.group_rows.tolist() == [1_500, 1_491, 0]
+    assert sizes.small.tolist() == [False, False, True]
+    assert sizes.hidden == ()
+
+
+def test_hidden_positives_do_not_count_as_negatives() -> None:
+    cells = {"F": (1_500, 900, 600), "M": (1_500, HIDDEN, HIDDEN)}
+    rules = constitution({"metric": "fpr_gap", "group": "sex", "threshold": 0.3})
+    sizes = principle_sizes(rules.hard[0].constraint, hiding(cells), rules.groups)
+    assert sizes.trials.tolist() == [[900, 0]]
+
+
+def test_the_refusal_names_the_small_group_and_not_the_hidden_one_alone() -> None:
+    cells = {"F": (HIDDEN,) * 3, "M": (HIDDEN,) * 3, "X": (SMALL,) * 3}
+    report = power_check(constitution(tpr(0.3)), hiding(cells), draws=50)
+    assert report.principles[0].too_small == ("F", "M", "X")
+    assert report.principles[0].hidden == ("F", "M")
+    assert "the sealed rows of X are fewer" in report.sentence
+    assert (
+        "the counts of F, M are hidden, so that the rows of sex X (under 10 in all or "
+        "in a class) cannot be computed from them: merge these by data.merges"
+    ) in report.sentence
+    assert report.to_dict()["principles"][0]["beside"] == ("sex X",)
+
+
+def test_a_group_of_few_rows_is_small_even_if_its_classes_are_hidden() -> None:
+    cells = {"F": (2_900, 1_900, 1_000), "M": (93, HIDDEN, HIDDEN), "X": (SMALL,) * 3}
+    report = power_check(constitution(tpr(0.3)), hiding(cells), draws=50)
+    assert report.principles[0].hidden == ()
+    assert "the sealed rows of M, X are fewer" in report.sentence
+    assert "hidden" not in report.sentence
+
+
+def test_the_refusal_names_the_column_whose_small_group_hides_another() -> None:
+    cells = {"F": (1_500, HIDDEN, HIDDEN), "M": (1_500, 900, 600)}
+    report = power_check(
+        constitution(tpr(0.3)),
+        hiding(cells, origin={"isle": (SMALL,) * 3, "land": (HIDDEN,) * 3}),
+        draws=50,
+    )
+    assert "cannot be certified, because the counts of F are hidden" in report.sentence
+    assert "the rows of origin isle (under 10" in report.sentence
+    assert "take their column out of data.sensitive" in report.sentence
+    assert "can never pass" not in report.sentence
 
 
 def test_five_groups_and_many_principles_are_checked_together() -> None:

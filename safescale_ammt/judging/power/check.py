@@ -125,6 +125,8 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
         table=odds[:-1],
         spread=odds[-1],
         too_small=tuple(value for value, is_small in small if is_small),
+        hidden=case.sizes.hidden,
+        beside=case.sizes.beside if case.sizes.hidden else (),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.power.laws import ASSUMPTIONS
 
 REQUIRED = 0.8
@@ -55,7 +56,9 @@ class PrinciplePower:
         line: threshold (or delta) as promised.
         table: odds at the true gaps `SCALES`.
         spread: odds for a model as training will leave it.
-        too_small: groups that the gate will not judge.
+        too_small: groups that the gate will not judge, as far as the counts tell.
+        hidden: those whose counts are hidden, so that they may be large enough.
+        beside: small groups for whose sake these are hidden, as `column value`.
         least: least certifiable line, where the promised one is at fault.
         rows: rows that the promised line would need, likewise.
         culprit: whether it is at fault that the constitution is uncertifiable.
@@ -72,6 +75,8 @@ class PrinciplePower:
     least: float | None = None
     rows: RowsNeeded | None = None
     culprit: bool = False
+    hidden: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,10 @@ class PowerReport:
         """Returns the JSON form."""
         plain = asdict(self)
         plain["assumptions"] = list(self.assumptions)
+        # Most tables hide nothing: their reports read as before there were these.
+        for principle in plain["principles"]:
+            if not principle["hidden"]:
+                del principle["hidden"], principle["beside"]
         return {"schema": 1, **plain}
 
 
@@ -114,12 +123,10 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
         over = "accuracy minus the twin's"
     head = f"{power.principle} ({over} {power.op} {power.line:g})"
     if power.too_small:
-        return (
-            f"{head} can never pass, because the sealed rows of "
-            f"{', '.join(power.too_small)} are fewer than min_n {min_n} or their "
-            f"positives fewer than min_pos {min_pos} (or hidden in the counts): merge "
-            "these groups or gather more rows"
-        )
+        # Hidden counts may be large enough: then the gate might judge these groups.
+        never = set(power.too_small) - set(power.hidden)
+        verdict = "can never pass" if never else "cannot be certified"
+        return f"{head} {verdict}, because {_unjudged(power, min_n, min_pos)}"
     least = "no line would be certifiable"
     if power.least is not None:
         least = f"the least certifiable line is {power.least:g}"
@@ -133,3 +140,25 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
         f"{head} would pass with probability {power.spread.passes:.2f}: {least}, and "
         f"the promised one needs {need}"
     )
+
+
+def _unjudged(power: PrinciplePower, min_n: int, min_pos: int) -> str:
+    """Says which groups are not judged, for whose sake, and what would do."""
+    small = ", ".join(v for v in power.too_small if v not in power.hidden)
+    parts = []
+    if small:
+        parts.append(
+            f"the sealed rows of {small} are fewer than min_n {min_n} or their "
+            f"positives (or negatives) fewer than min_pos {min_pos}: merge these "
+            "groups by data.merges or gather more rows"
+        )
+    if power.hidden:
+        # Where no choice of cells protects, the counts do not say which are small.
+        cause = ", ".join(power.beside) or "small groups"
+        parts.append(
+            f"the counts of {', '.join(power.hidden)} are hidden, so that the rows of "
+            f"{cause} (under {LEAST_SHOWN} in all or in a class) cannot be computed "
+            "from them: merge these by data.merges and judge the merged column, or "
+            "take their column out of data.sensitive or data.crosses"
+        )
+    return "; and ".join(parts)

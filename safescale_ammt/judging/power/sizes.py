@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safescale_ammt.binomial.exact import Array
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import Constraint
-from safescale_ammt.data.counts import Counts
+from safescale_ammt.data.counts import Counts, SplitCounts, Withheld
 from safescale_ammt.judging.evidence import IntArray, judged_classes
 from safescale_ammt.judging.group_rates import RATES_OF, GroupTable, Rates
 
@@ -38,8 +38,10 @@ class Sizes:
         trials: sealed trials per kind (k, g).
         dual: trials in train and constraint per kind (k, g).
         base: assumed rate per kind (k,).
-        small: groups (g,) too small to be judged.
+        small: groups (g,) too small to be judged, as far as the counts tell.
         rows: sealed rows.
+        hidden: those of them whose counts are hidden for the sake of small groups.
+        beside: these small groups, as `column value`.
     """
 
     values: tuple[str, ...]
@@ -50,6 +52,8 @@ class Sizes:
     base: Array
     small: NDArray[np.bool_]
     rows: int
+    hidden: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def larger(self, factor: float, *, everywhere: bool = False) -> Sizes:
         """The same with `factor` times the sealed rows (`everywhere`: of all rows)."""
@@ -84,7 +88,7 @@ def principle_sizes(
         for kind in RATES_OF[constraint.metric]
         for code in (classes if kind != "error" else (0,))
     ]
-    trials = [_trials(kind, rows, labels[:, code]) for kind, code in kinds]
+    trials = [_trials(kind, rows, labels, code) for kind, code in kinds]
     share = dual_labels.sum(axis=0) / max(1, int(dual_rows.sum()))
     # The judge's own rule says which groups are too small.
     table = GroupTable(
@@ -93,18 +97,47 @@ def principle_sizes(
         labels[:, classes[0]] if len(classes) == 1 else rows,
         tuple(Rates("", np.zeros_like(t), t) for t in trials),
     )
+    small = table.too_small(group_rule.min_n, group_rule.min_pos)
+    unknown, beside = _hidden(
+        counts.split(SEALED), constraint.group or "", group_rule.min_n
+    )
     return Sizes(
         values=values,
         group_rows=rows,
         kinds=tuple(f"{kind} of class {code}" for kind, code in kinds),
         trials=np.array(trials),
-        dual=np.array([_trials(k, dual_rows, dual_labels[:, c]) for k, c in kinds]),
+        dual=np.array([_trials(k, dual_rows, dual_labels, c) for k, c in kinds]),
         base=np.array(
             [_assumed_rate(kind, float(share[code])) for kind, code in kinds]
         ),
-        small=table.too_small(group_rule.min_n, group_rule.min_pos),
+        small=small,
         rows=total,
+        hidden=tuple(
+            v for v, low in zip(values, small, strict=True) if low and v in unknown
+        ),
+        beside=beside,
     )
+
+
+def _hidden(
+    split: SplitCounts, group: str, min_n: int
+) -> tuple[set[str], tuple[str, ...]]:
+    """Values of a group column that may be large enough, but for hidden counts.
+
+    Returns:
+        These values, and the small ones for whose sake: of the same column if it has
+        any, else of all columns.
+    """
+    small = split.withheld(Withheld.SMALL)
+    hidden = set(split.withheld(Withheld.HIDDEN).get(group, ()))
+    few = {
+        value
+        for value, cell in split.groups[group].items()
+        if not isinstance(cell.rows, Withheld) and cell.rows < min_n
+    }
+    columns = [group] if group in small else sorted(small)
+    beside = tuple(f"{name} {value}" for name in columns for value in small[name])
+    return hidden - few - set(small.get(group, ())), beside if hidden else ()
 
 
 def _dual_counts(
@@ -122,10 +155,12 @@ def _dual_counts(
     return rows, labels
 
 
-def _trials(kind: str, rows: IntArray, of_class: IntArray) -> IntArray:
+def _trials(kind: str, rows: IntArray, labels: IntArray, code: int) -> IntArray:
     if kind == "tpr":
-        return of_class
-    return rows - of_class if kind == "fpr" else rows
+        return labels[:, code]
+    # Summed, not subtracted: where a count is hidden the least of each class is
+    # known, and rows minus the least positives would be too many negatives.
+    return labels.sum(axis=1) - labels[:, code] if kind == "fpr" else rows
 
 
 def _assumed_rate(kind: str, share: float) -> float:
