@@ -117,10 +117,11 @@ def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_parquet_columns_of_lists_or_bytes_are_refused(tmp_path: Path) -> None:
-    for values in ([[1], [2]], [b"\xff", b"b"]):
+    lists, no_text = [[1], [2]], [b"\xff", b"b"]
+    for values, part in ((lists, "numbers and text only"), (no_text, "no spelling")):
         pq.write_table(pa.table({"n": values}), tmp_path / "t.parquet")
         data = (tmp_path / "t.parquet").read_bytes()
-        assert "numbers and text only" in refused(data)
+        assert part in refused(data)
 
 
 def test_a_dictionary_column_of_parquet_is_text(tmp_path: Path) -> None:

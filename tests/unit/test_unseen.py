@@ -16,7 +16,7 @@ from training_world import BRIEF, promises, searched
 
 from pipelines.predict import write_predictions
 from safescale_ammt.data.columns import Column
-from safescale_ammt.data.counts import HIDDEN
+from safescale_ammt.data.counts import Withheld
 from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.encoding import learn_categorical
 from safescale_ammt.data.raw_rows import read_raw
@@ -125,7 +125,7 @@ def test_a_few_unseen_sealed_values_are_counted_in_record_and_summary(
 def test_a_small_count_of_sealed_rows_is_not_told(tmp_path: Path) -> None:
     some = [[*row[:CITY], "paris", *row[CITY + 1 :]] for row in SEALED[:3]]
     record = prepared(tmp_path, some + SEALED[3:])
-    assert record["sealed_rows_with_unseen_values"] == {"city": HIDDEN}
+    assert record["sealed_rows_with_unseen_values"] == {"city": Withheld.SMALL.value}
 
 
 def test_nothing_is_said_where_nothing_is_unseen(tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_a_group_that_one_side_lacks_is_named(tmp_path: Path) -> None:
         changed(changed(SEALED, ORIGIN, new.__getitem__), GENDER, lambda _: "m"),
     )
     assert record["groups_on_one_side"] == {
-        "gender": {f"development_but_{HIDDEN}_sealed": ["f"]},
+        "gender": {f"development_but_{Withheld.SMALL.value}_sealed": ["f"]},
         "origin": {
             "sealed_only": ["east"],
-            f"development_but_{HIDDEN}_sealed": ["west"],
+            f"development_but_{Withheld.SMALL.value}_sealed": ["west"],
         },
     }
     assert "east" in record["summary"]["groups_on_one_side"]
