@@ -190,9 +190,8 @@ class S3Store(Store):
     def _translate_errors(self, action: str, key: str) -> Iterator[None]:
         """Turns what the client raises into our errors.
 
-        Args:
-            action: what is done, as in "writing"; the sentence begins with it.
-            key: the object, or the beginning of keys.
+        Their sentences begin with `action`, such as "writing"; `key` may be the
+        beginning of keys.
         """
         # `from None` throughout: a log must not hold what server or library said.
         what = f"{self.uri}/{key}".rstrip("/")
@@ -221,35 +220,31 @@ class S3Store(Store):
 
     def _refusal(self, error: S3Error, action: str, what: str) -> StorageError:
         """Returns the error for an answer that says no."""
-        where = f"at {self._clients.endpoint}"
+        at = f"at {self._clients.endpoint}"
+        refused = f"{action} {what} was refused {at}"
+        code, status = error.code, error.response.status
         # `stat` lets "NoSuchKey" through only when it has seen that the bucket is gone.
-        if error.code == "NoSuchBucket" or (
-            error.code == "NoSuchKey" and action == "looking for"
-        ):
+        if code == "NoSuchBucket" or (code == "NoSuchKey" and action == "looking for"):
             return StoreInputError(
-                f"bucket {self._bucket} does not exist {where}; create it or check "
+                f"bucket {self._bucket} does not exist {at}; create it or check "
                 "the name."
             )
-        if error.code == "NoSuchKey":
+        if code == "NoSuchKey":
             return StoreInputError(f"{what} does not exist.")
-        status = error.response.status
         if status == 412 and action == "writing":
             return PreconditionFailed(f"{what} exists already, so it was not written.")
-        # `If-Match` of a download that was taken up again.
-        if status == 412:
+        if status == 412:  # `If-Match` of a download that was taken up again
             return StorageError(f"{what} was overwritten while it was being read.")
-        if error.code in _BAD_CREDENTIALS:
+        if code in _BAD_CREDENTIALS:
             return StoreInputError(
-                f"{action} {what} was refused {where}: the access key or its secret "
-                "is not valid there; check AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY."
+                f"{refused}: the access key or its secret is not valid there; check "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
         if status in (401, 403):
             return StoreInputError(
-                f"{action} {what} was refused {where}: the credentials do not permit "
-                f"this action in bucket {self._bucket}."
+                f"{refused}: the credentials do not permit this action in bucket "
+                f"{self._bucket}."
             )
         return StorageError(
-            f"{action} {what} failed: the store {where} answered {error.code} "
-            f"(HTTP {status})."
+            f"{action} {what} failed: the store {at} answered {code} (HTTP {status})."
         )
