@@ -43,6 +43,23 @@ class Workload:
     sections: Mapping[str, Section]
     constitution: Constitution
 
+    def __post_init__(self) -> None:
+        """Refuses a promise about a group that the data section does not declare.
+
+        Raises:
+            ConstitutionError: there is such a promise.
+        """
+        # The search refuses it too, but only after the data have been prepared.
+        data = self.data
+        declared = {*data.sensitive, *data.merges, *data.crosses}
+        for group in self.constitution.group_columns:
+            if group not in declared:
+                expected = one_of(declared) if declared else "it declares none"
+                raise ConstitutionError(
+                    f"The constitution speaks of the group {group!r}, which the data "
+                    f"section does not declare; {expected}."
+                )
+
     @classmethod
     def load(
         cls,
@@ -90,12 +107,10 @@ class Workload:
             builtin = CATALOGUE[source]
             members = dict.fromkeys(builtin.members, source)
             sections["data"] = {**members, **builtin.data, **data}
-        workload = cls(
+        return cls(
             {n: kind.from_params(sections[n]) for n, kind in SECTIONS.items()},
             _constitution(raw, path, constitution),
         )
-        workload._check_groups()
-        return workload
 
     @property
     def data(self) -> DataConfig:
@@ -106,23 +121,6 @@ class Workload:
     def training(self) -> TrainingConfig:
         """The section that says how the agents are trained."""
         return typing.cast("TrainingConfig", self.sections["training"])
-
-    def _check_groups(self) -> None:
-        """Refuses a promise about a group that the data section does not declare.
-
-        Raises:
-            ConstitutionError: there is such a promise.
-        """
-        # The search refuses it too, but only after the data have been prepared.
-        data = self.data
-        declared = {*data.sensitive, *data.merges, *data.crosses}
-        for group in self.constitution.group_columns:
-            if group not in declared:
-                expected = one_of(declared) if declared else "it declares none"
-                raise ConstitutionError(
-                    f"The constitution speaks of the group {group!r}, which the data "
-                    f"section does not declare; {expected}."
-                )
 
     def replace(self, section: str, **values: Any) -> Workload:
         """Returns a workload with other values in one section."""

@@ -171,9 +171,7 @@ def list_recurring(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
         trigger = item.trigger
         cron = trigger.cron_schedule.cron if trigger and trigger.cron_schedule else ""
         periodic = trigger.periodic_schedule if trigger else None
-        when = f"cron '{cron}'" if cron else ""
-        if periodic:
-            when = f"every {periodic.interval_second} s"
+        every = f"every {periodic.interval_second} s" if periodic else ""
         recurring_run = RecurringRun(
             id=str(item.recurring_run_id),
             name=note["name"],
@@ -181,7 +179,7 @@ def list_recurring(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
             digest=note["digest"],
             created=item.created_at,
             enabled=item.status == "ENABLED",
-            when=when,
+            when=every or (f"cron '{cron}'" if cron else ""),
         )
         history.append(recurring_run)
     return sorted(history, key=lambda recurring_run: recurring_run.rank)
@@ -203,16 +201,10 @@ def enable(kubeflow: Kubeflow, recurring_run: RecurringRun, *, on: bool) -> None
 
 
 def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
-    """Creates a recurring run, disabled; a lost answer makes no second one.
+    """Creates a recurring run of schedule `name`, disabled; returns its id.
 
-    Args:
-        kubeflow: where.
-        body: the recurring run.
-        name: of its schedule.
-        before: ids of those that were there before.
-
-    Returns:
-        Its id.
+    A lost answer makes no second one: whichever is not among the ids of `before`, with
+    the digest of this body, is the one that was created.
 
     Raises:
         InputError: not allowed or not understood.
