@@ -181,27 +181,22 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
         )
     if section not in sections:
         raise ConfigError(f"--set names section {section!r}, {one_of(sections)}.")
-    hints = typing.get_type_hints(SECTIONS[section])
-    fields = {f.name for f in dataclasses.fields(SECTIONS[section])}
-    if keys[0] not in fields:
-        raise ConfigError(
-            f"--set names {section}.{keys[0]}, unknown; {one_of(fields)}."
-        )
+    names = {f.name for f in dataclasses.fields(SECTIONS[section])}
+    if keys[0] not in names:
+        raise ConfigError(f"--set names {section}.{keys[0]}, unknown; {one_of(names)}.")
     target = sections[section]
     for key in keys[:-1]:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
             raise ConfigError(f"--set {name}: {key} holds no further keys.")
-    if hints[keys[0]] is str:
-        # YAML would turn a window or a version such as 2026-11-09 or 1.10 into a value.
-        target[keys[-1]] = text
-        return
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
-    if isinstance(value, str):
+    value: Any = text
+    # YAML would turn a window or a version such as 2026-11-09 or 1.10 into a value.
+    if typing.get_type_hints(SECTIONS[section])[keys[0]] is not str:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
         # YAML 1.1 reads 1e-3 as text: its floats need a dot.
         with suppress(ValueError):
-            value = float(value)
+            value = float(value) if isinstance(value, str) else value
     target[keys[-1]] = value

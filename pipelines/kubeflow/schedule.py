@@ -11,13 +11,12 @@ and of two at the same time the one that came second wins, for both.
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipelines.kubeflow import runs
-from pipelines.kubeflow.answers import Unreachable
+from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.timing import Timing
@@ -211,17 +210,13 @@ def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
         Unreachable: the API stayed away.
     """
     for wait in kubeflow.retry.tries():
-        try:
+        with AnotherTry(wait):
             answer = kubeflow.call_once(
                 f"creating schedule {name!r}",
                 kubeflow.schedules.recurring_run_service_create_recurring_run,
                 recurring_run=body,
             )
             return str(answer.recurring_run_id)
-        except Unreachable:
-            if not wait:
-                raise
-        time.sleep(wait)
         for recurring_run in list_recurring(kubeflow, name):
             # The description ends in the digest: another caller's of the same spec is
             # as good as ours.

@@ -74,19 +74,15 @@ class S3Store(Store):
             if if_absent:
                 self._put_if_absent(key, source)
                 return
-            size = -1  # unknown: minio cuts parts until the source ends
-            if isinstance(data, bytes):
-                size = len(data)
-            elif isinstance(data, Path):
+            # -1 is unknown: minio cuts parts until the source ends.
+            size = len(data) if isinstance(data, bytes) else -1
+            if isinstance(data, Path):
                 size = data.stat().st_size
-            watched = Hashing(source)
+            cut = part_size(size)
+            watched: Any = Hashing(source)  # reads, and that is all that minio wants
             try:
                 etag = self._clients.plain.put_object(
-                    self._bucket,
-                    self._prefix + key,
-                    cast("BinaryIO", watched),
-                    size,
-                    part_size=part_size(size),
+                    self._bucket, self._prefix + key, watched, size, part_size=cut
                 ).etag
             except S3Error as error:
                 # A finished upload whose reply got lost is unknown when it is repeated.
@@ -94,9 +90,7 @@ class S3Store(Store):
                     raise
                 etag = None
             # S3 may also answer 200 with an error inside; the client overlooks it.
-            if not etag and not (
-                self.exists(key) and self.digest(key) == watched.digest
-            ):
+            if not (etag or (self.exists(key) and self.digest(key) == watched.digest)):
                 raise StorageError(
                     f"writing {self.uri}/{key} failed: the store did not confirm it, "
                     "and what stands there is not what was sent."
