@@ -84,9 +84,9 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "holdout": sealed_identity,
         **prepared.notes,
     }
-    identity = _write_dataset(prepared, config, dataset, report)
+    _write_dataset(prepared, config, dataset, report)
     return {
-        "dataset": identity,
+        "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
         "source_digest": digest,
         # Texts with a slash are taken for paths and kept out of the metadata.
@@ -98,8 +98,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
 
 def _write_dataset(
     prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
-) -> str:
-    """Writes the dataset artifact and returns its identity digest."""
+) -> None:
+    """Writes the dataset artifact."""
     schema, splits = prepared.schema, prepared.splits
     classes = len(schema.classes)
     # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
@@ -126,7 +126,6 @@ def _write_dataset(
         write_json(draft.folder / "audit.json", audit(schema, splits, config.seed))
         for name in SPLITS:
             splits[name].write(draft.folder / f"{name}.parquet", schema)
-    return read_manifest(path).identity
 
 
 def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:
