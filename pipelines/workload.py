@@ -43,6 +43,23 @@ class Workload:
     sections: Mapping[str, Section]
     constitution: Constitution
 
+    def __post_init__(self) -> None:
+        """Refuses a promise about a group that the data section does not declare.
+
+        Raises:
+            ConstitutionError: there is such a promise.
+        """
+        # The search refuses it too, but only after the data have been prepared.
+        data = self.data
+        declared = {*data.sensitive, *data.merges, *data.crosses}
+        for group in self.constitution.group_columns:
+            if group not in declared:
+                expected = one_of(declared) if declared else "it declares none"
+                raise ConstitutionError(
+                    f"The constitution speaks of the group {group!r}, which the data "
+                    f"section does not declare; {expected}."
+                )
+
     @classmethod
     def load(
         cls,
@@ -90,12 +107,10 @@ class Workload:
             builtin = CATALOGUE[source]
             members = dict.fromkeys(builtin.members, source)
             sections["data"] = {**members, **builtin.data, **data}
-        workload = cls(
+        return cls(
             {n: kind.from_params(sections[n]) for n, kind in SECTIONS.items()},
             _constitution(raw, path, constitution),
         )
-        workload._check_groups()
-        return workload
 
     @property
     def data(self) -> DataConfig:
@@ -106,23 +121,6 @@ class Workload:
     def training(self) -> TrainingConfig:
         """The section that says how the agents are trained."""
         return typing.cast("TrainingConfig", self.sections["training"])
-
-    def _check_groups(self) -> None:
-        """Refuses a promise about a group that the data section does not declare.
-
-        Raises:
-            ConstitutionError: there is such a promise.
-        """
-        # The search refuses it too, but only after the data have been prepared.
-        data = self.data
-        declared = {*data.sensitive, *data.merges, *data.crosses}
-        for group in self.constitution.group_columns:
-            if group not in declared:
-                expected = one_of(declared) if declared else "it declares none"
-                raise ConstitutionError(
-                    f"The constitution speaks of the group {group!r}, which the data "
-                    f"section does not declare; {expected}."
-                )
 
     def replace(self, section: str, **values: Any) -> Workload:
         """Returns a workload with other values in one section."""
@@ -183,27 +181,22 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
         )
     if section not in sections:
         raise ConfigError(f"--set names section {section!r}, {one_of(sections)}.")
-    hints = typing.get_type_hints(SECTIONS[section])
-    fields = {f.name for f in dataclasses.fields(SECTIONS[section])}
-    if keys[0] not in fields:
-        raise ConfigError(
-            f"--set names {section}.{keys[0]}, unknown; {one_of(fields)}."
-        )
+    names = {f.name for f in dataclasses.fields(SECTIONS[section])}
+    if keys[0] not in names:
+        raise ConfigError(f"--set names {section}.{keys[0]}, unknown; {one_of(names)}.")
     target = sections[section]
     for key in keys[:-1]:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
             raise ConfigError(f"--set {name}: {key} holds no further keys.")
-    if hints[keys[0]] is str:
-        # YAML would turn a window or a version such as 2026-11-09 or 1.10 into a value.
-        target[keys[-1]] = text
-        return
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
-    if isinstance(value, str):
+    value: Any = text
+    # YAML would turn a window or a version such as 2026-11-09 or 1.10 into a value.
+    if typing.get_type_hints(SECTIONS[section])[keys[0]] is not str:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
         # YAML 1.1 reads 1e-3 as text: its floats need a dot.
         with suppress(ValueError):
-            value = float(value)
+            value = float(value) if isinstance(value, str) else value
     target[keys[-1]] = value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -21,8 +20,8 @@ def verify(place: str, digest: str, store: str | None) -> None:
 
     A folder needs no network and no store. An s3:// URI is downloaded first.
     """
-    from safescale_ammt.files.artifacts import read_manifest
-    from safescale_ammt.files.artifacts import verify as verify_artifact
+    from pipelines.local.store import opened_store
+    from safescale_ammt.files import artifacts
     from safescale_ammt.store.uri import open_store, split_uri
 
     with ExitStack() as stack:
@@ -30,26 +29,22 @@ def verify(place: str, digest: str, store: str | None) -> None:
         if "://" in place:
             # A folder's URI needs no store and no key, as its path needs none.
             if not place.startswith("file:"):
-                from pipelines.local.store import opened_store
-
                 stack.enter_context(opened_store(store))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             home, key = split_uri(place)
             open_store(home).download_folder(key, folder)
         # A bundle holds the evidence too, so its figures can be computed again.
-        kind = read_manifest(folder).kind
-        if kind == "bundle":
-            from safescale_ammt.releasing.bundle import verify_bundle
-
-            verified = verify_bundle(folder, digest)
-            for check in verified.checks:
-                click.echo(f"ok  {check}")
-            click.echo(
-                f"Bundle {verified.digest} is whole: {verified.verdict.decision}."
-            )
-        else:
-            identity = verify_artifact(folder).identity
+        kind = artifacts.read_manifest(folder).kind
+        if kind != "bundle":
+            identity = artifacts.verify(folder).identity
             click.echo(f"The {kind} artifact {identity} is whole.")
+            return
+        from safescale_ammt.releasing.bundle import verify_bundle
+
+        verified = verify_bundle(folder, digest)
+        for check in verified.checks:
+            click.echo(f"ok  {check}")
+        click.echo(f"Bundle {verified.digest} is whole: {verified.verdict.decision}.")
 
 
 @click.command()
@@ -115,32 +110,24 @@ def predict(
     A version is its number, 'champion' or 'latest'; one that waits for a
     person is refused.
     """
+    from pipelines.commands.registry import chosen_registry
+    from pipelines.local.store import opened_store
     from pipelines.predict import write_predictions
+    from safescale_ammt.errors import Refusal
+    from safescale_ammt.releasing.versions import PENDING
 
     with ExitStack() as stack:
         # A folder of that name wins over a registered version.
         folder = Path(model)
         if not folder.is_dir():
-            folder = stack.enter_context(_registered(model, store, name))
+            registry = chosen_registry(stack.enter_context(opened_store(store)), name)
+            version = registry.show(model)
+            if version.status == PENDING:
+                raise Refusal(
+                    f"{registry.name} version {version.number} is pending: a person "
+                    "has to approve it before it may answer."
+                )
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            registry.get_bundle(version, folder)
         count = write_predictions(folder, rows, output)
     click.echo(f"Wrote {count} predictions to {output}.")
-
-
-@contextmanager
-def _registered(version: str, store: str | None, name: str | None) -> Iterator[Path]:
-    """Downloads and verifies a registered version's bundle."""
-    from pipelines.commands.registry import chosen_registry
-    from pipelines.local.store import opened_store
-    from safescale_ammt.errors import Refusal
-    from safescale_ammt.releasing.versions import PENDING
-
-    with opened_store(store) as opened, tempfile.TemporaryDirectory() as scratch:
-        registry = chosen_registry(opened, name)
-        shown = registry.show(version)
-        if shown.status == PENDING:
-            raise Refusal(
-                f"{registry.name} version {shown.number} is pending: a person has to "
-                "approve it before it may answer."
-            )
-        registry.get_bundle(shown, scratch)
-        yield Path(scratch)

@@ -19,95 +19,95 @@ if TYPE_CHECKING:
 
 _SESSION = ("host", "namespace", "token_file", "ca_file")
 _WORK = ("config", "constitution", "image_prefix", "images", "window")
+_SESSION_OPTIONS = (
+    click.option(
+        "--host",
+        metavar="URL",
+        help="Kubeflow Pipelines  [default: SAFESCALE_KFP_HOST, or the cluster's].",
+    ),
+    click.option(
+        "--namespace",
+        envvar="SAFESCALE_NAMESPACE",
+        default="safescale",
+        callback=lambda _context, _option, name: names.namespace(name),
+        show_default=True,
+        help="Namespace of runs, secrets and rights.",
+    ),
+    click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File with a bearer token, read anew each time.",
+    ),
+    click.option(
+        "--ca-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Certificates that sign the server's.",
+    ),
+)
+_WORK_OPTIONS = (
+    click.option(
+        "--param",
+        "parameters",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Sets a scalar parameter, such as train_memory=8Gi; may be repeated.",
+    ),
+    click.option(
+        "--image-prefix",
+        default="",
+        help="Registry path of the stages' images  [default: the lock's].",
+    ),
+    click.option(
+        "--images",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Lock file that pins the images by digest.",
+    ),
+    click.option(
+        "--store",
+        metavar="URI",
+        help="The cluster's object store  [default: SAFESCALE_STORE].",
+    ),
+    click.option(
+        "--service-account",
+        "account",
+        default="safescale-pipeline",
+        callback=lambda _context, _option, name: names.account(name),
+        show_default=True,
+        help="Service account of the pods.",
+    ),
+    click.option(
+        "--experiment",
+        default="safescale",
+        show_default=True,
+        help="Groups runs in Kubeflow's pages.",
+    ),
+    click.option(
+        "--window",
+        default="",
+        help="Days of dated files, such as 7d.",
+        metavar="TEXT",
+    ),
+)
 
 
 def session_options(
     command: Callable[..., Any], patience: float = 60.0
 ) -> Callable[..., Any]:
     """Adds the options that name a Kubeflow, the credentials and how long to try."""
-    options = (
-        click.option(
-            "--host",
-            metavar="URL",
-            help="Kubeflow Pipelines  [default: SAFESCALE_KFP_HOST, or the cluster's].",
-        ),
-        click.option(
-            "--namespace",
-            envvar="SAFESCALE_NAMESPACE",
-            default="safescale",
-            callback=lambda _context, _option, name: names.namespace(name),
-            show_default=True,
-            help="Namespace of runs, secrets and rights.",
-        ),
-        click.option(
-            "--token-file",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="File with a bearer token, read anew each time.",
-        ),
-        click.option(
-            "--ca-file",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Certificates that sign the server's.",
-        ),
-        click.option(
-            "--patience",
-            type=click.FloatRange(min=0),
-            default=patience,
-            show_default=True,
-            metavar="SECONDS",
-            help="How long an API that is away is waited for.",
-        ),
+    option = click.option(
+        "--patience",
+        type=click.FloatRange(min=0),
+        default=patience,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long an API that is away is waited for.",
     )
-    return with_options(options, command)
+    return with_options((*_SESSION_OPTIONS, option), command)
 
 
 def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say what is to run."""
-    options = (
-        click.option(
-            "--param",
-            "parameters",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="Sets a scalar parameter, such as train_memory=8Gi; may be repeated.",
-        ),
-        click.option(
-            "--image-prefix",
-            default="",
-            help="Registry path of the stages' images  [default: the lock's].",
-        ),
-        click.option(
-            "--images",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Lock file that pins the images by digest.",
-        ),
-        click.option(
-            "--store",
-            metavar="URI",
-            help="The cluster's object store  [default: SAFESCALE_STORE].",
-        ),
-        click.option(
-            "--service-account",
-            "account",
-            default="safescale-pipeline",
-            callback=lambda _context, _option, name: names.account(name),
-            show_default=True,
-            help="Service account of the pods.",
-        ),
-        click.option(
-            "--experiment",
-            default="safescale",
-            show_default=True,
-            help="Groups runs in Kubeflow's pages.",
-        ),
-        click.option(
-            "--window",
-            default="",
-            help="Days of dated files, such as 7d.",
-            metavar="TEXT",
-        ),
-    )
-    return workload_options(with_options(options, command))
+    return workload_options(with_options(_WORK_OPTIONS, command))
 
 
 def kubeflow_of(options: Mapping[str, Any]) -> Kubeflow:

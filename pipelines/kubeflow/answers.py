@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from safescale_ammt.errors import InputError, SafescaleError
@@ -26,6 +30,35 @@ class Rejection(InputError):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+@dataclass(frozen=True)
+class AnotherTry:
+    """Swallows an error that another try may mend, and waits for that try.
+
+    Attributes:
+        wait: seconds, as `RetryPolicy.tries` gives them; 0 = this is the last try, and
+            an API that is away is an error.
+        statuses: of rejections that another try may mend.
+    """
+
+    wait: float
+    statuses: Collection[int] = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        mends = isinstance(error, Unreachable) and self.wait > 0
+        mends |= isinstance(error, Rejection) and error.status in self.statuses
+        if mends:
+            time.sleep(self.wait)
+        return mends
 
 
 def disconnection(host: str, action: str, error: Exception) -> SafescaleError:

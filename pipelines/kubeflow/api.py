@@ -223,13 +223,7 @@ class Kubeflow:
     def _send(
         self, action: str, method: Callable[..., Any], arguments: dict[str, Any]
     ) -> Any:
-        """Sends one request.
-
-        Raises:
-            ApiException: the API, or what stands before it, says no.
-            InputError: nothing was sent.
-            Unreachable, LostAnswer: see `call_once`.
-        """
+        """Sends one request; the errors of `call_once`, and `ApiException` for a no."""
         from kfp_server_api.exceptions import OpenApiException
         from urllib3.exceptions import HTTPError
 

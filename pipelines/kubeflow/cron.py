@@ -127,16 +127,13 @@ _FIELDS = (
 
 
 def six_fields(text: str) -> str:
-    """Returns an expression as KFP's server reads it.
+    """Returns an expression as KFP's server reads it: "0 3 * * mon" as "0 0 3 * * 1".
 
     Args:
         text: five fields, six with seconds first, or a word such as @daily.
 
     Raises:
         InputError: it means nothing, or a day that never comes.
-
-    Example:
-        six_fields("0 3 * * mon") == "0 0 3 * * 1"
     """
     fields = _NAMED.get(text.strip().lower(), text).split()
     if text.strip().startswith("@") and len(fields) != 5:
@@ -149,8 +146,7 @@ def six_fields(text: str) -> str:
             f"Cron expression {text!r} has {len(fields)} fields; five (minute hour day "
             "month weekday) or six (seconds first) are expected."
         )
-    if len(fields) == 5:
-        fields = ["0", *fields]
+    fields = ["0", *fields][-6:]  # at second 0, unless the first of six says another
     normal = [f.normal(part) for f, part in zip(_FIELDS, fields, strict=True)]
     # A list, a range or * here would start several runs in one minute.
     if not normal[0].isdigit():

@@ -24,6 +24,10 @@ from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.canonical import digest_json
 
 NAMESPACE = "safescale"
+_COMPONENT: dict[str, Any] = {
+    "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+    "kind": "Component",
+}
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,10 @@ def kubernetes_objects(text: str, release: Release) -> list[dict[str, Any]]:
 
 
 def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
-    """Writes the objects: one file, or a folder that kustomize takes as a component.
+    """Writes Pipeline and PipelineVersion; returns what was written.
 
-    Args:
-        objects: Pipeline and PipelineVersion.
-        output: a file if it ends in .yaml or .yml, else a folder.
-
-    Returns:
-        What was written.
+    `output` is one file if it ends in .yaml or .yml, else a folder that kustomize takes
+    as a component.
     """
 
     def write(path: Path, documents: list[dict[str, Any]]) -> Path:
@@ -117,11 +117,7 @@ def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
         return [write(output, objects)]
     # A component, so that an overlay can list it beside others.
     files = [write(output / f"{o['kind'].lower()}.yaml", [o]) for o in objects]
-    component: dict[str, Any] = {
-        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
-        "kind": "Component",
-        "resources": [file.name for file in files],
-    }
+    component = {**_COMPONENT, "resources": [file.name for file in files]}
     # The TrainingRuntime of the manifests then runs the image that train_agents runs.
     by_stage = CompiledPipeline.from_api(objects[-1]["spec"]).pinned_images
     images = [

@@ -14,7 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.kubeflow.answers import LostAnswer, Rejection, Unreachable
+from pipelines.kubeflow.answers import (
+    AnotherTry,
+    LostAnswer,
+    Rejection,
+    Unreachable,
+)
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import RunSpec
 from safescale_ammt.errors import InputError
@@ -67,20 +72,13 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
         )
         if page.experiments:
             return str(page.experiments[0].experiment_id)
-        try:
+        with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
                 kubeflow.experiments.experiment_service_create_experiment,
                 experiment=experiment,
             )
             return str(answer.experiment_id)
-        except Unreachable:
-            if not wait:
-                raise
-        except Rejection as error:
-            if error.status != 409:  # 409: somebody else was faster
-                raise
-        time.sleep(wait)
     raise Unreachable(f"Experiment {name!r} could not be created.")
 
 

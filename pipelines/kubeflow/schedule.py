@@ -11,13 +11,12 @@ and of two at the same time the one that came second wins, for both.
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipelines.kubeflow import runs
-from pipelines.kubeflow.answers import Unreachable
+from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.timing import Timing
@@ -171,9 +170,7 @@ def list_recurring(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
         trigger = item.trigger
         cron = trigger.cron_schedule.cron if trigger and trigger.cron_schedule else ""
         periodic = trigger.periodic_schedule if trigger else None
-        when = f"cron '{cron}'" if cron else ""
-        if periodic:
-            when = f"every {periodic.interval_second} s"
+        every = f"every {periodic.interval_second} s" if periodic else ""
         recurring_run = RecurringRun(
             id=str(item.recurring_run_id),
             name=note["name"],
@@ -181,7 +178,7 @@ def list_recurring(kubeflow: Kubeflow, name: str = "") -> list[RecurringRun]:
             digest=note["digest"],
             created=item.created_at,
             enabled=item.status == "ENABLED",
-            when=when,
+            when=every or (f"cron '{cron}'" if cron else ""),
         )
         history.append(recurring_run)
     return sorted(history, key=lambda recurring_run: recurring_run.rank)
@@ -203,33 +200,23 @@ def enable(kubeflow: Kubeflow, recurring_run: RecurringRun, *, on: bool) -> None
 
 
 def _create(kubeflow: Kubeflow, body: Any, name: str, before: set[str]) -> str:
-    """Creates a recurring run, disabled; a lost answer makes no second one.
+    """Creates a recurring run of schedule `name`, disabled; returns its id.
 
-    Args:
-        kubeflow: where.
-        body: the recurring run.
-        name: of its schedule.
-        before: ids of those that were there before.
-
-    Returns:
-        Its id.
+    A lost answer makes no second one: whichever is not among the ids of `before`, with
+    the digest of this body, is the one that was created.
 
     Raises:
         InputError: not allowed or not understood.
         Unreachable: the API stayed away.
     """
     for wait in kubeflow.retry.tries():
-        try:
+        with AnotherTry(wait):
             answer = kubeflow.call_once(
                 f"creating schedule {name!r}",
                 kubeflow.schedules.recurring_run_service_create_recurring_run,
                 recurring_run=body,
             )
             return str(answer.recurring_run_id)
-        except Unreachable:
-            if not wait:
-                raise
-        time.sleep(wait)
         for recurring_run in list_recurring(kubeflow, name):
             # The description ends in the digest: another caller's of the same spec is
             # as good as ours.

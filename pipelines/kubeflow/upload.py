@@ -10,13 +10,12 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.ir import CompiledPipeline
-from pipelines.kubeflow.answers import Rejection, Unreachable
+from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.runs import check_name
 from safescale_ammt import __version__
@@ -77,15 +76,8 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
                         "pipeline; nothing was uploaded: a version never changes."
                     )
                 return f"Version {version} of {name} is there, with these very bytes."
-            try:
+            with AnotherTry(wait, {409} if wait else ()):  # 409: another was faster
                 return _send(kubeflow, file, pipeline, name, version)
-            except Unreachable:
-                if not wait:
-                    raise
-            except Rejection as error:
-                if error.status != 409 or not wait:  # 409: another was faster
-                    raise
-            time.sleep(wait)
     raise Unreachable(f"Version {version} could not be uploaded.")
 
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,11 @@ def engine(timeout: int = _TIMEOUT) -> Iterator[Any]:
 
 
 def stage_images(client: Any, references: Iterable[str]) -> dict[str, str]:
-    """Looks stage images up and checks that they hold this code.
+    """Returns the id of each stage image, checked to hold this code.
 
     Args:
         client: the engine.
         references: `safescale-ammt/<stage>:<version>`.
-
-    Returns:
-        The image's id for each reference.
 
     Raises:
         InputError: an image is missing, or was built from other code.
@@ -106,9 +103,20 @@ def swept(run: str) -> Iterator[None]:
     """
     folder = HOME.absolute() / "containers"
     folder.mkdir(parents=True, exist_ok=True)
-    for lock in folder.glob("*.lock"):
-        _lives(folder, lock.stem)  # takes away what a killed run left
-    with engine() as client, _locked(folder / f"{run}.lock"):
+    for left in folder.glob("*.lock"):
+        _lives(folder, left.stem)  # takes away what a killed run left
+    file = folder / f"{run}.lock"
+    with engine() as client, ExitStack() as stack:
+        while True:
+            # The kernel drops the lock with this process, however it dies.
+            lock = stack.enter_context(file.open("ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # A sweeper may have deleted the file between the two calls: then this lock
+            # is of a file that nobody else can find.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                    break
+        stack.callback(file.unlink, missing_ok=True)
         _remove(client, f"{PLACE}={place()}", unless=lambda r: _lives(folder, r))
         try:
             yield
@@ -132,25 +140,6 @@ def _remove(client: Any, label: str, unless: Callable[[str], bool]) -> None:
             continue
         with suppress(APIError):  # somebody else is removing it
             container.remove(force=True, v=True)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Holds a run's lock; the kernel drops it with this process, however it dies."""
-    while True:
-        lock = file.open("ab")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # A sweeper may have deleted the file between the two calls: then this lock is
-        # of a file that nobody else can find.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-                break
-        lock.close()
-    with lock:
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
 
 
 def _lives(folder: Path, run: str) -> bool:

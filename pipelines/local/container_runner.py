@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.ir import Limit
@@ -110,8 +109,7 @@ class ContainerRunner:
                 task.code = exit_.code
                 # A stage that still says why (2, 3) is believed, whatever died in it.
                 if exit_.code == KILLED or (exit_.out_of_memory and exit_.code == 1):
-                    memory = context.limits[task.executor].memory
-                    raise _killed(task.stage, exit_, memory)
+                    raise _killed(task, exit_, context.limits[task.executor].memory)
                 return exit_.code == 0
 
             yield run
@@ -130,9 +128,7 @@ def _box(
     threads = str(max(1, int(limits.cpu.value)))
     environ = {"OMP_NUM_THREADS": threads, **environ, **_secrets(context, task)}
     certificates = [Path(environ[n]) for n in _CERTIFICATES if n in environ]
-    # KFP's executor gets its inputs as JSON behind this option, paths filled in.
-    call = json.loads(command[list(command).index("--executor_input") + 1])
-    paths = [*_input_paths(call), *(file for file in certificates if file.is_file())]
+    paths = [*_input_paths(command), *(file for file in certificates if file.is_file())]
     # What a stage writes belongs to the caller's group, whoever runs in the container.
     task.folder.mkdir(parents=True, exist_ok=True)
     task.folder.chmod(task.folder.stat().st_mode | 0o2070)
@@ -169,12 +165,14 @@ def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _input_paths(call: Mapping[str, Any]) -> Iterator[Path]:
+def _input_paths(command: Sequence[str]) -> Iterator[Path]:
     """Yields the paths that a task reads: its artifacts, and raw data on this disk.
 
     Raises:
         ConfigError: raw data that are not there.
     """
+    # KFP's executor gets its inputs as JSON behind this option, paths filled in.
+    call = json.loads(command[list(command).index("--executor_input") + 1])
     for artifacts in call["inputs"].get("artifacts", {}).values():
         yield from (Path(artifact["uri"]) for artifact in artifacts["artifacts"])
     for name, value in call["inputs"].get("parameterValues", {}).items():
@@ -199,13 +197,13 @@ def network_of(environ: Mapping[str, str]) -> str:
     return "bridge" if hosts or "AWS_ACCESS_KEY_ID" in environ else "none"
 
 
-def _killed(stage: str, exit_: ContainerExit, memory: Limit) -> SafescaleError:
+def _killed(task: LocalTask, exit_: ContainerExit, memory: Limit) -> SafescaleError:
     """Says why a container was killed: dockerd knows of memory, podman does not."""
     how = ":" if exit_.out_of_memory else " by somebody, or because"
     more = "the limit stands in the pipeline itself"
     if memory.parameter:
         more = f"--param {memory.parameter}=... gives it more"
     return SafescaleError(
-        f"{stage} was killed{how} it needed more memory than its limit of "
+        f"{task.stage} was killed{how} it needed more memory than its limit of "
         f"{memory.text}; {more}, and finished stages are kept."
     )

@@ -43,6 +43,15 @@ exit $code
 """
 """Process 1. It gives SIGTERM to all others (a shell in between would die of it and
 take the stage along) and waits for them; files are writable by their group."""
+_RESTRICTED: Mapping[str, Any] = {
+    "entrypoint": ["/bin/sh", "-c", _ENTRY],
+    "user": USER,
+    "read_only": True,
+    "tmpfs": {"/tmp": _SCRATCH},  # noqa: S108
+    "cap_drop": ["ALL"],
+    "pids_limit": _PIDS,
+}
+"""What no stage changes: where it may write, and as whom it runs."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Containers:
         Raises:
             SafescaleError: the engine could not run it, lost it or went away.
         """
-        with _in_one_sentence(box.stage), self._container(box) as container:
+        with self._container(box) as container:
             container.start()
             listener = _Listener(container)
             listener.start()
@@ -134,17 +143,34 @@ class Containers:
 
     @contextmanager
     def _container(self, box: Box) -> Iterator[Any]:
-        # Created under the lock: none comes into being behind the back of `close`.
-        with self._lock:
-            if self._closed:
-                raise SafescaleError(f"{box.stage} was not started: the run is over.")
-            container = self._create(box)
-            self._living[container.id] = container
+        from docker.errors import APIError, ImageNotFound, NotFound
+
+        stage = box.stage
         try:
-            yield container
-        finally:
-            _remove(container)
-            del self._living[container.id]
+            # Created under the lock: none comes into being behind the back of `close`.
+            with self._lock:
+                if self._closed:
+                    raise SafescaleError(f"{stage} was not started: the run is over.")
+                container = self._create(box)
+                self._living[container.id] = container
+            try:
+                yield container
+            finally:
+                _remove(container)
+                del self._living[container.id]
+        except APIError as error:
+            why = " ".join(str(error.explanation or error).split()).rstrip(".")
+            sentence = f"The container engine could not run {stage}: {why}."
+            if isinstance(error, NotFound) and not isinstance(error, ImageNotFound):
+                sentence = (
+                    f"{stage}'s container was removed by somebody else while it ran."
+                )
+            raise SafescaleError(sentence) from None
+        except OSError:  # what `requests` raises is one
+            raise SafescaleError(
+                f"The container engine went away while {stage} ran; start it and run "
+                "again to go on from the last finished stage."
+            ) from None
 
     def _create(self, box: Box) -> Any:
         from docker.types import LogConfig, Mount
@@ -160,26 +186,21 @@ class Containers:
             # Not `init=True`: tini would give SIGTERM to KFP's shell alone, which dies
             # of it and takes the stage along.
             ["safescale", *box.command],
-            entrypoint=["/bin/sh", "-c", _ENTRY],
             name=f"safescale-{box.run}-{box.stage}",
             labels={RUN: box.run, STAGE: box.stage, PLACE: place()},
             environment={"HOME": "/tmp", **box.environ},  # noqa: S108  its tmpfs
             mounts=mounts,
-            tmpfs={"/tmp": _SCRATCH},  # noqa: S108
             network_mode=box.network,
-            user=USER,
             # What it writes belongs to the caller's group too, by the set-gid
             # bit of its folder; without root, group 0 is the caller's already.
             group_add=[str(os.getgid())],
-            read_only=True,
-            cap_drop=["ALL"],
             security_opt=self._security,
             mem_limit=box.memory,
             # Left out, an engine grants as much swap again.
             memswap_limit=box.memory,
             nano_cpus=int(min(box.cpus, self._cpus) * 1e9),
-            pids_limit=_PIDS,
             log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG),
+            **_RESTRICTED,
         )
 
 
@@ -214,25 +235,3 @@ def _remove(container: Any) -> None:
     # Whoever was faster, or an engine that is gone, leaves nothing to be done here.
     with suppress(APIError, OSError):
         container.remove(force=True, v=True)
-
-
-@contextmanager
-def _in_one_sentence(stage: str) -> Iterator[None]:
-    from docker.errors import APIError, ImageNotFound, NotFound
-
-    try:
-        yield
-    except APIError as error:
-        if isinstance(error, NotFound) and not isinstance(error, ImageNotFound):
-            raise SafescaleError(
-                f"{stage}'s container was removed by somebody else while it ran."
-            ) from None
-        reason = " ".join(str(error.explanation or error).split()).rstrip(".")
-        raise SafescaleError(
-            f"The container engine could not run {stage}: {reason}."
-        ) from None
-    except OSError:  # what `requests` raises is one
-        raise SafescaleError(
-            f"The container engine went away while {stage} ran; start it and run again "
-            "to go on from the last finished stage."
-        ) from None

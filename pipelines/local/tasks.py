@@ -152,18 +152,16 @@ class TaskWatch:
         """Executes a task as KFP does; the two reasons to stop it end here.
 
         Raises:
-            Interrupted: SIGTERM came.
-            SafescaleError: its time was up.
+            Interrupted, SafescaleError: SIGTERM came; its time was up.
         """
         task = self.task
         ended = threading.Event()
         limit = threading.Thread(target=self._limit, args=(task, ended), daemon=True)
-        outputs: Outputs = {}
-        success = False
+        result: tuple[Outputs, bool] = ({}, False)
         with _sigterm_stops(task):
             limit.start()
             try:
-                outputs, success = task.call.execute()
+                result = task.call.execute()
             except SafescaleError:
                 if not task.stop_requested.is_set():
                     raise  # else it broke because it was stopped
@@ -174,12 +172,12 @@ class TaskWatch:
         if task.interrupted:
             raise Interrupted(f"The run was stopped by SIGTERM in {task.stage}.")
         # One that ended well at the last moment is not undone for being late.
-        if task.timed_out and not outputs:
+        if task.timed_out and not result[0]:
             raise SafescaleError(
                 f"{task.stage} took longer than {task.seconds:g} s and was stopped; "
                 "--stage-timeout gives it more, and finished stages are kept."
             )
-        return outputs, success
+        return result
 
     def _limit(self, task: LocalTask, ended: threading.Event) -> None:
         """Stops a task whose time is up."""
@@ -190,8 +188,19 @@ class TaskWatch:
         # A container's runner sees `stop_requested` and stops it through the engine.
         if self._stops_group:
             os.killpg(0, signal.SIGTERM)  # this process' own handler ignores it
-            if not ended.wait(GRACE):
-                _kill_the_rest()
+            if ended.wait(GRACE):
+                return
+            # Every process of our group but this one. macOS has no /proc: then this
+            # process goes too, and the parent says so.
+            if not Path("/proc/self/stat").exists():
+                os.killpg(0, signal.SIGKILL)
+            for stat in Path("/proc").glob("[0-9]*/stat"):
+                with suppress(OSError):
+                    # proc(5): behind the name in brackets stand state, parent, group.
+                    pid = int(stat.parent.name)
+                    tail = stat.read_text().rsplit(")", 1)[1]
+                    if int(tail.split()[2]) == os.getpgrp() and pid != os.getpid():
+                        os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -211,19 +220,6 @@ def _sigterm_stops(task: LocalTask) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _kill_the_rest() -> None:
-    """Kills every process of our group but this one."""
-    # macOS has no /proc: then this process goes too, and the parent says so.
-    if not Path("/proc/self/stat").exists():
-        os.killpg(0, signal.SIGKILL)
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # proc(5): behind the name in brackets stand state, parent and group.
-            pid, fields = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1]
-            if int(fields.split()[2]) == os.getpgrp() and pid != os.getpid():
-                os.kill(pid, signal.SIGKILL)
 
 
 def stage_error(task: LocalTask) -> SafescaleError:

@@ -216,9 +216,8 @@ def least_shown(
 def ratio_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     """One-sided upper 1 - alpha bound of p1 / p0; infinity if none can be given.
 
-    The score test of the line p1 = r p0 (Koopman 1984 with the N / (N - 1) of
-    Miettinen and Nurminen), exact or normal as `method` says, inverted on the
-    scale r / (1 + r).
+    The score test of the line p1 = r p0 (Koopman 1984; Miettinen and Nurminen's
+    N / (N - 1)), exact or normal as `method` says, inverted in r / (1 + r).
 
     Raises:
         InputError: hits outside [0, n], or alpha outside (0, .5).

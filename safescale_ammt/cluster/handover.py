@@ -89,8 +89,7 @@ class Handover:
             config: digest of the training section it must have been trained with.
 
         Raises:
-            IntegrityError: a byte differs from the manifest, or the model is one
-                of other inputs.
+            IntegrityError: a byte is not as in the manifest, or the inputs are others.
         """
         model.parent.mkdir(parents=True, exist_ok=True)
         # Beside the model: a rename is atomic within one file system only.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,10 +246,7 @@ class Life:
                 if state(live) is JobState.FAILED:
                     failed = condition(live, "Failed") or {}
                     why = failed.get("message") or failed.get("reason")
-                    ended = ""
-                    # A bonus: pods that cannot be read must not hide the failure.
-                    with suppress(SafescaleError):
-                        ended = waiting.ended_by(self._api, self._job.name)
+                    ended = waiting.ended_by(self._api, self._job.name)
                     raise JobFailed(
                         f"{self._where} failed: {why or 'no reason is given'}"
                         + (f" ({ended})" if ended else "")

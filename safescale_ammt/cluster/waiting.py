@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from safescale_ammt.cluster.api import Api
@@ -10,7 +11,7 @@ from safescale_ammt.cluster.logs import pods_of
 from safescale_ammt.cluster.refusals import ApiRefusal
 from safescale_ammt.cluster.resources import EVENTS, PODS
 from safescale_ammt.cluster.trainjob import JobState, TrainJob, condition, state
-from safescale_ammt.errors import ClusterError
+from safescale_ammt.errors import ClusterError, SafescaleError
 
 
 class Wait:
@@ -86,8 +87,12 @@ def reason(api: Api, live: Mapping[str, Any]) -> str:
 
 def ended_by(api: Api, name: str) -> str:
     """Says how the containers of a failed job ended, "" if nothing is known."""
+    pods: list[dict[str, Any]] = []
     ends = []
-    for pod in _pods(api, name):
+    # A bonus: pods that cannot be read must not hide the failure.
+    with suppress(SafescaleError):
+        pods = _pods(api, name)
+    for pod in pods:
         status = pod.get("status") or {}
         for container in status.get("containerStatuses") or ():
             end = (container.get("state") or {}).get("terminated") or {}

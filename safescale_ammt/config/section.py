@@ -58,10 +58,7 @@ class Section:
                 raise ConfigError(
                     f"Unknown key {key!r} in section {cls.section!r}, {one_of(hints)}."
                 )
-        values = {
-            key: _coerce(value, hints[key], f"{cls.section}.{key}")
-            for key, value in raw.items()
-        }
+        values = {k: _coerce(v, hints[k], f"{cls.section}.{k}") for k, v in raw.items()}
         section = cls(**values)
         size = len(canonical_json(section.to_params()))
         if size > MAX_BYTES:

@@ -252,6 +252,24 @@ _NOT_YET = {
     "tpu_pods": 0,
     "evolution_frequency": 0,
 }
+_POSITIVE = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "sync_every",
+    "dual_every",
+    "outer_learning_rate",
+    "gradient_stability_threshold",
+    "threads",
+)
+_FRACTIONS = (
+    "ema",
+    "self_weight",
+    "dual_nu",
+    "outer_momentum",
+    "safety_threshold",
+    "bias_tolerance",
+)
 
 
 @dataclass(frozen=True)
@@ -352,53 +370,25 @@ class TrainingConfig(Section):
         """Checks ranges and names what this version does not have."""
         self.require_seed()
         self.require("num_agents", 1 <= self.num_agents <= 256, "1 to 256")
-        self.require(
-            "agent_specializations",
-            bool(self.agent_specializations),
-            "at least one role",
-        )
-        self.require_positive(
-            "steps",
-            "batch_size",
-            "learning_rate",
-            "sync_every",
-            "dual_every",
-            "outer_learning_rate",
-            "gradient_stability_threshold",
-            "threads",
-        )
+        has_roles = bool(self.agent_specializations)
+        self.require("agent_specializations", has_roles, "at least one role")
+        self.require_positive(*_POSITIVE)
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
         self.require("folds", self.folds >= 2, "a whole number >= 2")
-        self.require_fraction(
-            "ema",
-            "self_weight",
-            "dual_nu",
-            "outer_momentum",
-            "safety_threshold",
-            "bias_tolerance",
-        )
+        self.require_fraction(*_FRACTIONS)
         for key in ("max_epochs", "warmup_steps", "dual_ki", "dual_kp"):
             self.require(key, getattr(self, key) >= 0, "a value >= 0")
         for key, only in _NOT_YET.items():
             self.require(key, getattr(self, key) == only, f"{only!r} in this version")
-        self._check_backend()
-
-    def _check_backend(self) -> None:
-        """Checks that the processes fit the nets, the nodes and the backend."""
         # Whole nets are dealt out to processes; a process without one would only wait.
         nets = self.num_agents + 1
-        self.require(
-            "processes",
-            1 <= self.processes <= nets,
-            f"1 to {nets}, a net for each: {self.num_agents} agents and the twin",
-        )
+        fits = f"1 to {nets}, a net for each: {self.num_agents} agents and the twin"
+        self.require("processes", 1 <= self.processes <= nets, fits)
         alone = self.backend != "local" or self.processes == 1
         self.require("processes", alone, "1 with backend local; set backend: torchrun")
-        self.require(
-            "nodes",
-            self.nodes >= 1 and self.processes % self.nodes == 0,
-            f"a divisor of training.processes ({self.processes})",
-        )
+        even = self.nodes >= 1 and self.processes % self.nodes == 0
+        divisor = f"a divisor of training.processes ({self.processes})"
+        self.require("nodes", even, divisor)
         together = self.backend == "trainjob" or self.nodes == 1
         self.require("nodes", together, "1 without backend: trainjob")
         self.require("runtime", is_label(self.runtime), "a Kubernetes name")

@@ -134,12 +134,9 @@ class Days:
 
 
 def choose(window: Window, names: Iterable[str], origin: str) -> Days:
-    """Chooses files by their day.
+    """Chooses the files below the folder `origin` (its URI) by their day.
 
-    Args:
-        window: which days; not the empty one.
-        names: names below the folder.
-        origin: the folder's URI, for the sentence.
+    The window is not the empty one.
 
     Raises:
         DataError: a file without one clear day, or no file in the window.

@@ -194,10 +194,9 @@ def _natural_op(metric: str) -> str:
 def _check_constraint(c: Constraint, where: str) -> None:
     """Refuses a constraint that no evaluator could judge."""
     # "Accuracy at most .8" promises nothing: a useless model would fulfil it.
-    if c.op != _natural_op(c.metric):
+    if c.op != (op := _natural_op(c.metric)):
         raise ConstitutionError(
-            f"{where}.op is {c.op!r}, but a promise about {c.metric} reads "
-            f"{_natural_op(c.metric)!r}."
+            f"{where}.op is {c.op!r}, but a promise about {c.metric} reads {op!r}."
         )
     if c.tier not in TIERS:
         raise ConstitutionError(f"{where}.tier is {c.tier!r}, {one_of(TIERS)}.")
@@ -215,8 +214,7 @@ def _check_constraint(c: Constraint, where: str) -> None:
             "worst_group_error speaks of groups."
         )
     _check_line(c, where)
-    # Every metric lies in [0, 1]; and a delta above 0 would ask the constrained model
-    # to beat the unconstrained one.
+    # Every metric lies in [0, 1]; a delta above 0 would ask the model to beat its twin.
     for key in ("threshold", "floor"):
         value = getattr(c, key)
         if value is not None and not 0 <= value <= 1:

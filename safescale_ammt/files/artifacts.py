@@ -222,8 +222,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
         InputError: no manifest, or one of another kind or schema.
         IntegrityError: the manifest was changed after it was written.
     """
-    path = Path(path)
-    file = path / MANIFEST
+    file = Path(path) / MANIFEST
     raw = read_json(file)
     try:
         manifest = Manifest.from_dict(raw)
@@ -235,8 +234,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
         raise InputError(
             f"{file} has schema {manifest.schema}, this version reads {SCHEMA_VERSION}."
         )
-    # Bytes as well as values: a repeated key or white space would pass as values, and
-    # two readers could see two manifests in one file.
+    # Bytes too: by values a repeated key would pass, and readers see two manifests.
     if raw != expected or file.read_bytes() != canonical:
         raise IntegrityError(
             f"{file} was changed after it was written: it states digest "
@@ -244,7 +242,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
         )
     if kind is not None and manifest.kind != kind:
         raise InputError(
-            f"{path} is a {manifest.kind} artifact, expected a {kind} artifact."
+            f"{file.parent} is a {manifest.kind} artifact, expected a {kind} artifact."
         )
     return manifest
 

@@ -127,14 +127,11 @@ def assemble(
 
 
 def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
-    """Derives a stored verdict again from its own evidence.
+    """Derives a stored verdict again from its own evidence, and returns it.
 
     Args:
         folder: a verdict artifact (its file digests are the caller's to check).
         constitution: the constitution that the verdict must have been judged by.
-
-    Returns:
-        The stored verdict, now trusted to follow from its evidence.
 
     Raises:
         IntegrityError: another constitution or evidence file, or a figure,
@@ -146,24 +143,27 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
     evidence_digest = digest_file(folder / EVIDENCE)
     _same_digest(folder, "evidence", verdict.evidence, evidence_digest)
-    evidence, _ = read_evidence(
-        folder / EVIDENCE,
-        verdict.groups,
-        classes=verdict.classes,
-        positive=verdict.positive,
-    )
+    evidence, _ = evidence_of(folder, verdict)
     derived = assemble(constitution, evidence, submission_of(verdict), evidence_digest)
     # Another version may say the same in other words; figures and outcomes must agree.
-    same_words = read_manifest(folder).code_version == __version__
-    ignore = () if same_words else WORDS
-    stated = verdict.to_dict()
+    ignore = () if read_manifest(folder).code_version == __version__ else WORDS
     # The first difference is enough: a forged figure moves dozens of others with it.
-    for difference in differences(stated, derived.to_dict(), ignore=ignore):
+    for difference in differences(verdict.to_dict(), derived.to_dict(), ignore=ignore):
         raise IntegrityError(
             f"The verdict in {folder} does not follow from its evidence: {difference}."
         )
     _check_finding_files(folder, verdict)
     return verdict
+
+
+def evidence_of(folder: Path, verdict: Verdict) -> tuple[Evidence, np.ndarray]:
+    """Reads the evidence of a verdict artifact, and its raw-row hashes (n, 16)."""
+    return read_evidence(
+        folder / EVIDENCE,
+        verdict.groups,
+        classes=verdict.classes,
+        positive=verdict.positive,
+    )
 
 
 def submission_of(verdict: Verdict) -> Submission:

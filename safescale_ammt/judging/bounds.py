@@ -56,9 +56,29 @@ def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
     a violation over the large ones, at alpha divided by their comparisons.
     """
     if isinstance(hits, PairedHits):
-        return _utility_bounds(constraint, hits, alpha)
-    if not compares(constraint):
-        return _error_bounds(constraint, hits, alpha)
+        p = float(utility_p(constraint, hits))
+        if constraint.reference is None:
+            ends = clopper_pearson(int(hits.correct), hits.rows, alpha)
+            return Bounds(*ends, p, "Clopper-Pearson")
+        b, c = int(hits.only_model), int(hits.only_twin)
+        floor = " and Clopper-Pearson" if constraint.floor is not None else ""
+        return Bounds(*tango(b, c, hits.rows, alpha), p, f"Tango{floor}")
+    if compares(constraint):
+        return _gap_bounds(constraint, hits, alpha)
+    large = hits.large
+    share = alpha / max(1, comparisons(constraint, large))
+    # A group without rows may have any error rate: it leaves the upper bound at 1.
+    upper = [
+        clopper_pearson(int(x), n, alpha)[1] if n else 1.0 for x, n in columns(hits)
+    ]
+    lower = [clopper_pearson(int(x), n, share)[0] for x, n in columns(large)]
+    each = [float(rate_p_above(x, n, line_at(constraint))) for x, n in columns(large)]
+    adjusted = min(1.0, min(each, default=1.0) * max(1, len(each)))
+    return Bounds(max(lower, default=0.0), max(upper), adjusted, "Clopper-Pearson")
+
+
+def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds:
+    """Bounds of what compares groups pair by pair: a gap, or a ratio."""
     large = hits.large
     tests = max(1, comparisons(constraint, large))
     share = alpha / tests
@@ -110,27 +130,3 @@ def _least_upper(ordered: Iterable[Pair], start: float, level: float) -> float:
 def _upper(x1: IntArray, x0: IntArray, line: Line, alpha: float) -> float:
     upper = ratio_upper if line.kind == "ratio" else difference_upper
     return upper(int(x1), line.n1, int(x0), line.n0, alpha)
-
-
-def _error_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds:
-    large = hits.large
-    share = alpha / max(1, comparisons(constraint, large))
-    # A group without rows may have any error rate: it leaves the upper bound at 1.
-    upper = [
-        clopper_pearson(int(x), n, alpha)[1] if n else 1.0 for x, n in columns(hits)
-    ]
-    lower = [clopper_pearson(int(x), n, share)[0] for x, n in columns(large)]
-    p = [float(rate_p_above(x, n, line_at(constraint))) for x, n in columns(large)]
-    adjusted = min(1.0, min(p, default=1.0) * max(1, len(p)))
-    return Bounds(max(lower, default=0.0), max(upper), adjusted, "Clopper-Pearson")
-
-
-def _utility_bounds(constraint: Constraint, hits: PairedHits, alpha: float) -> Bounds:
-    p = float(utility_p(constraint, hits))
-    if constraint.reference is None:
-        lower, upper = clopper_pearson(int(hits.correct), hits.rows, alpha)
-        return Bounds(lower, upper, p, "Clopper-Pearson")
-    b, c = int(hits.only_model), int(hits.only_twin)
-    lower, upper = tango(b, c, hits.rows, alpha)
-    floor = " and Clopper-Pearson" if constraint.floor is not None else ""
-    return Bounds(lower, upper, p, f"Tango{floor}")

@@ -121,45 +121,30 @@ class Finding:
 
 def reason(finding: Finding) -> str:
     """Says in one sentence why a finding has its outcome."""
-    confidence = f"{100 * (1 - finding.alpha):g} %"
+    confidence = f"{100 * (1 - finding.alpha):g} % confidence"
     line = f"{finding.op} {finding.threshold:g}"
     if finding.floor is not None:
-        line = (
-            f"{line} with accuracy {finding.op} {finding.floor:g} "
-            f"(accuracy at least {finding.by_group[0].lower:.4f})"
-        )
+        line += f" with accuracy {finding.op} {finding.floor:g}"
+        line += f" (accuracy at least {finding.by_group[0].lower:.4f})"
+    what = f" by {finding.group}" if finding.group else ""
+    if finding.reference is not None:
+        what = f" minus that of the {finding.reference}"
+    subject, value = f"{finding.metric}{what}", f"{finding.value:.4f}"
     if finding.outcome == HOLDS:
         end = finding.upper if finding.op == "<=" else finding.lower
         most = "at most" if finding.op == "<=" else "at least"
-        return (
-            f"{_subject(finding)} is {most} {end:.4f} with {confidence} confidence, "
-            f"inside {line}."
-        )
+        return f"{subject} is {most} {end:.4f} with {confidence}, inside {line}."
     if finding.outcome == FAILS:
+        p = f"p = {finding.p_violated:.2g}"
         # The twin's line is kept, so that the floor beside it is what is violated.
         if finding.floor is not None and finding.value >= finding.threshold:
-            return (
-                f"{finding.metric} is {finding.by_group[0].rate:.4f} and violates its "
-                f"floor {finding.op} {finding.floor:g} (p = {finding.p_violated:.2g})."
-            )
-        return (
-            f"{_subject(finding)} is {finding.value:.4f} and violates {line} "
-            f"(p = {finding.p_violated:.2g})."
-        )
+            subject, value = finding.metric, f"{finding.by_group[0].rate:.4f}"
+            line = f"its floor {finding.op} {finding.floor:g}"
+        return f"{subject} is {value} and violates {line} ({p})."
     if finding.too_small:
-        return (
-            f"{_subject(finding)} cannot be judged: too few sealed rows or positives "
-            f"in {', '.join(finding.too_small)}."
-        )
+        few = ", ".join(finding.too_small)
+        return f"{subject} cannot be judged: too few sealed rows or positives in {few}."
     if finding.group is not None and len({r.value for r in finding.by_group}) == 1:
-        return f"{_subject(finding)} compares groups, but there is only one."
-    return (
-        f"{_subject(finding)} is {finding.value:.4f}, between {finding.lower:.4f} and "
-        f"{finding.upper:.4f}: the sealed rows do not settle {line}."
-    )
-
-
-def _subject(finding: Finding) -> str:
-    if finding.reference is not None:
-        return f"{finding.metric} minus that of the {finding.reference}"
-    return f"{finding.metric} by {finding.group}" if finding.group else finding.metric
+        return f"{subject} compares groups, but there is only one."
+    ends = f"between {finding.lower:.4f} and {finding.upper:.4f}"
+    return f"{subject} is {value}, {ends}: the sealed rows do not settle {line}."

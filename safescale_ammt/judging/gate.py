@@ -23,6 +23,13 @@ from safescale_ammt.judging.findings import HOLDS, UNDECIDED, Finding
 
 PASS, NEEDS_HUMAN, FAIL = "pass", "needs_human", "fail"
 GUARANTEES = ("holds", "spent", "none")
+_CAVEATS = {
+    "spent": "The figures of these sealed rows were readable before, so that no bound "
+    "on a false pass holds any more; a person must decide.",
+    "none": "This is a rehearsal on rows that development may see: it binds nobody and "
+    "carries no guarantee.",
+}
+"""What a reader of the decision must know where the guarantee does not hold."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +132,8 @@ def _weigh(
                 "hard principles"
             )
         reasons.append(f"{f.principle} is {what}: {f.reason}")
-    if guarantee == "spent":
-        reasons.append(
-            "The figures of these sealed rows were readable before, so that no bound "
-            "on a false pass holds any more; a person must decide."
-        )
-    if guarantee == "none":
-        reasons.append(
-            "This is a rehearsal on rows that development may see: it binds nobody and "
-            "carries no guarantee."
-        )
+    if guarantee in _CAVEATS:
+        reasons.append(_CAVEATS[guarantee])
     if defects or failed:
         return FAIL, reasons
     if undecided or guarantee == "spent":

@@ -165,11 +165,8 @@ def _judge_calibration(
     c = principle.constraint
     errors = binned_errors(evidence, c.group, bins)
     # Positives play no part in calibration, so that only `min_n` decides.
-    large = {
-        value: error
-        for value, error in errors.items()
-        if c.group is None or error[1] >= group_rule.min_n
-    }
+    least = 0 if c.group is None else group_rule.min_n
+    large = {value: error for value, error in errors.items() if error[1] >= least}
     level = alpha / max(1, len(large))
     uppers = [error_bounds(e, n, alpha, bins)[1] for e, n in errors.values()]
     lowers = [error_bounds(e, n, level, bins)[0] for e, n in large.values()]

@@ -208,11 +208,7 @@ def differences(
 ) -> Iterator[str]:
     """Yields the places where two JSON values differ beyond `TOLERANCE`.
 
-    Args:
-        stated: what was written.
-        derived: what should have been written.
-        where: path of the two values.
-        ignore: keys that may differ at any depth.
+    `where` is the path of both; keys in `ignore` may differ at any depth.
     """
     both = (stated, derived)
     if all(isinstance(v, Mapping) for v in both):
@@ -229,12 +225,11 @@ def differences(
         for i, (a, b) in enumerate(zip(stated, derived, strict=False)):
             yield from differences(a, b, f"{where}{i}.", ignore=ignore)
     else:
+        same = bool(stated == derived)
         # In Python True == 1, in a verdict they are two things.
         if any(isinstance(v, bool) for v in both):
             same = stated is derived
         elif all(isinstance(v, int | float) for v in both):
             same = math.isclose(stated, derived, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-        else:
-            same = bool(stated == derived)
         if not same:
             yield f"{where[:-1]}: stated {stated!r}, derived {derived!r}"

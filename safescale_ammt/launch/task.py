@@ -66,28 +66,22 @@ class TrainingTask:
         Raises:
             ConfigError: the section is wrong.
             ConstitutionError: the constitution is malformed.
-            IntegrityError: a byte was changed, or the architecture was found on
-                another dataset or for another constitution.
+            IntegrityError: a changed byte, or an architecture of other parents.
         """
         config = TrainingConfig.from_params(training)
         promises = Constitution.from_dict(constitution)
         manifest = verify(architecture, "architecture")
         data = Dataset.load(dataset)
-        parents = {
-            "dataset": data.identity,
-            "architecture": manifest.identity,
-            "constitution": promises.digest,
-        }
+        parents = {"dataset": data.identity, "constitution": promises.digest}
         # A genome that was found elsewhere would train just as well, and the verdict
         # would name a search that never saw this data.
-        for name in ("dataset", "constitution"):
-            searched = manifest.parents.get(name)
-            if searched != parents[name]:
+        for name, identity in parents.items():
+            if (searched := manifest.parents.get(name)) != identity:
                 raise IntegrityError(
                     f"The architecture was found with {name} {searched}, but {STAGE} "
-                    f"is given {parents[name]}; search again, or train on what was "
-                    "searched."
+                    f"is given {identity}; search again, or train on what was searched."
                 )
+        parents["architecture"] = manifest.identity
         genome = Genome.from_dict(read_json(Path(architecture) / "genome.json"))
         return cls(data, genome, config, promises, parents)
 

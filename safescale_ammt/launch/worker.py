@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from safescale_ammt.errors import ConfigError, SafescaleError
@@ -42,30 +42,25 @@ def run_worker(
     """
     with tempfile.TemporaryDirectory(prefix="safescale-") as name:
         scratch = Path(name)
+        dataset = local_folder(request.dataset, scratch / "dataset", environ)
+        searched = local_folder(request.architecture, scratch / "architecture", environ)
         task = TrainingTask.load(
-            local_folder(request.dataset, scratch / "dataset", environ),
-            local_folder(request.architecture, scratch / "architecture", environ),
-            request.constitution,
-            request.training,
+            dataset, searched, request.constitution, request.training
         )
         # Inputs first: a bad one ends each process by itself, with nobody waiting.
-        process_group = join_processes(task, environ)
-        try:
+        with closing(join_processes(task, environ)) as process_group:
             checkpoints = task.checkpoints(environ, request.checkpoints)
-            remote = "://" in request.model and not request.model.startswith("file:")
-            model = (
-                scratch / "model" if remote else local_folder(request.model, scratch)
-            )
+            place = request.model
+            remote = "://" in place and not place.startswith("file:")
+            model = scratch / "model" if remote else local_folder(place, scratch)
             status = TrainerStatus.from_environ(task.config.steps, environ)
             make_model(task, model, checkpoints, process_group, status.note)
             if process_group.rank == 0:
                 if remote:
-                    deliver(model, request.model, environ)
+                    deliver(model, place, environ)
                 # Last: a worker that is killed before the model is delivered goes
                 # on from its newest checkpoint.
                 checkpoints.clear()
-        finally:
-            process_group.close()
 
 
 def join_processes(task: TrainingTask, environ: Mapping[str, str]) -> ProcessGroup:

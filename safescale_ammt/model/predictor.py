@@ -84,35 +84,28 @@ class Deployable:
         scores, predictions = [], []
         # One thread: a sum that is split over threads is added in another order.
         with settled(1), torch.no_grad():
-            for start in range(0, len(rows), BLOCK):
+            for part in torch.split(rows, BLOCK):
                 # Always a whole block: matrix routines choose by size, and another
                 # routine may give a row other bits.
                 block = torch.zeros(BLOCK, rows.shape[1], dtype=torch.float64)
-                part = rows[start : start + BLOCK]
                 block[: len(part)] = part
-                score, prediction = self._block(weights, block)
+                logits = forward(self.genome, weights, block[None]).mean((0, 1))
+                # The grid is far coarser than double precision: what processors round
+                # differently falls on one point of it, unless an edge lies between.
+                logits = torch.round(logits * GRID) / GRID
+                if logits.shape[1] > 1:
+                    chance = torch.softmax(logits, 1)
+                    score, prediction = chance.max(1)
+                    if self.positive is not None:
+                        score = chance[:, self.positive]
+                else:
+                    score = torch.sigmoid(logits[:, 0])
+                    if self.head is not None:
+                        score = self.head.correct(block, score)
+                    prediction = (score >= 0.5).to(torch.int64)
                 scores.append(score[: len(part)])
                 predictions.append(prediction[: len(part)])
-        if not scores:
-            return Prediction(np.zeros(0), np.zeros(0, np.int64))
         return Prediction(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
-
-    def _block(self, weights: Weights, block: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns score and class (BLOCK,) of the rows of one block."""
-        logits = forward(self.genome, weights, block[None]).mean((0, 1))
-        # The grid is far coarser than double precision: what processors round
-        # differently falls on the same point of it, unless an edge lies between.
-        logits = torch.round(logits * GRID) / GRID
-        if logits.shape[1] > 1:
-            chance = torch.softmax(logits, 1)
-            best = chance.max(1)
-            if self.positive is None:
-                return best.values, best.indices
-            return chance[:, self.positive], best.indices
-        score = torch.sigmoid(logits[:, 0])
-        if self.head is not None:
-            score = self.head.correct(block, score)
-        return score, (score >= 0.5).to(torch.int64)
 
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes weights, genome, schema and decision rule."""
@@ -162,16 +155,9 @@ class Predictor:
                 f"{folder / 'decision.json'} is not a decision rule of schema "
                 f"{_SCHEMA}."
             )
-        tensors = _tensors(folder / "weights.safetensors")
-        weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
-        _check_shapes(folder, weights, schema, genome, decision["members"])
+        weights, rest = _tensors(folder, schema, genome, decision["members"])
         head = None
         if decision["head"] is not None:
-            rest = {
-                n.removeprefix(_HEAD): w
-                for n, w in tensors.items()
-                if n.startswith(_HEAD)
-            }
             head = FairHead.from_dict(decision["head"], rest)
         positive = schema.classes.index(schema.positive) if schema.positive else None
         model = Deployable(genome, weights, decision["form"], positive, head)
@@ -190,23 +176,23 @@ class Predictor:
         return self.model.answer(encode(self.schema, features, encoding))
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(
+    folder: Path, schema: Schema, genome: Genome, members: int
+) -> tuple[Weights, dict[str, Tensor]]:
+    """Reads the stacked weights, and the fair head's tensors.
+
+    Raises:
+        InputError: no safetensors file, or weights that do not fit the genome.
+    """
+    path = folder / "weights.safetensors"
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a safetensors file ({error}).") from None
-
-
-def _check_shapes(
-    folder: Path, weights: Weights, schema: Schema, genome: Genome, members: int
-) -> None:
-    """Checks the stacked weights against what schema and genome call for.
-
-    Raises:
-        InputError: a tensor is missing, too many or of another shape.
-    """
+    weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
+    head = {n.removeprefix(_HEAD): w for n, w in tensors.items() if n not in weights}
     classes = len(schema.classes)
     d_in = width(schema, cast("Numeric", genome.encoding))
     layout = shapes(genome, d_in, 1 if classes == 2 else classes)
@@ -218,3 +204,4 @@ def _check_shapes(
                 f"The weights in {folder} do not fit its genome and schema: {name} has "
                 f"shape {shape}, expected {expected.get(name)}."
             )
+    return weights, head

@@ -186,18 +186,15 @@ def check_parts(
     for role in ("dataset", "holdout"):
         # Stated twice, in the verdict's figures and in its manifest: a forger has to
         # change both, and the second is part of the artifact's identity.
-        stated = getattr(verdict, role)
-        _same(f"verdict's {role}", stated, judged.parents.get(role))
+        _same(f"verdict's {role}", getattr(verdict, role), judged.parents.get(role))
     _same("verdict's constitution", verdict.constitution, constitution.digest)
     own = digest_json(read_json(model / CONSTITUTION))
     _same("model's constitution", own, constitution.digest)
     # Classes and groups give the codes in the evidence their names: in another order
     # the same rows would be about other people.
     schema = read_json(model / SCHEMA)
-    if [list(verdict.classes), _lists(verdict.groups)] != [
-        list(schema["classes"]),
-        _lists(schema["groups"]),
-    ]:
+    stated = list(verdict.classes), _lists(verdict.groups)
+    if stated != (list(schema["classes"]), _lists(schema["groups"])):
         raise IntegrityError(
             f"The verdict's classes or groups are not those of {model / SCHEMA}."
         )

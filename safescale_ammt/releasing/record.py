@@ -213,28 +213,24 @@ def result_statement(
     A principle that holds has passed; one that is undecided, or soft and fails,
     has warned; any other has failed.
     """
-    tests: dict[str, list[str]] = {"passed": [], "warned": [], "failed": []}
+    names = ("passedTests", "warnedTests", "failedTests")
+    tests: dict[str, list[str]] = {name: [] for name in names}
     for finding in verdict.findings:
         # A soft principle decides nothing, so a reader who goes by `failedTests`
         # must not find it there.
         if finding.outcome == "holds":
-            result = "passed"
+            result = "passedTests"
         elif finding.outcome == "fails" and finding.tier != "soft":
-            result = "failed"
+            result = "failedTests"
         else:
-            result = "warned"
+            result = "warnedTests"
         tests[result].append(finding.principle)
+    name = f"{constitution.id} {constitution.version}"
+    sha256 = constitution.digest.removeprefix("sha256:")
     predicate = {
         "result": _RESULTS[verdict.decision],
-        "configuration": [
-            {
-                "name": f"{constitution.id} {constitution.version}",
-                "digest": {"sha256": constitution.digest.removeprefix("sha256:")},
-            }
-        ],
-        "passedTests": tests["passed"],
-        "warnedTests": tests["warned"],
-        "failedTests": tests["failed"],
+        "configuration": [{"name": name, "digest": {"sha256": sha256}}],
+        **tests,
     }
     return statement(model, TEST_RESULT, predicate)
 

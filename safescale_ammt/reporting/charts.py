@@ -35,6 +35,18 @@ Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
 # Beyond this a chart cannot be read at a glance; the table below it has every group.
 _MANY = 14
+_BESIDE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "va": "center",
+    "fontsize": 8.5,
+}
+"""How a number stands beside the end of its bar."""
+_BOUNDS = (
+    "Shaded: what the constitution allows; the upright bar is its line. The dot is the "
+    "measured gap, the coloured bar reaches from its lower to its upper bound. A "
+    "promise is shown to be kept when the whole bar lies inside the shade."
+)
+"""How to read the bounds of the gaps."""
 
 
 def group_rates(number: int, name: str, figures: Json) -> Picture:
@@ -121,27 +133,16 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
             axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
             axes.plot(f.value, i, "o", color=colour, markersize=8)
             axes.vlines(f.threshold, i - 0.38, i + 0.38, INK, linewidth=2)
-            axes.annotate(
-                f"bound {f.upper:.3f}",
-                (max(f.upper, f.threshold), i),
-                (8, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-            )
-        axes.set_yticks(range(len(shown)))
-        axes.set_yticklabels([f"{f.principle}\n{measured(f)}" for f in shown])
+            end = (max(f.upper, f.threshold), i)
+            axes.annotate(f"bound {f.upper:.3f}", end, (8, 0), **_BESIDE)
+        labels = [f"{f.principle}\n{measured(f)}" for f in shown]
+        axes.set_yticks(range(len(shown)), labels)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         # Room on the right for the number beside the longest bar.
         axes.set_xlim(0, 1.18 * max(max(f.upper, f.threshold) for f in shown))
         axes.grid(visible=False, axis="y")
 
-    caption = (
-        "Shaded: what the constitution allows; the upright bar is its line. The dot is "
-        "the measured gap, the coloured bar reaches from its lower to its upper bound. "
-        "A promise is shown to be kept when the whole bar lies inside the shade."
-    )
-    return picture(name, title, caption, draw, (9.4, 0.8 + 0.62 * len(shown)))
+    return picture(name, title, _BOUNDS, draw, (9.4, 0.8 + 0.62 * len(shown)))
 
 
 def twin_comparison(figures: Json, named: Collection[str]) -> Picture:

@@ -35,10 +35,7 @@ def gallery(
     ordered = sorted(groups, key=lambda name: (name not in named, name))
     return [
         charts.gap_bounds(verdict.findings),
-        *(
-            charts.group_rates(number, name, verdict.figures)
-            for number, name in enumerate(ordered)
-        ),
+        *(charts.group_rates(i, n, verdict.figures) for i, n in enumerate(ordered)),
         # A constitution of utilities alone names no group: then all of them are shown.
         charts.twin_comparison(verdict.figures, named or set(groups)),
         charts.reliability(verdict.figures),

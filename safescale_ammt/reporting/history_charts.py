@@ -29,6 +29,19 @@ from safescale_ammt.reporting.figures import (
 Json = Mapping[str, Any]
 # Lines of one panel; a metric with many groups has a multiplier for every pair.
 _MOST_LINES = 10
+_STAR: dict[str, Any] = {
+    "marker": "*",
+    "linestyle": "none",
+    "color": RED,
+    "markersize": 13,
+    "zorder": 4,
+}
+_CANDIDATES = (
+    "Filled: bred from what did well; hollow: drawn at random, most of them by a plain "
+    "random search with the same budget. Crosses: infeasible. Line: the Pareto front "
+    "of the first."
+)
+"""How to read the dots of the search."""
 Curve = tuple[list[float], list[float]]
 """Steps and values, of equal length."""
 
@@ -104,24 +117,18 @@ def _series(rounds: Sequence[Json], key: str) -> dict[str, Curve]:
     """Collects nested numbers of one key as curves over the steps, the largest ones."""
     curves: dict[str, Curve] = {}
     for event in rounds:
-        for name, value in _flatten(event.get(key) or {}).items():
-            # Each curve has its own steps: a value of None leaves its round out.
-            steps, values = curves.setdefault(name, ([], []))
-            steps.append(event["step"])
-            values.append(value)
+        for principle, entry in (event.get(key) or {}).items():
+            # A violation is one number, a multiplier stands beside each pair's name.
+            pairs = entry if isinstance(entry, Mapping) else {"": entry}
+            for pair, value in pairs.items():
+                # Each curve has its own steps: a value of None leaves its round out.
+                if value is not None:
+                    name = f"{principle}: {pair}" if pair else principle
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(event["step"])
+                    values.append(float(value))
     largest = sorted(curves, key=lambda n: -max(map(abs, curves[n][1])))[:_MOST_LINES]
     return {name: curves[name] for name in sorted(largest)}
-
-
-def _flatten(tree: Json, prefix: str = "") -> dict[str, float]:
-    """Returns the numbers of a nested mapping under the names of all their keys."""
-    numbers: dict[str, float] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            numbers |= _flatten(value, f"{prefix}{key}: ")
-        elif value is not None:
-            numbers[prefix + key] = float(value)
-    return numbers
 
 
 def _coloured(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, Curve]]]:
@@ -138,18 +145,17 @@ def search_front(search: Json | None) -> Picture:
     rows = [c for c in (search or {}).get("candidates", ()) if c["loss"] is not None]
     if search is None or not rows:
         return missing(name, title, "no search log came with the architecture")
-    front, winner = set(search["front"]), search["winner"]
+    front = [c for c in rows if c["id"] in search["front"]]
+    winners = [c for c in rows if c["id"] == search["winner"]]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, cost in zip(panels, ("flops", "parameters"), strict=True):
             _candidates(axes, rows, cost)
-            on_front = sorted((c[cost], c["loss"]) for c in rows if c["id"] in front)
+            on_front = sorted((c[cost], c["loss"]) for c in front)
             axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
-            for c in rows:
-                if c["id"] == winner:
-                    style = {"color": RED, "markersize": 13, "zorder": 4}
-                    axes.plot(c[cost], c["loss"], "*", label="winner", **style)
+            for c in winners:
+                axes.plot(c[cost], c["loss"], label="winner", **_STAR)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
             # A log axis labels its minor ticks where it spans less than a decade.
@@ -159,11 +165,7 @@ def search_front(search: Json | None) -> Picture:
         panels[1].set(xlabel="parameters")
         legend(figure, panels[0])
 
-    caption = (
-        f"{len(rows)} candidates. Filled: bred from what did well; hollow: drawn at "
-        "random, most of them by a plain random search with the same budget. Crosses: "
-        "infeasible. Line: the Pareto front of the first."
-    )
+    caption = f"{len(rows)} candidates. {_CANDIDATES}"
     return picture(name, title, caption, draw, (9.4, 3.2))
 
 

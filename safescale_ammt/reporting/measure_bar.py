@@ -34,6 +34,14 @@ class Measure:
     upper: float
     outcome: str
 
+    @property
+    def sentence(self) -> str:
+        """The measure in words, for screen readers and as a tooltip."""
+        return (
+            f"{self.label}: {self.value:.4f}, between {self.lower:.4f} and "
+            f"{self.upper:.4f}; the line is {self.op} {self.line:.4f}: {self.outcome}"
+        )
+
 
 def measures_of(finding: Finding) -> list[Measure]:
     """Returns a finding's measures: one, or two for a twin's line with a floor."""
@@ -78,12 +86,7 @@ def measure_bar(measure: Measure) -> str:
 
     line = x(measure.line)
     left, right = (x(low), line) if measure.op == "<=" else (line, x(high))
-    # The same as a sentence, for screen readers and as a tooltip.
-    label = escape(
-        f"{measure.label}: {measure.value:.4f}, between {measure.lower:.4f} and "
-        f"{measure.upper:.4f}; the line is {measure.op} {measure.line:.4f}: "
-        f"{measure.outcome}"
-    )
+    label = escape(measure.sentence)
     return (
         f'<svg class="measure {measure.outcome}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" '
         f'role="img" aria-label="{label}"><title>{label}</title>'

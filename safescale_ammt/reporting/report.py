@@ -148,7 +148,6 @@ def _promises(verdict: Verdict, constitution: Constitution) -> str:
     """Writes a table row per finding: its promise, line, numbers and outcome."""
     rows = []
     for finding in verdict.findings:
-        text = constitution.principle(finding.principle).text
         tier = "" if finding.tier == "hard" else f" · {finding.tier}"
         # A promise against the twin with a floor has two measures in its one row.
         measures = measures_of(finding)
@@ -160,7 +159,7 @@ def _promises(verdict: Verdict, constitution: Constitution) -> str:
         reason = f'<span class="note">{escape(finding.reason)}</span>'
         rows.append(
             f'<tr><th scope="row">{escape(finding.principle)}'
-            f"<span>{escape(text)}</span></th>"
+            f"<span>{escape(constitution.principle(finding.principle).text)}</span></th>"
             f"<td>{escape(measured(finding))} {escape(line(finding))}"
             f'<span class="note">{escape(finding.tier)} promise</span></td>'
             f'<td class="n">{numbers}</td>'

@@ -215,14 +215,23 @@ class Search:
         rungs = range(1, self.config.rungs)
         for rung in rungs if filling else reversed(rungs):
             free = self._places[rung] - self._promoted[rung]
-            seed = self._seed_to_come(rung)
+            under_way = {t.candidate for t in self._pending if t.rung == rung}
+            # One place is kept for the seed to the end: the winner has beaten the
+            # default genome on equal terms. By merit the seed comes earlier.
+            seed = self.candidates[0] if self.candidates else None
+            if seed and (
+                seed.origin != "seed"
+                or self._places[rung] < 2
+                or seed.rung >= rung
+                or seed.id in under_way
+            ):
+                seed = None
             below = self._ranked(rung - 1)
             if filling:
                 below.sort(key=lambda c: c is not seed)
             else:
                 # Rounded down, as in ASHA: too early a promotion is not taken back.
                 below = below[: len(below) // self.config.eta]
-            under_way = {t.candidate for t in self._pending if t.rung == rung}
             for c in below:
                 # The seed's place needs to stay free when another takes one.
                 waits = c.rung == rung - 1 and c.id not in under_way
@@ -230,20 +239,6 @@ class Search:
                     self._promoted[rung] += 1
                     return self._trial(c, rung)
         return None
-
-    def _seed_to_come(self, rung: int) -> Candidate | None:
-        """Returns the seed if it still has to come to a rung with several places.
-
-        One place is kept for it to the end: the winner has beaten the default
-        genome on equal terms. If it qualifies by merit, it comes earlier.
-        """
-        seed = self.candidates[0] if self.candidates else None
-        if seed is None or seed.origin != "seed" or self._places[rung] < 2:
-            return None
-        arrived = seed.rung >= rung or any(
-            t.candidate == seed.id and t.rung == rung for t in self._pending
-        )
-        return None if arrived else seed
 
     def _trial(self, candidate: Candidate, rung: int) -> Trial:
         return Trial(candidate.id, candidate.genome, rung, self._steps(rung))

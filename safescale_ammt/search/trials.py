@@ -133,10 +133,10 @@ class Trials:
     def _short_run(
         self, genome: Genome, steps: int, names: Collection[str]
     ) -> tuple[float, dict[str, Reading]]:
-        trunk = round(_TRUNK_SHARE * steps) if names else steps
+        encoded = self.encoded
         settings = TrainingConfig(
             steps=steps,
-            trunk_steps=trunk,
+            trunk_steps=round(_TRUNK_SHARE * steps) if names else steps,
             seed=self.config.seed,
             threads=self.config.threads,
             **self.short,
@@ -145,24 +145,19 @@ class Trials:
         try:
             # A twin would take 40 % of an enforced run's time, and nothing reads it.
             result = train(
-                self.encoded, genome, settings, constitution, log=_drop, twin=False
+                encoded, genome, settings, constitution, log=_drop, twin=False
             )
         except InputError:
             raise
         except SafescaleError:
             # A training that lost its gradients is a result, not a failure.
             return float("inf"), {}
-        rows = self.encoded.rows(READ_ON, genome.encoding)
-        out = logits(genome, result.agents, rows, self.encoded.n_out)
+        rows = encoded.rows(READ_ON, genome.encoding)
+        out = logits(genome, result.agents, rows, encoded.n_out)
         # Measured with the cells that training uses: groups below `min_n` or `min_pos`
         # are not compared, a principle without two groups left has no reading.
-        cells = enforce(
-            self._all_gaps,
-            self.encoded.schema.groups,
-            rows.groups,
-            rows.y,
-            self.encoded.outcomes,
-        )
+        groups = encoded.schema.groups
+        cells = enforce(self._all_gaps, groups, rows.groups, rows.y, encoded.outcomes)
         membership = cells.membership(rows.groups, rows.y)
         return log_loss(out, rows.y), read_gaps(cells, membership, predicted(out))
 

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     if counter:
         # Before the rows are read: a run that is killed from here on has spent its use.
         use = counter.reserve(inputs, manifests, parsed)
-    schema, split = inputs.rows(rehearse=config.rehearse)
-    evidence = _score(inputs.model, schema, split)
+    schema, split, evidence = inputs.predictions(rehearse=config.rehearse)
     submission = Submission(
         model=manifests["model"].identity,
         dataset=manifests["dataset"].identity,
@@ -167,13 +167,33 @@ class _Inputs:
         _same("model's schema", Schema.load(self.model).digest, schema)
         return manifests
 
-    def rows(self, *, rehearse: bool) -> tuple[Schema, Split]:
-        """Reads the rows to judge: *select* of the dataset, or the sealed ones."""
+    def predictions(self, *, rehearse: bool) -> tuple[Schema, Split, Evidence]:
+        """Lets model and twin predict *select* of the dataset, or the sealed rows."""
+        # torch comes in here, once the cheap checks have passed and the use is counted.
+        from safescale_ammt.model.predictor import Predictor
+
         if rehearse:
             data = Dataset.load(self.dataset)
-            return data.schema, data.splits["select"]
-        sealed = Holdout.load(self.holdout)
-        return sealed.schema, sealed.split
+            schema, split = data.schema, data.splits["select"]
+        else:
+            sealed = Holdout.load(self.holdout)
+            schema, split = sealed.schema, sealed.split
+        score, prediction = Predictor.load(self.model).predict_table(split.features)
+        twin = Predictor.load(self.model / "twin")
+        twin_score, twin_prediction = twin.predict_table(split.features)
+        evidence = Evidence(
+            label=split.label,
+            prediction=prediction,
+            score=score,
+            groups={
+                name: (schema.groups[name], split.groups[name]) for name in split.groups
+            },
+            twin_prediction=twin_prediction,
+            twin_score=twin_score,
+            classes=len(schema.classes),
+            positive=schema.classes.index(schema.positive) if schema.positive else None,
+        )
+        return schema, split, evidence
 
 
 def _same(what: str, stated: str | None, given: str) -> None:
@@ -227,28 +247,6 @@ class _UseCounter:
         ledger.mark_opened(self.store, self.use, name=self.name)
 
 
-def _score(model: Path, schema: Schema, split: Split) -> Evidence:
-    """Lets model and twin predict every row."""
-    # torch comes in here, once the cheap checks have passed and the use is counted.
-    from safescale_ammt.model.predictor import Predictor
-
-    score, prediction = Predictor.load(model).predict_table(split.features)
-    twin = Predictor.load(model / "twin")
-    twin_score, twin_prediction = twin.predict_table(split.features)
-    return Evidence(
-        label=split.label,
-        prediction=prediction,
-        score=score,
-        groups={
-            name: (schema.groups[name], split.groups[name]) for name in split.groups
-        },
-        twin_prediction=twin_prediction,
-        twin_score=twin_score,
-        classes=len(schema.classes),
-        positive=schema.classes.index(schema.positive) if schema.positive else None,
-    )
-
-
 def _save(
     folder: Path, judged: Verdict, constitution: Constitution, inputs: _Inputs
 ) -> None:
@@ -292,11 +290,9 @@ def summarise(
         "alpha": judged.alpha,
         "passed": float(judged.decision == "pass"),
     }
-    for finding in judged.findings:
-        for key in ("value", "lower", "upper"):
-            metrics[f"{finding.principle}.{key}"] = getattr(finding, key)
-    # Scores of more than two classes have neither a calibration nor one ROC curve.
-    binary = judged.figures["model"]["calibration"] is not None
+    for finding, key in product(judged.findings, ("value", "lower", "upper")):
+        metrics[f"{finding.principle}.{key}"] = getattr(finding, key)
+    model = judged.figures["model"]
     return {
         "decision": judged.decision,
         "guarantee": judged.use.guarantee,
@@ -307,11 +303,9 @@ def summarise(
             for name, value in metrics.items()
             if value is not None and math.isfinite(value)
         },
-        "confusion": {
-            "classes": list(judged.classes),
-            "counts": judged.figures["model"]["confusion"],
-        },
-        "roc": roc(evidence) if binary else None,
+        "confusion": {"classes": list(judged.classes), "counts": model["confusion"]},
+        # Scores of more than two classes have neither a calibration nor one ROC curve.
+        "roc": None if model["calibration"] is None else roc(evidence),
         "markdown": summary_markdown(judged, constitution),
         "report": report,
     }

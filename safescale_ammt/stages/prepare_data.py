@@ -121,10 +121,10 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         print(f"Rows without a label that are left out: {dropped}.", flush=True)
     for note in reading:
         print(note, flush=True)
-    identity, told = _write_dataset(prepared, config, dataset, report)
-    withheld = _withheld(told)
+    shown = _write_dataset(prepared, config, dataset, report)
+    withheld = _withheld(shown)
     return {
-        "dataset": identity,
+        "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
         "source_digest": digest,
         # Texts with a slash are taken for paths and kept out of the metadata.
@@ -149,12 +149,8 @@ def _in_words(note: Any) -> str:
 
 def _write_dataset(
     prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
-) -> tuple[str, SplitCounts]:
-    """Writes the dataset artifact.
-
-    Returns:
-        Its identity digest, and what it tells of the sealed split.
-    """
+) -> SplitCounts:
+    """Writes the dataset artifact; returns what it shows of the sealed split."""
     schema, splits = prepared.schema, prepared.splits
     classes = len(schema.classes)
     # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
@@ -181,14 +177,14 @@ def _write_dataset(
         write_json(draft.folder / "audit.json", audit(schema, splits, config.seed))
         for name in SPLITS:
             splits[name].write(draft.folder / f"{name}.parquet", schema)
-    return read_manifest(path).identity, counts[SEALED]
+    return counts[SEALED]
 
 
-def _withheld(told: SplitCounts) -> str:
+def _withheld(shown: SplitCounts) -> str:
     """Names small groups, and those whose counts are hidden for their sake."""
     small, hidden = (
         [f"{name} {value}" for name, values in found.items() for value in values]
-        for found in (told.withheld(Withheld.SMALL), told.withheld(Withheld.HIDDEN))
+        for found in (shown.withheld(Withheld.SMALL), shown.withheld(Withheld.HIDDEN))
     )
     text = f"under {LEAST_SHOWN} sealed rows, in all or of a class: {', '.join(small)}"
     beside = f"counts hidden beside these: {', '.join(hidden)}"

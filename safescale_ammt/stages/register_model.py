@@ -33,9 +33,15 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.files.artifacts import read_manifest, verify, writing
 from safescale_ammt.files.canonical import write_json
-from safescale_ammt.judging.assembly import rederive
-from safescale_ammt.judging.evidence import EVIDENCE, read_evidence, rows_digest
-from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, REHEARSAL, Verdict
+from safescale_ammt.judging.assembly import evidence_of, rederive
+from safescale_ammt.judging.evidence import rows_digest
+from safescale_ammt.judging.verdict import (
+    LEDGERS,
+    OFFICIAL,
+    REHEARSAL,
+    SealedUse,
+    Verdict,
+)
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.releasing.registry import Registry
@@ -195,34 +201,28 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
     Raises:
         IntegrityError: no such use, or another number, plan, guarantee or rows.
     """
-    _, rows = read_evidence(
-        folder / EVIDENCE,
-        verdict.groups,
-        classes=verdict.classes,
-        positive=verdict.positive,
-    )
-    digest = rows_digest(rows)
+    digest = rows_digest(evidence_of(folder, verdict)[1])
     # By the hashes in the evidence, not by the holdout's digest alone: a verdict could
     # name a fresh holdout and hold the rows of another.
     claim = (verdict.model, verdict.constitution, verdict.holdout, digest)
     name = LEDGERS[verdict.ledger]
     for use in ledger.uses(store, name=name):
         if (use.model, use.constitution, use.holdout, use.rows) == claim:
-            recorded = (use.number, use.planned, use.guarantee)
             break
     else:
         raise IntegrityError(
             f"The ledger {store.uri}/{name} holds no use of rows {digest} by model "
             f"{verdict.model}; judge the model again with this store."
         )
-    stated = (verdict.use.number, verdict.use.planned, verdict.use.guarantee)
+    stated, recorded = verdict.use, SealedUse(use.number, use.planned, use.guarantee)
     # A use that was never opened belongs to a judgement that did not end: this verdict
     # was then written by something else than the stage before.
     if recorded != stated or not use.opened:
         raise IntegrityError(
-            f"The verdict about model {verdict.model} states use {stated[0]} of "
-            f"{stated[1]} with guarantee {stated[2]!r}, the ledger {store.uri}/{name} "
-            f"holds use {recorded[0]} of {recorded[1]} with {recorded[2]!r}, "
+            f"The verdict about model {verdict.model} states use {stated.number} of "
+            f"{stated.planned} with guarantee {stated.guarantee!r}, the ledger "
+            f"{store.uri}/{name} holds use {use.number} of {use.planned} with "
+            f"{use.guarantee!r}, "
             f"{'opened' if use.opened else 'never opened'}."
         )
 

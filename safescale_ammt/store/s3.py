@@ -74,19 +74,15 @@ class S3Store(Store):
             if if_absent:
                 self._put_if_absent(key, source)
                 return
-            size = -1  # unknown: minio cuts parts until the source ends
-            if isinstance(data, bytes):
-                size = len(data)
-            elif isinstance(data, Path):
+            # -1 is unknown: minio cuts parts until the source ends.
+            size = len(data) if isinstance(data, bytes) else -1
+            if isinstance(data, Path):
                 size = data.stat().st_size
-            watched = Hashing(source)
+            cut = part_size(size)
+            watched: Any = Hashing(source)  # reads, and that is all that minio wants
             try:
                 etag = self._clients.plain.put_object(
-                    self._bucket,
-                    self._prefix + key,
-                    cast("BinaryIO", watched),
-                    size,
-                    part_size=part_size(size),
+                    self._bucket, self._prefix + key, watched, size, part_size=cut
                 ).etag
             except S3Error as error:
                 # A finished upload whose reply got lost is unknown when it is repeated.
@@ -94,9 +90,7 @@ class S3Store(Store):
                     raise
                 etag = None
             # S3 may also answer 200 with an error inside; the client overlooks it.
-            if not etag and not (
-                self.exists(key) and self.digest(key) == watched.digest
-            ):
+            if not (etag or (self.exists(key) and self.digest(key) == watched.digest)):
                 raise StorageError(
                     f"writing {self.uri}/{key} failed: the store did not confirm it, "
                     "and what stands there is not what was sent."
@@ -190,9 +184,8 @@ class S3Store(Store):
     def _translate_errors(self, action: str, key: str) -> Iterator[None]:
         """Turns what the client raises into our errors.
 
-        Args:
-            action: what is done, as in "writing"; the sentence begins with it.
-            key: the object, or the beginning of keys.
+        Their sentences begin with `action`, such as "writing"; `key` may be the
+        beginning of keys.
         """
         # `from None` throughout: a log must not hold what server or library said.
         what = f"{self.uri}/{key}".rstrip("/")
@@ -221,35 +214,31 @@ class S3Store(Store):
 
     def _refusal(self, error: S3Error, action: str, what: str) -> StorageError:
         """Returns the error for an answer that says no."""
-        where = f"at {self._clients.endpoint}"
+        at = f"at {self._clients.endpoint}"
+        refused = f"{action} {what} was refused {at}"
+        code, status = error.code, error.response.status
         # `stat` lets "NoSuchKey" through only when it has seen that the bucket is gone.
-        if error.code == "NoSuchBucket" or (
-            error.code == "NoSuchKey" and action == "looking for"
-        ):
+        if code == "NoSuchBucket" or (code == "NoSuchKey" and action == "looking for"):
             return StoreInputError(
-                f"bucket {self._bucket} does not exist {where}; create it or check "
+                f"bucket {self._bucket} does not exist {at}; create it or check "
                 "the name."
             )
-        if error.code == "NoSuchKey":
+        if code == "NoSuchKey":
             return StoreInputError(f"{what} does not exist.")
-        status = error.response.status
         if status == 412 and action == "writing":
             return PreconditionFailed(f"{what} exists already, so it was not written.")
-        # `If-Match` of a download that was taken up again.
-        if status == 412:
+        if status == 412:  # `If-Match` of a download that was taken up again
             return StorageError(f"{what} was overwritten while it was being read.")
-        if error.code in _BAD_CREDENTIALS:
+        if code in _BAD_CREDENTIALS:
             return StoreInputError(
-                f"{action} {what} was refused {where}: the access key or its secret "
-                "is not valid there; check AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY."
+                f"{refused}: the access key or its secret is not valid there; check "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
         if status in (401, 403):
             return StoreInputError(
-                f"{action} {what} was refused {where}: the credentials do not permit "
-                f"this action in bucket {self._bucket}."
+                f"{refused}: the credentials do not permit this action in bucket "
+                f"{self._bucket}."
             )
         return StorageError(
-            f"{action} {what} failed: the store {where} answered {error.code} "
-            f"(HTTP {status})."
+            f"{action} {what} failed: the store {at} answered {code} (HTTP {status})."
         )

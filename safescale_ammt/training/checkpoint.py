@@ -100,12 +100,10 @@ class Checkpoints:
         Yields:
             The log to write to: its events are part of every checkpoint.
         """
-        self._process_group = process_group
+        self._process_group, self._log = process_group, log
         if self._store is None:
             yield log
             return
-
-        self._log = log
 
         def record(event: dict[str, Any]) -> None:
             self._events.append(event)

@@ -98,8 +98,7 @@ def merge(
         seed: of the split of *select* into halves.
     """
     selection = _Selection(trained, encoded, constitution, seed)
-    agents = _agents_by_accuracy(trained, encoded)
-    forms = _forms(trained, encoded, best=agents[0][1])
+    agents, forms = _candidates(trained, encoded)
     if form != "auto":
         forms = {form: forms[form]}
     scores = {name: selection.score(name, model) for name, model in forms.items()}
@@ -131,29 +130,21 @@ def deployable(
     return Deployable(trained.genome, unflatten(theta, layout), form, positive)
 
 
-def _agents_by_accuracy(
+def _candidates(
     trained: Trained, encoded: EncodedDataset
-) -> list[tuple[str, Deployable]]:
-    """Returns the finite agents by name, best validation accuracy first."""
+) -> tuple[list[tuple[str, Deployable]], dict[str, Deployable]]:
+    """Returns finite agents by name, best first, and forms in order of preference."""
     rows = encoded.rows("validation", trained.genome.encoding)
-    label = rows.y.numpy()
     ranking = []
     for i in trained.finite.nonzero()[:, 0].tolist():
         agent = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
-        hits = int((agent.answer(rows.x).prediction == label).sum())
+        hits = int((agent.answer(rows.x).prediction == rows.y.numpy()).sum())
         ranking.append((-hits, i, agent))
     # Equal agents stay in the order of their numbers: the same choice in every run.
     ranking.sort(key=lambda entry: entry[:2])
-    return [(f"agent {i}", agent) for _, i, agent in ranking]
-
-
-def _forms(
-    trained: Trained, encoded: EncodedDataset, best: Deployable
-) -> dict[str, Deployable]:
-    """Returns the forms in order of preference."""
     agents = trained.agents[trained.finite]
     soup = deployable(trained, encoded, agents.mean(0, keepdim=True), SOUP)
-    forms = {SOUP: soup, BEST: best}
+    forms = {SOUP: soup, BEST: ranking[0][2]}
     if len(agents) > 1:
         forms[ENSEMBLE] = deployable(trained, encoded, agents, ENSEMBLE)
     if encoded.n_out == 1:
@@ -164,7 +155,7 @@ def _forms(
         head = fit(trained.constraints, rows, eta, trained.targets)
         if head is not None:
             forms[HEADED] = replace(soup, head=head)
-    return forms
+    return [(f"agent {i}", agent) for _, i, agent in ranking], forms
 
 
 class _Selection:

@@ -89,23 +89,22 @@ def examine(
     """
     states: dict[str, str] = {}
     for check in checks:
+        name = check.name
         obstacle = next((n for n in check.needs if states.get(n, OK) != OK), "")
-        if check.name in skip:
-            result = CheckResult(check.name, SKIPPED, "as asked")
+        if name in skip:
+            result = CheckResult(name, SKIPPED, "as asked")
         elif obstacle:
             end = "failed" if states[obstacle] == FAILED else "was skipped"
-            result = CheckResult(check.name, SKIPPED, f"because {obstacle!r} {end}")
+            result = CheckResult(name, SKIPPED, f"because {obstacle!r} {end}")
         else:
             try:
-                result = CheckResult(check.name, OK, check.look())
+                result = CheckResult(name, OK, check.look())
             except Unknown as error:
-                result = CheckResult(check.name, SKIPPED, str(error))
+                result = CheckResult(name, SKIPPED, str(error))
             except Fault as fault:
-                result = CheckResult(
-                    check.name, FAILED, fault.observation, fault.remedy
-                )
+                result = CheckResult(name, FAILED, fault.observation, fault.remedy)
             # Of errors ours alone: another one is a bug, and no fault of the cluster's.
             except SafescaleError as error:
-                result = CheckResult(check.name, FAILED, str(error), check.remedy)
-        states[check.name] = result.state
+                result = CheckResult(name, FAILED, str(error), check.remedy)
+        states[name] = result.state
         yield result

