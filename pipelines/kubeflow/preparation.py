@@ -26,6 +26,7 @@ from pipelines.workload import Workload
 from safescale_ammt.config.sections import SECTIONS, TrainingConfig
 from safescale_ammt.config.window import Window
 from safescale_ammt.data.catalogue import CATALOGUE
+from safescale_ammt.data.fetching import stored_uris
 from safescale_ammt.errors import ConfigError, one_of
 
 _SECTION_PARAMETERS = ("constitution", "source", "sealed_source", "window", *SECTIONS)
@@ -180,15 +181,14 @@ def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
     defaults = {
         n: str(p.get("defaultValue", "")) for n, p in pipeline.parameters.items()
     }
-    values = default_parameters(workload, default_store(request.store))
-    # Without a store of the cluster's, nobody can say where built-in rows lie.
-    unknown_store = workload.data.source in CATALOGUE and not request.store.startswith(
-        "s3://"
-    )
+    source = workload.data.source
+    # The store is not looked at: a malformed one is for the doctor to find, by name.
+    if source in CATALOGUE and request.store.startswith("s3://"):
+        source = stored_uris(source, request.store)["source"]
     return WorkloadNeeds(
         workload.training,
         defaults | _scalars(pipeline, request.parameters or {}),
-        "" if unknown_store else str(values.get("source", "")),
+        source if source.startswith("s3://") else "",
     )
 
 

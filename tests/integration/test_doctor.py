@@ -343,6 +343,14 @@ def test_asking_for_less_fits_into_a_small_quota(world, capsys):
     assert failed(world.ask(capsys, *less)) == []
 
 
+@pytest.mark.parametrize("store", ["s3://Bad_Bucket", "ftp://store", "store"])
+def test_a_store_that_is_no_place_fails_its_own_check_alone(world, capsys, store):
+    world.store = store
+    findings = world.ask(capsys)
+    assert failed(findings) == ["store"]
+    assert store in findings["store"]["found"]
+
+
 def test_a_check_can_be_left_out(world, capsys):
     world.cluster.stop()
     findings = world.ask(capsys, "--skip", "kubernetes")

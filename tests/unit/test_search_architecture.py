@@ -287,7 +287,8 @@ def proxies(rows: int = 6000) -> bytes:
     rng = np.random.default_rng(0)
     female = rng.random(rows) < 0.5
     label = rng.random(rows) < np.where(female, 0.2, 0.6)
-    age = np.round(40 + 24 * label + rng.normal(0, 8, rows))
+    # Nearly a perfect feature: without a promise, errors are rare and alike.
+    age = np.round(40 + 40 * label + rng.normal(0, 8, rows)).astype(int)
     table = zip(age, female, np.where(label, "yes", "no"), strict=True)
     return spell(
         [
@@ -312,8 +313,8 @@ SPLITS = {
 def test_forcing_parity_on_unequal_base_rates_breaks_equal_odds(tmp_path: Path) -> None:
     folder = prepared(tmp_path, proxies(), sensitive=["gender"], splits=SPLITS)
     data = Dataset.load(folder)
-    found = trials(data, DP, EO, feasibility_steps=200)
-    answer = check_feasibility(found.constitution, found.read, 200)
+    found = trials(data, DP, EO, feasibility_steps=500)
+    answer = check_feasibility(found.constitution, found.read, 500)
     assert [(f["forcing"], f["worsens"]) for f in answer["fights"]] == [("p0", "p1")]
     assert "p0" in found.broken_when_relaxed()
 
