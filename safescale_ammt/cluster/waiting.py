@@ -72,7 +72,7 @@ def reason(api: Api, live: Mapping[str, Any]) -> str:
             waiting = (container.get("state") or {}).get("waiting") or {}
             why = waiting.get("reason")
             # These two are every pod's way up, not a reason to wait.
-            if why not in (None, "ContainerCreating", "PodInitializing"):
+            if why and why not in ("ContainerCreating", "PodInitializing"):
                 return f"{why}: {waiting.get('message', '')}".strip(": ")
         for one in status.get("conditions") or ():
             why = f"{one.get('reason', '')}: {one.get('message', '')}".strip(": ")
