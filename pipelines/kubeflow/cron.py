@@ -154,26 +154,18 @@ def six_fields(text: str) -> str:
             f"Cron expression {text!r} comes more than once a minute: one second is "
             "expected in its first field."
         )
-    _refuse_never(text, *normal[3:])
+    days, months, weekdays = normal[3:]
+    # Refused: the 31st of February and its like. With a weekday beside it a day of the
+    # month is an alternative, no condition, and a weekday always comes.
+    if weekdays == "*":
+        first = min(_FIELDS[3].numbers(days))
+        longest = max(_DAYS_OF_MONTHS[m - 1] for m in _FIELDS[4].numbers(months))
+        if first > longest:
+            raise InputError(
+                f"Cron expression {text!r} never comes: its months have at most "
+                f"{longest} days, and it begins at day {first}."
+            )
     return " ".join(normal)
-
-
-def _refuse_never(text: str, days: str, months: str, weekdays: str) -> None:
-    """Refuses the 31st of February and its like; a weekday always comes.
-
-    Raises:
-        InputError: no month of the expression has any of its days.
-    """
-    # With a weekday beside it a day of the month is an alternative, no condition.
-    if weekdays != "*":
-        return
-    first = min(_FIELDS[3].numbers(days))
-    longest = max(_DAYS_OF_MONTHS[month - 1] for month in _FIELDS[4].numbers(months))
-    if first > longest:
-        raise InputError(
-            f"Cron expression {text!r} never comes: its months have at most {longest} "
-            f"days, and it begins at day {first}."
-        )
 
 
 def seconds(text: str) -> int:

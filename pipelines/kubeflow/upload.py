@@ -77,7 +77,24 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
                     )
                 return f"Version {version} of {name} is there, with these very bytes."
             with AnotherTry(wait, {409} if wait else ()):  # 409: another was faster
-                return _send(kubeflow, file, pipeline, name, version)
+                if pipeline is None:
+                    # KFP makes a first version with it, which bears the pipeline's
+                    # name and not ours; so the same file goes there once more below.
+                    pipeline = kubeflow.call_once(
+                        f"uploading pipeline {name}",
+                        kubeflow.uploads.upload_pipeline,
+                        uploadfile=str(file),
+                        name=name,
+                        **kubeflow.scope,
+                    )
+                kubeflow.call_once(
+                    f"uploading version {version}",
+                    kubeflow.uploads.upload_pipeline_version,
+                    uploadfile=str(file),
+                    name=version,
+                    pipelineid=pipeline.pipeline_id,
+                )
+                return f"Uploaded version {version} of {name}."
     raise Unreachable(f"Version {version} could not be uploaded.")
 
 
@@ -100,30 +117,6 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         filter=equals(name=version),
     )
     return pipeline, next(iter(versions), None)
-
-
-def _send(
-    kubeflow: Kubeflow, file: Path, pipeline: Any, name: str, version: str
-) -> str:
-    """Uploads a version; the first one brings its pipeline with it."""
-    if pipeline is None:
-        # KFP makes a first version with it, which bears the pipeline's name and not
-        # ours; so the same file goes there once more below.
-        pipeline = kubeflow.call_once(
-            f"uploading pipeline {name}",
-            kubeflow.uploads.upload_pipeline,
-            uploadfile=str(file),
-            name=name,
-            **kubeflow.scope,
-        )
-    kubeflow.call_once(
-        f"uploading version {version}",
-        kubeflow.uploads.upload_pipeline_version,
-        uploadfile=str(file),
-        name=version,
-        pipelineid=pipeline.pipeline_id,
-    )
-    return f"Uploaded version {version} of {name}."
 
 
 def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:

@@ -16,9 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipelines.ir import Limit
 from pipelines.local.container_engine import engine, stage_images, swept
-from pipelines.local.containers import KILLED, Box, ContainerExit, Containers
+from pipelines.local.containers import KILLED, Box, Containers
 from pipelines.local.kfp_seam import RunContainer
 from pipelines.local.runner import TaskContext
 from pipelines.local.tasks import LocalTask
@@ -109,7 +108,16 @@ class ContainerRunner:
                 task.code = exit_.code
                 # A stage that still says why (2, 3) is believed, whatever died in it.
                 if exit_.code == KILLED or (exit_.out_of_memory and exit_.code == 1):
-                    raise _killed(task, exit_, context.limits[task.executor].memory)
+                    # dockerd knows whether memory was the reason, podman does not.
+                    how = ":" if exit_.out_of_memory else " by somebody, or because"
+                    memory = context.limits[task.executor].memory
+                    more = "the limit stands in the pipeline itself"
+                    if memory.parameter:
+                        more = f"--param {memory.parameter}=... gives it more"
+                    raise SafescaleError(
+                        f"{task.stage} was killed{how} it needed more memory than its "
+                        f"limit of {memory.text}; {more}, and finished stages are kept."
+                    )
                 return exit_.code == 0
 
             yield run
@@ -122,13 +130,29 @@ def _box(
     command: Sequence[str],
     environ: Mapping[str, str],
 ) -> Box:
-    """Describes the container of a task."""
+    """Describes the container of a task.
+
+    Raises:
+        ConfigError: raw data that are not on this disk.
+    """
     limits = context.limits[task.executor]
     # More threads than CPUs would wait for each other.
     threads = str(max(1, int(limits.cpu.value)))
     environ = {"OMP_NUM_THREADS": threads, **environ, **_secrets(context, task)}
     certificates = [Path(environ[n]) for n in _CERTIFICATES if n in environ]
-    paths = [*_input_paths(command), *(file for file in certificates if file.is_file())]
+    # KFP's executor gets its inputs as JSON behind this option, paths filled in.
+    call = json.loads(command[list(command).index("--executor_input") + 1])["inputs"]
+    paths = [
+        Path(artifact["uri"])
+        for artifacts in call.get("artifacts", {}).values()
+        for artifact in artifacts["artifacts"]
+    ]
+    for name, value in call.get("parameterValues", {}).items():
+        if isinstance(value, str) and value.startswith("file://"):
+            paths.append(Path(unquote(urlsplit(value).path)))
+            if not paths[-1].exists():
+                raise ConfigError(f"{name} is {value!r}, which is not on this disk.")
+    paths += [file for file in certificates if file.is_file()]
     # What a stage writes belongs to the caller's group, whoever runs in the container.
     task.folder.mkdir(parents=True, exist_ok=True)
     task.folder.chmod(task.folder.stat().st_mode | 0o2070)
@@ -165,24 +189,6 @@ def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _input_paths(command: Sequence[str]) -> Iterator[Path]:
-    """Yields the paths that a task reads: its artifacts, and raw data on this disk.
-
-    Raises:
-        ConfigError: raw data that are not there.
-    """
-    # KFP's executor gets its inputs as JSON behind this option, paths filled in.
-    call = json.loads(command[list(command).index("--executor_input") + 1])
-    for artifacts in call["inputs"].get("artifacts", {}).values():
-        yield from (Path(artifact["uri"]) for artifact in artifacts["artifacts"])
-    for name, value in call["inputs"].get("parameterValues", {}).items():
-        if isinstance(value, str) and value.startswith("file://"):
-            path = Path(unquote(urlsplit(value).path))
-            if not path.exists():
-                raise ConfigError(f"{name} is {value!r}, which is not on this disk.")
-            yield path
-
-
 def network_of(environ: Mapping[str, str]) -> str:
     """Chooses a container's network by what its environment names.
 
@@ -195,15 +201,3 @@ def network_of(environ: Mapping[str, str]) -> str:
     if any(map(is_loopback, hosts)):
         return "host"
     return "bridge" if hosts or "AWS_ACCESS_KEY_ID" in environ else "none"
-
-
-def _killed(task: LocalTask, exit_: ContainerExit, memory: Limit) -> SafescaleError:
-    """Says why a container was killed: dockerd knows of memory, podman does not."""
-    how = ":" if exit_.out_of_memory else " by somebody, or because"
-    more = "the limit stands in the pipeline itself"
-    if memory.parameter:
-        more = f"--param {memory.parameter}=... gives it more"
-    return SafescaleError(
-        f"{task.stage} was killed{how} it needed more memory than its limit of "
-        f"{memory.text}; {more}, and finished stages are kept."
-    )

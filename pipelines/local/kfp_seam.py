@@ -72,7 +72,12 @@ def run_pipeline(
     # KFP warns of image names without "python" in them, of display names and of
     # resources: all of them are meant, and none concerns who reads the run's log.
     warnings.filterwarnings("ignore", module=r"kfp\.")
-    _keep_python3()
+    # KFP replaces the word `python3` by `sys.executable` wherever it stands in the
+    # command line, in a data set's path too: so it starts `python3` from the PATH.
+    python3 = Path(sys.executable).with_name("python3")
+    if python3.exists() and python3.samefile(sys.executable):
+        os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
+        sys.executable = "python3"
     # This very environment: a venv for each task would ask a package index.
     runner: Any = local.SubprocessRunner(use_venv=False)
     if run_container is not None:
@@ -143,15 +148,3 @@ def _replace_container_handler(run_container: RunContainer) -> None:
             return Status.SUCCESS if run_container(*self._call) else Status.FAILURE
 
     docker_task_handler.DockerTaskHandler = Handler
-
-
-def _keep_python3() -> None:
-    """Lets KFP start `python3` from the PATH.
-
-    KFP replaces that word by `sys.executable` wherever it stands in the command
-    line, in a data set's path too.
-    """
-    python3 = Path(sys.executable).with_name("python3")
-    if python3.exists() and python3.samefile(sys.executable):
-        os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
-        sys.executable = "python3"

@@ -108,10 +108,36 @@ class Line:
         """
         x1 = np.asarray(x1, dtype=np.float64)
         x0 = np.asarray(x0, dtype=np.float64)
+        n1, n0, at = float(self.n1), float(self.n0), self.at
         if self.kind == "difference":
-            numerator, variance = self._difference(x1, x0)
+            # The MLE solves MN's cubic (their eq. 27).
+            l3 = n1 + n0
+            l2 = (n1 + 2 * n0) * at - l3 - x1 - x0
+            l1 = (n0 * at - l3 - 2 * x0) * at + x1 + x0
+            l0 = x0 * at * (1 - at)
+            third = l2 / (3 * l3)
+            q = third**3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
+            p = np.sqrt(np.maximum(third**2 - l1 / (3 * l3), 0.0))
+            # The root has the sign of q (MN): of the cubic's three real solutions this
+            # picks the one that is a rate.
+            p = np.where(q < 0, -p, p)
+            cube = np.where(p == 0, 1.0, p**3)
+            # Rounding takes |q / p^3| above 1 where the cubic has a double root.
+            angle = (np.pi + np.arccos(np.clip(q / cube, -1.0, 1.0))) / 3
+            p0 = 2 * p * np.cos(angle) - third
+            p0 = np.clip(p0, max(0.0, -at), min(1.0, 1.0 - at))
+            p1 = np.clip(p0 + at, 0.0, 1.0)
+            numerator = x1 / n1 - x0 / n0 - at
+            variance = p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0
         else:
-            numerator, variance = self._ratio(x1, x0)
+            # The MLE solves MN's quadratic (their eq. 29).
+            a = (n1 + n0) * at
+            b = -(n1 * at + x1 + n0 + x0 * at)
+            root = np.sqrt(np.maximum(b * b - 4 * a * (x1 + x0), 0.0))
+            p0 = np.clip((-b - root) / (2 * a), 0.0, min(1.0, 1.0 / at))
+            p1 = np.clip(p0 * at, 0.0, 1.0)
+            numerator = x1 / n1 - at * x0 / n0
+            variance = p1 * (1 - p1) / n1 + at * at * p0 * (1 - p0) / n0
         total = self.n1 + self.n0
         scale = np.sqrt(np.maximum(variance, 0.0) * total / (total - 1))
         # All or none hit in both samples: the line alone says on which side they lie.
@@ -119,37 +145,6 @@ class Line:
         sign = np.where(np.abs(numerator) < 1e-12, 0.0, np.sign(numerator) * 1e12)
         z: Array = np.where(flat, sign, numerator / np.where(flat, 1.0, scale))
         return z
-
-    def _difference(self, x1: Array, x0: Array) -> tuple[Array, Array]:
-        """Numerator and variance; the MLE solves MN's cubic (their eq. 27)."""
-        n1, n0, d = float(self.n1), float(self.n0), self.at
-        l3 = n1 + n0
-        l2 = (n1 + 2 * n0) * d - l3 - x1 - x0
-        l1 = (n0 * d - l3 - 2 * x0) * d + x1 + x0
-        l0 = x0 * d * (1 - d)
-        third = l2 / (3 * l3)
-        q = third**3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
-        p = np.sqrt(np.maximum(third**2 - l1 / (3 * l3), 0.0))
-        # The root has the sign of q (MN): of the cubic's three real solutions this
-        # picks the one that is a rate.
-        p = np.where(q < 0, -p, p)
-        cube = np.where(p == 0, 1.0, p**3)
-        # Rounding takes |q / p^3| above 1 where the cubic has a double root.
-        angle = (np.pi + np.arccos(np.clip(q / cube, -1.0, 1.0))) / 3
-        p0 = np.clip(2 * p * np.cos(angle) - third, max(0.0, -d), min(1.0, 1.0 - d))
-        p1 = np.clip(p0 + d, 0.0, 1.0)
-        return x1 / n1 - x0 / n0 - d, p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0
-
-    def _ratio(self, x1: Array, x0: Array) -> tuple[Array, Array]:
-        """Numerator and variance; the MLE solves MN's quadratic (their eq. 29)."""
-        n1, n0, r = float(self.n1), float(self.n0), self.at
-        a = (n1 + n0) * r
-        b = -(n1 * r + x1 + n0 + x0 * r)
-        root = np.sqrt(np.maximum(b * b - 4 * a * (x1 + x0), 0.0))
-        p0 = np.clip((-b - root) / (2 * a), 0.0, min(1.0, 1.0 / r))
-        p1 = np.clip(p0 * r, 0.0, 1.0)
-        variance = p1 * (1 - p1) / n1 + r * r * p0 * (1 - p0) / n0
-        return x1 / n1 - r * x0 / n0, variance
 
 
 def rejects(line: Line, z: float, level: float) -> bool:

@@ -67,8 +67,18 @@ def reason(api: Api, live: Mapping[str, Any]) -> str:
     """
     name = str(live["metadata"]["name"])
     for pod in _pods(api, name):
-        if why := _waits_for(pod):
-            return why
+        status = pod.get("status") or {}
+        for container in status.get("containerStatuses") or ():
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            why = waiting.get("reason")
+            # These two are every pod's way up, not a reason to wait.
+            if why and why not in ("ContainerCreating", "PodInitializing"):
+                return f"{why}: {waiting.get('message', '')}".strip(": ")
+        for one in status.get("conditions") or ():
+            why = f"{one.get('reason', '')}: {one.get('message', '')}".strip(": ")
+            kind, holds = one.get("type"), one.get("status")
+            if kind == "PodScheduled" and holds == "False" and why:
+                return str(why)
     try:
         query = {"fieldSelector": "type=Warning"}
         warnings = api.call("list", EVENTS, query=query)["items"]
@@ -107,20 +117,6 @@ def ended_by(api: Api, name: str) -> str:
 
 def _pods(api: Api, name: str) -> list[dict[str, Any]]:
     return list(api.call("list", PODS, query=pods_of(name))["items"])
-
-
-def _waits_for(pod: Mapping[str, Any]) -> str:
-    """Says what one pod waits for, "" if nothing is known."""
-    status = pod.get("status") or {}
-    for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        # These two are every pod's way up, not a reason to wait.
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"{waiting['reason']}: {waiting.get('message', '')}".strip(": ")
-    for one in status.get("conditions") or ():
-        if one.get("type") == "PodScheduled" and one.get("status") == "False":
-            return f"{one.get('reason', '')}: {one.get('message', '')}".strip(": ")
-    return ""
 
 
 def _time(event: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ No model runs here and nothing is downloaded, so this needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +151,17 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
         raise IntegrityError(
             f"The verdict in {folder} does not follow from its evidence: {difference}."
         )
-    _check_finding_files(folder, verdict)
+    # The finding files repeat the verdict for reading one by one: a file that departs
+    # from it would say what no decision rests on.
+    files = verdict.finding_files()
+    present = {f"{FINDINGS}/{path.name}" for path in (folder / FINDINGS).glob("*")}
+    for name in sorted(present ^ files.keys()):
+        raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
+    for name, finding in files.items():
+        if read_json(folder / name) != finding.to_dict():
+            raise IntegrityError(
+                f"{folder / name} departs from the finding in the verdict."
+            )
     return verdict
 
 
@@ -186,21 +195,3 @@ def _same_digest(folder: Path, what: str, stated: str, actual: str) -> None:
         raise IntegrityError(
             f"The verdict in {folder} states {what} {stated}, found {actual}."
         )
-
-
-def _check_finding_files(folder: Path, verdict: Verdict) -> None:
-    """Refuses finding files that are not the verdict's findings, one each.
-
-    They repeat the verdict for reading one by one: a file that departs from it would
-    say what no decision rests on.
-    """
-    files = verdict.finding_files()
-    present = {f"{FINDINGS}/{path.name}" for path in (folder / FINDINGS).glob("*")}
-    for name in sorted(present ^ files.keys()):
-        raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
-    for name, finding in files.items():
-        stored: Mapping[str, object] = read_json(folder / name)
-        if stored != finding.to_dict():
-            raise IntegrityError(
-                f"{folder / name} departs from the finding in the verdict."
-            )

@@ -38,13 +38,27 @@ def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
         [label][prediction].
     """
     groups: dict[str, Any] = {}
-    for name in evidence.groups:
+    positive = positive_code(evidence)
+    for name, (values, codes) in evidence.groups.items():
         gaps: dict[str, float | None] = {}
         for metric in (*GAPS, "worst_group_error"):
-            value = point_value(metric, evidence, name)
+            gap = point_value(metric, evidence, name)
             # JSON knows no NaN.
-            gaps[metric] = float(value) if np.isfinite(value) else None
-        groups[name] = {"rates": _rates(evidence, name), "gaps": gaps}
+            gaps[metric] = float(gap) if np.isfinite(gap) else None
+        rates = []
+        for code, value in enumerate(values):
+            inside = codes == code
+            label, prediction = evidence.label[inside], evidence.prediction[inside]
+            entry: dict[str, Any] = {"value": value, "n": int(inside.sum())}
+            if positive is not None:
+                true, chosen = label == positive, prediction == positive
+                entry["n_pos"] = int(true.sum())
+                entry["selection"] = rate(chosen)
+                entry["tpr"] = rate(chosen[true])
+                entry["fpr"] = rate(chosen[~true])
+            entry["error"] = rate(prediction != label)
+            rates.append(entry)
+        groups[name] = {"rates": rates, "gaps": gaps}
     return {
         "accuracy": rate(evidence.prediction == evidence.label),
         "groups": groups,
@@ -66,25 +80,6 @@ def positive_code(evidence: Evidence) -> int | None:
     """Returns the code of the one class that rates are taken of, if there is one."""
     codes = evidence.judged_classes
     return codes[0] if len(codes) == 1 else None
-
-
-def _rates(evidence: Evidence, name: str) -> list[dict[str, Any]]:
-    values, codes = evidence.groups[name]
-    positive = positive_code(evidence)
-    entries = []
-    for code, value in enumerate(values):
-        inside = codes == code
-        label, prediction = evidence.label[inside], evidence.prediction[inside]
-        entry: dict[str, Any] = {"value": value, "n": int(inside.sum())}
-        if positive is not None:
-            true, chosen = label == positive, prediction == positive
-            entry["n_pos"] = int(true.sum())
-            entry["selection"] = rate(chosen)
-            entry["tpr"] = rate(chosen[true])
-            entry["fpr"] = rate(chosen[~true])
-        entry["error"] = rate(prediction != label)
-        entries.append(entry)
-    return entries
 
 
 def _reliability(evidence: Evidence, bins: int) -> dict[str, Any] | None:

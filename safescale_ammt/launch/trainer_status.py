@@ -83,14 +83,11 @@ class TrainerStatus:
                 for name, value in violations.items()
             ],
         }
-        return self._send({"trainerStatus": status})
-
-    def _send(self, body: Mapping[str, Any]) -> bool:
         try:
             token = Path(self.token).read_text(encoding="utf-8").strip()
             request = Request(  # noqa: S310  the URL is the controller's
                 self.url,
-                json.dumps(body).encode(),
+                json.dumps({"trainerStatus": status}).encode(),
                 {
                     "Authorization": f"Bearer {token}",
                     "Content-Type": "application/json",

@@ -118,7 +118,29 @@ class Space:
             genes = [gene for gene in GENES if rng.random() < gene_rate]
             child = genome
             for gene in genes or [_pick(rng, GENES)]:
-                child = _mutate_gene(child, gene, rng)
+                if gene == "encoding":
+                    child = replace(child, encoding=_pick(rng, ENCODINGS))
+                elif gene == "activation":
+                    child = replace(child, activation=_pick(rng, ACTIVATIONS))
+                elif gene == "residual":
+                    child = replace(child, residual=not child.residual)
+                elif gene == "heads":
+                    child = replace(child, heads=_neighbour(rng, HEADS, child.heads))
+                else:
+                    widths = child.widths
+                    at = int(rng.integers(len(widths)))
+                    layers: tuple[int, ...]
+                    if gene == "widths":
+                        layers = (_neighbour(rng, WIDTHS, widths[at]),)
+                    else:
+                        # One layer is doubled or removed, so that the widths of the
+                        # others stay.
+                        grow = len(widths) == 1 or (
+                            len(widths) < DEEPEST and bool(rng.integers(2))
+                        )
+                        layers = (widths[at],) * (2 if grow else 0)
+                    widths = (*widths[:at], *layers, *widths[at + 1 :])
+                    child = replace(child, widths=widths)
             child = _canonical(child)
             if child != _canonical(genome) and self.holds(child):
                 return child
@@ -143,26 +165,6 @@ def _canonical(genome: Genome) -> Genome:
     """Returns the one spelling of a network: no residual links that link nothing."""
     links = any(a == b for a, b in pairwise(genome.widths))
     return replace(genome, residual=genome.residual and links)
-
-
-def _mutate_gene(genome: Genome, gene: str, rng: np.random.Generator) -> Genome:
-    if gene == "encoding":
-        return replace(genome, encoding=_pick(rng, ENCODINGS))
-    if gene == "activation":
-        return replace(genome, activation=_pick(rng, ACTIVATIONS))
-    if gene == "residual":
-        return replace(genome, residual=not genome.residual)
-    if gene == "heads":
-        return replace(genome, heads=_neighbour(rng, HEADS, genome.heads))
-    widths = genome.widths
-    at = int(rng.integers(len(widths)))
-    if gene == "depth":
-        # One layer is doubled or removed, so that the widths of the others stay.
-        grow = len(widths) == 1 or (len(widths) < DEEPEST and bool(rng.integers(2)))
-        layers = (widths[at],) * (2 if grow else 0)
-        return replace(genome, widths=(*widths[:at], *layers, *widths[at + 1 :]))
-    width = _neighbour(rng, WIDTHS, widths[at])
-    return replace(genome, widths=(*widths[:at], width, *widths[at + 1 :]))
 
 
 def _pick(rng: np.random.Generator, values: Sequence[Value]) -> Value:

@@ -51,13 +51,31 @@ class Resuming(io.RawIOBase):
         """Reads on, over as many connections as it takes and the policy permits.
 
         Raises:
-            StorageError: the object cannot be read to its end.
+            StorageError: the last permitted try broke off too, or the object is
+                not the same any more.
         """
         while self._done != self._size:
             try:
                 chunk = self._response.read(len(buffer))
-            except (HTTPError, OSError):
-                self._resume()
+            except (HTTPError, OSError) as error:
+                self._failures += 1
+                self._response.close()
+                if self._failures > self._policy.retries:
+                    raise StorageError(
+                        f"reading {self._what} failed: the store broke off "
+                        f"{self._failures} times, at last after {self._done} of "
+                        f"{self._size} bytes."
+                    ) from error
+                time.sleep(self._policy.wait(self._failures))
+                self._response = self._request(self._done, self._etag)
+                # Without 206 the store has ignored the range: these are the first
+                # bytes again.
+                if self._done and self._response.status != 206:
+                    raise StorageError(
+                        f"reading {self._what} failed: the store broke off after "
+                        f"{self._done} of {self._size} bytes and cannot send the rest "
+                        "alone."
+                    ) from error
                 continue
             # An end before `_size` raises (IncompleteRead); a store that states no
             # size is believed where its stream ends.
@@ -75,29 +93,6 @@ class Resuming(io.RawIOBase):
             self._response.close()
             self._response.release_conn()
         super().close()
-
-    def _resume(self) -> None:
-        """Opens a new connection at the byte that is missing.
-
-        Raises:
-            StorageError: the last permitted try broke off too, or the object
-                is not the same any more.
-        """
-        self._failures += 1
-        self._response.close()
-        if self._failures > self._policy.retries:
-            raise StorageError(
-                f"reading {self._what} failed: the store broke off {self._failures} "
-                f"times, at last after {self._done} of {self._size} bytes."
-            )
-        time.sleep(self._policy.wait(self._failures))
-        self._response = self._request(self._done, self._etag)
-        # Without 206 the store has ignored the range: these are the first bytes again.
-        if self._done and self._response.status != 206:
-            raise StorageError(
-                f"reading {self._what} failed: the store broke off after {self._done} "
-                f"of {self._size} bytes and cannot send the rest alone."
-            )
 
 
 class Hashing(io.RawIOBase):

@@ -163,7 +163,20 @@ class Checkpoints:
         if stopping or (self._every and self._rounds % self._every == 0):
             state = join_states(self._components).gather(self._placement)
             if self._process_group.rank == 0:
-                self._save(Checkpoint(step, self._phase, self._events, state))
+                name = f"step-{step:08d}{self._ending}"
+                checkpoint = Checkpoint(step, self._phase, self._events, state)
+                # Training is worth more than a checkpoint: a store that fails here
+                # is no reason to stop.
+                try:
+                    with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
+                        folder = Path(scratch) / name
+                        write(folder, checkpoint, self._run)
+                        self._store.upload_folder(folder, name)
+                    # Only now: a kill in between leaves one too many, never too few.
+                    for old in self._names()[:-RETAINED]:
+                        self._delete(old)
+                except StorageError as error:
+                    self._log({"event": "checkpoint_failed", "reason": str(error)})
         if stopping:
             raise Interrupted(
                 f"Training was stopped by SIGTERM before step {step}; the newest "
@@ -174,21 +187,6 @@ class Checkpoints:
         """Deletes the checkpoints of this run: its model has been delivered."""
         for name in self._names():
             self._delete(name)
-
-    def _save(self, checkpoint: Checkpoint) -> None:
-        """Saves if the store lets it: training is worth more than a checkpoint."""
-        assert self._store is not None
-        name = f"step-{checkpoint.step:08d}{self._ending}"
-        try:
-            with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
-                folder = Path(scratch) / name
-                write(folder, checkpoint, self._run)
-                self._store.upload_folder(folder, name)
-            # Only now: a kill in between leaves one too many, never one too few.
-            for old in self._names()[:-RETAINED]:
-                self._delete(old)
-        except StorageError as error:
-            self._log({"event": "checkpoint_failed", "reason": str(error)})
 
     def _find_newest(self) -> Checkpoint | None:
         """Returns the newest checkpoint of this run that is whole; logs the others."""

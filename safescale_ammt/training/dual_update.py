@@ -148,7 +148,20 @@ class DualUpdate:
         """
         pooled, eligible = torch.zeros(0), finite
         if self.constraints.pairs:
-            hits = self.placement.gather(self._hits(averaged), len(finite))
+            agents = len(self._x)
+            # Hits per cell (agents, cells) of the local agents on their folds; none in
+            # a process that holds the twin alone.
+            local = torch.zeros(0, len(self._outcomes))
+            if agents > 0:
+                with torch.no_grad():
+                    out = forward(
+                        self._genome,
+                        {name: weight[:agents] for name, weight in averaged.items()},
+                        self._x,
+                        one_of_several=self.placement.one_of_several(len(self._sizes)),
+                    ).mean(1)
+                local = hard_rates(predicted(out), self._membership, self._outcomes)
+            hits = self.placement.gather(local, len(finite))
             pooled = hits[finite].sum(0) / self._sizes[finite].sum(0).clamp(min=1)
             self.controller.step(self.constraints.differences(pooled) - self.targets)
             self._mark_violating(hits / self._sizes.clamp(min=1))
@@ -165,20 +178,6 @@ class DualUpdate:
             "multiplier": self.constraints.by_pair(self.controller.multipliers),
             "teaches": eligible.tolist(),
         }
-
-    def _hits(self, averaged: Weights) -> Tensor:
-        """Returns the hits per cell (agents, cells) of local agents on their folds."""
-        agents = len(self._x)
-        if agents == 0:  # a process that holds the twin alone
-            return torch.zeros(0, len(self._outcomes))
-        with torch.no_grad():
-            out = forward(
-                self._genome,
-                {name: weight[:agents] for name, weight in averaged.items()},
-                self._x,
-                one_of_several=self.placement.one_of_several(len(self._sizes)),
-            ).mean(1)
-        return hard_rates(predicted(out), self._membership, self._outcomes)
 
     def _mark_violating(self, rates: Tensor) -> None:
         """Marks an agent whose violation is sure, and clears one without any.

@@ -131,7 +131,16 @@ class Sharing:
         # Below half, a few teachers would speak for all: the round is skipped.
         shared = int(teachers.sum()) >= math.ceil(len(theta) / 2)
         if shared:
-            self._outer_step(self._aggregate(theta[teachers], fitness[teachers]))
+            aggregate = self._aggregate(theta[teachers], fitness[teachers])
+            # SGD(1) is the aggregate itself; g - (g - m) would round it.
+            if self._rate == 1 and self._momentum == 0:
+                self.consensus = aggregate
+            else:
+                # Outer step: v <- mu v + d, then g <- g - rate (d + mu v).
+                pull = self.consensus - aggregate
+                self._velocity = self._momentum * self._velocity + pull
+                step = pull + self._momentum * self._velocity
+                self.consensus = self.consensus - self._rate * step
             # An agent that may not teach still learns from those that may.
             theta[finite] = torch.lerp(self.consensus, theta[finite], self._alpha)
         theta[~finite] = self.consensus
@@ -141,17 +150,6 @@ class Sharing:
             tuple((~finite).nonzero()[:, 0].tolist()),
             tuple(outlying.nonzero()[:, 0].tolist()),
         )
-
-    def _outer_step(self, aggregate: Tensor) -> None:
-        """Moves the consensus: v <- mu v + d, then g <- g - rate (d + mu v)."""
-        # SGD(1) is the aggregate itself; g - (g - m) would round it.
-        if self._rate == 1 and self._momentum == 0:
-            self.consensus = aggregate
-            return
-        pull = self.consensus - aggregate
-        self._velocity = self._momentum * self._velocity + pull
-        step = pull + self._momentum * self._velocity
-        self.consensus = self.consensus - self._rate * step
 
     def state_dict(self) -> StateDict:
         """Returns consensus and velocity."""
