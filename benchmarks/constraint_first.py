@@ -37,8 +37,6 @@ import torch
 from benchmarks.fair_baselines import Case, answers, tpr_gap
 from benchmarks.provenance import commit
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.catalogue import ADULT
-from safescale_ammt.data.fetching import fetch
 from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.assembly import judge_all
@@ -47,6 +45,8 @@ from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.genome import Genome
+from safescale_ammt.reading.catalogue import ADULT
+from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.stages import evaluate_safety, prepare_data
 
 ROOT = Path(__file__).parent.parent

@@ -36,9 +36,9 @@ import torch
 
 from benchmarks.distributed_rank import GENOME, section
 from benchmarks.provenance import commit
-from safescale_ammt.data.catalogue import ADULT
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.fetching import fetch
+from safescale_ammt.reading.catalogue import ADULT
+from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.training.encoded import EncodedDataset
 

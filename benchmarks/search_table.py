@@ -33,11 +33,11 @@ import torch
 from benchmarks.provenance import commit
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.catalogue import ADULT
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.fetching import fetch
 from safescale_ammt.model.genome import ENCODINGS, Genome
 from safescale_ammt.model.network import predicted
+from safescale_ammt.reading.catalogue import ADULT
+from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import STRATEGIES, Search
 from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space

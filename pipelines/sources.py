@@ -23,11 +23,11 @@ from typing import Any
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Window
-from safescale_ammt.data.catalogue import CATALOGUE
-from safescale_ammt.data.fetching import fetch_to_store, stored_uris
-from safescale_ammt.data.sources import chosen_days, content_digest
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
 from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.reading.catalogue import CATALOGUE
+from safescale_ammt.reading.fetching import fetch_to_store, stored_uris
+from safescale_ammt.reading.sources import chosen_days, content_digest
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import split_uri
 

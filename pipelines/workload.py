@@ -20,10 +20,10 @@ import yaml
 from safescale_ammt.config.section import Section
 from safescale_ammt.config.sections import SECTIONS, DataConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
 from safescale_ammt.files.canonical import digest_json
 from safescale_ammt.files.yaml_file import read_yaml
+from safescale_ammt.reading.catalogue import CATALOGUE
 
 SCHEMA_VERSION = 1
 _CONSTITUTION = ("constitution", "constitution_file")

@@ -33,8 +33,8 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
         raise click.UsageError("Give --store or --output, not both.")
     from pipelines.local.state import DOWNLOADS
     from pipelines.local.store import opened_store
-    from safescale_ammt.data import fetching
-    from safescale_ammt.data.catalogue import builtin_dataset
+    from safescale_ammt.reading import fetching
+    from safescale_ammt.reading.catalogue import builtin_dataset
 
     # Before a store is opened: the embedded one would start for a name nobody knows.
     members = builtin_dataset(name).members

@@ -25,9 +25,9 @@ from pipelines.sources import (
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SECTIONS, TrainingConfig
 from safescale_ammt.config.window import Window
-from safescale_ammt.data.catalogue import CATALOGUE
-from safescale_ammt.data.fetching import stored_uris
 from safescale_ammt.errors import ConfigError, one_of
+from safescale_ammt.reading.catalogue import CATALOGUE
+from safescale_ammt.reading.fetching import stored_uris
 
 _SECTION_PARAMETERS = ("constitution", "source", "sealed_source", "window", *SECTIONS)
 """Parameters that the workload file fills in."""

@@ -1,1 +1,1 @@
-"""From raw tables to typed splits: sources, schema, encodings, audit, counts."""
+"""From a raw table to typed splits: groups, encodings, audit, counts."""

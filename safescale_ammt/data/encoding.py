@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from safescale_ammt.data.columns import Column
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     Feature,
@@ -29,6 +28,7 @@ from safescale_ammt.data.schema import (
     Schema,
 )
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column
 
 Numeric = Literal["ple", "standard"]
 Floats = NDArray[np.float64]

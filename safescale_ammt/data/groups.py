@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.associations import joint
-from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.shown import shown_values
 from safescale_ammt.errors import ConfigError, DataError, one_of
+from safescale_ammt.reading.columns import Column, RawTable
 
 MISSING = "(missing)"
 MOST_VALUES = 100

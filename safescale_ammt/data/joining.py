@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.shown import shown_values
 from safescale_ammt.data.splitting import (
     assign_splits,
@@ -20,6 +19,7 @@ from safescale_ammt.data.splitting import (
     seeded_keys,
 )
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column, RawTable
 
 SEALED = "sealed"
 ALL_SPLITS = (*SPLITS, SEALED)

@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.associations import joint
-from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.encoding import learn_categorical, learn_numeric
 from safescale_ammt.data.groups import group_columns
 from safescale_ammt.data.joining import ALL_SPLITS, Cut, Joined, class_codes, cut
 from safescale_ammt.data.raw_rows import as_levels, as_numbers
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
-from safescale_ammt.data.spelling import (
+from safescale_ammt.data.two_sides import sealed_notes
+from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.spelling import (
     Kinds,
     learn_kinds,
     spelled_config,
     spelled_table,
 )
-from safescale_ammt.data.two_sides import sealed_notes
-from safescale_ammt.errors import DataError
 
 
 @dataclass(frozen=True)

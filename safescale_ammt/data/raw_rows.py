@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safescale_ammt.data.byte_streams import EncodingError
-from safescale_ammt.data.columns import Column, RawTable
-from safescale_ammt.data.csv_reader import Layout
-from safescale_ammt.data.dialect import DELIMITERS
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.sources import parse_bytes, read_table
-from safescale_ammt.data.spelling import spelled_as
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.byte_streams import EncodingError
+from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.dialect import DELIMITERS
+from safescale_ammt.reading.sources import parse_bytes, read_table
+from safescale_ammt.reading.spelling import spelled_as
 
 
 def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:

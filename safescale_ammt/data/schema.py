@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from safescale_ammt.data.spelling import KINDS, Kind
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import digest_json, json_form, read_json
+from safescale_ammt.reading.spelling import KINDS, Kind
 
 SCHEMA_VERSION = 1
 

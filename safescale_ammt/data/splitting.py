@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from safescale_ammt.data.columns import Column
-from safescale_ammt.data.spelling import spelled_alone
+from safescale_ammt.reading.columns import Column
+from safescale_ammt.reading.spelling import spelled_alone
 
 ROW = np.dtype("V16")
 """A raw-row hash: the first 16 bytes of sha256 over the canonical raw row."""

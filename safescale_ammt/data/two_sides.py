@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.data.columns import Column
 from safescale_ammt.data.counts import LEAST_SHOWN, Withheld
 from safescale_ammt.data.joining import SEALED, Cut, Joined
 from safescale_ammt.data.raw_rows import as_levels
@@ -17,6 +16,7 @@ from safescale_ammt.data.unseen import (
     expected_unseen,
     refuse_mostly_unseen,
 )
+from safescale_ammt.reading.columns import Column
 
 # A group of which so many sealed rows would be expected is absent by no chance.
 _SURELY = 20

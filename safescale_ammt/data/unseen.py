@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safescale_ammt.data.columns import Column
 from safescale_ammt.data.counts import LEAST_SHOWN, Withheld
 from safescale_ammt.data.schema import CategoricalFeature, Schema
-from safescale_ammt.data.spelling import canonical_alone
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column
+from safescale_ammt.reading.spelling import canonical_alone
 
 MOSTLY = 0.5
 """Share of the rows that should be known, above which a column is refused."""

@@ -19,22 +19,22 @@ from safescale_ammt.data.counts import (
     Withheld,
     tally,
 )
-from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.preparation import Prepared, prepare
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.sources import (
+from safescale_ammt.errors import ConfigError
+from safescale_ammt.files.artifacts import read_manifest, writing
+from safescale_ammt.files.canonical import write_json
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.sources import (
     ALL,
     check_digest,
     chosen_days,
     read_table,
     window_of_sealed,
 )
-from safescale_ammt.errors import ConfigError
-from safescale_ammt.files.artifacts import read_manifest, writing
-from safescale_ammt.files.canonical import write_json
 
 STAGE = "prepare_data"
 # Notes that the log shows: what one of development and sealed rows has alone.

@@ -8,10 +8,10 @@ import pytest
 
 from pipelines.cli import run_command
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
-from safescale_ammt.data.catalogue import ADULT
-from safescale_ammt.data.fetching import stored_uris
-from safescale_ammt.data.sources import content_digest
 from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.reading.catalogue import ADULT
+from safescale_ammt.reading.fetching import stored_uris
+from safescale_ammt.reading.sources import content_digest
 from safescale_ammt.store.uri import open_store, split_uri
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "adult.yaml"

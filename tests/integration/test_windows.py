@@ -19,10 +19,10 @@ from pipelines.workload import Workload
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Window
 from safescale_ammt.data.dataset import Holdout
-from safescale_ammt.data.sources import content_digest
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.reading.sources import content_digest
 from safescale_ammt.releasing import ledger
 from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.store.base import Store

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.catalogue import (
+from safescale_ammt.errors import InputError, IntegrityError, StorageError
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.reading.catalogue import (
     ADULT,
     BuiltinDataset,
     Member,
     builtin_dataset,
 )
-from safescale_ammt.data.fetching import (
+from safescale_ammt.reading.fetching import (
     fetch,
     fetch_builtin,
     fetch_to_store,
     store_builtin,
     unpack,
 )
-from safescale_ammt.errors import InputError, IntegrityError, StorageError
-from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.store.uri import open_store
 
 FILES = {"tiny/train.csv": b"a,b\n1,2\n", "tiny/test.csv": b"a,b\n3,4\n"}

@@ -23,10 +23,10 @@ from pipelines.progress import LiveProgress, Progress
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SPLITS
-from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, ConstitutionError, InputError
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.reading.catalogue import CATALOGUE
 
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
 SEALED = ("--set", "data.sealed_source=y.csv", "--set", "data.label=income")

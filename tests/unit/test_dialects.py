@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from small_tables import config, loans, save, spell
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.sources import parse_bytes, read_table
 from safescale_ammt.errors import ConfigError, DataError
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.sources import parse_bytes, read_table
 from safescale_ammt.stages import prepare_data
 
 PLAIN = b"name,x,y\nada,0.53,1\nbob,-12.5,2\n"

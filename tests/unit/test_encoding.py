@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schema import SCHEMA
 
-from safescale_ammt.data.columns import Column
 from safescale_ammt.data.encoding import (
     MOST_SPIKES,
     Numeric,
@@ -29,6 +28,7 @@ from safescale_ammt.data.schema import (
     Schema,
 )
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column
 
 NUMERICS: tuple[Numeric, ...] = ("ple", "standard")
 

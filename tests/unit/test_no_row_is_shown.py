@@ -17,13 +17,13 @@ import pytest
 from small_tables import HEADER, config, loans, save, spell
 
 from pipelines.local.state import log_failure
-from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shown import shown_values
-from safescale_ammt.data.sources import parse_bytes
 from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.execution import stage
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.sources import parse_bytes
 from safescale_ammt.stages import prepare_data
 
 MARK = "jane-doe"

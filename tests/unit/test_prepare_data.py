@@ -14,11 +14,11 @@ from small_tables import GROUPS, HEADER, config, loans, officially_sealed, save,
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.dataset import Dataset, Holdout
 from safescale_ammt.data.encoding import encode, width
-from safescale_ammt.data.sources import content_digest
 from safescale_ammt.data.splitting import row_hex
 from safescale_ammt.errors import ConfigError, DataError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.reading.sources import content_digest
 from safescale_ammt.stages.prepare_data import run
 
 Rows = list[list[str]]

@@ -13,9 +13,9 @@ from pipelines.sources import (
     resolve_locally,
 )
 from pipelines.workload import Workload
-from safescale_ammt.data.catalogue import CATALOGUE
 from safescale_ammt.errors import ConfigError, StoreInputError
 from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.reading.catalogue import CATALOGUE
 
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
 STORE = "s3://team"

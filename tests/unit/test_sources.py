@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from small_tables import HEADER, loans, save, spell
 
-from safescale_ammt.data.csv_reader import Layout
-from safescale_ammt.data.sources import (
+from safescale_ammt.errors import DataError, IntegrityError, StoreInputError
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.sources import (
     check_digest,
     content_digest,
     parse_bytes,
     read_table,
 )
-from safescale_ammt.errors import DataError, IntegrityError, StoreInputError
 
 PLAIN = Layout()
 

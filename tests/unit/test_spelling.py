@@ -21,14 +21,17 @@ from hypothesis import strategies as st
 from small_tables import config, loans, officially_sealed, save
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.data.columns import Column
-from safescale_ammt.data.csv_reader import Layout
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.encoding import encode
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.sources import parse_bytes
-from safescale_ammt.data.spelling import (
+from safescale_ammt.data.splitting import row_hashes, row_hex
+from safescale_ammt.errors import ConfigError, DataError
+from safescale_ammt.files.canonical import digest_file
+from safescale_ammt.reading.columns import Column
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.sources import parse_bytes
+from safescale_ammt.reading.spelling import (
     canonical,
     canonical_alone,
     kind_of,
@@ -37,9 +40,6 @@ from safescale_ammt.data.spelling import (
     spelled_config,
     spelled_table,
 )
-from safescale_ammt.data.splitting import row_hashes, row_hex
-from safescale_ammt.errors import ConfigError, DataError
-from safescale_ammt.files.canonical import digest_file
 from safescale_ammt.stages.prepare_data import run
 
 

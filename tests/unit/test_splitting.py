@@ -9,7 +9,6 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale_ammt.data.columns import Column
 from safescale_ammt.data.splitting import (
     assign_splits,
     contained,
@@ -19,6 +18,7 @@ from safescale_ammt.data.splitting import (
     row_hex,
     seeded_keys,
 )
+from safescale_ammt.reading.columns import Column
 
 FRACTIONS = (0.5, 0.2, 0.2, 0.1)
 

@@ -15,7 +15,6 @@ from small_tables import config, loans, officially_sealed, save, spell
 from training_world import BRIEF, promises, searched
 
 from pipelines.predict import write_predictions
-from safescale_ammt.data.columns import Column
 from safescale_ammt.data.counts import Withheld
 from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.encoding import learn_categorical
@@ -25,6 +24,7 @@ from safescale_ammt.data.unseen import count_unseen, differences, unseen_inputs
 from safescale_ammt.errors import DataError
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.model.predictor import Predictor
+from safescale_ammt.reading.columns import Column
 from safescale_ammt.stages import prepare_data, train_agents
 
 GENDER, CITY, ORIGIN = 3, 2, 4

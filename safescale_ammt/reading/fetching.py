@@ -14,10 +14,10 @@ import uuid
 import zipfile
 from pathlib import Path
 
-from safescale_ammt.data.catalogue import BuiltinDataset, Member, builtin_dataset
 from safescale_ammt.errors import IntegrityError, StorageError
 from safescale_ammt.files.canonical import digest_bytes, digest_file
 from safescale_ammt.files.disk import PARTIAL, written
+from safescale_ammt.reading.catalogue import BuiltinDataset, Member, builtin_dataset
 from safescale_ammt.store.base import Store
 
 _DOWNLOAD_TIMEOUT = 300

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from safescale_ammt.data.byte_streams import CHUNK, TextStream
-from safescale_ammt.data.columns import Column
-from safescale_ammt.data.dialect import (
+from safescale_ammt.errors import DataError
+from safescale_ammt.reading.byte_streams import CHUNK, TextStream
+from safescale_ammt.reading.columns import Column
+from safescale_ammt.reading.dialect import (
     DELIMITERS,
     NAMES,
     SAMPLE,
@@ -33,8 +34,7 @@ from safescale_ammt.data.dialect import (
     records,
     with_points,
 )
-from safescale_ammt.data.header import check_header, check_names, without_index
-from safescale_ammt.errors import DataError
+from safescale_ammt.reading.header import check_header, check_names, without_index
 
 LONGEST_ROW = 1 << 23
 """Bytes of the longest row: pyarrow parses blocks of this size."""

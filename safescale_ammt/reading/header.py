@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safescale_ammt.data.columns import Column
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column
 
 # pandas gives a nameless column this name when it reads a table that it wrote, and
 # writes an index into Parquet under the other one.

@@ -16,15 +16,15 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from safescale_ammt.config.window import Days, Window, choose, has_date
-from safescale_ammt.data.byte_streams import HashedStream, TextStream, Unpacked
-from safescale_ammt.data.columns import Column, RawTable
-from safescale_ammt.data.csv_reader import CsvReader, Layout
-from safescale_ammt.data.header import check_names, without_index
-from safescale_ammt.data.parquet_reader import parse_parquet
-from safescale_ammt.data.partitions import is_data, with_partitions
-from safescale_ammt.data.typed_texts import as_texts
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.canonical import digest_json, digest_stream
+from safescale_ammt.reading.byte_streams import HashedStream, TextStream, Unpacked
+from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.csv_reader import CsvReader, Layout
+from safescale_ammt.reading.header import check_names, without_index
+from safescale_ammt.reading.parquet_reader import parse_parquet
+from safescale_ammt.reading.partitions import is_data, with_partitions
+from safescale_ammt.reading.typed_texts import as_texts
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.config.sections import DataConfig, Merge
-from safescale_ammt.data.columns import Column, RawTable
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.reading.columns import Column, RawTable
 
 Kind = Literal["boolean", "number", "time", "text"]
 Kinds = Mapping[str, Kind]

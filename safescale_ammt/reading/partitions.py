@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from safescale_ammt.data.columns import Column
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column
 
 _ENDINGS = (".csv", ".tsv", ".parquet")
 _PACKED = (".gz", ".zst")

@@ -1,0 +1,1 @@
+"""From bytes behind a URI to a raw table: streams, dialects, readers, one spelling."""
