@@ -18,6 +18,7 @@ from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Window
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
@@ -133,7 +134,12 @@ def test_without_a_window_every_file_is_read(store, tmp_path):
 def test_a_run_names_the_days_and_a_late_file_is_noticed(store, tmp_path):
     workload = Workload.load(ADULT)
     section = config(source=f"{store.uri}/rows", window="7d")
-    workload = workload.replace("data", **DataConfig.from_params(section).to_params())
+    promises = workload.constitution.to_dict()
+    for principle in promises["principles"]:
+        if principle["constraint"].get("group"):
+            principle["constraint"]["group"] = "gender"
+    sections = {**workload.sections, "data": DataConfig.from_params(section)}
+    workload = Workload(sections, Constitution.from_dict(promises))
     found = resolve_locally(workload, store, tmp_path, tmp_path)
     assert found.data.window == "2026-11-15/2026-11-22"
     assert found.arguments()["window"] == "2026-11-15/2026-11-22"
