@@ -182,8 +182,7 @@ def spread_p_value(
 ) -> float:
     """Tests whether groups have unequal rates: permuted groups, greatest distance.
 
-    The statistic is the greatest standardised distance of a group's hits from what
-    the overall rate expects.
+    The statistic is the greatest standardised distance from the overall rate.
 
     Args:
         hits: mask (n,) of the hits.
@@ -201,12 +200,10 @@ def spread_p_value(
 
     by_group = np.bincount(group[hits], minlength=int(group.max()) + 1)
     observed = statistic(by_group[np.bincount(group) > 0])
-    rng = np.random.default_rng(seed)
     # Permuting groups gives the hits by group exactly this law; drawing from it costs
     # the same for a thousand rows as for a million.
-    null = rng.multivariate_hypergeometric(
-        counts, int(hits.sum()), size=draws, method="marginals"
-    )
+    law = np.random.default_rng(seed).multivariate_hypergeometric
+    null = law(counts, int(hits.sum()), size=draws, method="marginals")
     above = int((statistic(null) >= observed - _ROUNDING).sum())
     # The observed table is one of the draws under the null: no p-value is ever 0.
     return (1 + above) / (1 + draws)
