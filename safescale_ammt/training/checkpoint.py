@@ -101,7 +101,7 @@ class Checkpoints:
             The log to write to: its events are part of every checkpoint.
 
         Raises:
-            Interrupted: SIGTERM came after the last round; the next one stops else.
+            Interrupted: SIGTERM came after the last round; before, the next one stops.
         """
         self._process_group, self._log = process_group, log
         if self._store is None:
