@@ -28,6 +28,7 @@ _NAMED = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+_PART = re.compile(r"(\*|\?|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SHORTEST = 60  # seconds; a cron expression comes once a minute at most, too
 _LONGEST = 366 * 86400  # seconds
@@ -54,9 +55,36 @@ class Field:
         Raises:
             InputError: it means nothing.
         """
-        parts = [self._part(part) for part in text.lower().split(",")]
+        parts: list[str] = []
+        for part in text.lower().split(","):
+            match = _PART.fullmatch(part)
+            if not match:
+                expected = "*, a value, a-b or a step such as */2 is expected"
+                raise self._error(part, expected)
+            first, last, step = match.groups()
+            if first in "*?" and last:
+                raise self._error(part, "* takes no range")
+            if step is not None and not 1 <= int(step) <= self.high:
+                raise self._error(part, f"a step is 1 to {self.high}")
+            tail = f"/{int(step)}" if step is not None else ""
+            if first in "*?":
+                parts.append(f"*{tail}")
+                continue
+            start = self._value(first, part)
+            end = start if last is None else self._value(last, part)
+            if start > end:
+                raise self._error(part, f"{first} comes after {last}")
+            if last is None:
+                parts.append(f"{start % 7 if self.weekday else start}{tail}")
+            elif not self.weekday or end < 7:
+                parts.append(f"{start}-{end}{tail}")
+            else:
+                # The server takes 0 to 6: a range that ends on the Sunday called 7 is
+                # spelled out.
+                days = range(start, end + 1, int(step or 1))
+                parts += [str(day % 7) for day in days]
         # Without doubles, so that two ways to write a schedule have one digest.
-        return ",".join(dict.fromkeys(p for part in parts for p in part.split(",")))
+        return ",".join(dict.fromkeys(parts))
 
     def numbers(self, text: str) -> set[int]:
         """Returns the numbers that a normal field stands for."""
@@ -70,31 +98,6 @@ class Field:
             last = int(high) if high else end
             numbers |= set(range(first, last + 1, int(step or 1)))
         return numbers
-
-    def _part(self, part: str) -> str:
-        """Returns one of the parts between commas as the server reads it."""
-        match = re.fullmatch(r"(\*|\?|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?", part)
-        if not match:
-            raise self._error(part, "*, a value, a-b or a step such as */2 is expected")
-        first, last, step = match.groups()
-        if first in "*?" and last:
-            raise self._error(part, "* takes no range")
-        if step is not None and not 1 <= int(step) <= self.high:
-            raise self._error(part, f"a step is 1 to {self.high}")
-        tail = f"/{int(step)}" if step is not None else ""
-        if first in "*?":
-            return f"*{tail}"
-        start = self._value(first, part)
-        if last is None:
-            return f"{start % 7 if self.weekday else start}{tail}"
-        end = self._value(last, part)
-        if start > end:
-            raise self._error(part, f"{first} comes after {last}")
-        if not self.weekday or end < 7:
-            return f"{start}-{end}{tail}"
-        # The server takes 0 to 6: a range that ends on the Sunday called 7 is spelled
-        # out.
-        return ",".join(str(day % 7) for day in range(start, end + 1, int(step or 1)))
 
     @property
     def weekday(self) -> bool:

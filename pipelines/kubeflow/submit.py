@@ -140,11 +140,8 @@ def _titles_of(kubeflow: Kubeflow, run_id: str) -> dict[str, str]:
         InputError: there is none, or it is not one of ours.
     """
     try:
-        run = kubeflow.call(
-            f"looking for run {run_id}",
-            kubeflow.runs.run_service_get_run,
-            run_id=run_id,
-        )
+        find = kubeflow.runs.run_service_get_run
+        run = kubeflow.call(f"looking for run {run_id}", find, run_id=run_id)
     except Rejection as error:
         if error.status != 404:
             raise
@@ -154,8 +151,7 @@ def _titles_of(kubeflow: Kubeflow, run_id: str) -> dict[str, str]:
         ) from None
     # A run of an uploaded version holds a reference in place of the pipeline.
     spec = run.pipeline_spec
-    if not spec and run.pipeline_version_reference:
-        reference = run.pipeline_version_reference
+    if not spec and (reference := run.pipeline_version_reference):
         spec = kubeflow.call(
             "reading its pipeline",
             kubeflow.pipelines.pipeline_service_get_pipeline_version,

@@ -13,8 +13,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,16 @@ class TaskWatch:
         ended = threading.Event()
         limit = threading.Thread(target=self._limit, args=(task, ended), daemon=True)
         result: tuple[Outputs, bool] = ({}, False)
-        with _sigterm_stops(task):
+
+        def stop(_signum: int, _frame: Any) -> None:
+            if not task.timed_out:
+                task.interrupted = True
+                task.stop_requested.set()
+
+        # While a task runs, SIGTERM is for it: KFP would die and leave it behind. A
+        # plain handler, unlike SIG_IGN, does not outlive the exec of the stage.
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
             limit.start()
             try:
                 result = task.call.execute()
@@ -169,6 +178,8 @@ class TaskWatch:
                 # Joined: a limit that fires late would stop the next task.
                 ended.set()
                 limit.join()
+        finally:
+            signal.signal(signal.SIGTERM, before)
         if task.interrupted:
             raise Interrupted(f"The run was stopped by SIGTERM in {task.stage}.")
         # One that ended well at the last moment is not undone for being late.
@@ -201,25 +212,6 @@ class TaskWatch:
                     tail = stat.read_text().rsplit(")", 1)[1]
                     if int(tail.split()[2]) == os.getpgrp() and pid != os.getpid():
                         os.kill(pid, signal.SIGKILL)
-
-
-@contextmanager
-def _sigterm_stops(task: LocalTask) -> Iterator[None]:
-    """While a task runs, SIGTERM is for it: KFP would die and leave it behind.
-
-    A plain handler, unlike SIG_IGN, does not outlive the exec of the stage.
-    """
-
-    def stop(_signum: int, _frame: Any) -> None:
-        if not task.timed_out:
-            task.interrupted = True
-            task.stop_requested.set()
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def stage_error(task: LocalTask) -> SafescaleError:

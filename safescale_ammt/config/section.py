@@ -177,25 +177,17 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(
             _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
         )
-    if origin is dict or typing.is_typeddict(hint):
-        return _coerce_mapping(value, hint, where)
-    raise ConfigError(f"{where} has no rule for {hint}.")
-
-
-def _coerce_mapping(value: Any, hint: Any, where: str) -> dict[str, Any]:
-    """Brings a mapping to a `dict` of one type, or to a `TypedDict` of several."""
+    # A mapping is a `dict` of one type, or a `TypedDict` of several.
+    several = typing.is_typeddict(hint)
+    if origin is not dict and not several:
+        raise ConfigError(f"{where} has no rule for {hint}.")
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
-    if typing.is_typeddict(hint):
-        hints = typing.get_type_hints(hint)
-        for key in value:
-            if key not in hints:
-                raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints)}.")
-        missing = sorted(hint.__required_keys__ - set(value))
-        if missing:
-            raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
-    else:
-        hints = dict.fromkeys(value, typing.get_args(hint)[1])
+    hints = typing.get_type_hints(hint) if several else dict.fromkeys(value, args[1])
+    if unknown := [key for key in value if key not in hints]:
+        raise ConfigError(f"Unknown key {unknown[0]!r} in {where}, {one_of(hints)}.")
+    if missing := sorted(hint.__required_keys__ - set(value)) if several else []:
+        raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
     return {
         _string(key, f"{where} key"): _coerce(item, hints[key], f"{where}.{key}")
         for key, item in value.items()

@@ -98,12 +98,18 @@ def proxies(
     """
     crossed, parts = joint(targets)
     members = [np.eye(int(part.max()) + 1)[part] for part in parts]
-    rng = np.random.default_rng(seed)
+    values, rng = len(members[0]), np.random.default_rng(seed)
     draws = np.empty((permutations + 1, len(features), len(targets)))
     for i in range(permutations + 1):
         rows = crossed if i == 0 else crossed[rng.permutation(len(crossed))]
         for j, feature in enumerate(features):
-            draws[i, j] = _information(feature, rows, members)
+            # I(X; Y) in nats less H(X) + H(Y), which no permutation of rows changes.
+            size = (int(feature.max()) + 1) * values
+            table = np.bincount(feature * values + rows, minlength=size)
+            table = table.reshape(-1, values)
+            draws[i, j] = [
+                -_entropy((table @ member).reshape(-1)) for member in members
+            ]
     spread = draws.std(axis=0)
     # With the observed statistic among the draws they stay exchangeable, and the level
     # is exact under the complete null. A constant column has no spread to divide by.
@@ -120,26 +126,6 @@ def proxies(
             p = float(np.mean(greatest >= scaled[0, j, t] - _ROUNDING))
             tests.append(Proxy(j, t, float(strength), p))
     return tests
-
-
-def _information(feature: Codes, crossed: Codes, members: Sequence[Floats]) -> Floats:
-    """Mutual information I(X; Y) = H(X) + H(Y) - H(X, Y), in nats, less H(X) + H(Y).
-
-    Args:
-        feature: codes (n,) of X.
-        crossed: codes (n,) of the combinations of all sensitive columns.
-        members: one-hot codes (k, values) of each sensitive column Y in each
-            combination.
-
-    Returns:
-        -H(X, Y) for each Y.
-    """
-    values = len(members[0])
-    size = (int(feature.max()) + 1) * values
-    table = np.bincount(feature * values + crossed, minlength=size)
-    table = table.reshape(-1, values)
-    # Permuting rows changes no margin: H(X) and H(Y) shift all draws alike.
-    return np.array([-_entropy((table @ member).reshape(-1)) for member in members])
 
 
 def _entropy(counts: NDArray[np.float64] | NDArray[np.int64]) -> float:
@@ -196,8 +182,7 @@ def spread_p_value(
 ) -> float:
     """Tests whether groups have unequal rates: permuted groups, greatest distance.
 
-    The statistic is the greatest standardised distance of a group's hits from what
-    the overall rate expects.
+    The statistic is the greatest standardised distance from the overall rate.
 
     Args:
         hits: mask (n,) of the hits.
@@ -215,12 +200,10 @@ def spread_p_value(
 
     by_group = np.bincount(group[hits], minlength=int(group.max()) + 1)
     observed = statistic(by_group[np.bincount(group) > 0])
-    rng = np.random.default_rng(seed)
     # Permuting groups gives the hits by group exactly this law; drawing from it costs
     # the same for a thousand rows as for a million.
-    null = rng.multivariate_hypergeometric(
-        counts, int(hits.sum()), size=draws, method="marginals"
-    )
+    law = np.random.default_rng(seed).multivariate_hypergeometric
+    null = law(counts, int(hits.sum()), size=draws, method="marginals")
     above = int((statistic(null) >= observed - _ROUNDING).sum())
     # The observed table is one of the draws under the null: no p-value is ever 0.
     return (1 + above) / (1 + draws)

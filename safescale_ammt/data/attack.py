@@ -85,7 +85,17 @@ class Attack:
             return None
         shown = [k for k in self.counts if k not in beside and k not in self._none]
         target = self._sums[[self._index[key]]].toarray()[0]
-        equal, bounded = self._constraints(shown, beside)
+        # What the finest counts must fit: sums that are known, and bounds of sums.
+        rows = [*(self._index[k] for k in shown), len(self.counts)]
+        known = np.array([*(self.counts[k] for k in shown), self._rows], float)
+        equal: Sums = self._sums[rows], known
+        under = [self._index[k] for k in self._none]
+        above = [self._index[k] for k in self.counts if k in beside]
+        # under <= 9 and -above <= -10; no count is negative, which is the default.
+        signs = np.repeat([1.0, -1.0], [len(under), len(above)])
+        most = np.repeat([LEAST_SHOWN - 1.0, -LEAST_SHOWN], [len(under), len(above)])
+        sums = csr_array(self._sums[[*under, *above]].multiply(signs[:, None]))
+        bounded: Sums = sums, most
         low, high = (
             # Whose stubs know no sparse matrices.
             linprog(sign * target, *bounded, *equal)  # type: ignore[call-overload]
@@ -121,18 +131,6 @@ class Attack:
             # Out of nodes without a table: the cell then counts as exposed.
             if end.x is not None:
                 self._keep(end.x, beside)
-
-    def _constraints(self, shown: Sequence[Key], beside: Set[Key]) -> tuple[Sums, Sums]:
-        """What the finest counts must fit: sums that are known, and bounds of sums."""
-        equal = [*(self._index[k] for k in shown), len(self.counts)]
-        known = np.array([*(self.counts[k] for k in shown), self._rows], float)
-        under = [self._index[k] for k in self._none]
-        above = [self._index[k] for k in self.counts if k in beside]
-        # under <= 9 and -above <= -10; no count is negative, which is the default.
-        signs = np.repeat([1.0, -1.0], [len(under), len(above)])
-        most = np.repeat([LEAST_SHOWN - 1.0, -LEAST_SHOWN], [len(under), len(above)])
-        bounded = csr_array(self._sums[[*under, *above]].multiply(signs[:, None]))
-        return (self._sums[equal], known), (bounded, most)
 
     def _wide(self, key: Key, beside: Set[Key]) -> bool:
         """Tells whether tables that are known to fit leave a range."""

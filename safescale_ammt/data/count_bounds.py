@@ -32,20 +32,17 @@ def narrowed(tables: Mapping[str, Range]) -> dict[str, Range]:
     for _ in range(_ROUNDS):
         for low, high in ranges.values():
             for axis in (0, 1):
-                _add_up(np.moveaxis(low, axis, 0), np.moveaxis(high, axis, 0))
+                # Views: parts [:-1] and their total [-1], narrowed in place.
+                least, most = np.moveaxis(low, axis, 0), np.moveaxis(high, axis, 0)
+                parts = slice(None, -1)
+                least[-1] = np.maximum(least[-1], least[parts].sum(axis=0))
+                most[-1] = np.minimum(most[-1], most[parts].sum(axis=0))
+                others_least = least[parts].sum(axis=0) - least[parts]
+                others_most = most[parts].sum(axis=0) - most[parts]
+                least[parts] = np.maximum(least[parts], least[-1] - others_most)
+                most[parts] = np.minimum(most[parts], most[-1] - others_least)
         least = np.max([low[-1] for low, _ in ranges.values()], axis=0)
         most = np.min([high[-1] for _, high in ranges.values()], axis=0)
         for low, high in ranges.values():
             low[-1], high[-1] = least, most
     return ranges
-
-
-def _add_up(low: IntArray, high: IntArray) -> None:
-    """Narrows, in place, parts [:-1] and their total [-1] along the first axis."""
-    parts = slice(None, -1)
-    low[-1] = np.maximum(low[-1], low[parts].sum(axis=0))
-    high[-1] = np.minimum(high[-1], high[parts].sum(axis=0))
-    others_low = low[parts].sum(axis=0) - low[parts]
-    others_high = high[parts].sum(axis=0) - high[parts]
-    low[parts] = np.maximum(low[parts], low[-1] - others_high)
-    high[parts] = np.minimum(high[parts], high[-1] - others_low)

@@ -84,7 +84,12 @@ class SplitCounts:
             if lines:
                 # Rows per class are told by no column: they come last, unknown.
                 lines.append([Withheld.HIDDEN] * (len(lines[0]) - 1) + [self.rows])
-                ranges = [[_range(n, self.rows) for n in line] for line in lines]
+                # What each says by itself; a hidden one only that it is a part of all.
+                most = {Withheld.SMALL: LEAST_SHOWN - 1, Withheld.HIDDEN: self.rows}
+                ranges = [
+                    [(n, n) if isinstance(n, int) else (0, most[n]) for n in line]
+                    for line in lines
+                ]
                 table = np.array(ranges, dtype=np.int64)
                 tables[name] = (table[..., 0], table[..., 1])
         # Within what each says of itself: of counts of schema 1, "<10" may stand for
@@ -274,27 +279,19 @@ def tally(
     for name, (values, codes) in groups.items():
         # A cell is a group value x class; `minlength` lists those without rows too.
         cells = np.asarray(codes, dtype=np.int64) * classes + label
-        table = np.bincount(cells, minlength=len(values) * classes)
-        table = table.reshape(len(values), classes)
+        sizes = np.bincount(cells, minlength=len(values) * classes)
         label_counts[name] = {
             value: LabelCounts(
                 _mask(int(row.sum()), masked),
                 tuple(_mask(int(n), masked) for n in row),
             )
-            for value, row in zip(values, table, strict=True)
+            for value, row in zip(values, sizes.reshape(-1, classes), strict=True)
         }
     return SplitCounts(len(label), label_counts)
 
 
 def _mask(n: int, masked: bool) -> int | Withheld:
     return Withheld.SMALL if masked and n < LEAST_SHOWN else n
-
-
-def _range(n: int | Withheld, most: int) -> tuple[int, int]:
-    """Least and most that a count can be by itself."""
-    if isinstance(n, int):
-        return n, n
-    return 0, LEAST_SHOWN - 1 if n is Withheld.SMALL else most
 
 
 def _count(raw: Any) -> int | Withheld:

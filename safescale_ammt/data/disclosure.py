@@ -14,7 +14,7 @@ planes: Fischetti & Salazar 2001).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,31 +93,26 @@ def _complementary(attack: Attack) -> set[Key] | None:
             if key[0] in {other[0] for other in candidates}
             and attack.binding(key, hidden | candidates) is None
         ]
-        hidden |= _fewest(attack, able, candidates, hidden)
+        # The fewest of them that protect, with what is hidden already.
+        cuts: list[Set[Key]] = []
+        chosen: set[Key] = set()
+        while True:
+            found = [attack.binding(key, chosen | hidden) for key in able]
+            # A proof without a candidate is rounding: all of them together protect.
+            new = [
+                c & candidates or candidates - chosen for c in found if c is not None
+            ]
+            if not new or chosen >= candidates:
+                break
+            cuts.extend(new)
+            chosen = _cheapest(cuts, attack)
+        hidden |= chosen
     # What one column hides may make another's needless.
     for key in sorted(hidden, key=lambda k: (-attack.counts[k], k)):
         rest = hidden - {key}
         if all(attack.binding(small, rest) is None for small in attack.small):
             hidden = rest
     return hidden
-
-
-def _fewest(
-    attack: Attack, small: Collection[Key], candidates: Set[Key], base: Set[Key]
-) -> set[Key]:
-    """Fewest candidates that protect the small cells, with `base` hidden already."""
-    cuts: list[Set[Key]] = []
-    chosen: set[Key] = set()
-    while True:
-        found = [attack.binding(key, chosen | base) for key in small]
-        # A proof without a candidate is rounding: all of them together protect.
-        new = [
-            cut & candidates or candidates - chosen for cut in found if cut is not None
-        ]
-        if not new or chosen >= candidates:
-            return chosen
-        cuts.extend(new)
-        chosen = _cheapest(cuts, attack)
 
 
 def _cheapest(cuts: list[Set[Key]], attack: Attack) -> set[Key]:

@@ -159,12 +159,10 @@ def encode(
     out = np.zeros((features.num_rows, width(schema, numeric)), np.float32)
     start = 0
     for feature in schema.features:
-        if feature.name not in features.column_names:
-            raise DataError(
-                f"The rows have no column {feature.name!r}, which the model needs."
-            )
+        if (name := feature.name) not in features.column_names:
+            raise DataError(f"The rows have no column {name!r}, which the model needs.")
         stop = start + _feature_width(feature, numeric)
-        part, column = out[:, start:stop], features[feature.name]
+        part, column = out[:, start:stop], features[name]
         if isinstance(feature, CategoricalFeature):
             _encode_levels(feature, column, part)
         else:

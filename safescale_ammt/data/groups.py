@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,24 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
     # After the merges: a cross may name one.
     for name, parts in config.crosses.items():
         _check_new(name, groups)
-        groups[name] = _cross(name, parts, groups)
+        if len(parts) < 2:
+            raise ConfigError(f"data.crosses.{name} must name at least two groups.")
+        for part in parts:
+            if part not in groups:
+                raise ConfigError(
+                    f"data.crosses.{name} names {part!r}, {one_of(groups)}."
+                )
+        columns = [groups[part] for part in parts]
+        # Only combinations that occur: one that nobody has is no group.
+        codes, value_codes = joint([column.codes for column in columns])
+        texts = [
+            _AND.join(
+                column.values[int(code)].as_py()
+                for column, code in zip(columns, combination, strict=True)
+            )
+            for combination in zip(*value_codes, strict=True)
+        ]
+        groups[name] = Column(codes.astype(np.int32), pa.array(texts, pa.string()))
     return groups
 
 
@@ -79,23 +96,3 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
             f"{source!r}{shown_values(dict(zip(known, counts, strict=True)))}."
         )
     return column.renamed(names, None if other in (None, "") else str(other))
-
-
-def _cross(name: str, parts: Collection[str], groups: Mapping[str, Column]) -> Column:
-    """Crosses groups: one value per combination that occurs, `Female & White`."""
-    if len(parts) < 2:
-        raise ConfigError(f"data.crosses.{name} must name at least two groups.")
-    for part in parts:
-        if part not in groups:
-            raise ConfigError(f"data.crosses.{name} names {part!r}, {one_of(groups)}.")
-    columns = [groups[part] for part in parts]
-    # Only combinations that occur: one that nobody has is no group.
-    codes, value_codes = joint([column.codes for column in columns])
-    texts = [
-        _AND.join(
-            column.values[int(code)].as_py()
-            for column, code in zip(columns, combination, strict=True)
-        )
-        for combination in zip(*value_codes, strict=True)
-    ]
-    return Column(codes.astype(np.int32), pa.array(texts, pa.string()))

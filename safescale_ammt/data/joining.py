@@ -68,7 +68,16 @@ class Joined:
                 source.column(name, f"data.{role}", config.named_columns)
         columns = dict(source.columns)
         if sealed is not None:
-            _check_same_columns(config, source, sealed)
+            if odd := set(source.columns) ^ set(sealed.columns):
+                # A name that the config has too is safe to show, whatever it is.
+                safe = source.names_are_safe and sealed.names_are_safe
+                shown = sorted(odd if safe else odd & config.named_columns)
+                raise DataError(
+                    f"{source.origin} and {sealed.origin} do not have the same "
+                    f"columns: {len(odd)} of them are in one only"
+                    f"{', such as ' if shown else ''}{', '.join(map(repr, shown))}; "
+                    "if one has no header, data.columns names them."
+                )
             columns = {
                 name: column.extended(sealed.columns[name])
                 for name, column in columns.items()
@@ -136,21 +145,6 @@ class Joined:
                 f"{int(absent.sum())} rows have no {role} {name!r}, the first is "
                 f"{self.row_name(int(np.argmax(absent)))}{advice}."
             )
-
-
-def _check_same_columns(config: DataConfig, source: RawTable, sealed: RawTable) -> None:
-    """Refuses other columns; only names that the config has too are shown."""
-    odd = set(source.columns) ^ set(sealed.columns)
-    if not odd:
-        return
-    shown = sorted(odd & config.named_columns)
-    if source.names_are_safe and sealed.names_are_safe:
-        shown = sorted(odd)
-    raise DataError(
-        f"{source.origin} and {sealed.origin} do not have the same columns: "
-        f"{len(odd)} of them are in one only{', such as ' if shown else ''}"
-        f"{', '.join(map(repr, shown))}; if one has no header, data.columns names them."
-    )
 
 
 def class_codes(

@@ -21,7 +21,6 @@ from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.spelling import (
-    Kinds,
     learn_kinds,
     spelled_config,
     spelled_table,
@@ -84,7 +83,12 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
         missing=config.missing,
         label_map=config.label_map,
         comment=config.comment,
-        spellings=_spellings(inputs, kinds),
+        # The kinds that a row to predict cannot be spelled without.
+        spellings={
+            f.name: kinds[f.name]
+            for f in inputs
+            if isinstance(f, CategoricalFeature) and kinds[f.name] != "text"
+        },
         dialect={
             key: value
             for key in ("delimiter", "decimal", "encoding")
@@ -126,23 +130,20 @@ def _typed_columns(
     Raises:
         DataError: a numeric column holds a text, or no column is left.
     """
-    columns = joined.table.columns
+    columns, missing = joined.table.columns, config.missing
     typed, constant = {}, []
     for name in feature_columns(config, columns):
         column = columns[name].take(development)
         # Missing spellings are one value: a column of "?" and "NA" is constant.
-        if len(column.renamed(dict.fromkeys(config.missing, "")).values) == 1:
+        if len(column.renamed(dict.fromkeys(missing, "")).values) == 1:
             constant.append(name)
         elif name in config.numeric or (
-            name not in config.categorical
-            and column.numbers(config.missing) is not None
+            name not in config.categorical and column.numbers(missing) is not None
         ):
             # A sealed text in a column of numbers is an error here, not a new type.
-            typed[name] = as_numbers(
-                columns[name], name, config.missing, joined.row_name
-            )
+            typed[name] = as_numbers(columns[name], name, missing, joined.row_name)
         else:
-            typed[name] = as_levels(columns[name], config.missing)
+            typed[name] = as_levels(columns[name], missing)
     if not typed:
         raise DataError(
             f"{joined.table.origin} has no column left that could be a model input."
@@ -168,15 +169,6 @@ def _learn(
                 learn_categorical(name, column, config.missing, config.max_levels)
             )
     return tuple(features)
-
-
-def _spellings(features: tuple[Feature, ...], kinds: Kinds) -> Kinds:
-    """Returns the kinds that a row to predict cannot be spelled without."""
-    return {
-        feature.name: kinds[feature.name]
-        for feature in features
-        if isinstance(feature, CategoricalFeature) and kinds[feature.name] != "text"
-    }
 
 
 def _notes(

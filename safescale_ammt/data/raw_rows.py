@@ -79,7 +79,22 @@ def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
         DataError: unreadable, a needed column is missing, or a numeric column holds
             a text.
     """
-    layout = _layout(schema)
+    numeric = {f.name for f in schema.features if f.kind == "numeric"}
+    unlabelled = tuple(name for name in schema.columns if name != schema.label)
+    # The file's dialect is found out anew; what the config declared for training
+    # decides only where the file leaves it open.
+    declared = schema.dialect.get("delimiter", "")
+    decimal = schema.dialect.get("decimal", "")
+    layout = Layout(
+        comment=schema.comment,
+        missing=schema.missing,
+        chosen=frozenset(schema.columns),
+        texts=frozenset(schema.columns) - numeric,
+        orders=(schema.columns, unlabelled),
+        delimiters=tuple(dict.fromkeys((*DELIMITERS, declared or ","))),
+        decimal=decimal if declared == "," else "",
+        decimal_apart=decimal,
+    )
     try:
         table = _read(source, layout)
     except EncodingError:
@@ -134,25 +149,3 @@ def _read(source: str | Path | bytes, layout: Layout) -> RawTable:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from None
     return parse_bytes(data, str(path), layout)
-
-
-def _layout(schema: Schema) -> Layout:
-    """Returns how a file for a prediction may be written: as it likes.
-
-    Its dialect is found out anew; what the config declared for training decides only
-    where the file leaves it open.
-    """
-    numeric = {f.name for f in schema.features if f.kind == "numeric"}
-    unlabelled = tuple(name for name in schema.columns if name != schema.label)
-    declared = schema.dialect.get("delimiter", "")
-    decimal = schema.dialect.get("decimal", "")
-    return Layout(
-        comment=schema.comment,
-        missing=schema.missing,
-        chosen=frozenset(schema.columns),
-        texts=frozenset(schema.columns) - numeric,
-        orders=(schema.columns, unlabelled),
-        delimiters=tuple(dict.fromkeys((*DELIMITERS, declared or ","))),
-        decimal=decimal if declared == "," else "",
-        decimal_apart=decimal,
-    )

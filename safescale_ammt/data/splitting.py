@@ -44,12 +44,8 @@ def row_hashes(columns: Mapping[str, Column]) -> NDArray[np.void]:
     alone = [spelled_alone(column) for column in columns.values()]
     codes = [column.codes for column in alone]
     # The backslash first: afterwards every other one belongs to an escape.
-    values = [
-        pc.replace_substring(
-            pc.replace_substring(column.values, "\\", "\\\\"), _SEPARATOR, "\\u001f"
-        )
-        for column in alone
-    ]
+    values = [pc.replace_substring(c.values, "\\", "\\\\") for c in alone]
+    values = [pc.replace_substring(v, _SEPARATOR, "\\u001f") for v in values]
     sha = hashlib.sha256
     blocks = []
     for start in range(0, len(codes[0]), _BLOCK):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -40,6 +39,7 @@ LONGEST_ROW = 1 << 23
 """Bytes of the longest row: pyarrow parses blocks of this size."""
 # A dictionary while the file is read already: a column of texts costs 4 bytes a cell.
 _TEXT = pa.dictionary(pa.int32(), pa.string())
+_BREAK = re.compile(r"\s*[\r\n]+\s*")
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,17 @@ class CsvReader:
             return pa.table([pa.array([], _TEXT) for _ in self.names], self.names)
         table = self._parse()
         self._check_rejects(table.num_rows)
-        self._check_quotes(table)
-        table = self._without_comments(table).rename_columns(self.names)
+        # An open quote swallows the rows after it into one value, the last.
+        last = [column[-1].as_py() or "" for column in table.columns if len(column)]
+        if self.text.quotes % 2 and any({*value} & {"\n", "\r"} for value in last):
+            raise self._open_quote()
+        # Comment lines may happen to have the right number of fields.
+        if self.layout.comment and table.num_rows:
+            first = Column.of(table.column(0))
+            starts = pc.starts_with(first.values, self.layout.comment)
+            if pc.any(starts).as_py():
+                table = table.filter(pc.invert(starts).take(pa.array(first.codes)))
+        table = table.rename_columns(self.names)
         table, notes = without_index(table, self.origin, self.layout.chosen)
         self.notes += notes
         # A file for a prediction tells by the names that the model knows.
@@ -192,7 +201,18 @@ class CsvReader:
                 return self.text.drop(at)
             first = next(self._rows(text, self.delimiter, at), None)
             if first is not None and not self.names:
-                return self.text.drop(self._named_by(first))
+                # A config cannot well spell a name that has a line break.
+                texts = (field.encode("latin-1").decode() for field in first.fields)
+                self.names = [re.sub(_BREAK, " ", text).strip() for text in texts]
+                # One known name is enough: a value of a row rarely spells a column's
+                # name, and a header may name columns that nobody knows.
+                known = set(self.names) & self.layout.chosen
+                orders = [o for o in self.layout.orders if len(o) == len(self.names)]
+                if orders and not known:
+                    self.names = list(orders[0])
+                    return self.text.drop(first.start)
+                self.head_rows += 1
+                return self.text.drop(first.end)
             if whole and '"' in text[at:]:
                 raise self._open_quote()
             if whole:
@@ -200,21 +220,6 @@ class CsvReader:
             if size >= LONGEST_ROW:
                 raise self._long_row()
             size *= 4
-
-    def _named_by(self, first: Record) -> int:
-        """Takes the names from the first row; returns the offset of the data."""
-        texts = (field.encode("latin-1").decode() for field in first.fields)
-        # A config cannot well spell a name that has a line break.
-        self.names = [re.sub(r"\s*[\r\n]+\s*", " ", text).strip() for text in texts]
-        # One known name is enough: a value of a row rarely spells a column's name, and
-        # a header may name columns that nobody knows.
-        if not set(self.names) & self.layout.chosen:
-            for names in self.layout.orders:
-                if len(names) == len(self.names):
-                    self.names = list(names)
-                    return first.start
-        self.head_rows += 1
-        return first.end
 
     def _rows(self, text: str, delimiter: str, at: int) -> Iterator[Record]:
         """Yields the records that are neither blank nor comment lines."""
@@ -239,8 +244,7 @@ class CsvReader:
                     newlines_in_values=True,
                     invalid_row_handler=self.rejects,
                 ),
-                # Which texts are missing is the config's to say, and UTF-8 is checked
-                # while the bytes stream by.
+                # Missing texts are the config's to say; UTF-8 is checked on the way.
                 pacsv.ConvertOptions(
                     column_types=dict.fromkeys(names, _TEXT),
                     strings_can_be_null=False,
@@ -274,24 +278,6 @@ class CsvReader:
             f"Row {row} of {self.origin} has {fields} fields, expected {expected} "
             f"parted by {sign}; quote values that hold {sign}, or set data.delimiter."
         )
-
-    def _check_quotes(self, table: pa.Table) -> None:
-        """Refuses an open quote: it swallows the rows after it into one value."""
-        if self.text.quotes % 2 == 0:
-            return
-        last = [column[-1].as_py() or "" for column in table.columns if len(column)]
-        if any(set(value) & {"\n", "\r"} for value in last):
-            raise self._open_quote()
-
-    def _without_comments(self, table: pa.Table) -> pa.Table:
-        """Drops comment lines that happen to have the right number of fields."""
-        if not self.layout.comment or not table.num_rows:
-            return table
-        first = Column.of(table.column(0))
-        starts = np.asarray(
-            pc.starts_with(first.values, self.layout.comment), dtype=bool
-        )
-        return table.filter(pa.array(~starts[first.codes])) if starts.any() else table
 
     def _with_points(self, table: pa.Table) -> pa.Table:
         layout = self.layout

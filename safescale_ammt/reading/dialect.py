@@ -105,12 +105,11 @@ def find_delimiter(
     # fits most lines makes the sentence about that row true.
     if wanted[","] > 1 and not expected:
         return ","
-    return max(counts, key=lambda sign: _share(counts[sign], wanted[sign]))
-
-
-def _share(counts: Sequence[int], wanted: int) -> float:
-    fits = sum(count == wanted for count in counts)
-    return fits / len(counts) if wanted > 1 and 2 * fits > len(counts) else 0.0
+    shares = {}
+    for sign, c in counts.items():
+        fits = c.count(wanted[sign])
+        shares[sign] = fits / len(c) if wanted[sign] > 1 and 2 * fits > len(c) else 0.0
+    return max(shares, key=lambda sign: shares[sign])
 
 
 def comma_numbers(

@@ -103,9 +103,16 @@ def without_index(
             kept.append(i)
             continue
         column = Column.of(table.column(i))
+        # A shuffled or filtered table keeps its numbers, in any order and with gaps.
+        digits = pc.all(pc.match_substring_regex(column.values, r"^\d{1,18}$")).as_py()
+        distinct = len(column.values) == len(column)
+        is_index = (i == 0 or indexed) and digits and distinct
+        if is_index and name == "Unnamed: 0":
+            numbers = pc.cast(column.values, pa.int64()).to_numpy()[column.codes]
+            is_index = bool((np.diff(numbers) == 1).all())
         if not name and column.values.to_pylist()[:2] in ([""], []):
             notes.append(f"nameless column {i + 1} is empty and left out")
-        elif (i == 0 or indexed) and _counts(column, exactly=name == "Unnamed: 0"):
+        elif is_index:
             notes.append(f"column {i + 1} only numbers the rows and is left out")
         elif not name or name.startswith("_"):
             raise DataError(
@@ -115,13 +122,3 @@ def without_index(
         else:
             kept.append(i)
     return table.select(kept) if notes else table, notes
-
-
-def _counts(column: Column, *, exactly: bool) -> bool:
-    """Says whether a column holds row numbers: distinct, or each the one after."""
-    # A shuffled or filtered table keeps its numbers, in any order and with gaps.
-    digits = pc.all(pc.match_substring_regex(column.values, r"^\d{1,18}$")).as_py()
-    if not digits or len(column.values) != len(column):
-        return False
-    numbers = pc.cast(column.values, pa.int64()).to_numpy()[column.codes]
-    return not exactly or bool((np.diff(numbers) == 1).all())

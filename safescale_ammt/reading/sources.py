@@ -267,7 +267,20 @@ def _read_one(
     )
     if is_parquet:
         table = parse_parquet(data.readall(), origin)
-        table, left_out = without_index(_as_text(table, origin), origin, layout.chosen)
+        # As text, like a CSV file: what a column holds is decided later, for both.
+        texts = []
+        for column, field in zip(table.columns, table.schema, strict=True):
+            coded = pa.types.is_dictionary(field.type)
+            kind = field.type.value_type if coded else field.type
+            if not any(fits(kind) for fits in _TYPES):
+                raise DataError(
+                    f"Column {field.name!r} of {origin} holds {field.type}; a table "
+                    "has numbers and text only, data.drop does not change that: leave "
+                    "it out of the file."
+                )
+            texts.append(as_texts(column, field.name, origin))
+        table = pa.table(texts, names=table.column_names)
+        table, left_out = without_index(table, origin, layout.chosen)
     else:
         text = TextStream(data, origin, layout.encoding)
         reader = CsvReader(text, origin, layout)
@@ -280,21 +293,3 @@ def _read_one(
         raise DataError(f"{origin} has column names but no rows.")
     safe = is_parquet or bool(layout.columns)
     return _File(table, hashed.digest(), (*notes, *left_out), safe)
-
-
-def _as_text(table: pa.Table, origin: str) -> pa.Table:
-    """Returns a Parquet table as dictionary-coded text, as a CSV file is read."""
-    arrays = []
-    for column, field in zip(table.columns, table.schema, strict=True):
-        kind = field.type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not any(fits(kind) for fits in _TYPES):
-            raise DataError(
-                f"Column {field.name!r} of {origin} holds {field.type}; a table has "
-                "numbers and text only, data.drop does not change that: leave it out "
-                "of the file."
-            )
-        # As text, like a CSV file: what a column holds is decided later, for both.
-        arrays.append(as_texts(column, field.name, origin))
-    return pa.table(arrays, names=table.column_names)

@@ -77,19 +77,17 @@ def kind_of(texts: pa.StringArray, missing: Collection[str] = ()) -> Kind:
             continue
         # A gap beside it makes -999.0 of -999, which is missing all the same.
         if all(canonical_alone(text) in missing for text in others.to_pylist()):
-            return "text" if _only_looks_so(kind, present.filter(fits)) else kind
+            likely = present.filter(fits)
+            # A 30th of February has the form of a time and is none.
+            if kind == "time":
+                days = map(_time, likely.to_pylist())
+                return kind if all(day is not None for day in days) else "text"
+            # A writer with fixed decimals ends all its texts in zeros, but none writes
+            # 1.1 beside 1.10: these are versions.
+            longer = likely.filter(pc.match_substring_regex(likely, _ZEROS_AT_THE_END))
+            twins = pc.is_in(pc.utf8_rtrim(longer, "0"), value_set=likely)
+            return "text" if pc.any(twins).as_py() else kind
     return "text"
-
-
-def _only_looks_so(kind: Kind, texts: pa.StringArray) -> bool:
-    """Says whether texts in the form of a kind are none: a 30th of February, 1.10."""
-    if kind == "time":
-        return any(_time(text) is None for text in texts.to_pylist())
-    # A writer with fixed decimals ends all its texts in zeros, but none writes 1.1
-    # beside 1.10: these are versions.
-    longer = texts.filter(pc.match_substring_regex(texts, _ZEROS_AT_THE_END))
-    shorter = pc.utf8_rtrim(longer, "0")
-    return bool(pc.any(pc.is_in(shorter, value_set=texts)).as_py())
 
 
 def canonical(text: str, kind: Kind) -> str:
@@ -153,7 +151,14 @@ def spelled(column: Column, spell: Callable[[str], str]) -> Column:
     able = pc.match_substring_regex(column.values, _CANDIDATE)
     plain = pc.match_substring_regex(column.values, _PLAIN)
     index = pc.indices_nonzero(pc.and_not(able, plain))
-    index = index.filter(pc.invert(_are_shortest(column.values.take(index))))
+    texts = column.values.take(index)
+    # Doubles in the fewest digits that tell them apart are canonical too.
+    fractions = pc.match_substring_regex(texts, r"^-?(?:0|[1-9]\d*)\.\d*[1-9]$")
+    x = pc.cast(pc.if_else(fractions, texts, None), pa.float64())
+    # Arrow and Python print the same digits, and both without an exponent from here.
+    ordinary = pc.and_(pc.greater(pc.abs(x), 1e-3), pc.less(pc.abs(x), 1e9))
+    shortest = pc.and_(ordinary, pc.equal(pc.cast(x, pa.string()), texts))
+    index = index.filter(pc.invert(pc.fill_null(shortest, False)))
     old = column.values.take(index).to_pylist()
     new = [spell(text) for text in old]
     if new == old:
@@ -162,16 +167,6 @@ def spelled(column: Column, spell: Callable[[str], str]) -> Column:
     mask[index.to_numpy()] = True
     replaced = pc.replace_with_mask(column.values, mask, pa.array(new, pa.string()))
     return column.mapped(replaced)
-
-
-def _are_shortest(texts: pa.StringArray) -> pa.BooleanArray:
-    """Says which texts are doubles in the fewest digits that tell them apart."""
-    fractions = pc.match_substring_regex(texts, r"^-?(?:0|[1-9]\d*)\.\d*[1-9]$")
-    x = pc.cast(pc.if_else(fractions, texts, None), pa.float64())
-    # Arrow and Python print the same digits, and both without an exponent from here.
-    ordinary = pc.and_(pc.greater(pc.abs(x), 1e-3), pc.less(pc.abs(x), 1e9))
-    same = pc.and_(ordinary, pc.equal(pc.cast(x, pa.string()), texts))
-    return pc.fill_null(same, False)
 
 
 def spelled_as(column: Column, kind: Kind) -> Column:

@@ -27,14 +27,13 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
         DataError: a value that has no text.
     """
     try:
-        chunks = [_texts(chunk) for chunk in column.chunks]
+        texts = pa.chunked_array([_texts(c) for c in column.chunks], pa.string())
     except pa.ArrowException:
         # Arrow's own message may quote a value: it is not passed on.
         raise DataError(
             f"Column {name!r} of {origin} holds {column.type}, and a value of it has "
             "no spelling as text; write the column as numbers or text."
         ) from None
-    texts = pa.chunked_array(chunks, pa.string())
     if pa.types.is_timestamp(column.type):
         outside = pc.sum(pc.starts_with(texts, _NO_TIME)).as_py()
         if outside:

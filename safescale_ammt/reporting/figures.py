@@ -116,7 +116,24 @@ def picture(
         out = io.StringIO()
         # A date or a version would make the bytes depend on the day.
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return Picture(name, title, caption, _inline(out.getvalue(), name, title, caption))
+    # HTML allows neither an XML declaration nor a doctype inside of its body.
+    body = "<svg" + out.getvalue().partition("<svg")[2]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # matplotlib numbers its ids from one in every figure, and a reference to an id
+    # that stands twice on a page takes the first.
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    # Without width and height of its own, the drawing takes the page's width.
+    box = body.split('viewBox="', 1)[1].split('"', 1)[0]
+    opening = (
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" '
+        f'role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{escape(title)}</title>'
+        f'<desc id="{name}-d">{escape(caption)}</desc>'
+    )
+    return Picture(name, title, caption, opening + body[body.index(">") + 1 :].strip())
 
 
 def short(text: str, most: int) -> str:
@@ -127,30 +144,6 @@ def short(text: str, most: int) -> str:
 def missing(name: str, title: str, why: str) -> Picture:
     """Returns the picture of a drawing whose data are absent."""
     return Picture(name, title, "", "", why)
-
-
-def _inline(svg: str, name: str, title: str, caption: str) -> str:
-    """Cuts the XML head, makes ids unique, names colours, adds the alt text."""
-    # HTML allows neither an XML declaration nor a doctype inside of its body.
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    # matplotlib numbers its ids from one in every figure, and a reference to an id
-    # that stands twice on a page takes the first.
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
-    head = re.search(r'viewBox="([^"]+)"', body)
-    assert head is not None
-    # Without width and height of its own, the drawing takes the page's width.
-    label = f'role="img" aria-labelledby="{name}-t {name}-d"'
-    opening = (
-        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{head[1]}" {label}>'
-        f'<title id="{name}-t">{escape(title)}</title>'
-        f'<desc id="{name}-d">{escape(caption)}</desc>'
-    )
-    return opening + body[body.index(">") + 1 :].strip()
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 6) -> None:

@@ -36,6 +36,11 @@ _STAR: dict[str, Any] = {
     "markersize": 13,
     "zorder": 4,
 }
+# The seed is one of the search's own candidates, as are its children.
+_ORIGINS: dict[str, dict[str, Any]] = {
+    "random": {"color": MUTED, "markerfacecolor": SURFACE, "markersize": 5.5},
+    "evolution": {"color": BLUE, "markerfacecolor": BLUE, "markersize": 5.5},
+}
 _CANDIDATES = (
     "Filled: bred from what did well; hollow: drawn at random, most of them by a plain "
     "random search with the same budget. Crosses: infeasible. Line: the Pareto front "
@@ -151,7 +156,21 @@ def search_front(search: Json | None) -> Picture:
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, cost in zip(panels, ("flops", "parameters"), strict=True):
-            _candidates(axes, rows, cost)
+            for origin, style in _ORIGINS.items():
+                for feasible, mark in ((True, "o"), (False, "x")):
+                    points = [
+                        (c[cost], c["loss"])
+                        for c in rows
+                        if (c["origin"] == "random") == (origin == "random")
+                        and bool(c["feasible"]) is feasible
+                    ]
+                    axes.plot(
+                        [x for x, _ in points],
+                        [y for _, y in points],
+                        mark,
+                        label=origin if feasible else None,
+                        **style,
+                    )
             on_front = sorted((c[cost], c["loss"]) for c in front)
             axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
             for c in winners:
@@ -167,28 +186,6 @@ def search_front(search: Json | None) -> Picture:
 
     caption = f"{len(rows)} candidates. {_CANDIDATES}"
     return picture(name, title, caption, draw, (9.4, 3.2))
-
-
-def _candidates(axes: Axes, rows: Sequence[Json], cost: str) -> None:
-    """Draws a dot per feasible candidate and a cross per infeasible one."""
-    for origin, colour, face in (("random", MUTED, SURFACE), ("evolution", BLUE, BLUE)):
-        for feasible, mark in ((True, "o"), (False, "x")):
-            points = [
-                (c[cost], c["loss"])
-                for c in rows
-                # The seed is one of the search's own candidates, as are its children.
-                if (c["origin"] == "random") == (origin == "random")
-                and bool(c["feasible"]) is feasible
-            ]
-            axes.plot(
-                [x for x, _ in points],
-                [y for _, y in points],
-                mark,
-                color=colour,
-                markerfacecolor=face,
-                markersize=5.5,
-                label=origin if feasible else None,
-            )
 
 
 def power_curves(power: Json | None) -> Picture:

@@ -122,7 +122,6 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     for note in reading:
         print(note, flush=True)
     shown = _write_dataset(prepared, config, dataset, report)
-    withheld = _withheld(shown)
     return {
         "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
@@ -131,20 +130,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "window": str(days.window).replace("/", " to ") if days else "",
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "features": len(prepared.schema.features),
-        **{key: _in_words(report[key]) for key in SIDES if key in report},
-        **({"withheld": withheld} if withheld else {}),
+        **_in_words(report, shown),
     }
-
-
-def _in_words(note: Any) -> str:
-    """Spells a note of counts or names by column for the log."""
-    words = {
-        name: ", ".join(f"{side} {' '.join(values)}" for side, values in what.items())
-        if isinstance(what, Mapping)
-        else what
-        for name, what in note.items()
-    }
-    return "; ".join(f"{name}: {what}" for name, what in words.items())
 
 
 def _write_dataset(
@@ -158,8 +145,7 @@ def _write_dataset(
         name: tally(splits[name].label, _groups(schema, [splits[name]]), classes)
         for name in SPLITS
     }
-    # Development rows go in too: they show which combinations of groups there are, and
-    # with these an attacker can narrow down a hidden count.
+    # With development rows: their combinations of groups narrow down hidden counts.
     everyone = list(splits.values())
     counts[SEALED] = shown_counts(
         np.concatenate([split.label for split in everyone]),
@@ -180,15 +166,29 @@ def _write_dataset(
     return counts[SEALED]
 
 
-def _withheld(shown: SplitCounts) -> str:
-    """Names small groups, and those whose counts are hidden for their sake."""
+def _in_words(report: Mapping[str, Any], shown: SplitCounts) -> dict[str, str]:
+    """Spells for the log what one side has alone, and what the counts withhold."""
+    words = {}
+    for key in SIDES:
+        if key in report:
+            # Counts by column, or names by column and side.
+            note = {
+                name: ", ".join(f"{side} {' '.join(v)}" for side, v in what.items())
+                if isinstance(what, Mapping)
+                else what
+                for name, what in report[key].items()
+            }
+            words[key] = "; ".join(f"{name}: {what}" for name, what in note.items())
+    # Small groups, and those whose counts are hidden for their sake.
     small, hidden = (
         [f"{name} {value}" for name, values in found.items() for value in values]
         for found in (shown.withheld(Withheld.SMALL), shown.withheld(Withheld.HIDDEN))
     )
     text = f"under {LEAST_SHOWN} sealed rows, in all or of a class: {', '.join(small)}"
     beside = f"counts hidden beside these: {', '.join(hidden)}"
-    return "; ".join([text] * bool(small) + [beside] * bool(hidden))
+    if withheld := [text] * bool(small) + [beside] * bool(hidden):
+        words["withheld"] = "; ".join(withheld)
+    return words
 
 
 def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:

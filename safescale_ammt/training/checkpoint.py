@@ -99,6 +99,9 @@ class Checkpoints:
 
         Yields:
             The log to write to: its events are part of every checkpoint.
+
+        Raises:
+            Interrupted: SIGTERM came after the last round; before, the next one stops.
         """
         self._process_group, self._log = process_group, log
         if self._store is None:
@@ -121,8 +124,20 @@ class Checkpoints:
             for event in newest.events:
                 record(event)
             record({"event": "resumed", "step": newest.step})
-        with self._deferring_sigterm():
+
+        def note(_signum: int, _frame: object) -> None:
+            self._sigterm = True
+
+        # Python lets only the main thread set signal handlers.
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, note) if main else None
+        try:
             yield record
+        finally:
+            if main:
+                signal.signal(signal.SIGTERM, before)
+        if self._sigterm:
+            raise Interrupted("Training was stopped by SIGTERM before it was done.")
 
     def begin(self, phase: str, placement: Placement, **components: Stateful) -> int:
         """Begins a phase, from its checkpoint if there is one.
@@ -227,29 +242,6 @@ class Checkpoints:
         self._store.delete(f"{name}/{MANIFEST}")
         for info in list(self._store.list(f"{name}/")):
             self._store.delete(info.key)
-
-    @contextmanager
-    def _deferring_sigterm(self) -> Iterator[None]:
-        """Notes SIGTERM instead of stopping at once; the next round stops.
-
-        Raises:
-            Interrupted: the signal came after the last round.
-        """
-        # Python lets only the main thread set signal handlers.
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(_signum: int, _frame: object) -> None:
-            self._sigterm = True
-
-        before = signal.signal(signal.SIGTERM, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        if self._sigterm:
-            raise Interrupted("Training was stopped by SIGTERM before it was done.")
 
 
 def write(folder: Path, checkpoint: Checkpoint, run: str) -> None:

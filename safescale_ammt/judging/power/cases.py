@@ -79,7 +79,25 @@ class Case:
         """Passes and failures, (laws, draws); Holm's first step for failures."""
         c = self.constraint
         laws = [self.sample(c, self.sizes, scale) for scale in (*SCALES, None)]
-        hits = _stack(laws)
+        # All laws along a new leading axis: a test of an array costs hardly more than
+        # one of a row (`two_rates.shows_below`).
+        first = laws[0]
+        hits: Hits
+        if isinstance(first, PairedHits):
+            pairs = [law for law in laws if isinstance(law, PairedHits)]
+            hits = PairedHits(
+                np.stack([p.correct for p in pairs]),
+                np.stack([p.only_model for p in pairs]),
+                np.stack([p.only_twin for p in pairs]),
+                first.rows,
+            )
+        else:
+            groups = [law for law in laws if isinstance(law, GroupHits)]
+            rates = tuple(
+                Rates(r.of, np.stack([g.rates[k].hits for g in groups]), r.trials)
+                for k, r in enumerate(first.rates)
+            )
+            hits = GroupHits(rates, first.small)
         fails = outside(c, hits, alpha / principles)
         if c.tier == "inviolable":
             fails |= breaches(c, hits)
@@ -93,28 +111,6 @@ class Case:
         hits = self.sample(constraint, sizes, goal.scale)
         passes = inside(constraint, hits, goal.alpha, normal=normal)
         return float(passes.mean()) >= goal.target
-
-
-def _stack(laws: list[Hits]) -> Hits:
-    """Puts the draws of several laws along a new leading axis.
-
-    A test of an array costs hardly more than one of a row (`two_rates.shows_below`).
-    """
-    first = laws[0]
-    if isinstance(first, PairedHits):
-        pairs = [law for law in laws if isinstance(law, PairedHits)]
-        return PairedHits(
-            np.stack([p.correct for p in pairs]),
-            np.stack([p.only_model for p in pairs]),
-            np.stack([p.only_twin for p in pairs]),
-            first.rows,
-        )
-    groups = [law for law in laws if isinstance(law, GroupHits)]
-    rates = tuple(
-        Rates(r.of, np.stack([g.rates[k].hits for g in groups]), r.trials)
-        for k, r in enumerate(first.rates)
-    )
-    return GroupHits(rates, first.small)
 
 
 def least_line(case: Case, goal: Goal) -> float | None:

@@ -126,7 +126,24 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
         # Hidden counts may be large enough: then the gate might judge these groups.
         never = set(power.too_small) - set(power.hidden)
         verdict = "can never pass" if never else "cannot be certified"
-        return f"{head} {verdict}, because {_unjudged(power, min_n, min_pos)}"
+        small = ", ".join(v for v in power.too_small if v not in power.hidden)
+        causes = []
+        if small:
+            causes.append(
+                f"the sealed rows of {small} are fewer than min_n {min_n} or their "
+                f"positives (or negatives) fewer than min_pos {min_pos}: merge these "
+                "groups by data.merges or gather more rows"
+            )
+        if power.hidden:
+            # Where no choice of cells protects, the counts do not say which are small.
+            cause = ", ".join(power.beside) or "small groups"
+            causes.append(
+                f"the counts of {', '.join(power.hidden)} are hidden, so that the rows "
+                f"of {cause} (under {LEAST_SHOWN} in all or in a class) cannot be "
+                "computed from them: merge these by data.merges and judge the merged "
+                "column, or take their column out of data.sensitive or data.crosses"
+            )
+        return f"{head} {verdict}, because {'; and '.join(causes)}"
     least = "no line would be certifiable"
     if power.least is not None:
         least = f"the least certifiable line is {power.least:g}"
@@ -140,25 +157,3 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
         f"{head} would pass with probability {power.spread.passes:.2f}: {least}, and "
         f"the promised one needs {need}"
     )
-
-
-def _unjudged(power: PrinciplePower, min_n: int, min_pos: int) -> str:
-    """Says which groups are not judged, for whose sake, and what would do."""
-    small = ", ".join(v for v in power.too_small if v not in power.hidden)
-    parts = []
-    if small:
-        parts.append(
-            f"the sealed rows of {small} are fewer than min_n {min_n} or their "
-            f"positives (or negatives) fewer than min_pos {min_pos}: merge these "
-            "groups by data.merges or gather more rows"
-        )
-    if power.hidden:
-        # Where no choice of cells protects, the counts do not say which are small.
-        cause = ", ".join(power.beside) or "small groups"
-        parts.append(
-            f"the counts of {', '.join(power.hidden)} are hidden, so that the rows of "
-            f"{cause} (under {LEAST_SHOWN} in all or in a class) cannot be computed "
-            "from them: merge these by data.merges and judge the merged column, or "
-            "take their column out of data.sensitive or data.crosses"
-        )
-    return "; and ".join(parts)
