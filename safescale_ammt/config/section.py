@@ -145,7 +145,9 @@ def _flag(value: Any, where: str) -> bool:
 
 def _string(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise ConfigError(f"{where} must be text, found {value!r}.")
+        # YAML reads yes, no, 1 and 2026-11-16 as booleans, numbers and days.
+        quote = "; put it in quotes" if isinstance(value, bool | int | float) else ""
+        raise ConfigError(f"{where} must be text, found {value!r}{quote}.")
     # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
     try:
         value.encode()
