@@ -14,7 +14,12 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
 from safescale_ammt.errors import ConfigError, one_of
-from safescale_ammt.files.canonical import canonical_json, digest_json, json_form
+from safescale_ammt.files.canonical import (
+    canonical_json,
+    checked_text,
+    digest_json,
+    json_form,
+)
 
 MAX_BYTES = 64 * 1024
 """A config section over this size is refused (an argument list holds ~120 kB)."""
@@ -144,16 +149,7 @@ def _flag(value: Any, where: str) -> bool:
 
 
 def _string(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        # YAML reads yes, no, 1 and 2026-11-16 as booleans, numbers and days.
-        quote = "; put it in quotes" if isinstance(value, bool | int | float) else ""
-        raise ConfigError(f"{where} must be text, found {value!r}{quote}.")
-    # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{where} is not Unicode text.") from None
-    return value
+    return checked_text(value, where, ConfigError)
 
 
 _SCALARS: dict[Any, Callable[[Any, str], Any]] = {

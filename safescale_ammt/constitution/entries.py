@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safescale_ammt.errors import ConstitutionError, one_of
+from safescale_ammt.files.canonical import checked_text
 
 
 def section(raw: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
@@ -33,14 +34,9 @@ def text(raw: Mapping[str, Any], key: str, where: str, default: str) -> str:
         ConstitutionError: it is no text, blank or not Unicode.
     """
     value = raw.get(key, default)
-    if not isinstance(value, str) or not value.strip():
+    if isinstance(value, str) and not value.strip():
         raise ConstitutionError(f"{where}.{key} must be text, found {value!r}.")
-    # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConstitutionError(f"{where}.{key} is not Unicode text.") from None
-    return value
+    return checked_text(value, f"{where}.{key}", ConstitutionError)
 
 
 def number(raw: Mapping[str, Any], key: str, where: str) -> float | None:

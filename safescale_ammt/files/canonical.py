@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +46,29 @@ def json_form(value: Any) -> Any:
         return {key: json_form(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [json_form(item) for item in value]
+    return value
+
+
+def checked_text(value: Any, where: str, error: type[InputError]) -> str:
+    """Returns a value of a file that people write, if it is text with a digest.
+
+    Args:
+        value: as YAML or JSON gave it.
+        where: its key, for the sentence.
+        error: what is raised.
+
+    Raises:
+        InputError: of the given class: no text, or not Unicode.
+    """
+    if not isinstance(value, str):
+        # YAML reads yes, no, 1 and 2026-11-16 as booleans, numbers and days.
+        quote = "; put it in quotes" if isinstance(value, int | float | date) else ""
+        raise error(f"{where} must be text, found {value!r}{quote}.")
+    # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise error(f"{where} is not Unicode text.") from None
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import FrozenInstanceError
+from datetime import date
 from typing import Any
 
 import pytest
@@ -249,6 +250,7 @@ def test_an_impossible_search_value_is_one_clear_sentence(
             "data.positive must be text, found True; put it in quotes",
         ),
         ({"positive": 1}, "data.positive must be text, found 1; put it in quotes"),
+        ({"positive": date(2026, 11, 16)}, "2026, 11, 16); put it in quotes"),
         ({"label": ["y"]}, "data.label must be text, found ['y']."),
         ({"label_map": {3: "a"}}, "data.label_map key must be text, found 3"),
         ({"splits": {**FIVE, "train": "most"}}, "data.splits.train must be a number"),

@@ -195,6 +195,8 @@ def test_each_part_of_a_promise_is_part_of_the_digest(key: str, value: Any) -> N
         (of(TPR, tests={}), "Unknown key 'tests' in constitution file"),
         (of(TPR, constitution={"name": "x"}), "Unknown key 'name' in constitution"),
         (of(TPR, constitution={"version": 1.0}), "constitution.version must be text"),
+        (of(TPR, constitution={"version": 1.0}), "found 1.0; put it in quotes"),
+        (of(TPR, constitution={"id": True}), "found True; put it in quotes"),
         (of(TPR, constitution={"id": " "}), "constitution.id must be text"),
         (
             {"schema": 1, "principles": [{"id": "a"}]},
