@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.judging.evidence import ROW_BYTES, distinct_rows
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
 
@@ -37,10 +38,9 @@ HOLDS = "holds"
 SPENT = "spent"
 OFFICIAL = "ledger"
 """Prefix of the ledger whose uses can lead to a registration."""
-_WIDTH = 16  # Bytes of a row's hash, as in the column `_row` of `sealed.parquet`.
 # Sorts and compares in C. numpy drops the trailing zero bytes of a fixed-width
 # string, but two hashes of one width that differ still differ without them.
-_ROW = np.dtype(f"S{_WIDTH}")
+_ROW = np.dtype(f"S{ROW_BYTES}")
 
 Rows = NDArray[np.bytes_]
 
@@ -225,14 +225,13 @@ class _LedgerFiles:
             widths, data = set(map(len, rows)), b"".join(rows)
         if len(rows) == 0:
             raise InputError("no rows were given, so there is no use to reserve.")
-        if widths != {_WIDTH}:
+        if widths != {ROW_BYTES}:
             raise InputError(
-                f"row hashes of {sorted(widths)} bytes were given, expected {_WIDTH}."
+                f"row hashes of {sorted(widths)} bytes were given, expected "
+                f"{ROW_BYTES}."
             )
-        # Sorting is 7 times as fast as np.unique on a million of these. The digest of
-        # a set must not depend on order or repetition, so both go before it is taken.
-        ordered = np.sort(np.frombuffer(data, _ROW))
-        distinct: Rows = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+        # As the evidence of a verdict does: the gate compares the two digests.
+        distinct: Rows = distinct_rows(data)
         digest = digest_bytes(distinct.tobytes())
         self._sets[digest] = distinct
         if not self._store.exists(self._key(digest)):
