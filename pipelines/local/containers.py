@@ -33,16 +33,28 @@ _PIDS = 512  # torch starts a few dozen threads; a fork bomb more
 _SCRATCH = "rw,nosuid,nodev,noexec,mode=1777,size=256m"  # counts as memory
 _LOG = {"max-size": "16m", "max-file": "2"}
 _TICK = 0.1  # seconds until a request to stop is noticed
-_ENTRY = """\
+_OUT_OF_MEMORY = 110
+"""Added by process 1 to the exit codes 1 and 137 where the kernel counts a kill."""
+_ENTRY = f"""\
 umask 0002
 "$@" & main=$!
 trap 'stopped=1; kill -TERM -1' TERM
 wait $main; code=$?
 [ -z "$stopped" ] || while kill -0 -1 2>/dev/null; do wait; sleep 0.1; done
+case $code in
+1|{KILLED})
+    grep -qs '^oom_kill [1-9]' /sys/fs/cgroup/memory.events \\
+        /sys/fs/cgroup/memory/memory.oom_control &&
+        code=$((code + {_OUT_OF_MEMORY})) ;;
+esac
 exit $code
 """
 """Process 1. It gives SIGTERM to all others (a shell in between would die of it and
-take the stage along) and waits for them; files are writable by their group."""
+take the stage along) and waits for them; files are writable by their group.
+
+It reads the kernel's own counter of kills for memory (cgroup v2, v1): containerd may
+lose the event that dockerd's `OOMKilled` stands on (its issue 8893), and podman says
+nothing of a process below process 1."""
 _RESTRICTED: Mapping[str, Any] = {
     "entrypoint": ["/bin/sh", "-c", _ENTRY],
     "user": USER,
@@ -132,7 +144,10 @@ class Containers:
             listener.join()
             container.reload()
             state = container.attrs["State"]
-            return ContainerExit(int(state["ExitCode"]), bool(state["OOMKilled"]))
+            code, out_of_memory = int(state["ExitCode"]), bool(state["OOMKilled"])
+            if code - _OUT_OF_MEMORY in {1, KILLED}:
+                return ContainerExit(code - _OUT_OF_MEMORY, out_of_memory=True)
+            return ContainerExit(code, out_of_memory)
 
     def close(self) -> None:
         """Kills and removes what runs; safe to call from another thread."""

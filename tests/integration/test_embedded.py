@@ -215,7 +215,12 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_with_one_line(
         keeper.suspend()
         for process in keeper.children():
             process.kill()
-        threading.Timer(6.0, keeper.resume).start()
+
+        def come_back_once_it_was_said() -> None:
+            eventually(lambda: caplog.records)
+            keeper.resume()
+
+        threading.Thread(target=come_back_once_it_was_said, daemon=True).start()
         store.put("after", b"2", if_absent=True)
         assert (store.get("before"), store.get("after")) == (b"1", b"2")
     assert [record.getMessage() for record in caplog.records] == [
