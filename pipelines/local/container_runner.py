@@ -108,7 +108,7 @@ class ContainerRunner:
                 task.code = exit_.code
                 # A stage that still says why (2, 3) is believed, whatever died in it.
                 if exit_.code == KILLED or (exit_.out_of_memory and exit_.code == 1):
-                    # Where no counter of the kernel was seen, memory may be the reason too.
+                    # Without the kernel's counter, memory may be the reason too.
                     how = ":" if exit_.out_of_memory else " by somebody, or because"
                     memory = context.limits[task.executor].memory
                     more = "the limit stands in the pipeline itself"
