@@ -40,6 +40,8 @@ MOST_SPIKES = 64
 """Most frequent values that get an indicator."""
 LEAST_ROWS = 10
 """Least rows that a spike or an own level of a large train split has."""
+FARTHEST = 1e6
+"""Most standard deviations from the mean that a standardised number says."""
 LEAST_EXPECTED = 0.05
 """Least share of expected unseen values that is worth a place in the schema."""
 
@@ -186,12 +188,18 @@ def _encode_numbers(
     if feature.has_missing:
         out[:, -1] = absent
     if numeric == "standard":
-        out[:, 0] = (x - feature.mean) / feature.std
+        # A row of train lies within sqrt(n) deviations; one far beyond all of them
+        # would be infinite in float32, and so would what the network answers.
+        with np.errstate(over="ignore"):
+            z = (x - feature.mean) / feature.std
+        out[:, 0] = np.clip(z, -FARTHEST, FARTHEST)
         return
     edges = np.array(feature.edges)
     pieces = max(len(edges) - 1, 0)
     for t in range(pieces):
-        out[:, t] = np.clip((x - edges[t]) / (edges[t + 1] - edges[t]), 0.0, 1.0)
+        # Clipped first: beyond a piece of denormal width the quotient overflows.
+        within = np.clip(x, edges[t], edges[t + 1])
+        out[:, t] = (within - edges[t]) / (edges[t + 1] - edges[t])
     for i, spike in enumerate(feature.spikes):
         # Spikes are values of train, read from the same texts: equality is exact.
         out[:, pieces + i] = x == spike

@@ -19,6 +19,9 @@ from safescale_ammt.reading.dialect import DELIMITERS
 from safescale_ammt.reading.sources import parse_bytes, read_table
 from safescale_ammt.reading.spelling import spelled_as
 
+LARGEST = 1e150
+"""Largest magnitude of a number: its square is finite, and so is a variance."""
+
 
 def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
     """Returns a categorical feature column: text, null where missing."""
@@ -39,7 +42,8 @@ def as_numbers(
         row_name: names row i for a sentence.
 
     Raises:
-        DataError: a text that is no number, or one that is not finite.
+        DataError: a text that is no number, or a number that is not finite or
+            beyond `LARGEST`.
     """
     numbers = column.numbers(missing)
     if numbers is None:
@@ -50,14 +54,15 @@ def as_numbers(
         )
     absent = column.among(missing)
     # "nan" and "inf" are numbers to Arrow's parser; one of them in a row would make
-    # every mean of its column, and so every input, useless.
-    non_finite = ~absent & ~np.isfinite(numbers)
-    if non_finite.any():
-        row = int(np.argmax(non_finite))
+    # every mean of its column, and so every input, useless. So would the largest
+    # doubles, with which some programs mark a gap.
+    useless = ~absent & ~(np.abs(numbers) <= LARGEST)
+    if useless.any():
+        row = int(np.argmax(useless))
         raise DataError(
-            f"Numeric column {name!r} has {int(non_finite.sum())} NaN or infinite "
-            f"values, the first at {row_name(row)}; a missing value has one of the "
-            "spellings in data.missing."
+            f"Numeric column {name!r} has {int(useless.sum())} NaN, infinite or huge "
+            f"(beyond {LARGEST:g}) values, the first at {row_name(row)}; a missing "
+            "value has one of the spellings in data.missing."
         )
     return pa.array(numbers, mask=absent)
 

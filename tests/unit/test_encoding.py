@@ -241,9 +241,24 @@ def test_a_text_where_a_number_is_expected_names_its_row() -> None:
         read_raw(SCHEMA, b"age,city\n20,oslo\nold,rome\n")
 
 
-@pytest.mark.parametrize("text", ["inf", "-Infinity", "1e999"])
-def test_an_infinite_number_names_its_row(text: str) -> None:
-    with pytest.raises(DataError, match="infinite values, the first at data row 1"):
+@pytest.mark.parametrize(
+    "values", [[-2e-309, 2.0, 0.0], [1e150, -1e150, 3.0], [1e-160, 0.0, 3e-160]]
+)
+def test_the_smallest_and_the_largest_numbers_encode_finitely(
+    values: list[float],
+) -> None:
+    learnt = learn_numeric("age", np.array(values * 40), 25)
+    schema = dataclasses.replace(SCHEMA, features=(learnt,))
+    for numeric in NUMERICS:
+        encoded = encode(schema, pa.table({"age": [*values, 1e150, -1e150]}), numeric)
+        assert np.isfinite(encoded).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["inf", "-Infinity", "1e999", "1.7976931348623157e308"]
+)
+def test_an_infinite_or_huge_number_names_its_row(text: str) -> None:
+    with pytest.raises(DataError, match="values, the first at data row 1"):
         read_raw(SCHEMA, f"age,city\n{text},oslo\n".encode())
 
 

@@ -313,13 +313,13 @@ def test_a_sealed_text_in_a_numeric_column_names_the_sealed_file(
 
 def test_an_infinite_number_is_refused_with_its_row(tmp_path: Path) -> None:
     rows = changed(loans(), GAIN, lambda i, text: "inf" if i == 7 else text)
-    assert "'gain' has 1 NaN or infinite" in (said := refused(tmp_path, rows))
+    assert "'gain' has 1 NaN, infinite or huge" in (said := refused(tmp_path, rows))
     assert "data row 8" in said
 
 
 def test_a_nan_that_is_no_declared_missing_value_is_refused(tmp_path: Path) -> None:
     rows = changed(loans(), GAIN, lambda i, text: "nan" if i == 7 else text)
-    assert "NaN or infinite" in refused(tmp_path, rows, missing=["", "?"])
+    assert "NaN, infinite or huge" in refused(tmp_path, rows, missing=["", "?"])
 
 
 @pytest.mark.parametrize(
