@@ -6,9 +6,12 @@ spelled in.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import hashlib
 import io
+import lzma
+import re
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -19,7 +22,28 @@ CHUNK = 1 << 20
 """Bytes read at a time."""
 PARQUET_MAGIC = b"PAR1"
 """The first and last four bytes of every Parquet file."""
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED = {
+    "gzip": re.compile(rb"\x1f\x8b"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+    # With the mark of its first block, or of the end: a header may begin with BZh too.
+    "bzip2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+}
+_FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive, as an Excel workbook is one",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"ARROW1\0\0": "an Arrow (Feather) file",
+    b"FEA1": "a Feather file",
+    b"PARE": "an encrypted Parquet file",
+    b"SQLite f": "an SQLite database",
+    b"\x89HDF": "an HDF5 file",
+    b"<stata_d": "a Stata file",
+    b"$FL2@(#)": "an SPSS file",
+    b"\x04\x22\x4d\x18": "an LZ4 file",
+    b"%PDF": "a PDF",
+}
+"""First bytes of what people hold a table in and no reader here opens."""
+_LONGEST = max(len(magic) for magic in _FOREIGN)
 # The longer mark first: UTF-32's begins with UTF-16's.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -73,31 +97,39 @@ class HashedStream(_Filled):
 
 
 class Unpacked(_Filled):
-    """The bytes inside a gzip or zstd file, or those of any other file unchanged.
+    """The bytes inside a packed file, or those of any other file unchanged.
 
     Attributes:
-        packing: `gzip`, `zstd` or "".
+        packing: `gzip`, `zstd`, `bzip2`, `xz` or "".
         is_parquet: the first bytes, unpacked, are Parquet's.
+
+    Raises:
+        DataError: the file is damaged, or of a format that no reader here opens.
     """
 
     def __init__(self, stream: HashedStream, origin: str) -> None:
         self._origin = origin
         packed = io.BufferedReader(stream, CHUNK)
         # By the first bytes and not by the name: `data.csv` may be packed all the same.
-        start = packed.peek(4)
-        self.packing = next(
-            (kind for magic, kind in _PACKED.items() if start.startswith(magic)), ""
-        )
+        start = packed.peek(10)
+        self.packing = next((kind for kind, m in _PACKED.items() if m.match(start)), "")
         self._stream: Any = packed
-        if self.packing:
+        if self.packing == "bzip2":
+            self._stream = bz2.BZ2File(packed)
+        elif self.packing == "xz":
+            self._stream = lzma.LZMAFile(packed)  # noqa: SIM115
+        elif self.packing:
             inner = pa.PythonFile(packed, mode="r")
             self._stream = pa.CompressedInputStream(inner, self.packing)
         self._start = b""
-        while missing := len(PARQUET_MAGIC) - len(self._start):
-            if not (more := self._some(missing)):
-                break
+        while more := self._some(_LONGEST - len(self._start)):
             self._start += more
-        self.is_parquet = self._start == PARQUET_MAGIC
+        for magic, what in _FOREIGN.items():
+            if self._start.startswith(magic):
+                raise DataError(
+                    f"{origin} is {what}; CSV and Parquet are read, save it as one."
+                )
+        self.is_parquet = self._start.startswith(PARQUET_MAGIC)
 
     def _some(self, size: int) -> bytes:
         # `_start` is whole once `is_parquet` is there, and given out once.
@@ -108,7 +140,7 @@ class Unpacked(_Filled):
             return bytes(self._stream.read(size))
         try:
             return bytes(self._stream.read(size))
-        except OSError:
+        except (OSError, EOFError, lzma.LZMAError):
             raise DataError(
                 f"{self._origin} is not a whole {self.packing} file; it is truncated "
                 "or damaged, fetch it again."

@@ -16,7 +16,7 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column
 
 _ENDINGS = (".csv", ".tsv", ".parquet")
-_PACKED = (".gz", ".zst")
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
 # What writers put in place of a missing value and of an empty one.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 

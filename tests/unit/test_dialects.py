@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pyarrow import feather
 from small_tables import config, loans, save, spell
 
 from safescale_ammt.config.sections import DataConfig
@@ -203,12 +206,14 @@ def test_an_impossible_dialect_is_a_sentence(key: str, value: str) -> None:
 
 
 def packed(data: bytes, kind: str) -> bytes:
-    if kind == "gzip":
-        return gzip.compress(data[:10]) + gzip.compress(data[10:])
+    # Two streams in a row are one file, as parallel packers write them.
+    streams = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+    if kind in streams:
+        return streams[kind](data[:10]) + streams[kind](data[10:])
     return bytes(pa.compress(data, "zstd", asbytes=True))
 
 
-@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "bzip2", "xz"])
 def test_packed_files_are_read_under_any_name(tmp_path: Path, kind: str) -> None:
     assert table(packed(PLAIN, kind)) == TABLE
     pq.write_table(pa.table(TABLE), tmp_path / "t.parquet")
@@ -219,14 +224,46 @@ def test_packed_files_are_read_under_any_name(tmp_path: Path, kind: str) -> None
     assert f"not a whole {kind} file" in refused(packed(PLAIN, kind)[:-3])
 
 
+def test_a_header_may_begin_as_a_packed_file_does() -> None:
+    assert table(b"BZh1,x\na,1\n") == {"BZh1": ["a"], "x": ["1"]}
+
+
+@pytest.mark.parametrize("packing", ["", "gzip"])
+@pytest.mark.parametrize(
+    ("first", "what"),
+    [
+        (b"PK\x03\x04", "a ZIP archive, as an Excel workbook is one"),
+        (b"ARROW1\0\0", "an Arrow"),
+        (b"PARE", "an encrypted Parquet file"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    ],
+)
+def test_a_file_of_another_format_is_called_by_its_name(
+    first: bytes, what: str, packing: str
+) -> None:
+    data = first + bytes(100)
+    said = refused(packed(data, packing) if packing else data)
+    assert said.startswith(f"t.csv is {what}")
+    assert "CSV and Parquet are read" in said
+
+
+def test_a_real_feather_file_is_called_by_its_name(tmp_path: Path) -> None:
+    feather.write_feather(pa.table(TABLE), tmp_path / "t.feather")
+    assert "is an Arrow (Feather) file" in refused(
+        (tmp_path / "t.feather").read_bytes()
+    )
+
+
 def test_a_folder_may_hold_packed_and_tab_separated_files(tmp_path: Path) -> None:
     save(tmp_path / "a.tsv", PLAIN.replace(b",", b"\t"))
     save(tmp_path / "b.csv.gz", packed(PLAIN, "gzip"))
+    save(tmp_path / "c.csv.bz2", packed(PLAIN, "bzip2"))
     for hidden in ("_c.csv", ".d.parquet", "_temporary/e.csv", ".git/f.csv"):
         save(tmp_path / hidden, b"torn")
     raw = read_table(tmp_path.as_uri(), Layout())
-    assert raw.rows == 4
-    assert sorted(raw.digests) == ["a.tsv", "b.csv.gz"]
+    assert raw.rows == 6
+    assert sorted(raw.digests) == ["a.tsv", "b.csv.gz", "c.csv.bz2"]
 
 
 # Nameless columns
