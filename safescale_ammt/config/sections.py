@@ -54,6 +54,8 @@ class DataConfig(Section):
     """The positive outcome's class, in any spelling (True, 1.0); "" = last sorted."""
     label_map: dict[str, str] = field(default_factory=dict)
     """Spellings of classes to merge, such as {"yes.": "yes"}."""
+    label_other: str = ""
+    """Class of every label that `label_map` does not name; "" = a class of its own."""
     sensitive: tuple[str, ...] = ()
     """Columns kept for auditing; out of the model unless `sensitive_in_model`."""
     sensitive_in_model: bool = False
@@ -96,7 +98,7 @@ class DataConfig(Section):
     """Seed of the split."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"delimiter", "decimal", "encoding", "unlabelled"}
+        {"delimiter", "decimal", "encoding", "unlabelled", "label_other"}
     )
 
     def __post_init__(self) -> None:

@@ -84,7 +84,10 @@ class Joined:
             }
         # Before rows are hashed: a copy of a row that spells its label otherwise is a
         # copy all the same, and must not lie on both sides.
-        columns[config.label] = columns[config.label].renamed(config.label_map)
+        absent = {text: text for text in config.missing}
+        columns[config.label] = columns[config.label].renamed(
+            absent | config.label_map, config.label_other or None
+        )
         extra = sealed.rows if sealed else 0
         table = RawTable(columns, source.rows + extra, source.origin, source.digests)
         joined = cls(table, source.rows, sealed.origin if sealed else "")
@@ -184,7 +187,8 @@ def _check_classes(
     classes = tuple(counts)
     where = f"Label {config.label!r} of {joined.table.origin}"
     if len(classes) < 2:
-        declared = classes[0] in {config.positive, *config.label_map.values()}
+        named = {config.positive, config.label_other, *config.label_map.values()}
+        declared = classes[0] in named
         name = f", {classes[0]!r}" if declared else ""
         raise DataError(f"{where} has a single class{name}; there is nothing to learn.")
     # Texts that are different in every other row are no classes, in a small file too.
@@ -192,15 +196,16 @@ def _check_classes(
     if len(classes) > most:
         raise DataError(
             f"{where} has {len(classes)} distinct values in {joined.border} rows, at "
-            f"most {most} are classes; bin it or name another label."
+            f"most {most} are classes; bin it, give those that data.label_map does not "
+            "name one class by data.label_other, or name another label."
         )
     # The last label of a truncated file looks like a new class with one row.
     fewest = min(counts.values())
     if fewest < len(ALL_SPLITS):
         raise DataError(
             f"{where} has only {fewest} rows of a class, fewer than the "
-            f"{len(ALL_SPLITS)} splits; the file is truncated, or data.label_map must "
-            "merge the class."
+            f"{len(ALL_SPLITS)} splits; the file is truncated, or data.label_map (and "
+            "data.label_other, for all that it does not name) must merge the class."
         )
     if config.positive and config.positive not in classes:
         raise DataError(

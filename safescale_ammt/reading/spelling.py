@@ -228,7 +228,7 @@ def spelled_config(config: DataConfig, kinds: Kinds) -> DataConfig:
             merges[name] = {**merge, "values": words}
     positive = config.positive
     # A name that the config itself gives is no text of the column.
-    if positive not in config.label_map.values():
+    if positive not in {*config.label_map.values(), config.label_other}:
         positive = canonical(positive, label_kind)
     return replace(
         config,

@@ -157,6 +157,26 @@ def test_spellings_of_a_class_are_merged_and_copies_still_found(tmp_path: Path) 
     assert sum(len(split) for split in dataset.splits.values()) == 400
 
 
+def test_all_other_labels_are_one_class_by_one_word(tmp_path: Path) -> None:
+    # Amounts, as many tables of outcomes have: none, or some.
+    def amount(i: int, text: str) -> str:
+        return "0.0" if text == "no" else f"{i}.5"
+
+    rows = changed(loans(400), LABEL, amount)
+    sealed = changed(loans(200, 1, 1000), LABEL, amount)
+    words = {"label_map": {"0": "no"}, "label_other": "yes", "positive": "yes"}
+    dataset = prepare(tmp_path, rows, sealed, **words)
+    assert dataset.schema.classes == ("no", "yes")
+    total = sum(int(s.label.sum()) for s in dataset.splits.values())
+    assert total == sum(row[LABEL] == "yes" for row in loans(400))
+
+
+def test_a_missing_label_is_no_other_label(tmp_path: Path) -> None:
+    rows = changed(loans(400), LABEL, lambda i, text: "" if i == 3 else text)
+    words = {"label_map": {"no": "no"}, "label_other": "yes"}
+    assert "no label" in refused(tmp_path, rows, **words)
+
+
 def test_columns_of_the_sealed_file_may_stand_in_another_order(tmp_path: Path) -> None:
     sealed = loans(200, seed=1, first_id=1000)
     section = officially_sealed(
