@@ -146,7 +146,7 @@ def test_groups_too_small_are_named_and_merging_them_is_suggested() -> None:
     report = power_check(rules, counts, draws=200)
     assert report.principles[0].too_small == ("X", "Y")
     assert report.spread.passes == 0
-    with pytest.raises(Uncertifiable, match=r"rows of X, Y are fewer .* merge these"):
+    with pytest.raises(Uncertifiable, match=r"rows of sex X, Y are fewer .* merge these"):
         refuse_uncertifiable(rules, report)
 
 
@@ -201,7 +201,7 @@ def test_the_refusal_names_the_small_group_and_not_the_hidden_one_alone() -> Non
     report = power_check(constitution(tpr(0.3)), hiding(cells), draws=50)
     assert report.principles[0].too_small == ("F", "M", "X")
     assert report.principles[0].hidden == ("F", "M")
-    assert "the sealed rows of X are fewer" in report.sentence
+    assert "the sealed rows of sex X are fewer" in report.sentence
     assert (
         "the counts of F, M are hidden, so that the rows of sex X (under 10 in all or "
         "in a class) cannot be computed from them: merge these by data.merges"
@@ -213,7 +213,7 @@ def test_a_group_of_few_rows_is_small_even_if_its_classes_are_hidden() -> None:
     cells = {"F": (2_900, 1_900, 1_000), "M": (93, HIDDEN, HIDDEN), "X": (SMALL,) * 3}
     report = power_check(constitution(tpr(0.3)), hiding(cells), draws=50)
     assert report.principles[0].hidden == ()
-    assert "the sealed rows of M, X are fewer" in report.sentence
+    assert "the sealed rows of sex M, X are fewer" in report.sentence
     assert "hidden" not in report.sentence
 
 

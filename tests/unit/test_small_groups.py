@@ -80,7 +80,7 @@ def test_a_promise_by_gender_is_refused_for_the_small_group_alone(
     dataset, _ = prepared(tmp_path)
     found = power_check(constitution(promise("gender")), dataset.counts, draws=100)
     assert found.principles[0].too_small == ("(missing)",)
-    assert "the sealed rows of (missing) are fewer" in found.sentence
+    assert "the sealed rows of gender (missing) are fewer" in found.sentence
 
 
 def test_the_merge_that_the_refusal_proposes_does_certify(tmp_path: Path) -> None:

@@ -130,9 +130,9 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
         causes = []
         if small:
             causes.append(
-                f"the sealed rows of {small} are fewer than min_n {min_n} or their "
-                f"positives (or negatives) fewer than min_pos {min_pos}: merge these "
-                "groups by data.merges or gather more rows"
+                f"the sealed rows of {power.group} {small} are fewer than min_n "
+                f"{min_n} or their positives (or negatives) fewer than min_pos "
+                f"{min_pos}: merge these groups by data.merges or gather more rows"
             )
         if power.hidden:
             # Where no choice of cells protects, the counts do not say which are small.
