@@ -63,12 +63,15 @@ def report(folder: Path, output: Path) -> None:
     The training curves are in it only where the model lies beside the verdict.
     """
     import json
+    from dataclasses import replace
 
     from pipelines.output import write_text
     from safescale_ammt.constitution.constitution import Constitution
     from safescale_ammt.files.artifacts import verify
     from safescale_ammt.files.canonical import read_json
     from safescale_ammt.judging.assembly import rederive
+    from safescale_ammt.releasing.bundle import ABOUT
+    from safescale_ammt.reporting.provenance import Provenance
     from safescale_ammt.reporting.report import render
 
     inside = folder / "verdict"
@@ -78,10 +81,15 @@ def report(folder: Path, output: Path) -> None:
     constitution = Constitution.from_dict(read_json(verdict / "constitution.json"))
     log = folder / "model" / "training.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    origin = Provenance.load(verdict)
+    if (folder / ABOUT).is_file():  # a bundle; its version stands in the registry alone
+        name = read_json(folder / ABOUT)["registry"]["name"]
+        origin = replace(origin, name=name)
     page = render(
         rederive(verdict, constitution),
         constitution,
         training=[json.loads(line) for line in lines],
+        provenance=origin,
     )
     click.echo(f"Wrote {write_text(output, page)}.")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -117,10 +116,9 @@ class RunFile:
         self.save()
 
     def keep_results(self) -> None:
-        """Copies the report and reads verdict and version, if they were made."""
+        """Keeps the report and reads verdict and version, if they were made."""
         verdict, version = self.path("verdict"), self.path("version")
         if verdict is not None:
-            shutil.copyfile(verdict / REPORT, self.folder / REPORT)
             whole = read_json(verdict / "verdict.json")
             names = ("decision", "reasons", "mode", "accuracy", "twin_accuracy")
             self.results["verdict"] = {k: whole[k] for k in names}
@@ -130,6 +128,14 @@ class RunFile:
             self.results["version"] = read_json(version / "version.json")
             bundle = version / "bundle"
             self.results["bundle"] = str(bundle) if bundle.is_dir() else ""
+        if verdict is not None:
+            # Not above: it takes a quarter of a second that a refused config is spared.
+            from safescale_ammt.reporting.provenance import Provenance, renewed
+
+            # The judge could not know the run and what became of the model in it.
+            known = Provenance.load(verdict).in_run(self.to_dict())
+            page = renewed((verdict / REPORT).read_text(encoding="utf-8"), known)
+            (self.folder / REPORT).write_text(page, encoding="utf-8")
 
     @property
     def last_sentence(self) -> str:

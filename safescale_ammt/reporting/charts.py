@@ -7,11 +7,11 @@ in the place of its drawing.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.reporting.figures import (
@@ -22,25 +22,35 @@ from safescale_ammt.reporting.figures import (
     MUTED,
     ORANGE,
     RED,
+    ROOM,
     SURFACE,
+    Panel,
     Picture,
-    legend,
+    label_rows,
     missing,
     picture,
     short,
 )
+from safescale_ammt.reporting.glossary import rate_words
+from safescale_ammt.reporting.measure_bar import measures_of
 from safescale_ammt.reporting.wording import METRICS, RATES, measured
 
 Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
 # Beyond this a chart cannot be read at a glance; the table below it has every group.
 _MANY = 14
-_BESIDE: dict[str, Any] = {
-    "textcoords": "offset points",
-    "va": "center",
-    "fontsize": 8.5,
-}
-"""How a number stands beside the end of its bar."""
+_RATES = (
+    "Beside each group: the rows that the rate is a share of. Filled dots: the model; "
+    "hollow: the unconstrained twin. Lines are two-sided 95 % Clopper-Pearson "
+    "intervals."
+)
+"""How to read the rates of groups."""
+_TWIN = (
+    "Filled dots: the model; hollow: the twin. The twin has the same form and the same "
+    "data, but was trained without the constitution: the distance between the dots is "
+    "what the promises changed."
+)
+"""How to read the comparison with the twin."""
 _BOUNDS = (
     "Shaded: what the constitution allows; the upright bar is its line. The dot is the "
     "measured gap, the coloured bar reaches from its lower to its upper bound. A "
@@ -49,13 +59,14 @@ _BOUNDS = (
 """How to read the bounds of the gaps."""
 
 
-def group_rates(number: int, name: str, figures: Json) -> Picture:
+def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture:
     """Draws the rates of each value of one group column, model and twin.
 
     Args:
         number: of the chart on its page, which makes its name unique.
         name: the group column.
         figures: the verdict's figures.
+        positive: the positive class, "" if there is none.
     """
     title = f"Rates by {name}"
     model, twin = (figures[who]["groups"][name]["rates"] for who in ("model", "twin"))
@@ -65,39 +76,50 @@ def group_rates(number: int, name: str, figures: Json) -> Picture:
     if len(model) > _MANY:
         return missing(slug, title, f"{len(model)} groups are too many to draw")
 
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-        for axes, kind in zip(panels, kinds, strict=True):
-            _whiskers(axes, [r[kind] for r in model], BLUE, "model", filled=True)
-            _whiskers(axes, [r[kind] for r in twin], MUTED, "twin", filled=False)
-            axes.set_title(RATES[kind])
-            # Upside down: the first value stands on top, as in the table.
-            axes.set_ylim(len(model) - 0.4, -0.6)
-            axes.xaxis.set_major_formatter(_percent)
-        panels[0].set_yticks(range(len(model)))
-        # An interval is read against its rows; for the true positive rate these are
-        # the positives alone.
-        panels[0].set_yticklabels(
-            f"{short(str(r['value']), 30)}\n{r['n']:,} rows"
-            + ("" if r.get("n_pos") is None else f", {r['n_pos']:,} pos.")
-            for r in model
+    def draw(axes: Axes, kind: str) -> None:
+        _whiskers(axes, [r[kind] for r in model], BLUE, filled=True)
+        _whiskers(axes, [r[kind] for r in twin], MUTED, filled=False)
+        # An interval is read against its own rows, those that the rate is a share of.
+        names = (
+            f"{short(str(r['value']), ROOM - 60)} · {r[kind]['n']:,}" for r in model
         )
-        legend(figure, panels[0])
+        label_rows(axes, list(names))
+        axes.xaxis.set_major_formatter(_percent)
 
-    caption = (
-        "Filled dots: the model; hollow: the unconstrained twin. Lines are two-sided "
-        "95 % Clopper-Pearson intervals."
+    names, height = [r["value"] for r in model], 0.5 + 0.5 * len(model)
+    panels = [
+        Panel(
+            *(RATES[k], partial(draw, kind=k), height),
+            side_by_side(names, [[r[k]["value"] for r in w] for w in (model, twin)]),
+        )
+        for k in kinds
+    ]
+    # Once on a page is enough.
+    words = [] if number else [f"{RATES[k]}: {rate_words(k, positive)}." for k in kinds]
+    return picture(slug, title, " ".join([*words, _RATES]), panels)
+
+
+def side_by_side(
+    names: Sequence[object], pairs: Sequence[Sequence[float | None]]
+) -> str:
+    """Says in words what dots show: a number of the model and of its twin per name.
+
+    Args:
+        names: n names.
+        pairs: the model's n numbers and the twin's, None where there is none.
+    """
+    shown = (["none" if v is None else f"{v:.4f}" for v in values] for values in pairs)
+    return ". ".join(
+        f"{name}: model {model}, twin {twin}"
+        for name, model, twin in zip(names, *shown, strict=True)
     )
-    return picture(slug, title, caption, draw, (9.4, 1.3 + 0.42 * len(model)))
 
 
 def _percent(value: float, _position: object = None) -> str:
     return f"{value * 100:.4g}%"
 
 
-def _whiskers(
-    axes: Axes, rates: Sequence[Json], colour: str, label: str, *, filled: bool
-) -> None:
+def _whiskers(axes: Axes, rates: Sequence[Json], colour: str, *, filled: bool) -> None:
     """Draws one dot with its interval per row; undefined rates stay empty."""
     # Model above, twin below the row's middle: equal rates would hide one another.
     offset = -0.13 if filled else 0.13
@@ -112,7 +134,6 @@ def _whiskers(
             markersize=5.5,
             color=colour,
             markerfacecolor=colour if filled else SURFACE,
-            label=label,
         )
 
 
@@ -124,25 +145,22 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
     if not shown:
         return missing(name, title, "no principle bounds a gap from above")
 
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(axes: Axes) -> None:
         for i, f in enumerate(shown):
             colour = OUTCOME_COLOUR[f.outcome]
-            axes.barh(i, f.threshold, height=0.62, color=GRID, label="allowed")
+            axes.barh(i, f.threshold, height=0.3, color=GRID)
             # A gap is never negative, while the bound of a difference can be.
             axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
-            axes.plot(f.value, i, "o", color=colour, markersize=8)
-            axes.vlines(f.threshold, i - 0.38, i + 0.38, INK, linewidth=2)
-            end = (max(f.upper, f.threshold), i)
-            axes.annotate(f"bound {f.upper:.3f}", end, (8, 0), **_BESIDE)
+            axes.plot(f.value, i, "o", color=colour, markersize=7)
+            axes.vlines(f.threshold, i - 0.22, i + 0.22, INK, linewidth=2)
         labels = [f"{f.principle}\n{measured(f)}" for f in shown]
-        axes.set_yticks(range(len(shown)), labels)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        # Room on the right for the number beside the longest bar.
-        axes.set_xlim(0, 1.18 * max(max(f.upper, f.threshold) for f in shown))
+        label_rows(axes, labels)
+        axes.set_xlim(0, 1.05 * max(max(f.upper, f.threshold) for f in shown))
         axes.grid(visible=False, axis="y")
 
-    return picture(name, title, _BOUNDS, draw, (9.4, 0.8 + 0.62 * len(shown)))
+    words = ". ".join(m.sentence for f in shown for m in measures_of(f))
+    panel = Panel("", draw, 0.5 + 0.7 * len(shown), words)
+    return picture(name, title, _BOUNDS, [panel])
 
 
 def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
@@ -164,39 +182,35 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         and entry["gaps"][metric] is not None
     ][:_MANY]
 
-    def draw(figure: Figure) -> None:
-        widths = [1.0, 2.2] if rows else [1.0]
-        panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    def accuracies(axes: Axes) -> None:
         accuracy = [figures[who]["accuracy"] for who in ("model", "twin")]
-        _whiskers(panels[0], accuracy[:1], BLUE, "model", filled=True)
-        _whiskers(panels[0], accuracy[1:], MUTED, "twin", filled=False)
-        panels[0].set_ylim(0.6, -0.6)
-        panels[0].set_yticks([])
-        panels[0].set_title("Accuracy")
-        panels[0].xaxis.set_major_formatter(_percent)
-        legend(figure, panels[0])
-        if not rows:
-            return
-        for i, (_, metric, group) in enumerate(rows):
-            model, twin = (
-                figures[who]["groups"][group]["gaps"][metric]
-                for who in ("model", "twin")
-            )
-            panels[1].hlines(i, model, twin, GRID, linewidth=3)
-            # The model's dot last: where both are equal, it is the one to see.
-            panels[1].plot(twin, i, "o", color=MUTED, markerfacecolor=SURFACE)
-            panels[1].plot(model, i, "o", color=BLUE)
-        panels[1].set_yticks(range(len(rows)))
-        panels[1].set_yticklabels([short(text, 40) for text, _, _ in rows])
-        panels[1].set_ylim(len(rows) - 0.5, -0.5)
-        panels[1].set_xlim(left=0)
-        panels[1].set_title("Gaps between groups (smaller is fairer)")
+        _whiskers(axes, accuracy[:1], BLUE, filled=True)
+        _whiskers(axes, accuracy[1:], MUTED, filled=False)
+        label_rows(axes, ["All rows"])
+        axes.xaxis.set_major_formatter(_percent)
 
-    caption = (
-        "The twin has the same form and the same data, but was trained without the "
-        "constitution: the distance between the dots is what the promises changed."
-    )
-    return picture(name, title, caption, draw, (9.4, 1.5 + 0.3 * len(rows)))
+    differences = [
+        [figures[who]["groups"][group]["gaps"][metric] for _, metric, group in rows]
+        for who in ("model", "twin")
+    ]
+
+    def gaps(axes: Axes) -> None:
+        for i, (model, twin) in enumerate(zip(*differences, strict=True)):
+            axes.hlines(i, model, twin, GRID, linewidth=3)
+            # The model's dot last: where both are equal, it is the one to see.
+            axes.plot(twin, i, "o", color=MUTED, markerfacecolor=SURFACE)
+            axes.plot(model, i, "o", color=BLUE)
+        label_rows(axes, [text for text, _, _ in rows])
+        axes.set_xlim(left=0)
+
+    shares = [[figures[who]["accuracy"]["value"]] for who in ("model", "twin")]
+    words = side_by_side(["all rows"], shares)
+    panels = [Panel("Accuracy", accuracies, 1.0, words)]
+    if rows:
+        heading = "Gaps between groups (smaller is fairer)"
+        words = side_by_side([text for text, _, _ in rows], differences)
+        panels.append(Panel(heading, gaps, 0.5 + 0.45 * len(rows), words))
+    return picture(name, title, _TWIN, panels)
 
 
 def reliability(figures: Json) -> Picture:
@@ -206,8 +220,7 @@ def reliability(figures: Json) -> Picture:
     if not all(curves.values()):
         return missing(name, title, "scores of more than two classes have no one curve")
 
-    def draw(figure: Figure) -> None:
-        axes, counts = figure.subplots(1, 2, width_ratios=[1.4, 1])
+    def curve(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         # Only the model has a shade: two of them would hide each other.
         for who, colour, style in (("twin", MUTED, "--"), ("model", BLUE, "-")):
@@ -219,15 +232,15 @@ def reliability(figures: Json) -> Picture:
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.set(xlabel="mean score in the bin", ylabel="share of positives")
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.set_title("Reliability")
         axes.legend(loc="upper left")
+
+    def counts(axes: Axes) -> None:
         spread = curves["model"]["spread"]
         edges = np.linspace(0, 1, len(spread) + 1)
         width = 0.92 / len(spread)
-        counts.bar(edges[:-1], spread, width, align="edge", color=BLUE)
-        counts.set(xlabel="score", xlim=(0, 1))
-        counts.set_title("Rows per bin")
-        counts.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+        axes.bar(edges[:-1], spread, width, align="edge", color=BLUE)
+        axes.set(xlabel="score", xlim=(0, 1))
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
 
     errors = {who: curve["error"] for who, curve in curves.items()}
     caption = (
@@ -235,4 +248,5 @@ def reliability(figures: Json) -> Picture:
         f"calibration error): model {errors['model']:.4f}, twin {errors['twin']:.4f}. "
         "Shade: 95 % intervals. Calibration is reported, never certified."
     )
-    return picture(name, title, caption, draw, (9.4, 3.1))
+    panels = [Panel("Reliability", curve, 2.5), Panel("Rows per bin", counts, 2.5)]
+    return picture(name, title, caption, panels)

@@ -21,7 +21,7 @@ def gallery(
     search: Json | None,
     power: Json | None,
 ) -> list[Picture]:
-    """Draws every picture of a report, some of which say that their data are absent.
+    """Draws every picture, some of which say that their data are absent.
 
     Args:
         verdict: the verdict to report.
@@ -29,16 +29,17 @@ def gallery(
         search: `search.json` of the architecture.
         power: `power.json` of the architecture.
     """
-    groups = verdict.figures["model"]["groups"]
+    figures, yes = verdict.figures, verdict.positive
+    groups = figures["model"]["groups"]
     named = {f.group for f in verdict.findings if f.group}
     # What the constitution names comes first; False sorts before True.
     ordered = sorted(groups, key=lambda name: (name not in named, name))
     return [
         charts.gap_bounds(verdict.findings),
-        *(charts.group_rates(i, n, verdict.figures) for i, n in enumerate(ordered)),
+        *(charts.group_rates(i, n, figures, yes) for i, n in enumerate(ordered)),
         # A constitution of utilities alone names no group: then all of them are shown.
-        charts.twin_comparison(verdict.figures, named or set(groups)),
-        charts.reliability(verdict.figures),
+        charts.twin_comparison(figures, named or set(groups)),
+        charts.reliability(figures),
         history_charts.training_curves(training),
         history_charts.search_front(search),
         history_charts.power_curves(power),

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from safescale_ammt.reporting.figures import (
     BLUE,
     GRID,
     INK,
+    LEGEND_LINE,
     MUTED,
     ORANGE,
     RED,
     SERIES,
     SURFACE,
+    Panel,
     Picture,
     legend,
     missing,
@@ -44,7 +46,7 @@ _ORIGINS: dict[str, dict[str, Any]] = {
 _CANDIDATES = (
     "Filled: bred from what did well; hollow: drawn at random, most of them by a plain "
     "random search with the same budget. Crosses: infeasible. Line: the Pareto front "
-    "of the first."
+    "of the first; the star is the winner."
 )
 """How to read the dots of the search."""
 Curve = tuple[list[float], list[float]]
@@ -63,35 +65,39 @@ def training_curves(events: Sequence[Json]) -> Picture:
     if len(rounds) < 2:
         return missing(name, title, "the training log holds no rounds")
     trunk = [e for e in events if e.get("event") == "trunk"]
-    gaps = _series(rounds, "violation")
+    gaps, pairs = (_series(rounds, key) for key in ("violation", "multiplier"))
 
-    def draw(figure: Figure) -> None:
-        loss, violation, dual = figure.subplots(1, 3, sharex=True)
-        violation.axhline(0, color=INK, linewidth=1)
-        _losses(loss, trunk, rounds)
+    def violation(axes: Axes) -> None:
+        axes.axhline(0, color=INK, linewidth=1)
         for colour, (label, y) in _coloured(gaps):
-            violation.plot(*y, color=colour, label=short(label, 26))
-        for colour, (label, y) in _coloured(_series(rounds, "multiplier")):
-            # With one promise its name would only repeat the middle panel's legend.
-            pair = label.partition(": ")[2] if len(gaps) == 1 else label
-            dual.plot(*y, color=colour, label=short(pair, 34))
-        loss.set_title("Loss")
-        violation.set_title("Violation on held-out rows")
-        dual.set_title("Multipliers")
-        for axes in (loss, violation, dual):
-            axes.set_xlabel("step")
-            # An empty legend makes matplotlib warn.
-            if axes.get_legend_handles_labels()[1]:
-                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+            axes.plot(*y, color=colour, label=label)
+        axes.set_xlabel("step")
+        legend(axes)
+
+    def dual(axes: Axes) -> None:
+        for colour, (label, y) in _coloured(pairs):
+            # Promises are told apart by their beginnings, pairs by what follows; with
+            # one promise its name would only repeat the other panel's legend.
+            promise, _, pair = label.partition(": ")
+            known = "" if len(gaps) == 1 else f"{short(promise, 60)} "
+            axes.plot(*y, color=colour, label=known + pair)
+        axes.set_xlabel("step")
+        legend(axes)
 
     k = np.size(rounds[-1]["loss"])
     caption = (
-        f"Left: training loss of {k} agent{'s' * (k > 1)} (thin), their mean and the "
-        "twin, after the common trunk. Middle: gap minus the line, pooled over "
-        "rows that each agent had set aside; above 0 the promise is broken. Right: the "
-        "multipliers, which this drives and which press the gaps down."
+        f"Loss: that of {k} agent{'s' * (k > 1)} (thin), their mean and the "
+        "twin, after the common trunk. Violation: gap minus the line, pooled over "
+        "rows that each agent had set aside; above 0 the promise is broken. "
+        "Multipliers: what the violation drives and what presses the gaps down."
     )
-    return picture(name, title, caption, draw, (9.4, 3.7))
+    tall = 2.3 + LEGEND_LINE * max(3, len(gaps), len(pairs))
+    panels = [
+        Panel("Loss", partial(_losses, trunk=trunk, rounds=rounds), tall),
+        Panel("Violation on held-out rows", violation, tall),
+        Panel("Multipliers", dual, tall),
+    ]
+    return picture(name, title, caption, panels)
 
 
 def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
@@ -110,6 +116,8 @@ def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
     if "twin_loss" in rounds[0]:
         twin = [_floats(e["twin_loss"])[0] for e in rounds]
         axes.plot(steps, twin, color=MUTED, linestyle="--", label="twin")
+    axes.set_xlabel("step")
+    legend(axes)
 
 
 def _floats(values: Any) -> list[float]:
@@ -153,39 +161,37 @@ def search_front(search: Json | None) -> Picture:
     front = [c for c in rows if c["id"] in search["front"]]
     winners = [c for c in rows if c["id"] == search["winner"]]
 
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, cost in zip(panels, ("flops", "parameters"), strict=True):
-            for origin, style in _ORIGINS.items():
-                for feasible, mark in ((True, "o"), (False, "x")):
-                    points = [
-                        (c[cost], c["loss"])
-                        for c in rows
-                        if (c["origin"] == "random") == (origin == "random")
-                        and bool(c["feasible"]) is feasible
-                    ]
-                    axes.plot(
-                        [x for x, _ in points],
-                        [y for _, y in points],
-                        mark,
-                        label=origin if feasible else None,
-                        **style,
-                    )
-            on_front = sorted((c[cost], c["loss"]) for c in front)
-            axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
-            for c in winners:
-                axes.plot(c[cost], c["loss"], label="winner", **_STAR)
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
-            # A log axis labels its minor ticks where it spans less than a decade.
-            axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panels[0].set(xlabel="FLOPs per row", ylabel="validation loss")
-        panels[1].set(xlabel="parameters")
-        legend(figure, panels[0])
+    def draw(axes: Axes, cost: str, label: str) -> None:
+        for origin, style in _ORIGINS.items():
+            for feasible, mark in ((True, "o"), (False, "x")):
+                points = [
+                    (c[cost], c["loss"])
+                    for c in rows
+                    if (c["origin"] == "random") == (origin == "random")
+                    and bool(c["feasible"]) is feasible
+                ]
+                axes.plot(
+                    [x for x, _ in points],
+                    [y for _, y in points],
+                    mark,
+                    label=origin if feasible else None,
+                    **style,
+                )
+        on_front = sorted((c[cost], c["loss"]) for c in front)
+        axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
+        for c in winners:
+            axes.plot(c[cost], c["loss"], label="winner", **_STAR)
+        axes.set(xscale="log", xlabel=label, ylabel="validation loss")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        # A log axis labels its minor ticks where it spans less than a decade.
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        legend(axes)
 
     caption = f"{len(rows)} candidates. {_CANDIDATES}"
-    return picture(name, title, caption, draw, (9.4, 3.2))
+    costs = {"flops": "FLOPs per row", "parameters": "parameters"}
+    panels = [Panel("", partial(draw, cost=c, label=n), 2.9) for c, n in costs.items()]
+    return picture(name, title, caption, panels)
 
 
 def power_curves(power: Json | None) -> Picture:
@@ -196,10 +202,9 @@ def power_curves(power: Json | None) -> Picture:
     entries = [(p["principle"], p) for p in power["principles"]]
     required = power["required"]
 
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(axes: Axes) -> None:
         for colour, (label, (x, y)) in _coloured({n: _odds(e) for n, e in entries}):
-            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=short(label, 30))
+            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=label)
         axes.plot(*_odds(power), "s-", color=INK, linewidth=2.2, label="all together")
         axes.axhline(required, color=MUTED, linewidth=1, linestyle="--")
         axes.axvline(1, color=MUTED, linewidth=1)
@@ -207,7 +212,8 @@ def power_curves(power: Json | None) -> Picture:
         axes.set(ylim=(-0.03, 1.03), xticks=_odds(power)[0])
         axes.set_xlabel("true gap, as a multiple of what is allowed")
         axes.set_ylabel("probability to pass")
-        legend(figure, axes, 4)
+        axes.xaxis.set_major_formatter("{x:g}")
+        legend(axes)
 
     spread = power["spread"]["passes"]
     caption = (
@@ -217,7 +223,9 @@ def power_curves(power: Json | None) -> Picture:
         f"{spread:.0%}. At and beyond the line, passing is the error that the gate "
         "bounds."
     )
-    return picture(name, title, caption, draw, (9.4, 3.4))
+    return picture(
+        name, title, caption, [Panel("", draw, 2.6 + LEGEND_LINE * len(entries))]
+    )
 
 
 def _odds(entry: Json) -> Curve:

@@ -14,16 +14,21 @@ from typing import Any
 from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.reporting.glossary import Glossary
+from safescale_ammt.reporting.headline import facts, headline
 from safescale_ammt.reporting.measure_bar import measure_bar, measures_of
+from safescale_ammt.reporting.provenance import Provenance
 from safescale_ammt.reporting.report_style import STYLE
+from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import (
     HEADLINES,
     RATES,
     guarantee,
+    interval,
     limits,
     line,
     measured,
-    rows_judged,
+    percent,
 )
 
 Json = Mapping[str, Any]
@@ -41,12 +46,12 @@ def render(
     training: Sequence[Json] = (),
     search: Json | None = None,
     power: Json | None = None,
-    days: Json | None = None,
+    provenance: Provenance | None = None,
 ) -> str:
     """Writes the page.
 
-    Decision and facts first, then promises, guarantee and digests, then pictures
-    and tables, from the general to the particular.
+    Provenance and decision first, then facts, promises, guarantee and digests, then
+    pictures and tables, from the general to the particular.
 
     Args:
         verdict: the verdict to report.
@@ -54,7 +59,7 @@ def render(
         training: events of `training.jsonl`.
         search: `search.json` of the architecture, if there is one.
         power: `power.json` of the architecture, if there is one.
-        days: `window` of the dataset's `source.json`, if days were chosen.
+        provenance: day, run, name and rows; what the verdict says itself, if None.
 
     Returns:
         A whole HTML document; the same arguments give the same bytes.
@@ -65,14 +70,20 @@ def render(
     title = f"Safety report: {constitution.id} {constitution.version}"
     figures = []
     for p in gallery(verdict, training, search, power):
-        body = p.svg or f'<p class="absent">Absent: {escape(p.absent)}.</p>'
+        body = f'<div class="panels n{p.svg.count("<svg")}">{p.svg}</div>'
+        if p.absent:
+            body = f'<p class="absent">Absent: {escape(p.absent)}.</p>'
         caption = f"<figcaption>{escape(p.caption)}</figcaption>" if p.caption else ""
         figures.append(f"<figure><h3>{escape(p.title)}</h3>{body}{caption}</figure>\n")
+    glossary = Glossary(verdict.positive)
+    # In the order in which they are read, as a term is explained where it first stands.
     sections = [
-        _decision(verdict, constitution),
-        _facts(verdict, constitution),
-        _promises(verdict, constitution),
-        _guarantee(verdict, constitution, days or {}),
+        _head(constitution, provenance or Provenance.of(verdict)),
+        _decision(verdict, glossary),
+        facts(verdict, constitution),
+        _card("How well it answers", headline(verdict, glossary)),
+        _promises(verdict, constitution, glossary),
+        _guarantee(verdict, constitution),
         "<h2>Pictures</h2>\n",
         *figures,
         _group_tables(verdict),
@@ -91,8 +102,18 @@ def render(
     )
 
 
-def _decision(verdict: Verdict, constitution: Constitution) -> str:
-    """Writes the heading, what limits this kind of verdict, and the decision."""
+def _head(constitution: Constitution, provenance: Provenance) -> str:
+    """Writes what this is a report of: the heading and where the verdict comes from."""
+    return (
+        '<header><p class="kind">Safety report</p>'
+        f"<h1>{escape(constitution.id)} <small>constitution "
+        f"{escape(constitution.version)}, owned by {escape(constitution.owner)}"
+        f"</small></h1>{provenance.html()}</header>\n"
+    )
+
+
+def _decision(verdict: Verdict, glossary: Glossary) -> str:
+    """Writes what limits this kind of verdict, and the decision with its reasons."""
     # Before the decision: who reads only the word "Pass" has read this first.
     notes = []
     if verdict.mode == REHEARSAL:
@@ -112,71 +133,42 @@ def _decision(verdict: Verdict, constitution: Constitution) -> str:
     reasons = verdict.reasons[1:] if verdict.decision == "pass" else verdict.reasons
     points = "".join(f"<li>{escape(r)}</li>" for r in reasons)
     return (
-        '<header><p class="kind">Safety report</p>'
-        f"<h1>{escape(constitution.id)} <small>constitution "
-        f"{escape(constitution.version)}, owned by {escape(constitution.owner)}"
-        f"</small></h1></header>\n{banners}"
-        f'<section class="decision {verdict.decision}" aria-label="Decision">'
+        f'{banners}<section class="decision {verdict.decision}" aria-label="Decision">'
         f"<strong>{escape(short)}</strong>{escape(sentence)}"
-        f"{f'<ul>{points}</ul>' if points else ''}</section>\n"
+        f"{f'<ul>{points}</ul>' if points else ''}{glossary.explain(*reasons)}"
+        "</section>\n"
     )
 
 
-def _facts(verdict: Verdict, constitution: Constitution) -> str:
-    """Writes the five numbers that the decision rests on."""
-    model, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
-    use = verdict.use
-    number = f"{use.number} of {use.planned}" if use.number else "none"
-    # The level of this submission, not that of the gate: planned submissions share it.
-    level = f"{constitution.gate.alpha:g} over {use.planned} planned use"
-    facts = [
-        ("Rows judged", f"{verdict.rows:,}", rows_judged(verdict)),
-        ("Accuracy", _percent(model["value"]), _interval(model)),
-        ("Unconstrained twin", _percent(twin["value"]), _interval(twin)),
-        ("Use of the sealed rows", number, f"guarantee: {use.guarantee}"),
-        ("Error level", _percent(verdict.alpha), level + "s" * (use.planned > 1)),
-    ]
-    cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small>"
-        "</dd></div>"
-        for name, value, note in facts
-    )
-    return f'<dl class="facts">{cells}</dl>\n'
-
-
-def _promises(verdict: Verdict, constitution: Constitution) -> str:
+def _promises(verdict: Verdict, constitution: Constitution, glossary: Glossary) -> str:
     """Writes a table row per finding: its promise, line, numbers and outcome."""
     rows = []
-    for finding in verdict.findings:
-        tier = "" if finding.tier == "hard" else f" · {finding.tier}"
+    for f in verdict.findings:
         # A promise against the twin with a floor has two measures in its one row.
-        measures = measures_of(finding)
+        measures = measures_of(f)
         numbers = "".join(
             f'<div class="measured">{_number(m.value)}<span class="note">'
             f"{_number(m.lower)} to {_number(m.upper)}</span></div>"
             for m in measures
         )
-        reason = f'<span class="note">{escape(finding.reason)}</span>'
-        rows.append(
-            f'<tr><th scope="row">{escape(finding.principle)}'
-            f"<span>{escape(constitution.principle(finding.principle).text)}</span></th>"
-            f"<td>{escape(measured(finding))} {escape(line(finding))}"
-            f'<span class="note">{escape(finding.tier)} promise</span></td>'
-            f'<td class="n">{numbers}</td>'
-            f"<td>{''.join(map(measure_bar, measures))}</td>"
-            f'<td><span class="pill {finding.outcome}">{finding.outcome}{tier}</span>'
-            f"{reason if finding.reason else ''}</td></tr>"
-        )
+        text = constitution.principle(f.principle).text
+        promise = f"{escape(f.principle)}<span>{escape(text)}</span>"
+        limit = f"{escape(measured(f))} {escape(line(f))}"
+        limit += f'<span class="note">{escape(f.tier)} promise</span>'
+        tier = "" if f.tier == "hard" else f" · {f.tier}"
+        found = f'<span class="pill {f.outcome}">{f.outcome}{tier}</span>'
+        found += f'<span class="note">{escape(f.reason)}</span>' if f.reason else ""
+        bars = "".join(map(measure_bar, measures))
+        rows.append([promise, limit, numbers, bars, found])
+    heads = ("Promise", "Line", "Measured", "Interval against the line", "Finding")
+    lines = (f"{f.metric} {measured(f)} {line(f)}" for f in verdict.findings)
     return _card(
         "What was promised, and what was measured",
-        '<div class="scroll"><table><thead><tr><th scope="col">Promise</th>'
-        '<th scope="col">Line</th><th scope="col" class="n">Measured</th>'
-        '<th scope="col">Interval against the line</th><th scope="col">Finding</th>'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>",
+        glossary.explain(*lines) + table(heads, rows, numbers=[2]),
     )
 
 
-def _guarantee(verdict: Verdict, constitution: Constitution, days: Json) -> str:
+def _guarantee(verdict: Verdict, constitution: Constitution) -> str:
     """Writes what is guaranteed and what is not, and the digests that this is about."""
     points = "".join(f"<li>{escape(p)}</li>" for p in limits(verdict))
     digests = {
@@ -190,12 +182,6 @@ def _guarantee(verdict: Verdict, constitution: Constitution, days: Json) -> str:
         f'<dt>{name}</dt><dd class="digest">{escape(digest)}</dd>'
         for name, digest in digests.items()
     )
-    if days:
-        absent = ", ".join(days["absent_days"])
-        # A day without a file is no error of a window, but its reader should know.
-        gaps = f"; no file of {absent}" if absent else ""
-        span = f"from {days['start']} up to {days['end']}, {days['files']} files{gaps}"
-        cells += f"<dt>Days</dt><dd>{escape(span)}</dd>"
     return _card(
         "What this guarantees",
         f"<p>{escape(guarantee(verdict, constitution))}</p><ul>{points}</ul>",
@@ -209,39 +195,23 @@ def _group_tables(verdict: Verdict) -> str:
         rates = group["rates"]
         # With more than two classes there are errors alone.
         kinds = [kind for kind in RATES if rates and kind in rates[0]]
-        heads = "".join(f'<th class="n" scope="col">{RATES[k]}</th>' for k in kinds)
-        rows = "".join(
-            f'<tr><th scope="row">{escape(str(r["value"]))}</th>'
-            f'<td class="n">{r["n"]:,}</td>'
-            + "".join(
-                f'<td class="n">{_percent(r[k]["value"])}'
-                f'<span class="note">{escape(_interval(r[k]))}</span></td>'
+        rows = [
+            [escape(str(r["value"])), f"{r['n']:,}"]
+            + [
+                f'{percent(r[k]["value"])}<span class="note">{interval(r[k])}</span>'
                 for k in kinds
-            )
-            + "</tr>"
+            ]
             for r in rates
-        )
-        tables.append(
-            '<section class="card scroll"><table><caption>Rates of the model by '
-            f"{escape(name)}, with two-sided 95 % intervals</caption><thead><tr>"
-            f'<th scope="col">{escape(name)}</th><th class="n" scope="col">Rows</th>'
-            f"{heads}</tr></thead><tbody>{rows}</tbody></table></section>\n"
-        )
+        ]
+        heads = [name, "Rows", *(RATES[k] for k in kinds)]
+        caption = f"Rates of the model by {name}, with two-sided 95 % intervals"
+        whole = table(heads, rows, numbers=range(1, len(heads)), caption=caption)
+        tables.append(f'<section class="card">{whole}</section>\n')
     return "".join(["<h2>Rates in figures</h2>\n", *tables]) if tables else ""
 
 
 def _card(title: str, body: str) -> str:
     return f'<section class="card"><h2>{title}</h2>{body}</section>\n'
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:.2f} %"
-
-
-def _interval(rate: Json) -> str:
-    if rate["value"] is None:
-        return "no rows"
-    return f"{rate['lower'] * 100:.2f} to {rate['upper'] * 100:.2f} %"
 
 
 def _number(value: float | None) -> str:

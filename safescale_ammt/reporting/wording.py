@@ -6,6 +6,9 @@ so that no page can promise more than another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
@@ -33,6 +36,14 @@ METRICS = {
     "calibration_error": "calibration error",
 }
 """Metric -> plain name."""
+HEADLINE_FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "predicted_positive": "answered positive",
+    "log_loss": "log loss",
+}
+"""Figure of use -> plain name, in the order of the headline."""
 RATES = {
     "selection": "Selected",
     "tpr": "True positives found",
@@ -107,3 +118,19 @@ def limits(verdict: Verdict) -> list[str]:
             "no certificate."
         )
     return sentences
+
+
+def percent(value: float | None) -> str:
+    """Writes a share; a dash where there is none."""
+    return "–" if value is None else f"{value * 100:.2f} %"
+
+
+def interval(rate: Mapping[str, Any]) -> str:
+    """Writes a rate's two ends, or that it is a share of no rows.
+
+    Args:
+        rate: `value`, `lower` and `upper`, as `judging.profile` writes them.
+    """
+    if rate["value"] is None:
+        return "no rows"
+    return f"{rate['lower'] * 100:.2f} to {rate['upper'] * 100:.2f} %"

@@ -20,12 +20,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from safescale_ammt.config.sections import SafetyConfig
+from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.unseen import unseen_inputs
 from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.execution import utc_now
 from safescale_ammt.files.artifacts import Manifest, verify, writing
 from safescale_ammt.files.canonical import (
     digest_file,
@@ -45,6 +47,7 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
 from safescale_ammt.reporting.report import render
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store
@@ -118,8 +121,8 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         parents={name: manifest.identity for name, manifest in manifests.items()},
     ) as draft:
         # The page draws logs that are no part of any identity, by a matplotlib that
-        # may change: the verdict must not depend on it.
-        draft.outside_identity.add(REPORT)
+        # may change, and bears the day: the verdict must not depend on it.
+        draft.outside_identity |= {REPORT, PROVENANCE}
         write_evidence(draft.folder / EVIDENCE, evidence, split.rows)
         digest = digest_file(draft.folder / EVIDENCE)
         judged = assemble(parsed, evidence, submission, digest)
@@ -195,6 +198,20 @@ class _Inputs:
         )
         return schema, split, evidence
 
+    def provenance(self, judged: Verdict) -> Provenance:
+        """Says when the verdict was made, and of which rows."""
+        source = read_json(self.dataset / "source.json")
+        counts = Counts.load(self.dataset).splits
+        return Provenance(
+            model=judged.model,
+            mode=judged.mode,
+            judged=utc_now().isoformat(timespec="seconds"),
+            rows={name: counts[name].rows for name in SPLITS},
+            sealed_rows=counts["sealed"].rows,
+            source_digest=source["source_digest"],
+            days=source.get("window") or {},
+        )
+
 
 def _same(what: str, stated: str | None, given: str) -> None:
     if stated != given:
@@ -250,7 +267,7 @@ class _UseCounter:
 def _save(
     folder: Path, judged: Verdict, constitution: Constitution, inputs: _Inputs
 ) -> None:
-    """Writes verdict, findings, constitution and report.
+    """Writes verdict, findings, constitution, provenance and report.
 
     Raises:
         InputError: a line of the training log is not JSON.
@@ -264,13 +281,15 @@ def _save(
         training = [json.loads(line) for line in lines]
     except ValueError:
         raise InputError(f"{log} holds a line that is not JSON.") from None
+    provenance = inputs.provenance(judged)
+    provenance.save(folder)
     page = render(
         judged,
         constitution,
         training=training,
         search=_optional(inputs.architecture / "search.json"),
         power=_optional(inputs.architecture / "power.json"),
-        days=read_json(inputs.dataset / "source.json").get("window"),
+        provenance=provenance,
     )
     (folder / REPORT).write_text(page, encoding="utf-8")
 

@@ -21,6 +21,7 @@ from safescale_ammt.judging.evidence import read_evidence
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.releasing import ledger
+from safescale_ammt.reporting.provenance import Provenance, renewed
 from safescale_ammt.stages.evaluate_safety import run
 from safescale_ammt.stages.prepare_data import run as prepare
 from safescale_ammt.store.base import Store
@@ -77,6 +78,12 @@ def test_a_model_that_keeps_its_promises_passes(
     assert manifest.parents["model"] == verdict.model
     assert set(manifest.parents) == {"dataset", "holdout", "architecture", "model"}
     assert not manifest.files["report.html"].identity
+    assert not manifest.files["provenance.json"].identity
+    told_rows = Provenance.load(tmp_path / "v")
+    assert told_rows.rows == {
+        name: len(split) for name, split in Dataset.load(world.inputs[0]).splits.items()
+    }
+    assert told_rows.sealed_rows == verdict.rows
     page = Path(told["report"]).read_text()
     assert "Every hard promise is shown to be kept." in page
     assert "Absent" not in page
@@ -128,8 +135,10 @@ def test_judging_the_same_model_again_keeps_its_use_and_identity(
     assert use.opened
     identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
     assert identities[0] == identities[1]
-    pages = [(tmp_path / n / "report.html").read_bytes() for n in ("a", "b")]
-    assert pages[0] == pages[1]
+    # Their heads differ in the time of day alone.
+    same = Provenance.load(tmp_path / "a")
+    pages = [(tmp_path / n / "report.html").read_text() for n in ("a", "b")]
+    assert pages[0] == renewed(pages[1], same)
 
 
 def test_another_model_after_the_figures_were_readable_needs_a_person(

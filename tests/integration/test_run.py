@@ -72,7 +72,9 @@ def test_every_artifact_of_a_run_lies_in_the_object_store(finished, tmp_path):
 
 def test_the_report_and_the_bundle_are_where_the_record_says(finished):
     folder = finished.folder / "runs" / "latest"
-    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"<dd>{finished.record['run']}</dd>" in page
+    assert "<dd>loans, version 1, champion</dd>" in page
     code, lines = finished.call("verify", finished.record["bundle"])
     assert code == 0
     assert lines[-1].endswith("is whole: pass.")
@@ -121,7 +123,12 @@ def test_the_registry_is_listed_and_verified(finished):
 def test_a_report_can_be_written_again(finished):
     code, _ = finished.call("report", finished.record["bundle"], "-o", "again.html")
     assert code == 0
-    assert "<html" in (finished.folder / "again.html").read_text(encoding="utf-8")
+    page = (finished.folder / "again.html").read_text(encoding="utf-8")
+    # The day and the rows are in the bundle, and its name; its run is not.
+    assert "<dt>Judged</dt>" in page
+    assert "<dt>Development rows</dt>" in page
+    assert "<dd>loans</dd>" in page
+    assert "<dt>Run</dt>" not in page
 
 
 def test_a_constitution_is_checked_against_the_counts_alone(finished):
@@ -219,7 +226,8 @@ def test_a_broken_promise_is_refused_and_reported(laptop):
     assert record["verdict"]["decision"] == "fail"
     assert record["version"] is None
     assert record["stages"][-1]["status"] == "failed"
-    assert (laptop.folder / "runs" / "latest" / "report.html").is_file()
+    page = laptop.folder / "runs" / "latest" / "report.html"
+    assert "<dd>loans, refused</dd>" in page.read_text(encoding="utf-8")
     assert laptop.call("registry", "list")[1][-1].startswith("Nothing is registered")
 
 

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from report_world import ODDS, SEARCH
 from safety_world import TRAINING, constitution, evidence, submission
 
 from safescale_ammt.constitution.constitution import Constitution
@@ -23,22 +24,6 @@ from safescale_ammt.reporting.report import MAX_BYTES, render
 from safescale_ammt.reporting.wording import HEADLINES, guarantee, limits
 
 HOSTILE = "<script>alert('x')</script>"
-SEARCH = {
-    "candidates": [
-        {
-            "id": i,
-            "origin": "random" if i % 2 else "mutation",
-            "loss": None if i == 5 else 0.4 - 0.01 * i,
-            "flops": 1000 * (i + 1),
-            "parameters": 900 * (i + 1),
-            "feasible": i != 3,
-        }
-        for i in range(8)
-    ],
-    "front": [0, 4, 6],
-    "winner": 6,
-}
-ODDS = [{"scale": s, "passes": max(0.0, 1 - s)} for s in (0.0, 0.25, 0.5, 1.0, 1.5)]
 POWER = {
     "principles": [{"principle": "equal-opportunity", "table": ODDS}],
     "table": ODDS,
@@ -121,13 +106,30 @@ def test_no_two_elements_share_an_id_and_every_reference_has_a_target() -> None:
 def test_every_picture_is_sound_xml_with_a_title_and_a_description() -> None:
     pictures = re.findall(r"<svg xmlns:xlink.*?</svg>", page(), re.DOTALL)
 
-    assert len(pictures) == 8
+    assert len(pictures) == 19
     for svg in pictures:
         root = ElementTree.fromstring(svg)
         assert root.get("role") == "img"
         named = {child.tag: child.text for child in root}
         assert named["title"]
         assert named["desc"]
+
+
+def test_those_who_do_not_see_a_drawing_of_rates_are_told_its_numbers() -> None:
+    model, twin = (
+        verdict().figures[who]["groups"]["sex"]["rates"] for who in ("model", "twin")
+    )
+    told = re.findall(r"<desc [^>]*>([^<]*)</desc>", page())
+
+    for kind in ("selection", "tpr", "fpr", "error"):
+        words = ". ".join(
+            f"{a['value']}: model {a[kind]['value']:.4f}, twin {b[kind]['value']:.4f}"
+            for a, b in zip(model, twin, strict=True)
+        )
+        assert words in told
+    assert charts.side_by_side(["few"], [[None], [0.5]]) == (
+        "few: model none, twin 0.5000"
+    )
 
 
 def test_the_same_verdict_gives_the_same_bytes() -> None:
@@ -249,7 +251,7 @@ def test_too_many_groups_are_a_table_and_no_chart() -> None:
     rates = figures["model"]["groups"]["sex"]["rates"]
     many = {"rates": rates * 10, "gaps": {}}
     both = {"model": {"groups": {"sex": many}}, "twin": {"groups": {"sex": many}}}
-    found = charts.group_rates(0, "sex", both)
+    found = charts.group_rates(0, "sex", both, "yes")
 
     assert found.svg == ""
     assert "20 groups are too many to draw" in found.absent

@@ -1,0 +1,74 @@
+"""The headline: how far the judgement reaches, and how well the model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.reporting.glossary import Glossary, sentence_case
+from safescale_ammt.reporting.tables import table
+from safescale_ammt.reporting.wording import (
+    HEADLINE_FIGURES,
+    interval,
+    percent,
+    rows_judged,
+)
+
+SHARES = ("accuracy", "balanced_accuracy", "predicted_positive")
+"""Headline figures that are written in percent."""
+
+
+def facts(verdict: Verdict, constitution: Constitution) -> str:
+    """Writes the three numbers that say how far the judgement reaches."""
+    use = verdict.use
+    number = f"{use.number} of {use.planned}" if use.number else "none"
+    # The level of this submission, not that of the gate: planned submissions share it.
+    level = f"{constitution.gate.alpha:g} over {use.planned} planned use"
+    tiles = [
+        ("Rows judged", f"{verdict.rows:,}", rows_judged(verdict)),
+        ("Use of the sealed rows", number, f"guarantee: {use.guarantee}"),
+        ("Error level", percent(verdict.alpha), level + "s" * (use.planned > 1)),
+    ]
+    cells = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small>"
+        "</dd></div>"
+        for name, value, note in tiles
+    )
+    return f'<dl class="facts">{cells}</dl>\n'
+
+
+def headline(verdict: Verdict, glossary: Glossary) -> str:
+    """Writes figures of use: the model's, its twin's and those of one constant answer.
+
+    A verdict without `headlines` tells the accuracies of model and twin alone.
+    """
+    figures = verdict.figures.get("headlines", verdict.figures)
+    heads = ["Figure", "Model", "Unconstrained twin"]
+    told = ["model", "twin"]
+    if "constant" in figures:
+        heads.append(f"Constant answer: always “{verdict.classes[figures['answer']]}”")
+        told.append("constant")
+    words = glossary.explain(*heads)
+    rows = [
+        [
+            f"{sentence_case(name)}<span>{escape(glossary.tell(key))}</span>",
+            *(shown(key, figures[who][key]) for who in told),
+        ]
+        for key, name in HEADLINE_FIGURES.items()
+        if figures["model"].get(key) is not None
+    ]
+    return words + table(heads, rows)
+
+
+def shown(key: str, figure: Mapping[str, Any] | float | None) -> str:
+    """Writes a figure of use: a share, with its interval if it has one, or a number."""
+    if isinstance(figure, Mapping):
+        value, note = percent(figure["value"]), interval(figure)
+        return f'<span class="big">{value}</span><span class="note">{note}</span>'
+    number = (
+        percent(figure) if key in SHARES else "–" if figure is None else f"{figure:.4f}"
+    )
+    return f'<span class="big">{number}</span>'
