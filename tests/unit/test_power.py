@@ -146,7 +146,7 @@ def test_groups_too_small_are_named_and_merging_them_is_suggested() -> None:
     report = power_check(rules, counts, draws=200)
     assert report.principles[0].too_small == ("X", "Y")
     assert report.spread.passes == 0
-    with pytest.raises(Uncertifiable, match=r"rows of sex X, Y are fewer .* merge these"):
+    with pytest.raises(Uncertifiable, match=r"sex X, Y are fewer .* merge these"):
         refuse_uncertifiable(rules, report)
 
 
