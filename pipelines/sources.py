@@ -76,7 +76,7 @@ def resolve_locally(
                 return path.resolve().as_uri() + ("/" if path.is_dir() else "")
         raise ConfigError(
             f"data.{role} is {name!r}: no URI, no file in {Path.cwd()} or {folder}, "
-            f"and no built-in data set, {one_of(CATALOGUE)}."
+            f"and no built-in data set, {one_of(CATALOGUE, name)}."
         )
 
     # An empty `sealed_source` stays empty: the sealed rows are then split off.

@@ -54,7 +54,7 @@ class Workload:
         declared = {*data.sensitive, *data.merges, *data.crosses}
         for group in self.constitution.group_columns:
             if group not in declared:
-                expected = one_of(declared) if declared else "it declares none"
+                expected = one_of(declared, group) if declared else "it declares none"
                 raise ConstitutionError(
                     f"The constitution speaks of the group {group!r}, which the data "
                     f"section does not declare; {expected}."
@@ -83,7 +83,8 @@ class Workload:
         keys = ("schema", *_CONSTITUTION, *SECTIONS)
         for key in raw:
             if key not in keys:
-                raise ConfigError(f"Unknown section {key!r} in {path}, {one_of(keys)}.")
+                expected = f"{one_of(keys, key)}{home(key)}"
+                raise ConfigError(f"Unknown section {key!r} in {path}, {expected}.")
         if raw.get("schema") != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
@@ -96,6 +97,13 @@ class Workload:
                 raise ConfigError(
                     f"Section {name!r} of {path} must be a mapping, found "
                     f"{type(section).__name__}."
+                )
+            names = _names(name)
+            for key in (key for key in section if key not in names):
+                # The section itself would not know that another one has the key.
+                raise ConfigError(
+                    f"Unknown key {key!r} in section {name!r} of {path}, "
+                    f"{one_of(names, key)}{home(key)}."
                 )
             sections[name] = section
         for override in overrides:
@@ -141,6 +149,12 @@ class Workload:
         return digest_json({n: s.to_params() for n, s in self.sections.items()})
 
 
+def home(key: object) -> str:
+    """Returns the end of a sentence that says which sections have a key, if any do."""
+    sections = [name for name in SECTIONS if key in _names(name)]
+    return f"; {key!r} is a key of section {' and '.join(sections)}" if sections else ""
+
+
 def read_workload(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds one mapping.
 
@@ -151,6 +165,10 @@ def read_workload(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
     return raw
+
+
+def _names(section: str) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(SECTIONS[section]))
 
 
 def _constitution(
@@ -180,10 +198,13 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
             "training.steps=600."
         )
     if section not in sections:
-        raise ConfigError(f"--set names section {section!r}, {one_of(sections)}.")
-    names = {f.name for f in dataclasses.fields(SECTIONS[section])}
-    if keys[0] not in names:
-        raise ConfigError(f"--set names {section}.{keys[0]}, unknown; {one_of(names)}.")
+        expected = one_of(sections, section)
+        raise ConfigError(f"--set names section {section!r}, {expected}.")
+    if keys[0] not in (names := _names(section)):
+        raise ConfigError(
+            f"--set names {section}.{keys[0]}, unknown; "
+            f"{one_of(names, keys[0])}{home(keys[0])}."
+        )
     target = sections[section]
     for key in keys[:-1]:
         target = target.setdefault(key, {})

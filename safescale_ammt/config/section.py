@@ -61,7 +61,8 @@ class Section:
         for key in raw:
             if key not in hints:
                 raise ConfigError(
-                    f"Unknown key {key!r} in section {cls.section!r}, {one_of(hints)}."
+                    f"Unknown key {key!r} in section {cls.section!r}, "
+                    f"{one_of(hints, key)}."
                 )
         values = {k: _coerce(v, hints[k], f"{cls.section}.{k}") for k, v in raw.items()}
         section = cls(**values)
@@ -167,7 +168,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{where} is {value!r}, {one_of(args)}.")
+            raise ConfigError(f"{where} is {value!r}, {one_of(args, value)}.")
         return value
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, list | tuple):
@@ -183,7 +184,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
     hints = typing.get_type_hints(hint) if several else dict.fromkeys(value, args[1])
     if unknown := [key for key in value if key not in hints]:
-        raise ConfigError(f"Unknown key {unknown[0]!r} in {where}, {one_of(hints)}.")
+        expected = one_of(hints, unknown[0])
+        raise ConfigError(f"Unknown key {unknown[0]!r} in {where}, {expected}.")
     if missing := sorted(hint.__required_keys__ - set(value)) if several else []:
         raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
     return {

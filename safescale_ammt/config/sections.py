@@ -119,7 +119,9 @@ class DataConfig(Section):
         names = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in names]
         if unknown:
-            raise ConfigError(f"data.splits names {unknown[0]!r}, {one_of(names)}.")
+            raise ConfigError(
+                f"data.splits names {unknown[0]!r}, {one_of(names, unknown[0])}."
+            )
         empty = [name for name in SPLITS if self.splits.get(name, 0) <= 0]
         if empty:
             raise ConfigError(

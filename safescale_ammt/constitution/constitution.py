@@ -226,7 +226,7 @@ def _gate(raw: Any) -> GateRule:
         raise ConstitutionError(f"gate.alpha is {alpha}, outside (0, 0.5).")
     on_uncertifiable = entry.get("on_uncertifiable", "refuse")
     if on_uncertifiable not in ("refuse", "human"):
-        choices = one_of(("refuse", "human"))
+        choices = one_of(("refuse", "human"), on_uncertifiable)
         raise ConstitutionError(
             f"gate.on_uncertifiable is {on_uncertifiable!r}, {choices}."
         )

@@ -23,7 +23,8 @@ def section(raw: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
     # A misspelt key would leave its default in force, and nobody would notice.
     for key in raw:
         if key not in keys:
-            raise ConstitutionError(f"Unknown key {key!r} in {where}, {one_of(keys)}.")
+            expected = one_of(keys, key)
+            raise ConstitutionError(f"Unknown key {key!r} in {where}, {expected}.")
     return raw
 
 

@@ -157,7 +157,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
     metric = entry.get("metric")
     if metric not in METRICS:
         raise ConstitutionError(
-            f"{where}.metric is {metric!r}, unknown; {one_of(METRICS)}."
+            f"{where}.metric is {metric!r}, unknown; {one_of(METRICS, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
     if metric not in JUDGED:
@@ -199,7 +199,7 @@ def _check_constraint(c: Constraint, where: str) -> None:
             f"{where}.op is {c.op!r}, but a promise about {c.metric} reads {op!r}."
         )
     if c.tier not in TIERS:
-        raise ConstitutionError(f"{where}.tier is {c.tier!r}, {one_of(TIERS)}.")
+        raise ConstitutionError(f"{where}.tier is {c.tier!r}, {one_of(TIERS, c.tier)}.")
     if c.metric == "calibration_error" and c.tier != "soft":
         raise ConstitutionError(
             f"{where}.tier is {c.tier}, but calibration_error has no certified "
