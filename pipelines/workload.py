@@ -18,7 +18,12 @@ from typing import Any
 import yaml
 
 from safescale_ammt.config.section import Section
-from safescale_ammt.config.sections import SECTIONS, DataConfig, TrainingConfig
+from safescale_ammt.config.sections import (
+    SECTIONS,
+    DataConfig,
+    SearchConfig,
+    TrainingConfig,
+)
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
 from safescale_ammt.files.canonical import digest_json
@@ -124,6 +129,11 @@ class Workload:
     def data(self) -> DataConfig:
         """The section that says where the rows lie."""
         return typing.cast("DataConfig", self.sections["data"])
+
+    @property
+    def search(self) -> SearchConfig:
+        """The section that says how architectures are searched."""
+        return typing.cast("SearchConfig", self.sections["search"])
 
     @property
     def training(self) -> TrainingConfig:
