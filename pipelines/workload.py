@@ -88,8 +88,9 @@ class Workload:
         keys = ("schema", *_CONSTITUTION, *SECTIONS)
         for key in raw:
             if key not in keys:
-                expected = f"{one_of(keys, key)}{home(key)}"
-                raise ConfigError(f"Unknown section {key!r} in {path}, {expected}.")
+                raise ConfigError(
+                    f"Unknown section {key!r} in {path}, {expected(keys, key)}."
+                )
         if raw.get("schema") != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
@@ -108,7 +109,7 @@ class Workload:
                 # The section itself would not know that another one has the key.
                 raise ConfigError(
                     f"Unknown key {key!r} in section {name!r} of {path}, "
-                    f"{one_of(names, key)}{home(key)}."
+                    f"{expected(names, key)}."
                 )
             sections[name] = section
         for override in overrides:
@@ -159,10 +160,16 @@ class Workload:
         return digest_json({n: s.to_params() for n, s in self.sections.items()})
 
 
-def home(key: object) -> str:
-    """Returns the end of a sentence that says which sections have a key, if any do."""
+def expected(names: Iterable[str], key: str) -> str:
+    """Returns the end of a sentence about an unknown key: what it may mean, and where.
+
+    Args:
+        names: what is known in this place.
+        key: what was given.
+    """
     sections = [name for name in SECTIONS if key in _names(name)]
-    return f"; {key!r} is a key of section {' and '.join(sections)}" if sections else ""
+    where = f"; {key!r} is a key of section {' and '.join(sections)}"
+    return one_of(names, key) + where * bool(sections)
 
 
 def read_workload(path: Path) -> dict[str, Any]:
@@ -208,13 +215,10 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
             "training.steps=600."
         )
     if section not in sections:
-        expected = one_of(sections, section)
-        raise ConfigError(f"--set names section {section!r}, {expected}.")
+        raise ConfigError(f"--set names {section!r}: {one_of(sections, section)}.")
     if keys[0] not in (names := _names(section)):
-        raise ConfigError(
-            f"--set names {section}.{keys[0]}, unknown; "
-            f"{one_of(names, keys[0])}{home(keys[0])}."
-        )
+        known = expected(names, keys[0])
+        raise ConfigError(f"--set names {section}.{keys[0]}, unknown; {known}.")
     target = sections[section]
     for key in keys[:-1]:
         target = target.setdefault(key, {})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -71,50 +72,33 @@ def check(  # noqa: PLR0917  click passes by name
     from safescale_ammt.config.sections import SearchConfig
     from safescale_ammt.constitution.constitution import Constitution
 
-    if (dataset is None) == (config is None):
-        raise click.UsageError(
-            "Give --config WORKLOAD to check its raw rows, or --data DATASET for those "
-            "that are prepared already."
-        )
-    folder: AbstractContextManager[Path]
-    if config is not None:
-        workload = Workload.load(config, constitution=file, overrides=overrides)
-        promised, search = workload.constitution, workload.search
-        folder = prepared_in_passing(workload, config.parent, store)
-    else:
-        if file is None or dataset is None or overrides or store:
-            raise click.UsageError(
-                "With --data give the constitution's FILE, and no --set and no --store."
-            )
-        promised, search = Constitution.load(file), SearchConfig()
-        folder = nullcontext(dataset)
     # Through the section, which knows what these two may be.
     asked = {"power_draws": draws, "seed": seed}
     given = {key: value for key, value in asked.items() if value is not None}
-    with folder as prepared:
-        print_odds(promised, prepared, replace(search, **given))
+    apart = bool(overrides or store or config)
+    if file is not None and dataset is not None and not apart:
+        print_odds(Constitution.load(file), dataset, SearchConfig(**given))
+    elif config is not None and dataset is None:
+        workload = Workload.load(config, constitution=file, overrides=overrides)
+        search = replace(workload.search, **given)
+        with prepared_in_passing(workload, config.parent, store) as folder:
+            print_odds(workload.constitution, folder, search)
+    else:
+        raise click.UsageError(
+            "Give --config WORKLOAD to check its raw rows, or FILE and --data DATASET "
+            "alone for rows that are prepared already."
+        )
 
 
 @contextmanager
 def prepared_in_passing(
     workload: Workload, folder: Path, store: str | None
 ) -> Iterator[Path]:
-    """Prepares a workload's raw rows by the pipeline's own stage, and removes them.
+    """Yields the dataset of a workload's raw rows, and removes it afterwards.
 
-    Args:
-        workload: its sources as a file names them.
-        folder: of the workload file.
-        store: URI of the object store of raw rows; None = the environment's.
-
-    Yields:
-        The dataset artifact.
-
-    Raises:
-        ConfigError: there is no source, or one that is not there.
-        DataError: the raw data do not fit their description.
+    Made by the pipeline's own stage. Sources are as a file in `folder` names them;
+    `store` is the URI of the object store of s3:// rows, None the environment's.
     """
-    from tempfile import TemporaryDirectory
-
     from pipelines.local.state import DOWNLOADS
     from pipelines.local.store import opened_store
     from pipelines.sources import ROLES, resolve_locally
@@ -133,7 +117,7 @@ def prepared_in_passing(
         dataset, holdout = Path(scratch, "dataset"), Path(scratch, "holdout")
         summary = prepare_data.run(here.data.to_params(), dataset, holdout)
         for key, value in summary.items():
-            if key not in ("dataset", "holdout", "source_digest") and value:
+            if value and not str(value).startswith("sha256:"):
                 click.echo(f"{key}: {value}")
         yield dataset
 

@@ -183,9 +183,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
     hints = typing.get_type_hints(hint) if several else dict.fromkeys(value, args[1])
-    if unknown := [key for key in value if key not in hints]:
-        expected = one_of(hints, unknown[0])
-        raise ConfigError(f"Unknown key {unknown[0]!r} in {where}, {expected}.")
+    for key in (key for key in value if key not in hints):
+        raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints, key)}.")
     if missing := sorted(hint.__required_keys__ - set(value)) if several else []:
         raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
     return {
