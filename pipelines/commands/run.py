@@ -76,7 +76,7 @@ def run(  # noqa: PLR0917  click passes by name
 ) -> None:
     """Trains, judges and registers a model on this machine.
 
-    Exits with 0 if the model became champion or waits for a person, with 3 if
+    Exits with 0 if the model became champion or is pending, with 3 if
     it was refused, with 2 if data, workload or options cannot be used.
     """
     from pipelines.local.launch import RunRequest, launch

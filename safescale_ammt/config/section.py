@@ -122,6 +122,16 @@ class Section:
         self.require("seed", 0 <= seed < MAX_SEED, "a whole number in [0, 2^53)")
 
 
+def required_keys(mapping: Any) -> frozenset[str]:
+    """Returns the keys that a `TypedDict` cannot do without."""
+    # Its own `__required_keys__` does not see `Required` in an annotation that is a
+    # text, as `from __future__ import annotations` makes all of them.
+    hints = typing.get_type_hints(mapping, include_extras=True)
+    return frozenset(
+        key for key, hint in hints.items() if typing.get_origin(hint) is typing.Required
+    )
+
+
 def _whole(value: Any, where: str) -> int:
     # True is an int to Python; 8.0 is how KFP gives 8 back, 2.5 is a mistake.
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -185,7 +195,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     hints = typing.get_type_hints(hint) if several else dict.fromkeys(value, args[1])
     for key in (key for key in value if key not in hints):
         raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints, key)}.")
-    if missing := sorted(hint.__required_keys__ - set(value)) if several else []:
+    if missing := sorted(required_keys(hint) - set(value)) if several else []:
         raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
     return {
         _string(key, f"{where} key"): _coerce(item, hints[key], f"{where}.{key}")

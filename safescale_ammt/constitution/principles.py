@@ -43,9 +43,9 @@ class Constraint:
     """What is measured and where the line is.
 
     Attributes:
-        metric: one of `METRICS`.
+        metric: what is measured, one of those that are judged.
         op: `<=` or `>=`, the side that the metric's meaning allows.
-        threshold: the line, absolute (None with a `reference`).
+        threshold: the line, absolute; not beside a `reference`.
         group: a sensitive column, a declared merge or a cross.
         tier: `hard` gates, `soft` is reported, `inviolable` fails on any breach.
         reference: `unconstrained_twin`: the line is the twin's value + `delta`.
@@ -72,7 +72,8 @@ class Principle:
         constraint: what is promised.
         text: the promise in the author's words.
         why: the author's reason.
-        enforce: whether training works on it; the gate judges it either way.
+        enforce: whether training works on it; the gate judges it either way. By
+            default what can be trained for is.
     """
 
     id: str
@@ -157,7 +158,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
     metric = entry.get("metric")
     if metric not in METRICS:
         raise ConstitutionError(
-            f"{where}.metric is {metric!r}, unknown; {one_of(METRICS, metric)}."
+            f"{where}.metric is {metric!r}, unknown; {one_of(JUDGED, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
     if metric not in JUDGED:
