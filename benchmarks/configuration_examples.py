@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.label": {"label": "outcome"},
     "data.positive": {"positive": "repaid"},
     "data.label_map": {"label_map": {"yes.": "yes"}},
+    "data.label_other": {"label_other": "lost"},
     "data.sensitive": {"sensitive": ["sex", "district"]},
     "data.merges": {
         "merges": {"age_group": {"column": "age_band", "values": {"18-25": "young"}}}

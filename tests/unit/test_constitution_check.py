@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -125,6 +128,32 @@ def test_nothing_is_left_behind_and_no_store_is_started(folder):
     assert list((folder / "scratch").iterdir()) == []
     assert not (folder / ".safescale").exists()
     assert not (folder / "runs").exists()
+
+
+def test_a_check_that_is_stopped_leaves_no_rows_behind(folder):
+    config = workload(folder)
+    command = [sys.executable, "-m", "pipelines", "constitution", "check"]
+    # So many draws that it is still at work when it is stopped.
+    with subprocess.Popen(
+        [*command, "--config", config, "--draws", "2000000"],
+        env={
+            **os.environ,
+            "TMPDIR": str(folder / "scratch"),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        # Its rows are prepared once it says how many there are.
+        assert any(line.startswith("rows: ") for line in child.stdout)
+        assert list((folder / "scratch").iterdir())
+        child.terminate()
+        _, said = child.communicate()
+    assert child.returncode == 1
+    assert "was stopped by SIGTERM" in said
+    assert list((folder / "scratch").iterdir()) == []
 
 
 def test_a_constitution_may_be_given_in_place_of_the_configs_own(folder, capsys):
