@@ -18,6 +18,7 @@ from safescale_ammt.files.canonical import (
     canonical_json,
     checked_text,
     digest_json,
+    found_number,
     json_form,
 )
 
@@ -135,9 +136,9 @@ def required_keys(mapping: Any) -> frozenset[str]:
 def _whole(value: Any, where: str) -> int:
     # True is an int to Python; 8.0 is how KFP gives 8 back, 2.5 is a mistake.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
+        raise ConfigError(f"{where} must be a whole number, {found_number(value)}.")
     if isinstance(value, float) and (not math.isfinite(value) or value % 1):
-        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
+        raise ConfigError(f"{where} must be a whole number, {found_number(value)}.")
     if abs(value) >= MAX_SEED:
         raise ConfigError(f"{where} is {value!r}, at most 2^53 - 1 survives KFP.")
     return int(value)
@@ -145,7 +146,7 @@ def _whole(value: Any, where: str) -> int:
 
 def _real(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{where} must be a number, found {value!r}.")
+        raise ConfigError(f"{where} must be a number, {found_number(value)}.")
     if abs(value) > _LARGEST or not math.isfinite(value):
         # An int may have a million digits, which no sentence wants.
         number = value if isinstance(value, float) else "a larger number"

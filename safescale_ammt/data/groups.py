@@ -92,8 +92,9 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
     if unknown:
         known, codes = column.ranked()
         counts = np.bincount(codes, minlength=len(known)).tolist()
+        shown = shown_values(dict(zip(known, counts, strict=True)), unknown[0])
         raise ConfigError(
             f"data.merges.{name}.values names {unknown[0]!r}, which is no value of "
-            f"{source!r}{shown_values(dict(zip(known, counts, strict=True)))}."
+            f"{source!r}{shown}."
         )
     return column.renamed(names, None if other in (None, "") else str(other))

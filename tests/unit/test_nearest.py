@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.cli import run_command
+from pipelines.kubeflow.cron import six_fields
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SECTIONS
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import JUDGED
+from safescale_ammt.data.shown import shown_values
 from safescale_ammt.errors import InputError, SafescaleError, nearest, one_of
 from safescale_ammt.reading.columns import RawTable
 from safescale_ammt.reading.csv_reader import Layout
@@ -192,3 +194,41 @@ def test_a_built_in_data_set_that_is_spelled_otherwise_is_named(
     source = ["--set", "data.source=adlt", "--output", str(tmp_path / "runs")]
     assert run_command(["run", "--config", str(file), *source]) == InputError.exit_code
     assert "; the nearest is 'adult'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("1e-3", "found '1e-3', a text to YAML; write 0.001 without quotes."),
+        ("-.01", "found '-.01', a text to YAML; write -0.01 without quotes."),
+        ("8", "found '8', a text to YAML; write 8 without quotes."),
+        ("fast", "found 'fast'."),
+        ("nan", "found 'nan'."),
+        (True, "found True."),
+        ([1], "found [1]."),
+    ],
+)
+def test_a_number_that_yaml_takes_for_text_is_answered_with_its_spelling(value, says):
+    for section, key in (("training", "learning_rate"), ("training", "steps")):
+        sentence = said(SECTIONS[section].from_params, {key: value})
+        assert sentence.endswith(says)
+    constraint = {**PRINCIPLE["constraint"], "threshold": value}
+    whole = {"schema": 1, "principles": [{"id": "p", "constraint": constraint}]}
+    assert said(Constitution.from_dict, whole).endswith(says)
+
+
+def test_a_value_of_a_column_is_only_near_if_many_rows_share_it():
+    assert shown_values({"repaid": 50, "lost": 40}, "Repayed").endswith(
+        ", expected one of lost, repaid; the nearest is 'repaid'"
+    )
+    # One of a kind may be a person's.
+    rare = shown_values({"repaid": 50, "Repayed.": 3}, "Repayed")
+    assert rare.endswith("; the nearest is 'repaid'")
+    assert "Repayed." not in rare
+    assert shown_values({f"name{i}": 50 for i in range(11)}, "name3") == (
+        ", found 11 other values"
+    )
+
+
+def test_a_cron_word_that_is_spelled_otherwise_is_answered_with_the_word():
+    assert "; the nearest is '@daily', or --every" in said(six_fields, "@dayly")
