@@ -20,7 +20,7 @@ READY := .venv/.ready-$(KEY)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format golden engines images findings clean distclean
+.PHONY: help setup run test lint format golden docs engines images findings clean distclean
 .DELETE_ON_ERROR:
 
 help: ## Says what there is
@@ -62,6 +62,10 @@ images: $(READY) ## Builds the stages' images and writes images/lock.json
 
 golden: $(READY) ## Compiles the pipeline that the tests compare with
 	$(BIN)/safescale compile -o tests/golden/train.yaml
+
+docs: $(READY) ## Writes the tables of docs/ anew: keys of the config, measured claims
+	$(BIN)/python -m benchmarks configuration --write
+	$(BIN)/python -m benchmarks claims --write
 
 findings: ## Lists surprises of other software; each is a script in findings/
 	@awk 'FNR == 2 {name = FILENAME; sub(/.*\//, "", name); sub(/^# */, ""); \

@@ -1,6 +1,6 @@
 """Prints the table of claims: every stored goal, met or missed, from its file.
 
-python -m benchmarks claims [--write]    --write puts it into the README
+python -m benchmarks claims [--write]    --write puts it into docs/measurements.md
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import DOCS, replaced
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
-START, END = "<!-- claims: start -->\n", "<!-- claims: end -->\n"
+PAGE = DOCS / "measurements.md"
 _COMPARE = {
     "<": operator.lt,
     "<=": operator.le,
@@ -49,15 +50,12 @@ def table() -> str:
 
 
 def main() -> None:
-    """Prints the table, or puts it between its marks in the README."""
+    """Prints the table, or puts it between its marks in the page."""
     if "--write" not in sys.argv[1:]:
         print(table(), end="")
         return
-    text = README.read_text()
-    # Both marks have to stand there exactly once: else nothing is written.
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
-    README.write_text(head + START + "\n" + table() + "\n" + END + tail)
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(text, "claims", table()), encoding="utf-8")
 
 
 if __name__ == "__main__":

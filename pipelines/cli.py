@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 
 from safescale_ammt import __version__
-from safescale_ammt.errors import SafescaleError
+from safescale_ammt.errors import SafescaleError, one_of
 
 # Names and help stand here: to read them from the commands would load them all, and
 # with them KFP, which takes seconds.
@@ -48,6 +48,15 @@ class LazyGroup(click.Group):
         module, name = _COMMANDS[cmd_name][0].split(":")
         command = getattr(import_module(f"pipelines.commands.{module}"), name)
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds a command, or says which one is spelled most like it."""
+        # Options are click's to judge.
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}, {one_of(_COMMANDS, args[0])}.")
+        return super().resolve_command(ctx, args)
 
     def format_commands(
         self, _ctx: click.Context, formatter: click.HelpFormatter

@@ -26,7 +26,7 @@ from safescale_ammt.config.window import Window
 from safescale_ammt.errors import ConfigError, StoreInputError, one_of
 from safescale_ammt.files.canonical import digest_json
 from safescale_ammt.reading.catalogue import CATALOGUE
-from safescale_ammt.reading.fetching import fetch_to_store, stored_uris
+from safescale_ammt.reading.fetching import fetch, fetch_to_store, stored_uris
 from safescale_ammt.reading.sources import chosen_days, content_digest
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import split_uri
@@ -38,7 +38,7 @@ DEFAULT_STORE = "s3://safescale"
 
 
 def resolve_locally(
-    workload: Workload, store: Store, folder: Path, downloads: Path
+    workload: Workload, store: Store | None, folder: Path, downloads: Path
 ) -> Workload:
     """Returns the workload with URIs for its sources and the digest of their bytes.
 
@@ -48,7 +48,7 @@ def resolve_locally(
     Args:
         workload: sources may be URIs, built-in names, or paths from the working
             folder or from `folder`.
-        store: where built-in data sets go.
+        store: where built-in data sets go; None = they are read from `downloads`.
         folder: the folder of the workload file.
         downloads: local cache of built-in data sets.
 
@@ -69,6 +69,8 @@ def resolve_locally(
         if "://" in name:
             return name
         if _is_builtin(role, name):
+            if store is None:
+                return fetch(name, downloads)[role].resolve().as_uri()
             return fetch_to_store(name, store, downloads)[role]
         for path in (Path(name), folder / name):
             if path.exists():
@@ -76,7 +78,7 @@ def resolve_locally(
                 return path.resolve().as_uri() + ("/" if path.is_dir() else "")
         raise ConfigError(
             f"data.{role} is {name!r}: no URI, no file in {Path.cwd()} or {folder}, "
-            f"and no built-in data set, {one_of(CATALOGUE)}."
+            f"and no built-in data set, {one_of(CATALOGUE, name)}."
         )
 
     # An empty `sealed_source` stays empty: the sealed rows are then split off.

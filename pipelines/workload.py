@@ -18,7 +18,12 @@ from typing import Any
 import yaml
 
 from safescale_ammt.config.section import Section
-from safescale_ammt.config.sections import SECTIONS, DataConfig, TrainingConfig
+from safescale_ammt.config.sections import (
+    SECTIONS,
+    DataConfig,
+    SearchConfig,
+    TrainingConfig,
+)
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
 from safescale_ammt.files.canonical import digest_json
@@ -54,7 +59,7 @@ class Workload:
         declared = {*data.sensitive, *data.merges, *data.crosses}
         for group in self.constitution.group_columns:
             if group not in declared:
-                expected = one_of(declared) if declared else "it declares none"
+                expected = one_of(declared, group) if declared else "it declares none"
                 raise ConstitutionError(
                     f"The constitution speaks of the group {group!r}, which the data "
                     f"section does not declare; {expected}."
@@ -83,7 +88,9 @@ class Workload:
         keys = ("schema", *_CONSTITUTION, *SECTIONS)
         for key in raw:
             if key not in keys:
-                raise ConfigError(f"Unknown section {key!r} in {path}, {one_of(keys)}.")
+                raise ConfigError(
+                    f"Unknown section {key!r} in {path}, {expected(keys, key)}."
+                )
         if raw.get("schema") != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema {raw.get('schema')!r}, this version reads schema: "
@@ -96,6 +103,13 @@ class Workload:
                 raise ConfigError(
                     f"Section {name!r} of {path} must be a mapping, found "
                     f"{type(section).__name__}."
+                )
+            names = _names(name)
+            for key in (key for key in section if key not in names):
+                # The section itself would not know that another one has the key.
+                raise ConfigError(
+                    f"Unknown key {key!r} in section {name!r} of {path}, "
+                    f"{expected(names, key)}."
                 )
             sections[name] = section
         for override in overrides:
@@ -116,6 +130,11 @@ class Workload:
     def data(self) -> DataConfig:
         """The section that says where the rows lie."""
         return typing.cast("DataConfig", self.sections["data"])
+
+    @property
+    def search(self) -> SearchConfig:
+        """The section that says how architectures are searched."""
+        return typing.cast("SearchConfig", self.sections["search"])
 
     @property
     def training(self) -> TrainingConfig:
@@ -141,6 +160,18 @@ class Workload:
         return digest_json({n: s.to_params() for n, s in self.sections.items()})
 
 
+def expected(names: Iterable[str], key: str) -> str:
+    """Returns the end of a sentence about an unknown key: what it may mean, and where.
+
+    Args:
+        names: what is known in this place.
+        key: what was given.
+    """
+    sections = [name for name in SECTIONS if key in _names(name)]
+    where = f"; {key!r} is a key of section {' and '.join(sections)}"
+    return one_of(names, key) + where * bool(sections)
+
+
 def read_workload(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds one mapping.
 
@@ -151,6 +182,10 @@ def read_workload(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping, found {type(raw).__name__}.")
     return raw
+
+
+def _names(section: str) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(SECTIONS[section]))
 
 
 def _constitution(
@@ -180,10 +215,10 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
             "training.steps=600."
         )
     if section not in sections:
-        raise ConfigError(f"--set names section {section!r}, {one_of(sections)}.")
-    names = {f.name for f in dataclasses.fields(SECTIONS[section])}
-    if keys[0] not in names:
-        raise ConfigError(f"--set names {section}.{keys[0]}, unknown; {one_of(names)}.")
+        raise ConfigError(f"--set names {section!r}: {one_of(sections, section)}.")
+    if keys[0] not in (names := _names(section)):
+        known = expected(names, keys[0])
+        raise ConfigError(f"--set names {section}.{keys[0]}, unknown; {known}.")
     target = sections[section]
     for key in keys[:-1]:
         target = target.setdefault(key, {})

@@ -98,7 +98,32 @@ class Interrupted(SafescaleError):
     """Work was stopped from outside before it was done."""
 
 
-def one_of(values: Iterable[str]) -> str:
-    """Formats the accepted values for the end of an error sentence."""
+def one_of(values: Iterable[str], found: object = None) -> str:
+    """Formats the accepted values for the end of an error sentence.
+
+    Args:
+        values: what is accepted.
+        found: what was given instead; the value nearest to it is named.
+    """
     # Sorted: a set has another order in every process.
-    return "expected one of " + ", ".join(sorted(values))
+    choices = sorted(values)
+    near = nearest(found, choices)
+    suggestion = f"; the nearest is {near!r}" if near else ""
+    return f"expected one of {', '.join(choices)}{suggestion}"
+
+
+def nearest(found: object, values: Iterable[str]) -> str:
+    """Returns the value that is spelled most like what was given, "" if none is.
+
+    Case, and a hyphen or space for an underscore, are the commonest slips and no
+    difference.
+    """
+    # Loaded where something is wrong: every command imports this file.
+    from difflib import get_close_matches
+
+    plain = str.maketrans("- ", "__")
+    spelled = {str(v).casefold().translate(plain): v for v in values}
+    # Longer than any name, a text is none; and comparing takes its length squared.
+    text = str(found)[:100].casefold().translate(plain)
+    near = get_close_matches(text, spelled, 1) if isinstance(found, str) else []
+    return spelled[near[0]] if near else ""

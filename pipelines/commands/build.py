@@ -109,7 +109,7 @@ def compile_(  # noqa: PLR0917  click passes by name
 
 
 @click.command()
-@click.argument("name", type=click.Choice(STAGES))
+@click.argument("name", metavar=f"[{'|'.join(STAGES)}]")
 @click.argument("values", nargs=-1, metavar="KEY=PATH...")
 def stage(name: str, values: tuple[str, ...]) -> None:
     """Runs one stage on folders, as its container does.
@@ -122,7 +122,10 @@ def stage(name: str, values: tuple[str, ...]) -> None:
     from importlib import import_module
 
     from safescale_ammt import execution
+    from safescale_ammt.errors import one_of
 
+    if name not in STAGES:
+        raise click.UsageError(f"No stage {name!r}, {one_of(STAGES, name)}.")
     run = import_module(f"safescale_ammt.stages.{name}").run
     # Those with a default are for tests and embedding: a container passes none of them.
     parameters = {

@@ -115,8 +115,8 @@ def predict(
 ) -> None:
     """Scores raw rows with a registered version, a bundle or a model folder.
 
-    A version is its number, 'champion' or 'latest'; one that waits for a
-    person is refused.
+    A version is its number, 'champion' or 'latest'; one that is
+    pending is refused.
     """
     from pipelines.commands.registry import chosen_registry
     from pipelines.local.store import opened_store
@@ -132,8 +132,8 @@ def predict(
             version = registry.show(model)
             if version.status == PENDING:
                 raise Refusal(
-                    f"{registry.name} version {version.number} is pending: a person "
-                    "has to approve it before it may answer."
+                    f"{registry.name} version {version.number} is pending: its "
+                    "promises are not shown to be kept, so that it may not answer."
                 )
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             registry.get_bundle(version, folder)

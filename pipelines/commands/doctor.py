@@ -17,7 +17,7 @@ from pipelines.commands.kubeflow_options import (
     store_of,
     work_options,
 )
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import InputError, one_of
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.doctor.doctor import Doctor
@@ -41,7 +41,7 @@ def doctor(**options: Any) -> None:
     # Here, not as a click.Choice: the names depend on the workload's backend.
     for name in options["skip"]:
         if name not in names:
-            raise click.UsageError(f"--skip {name!r} is none of: {', '.join(names)}.")
+            raise click.UsageError(f"--skip is {name!r}, {one_of(names, name)}.")
     width = max(map(len, names))
     results = []
     for result in examine(checks, options["skip"]):

@@ -62,7 +62,7 @@ from pipelines.commands.kubeflow_options import (
 def submit(**options: Any) -> None:
     """Trains, judges and registers a model on Kubeflow.
 
-    Exits as `run` does: 0 if the model became champion or waits for a person, 3 if
+    Exits as `run` does: 0 if the model became champion or is pending, 3 if
     it was refused, 2 if what was given cannot be used, 1 if anything broke. A
     refusal is read from the gate's record in the object store (--store and its
     keys), since Kubeflow shows a refusal and a crash alike.

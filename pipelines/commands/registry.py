@@ -99,7 +99,7 @@ def chosen_registry(store: Store, name: str | None) -> Registry:
     if name not in names:
         raise InputError(
             f"--name is {name!r}, but {store.uri} has no such registered model, "
-            f"{one_of(names)}."
+            f"{one_of(names, name)}."
         )
     return Registry(store, name)
 

@@ -21,7 +21,7 @@ LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 @workload_options
 @click.option(
     "--runner",
-    type=click.Choice(RUNNERS),
+    metavar=f"[{'|'.join(RUNNERS)}]",
     default=RUNNERS[0],
     show_default=True,
     help="Stages run as processes, or in containers of the stage images.",
@@ -76,19 +76,22 @@ def run(  # noqa: PLR0917  click passes by name
 ) -> None:
     """Trains, judges and registers a model on this machine.
 
-    Exits with 0 if the model became champion or waits for a person, with 3 if
+    Exits with 0 if the model became champion or is pending, with 3 if
     it was refused, with 2 if data, workload or options cannot be used.
     """
     from pipelines.local.launch import RunRequest, launch
     from pipelines.quantities import quantity
     from safescale_ammt.errors import ConfigError, one_of
 
+    if runner not in RUNNERS:
+        raise click.UsageError(f"--runner is {runner!r}, {one_of(RUNNERS, runner)}.")
     # A slip is found here, before anything starts: a pod's or a container's own error
     # comes minutes later, and does not name the option.
     limits = dict(pair.partition("=")[::2] for pair in parameters)
     for name, value in limits.items():
         if name not in LIMITS:
-            raise ConfigError(f"--param names {name!r}, unknown; {one_of(LIMITS)}.")
+            expected = one_of(LIMITS, name)
+            raise ConfigError(f"--param names {name!r}, unknown; {expected}.")
         least, most = _BOUNDS[name.removeprefix("train_")]
         if not least <= quantity(value, f"--param {name}") <= most:
             raise ConfigError(

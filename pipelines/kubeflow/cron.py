@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import InputError, one_of
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
 _DAYS = "sun mon tue wed thu fri sat".split()  # noqa: SIM905
@@ -141,8 +141,8 @@ def six_fields(text: str) -> str:
     fields = _NAMED.get(text.strip().lower(), text).split()
     if text.strip().startswith("@") and len(fields) != 5:
         raise InputError(
-            f"Cron word {text.strip()!r} is unknown; expected one of "
-            f"{', '.join(_NAMED)}, or --every 7d for a fixed interval."
+            f"Cron word {text.strip()!r} is unknown; {one_of(_NAMED, text.strip())}, "
+            "or --every 7d for a fixed interval."
         )
     if len(fields) not in (5, 6):
         raise InputError(

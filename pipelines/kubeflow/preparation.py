@@ -243,7 +243,7 @@ def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str,
     for name in values:
         if name not in names:
             raise ConfigError(
-                f"--param {name} is no parameter to set here, {one_of(names)}."
+                f"--param {name} is no parameter to set here, {one_of(names, name)}."
             )
         if name in _QUANTITIES:
             quantity(values[name], f"--param {name}")

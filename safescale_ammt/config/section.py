@@ -18,6 +18,7 @@ from safescale_ammt.files.canonical import (
     canonical_json,
     checked_text,
     digest_json,
+    found_number,
     json_form,
 )
 
@@ -61,7 +62,8 @@ class Section:
         for key in raw:
             if key not in hints:
                 raise ConfigError(
-                    f"Unknown key {key!r} in section {cls.section!r}, {one_of(hints)}."
+                    f"Unknown key {key!r} in section {cls.section!r}, "
+                    f"{one_of(hints, key)}."
                 )
         values = {k: _coerce(v, hints[k], f"{cls.section}.{k}") for k, v in raw.items()}
         section = cls(**values)
@@ -121,12 +123,22 @@ class Section:
         self.require("seed", 0 <= seed < MAX_SEED, "a whole number in [0, 2^53)")
 
 
+def required_keys(mapping: Any) -> frozenset[str]:
+    """Returns the keys that a `TypedDict` cannot do without."""
+    # Its own `__required_keys__` does not see `Required` in an annotation that is a
+    # text, as `from __future__ import annotations` makes all of them.
+    hints = typing.get_type_hints(mapping, include_extras=True)
+    return frozenset(
+        key for key, hint in hints.items() if typing.get_origin(hint) is typing.Required
+    )
+
+
 def _whole(value: Any, where: str) -> int:
     # True is an int to Python; 8.0 is how KFP gives 8 back, 2.5 is a mistake.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
+        raise ConfigError(f"{where} must be a whole number, {found_number(value)}.")
     if isinstance(value, float) and (not math.isfinite(value) or value % 1):
-        raise ConfigError(f"{where} must be a whole number, found {value!r}.")
+        raise ConfigError(f"{where} must be a whole number, {found_number(value)}.")
     if abs(value) >= MAX_SEED:
         raise ConfigError(f"{where} is {value!r}, at most 2^53 - 1 survives KFP.")
     return int(value)
@@ -134,7 +146,7 @@ def _whole(value: Any, where: str) -> int:
 
 def _real(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{where} must be a number, found {value!r}.")
+        raise ConfigError(f"{where} must be a number, {found_number(value)}.")
     if abs(value) > _LARGEST or not math.isfinite(value):
         # An int may have a million digits, which no sentence wants.
         number = value if isinstance(value, float) else "a larger number"
@@ -167,7 +179,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{where} is {value!r}, {one_of(args)}.")
+            raise ConfigError(f"{where} is {value!r}, {one_of(args, value)}.")
         return value
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, list | tuple):
@@ -182,9 +194,9 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
     hints = typing.get_type_hints(hint) if several else dict.fromkeys(value, args[1])
-    if unknown := [key for key in value if key not in hints]:
-        raise ConfigError(f"Unknown key {unknown[0]!r} in {where}, {one_of(hints)}.")
-    if missing := sorted(hint.__required_keys__ - set(value)) if several else []:
+    for key in (key for key in value if key not in hints):
+        raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints, key)}.")
+    if missing := sorted(required_keys(hint) - set(value)) if several else []:
         raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
     return {
         _string(key, f"{where} key"): _coerce(item, hints[key], f"{where}.{key}")

@@ -30,8 +30,11 @@ class Merge(TypedDict, total=False):
     """One declared merge: values of a column that are one group."""
 
     column: Required[str]
+    """Sensitive column or earlier merge whose values are merged."""
     values: Required[dict[str, str]]
+    """Old value -> the group that it belongs to."""
     other: str
+    """Group of all values that `values` does not name; "" = each is its own."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,9 @@ class DataConfig(Section):
         names = (*SPLITS, "sealed")
         unknown = [name for name in self.splits if name not in names]
         if unknown:
-            raise ConfigError(f"data.splits names {unknown[0]!r}, {one_of(names)}.")
+            raise ConfigError(
+                f"data.splits names {unknown[0]!r}, {one_of(names, unknown[0])}."
+            )
         empty = [name for name in SPLITS if self.splits.get(name, 0) <= 0]
         if empty:
             raise ConfigError(
@@ -328,7 +333,7 @@ class TrainingConfig(Section):
     bias_tolerance: float = 0.0
     """Extra slack on every enforced gap in training, a fraction; the gate has none."""
     human_oversight_enabled: bool = True
-    """Undecided verdicts wait for a person; there is no way around it yet."""
+    """Undecided verdicts stay pending; there is no other way in this version."""
     precision_switching_enabled: bool = False
     """Adaptive precision; not in this version."""
     mixed_precision: bool = False

@@ -1,7 +1,7 @@
 """The constitution: one hashed file that every stage reads the same way.
 
 A constitution is a list of *principles* (see `principles`), the error level of the
-gate and the people who may decide what the gate leaves open.
+gate and the people whom its author names for what the gate leaves open.
 `Constitution.digest` is the sha256 of the parsed object with all defaults
 filled in, so that spelling and comments do not change which constitution it is.
 """
@@ -29,7 +29,7 @@ MAX_BYTES = 64 * 1024
 """A larger constitution is refused (an argument list holds about 120 kB)."""
 _KEY = re.compile(r"ed25519:\S+")
 _OVERRIDABLE = ("soft", "undecided_hard")
-# What is shown to be violated is no matter of opinion: no approver decides it.
+# What is shown to be violated is no matter of opinion: nobody decides it.
 _FINAL = ("failed_hard", "inviolable")
 
 
@@ -41,8 +41,8 @@ class GateRule:
         alpha: chance of passing a model that breaks a hard promise, over all
             planned submissions.
         planned_submissions: planned uses of the sealed rows.
-        on_uncertifiable: `refuse`, or `human` decides, where the sealed rows are too
-            few for a promise.
+        on_uncertifiable: what happens where the sealed rows are too few for a
+            promise: `refuse` before training, or `human`: train, and end pending.
     """
 
     alpha: float = 0.05
@@ -71,14 +71,16 @@ class GroupRule:
 
 @dataclass(frozen=True)
 class HumanRule:
-    """Who may approve what the gate leaves open.
+    """People whom the author names for what the gate leaves open.
+
+    Checked and part of the digest; no stage and no command reads it.
 
     Attributes:
         approvers: name -> public key, `ed25519:...`.
-        quorum: approvals that one decision needs.
-        may_override: kinds of findings that approvers may pass.
-        never: kinds of findings that they may not.
-        expires_days: days after which an approval is void.
+        quorum: how many of them one decision takes.
+        may_override: kinds of findings that are theirs to decide.
+        never: kinds of findings that are not.
+        expires_days: days that a decision counts.
     """
 
     approvers: Mapping[str, str]
@@ -97,7 +99,7 @@ class Constitution:
         principles: in the file's order.
         gate: error level and planned submissions.
         groups: least sizes of judged groups.
-        human: who may approve what.
+        human: people named for what the gate leaves open.
     """
 
     id: str
@@ -226,7 +228,7 @@ def _gate(raw: Any) -> GateRule:
         raise ConstitutionError(f"gate.alpha is {alpha}, outside (0, 0.5).")
     on_uncertifiable = entry.get("on_uncertifiable", "refuse")
     if on_uncertifiable not in ("refuse", "human"):
-        choices = one_of(("refuse", "human"))
+        choices = one_of(("refuse", "human"), on_uncertifiable)
         raise ConstitutionError(
             f"gate.on_uncertifiable is {on_uncertifiable!r}, {choices}."
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safescale_ammt.errors import ConstitutionError, one_of
-from safescale_ammt.files.canonical import checked_text
+from safescale_ammt.files.canonical import checked_text, found_number
 
 
 def section(raw: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
@@ -23,7 +23,8 @@ def section(raw: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
     # A misspelt key would leave its default in force, and nobody would notice.
     for key in raw:
         if key not in keys:
-            raise ConstitutionError(f"Unknown key {key!r} in {where}, {one_of(keys)}.")
+            expected = one_of(keys, key)
+            raise ConstitutionError(f"Unknown key {key!r} in {where}, {expected}.")
     return raw
 
 
@@ -50,7 +51,9 @@ def number(raw: Mapping[str, Any], key: str, where: str) -> float | None:
         return None
     # `true` is an int to Python and no number to an author.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConstitutionError(f"{where}.{key} must be a number, found {value!r}.")
+        raise ConstitutionError(
+            f"{where}.{key} must be a number, {found_number(value)}."
+        )
     if abs(value) > 1e9 or not math.isfinite(value):
         raise ConstitutionError(f"{where}.{key} must be finite and below 1e9.")
     return float(value)

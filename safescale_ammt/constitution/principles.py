@@ -43,9 +43,9 @@ class Constraint:
     """What is measured and where the line is.
 
     Attributes:
-        metric: one of `METRICS`.
+        metric: what is measured, one of those that are judged.
         op: `<=` or `>=`, the side that the metric's meaning allows.
-        threshold: the line, absolute (None with a `reference`).
+        threshold: the line, absolute; not beside a `reference`.
         group: a sensitive column, a declared merge or a cross.
         tier: `hard` gates, `soft` is reported, `inviolable` fails on any breach.
         reference: `unconstrained_twin`: the line is the twin's value + `delta`.
@@ -72,7 +72,8 @@ class Principle:
         constraint: what is promised.
         text: the promise in the author's words.
         why: the author's reason.
-        enforce: whether training works on it; the gate judges it either way.
+        enforce: whether training works on it; the gate judges it either way. By
+            default what can be trained for is.
     """
 
     id: str
@@ -157,7 +158,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
     metric = entry.get("metric")
     if metric not in METRICS:
         raise ConstitutionError(
-            f"{where}.metric is {metric!r}, unknown; {one_of(METRICS)}."
+            f"{where}.metric is {metric!r}, unknown; {one_of(JUDGED, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
     if metric not in JUDGED:
@@ -199,7 +200,7 @@ def _check_constraint(c: Constraint, where: str) -> None:
             f"{where}.op is {c.op!r}, but a promise about {c.metric} reads {op!r}."
         )
     if c.tier not in TIERS:
-        raise ConstitutionError(f"{where}.tier is {c.tier!r}, {one_of(TIERS)}.")
+        raise ConstitutionError(f"{where}.tier is {c.tier!r}, {one_of(TIERS, c.tier)}.")
     if c.metric == "calibration_error" and c.tier != "soft":
         raise ConstitutionError(
             f"{where}.tier is {c.tier}, but calibration_error has no certified "

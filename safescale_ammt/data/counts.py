@@ -152,7 +152,7 @@ class Counts:
         groups = self.split(split).groups
         if name not in groups:
             raise InputError(
-                f"The counts of {split} have no group {name!r}, {one_of(groups)}."
+                f"The counts of {split} have no group {name!r}, {one_of(groups, name)}."
             )
         values = groups[name]
         if not values:

@@ -49,7 +49,7 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
         for part in parts:
             if part not in groups:
                 raise ConfigError(
-                    f"data.crosses.{name} names {part!r}, {one_of(groups)}."
+                    f"data.crosses.{name} names {part!r}, {one_of(groups, part)}."
                 )
         columns = [groups[part] for part in parts]
         # Only combinations that occur: one that nobody has is no group.
@@ -76,11 +76,12 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
     for key in merge:
         if key not in keys:
             raise ConfigError(
-                f"Unknown key {key!r} in data.merges.{name}, {one_of(keys)}."
+                f"Unknown key {key!r} in data.merges.{name}, {one_of(keys, key)}."
             )
     source, values, other = (merge.get(key) for key in keys)
     if source not in groups:
-        raise ConfigError(f"data.merges.{name}.column is {source!r}, {one_of(groups)}.")
+        expected = one_of(groups, source)
+        raise ConfigError(f"data.merges.{name}.column is {source!r}, {expected}.")
     if not isinstance(values, Mapping) or not values:
         raise ConfigError(f"data.merges.{name}.values must map old to new values.")
     # Unless the merge names it, a missing value is not merged into `other`.
@@ -91,8 +92,9 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
     if unknown:
         known, codes = column.ranked()
         counts = np.bincount(codes, minlength=len(known)).tolist()
+        shown = shown_values(dict(zip(known, counts, strict=True)), unknown[0])
         raise ConfigError(
             f"data.merges.{name}.values names {unknown[0]!r}, which is no value of "
-            f"{source!r}{shown_values(dict(zip(known, counts, strict=True)))}."
+            f"{source!r}{shown}."
         )
     return column.renamed(names, None if other in (None, "") else str(other))

@@ -188,8 +188,7 @@ def _check_classes(
     where = f"Label {config.label!r} of {joined.table.origin}"
     if len(classes) < 2:
         named = {config.positive, config.label_other, *config.label_map.values()}
-        declared = classes[0] in named
-        name = f", {classes[0]!r}" if declared else ""
+        name = f", {classes[0]!r}" if classes[0] in named else ""
         raise DataError(f"{where} has a single class{name}; there is nothing to learn.")
     # Texts that are different in every other row are no classes, in a small file too.
     most = min(MOST_CLASSES, max(2, joined.border // 2))
@@ -210,7 +209,7 @@ def _check_classes(
     if config.positive and config.positive not in classes:
         raise DataError(
             f"data.positive is {config.positive!r}, but {where} has no such class"
-            f"{shown_values(counts)}."
+            f"{shown_values(counts, config.positive)}."
         )
 
 

@@ -121,7 +121,7 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     if absent:
         raise DataError(
             f"{table.origin} lacks the column {absent[0]!r}, which the model needs; "
-            f"it needs {', '.join(schema.names)}."
+            f"it needs {', '.join(schema.names)}{table.near(absent[0])}."
         )
 
     def row_name(row: int) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from safescale_ammt.errors import nearest
+
 MOST = 10
 """A column with more distinct values than this may hold names: none is shown."""
 FEWEST = 10
 """A value of fewer rows than this may be one person's, and is not shown."""
 
 
-def shown_values(counts: Mapping[str, int]) -> str:
+def shown_values(counts: Mapping[str, int], found: str = "") -> str:
     """Returns the part of a sentence that tells a column's values.
 
     Args:
         counts: rows by value.
+        found: what a config has instead; the nearest value is named, if it is shown.
 
     Returns:
         `, expected one of no, yes` or, where values may tell of a person, how many
@@ -24,6 +27,9 @@ def shown_values(counts: Mapping[str, int]) -> str:
     if len(counts) > MOST or not shown:
         return f", found {len(counts)} other values"
     rarer = len(counts) - len(shown)
-    return f", expected one of {', '.join(shown)}" + (
-        f" or {rarer} of fewer than {FEWEST} rows" if rarer else ""
+    near = nearest(found, shown)
+    return (
+        f", expected one of {', '.join(shown)}"
+        + (f" or {rarer} of fewer than {FEWEST} rows" if rarer else "")
+        + (f"; the nearest is {near!r}" if near else "")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -70,6 +71,18 @@ def checked_text(value: Any, where: str, error: type[InputError]) -> str:
     except UnicodeEncodeError:
         raise error(f"{where} is not Unicode text.") from None
     return value
+
+
+def found_number(value: Any) -> str:
+    """Returns the part of a sentence that says what was found instead of a number."""
+    # YAML 1.1 reads 1e-3, -.5 and "8" as texts, which look like numbers to an author.
+    try:
+        meant = float(value) if isinstance(value, str) else None
+    except ValueError:
+        meant = None
+    if meant is None or not math.isfinite(meant):
+        return f"found {value!r}"
+    return f"found {value!r}, a text to YAML; write {meant:.15g} without quotes"
 
 
 def is_digest(value: Any) -> bool:

@@ -92,7 +92,7 @@ class Evidence:
         """
         if name not in self.groups:
             raise InputError(
-                f"The evidence has no group {name!r}, {one_of(self.groups)}."
+                f"The evidence has no group {name!r}, {one_of(self.groups, name)}."
             )
         return self.groups[name]
 

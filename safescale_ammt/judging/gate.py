@@ -25,7 +25,7 @@ PASS, NEEDS_HUMAN, FAIL = "pass", "needs_human", "fail"
 GUARANTEES = ("holds", "spent", "none")
 _CAVEATS = {
     "spent": "The figures of these sealed rows were readable before, so that no bound "
-    "on a false pass holds any more; a person must decide.",
+    "on a false pass holds any more: at best the model stays pending.",
     "none": "This is a rehearsal on rows that development may see: it binds nobody and "
     "carries no guarantee.",
 }

@@ -126,7 +126,7 @@ def point_value(metric: str, evidence: Evidence, group: str | None = None) -> fl
     if metric not in RATES_OF:
         raise InputError(
             f"No evaluator for metric {metric!r}, "
-            f"{one_of([*RATES_OF, 'accuracy', 'calibration_error'])}."
+            f"{one_of([*RATES_OF, 'accuracy', 'calibration_error'], metric)}."
         )
     if group is None:
         raise InputError(f"{metric} compares groups, but no group was named.")

@@ -66,7 +66,7 @@ class TrainingRequest:
         for key in raw:
             if key not in names:
                 raise InputError(
-                    f"{where} has the unknown key {key!r}, {one_of(names)}."
+                    f"{where} has the unknown key {key!r}, {one_of(names, key)}."
                 )
         for name in names:
             kind = Mapping if name in _MAPPINGS else str

@@ -150,7 +150,7 @@ def _integral(value: object) -> Any:
 
 def _member(key: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InputError(f"genome.{key} is {value!r}, {one_of(choices)}.")
+        raise InputError(f"genome.{key} is {value!r}, {one_of(choices, value)}.")
 
 
 def _whole(key: str, value: object, most: int) -> None:

@@ -173,5 +173,6 @@ def builtin_dataset(name: str) -> BuiltinDataset:
         InputError: no such dataset.
     """
     if name not in CATALOGUE:
-        raise InputError(f"No built-in data set {name!r}, {one_of(CATALOGUE)}.")
+        expected = one_of(CATALOGUE, name)
+        raise InputError(f"No built-in data set {name!r}, {expected}.")
     return CATALOGUE[name]

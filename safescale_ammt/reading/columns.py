@@ -7,7 +7,6 @@ every check (strip, missing, number) looks at each spelling once, not at each ro
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from safescale_ammt.errors import DataError
+from safescale_ammt.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
@@ -164,25 +163,30 @@ class RawTable:
         """
         if name in self.columns:
             return self.columns[name]
+        near = self.near(name)
         if self.names_are_safe:
-            found = f"it has {', '.join(self.columns)}"
+            found = f"it has {', '.join(self.columns)}{near}"
         else:
             named = len(set(others) & set(self.columns))
-            found = f"the config names {named or 'none'} of its {len(self.columns)}"
-            near = difflib.get_close_matches(name.lower(), self._lowered, 1)
-            if near:
-                place = self._lowered.index(near[0]) + 1
-                found += f", and column {place} is spelled nearly like it"
-            else:
-                found += (
-                    "; if the file has no header, data.columns names its columns, and "
-                    "data.delimiter says what parts them"
-                )
+            found = f"the config names {named or 'none'} of its {len(self.columns)}" + (
+                near
+                or "; if the file has no header, data.columns names its columns, and "
+                "data.delimiter says what parts them"
+            )
         raise DataError(f"{self.origin} has no column {name!r} ({role}): {found}.")
 
-    @property
-    def _lowered(self) -> list[str]:
-        return [name.lower() for name in self.columns]
+    def near(self, name: str) -> str:
+        """Returns the part of a sentence that tells which column a name may mean.
+
+        By its position where the first line may be a person's; "" if none is near.
+        """
+        near = nearest(name, self.columns)
+        if not near:
+            return ""
+        if self.names_are_safe:
+            return f"; the nearest is {near!r}"
+        place = list(self.columns).index(near) + 1
+        return f", and column {place} is spelled nearly like it"
 
     def take(self, rows: NDArray[Any]) -> RawTable:
         """Returns the chosen rows (indices or mask)."""

@@ -7,7 +7,7 @@ changed; the state is the fold of all events:
     needs_human  -> pending: kept, not servable
     champion, then a newer champion -> superseded
     a pass that found another champion than it expected -> lost_race: recorded,
-                    its bundle stays and can be promoted later
+                    its bundle stays
 
 Registering the same (model, verdict) again returns the version that is there.
 Bundles lie under their digest, `registry/<name>/bundles/<hex>/`, and are complete

@@ -18,8 +18,8 @@ HEADLINES = {
     "needs_human": (
         "Needs a person",
         (
-            "No hard promise is shown to be broken, but the gate may not pass the "
-            "model by itself: a person has to decide."
+            "No hard promise is shown to be broken, but not every one is shown to be "
+            "kept: the model stays pending and is not served."
         ),
     ),
     "fail": ("Fail", "The gate refuses this model: it will not be registered."),
@@ -114,8 +114,8 @@ def limits(verdict: Verdict) -> list[str]:
     ]
     if verdict.decision == "needs_human":
         sentences.append(
-            "A model that a person approves although a promise is undecided carries "
-            "no certificate."
+            "A model that is used although a promise is undecided carries no "
+            "certificate."
         )
     return sentences
 

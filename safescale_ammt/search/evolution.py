@@ -90,7 +90,7 @@ class Search:
         """
         if strategy not in STRATEGIES:
             raise ConfigError(
-                f"The search strategy is {strategy!r}, {one_of(STRATEGIES)}."
+                f"The search strategy is {strategy!r}, {one_of(STRATEGIES, strategy)}."
             )
         self.strategy = strategy
         self.space = space

@@ -67,7 +67,7 @@ def run(
     words = {word.strip() for word in on.split(",") if word.strip()}
     # A misspelt word must not silence the others, nor pass unseen.
     for word in sorted(words - set(_STATUSES)):
-        _complain(ConfigError(f"notify_on names {word!r}, {one_of(_STATUSES)}."))
+        _complain(ConfigError(f"notify_on names {word!r}, {one_of(_STATUSES, word)}."))
     if not words & {outcome.status, ALL}:
         print(f"Nobody was told: notify_on is {on!r}.")
         return note

@@ -120,7 +120,7 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
         if name not in schema.groups:
             raise ConstitutionError(
                 f"Principle {principle.id!r} speaks of the group {name!r}, which the "
-                f"dataset does not have, {one_of(schema.groups)}."
+                f"dataset does not have, {one_of(schema.groups, name)}."
             )
         # A gap needs two values: between one value and itself it is 0, a promise that
         # any model keeps.

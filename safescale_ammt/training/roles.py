@@ -72,7 +72,7 @@ def assign(specializations: Sequence[str], num_agents: int) -> tuple[Role, ...]:
             )
         if name not in ROLES:
             raise ConfigError(
-                f"training.agent_specializations names {name!r}, {one_of(ROLES)}."
+                f"training.agent_specializations names {name!r}, {one_of(ROLES, name)}."
             )
     return tuple(
         ROLES[specializations[i % len(specializations)]] for i in range(num_agents)

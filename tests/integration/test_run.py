@@ -117,7 +117,7 @@ def test_the_registry_is_listed_and_verified(finished):
     assert finished.call("registry", "verify")[0] == 0
     code, lines = finished.call("registry", "show", "1", "--name", "loan")
     assert code == 2
-    assert lines[-1].endswith("expected one of loans.")
+    assert lines[-1].endswith("expected one of loans; the nearest is 'loans'.")
 
 
 def test_a_report_can_be_written_again(finished):

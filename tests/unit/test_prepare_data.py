@@ -248,7 +248,12 @@ def test_a_merge_without_other_keeps_what_it_does_not_name(tmp_path: Path) -> No
             {"merges": {"g": {"column": "origin", "values": {"east": "b"}}}},
             "names 'east'",
         ),
-        ({"merges": {"g": {"column": "origin"}}}, "must map old to new"),
+        ({"merges": {"g": {"column": "origin"}}}, "g lacks the key 'values'"),
+        ({"merges": {"g": {"values": {"west": "b"}}}}, "g lacks the key 'column'"),
+        (
+            {"merges": {"g": {"column": "origin", "values": {}}}},
+            "must map old to new",
+        ),
         ({"merges": {"g": {"by": "origin"}}}, "Unknown key 'by'"),
         (
             {"merges": {"gender": {"column": "origin", "values": {"west": "b"}}}},

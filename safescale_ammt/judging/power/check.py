@@ -35,7 +35,12 @@ DRAWS = 2_000
 
 
 def power_check(
-    constitution: Constitution, counts: Counts, *, draws: int = DRAWS, seed: int = 0
+    constitution: Constitution,
+    counts: Counts,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    lines: bool = False,
 ) -> PowerReport:
     """Estimates, from counts alone, whether the promises can be certified.
 
@@ -44,6 +49,8 @@ def power_check(
         counts: rows by group and class of every split.
         draws: draws per law.
         seed: seed of the draws.
+        lines: whether to find the least certifiable line of every principle, not
+            only of those at fault.
 
     Raises:
         InputError: the counts lack a split or a group that the promises need.
@@ -69,6 +76,14 @@ def power_check(
     # Remedies take bisections with many tests each, so only where they are needed.
     if not certifiable:
         powers = _with_remedies(powers, cases, alpha)
+    if lines:
+        share = REQUIRED ** (1 / max(len(cases), 1))
+        # At most its own probability: a promise that is certifiable although it has
+        # less than its share is not looser than the line that it needs.
+        for i, (p, case) in enumerate(zip(powers, cases, strict=True)):
+            if not p.culprit and not p.too_small:
+                goal = Goal(min(share, p.spread.passes), alpha)
+                powers[i] = replace(p, least=least_line(case, goal))
     faults = [
         fault(p, group_rule.min_n, group_rule.min_pos) for p in powers if p.culprit
     ]

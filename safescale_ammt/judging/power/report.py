@@ -59,7 +59,7 @@ class PrinciplePower:
         too_small: groups that the gate will not judge, as far as the counts tell.
         hidden: those whose counts are hidden, so that they may be large enough.
         beside: small groups for whose sake these are hidden, as `column value`.
-        least: least certifiable line, where the promised one is at fault.
+        least: least certifiable line, where the promised one is at fault, or asked for.
         rows: rows that the promised line would need, likewise.
         culprit: whether it is at fault that the constitution is uncertifiable.
     """
@@ -77,6 +77,17 @@ class PrinciplePower:
     culprit: bool = False
     hidden: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """Says whether the promise is certifiable, and which line would be."""
+        verdict = "not certifiable" if self.culprit else "certifiable"
+        if self.too_small:
+            groups = ", ".join(self.too_small)
+            return f"not certifiable for any line, as too little is known of {groups}"
+        if self.least is None:
+            return f"{verdict} for any line" if self.culprit else verdict
+        return f"{verdict}; the least certifiable line is {self.op} {self.least:g}"
 
 
 @dataclass(frozen=True)

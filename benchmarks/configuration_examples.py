@@ -1,0 +1,93 @@
+"""Examples of docs/configuration.md where a default or another word is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SPLITS = {
+    "train": 0.42,
+    "validation": 0.07,
+    "constraint": 0.07,
+    "monitor": 0.07,
+    "select": 0.07,
+    "sealed": 0.3,
+}
+_SHA = "sha256:" + 64 * "0"
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "data.source": {"source": "loans.csv"},
+    "data.source_digest": {"source_digest": _SHA},
+    "data.sealed_source": {"sealed_source": "s3://lake/loans-sealed.parquet"},
+    "data.window": {"window": "7d"},
+    "data.label": {"label": "outcome"},
+    "data.positive": {"positive": "repaid"},
+    "data.label_map": {"label_map": {"yes.": "yes"}},
+    "data.label_other": {"label_other": "lost"},
+    "data.sensitive": {"sensitive": ["sex", "district"]},
+    "data.merges": {
+        "merges": {"age_group": {"column": "age_band", "values": {"18-25": "young"}}}
+    },
+    "data.crosses": {"crosses": {"both": ["sex", "district"]}},
+    "data.drop": {"drop": ["application_id"]},
+    "data.numeric": {"numeric": ["income"]},
+    "data.categorical": {"categorical": ["postcode"]},
+    "data.entity": {"entity": "customer"},
+    "data.columns": {"columns": ["age", "income", "outcome"]},
+    "data.missing": {"missing": ["", "?", "-999"]},
+    "data.comment": {"comment": "#"},
+    "data.delimiter": {"delimiter": ";"},
+    "data.decimal": {"decimal": ","},
+    "data.encoding": {"encoding": "cp1252"},
+    "data.splits": {"splits": _SPLITS},
+    "search.feasibility_steps": {"feasibility_steps": 0},
+    "training.ema": {"ema": 0.995},
+    "training.self_weight": {"self_weight": 0.8},
+    "training.dual_nu": {"dual_nu": 0.8},
+    "training.safety_threshold": {"safety_threshold": 0.99},
+    "training.agent_specializations": {"agent_specializations": ["generalist"]},
+    "training.max_epochs": {"max_epochs": 20},
+    "training.outer_momentum": {"outer_momentum": 0.9},
+    "training.bias_tolerance": {"bias_tolerance": 0.01},
+    "training.processes": {"processes": 2, "backend": "torchrun"},
+    "training.nodes": {"nodes": 2, "processes": 4, "backend": "trainjob"},
+    "training.queue": {"queue": "team-a"},
+    "training.checkpoint_every": {"checkpoint_every": 25},
+    "registry.name": {"name": "loans"},
+    "registry.description": {"description": "Who repays a loan."},
+}
+"""`section.key` -> lines that use it, with what it cannot do without."""
+RAW: Mapping[str, Mapping[str, Any]] = {"data": {"label": "outcome", "splits": _SPLITS}}
+"""Lines that some examples need beside them: a source has a label and sealed rows."""
+CONSTRAINT = {"metric": "tpr_gap", "group": "sex", "threshold": 0.08}
+"""The constraint whose defaults the page shows."""
+_TWIN = {"metric": "accuracy", "reference": "unconstrained_twin", "delta": -0.01}
+LINES: Mapping[str, Mapping[str, Any]] = dict.fromkeys(
+    ("reference", "delta", "floor"), _TWIN
+)
+"""Key of a constraint -> the constraint that may have it."""
+DEFAULTS: Mapping[str, str] = {
+    "id": "required",
+    "metric": "required",
+    "op": "the metric's side",
+    "group": "none",
+    "threshold": "none",
+    "reference": "none",
+    "delta": "0 with a reference",
+    "floor": "none",
+}
+"""Key of a principle or constitution whose default is no plain value -> words."""
+RULES: Mapping[str, Mapping[str, Any]] = {
+    "constitution.id": {"id": "loans"},
+    "constitution.version": {"version": "1.0.0"},
+    "constitution.owner": {"owner": "credit-risk"},
+    "principles[].id": {"id": "equal-opportunity"},
+    "principles[].text": {"text": "Who repays is found alike, whatever the sex."},
+    "principles[].why": {"why": "EU AI Act, Art. 10"},
+    "principles[].constraint.reference": {"reference": "unconstrained_twin"},
+    "principles[].constraint.delta": {"delta": -0.01},
+    "principles[].constraint.floor": {"floor": 0.8},
+    "gate.planned_submissions": {"planned_submissions": 4},
+    "gate.on_uncertifiable": {"on_uncertifiable": "human"},
+    "human.approvers": {"approvers": {"alice": "ed25519:AAAA"}},
+}
+"""Key of a constitution -> lines that use it."""
