@@ -102,11 +102,13 @@ def audit(
     )
     folds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     leaks = label_tellers(schema, rows, folds)
+    # With a positive class its rates say it all; else each class has some.
+    outcomes = (schema.positive,) if schema.positive else schema.classes
     sections = {
         "base_rates": [
             _base_rates(schema, rows, group, outcome)
             for group in schema.groups
-            for outcome in _outcomes(schema)
+            for outcome in outcomes
         ],
         "proxies": _proxies(schema, rows, seed),
         "label_noise": _label_noise(schema, rows, seed),
@@ -123,12 +125,6 @@ def audit(
     }
     found = [*leak_warnings(leaks), *_warnings(schema, sections), *facts]
     return Audit(figures, ranked(found), tuple(leaks))
-
-
-def _outcomes(schema: Schema) -> dict[str, int]:
-    """Names the classes whose rates are compared: the positive one, or all."""
-    names = (schema.positive,) if schema.positive else schema.classes
-    return {name: schema.classes.index(name) for name in names}
 
 
 def _base_rates(

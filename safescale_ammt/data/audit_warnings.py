@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.canonical import read_json
+from safescale_ammt.files.canonical import read_json, write_json
 
+SCHEMA_VERSION = 1
 AUDIT = "audit.json"
 """The file of the dataset that holds figures and warnings."""
 WARNINGS = "warnings.json"
@@ -82,15 +83,23 @@ def read_warnings(file: Path) -> tuple[AuditWarning, ...]:
     if not file.is_file():
         return ()
     try:
-        return tuple(
-            AuditWarning(**{**entry, "columns": tuple(entry["columns"])})
+        found = tuple(
+            AuditWarning(**{**entry, "columns": tuple(map(str, entry["columns"]))})
             for entry in read_json(file)["warnings"]
         )
+        if all(isinstance(warning.sentence, str) for warning in found):
+            return found
     except (KeyError, TypeError):
-        raise InputError(
-            f"{file} holds no warnings in the form of this version; prepare the data "
-            "again."
-        ) from None
+        pass
+    raise InputError(
+        f"{file} holds no warnings in the form of this version; prepare the data again."
+    )
+
+
+def save_warnings(folder: Path, warnings: Sequence[AuditWarning]) -> None:
+    """Writes `warnings.json`, which `read_warnings` reads."""
+    told = [warning.to_dict() for warning in warnings]
+    write_json(folder / WARNINGS, {"schema": SCHEMA_VERSION, "warnings": told})
 
 
 def in_lines(warnings: Sequence[AuditWarning], where: str = AUDIT) -> list[str]:

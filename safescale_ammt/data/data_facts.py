@@ -45,8 +45,8 @@ def column_facts(schema: Schema, rows: pa.Table) -> list[AuditWarning]:
         empty = column.null_count / max(len(column), 1)
         if empty >= ALMOST_EMPTY:
             sentence = (
-                f"{name!r} is empty in {column.null_count} of {len(column)} development "
-                f"rows ({percent(empty)})."
+                f"{name!r} is empty in {column.null_count} of {len(column)} "
+                f"development rows ({percent(empty)})."
             )
             found.append(AuditWarning("almost_empty", (name,), empty, sentence))
         if not isinstance(feature, CategoricalFeature) or not feature.pooled:
@@ -118,40 +118,47 @@ def note_facts(
         sealed: number of sealed rows.
         respelled: number of development values by column that changed their spelling.
     """
-    found = []
+    found = unseen_facts(notes.get("sealed_rows_with_unseen_values", {}), sealed)
     if constant := notes["constant_columns_dropped"]:
         sentence = (
             f"Left out, as all development rows agree in them: {named(constant)}."
         )
         found.append(AuditWarning("constant", tuple(constant), len(constant), sentence))
-    unseen = notes.get("sealed_rows_with_unseen_values", {})
-    counted = {name: n for name, n in unseen.items() if not isinstance(n, str)}
-    for name, count in counted.items():
-        sentence = (
-            f"{count} of {sealed} sealed rows ({percent(count / sealed)}) have a value "
-            f"of {name!r} that no development row has."
-        )
-        found.append(AuditWarning("unseen", (name,), count / sealed, sentence))
-    if few := [name for name in unseen if name not in counted]:
-        sentence = (
-            f"Under {LEAST_SHOWN} sealed rows have a value that no development row "
-            f"has, in each of {named(few)}."
-        )
-        found.append(AuditWarning("unseen", tuple(few), 0.0, sentence))
     for group, sides in notes.get("groups_on_one_side", {}).items():
         alone = len(sides.get("sealed_only", ()))
         rare = sum(map(len, sides.values())) - alone
-        words = [f"{alone} that no development row has"] * bool(alone)
-        words += [f"{rare} that many have but under {LEAST_SHOWN} sealed rows"] * (
-            rare > 0
-        )
-        sentence = f"{group!r} has values on one side: {' and '.join(words)}."
+        words = {
+            f"{alone} that no development row has": alone,
+            f"{rare} that many have but under {LEAST_SHOWN} sealed rows": rare,
+        }
+        told = " and ".join(text for text, count in words.items() if count)
+        sentence = f"{group!r} has values on one side: {told}."
         found.append(AuditWarning("one_sided_group", (), alone + rare, sentence, group))
-    if respelled:
-        many = sum(respelled.values())
+    if many := sum(respelled.values()):
         sentence = (
             f"{many} development values are read as another spelling of the same value "
             f"(True for true, 1.0 for 1), in {named(list(respelled))}."
         )
         found.append(AuditWarning("spelling", tuple(respelled), many, sentence))
+    return found
+
+
+def unseen_facts(unseen: Mapping[str, int | str], sealed: int) -> list[AuditWarning]:
+    """Tells the share of sealed rows with unseen values, those under 10 together."""
+    found, few = [], []
+    for name, count in unseen.items():
+        if isinstance(count, str):
+            few.append(name)
+            continue
+        sentence = (
+            f"{count} of {sealed} sealed rows ({percent(count / sealed)}) have a value "
+            f"of {name!r} that no development row has."
+        )
+        found.append(AuditWarning("unseen", (name,), count / sealed, sentence))
+    if few:
+        sentence = (
+            f"Under {LEAST_SHOWN} sealed rows have a value that no development row "
+            f"has, in each of {named(few)}."
+        )
+        found.append(AuditWarning("unseen", tuple(few), 0.0, sentence))
     return found

@@ -6,7 +6,7 @@ there when it is needed. Each input is judged alone, on development rows, by the
 AUC of
 
     its values    rates of the classes by value (missing is one), cross-fitted
-    its bins      the same for 256 quantile bins of a number
+    its bins      the same for at most 256 quantile bins of a number
     its order     of a number: Mann and Whitney's U, in either direction
 
 and the pattern of gaps of all inputs together by the first. Cross-fitted: a row's value
@@ -38,7 +38,7 @@ SUSPECT_AUC = 0.99
 """From here on people are told of it."""
 FALSE_ALARMS = 0.05
 """Chance that any of the columns looks like a leak without telling a thing."""
-BINS = 256
+BINS, ROWS_IN_A_BIN = 256, 20
 MOST_LEVELS = 2**15
 """Values of two classes that are scored one by one; rarer ones share a rate."""
 # Values of a column that may well say who a row is about.
@@ -150,22 +150,24 @@ def label_tellers(schema: Schema, rows: Split, folds: Codes) -> list[Leak]:
     chance = 2 * len(schema.names) / math.comb(len(rows), min(fewest, 20))
     if chance > FALSE_ALARMS:
         return []
-    found = []
-    for name in schema.names:
-        column = rows.features[name]
-        codes = levels(column, 2 * MOST_LEVELS // classes)
-        aucs = cross_fitted_aucs(codes, rows.label, folds, classes)
-        if pa.types.is_floating(column.type):
-            bins = binned(column, BINS)
-            by_bin = cross_fitted_aucs(bins, rows.label, folds, classes)
-            by_order = order_aucs(column.to_numpy(), rows.label, classes)
-            aucs = np.maximum(aucs, np.maximum(by_bin, by_order))
-        values = int(pc.count_distinct(column).as_py())
-        repeated = _MANY < values <= len(rows) / 2
-        found.append(Leak((name,), float(aucs.mean()), float(aucs.max()), repeated))
+    found = [input_leak(name, rows, folds, classes) for name in schema.names]
     alone = {leak.columns[0] for leak in found if leak.auc >= LEAK_AUC}
     together = gaps_together(rows, folds, classes, alone)
     return [*found, together] if together else found
+
+
+def input_leak(name: str, rows: Split, folds: Codes, classes: int) -> Leak:
+    """Judges one input by its values, and a number by bins and order too."""
+    column = rows.features[name]
+    codes = levels(column, 2 * MOST_LEVELS // classes)
+    aucs = cross_fitted_aucs(codes, rows.label, folds, classes)
+    if pa.types.is_floating(column.type):
+        bins = binned(column, min(BINS, max(2, len(rows) // ROWS_IN_A_BIN)))
+        by_bin = cross_fitted_aucs(bins, rows.label, folds, classes)
+        by_order = order_aucs(column.to_numpy(), rows.label, classes)
+        aucs = np.maximum(aucs, np.maximum(by_bin, by_order))
+    repeated = _MANY < int(pc.count_distinct(column).as_py()) <= len(rows) / 2
+    return Leak((name,), float(aucs.mean()), float(aucs.max()), repeated)
 
 
 def gaps_together(
@@ -189,17 +191,15 @@ def gaps_together(
         pattern, _ = joint([gaps[name] for name in names])
         return cross_fitted_aucs(pattern, rows.label, folds, classes)
 
-    names = list(gaps)
-    if len(names) < 2 or aucs(names).mean() < LEAK_AUC:
+    if len(names := list(gaps)) < 2 or aucs(names).mean() < LEAK_AUC:
         return None
-    # One after the other leaves, as long as the rest tells the label: whatever set is
-    # left cannot be made smaller.
+    # What is left tells the label and cannot be made smaller.
     for name in gaps:
         rest = [other for other in names if other != name]
         if rest and aucs(rest).mean() >= LEAK_AUC:
             names = rest
-    best = aucs(names)
-    return Leak(tuple(names), float(best.mean()), float(best.max()))
+    found = aucs(names)
+    return Leak(tuple(names), float(found.mean()), float(found.max()))
 
 
 def leak_warnings(leaks: Iterable[Leak]) -> list[AuditWarning]:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.audit_warnings import AUDIT, WARNINGS, read_warnings
+from safescale_ammt.data.audit_warnings import AUDIT, read_warnings, save_warnings
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.schema import Schema
@@ -276,8 +276,7 @@ def _save(
     judged.save(folder)
     warnings = read_warnings(inputs.dataset / AUDIT)
     # A bundle holds the verdict and not the dataset: its card needs them.
-    told = [warning.to_dict() for warning in warnings]
-    write_json(folder / WARNINGS, {"schema": 1, "warnings": told})
+    save_warnings(folder, warnings)
     write_json(folder / CONSTITUTION, constitution.to_dict())
     # Logs are optional: a model from elsewhere has none, and the page says so.
     log = inputs.model / "training.jsonl"

@@ -11,7 +11,7 @@ import numpy as np
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.config.window import Window
 from safescale_ammt.data.attack import Groups
-from safescale_ammt.data.audit import Audit, audit
+from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import (
     LEAST_SHOWN,
@@ -129,7 +129,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         print(f"Rows without a label that are left out: {dropped}.", flush=True)
     for line in (*reading, *in_lines(audited.warnings)):
         print(line, flush=True)
-    shown = _write_dataset(prepared, config, dataset, report, audited)
+    files = {"source.json": report, AUDIT: audited.to_dict()}
+    shown = _write_dataset(prepared, config, dataset, files)
     return {
         "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
@@ -144,11 +145,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
 
 
 def _write_dataset(
-    prepared: Prepared,
-    config: DataConfig,
-    path: Path,
-    report: Mapping[str, Any],
-    audited: Audit,
+    prepared: Prepared, config: DataConfig, path: Path, files: Mapping[str, Any]
 ) -> SplitCounts:
     """Writes the dataset artifact; returns what it shows of the sealed split."""
     schema, splits = prepared.schema, prepared.splits
@@ -170,12 +167,12 @@ def _write_dataset(
     with writing(
         path, kind="dataset", stage=STAGE, config_digest=config.digest
     ) as draft:
+        # Its words may change: who trains on these rows trains on the same dataset.
+        draft.outside_identity.add(AUDIT)
         write_json(draft.folder / "schema.json", schema.to_dict())
         write_json(draft.folder / "counts.json", all_counts.to_dict())
-        write_json(draft.folder / "source.json", report)
-        # Its words may change; who trains on these rows trains on the same dataset.
-        draft.outside_identity.add(AUDIT)
-        write_json(draft.folder / AUDIT, audited.to_dict())
+        for name, value in files.items():
+            write_json(draft.folder / name, value)
         for name in SPLITS:
             splits[name].write(draft.folder / f"{name}.parquet", schema)
     return counts[SEALED]
