@@ -159,6 +159,9 @@ def label_tellers(schema: Schema, rows: Split, folds: Codes) -> list[Leak]:
 def input_leak(name: str, rows: Split, folds: Codes, classes: int) -> Leak:
     """Judges one input by its values, and a number by bins and order too."""
     column, aucs = rows.features[name], np.full(classes, 0.5)
+    if pa.types.is_timestamp(column.type):
+        # A day has an order too, as a number of them.
+        column = pc.cast(pc.cast(column, pa.int64()), pa.float64(), safe=False)
     values = int(pc.count_distinct(column).as_py())
     number = pa.types.is_floating(column.type)
     # Of a measurement hardly any value comes twice; its bins know its gaps too.

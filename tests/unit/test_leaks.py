@@ -299,6 +299,18 @@ def test_of_three_classes_all_have_to_be_told() -> None:
     assert told[1].startswith("One class of the label is told by 'one' (AUC 1.000)")
 
 
+def test_a_day_that_lies_behind_another_for_one_class_alone_is_a_leak() -> None:
+    label = np.random.default_rng(0).integers(0, 2, 1500)
+    days = np.random.default_rng(1).integers(0, 600, 1500)
+    columns = {
+        "after": pa.array(days + 700 * label, pa.int64()).cast(pa.timestamp("s")),
+        "any": pa.array(days, pa.int64()).cast(pa.timestamp("s")),
+    }
+    after, some = audited(columns, label).leaks
+    assert after.stops(())
+    assert not some.suspect
+
+
 def test_in_a_handful_of_rows_a_perfect_column_says_nothing() -> None:
     label = np.array([0, 1] * 5)
     columns = {f"x{i}": label + 0.0 for i in range(8)}
