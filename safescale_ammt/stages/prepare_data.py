@@ -55,8 +55,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         holdout: where the holdout artifact is written.
 
     Returns:
-        Rows per split, number of inputs, digests, days, small groups if there are
-        any; what the log shows.
+        Rows per split, numbers of inputs and warnings, digests, days, small groups if
+        there are any; what the log shows.
 
     Raises:
         ConfigError: the section has no source.

@@ -227,6 +227,14 @@ def test_an_identifier_of_rows_that_are_all_there_twice_is_no_leak(
     assert prepared(pd.concat([frame, frame]), tmp_path) == []
 
 
+def test_a_number_of_the_row_in_a_file_that_its_label_sorts_is_a_leak(
+    tmp_path: Path,
+) -> None:
+    frame = people().sort_values("paid").assign(ident=np.arange(N))
+    assert "'ident'" in refused(frame, tmp_path)
+    assert prepared(frame, tmp_path, drop=["ident"]) == []
+
+
 def test_people_with_one_label_and_many_rows_are_named_as_an_entity(
     tmp_path: Path,
 ) -> None:
