@@ -67,6 +67,7 @@ def report(folder: Path, output: Path) -> None:
 
     from pipelines.output import write_text
     from safescale_ammt.constitution.constitution import Constitution
+    from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
     from safescale_ammt.files.artifacts import verify
     from safescale_ammt.files.canonical import read_json
     from safescale_ammt.judging.assembly import rederive
@@ -90,6 +91,7 @@ def report(folder: Path, output: Path) -> None:
         constitution,
         training=[json.loads(line) for line in lines],
         provenance=origin,
+        warnings=read_warnings(verdict / WARNINGS),
     )
     click.echo(f"Wrote {write_text(output, page)}.")
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
@@ -23,6 +24,7 @@ from pipelines.progress import Progress, progress_for
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
+from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
@@ -124,9 +126,13 @@ def _run_pipeline(
             stage_timeout=request.stage_timeout,
         )
 
-        def watch(event: dict[str, object]) -> None:
+        def watch(event: dict[str, Any]) -> None:
             run.apply(event)
             progress.event(event)
+            if event["event"] == "finished" and event["stage"] == "prepare_data":
+                place = run.artifacts["dataset"]["path"]
+                for line in in_lines(run.warnings, f"{place}/{AUDIT}"):
+                    progress.say(line)
 
         # Last, as it may ask a container engine: what can be refused without one is.
         with request.runner.hold(run.id):

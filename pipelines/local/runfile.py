@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt.data.audit_warnings import AUDIT, AuditWarning, read_warnings
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.canonical import read_json
@@ -36,6 +37,7 @@ class RunFile:
         facts: what is to run: command, digests, store, source.
         stages: one entry per stage begun, in order.
         artifacts: one entry per artifact, by name.
+        warnings: about the data, once they are prepared.
         outcome: exit code and final sentence, empty until the end.
         results: verdict, version, bundle and report, as far as they were made.
     """
@@ -45,6 +47,7 @@ class RunFile:
     facts: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: tuple[AuditWarning, ...] = ()
     outcome: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     _stage_started: datetime = field(default_factory=utc_now)
@@ -93,6 +96,9 @@ class RunFile:
             names = ("seconds", "cached", "summary")
             self.stages[-1] |= {k: event[k] for k in names} | {"status": "finished"}
             self.artifacts |= {entry["name"]: entry for entry in event["artifacts"]}
+            dataset = self.path("dataset")
+            if dataset and not self.warnings:
+                self.warnings = read_warnings(dataset / AUDIT)
         elif event["event"] == "images":
             self.facts["images"] = event["images"]
         else:
@@ -156,6 +162,7 @@ class RunFile:
             "started": self.started.isoformat(),
             **self.outcome,
             **self.facts,
+            "warnings": [warning.to_dict() for warning in self.warnings],
             "stages": self.stages,
             "artifacts": self.artifacts,
             "verdict": None,

@@ -91,6 +91,8 @@ class DataConfig(Section):
     """Encoding of a CSV file, such as cp1252; "" = UTF-8, or what a mark says."""
     unlabelled: Literal["refuse", "drop"] = "refuse"
     """What happens to rows without a label: an error, or left out and counted."""
+    allow_leak: tuple[str, ...] = ()
+    """Inputs that may tell the label by themselves; any other one stops the run."""
     splits: dict[str, float] = field(default_factory=_default_splits)
     """Fractions of the development rows; add `sealed` without a sealed_source."""
     numeric_bins: int = 25
@@ -101,7 +103,14 @@ class DataConfig(Section):
     """Seed of the split."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"delimiter", "decimal", "encoding", "unlabelled", "label_other"}
+        {
+            "delimiter",
+            "decimal",
+            "encoding",
+            "unlabelled",
+            "label_other",
+            "allow_leak",
+        }
     )
 
     def __post_init__(self) -> None:
@@ -156,7 +165,7 @@ class DataConfig(Section):
     @property
     def named_columns(self) -> frozenset[str]:
         """Names of the raw columns that the section mentions."""
-        return self.text_columns | {*self.columns, *self.numeric}
+        return self.text_columns | {*self.columns, *self.numeric, *self.allow_leak}
 
     @property
     def text_columns(self) -> frozenset[str]:

@@ -34,13 +34,24 @@ def binned(column: pa.ChunkedArray, bins: int) -> Codes:
             edges = np.unique(np.nanquantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
         bin_codes = np.searchsorted(edges, x, side="left") + 1
         return np.where(np.isnan(x), 0, bin_codes).astype(np.int64)
+    return levels(column, bins)
+
+
+def levels(column: pa.ChunkedArray, most: int) -> Codes:
+    """Returns level codes (n,), frequent ones first; rarer ones share the last code."""
     coded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
     codes = coded.indices.to_numpy()
     counts = np.bincount(codes)
     rank = np.empty_like(counts)
     # The stable sort breaks ties by first appearance: one table, one set of bins.
     rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    return np.asarray(np.minimum(rank, bins)[codes], dtype=np.int64)
+    return np.asarray(np.minimum(rank, most)[codes], dtype=np.int64)
+
+
+def equal_rows(features: pa.Table) -> Codes:
+    """Returns codes (n,) that are equal where all columns are; missing is a value."""
+    columns = [levels(column, features.num_rows) for column in features.columns]
+    return joint(columns)[0]
 
 
 def joint(columns: Sequence[NDArray[Any]]) -> tuple[Codes, list[Codes]]:
@@ -133,29 +144,25 @@ def _entropy(counts: NDArray[np.float64] | NDArray[np.int64]) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def bin_auc(
-    feature: Codes, label: NDArray[np.bool_], learn: NDArray[np.bool_]
-) -> float:
-    """Returns the AUC of the best score that one binned feature gives.
+def cramers_v(feature: Codes, target: Codes) -> tuple[float, float]:
+    """Returns Cramér's V of two columns of codes, and Cohen's w.
 
-    Bins are scored by their rate of positives on the rows to learn from; the AUC
-    is taken on the other rows, so that an identifier earns nothing.
+    Both without the share that chance gives a table of so many cells (Bergsma 2013,
+    "A bias-correction for Cramér's V and Tschuprow's T", eq. 4 to 6). w is the root of
+    chi-squared over n, V that over its greatest value; of two groups they are equal.
     """
-    size = int(feature.max()) + 1
-    trials = np.bincount(feature[learn], minlength=size)
-    hits = np.bincount(feature[learn & label], minlength=size)
-    # A bin without a row to learn from scores like the average row.
-    prior = label[learn].mean()
-    rate = np.where(trials > 0, hits / np.maximum(trials, 1), prior)
-    _, rank = np.unique(rate, return_inverse=True)
-    positive = np.bincount(rank[feature[~learn & label]], minlength=size)
-    negative = np.bincount(rank[feature[~learn & ~label]], minlength=size)
-    pairs = positive.sum() * negative.sum()
-    if pairs == 0:
-        return 0.5
-    # AUC = P(score of a positive > score of a negative), a tie counting one half.
-    below = np.cumsum(negative) - negative / 2
-    return float((positive * below).sum() / pairs)
+    n, shape = len(feature), (int(feature.max()) + 1, int(target.max()) + 1)
+    table = np.bincount(feature * shape[1] + target, minlength=shape[0] * shape[1])
+    table = table.reshape(shape)
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    r, c = table.shape
+    if min(r, c) < 2:
+        return 0.0, 0.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+    phi = float(((table - expected) ** 2 / expected).sum()) / n
+    phi = max(0.0, phi - (r - 1) * (c - 1) / (n - 1))
+    most = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
+    return min(1.0, (phi / most) ** 0.5) if most > 0 else 0.0, phi**0.5
 
 
 def twin_pairs(same: Codes, group: Codes) -> NDArray[np.int64]:

@@ -7,29 +7,31 @@ not identifiable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.binomial.two_rates import miettinen_nurminen
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import (
-    bin_auc,
     binned,
-    joint,
+    cramers_v,
+    equal_rows,
     proxies,
     spread_p_value,
     twin_pairs,
 )
+from safescale_ammt.data.audit_warnings import AuditWarning, ranked
 from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.leaks import Leak, label_tellers, leak_warnings
 from safescale_ammt.data.schema import Schema
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LEVEL = 0.05
 """Chance of at least one false flag, per section of the audit."""
 # The smallest p-value of so many draws is 1/201, well below `LEVEL`.
@@ -37,24 +39,60 @@ PERMUTATIONS = 200
 MOST_ROWS = 50_000
 """Rows that the permutation tests look at: more would only cost time."""
 PROXY_BINS = 20
-LEAK_BINS = 256
-LEAK_AUC = 0.99
+STRENGTH_BINS = 256
+LARGE_EFFECT = 0.5
+"""Cohen's w from which an association is large (Cohen 1988, Statistical Power
+Analysis for the Behavioral Sciences, section 7.2.3)."""
 MIN_ROWS, MIN_POSITIVES = 200, 50
 """A group under these is too small to be judged (defaults of a constitution)."""
 
 
-def audit(schema: Schema, splits: Mapping[str, Split], seed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Audit:
+    """What the development rows say.
+
+    Attributes:
+        figures: the sections of `audit.json`.
+        warnings: the worst first; facts that others have found are among them.
+        leaks: how well each input tells the label.
+    """
+
+    figures: Mapping[str, Any]
+    warnings: tuple[AuditWarning, ...]
+    leaks: tuple[Leak, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the content of `audit.json`."""
+        return {
+            "schema": SCHEMA_VERSION,
+            **self.figures,
+            "leakage": [
+                {
+                    "columns": list(leak.columns),
+                    "auc": leak.auc,
+                    "best": leak.best,
+                    "flagged": leak.suspect,
+                }
+                for leak in self.leaks
+            ],
+            "warnings": [warning.to_dict() for warning in self.warnings],
+        }
+
+
+def audit(
+    schema: Schema,
+    splits: Mapping[str, Split],
+    seed: int,
+    facts: Iterable[AuditWarning] = (),
+) -> Audit:
     """Audits the development rows.
 
     Args:
         schema: features, classes and groups.
         splits: the five development splits (others are not looked at).
         seed: of the permutations.
-
-    Returns:
-        The content of `audit.json`.
+        facts: warnings that the preparation of these rows has led to.
     """
-    # Train comes first in `SPLITS`: `_leakage` learns from the first rows.
     parts = [splits[name] for name in SPLITS]
     rows = Split(
         pa.concat_tables([part.features for part in parts]),
@@ -62,18 +100,20 @@ def audit(schema: Schema, splits: Mapping[str, Split], seed: int) -> dict[str, A
         {g: np.concatenate([p.groups[g] for p in parts]) for g in schema.groups},
         np.concatenate([part.rows for part in parts]),
     )
+    folds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    leaks = label_tellers(schema, rows, folds)
+    # With a positive class its rates say it all; else each class has some.
+    outcomes = (schema.positive,) if schema.positive else schema.classes
     sections = {
         "base_rates": [
             _base_rates(schema, rows, group, outcome)
             for group in schema.groups
-            for outcome in _outcomes(schema)
+            for outcome in outcomes
         ],
         "proxies": _proxies(schema, rows, seed),
         "label_noise": _label_noise(schema, rows, seed),
-        "leakage": _leakage(schema, rows, len(splits["train"])),
     }
-    return {
-        "schema": SCHEMA_VERSION,
+    figures = {
         "rows": len(rows),
         "level": LEVEL,
         **sections,
@@ -82,14 +122,9 @@ def audit(schema: Schema, splits: Mapping[str, Split], seed: int) -> dict[str, A
             "why": "Whether recorded labels differ from true ones by group cannot be "
             "seen without a sample of trusted labels.",
         },
-        "warnings": _warnings(sections),
     }
-
-
-def _outcomes(schema: Schema) -> dict[str, int]:
-    """Names the classes whose rates are compared: the positive one, or all."""
-    names = (schema.positive,) if schema.positive else schema.classes
-    return {name: schema.classes.index(name) for name in names}
+    found = [*leak_warnings(leaks), *_warnings(schema, sections), *facts]
+    return Audit(figures, ranked(found), tuple(leaks))
 
 
 def _base_rates(
@@ -148,7 +183,8 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     names = [name for name in schema.names if name not in schema.sensitive]
     section: dict[str, Any] = {
         "method": "mutual information over entropy, above its permutation mean; "
-        "family-wise p-values by max-T over all features and sensitive columns",
+        "family-wise p-values by max-T over all features and sensitive columns; "
+        "Cramer's V and Cohen's w without bias; flagged where p and w are",
         "rows": len(index),
         "permutations": PERMUTATIONS,
         "features": [],
@@ -161,16 +197,24 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
         PERMUTATIONS,
         seed,
     )
-    section["features"] = [
-        {
-            "feature": names[proxy.feature],
-            "group": schema.sensitive[proxy.target],
-            "strength": proxy.strength,
-            "p_value": proxy.p_value,
-            "flagged": proxy.p_value <= LEVEL,
-        }
-        for proxy in sorted(tests, key=lambda p: (-p.strength, p.feature, p.target))
-    ]
+    bins = min(STRENGTH_BINS, max(2, len(index) // 20))
+    fine = [binned(rows.features[name], bins)[index] for name in names]
+    for proxy in sorted(tests, key=lambda p: (-p.strength, p.feature, p.target)):
+        group = schema.sensitive[proxy.target]
+        # Few bins for two hundred permutations; more where a level may tell it all.
+        v, w = cramers_v(fine[proxy.feature], rows.groups[group][index])
+        section["features"].append(
+            {
+                "feature": names[proxy.feature],
+                "group": group,
+                "strength": proxy.strength,
+                "p_value": proxy.p_value,
+                "cramers_v": v,
+                "cohens_w": w,
+                # With many rows a feature that reveals next to nothing is significant.
+                "flagged": proxy.p_value <= LEVEL and w >= LARGE_EFFECT,
+            }
+        )
     return section
 
 
@@ -181,10 +225,7 @@ def _label_noise(schema: Schema, rows: Split, seed: int) -> list[dict[str, Any]]
     differ. A conflict is noise, or an outcome that the features do not decide: the
     rate is an upper end for noise, and only a difference by group is flagged.
     """
-    columns = [rows.features[name].combine_chunks() for name in schema.names]
-    # A missing value equals a missing value here: null has a code of its own.
-    coded = [pc.dictionary_encode(c, null_encoding="encode").indices for c in columns]
-    same, _ = joint([np.asarray(c.to_numpy()).astype(np.int64) for c in coded])
+    same = equal_rows(rows.features)
     section = []
     for name in schema.sensitive:
         pairs = twin_pairs(same, rows.groups[name])
@@ -214,63 +255,57 @@ def _label_noise(schema: Schema, rows: Split, seed: int) -> list[dict[str, Any]]
     return section
 
 
-def _leakage(schema: Schema, rows: Split, train: int) -> list[dict[str, Any]]:
-    """AUC of every single feature: near 1, it is probably a copy of the label.
-
-    Args:
-        schema: features and classes.
-        rows: all development rows, those of train first.
-        train: number of train rows, which the bins' scores are learnt from.
-    """
-    learn = np.arange(len(rows)) < train
-    # A bin that no learning row falls into says nothing: small data, fewer bins.
-    bins = min(LEAK_BINS, max(2, train // 20))
-    section = []
-    for name in schema.names:
-        feature = binned(rows.features[name], bins)
-        best = max(
-            bin_auc(feature, rows.label == code, learn)
-            for code in _outcomes(schema).values()
+def _warnings(schema: Schema, sections: Mapping[str, Any]) -> list[AuditWarning]:
+    """Puts every flag into a sentence; those of one group's values into one."""
+    found = [
+        AuditWarning(
+            "proxy",
+            (e["feature"],),
+            e["cramers_v"],
+            f"{e['feature']!r} stands in for {e['group']!r} (Cramér's V "
+            f"{e['cramers_v']:.2f}): leaving {e['group']!r} out does not hide it.",
+            e["group"],
         )
-        section.append({"feature": name, "auc": best, "flagged": best > LEAK_AUC})
-    return section
-
-
-def _warnings(sections: Mapping[str, Any]) -> list[str]:
-    """Puts every flag into a sentence, the gravest first."""
-    leaks = [
-        f"Feature {e['feature']!r} alone predicts the label (AUC {e['auc']:.3f}): it "
-        "may be a copy of it that will not exist at prediction time."
-        for e in sections["leakage"]
-        if e["flagged"]
-    ]
-    noise = [
-        f"Rows with equal features have conflicting labels at unequal rates by "
-        f"{e['group']} (p = {e['p_value']:.3g}): label noise, or outcomes that the "
-        "features decide less well for some."
-        for e in sections["label_noise"]
-        if e["flagged"]
-    ]
-    small = [
-        f"{e['group']} = {value!r} has {v['rows']} development rows and {v['hits']} "
-        f"with {e['outcome']!r}: too few for most promises."
-        for e in sections["base_rates"]
-        for value, v in e["values"].items()
-        if v["under_represented"]
-    ]
-    gaps = [
-        f"{e['outcome']!r} is {abs(v['gap']['value']):.3f} "
-        f"{'more' if v['gap']['value'] > 0 else 'less'} frequent in {e['group']} = "
-        f"{value!r} than in {e['reference']!r}."
-        for e in sections["base_rates"]
-        for value, v in e["values"].items()
-        if v.get("gap", {}).get("differs")
-    ]
-    stand_ins = [
-        f"Feature {e['feature']!r} holds {e['strength']:.0%} of what {e['group']!r} "
-        "tells: leaving the column out does not hide it."
         for e in sections["proxies"]["features"]
-        # With many rows a feature that reveals next to nothing is significant too.
-        if e["flagged"] and e["strength"] >= 0.1
+        # A sensitive column that is an input itself needs no stand-in.
+        if e["flagged"] and e["group"] not in schema.names
     ]
-    return [*leaks, *noise, *small, *gaps, *stand_ins]
+    for e in sections["label_noise"]:
+        if e["flagged"]:
+            conflicts = sum(v["conflicts"] for v in e["values"].values())
+            sentence = (
+                f"{conflicts} of {e['pairs']} pairs of rows with equal inputs have "
+                f"different labels, at unequal rates by {e['group']!r} (p = "
+                f"{e['p_value']:.2g}): the inputs or the labels are worse for some."
+            )
+            found.append(
+                AuditWarning("label_noise", (), conflicts, sentence, e["group"])
+            )
+    return [*found, *_group_warnings(schema, sections["base_rates"])]
+
+
+def _group_warnings(
+    schema: Schema, base_rates: Iterable[Mapping[str, Any]]
+) -> list[AuditWarning]:
+    """Counts the values of each group that are small, and tells how rates differ."""
+    found = []
+    for name, values in schema.groups.items():
+        rates = [e["values"] for e in base_rates if e["group"] == name]
+        small = {k for e in rates for k, v in e.items() if v["under_represented"]}
+        gaps = [v["gap"] for e in rates for v in e.values() if "gap" in v]
+        gap = max((abs(g["value"]) for g in gaps if g["differs"]), default=0.0)
+        if small:
+            sentence = (
+                f"{len(small)} of {len(values)} values of {name!r} have under "
+                f"{MIN_ROWS} development rows, or {MIN_POSITIVES} of a class: too few "
+                "for most promises."
+            )
+            found.append(AuditWarning("small_group", (), len(small), sentence, name))
+        # Merges and crosses only say again what their columns say.
+        if gap and name in schema.sensitive:
+            sentence = (
+                f"The classes' shares differ by {name!r}, by up to {gap:.3f} from its "
+                "largest group: a model learns that too."
+            )
+            found.append(AuditWarning("base_rate", (), gap, sentence, name))
+    return found

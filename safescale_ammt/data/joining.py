@@ -62,6 +62,7 @@ class Joined:
             "entity": (config.entity,) if config.entity else (),
             "numeric": config.numeric,
             "categorical": config.categorical,
+            "allow_leak": config.allow_leak,
         }
         for role, names in roles.items():
             for name in names:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.associations import joint
+from safescale_ammt.data.audit_warnings import AuditWarning
+from safescale_ammt.data.data_facts import column_facts, note_facts, repeated_rows
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.encoding import learn_categorical, learn_numeric
 from safescale_ammt.data.groups import group_columns
-from safescale_ammt.data.joining import ALL_SPLITS, Cut, Joined, class_codes, cut
+from safescale_ammt.data.joining import (
+    ALL_SPLITS,
+    SEALED,
+    Cut,
+    Joined,
+    class_codes,
+    cut,
+)
 from safescale_ammt.data.raw_rows import as_levels, as_numbers
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.two_sides import sealed_notes
@@ -36,11 +47,13 @@ class Prepared:
         splits: by name, `sealed` among them.
         notes: counts of removed and repeated rows, constant columns, empty groups;
             unseen sealed values and groups on one side, if any.
+        facts: what of it a reader of figures should know, as warnings.
     """
 
     schema: Schema
     splits: Mapping[str, Split]
-    notes: Mapping[str, object]
+    notes: Mapping[str, Any]
+    facts: tuple[AuditWarning, ...]
 
 
 def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Prepared:
@@ -56,10 +69,9 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     """
     kinds = learn_kinds(source, config.missing)
     config = spelled_config(config, kinds)
+    spelled = spelled_table(source, kinds)
     joined = Joined.of(
-        config,
-        spelled_table(source, kinds),
-        spelled_table(sealed, kinds) if sealed else None,
+        config, spelled, spelled_table(sealed, kinds) if sealed else None
     )
     classes, label = class_codes(config, joined)
     groups = group_columns(config, joined.table)
@@ -108,7 +120,29 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     levels = [f.name for f in inputs if isinstance(f, CategoricalFeature)]
     notes = _notes(joined, cuts, schema, splits, constant)
     notes |= sealed_notes(config, joined, cuts, levels, groups)
-    return Prepared(schema, splits, notes)
+    # Of numbers the spelling does not matter; a level, a class and a group are texts.
+    texts = dict.fromkeys([*levels, *config.sensitive, config.label])
+    development = pa.concat_tables([splits[name].features for name in SPLITS])
+    facts = (
+        *column_facts(schema, development),
+        *repeated_rows(schema, splits),
+        *note_facts(notes, len(splits[SEALED]), respelled(source, spelled, texts)),
+    )
+    return Prepared(schema, splits, notes, facts)
+
+
+def respelled(
+    before: RawTable, after: RawTable, names: Iterable[str]
+) -> dict[str, int]:
+    """Counts the values that spelling has changed, by column; 0 is left out."""
+    counts: dict[str, int] = {}
+    for name in names:
+        old, new = before.columns[name], after.columns[name]
+        # A column that needs no other spelling is the very same one.
+        if old is not new:
+            changed = pc.sum(pc.not_equal(old.texts(), new.texts())).as_py()
+            counts |= {name: int(changed)} if changed else {}
+    return counts
 
 
 def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any
 from safescale_ammt import __version__
 from safescale_ammt.config.sections import RegistryConfig
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import (
     MANIFEST,
@@ -246,6 +247,7 @@ def _card(path: Path, verdict: Verdict, identity: str) -> str:
         read_json(path / SCHEMA),
         name=registry.name,
         description=registry.description,
+        warnings=read_warnings(path / "verdict" / WARNINGS),
     )
 
 

@@ -1,7 +1,7 @@
 """The model card: what the model reads, what it promises, what was measured.
 
-Markdown, written from the verdict, the constitution and the schema alone, so
-that `verify_bundle` can write it again and compare.
+Markdown, written from the verdict, the constitution, the schema and the warnings about
+the data alone, so that `verify_bundle` can write it again and compare.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from html import escape
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.reporting.data_warnings import TITLE
 from safescale_ammt.reporting.wording import (
     HEADLINES,
     guarantee,
@@ -30,11 +32,13 @@ def write_card(
     *,
     name: str,
     description: str,
+    warnings: Sequence[AuditWarning] = (),
 ) -> str:
     """Writes the model card.
 
-    Front matter for programs, then for people: the decision, the model's inputs and
-    outputs, promises and measurements, the guarantee, how to check all of it.
+    Front matter for programs, then for people: the decision, warnings about the data,
+    the model's inputs and outputs, promises and measurements, the guarantee, how to
+    check all of it.
 
     Args:
         verdict: the verdict about the model.
@@ -43,6 +47,7 @@ def write_card(
         schema: `schema.json` of the model.
         name: name in the registry.
         description: one line by the owner.
+        warnings: about the data, the worst first.
     """
     short, sentence = HEADLINES[verdict.decision]
     model, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
@@ -54,6 +59,8 @@ def write_card(
         f"{_plain(description)}\n" if description else "",
         f"**{short}.** {sentence}\n",
         _bullets(verdict.reasons),
+        f"## {TITLE}\n" if warnings else "",
+        _bullets([warning.sentence for warning in warnings]),
         "## What goes in and comes out\n",
         (
             f"Reads rows with {len(schema['features'])} features ({features}) and "

@@ -13,7 +13,9 @@ from typing import Any
 
 from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.reporting.data_warnings import warnings_section
 from safescale_ammt.reporting.glossary import Glossary
 from safescale_ammt.reporting.headline import facts, headline
 from safescale_ammt.reporting.measure_bar import measure_bar, measures_of
@@ -47,10 +49,11 @@ def render(
     search: Json | None = None,
     power: Json | None = None,
     provenance: Provenance | None = None,
+    warnings: Sequence[AuditWarning] = (),
 ) -> str:
     """Writes the page.
 
-    Provenance and decision first, then facts, promises, guarantee and digests, then
+    Provenance and decision first, then facts, warnings, promises, guarantee, digests,
     pictures and tables, from the general to the particular.
 
     Args:
@@ -60,6 +63,7 @@ def render(
         search: `search.json` of the architecture, if there is one.
         power: `power.json` of the architecture, if there is one.
         provenance: day, run, name and rows; what the verdict says itself, if None.
+        warnings: about the data, the worst first.
 
     Returns:
         A whole HTML document; the same arguments give the same bytes.
@@ -81,6 +85,7 @@ def render(
         _head(constitution, provenance or Provenance.of(verdict)),
         _decision(verdict, glossary),
         facts(verdict, constitution),
+        warnings_section(warnings),
         _card("How well it answers", headline(verdict, glossary)),
         _promises(verdict, constitution, glossary),
         _guarantee(verdict, constitution),

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.audit_warnings import AUDIT, read_warnings, save_warnings
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.schema import Schema
@@ -267,12 +268,15 @@ class _UseCounter:
 def _save(
     folder: Path, judged: Verdict, constitution: Constitution, inputs: _Inputs
 ) -> None:
-    """Writes verdict, findings, constitution, provenance and report.
+    """Writes verdict, findings, constitution, warnings, provenance and report.
 
     Raises:
         InputError: a line of the training log is not JSON.
     """
     judged.save(folder)
+    warnings = read_warnings(inputs.dataset / AUDIT)
+    # A bundle holds the verdict and not the dataset: its card needs them.
+    save_warnings(folder, warnings)
     write_json(folder / CONSTITUTION, constitution.to_dict())
     # Logs are optional: a model from elsewhere has none, and the page says so.
     log = inputs.model / "training.jsonl"
@@ -290,6 +294,7 @@ def _save(
         search=_optional(inputs.architecture / "search.json"),
         power=_optional(inputs.architecture / "power.json"),
         provenance=provenance,
+        warnings=warnings,
     )
     (folder / REPORT).write_text(page, encoding="utf-8")
 

@@ -12,6 +12,7 @@ from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.config.window import Window
 from safescale_ammt.data.attack import Groups
 from safescale_ammt.data.audit import audit
+from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import (
     LEAST_SHOWN,
     Counts,
@@ -22,6 +23,7 @@ from safescale_ammt.data.counts import (
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.joining import SEALED
+from safescale_ammt.data.leaks import refuse_leaks
 from safescale_ammt.data.preparation import Prepared, prepare
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConfigError
@@ -53,12 +55,13 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         holdout: where the holdout artifact is written.
 
     Returns:
-        Rows per split, number of inputs, digests, days, small groups if there are
-        any; what the log shows.
+        Rows per split, numbers of inputs and warnings, digests, days, small groups if
+        there are any; what the log shows.
 
     Raises:
         ConfigError: the section has no source.
-        DataError: the raw data do not fit their description.
+        DataError: the raw data do not fit their description, or an input tells the
+            label by itself.
         IntegrityError: the raw bytes are not those of `data.source_digest`.
     """
     config = DataConfig.from_params(data)
@@ -90,11 +93,16 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     # their digest is only served from the cache for these very bytes.
     digest = check_digest(config.source_digest, source, sealed)
     prepared = prepare(config, source, sealed)
+    schema, splits = prepared.schema, prepared.splits
+    audited = audit(schema, splits, config.seed, prepared.facts)
+    # Before anything is written: nothing is spent on a label among the inputs.
+    development = sum(len(splits[name]) for name in SPLITS)
+    refuse_leaks(audited.leaks, config.allow_leak, config.entity, development)
     with writing(
         holdout, kind="holdout", stage=STAGE, config_digest=config.digest
     ) as draft:
-        write_json(draft.folder / "schema.json", prepared.schema.to_dict())
-        prepared.splits[SEALED].write(draft.folder / "sealed.parquet", prepared.schema)
+        write_json(draft.folder / "schema.json", schema.to_dict())
+        splits[SEALED].write(draft.folder / "sealed.parquet", schema)
     sealed_identity = read_manifest(holdout).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (
@@ -119,23 +127,25 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     }
     if dropped := prepared.notes.get("unlabelled_rows_dropped"):
         print(f"Rows without a label that are left out: {dropped}.", flush=True)
-    for note in reading:
-        print(note, flush=True)
-    shown = _write_dataset(prepared, config, dataset, report)
+    for line in (*reading, *in_lines(audited.warnings)):
+        print(line, flush=True)
+    files = {"source.json": report, AUDIT: audited.to_dict()}
+    shown = _write_dataset(prepared, config, dataset, files)
     return {
         "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
         "source_digest": digest,
         # Texts with a slash are taken for paths and kept out of the metadata.
         "window": str(days.window).replace("/", " to ") if days else "",
-        "rows": {name: len(split) for name, split in prepared.splits.items()},
-        "features": len(prepared.schema.features),
+        "rows": {name: len(split) for name, split in splits.items()},
+        "features": len(schema.features),
+        "warnings": len(audited.warnings),
         **_in_words(report, shown),
     }
 
 
 def _write_dataset(
-    prepared: Prepared, config: DataConfig, path: Path, report: Mapping[str, Any]
+    prepared: Prepared, config: DataConfig, path: Path, files: Mapping[str, Any]
 ) -> SplitCounts:
     """Writes the dataset artifact; returns what it shows of the sealed split."""
     schema, splits = prepared.schema, prepared.splits
@@ -157,10 +167,12 @@ def _write_dataset(
     with writing(
         path, kind="dataset", stage=STAGE, config_digest=config.digest
     ) as draft:
+        # Its words may change: who trains on these rows trains on the same dataset.
+        draft.outside_identity.add(AUDIT)
         write_json(draft.folder / "schema.json", schema.to_dict())
         write_json(draft.folder / "counts.json", all_counts.to_dict())
-        write_json(draft.folder / "source.json", report)
-        write_json(draft.folder / "audit.json", audit(schema, splits, config.seed))
+        for name, value in files.items():
+            write_json(draft.folder / name, value)
         for name in SPLITS:
             splits[name].write(draft.folder / f"{name}.parquet", schema)
     return counts[SEALED]

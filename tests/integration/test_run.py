@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -81,6 +82,43 @@ def test_the_report_and_the_bundle_are_where_the_record_says(finished):
     assert verify(finished.record["bundle"], "bundle")
 
 
+def test_terminal_report_card_and_record_tell_the_same_warnings(finished):
+    record = finished.first
+    audit = read_json(Path(record["artifacts"]["dataset"]["path"]) / "audit.json")
+    assert record["warnings"] == audit["warnings"]
+    (sentence,) = (warning["sentence"] for warning in record["warnings"])
+    assert "differ by 'sex'" in sentence
+    code, lines = finished.call("run", "--config", "loans.yaml")
+    assert code == 0
+    head, line = (
+        i for i, text in enumerate(lines) if "warning" in text or sentence in text
+    )
+    assert lines[head].endswith("] 1 warning about the data:")
+    assert lines[line].endswith(f"] - {sentence}")
+    assert "prepare_data done" in lines[head - 1]
+    for place in ("report.html", "log.txt"):
+        text = (finished.folder / "runs" / record["run"] / place).read_text("utf-8")
+        assert escape(sentence) in text or sentence in text
+    card = (Path(record["bundle"]) / "card.md").read_text("utf-8")
+    assert f"- {sentence}" in card
+
+
+def test_a_leak_ends_a_run_before_anything_is_spent(laptop):
+    people = laptop.folder / "people.csv"
+    head, *rows = people.read_text("utf-8").splitlines()
+    told = [f"{row},{'Y' if row.endswith('yes') else 'N'}" for row in rows]
+    people.write_text("\n".join([f"{head},code", *told]) + "\n", encoding="utf-8")
+    splits = "{train: .3, validation: .1, constraint: .1, monitor: .1, select: .1, "
+    splits += "sealed: .3}"
+    one_file = ("--set", "data.sealed_source=", "--set", f"data.splits={splits}")
+    code, lines = laptop.call("run", "--config", "loans.yaml", *one_file)
+    assert code == 2
+    assert "told by 'code' (AUC 1.000) alone" in lines[-1]
+    assert "data.allow_leak" in laptop.record["sentence"]
+    assert [stage["stage"] for stage in laptop.record["stages"]] == ["prepare_data"]
+    assert laptop.record["artifacts"] == {}
+
+
 def test_the_second_run_takes_every_stage_but_the_gate_from_the_cache(finished):
     before = finished.identities("model", "verdict", "version")
     code, last = finished.run()
@@ -121,7 +159,7 @@ def test_the_registry_is_listed_and_verified(finished):
 
 
 def test_a_report_can_be_written_again(finished):
-    code, _ = finished.call("report", finished.record["bundle"], "-o", "again.html")
+    code, _ = finished.call("report", finished.first["bundle"], "-o", "again.html")
     assert code == 0
     page = (finished.folder / "again.html").read_text(encoding="utf-8")
     # The day and the rows are in the bundle, and its name; its run is not.
@@ -129,6 +167,7 @@ def test_a_report_can_be_written_again(finished):
     assert "<dt>Development rows</dt>" in page
     assert "<dd>loans</dd>" in page
     assert "<dt>Run</dt>" not in page
+    assert "Warnings about the data" in page
 
 
 def test_a_constitution_is_checked_against_the_counts_alone(finished):

@@ -6,13 +6,14 @@ begins where predictions have been made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.audit_warnings import AuditWarning, save_warnings
 from safescale_ammt.files.artifacts import Manifest, verify, writing
 from safescale_ammt.files.canonical import digest_bytes, digest_file, write_json
 from safescale_ammt.judging.assembly import Submission, assemble
@@ -113,6 +114,11 @@ def schema() -> dict[str, Any]:
     }
 
 
+WARNINGS = tuple(
+    AuditWarning("proxy", (f"c{i}",), 0.9 - i / 10, f"'c{i}' | stands in <for> 'sex'.")
+    for i in range(8)
+)
+
 PARENTS = {
     "dataset": digest_bytes(b"dataset"),
     "architecture": digest_bytes(b"architecture"),
@@ -172,6 +178,7 @@ def write_verdict(
     *,
     change: Mapping[str, Any] | None = None,
     page: bool = False,
+    warnings: Sequence[AuditWarning] = (),
 ) -> Verdict:
     """Writes a verdict artifact; `change` forges fields of verdict.json."""
     parents = {
@@ -187,6 +194,7 @@ def write_verdict(
         write_evidence(file, rows, hashes(len(rows.label)))
         verdict = assembled(rule, rows, about, digest_file(file))
         verdict.save(draft.folder)
+        save_warnings(draft.folder, warnings)
         if change:
             write_json(draft.folder / "verdict.json", {**verdict.to_dict(), **change})
         html = render(verdict, rule, training=TRAINING) if page else "<p>"

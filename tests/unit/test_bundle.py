@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safety_world import (
     HOLDOUT,
+    WARNINGS,
     constitution,
     evidence,
     schema,
@@ -20,6 +21,7 @@ from safety_world import (
 )
 
 from safescale_ammt.config.sections import RegistryConfig
+from safescale_ammt.data.audit_warnings import AuditWarning, save_warnings
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import (
     MANIFEST,
@@ -37,10 +39,11 @@ from safescale_ammt.releasing.card import summary, write_card
 REGISTRY = RegistryConfig(name="test-model", description="Says yes | <b>or</b> no.")
 
 
-def build(path: Path, gap: float = 0.0) -> Path:
+def build(path: Path, gap: float = 0.0, warnings: Sequence[AuditWarning] = ()) -> Path:
     rule = constitution()
     model = write_model(path / "model", rule)
-    write_verdict(path / "verdict", rule, evidence(gap=gap), submission(model.identity))
+    about = submission(model.identity)
+    write_verdict(path / "verdict", rule, evidence(gap=gap), about, warnings=warnings)
     write_bundle(
         path / "bundle",
         model=path / "model",
@@ -294,3 +297,24 @@ def test_the_summary_says_when_it_was_only_a_rehearsal_or_research() -> None:
 
     assert "rehearsal" in text
     assert "cannot be registered" in text
+
+
+def test_the_card_tells_all_warnings_about_the_data(made: Path, tmp_path: Path) -> None:
+    card = (build(tmp_path, warnings=WARNINGS) / "card.md").read_text("utf-8")
+    _, section = card.split("## Warnings about the data\n")
+    section = section.split("##")[0]
+    for i in range(len(WARNINGS)):
+        assert f"- 'c{i}' &#124; stands in &lt;for&gt; 'sex'." in section
+    assert "Warnings about the data" not in (made / "card.md").read_text("utf-8")
+
+
+def test_a_warning_that_was_taken_out_of_a_bundle_is_missed(tmp_path: Path) -> None:
+    bundle = build(tmp_path, warnings=WARNINGS)
+    verify_bundle(bundle)
+    save_warnings(bundle / "verdict", WARNINGS[1:])
+    with pytest.raises(IntegrityError, match=r"warnings\.json was changed"):
+        verify_bundle(bundle)
+    # With every manifest written anew, the card still tells of it.
+    sealed_again(bundle)
+    with pytest.raises(IntegrityError):
+        verify_bundle(bundle)

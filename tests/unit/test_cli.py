@@ -23,6 +23,7 @@ from pipelines.progress import LiveProgress, Progress
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SPLITS
+from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.errors import ConfigError, ConstitutionError, InputError
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import write_json
@@ -354,6 +355,27 @@ def test_runs_are_listed_shown_and_compared(capsys):
 def test_a_run_that_is_not_there_is_one_sentence(name):
     with pytest.raises(InputError, match="does not exist"):
         read_run(Path("runs"), name)
+
+
+def test_a_run_holds_the_warnings_about_its_data_once_they_are_prepared(tmp_path):
+    warning = AuditWarning("proxy", ("title",), 1.0, "It stands in.", "sex")
+    write_json(tmp_path / "dataset" / "audit.json", {"warnings": [warning.to_dict()]})
+    run = RunFile.create(tmp_path / "runs", ["safescale", "run"])
+    assert read_run(tmp_path / "runs", run.id)["warnings"] == []
+    run.apply({"event": "started", "stage": "prepare_data"})
+    done = {"event": "finished", "seconds": 1.0, "cached": True, "summary": {}}
+    entry = {"name": "dataset", "path": str(tmp_path / "dataset")}
+    run.apply({**done, "artifacts": [entry]})
+    run.end(3, "Refused.")
+    assert read_run(tmp_path / "runs", run.id)["warnings"] == [
+        {
+            "kind": "proxy",
+            "columns": ["title"],
+            "group": "sex",
+            "figure": 1.0,
+            "sentence": "It stands in.",
+        }
+    ]
 
 
 def test_a_run_cut_short_keeps_what_it_knew(tmp_path):

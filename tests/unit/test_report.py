@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from report_world import ODDS, SEARCH
-from safety_world import TRAINING, constitution, evidence, submission
+from safety_world import TRAINING, WARNINGS, constitution, evidence, submission
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.assembly import assemble
@@ -316,3 +317,23 @@ def test_a_utility_promise_shows_both_its_lines() -> None:
     assert measures_of(replace(useful, floor=verdict().accuracy))[1].outcome == (
         "undecided"
     )
+
+
+def test_warnings_about_the_data_stand_before_the_promises_in_their_own_words():
+    whole = render(verdict(), constitution(), warnings=WARNINGS)
+    head, promises = whole.split("What was promised")
+    for warning in WARNINGS:
+        assert head.count(escape(warning.sentence)) == 1
+        assert escape(warning.sentence) not in promises
+    assert "<for>" not in whole
+    first, folded = head.split("<details><summary>and 2 more</summary>")
+    assert escape(WARNINGS[5].sentence) in first
+    assert escape(WARNINGS[6].sentence) in folded
+    assert head.index('class="decision') < head.index("Warnings about the data")
+
+
+def test_a_page_without_warnings_has_no_section_for_them():
+    assert "Warnings about the data" not in page()
+    few = render(verdict(), constitution(), warnings=WARNINGS[:2])
+    assert "<details>" not in few
+    Reader().feed(render(verdict(), constitution(), warnings=WARNINGS))

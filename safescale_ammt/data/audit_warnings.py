@@ -1,0 +1,126 @@
+"""Warnings about the data: made once by the audit, told wherever people look.
+
+`audit.json` holds all of them, the worst first. Terminal, report, card and `run.json`
+read that one list and use its words. A sentence holds counts and names of columns,
+never a value of a row. What a kind means is in docs/raw_data.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import read_json, write_json
+
+SCHEMA_VERSION = 1
+AUDIT = "audit.json"
+"""The file of the dataset that holds figures and warnings."""
+WARNINGS = "warnings.json"
+"""The file of the verdict that holds the same warnings, for report and card."""
+KINDS = {
+    "leak": "AUC by which the columns tell the label",
+    "proxy": "Cramér's V with the sensitive column",
+    "one_sided_group": "values that one of development and sealed rows lacks",
+    "duplicates": "development rows that repeat the inputs of another",
+    "label_noise": "pairs of rows with equal inputs and unequal labels",
+    "unseen": "share of the sealed rows; 0 if their number is not told",
+    "pooled": "share of the development rows",
+    "almost_empty": "share of the development rows without a value",
+    "small_group": "values of the group with too few rows",
+    "base_rate": "greatest difference to the largest group",
+    "constant": "columns",
+    "spelling": "values that are spelled anew",
+}
+"""What `AuditWarning.figure` is, by kind; the gravest kind first."""
+MOST_TOLD = 6
+"""Warnings that the terminal and the first screen of the report show."""
+
+
+@dataclass(frozen=True)
+class AuditWarning:
+    """One thing that a reader of figures about these data should know.
+
+    Attributes:
+        kind: one of `KINDS`.
+        columns: names of the columns that it is about; () if it is about rows.
+        figure: the number behind it, larger is worse (`KINDS` says which).
+        sentence: what people read.
+        group: name of the group it is about, if any.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    figure: float
+    sentence: str
+    group: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "kind": self.kind,
+            "columns": list(self.columns),
+            "group": self.group,
+            "figure": self.figure,
+            "sentence": self.sentence,
+        }
+
+
+def ranked(warnings: Iterable[AuditWarning]) -> tuple[AuditWarning, ...]:
+    """Sorts warnings: the gravest kind first, within a kind the greatest figure."""
+    kinds = list(KINDS)
+    return tuple(sorted(warnings, key=lambda w: (kinds.index(w.kind), -w.figure)))
+
+
+def read_warnings(file: Path) -> tuple[AuditWarning, ...]:
+    """Reads the warnings of `audit.json` or `warnings.json`; none without the file.
+
+    Raises:
+        InputError: the file holds none in this form.
+    """
+    if not file.is_file():
+        return ()
+    try:
+        found = tuple(
+            AuditWarning(**{**entry, "columns": tuple(map(str, entry["columns"]))})
+            for entry in read_json(file)["warnings"]
+        )
+        if all(isinstance(warning.sentence, str) for warning in found):
+            return found
+    except (KeyError, TypeError):
+        pass
+    raise InputError(
+        f"{file} holds no warnings in the form of this version; prepare the data again."
+    )
+
+
+def save_warnings(folder: Path, warnings: Sequence[AuditWarning]) -> None:
+    """Writes `warnings.json`, which `read_warnings` reads."""
+    told = [warning.to_dict() for warning in warnings]
+    write_json(folder / WARNINGS, {"schema": SCHEMA_VERSION, "warnings": told})
+
+
+def in_lines(warnings: Sequence[AuditWarning], where: str = AUDIT) -> list[str]:
+    """Returns the worst warnings, a line each, and how many more `where` holds."""
+    if not warnings:
+        return []
+    plural = "s" * (len(warnings) > 1)
+    lines = [f"{len(warnings)} warning{plural} about the data:"]
+    lines += [f"- {warning.sentence}" for warning in warnings[:MOST_TOLD]]
+    more = len(warnings) - MOST_TOLD
+    return [*lines, f"- and {more} more in {where}"] if more > 0 else lines
+
+
+def percent(share: float) -> str:
+    """Spells a share; one that is not 0 or 1 is not spelled as if it were."""
+    if 0 < share < 0.01:
+        return "under 1 %"
+    return f"{100 * share:.0f} %" if share == 1 or share < 0.995 else "over 99 %"
+
+
+def named(columns: Sequence[str], most: int = 5) -> str:
+    """Lists names of columns for a sentence, at most so many."""
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return ", ".join(map(repr, columns[:most])) + more

@@ -1,0 +1,164 @@
+"""Facts about prepared data that a reader of figures should know, as warnings.
+
+What the audit's statistics do not see: repeated rows on both sides, levels that share
+an input, columns that are constant or almost empty, and what one side has alone. Of
+sealed rows only counts are told, and none under 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from safescale_ammt.config.sections import SPLITS
+from safescale_ammt.data.associations import equal_rows, joint, levels
+from safescale_ammt.data.audit_warnings import AuditWarning, named, percent
+from safescale_ammt.data.counts import LEAST_SHOWN
+from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.joining import SEALED
+from safescale_ammt.data.schema import CategoricalFeature, Schema
+
+ALMOST_EMPTY = 0.95
+"""Share of missing values from which a column is almost empty: the 95 to 5 of caret's
+`nearZeroVar` (Kuhn & Johnson 2013, Applied Predictive Modeling, section 3.5)."""
+NOTABLE = 0.01
+"""Share of the rows from which pooled levels and repeated inputs are told."""
+BY_CHANCE = 2.0
+"""Repeated inputs are told if there are so many times more pairs than by chance."""
+
+
+def column_facts(schema: Schema, rows: pa.Table) -> list[AuditWarning]:
+    """Finds inputs that are almost empty, or whose levels share an input.
+
+    Args:
+        schema: inputs with what was learnt of them.
+        rows: features of the development rows.
+    """
+    found = []
+    for feature in schema.features:
+        name, column = feature.name, rows[feature.name]
+        empty = column.null_count / max(len(column), 1)
+        if empty >= ALMOST_EMPTY:
+            sentence = (
+                f"{name!r} is empty in {column.null_count} of {len(column)} "
+                f"development rows ({percent(empty)})."
+            )
+            found.append(AuditWarning("almost_empty", (name,), empty, sentence))
+        if not isinstance(feature, CategoricalFeature) or not feature.pooled:
+            continue
+        own = pc.is_in(column, value_set=pa.array(feature.levels, pa.string()))
+        rare = pc.sum(pc.and_not(pc.is_valid(column), own)).as_py() or 0
+        if rare >= NOTABLE * len(column):
+            share, many = rare / len(column), pc.count_distinct(column).as_py()
+            sentence = (
+                f"{len(feature.levels)} of {many} values of {name!r} have an input of "
+                f"their own; the others, in {rare} of {len(column)} development rows "
+                f"({percent(share)}), share one."
+            )
+            found.append(AuditWarning("pooled", (name,), share, sentence))
+    return found
+
+
+def sharing(codes: NDArray[np.int64]) -> tuple[int, float]:
+    """Counts the rows whose code another row has too, and the pairs of such rows."""
+    counts = np.bincount(codes).astype(np.float64)
+    return int(counts[counts > 1].sum()), float((counts * (counts - 1)).sum() / 2)
+
+
+def repeated_rows(schema: Schema, splits: Mapping[str, Split]) -> list[AuditWarning]:
+    """Counts rows whose inputs another row has, if chance does not explain them.
+
+    By chance: were inputs, sensitive columns and label independent, a pair of rows
+    would agree in all of them with the product of the chances to agree in each.
+    """
+    everyone = [splits[name] for name in (*SPLITS, SEALED)]
+    table = pa.concat_tables([split.features for split in everyone])
+    inputs, n = equal_rows(table), table.num_rows - len(splits[SEALED])
+    development, sealed = inputs[:n], inputs[n:]
+    label = np.concatenate([splits[name].label for name in SPLITS])
+    others = [
+        np.concatenate([splits[name].groups[group] for name in SPLITS])
+        for group in schema.sensitive
+    ]
+    columns = [levels(column, n) for column in table.slice(0, n).columns]
+    possible = n * (n - 1) / 2
+    chances = [sharing(codes)[1] / possible for codes in (*columns, *others, label)]
+    pairs = sharing(joint([development, *others, label])[0])[1]
+    rows, _ = sharing(development)
+    if rows < NOTABLE * n or pairs <= BY_CHANCE * np.prod(chances) * possible:
+        return []
+    alike, _ = sharing(joint([development, label])[0])
+    across = int(np.isin(sealed, development).sum())
+    told = (
+        f"{across}" if across >= LEAST_SHOWN or not across else f"under {LEAST_SHOWN}"
+    )
+    end = (
+        "" if schema.entity else "; if some are one person, data.entity should say who"
+    )
+    sentence = (
+        f"{rows} of {n} development rows have the inputs of another ({alike} its label "
+        f"too), {told} of {len(sealed)} sealed rows those of a development row: each "
+        f"counts as independent{end}."
+    )
+    return [AuditWarning("duplicates", (), rows, sentence)]
+
+
+def note_facts(
+    notes: Mapping[str, Any], sealed: int, respelled: Mapping[str, int]
+) -> list[AuditWarning]:
+    """Puts what the preparation has noted into sentences.
+
+    Args:
+        notes: `Prepared.notes`.
+        sealed: number of sealed rows.
+        respelled: number of development values by column that changed their spelling.
+    """
+    found = unseen_facts(notes.get("sealed_rows_with_unseen_values", {}), sealed)
+    if constant := notes["constant_columns_dropped"]:
+        sentence = (
+            f"Left out, as all development rows agree in them: {named(constant)}."
+        )
+        found.append(AuditWarning("constant", tuple(constant), len(constant), sentence))
+    for group, sides in notes.get("groups_on_one_side", {}).items():
+        alone = len(sides.get("sealed_only", ()))
+        rare = sum(map(len, sides.values())) - alone
+        words = {
+            f"{alone} that no development row has": alone,
+            f"{rare} that many have but under {LEAST_SHOWN} sealed rows": rare,
+        }
+        told = " and ".join(text for text, count in words.items() if count)
+        sentence = f"{group!r} has values on one side: {told}."
+        found.append(AuditWarning("one_sided_group", (), alone + rare, sentence, group))
+    if many := sum(respelled.values()):
+        sentence = (
+            f"{many} development values are read as another spelling of the same value "
+            f"(True for true, 1.0 for 1), in {named(list(respelled))}."
+        )
+        found.append(AuditWarning("spelling", tuple(respelled), many, sentence))
+    return found
+
+
+def unseen_facts(unseen: Mapping[str, int | str], sealed: int) -> list[AuditWarning]:
+    """Tells the share of sealed rows with unseen values, those under 10 together."""
+    found, few = [], []
+    for name, count in unseen.items():
+        if isinstance(count, str):
+            few.append(name)
+            continue
+        sentence = (
+            f"{count} of {sealed} sealed rows ({percent(count / sealed)}) have a value "
+            f"of {name!r} that no development row has."
+        )
+        found.append(AuditWarning("unseen", (name,), count / sealed, sentence))
+    if few:
+        sentence = (
+            f"Under {LEAST_SHOWN} sealed rows have a value that no development row "
+            f"has, in each of {named(few)}."
+        )
+        found.append(AuditWarning("unseen", tuple(few), 0.0, sentence))
+    return found
