@@ -181,7 +181,10 @@ def train(  # noqa: PLR0917  KFP passes by name
 
         # No store: all that a search needs is in its inputs.
         architecture_search = search_architecture(
-            dataset=dataset, constitution=constitution, search=search
+            dataset=dataset,
+            constitution=constitution,
+            search=search,
+            training=training,
         )
         _bounded(architecture_search, "Search architecture", large)
         architecture = architecture_search.outputs["architecture"]

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safescale_ammt.config.roles import ROLES
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.model.genome import Genome
@@ -15,7 +16,7 @@ from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.folds import stratified_folds
 from safescale_ammt.training.learner import Learner
-from safescale_ammt.training.roles import ROLES, assign, traits
+from safescale_ammt.training.roles import assign, traits
 from safescale_ammt.training.sampling import RowOrder, row_weights
 
 GENOME = Genome(widths=(6,), dropout=0.0)

@@ -36,8 +36,6 @@ from safescale_ammt.training.encoded import EncodedDataset
 SEARCH: Mapping[str, Any] = {
     "candidates": 4,
     "rung_steps": 5,
-    "population": 4,
-    "sample": 2,
     "power_draws": 100,
     "feasibility_steps": 0,
 }
@@ -69,7 +67,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def architecture(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("searched") / "architecture"
-    search_architecture.run(dataset, of(WIDE), SEARCH, out)
+    search_architecture.run(dataset, of(WIDE), SEARCH, {}, out)
     return out
 
 
@@ -118,7 +116,7 @@ def test_both_strategies_spent_the_planned_budget(architecture: Path) -> None:
 def test_the_same_work_twice_has_the_same_identity(
     dataset: Path, architecture: Path, tmp_path: Path
 ) -> None:
-    summary = search_architecture.run(dataset, of(WIDE), SEARCH, tmp_path / "again")
+    summary = search_architecture.run(dataset, of(WIDE), SEARCH, {}, tmp_path / "again")
     first, again = verify(architecture), verify(tmp_path / "again")
     assert again.identity == first.identity == summary["architecture"]
 
@@ -126,7 +124,9 @@ def test_the_same_work_twice_has_the_same_identity(
 def test_another_seed_is_other_work(
     dataset: Path, architecture: Path, tmp_path: Path
 ) -> None:
-    search_architecture.run(dataset, of(WIDE), {**SEARCH, "seed": 1}, tmp_path / "b")
+    search_architecture.run(
+        dataset, of(WIDE), {**SEARCH, "seed": 1}, {}, tmp_path / "b"
+    )
     assert verify(tmp_path / "b").identity != verify(architecture).identity
 
 
@@ -146,7 +146,7 @@ def test_an_uncertifiable_promise_names_what_could_be_certified(
     dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Uncertifiable, match="least certifiable") as caught:
-        search_architecture.run(dataset, of(NARROW), SEARCH, tmp_path / "a")
+        search_architecture.run(dataset, of(NARROW), SEARCH, {}, tmp_path / "a")
     assert caught.value.exit_code == 2
     assert "rows" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -156,7 +156,7 @@ def test_an_uncertifiable_promise_goes_on_to_a_human_if_the_file_says_so(
     dataset: Path, tmp_path: Path
 ) -> None:
     rules = of(NARROW, on_uncertifiable="human")
-    summary = search_architecture.run(dataset, rules, SEARCH, tmp_path / "a")
+    summary = search_architecture.run(dataset, rules, SEARCH, {}, tmp_path / "a")
     assert not summary["certifiable"]
     assert not read_json(tmp_path / "a" / "power.json")["certifiable"]
 
@@ -170,7 +170,7 @@ def test_nothing_is_trained_before_the_power_check_has_passed(
         "from safescale_ammt.stages import search_architecture\n"
         "try:\n"
         "    search_architecture.run(sys.argv[1], json.loads(sys.argv[2]),\n"
-        "                            json.loads(sys.argv[3]), sys.argv[4])\n"
+        "                            json.loads(sys.argv[3]), {}, sys.argv[4])\n"
         "except Uncertifiable:\n"
         "    sys.exit('torch' in sys.modules)\n"
         "sys.exit(9)\n"
@@ -185,7 +185,7 @@ def test_a_group_that_the_data_lack_lists_the_known_ones(
 ) -> None:
     rules = of({**WIDE, "group": "sex"})
     with pytest.raises(ConstitutionError, match="'p0' speaks of the group 'sex'") as e:
-        search_architecture.run(dataset, rules, SEARCH, tmp_path / "a")
+        search_architecture.run(dataset, rules, SEARCH, {}, tmp_path / "a")
     assert "expected one of gender, origin" in str(e.value)
 
 
@@ -193,7 +193,7 @@ def test_a_group_with_one_value_cannot_be_compared(tmp_path: Path) -> None:
     rows = [[*row[:3], "m", *row[4:]] for row in loans(600)]
     data = prepared(tmp_path, spell(rows))
     with pytest.raises(ConstitutionError, match="row of the dataset has the value 'm'"):
-        search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
+        search_architecture.run(data, of(WIDE), SEARCH, {}, tmp_path / "a")
 
 
 def test_a_dataset_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
@@ -201,12 +201,14 @@ def test_a_dataset_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
     file = data / "select.parquet"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
     with pytest.raises(IntegrityError, match=r"select\.parquet was changed"):
-        search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
+        search_architecture.run(data, of(WIDE), SEARCH, {}, tmp_path / "a")
 
 
 def test_a_holdout_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a holdout artifact, expected a dataset"):
-        search_architecture.run(dataset.parent / "holdout", of(WIDE), SEARCH, tmp_path)
+        search_architecture.run(
+            dataset.parent / "holdout", of(WIDE), SEARCH, {}, tmp_path
+        )
 
 
 # --- what a trial sees and says ---
