@@ -77,12 +77,12 @@ def test_roles_are_dealt_out_in_turn() -> None:
 @pytest.mark.parametrize("name", ["vision", "language"])
 def test_a_role_of_another_modality_is_refused_for_a_table(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name!r}, a role for .* is a table"):
-        assign((name,), 2)
+        TrainingConfig(agent_specializations=(name,))
 
 
 def test_an_unknown_role_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="expected one of calibrated, efficiency"):
-        assign(("generalist", "poet"), 2)
+        TrainingConfig.from_params({"agent_specializations": ["generalist", "poet"]})
 
 
 def test_the_traits_are_columns_in_the_agents_order() -> None:
