@@ -187,6 +187,15 @@ class DataConfig(Section):
             )
 
 
+_COUNTS = (
+    "candidates",
+    "rung_steps",
+    "rungs",
+    "population",
+    "max_parameters",
+    "power_draws",
+    "threads",
+)
 # Keys of the search that not every strategy reads. Elsewhere only the default is
 # accepted, as with the names below: a number that nobody reads is no setting.
 _READ_BY = {
@@ -240,23 +249,14 @@ class SearchConfig(Section):
     def __post_init__(self) -> None:
         """Checks ranges, and that the strategy reads what was set for it."""
         self.require_seed()
-        self.require_positive(
-            "candidates",
-            "rung_steps",
-            "rungs",
-            "population",
-            "max_parameters",
-            "power_draws",
-            "threads",
-        )
+        self.require_positive(*_COUNTS)
         # If one in one goes on, a rung selects nothing.
         self.require("eta", self.eta >= 2, "a whole number >= 2")
         # A tournament draws without replacement.
         self.require("sample", 1 <= self.sample <= self.population, "1 to population")
         self.require_fraction("architecture_mutation_rate")
-        self.require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")
-        self.require("complexity_weight", self.complexity_weight >= 0, ">= 0")
-        self.require("violation_weight", self.violation_weight >= 0, ">= 0")
+        for key in ("feasibility_steps", "complexity_weight", "violation_weight"):
+            self.require(key, getattr(self, key) >= 0, ">= 0")
         twice = self.strategy == self.control
         self.require("control", not twice, "none where strategy is random already")
         # With fewer, every genome stays alive to the end: nothing would ever age.

@@ -163,36 +163,27 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
     """Returns a training section with its time compressed to a short run's.
 
     What the user changed stays changed in proportion: twice the default's batch is
-    twice `SHORT`'s. All other keys hold as they are, except those that say how many
-    agents train, how long and where: one generalist here, for a rung's steps.
-
-    Args:
-        training: the user's section.
-        config: seed and threads of the search.
+    twice `SHORT`'s. All other keys stay, but for how many train, how long and where.
     """
     default = TrainingConfig()
     ratio = {key: getattr(training, key) / getattr(default, key) for key in SHORT}
+    scaled = {key: ratio[key] * SHORT[key] for key in SHORT}
+    rate = min(scaled["learning_rate"], _MOST_RATE)
     # The average forgets within 1 / (1 - ema) steps: that is its length.
     forgets = (1 - training.ema) / (1 - default.ema) * (1 - SHORT["ema"])
-    rate = min(ratio["learning_rate"] * SHORT["learning_rate"], _MOST_RATE)
-    whole = {
-        key: round(ratio[key] * SHORT[key])
-        for key in ("batch_size", "warmup_steps", "dual_every")
-    }
-    where = {key: getattr(default, key) for key in TrainingConfig.how}
     return replace(
         training,
-        **where,
+        **{key: getattr(default, key) for key in TrainingConfig.how},
         num_agents=1,
         agent_specializations=("generalist",),
         max_epochs=0,
         steps=config.rung_steps,
         trunk_steps=config.rung_steps,
         learning_rate=max(rate, training.learning_rate),
-        batch_size=max(1, whole["batch_size"]),
-        warmup_steps=whole["warmup_steps"],
+        batch_size=max(1, round(scaled["batch_size"])),
+        warmup_steps=round(scaled["warmup_steps"]),
         ema=max(0.0, 1 - forgets),
-        dual_every=max(1, whole["dual_every"]),
+        dual_every=max(1, round(scaled["dual_every"])),
         seed=config.seed,
         threads=config.threads,
     )
