@@ -175,6 +175,13 @@ def test_each_task_has_requests_and_limits_from_scalar_parameters(containers):
             assert ("inputs.parameters" in limit) == (name != EXIT)
 
 
+def test_the_form_says_that_accelerators_stay_idle(graph):
+    parameters = graph["root"]["inputDefinitions"]["parameters"]
+    text = " ".join(parameters["accelerators"]["description"].split())
+    assert "This version trains on CPUs and leaves them idle" in text
+    assert parameters["accelerators"]["defaultValue"] == "0"
+
+
 def test_only_the_training_asks_for_accelerators(containers):
     asking = {n for n, c in containers.items() if "accelerator" in c["resources"]}
     assert asking == {"train-agents"}
