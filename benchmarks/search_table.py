@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.provenance import commit
+from benchmarks.provenance import origin
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
@@ -223,7 +223,7 @@ def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": "search-table",
         "command": "python -m benchmarks search-table --write",
-        "commit": commit(),
+        **origin("search-table"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},
         "seeds": sorted({r["seed"] for r in raw}),
