@@ -337,6 +337,26 @@ def test_a_candidate_that_loses_its_gradients_counts_as_diverged(
     assert not found.feasible
 
 
+SHARED = [
+    {"sharing": "fitness", "self_weight": 0.0},
+    {"sharing": "trimmed_mean", "outer_momentum": 0.9, "outer_learning_rate": 0.7},
+    {"sharing": "median", "sync_every": 1},
+    {"merge": "best", "folds": 2, "bias_tolerance": 0.05, "safety_threshold": 0.5},
+]
+
+
+@pytest.mark.parametrize("training", SHARED)
+def test_a_section_made_for_many_agents_trains_one_candidate(
+    dataset: Path, training: dict[str, Any]
+) -> None:
+    rules = Constitution.from_dict(of(NARROW))
+    encoded = EncodedDataset(Dataset.load(dataset))
+    config = SearchConfig.from_params({**SEARCH, "rung_steps": 20})
+    found = Trials(encoded, rules, config, TrainingConfig(**training))
+    for rung in (0, 1):
+        assert math.isfinite(found.measure(Trial(0, Genome(), rung, 30)).loss)
+
+
 def test_too_few_rows_for_a_short_run_are_no_divergence(tmp_path: Path) -> None:
     data = Dataset.load(prepared(tmp_path, spell(loans(600))))
     few = {n: s.take(np.arange(3)) for n, s in data.splits.items()}
