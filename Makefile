@@ -7,7 +7,8 @@
 #   TORCH_INDEX_URL=https://...    another build of torch, CPU or CUDA
 #   RUNNER=docker                      `make run` in containers of the stage images
 #   ARGS="--set training.steps=600"    options for `make run`
-#   TORCH=cu130                    build of torch in the images (default cpu)
+#   TORCH=cu130                    build of torch in the images (default cpu; training
+#                                  uses CPUs in either)
 #   PUSH=registry.example.org/team     where `make images` pushes them
 #   BASE_IMAGE=python@sha256:...   base of the images
 

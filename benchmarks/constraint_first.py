@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from benchmarks.fair_baselines import Case, answers, tpr_gap
-from benchmarks.provenance import commit
+from benchmarks.provenance import origin
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
@@ -284,7 +284,7 @@ def result(raw: list[dict[str, Any]], command: str) -> dict[str, Any]:
     return {
         "name": "constraint-first",
         "command": command,
-        "commit": commit(),
+        **origin("constraint-first"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "versions": {
             "torch": str(torch.__version__),

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 
 from benchmarks.distributed_rank import GENOME, section
-from benchmarks.provenance import commit
+from benchmarks.provenance import origin
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "name": "distributed",
             "command": "python -m benchmarks distributed "
             f"--repeats {options.repeats} --steps {options.steps} --write",
-            "commit": commit(),
+            **origin("distributed"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread "
             "per process, loopback",
             "versions": {"torch": str(torch.__version__)},

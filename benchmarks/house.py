@@ -43,7 +43,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.counting.figures import SCOPES, Figure, figures
-from benchmarks.provenance import ROOT, commit
+from benchmarks.provenance import ROOT, origin
 
 RESULT = ROOT / "benchmarks" / "results" / "house.json"
 
@@ -121,7 +121,7 @@ def result(
     return {
         "name": "house",
         "command": command,
-        "commit": commit(),
+        **origin("house"),
         "before": revision,
         "machine": platform.machine(),
         "versions": {

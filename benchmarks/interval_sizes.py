@@ -24,7 +24,7 @@ import scipy
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from benchmarks.provenance import commit
+from benchmarks.provenance import origin
 from safescale_ammt.binomial.exact import Line, rejects
 from safescale_ammt.binomial.intervals import tango_statistic
 from safescale_ammt.binomial.two_rates import MIETTINEN_NURMINEN, method
@@ -151,7 +151,7 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": "interval-sizes",
         "command": "python -m benchmarks interval-sizes --write",
-        "commit": commit(),
+        **origin("interval-sizes"),
         "machine": platform.machine(),
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         "seeds": [],

@@ -1,11 +1,33 @@
-"""Which code a benchmark's figures come from."""
+"""Which code a benchmark's figures come from: a commit, and a digest of each room.
+
+A commit alone does not say whether a figure is old: most commits change nothing that
+it depends on, and a benchmark may be run before its code is committed. So a result
+holds a digest of every room that its figures depend on.
+"""
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import re
 import subprocess
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
+HOUSE = ("safescale_ammt", "components", "pipelines")
+WHOLE = {"house": HOUSE}
+"""Benchmarks that look at all the code in these folders, comments included."""
+# They fetch, write, wait or say, and no figure comes out otherwise for it.
+_FIGURELESS = (
+    *(f"safescale_ammt/{room}/" for room in ("cluster", "reporting", "store")),
+    *(f"safescale_ammt/{file}.py" for file in ("errors", "addresses", "retry")),
+    *("safescale_ammt/execution.py", "safescale_ammt/__init__.py"),
+    "benchmarks/provenance.py",
+)
+_MODULE = re.compile(r"\b(?:safescale_ammt|components|pipelines|benchmarks)(?:\.\w+)+")
 
 
 def commit() -> str:
@@ -18,3 +40,85 @@ def commit() -> str:
         check=True,
     )
     return done.stdout.strip()
+
+
+def origin(name: str) -> dict[str, Any]:
+    """Returns what a result says of the code that it measured."""
+    return {"commit": commit(), "code": measured_code(name)}
+
+
+def measured_code(name: str, root: Path = ROOT) -> dict[str, str]:
+    """Returns room -> digest of the code that a benchmark's figures depend on.
+
+    These are the files that `benchmarks/<name>.py` reaches by imports, wherever they
+    stand, and by the names of modules in texts, as it starts processes; not those of
+    rooms that make no figure. Comments, docstrings and blank lines do not count.
+
+    Args:
+        name: the benchmark's name on the command line.
+        root: a checkout.
+    """
+    module = f"benchmarks/{name.replace('-', '_')}.py"
+    files = {
+        path: code_lines((root / path).read_text("utf-8"))
+        for path in reach(module, root)
+    }
+    for folder in WHOLE.get(name, ()):
+        paths = (path.relative_to(root) for path in (root / folder).rglob("*.py"))
+        files |= {p.as_posix(): (root / p).read_text("utf-8") for p in paths}
+    rooms = defaultdict(list)
+    for path, text in sorted(files.items()):
+        parts = PurePosixPath(path).parts
+        room = parts[1] if len(parts) > 2 and parts[0] == HOUSE[0] else parts[0]
+        rooms[room].append(f"{path}\n{text}\n")
+    return {
+        room: hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
+        for room, texts in sorted(rooms.items())
+    }
+
+
+def changes(stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Returns the rooms whose code is another one now, those that came or went too."""
+    return sorted(r for r in {*stored, *now} if stored.get(r) != now.get(r))
+
+
+def reach(start: str, root: Path) -> set[str]:
+    """Returns the files that one leads to, itself included, relative to the root."""
+    reached: set[str] = set()
+    waiting = [start]
+    while waiting:
+        path = waiting.pop()
+        if path in reached or path.startswith(_FIGURELESS):
+            continue
+        reached.add(path)
+        for module in _modules(ast.parse((root / path).read_text("utf-8"))):
+            # A name may be a module's, or what one defines; packages run as well.
+            parts = module.split(".")
+            for end in range(1, len(parts) + 1):
+                base = "/".join(parts[:end])
+                names = (f"{base}.py", f"{base}/__init__.py")
+                waiting += [name for name in names if (root / name).is_file()]
+    return reached
+
+
+def _modules(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _MODULE.findall(node.value)
+
+
+def code_lines(text: str) -> str:
+    """Returns Python code without docstrings, lines of comment and blank lines."""
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        # Any text that stands alone, such as the one below a field, computes nothing.
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            for number in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+                lines[number - 1] = ""
+    return "\n".join(
+        line for line in lines if line.strip() and not line.lstrip().startswith("#")
+    )

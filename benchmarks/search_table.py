@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.provenance import commit
+from benchmarks.provenance import origin
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
@@ -43,7 +43,6 @@ from safescale_ammt.search.evolution import STRATEGIES, Search
 from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
 from safescale_ammt.search.trials import Trials, log_loss, logits
 from safescale_ammt.stages import prepare_data
-from safescale_ammt.stages.search_architecture import STRATEGY
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.trainer import train
 
@@ -60,6 +59,8 @@ BUDGET = {
     "sample": 3,
 }
 SCORED_ON = "select"
+STRATEGY = SearchConfig().strategy
+"""The default, which is compared with all others."""
 CONSTITUTION = Constitution.from_dict(
     {
         "schema": 1,
@@ -133,7 +134,7 @@ def most_parameters(space: Space, draws: int, seed: int) -> Pick:
 def picks(encoded: EncodedDataset, seed: int) -> Iterator[tuple[str, Pick]]:
     """Yields each method's choice for one seed."""
     config = SearchConfig.from_params({**BUDGET, "seed": seed})
-    trials = Trials(encoded, CONSTITUTION, config)
+    trials = Trials(encoded, CONSTITUTION, config, TrainingConfig())
     space = trials.space()
     trials.read(())  # shared by the strategies, so it is on nobody's clock
     for strategy in STRATEGIES:
@@ -161,7 +162,7 @@ def final(encoded: EncodedDataset, genome: Genome, seed: int) -> tuple[float, fl
 
 def measured(encoded: EncodedDataset, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yields one raw row per seed and method."""
-    reference = Trials(encoded, CONSTITUTION, SearchConfig()).space()
+    reference = Trials(encoded, CONSTITUTION, SearchConfig(), TrainingConfig()).space()
     for seed in seeds:
         # Two methods may pick the same genome, and one training has one result.
         finals: dict[Genome, tuple[float, float]] = {}
@@ -222,7 +223,7 @@ def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": "search-table",
         "command": "python -m benchmarks search-table --write",
-        "commit": commit(),
+        **origin("search-table"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},
         "seeds": sorted({r["seed"] for r in raw}),

@@ -11,6 +11,7 @@ def search_architecture(
     dataset: Input[Dataset],
     constitution: dict,
     search: dict,
+    training: dict,
     architecture: Output[Artifact],
 ) -> None:
     """Checks that the promise can be certified, then searches an architecture.
@@ -19,6 +20,7 @@ def search_architecture(
         dataset: The development splits.
         constitution: The constitution.
         search: Section `search` of the config.
+        training: Section `training`: candidates train under it, for less long.
         architecture: The winning genome, the search log and the power check.
     """
     from safescale_ammt.execution import stage
@@ -26,5 +28,5 @@ def search_architecture(
     with stage("search_architecture", architecture.path) as execution:
         from safescale_ammt.stages.search_architecture import run
 
-        summary = run(dataset.path, constitution, search, architecture.path)
+        summary = run(dataset.path, constitution, search, training, architecture.path)
         architecture.metadata.update(execution.done(architecture.path, summary))

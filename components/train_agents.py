@@ -13,7 +13,7 @@ def train_agents(
     training: dict,
     model: Output[Model],
 ) -> None:
-    """Trains agents under the constitution and merges them into one model.
+    """Trains agents under the constitution and merges them into one model, on CPUs.
 
     Args:
         dataset: The development splits.

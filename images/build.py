@@ -30,7 +30,12 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Builds, pushes if asked to, and writes the lock."""
     parser = argparse.ArgumentParser(prog="python -m images.build")
-    parser.add_argument("--torch", choices=variants(), default="cpu")
+    parser.add_argument(
+        "--torch",
+        choices=variants(),
+        default="cpu",
+        help="Build of torch; this version trains on CPUs with any.",
+    )
     parser.add_argument("--push", metavar="PREFIX", default="")
     arguments = parser.parse_args()
     start = time.monotonic()

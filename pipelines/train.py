@@ -143,8 +143,9 @@ def train(  # noqa: PLR0917  KFP passes by name
         memory: Memory of the small stages.
         train_cpu: CPUs of search and training.
         train_memory: Memory of search and training.
-        accelerators: Accelerators of the training.
-        accelerator_type: Kubernetes resource name of the accelerator.
+        accelerators: Accelerators that the training's pod reserves. This version
+            trains on CPUs and leaves them idle, so 0 is right.
+        accelerator_type: Kubernetes resource name of what accelerators reserves.
         store_secret: Secret with the place and keys of data and ledger.
         registry_secret: Secret with the place and keys of the registry.
         training_secret: Secret with the place and keys of a TrainJob's hand-over.
@@ -181,7 +182,10 @@ def train(  # noqa: PLR0917  KFP passes by name
 
         # No store: all that a search needs is in its inputs.
         architecture_search = search_architecture(
-            dataset=dataset, constitution=constitution, search=search
+            dataset=dataset,
+            constitution=constitution,
+            search=search,
+            training=training,
         )
         _bounded(architecture_search, "Search architecture", large)
         architecture = architecture_search.outputs["architecture"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,7 +74,9 @@ def check(  # noqa: PLR0917  click passes by name
 
     # Through the section, which knows what these two may be.
     asked = {"power_draws": draws, "seed": seed}
-    given = {key: value for key, value in asked.items() if value is not None}
+    given: dict[str, Any] = {
+        key: value for key, value in asked.items() if value is not None
+    }
     apart = bool(overrides or store or config)
     if file is not None and dataset is not None and not apart:
         print_odds(Constitution.load(file), dataset, SearchConfig(**given))

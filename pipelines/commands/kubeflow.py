@@ -90,6 +90,7 @@ def submit(**options: Any) -> None:
     if not options["follow"]:
         rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
         new_run = request_of(options, rehearse, cache=not options["no_cache"])
+        _warn(new_run.idle_accelerators)
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
     request = SubmitRequest(
         new_run,
@@ -154,12 +155,13 @@ def schedule(context: click.Context, /, **options: Any) -> None:
     )
     kubeflow = kubeflow_of(options)
     # No cache: its key does not see that the bytes behind the source are others now.
-    run_spec = prepare(request_of(options, (), cache=False, recurring=True))
+    request = request_of(options, (), cache=False, recurring=True)
+    run_spec = prepare(request)
+    _warn(request.idle_accelerators)
     if run_spec.same_rows:
-        click.echo(
-            f"Warning: {run_spec.same_rows}, so each later run judges the same sealed "
-            "rows: their guarantee is spent, and its best verdict is needs_human.",
-            err=True,
+        _warn(
+            f"{run_spec.same_rows}, so each later run judges the same sealed rows: "
+            "their guarantee is spent, and its best verdict is needs_human"
         )
     sentence = schedules.roll(
         kubeflow,
@@ -206,6 +208,11 @@ def resume(name: str, **options: Any) -> None:
     from pipelines.kubeflow.schedule import resume as carry_out
 
     click.echo(carry_out(kubeflow_of(options), name))
+
+
+def _warn(what: str) -> None:
+    if what:
+        click.echo(f"Warning: {what}.", err=True)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -33,6 +33,8 @@ _SECTION_PARAMETERS = ("constitution", "source", "sealed_source", "window", *SEC
 """Parameters that the workload file fills in."""
 _QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
 """Parameters that a pod with a wrong one would only fail on."""
+IDLE = "this version trains on CPUs, in a CUDA image too"
+"""Why reserved accelerators stay idle."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class KubeflowRequest:
     window: str = ""
     cache: bool = True
     recurring: bool = False
+
+    @property
+    def idle_accelerators(self) -> str:
+        """What the request reserves and no line of ours uses; "" = nothing."""
+        count = (self.parameters or {}).get("accelerators", "0")
+        if not count.isdigit() or not int(count):
+            return ""
+        return f"--param accelerators={count} reserves what stays idle: {IDLE}"
 
     def workload(self) -> Workload:
         """Reads the workload; the request's window replaces the file's own.

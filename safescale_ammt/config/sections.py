@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import ClassVar, Literal, Required, TypedDict
 
 from safescale_ammt.config.kubernetes_names import is_label
+from safescale_ammt.config.roles import require_role
 from safescale_ammt.config.section import Section
 from safescale_ammt.config.window import Window
 from safescale_ammt.errors import ConfigError, one_of
@@ -200,12 +201,34 @@ class DataConfig(Section):
             )
 
 
+_COUNTS = (
+    "candidates",
+    "rung_steps",
+    "rungs",
+    "population",
+    "max_parameters",
+    "power_draws",
+    "threads",
+)
+# Keys of the search that not every strategy reads. Elsewhere only the default is
+# accepted, as with the names below: a number that nobody reads is no setting.
+_READ_BY = {
+    "population": ("ageing",),
+    "sample": ("ageing",),
+    "architecture_mutation_rate": ("local", "ageing"),
+}
+
+
 @dataclass(frozen=True)
 class SearchConfig(Section):
     """How architectures are searched, and the power check before it."""
 
+    strategy: Literal["local", "ageing", "random"] = "local"
+    """Where new genomes come from: the best, ageing evolution, or chance."""
+    control: Literal["none", "random"] = "none"
+    """A random search beside it, at the same cost again, to tell gain from chance."""
     candidates: int = 9
-    """Genomes that evolution may try; random search gets as many."""
+    """Genomes that the search may try; a control tries as many more."""
     rung_steps: int = 80
     """Steps of the first rung."""
     eta: int = 3
@@ -213,11 +236,11 @@ class SearchConfig(Section):
     rungs: int = 2
     """Number of rungs."""
     population: int = 6
-    """Ageing evolution: genomes alive (Real et al. 2019)."""
+    """Strategy ageing: genomes alive, the youngest (Real et al. 2019)."""
     sample: int = 3
-    """Ageing evolution: tournament size."""
+    """Strategy ageing: tournament size."""
     architecture_mutation_rate: float = 0.1
-    """Probability that a gene mutates."""
+    """Strategies local and ageing: probability that a gene mutates."""
     complexity_weight: float = 0.002
     """l1 in F = loss + l1 log(FLOP / FLOP_ref) + l2 violations."""
     violation_weight: float = 1.0
@@ -233,26 +256,33 @@ class SearchConfig(Section):
     seed: int = 0
     """Seed of the search and of the power check."""
 
+    # A control is no part of the search that it measures: the genome is the same.
+    how: ClassVar[frozenset[str]] = frozenset({"control"})
+    later: ClassVar[frozenset[str]] = frozenset({"strategy"})
+
     def __post_init__(self) -> None:
-        """Checks ranges."""
+        """Checks ranges, and that the strategy reads what was set for it."""
         self.require_seed()
-        self.require_positive(
-            "candidates",
-            "rung_steps",
-            "rungs",
-            "population",
-            "max_parameters",
-            "power_draws",
-            "threads",
-        )
+        self.require_positive(*_COUNTS)
         # If one in one goes on, a rung selects nothing.
         self.require("eta", self.eta >= 2, "a whole number >= 2")
         # A tournament draws without replacement.
         self.require("sample", 1 <= self.sample <= self.population, "1 to population")
         self.require_fraction("architecture_mutation_rate")
-        self.require("feasibility_steps", self.feasibility_steps >= 0, ">= 0")
-        self.require("complexity_weight", self.complexity_weight >= 0, ">= 0")
-        self.require("violation_weight", self.violation_weight >= 0, ">= 0")
+        for key in ("feasibility_steps", "complexity_weight", "violation_weight"):
+            self.require(key, getattr(self, key) >= 0, ">= 0")
+        twice = self.strategy == self.control
+        self.require("control", not twice, "none where strategy is random already")
+        # With fewer, every genome stays alive to the end: nothing would ever age.
+        if self.strategy == "ageing":
+            grows = self.candidates > self.population
+            least = f"more than search.population ({self.population}) to age"
+            self.require("candidates", grows, least)
+        for key, strategies in _READ_BY.items():
+            default = self.__dataclass_fields__[key].default
+            read = self.strategy in strategies or getattr(self, key) == default
+            known = " or ".join(strategies)
+            self.require(key, read, f"{default}: only strategy {known} reads it")
 
 
 # Names that the product promises and this version has no controller for. A switch that
@@ -388,6 +418,8 @@ class TrainingConfig(Section):
         self.require("num_agents", 1 <= self.num_agents <= 256, "1 to 256")
         has_roles = bool(self.agent_specializations)
         self.require("agent_specializations", has_roles, "at least one role")
+        for role in self.agent_specializations:
+            require_role(role)
         self.require_positive(*_POSITIVE)
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
         self.require("folds", self.folds >= 2, "a whole number >= 2")

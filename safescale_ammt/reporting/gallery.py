@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 def gallery(
     verdict: Verdict,
     training: Sequence[Json],
-    search: Json | None,
+    search: tuple[Json | None, Json | None],
     power: Json | None,
 ) -> list[Picture]:
     """Draws every picture, some of which say that their data are absent.
@@ -26,7 +26,7 @@ def gallery(
     Args:
         verdict: the verdict to report.
         training: events of `training.jsonl`; none without a log.
-        search: `search.json` of the architecture.
+        search: `search.json` and `control.json` of the architecture.
         power: `power.json` of the architecture.
     """
     figures, yes = verdict.figures, verdict.positive
@@ -41,6 +41,6 @@ def gallery(
         charts.twin_comparison(figures, named or set(groups)),
         charts.reliability(figures),
         history_charts.training_curves(training),
-        history_charts.search_front(search),
+        history_charts.search_front(*search),
         history_charts.power_curves(power),
     ]

@@ -44,9 +44,8 @@ _ORIGINS: dict[str, dict[str, Any]] = {
     "evolution": {"color": BLUE, "markerfacecolor": BLUE, "markersize": 5.5},
 }
 _CANDIDATES = (
-    "Filled: bred from what did well; hollow: drawn at random, most of them by a plain "
-    "random search with the same budget. Crosses: infeasible. Line: the Pareto front "
-    "of the first; the star is the winner."
+    "Filled: bred from what did well; hollow: drawn at random. Crosses: infeasible. "
+    "Line: the Pareto front of the search; the star is the winner."
 )
 """How to read the dots of the search."""
 Curve = tuple[list[float], list[float]]
@@ -151,11 +150,17 @@ def _coloured(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, Curve]]
     ]
 
 
-def search_front(search: Json | None) -> Picture:
-    """Draws the loss of every candidate against its cost, the front and the winner."""
+def search_front(search: Json | None, control: Json | None = None) -> Picture:
+    """Draws the loss of every candidate against its cost, the front and the winner.
+
+    Args:
+        search: `search.json` of the architecture.
+        control: `control.json`, whose candidates are drawn beside them.
+    """
     name, title = "search", "Search: loss against cost"
+    logs = [log for log in (search, control) if log]
     # A candidate whose training diverged has no loss.
-    rows = [c for c in (search or {}).get("candidates", ()) if c["loss"] is not None]
+    rows = [c for log in logs for c in log["candidates"] if c["loss"] is not None]
     if search is None or not rows:
         return missing(name, title, "no search log came with the architecture")
     front = [c for c in rows if c["id"] in search["front"]]
@@ -188,7 +193,14 @@ def search_front(search: Json | None) -> Picture:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         legend(axes)
 
-    caption = f"{len(rows)} candidates. {_CANDIDATES}"
+    spent = [
+        f"{len(log['candidates'])} candidates by {log['strategy']} search in "
+        f"{log['budget']['spent']:,} optimizer steps"
+        for log in logs
+        if log["candidates"]
+    ]
+    told = ", and as a control ".join(spent) + (", no control" * (len(spent) == 1))
+    caption = f"{told}. {_CANDIDATES}"
     costs = {"flops": "FLOPs per row", "parameters": "parameters"}
     panels = [Panel("", partial(draw, cost=c, label=n), 2.9) for c, n in costs.items()]
     return picture(name, title, caption, panels)

@@ -47,6 +47,7 @@ def render(
     *,
     training: Sequence[Json] = (),
     search: Json | None = None,
+    control: Json | None = None,
     power: Json | None = None,
     provenance: Provenance | None = None,
     warnings: Sequence[AuditWarning] = (),
@@ -61,6 +62,7 @@ def render(
         constitution: the constitution it was judged by.
         training: events of `training.jsonl`.
         search: `search.json` of the architecture, if there is one.
+        control: `control.json` beside it.
         power: `power.json` of the architecture, if there is one.
         provenance: day, run, name and rows; what the verdict says itself, if None.
         warnings: about the data, the worst first.
@@ -73,7 +75,7 @@ def render(
 
     title = f"Safety report: {constitution.id} {constitution.version}"
     figures = []
-    for p in gallery(verdict, training, search, power):
+    for p in gallery(verdict, training, (search, control), power):
         body = f'<div class="panels n{p.svg.count("<svg")}">{p.svg}</div>'
         if p.absent:
             body = f'<p class="absent">Absent: {escape(p.absent)}.</p>'

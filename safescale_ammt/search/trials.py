@@ -1,8 +1,9 @@
 """Trials: what a short training of a genome shows the search.
 
-A short run is the library's training loop with one agent and settings that
-get far in few steps: a higher learning rate, smaller batches, multipliers that
-move more often. It trains on *train* and *constraint* and is read on
+A short run is the library's training loop under the user's training section, with
+one agent and the settings that have a length in steps compressed, so that it gets
+far in few: a higher learning rate, smaller batches, multipliers that move more
+often. It trains on *train* and *constraint* and is read on
 *validation*; *monitor*, *select* and the sealed split stay unseen.
 
 On the first rung nothing is enforced: its steps are too few for a multiplier to
@@ -53,15 +54,16 @@ MOST_FLOPS = 1.5
 # long run's own settings .06 after 60. Forcing demographic parity brings its gap from
 # .18 down to .03 in 150 steps.
 SHORT: Mapping[str, Any] = {
-    "num_agents": 1,
-    "agent_specializations": ("generalist",),
     "learning_rate": 1e-2,
     "batch_size": 256,
     "warmup_steps": 10,
     "ema": 0.9,
     "dual_every": 5,
 }
-"""Settings of a short run that get far in few steps."""
+"""What a short run has instead of the default training section's values."""
+# Adam's steps are as long as its rate, whatever the gradient: above this a raised rate
+# only makes noise. Who asks for more gets what they ask for.
+_MOST_RATE = 0.02
 # The trunk is trained without constraints: an enforced run has a short one, so that
 # its few steps are the multipliers', and a relaxed run is trunk alone.
 _TRUNK_SHARE = 0.2
@@ -75,7 +77,7 @@ class Trials:
         encoded: EncodedDataset,
         constitution: Constitution,
         config: SearchConfig,
-        short: Mapping[str, Any] = SHORT,
+        training: TrainingConfig,
     ) -> None:
         """Prepares trials.
 
@@ -83,10 +85,10 @@ class Trials:
             encoded: the dataset as tensors.
             constitution: the promises.
             config: rungs, caps, threads and seed.
-            short: `TrainingConfig` fields of a short run.
+            training: the section that the winner will be trained under.
         """
         self.encoded, self.constitution, self.config = encoded, constitution, config
-        self.short = short
+        self.training = short_run(training, config)
         # Enforced or not, every gap is read: enforcing one may break another.
         gaps = {p.id for p in gap_principles(constitution)}
         self._all_gaps = _enforce_only(constitution, gaps)
@@ -134,13 +136,8 @@ class Trials:
         self, genome: Genome, steps: int, names: Collection[str]
     ) -> tuple[float, dict[str, Reading]]:
         encoded = self.encoded
-        settings = TrainingConfig(
-            steps=steps,
-            trunk_steps=round(_TRUNK_SHARE * steps) if names else steps,
-            seed=self.config.seed,
-            threads=self.config.threads,
-            **self.short,
-        )
+        trunk = round(_TRUNK_SHARE * steps) if names else steps
+        settings = replace(self.training, steps=steps, trunk_steps=trunk)
         constitution = _enforce_only(self.constitution, names)
         try:
             # A twin would take 40 % of an enforced run's time, and nothing reads it.
@@ -160,6 +157,36 @@ class Trials:
         cells = enforce(self._all_gaps, groups, rows.groups, rows.y, encoded.outcomes)
         membership = cells.membership(rows.groups, rows.y)
         return log_loss(out, rows.y), read_gaps(cells, membership, predicted(out))
+
+
+def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
+    """Returns a training section with its time compressed to a short run's.
+
+    What the user changed stays changed in proportion: twice the default's batch is
+    twice `SHORT`'s. All other keys stay, but for how many train, how long and where.
+    """
+    default = TrainingConfig()
+    ratio = {key: getattr(training, key) / getattr(default, key) for key in SHORT}
+    scaled = {key: ratio[key] * SHORT[key] for key in SHORT}
+    rate = min(scaled["learning_rate"], _MOST_RATE)
+    # The average forgets within 1 / (1 - ema) steps: that is its length.
+    forgets = (1 - training.ema) / (1 - default.ema) * (1 - SHORT["ema"])
+    return replace(
+        training,
+        **{key: getattr(default, key) for key in TrainingConfig.how},
+        num_agents=1,
+        agent_specializations=("generalist",),
+        max_epochs=0,
+        steps=config.rung_steps,
+        trunk_steps=config.rung_steps,
+        learning_rate=max(rate, training.learning_rate),
+        batch_size=max(1, round(scaled["batch_size"])),
+        warmup_steps=round(scaled["warmup_steps"]),
+        ema=max(0.0, 1 - forgets),
+        dual_every=max(1, round(scaled["dual_every"])),
+        seed=config.seed,
+        threads=config.threads,
+    )
 
 
 def read_gaps(

@@ -292,6 +292,7 @@ def _save(
         constitution,
         training=training,
         search=_optional(inputs.architecture / "search.json"),
+        control=_optional(inputs.architecture / "control.json"),
         power=_optional(inputs.architecture / "power.json"),
         provenance=provenance,
         warnings=warnings,

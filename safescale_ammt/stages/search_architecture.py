@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safescale_ammt.config.sections import SearchConfig
+from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.schema import Schema
@@ -27,41 +27,42 @@ if TYPE_CHECKING:
     from safescale_ammt.search.trials import Trials
 
 STAGE = "search_architecture"
-STRATEGY: Strategy = "local"
-"""The winner of `python -m benchmarks search-table`."""
-# At the same budget, so that every log says what the search gained over chance.
-BASELINE: Strategy = "random"
 TIMES = "times.json"
+CONTROL = "control.json"
 
 
 def run(
     dataset: Path | str,
     constitution: Mapping[str, Any],
     search: Mapping[str, Any],
+    training: Mapping[str, Any],
     architecture: Path | str,
 ) -> dict[str, Any]:
     """Checks the constitution against the data and searches a genome.
 
-    Groups, power, feasibility, search, baseline: each check is dearer than the one
+    Groups, power, feasibility, search, control: each check is dearer than the one
     before it, and a promise that fails an early one costs no training.
 
     Args:
         dataset: the dataset artifact.
         constitution: the constitution file's mapping.
         search: the `search` section of a config.
+        training: the `training` section: candidates train under it, for less long.
         architecture: where the architecture artifact is written.
 
     Returns:
-        What the log shows: the winner, its figures, the checks' sentences.
+        What the log shows: the winner, its figures and cost, the checks' sentences.
 
     Raises:
-        ConfigError: the section is wrong.
+        ConfigError: a section is wrong.
         ConstitutionError: the constitution is wrong, or names groups or values
             that the dataset does not have.
         Uncertifiable: the sealed counts cannot certify a promised tolerance.
         IntegrityError: a byte of the dataset was changed.
     """
     config = SearchConfig.from_params(search)
+    # Before anything is spent: a role that nobody knows would fail the next stage.
+    settings = TrainingConfig.from_params(training)
     parsed = Constitution.from_dict(constitution)
     data = Dataset.load(dataset)
     check_groups(parsed, data.schema)
@@ -72,16 +73,17 @@ def run(
     from safescale_ammt.search.trials import Trials
     from safescale_ammt.training.encoded import EncodedDataset
 
-    trials = Trials(EncodedDataset(data), parsed, config)
+    trials = Trials(EncodedDataset(data), parsed, config, settings)
     stopwatch = _Stopwatch()
     feasibility = check_feasibility(parsed, trials.read, config.feasibility_steps)
     stopwatch.lap("feasibility")
-    main_search = _search(STRATEGY, trials, config)
-    stopwatch.lap(STRATEGY)
-    baseline = _search(BASELINE, trials, config)
-    stopwatch.lap(BASELINE)
-    log = search_log(main_search, baseline)
-    winner = main_search.winner.genome
+    found = _search(config.strategy, trials, config)
+    stopwatch.lap("search")
+    control = None
+    if config.control != "none":
+        control = _search(config.control, trials, config)
+        stopwatch.lap("control")
+    winner = found.winner.genome
     with writing(
         architecture,
         kind="architecture",
@@ -89,10 +91,12 @@ def run(
         config_digest=config.digest,
         parents={"dataset": data.identity, "constitution": parsed.digest},
     ) as draft:
-        # Seconds differ from run to run; the same work has the same identity.
-        draft.outside_identity.add(TIMES)
+        # Seconds differ from run to run; the same work has the same identity. Nor does
+        # a measure of the search make another architecture.
+        draft.outside_identity |= {TIMES, CONTROL}
         write_json(draft.folder / "genome.json", winner.to_dict())
-        write_json(draft.folder / "search.json", log)
+        write_json(draft.folder / "search.json", search_log(found, trials.training))
+        write_json(draft.folder / CONTROL, control_log(control, len(found.candidates)))
         write_json(draft.folder / "power.json", power.to_dict())
         write_json(draft.folder / "feasibility.json", feasibility)
         write_json(draft.folder / TIMES, stopwatch.laps)
@@ -100,7 +104,11 @@ def run(
         "architecture": read_manifest(architecture).identity,
         "genome": winner.to_dict(),
         "parameters": trials.space().parameters(winner),
-        "candidates": len(log["candidates"]),
+        "strategy": config.strategy,
+        "candidates": len(found.candidates),
+        "steps": found.steps,
+        "control": config.control,
+        "control_steps": control.steps if control else 0,
         "certifiable": power.certifiable,
         "power": power.sentence,
         "fights": [fight["sentence"] for fight in feasibility.get("fights", [])],
@@ -132,35 +140,53 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
             )
 
 
-def search_log(search: Search, baseline: Search) -> dict[str, Any]:
-    """Returns `search.json`: both searches, numbered consecutively, and the front.
+def search_log(search: Search, short_run: TrainingConfig) -> dict[str, Any]:
+    """Returns `search.json`: every candidate, the front, the winner and the budget.
 
-    The baseline's candidates follow the others; their ids go on from there.
+    Args:
+        search: what was searched.
+        short_run: the section that candidates trained under; told where it differs
+            from the defaults.
     """
-    shift = len(search.candidates)
-    random = [
-        {**entry, "id": entry["id"] + shift, "parents": []} for entry in baseline.log()
-    ]
+    settings, defaults = short_run.to_params(), TrainingConfig().to_params()
     return {
-        "schema": 1,
+        "schema": 2,
         "strategy": search.strategy,
-        "candidates": [*search.log(), *random],
-        # Of the main search alone: the baseline is a measure of it, no second source.
+        "short_run": {k: v for k, v in settings.items() if v != defaults[k]},
+        "candidates": search.log(),
         "front": [c.id for c in search.front],
         "winner": search.winner.id,
-        "random_winner": baseline.winner.id + shift,
-        "budget": {
-            "unit": "optimizer steps of each strategy",
-            "planned": budget_steps(search.config),
-            "spent": search.steps,
-            "spent_random": baseline.steps,
-        },
+        "budget": _budget(search),
         "fitness": {
             "complexity_weight": search.fitness.complexity_weight,
             "violation_weight": search.fitness.violation_weight,
             "reference_flops": search.fitness.reference_flops,
         },
     }
+
+
+def control_log(control: Search | None, first: int) -> dict[str, Any]:
+    """Returns `control.json`: the search by chance that the search is measured by.
+
+    Args:
+        control: the control, which hands nothing on; None if none was asked for.
+        first: id of its first candidate, one above the last of the search.
+    """
+    if control is None:
+        return {"schema": 1, "strategy": "none", "candidates": []}
+    candidates = [{**entry, "id": entry["id"] + first} for entry in control.log()]
+    return {
+        "schema": 1,
+        "strategy": control.strategy,
+        "candidates": candidates,
+        "winner": control.winner.id + first,
+        "budget": _budget(control),
+    }
+
+
+def _budget(search: Search) -> dict[str, Any]:
+    unit, planned = "optimizer steps", budget_steps(search.config)
+    return {"unit": unit, "planned": planned, "spent": search.steps}
 
 
 def _search(strategy: Strategy, trials: Trials, config: SearchConfig) -> Search:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as f
 
+from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import (
     Dropout,
@@ -34,7 +35,7 @@ from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.placement import Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan
-from safescale_ammt.training.roles import ROLES, Role, traits
+from safescale_ammt.training.roles import traits
 from safescale_ammt.training.stateful import StateDict, stack_rows
 
 

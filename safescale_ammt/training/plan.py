@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
@@ -16,7 +17,7 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.constraints import Constraints, enforce
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.folds import strata_of, stratified_folds
-from safescale_ammt.training.roles import TWIN, Role, assign
+from safescale_ammt.training.roles import TWIN, assign
 
 POOL = ("train", "constraint")
 """Splits whose rows the agents train on, fold by fold."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from safescale_ammt.config.roles import Role
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
-from safescale_ammt.training.roles import Role
 from safescale_ammt.training.stateful import StateDict, stack_rows
 
 CELL_ROWS = 32

@@ -335,6 +335,33 @@ def test_a_local_backend_needs_no_trainer(world, capsys):
     assert findings["trainer"]["found"] == "training.backend is not trainjob"
 
 
+def test_hardware_that_stays_idle_is_named(world, capsys):
+    assert world.ask(capsys)["accelerators"]["found"] == "none"
+    asked = world.ask(capsys, "--param", "accelerators=1", "--skip", "quota")
+    assert asked["accelerators"]["found"] == (
+        "nvidia.com/gpu is reserved and stays idle: this version trains on CPUs, in a "
+        "CUDA image too"
+    )
+    assert asked["accelerators"]["state"] == "ok"
+    other = ("--param", "accelerator_type=amd.com/gpu", "--param", "accelerators=1")
+    found = world.ask(capsys, *other, "--skip", "quota")["accelerators"]["found"]
+    assert found.startswith("amd.com/gpu is reserved")
+
+
+@pytest.mark.parametrize("kind", ["limits", "requests"])
+def test_hardware_of_a_trainjob_that_stays_idle_is_named(world, capsys, kind):
+    runtime = world.cluster.get("trainingruntimes", "safescale-torch")
+    jobs = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    (container,) = jobs[0]["template"]["spec"]["template"]["spec"]["containers"]
+    container["resources"][kind]["nvidia.com/gpu"] = "1"
+    body = {"spec": {"template": {"spec": {"replicatedJobs": jobs}}}}
+    world.cluster.patch("trainingruntimes", "safescale-torch", body)
+    found = world.ask(capsys, "--skip", "quota")["accelerators"]
+    assert "nvidia.com/gpu is reserved and stays idle" in found["found"]
+    local = ("--set", "training.backend=local", "--set", "training.processes=1")
+    assert world.ask(capsys, *local)["accelerators"]["found"] == "none"
+
+
 def test_asking_for_less_fits_into_a_small_quota(world, capsys):
     _small("requests.memory", "4Gi", "0")(world)
     more = ("--set", "training.backend=local", "--set", "training.processes=1")

@@ -207,6 +207,7 @@ def test_a_stage_refuses_what_was_tampered_with_too(finished, tmp_path):
         f"dataset={tmp_path / 'dataset'}",
         "constitution=constitution.yaml",
         "search=loans.yaml",
+        "training=loans.yaml",
         f"architecture={tmp_path / 'architecture'}",
     )
     assert code == 3

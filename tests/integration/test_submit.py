@@ -289,6 +289,26 @@ def test_the_cache_is_switched_off_in_nested_graphs_too(api):
     )
 
 
+def test_accelerators_are_warned_of_since_nothing_uses_them(api, capsys):
+    assert submit(api, "--param", "accelerators=2") == 0
+    said = capsys.readouterr().err
+    (line,) = [line for line in said.splitlines() if line.startswith("Warning: ")]
+    assert "--param accelerators=2 reserves what stays idle" in line
+    assert "trains on CPUs" in line
+    for none in ([], ["--param", "accelerators=0"], ["--param", "accelerators=000"]):
+        assert submit(api, *none) == 0
+        assert "idle" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("role", ["vision", "poet"])
+def test_a_role_that_nobody_knows_starts_nothing(api, capsys, role):
+    roles = f"training.agent_specializations=[generalist, {role}]"
+    assert submit(api, "--set", roles) == 2
+    assert f"names {role!r}" in capsys.readouterr().err
+    assert not api.world.runs
+    assert not api.requests or all(verb == "GET" for verb, _ in api.requests)
+
+
 def test_scalar_parameters_and_the_window_reach_the_run(api):
     folder = ("--set", "data.window=14d")
     assert submit(api, *folder, "--param", "train_memory=8Gi", "--rehearse") == 0

@@ -18,7 +18,7 @@ from laptop import WORKLOAD, Laptop, words_of
 from patience import PATIENCE, eventually
 from trained_world import World, build
 
-from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.errors import SafescaleError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.stages import train_agents
@@ -132,20 +132,14 @@ def test_a_whole_run_in_two_processes_ends_with_the_verdict_of_one(
 
 # --- bad ends ---
 
-BAD = [
-    ({"learning_rate": 1e30}, SafescaleError, "had no finite gradient"),
-    ({"agent_specializations": ["vision"]}, InputError, "a role for images"),
-]
 
-
-@pytest.mark.parametrize("case", BAD)
 def test_what_a_process_has_to_say_is_what_the_stage_says(
-    world: World, tmp_path: Path, case: Any
+    world: World, tmp_path: Path
 ) -> None:
-    changes, error, said = case
-    with pytest.raises(error, match=said) as caught:
-        train_agents.run(**given(world, {**TWO, **changes}, tmp_path / "model"))
-    assert caught.value.exit_code == error.exit_code
+    wild = {**TWO, "learning_rate": 1e30}
+    with pytest.raises(SafescaleError, match="had no finite gradient") as caught:
+        train_agents.run(**given(world, wild, tmp_path / "model"))
+    assert caught.value.exit_code == SafescaleError.exit_code
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,7 @@ from cluster.api import ClusterApi
 from patience import PATIENCE
 from trainjob_world import QUICK, Trained, World, trained_locally
 
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import SafescaleError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.stages import train_agents
 from safescale_ammt.store.embedded.server import EmbeddedStore
@@ -107,10 +107,10 @@ def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> Non
 
 @pytest.mark.slow
 def test_what_the_worker_refuses_ends_the_step_with_its_code(world: World) -> None:
-    with world.trainer(), pytest.raises(InputError) as caught:
-        world.step(agent_specializations=["language"])
-    assert caught.value.exit_code == 2
-    assert "language" in str(caught.value)
+    with world.trainer(), pytest.raises(SafescaleError) as caught:
+        world.step(learning_rate=1e30)
+    assert caught.value.exit_code == SafescaleError.exit_code
+    assert "had no finite gradient" in str(caught.value)
     store = open_store(world.store, environ=world.environ)
     (key,) = [i.key for i in store.list() if i.key.endswith("request.json")]
     assert world.environ["AWS_SECRET_ACCESS_KEY"].encode() not in store.get(key)

@@ -56,6 +56,8 @@ def build(folder: Path, floor: float = 0.6, planned: int = 1) -> World:
     world = World(folder, rule)
     dataset, holdout, architecture, _ = world.inputs
     prepare_data.run(data, dataset, holdout)
-    search_architecture.run(dataset, rule, WORKLOAD["search"], architecture)
+    search_architecture.run(
+        dataset, rule, WORKLOAD["search"], WORKLOAD["training"], architecture
+    )
     world.train("model", seed=0)
     return world

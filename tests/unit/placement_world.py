@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from training_world import DP, TPR, USEFUL, brief, constitution
 
+from safescale_ammt.config.roles import ROLES
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.launch.request import open_place
@@ -32,7 +33,6 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
-from safescale_ammt.training.roles import ROLES
 from safescale_ammt.training.trainer import train
 
 ROOT = Path(__file__).parents[2]

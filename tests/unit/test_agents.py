@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safescale_ammt.config.roles import ROLES
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.model.genome import Genome
@@ -15,7 +16,7 @@ from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.folds import stratified_folds
 from safescale_ammt.training.learner import Learner
-from safescale_ammt.training.roles import ROLES, assign, traits
+from safescale_ammt.training.roles import assign, traits
 from safescale_ammt.training.sampling import RowOrder, row_weights
 
 GENOME = Genome(widths=(6,), dropout=0.0)
@@ -76,12 +77,12 @@ def test_roles_are_dealt_out_in_turn() -> None:
 @pytest.mark.parametrize("name", ["vision", "language"])
 def test_a_role_of_another_modality_is_refused_for_a_table(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name!r}, a role for .* is a table"):
-        assign((name,), 2)
+        TrainingConfig(agent_specializations=(name,))
 
 
 def test_an_unknown_role_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="expected one of calibrated, efficiency"):
-        assign(("generalist", "poet"), 2)
+        TrainingConfig.from_params({"agent_specializations": ["generalist", "poet"]})
 
 
 def test_the_traits_are_columns_in_the_agents_order() -> None:

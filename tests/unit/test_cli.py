@@ -145,6 +145,8 @@ CANNOT_BEGIN = [
     (["--config", "no.yaml"], "no.yaml does not exist"),
     (["--constitution", "no.yaml"], "no.yaml does not exist"),
     (["--set", "training.step=1"], "expected one of agent_specializations"),
+    (["--set", "training.agent_specializations=[poet]"], "names 'poet', expected one"),
+    (["--set", "search.population=8"], "only strategy ageing reads it"),
     (["--set", "trainin.steps=1"], "expected one of data, registry"),
     (["--set", "training.steps"], "section.key=value"),
     (["--set", "training.steps=2.5"], "must be a whole number, found 2.5"),

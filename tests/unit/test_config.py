@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safescale_ammt.config.roles import ROLES
 from safescale_ammt.config.section import MAX_BYTES, MAX_SEED, Section
 from safescale_ammt.config.sections import (
     SECTIONS,
@@ -59,7 +60,9 @@ sections: dict[str, st.SearchStrategy[Section]] = {
         TrainingConfig,
         seed=seeds,
         num_agents=st.integers(1, 256),
-        agent_specializations=st.lists(words, min_size=1, max_size=4).map(tuple),
+        agent_specializations=st.lists(
+            st.sampled_from(sorted(ROLES)), min_size=1, max_size=4
+        ).map(tuple),
         learning_rate=st.floats(1e-9, 10),
         sharing=st.sampled_from(["mean", "median"]),
     ),
@@ -205,6 +208,18 @@ def test_what_this_version_does_not_have_is_refused_not_ignored(
         ({"complexity_weight": -1}, "expected >= 0"),
         ({"violation_weight": -1}, "expected >= 0"),
         ({"feasibility_steps": -1}, "expected >= 0"),
+        ({"strategy": "grid"}, "search.strategy is 'grid', expected one of"),
+        ({"control": "random", "strategy": "random"}, "expected none where strategy"),
+        ({"population": 8}, "search.population is 8, expected 6: only strategy ageing"),
+        ({"sample": 2, "strategy": "random"}, "only strategy ageing reads it"),
+        (
+            {"architecture_mutation_rate": 0.5, "strategy": "random"},
+            "expected 0.1: only strategy local or ageing reads it",
+        ),
+        (
+            {"strategy": "ageing", "candidates": 6},
+            "search.candidates is 6, expected more than search.population (6) to age",
+        ),
     ],
 )
 def test_an_impossible_search_value_is_one_clear_sentence(
@@ -293,3 +308,34 @@ def test_calibration_needs_at_least_two_bins() -> None:
 def test_a_section_is_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         SearchConfig().seed = 3  # type: ignore[misc]
+
+
+def test_a_key_that_the_strategy_reads_may_have_any_value_in_range() -> None:
+    aged = {"strategy": "ageing", "candidates": 12, "population": 8, "sample": 5}
+    assert SearchConfig.from_params(aged).population == 8
+    mutating = SearchConfig.from_params({"architecture_mutation_rate": 0.5})
+    assert mutating.strategy == "local"
+
+
+def test_a_control_is_no_other_search() -> None:
+    plain, measured = SearchConfig(), SearchConfig(control="random")
+    assert plain.digest == measured.digest
+    assert plain.digest != SearchConfig(strategy="random").digest
+
+
+def test_the_digest_of_a_search_section_is_that_of_before_strategies() -> None:
+    # Of the default section, by the version that had neither strategy nor control.
+    before = "sha256:b30cb359fc0833d31e4cf280b70153cefc509608b5cf164269087f74dbfcde28"
+    assert SearchConfig().digest == before
+
+
+@pytest.mark.parametrize("name", ["vision", "language", "poet", "Safety", ""])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_role_that_nobody_knows_is_refused_where_the_section_is_read(
+    name: str, place: int
+) -> None:
+    roles = ["generalist", "safety", "robust"]
+    roles.insert(place, name)
+    sentence = refused(TrainingConfig, {"agent_specializations": roles})
+    assert f"training.agent_specializations names {name!r}" in sentence
+    assert "expected one of calibrated, efficiency" in sentence

@@ -131,12 +131,12 @@ def test_the_constitution_goes_to_the_four_who_read_it(tasks):
     assert readers == set(STAGES) - {"prepare-data"}
 
 
-def test_each_stage_sees_only_its_own_section(tasks):
+def test_each_stage_sees_only_the_sections_that_it_reads(tasks):
     sections = {"data", "search", "training", "safety", "registry"}
     seen = {n: sections & set(t["inputs"]["parameters"]) for n, t in tasks.items()}
     assert [seen[name] for name in (*STAGES, EXIT)] == [
         {"data"},
-        {"search"},
+        {"search", "training"},  # candidates train as the winner will
         {"training"},
         {"safety"},
         {"registry"},
@@ -173,6 +173,13 @@ def test_each_task_has_requests_and_limits_from_scalar_parameters(containers):
             limit = resources[f"resource{what}Limit"]
             assert limit == resources[f"resource{what}Request"]
             assert ("inputs.parameters" in limit) == (name != EXIT)
+
+
+def test_the_form_says_that_accelerators_stay_idle(graph):
+    parameters = graph["root"]["inputDefinitions"]["parameters"]
+    text = " ".join(parameters["accelerators"]["description"].split())
+    assert "This version trains on CPUs and leaves them idle" in text
+    assert parameters["accelerators"]["defaultValue"] == "0"
 
 
 def test_only_the_training_asks_for_accelerators(containers):

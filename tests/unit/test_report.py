@@ -337,3 +337,18 @@ def test_a_page_without_warnings_has_no_section_for_them():
     few = render(verdict(), constitution(), warnings=WARNINGS[:2])
     assert "<details>" not in few
     Reader().feed(render(verdict(), constitution(), warnings=WARNINGS))
+
+
+def test_the_picture_of_the_search_says_what_it_cost_and_whether_it_had_a_control() -> (
+    None
+):
+    control = {**SEARCH, "strategy": "random", "budget": {"spent": 1440}}
+    nothing = {"schema": 1, "strategy": "none", "candidates": []}
+    both = history_charts.search_front(SEARCH, control).caption
+    assert both.startswith(
+        "8 candidates by local search in 1,440 optimizer steps, and as a control "
+        "8 candidates by random search in 1,440 optimizer steps. "
+    )
+    for absent in (None, nothing):
+        alone = history_charts.search_front(SEARCH, absent).caption
+        assert "in 1,440 optimizer steps, no control. " in alone

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from small_tables import CONFIG, loans, save, spell
 
-from safescale_ammt.config.sections import SearchConfig
+from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Split
 from safescale_ammt.errors import (
+    ConfigError,
     ConstitutionError,
     InputError,
     IntegrityError,
@@ -29,15 +30,13 @@ from safescale_ammt.files.canonical import read_json
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import check_feasibility
-from safescale_ammt.search.trials import SHORT, Trials
+from safescale_ammt.search.trials import Trials
 from safescale_ammt.stages import prepare_data, search_architecture
 from safescale_ammt.training.encoded import EncodedDataset
 
 SEARCH: Mapping[str, Any] = {
     "candidates": 4,
     "rung_steps": 5,
-    "population": 4,
-    "sample": 2,
     "power_draws": 100,
     "feasibility_steps": 0,
 }
@@ -45,7 +44,7 @@ WIDE = {"metric": "tpr_gap", "group": "gender", "threshold": 0.6}
 NARROW = {**WIDE, "threshold": 0.01}
 FILES = {
     *("genome.json", "search.json", "power.json", "feasibility.json"),
-    "times.json",
+    *("times.json", "control.json"),
 }
 
 
@@ -69,7 +68,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def architecture(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("searched") / "architecture"
-    search_architecture.run(dataset, of(WIDE), SEARCH, out)
+    search_architecture.run(dataset, of(WIDE), SEARCH, {}, out)
     return out
 
 
@@ -86,6 +85,7 @@ def test_the_artifact_holds_genome_log_and_both_checks(
         "constitution": Constitution.from_dict(of(WIDE)).digest,
     }
     assert not manifest.files["times.json"].identity
+    assert not manifest.files["control.json"].identity
     assert read_json(architecture / "power.json")["certifiable"]
     assert not read_json(architecture / "feasibility.json")["checked"]
 
@@ -100,25 +100,96 @@ def test_the_genome_is_that_of_the_winner_in_the_log(architecture: Path) -> None
     assert winner["rung"] == 1
 
 
-def test_the_log_numbers_random_candidates_after_the_others(architecture: Path) -> None:
+def test_a_search_spends_its_planned_budget_and_no_control_unasked(
+    architecture: Path,
+) -> None:
     log = read_json(architecture / "search.json")
-    entries = log["candidates"]
-    assert [e["id"] for e in entries] == list(range(8))
-    assert {e["origin"] for e in entries[:4]} <= {"seed", "random", "evolution"}
-    assert {e["origin"] for e in entries[4:]} == {"random"}
-    assert log["random_winner"] >= 4
+    assert log["strategy"] == "local"
+    assert [e["id"] for e in log["candidates"]] == list(range(4))
+    assert log["budget"]["spent"] == log["budget"]["planned"] == 4 * 5 + 1 * 15
+    control = read_json(architecture / "control.json")
+    assert control == {"schema": 1, "strategy": "none", "candidates": []}
+    assert set(read_json(architecture / "times.json")) == {"feasibility", "search"}
 
 
-def test_both_strategies_spent_the_planned_budget(architecture: Path) -> None:
-    budget = read_json(architecture / "search.json")["budget"]
-    assert budget["planned"] == 4 * 5 + 1 * 15
-    assert budget["spent"] == budget["spent_random"] == budget["planned"]
+def test_a_control_is_counted_apart_and_makes_no_other_architecture(
+    dataset: Path, architecture: Path, tmp_path: Path
+) -> None:
+    asked = {**SEARCH, "control": "random"}
+    summary = search_architecture.run(dataset, of(WIDE), asked, {}, tmp_path / "a")
+    assert (summary["control"], summary["control_steps"]) == ("random", 35)
+    assert summary["steps"] == 35
+    control = read_json(tmp_path / "a" / "control.json")
+    assert [e["id"] for e in control["candidates"]] == list(range(4, 8))
+    assert {e["origin"] for e in control["candidates"]} == {"random"}
+    assert control["winner"] >= 4
+    assert control["budget"]["spent"] == 35
+    assert "control" in read_json(tmp_path / "a" / "times.json")
+    assert verify(tmp_path / "a").identity == verify(architecture).identity
+
+
+def test_the_strategy_that_is_asked_for_is_the_one_that_searches(
+    dataset: Path, tmp_path: Path
+) -> None:
+    aged = {**SEARCH, "candidates": 8, "strategy": "ageing", "rungs": 1}
+    genomes = {}
+    for population, sample in ((2, 1), (2, 2), (6, 1)):
+        asked = {**aged, "population": population, "sample": sample}
+        out = tmp_path / f"{population}-{sample}"
+        summary = search_architecture.run(dataset, of(WIDE), asked, {}, out)
+        assert summary["strategy"] == "ageing"
+        log = read_json(out / "search.json")
+        # The oldest leave: nobody older than the population has a child.
+        for entry in log["candidates"]:
+            assert all(p >= entry["id"] - population for p in entry["parents"])
+        genomes[population, sample] = [e["genome"] for e in log["candidates"]]
+    # Both keys are read: another value of either is another search.
+    assert genomes[2, 1] != genomes[2, 2]
+    assert genomes[2, 1] != genomes[6, 1]
+
+
+def test_candidates_train_under_the_training_section(
+    dataset: Path, architecture: Path, tmp_path: Path
+) -> None:
+    default = read_json(architecture / "search.json")
+    for key, value in {"batch_size": 64, "learning_rate": 3e-4, "ema": 0.5}.items():
+        out = tmp_path / key
+        search_architecture.run(dataset, of(WIDE), SEARCH, {key: value}, out)
+        log = read_json(out / "search.json")
+        assert log["candidates"][0]["loss"] != default["candidates"][0]["loss"]
+    assert default["short_run"]["batch_size"] == 256
+    assert log["short_run"]["ema"] == 0.0
+
+
+def test_where_and_how_long_the_winner_trains_is_nothing_to_the_search(
+    dataset: Path, architecture: Path, tmp_path: Path
+) -> None:
+    training = {
+        "num_agents": 3,
+        "steps": 2000,
+        "seed": 7,
+        "backend": "torchrun",
+        "processes": 2,
+        "checkpoint_every": 5,
+        "agent_specializations": ["robust"],
+    }
+    search_architecture.run(dataset, of(WIDE), SEARCH, training, tmp_path / "a")
+    assert verify(tmp_path / "a").identity == verify(architecture).identity
+
+
+def test_a_role_that_nobody_knows_is_refused_before_the_search(
+    tmp_path: Path,
+) -> None:
+    roles = {"agent_specializations": ["generalist", "poet"]}
+    nowhere = tmp_path / "no dataset"
+    with pytest.raises(ConfigError, match="'poet', expected one of calibrated"):
+        search_architecture.run(nowhere, of(WIDE), SEARCH, roles, tmp_path / "a")
 
 
 def test_the_same_work_twice_has_the_same_identity(
     dataset: Path, architecture: Path, tmp_path: Path
 ) -> None:
-    summary = search_architecture.run(dataset, of(WIDE), SEARCH, tmp_path / "again")
+    summary = search_architecture.run(dataset, of(WIDE), SEARCH, {}, tmp_path / "again")
     first, again = verify(architecture), verify(tmp_path / "again")
     assert again.identity == first.identity == summary["architecture"]
 
@@ -126,7 +197,9 @@ def test_the_same_work_twice_has_the_same_identity(
 def test_another_seed_is_other_work(
     dataset: Path, architecture: Path, tmp_path: Path
 ) -> None:
-    search_architecture.run(dataset, of(WIDE), {**SEARCH, "seed": 1}, tmp_path / "b")
+    search_architecture.run(
+        dataset, of(WIDE), {**SEARCH, "seed": 1}, {}, tmp_path / "b"
+    )
     assert verify(tmp_path / "b").identity != verify(architecture).identity
 
 
@@ -135,7 +208,7 @@ def test_the_stage_takes_what_kfp_hands_over(
 ) -> None:
     floats = {k: float(v) for k, v in SEARCH.items()}
     out = tmp_path / "architecture"
-    search_architecture.run(str(dataset), of(WIDE), floats, str(out))
+    search_architecture.run(str(dataset), of(WIDE), floats, {}, str(out))
     assert verify(out).identity == verify(architecture).identity
 
 
@@ -146,7 +219,7 @@ def test_an_uncertifiable_promise_names_what_could_be_certified(
     dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Uncertifiable, match="least certifiable") as caught:
-        search_architecture.run(dataset, of(NARROW), SEARCH, tmp_path / "a")
+        search_architecture.run(dataset, of(NARROW), SEARCH, {}, tmp_path / "a")
     assert caught.value.exit_code == 2
     assert "rows" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -156,7 +229,7 @@ def test_an_uncertifiable_promise_goes_on_to_a_human_if_the_file_says_so(
     dataset: Path, tmp_path: Path
 ) -> None:
     rules = of(NARROW, on_uncertifiable="human")
-    summary = search_architecture.run(dataset, rules, SEARCH, tmp_path / "a")
+    summary = search_architecture.run(dataset, rules, SEARCH, {}, tmp_path / "a")
     assert not summary["certifiable"]
     assert not read_json(tmp_path / "a" / "power.json")["certifiable"]
 
@@ -170,7 +243,7 @@ def test_nothing_is_trained_before_the_power_check_has_passed(
         "from safescale_ammt.stages import search_architecture\n"
         "try:\n"
         "    search_architecture.run(sys.argv[1], json.loads(sys.argv[2]),\n"
-        "                            json.loads(sys.argv[3]), sys.argv[4])\n"
+        "                            json.loads(sys.argv[3]), {}, sys.argv[4])\n"
         "except Uncertifiable:\n"
         "    sys.exit('torch' in sys.modules)\n"
         "sys.exit(9)\n"
@@ -185,7 +258,7 @@ def test_a_group_that_the_data_lack_lists_the_known_ones(
 ) -> None:
     rules = of({**WIDE, "group": "sex"})
     with pytest.raises(ConstitutionError, match="'p0' speaks of the group 'sex'") as e:
-        search_architecture.run(dataset, rules, SEARCH, tmp_path / "a")
+        search_architecture.run(dataset, rules, SEARCH, {}, tmp_path / "a")
     assert "expected one of gender, origin" in str(e.value)
 
 
@@ -193,7 +266,7 @@ def test_a_group_with_one_value_cannot_be_compared(tmp_path: Path) -> None:
     rows = [[*row[:3], "m", *row[4:]] for row in loans(600)]
     data = prepared(tmp_path, spell(rows))
     with pytest.raises(ConstitutionError, match="row of the dataset has the value 'm'"):
-        search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
+        search_architecture.run(data, of(WIDE), SEARCH, {}, tmp_path / "a")
 
 
 def test_a_dataset_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
@@ -201,12 +274,14 @@ def test_a_dataset_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
     file = data / "select.parquet"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
     with pytest.raises(IntegrityError, match=r"select\.parquet was changed"):
-        search_architecture.run(data, of(WIDE), SEARCH, tmp_path / "a")
+        search_architecture.run(data, of(WIDE), SEARCH, {}, tmp_path / "a")
 
 
 def test_a_holdout_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a holdout artifact, expected a dataset"):
-        search_architecture.run(dataset.parent / "holdout", of(WIDE), SEARCH, tmp_path)
+        search_architecture.run(
+            dataset.parent / "holdout", of(WIDE), SEARCH, {}, tmp_path
+        )
 
 
 # --- what a trial sees and says ---
@@ -214,9 +289,8 @@ def test_a_holdout_is_no_dataset(dataset: Path, tmp_path: Path) -> None:
 
 def trials(data: Dataset, *constraints: Mapping[str, Any], **search: Any) -> Trials:
     rules = Constitution.from_dict(of(*constraints))
-    return Trials(
-        EncodedDataset(data), rules, SearchConfig.from_params({**SEARCH, **search})
-    )
+    config = SearchConfig.from_params({**SEARCH, **search})
+    return Trials(EncodedDataset(data), rules, config, TrainingConfig())
 
 
 def spoiled(split: Split) -> Split:
@@ -255,7 +329,7 @@ def test_a_candidate_that_loses_its_gradients_counts_as_diverged(
     dataset: Path,
 ) -> None:
     rules = Constitution.from_dict(of(WIDE))
-    stiff = {**SHORT, "gradient_stability_threshold": 1e-9}
+    stiff = TrainingConfig(gradient_stability_threshold=1e-9)
     encoded = EncodedDataset(Dataset.load(dataset))
     trial = Trial(0, Genome(), 0, 60)
     found = Trials(encoded, rules, SearchConfig(), stiff).measure(trial)
@@ -263,12 +337,32 @@ def test_a_candidate_that_loses_its_gradients_counts_as_diverged(
     assert not found.feasible
 
 
-def test_a_wrong_setting_of_a_short_run_is_no_divergence(dataset: Path) -> None:
-    rules = Constitution.from_dict(of(WIDE))
-    wrong = {**SHORT, "agent_specializations": ("vision",)}
+SHARED = [
+    {"sharing": "fitness", "self_weight": 0.0},
+    {"sharing": "trimmed_mean", "outer_momentum": 0.9, "outer_learning_rate": 0.7},
+    {"sharing": "median", "sync_every": 1},
+    {"merge": "best", "folds": 2, "bias_tolerance": 0.05, "safety_threshold": 0.5},
+]
+
+
+@pytest.mark.parametrize("training", SHARED)
+def test_a_section_made_for_many_agents_trains_one_candidate(
+    dataset: Path, training: dict[str, Any]
+) -> None:
+    rules = Constitution.from_dict(of(NARROW))
     encoded = EncodedDataset(Dataset.load(dataset))
-    with pytest.raises(InputError, match="vision"):
-        Trials(encoded, rules, SearchConfig(), wrong).measure(Trial(0, Genome(), 0, 5))
+    config = SearchConfig.from_params({**SEARCH, "rung_steps": 20})
+    found = Trials(encoded, rules, config, TrainingConfig(**training))
+    for rung in (0, 1):
+        assert math.isfinite(found.measure(Trial(0, Genome(), rung, 30)).loss)
+
+
+def test_too_few_rows_for_a_short_run_are_no_divergence(tmp_path: Path) -> None:
+    data = Dataset.load(prepared(tmp_path, spell(loans(600))))
+    few = {n: s.take(np.arange(3)) for n, s in data.splits.items()}
+    small = replace(data, splits=few)
+    with pytest.raises(InputError, match="too few for 4 folds"):
+        trials(small, WIDE).measure(Trial(0, Genome(), 0, 5))
 
 
 def test_a_task_of_three_classes_is_searched(tmp_path: Path) -> None:

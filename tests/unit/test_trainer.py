@@ -22,6 +22,7 @@ from training_world import (
     prepared_three_classes,
 )
 
+from safescale_ammt.config.roles import ROLES
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, DataError, SafescaleError
 from safescale_ammt.model.genome import Genome
@@ -30,7 +31,6 @@ from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.plan import Plan, make_plan
-from safescale_ammt.training.roles import ROLES
 from safescale_ammt.training.sampling import CellSampler
 from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import discard

@@ -12,7 +12,11 @@ from typing import Any
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
-from pipelines.kubeflow.doctor.quota import RunResources, check_quota
+from pipelines.kubeflow.doctor.quota import (
+    RunResources,
+    check_accelerators,
+    check_quota,
+)
 from pipelines.kubeflow.doctor.secrets import Secrets
 from safescale_ammt.errors import PreconditionFailed
 from safescale_ammt.store.base import Store
@@ -47,6 +51,7 @@ class Doctor:
 
     def checks(self) -> list[Check]:
         """Returns all checks, each after those that it needs."""
+        runtime = ("runtime",) if self.run.pods else ()
         return [
             Check("kubeflow", self._kubeflow, remedy="check --host and the network"),
             Check(
@@ -60,11 +65,8 @@ class Doctor:
             ),
             *self.cluster.checks(),
             *Secrets(self.cluster).checks(),
-            Check(
-                "quota",
-                self._quota,
-                ("runtime", "namespace") if self.run.pods else ("namespace",),
-            ),
+            Check("quota", self._quota, (*runtime, "namespace")),
+            Check("accelerators", self._accelerators, runtime),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
             Check("data", self._data, ("store",)),
             Check("kubeflow's clock", self._kubeflow_clock, ("kubeflow",)),
@@ -97,6 +99,9 @@ class Doctor:
 
     def _quota(self) -> str:
         return check_quota(self.cluster, self.run)
+
+    def _accelerators(self) -> str:
+        return check_accelerators(self.cluster, self.run)
 
     def _store(self) -> str:
         """Writes, reads, writes on condition and deletes a probe."""

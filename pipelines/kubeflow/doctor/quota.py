@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from pipelines.kubeflow.doctor.checks import Fault
 from pipelines.kubeflow.doctor.cluster import Cluster
+from pipelines.kubeflow.preparation import IDLE
 from pipelines.quantities import amount
 
 # Limit of a KFP driver's pod; its requests are less.
@@ -95,6 +96,26 @@ def check_quota(cluster: Cluster, run: RunResources) -> str:
                     "ask for less with --param",
                 )
     return "the largest stage fits" if quotas else "no quota"
+
+
+def check_accelerators(cluster: Cluster, run: RunResources) -> str:
+    """Says which hardware beside CPU and memory a run reserves, to no use.
+
+    It is no fault: the run ends well, on CPUs.
+
+    Raises:
+        Fault: the run's TrainingRuntime does not exist.
+        Unknown: we may not read it.
+    """
+    container = cluster.node_container() if run.pods else None
+    resources = (container or {}).get("resources", {})
+    reserved = {
+        *run.stage,
+        *resources.get("requests", {}),
+        *resources.get("limits", {}),
+    }
+    idle = sorted(reserved - {"cpu", "memory", "ephemeral-storage"})
+    return f"{', '.join(idle)} is reserved and stays idle: {IDLE}" if idle else "none"
 
 
 def _check_limit(
