@@ -24,6 +24,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.label_map": {"label_map": {"yes.": "yes"}},
     "data.label_other": {"label_other": "lost"},
     "data.sensitive": {"sensitive": ["sex", "district"]},
+    "data.allow_leak": {"allow_leak": ["final_balance"]},
     "data.merges": {
         "merges": {"age_group": {"column": "age_band", "values": {"18-25": "young"}}}
     },
