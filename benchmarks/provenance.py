@@ -11,6 +11,8 @@ import ast
 import hashlib
 import re
 import subprocess
+import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -27,6 +29,7 @@ _FIGURELESS = (
     *("safescale_ammt/execution.py", "safescale_ammt/__init__.py"),
     "benchmarks/provenance.py",
 )
+_STARTED = time.time()
 _MODULE = re.compile(r"\b(?:safescale_ammt|components|pipelines|benchmarks)(?:\.\w+)+")
 
 
@@ -42,8 +45,18 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def origin(name: str) -> dict[str, Any]:
-    """Returns what a result says of the code that it measured."""
+def origin(name: str, since: float = _STARTED) -> dict[str, Any]:
+    """Returns what a result says of the code that it measured.
+
+    Args:
+        name: the benchmark's name on the command line.
+        since: when its code was read, seconds since 1970. If a file of it was written
+            later, nobody knows what was measured, and no digest is given.
+    """
+    files = reach(f"benchmarks/{name.replace('-', '_')}.py", ROOT)
+    if any((ROOT / path).stat().st_mtime > since for path in files):
+        print(f"{name}: code changed while it was measured.", file=sys.stderr)
+        return {"commit": commit()}
     return {"commit": commit(), "code": measured_code(name)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import names
 from benchmarks.claims import END, RESULTS, START, line, staleness
-from benchmarks.provenance import changes, code_lines, measured_code, reach
+from benchmarks.provenance import changes, code_lines, measured_code, origin, reach
 
 ROOT = Path(__file__).parents[2]
 TREE = {
@@ -121,6 +122,12 @@ def test_the_searches_table_depends_on_search_and_training_and_not_on_reports() 
     code = measured_code("search-table")
     assert {"search", "training", "model", "data", "config"} <= set(code)
     assert not {"reporting", "store", "judging", "releasing", "cluster"} & set(code)
+
+
+def test_code_that_changes_while_it_is_measured_has_no_digest() -> None:
+    began = time.time()
+    assert set(origin("interval-sizes", since=began)) == {"commit", "code"}
+    assert set(origin("interval-sizes", since=0.0)) == {"commit"}
 
 
 # --- what the table says of it ---
