@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import names
-from benchmarks.claims import END, RESULTS, START, line, staleness
+from benchmarks.claims import RESULTS, line, staleness
 from benchmarks.provenance import changes, code_lines, measured_code, origin, reach
 
 ROOT = Path(__file__).parents[2]
@@ -181,13 +181,3 @@ def test_every_stored_digest_is_of_rooms() -> None:
         for room, digest in stored.get("code", {}).items():
             assert re.fullmatch(r"\w+", room)
             assert re.fullmatch(r"[0-9a-f]{12}", digest)
-
-
-def test_the_readme_shows_every_stored_goal_with_its_figures() -> None:
-    # Not the marks of age: any change of code moves those, until --write is run.
-    text = (ROOT / "README.md").read_text("utf-8")
-    shown = text.partition(START)[2].partition(END)[0]
-    rows = [row.replace(", on older code |", " |") for row in shown.splitlines()]
-    for stored in stored_results():
-        for goal in stored["goals"]:
-            assert line(stored["name"], goal, stale=False) in rows
