@@ -67,7 +67,9 @@ def ended_run(
 ) -> RunFile:
     """Makes the folder of a run that ended with the parts, registered or not."""
     run = RunFile.create(output, ["safescale", "run"])
-    run.facts["store"] = store.uri
+    config = {"registry": {"name": "loans"}}
+    run.facts |= {"store": store.uri, "config": config}
+    run.facts |= {"source": "s3://rows.csv", "sealed_source": ""}
     places = {"verdict": parts / "verdict"}
     if version is not None:
         places["version"] = parts / "version"
