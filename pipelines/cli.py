@@ -22,7 +22,10 @@ _COMMANDS = {
     "runs": ("runs:runs", "List, show and compare runs."),
     "compile": ("build:compile_", "Compile the pipeline for Kubeflow."),
     "stage": ("build:stage", "Run one stage on folders."),
-    "registry": ("registry:registry", "List, show and verify registered versions."),
+    "registry": (
+        "registry:registry",
+        "List, show, verify, download versions.",
+    ),
     "verify": ("bundle:verify", "Check a bundle or an artifact, offline."),
     "report": ("bundle:report", "Write a verdict's report again."),
     "predict": ("bundle:predict", "Score raw rows with a registered model."),

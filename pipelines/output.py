@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safescale_ammt.errors import InputError
@@ -19,3 +20,12 @@ def write_text(path: Path, text: str) -> Path:
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None
     return path
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns one line per row, its columns under those of the row above."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pipelines.commands.registry import registry_options
 
 
+def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say where a bundle, a version or a run is looked for."""
+    runs = click.option(
+        "--runs",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("runs"),
+        show_default=True,
+        help="Folder of runs.",
+    )
+    return registry_options(runs(command))
+
+
 @click.command()
-@click.argument("place", metavar="DIR|URI")
+@click.argument("word", metavar="DIR|URI|VERSION|RUN")
 @click.option("--digest", default="", help="Digest that the registry recorded.")
-@click.option("--store", metavar="URI", help="Store that an s3:// URI lies in.")
-def verify(place: str, digest: str, store: str | None) -> None:
+@places_options
+def verify(
+    word: str, digest: str, store: str | None, name: str | None, runs: Path
+) -> None:
     """Checks a bundle or an artifact: every byte, and a bundle's every figure.
 
-    A folder needs no network and no store. An s3:// URI is downloaded first.
+    A folder needs no network and no store. Of a run (runs/latest, or the start of its
+    id) it is the bundle that it registered, else its verdict. A version is compared
+    with the digest that the registry recorded.
     """
-    from pipelines.local.store import opened_store
+    from pipelines.local.resolution import Places, found
     from safescale_ammt.files import artifacts
-    from safescale_ammt.store.uri import open_store, split_uri
 
-    with ExitStack() as stack:
-        folder = Path(place)
-        if "://" in place:
-            # A folder's URI needs no store and no key, as its path needs none.
-            if not place.startswith("file:"):
-                stack.enter_context(opened_store(store))
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            home, key = split_uri(place)
-            open_store(home).download_folder(key, folder)
+    with found(word, Places(store, name, runs)) as meant:
         # A bundle holds the evidence too, so its figures can be computed again.
-        kind = artifacts.read_manifest(folder).kind
+        kind = artifacts.read_manifest(meant.folder).kind
         if kind != "bundle":
-            identity = artifacts.verify(folder).identity
+            identity = artifacts.verify(meant.folder).identity
             click.echo(f"The {kind} artifact {identity} is whole.")
             return
         from safescale_ammt.releasing.bundle import verify_bundle
 
-        verified = verify_bundle(folder, digest)
+        verified = verify_bundle(meant.folder, digest or meant.digest)
         for check in verified.checks:
             click.echo(f"ok  {check}")
         click.echo(f"Bundle {verified.digest} is whole: {verified.verdict.decision}.")
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("word", metavar="DIR|URI|VERSION|RUN")
 @click.option(
     "-o",
     "--output",
@@ -57,15 +65,26 @@ def verify(place: str, digest: str, store: str | None) -> None:
     show_default=True,
     help="Page to write.",
 )
-def report(folder: Path, output: Path) -> None:
+@places_options
+def report(
+    word: str, output: Path, store: str | None, name: str | None, runs: Path
+) -> None:
     """Writes the report of a bundle or a verdict again, from its evidence.
 
     The training curves are in it only where the model lies beside the verdict.
     """
+    from pipelines.local.resolution import Places, found
+    from pipelines.output import write_text
+
+    with found(word, Places(store, name, runs)) as meant:
+        click.echo(f"Wrote {write_text(output, page_of(meant.folder))}.")
+
+
+def page_of(folder: Path) -> str:
+    """Returns the report of a bundle or a verdict, from its evidence."""
     import json
     from dataclasses import replace
 
-    from pipelines.output import write_text
     from safescale_ammt.constitution.constitution import Constitution
     from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
     from safescale_ammt.files.artifacts import verify
@@ -86,58 +105,71 @@ def report(folder: Path, output: Path) -> None:
     if (folder / ABOUT).is_file():  # a bundle; its version stands in the registry alone
         name = read_json(folder / ABOUT)["registry"]["name"]
         origin = replace(origin, name=name)
-    page = render(
+    return render(
         rederive(verdict, constitution),
         constitution,
         training=[json.loads(line) for line in lines],
         provenance=origin,
         warnings=read_warnings(verdict / WARNINGS),
     )
-    click.echo(f"Wrote {write_text(output, page)}.")
 
 
 @click.command()
-@click.argument("model", metavar="VERSION|DIR")
+@click.argument("model", metavar="VERSION|RUN|DIR|URI")
 @click.option(
     "--data",
     "rows",
     required=True,
-    help="CSV or Parquet file with the raw columns; the label is not needed.",
+    metavar="FILE",
+    help="CSV or Parquet with the raw columns, no label needed; - = standard input.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="CSV to write: row, prediction, score.",
+    help="Written as its ending says: .csv .tsv .jsonl .parquet, also with .gz .zst "
+    ".bz2 .xz after it; - = CSV on standard output.",
 )
-@registry_options
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column to keep beside the answers; may be repeated  [default: data.ids and "
+    "data.entity, else the row's number from 0].",
+)
+@places_options
 def predict(
-    model: str, rows: str, output: Path, store: str | None, name: str | None
+    *,
+    model: str,
+    rows: str,
+    output: Path,
+    ids: tuple[str, ...],
+    store: str | None,
+    name: str | None,
+    runs: Path,
 ) -> None:
-    """Scores raw rows with a registered version, a bundle or a model folder.
+    """Scores raw rows with a registered version, a run's, a bundle or a model folder.
 
-    A version is its number, 'champion' or 'latest'; one that is
-    pending is refused.
+    A version is its number, 'champion' or 'latest'; a pending one is refused. The
+    output holds ids, prediction and score: the model's probability of the positive
+    class, or of the predicted one where none is positive.
     """
-    from pipelines.commands.registry import chosen_registry
+    from pipelines.local.resolution import Places, found
     from pipelines.local.store import opened_store
     from pipelines.predict import write_predictions
     from safescale_ammt.errors import Refusal
     from safescale_ammt.releasing.versions import PENDING
 
     with ExitStack() as stack:
-        # A folder of that name wins over a registered version.
-        folder = Path(model)
-        if not folder.is_dir():
-            registry = chosen_registry(stack.enter_context(opened_store(store)), name)
-            version = registry.show(model)
-            if version.status == PENDING:
-                raise Refusal(
-                    f"{registry.name} version {version.number} is pending: its "
-                    "promises are not shown to be kept, so that it may not answer."
-                )
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            registry.get_bundle(version, folder)
-        count = write_predictions(folder, rows, output)
-    click.echo(f"Wrote {count} predictions to {output}.")
+        meant = stack.enter_context(found(model, Places(store, name, runs)))
+        if meant.status == PENDING:
+            raise Refusal(
+                f"{meant.title} is pending: its promises are not shown to be kept, so "
+                "it may not answer."
+            )
+        if rows.startswith("s3:"):
+            stack.enter_context(opened_store(store, reads_only=True))
+        count = write_predictions(meant.folder, rows, output, ids)
+    click.echo(f"Wrote {count} predictions to {output}.", err=str(output) == "-")

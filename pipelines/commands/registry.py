@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from safescale_ammt.errors import InputError, one_of
+from pipelines.headline import ABSENT, COLUMNS, headline, told
+from pipelines.output import aligned
+from safescale_ammt.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from safescale_ammt.releasing.registry import Registry
     from safescale_ammt.releasing.versions import Version
-    from safescale_ammt.store.base import Store
 
-PREFIX = "registry/"  # the keys below which `releasing.registry` keeps each name
+_HEAD = ("name", "version", "status", *COLUMNS, "registered", "report")
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,89 +27,145 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     name = click.option(
         "--name", help="Registered model  [default: the only one there is]."
     )
-    store = click.option(
+    return name(store_option(command))
+
+
+def store_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the option that says which store is meant."""
+    return click.option(
         "--store", metavar="URI", help="Object store  [default: the embedded one]."
-    )
-    return name(store(command))
+    )(command)
 
 
 @click.group()
 def registry() -> None:
-    """Lists, shows and verifies registered versions."""
+    """Lists, shows, verifies and downloads registered versions."""
 
 
 @registry.command("list")
+@_JSON
 @registry_options
-def list_(store: str | None, name: str | None) -> None:
-    """Lists the versions of every registered model, or of one."""
+def list_(store: str | None, name: str | None, as_json: bool) -> None:
+    """Lists the versions of every registered model, or of one.
+
+    Decision, accuracy and gap are those of the sealed evaluation; the gap is that of
+    the promise by group which has least room left.
+    """
+    from pipelines.local.resolution import registered_names
     from pipelines.local.store import opened_store
     from safescale_ammt.releasing.registry import Registry
 
-    with opened_store(store) as opened:
+    with opened_store(store, reads_only=True) as opened:
         names = [name] if name else registered_names(opened)
-        if not names:
-            click.echo(f"Nothing is registered in {opened.uri}.")
-        for each in names:
-            for version in Registry(opened, each).versions():
-                click.echo(line(each, version))
+        all_of = {each: Registry(opened, each) for each in names}
+        rows = [
+            facts(one, version) for one in all_of.values() for version in one.versions()
+        ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        click.echo(f"Nothing is registered in {opened.uri}.")
+    else:
+        click.echo("\n".join(aligned([_HEAD, *map(row, rows)])))
 
 
 @registry.command()
 @click.argument("version", default="champion")
+@_JSON
 @registry_options
-def show(version: str, store: str | None, name: str | None) -> None:
+def show(version: str, store: str | None, name: str | None, as_json: bool) -> None:
     """Shows one version: its number, 'champion', 'pending' or 'latest'."""
+    from pipelines.local.resolution import chosen_registry
     from pipelines.local.store import opened_store
 
-    with opened_store(store) as opened:
+    with opened_store(store, reads_only=True) as opened:
         chosen = chosen_registry(opened, name)
-        facts = asdict(chosen.show(version))
-    click.echo(json.dumps({"name": chosen.name, **facts}, indent=2))
+        shown = facts(chosen, chosen.show(version))
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+        return
+    lines = list(zip(_HEAD, row(shown), strict=True))
+    lines.append(("predecessor", str(shown["predecessor"] or ABSENT)))
+    lines += [(key, value) for key, value in shown["entry"].items() if value]
+    click.echo("\n".join(aligned(lines)))
 
 
 @registry.command()
 @registry_options
 def verify(store: str | None, name: str | None) -> None:
-    """Hashes every event and every file of every bundle again."""
+    """Hashes every event and every file of every bundle again, of all models or one."""
+    from pipelines.local.resolution import chosen_registry, registered_names
     from pipelines.local.store import opened_store
 
-    with opened_store(store) as opened:
-        chosen = chosen_registry(opened, name)
-        versions = chosen.verify()
-    click.echo(f"{chosen.name}: {len(versions)} versions, every byte is as registered.")
-
-
-def registered_names(store: Store) -> list[str]:
-    """Returns the names under which something is registered, sorted."""
-    keys = (info.key.removeprefix(PREFIX) for info in store.list(PREFIX))
-    return sorted({key.split("/")[0] for key in keys})
-
-
-def chosen_registry(store: Store, name: str | None) -> Registry:
-    """Opens the registry of a name, or of the only name there is.
-
-    Raises:
-        InputError: nothing has that name, or there are several and none is given.
-    """
-    from safescale_ammt.releasing.registry import Registry
-
-    names = registered_names(store)
-    if not names:
-        raise InputError(f"Nothing is registered in {store.uri}.")
-    # Nobody with one model has to name it; with two, a guess could be the wrong one.
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name not in names:
-        raise InputError(
-            f"--name is {name!r}, but {store.uri} has no such registered model, "
-            f"{one_of(names, name)}."
+    damaged: list[str] = []
+    with opened_store(store, reads_only=True) as opened:
+        names: list[str | None] = [name] if name else [*registered_names(opened)]
+        # Without a name there is one sentence: that nothing is registered.
+        for chosen in [chosen_registry(opened, each) for each in names or [None]]:
+            try:
+                count = len(chosen.verify())
+            except IntegrityError as error:
+                # The others are looked at all the same: one fault may hide no other.
+                damaged.append(chosen.name)
+                click.echo(f"{chosen.name}: {error}", err=True)
+                continue
+            click.echo(f"{chosen.name}: {count} versions, every byte is as registered.")
+    if damaged:
+        raise IntegrityError(
+            f"{len(damaged)} of {len(names)} registered models are damaged: "
+            f"{', '.join(damaged)}."
         )
-    return Registry(store, name)
 
 
-def line(name: str, version: Version) -> str:
-    """Says what a version is, in one line."""
+@registry.command()
+@click.argument("words", nargs=-1, metavar="NAME [VERSION] DIR")
+@click.option("--replace", is_flag=True, help="Replaces what lies at DIR.")
+@store_option
+def download(words: tuple[str, ...], replace: bool, store: str | None) -> None:
+    """Brings the bundle of a version, by default the champion, into a new folder DIR.
+
+    The folder appears once every byte is checked by the digest that was registered.
+    One that is there is left alone, unless it is empty.
+    """
+    from pipelines.download import place_bundle
+    from pipelines.local.resolution import chosen_registry
+    from pipelines.local.store import opened_store
+
+    if len(words) not in (2, 3):
+        raise click.UsageError("Give NAME and DIR, or NAME, VERSION and DIR.")
+    name, *version, place = words
+    with opened_store(store, reads_only=True) as opened:
+        chosen = chosen_registry(opened, name)
+        registered = chosen.show(version[0] if version else "champion")
+        old = place_bundle(chosen, registered, Path(place), replace=replace)
+    title = f"{chosen.name} version {registered.number} ({registered.status})"
+    click.echo(f"{title} is in {place}{', in place of what was there' if old else ''}.")
+
+
+def facts(registry: Registry, version: Version) -> dict[str, Any]:
+    """Returns what is told of a version; a damaged bundle is said on stderr."""
+    try:
+        figures = headline(registry.verdict(version))
+    except (InputError, IntegrityError) as error:
+        figures = None
+        click.echo(f"{registry.name} version {version.number}: {error}", err=True)
+    return {
+        "name": registry.name,
+        **asdict(version),
+        "verdict": figures,
+        "report": registry.report(version),
+    }
+
+
+def row(shown: dict[str, Any]) -> tuple[str, ...]:
+    """Spells what `facts` returns in the columns of a list."""
+    _, *figures = told(shown["verdict"])
     return (
-        f"{name}  {version.number:>3}  {version.status:<10}  {version.at}  "
-        f"{version.entry.model}"
+        shown["name"],
+        str(shown["number"]),
+        shown["status"],
+        shown["entry"]["decision"],
+        *figures,
+        shown["at"],
+        shown["report"],
     )

@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from pipelines.headline import ABSENT, COLUMNS, told
+from pipelines.output import aligned
+
 _OUTPUT = click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -16,6 +19,7 @@ _OUTPUT = click.option(
     show_default=True,
     help="Folder of runs.",
 )
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 # Not the paths, the seconds and the times: those differ between equal runs.
 _COMPARED = (
     "config",
@@ -26,7 +30,7 @@ _COMPARED = (
     "version",
     "exit_code",
 )
-_ABSENT = "–"
+_HEAD = ("run", "state", *COLUMNS, "seconds", "report")
 
 
 @click.group()
@@ -35,16 +39,27 @@ def runs() -> None:
 
 
 @runs.command("list")
+@_JSON
 @_OUTPUT
-def list_(output: Path) -> None:
-    """Lists runs, oldest first."""
+def list_(output: Path, as_json: bool) -> None:
+    """Lists runs, oldest first: decision, accuracy, gap and report of each.
+
+    The gap is that of the promise by group which has least room left.
+    """
     from pipelines.local.runfile import read_run, run_folders
 
-    folders = run_folders(output)
-    if not folders:
+    found = [read_run(output, folder.name) for folder in run_folders(output)]
+    if as_json:
+        names = ("run", "exit_code", "sentence", "started", "verdict", "version")
+        short = [
+            {**{name: run[name] for name in names}, "report": report_of(run, output)}
+            for run in found
+        ]
+        click.echo(json.dumps(short, indent=2, ensure_ascii=False))
+    elif not found:
         click.echo(f"No run in {output}.")
-    for folder in folders:
-        click.echo(line(read_run(output, folder.name)))
+    else:
+        click.echo("\n".join(aligned([_HEAD, *(row(run, output) for run in found)])))
 
 
 @runs.command()
@@ -59,27 +74,52 @@ def show(name: str, as_json: bool, output: Path) -> None:
     if as_json:
         click.echo(json.dumps(run, indent=2, ensure_ascii=False))
         return
-    click.echo(line(run))
-    click.echo(f"  {run['sentence']}")
+    lines = list(zip(_HEAD, row(run, output), strict=True))
     for stage in run["stages"]:
         state = str(stage["status"])
         if state == "finished":
             cached = stage["cached"]
             state = "from the cache" if cached else f"{stage['seconds']:.1f} s"
-        click.echo(f"  {stage['stage']:<20} {state}")
-    for artifact in run["artifacts"].values():
-        click.echo(f"  {artifact['name']:<20} {artifact['identity']}")
+        lines.append((stage["stage"], state))
+    artifacts = run["artifacts"].values()
+    lines += [(artifact["name"], artifact["identity"]) for artifact in artifacts]
+    click.echo("\n".join(aligned(lines)))
+    reasons = (run["verdict"] or {}).get("reasons", ())
+    click.echo("\n".join(filter(None, [*reasons, run["sentence"]])))
 
 
 @runs.command()
 @click.argument("first")
 @click.argument("second")
+@_JSON
 @_OUTPUT
-def diff(first: str, second: str, output: Path) -> None:
-    """Shows where two runs differ: config, data, code, artifacts, outcome."""
+def diff(first: str, second: str, output: Path, as_json: bool) -> None:
+    """Shows where two runs differ: config, data, code, artifacts, outcome.
+
+    Decision, accuracy, gap and report of both stand above, equal or not.
+    """
     from pipelines.local.runfile import read_run
 
-    runs = (read_run(output, name) for name in (first, second))
+    both = [read_run(output, name) for name in (first, second)]
+    found = differences(*both)
+    if as_json:
+        values = {
+            key: [None if text == ABSENT else json.loads(text) for text in pair]
+            for key, pair in found.items()
+        }
+        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    click.echo("\n".join(aligned([_HEAD, *(row(run, output) for run in both)])))
+    for key, (left, right) in found.items():
+        click.echo(f"{key}: {left} -> {right}")
+    if not found:
+        click.echo("The runs agree in all that is recorded.")
+
+
+def differences(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
+    """Returns where two runs differ: key -> both values as JSON, or `ABSENT`."""
     one, two = (
         dict(
             _flat(
@@ -87,25 +127,30 @@ def diff(first: str, second: str, output: Path) -> None:
                 | {"artifacts": {n: a["identity"] for n, a in run["artifacts"].items()}}
             )
         )
-        for run in runs
+        for run in (first, second)
     )
-    same = True
-    for key in sorted(one.keys() | two.keys()):
-        left, right = one.get(key, _ABSENT), two.get(key, _ABSENT)
-        if left != right:
-            same = False
-            click.echo(f"{key}: {left} -> {right}")
-    if same:
-        click.echo("The runs agree in all that is recorded.")
+    return {
+        key: (one.get(key, ABSENT), two.get(key, ABSENT))
+        for key in sorted(one.keys() | two.keys())
+        if one.get(key, ABSENT) != two.get(key, ABSENT)
+    }
 
 
-def line(run: Mapping[str, Any]) -> str:
-    """Says how a run ended, in one line."""
+def row(run: Mapping[str, Any], output: Path) -> tuple[str, ...]:
+    """Says what a run was and how it ended, in the columns of a list."""
     code = run["exit_code"]
-    state = "unfinished" if code is None else f"exit {code}"
-    verdict = (run["verdict"] or {}).get("decision", _ABSENT)
-    seconds = f"{run['seconds']:.0f} s" if "seconds" in run else _ABSENT
-    return f"{run['run']}  {state:<10}  {verdict:<11}  {seconds}"
+    return (
+        run["run"],
+        "unfinished" if code is None else f"exit {code}",
+        *told(run["verdict"]),
+        f"{run['seconds']:.0f}" if "seconds" in run else ABSENT,
+        report_of(run, output) or ABSENT,
+    )
+
+
+def report_of(run: Mapping[str, Any], output: Path) -> str:
+    """Returns the path of a run's report, "" if it has none."""
+    return str(output / run["run"] / run["report"]) if run["report"] else ""
 
 
 def _flat(value: Any, where: str = "") -> Iterator[tuple[str, str]]:

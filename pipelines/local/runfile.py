@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.headline import headline
 from safescale_ammt.data.audit_warnings import AUDIT, AuditWarning, read_warnings
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
@@ -128,6 +129,7 @@ class RunFile:
             whole = read_json(verdict / "verdict.json")
             names = ("decision", "reasons", "mode", "accuracy", "twin_accuracy")
             self.results["verdict"] = {k: whole[k] for k in names}
+            self.results["verdict"]["gap"] = headline(whole)["gap"]
             self.results["verdict"]["guarantee"] = whole["use"]["guarantee"]
             self.results["report"] = REPORT
         if version is not None:

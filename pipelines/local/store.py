@@ -17,22 +17,32 @@ IDENTITY = "safescale-store-id"
 
 
 @contextmanager
-def opened_store(uri: str | None) -> Iterator[Store]:
+def opened_store(uri: str | None, *, reads_only: bool = False) -> Iterator[Store]:
     """Opens `uri`, else the store of the environment, else the embedded store.
 
     While it is open, this process' environment holds its place and keys, as a
     stage finds them on Kubernetes.
+
+    Args:
+        uri: of the store; None or "" = look further.
+        reads_only: nothing will be written; an embedded store then ends without a
+            wait, and one that nobody has made is an empty folder.
     """
     uri = uri or os.environ.get(STORE)
     if uri:
         with _environment({STORE: uri}):
             yield open_store(uri)
         return
+    home = HOME.absolute() / "store"
+    # To be told that nothing is there, nobody needs a server, and no folder of one.
+    if reads_only and not (home / "data").is_dir():
+        yield open_store((home / "data").as_uri())
+        return
     from safescale_ammt.store.embedded.server import EmbeddedStore
 
     # Its address and keys are its own: nobody has to set a variable for them.
     with (
-        EmbeddedStore(HOME.absolute() / "store") as embedded,
+        EmbeddedStore(home, reads_only=reads_only) as embedded,
         _environment(embedded.environ),
     ):
         yield open_store(embedded.uri)

@@ -70,6 +70,8 @@ class DataConfig(Section):
     """Groups by crossed columns: name -> list of sensitive columns or merges."""
     drop: tuple[str, ...] = ()
     """Columns that are neither inputs nor audited."""
+    ids: tuple[str, ...] = ()
+    """Columns that say which row it is: no inputs, and kept beside a prediction."""
     numeric: tuple[str, ...] = ()
     """Columns declared numeric; a value that is no number is then an error."""
     categorical: tuple[str, ...] = ()
@@ -111,6 +113,7 @@ class DataConfig(Section):
             "unlabelled",
             "label_other",
             "allow_leak",
+            "ids",
         }
     )
 
@@ -171,7 +174,7 @@ class DataConfig(Section):
     @property
     def text_columns(self) -> frozenset[str]:
         """Names of the raw columns that are no numbers, whatever their texts are."""
-        names = {self.label, self.entity, *self.sensitive, *self.drop}
+        names = {self.label, self.entity, *self.sensitive, *self.drop, *self.ids}
         return frozenset({*names, *self.categorical} - {""})
 
     def _check_roles(self) -> None:
@@ -181,6 +184,7 @@ class DataConfig(Section):
         roles = {
             "label": {self.label} - {""},
             "drop": set(self.drop),
+            "ids": set(self.ids),
             "sensitive": set(self.sensitive),
         }
         for first, second in combinations(roles, 2):

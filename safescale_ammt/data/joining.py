@@ -59,6 +59,7 @@ class Joined:
             "label": (config.label,),
             "sensitive": config.sensitive,
             "drop": config.drop,
+            "ids": config.ids,
             "entity": (config.entity,) if config.entity else (),
             "numeric": config.numeric,
             "categorical": config.categorical,

@@ -106,6 +106,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             for key in ("delimiter", "decimal", "encoding")
             if (value := getattr(config, key))
         },
+        ids=config.ids,
     )
     features, splits = pa.table(typed), {}
     for name in ALL_SPLITS:
@@ -148,7 +149,7 @@ def respelled(
 def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[str]:
     """Names the columns that may be model inputs, in source order."""
     # An entity's name says nothing of the next entity; a net would learn it by heart.
-    excluded = {config.label, config.entity, *config.drop}
+    excluded = {config.label, config.entity, *config.drop, *config.ids}
     if not config.sensitive_in_model:
         excluded |= set(config.sensitive)
     return [name for name in columns if name not in excluded]

@@ -68,6 +68,19 @@ def as_numbers(
 
 
 def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
+    """Reads raw rows and returns the schema's feature columns, typed.
+
+    See `raw_table` and `typed_features`.
+    """
+    return typed_features(schema, raw_table(schema, source))
+
+
+def raw_table(
+    schema: Schema,
+    source: str | Path | bytes,
+    keep: tuple[str, ...] = (),
+    origin: str = "the given rows",
+) -> RawTable:
     """Reads raw rows for a prediction: label and sensitive columns are optional.
 
     A file has a header, or, without one, all the schema's columns in their order
@@ -76,13 +89,11 @@ def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
     Args:
         schema: the model's schema.
         source: a path, a URI, or the bytes of a CSV or Parquet file.
-
-    Returns:
-        The schema's feature columns, typed.
+        keep: columns that are wanted as the file has them.
+        origin: what bytes are called in a sentence.
 
     Raises:
-        DataError: unreadable, a needed column is missing, or a numeric column holds
-            a text.
+        DataError: the rows are unreadable.
     """
     numeric = {f.name for f in schema.features if f.kind == "numeric"}
     unlabelled = tuple(name for name in schema.columns if name != schema.label)
@@ -93,22 +104,22 @@ def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
     layout = Layout(
         comment=schema.comment,
         missing=schema.missing,
-        chosen=frozenset(schema.columns),
-        texts=frozenset(schema.columns) - numeric,
+        chosen=frozenset((*schema.columns, *keep)),
+        texts=frozenset((*schema.columns, *keep)) - numeric,
         orders=(schema.columns, unlabelled),
         delimiters=tuple(dict.fromkeys((*DELIMITERS, declared or ","))),
         decimal=decimal if declared == "," else "",
         decimal_apart=decimal,
+        keep=keep,
     )
     try:
-        table = _read(source, layout)
+        return _read(source, layout, origin)
     except EncodingError:
         # UTF-8 first, which no other text is by chance; then what trained the model.
         encoding = schema.dialect.get("encoding", "")
         if not encoding:
             raise
-        table = _read(source, replace(layout, encoding=encoding))
-    return typed_features(schema, table)
+        return _read(source, replace(layout, encoding=encoding), origin)
 
 
 def typed_features(schema: Schema, table: RawTable) -> pa.Table:
@@ -143,9 +154,9 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     return pa.table(typed)
 
 
-def _read(source: str | Path | bytes, layout: Layout) -> RawTable:
+def _read(source: str | Path | bytes, layout: Layout, origin: str) -> RawTable:
     if isinstance(source, bytes):
-        return parse_bytes(source, "the given rows", layout)
+        return parse_bytes(source, origin, layout)
     if "://" in str(source):
         return read_table(str(source), layout)
     path = Path(source)

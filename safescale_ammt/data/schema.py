@@ -98,6 +98,7 @@ class Schema:
         comment: sign of comment lines.
         spellings: kind of the values of a categorical feature that is not text.
         dialect: `delimiter`, `decimal` and `encoding` as far as the config has them.
+        ids: columns that say which row it is.
     """
 
     features: tuple[Feature, ...]
@@ -116,6 +117,7 @@ class Schema:
     comment: str
     spellings: Mapping[str, Kind] = field(default_factory=dict)
     dialect: Mapping[str, str] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,7 +134,7 @@ class Schema:
         form: dict[str, Any] = {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
         # Left out where they say nothing: the schema of a table of plain text and
         # numbers has the bytes, and the digest, that it always had.
-        for key in ("spellings", "dialect"):
+        for key in ("spellings", "dialect", "ids"):
             if not form[key]:
                 del form[key]
         for feature in form["features"]:
@@ -169,6 +171,7 @@ class Schema:
             values["features"] = tuple(features)
             for key in ("classes", "sensitive", "drop", "columns", "missing"):
                 values[key] = tuple(raw[key])
+            values["ids"] = tuple(raw.get("ids", ()))
             for key in ("groups", "crosses"):
                 values[key] = {name: tuple(v) for name, v in raw[key].items()}
             for kind in values.get("spellings", {}).values():

@@ -141,6 +141,8 @@ class RawTable:
         notes: what was found out about how files are written -> number of files.
         names_are_safe: names come from a schema; else the first row may be a
             person's, and no sentence shows it.
+        kept: columns of `Layout.keep` in the types of Parquet files that agree on
+            them; a text file has none.
     """
 
     columns: Mapping[str, Column]
@@ -149,6 +151,7 @@ class RawTable:
     digests: Mapping[str, str]
     notes: Mapping[str, int] = field(default_factory=dict)
     names_are_safe: bool = False
+    kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def column(self, name: str, role: str, others: Collection[str] = ()) -> Column:
         """Returns one column.

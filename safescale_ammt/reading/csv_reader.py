@@ -61,6 +61,7 @@ class Layout:
             is as long as the line. () = the first line is a header.
         delimiters: what is tried if `delimiter` is empty.
         decimal_apart: the decimal sign where no comma parts the fields.
+        keep: names of columns that are wanted as the file has them.
     """
 
     format: str = "auto"
@@ -76,6 +77,7 @@ class Layout:
     orders: tuple[tuple[str, ...], ...] = ()
     delimiters: tuple[str, ...] = DELIMITERS
     decimal_apart: str = ""
+    keep: tuple[str, ...] = ()
 
 
 @dataclass

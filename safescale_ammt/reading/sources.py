@@ -233,18 +233,27 @@ class _File:
         digest: of its bytes as they are stored.
         notes: what was found out about how it is written.
         names_are_safe: they come from a schema or the config, and are no row.
+        kept: columns in their own types, of a Parquet file.
     """
 
     table: pa.Table
     digest: str
     notes: tuple[str, ...]
     names_are_safe: bool
+    kept: Mapping[str, pa.ChunkedArray]
 
 
 def _raw_table(files: Mapping[str, _File], origin: str) -> RawTable:
     table = pa.concat_tables([file.table for file in files.values()])
     names = table.column_names
     columns = {name: Column.of(table.column(i)) for i, name in enumerate(names)}
+    arrays = [file.kept for file in files.values()]
+    kept = {
+        name: pa.chunked_array([c for part in arrays for c in part[name].chunks])
+        for name in arrays[0]
+        if all(part.get(name) is not None for part in arrays)
+        and len({part[name].type for part in arrays}) == 1
+    }
     return RawTable(
         columns,
         table.num_rows,
@@ -252,6 +261,7 @@ def _raw_table(files: Mapping[str, _File], origin: str) -> RawTable:
         {name: file.digest for name, file in files.items()},
         notes=Counter(note for file in files.values() for note in file.notes),
         names_are_safe=all(file.names_are_safe for file in files.values()),
+        kept=kept,
     )
 
 
@@ -265,8 +275,11 @@ def _read_one(
     is_parquet = layout.format == "parquet" or (
         layout.format == "auto" and data.is_parquet
     )
+    kept: dict[str, pa.ChunkedArray] = {}
     if is_parquet:
         table = parse_parquet(data.readall(), origin)
+        names = table.column_names
+        kept = {n: table.column(n) for n in layout.keep if names.count(n) == 1}
         # As text, like a CSV file: what a column holds is decided later, for both.
         texts = []
         for column, field in zip(table.columns, table.schema, strict=True):
@@ -292,4 +305,4 @@ def _read_one(
     if table.num_rows == 0:
         raise DataError(f"{origin} has column names but no rows.")
     safe = is_parquet or bool(layout.columns)
-    return _File(table, hashed.digest(), (*notes, *left_out), safe)
+    return _File(table, hashed.digest(), (*notes, *left_out), safe, kept)

@@ -16,16 +16,18 @@ before the event that names them is written.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from safescale_ammt.errors import InputError, IntegrityError, Refusal, one_of
 from safescale_ammt.files import artifacts
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
-from safescale_ammt.files.canonical import digest_file
+from safescale_ammt.files.canonical import digest_bytes, digest_file
 from safescale_ammt.releasing.versions import (
     CHAMPION,
     DECISIONS,
@@ -38,6 +40,9 @@ from safescale_ammt.releasing.versions import (
 )
 from safescale_ammt.store.base import Store, check_key
 from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
+
+VERDICT, REPORT = "verdict/verdict.json", "verdict/report.html"
+"""Files of a bundle."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,31 @@ class Registry:
         manifest = artifacts.verify(folder)
         self._check_bundle_digest(version.entry, manifest.identity)
         return manifest
+
+    def verdict(self, version: Version) -> dict[str, Any]:
+        """Reads a version's `verdict.json`, and nothing else of its bundle.
+
+        Raises:
+            IntegrityError: it is missing, or not what was registered.
+        """
+        prefix = version.entry.bundle
+        manifest = self._stored_manifest(prefix)
+        self._check_bundle_digest(version.entry, manifest.identity)
+        recorded = manifest.files.get(VERDICT)
+        key = f"{prefix}/{VERDICT}"
+        if recorded is None or not self._store.exists(key):
+            raise IntegrityError(f"{self._store.uri}/{key} is missing.")
+        data = self._store.get(key)
+        if digest_bytes(data) != recorded.sha256:
+            raise IntegrityError(
+                f"{self._store.uri}/{key} was changed: the manifest recorded "
+                f"{recorded.sha256}, found {digest_bytes(data)}."
+            )
+        return dict(json.loads(data))
+
+    def report(self, version: Version) -> str:
+        """Returns the address of a version's report."""
+        return f"{self._store.uri}/{version.entry.bundle}/{REPORT}"
 
     def register(self, entry: VersionEntry, *, expected: int | None = None) -> Version:
         """Registers a model with its verdict.

@@ -169,6 +169,89 @@ def test_a_stopped_or_killed_run_leaves_no_process_behind(
     eventually(lambda: not _servers(tmp_path))
 
 
+def _read(folder: Path, reads_only: bool = True) -> dict[str, bytes]:
+    with EmbeddedStore(folder, reads_only=reads_only) as server:
+        store = open_store(server.uri, environ=server.environ)
+        return {info.key: store.get(info.key) for info in store.list()}
+
+
+def test_servers_that_were_only_read_are_killed_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    held: dict[str, bytes] = {}
+    for number in range(4):
+        with EmbeddedStore(tmp_path) as server:
+            assert (tmp_path / "written").exists()
+            store = open_store(server.uri, environ=server.environ)
+            for size in (0, 10, 5 << 20):
+                held[f"{number}/{size}"] = os.urandom(size)
+                store.put(f"{number}/{size}", held[f"{number}/{size}"], if_absent=True)
+        assert not (tmp_path / "written").exists()
+        for _ in range(3):
+            farewells = (tmp_path / "server.log").read_text().count("Shutting down")
+            assert _read(tmp_path) == held
+            assert _servers(tmp_path) == []
+            # Killed: it did not say good-bye.
+            log = (tmp_path / "server.log").read_text()
+            assert log.count("Shutting down") == farewells
+
+
+def test_a_reader_that_joins_a_writer_leaves_it_its_clean_end(tmp_path: Path) -> None:
+    writer = _run(tmp_path, "one")
+    assert _read(tmp_path) == {"one": b"x"}
+    assert len(_servers(tmp_path)) == 2
+    assert writer.communicate("end\n")[0] == "down\n"
+    assert "Filer        stopped" in (tmp_path / "server.log").read_text()
+
+
+def test_a_writer_that_joins_a_reader_is_told_from_it(tmp_path: Path) -> None:
+    _read(tmp_path, reads_only=False)
+    with EmbeddedStore(tmp_path, reads_only=True):
+        assert not (tmp_path / "written").exists()
+        writer = _run(tmp_path, "one")
+        assert (tmp_path / "written").exists()
+        writer.kill()
+        writer.communicate(timeout=PATIENCE)
+        stops = (tmp_path / "server.log").read_text().count("Filer        stopped")
+    # The reader is the last, and yet the server ends as one that was written to.
+    log = (tmp_path / "server.log").read_text()
+    assert log.count("Filer        stopped") == stops + 1
+    assert _read(tmp_path) == {"one": b"x"}
+
+
+def test_many_readers_at_once_share_one_server(tmp_path: Path) -> None:
+    _read(tmp_path, reads_only=False)
+    _run(tmp_path, "one").communicate("end\n")
+    found: list[dict[str, bytes]] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(_read(tmp_path))) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [{"one": b"x"}] * 6
+    assert _servers(tmp_path) == []
+
+
+def test_a_killed_reader_leaves_no_process_behind(tmp_path: Path) -> None:
+    _run(tmp_path, "one").communicate("end\n")
+    code = RUN.replace("argv[1])", "argv[1], reads_only=True)")
+    code = code.replace('    store.put(sys.argv[2], b"x")\n', "")
+    reader = Child(
+        [sys.executable, "-c", code, str(tmp_path), "one"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "up\n"
+    reader.kill()
+    reader.communicate(timeout=PATIENCE)
+    eventually(lambda: not _servers(tmp_path))
+    assert _read(tmp_path) == {"one": b"x"}
+
+
 def test_a_killed_supervisor_takes_the_server_along(tmp_path: Path) -> None:
     run = _run(tmp_path, "one")
     next(p for p in _servers(tmp_path) if "supervisor.py" in p.cmdline()[3]).kill()

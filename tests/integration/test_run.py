@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from laptop import CONSTITUTION, ROOT, STAGES, Laptop
+from patience import PATIENCE
 
 from pipelines.local.launch import RunRequest, launch
 from pipelines.local.process_runner import SubprocessRunner
@@ -150,12 +151,55 @@ def test_the_champion_answers_as_it_was_judged(finished):
 def test_the_registry_is_listed_and_verified(finished):
     code, lines = finished.call("registry", "list")
     assert code == 0
-    assert len(lines) == 1
-    assert "champion" in lines[0]
+    assert len(lines) == 2
+    assert "champion" in lines[1]
+    assert "tpr_gap by sex" in lines[1]
     assert finished.call("registry", "verify")[0] == 0
     code, lines = finished.call("registry", "show", "1", "--name", "loan")
     assert code == 2
     assert lines[-1].endswith("expected one of loans; the nearest is 'loans'.")
+
+
+def test_a_run_shows_its_figures_and_is_found_by_every_word(finished):
+    code, lines = finished.call("runs", "list")
+    assert code == 0
+    row = next(line for line in lines if line.startswith(finished.record["run"]))
+    assert "tpr_gap by sex" in row
+    assert (finished.folder / row.split()[-1]).is_file()
+    version = finished.record["version"]
+    for word in ("runs/latest", finished.record["run"], "1", version["bundle"]):
+        code, lines = finished.call("verify", word)
+        assert code == 0
+        assert lines[-1] == f"Bundle {version['bundle_digest']} is whole: pass."
+
+
+def test_commands_at_once_share_the_store(finished):
+    commands = [
+        *(["registry", "list"], ["registry", "verify"], ["verify", "champion"]),
+        ["registry", "download", "loans", "brought"],
+        ["predict", "champion", "--data", "sealed.csv", "-o", "at-once.tsv.gz"],
+        ["predict", "runs/latest", "--data", "sealed.csv", "-o", "run.tsv.gz"],
+    ]
+    processes = [finished.start(*words) for words in commands]
+    ends = [(p.communicate(timeout=PATIENCE)[0], p.returncode) for p in processes]
+    assert [code for _, code in ends] == [0] * len(commands), ends
+    brought = verify(finished.folder / "brought", "bundle")
+    assert brought.identity == finished.record["version"]["bundle_digest"]
+    one, two = (finished.folder / f"{n}.tsv.gz" for n in ("at-once", "run"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_command_that_looks_makes_no_store(tmp_path):
+    laptop = Laptop(tmp_path)
+    code, lines = laptop.call("registry", "list")
+    assert code == 0
+    assert lines[0].startswith("Nothing is registered")
+    assert laptop.call("registry", "verify")[0] == 2
+    assert laptop.call("verify", "champion")[0] == 2
+    code, lines = laptop.call("verify", "s3://safescale/runs/1/stage/model")
+    assert (code, len(lines)) == (2, 1)
+    assert "nothing is stored here yet" in lines[0]
+    assert not (tmp_path / ".safescale").exists()
 
 
 def test_a_report_can_be_written_again(finished):

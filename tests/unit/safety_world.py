@@ -197,6 +197,8 @@ def write_verdict(
         save_warnings(draft.folder, warnings)
         if change:
             write_json(draft.folder / "verdict.json", {**verdict.to_dict(), **change})
+        if page:
+            write_json(draft.folder / "constitution.json", rule.to_dict())
         html = render(verdict, rule, training=TRAINING) if page else "<p>"
         (draft.folder / "report.html").write_text(html)
         draft.outside_identity.add("report.html")

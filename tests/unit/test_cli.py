@@ -337,7 +337,9 @@ def test_runs_are_listed_shown_and_compared(capsys):
     first = finished_run(Path("runs"), steps=10)
     second = finished_run(Path("runs"), steps=20)
     assert run_command(["runs", "list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["run", "state", "decision", "accuracy", "gap"]
+    assert [row.split()[0] for row in rows] == sorted([first.id, second.id])
     assert run_command(["runs", "show", first.id]) == 0
     shown = capsys.readouterr().out
     assert "train_agents" in shown
@@ -345,7 +347,9 @@ def test_runs_are_listed_shown_and_compared(capsys):
     assert run_command(["runs", "show", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == second.id
     assert run_command(["runs", "diff", first.id, second.id]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    head, one, two, *differences = capsys.readouterr().out.splitlines()
+    assert (one.split()[0], two.split()[0]) == (first.id, second.id)
+    assert differences == [
         'artifacts.model: "sha256:10" -> "sha256:20"',
         "config.training.steps: 10 -> 20",
     ]

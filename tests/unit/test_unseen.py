@@ -244,12 +244,14 @@ def test_predictions_do_not_depend_on_the_format_of_the_rows(
     rows.to_parquet(tmp_path / "new.parquet", index=False)
     for name in ("new.csv", "new.parquet"):
         count = write_predictions(
-            trained / "model", tmp_path / name, tmp_path / f"{name}.out"
+            trained / "model", tmp_path / name, tmp_path / f"{name}.out.csv"
         )
         assert count == 500
-    answers = [(tmp_path / f"{n}.out").read_text() for n in ("new.csv", "new.parquet")]
+    answers = [
+        (tmp_path / f"{n}.out.csv").read_text() for n in ("new.csv", "new.parquet")
+    ]
     assert answers[0] == answers[1]
-    assert not capsys.readouterr().err
+    assert "unknown" not in capsys.readouterr().err
 
 
 def test_rows_to_predict_with_some_unseen_values_are_counted_on_stderr(
@@ -260,7 +262,8 @@ def test_rows_to_predict_with_some_unseen_values_are_counted_on_stderr(
     rows.to_csv(tmp_path / "new.csv", index=False)
     write_predictions(trained / "model", tmp_path / "new.csv", tmp_path / "out.csv")
     said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    # One more line says what the score is.
+    assert said.count("\n") == 2
     assert "column 'branch' has 20 of 100 values (20 %) that are unknown" in said
 
 

@@ -14,6 +14,11 @@ Locks belong to the kernel and vanish with their holder, so no stale file, dead
 process or recycled process id can mislead anybody. `supervisor.py` stops the
 server when the last user has gone; ports may differ from run to run.
 
+A user that may write leaves a file `written` beside the locks before it uses the
+server. Without that file the server holds nothing that its data folder does not
+hold, and its supervisor kills it: a clean end takes a second, which a command that
+only looks at the registry would spend waiting.
+
 The server's S3 port asks for credentials; its inner ports on loopback do not.
 It is meant for one person's machine, not for one shared with strangers.
 """
@@ -40,14 +45,16 @@ from safescale_ammt.store.embedded.seaweedfs import (
     credentials,
     free_ports,
     is_free,
+    listens,
 )
+from safescale_ammt.store.embedded.supervisor import WRITTEN
 from safescale_ammt.store.uri import STORE
 
 _ATTEMPTS = 3
 _LONGEST_LOG = 16 << 20  # bytes
 _STOPPING = 15.0  # seconds that the supervisor may take to end the server
 _NOTICE = 2.0  # seconds within which the supervisor surely sees that all have gone
-_POLL = 0.05  # seconds
+_POLL = 0.02  # seconds
 _OUTLIVING: list[subprocess.Popen[bytes]] = []
 """Supervisors whose server others still use: kept, since Python warns of a `Popen`
 that is collected while its process runs."""
@@ -61,6 +68,7 @@ class EmbeddedStore:
             on a local disk.
         bucket: the bucket that the server makes.
         timeout: seconds that the server may take to start.
+        reads_only: this user writes nothing; the server may end without a farewell.
     """
 
     def __init__(
@@ -69,11 +77,13 @@ class EmbeddedStore:
         *,
         bucket: str = "safescale",
         timeout: float = 60.0,
+        reads_only: bool = False,
     ) -> None:
         self.state_dir = Path(state_dir).absolute()
         self.bucket = bucket
         self.log = self.state_dir / "server.log"
         self._timeout = timeout
+        self._reads_only = reads_only
         self._users: IO[bytes] | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._state: dict[str, Any] = {}
@@ -127,6 +137,9 @@ class EmbeddedStore:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             # First of all, so that the supervisor sees a user from the start.
             self._users = self._locked("users.lock", fcntl.LOCK_SH, deadline)
+            if not self._reads_only:
+                # The supervisor looks, and removes it, under the exclusive lock alone.
+                (self.state_dir / WRITTEN).touch(mode=0o600)
             with self._locked("start.lock", fcntl.LOCK_EX, deadline):
                 self._keys = credentials(self.state_dir / "credentials.json")
                 while time.monotonic() < deadline:
@@ -158,7 +171,7 @@ class EmbeddedStore:
                 if _flock(life, fcntl.LOCK_EX):
                     break  # supervisor and server have ended
             # Free to join means that others use it, or that the supervisor,
-            # which looks ten times a second, has not looked yet.
+            # which looks twenty times a second, has not looked yet.
             late = not last or time.monotonic() > released + _NOTICE
             with self._open("users.lock") as file:
                 if late and _flock(file, fcntl.LOCK_SH):
@@ -227,7 +240,8 @@ class EmbeddedStore:
         from safescale_ammt.store.s3 import S3Store
 
         self._state = self._read_state()
-        if not self._state:
+        # An S3 client for each look would take the time from the server that starts.
+        if not self._state or not listens(self._state["ports"][SERVICES.index("s3")]):
             return False
         # One try: whoever asks asks again, and each time looks where the server is.
         once = RetryPolicy(retries=0, connect=1.0, read=5.0)

@@ -1,0 +1,46 @@
+"""The few figures by which one run or version is told from another in a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ABSENT = "–"
+"""What stands where there is no figure."""
+COLUMNS = ("decision", "accuracy", "gap")
+
+
+def headline(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns decision, accuracy, the twin's accuracy and the gap of a `verdict.json`.
+
+    The gap is the promise about groups that is nearest to its line or furthest beyond
+    it, hard promises first; None if no promise is about groups.
+    """
+
+    def room(finding: Mapping[str, Any]) -> tuple[bool, float]:
+        left = finding["threshold"] - finding["value"]
+        return finding["tier"] != "hard", left if finding["op"] == "<=" else -left
+
+    by_group = [f for f in verdict["findings"] if f["group"] is not None]
+    gap = None
+    if by_group:
+        least = min(by_group, key=room)
+        gap = {"what": f"{least['metric']} by {least['group']}"}
+        gap |= {key: least[key] for key in ("value", "op", "threshold")}
+    names = ("decision", "accuracy", "twin_accuracy")
+    return {**{name: verdict[name] for name in names}, "gap": gap}
+
+
+def told(figures: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Spells the figures of a headline in the order of `COLUMNS`."""
+    if not figures:
+        return ABSENT, ABSENT, ABSENT
+    # A record of an earlier version has no gap.
+    gap = figures.get("gap")
+    return (
+        figures["decision"],
+        f"{figures['accuracy']:.4f}",
+        f"{gap['what']} {gap['value']:.4f} ({gap['op']} {gap['threshold']:g})"
+        if gap
+        else ABSENT,
+    )

@@ -1,0 +1,204 @@
+"""Which model, verdict or run a person means by a word on the command line.
+
+    DIR              a bundle, an artifact or the folder of a run (`runs/latest`)
+    s3://, file://   the address of a bundle or an artifact
+    3, champion      a version in the registry
+    20261129-1504    a run, by the start of its id, in the folder of runs
+
+A folder of that name wins; then what the word looks like decides, never what happens
+to be there: a version is a number or one of its states, a run begins with its day.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.local.runfile import RUN, read_run
+from pipelines.local.store import opened_store
+from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.files.canonical import read_json
+from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store, split_uri
+
+PREFIX = "registry/"
+"""The keys below which `releasing.registry` keeps each name."""
+EMBEDDED = "s3://safescale"
+"""The embedded store's URI: its addresses need it, and those of other buckets not."""
+_VERSION = re.compile(r"v?\d{1,7}|champion|pending|latest|superseded|lost_race")
+_RUN = re.compile(r"\d{8}[-\da-f]*")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where words are looked up.
+
+    Attributes:
+        store: URI of the object store; None = the environment's, or the embedded one.
+        name: registered model; None = the only one there is.
+        runs: folder of runs.
+    """
+
+    store: str | None = None
+    name: str | None = None
+    runs: Path = Path("runs")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a word came to.
+
+    Attributes:
+        folder: on this disk: a bundle, or an artifact. Not verified.
+        title: what it is, for people.
+        digest: what the registry recorded of the bundle; "" = it was not asked.
+        status: of the version, such as `pending`; "" = no version.
+    """
+
+    folder: Path
+    title: str
+    digest: str = ""
+    status: str = ""
+
+
+@contextmanager
+def found(word: str, places: Places) -> Iterator[Found]:
+    """Finds what a word means; what lies elsewhere is here while the context lasts.
+
+    Raises:
+        InputError: it names nothing, or more than one thing.
+        StorageError: the store fails.
+    """
+    path = Path(word)
+    run = path.parent if path.name == RUN else path
+    with ExitStack() as stack:
+        if word and (run / RUN).is_file():
+            record = dict(read_json(run / RUN))
+            yield stack.enter_context(of_run(record, places))
+        elif word and path.is_dir():
+            yield Found(path, str(path))
+        elif "://" in word:
+            yield Found(stack.enter_context(fetched(word, places.store)), word)
+        elif _VERSION.fullmatch(word):
+            yield stack.enter_context(of_version(word, places))
+        elif _RUN.fullmatch(word):
+            record = read_run(places.runs, word)
+            yield stack.enter_context(of_run(record, places))
+        else:
+            raise InputError(
+                f"{word!r} is no folder and names no model, verdict or run: expected a "
+                "folder, an s3:// address, a version (3, champion, pending, latest) "
+                "or the id of a run (runs/latest, 20261129-150405-a1b2c3)."
+            )
+
+
+@contextmanager
+def of_version(word: str, places: Places) -> Iterator[Found]:
+    """Downloads the bundle of a registered version, checked by its digest.
+
+    Raises:
+        InputError: there is no such version.
+        IntegrityError: the bundle is not what was registered.
+    """
+    with opened_store(places.store, reads_only=True) as store:
+        registry = chosen_registry(store, places.name)
+        version = registry.show(word)
+        with tempfile.TemporaryDirectory() as folder:
+            registry.get_bundle(version, folder)
+            yield Found(
+                Path(folder),
+                f"{registry.name} version {version.number}",
+                version.entry.bundle_digest,
+                version.status,
+            )
+
+
+@contextmanager
+def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
+    """Finds the bundle of a run, or its verdict if it registered nothing.
+
+    It is read where the run has left it on this disk, else from the run's store.
+
+    Raises:
+        InputError: the run has made no verdict.
+    """
+    version, artifacts = record["version"] or {}, record["artifacts"]
+    name = "version" if record["bundle"] else "verdict"
+    if name not in artifacts:
+        how = str(record["sentence"]).rstrip(".") or "it goes on, or was killed"
+        raise InputError(
+            f"Run {record['run']} has made no verdict ({how}), so there is nothing of "
+            "it to look at."
+        )
+    inside = "/bundle" if record["bundle"] else ""
+    folder = Path(artifacts[name]["path"] + inside)
+    with ExitStack() as stack:
+        if not folder.is_dir():
+            store = places.store or os.environ.get(STORE) or record.get("store")
+            uri = artifacts[name]["uri"] + inside
+            folder = stack.enter_context(fetched(uri, store))
+        yield Found(
+            folder,
+            f"run {record['run']}",
+            version.get("bundle_digest", ""),
+            version.get("status", "") if record["bundle"] else "",
+        )
+
+
+@contextmanager
+def fetched(uri: str, store: str | None) -> Iterator[Path]:
+    """Downloads what lies below an address into a folder that goes afterwards.
+
+    Args:
+        uri: of a bundle or an artifact.
+        store: the store whose keys are needed; None = that of the environment, or of
+            the address itself.
+
+    Raises:
+        StoreInputError: nothing is there, or it needs keys.
+    """
+    home, key = split_uri(uri)
+    with ExitStack() as stack:
+        # A folder's URI needs no store and no key, as its path needs none.
+        if not home.startswith("file:"):
+            own = store or os.environ.get(STORE) or home
+            chosen = None if own == EMBEDDED else own
+            opened = stack.enter_context(opened_store(chosen, reads_only=True))
+            if chosen is None and opened.uri != home:
+                raise InputError(f"{uri} does not exist: nothing is stored here yet.")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        open_store(home).download_folder(key, folder)
+        yield folder
+
+
+def registered_names(store: Store) -> list[str]:
+    """Returns the names under which something is registered, sorted."""
+    keys = (info.key.removeprefix(PREFIX) for info in store.list(PREFIX))
+    return sorted({key.split("/")[0] for key in keys})
+
+
+def chosen_registry(store: Store, name: str | None) -> Registry:
+    """Opens the registry of a name, or of the only name there is.
+
+    Raises:
+        InputError: nothing has that name, or there are several and none is given.
+    """
+    names = registered_names(store)
+    if not names:
+        raise InputError(f"Nothing is registered in {store.uri}.")
+    # Nobody with one model has to name it; with two, a guess could be the wrong one.
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        raise InputError(
+            f"--name is {name!r}, but {store.uri} has no such registered model, "
+            f"{one_of(names, name)}."
+        )
+    return Registry(store, name)
