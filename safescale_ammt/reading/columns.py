@@ -106,13 +106,13 @@ class Column:
             return None
         return np.asarray(parsed.to_numpy(zero_copy_only=False))[self.codes]
 
-    def first_non_number(self, missing: Collection[str]) -> int:
-        """Returns the first row whose text is neither missing nor a number."""
+    def non_numbers(self, missing: Collection[str]) -> NDArray[np.bool_]:
+        """Returns a mask (n,) of rows whose text is neither missing nor a number."""
         wrong = [
             text not in missing and not is_number(text)
             for text in self.values.to_pylist()
         ]
-        return int(np.argmax(np.array(wrong)[self.codes]))
+        return np.array(wrong, np.bool_)[self.codes]
 
 
 def is_number(text: str) -> bool:
@@ -141,6 +141,8 @@ class RawTable:
         notes: what was found out about how files are written -> number of files.
         names_are_safe: names come from a schema; else the first row may be a
             person's, and no sentence shows it.
+        commas: names of columns in whose files a decimal comma has become a point.
+        unclear: those whose commas may be decimal signs or part thousands.
     """
 
     columns: Mapping[str, Column]
@@ -149,6 +151,8 @@ class RawTable:
     digests: Mapping[str, str]
     notes: Mapping[str, int] = field(default_factory=dict)
     names_are_safe: bool = False
+    commas: frozenset[str] = frozenset()
+    unclear: frozenset[str] = frozenset()
 
     def column(self, name: str, role: str, others: Collection[str] = ()) -> Column:
         """Returns one column.
