@@ -2,7 +2,8 @@
 
 `audit.json` holds all of them, the worst first. Terminal, report, card and `run.json`
 read that one list and use its words. A sentence holds counts and names of columns, and
-of values only levels that many rows share (`shown.py`). What a kind means is in docs/raw_data.md.
+of values only levels that many rows share (`shown.py`). What a kind means is in
+docs/raw_data.md.
 """
 
 from __future__ import annotations
