@@ -25,7 +25,7 @@ KINDS = {
     "leak": "AUC by which the columns tell the label",
     "proxy": "Cramér's V with the sensitive column",
     "one_sided_group": "values that one of development and sealed rows lacks",
-    "unclear": "columns of text that may be numbers or dates",
+    "unclear": "columns",
     "look_alike": "pairs of levels",
     "duplicates": "development rows that repeat the inputs of another",
     "label_noise": "pairs of rows with equal inputs and unequal labels",
