@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.data.schema import CategoricalFeature, Schema
+from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.judging.power.check import power_check
 from safescale_ammt.stages import prepare_data
@@ -188,14 +188,17 @@ def day_said(name: str, column: str) -> Case:
         seen = bench.prepare(name)
         if seen.code:
             return False, seen.last_line()
-        parts = {n: k for n, k in seen.kinds().items() if n.startswith(column)}
-        levels = [
-            len(f.levels)
-            for f in seen.schema().features
-            if isinstance(f, CategoricalFeature) and f.name in parts
-        ]
-        met = len(parts) >= 4 and max(levels, default=0) <= 12
-        return met and column in seen.said, f"{', '.join(parts)}; {seen.last_line()}"
+        feature = next(f for f in seen.schema().features if f.name == column)
+        if not isinstance(feature, DateFeature):
+            return False, f"{feature.kind}; {seen.last_line()}"
+        levels = {
+            part.name: len(part.levels)
+            for part in feature.parts
+            if isinstance(part, CategoricalFeature)
+        }
+        met = levels == {"month": 12, "weekday": 7} and column in seen.said
+        parts = ", ".join(part.name for part in feature.parts)
+        return met, f"{parts}; {seen.last_line()}"
 
     return Case(name, f"{column} becomes features of a date, and it is said", got)
 

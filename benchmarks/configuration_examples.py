@@ -28,6 +28,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.merges": {
         "merges": {"age_group": {"column": "age_band", "values": {"18-25": "young"}}}
     },
+    "data.numbers": {"numbers": {"price": ","}},
+    "data.dates": {"dates": {"born": "dmy"}},
     "data.crosses": {"crosses": {"both": ["sex", "district"]}},
     "data.drop": {"drop": ["application_id"]},
     "data.numeric": {"numeric": ["income"]},

@@ -75,7 +75,11 @@ class DataConfig(Section):
     numeric: tuple[str, ...] = ()
     """Columns declared numeric; a value that is no number is then an error."""
     categorical: tuple[str, ...] = ()
-    """Columns declared categorical, numbers or not."""
+    """Columns declared categorical, whatever they hold: names and ids too."""
+    numbers: dict[str, Literal[".", ","]] = field(default_factory=dict)
+    """Columns of numbers written as text: name -> decimal sign, found out if clear."""
+    dates: dict[str, Literal["ymd", "dmy", "mdy"]] = field(default_factory=dict)
+    """Columns of dates: name -> order of day, month and year, found out if clear."""
     entity: str = ""
     """Column whose equal values must share one split; "" = rows are independent."""
     columns: tuple[str, ...] = ()
@@ -114,6 +118,8 @@ class DataConfig(Section):
             "label_other",
             "allow_leak",
             "ids",
+            "numbers",
+            "dates",
         }
     )
 
@@ -169,7 +175,8 @@ class DataConfig(Section):
     @property
     def named_columns(self) -> frozenset[str]:
         """Names of the raw columns that the section mentions."""
-        return self.text_columns | {*self.columns, *self.numeric, *self.allow_leak}
+        names = {*self.columns, *self.numeric, *self.numbers, *self.dates}
+        return self.text_columns | names | {*self.allow_leak}
 
     @property
     def text_columns(self) -> frozenset[str]:
@@ -198,11 +205,25 @@ class DataConfig(Section):
         repeats = [n for n in self.sensitive if self.sensitive.count(n) > 1]
         if repeats:
             raise ConfigError(f"data.sensitive names {repeats[0]!r} twice.")
-        both = set(self.numeric) & set(self.categorical)
-        if both:
-            raise ConfigError(
-                f"Column {min(both)!r} is declared numeric and categorical."
-            )
+        self.check_inputs()
+
+    def check_inputs(self) -> None:
+        """Refuses columns that are declared to be two things, or none."""
+        forms = {*self.numbers, *self.dates}
+        # `numeric` and `categorical` may name what is no input: nothing comes of it.
+        inputs = {
+            "numeric": {*self.numeric, *self.numbers},
+            "categorical": {*self.categorical},
+            "dates": {*self.dates},
+            "label, group or no input": forms
+            & (self.text_columns - {*self.categorical}),
+        }
+        for first, second in combinations(inputs, 2):
+            both = inputs[first] & inputs[second]
+            if both:
+                raise ConfigError(
+                    f"Column {min(both)!r} is declared {first} and {second}."
+                )
 
 
 _COUNTS = (

@@ -22,10 +22,12 @@ _LARGEST = 2**31
 
 
 def binned(column: pa.ChunkedArray, bins: int) -> Codes:
-    """Returns bin codes (n,): quantile bins of numbers, frequent levels of text.
+    """Returns bin codes (n,): quantiles of numbers and dates, frequent levels of text.
 
     A missing value has a bin of its own, rarer levels share the last one.
     """
+    if pa.types.is_timestamp(column.type):
+        column = pc.cast(pc.cast(column, pa.int64()), pa.float64(), safe=False)
     if pa.types.is_floating(column.type):
         x = column.to_numpy()
         edges = np.unique(x[~np.isnan(x)])

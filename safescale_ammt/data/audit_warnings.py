@@ -1,8 +1,9 @@
 """Warnings about the data: made once by the audit, told wherever people look.
 
 `audit.json` holds all of them, the worst first. Terminal, report, card and `run.json`
-read that one list and use its words. A sentence holds counts and names of columns,
-never a value of a row. What a kind means is in docs/raw_data.md.
+read that one list and use its words. A sentence holds counts and names of columns, and
+of values only levels that many rows share (`shown.py`). What a kind means is in
+docs/raw_data.md.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ KINDS = {
     "leak": "AUC by which the columns tell the label",
     "proxy": "Cramér's V with the sensitive column",
     "one_sided_group": "values that one of development and sealed rows lacks",
+    "unclear": "columns",
+    "look_alike": "pairs of levels",
     "duplicates": "development rows that repeat the inputs of another",
     "label_noise": "pairs of rows with equal inputs and unequal labels",
     "unseen": "share of the sealed rows; 0 if their number is not told",

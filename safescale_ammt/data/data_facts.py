@@ -119,6 +119,11 @@ def note_facts(
         respelled: number of development values by column that changed their spelling.
     """
     found = unseen_facts(notes.get("sealed_rows_with_unseen_values", {}), sealed)
+    for name, why in notes.get("columns_unclear", {}).items():
+        found.append(
+            AuditWarning("unclear", (name,), 1, f"{name!r} stays text: {why}.")
+        )
+    found += look_alike_facts(notes.get("look_alikes", {}))
     if constant := notes["constant_columns_dropped"]:
         sentence = (
             f"Left out, as all development rows agree in them: {named(constant)}."
@@ -140,6 +145,22 @@ def note_facts(
             f"(True for true, 1.0 for 1), in {named(list(respelled))}."
         )
         found.append(AuditWarning("spelling", tuple(respelled), many, sentence))
+    return found
+
+
+def look_alike_facts(
+    look_alikes: Mapping[str, Mapping[str, Any]],
+) -> list[AuditWarning]:
+    """Tells by column how many pairs of levels may be one value in two spellings."""
+    found = []
+    for name, noted in look_alikes.items():
+        shown = f" ({', '.join(noted['levels'])})" if "levels" in noted else ""
+        sentence = (
+            f"Pairs of values of {name!r} that look alike: {noted['pairs']}{shown}; "
+            "each is a value of its own until data.merges, data.label_map or the file "
+            "makes them one."
+        )
+        found.append(AuditWarning("look_alike", (name,), noted["pairs"], sentence))
     return found
 
 

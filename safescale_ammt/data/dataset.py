@@ -32,7 +32,7 @@ class Split:
 
     Attributes:
         features: raw feature columns in schema order: float64 for numeric, string
-            for categorical, null for missing.
+            for categorical, timestamp for dates, null for missing.
         label: class codes, int64 (n,).
         groups: group name -> int64 (n,) codes into `schema.groups[name]`.
         rows: raw-row hashes, V16 (n,); `row_hex` spells them.

@@ -7,6 +7,9 @@ outer components are clipped too, so that an outlier cannot leave the range that
 was trained on. A zero-inflated column also has an indicator for every frequent
 value: on Adult's capital gain single values decide the label.
 
+A date is its parts: days since 1970-01-01, year and hour as numbers, month and
+weekday as levels.
+
 Every entry depends on its own row alone, by operations that IEEE 754 rounds
 exactly: a row encodes to the same bits in every batch.
 """
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.data.schema import (
     CategoricalFeature,
+    DateFeature,
     Feature,
     NumericFeature,
     Schema,
@@ -42,6 +46,8 @@ LEAST_ROWS = 10
 """Least rows that a spike or an own level of a large train split has."""
 FARTHEST = 1e6
 """Most standard deviations from the mean that a standardised number says."""
+# Microseconds, the unit of times in a split.
+_DAY = 86_400e6
 LEAST_EXPECTED = 0.05
 """Least share of expected unseen values that is worth a place in the schema."""
 
@@ -126,12 +132,59 @@ def learn_categorical(
     )
 
 
+def learn_date(
+    name: str, times: pa.TimestampArray, zoned: bool, bins: int, most: int
+) -> DateFeature:
+    """Learns one column of dates of the train split, part by part.
+
+    Args:
+        name: column name.
+        times: (n,), null where missing.
+        zoned: whether they are instants.
+        bins: number of quantile edges of a numeric part, at most.
+        most: number of levels of a categorical part, at most.
+    """
+    parts: list[NumericFeature | CategoricalFeature] = []
+    for part, values in date_parts(times).items():
+        # One indicator of a missing date is enough; it is that of `elapsed`.
+        present = values if part == "elapsed" else pc.drop_null(values)
+        if pa.types.is_floating(values.type):
+            numbers = present.to_numpy(zero_copy_only=False)
+            learnt = learn_numeric(part, numbers, bins)
+            parts += [learnt] if part == "elapsed" or learnt.edges else []
+        elif len(pc.unique(present)) > 1:
+            column = Column.of(pa.chunked_array([present]))
+            parts.append(learn_categorical(part, column, (), most))
+    return DateFeature(name, zoned, tuple(parts))
+
+
+def date_parts(times: pa.TimestampArray) -> dict[str, pa.Array]:
+    """Splits times into parts, each of its own row alone: float64 or text (n,).
+
+    `elapsed` counts from a fixed day and not from one of the data: no row tells of
+    another, and two datasets mean the same by it.
+    """
+    # Beyond the year 2255 microseconds round to the next double, by IEEE 754.
+    micros = pc.cast(pc.cast(times, pa.int64()), pa.float64(), safe=False)
+    days = pc.divide(micros, _DAY)
+    weekdays = pc.day_of_week(times, count_from_zero=False)
+    return {
+        "elapsed": days,
+        "year": pc.cast(pc.year(times), pa.float64()),
+        "month": pc.cast(pc.month(times), pa.string()),
+        "weekday": pc.cast(weekdays, pa.string()),
+        "hour": pc.cast(pc.hour(times), pa.float64()),
+    }
+
+
 def width(schema: Schema, numeric: Numeric = "ple") -> int:
     """Returns the number of model inputs."""
     return sum(_feature_width(feature, numeric) for feature in schema.features)
 
 
 def _feature_width(feature: Feature, numeric: Numeric) -> int:
+    if isinstance(feature, DateFeature):
+        return sum(_feature_width(part, numeric) for part in feature.parts)
     if isinstance(feature, CategoricalFeature):
         extra = feature.has_missing + feature.pooled + bool(feature.frequency)
         return len(feature.levels) + extra
@@ -149,7 +202,7 @@ def encode(
     Args:
         schema: features with the encodings learnt on train.
         features: the schema's feature columns (others are ignored): float64 for
-            numeric, string for categorical, null for missing.
+            numeric, string for categorical, timestamp for dates, null for missing.
         numeric: `ple` (piecewise linear) or `standard` ((x - mean) / std).
 
     Returns:
@@ -164,13 +217,28 @@ def encode(
         if (name := feature.name) not in features.column_names:
             raise DataError(f"The rows have no column {name!r}, which the model needs.")
         stop = start + _feature_width(feature, numeric)
-        part, column = out[:, start:stop], features[name]
-        if isinstance(feature, CategoricalFeature):
-            _encode_levels(feature, column, part)
-        else:
-            _encode_numbers(feature, column, part, numeric)
+        encode_feature(feature, features[name], out[:, start:stop], numeric)
         start = stop
     return out
+
+
+def encode_feature(
+    feature: Feature,
+    column: pa.ChunkedArray,
+    out: NDArray[np.float32],
+    numeric: Numeric,
+) -> None:
+    """Encodes one feature into its inputs `out` (n, its width), which hold zeros."""
+    if isinstance(feature, CategoricalFeature):
+        return _encode_levels(feature, column, out)
+    if isinstance(feature, NumericFeature):
+        return _encode_numbers(feature, column, out, numeric)
+    columns, start = date_parts(column), 0
+    for part in feature.parts:
+        stop = start + _feature_width(part, numeric)
+        encode_feature(part, columns[part.name], out[:, start:stop], numeric)
+        start = stop
+    return None
 
 
 def _encode_numbers(

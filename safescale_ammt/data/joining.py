@@ -64,6 +64,8 @@ class Joined:
             "numeric": config.numeric,
             "categorical": config.categorical,
             "allow_leak": config.allow_leak,
+            "numbers": config.numbers,
+            "dates": config.dates,
         }
         for role, names in roles.items():
             for name in names:
@@ -121,6 +123,11 @@ class Joined:
             kept.astype(np.int64),
             (gone, int(absent.sum()) - gone),
         )
+
+    @property
+    def source(self) -> RawTable:
+        """The rows of the source."""
+        return self.table.take(np.arange(self.border))
 
     def row_name(self, row: int) -> str:
         """Names a row for a sentence, counting the data rows of its file from 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,11 @@ from safescale_ammt.data.associations import joint
 from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.data.data_facts import column_facts, note_facts, repeated_rows
 from safescale_ammt.data.dataset import Split
-from safescale_ammt.data.encoding import learn_categorical, learn_numeric
+from safescale_ammt.data.encoding import (
+    learn_categorical,
+    learn_date,
+    learn_numeric,
+)
 from safescale_ammt.data.groups import group_columns
 from safescale_ammt.data.joining import (
     ALL_SPLITS,
@@ -26,11 +30,20 @@ from safescale_ammt.data.joining import (
     class_codes,
     cut,
 )
-from safescale_ammt.data.raw_rows import as_levels, as_numbers
+from safescale_ammt.data.look_alikes import look_alikes
+from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.two_sides import sealed_notes
+from safescale_ammt.data.unseen import refuse_near_unique
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.date_forms import DateForm
+from safescale_ammt.reading.readings import (
+    Readings,
+    learn_readings,
+    read_columns,
+    settled_commas,
+)
 from safescale_ammt.reading.spelling import (
     learn_kinds,
     spelled_config,
@@ -46,7 +59,8 @@ class Prepared:
         schema: with encodings learnt on train.
         splits: by name, `sealed` among them.
         notes: counts of removed and repeated rows, constant columns, empty groups;
-            unseen sealed values and groups on one side, if any.
+            unseen sealed values and groups on one side, what columns of text were read
+            as, which are unclear, and pairs of levels that look alike, if any.
         facts: what of it a reader of figures should know, as warnings.
     """
 
@@ -68,18 +82,27 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
         DataError: the tables do not fit their description.
     """
     kinds = learn_kinds(source, config.missing)
+    # What the config declares is read as it stands, whatever it looks like.
+    kinds |= dict.fromkeys([*config.numbers, *config.dates], "text")
     config = spelled_config(config, kinds)
     spelled = spelled_table(source, kinds)
-    joined = Joined.of(
-        config, spelled, spelled_table(sealed, kinds) if sealed else None
-    )
+    if sealed:
+        sealed = settled_commas(spelled_table(sealed, kinds), spelled, config.missing)
+    joined = Joined.of(config, spelled, sealed)
     classes, label = class_codes(config, joined)
     groups = group_columns(config, joined.table)
-    cuts = cut(config, joined, label, groups)
-    typed, constant = _typed_columns(config, joined, cuts.among(*SPLITS))
+    # A row is the same whatever its numbers and dates look like: its hash, which
+    # decides its split, is of what is read in the whole table.
+    everything = replace(config, drop=())
+    forms = learn_readings(everything, joined.source, kinds).forms
+    read = replace(joined, table=read_columns(joined.table, forms, config.missing))
+    cuts = cut(config, read, label, groups)
+    development = joined.table.take(cuts.among(*SPLITS))
+    readings = learn_readings(config, development, kinds)
+    typed, constant = _typed_columns(config, joined, readings, development)
     # JSON sorts keys: written and read groups have one order.
     ranked = {name: groups[name].ranked() for name in sorted(groups)}
-    inputs = _learn(config, joined, typed, cuts.among("train"))
+    inputs = _learn(config, joined, typed, readings, cuts.among("train"))
     schema = Schema(
         features=inputs,
         label=config.label,
@@ -100,6 +123,11 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             f.name: kinds[f.name]
             for f in inputs
             if isinstance(f, CategoricalFeature) and kinds[f.name] != "text"
+        },
+        readings={
+            f.name: asdict(readings.forms[f.name])
+            for f in inputs
+            if f.name in readings.forms and not readings.forms[f.name].is_iso
         },
         dialect={
             key: value
@@ -123,9 +151,22 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     notes |= sealed_notes(config, joined, cuts, levels, groups)
     # Of numbers the spelling does not matter; a level, a class and a group are texts.
     texts = dict.fromkeys([*levels, *config.sensitive, config.label])
-    development = pa.concat_tables([splits[name].features for name in SPLITS])
+    said: dict[str, Mapping[str, Any]] = {
+        "columns_read": {
+            f.name: str(readings.forms[f.name])
+            + (f" ({', '.join(p.name for p in f.parts)})" if f.kind == "date" else "")
+            for f in inputs
+            if f.name in readings.forms
+        },
+        "columns_unclear": {n: w for n, w in readings.unclear.items() if n in typed},
+        "look_alikes": look_alikes(
+            {name: development.columns[name] for name in texts}, config.text_columns
+        ),
+    }
+    notes |= {key: columns for key, columns in said.items() if columns}
+    features = pa.concat_tables([splits[name].features for name in SPLITS])
     facts = (
-        *column_facts(schema, development),
+        *column_facts(schema, features),
         *repeated_rows(schema, splits),
         *note_facts(notes, len(splits[SEALED]), respelled(source, spelled, texts)),
     )
@@ -156,28 +197,32 @@ def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[s
 
 
 def _typed_columns(
-    config: DataConfig, joined: Joined, development: NDArray[np.bool_]
+    config: DataConfig, joined: Joined, readings: Readings, development: RawTable
 ) -> tuple[dict[str, pa.Array], list[str]]:
     """Types the input columns; returns them and the names of constant ones.
 
-    Which columns are constant or numeric is decided on the development rows alone.
+    What a column holds is decided on the development rows alone.
 
     Raises:
-        DataError: a numeric column holds a text, or no column is left.
+        DataError: a text among numbers or dates, near-unique texts, or no column left.
     """
-    columns, missing = joined.table.columns, config.missing
-    typed, constant = {}, []
+    columns, missing, typed, constant = joined.table.columns, config.missing, {}, []
     for name in feature_columns(config, columns):
-        column = columns[name].take(development)
+        column, form = development.columns[name], readings.forms.get(name)
         # Missing spellings are one value: a column of "?" and "NA" is constant.
         if len(column.renamed(dict.fromkeys(missing, "")).values) == 1:
             constant.append(name)
+        elif form:
+            typed[name] = as_form(columns[name], name, form, missing, joined.row_name)
         elif name in config.numeric or (
             name not in config.categorical and column.numbers(missing) is not None
         ):
             # A sealed text in a column of numbers is an error here, not a new type.
             typed[name] = as_numbers(columns[name], name, missing, joined.row_name)
         else:
+            if name not in config.text_columns:
+                why = readings.unclear.get(name, "")
+                refuse_near_unique(name, column, missing, why)
             typed[name] = as_levels(columns[name], missing)
     if not typed:
         raise DataError(
@@ -190,6 +235,7 @@ def _learn(
     config: DataConfig,
     joined: Joined,
     typed: Mapping[str, pa.Array],
+    readings: Readings,
     train: NDArray[np.bool_],
 ) -> tuple[Feature, ...]:
     """Learns the encoding of every input column from the train rows alone."""
@@ -198,6 +244,12 @@ def _learn(
         if pa.types.is_floating(values.type):
             numbers = values.to_numpy(zero_copy_only=False)[train]
             features.append(learn_numeric(name, numbers, config.numeric_bins))
+        elif pa.types.is_timestamp(values.type):
+            form = readings.forms[name]
+            times = values.filter(pa.array(train))
+            zoned = isinstance(form, DateForm) and form.zoned
+            bins, most = config.numeric_bins, config.max_levels
+            features.append(learn_date(name, times, zoned, bins, most))
         else:
             column = joined.table.columns[name].take(train)
             features.append(

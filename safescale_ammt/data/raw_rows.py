@@ -10,12 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.schema import Feature, Schema
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.byte_streams import EncodingError
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.date_forms import instants
 from safescale_ammt.reading.dialect import DELIMITERS
+from safescale_ammt.reading.number_forms import NumberForm, unmarked
+from safescale_ammt.reading.readings import Form, read_as
 from safescale_ammt.reading.sources import parse_bytes, read_table
 from safescale_ammt.reading.spelling import spelled_as
 
@@ -47,10 +50,12 @@ def as_numbers(
     """
     numbers = column.numbers(missing)
     if numbers is None:
-        row = column.first_non_number(missing)
+        wrong = column.non_numbers(missing)
+        row = int(np.argmax(wrong))
+        others = f", the first of {wrong.sum()}" if wrong.sum() > 1 else ""
         raise DataError(
-            f"Numeric column {name!r} has a text that is no number at {row_name(row)}; "
-            "declare the column categorical or add the text to data.missing."
+            f"Numeric column {name!r} has a text that is no number at {row_name(row)}"
+            f"{others}; declare the column categorical or add the text to data.missing."
         )
     absent = column.among(missing)
     # "nan" and "inf" are numbers to Arrow's parser; one of them in a row would make
@@ -65,6 +70,38 @@ def as_numbers(
             "value has one of the spellings in data.missing."
         )
     return pa.array(numbers, mask=absent)
+
+
+def as_form(
+    column: Column,
+    name: str,
+    form: Form,
+    missing: Collection[str],
+    row_name: Callable[[int], str],
+) -> pa.Array:
+    """Returns a feature column that is read by a form: float64 or timestamp (n,).
+
+    Args:
+        column: texts.
+        name: column name, for the sentence.
+        form: of the development rows.
+        missing: spellings of a missing value.
+        row_name: names row i for a sentence.
+
+    Raises:
+        DataError: a text of another form.
+    """
+    read, wrong = read_as(column, form, missing)
+    if wrong.any():
+        raise DataError(
+            f"Column {name!r} has {int(wrong.sum())} values of another form than "
+            f"{form}, the first at {row_name(int(np.argmax(wrong)))}; write them so, "
+            "name what is a missing value in data.missing, or declare the column's "
+            "form (data.numbers, data.dates) or categorical."
+        )
+    if isinstance(form, NumberForm):
+        return as_numbers(read, name, missing, row_name)
+    return instants(as_levels(read, missing))
 
 
 def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
@@ -105,7 +142,7 @@ def raw_table(
         comment=schema.comment,
         missing=schema.missing,
         chosen=frozenset((*schema.columns, *keep)),
-        texts=frozenset((*schema.columns, *keep)) - numeric,
+        texts=frozenset((*schema.columns, *keep)) - (numeric - set(schema.readings)),
         orders=(schema.columns, unlabelled),
         delimiters=tuple(dict.fromkeys((*DELIMITERS, declared or ","))),
         decimal=decimal if declared == "," else "",
@@ -138,20 +175,41 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     def row_name(row: int) -> str:
         return f"data row {row + 1} of {table.origin}"
 
-    # The schema decides which column is numeric, not the rows at hand: a batch whose
-    # texts all happen to be numbers has the same inputs as any other.
-    typed = {}
-    for feature in schema.features:
-        column = table.columns[feature.name]
-        if feature.kind == "numeric":
-            typed[feature.name] = as_numbers(
-                spelled_as(column, "number"), feature.name, schema.missing, row_name
-            )
-        else:
-            # By the kind that the development table had: one row may not decide it.
-            column = spelled_as(column, schema.spellings.get(feature.name, "text"))
-            typed[feature.name] = as_levels(column, schema.missing)
+    typed = {
+        feature.name: typed_feature(
+            schema, feature, table.columns[feature.name], row_name
+        )
+        for feature in schema.features
+    }
     return pa.table(typed)
+
+
+def typed_feature(
+    schema: Schema, feature: Feature, column: Column, row_name: Callable[[int], str]
+) -> pa.Array:
+    """Returns one feature column of raw rows, typed as the schema says.
+
+    The schema decides which column is numeric, not the rows at hand: a batch whose
+    texts all happen to be numbers has the same inputs as any other.
+
+    Args:
+        schema: the model's schema.
+        feature: one of its features.
+        column: texts.
+        row_name: names row i for a sentence.
+
+    Raises:
+        DataError: a text that is no number or date of the feature's form.
+    """
+    name, missing, form = feature.name, schema.missing, schema.form(feature.name)
+    if form:
+        column = spelled_as(column, "time" if feature.kind == "date" else "text")
+        return as_form(column, name, form, missing, row_name)
+    if feature.kind == "numeric":
+        return as_numbers(spelled_as(column, "number"), name, missing, row_name)
+    # By the kind that the development table had: one row may not decide it.
+    column = spelled_as(column, schema.spellings.get(name, "text"))
+    return as_levels(column.mapped(unmarked(column.values)), missing)
 
 
 def _read(source: str | Path | bytes, layout: Layout, origin: str) -> RawTable:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import digest_json, json_form, read_json
+from safescale_ammt.reading.date_forms import DateForm
+from safescale_ammt.reading.readings import Form, form_of
 from safescale_ammt.reading.spelling import KINDS, Kind
 
 SCHEMA_VERSION = 1
@@ -74,7 +76,34 @@ class CategoricalFeature:
         return frozenset(self.frequency or self.levels)
 
 
-Feature = NumericFeature | CategoricalFeature
+@dataclass(frozen=True)
+class DateFeature:
+    """A column of dates or times and what was learnt of its parts on train.
+
+    Attributes:
+        name: column name.
+        zoned: whether its values are instants, which are told in UTC.
+        parts: `elapsed` (days since 1970-01-01, with a fraction), and as far as they
+            vary on train `year`, `month`, `weekday` (Monday is 1) and `hour`.
+    """
+
+    name: str
+    zoned: bool
+    parts: tuple[NumericFeature | CategoricalFeature, ...]
+    kind: Literal["date"] = "date"
+
+
+Feature = NumericFeature | CategoricalFeature | DateFeature
+
+
+def learnt_feature(entry: Mapping[str, Any]) -> NumericFeature | CategoricalFeature:
+    """Parses what was learnt of a column, or of a part of a date."""
+    if entry["kind"] == "numeric":
+        tuples = {key: tuple(entry[key]) for key in ("edges", "spikes")}
+        return NumericFeature(**{**entry, **tuples})
+    if entry["kind"] == "categorical":
+        return CategoricalFeature(**{**entry, "levels": tuple(entry["levels"])})
+    raise KeyError(entry["kind"])
 
 
 @dataclass(frozen=True)
@@ -97,6 +126,8 @@ class Schema:
         label_map: spellings of classes that are merged.
         comment: sign of comment lines.
         spellings: kind of the values of a categorical feature that is not text.
+        readings: form of a numeric or date feature that is not written as programs
+            write it, as fields of `NumberForm` or `DateForm`.
         dialect: `delimiter`, `decimal` and `encoding` as far as the config has them.
         ids: columns that say which row it is.
     """
@@ -116,6 +147,7 @@ class Schema:
     label_map: Mapping[str, str]
     comment: str
     spellings: Mapping[str, Kind] = field(default_factory=dict)
+    readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dialect: Mapping[str, str] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
 
@@ -123,6 +155,13 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Names of the features: the raw columns that a prediction needs."""
         return tuple(feature.name for feature in self.features)
+
+    def form(self, name: str) -> Form | None:
+        """Returns the form that a feature's texts are read by, if there is one."""
+        if name in self.readings:
+            return form_of(self.readings[name])
+        dates = {f.name: f for f in self.features if isinstance(f, DateFeature)}
+        return DateForm(zoned=dates[name].zoned) if name in dates else None
 
     @property
     def digest(self) -> str:
@@ -134,12 +173,13 @@ class Schema:
         form: dict[str, Any] = {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
         # Left out where they say nothing: the schema of a table of plain text and
         # numbers has the bytes, and the digest, that it always had.
-        for key in ("spellings", "dialect", "ids"):
+        for key in ("spellings", "readings", "dialect", "ids"):
             if not form[key]:
                 del form[key]
         for feature in form["features"]:
-            if not feature.get("expected_unseen", 1.0):
-                del feature["expected_unseen"]
+            for part in feature.get("parts", [feature]):
+                if not part.get("expected_unseen", 1.0):
+                    del part["expected_unseen"]
         return form
 
     @classmethod
@@ -158,17 +198,14 @@ class Schema:
                 )
             values = {key: value for key, value in raw.items() if key != "schema"}
             # JSON knows no tuples: without them a schema would not equal its copy.
-            features: list[Feature] = []
-            for entry in raw["features"]:
-                if entry["kind"] == "numeric":
-                    tuples = {key: tuple(entry[key]) for key in ("edges", "spikes")}
-                    features.append(NumericFeature(**{**entry, **tuples}))
-                elif entry["kind"] == "categorical":
-                    levels = tuple(entry["levels"])
-                    features.append(CategoricalFeature(**{**entry, "levels": levels}))
-                else:
-                    raise KeyError(entry["kind"])
-            values["features"] = tuple(features)
+            values["features"] = tuple(
+                DateFeature(
+                    **{**entry, "parts": tuple(map(learnt_feature, entry["parts"]))}
+                )
+                if entry["kind"] == "date"
+                else learnt_feature(entry)
+                for entry in raw["features"]
+            )
             for key in ("classes", "sensitive", "drop", "columns", "missing"):
                 values[key] = tuple(raw[key])
             values["ids"] = tuple(raw.get("ids", ()))
@@ -177,6 +214,8 @@ class Schema:
             for kind in values.get("spellings", {}).values():
                 if kind not in KINDS:
                     raise KeyError(kind)
+            for reading in values.get("readings", {}).values():
+                form_of(reading)
             # An unknown or missing key is a TypeError of the dataclass.
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as error:

@@ -12,6 +12,13 @@ FEWEST = 10
 """A value of fewer rows than this may be one person's, and is not shown."""
 
 
+def values_to_show(counts: Mapping[str, int]) -> list[str]:
+    """Returns the values that many rows share, sorted; none of a column of many."""
+    if len(counts) > MOST:
+        return []
+    return sorted(value for value, rows in counts.items() if rows >= FEWEST)
+
+
 def shown_values(counts: Mapping[str, int], found: str = "") -> str:
     """Returns the part of a sentence that tells a column's values.
 
@@ -23,8 +30,8 @@ def shown_values(counts: Mapping[str, int], found: str = "") -> str:
         `, expected one of no, yes` or, where values may tell of a person, how many
         there are.
     """
-    shown = sorted(value for value, rows in counts.items() if rows >= FEWEST)
-    if len(counts) > MOST or not shown:
+    shown = values_to_show(counts)
+    if not shown:
         return f", found {len(counts)} other values"
     rarer = len(counts) - len(shown)
     near = nearest(found, shown)

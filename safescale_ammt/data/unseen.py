@@ -153,6 +153,30 @@ def expected_unseen(column: Column, missing: Collection[str]) -> float:
     return float((counts == 1).sum() / max(counts.sum(), 1))
 
 
+def refuse_near_unique(
+    name: str, column: Column, missing: Collection[str], why: str = ""
+) -> None:
+    """Refuses a column of texts most of which occur once, as names and ids do.
+
+    Args:
+        name: of the column.
+        column: the development rows.
+        missing: spellings of a missing value.
+        why: what else the column may be, as the end of a sentence.
+
+    Raises:
+        DataError: over half of at least `ENOUGH` rows have a text of their own.
+    """
+    share = expected_unseen(column, missing)
+    if share > MOSTLY and (~column.among(missing)).sum() >= ENOUGH:
+        raise DataError(
+            f"Column {name!r} has a text of its own in {100 * share:.0f} % of the "
+            "rows, as names and ids have, and is no input; data.drop leaves it out, "
+            "and data.categorical keeps it"
+            f"{f' (or {why})' if why else ''}."
+        )
+
+
 def unseen_inputs(schema: Schema, features: pa.Table) -> list[Unseen]:
     """Counts the rows whose level the model does not know, by column.
 

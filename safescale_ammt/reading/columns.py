@@ -106,13 +106,13 @@ class Column:
             return None
         return np.asarray(parsed.to_numpy(zero_copy_only=False))[self.codes]
 
-    def first_non_number(self, missing: Collection[str]) -> int:
-        """Returns the first row whose text is neither missing nor a number."""
+    def non_numbers(self, missing: Collection[str]) -> NDArray[np.bool_]:
+        """Returns a mask (n,) of rows whose text is neither missing nor a number."""
         wrong = [
             text not in missing and not is_number(text)
             for text in self.values.to_pylist()
         ]
-        return int(np.argmax(np.array(wrong)[self.codes]))
+        return np.array(wrong, np.bool_)[self.codes]
 
 
 def is_number(text: str) -> bool:
@@ -143,6 +143,8 @@ class RawTable:
             person's, and no sentence shows it.
         kept: columns of `Layout.keep` in the types of Parquet files that agree on
             them; a text file has none.
+        commas: names of columns in whose files a decimal comma has become a point.
+        unclear: those whose commas may be decimal signs or part thousands.
     """
 
     columns: Mapping[str, Column]
@@ -152,6 +154,8 @@ class RawTable:
     notes: Mapping[str, int] = field(default_factory=dict)
     names_are_safe: bool = False
     kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    commas: frozenset[str] = frozenset()
+    unclear: frozenset[str] = frozenset()
 
     def column(self, name: str, role: str, others: Collection[str] = ()) -> Column:
         """Returns one column.

@@ -111,6 +111,8 @@ class CsvReader:
 
     Attributes:
         notes: what was found out about the file, one short sentence each.
+        commas: positions of the columns whose decimal comma has become a point.
+        unclear: positions of the columns in which it may part thousands as well.
     """
 
     def __init__(self, text: TextStream, origin: str, layout: Layout) -> None:
@@ -122,6 +124,8 @@ class CsvReader:
         self.rejects = _Rejects(layout.comment)
         self.head_rows = layout.skip_rows
         self.notes: list[str] = []
+        self.commas: list[int] = []
+        self.unclear: list[int] = []
 
     def read(self) -> pa.Table:
         """Returns all rows: dictionary-coded text, one column per name.
@@ -288,9 +292,13 @@ class CsvReader:
         decimal = layout.decimal or (layout.decimal_apart if apart else "")
         if decimal == "." or not (apart or decimal):
             return table
-        found = comma_numbers(
+        found, unclear = comma_numbers(
             table, bool(decimal), layout.missing, layout.texts, self.origin
         )
+        # A few rows to predict do not show it: there a comma that parts no fields is
+        # the decimal sign of a column that the model knows as plain numbers.
+        found, unclear = (found + unclear, []) if layout.orders else (found, unclear)
+        self.commas, self.unclear = found, unclear
         if found:
             places = ", ".join(str(i + 1) for i in found)
             self.notes.append(f"numbers have a decimal comma in column {places}")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.number_forms import marked
 
 DELIMITERS = (",", ";", "\t", "|")
 """What is looked for; of two that fit alike the earlier one is taken."""
@@ -25,6 +26,7 @@ NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar
 """Delimiters by name, for sentences."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
+_BY_THOUSANDS = r"^[+-]?(\d+|[1-9]\d{0,2}(,\d{3})+)$"
 _POINT_NUMBER = r"^[+-]?(\d+|\d*\.\d+)([eE][+-]?\d+)?$"
 
 
@@ -118,11 +120,12 @@ def comma_numbers(
     missing: Collection[str],
     texts: Collection[str],
     origin: str,
-) -> list[int]:
+) -> tuple[list[int], list[int]]:
     """Returns the positions of the columns of numbers with a decimal comma.
 
     A column is one if each of its texts is such a number and one of them has a comma
-    (or points between thousands, if the comma is declared).
+    (or points between thousands, if the comma is declared). Where every comma may part
+    thousands as well, `1,234`, it is unclear.
 
     Args:
         table: dictionary-coded text columns.
@@ -131,10 +134,15 @@ def comma_numbers(
         texts: names of columns that are not numbers.
         origin: the file, for the sentence.
 
+    Returns:
+        Positions of those columns, and of the unclear ones; none if it is declared.
+
     Raises:
         DataError: not declared, and other columns have a decimal point.
     """
-    commas, points = [], []
+    commas: list[int] = []
+    points: list[int] = []
+    unclear: list[int] = []
     table = table.unify_dictionaries()
     for i, name in enumerate(table.column_names):
         if name in texts or not table.num_rows:
@@ -144,7 +152,8 @@ def comma_numbers(
         values = values.filter(pc.invert(absent))
         signs = "[.,]" if declared else ","
         if _all(values, _COMMA_NUMBER) and _any(values, signs):
-            commas.append(i)
+            is_clear = declared or not _all(values, _BY_THOUSANDS)
+            (commas if is_clear else unclear).append(i)
         elif _all(values, _POINT_NUMBER) and _any(values, "[.]"):
             points.append(i)
     if commas and points and not declared:
@@ -153,7 +162,7 @@ def comma_numbers(
             f"with a point in column {points[0] + 1}; data.decimal says which is the "
             "decimal sign."
         )
-    return commas
+    return commas, unclear
 
 
 def with_points(
@@ -170,7 +179,8 @@ def with_points(
         absent = pc.is_in(
             pc.utf8_trim_whitespace(texts), value_set=pa.array([*missing], pa.string())
         )
-        spelled = pc.if_else(absent, texts, plain)
+        # Read once: a column's form shall not take the new point for thousands'.
+        spelled = pc.if_else(absent, texts, marked(pc.utf8_trim_whitespace(plain)))
         chunks = [
             pa.DictionaryArray.from_arrays(chunk.indices, spelled)
             for chunk in column.chunks

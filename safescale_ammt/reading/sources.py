@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from safescale_ammt.config.window import Days, Window, choose, has_date
 from safescale_ammt.errors import DataError, IntegrityError
@@ -21,6 +22,7 @@ from safescale_ammt.files.canonical import digest_json, digest_stream
 from safescale_ammt.reading.byte_streams import HashedStream, TextStream, Unpacked
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import CsvReader, Layout
+from safescale_ammt.reading.dialect import with_points
 from safescale_ammt.reading.header import check_names, without_index
 from safescale_ammt.reading.parquet_reader import parse_parquet
 from safescale_ammt.reading.partitions import is_data, with_partitions
@@ -83,7 +85,7 @@ def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
                 f"before it have {len(columns)}, {len(odd)} of them in one only; a "
                 "folder holds one table, with its columns in one order."
             )
-    return _raw_table(files, uri)
+    return _raw_table(files, uri, layout.missing)
 
 
 def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
@@ -92,7 +94,8 @@ def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
     Raises:
         DataError: the bytes are no such table.
     """
-    return _raw_table({"": _read_one(io.BytesIO(data), origin, layout)}, origin)
+    file = _read_one(io.BytesIO(data), origin, layout)
+    return _raw_table({"": file}, origin, layout.missing)
 
 
 def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -> str:
@@ -234,6 +237,8 @@ class _File:
         notes: what was found out about how it is written.
         names_are_safe: they come from a schema or the config, and are no row.
         kept: columns in their own types, of a Parquet file.
+        commas: names of columns whose decimal comma has become a point.
+        unclear: those whose commas may be decimal signs or part thousands.
     """
 
     table: pa.Table
@@ -241,10 +246,16 @@ class _File:
     notes: tuple[str, ...]
     names_are_safe: bool
     kept: Mapping[str, pa.ChunkedArray]
+    commas: frozenset[str] = frozenset()
+    unclear: frozenset[str] = frozenset()
 
 
-def _raw_table(files: Mapping[str, _File], origin: str) -> RawTable:
-    table = pa.concat_tables([file.table for file in files.values()])
+def _raw_table(
+    files: Mapping[str, _File], origin: str, missing: Sequence[str]
+) -> RawTable:
+    commas = frozenset[str]().union(*(file.commas for file in files.values()))
+    unclear = frozenset[str]().union(*(file.unclear for file in files.values()))
+    table = pa.concat_tables(agreed_commas(files, origin, missing))
     names = table.column_names
     columns = {name: Column.of(table.column(i)) for i, name in enumerate(names)}
     arrays = [file.kept for file in files.values()]
@@ -262,7 +273,39 @@ def _raw_table(files: Mapping[str, _File], origin: str) -> RawTable:
         notes=Counter(note for file in files.values() for note in file.notes),
         names_are_safe=all(file.names_are_safe for file in files.values()),
         kept=kept,
+        commas=commas,
+        unclear=unclear - commas,
     )
+
+
+def agreed_commas(
+    files: Mapping[str, _File], origin: str, missing: Sequence[str]
+) -> list[pa.Table]:
+    """Reads unclear commas of a folder's files as its clear ones: one hand wrote it.
+
+    Args:
+        files: by name.
+        origin: the folder, for the sentence.
+        missing: spellings of a missing value.
+
+    Raises:
+        DataError: a column whose commas are unclear has decimal points elsewhere.
+    """
+    commas = frozenset[str]().union(*(file.commas for file in files.values()))
+    unclear = frozenset[str]().union(*(file.unclear for file in files.values()))
+    tables = []
+    for name, file in files.items():
+        settled = [file.table.column_names.index(n) for n in file.unclear & commas]
+        tables.append(with_points(file.table, settled, missing))
+        for column in unclear - commas - file.unclear:
+            at = file.table.column_names.index(column)
+            if pc.any(pc.match_substring(file.table[at].cast("string"), ".")).as_py():
+                raise DataError(
+                    f"Column {at + 1} of {name} in {origin} has decimal points, and in "
+                    "another file commas that may be decimal signs or part thousands; "
+                    "data.decimal says which."
+                )
+    return tables
 
 
 def _read_one(
@@ -272,6 +315,7 @@ def _read_one(
     hashed = HashedStream(stream)
     data = Unpacked(hashed, origin)
     notes = [f"packed by {data.packing}"] if data.packing else []
+    commas = unclear = frozenset[str]()
     is_parquet = layout.format == "parquet" or (
         layout.format == "auto" and data.is_parquet
     )
@@ -298,6 +342,10 @@ def _read_one(
         text = TextStream(data, origin, layout.encoding)
         reader = CsvReader(text, origin, layout)
         table, left_out = reader.read(), reader.notes
+        commas, unclear = (
+            frozenset(table.column_names[i] for i in places)
+            for places in (reader.commas, reader.unclear)
+        )
         if text.encoding != "utf-8":
             notes.append(f"spelled in {text.encoding}")
     table = with_partitions(table, folders, origin)
@@ -305,4 +353,6 @@ def _read_one(
     if table.num_rows == 0:
         raise DataError(f"{origin} has column names but no rows.")
     safe = is_parquet or bool(layout.columns)
-    return _File(table, hashed.digest(), (*notes, *left_out), safe, kept)
+    notes += left_out
+    digest = hashed.digest()
+    return _File(table, digest, tuple(notes), safe, kept, commas, unclear)

@@ -80,7 +80,7 @@ def kind_of(texts: pa.StringArray, missing: Collection[str] = ()) -> Kind:
             likely = present.filter(fits)
             # A 30th of February has the form of a time and is none.
             if kind == "time":
-                days = map(_time, likely.to_pylist())
+                days = map(instant, likely.to_pylist())
                 return kind if all(day is not None for day in days) else "text"
             # A writer with fixed decimals ends all its texts in zeros, but none writes
             # 1.1 beside 1.10: these are versions.
@@ -96,7 +96,7 @@ def canonical(text: str, kind: Kind) -> str:
         return text.lower()
     if kind == "number":
         return _number(text)
-    return (_time(text) or text) if kind == "time" else text
+    return (instant(text) or text) if kind == "time" else text
 
 
 def canonical_alone(text: str) -> str:
@@ -104,7 +104,7 @@ def canonical_alone(text: str) -> str:
     if text.lower() in _BOOLEANS:
         return text.lower()
     number = _number(text)
-    return number if number != text else _time(text) or text
+    return number if number != text else instant(text) or text
 
 
 def _number(text: str) -> str:
@@ -124,8 +124,8 @@ def _number(text: str) -> str:
     return repr(float(text))
 
 
-def _time(text: str) -> str | None:
-    """Spells an instant: the day alone at midnight, UTC with Z; None if it is none."""
+def instant(text: str) -> str | None:
+    """Spells an ISO time: the day alone at midnight, UTC with Z; None if it is none."""
     match = _TIME.fullmatch(text)
     if not match:
         return None

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.number_forms import marked_codes
 
 # What Arrow writes in place of a time outside the years 1 to 9999.
 _NO_TIME = "<value out of range"
@@ -41,7 +42,11 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
                 f"Column {name!r} of {origin} has {outside} times outside the years "
                 "1 to 9999; write them as missing."
             )
-    return pc.dictionary_encode(texts)
+    coded, kind = pc.dictionary_encode(texts), column.type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    # A form that the development rows have for texts reads 1.234 as 1,234 perhaps.
+    fractions = pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    return marked_codes(coded) if fractions else coded
 
 
 def _texts(values: pa.Array) -> pa.StringArray:

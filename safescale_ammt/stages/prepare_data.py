@@ -81,7 +81,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         config.missing,
         chosen=config.named_columns,
         # What is no input keeps its spelling, whatever its texts look like.
-        texts=config.text_columns,
+        texts=config.text_columns | {*config.numbers, *config.dates},
     )
     source = read_table(config.source, layout, days.window if days else ALL)
     # Without an official test file, `prepare` splits the sealed rows off.
@@ -127,7 +127,11 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     }
     if dropped := prepared.notes.get("unlabelled_rows_dropped"):
         print(f"Rows without a label that are left out: {dropped}.", flush=True)
-    for line in (*reading, *in_lines(audited.warnings)):
+    forms = [
+        f"Column {name!r} is read as {form}."
+        for name, form in prepared.notes.get("columns_read", {}).items()
+    ]
+    for line in (*reading, *forms, *in_lines(audited.warnings)):
         print(line, flush=True)
     files = {"source.json": report, AUDIT: audited.to_dict()}
     shown = _write_dataset(prepared, config, dataset, files)

@@ -289,7 +289,8 @@ def test_files_of_one_folder_are_spelled_alike(tmp_path: Path) -> None:
     parts[1] = parts[1].astype({"branch": int})
     save(tmp_path / "in" / "a.csv", parts[0].to_csv(index=False).encode())
     save(tmp_path / "in" / "b.csv", parts[1].to_csv(index=False).encode())
-    data = learnt(tmp_path, **config(source=(tmp_path / "in").as_uri()))
+    section = config(source=(tmp_path / "in").as_uri())
+    data = learnt(tmp_path, **section | {"categorical": ["branch", "since"]})
     levels = {f.name: f.levels for f in data.schema.features if f.kind != "numeric"}
     assert levels["branch"] == ("1", "2", "3", "4")
     assert levels["owner"] == ("false", "true")
@@ -301,7 +302,8 @@ def test_rows_to_predict_are_spelled_as_the_source_was(
     tmp_path: Path, rows: int
 ) -> None:
     source = written(frame(), tmp_path / "dev.csv")
-    schema = learnt(tmp_path, **config(source=source)).schema
+    section = config(source=source) | {"categorical": ["branch", "since"]}
+    schema = learnt(tmp_path, **section).schema
     assert dict(schema.spellings) == {
         "branch": "number",
         "owner": "boolean",

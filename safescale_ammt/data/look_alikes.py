@@ -1,0 +1,86 @@
+"""Levels that look like one value in two spellings: `F`, `f` and `female`.
+
+They are counted and named to people, never merged: whether `M` is `male` or `married`
+only they know. `data.merges` and `data.label_map` say so.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from safescale_ammt.data.shown import values_to_show
+from safescale_ammt.reading.columns import Column
+
+SHORT = 3
+"""Letters of an abbreviation, at most."""
+_BETWEEN = re.compile(r"(?<=[^\W\d_])[\s\-_/.,']+(?=[^\W\d_])")
+# Two letters are a word's abbreviation in no language but here.
+_SHORT_WORDS = ("no",)
+
+
+def folded(text: str) -> str:
+    """Leaves of a text what is heard: no case, accents, or signs between letters.
+
+    Signs beside digits and at the end stay: `A-` is no `A`, and `<50` no `50`.
+    """
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(c for c in parts if not unicodedata.combining(c))
+    return re.sub(r"\.$", "", re.sub(_BETWEEN, "", " ".join(plain.split())))
+
+
+def alike_pairs(levels: list[str]) -> tuple[int, list[str]]:
+    """Counts pairs of levels that look alike, and lists the levels in such pairs.
+
+    Two do if they are equal once folded, or if one has at most three letters and is the
+    beginning of the other and of no other word.
+
+    Args:
+        levels: distinct texts.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for level in levels:
+        groups[folded(level)].append(level)
+    longer: dict[str, list[str]] = defaultdict(list)
+    for word in groups:
+        if word.isalpha() and (len(word) >= SHORT or word in _SHORT_WORDS):
+            for size in range(1, min(SHORT, len(word) - 1) + 1):
+                longer[word[:size]].append(word)
+    pairs = sum(len(same) * (len(same) - 1) // 2 for same in groups.values())
+    found = [same for same in groups.values() if len(same) > 1]
+    for short, same in groups.items():
+        words = longer.get(short, [])
+        if len(words) == 1:
+            pairs += len(same) * len(groups[words[0]])
+            found += [same, groups[words[0]]]
+    return pairs, sorted({level for same in found for level in same})
+
+
+def look_alikes(
+    columns: Mapping[str, Column], declared: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Counts by column the pairs of levels that look alike.
+
+    Args:
+        columns: development rows of label, groups and categorical inputs.
+        declared: names of the columns whose values the config calls levels.
+
+    Returns:
+        By column that has such pairs: `pairs`, and `levels` where they may be shown.
+    """
+    noted: dict[str, dict[str, Any]] = {}
+    for name, column in columns.items():
+        levels, codes = column.ranked()
+        pairs, alike = alike_pairs(list(levels))
+        if pairs:
+            rows = np.bincount(codes, minlength=len(levels)).tolist()
+            shown = values_to_show(dict(zip(levels, rows, strict=True)))
+            noted[name] = {"pairs": pairs}
+            if names := [level for level in alike if level in shown]:
+                noted[name] |= {"levels": names} if name in declared else {}
+    return noted
