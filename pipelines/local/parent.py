@@ -26,10 +26,13 @@ from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
+from safescale_ammt.stage_progress import PROGRESS
 
 GRACE = 30.0
 """Seconds that a stage has to clean up after SIGTERM before it is killed; more than
 the child's own (`tasks.GRACE`, `containers.GRACE`), which would else never end."""
+QUIET = {"PYTHONWARNINGS": "ignore"}
+"""Warnings of libraries concern their users: who wants them here sets the variable."""
 _PIPE = 65536  # bytes that a pipe holds on Linux (pipe(7))
 _POLL = 0.25  # seconds between looks at the deadline
 
@@ -50,7 +53,8 @@ def run_job(
         job: what to run.
         environ: the child's environment: place and keys of the store.
         log: file that gets all that KFP and the stages print.
-        watch: is called with each event: images, started, finished (see `child`).
+        watch: is called with each event: images, started, progress,
+            finished (see `child`).
         interruptions: the signals of this process.
         timeout: seconds that the whole run may take.
         grace: seconds between SIGTERM and SIGKILL.
@@ -103,7 +107,7 @@ def _child(
             stdout=subprocess.PIPE,
             stderr=file,
             # The last lines of a killed stage are those that the log is read for.
-            env={**environ, "PYTHONUNBUFFERED": "1"},
+            env={**QUIET, **environ, "PYTHONUNBUFFERED": "1", PROGRESS: "1"},
             # Ctrl-C goes to the whole group of a terminal; the child gets SIGTERM from
             # here instead, once, and what it starts can be killed as one group.
             start_new_session=True,
