@@ -101,7 +101,7 @@ class LiveProgress(Progress):
 
     def say(self, text: str) -> None:
         """Shows one line above the spinner."""
-        self.console.print(self._line(text), highlight=False)
+        self.console.print(self._line(text), highlight=False, soft_wrap=True)
 
     def begin(self, text: str) -> None:
         """Starts spinner and clock."""

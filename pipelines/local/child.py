@@ -2,9 +2,9 @@
 
 It gets a job as one line of JSON on its standard input and answers with one
 line of JSON per event on its standard output; what KFP and the stages print goes
-through `stage_log` to standard error, which is the run's log. The open standard input is a
-lifeline: when the parent dies, however hard, the kernel closes it; then the
-containers are removed, and the whole process group ends itself. Should the child
+through `stage_log` to standard error, which is the run's log. The open standard
+input is a lifeline: when the parent dies, however hard, the kernel closes it; then
+the containers are removed, and the whole process group ends itself. Should the child
 die first, the parent sweeps; should both die at once, the next run does.
 """
 
@@ -44,9 +44,8 @@ def main() -> int:
     def report(event: str, **fields: Any) -> None:
         events.write(json.dumps({"event": event, **fields}) + "\n")
 
-    # An error's traceback goes to standard error itself, past the part of a line here.
     log = StageLog(sys.stdout, report)
-    sys.stdout = cast(TextIO, log)
+    sys.stdout = cast("TextIO", log)
     try:
         # Importing KFP takes seconds; who reads the events sees that the child is up.
         report("importing")

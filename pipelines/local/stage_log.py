@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from pipelines.local.tasks import Report
 from safescale_ammt.stage_progress import progress_of
+
+if TYPE_CHECKING:
+    from pipelines.local.tasks import Report
 
 # KFP (2.17) in a stage's process logs each call at this level, as does every library
 # there; our own lines are printed, or logged as warnings.

@@ -141,8 +141,9 @@ class Laptop:
 
     @property
     def record(self) -> dict[str, Any]:
-        """`run.json` of the latest run."""
-        return dict(read_json(self.folder / "runs" / "latest" / "run.json"))
+        """`run.json` of the run that began last, refused ones too."""
+        records = map(read_json, self.folder.glob("runs/2*/run.json"))
+        return dict(max(records, key=lambda record: record["started"]))
 
     def identities(self, *names: str) -> list[str]:
         """Identity digests of artifacts of the latest run."""
