@@ -62,7 +62,7 @@ def shown(finding: Finding) -> str:
     """Says what is shown of a promise beside its line, such as `0.04 <= 0.1`."""
     what = measured(finding)
     if finding.too_small and finding.outcome != FAILS:
-        few = ", ".join(finding.too_small)
+        few = f"{finding.group} {', '.join(finding.too_small)}"
         return f"{what} is not shown {line(finding)}: too few rows of {few}."
     confidence = f"{100 * (1 - finding.alpha):g} % confidence"
     # Of a broken promise the other bound: how good the model can be at best.
@@ -88,8 +88,8 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
     rule = constitution.groups
     if finding.too_small and finding.outcome != FAILS:
         return (
-            f"What would help: more {rows} of these groups, {rule.min_n} each at least "
-            f"and {rule.min_pos} of them positive, or data.merges that join groups."
+            f"What would help: more {rows} of these groups, at least {rule.min_n} of "
+            f"each with {rule.min_pos} positives (or negatives), or data.merges."
         )
     times = rows_factor(finding)
     if times is not None:

@@ -392,7 +392,7 @@ def test_an_undecided_promise_waits_for_a_person(laptop):
     assert laptop.record["sentence"] == "loans version 1 is pending."
     (told,) = laptop.record["verdict"]["shortfalls"]
     assert told.startswith("equal-opportunity: true-positive-rate gap by sex is not")
-    assert "100000 each at least" in told
+    assert "at least 100000 of each" in told
     code, lines = laptop.call(
         *("run", "--config", "loans.yaml", "--constitution", "cautious.yaml"),
         "--strict",

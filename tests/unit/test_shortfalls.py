@@ -134,8 +134,8 @@ def test_small_groups_are_named_with_the_rows_that_they_need() -> None:
     rule = constitution()
     few = finding(too_small=("Female",))
     told = help_for(few, verdict_of(rule), rule)
-    assert shown(few).endswith("too few rows of Female.")
-    assert f"{rule.groups.min_n} each at least" in told
+    assert shown(few).endswith("too few rows of sex Female.")
+    assert f"at least {rule.groups.min_n} of each" in told
     assert "data.merges" in told
 
 
