@@ -36,6 +36,7 @@ class Progress:
         self.stage = ""
         self._clock = clock
         self._quarters, self._shown_at = 0, 0.0
+        self._news: tuple[float, str] | None = None  # of the running stage
 
     def __enter__(self) -> Progress:
         return self
@@ -65,24 +66,29 @@ class Progress:
 
         Args:
             share: of its work, 0 to 1.
-            text: the same in words.
+            text: the same in words; "" = it said nothing yet.
         """
         now, quarters = self._clock(), int(4 * share)
         wait = QUARTER_AFTER if quarters > self._quarters else SILENCE
         # The end has a line of its own.
         if share < 1 and now - self._shown_at >= wait:
             self._quarters, self._shown_at = quarters, now
-            self.say(f"{self.stage} {share:.0%}, {text}")
+            self.say(f"{self.stage} {share:.0%}, {text or 'at work'}")
 
     def event(self, event: dict[str, Any]) -> None:
         """Shows an event of the child (see `pipelines.local.child`)."""
         if event["event"] == "started":
             self.stage = event["stage"]
             self._quarters, self._shown_at = 0, self._clock()
+            self._news = 0.0, ""
             self.begin(f"{self.stage} ...")
         elif event["event"] == "progress":
-            self.advance(event["share"], event["text"])
+            self._news = event["share"], event["text"]
+            self.advance(*self._news)
+        elif event["event"] == "tick" and self._news:
+            self.advance(*self._news)
         elif event["event"] == "finished":
+            self._news = None
             self.close()
             how = "from the cache" if event["cached"] else f"{event['seconds']:.1f} s"
             self.say(f"{self.stage} done ({how})")
@@ -115,7 +121,7 @@ class LiveProgress(Progress):
 
     def advance(self, share: float, text: str) -> None:
         """Writes beside the spinner how far the stage is."""
-        if self.bar is not None:
+        if self.bar is not None and text:
             line = self._line(f"{self.stage} {share:.0%}, {text}")
             self.bar.update(self.bar.task_ids[0], description=line)
 

@@ -34,6 +34,8 @@ the child's own (`tasks.GRACE`, `containers.GRACE`), which would else never end.
 QUIET = {"PYTHONWARNINGS": "ignore"}
 """Warnings of libraries concern their users: who wants them here sets the variable."""
 _PIPE = 65536  # bytes that a pipe holds on Linux (pipe(7))
+TICK = {"event": "tick"}
+"""What stands for a moment without an event: a long silence is shown too."""
 _POLL = 0.25  # seconds between looks at the deadline
 
 
@@ -54,7 +56,7 @@ def run_job(
         environ: the child's environment: place and keys of the store.
         log: file that gets all that KFP and the stages print.
         watch: is called with each event: images, started, progress,
-            finished (see `child`).
+            finished (see `child`), and a tick between them.
         interruptions: the signals of this process.
         timeout: seconds that the whole run may take.
         grace: seconds between SIGTERM and SIGKILL.
@@ -74,7 +76,8 @@ def run_job(
         interruptions.forward = deadline.stop
         try:
             for event in _events(child, deadline):
-                last = event
+                # A child that is done may take a while to end.
+                last = last if event == TICK else event
                 watch(event)
         finally:
             interruptions.forward = None
@@ -159,13 +162,17 @@ class _Deadline:
 def _events(
     child: subprocess.Popen[bytes], deadline: _Deadline
 ) -> Iterator[dict[str, Any]]:
-    """Yields the child's events until it closes its end or its time is up."""
+    """Yields the child's events until it closes its end or its time is up.
+
+    A tick stands for a moment without any.
+    """
     assert child.stdout is not None
     pending = b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while deadline.tick():
             if not selector.select(timeout=_POLL):
+                yield TICK
                 continue
             data = os.read(child.stdout.fileno(), _PIPE)
             if not data:

@@ -206,7 +206,7 @@ def _search(
             spent + search.steps,
             # A control takes as many steps as the search.
             budget_steps(config) * (1 if config.control == "none" else 2),
-            f"{tried} of {config.candidates} candidates of {strategy} search",
+            f"{tried} of {config.candidates} candidates ({strategy})",
         )
     return search
 

@@ -432,6 +432,7 @@ def test_a_stage_in_a_pipe_says_a_quarter_at_a_time_and_breaks_long_silence(caps
             seconds[0] = now
             text = f"step {100 * share:.0f} of 100"
             progress.event({"event": "progress", "share": share, "text": text})
+            progress.event({"event": "tick"})
         progress.event({"event": "started", "stage": "evaluate_safety"})
         progress.event({"event": "progress", "share": 0.25, "text": "inputs verified"})
     assert capsys.readouterr().err.splitlines() == [
@@ -443,12 +444,33 @@ def test_a_stage_in_a_pipe_says_a_quarter_at_a_time_and_breaks_long_silence(caps
     ]
 
 
+def test_a_stage_that_says_nothing_is_said_to_be_at_work_every_half_minute(capsys):
+    seconds = [0.0]
+    with Progress("r1", clock=lambda: seconds[0]) as progress:
+        progress.event({"event": "tick"})
+        progress.event({"event": "started", "stage": "prepare_data"})
+        for now in range(0, 70, 5):
+            seconds[0] = now
+            progress.event({"event": "tick"})
+        done = {"event": "finished", "stage": "prepare_data"}
+        progress.event({**done, "cached": False, "seconds": 70.0})
+        seconds[0] = 200
+        progress.event({"event": "tick"})
+    assert capsys.readouterr().err.splitlines() == [
+        "[r1] prepare_data ...",
+        "[r1] prepare_data 0%, at work",
+        "[r1] prepare_data 0%, at work",
+        "[r1] prepare_data done (70.0 s)",
+    ]
+
+
 def test_a_stage_on_a_terminal_is_one_line_that_changes():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60)
     with LiveProgress("r[1]", console) as progress:
         progress.event({"event": "progress", "share": 0.1, "text": "nobody runs"})
         progress.event({"event": "started", "stage": "train_agents"})
+        progress.event({"event": "tick"})
         for step in (10, 20):
             event = {"event": "progress", "share": step / 80}
             progress.event({**event, "text": f"step {step} of 80 [red]" + 50 * "x"})
@@ -458,6 +480,7 @@ def test_a_stage_on_a_terminal_is_one_line_that_changes():
     assert "r[1] train_agents 12%, step 10 of 80 [red]" in shown
     assert "r[1] train_agents 25%, step 20 of 80 [red]" in shown
     assert "nobody runs" not in shown
+    assert "at work" not in shown
     assert max(map(len, re.split(r"[\r\n]", shown))) <= 60
 
 

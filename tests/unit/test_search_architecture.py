@@ -118,9 +118,9 @@ def test_the_stage_says_how_far_it_is_and_does_the_same_work(
     texts = [text for _, text in told]
     for text in (
         "what the sealed rows can certify",
-        "1 of 4 candidates of local search",
-        "4 of 4 candidates of local search",
-        "4 of 4 candidates of random search",
+        "1 of 4 candidates (local)",
+        "4 of 4 candidates (local)",
+        "4 of 4 candidates (random)",
     ):
         assert text in texts
     found = verify(tmp_path / "architecture").identity
