@@ -151,12 +151,6 @@ class RunFile:
             self.results["verdict"] = {k: whole[k] for k in names}
             self.results["verdict"]["gap"] = headline(whole)["gap"]
             self.results["verdict"]["guarantee"] = whole["use"]["guarantee"]
-            self.results["verdict"]["shortfalls"] = []
-            if whole["decision"] != "pass":
-                # Not above: a quarter of a second that a refused config is spared.
-                from safescale_ammt.reporting.shortfalls import shortfalls_in
-
-                self.results["verdict"]["shortfalls"] = shortfalls_in(verdict)
             self.results["report"] = REPORT
         if version is not None:
             self.results["version"] = read_json(version / "version.json")
@@ -165,7 +159,9 @@ class RunFile:
         if verdict is not None:
             # Not above: it takes a quarter of a second that a refused config is spared.
             from safescale_ammt.reporting.provenance import Provenance, renewed
+            from safescale_ammt.reporting.shortfalls import shortfalls_in
 
+            self.results["verdict"]["shortfalls"] = shortfalls_in(verdict)
             # The judge could not know the run and what became of the model in it.
             known = Provenance.load(verdict).in_run(self.to_dict())
             page = renewed((verdict / REPORT).read_text(encoding="utf-8"), known)
@@ -184,8 +180,8 @@ class RunFile:
         """
         verdict = self.results.get("verdict", {})
         lines = [f"- {sentence}" for sentence in verdict.get("shortfalls", ())]
-        if "report" in self.results:
-            lines.append(f"Report: {self.folder / self.results['report']}")
+        if (self.folder / REPORT).is_file():
+            lines.append(f"Report: {self.folder / REPORT}")
         return lines
 
     @property
