@@ -63,7 +63,7 @@ def test_a_terminal_shows_how_far_each_stage_is_in_one_line_that_changes(laptop)
     for stage in STAGES:
         assert f"{stage} done (" in shown
     for progress in (
-        r"search_architecture \d+%, [12] of 2 candidates \((local|random)\)",
+        r"search_architecture \d+%, [12] of 2 candidates \(local\)",
         r"train_agents \d+%, (step \d+ of 80|merging the agents)",
         r"evaluate_safety (25|50|75)%, ",
     ):

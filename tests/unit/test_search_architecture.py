@@ -110,7 +110,7 @@ def test_the_stage_says_how_far_it_is_and_does_the_same_work(
 ) -> None:
     monkeypatch.setenv(PROGRESS, "1")
     asked = {**SEARCH, "control": "random"}
-    search_architecture.run(dataset, of(WIDE), asked, tmp_path / "architecture")
+    search_architecture.run(dataset, of(WIDE), asked, {}, tmp_path / "architecture")
     told = list(filter(None, map(progress_of, capsys.readouterr().out.splitlines())))
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
