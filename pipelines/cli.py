@@ -7,6 +7,7 @@ failed verification, tampering), 1 anything else.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -14,6 +15,7 @@ import click
 
 from safescale_ammt import __version__
 from safescale_ammt.errors import SafescaleError, one_of
+from safescale_ammt.execution import quiet_libraries
 
 # Names and help stand here: to read them from the commands would load them all, and
 # with them KFP, which takes seconds.
@@ -77,7 +79,12 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its code."""
-    sys.exit(run_command(arguments))
+    # Python's own rule for programs: warnings are for who asks for them (`-W`).
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    with quiet_libraries():
+        code = run_command(arguments)
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ run` finds them, and the sentence is the last line of the step's log.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import sys
@@ -25,6 +26,9 @@ from safescale_ammt.files.canonical import write_json
 
 LONGEST = 200
 """Characters of the longest text that goes into metadata; a page does not."""
+
+TALKATIVE = ("docker", "kubernetes", "matplotlib", "minio", "urllib3")
+"""Loggers of libraries whose warnings nobody who reads a run's log can act on."""
 
 WITHHELD = "its message is left out, as it may quote a row"
 
@@ -104,7 +108,7 @@ def stage(
     execution = Execution(name, clock())
     error: BaseException | None = None
     try:
-        with stopping_at_sigterm(name):
+        with quiet_libraries(), stopping_at_sigterm(name):
             yield execution
     except BaseException as raised:
         error = raised
@@ -174,6 +178,23 @@ def error_of(code: int, sentence: str) -> SafescaleError:
     # The code alone: the class may be one that this version or process does not know.
     kinds = {2: InputError, 3: Refusal}
     return kinds.get(code, SafescaleError)(sentence)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps libraries' warnings out of the log while the body runs; not their errors.
+
+    Ours stay: they tell of what the user's store or cluster does.
+    """
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

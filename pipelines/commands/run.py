@@ -43,6 +43,11 @@ LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
     help="Judges on *select*: no use of the sealed rows, nothing registered.",
 )
 @click.option(
+    "--strict",
+    is_flag=True,
+    help="Exits with 3 unless every hard promise is shown to be kept.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=14400.0,  # `launch.TIMEOUT`, whose import would slow `--help` down
@@ -70,6 +75,7 @@ def run(  # noqa: PLR0917  click passes by name
     output: Path,
     no_cache: bool,
     rehearse: bool,
+    strict: bool,
     timeout: float,
     stage_timeout: float | None,
     parameters: tuple[str, ...],
@@ -77,11 +83,12 @@ def run(  # noqa: PLR0917  click passes by name
     """Trains, judges and registers a model on this machine.
 
     Exits with 0 if the model became champion or is pending, with 3 if
-    it was refused, with 2 if data, workload or options cannot be used.
+    it was refused, with 2 if data, workload or options cannot be used. With
+    --strict a pending model and a rehearsal that is no pass exit with 3 too.
     """
     from pipelines.local.launch import RunRequest, launch
     from pipelines.quantities import quantity
-    from safescale_ammt.errors import ConfigError, one_of
+    from safescale_ammt.errors import ConfigError, Refusal, one_of
 
     if runner not in RUNNERS:
         raise click.UsageError(f"--runner is {runner!r}, {one_of(RUNNERS, runner)}.")
@@ -111,8 +118,11 @@ def run(  # noqa: PLR0917  click passes by name
         runner=runner_named(runner),
         stage_timeout=stage_timeout,
         parameters=limits,
+        strict=strict,
     )
     run_file = launch(request)
     click.echo(run_file.outcome["sentence"])
-    click.echo(f"Report: {run_file.folder / 'report.html'}")
-    click.echo(f"Record: {run_file.folder / 'run.json'}")
+    for line in (*run_file.lines, f"Record: {run_file.folder / 'run.json'}"):
+        click.echo(line)
+    if run_file.outcome["exit_code"]:
+        raise Refusal("Not every hard promise is shown to be kept (--strict).")

@@ -1,10 +1,10 @@
 """The child of `safescale run`: KFP's local runner, watched from inside.
 
 It gets a job as one line of JSON on its standard input and answers with one
-line of JSON per event on its standard output; whatever KFP and the stages print
-goes to standard error, which is the run's log. The open standard input is a
-lifeline: when the parent dies, however hard, the kernel closes it; then the
-containers are removed, and the whole process group ends itself. Should the child
+line of JSON per event on its standard output; what KFP and the stages print goes
+through `stage_log` to standard error, which is the run's log. The open standard
+input is a lifeline: when the parent dies, however hard, the kernel closes it; then
+the containers are removed, and the whole process group ends itself. Should the child
 die first, the parent sweeps; should both die at once, the next run does.
 """
 
@@ -16,11 +16,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO, cast
 
 from pipelines.local.job import Job
+from pipelines.local.stage_log import StageLog
 from safescale_ammt.errors import SafescaleError
-from safescale_ammt.execution import WITHHELD, may_be_shown, traceback_lines
+from safescale_ammt.execution import (
+    WITHHELD,
+    may_be_shown,
+    quiet_libraries,
+    traceback_lines,
+)
 
 _CLOSING_SECONDS = 10.0
 """How long the removal of containers may take once the parent is gone."""
@@ -38,12 +44,15 @@ def main() -> int:
     def report(event: str, **fields: Any) -> None:
         events.write(json.dumps({"event": event, **fields}) + "\n")
 
+    log = StageLog(sys.stdout, report)
+    sys.stdout = cast("TextIO", log)
     try:
         # Importing KFP takes seconds; who reads the events sees that the child is up.
         report("importing")
         from pipelines.local.run import run_here
 
-        run_here(job, report, closing)
+        with quiet_libraries():
+            run_here(job, report, closing)
     except SafescaleError as error:
         report("failed", code=error.exit_code, sentence=str(error))
         return error.exit_code
@@ -53,6 +62,8 @@ def main() -> int:
         line = " ".join(str(error).split()) if may_be_shown(error) else WITHHELD
         report("failed", code=1, sentence=f"{type(error).__name__}: {line}")
         return 1
+    finally:
+        log.end_line()
     report("done")
     return 0
 

@@ -25,6 +25,7 @@ from pipelines.workload import Workload
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.notice import FILE
+from safescale_ammt.stage_progress import PROGRESS
 
 _CLUSTER_ONLY = "training_secret"
 """The parameter of a secret that only a TrainJob on a cluster needs."""
@@ -34,6 +35,8 @@ _COMPANIONS = {
     "AWS_REGION": ("AWS_DEFAULT_REGION",),
 }
 """Variables that a secret's key has beside it on a person's machine."""
+_ASKED = (PROGRESS, "PYTHONWARNINGS")
+"""Variables by which the run says what its stages are to say."""
 _CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 _URLS = re.compile(r"_URL(_S3)?$")
 """Names of variables that hold an address: of the store, of the webhook."""
@@ -138,7 +141,9 @@ def _box(
     limits = context.limits[task.executor]
     # More threads than CPUs would wait for each other.
     threads = str(max(1, int(limits.cpu.value)))
-    environ = {"OMP_NUM_THREADS": threads, **environ, **_secrets(context, task)}
+    asked = {n: context.environ[n] for n in _ASKED if n in context.environ}
+    environ = {"OMP_NUM_THREADS": threads, **asked, **environ}
+    environ |= _secrets(context, task)
     certificates = [Path(environ[n]) for n in _CERTIFICATES if n in environ]
     # KFP's executor gets its inputs as JSON behind this option, paths filled in.
     call = json.loads(command[list(command).index("--executor_input") + 1])["inputs"]

@@ -8,6 +8,7 @@ they are called with is turned into words of our own here, and back.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -72,6 +73,8 @@ def run_pipeline(
     # KFP warns of image names without "python" in them, of display names and of
     # resources: all of them are meant, and none concerns who reads the run's log.
     warnings.filterwarnings("ignore", module=r"kfp\.")
+    # It also logs every call and output, pages of JSON; its warnings and errors remain.
+    logging.disable(logging.INFO)
     # KFP replaces the word `python3` by `sys.executable` wherever it stands in the
     # command line, in a data set's path too: so it starts `python3` from the PATH.
     python3 = Path(sys.executable).with_name("python3")

@@ -25,7 +25,7 @@ from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
-from safescale_ammt.errors import SafescaleError
+from safescale_ammt.errors import Refusal, SafescaleError
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
 
@@ -49,6 +49,7 @@ class RunRequest:
         runner: runs the stages.
         stage_timeout: seconds that a stage may take; None = as compiled.
         parameters: values of the pipeline's parameters that are no section.
+        strict: what is no pass ends with the code of a refusal, registered or not.
     """
 
     config: Path
@@ -62,6 +63,7 @@ class RunRequest:
     runner: Runner = field(default_factory=SubprocessRunner)
     stage_timeout: float | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
 
 
 def launch(request: RunRequest) -> RunFile:
@@ -77,7 +79,8 @@ def launch(request: RunRequest) -> RunFile:
                 _run_pipeline(request, run, progress, interruptions)
                 # Until the file is closed, a full disk or a signal ends in it as well.
                 run.keep_results()
-                run.end(0, run.last_sentence)
+                missed = request.strict and not run.passed
+                run.end(Refusal.exit_code if missed else 0, run.last_sentence)
             except SafescaleError as error:
                 try:
                     run.keep_results()  # the report of a refused run
@@ -86,7 +89,8 @@ def launch(request: RunRequest) -> RunFile:
                     log_failure(half_made, run.folder / LOG)
                 run.end(error.exit_code, str(error))
                 progress.close()
-                progress.say(f"record and log: {run.folder}")
+                for line in (*run.lines, f"record and log: {run.folder}"):
+                    progress.say(line)
                 raise
             except BaseException as error:
                 # No sentence of ours is in it: people get its name, the log the rest.

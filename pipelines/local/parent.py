@@ -26,11 +26,16 @@ from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
+from safescale_ammt.stage_progress import PROGRESS
 
 GRACE = 30.0
 """Seconds that a stage has to clean up after SIGTERM before it is killed; more than
 the child's own (`tasks.GRACE`, `containers.GRACE`), which would else never end."""
+QUIET = {"PYTHONWARNINGS": "ignore"}
+"""Warnings of libraries concern their users: who wants them here sets the variable."""
 _PIPE = 65536  # bytes that a pipe holds on Linux (pipe(7))
+TICK = {"event": "tick"}
+"""What stands for a moment without an event: a long silence is shown too."""
 _POLL = 0.25  # seconds between looks at the deadline
 
 
@@ -50,7 +55,8 @@ def run_job(
         job: what to run.
         environ: the child's environment: place and keys of the store.
         log: file that gets all that KFP and the stages print.
-        watch: is called with each event: images, started, finished (see `child`).
+        watch: is called with each event: images, started, progress,
+            finished (see `child`), and a tick between them.
         interruptions: the signals of this process.
         timeout: seconds that the whole run may take.
         grace: seconds between SIGTERM and SIGKILL.
@@ -70,7 +76,8 @@ def run_job(
         interruptions.forward = deadline.stop
         try:
             for event in _events(child, deadline):
-                last = event
+                # A child that is done may take a while to end.
+                last = last if event == TICK else event
                 watch(event)
         finally:
             interruptions.forward = None
@@ -103,7 +110,7 @@ def _child(
             stdout=subprocess.PIPE,
             stderr=file,
             # The last lines of a killed stage are those that the log is read for.
-            env={**environ, "PYTHONUNBUFFERED": "1"},
+            env={**QUIET, **environ, "PYTHONUNBUFFERED": "1", PROGRESS: "1"},
             # Ctrl-C goes to the whole group of a terminal; the child gets SIGTERM from
             # here instead, once, and what it starts can be killed as one group.
             start_new_session=True,
@@ -155,13 +162,17 @@ class _Deadline:
 def _events(
     child: subprocess.Popen[bytes], deadline: _Deadline
 ) -> Iterator[dict[str, Any]]:
-    """Yields the child's events until it closes its end or its time is up."""
+    """Yields the child's events until it closes its end or its time is up.
+
+    A tick stands for a moment without any.
+    """
     assert child.stdout is not None
     pending = b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while deadline.tick():
             if not selector.select(timeout=_POLL):
+                yield TICK
                 continue
             data = os.read(child.stdout.fileno(), _PIPE)
             if not data:

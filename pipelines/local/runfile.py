@@ -55,7 +55,7 @@ class RunFile:
 
     @classmethod
     def create(cls, output: Path, command: Sequence[str]) -> RunFile:
-        """Makes a new run's folder and points `latest` to it.
+        """Makes a new run's folder.
 
         Raises:
             InputError: the output folder cannot be written to.
@@ -66,10 +66,6 @@ class RunFile:
         folder = output.absolute() / name
         try:
             folder.mkdir(parents=True)
-            # A link cannot be changed: a new one is moved over the old, in one step.
-            aside = output.absolute() / f".{LATEST}.{name}"
-            aside.symlink_to(name)
-            aside.replace(output.absolute() / LATEST)
         except OSError as error:
             raise InputError(
                 f"Run folder {folder} cannot be made ({error.strerror})."
@@ -88,9 +84,33 @@ class RunFile:
         entry = self.artifacts.get(artifact)
         return Path(entry["path"]) if entry else None
 
+    def point_latest(self) -> None:
+        """Points `latest` to this run.
+
+        Raises:
+            InputError: the output folder cannot be written to.
+        """
+        # A link cannot be changed: a new one is moved over the old, in one step.
+        aside = self.folder.with_name(f".{LATEST}.{self.id}")
+        try:
+            aside.symlink_to(self.id)
+            aside.replace(self.folder.with_name(LATEST))
+        except OSError as error:
+            raise InputError(
+                f"{self.folder.with_name(LATEST)} cannot be pointed to {self.id} "
+                f"({error.strerror})."
+            ) from None
+
     def apply(self, event: dict[str, Any]) -> None:
-        """Takes in an event of the child and saves."""
+        """Takes in an event of the child and saves.
+
+        Raises:
+            InputError: `latest` cannot be pointed to this run.
+        """
         if event["event"] == "started":
+            # Not before: a run that was refused at the door is nobody's latest.
+            if not self.stages:
+                self.point_latest()
             self.stages.append({"stage": event["stage"], "status": "running"})
             self._stage_started = utc_now()
         elif event["event"] == "finished":
@@ -139,11 +159,30 @@ class RunFile:
         if verdict is not None:
             # Not above: it takes a quarter of a second that a refused config is spared.
             from safescale_ammt.reporting.provenance import Provenance, renewed
+            from safescale_ammt.reporting.shortfalls import shortfalls_in
 
+            self.results["verdict"]["shortfalls"] = shortfalls_in(verdict)
             # The judge could not know the run and what became of the model in it.
             known = Provenance.load(verdict).in_run(self.to_dict())
             page = renewed((verdict / REPORT).read_text(encoding="utf-8"), known)
             (self.folder / REPORT).write_text(page, encoding="utf-8")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model was judged to keep every hard promise."""
+        return bool(self.results["verdict"]["decision"] == "pass")
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person is told of the verdict: why it is no pass, where the report is.
+
+        Empty before there is a verdict.
+        """
+        verdict = self.results.get("verdict", {})
+        lines = [f"- {sentence}" for sentence in verdict.get("shortfalls", ())]
+        if (self.folder / REPORT).is_file():
+            lines.append(f"Report: {self.folder / REPORT}")
+        return lines
 
     @property
     def last_sentence(self) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from pipelines.local.kfp_seam import Outputs, TaskCall
 from pipelines.local.mirror import Mirror
 from safescale_ammt.errors import Interrupted, SafescaleError
-from safescale_ammt.execution import error_of
+from safescale_ammt.execution import error_of, utc_now
 from safescale_ammt.files.artifacts import EXECUTION
 from safescale_ammt.files.canonical import read_json
 
@@ -103,6 +103,8 @@ class TaskWatch:
             Interrupted: SIGTERM came.
         """
         self.task = LocalTask(call, self._seconds[call.executor])
+        # The log's headings: whose lines follow.
+        print(f"{utc_now():%H:%M:%S} {call.stage}", flush=True)
         try:
             if call.is_exit:
                 return self._run()

@@ -24,6 +24,7 @@ from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.launch.request import checkpoint_place, open_place
 from safescale_ammt.model.genome import Genome
+from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.training.training_log import LOG, TrainingLog, discard
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def _write_model(
     from safescale_ammt.training.merge import merge
 
     form, seed = task.config.merge, task.config.seed
+    say_progress(trained.steps, trained.steps, "merging the agents")
     merged = merge(trained, encoded, task.constitution, form=form, seed=seed)
     log.write(merged.to_dict())
     log.write({"event": "end", "step": trained.steps})

@@ -50,6 +50,7 @@ from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
 from safescale_ammt.reporting.report import render
+from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store
 
@@ -102,7 +103,9 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     if counter:
         # Before the rows are read: a run that is killed from here on has spent its use.
         use = counter.reserve(inputs, manifests, parsed)
+    say_progress(1, 4, "inputs verified")
     schema, split, evidence = inputs.predictions(rehearse=config.rehearse)
+    say_progress(2, 4, "rows answered by model and twin")
     submission = Submission(
         model=manifests["model"].identity,
         dataset=manifests["dataset"].identity,
@@ -127,6 +130,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         write_evidence(draft.folder / EVIDENCE, evidence, split.rows)
         digest = digest_file(draft.folder / EVIDENCE)
         judged = assemble(parsed, evidence, submission, digest)
+        say_progress(3, 4, "promises judged")
         _save(draft.folder, judged, parsed, inputs)
         if counter:
             # Whoever can read a figure may choose by it, so the rows are opened

@@ -37,6 +37,7 @@ from safescale_ammt.reading.sources import (
     read_table,
     window_of_sealed,
 )
+from safescale_ammt.stage_progress import say_progress
 
 STAGE = "prepare_data"
 # Notes that the log shows: what one of development and sealed rows has alone.
@@ -84,15 +85,18 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         texts=config.text_columns | {*config.numbers, *config.dates},
     )
     source = read_table(config.source, layout, days.window if days else ALL)
+    say_progress(1, 4, "development rows read")
     # Without an official test file, `prepare` splits the sealed rows off.
     sealed = None
     if config.sealed_source:
         window = window_of_sealed(config.sealed_source, days)
         sealed = read_table(config.sealed_source, layout, window)
+    say_progress(2, 4, "all rows read")
     # Kubeflow's cache sees the URI and not the bytes behind it: a config that states
     # their digest is only served from the cache for these very bytes.
     digest = check_digest(config.source_digest, source, sealed)
     prepared = prepare(config, source, sealed)
+    say_progress(3, 4, "rows split")
     schema, splits = prepared.schema, prepared.splits
     audited = audit(schema, splits, config.seed, prepared.facts)
     # Before anything is written: nothing is spent on a label among the inputs.

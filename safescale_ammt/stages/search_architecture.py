@@ -22,6 +22,7 @@ from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import Search, Strategy
 from safescale_ammt.search.feasibility import check_feasibility
+from safescale_ammt.stage_progress import say_progress
 
 if TYPE_CHECKING:
     from safescale_ammt.search.trials import Trials
@@ -66,6 +67,7 @@ def run(
     parsed = Constitution.from_dict(constitution)
     data = Dataset.load(dataset)
     check_groups(parsed, data.schema)
+    say_progress(0, 1, "what the sealed rows can certify")
     power = power_check(parsed, data.counts, draws=config.power_draws, seed=config.seed)
     refuse_uncertifiable(parsed, power)
 
@@ -75,13 +77,14 @@ def run(
 
     trials = Trials(EncodedDataset(data), parsed, config, settings)
     stopwatch = _Stopwatch()
+    say_progress(0, 1, "which promises fight")
     feasibility = check_feasibility(parsed, trials.read, config.feasibility_steps)
     stopwatch.lap("feasibility")
-    found = _search(config.strategy, trials, config)
+    found = _search(config.strategy, trials, config, spent=0)
     stopwatch.lap("search")
     control = None
     if config.control != "none":
-        control = _search(config.control, trials, config)
+        control = _search(config.control, trials, config, spent=found.steps)
         stopwatch.lap("control")
     winner = found.winner.genome
     with writing(
@@ -189,12 +192,22 @@ def _budget(search: Search) -> dict[str, Any]:
     return {"unit": unit, "planned": planned, "spent": search.steps}
 
 
-def _search(strategy: Strategy, trials: Trials, config: SearchConfig) -> Search:
+def _search(
+    strategy: Strategy, trials: Trials, config: SearchConfig, *, spent: int
+) -> Search:
+    """Searches with one strategy, after others have spent so many steps."""
     # Trials are measured one by one: `ask` may use every result before it, and the same
     # seed then gives the same search.
     search = Search(strategy, trials.space(), config)
     while trial := search.ask():
         search.tell(trial, trials.measure(trial))
+        tried = sum(bool(candidate.results) for candidate in search.candidates)
+        say_progress(
+            spent + search.steps,
+            # A control takes as many steps as the search.
+            budget_steps(config) * (1 if config.control == "none" else 2),
+            f"{tried} of {config.candidates} candidates ({strategy})",
+        )
     return search
 
 

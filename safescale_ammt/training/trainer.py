@@ -103,6 +103,7 @@ def train(
     checkpoints = checkpoints or Checkpoints()
     with settled(config.threads):
         plan = make_plan(encoded, genome, config, constitution, twin=twin)
+        log({"event": "plan", "steps": plan.steps})
         for reason in plan.constraints.left_out:
             log({"event": "left_out", "reason": reason})
         placement = Placement(len(plan.slots), process_group)

@@ -10,6 +10,7 @@ from typing import Any
 
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify
+from safescale_ammt.stage_progress import say_progress
 
 LOG = "training.jsonl"
 Log = Callable[[dict[str, Any]], None]
@@ -17,6 +18,8 @@ Log = Callable[[dict[str, Any]], None]
 
 _PRINT_EVERY = 10
 """Rounds per round that is printed."""
+_TELL_EVERY = 0.25
+"""Least seconds between two lines of progress, which cost a step or two."""
 _SENTENCES = {
     "left_out": "{reason}",
     "merge": "Merged into one model: {choice}.",
@@ -35,7 +38,7 @@ class TrainingLog:
     """The training log: one JSON line per event, with its seconds since the start.
 
     It is written as events happen and is no part of the model's identity. Every
-    tenth round and everything rare is also printed.
+    tenth round and everything rare is also printed, and how far the steps are.
 
     Args:
         path: the file.
@@ -46,6 +49,8 @@ class TrainingLog:
         self, path: Path, note: Callable[[Mapping[str, Any]], object] | None = None
     ) -> None:
         self._note = note
+        self._steps = 0  # until the plan says how many
+        self._told_at = -_TELL_EVERY
         self._file = path.open("w", encoding="utf-8")
         self._start = time.perf_counter()
         self._rounds = 0
@@ -73,6 +78,12 @@ class TrainingLog:
                 sentence = (
                     f"Step {event['step']}: violations {gaps or 'none enforced'}."
                 )
+        if kind == "plan":
+            self._steps = event["steps"]
+        step = event.get("step")
+        if step is not None and seconds - self._told_at >= _TELL_EVERY:
+            self._told_at = seconds
+            say_progress(step, self._steps, f"step {step} of {self._steps}")
         if sentence:
             # Flushed: people follow the log of a pod while it trains.
             print(f"{sentence} [{seconds:.1f} s]", flush=True)

@@ -110,8 +110,11 @@ class Laptop:
         """Writes a YAML file."""
         (self.folder / name).write_text(yaml.safe_dump(value), encoding="utf-8")
 
-    def start(self, *arguments: str) -> Child:
-        """Starts `safescale` and returns its process; output is one stream."""
+    def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> Child:
+        """Starts `safescale` and returns its process; output is one stream.
+
+        Unless `stderr` names a file of its own for what is no result.
+        """
         environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         environ.pop("SAFESCALE_STORE", None)
         path = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
@@ -120,7 +123,7 @@ class Laptop:
             cwd=self.folder,
             env={**environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
 
@@ -141,8 +144,9 @@ class Laptop:
 
     @property
     def record(self) -> dict[str, Any]:
-        """`run.json` of the latest run."""
-        return dict(read_json(self.folder / "runs" / "latest" / "run.json"))
+        """`run.json` of the run that began last, refused ones too."""
+        records = map(read_json, self.folder.glob("runs/2*/run.json"))
+        return dict(max(records, key=lambda record: record["started"]))
 
     def identities(self, *names: str) -> list[str]:
         """Identity digests of artifacts of the latest run."""

@@ -297,14 +297,82 @@ def test_results_that_cannot_be_written_end_in_the_record(finished, monkeypatch)
     assert "report.html" in (output / "latest" / "log.txt").read_text(encoding="utf-8")
 
 
+def test_the_log_holds_what_stages_say_and_no_tools_account_of_itself(finished):
+    folder = finished.folder / "runs" / finished.first["run"]
+    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
+    headings = [line.split()[1] for line in lines if not line.startswith(" ")]
+    assert headings == list(STAGES)
+    said = [line for line in lines if line.startswith(" ")]
+    assert any("Merged into one model" in line for line in said)
+    for chatter in ("KFP", "INFO", "executor_input", "safescale-progress", "\x1b", "{"):
+        assert not [line for line in lines if chatter in line]
+
+
+def test_a_run_that_never_started_is_not_the_latest(finished):
+    latest = finished.folder / "runs" / "latest"
+    before = latest.resolve()
+    for arguments in (
+        ["--set", "training.stepps=1"],
+        ["--constitution", "nowhere.yaml"],
+        ["--set", "data.source=nowhere.csv"],
+        ["--store", "file:///proc/nowhere"],
+        ["--runner", "docker", "--store", "file:///folder"],
+    ):
+        code, _ = finished.run(*arguments)
+        assert code, arguments
+        assert finished.record["exit_code"] == code
+        assert finished.record["stages"] == []
+        assert latest.resolve() == before
+
+
+def test_a_run_that_is_refused_by_its_first_stage_is_the_latest(finished):
+    code, _ = finished.run("--set", "data.label=nothing")
+    assert code == 2
+    latest = finished.folder / "runs" / "latest"
+    assert latest.resolve().name == finished.record["run"]
+
+
+def test_a_rehearsal_that_is_no_pass_says_why_and_is_refused_if_strict(finished):
+    hard = {"metric": "accuracy", "threshold": 0.99}
+    strict = {**CONSTITUTION, "gate": {"on_uncertifiable": "human"}}
+    strict["principles"] = [{"id": "perfect", "constraint": hard}]
+    finished.write("perfect.yaml", strict)
+    arguments = ("run", "--config", "loans.yaml", "--constitution", "perfect.yaml")
+    for option, code in (([], 0), (["--strict"], 3)):
+        ended, lines = finished.call(*arguments, "--rehearse", *option)
+        assert ended == code
+        assert finished.record["exit_code"] == code
+        assert "Rehearsal: fail; nothing was registered." in lines
+        (told,) = (line for line in lines if line.startswith("- perfect: accuracy is"))
+        assert "with 95 % confidence, which breaks the promised ≥ 0.99." in told
+        assert "What would help: " in told
+        folder = finished.folder / "runs" / finished.record["run"]
+        assert f"Report: {folder / 'report.html'}" in lines
+    assert lines[-1] == "Not every hard promise is shown to be kept (--strict)."
+
+
+def test_a_pass_is_no_refusal_if_strict(finished):
+    code, last = finished.run("--strict")
+    assert (code, finished.record["exit_code"]) == (0, 0)
+    assert last.startswith("Record: ")
+    assert finished.record["verdict"]["shortfalls"] == []
+
+
 def test_a_broken_promise_is_refused_and_reported(laptop):
     strict = {**CONSTITUTION, "gate": {"on_uncertifiable": "human"}}
     useful = {"metric": "accuracy", "threshold": 0.99}
     strict["principles"] = [{"id": "perfect", "constraint": useful}]
     laptop.write("strict.yaml", strict)
-    code, last = laptop.run("--constitution", "strict.yaml")
+    arguments = ("run", "--config", "loans.yaml", "--constitution", "strict.yaml")
+    code, lines = laptop.call(*arguments)
+    last = lines[-1]
     assert code == 3
     assert "perfect" in last
+    latest = (laptop.folder / "runs" / "latest").resolve()
+    told = " ".join(lines)
+    assert f"Report: {latest / 'report.html'}" in told
+    assert "- perfect: accuracy is" in told
+    assert "which breaks the promised ≥ 0.99" in told
     record = laptop.record
     assert (record["exit_code"], record["sentence"]) == (3, last)
     assert record["verdict"]["decision"] == "fail"
@@ -322,6 +390,17 @@ def test_an_undecided_promise_waits_for_a_person(laptop):
     code, _ = laptop.run("--constitution", "cautious.yaml")
     assert code == 0
     assert laptop.record["sentence"] == "loans version 1 is pending."
+    (told,) = laptop.record["verdict"]["shortfalls"]
+    assert told.startswith("equal-opportunity: true-positive-rate gap by sex is not")
+    assert "at least 100000 of each" in told
+    code, lines = laptop.call(
+        *("run", "--config", "loans.yaml", "--constitution", "cautious.yaml"),
+        "--strict",
+    )
+    assert code == 3
+    assert laptop.record["sentence"] == "loans version 1 is pending."
+    assert "loans version 1 is pending." in lines
+    assert f"- {told}" in lines
     arguments = ("predict", "1", "--data", "sealed.csv", "-o", "answers.csv")
     code, lines = laptop.call(*arguments)
     assert code == 3

@@ -207,7 +207,9 @@ def refused(arguments: list[str], part: str, capsys) -> None:
     assert run_command(["run", *arguments]) == 2
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert part in sentence
-    record = read_run(Path("runs"), "latest")
+    (folder,) = run_folders(Path("runs"))
+    record = read_run(Path("runs"), folder.name)
+    assert not Path("runs", "latest").exists()
     assert (record["exit_code"], record["sentence"]) == (2, sentence)
     assert record["stages"] == []
     assert record["ended"] >= record["started"]
@@ -410,6 +412,99 @@ def test_progress_in_a_pipe_is_one_line_per_event_with_the_runs_id(capsys):
         "[r1] prepare_data done (1.3 s)",
         "[r1] prepare_data failed (exit code 3)",
     ]
+
+
+def test_a_stage_in_a_pipe_says_a_quarter_at_a_time_and_breaks_long_silence(capsys):
+    seconds = [0.0]
+    with Progress("r1", clock=lambda: seconds[0]) as progress:
+        progress.event({"event": "started", "stage": "train_agents"})
+        for now, share in (
+            (1, 0.3),  # a quarter, but too soon after the line before
+            (6, 0.31),
+            (7, 0.49),
+            (8, 0.5),
+            (12, 0.52),
+            (13, 0.53),
+            (41.9, 0.55),
+            (42, 0.56),
+            (90, 1.0),  # the end has a line of its own
+        ):
+            seconds[0] = now
+            text = f"step {100 * share:.0f} of 100"
+            progress.event({"event": "progress", "share": share, "text": text})
+            progress.event({"event": "tick"})
+        progress.event({"event": "started", "stage": "evaluate_safety"})
+        progress.event({"event": "progress", "share": 0.25, "text": "inputs verified"})
+    assert capsys.readouterr().err.splitlines() == [
+        "[r1] train_agents ...",
+        "[r1] train_agents 31%, step 31 of 100",
+        "[r1] train_agents 52%, step 52 of 100",
+        "[r1] train_agents 56%, step 56 of 100",
+        "[r1] evaluate_safety ...",
+    ]
+
+
+def test_a_stage_that_says_nothing_is_said_to_be_at_work_every_half_minute(capsys):
+    seconds = [0.0]
+    with Progress("r1", clock=lambda: seconds[0]) as progress:
+        progress.event({"event": "tick"})
+        progress.event({"event": "started", "stage": "prepare_data"})
+        for now in range(0, 70, 5):
+            seconds[0] = now
+            progress.event({"event": "tick"})
+        done = {"event": "finished", "stage": "prepare_data"}
+        progress.event({**done, "cached": False, "seconds": 70.0})
+        seconds[0] = 200
+        progress.event({"event": "tick"})
+    assert capsys.readouterr().err.splitlines() == [
+        "[r1] prepare_data ...",
+        "[r1] prepare_data 0%, at work",
+        "[r1] prepare_data 0%, at work",
+        "[r1] prepare_data done (70.0 s)",
+    ]
+
+
+def test_a_stage_on_a_terminal_is_one_line_that_changes():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=60)
+    with LiveProgress("r[1]", console) as progress:
+        progress.event({"event": "progress", "share": 0.1, "text": "nobody runs"})
+        progress.event({"event": "started", "stage": "train_agents"})
+        progress.event({"event": "tick"})
+        for step in (10, 20):
+            event = {"event": "progress", "share": step / 80}
+            progress.event({**event, "text": f"step {step} of 80 [red]" + 50 * "x"})
+            assert progress.bar is not None
+            progress.bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "r[1] train_agents 12%, step 10 of 80 [red]" in shown
+    assert "r[1] train_agents 25%, step 20 of 80 [red]" in shown
+    assert "nobody runs" not in shown
+    assert "at work" not in shown
+    assert max(map(len, re.split(r"[\r\n]", shown))) <= 60
+
+
+def test_a_run_becomes_latest_with_its_first_stage_and_not_before(tmp_path):
+    output = tmp_path / "runs"
+    refused = RunFile.create(output, ["safescale", "run"])
+    refused.end(2, "my.yaml does not exist.")
+    assert not (output / "latest").exists()
+    started = RunFile.create(output, ["safescale", "run"])
+    started.apply({"event": "importing"})
+    started.apply({"event": "images", "images": {}})
+    assert not (output / "latest").exists()
+    started.apply({"event": "started", "stage": "prepare_data"})
+    RunFile.create(output, ["safescale", "run"]).end(2, "my.yaml is no mapping.")
+    assert (output / "latest").resolve() == started.folder
+    assert read_run(output, "latest")["run"] == started.id
+    assert len(run_folders(output)) == 3
+
+
+def test_a_latest_that_cannot_be_moved_is_one_sentence(tmp_path):
+    run = RunFile.create(tmp_path, ["safescale", "run"])
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(InputError, match="latest cannot be pointed to"):
+        run.point_latest()
 
 
 @pytest.mark.parametrize("text", ["kept in /runs/[bold]", "kept in /[/]", "[red]x\\"])

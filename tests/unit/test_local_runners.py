@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipelines.local.container_runner import network_of
+from pipelines.compile import compile_train
+from pipelines.ir import CompiledPipeline
+from pipelines.local.container_runner import _box, network_of
+from pipelines.local.containers import _Listener
 from pipelines.local.job import Job
+from pipelines.local.kfp_seam import TaskCall
 from pipelines.local.run import record_crash
+from pipelines.local.runner import TaskContext
 from pipelines.local.runners import RUNNERS, runner_named
+from pipelines.local.stage_log import StageLog
+from pipelines.local.tasks import LocalTask
 from pipelines.workload import Workload
 from safescale_ammt.errors import ConfigError, InputError
 from safescale_ammt.releasing.run_outcome import RunOutcome
+from safescale_ammt.stage_progress import PROGRESS
 
 ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
 
@@ -83,3 +94,62 @@ def test_what_the_gate_recorded_stands(file_store):
     outcome = RunOutcome.read(file_store, "r-1")
     assert outcome is not None
     assert outcome.status == "refused"
+
+
+class Speaker:
+    """A container of a foreign engine that says pieces of lines and ends."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    def logs(self, *, stream, follow):
+        assert stream
+        assert follow
+        yield from self.pieces
+
+    def wait(self, *, timeout):
+        return {"StatusCode": 0}
+
+
+def test_what_a_container_says_goes_the_same_way_as_a_process_words(monkeypatch):
+    file, events = io.StringIO(), []
+    log = StageLog(file, lambda name, **fields: events.append({"event": name} | fields))
+    monkeypatch.setattr(sys, "stdout", log)
+    _Listener(
+        Speaker(
+            b"[KFP Executor 2026-11-29 14:56:41,465 INFO]: Got executor_input:\n{\n",
+            b'    "inputs": {}\n}\nStep 20: viol',
+            b"ations \xc3",
+            b'\xa4.\nsafescale-progress {"share": 0.25, "te',
+            b'xt": "step 20 of 80"}\n',
+        )
+    ).run()
+    assert file.getvalue() == "Step 20: violations ä.\n"
+    assert events == [{"event": "progress", "share": 0.25, "text": "step 20 of 80"}]
+
+
+def test_a_container_is_asked_for_progress_as_a_process_is(tmp_path):
+    pipeline = CompiledPipeline.parse(compile_train())
+    context = TaskContext(
+        pipeline=pipeline,
+        limits=pipeline.take_limits(Workload.load(ADULT).arguments()),
+        run="r-1",
+        environ={PROGRESS: "1", "PYTHONWARNINGS": "ignore", "HOME": "/root"},
+        report=lambda *_, **__: None,
+        closing=[],
+        current=lambda: task,
+    )
+    call = TaskCall(
+        stage="train_agents",
+        executor="exec-train-agents",
+        folder=tmp_path / "train-agents",
+        outputs=("model",),
+        is_exit=False,
+        execute=lambda: ({}, True),
+    )
+    task = LocalTask(call, 10.0)
+    command = ["--executor_input", json.dumps({"inputs": {}})]
+    box = _box(context, task, "image", command, {})
+    assert box.environ[PROGRESS] == "1"
+    assert box.environ["PYTHONWARNINGS"] == "ignore"
+    assert "HOME" not in box.environ

@@ -31,6 +31,7 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import check_feasibility
 from safescale_ammt.search.trials import Trials
+from safescale_ammt.stage_progress import PROGRESS, progress_of
 from safescale_ammt.stages import prepare_data, search_architecture
 from safescale_ammt.training.encoded import EncodedDataset
 
@@ -98,6 +99,32 @@ def test_the_genome_is_that_of_the_winner_in_the_log(architecture: Path) -> None
     assert Genome.from_dict(winner["genome"]).check() is None
     assert log["winner"] in log["front"]
     assert winner["rung"] == 1
+
+
+def test_the_stage_says_how_far_it_is_and_does_the_same_work(
+    dataset: Path,
+    architecture: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(PROGRESS, "1")
+    asked = {**SEARCH, "control": "random"}
+    search_architecture.run(dataset, of(WIDE), asked, {}, tmp_path / "architecture")
+    told = list(filter(None, map(progress_of, capsys.readouterr().out.splitlines())))
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    texts = [text for _, text in told]
+    for text in (
+        "what the sealed rows can certify",
+        "1 of 4 candidates (local)",
+        "4 of 4 candidates (local)",
+        "4 of 4 candidates (random)",
+    ):
+        assert text in texts
+    found = verify(tmp_path / "architecture").identity
+    assert found == verify(architecture).identity
 
 
 def test_a_search_spends_its_planned_budget_and_no_control_unasked(
