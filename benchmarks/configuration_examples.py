@@ -44,6 +44,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.splits": {"splits": _SPLITS},
     "search.feasibility_steps": {"feasibility_steps": 0},
     "training.ema": {"ema": 0.995},
+    "training.threshold": {"threshold": {"objective": "balanced_accuracy"}},
     "training.self_weight": {"self_weight": 0.8},
     "training.dual_nu": {"dual_nu": 0.8},
     "training.safety_threshold": {"safety_threshold": 0.99},
@@ -77,6 +78,7 @@ DEFAULTS: Mapping[str, str] = {
     "reference": "none",
     "delta": "0 with a reference",
     "floor": "none",
+    "allow_constant": "`false`",
 }
 """Key of a principle or constitution whose default is no plain value -> words."""
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -91,6 +93,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "principles[].constraint.floor": {"floor": 0.8},
     "gate.planned_submissions": {"planned_submissions": 4},
     "gate.on_uncertifiable": {"on_uncertifiable": "human"},
+    "gate.allow_constant": {"allow_constant": True},
     "human.approvers": {"approvers": {"alice": "ed25519:AAAA"}},
 }
 """Key of a constitution -> lines that use it."""

@@ -151,6 +151,7 @@ class RunFile:
             self.results["verdict"] = {k: whole[k] for k in names}
             self.results["verdict"]["gap"] = headline(whole)["gap"]
             self.results["verdict"]["guarantee"] = whole["use"]["guarantee"]
+            self.results["verdict"]["headlines"] = whole["figures"].get("headlines", {})
             self.results["report"] = REPORT
         if version is not None:
             self.results["version"] = read_json(version / "version.json")

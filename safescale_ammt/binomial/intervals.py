@@ -5,7 +5,7 @@ probability at most `alpha`, and so is `lower`; the pair of them is a 1 - 2 alph
 interval. Two independent rates live in `two_rates`.
 
 References: Tango (1998), Stat. Med. 17:891; Clopper and Pearson (1934), Biometrika
-26:404; Holm (1979), Scand. J. Stat. 6:65.
+26:404; Hoeffding (1963), JASA 58:13; Holm (1979), Scand. J. Stat. 6:65.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincinv, ndtri
+from scipy.special import betainc, betaincinv, ndtri, rel_entr
 
 from safescale_ammt.binomial.exact import Array
 from safescale_ammt.binomial.two_rates import check_rate, least_shown
@@ -109,3 +109,38 @@ def rate_p_below(x: Any, n: int, at: float) -> Array:
 def rate_p_above(x: Any, n: int, at: float) -> Array:
     """Exact p-value of "the rate lies above `at`": P(X >= x | n, at)."""
     return rate_p_below(n - np.asarray(x), n, 1 - at)
+
+
+def mean_p_below(mean: Any, units: int, at: float) -> Array:
+    """Proven p-value of "the expected mean lies below `at`" (Hoeffding 1963).
+
+    exp(-k KL(mean, at)) for a mean of k independent values in [0, 1], and for every
+    average of such means over orders of the rows, as two-sample U-statistics are
+    (section 5 there): 1 where the mean does not lie below.
+
+    Args:
+        mean: measured mean in [0, 1], any shape.
+        units: k, the independent values behind it.
+        at: the line.
+    """
+    mean = np.asarray(mean, dtype=np.float64)
+    # Without a value there is no mean, and 0 times an infinite divergence is no number.
+    if units < 1:
+        return np.ones(mean.shape)
+    divergence = rel_entr(mean, at) + rel_entr(1 - mean, 1 - at)
+    p: Array = np.where(mean < at, np.exp(-units * divergence), 1.0)
+    return p
+
+
+def mean_bounds(mean: float, units: int, alpha: float) -> tuple[float, float]:
+    """Proven bounds (lower, upper) of an expected mean, each one-sided at alpha.
+
+    The test of `mean_p_below` inverted, rounded outward by less than 1e-9.
+    """
+
+    def shows_below(mean: float, at: float) -> bool:
+        return bool(mean_p_below(mean, units, at) <= alpha)
+
+    upper = least_shown(lambda at: shows_below(mean, at), mean, 1.0, 1e-9)
+    lower = least_shown(lambda at: shows_below(1 - mean, at), 1 - mean, 1.0, 1e-9)
+    return 1.0 - lower, upper

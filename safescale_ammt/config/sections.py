@@ -343,6 +343,14 @@ _FRACTIONS = (
 )
 
 
+class Threshold(TypedDict, total=False):
+    """How the decision threshold is chosen; empty: one half."""
+
+    objective: Literal["balanced_accuracy", "cost"]
+    false_negative: float
+    false_positive: float
+
+
 @dataclass(frozen=True)
 class TrainingConfig(Section):
     """How the agents are trained."""
@@ -392,6 +400,10 @@ class TrainingConfig(Section):
     """Folds of the cross-fitted hard rates, at most one held out per agent."""
     merge: Literal["auto", "soup", "ensemble", "best"] = "auto"
     """How agents become one model; auto = whichever wins on *select*."""
+    threshold: Threshold = field(default_factory=Threshold)
+    """Decision threshold of two classes, chosen on *select*: {} = one half,
+    {objective: balanced_accuracy}, or {objective: cost, false_negative: 5,
+    false_positive: 1}."""
     safety_threshold: float = 0.95
     """Confidence at which an agent is barred from teaching for its violation."""
     bias_tolerance: float = 0.0
@@ -436,6 +448,7 @@ class TrainingConfig(Section):
     how: ClassVar[frozenset[str]] = frozenset(
         {"backend", "processes", "nodes", "runtime", "queue", "checkpoint_every"}
     )
+    later: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
     def __post_init__(self) -> None:
         """Checks ranges and names what this version does not have."""
@@ -453,6 +466,13 @@ class TrainingConfig(Section):
             self.require(key, getattr(self, key) >= 0, "a value >= 0")
         for key, only in _NOT_YET.items():
             self.require(key, getattr(self, key) == only, f"{only!r} in this version")
+        costs = [v for k, v in self.threshold.items() if k != "objective"]
+        wanted = {None: 0, "balanced_accuracy": 0, "cost": 2}
+        right = wanted[self.threshold.get("objective")] == len(costs)
+        ways = "{}, {objective: balanced_accuracy} or {objective: cost, "
+        ways += "false_negative: 5, false_positive: 1} with costs > 0"
+        positive = all(isinstance(c, float) and c > 0 for c in costs)
+        self.require("threshold", right and positive, ways)
         # Whole nets are dealt out to processes; a process without one would only wait.
         nets = self.num_agents + 1
         fits = f"1 to {nets}, a net for each: {self.num_agents} agents and the twin"

@@ -43,11 +43,14 @@ class GateRule:
         planned_submissions: planned uses of the sealed rows.
         on_uncertifiable: what happens where the sealed rows are too few for a
             promise: `refuse` before training, or `human`: train, and end pending.
+        allow_constant: whether a model may pass that is not shown to answer better
+            than a constant.
     """
 
     alpha: float = 0.05
     planned_submissions: int = 1
     on_uncertifiable: str = "refuse"
+    allow_constant: bool = False
 
     @property
     def alpha_k(self) -> float:
@@ -182,6 +185,8 @@ class Constitution:
                 "alpha": self.gate.alpha,
                 "planned_submissions": self.gate.planned_submissions,
                 "on_uncertifiable": self.gate.on_uncertifiable,
+                # Came later: a file that does not use it keeps its digest.
+                **({"allow_constant": True} if self.gate.allow_constant else {}),
             },
             "groups": {"min_n": self.groups.min_n, "min_pos": self.groups.min_pos},
             "human": {
@@ -221,7 +226,8 @@ class Constitution:
 
 def _gate(raw: Any) -> GateRule:
     """Parses the section `gate`."""
-    entry = section(raw, "gate", ("alpha", "planned_submissions", "on_uncertifiable"))
+    keys = ("alpha", "planned_submissions", "on_uncertifiable", "allow_constant")
+    entry = section(raw, "gate", keys)
     alpha = number({"alpha": 0.05, **entry}, "alpha", "gate")
     # A test at level one half is a coin.
     if alpha is None or not 0 < alpha < 0.5:
@@ -233,7 +239,12 @@ def _gate(raw: Any) -> GateRule:
             f"gate.on_uncertifiable is {on_uncertifiable!r}, {choices}."
         )
     submissions = whole(entry, "planned_submissions", "gate", 1, 1)
-    return GateRule(alpha, submissions, on_uncertifiable)
+    allow_constant = entry.get("allow_constant", False)
+    if not isinstance(allow_constant, bool):
+        raise ConstitutionError(
+            f"gate.allow_constant must be true or false, found {allow_constant!r}."
+        )
+    return GateRule(alpha, submissions, on_uncertifiable, allow_constant)
 
 
 def _human(raw: Any) -> HumanRule:

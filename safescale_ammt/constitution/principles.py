@@ -15,22 +15,28 @@ from safescale_ammt.errors import ConstitutionError, one_of
 
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 GROUP_METRICS = (*GAPS, "dp_ratio", "worst_group_error")
+SKILL_METRICS = ("auc", "balanced_accuracy", "precision", "recall")
+"""Measures of use that a rare class does not blind, as it blinds accuracy."""
 ROBUST_METRICS = (
     "robust_accuracy",
     "certified_accuracy",
     "corruption_accuracy",
     "attack_sanity_flags",
 )
-METRICS = ("accuracy", *GROUP_METRICS, "calibration_error", *ROBUST_METRICS)
-JUDGED = ("accuracy", *GROUP_METRICS, "calibration_error")
+JUDGED = ("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error")
 """Metrics that `evaluate_safety` has an evaluator for."""
+METRICS = (*JUDGED, *ROBUST_METRICS)
 # The optimizer's constraints are differences of two rates.
 TRAINABLE = GAPS
 """Metrics with a differentiable surrogate."""
 TWIN = "unconstrained_twin"
+MAJORITY = "majority"
+"""The constant answer that is right most often."""
+REFERENCES = (TWIN, MAJORITY)
 TIERS = ("hard", "soft", "inviolable")
 _HIGHER_IS_BETTER = {
     "accuracy",
+    *SKILL_METRICS,
     "dp_ratio",
     "robust_accuracy",
     "certified_accuracy",
@@ -48,7 +54,8 @@ class Constraint:
         threshold: the line, absolute; not beside a `reference`.
         group: a sensitive column, a declared merge or a cross.
         tier: `hard` gates, `soft` is reported, `inviolable` fails on any breach.
-        reference: `unconstrained_twin`: the line is the twin's value + `delta`.
+        reference: `unconstrained_twin`, or `majority` (the best constant answer):
+            the line is its accuracy + `delta`.
         delta: offset to the reference (accuracy, a fraction: -0.01 is 1 point).
         floor: absolute floor beside the reference.
     """
@@ -209,19 +216,17 @@ def _check_constraint(c: Constraint, where: str) -> None:
     named = isinstance(c.group, str) and bool(c.group.strip())
     if not named and (c.group is not None or c.metric in GROUP_METRICS):
         raise ConstitutionError(f"{where}.group must name a group for {c.metric}.")
-    if c.metric == "accuracy" and c.group is not None:
+    if c.metric in ("accuracy", *SKILL_METRICS) and c.group is not None:
         raise ConstitutionError(
-            f"{where}.group is {c.group!r}, but accuracy is judged over all rows; "
-            "worst_group_error speaks of groups."
+            f"{where}.group is {c.group!r}, but {c.metric} is judged over all rows; "
+            f"{one_of(GROUP_METRICS)} for groups."
         )
     _check_line(c, where)
-    # Every metric lies in [0, 1]; a delta above 0 would ask the model to beat its twin.
+    # Every metric lies in [0, 1].
     for key in ("threshold", "floor"):
         value = getattr(c, key)
         if value is not None and not 0 <= value <= 1:
             raise ConstitutionError(f"{where}.{key} is {value:g}, outside [0, 1].")
-    if c.delta is not None and not -1 <= c.delta <= 0:
-        raise ConstitutionError(f"{where}.delta is {c.delta:g}, outside [-1, 0].")
 
 
 def _check_line(c: Constraint, where: str) -> None:
@@ -231,13 +236,17 @@ def _check_line(c: Constraint, where: str) -> None:
             raise ConstitutionError(f"{where} needs a threshold.")
         if c.delta is not None or c.floor is not None:
             raise ConstitutionError(f"{where}: delta and floor need a reference.")
-    elif c.reference != TWIN or c.metric != "accuracy":
+    elif c.reference not in REFERENCES or c.metric != "accuracy":
         raise ConstitutionError(
             f"{where}.reference is {c.reference!r} for {c.metric}; only accuracy "
-            f"has a reference, and it is {TWIN!r}."
+            f"has a reference, {one_of(REFERENCES)}."
         )
     elif c.threshold is not None:
         raise ConstitutionError(f"{where} has both a threshold and a reference.")
+    # Above 0 it would ask the model to beat its twin; a constant is there to be beaten.
+    most = 1 if c.reference == MAJORITY else 0
+    if c.delta is not None and not -1 <= c.delta <= most:
+        raise ConstitutionError(f"{where}.delta is {c.delta:g}, outside [-1, {most}].")
 
 
 def check_consistent(principles: Sequence[Principle]) -> None:
@@ -248,13 +257,14 @@ def check_consistent(principles: Sequence[Principle]) -> None:
     """
     ids: set[str] = set()
     # Two tiers of one promise are fine: a hard line, and a stricter one to aim at.
-    promises: dict[tuple[str, str | None], Principle] = {}
+    promises: dict[tuple[str, str | None, bool], Principle] = {}
     for p in principles:
         if p.id in ids:
             raise ConstitutionError(f"Two principles have the id {p.id!r}.")
         ids.add(p.id)
         c = p.constraint
-        key = (c.metric, c.group)
+        # To beat the constant answer and to keep up with the twin are two promises.
+        key = (c.metric, c.group, c.reference == MAJORITY)
         other = promises.setdefault(key, p)
         if other is not p and c.tier == other.constraint.tier:
             raise ConstitutionError(

@@ -96,6 +96,17 @@ class Split:
         return cls(features, label, codes, np.frombuffer(rows, dtype=ROW))
 
 
+def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:
+    """Returns each class's share of the training rows of a dataset, by code.
+
+    Only their labels are read; the folder's digests are the caller's to verify.
+    """
+    table = pq.read_table(Path(dataset) / "train.parquet", columns=[_LABEL])
+    label = table[_LABEL].to_numpy()
+    rows = np.bincount(label, minlength=len(schema.classes))
+    return tuple((rows / max(1, len(label))).tolist())
+
+
 @dataclass(frozen=True)
 class Dataset:
     """All that development sees: five splits, and counts of the sealed one.

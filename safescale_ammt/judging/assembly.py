@@ -26,6 +26,7 @@ from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.profile import describe
+from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import FINDINGS, SealedUse, Verdict, differences
 
 WORDS = ("reason", "reasons", "method")
@@ -44,6 +45,7 @@ class Submission:
         classes: class names by code.
         positive: the positive class, or "".
         bins: bins of the reliability curve.
+        base_rates: share of each class in the training rows, () if not known.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Submission:
     classes: tuple[str, ...]
     positive: str
     bins: int
+    base_rates: tuple[float, ...] = ()
 
 
 def judge_all(
@@ -97,12 +100,19 @@ def assemble(
         evidence_digest: sha256 of the evidence file.
     """
     findings = judge_all(constitution, evidence, submission.bins)
+    broken = problems(evidence)
     decision = decide(
         constitution,
         findings,
         guarantee=submission.use.guarantee,
-        problems=problems(evidence),
+        problems=broken,
+        # Answers that are no classes are likened to nothing: the evidence fails.
+        doubts=() if broken else doubts(evidence, constitution, submission.classes),
     )
+    figures = dict(describe(evidence, submission.bins))
+    # A verdict of before there were headlines states no base rates.
+    if submission.base_rates:
+        figures["headlines"] = headlines(evidence, submission.base_rates)
     return Verdict(
         model=submission.model,
         constitution=constitution.digest,
@@ -120,8 +130,9 @@ def assemble(
         findings=findings,
         decision=decision.decision,
         reasons=tuple(decision.reasons),
-        figures=describe(evidence, submission.bins),
+        figures=figures,
         evidence=evidence_digest,
+        base_rates=submission.base_rates,
     )
 
 
@@ -187,6 +198,7 @@ def submission_of(verdict: Verdict) -> Submission:
         classes=verdict.classes,
         positive=verdict.positive,
         bins=verdict.bins,
+        base_rates=verdict.base_rates,
     )
 
 

@@ -32,6 +32,7 @@ from safescale_ammt.judging.certify import (
     utility_p,
 )
 from safescale_ammt.judging.evidence import IntArray
+from safescale_ammt.judging.skill import MeanHits, TwoClassHits
 
 Pair = tuple[IntArray, IntArray, Line]
 """Hits of two samples and a line between their rates, as `certify.pairs` yields."""
@@ -60,9 +61,11 @@ def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
         if constraint.reference is None:
             ends = clopper_pearson(int(hits.correct), hits.rows, alpha)
             return Bounds(*ends, p, "Clopper-Pearson")
-        b, c = int(hits.only_model), int(hits.only_twin)
+        b, c = int(hits.only_model), int(hits.only_reference)
         floor = " and Clopper-Pearson" if constraint.floor is not None else ""
         return Bounds(*tango(b, c, hits.rows, alpha), p, f"Tango{floor}")
+    if isinstance(hits, TwoClassHits | MeanHits):
+        return Bounds(*hits.bounds(line_at(constraint), alpha))
     if compares(constraint):
         return _gap_bounds(constraint, hits, alpha)
     large = hits.large

@@ -31,6 +31,7 @@ from safescale_ammt.binomial.two_rates import shows_above, shows_below
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.judging.evidence import IntArray
 from safescale_ammt.judging.group_rates import Rates
+from safescale_ammt.judging.skill import MeanHits, SkillHits, TwoClassHits
 
 BoolArray = NDArray[np.bool_]
 
@@ -52,22 +53,26 @@ class GroupHits:
 
 @dataclass(frozen=True)
 class PairedHits:
-    """Rows that a model (and its twin) gets right; counts are (...,) arrays.
+    """Rows that a model (and its reference) gets right; counts are (...,) arrays.
+
+    For precision and recall the rows are the trials of that rate.
 
     Attributes:
         correct: rows that the model gets right.
         only_model: rows that only the model gets right.
-        only_twin: rows that only the twin gets right.
+        only_reference: rows that only its reference gets right.
         rows: all rows.
+        references: references of which this is the one that the model beats least.
     """
 
     correct: IntArray
     only_model: IntArray
-    only_twin: IntArray
+    only_reference: IntArray
     rows: int
+    references: int = 1
 
 
-Hits = GroupHits | PairedHits
+Hits = GroupHits | PairedHits | SkillHits
 
 
 def inside(
@@ -80,14 +85,9 @@ def inside(
     for the power check, never for the gate.
     """
     if isinstance(hits, PairedHits):
-        # Both the twin's line and the floor must show, each at alpha: no correction.
-        holds = np.ones(np.shape(hits.correct), dtype=bool)
-        if constraint.reference is not None:
-            holds &= ndtr(-_tango_z(constraint, hits)) <= alpha
-        least = _least_accuracy(constraint)
-        if least is not None:
-            holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
-        return holds
+        return shows_use(constraint, hits, alpha)
+    if isinstance(hits, TwoClassHits | MeanHits):
+        return hits.shows_above(line_at(constraint), alpha, normal=normal)
     # A group that nobody can judge might be the one for which the promise is broken.
     holds = np.ones(hits.rates[0].hits.shape[:-1], dtype=bool)
     if hits.small.any() or (compares(constraint) and len(hits.small) < 2):
@@ -102,10 +102,27 @@ def inside(
     return holds
 
 
+def shows_use(constraint: Constraint, hits: PairedHits, alpha: float) -> BoolArray:
+    """Tells which draws show the reference's line and the floor, each at alpha.
+
+    Both must show, so there is no correction; of several references the one that is
+    beaten least decides.
+    """
+    holds = np.ones(np.shape(hits.correct), dtype=bool)
+    if constraint.reference is not None:
+        holds &= ndtr(-_tango_z(constraint, hits)) <= alpha
+    least = _least_accuracy(constraint)
+    if least is not None:
+        holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
+    return holds
+
+
 def outside(constraint: Constraint, hits: Hits, level: float) -> BoolArray:
     """Tells which draws break the promise: p-value of violation <= level."""
     if isinstance(hits, PairedHits):
         return utility_p(constraint, hits) <= level
+    if isinstance(hits, TwoClassHits | MeanHits):
+        return hits.shows_below(line_at(constraint), level)
     # Too small a group is not judged: it cannot show a violation either.
     hits = hits.large
     fails = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
@@ -128,12 +145,14 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
     if isinstance(hits, PairedHits):
         wrong = np.zeros(np.shape(hits.correct), dtype=bool)
         if constraint.reference is not None:
-            gain = (hits.only_model - hits.only_twin) / hits.rows
+            gain = (hits.only_model - hits.only_reference) / hits.rows
             wrong |= gain < (constraint.delta or 0.0)
         minimum = _least_accuracy(constraint)
         if minimum is not None:
-            wrong |= hits.correct / hits.rows < minimum
+            wrong |= hits.correct / max(1, hits.rows) < minimum
         return wrong
+    if isinstance(hits, TwoClassHits | MeanHits):
+        return np.asarray(hits.value < line_at(constraint))
     wrong = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
     for rates in hits.rates:
         points = rates.points
@@ -193,10 +212,11 @@ def comparisons(constraint: Constraint, hits: GroupHits) -> int:
 
 
 def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
-    """p-value of violation; Bonferroni over the twin's line and the floor."""
+    """p-value of violation; Bonferroni over the references' lines and the floor."""
     parts = []
     if constraint.reference is not None:
-        parts.append(ndtr(_tango_z(constraint, hits)))
+        # The least of as many p-values as there are references.
+        parts += [ndtr(_tango_z(constraint, hits))] * hits.references
     least = _least_accuracy(constraint)
     if least is not None:
         parts.append(rate_p_below(hits.correct, hits.rows, least))
@@ -206,7 +226,7 @@ def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
 
 def _tango_z(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
     delta = constraint.delta or 0.0
-    return tango_statistic(hits.only_model, hits.only_twin, hits.rows, delta)
+    return tango_statistic(hits.only_model, hits.only_reference, hits.rows, delta)
 
 
 def _least_accuracy(constraint: Constraint) -> float | None:

@@ -9,6 +9,8 @@ from typing import Any
 from safescale_ammt.errors import InputError
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+_NAMES = {"majority": "best constant answer"}
+"""References that a sentence calls by another name than a constitution."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def reason(finding: Finding) -> str:
         line += f" (accuracy at least {finding.by_group[0].lower:.4f})"
     what = f" by {finding.group}" if finding.group else ""
     if finding.reference is not None:
-        what = f" minus that of the {finding.reference}"
+        what = f" minus that of the {_NAMES.get(finding.reference, finding.reference)}"
     subject, value = f"{finding.metric}{what}", f"{finding.value:.4f}"
     if finding.outcome == HOLDS:
         end = finding.upper if finding.op == "<=" else finding.lower
@@ -146,5 +148,7 @@ def reason(finding: Finding) -> str:
         return f"{subject} cannot be judged: too few sealed rows or positives in {few}."
     if finding.group is not None and len({r.value for r in finding.by_group}) == 1:
         return f"{subject} compares groups, but there is only one."
+    if finding.group is None and any(not r.trials for r in finding.by_group):
+        return f"{subject} has no value: no sealed row counts in it."
     ends = f"between {finding.lower:.4f} and {finding.upper:.4f}"
     return f"{subject} is {value}, {ends}: the sealed rows do not settle {line}."

@@ -5,7 +5,8 @@ PASS         every hard principle's one-sided bound is inside (intersection-unio
 FAIL         a violation of a hard principle survives Holm's correction over the
              hard principles, an inviolable principle is breached, or evidence is
              missing or does not match.
-NEEDS_HUMAN  everything else, and at best this where the guarantee is spent.
+NEEDS_HUMAN  everything else, and at best this where the guarantee is spent or where
+             a model is (or is no better than) the same answer for everybody.
 
 Soft principles are reported and never change a decision.
 """
@@ -70,6 +71,7 @@ def decide(
     *,
     guarantee: str,
     problems: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> Decision:
     """Decides on a model.
 
@@ -79,6 +81,7 @@ def decide(
         guarantee: `holds`; `spent` if the sealed figures were readable before;
             `none` in a rehearsal, whose decision binds nobody.
         problems: sentences about evidence that is missing or does not match.
+        doubts: sentences that liken the model to a constant answer.
 
     Raises:
         InputError: an unknown guarantee.
@@ -102,7 +105,12 @@ def decide(
     ]
     undecided = [f for f in hard if f not in failed and f.outcome != HOLDS]
     soft = [f for f in findings if f.tier == "soft" and f.outcome != HOLDS]
-    decision, reasons = _weigh(defects, failed, undecided, guarantee)
+    allowed = constitution.gate.allow_constant
+    decision, reasons = _weigh(
+        defects, failed, () if allowed else doubts, undecided, guarantee
+    )
+    if allowed:
+        reasons += [f"Allowed by gate.allow_constant: {doubt}" for doubt in doubts]
     return Decision(
         decision,
         (*reasons, *(f"{f.principle} (soft, {f.outcome}): {f.reason}" for f in soft)),
@@ -116,6 +124,7 @@ def decide(
 def _weigh(
     defects: Sequence[str],
     failed: Sequence[Finding],
+    doubts: Sequence[str],
     undecided: Sequence[Finding],
     guarantee: str,
 ) -> tuple[str, list[str]]:
@@ -124,6 +133,7 @@ def _weigh(
     for f in failed:
         what = "inviolable and breached" if f.tier == "inviolable" else "violated"
         reasons.append(f"{f.principle} is {what}: {f.reason}")
+    reasons += doubts
     for f in undecided:
         what = "undecided"
         if f.outcome != UNDECIDED:
@@ -136,7 +146,7 @@ def _weigh(
         reasons.append(_CAVEATS[guarantee])
     if defects or failed:
         return FAIL, reasons
-    if undecided or guarantee == "spent":
+    if doubts or undecided or guarantee == "spent":
         return NEEDS_HUMAN, reasons
     return PASS, ["Every hard principle is shown to hold.", *reasons]
 

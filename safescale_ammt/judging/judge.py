@@ -8,13 +8,14 @@ values agree with fairlearn (definitions: docs/mathematical_foundations.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from safescale_ammt.binomial.intervals import clopper_pearson
+from safescale_ammt.binomial.intervals import clopper_pearson, tango_statistic
 from safescale_ammt.constitution.constitution import GroupRule
-from safescale_ammt.constitution.principles import Constraint, Principle
+from safescale_ammt.constitution.principles import MAJORITY, Constraint, Principle
 from safescale_ammt.errors import InputError
 from safescale_ammt.judging.bounds import Bounds, bounds
 from safescale_ammt.judging.calibration import (
@@ -25,7 +26,7 @@ from safescale_ammt.judging.calibration import (
     p_exceeds,
 )
 from safescale_ammt.judging.certify import GroupHits, Hits, PairedHits, inside
-from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.evidence import Evidence, IntArray
 from safescale_ammt.judging.findings import (
     FAILS,
     HOLDS,
@@ -35,6 +36,7 @@ from safescale_ammt.judging.findings import (
     reason,
 )
 from safescale_ammt.judging.group_rates import group_table, table_value
+from safescale_ammt.judging.skill import RATES, area, balance, rate_hits
 
 
 def judge(
@@ -59,8 +61,11 @@ def judge(
     c = principle.constraint
     if c.metric == "calibration_error":
         return _judge_calibration(principle, evidence, group_rule, alpha, bins)
-    if c.metric == "accuracy":
-        return _judge_accuracy(principle, evidence, alpha)
+    if c.metric in ("accuracy", *RATES):
+        return _judge_rate(principle, evidence, alpha)
+    if c.metric in ("auc", "balanced_accuracy"):
+        skill = area(evidence) if c.metric == "auc" else balance(evidence)
+        return _test(principle, skill, _Estimate(float(skill.value), ()), alpha)
     table = group_table(c.metric, evidence, c.group or "")
     small = table.too_small(group_rule.min_n, group_rule.min_pos)
     by_group = tuple(
@@ -89,43 +94,74 @@ class _Estimate:
     too_small: tuple[str, ...] = ()
 
 
-def _judge_accuracy(principle: Principle, evidence: Evidence, alpha: float) -> Finding:
-    """Judges accuracy, with a reference the model's minus the twin's."""
+def _judge_rate(principle: Principle, evidence: Evidence, alpha: float) -> Finding:
+    """Judges accuracy (with a reference the model's minus its), precision, recall."""
     c = principle.constraint
-    pair = paired_hits(evidence, twin=c.reference is not None)
+    pair = paired_hits(evidence, c)
     right = {"model": int(pair.correct)}
     difference = pair.correct
     if c.reference is not None:
-        right["twin"] = right["model"] - int(pair.only_model) + int(pair.only_twin)
-        difference = pair.only_model - pair.only_twin
+        name = "constant" if c.reference == MAJORITY else "twin"
+        right[name] = right["model"] - int(pair.only_model) + int(pair.only_reference)
+        difference = pair.only_model - pair.only_reference
     rates = tuple(
-        GroupRate(name, "accuracy", pair.rows, 0, *_rate_bounds(x, pair.rows, alpha))
+        GroupRate(name, c.metric, pair.rows, 0, *_rate_bounds(x, pair.rows, alpha))
         for name, x in right.items()
     )
-    estimate = _Estimate(float(difference) / pair.rows, rates)
+    # A rate without trials reads 0, as the rates of groups do.
+    estimate = _Estimate(float(difference) / max(1, pair.rows), rates)
     return _test(principle, pair, estimate, alpha)
 
 
-def paired_hits(evidence: Evidence, *, twin: bool) -> PairedHits:
-    """Counts right answers of the model, and rows where only one of two is right.
+def reference_answers(evidence: Evidence, c: Constraint) -> Sequence[IntArray]:
+    """Returns what the references answer (n,): without one, what the model does.
+
+    All constants: which of them is best among all people is not known, so that a
+    model must beat each.
 
     Raises:
         InputError: the twin is needed, but the evidence has no predictions of it.
     """
-    model_right = evidence.prediction == evidence.label
-    twin_right = model_right
-    if twin:
-        if evidence.twin_prediction is None:
-            raise InputError(
-                "The evidence holds no predictions of the unconstrained twin, but the "
-                "constitution compares accuracy with it."
-            )
-        twin_right = evidence.twin_prediction == evidence.label
-    return PairedHits(
-        np.asarray(model_right.sum()),
-        np.asarray((model_right & ~twin_right).sum()),
-        np.asarray((twin_right & ~model_right).sum()),
-        len(model_right),
+    if c.reference is None:
+        return [evidence.prediction]
+    if c.reference == MAJORITY:
+        return [np.full_like(evidence.label, k) for k in range(evidence.classes)]
+    if evidence.twin_prediction is None:
+        raise InputError(
+            "The evidence holds no predictions of the unconstrained twin, but the "
+            "constitution compares accuracy with it."
+        )
+    return [evidence.twin_prediction]
+
+
+def paired_hits(evidence: Evidence, c: Constraint) -> PairedHits:
+    """Counts right answers of the model, and rows where only one of two is right.
+
+    Of several references it is the one that the model beats least clearly.
+
+    Raises:
+        InputError: the twin is needed, but the evidence has no predictions of it.
+    """
+    if c.metric in RATES:
+        hits, trials = rate_hits(c.metric, evidence)
+        return PairedHits(np.asarray(hits), *(np.asarray(0),) * 2, trials)
+    label, model_right = evidence.label, evidence.prediction == evidence.label
+    answers = reference_answers(evidence, c)
+    pairs = [
+        PairedHits(
+            np.asarray(model_right.sum()),
+            np.asarray((model_right & (answer != label)).sum()),
+            np.asarray(((answer == label) & ~model_right).sum()),
+            len(label),
+            len(answers),
+        )
+        for answer in answers
+    ]
+    return min(
+        pairs,
+        key=lambda p: float(
+            tango_statistic(p.only_model, p.only_reference, p.rows, c.delta or 0.0)
+        ),
     )
 
 

@@ -75,6 +75,7 @@ class Verdict:
         reasons: why, one sentence each.
         figures: description of model and twin (see `profile.profile`).
         evidence: sha256 of the evidence file.
+        base_rates: share of each class in the training rows, () if not known.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Verdict:
     reasons: tuple[str, ...]
     figures: Mapping[str, Any]
     evidence: str
+    base_rates: tuple[float, ...] = ()
     schema: int = SCHEMA_VERSION
 
     @property
@@ -131,6 +133,8 @@ class Verdict:
             "twin_accuracy": self.twin_accuracy,
             "figures": dict(self.figures),
             "evidence": self.evidence,
+            # A verdict of before there were base rates reads and digests as it did.
+            **({"base_rates": list(self.base_rates)} if self.base_rates else {}),
         }
 
     @classmethod
@@ -157,6 +161,7 @@ class Verdict:
                 groups={name: tuple(values) for name, values in raw["groups"].items()},
                 findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
                 reasons=tuple(raw["reasons"]),
+                base_rates=tuple(map(float, raw.get("base_rates", ()))),
                 **{key: raw[key] for key in as_stated},
             )
             # Both are in `figures` too: two copies of one number may not disagree.

@@ -25,6 +25,7 @@ from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.launch.request import checkpoint_place, open_place
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.stage_progress import say_progress
+from safescale_ammt.training.threshold import require_two_classes
 from safescale_ammt.training.training_log import LOG, TrainingLog, discard
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class TrainingTask:
         """Reads and verifies the inputs.
 
         Raises:
-            ConfigError: the section is wrong.
+            ConfigError: the section is wrong, or its threshold parts three classes.
             ConstitutionError: the constitution is malformed.
             IntegrityError: a changed byte, or an architecture of other parents.
         """
@@ -74,6 +75,7 @@ class TrainingTask:
         manifest = verify(architecture, "architecture")
         data = Dataset.load(dataset)
         parents = {"dataset": data.identity, "constitution": promises.digest}
+        require_two_classes(config.threshold, data.schema)
         # A genome that was found elsewhere would train just as well, and the verdict
         # would name a search that never saw this data.
         for name, identity in parents.items():
@@ -172,10 +174,17 @@ def _write_model(
     """Merges the agents; writes model, twin and constitution, and ends the log."""
     from safescale_ammt.training.merge import merge
 
-    form, seed = task.config.merge, task.config.seed
     say_progress(trained.steps, trained.steps, "merging the agents")
-    merged = merge(trained, encoded, task.constitution, form=form, seed=seed)
-    log.write(merged.to_dict())
+    merged = merge(
+        trained,
+        encoded,
+        task.constitution,
+        form=task.config.merge,
+        seed=task.config.seed,
+        rule=task.config.threshold,
+    )
+    for event in merged.events():
+        log.write(event)
     log.write({"event": "end", "step": trained.steps})
     merged.save(folder, task.data.schema)
     # The promises travel with the model: whoever serves it can read them.

@@ -64,6 +64,8 @@ class Deployable:
         form: how it came to be: soup, best, ensemble or twin.
         positive: code of the positive class, or None.
         head: group-blind score correction, or None.
+        threshold: least score (corrected, if there is a head) that is answered
+            positive, of two classes.
     """
 
     genome: Genome
@@ -71,6 +73,12 @@ class Deployable:
     form: str
     positive: int | None
     head: FairHead | None = None
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        at = self.threshold
+        if not isinstance(at, float) or not 0 <= at <= 1:
+            raise InputError(f"A model has threshold {at!r}, expected one in [0, 1].")
 
     @property
     def members(self) -> int:
@@ -102,7 +110,7 @@ class Deployable:
                     score = torch.sigmoid(logits[:, 0])
                     if self.head is not None:
                         score = self.head.correct(block, score)
-                    prediction = (score >= 0.5).to(torch.int64)
+                    prediction = (score >= self.threshold).to(torch.int64)
                 scores.append(score[: len(part)])
                 predictions.append(prediction[: len(part)])
         return Prediction(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
@@ -121,7 +129,7 @@ class Deployable:
             "schema": _SCHEMA,
             "form": self.form,
             "members": self.members,
-            "threshold": 0.5,
+            "threshold": self.threshold,
             "head": None if self.head is None else self.head.to_dict(),
         }
         write_json(folder / "decision.json", decision)
@@ -160,7 +168,8 @@ class Predictor:
         if decision["head"] is not None:
             head = FairHead.from_dict(decision["head"], rest)
         positive = schema.classes.index(schema.positive) if schema.positive else None
-        model = Deployable(genome, weights, decision["form"], positive, head)
+        form, at = decision["form"], decision["threshold"]
+        model = Deployable(genome, weights, form, positive, head, at)
         return cls(schema, model)
 
     def predict_table(self, features: pa.Table) -> Prediction:

@@ -15,6 +15,11 @@ from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.data_warnings import TITLE
+from safescale_ammt.reporting.headline_table import (
+    NOTE,
+    constant_name,
+    headline_rows,
+)
 from safescale_ammt.reporting.wording import (
     HEADLINES,
     guarantee,
@@ -76,6 +81,7 @@ def write_card(
             f"Accuracy {_rate(model)}; the unconstrained twin {_rate(twin)} (two-sided "
             "95 % intervals).\n"
         ),
+        usefulness(verdict),
         _rates(verdict),
         "## What this guarantees\n",
         f"{guarantee(verdict, constitution)}\n",
@@ -112,6 +118,7 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
         ),
         "Research ledger: cannot be registered.\n" if research else "",
         _findings_table(verdict.findings),
+        usefulness(verdict),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -147,6 +154,17 @@ def _findings_table(findings: Sequence[Finding]) -> str:
         for f in findings
     ]
     return "\n".join(rows) + "\n"
+
+
+def usefulness(verdict: Verdict) -> str:
+    """Writes the figures of use of model, twin and constant answer, "" without any."""
+    rows = headline_rows(verdict)
+    if not rows:
+        return ""
+    constant = _plain(constant_name(verdict))
+    lines = [f"| figure | model | twin | always *{constant}* |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + f"\n\n{NOTE}\n"
 
 
 def _rates(verdict: Verdict) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
+from safescale_ammt.reporting.wording import REFERENCES
 
 # In CSS pixels, the size that the style sheet gives `.measure`. The pad keeps the dot,
 # of radius 5 and stroke 3, inside of the frame.
@@ -46,7 +47,9 @@ class Measure:
 def measures_of(finding: Finding) -> list[Measure]:
     """Returns a finding's measures: one, or two for a twin's line with a floor."""
     f = finding
-    label = f.metric if f.reference is None else f"{f.metric} minus the twin's"
+    label = f.metric
+    if f.reference is not None:
+        label += f" minus {REFERENCES[f.reference]}"
     numbers = (f.op, f.threshold, f.value, f.lower, f.upper)
     if f.floor is None:
         return [Measure(label, *numbers, f.outcome)]

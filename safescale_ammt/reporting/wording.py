@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import MAJORITY, TWIN
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
@@ -27,6 +28,10 @@ HEADLINES = {
 """Decision -> short form and one sentence."""
 METRICS = {
     "accuracy": "accuracy",
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
     "dp_gap": "selection-rate gap",
     "dp_ratio": "selection-rate ratio",
     "tpr_gap": "true-positive-rate gap",
@@ -44,6 +49,8 @@ HEADLINE_FIGURES = {
     "log_loss": "log loss",
 }
 """Figure of use -> plain name, in the order of the headline."""
+REFERENCES = {TWIN: "the twin's", MAJORITY: "the best constant's"}
+"""Reference -> whose accuracy the line is drawn from."""
 RATES = {
     "selection": "Selected",
     "tpr": "True positives found",
@@ -65,9 +72,10 @@ def line(finding: Finding) -> str:
     if finding.reference is None:
         return f"{sign} {finding.threshold:g}"
     # The threshold is the difference that is allowed, negative for a loss.
-    less = f" − {-finding.threshold:g}" if finding.threshold else ""
+    less = f" − {-finding.threshold:g}" if finding.threshold < 0 else ""
+    less = f" + {finding.threshold:g}" if finding.threshold > 0 else less
     floor = f" and {sign} {finding.floor:g}" if finding.floor is not None else ""
-    return f"{sign} the twin's{less}{floor}"
+    return f"{sign} {REFERENCES[finding.reference]}{less}{floor}"
 
 
 def rows_judged(verdict: Verdict) -> str:

@@ -24,7 +24,7 @@ from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AUDIT, read_warnings, save_warnings
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.data.dataset import Dataset, Holdout, Split
+from safescale_ammt.data.dataset import Dataset, Holdout, Split, class_shares
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.unseen import unseen_inputs
 from safescale_ammt.errors import InputError, IntegrityError
@@ -48,6 +48,7 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
 from safescale_ammt.reporting.report import render
 from safescale_ammt.stage_progress import say_progress
@@ -116,6 +117,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         classes=schema.classes,
         positive=schema.positive,
         bins=config.calibration_bins,
+        base_rates=class_shares(inputs.dataset, schema),
     )
     with writing(
         verdict,
@@ -312,7 +314,8 @@ def summarise(
     judged: Verdict, constitution: Constitution, evidence: Evidence, report: Path
 ) -> dict[str, Any]:
     """Returns what a pipeline's page shows of a verdict, as `run` does."""
-    metrics = {
+    metrics: dict[str, float | None] = {
+        **headline_metrics(judged),
         "accuracy": judged.accuracy,
         "twin_accuracy": judged.twin_accuracy,
         "rows": float(judged.rows),

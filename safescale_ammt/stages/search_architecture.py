@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.dataset import Dataset, class_shares
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
+from safescale_ammt.judging.skill import ONE_CLASS
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import Search, Strategy
 from safescale_ammt.search.feasibility import check_feasibility
@@ -68,7 +69,13 @@ def run(
     data = Dataset.load(dataset)
     check_groups(parsed, data.schema)
     say_progress(0, 1, "what the sealed rows can certify")
-    power = power_check(parsed, data.counts, draws=config.power_draws, seed=config.seed)
+    power = power_check(
+        parsed,
+        data.counts,
+        shares=class_shares(dataset, data.schema),
+        draws=config.power_draws,
+        seed=config.seed,
+    )
     refuse_uncertifiable(parsed, power)
 
     # These import torch, seconds of work that a refused constitution is spared.
@@ -119,13 +126,20 @@ def run(
 
 
 def check_groups(constitution: Constitution, schema: Schema) -> None:
-    """Checks that each promise about groups names groups that the dataset has.
+    """Checks that each promise speaks of groups and of a class that are there.
 
     Raises:
-        ConstitutionError: no such group column, or one with a single value.
+        ConstitutionError: no such group column, or one with a single value; a
+            metric of one class, but several and none declared positive.
     """
     for principle in constitution.principles:
-        name = principle.constraint.group
+        name, metric = principle.constraint.group, principle.constraint.metric
+        if metric in ONE_CLASS and len(schema.classes) > 2 and not schema.positive:
+            raise ConstitutionError(
+                f"Principle {principle.id!r} promises {metric}, which speaks of one "
+                f"class, but there are {len(schema.classes)}; name data.positive, or "
+                "promise balanced_accuracy."
+            )
         if name is None:
             continue
         if name not in schema.groups:

@@ -7,13 +7,23 @@ the forms that no hard principle refutes there, the first that no other beats by
 more than two standard errors of the paired difference. The choice is then judged on
 the other half, and if a hard principle is refuted there too, the best single agent
 that is refuted on neither half takes its place.
+
+A choice that *select* likens to the same answer for everybody (`judging.usefulness`)
+gives way to a better point, if one was kept: the first of the other forms, the single
+agents, the steps from the soup to the twin and the forms at other thresholds that shows
+skill on both halves and is likely to keep every hard promise.
+
+Where the section asks for a threshold (`threshold`), each form gets the best one by
+its rule that no hard principle refutes on the choosing half; the twin gets its own by
+the rule alone, so that a difference to it is the constitution's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +32,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.judging.evidence import Evidence
-from safescale_ammt.judging.findings import FAILS, Finding
-from safescale_ammt.judging.judge import judge
 from safescale_ammt.model.network import shapes, unflatten
-from safescale_ammt.model.predictor import Deployable, Prediction
+from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.fair_head import fit
-from safescale_ammt.training.folds import strata_of, stratified_folds
 from safescale_ammt.training.roles import TWIN
+from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.trainer import Trained
 
 HEAD_ROWS = ("constraint", "monitor")
 """Splits that a fair head is fitted on."""
 SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
+BLEND = "blend"
+"""A step from the soup to the twin."""
+STEPS = 8
+"""Steps from the soup to the twin, which is the last one."""
 # Standard errors. A tie exceeds two of them about one time in forty.
 _CLEARLY = 2.0
 
@@ -53,6 +65,8 @@ class Merged:
         feasible: whether no hard principle is refuted on *select*.
         scores: form -> accuracy on the choosing half, and what is refuted there.
         recheck: ids of the hard principles refuted on the other half, by form.
+        doubts: what likens the model to a constant answer on the choosing half.
+        replaced: the choice that gave way to a more useful point, "" if none did.
     """
 
     model: Deployable
@@ -61,14 +75,34 @@ class Merged:
     feasible: bool
     scores: dict[str, dict[str, Any]]
     recheck: dict[str, list[str]]
+    doubts: tuple[str, ...] = ()
+    replaced: str = ""
 
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes the model, and the twin in a folder of its own."""
         self.model.save(folder, schema)
         self.twin.save(folder / TWIN.name, schema)
 
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yields the events for the training log: the merge, and what is doubtful."""
+        yield self.to_dict()
+        if self.replaced:
+            yield {
+                "event": "doubt",
+                "reason": f"On select, {self.replaced} is no better than the same "
+                f"answer for everybody; {self.choice} is likely to keep every hard "
+                "promise and shows skill.",
+            }
+        if self.doubts:
+            doubts = " ".join(self.doubts)
+            yield {
+                "event": "doubt",
+                "reason": f"On select: {doubts} No form, agent, step to the twin or "
+                "other threshold shows skill and is likely to keep every hard promise.",
+            }
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns the event for the training log."""
+        """Returns the merge as an event."""
         return {
             "event": "merge",
             "choice": self.choice,
@@ -76,6 +110,9 @@ class Merged:
             "feasible": self.feasible,
             "scores": self.scores,
             "recheck": self.recheck,
+            "threshold": self.model.threshold,
+            "doubts": list(self.doubts),
+            "replaced": self.replaced,
         }
 
 
@@ -86,6 +123,7 @@ def merge(
     *,
     form: str = "auto",
     seed: int = 0,
+    rule: Threshold | None = None,
 ) -> Merged:
     """Merges trained agents.
 
@@ -96,9 +134,12 @@ def merge(
         constitution: the promises.
         form: `auto`, or the one form (`soup`, `best`, `ensemble`) to be used.
         seed: of the split of *select* into halves.
+        rule: how thresholds are chosen, if not one half.
     """
-    selection = _Selection(trained, encoded, constitution, seed)
+    twin = deployable(trained, encoded, trained.twin, TWIN.name)
+    selection = Selection(twin, encoded, constitution, seed, rule or {})
     agents, forms = _candidates(trained, encoded)
+    forms = {name: selection.settle(name, model) for name, model in forms.items()}
     if form != "auto":
         forms = {form: forms[form]}
     scores = {name: selection.score(name, model) for name, model in forms.items()}
@@ -112,12 +153,23 @@ def merge(
     feasible = not (scores[choice]["refuted"] or recheck[choice])
     if not feasible and form == "auto":
         for name, agent in agents:
-            refuted = selection.refuted(name, agent, half=0)
-            recheck[name] = refuted + selection.refuted(name, agent, half=1)
+            settled = selection.settle(name, agent)
+            refuted = selection.refuted(name, settled, half=0)
+            recheck[name] = refuted + selection.refuted(name, settled, half=1)
             if not recheck[name]:
-                choice, model, feasible = name, agent, True
+                choice, model, feasible = name, settled, True
                 break
-    return Merged(model, selection.twin, choice, feasible, scores, recheck)
+    doubts, replaced = selection.doubts(choice, model), ""
+    if doubts and form == "auto":
+        points = chain(forms.items(), agents, blends(trained, encoded))
+        moved = selection.at_other_thresholds(forms)
+        for name, point in selection.useful(chain(points, moved)):
+            recheck[name], doubts, replaced = [], (), choice
+            choice, model, feasible = name, point, True
+            break
+    return Merged(
+        *(model, selection.twin, choice, feasible, scores, recheck, doubts, replaced)
+    )
 
 
 def deployable(
@@ -158,69 +210,18 @@ def _candidates(
     return [(f"agent {i}", agent) for _, i, agent in ranking], forms
 
 
-class _Selection:
-    """*select* in two halves: forms are scored on one and re-checked on the other."""
-
-    def __init__(
-        self,
-        trained: Trained,
-        encoded: EncodedDataset,
-        constitution: Constitution,
-        seed: int,
-    ) -> None:
-        self._constitution = constitution
-        self._schema = encoded.schema
-        self._rows = encoded.rows("select", trained.genome.encoding)
-        # Halves of equal strata: a small group's positives are in both.
-        strata = strata_of(self._rows, constitution)
-        second = stratified_folds(strata, 2, seed).numpy() == 1
-        self._halves = (~second, second)
-        self.twin = deployable(trained, encoded, trained.twin, TWIN.name)
-        self._twin_answer = self.twin.answer(self._rows.x)
-        # Each form answers once: it is judged on both halves and compared with others.
-        self._answers: dict[str, Prediction] = {}
-
-    def score(self, name: str, model: Deployable) -> dict[str, Any]:
-        """Returns accuracy, gaps and refuted principles on the choosing half."""
-        findings = self._findings(name, model, 0)
-        return {
-            "accuracy": float(self.hits(name).mean()),
-            "values": {f.principle: f.value for f in findings},
-            "refuted": _refuted(findings),
-        }
-
-    def hits(self, name: str) -> NDArray[np.float64]:
-        """Returns 1 for each right answer of a scored form on the choosing half."""
-        right = self._answers[name].prediction == self._rows.y.numpy()
-        return np.asarray(right[self._halves[0]], dtype=np.float64)
-
-    def refuted(self, name: str, model: Deployable, half: int) -> list[str]:
-        """Returns the hard principles that a form is shown to break on a half."""
-        return _refuted(self._findings(name, model, half))
-
-    def _findings(self, name: str, model: Deployable, half: int) -> list[Finding]:
-        if name not in self._answers:
-            self._answers[name] = model.answer(self._rows.x)
-        answer, rows = self._answers[name], self._halves[half]
-        evidence = Evidence(
-            label=self._rows.y.numpy()[rows],
-            prediction=answer.prediction[rows],
-            score=answer.score[rows],
-            groups={
-                column: (self._schema.groups[column], codes.numpy()[rows])
-                for column, codes in self._rows.groups.items()
-            },
-            twin_prediction=self._twin_answer.prediction[rows],
-            twin_score=self._twin_answer.score[rows],
-            classes=len(self._schema.classes),
-            positive=self.twin.positive,
+def blends(
+    trained: Trained, encoded: EncodedDataset
+) -> Iterator[tuple[str, Deployable]]:
+    """Yields the steps from the soup to the twin: less and less of the promises."""
+    # Both began as the trunk, so that what lies between them is a net that works.
+    soup = trained.agents[trained.finite].mean(0, keepdim=True)
+    for step in range(1, STEPS + 1):
+        theta = torch.lerp(soup, trained.twin, step / STEPS)
+        yield (
+            f"{step}/{STEPS} from the soup to the twin",
+            deployable(trained, encoded, theta, BLEND),
         )
-        sizes, alpha = self._constitution.groups, self._constitution.gate.alpha
-        return [judge(p, evidence, sizes, alpha) for p in self._constitution.principles]
-
-
-def _refuted(findings: Sequence[Finding]) -> list[str]:
-    return [f.principle for f in findings if f.outcome == FAILS and f.tier != "soft"]
 
 
 def first_unbeaten(
@@ -230,7 +231,7 @@ def first_unbeaten(
 
     Args:
         names: in order of preference.
-        hits: 1 for each right answer of a name, on the same rows (n,).
+        hits: worth of each answer of a name, on the same rows (n,).
     """
     for name in names:
         for other in names:

@@ -23,6 +23,7 @@ _TELL_EVERY = 0.25
 _SENTENCES = {
     "left_out": "{reason}",
     "merge": "Merged into one model: {choice}.",
+    "doubt": "{reason}",
     "resumed": "Went on from the checkpoint before step {step}.",
     "checkpoint_ignored": "Ignored a checkpoint: {reason}",
     "checkpoint_failed": "Went on without a checkpoint: {reason}",
@@ -97,8 +98,7 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
         parents: identities of what it must have been trained on.
 
     Raises:
-        IntegrityError: a byte of it was changed, or it was trained on other
-            artifacts.
+        IntegrityError: a byte was changed, or it was trained on other artifacts.
     """
     manifest = verify(model, "model")
     if dict(manifest.parents) != dict(parents):
@@ -116,6 +116,7 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
         "feasible": merged["feasible"],
         # An agent that took over is no form, and has no score of its own.
         "accuracy": merged["scores"].get(merged["choice"], {}).get("accuracy"),
+        "doubts": merged["doubts"],
         "steps": events[-1]["step"],
         "left_out": [e["reason"] for e in events if e["event"] == "left_out"],
     }

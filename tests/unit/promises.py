@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.principles import GROUP_METRICS, Principle
 from safescale_ammt.data.counts import Counts, LabelCounts, SplitCounts
 from safescale_ammt.judging.evidence import Evidence
 
@@ -31,7 +31,7 @@ def constitution(*constraints: Mapping[str, Any], **gate: Any) -> Constitution:
 
 def promise(metric: str, threshold: float | None = None, **rest: Any) -> Principle:
     """One principle; `group` is `g` for the metrics that need one."""
-    if metric not in ("accuracy", "calibration_error"):
+    if metric in GROUP_METRICS:
         rest.setdefault("group", "g")
     if metric == "calibration_error":
         rest.setdefault("tier", "soft")

@@ -154,6 +154,7 @@ def submission(
         classes=CLASSES,
         positive="yes",
         bins=10,
+        base_rates=(0.6, 0.4),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,20 @@ import pytest
 import torch
 from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepared
 
+from safescale_ammt.config.sections import Threshold
 from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.model.network import shapes, unflatten
+from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.merge import (
     BEST,
+    BLEND,
     ENSEMBLE,
     HEADED,
     SOUP,
     Merged,
+    blends,
     first_unbeaten,
     merge,
 )
@@ -145,6 +151,120 @@ def test_a_head_only_goes_with_a_binary_label(
 ) -> None:
     found = merged(trained, encoded)
     assert found.model.head is None or found.choice == HEADED
+
+
+def biased(trained: Trained, encoded: EncodedDataset, agents: float, twin: float):
+    """Three nets like the twin whose logits are moved, and the twin moved too."""
+    theta = trained.twin.repeat(4, 1)
+    layout = shapes(GENOME, encoded.d_in(GENOME.encoding), encoded.n_out)
+    # The layers are views of the rows of weights.
+    bias = unflatten(theta, layout)["out.bias"]
+    bias[:3] += agents
+    bias[3:] += twin
+    nothing = Constraints((), (), (), {}, ())
+    return replace(
+        trained,
+        agents=theta[:3],
+        twin=theta[3:],
+        constraints=nothing,
+        targets=torch.zeros(0),
+    )
+
+
+@pytest.fixture(scope="module")
+def constant(mixed: Trained, encoded: EncodedDataset) -> Trained:
+    """Agents that answer yes to everybody, beside a twin that has learnt something."""
+    return biased(mixed, encoded, agents=30.0, twin=0.0)
+
+
+LOOSE = {**DP, "threshold": 0.9, "tier": "hard"}
+
+
+def test_a_collapsed_choice_gives_way_to_the_first_step_that_shows_skill(
+    constant: Trained, encoded: EncodedDataset
+) -> None:
+    found = merge(constant, encoded, constitution(LOOSE))
+    assert found.replaced == SOUP
+    assert found.model.form == BLEND
+    assert found.feasible
+    assert found.doubts == ()
+    names = [name for name, _ in blends(constant, encoded)]
+    assert found.choice in names
+    # No step before it shows skill.
+    for (name, step), _ in zip(
+        blends(constant, encoded), range(names.index(found.choice)), strict=False
+    ):
+        rows = encoded.rows("select", GENOME.encoding)
+        answer = step.answer(rows.x).prediction
+        assert answer.mean() > 0.9, name
+    told = [event["reason"] for event in found.events() if event["event"] == "doubt"]
+    assert "soup is no better than the same answer for everybody" in told[0]
+
+
+def test_where_one_half_never_answers_yes_another_threshold_does(
+    mixed: Trained, encoded: EncodedDataset
+) -> None:
+    never = biased(mixed, encoded, agents=-9.0, twin=-9.0)
+    balanced = {"metric": "balanced_accuracy", "threshold": 0.52}
+    found = merge(never, encoded, constitution(LOOSE, balanced))
+    assert found.replaced == SOUP
+    assert found.choice.startswith("soup at 0.0")
+    assert found.model.threshold < 0.01
+    assert found.feasible
+
+
+def test_where_no_kept_point_has_skill_and_keeps_the_promise_it_is_said(
+    constant: Trained, encoded: EncodedDataset
+) -> None:
+    found = merge(constant, encoded, constitution({**DP, "threshold": 0.001}))
+    assert (found.choice, found.replaced) == (SOUP, "")
+    assert "'yes' to every row" in found.doubts[0]
+    told = [event["reason"] for event in found.events() if event["event"] == "doubt"]
+    assert told[0].endswith("skill and is likely to keep every hard promise.")
+
+
+def test_the_last_step_from_the_soup_to_the_twin_is_the_twin(
+    trained: Trained, encoded: EncodedDataset
+) -> None:
+    *_, (name, last) = blends(trained, encoded)
+    assert name == "8/8 from the soup to the twin"
+    twin = merged(trained, encoded).twin
+    for layer, weight in twin.weights.items():
+        torch.testing.assert_close(last.weights[layer], weight)
+
+
+def test_a_threshold_is_chosen_on_select_and_travels_with_the_model(
+    mixed: Trained, encoded: EncodedDataset, tmp_path: Path
+) -> None:
+    rule: Threshold = {
+        "objective": "cost",
+        "false_negative": 9.0,
+        "false_positive": 1.0,
+    }
+    half = merge(mixed, encoded, constitution(LOOSE))
+    assert half.model.threshold == half.twin.threshold == 0.5
+    found = merge(mixed, encoded, constitution(LOOSE), rule=rule)
+    # A missed positive costs nine times a false alarm: yes from a lower score on.
+    assert found.model.threshold < 0.5
+    assert found.twin.threshold < 0.5
+    assert found.to_dict()["threshold"] == found.model.threshold
+    found.save(tmp_path / "m", encoded.schema)
+    loaded = Predictor.load(tmp_path / "m").model
+    assert loaded.threshold == found.model.threshold
+    rows = encoded.rows("select", GENOME.encoding)
+    answer = loaded.answer(rows.x)
+    np.testing.assert_array_equal(
+        answer.prediction, answer.score >= found.model.threshold
+    )
+
+
+def test_a_threshold_that_breaks_a_promise_gives_way_to_one_that_keeps_it(
+    mixed: Trained, encoded: EncodedDataset
+) -> None:
+    rule: Threshold = {"objective": "balanced_accuracy"}
+    accurate = {"metric": "accuracy", "reference": "majority", "delta": -0.05}
+    found = merge(mixed, encoded, constitution(accurate), rule=rule)
+    assert not found.scores[found.choice]["refuted"]
 
 
 def test_preference_yields_only_to_a_clear_difference() -> None:

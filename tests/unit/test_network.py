@@ -232,12 +232,17 @@ def test_rows_without_a_needed_column_are_refused(
         Predictor.load(tmp_path).predict_table(pa.table({"x": [1.0]}))
 
 
+DECISION = {"schema": 1, "form": "soup", "members": 1, "threshold": 0.5, "head": None}
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
         ("weights.safetensors", None, "does not exist"),
         ("weights.safetensors", b"nothing", "is not a safetensors file"),
         ("decision.json", {"schema": 1}, "is not a decision rule"),
+        ("decision.json", {**DECISION, "threshold": 1.5}, "has threshold 1.5"),
+        ("decision.json", {**DECISION, "threshold": None}, "has threshold None"),
         ("genome.json", Genome(widths=(9,)).to_dict(), "do not fit its genome"),
         ("genome.json", Genome(widths=(8, 8)).to_dict(), "has shape None"),
     ],

@@ -90,7 +90,8 @@ def test_the_log_tells_rounds_merge_and_end(model: Path) -> None:
     lines = (model / "training.jsonl").read_text("utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     kinds = [e["event"] for e in events]
-    assert kinds[-2:] == ["merge", "end"]
+    # The brief model is likened to a constant on its few rows of *select*, and told so.
+    assert [k for k in kinds[-3:] if k != "doubt"][-2:] == ["merge", "end"]
     assert kinds.count("round") == 8
     assert all(e["seconds"] >= 0 for e in events)
 

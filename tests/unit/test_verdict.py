@@ -23,7 +23,7 @@ from safety_world import (
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import GROUP_METRICS, JUDGED
+from safescale_ammt.constitution.principles import GROUP_METRICS, JUDGED, SKILL_METRICS
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import (
@@ -237,7 +237,7 @@ def test_the_findings_come_in_the_order_of_the_constitution() -> None:
 
 def every_metric() -> Constitution:
     lines = {m: {"metric": m, "group": "race", "threshold": 0.5} for m in GROUP_METRICS}
-    lines["accuracy"] = {"metric": "accuracy", "threshold": 0.5}
+    lines |= {m: {"metric": m, "threshold": 0.5} for m in ("accuracy", *SKILL_METRICS)}
     lines["calibration_error"] = {
         "metric": "calibration_error",
         "threshold": 0.5,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from safescale_ammt.constitution.principles import Constraint, Principle
+from safescale_ammt.constitution.principles import MAJORITY, Constraint, Principle
 from safescale_ammt.judging.certify import (
     BoolArray,
     GroupHits,
     Hits,
-    PairedHits,
     breaches,
     inside,
     outside,
@@ -62,6 +62,8 @@ class Case:
     def tolerance(self) -> float:
         """What the line leaves free: a gap, lost ratio, an error, a shortfall."""
         c = self.constraint
+        if c.reference == MAJORITY:
+            return self.sizes.beyond_constant - (c.delta or 0.0)
         if c.reference is not None:
             return -(c.delta or 0.0)
         line = c.threshold or 0.0
@@ -83,14 +85,14 @@ class Case:
         # one of a row (`two_rates.shows_below`).
         first = laws[0]
         hits: Hits
-        if isinstance(first, PairedHits):
-            pairs = [law for law in laws if isinstance(law, PairedHits)]
-            hits = PairedHits(
-                np.stack([p.correct for p in pairs]),
-                np.stack([p.only_model for p in pairs]),
-                np.stack([p.only_twin for p in pairs]),
-                first.rows,
-            )
+        if not isinstance(first, GroupHits):
+            columns: dict[str, Any] = {
+                f.name: [getattr(law, f.name) for law in laws] for f in fields(first)
+            }
+            # Sizes are the same under every law, counts are not.
+            for name, column in columns.items():
+                columns[name] = np.stack(column) if np.ndim(column[0]) else column[0]
+            hits = type(first)(**columns)
         else:
             groups = [law for law in laws if isinstance(law, GroupHits)]
             rates = tuple(
@@ -140,7 +142,9 @@ def least_line(case: Case, goal: Goal) -> float | None:
 def _relax(c: Constraint, step: int) -> Constraint:
     """The constraint with a tolerance of `step` thousandths."""
     if c.reference is not None:
-        return replace(c, delta=-step / _STEPS)
+        # The twin may be missed by a step, a constant is beaten by a step less.
+        most = 1.0 if c.reference == MAJORITY else 0.0
+        return replace(c, delta=most - step / _STEPS)
     return replace(c, threshold=(step if c.op == "<=" else _STEPS - step) / _STEPS)
 
 

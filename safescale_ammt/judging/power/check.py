@@ -11,11 +11,13 @@ and with the rows that the promised one would need. The idea is ease.ml/ci's
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.errors import Uncertifiable
 from safescale_ammt.judging.certify import BoolArray
@@ -38,6 +40,7 @@ def power_check(
     constitution: Constitution,
     counts: Counts,
     *,
+    shares: Sequence[float] = (),
     draws: int = DRAWS,
     seed: int = 0,
     lines: bool = False,
@@ -47,6 +50,7 @@ def power_check(
     Args:
         constitution: the promises; hard and inviolable ones are checked.
         counts: rows by group and class of every split.
+        shares: of the classes in development; () = what the counts tell.
         draws: draws per law.
         seed: seed of the draws.
         lines: whether to find the least certifiable line of every principle, not
@@ -58,7 +62,7 @@ def power_check(
     alpha, group_rule = constitution.gate.alpha_k, constitution.groups
     hard = constitution.hard
     # All sizes first: counts that lack a group are refused before anything is drawn.
-    sizes = [principle_sizes(p.constraint, counts, group_rule) for p in hard]
+    sizes = [principle_sizes(p.constraint, counts, group_rule, shares) for p in hard]
     cases = [
         Case(principle, size, i, draws, seed)
         for i, (principle, size) in enumerate(zip(hard, sizes, strict=True))
@@ -142,6 +146,7 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
         too_small=tuple(value for value, is_small in small if is_small),
         hidden=case.sizes.hidden,
         beside=case.sizes.beside if case.sizes.hidden else (),
+        reference=c.reference if c.reference == MAJORITY else None,
     )
 
 

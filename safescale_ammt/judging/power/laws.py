@@ -8,6 +8,9 @@ assumptions are written down with the answer:
     false positive rate    what follows from the two: base (1 - .6) / (1 - base)
     errors (accuracy, worst group)    three quarters of what the line allows
     model against twin     3 % of the rows answered differently
+    precision, recall, balanced accuracy, AUC, accuracy against a constant
+                           three quarters of the errors that the line allows, the
+                           classes' shares those of train and constraint (`skill`)
 
 At a *true gap* of gamma the groups, from the smallest to the largest, lie in turn
 gamma / 2 below and above the assumed rate. Under the *spread* law each group's
@@ -21,12 +24,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.constitution.principles import (
+    MAJORITY,
+    SKILL_METRICS,
+    Constraint,
+)
 from safescale_ammt.judging.certify import GroupHits, Hits, PairedHits, line_at
 from safescale_ammt.judging.group_rates import RATES_OF, Rates
 from safescale_ammt.judging.power.sizes import ASSUMED_TPR, Sizes
+from safescale_ammt.judging.power.skill import (
+    ASSUMED_SHARE,
+    draw_against_constant,
+    draw_skill,
+)
 
-ASSUMED_SHARE = 0.75
 ASSUMED_DISCORDANCE = 0.03
 PAIRWISE = tuple(name for name in RATES_OF if name != "worst_group_error")
 SCALES = (0.0, 0.25, 0.5, 1.0, 1.5)
@@ -59,6 +70,10 @@ def draw(
     Returns:
         Hits with one leading axis (draws,).
     """
+    if constraint.metric in SKILL_METRICS:
+        return draw_skill(constraint, sizes, scale, draws, rng)
+    if constraint.reference == MAJORITY:
+        return draw_against_constant(constraint, sizes, scale, draws, rng)
     if constraint.metric == "accuracy":
         return _draw_paired(constraint, sizes.rows, scale, draws, rng)
     groups = len(sizes.values)

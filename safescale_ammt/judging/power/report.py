@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.power.laws import ASSUMPTIONS
 
@@ -59,6 +60,7 @@ class PrinciplePower:
         too_small: groups that the gate will not judge, as far as the counts tell.
         hidden: those whose counts are hidden, so that they may be large enough.
         beside: small groups for whose sake these are hidden, as `column value`.
+        reference: `majority`, if the line is the best constant answer's + `line`.
         least: least certifiable line, where the promised one is at fault, or asked for.
         rows: rows that the promised line would need, likewise.
         culprit: whether it is at fault that the constitution is uncertifiable.
@@ -77,6 +79,7 @@ class PrinciplePower:
     culprit: bool = False
     hidden: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    reference: str | None = None
 
     @property
     def answer(self) -> str:
@@ -123,6 +126,8 @@ class PowerReport:
         for principle in plain["principles"]:
             if not principle["hidden"]:
                 del principle["hidden"], principle["beside"]
+            if principle["reference"] is None:
+                del principle["reference"]
         return {"schema": 1, **plain}
 
 
@@ -130,7 +135,9 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
     """Says what is wrong with a principle at fault and what would put it right."""
     over = f"{power.metric} by {power.group}" if power.group else power.metric
     # The line of accuracy against a twin is a delta, one of accuracy alone a threshold.
-    if power.metric == "accuracy" and power.line <= 0:
+    if power.reference == MAJORITY:
+        over = "accuracy minus the best constant answer's"
+    elif power.metric == "accuracy" and power.line <= 0:
         over = "accuracy minus the twin's"
     head = f"{power.principle} ({over} {power.op} {power.line:g})"
     if power.too_small:

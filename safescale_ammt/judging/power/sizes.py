@@ -7,7 +7,8 @@ what rates may be assumed (see `laws`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,8 @@ class Sizes:
         rows: sealed rows.
         hidden: those of them whose counts are hidden for the sake of small groups.
         beside: these small groups, as `column value`.
+        labels: sealed rows per class (C,), as train and constraint lead one to expect.
+        positive: code of the positive class; 1 if none is declared.
     """
 
     values: tuple[str, ...]
@@ -54,6 +57,13 @@ class Sizes:
     rows: int
     hidden: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    labels: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    positive: int = 1
+
+    @property
+    def beyond_constant(self) -> float:
+        """Share of the rows that the best constant answer gets wrong."""
+        return 1 - float(self.labels.max()) / max(1, int(self.labels.sum()))
 
     def larger(self, factor: float, *, everywhere: bool = False) -> Sizes:
         """The same with `factor` times the sealed rows (`everywhere`: of all rows)."""
@@ -64,24 +74,40 @@ class Sizes:
             trials=np.ceil(self.trials * factor).astype(np.int64),
             dual=np.ceil(self.dual * (factor if everywhere else 1)).astype(np.int64),
             rows=int(np.ceil(self.rows * factor)),
+            labels=np.ceil(self.labels * factor).astype(np.int64),
         )
 
 
 def principle_sizes(
-    constraint: Constraint, counts: Counts, group_rule: GroupRule
+    constraint: Constraint,
+    counts: Counts,
+    group_rule: GroupRule,
+    shares: Sequence[float] = (),
 ) -> Sizes:
     """Reads the sizes of a principle from the counts.
+
+    Args:
+        constraint: what is promised.
+        counts: rows by group and class of every split.
+        group_rule: which groups are large enough.
+        shares: of the classes in development; () = from the counts of a group
+            column, and equal if there is none.
 
     Raises:
         InputError: the counts lack a split or the principle's group.
     """
     total = counts.split(SEALED).rows
+    positive = counts.classes.index(counts.positive) if counts.positive else None
     if constraint.metric not in RATES_OF:
         none, small = np.zeros((0, 0), dtype=np.int64), np.zeros(0, dtype=bool)
-        return Sizes((), none.ravel(), (), none, none, np.zeros(0), small, total)
+        shares = shares or class_shares(counts)
+        return Sizes(
+            *((), none.ravel(), (), none, none, np.zeros(0), small, total),
+            labels=np.array([round(total * share) for share in shares]),
+            positive=1 if positive is None else positive,
+        )
     values, rows, labels = counts.table(SEALED, constraint.group or "")
     dual_rows, dual_labels = _dual_counts(counts, constraint.group or "", values)
-    positive = counts.classes.index(counts.positive) if counts.positive else None
     classes = judged_classes(len(counts.classes), positive)
     kinds = [
         (kind, code)
@@ -117,6 +143,15 @@ def principle_sizes(
         ),
         beside=beside,
     )
+
+
+def class_shares(counts: Counts) -> tuple[float, ...]:
+    """Returns each class's share of train and constraint, equal where untold."""
+    for group in counts.split(DUAL[0]).groups:
+        values = counts.table(DUAL[0], group)[0]
+        rows = _dual_counts(counts, group, values)[1].sum(axis=0)
+        return tuple((rows / max(1, rows.sum())).tolist())
+    return (1 / len(counts.classes),) * len(counts.classes)
 
 
 def _hidden(
