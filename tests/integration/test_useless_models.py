@@ -63,8 +63,8 @@ def judged(
         "splits": {"train": 0.39, **splits, "select": 0.1, "sealed": 0.3},
     }
     prepare_data.run(data, dataset, holdout)
-    search_architecture.run(dataset, rule, WORKLOAD["search"], architecture)
     section = {**WORKLOAD["training"], "steps": 300, "learning_rate": 0.01, **training}
+    search_architecture.run(dataset, rule, WORKLOAD["search"], section, architecture)
     trained = train_agents.run(dataset, architecture, rule, section, model)
     environ = {"SAFESCALE_STORE": (folder / "store").as_uri()}
     shown = evaluate_safety.run(*places, rule, {}, folder / "verdict", environ=environ)
