@@ -67,6 +67,7 @@ def ended_run(
 ) -> RunFile:
     """Makes the folder of a run that ended with the parts, registered or not."""
     run = RunFile.create(output, ["safescale", "run"])
+    run.point_latest()
     config = {"registry": {"name": "loans"}}
     run.facts |= {"store": store.uri, "config": config}
     run.facts |= {"source": "s3://rows.csv", "sealed_source": ""}

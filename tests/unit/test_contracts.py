@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 from pathlib import Path
 
 import grimp
@@ -18,6 +19,17 @@ def graph():
     return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
+@pytest.fixture
+def loggers_as_they_were():
+    """import-linter 2 configures logging and so disables every logger there is."""
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    before = [logger.disabled for logger in loggers]
+    yield
+    for logger, disabled in zip(loggers, before, strict=True):
+        logger.disabled = disabled
+
+
+@pytest.mark.usefixtures("loggers_as_they_were")
 def test_every_contract_holds(capsys):
     code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None)
     assert code == 0, capsys.readouterr().out

@@ -232,7 +232,13 @@ def test_rows_without_a_needed_column_are_refused(
         Predictor.load(tmp_path).predict_table(pa.table({"x": [1.0]}))
 
 
-DECISION = {"schema": 1, "form": "soup", "members": 1, "threshold": 0.5, "head": None}
+DECISION = {
+    "schema": 1,
+    "form": "ensemble",
+    "members": 2,
+    "threshold": 0.5,
+    "head": None,
+}
 
 
 @pytest.mark.parametrize(
