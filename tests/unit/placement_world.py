@@ -174,7 +174,10 @@ def main(dataset: str, out: str, *names: str) -> None:
         if process_group.rank == 0 and Path(out).is_dir():
             save(Path(out), name, result)
         if result.sentence and name != "hopeless":
-            raise SystemExit(result.sentence)
+            print(result.sentence, file=sys.stderr, flush=True)
+            # Not through the interpreter's end, which Gloo's threads may abort while a
+            # peer hangs (seen once, signal 6): the product reads a report, no code.
+            os._exit(1)
     process_group.close()
 
 
