@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from safescale_ammt.binomial.exact import Array, Line
 from safescale_ammt.binomial.intervals import mean_bounds, mean_p_below
@@ -142,7 +141,10 @@ def area(evidence: Evidence) -> MeanHits:
     # A score that is not finite ranks nothing (and fails the evidence anyhow).
     if not n1 or not n0 or not np.isfinite(evidence.score).all():
         return MeanHits(np.asarray(0.5), 0)
-    ranks = float(rankdata(evidence.score)[positive].sum())
+    _, place, rows = np.unique(evidence.score, return_inverse=True, return_counts=True)
+    # Of equal scores each has the mean of their ranks.
+    rank = np.cumsum(rows) - (rows - 1) / 2
+    ranks = float(rank[place[positive]].sum())
     return MeanHits(np.asarray((ranks - n1 * (n1 + 1) / 2) / (n1 * n0)), min(n1, n0))
 
 

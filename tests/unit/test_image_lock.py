@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import json
 import re
 import sysconfig
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -314,6 +316,33 @@ def test_the_build_context_is_an_allow_list():
         "!images/install.sh",
         "!images/slim.py",
     }
+
+
+def test_no_line_of_a_stage_imports_what_slimming_takes_out():
+    root = IMAGES.parent
+    rooms = (root / room for room in ("safescale_ammt", "components"))
+    named = {
+        name.replace(".", "/")
+        for room in rooms
+        for file in room.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in imported(node)
+    }
+    assert "scipy/special" in named
+    taken = [n for n in sorted(named) for p in slim.PATHS if fnmatch(n, p)]
+    assert not taken
+
+
+def imported(node):
+    """Lists the modules that a statement imports, whole and by their parts."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+        return []
+    parts = [name.split(".") for name in names]
+    return [".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)]
 
 
 def test_a_slimmed_library_is_shorter_and_still_loads(tmp_path):
