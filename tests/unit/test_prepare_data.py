@@ -364,7 +364,7 @@ def test_an_unknown_column_is_refused_and_told_where_a_similar_one_is(
     assert f"(data.{role})" in said
     assert f"of its {len(HEADER)}" in said
     near = refused(tmp_path, loans(), label="Aproved")
-    assert "column 7 is spelled nearly like it" in near
+    assert "column 7 is spelled nearly like 'Aproved'" in near
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
