@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import (
-    checked_flag,
     canonical_json,
+    checked_flag,
     checked_text,
     digest_json,
     found_number,
