@@ -150,9 +150,9 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
     for lines in (power_table, certifiable):
         for line in lines(constitution, report):
             click.echo(line)
-    click.echo(report.sentence)
-    # Last, so that the table of a promise that is refused is there to read.
+    # After the table, which a refusal is read beside; it says the sentence by itself.
     refuse_uncertifiable(constitution, report)
+    click.echo(report.sentence)
 
 
 def certifiable(constitution: Constitution, report: PowerReport) -> Iterator[str]:
