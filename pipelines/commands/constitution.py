@@ -119,7 +119,8 @@ def prepared_in_passing(
         dataset, holdout = Path(scratch, "dataset"), Path(scratch, "holdout")
         summary = prepare_data.run(here.data.to_params(), dataset, holdout)
         for key, value in summary.items():
-            if value and not str(value).startswith("sha256:"):
+            # The warnings stand above already.
+            if value and key != "warnings" and not str(value).startswith("sha256:"):
                 click.echo(f"{key}: {value}")
         yield dataset
 

@@ -216,6 +216,15 @@ def test_sensitive_columns_are_inputs_only_on_demand(tmp_path: Path) -> None:
     assert inside.schema.names == ("age", "gain", "city", "gender", "origin")
 
 
+def test_a_merge_may_name_the_rows_without_a_value(tmp_path: Path) -> None:
+    rows = changed(loans(), ORIGIN, lambda i, text: "?" if i % 10 == 0 else text)
+    known = {"column": "origin", "values": {"(missing)": "south"}}
+    merged = {**GROUPS, "merges": {**GROUPS["merges"], "known": known}}
+    groups = prepare(tmp_path, rows, **merged).schema.groups
+    assert groups["known"] == ("north", "south", "west")
+    assert groups["origin"] == ("(missing)", "north", "south", "west")
+
+
 def test_merges_and_crosses_follow_their_columns(tmp_path: Path) -> None:
     rows = changed(loans(), ORIGIN, lambda i, text: "?" if i % 10 == 0 else text)
     dataset = prepare(tmp_path, rows, **GROUPS)
