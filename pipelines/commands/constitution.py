@@ -119,7 +119,8 @@ def prepared_in_passing(
         dataset, holdout = Path(scratch, "dataset"), Path(scratch, "holdout")
         summary = prepare_data.run(here.data.to_params(), dataset, holdout)
         for key, value in summary.items():
-            if value and not str(value).startswith("sha256:"):
+            # The warnings stand above already.
+            if value and key != "warnings" and not str(value).startswith("sha256:"):
                 click.echo(f"{key}: {value}")
         yield dataset
 
@@ -150,9 +151,9 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
     for lines in (power_table, certifiable):
         for line in lines(constitution, report):
             click.echo(line)
-    click.echo(report.sentence)
-    # Last, so that the table of a promise that is refused is there to read.
+    # After the table, which a refusal is read beside; it says the sentence by itself.
     refuse_uncertifiable(constitution, report)
+    click.echo(report.sentence)
 
 
 def certifiable(constitution: Constitution, report: PowerReport) -> Iterator[str]:

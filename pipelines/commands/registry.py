@@ -70,14 +70,26 @@ def list_(store: str | None, name: str | None, as_json: bool) -> None:
 
 
 @registry.command()
-@click.argument("version", default="champion")
+@click.argument("words", nargs=-1, metavar="[NAME] [VERSION]")
 @_JSON
 @registry_options
-def show(version: str, store: str | None, name: str | None, as_json: bool) -> None:
-    """Shows one version: its number, 'champion', 'pending' or 'latest'."""
-    from pipelines.local.resolution import chosen_registry
+def show(
+    words: tuple[str, ...], store: str | None, name: str | None, as_json: bool
+) -> None:
+    """Shows one version: its number, 'champion' (the default), 'pending' or 'latest'.
+
+    NAME is the registered model's, as for `--name`; it may be left out if there is one.
+    """
+    from pipelines.local.resolution import VERSION, chosen_registry
     from pipelines.local.store import opened_store
 
+    *names, version = words or ("champion",)
+    # One word that is no version is a name, as `download` takes it.
+    if not names and not VERSION.fullmatch(version):
+        names, version = [version], "champion"
+    if len(names) + bool(name) > 1:
+        raise click.UsageError("Give NAME and VERSION, or one of them, and NAME once.")
+    name = name or next(iter(names), None)
     with opened_store(store, reads_only=True) as opened:
         chosen = chosen_registry(opened, name)
         shown = facts(chosen, chosen.show(version))
@@ -109,7 +121,10 @@ def verify(store: str | None, name: str | None) -> None:
                 damaged.append(chosen.name)
                 click.echo(f"{chosen.name}: {error}", err=True)
                 continue
-            click.echo(f"{chosen.name}: {count} versions, every byte is as registered.")
+            plural = "s" * (count != 1)
+            click.echo(
+                f"{chosen.name}: {count} version{plural}, every byte is as registered."
+            )
     if damaged:
         raise IntegrityError(
             f"{len(damaged)} of {len(names)} registered models are damaged: "

@@ -32,7 +32,8 @@ PREFIX = "registry/"
 """The keys below which `releasing.registry` keeps each name."""
 EMBEDDED = "s3://safescale"
 """The embedded store's URI: its addresses need it, and those of other buckets not."""
-_VERSION = re.compile(r"v?\d{1,7}|champion|pending|latest|superseded|lost_race")
+VERSION = re.compile(r"v?\d{1,7}|champion|pending|latest|superseded|lost_race")
+"""What looks like a version in the registry."""
 _RUN = re.compile(r"\d{8}[-\da-f]*")
 
 
@@ -86,7 +87,7 @@ def found(word: str, places: Places) -> Iterator[Found]:
             yield Found(path, str(path))
         elif "://" in word:
             yield Found(stack.enter_context(fetched(word, places.store)), word)
-        elif _VERSION.fullmatch(word):
+        elif VERSION.fullmatch(word):
             yield stack.enter_context(of_version(word, places))
         elif _RUN.fullmatch(word):
             record = read_run(places.runs, word)

@@ -223,11 +223,14 @@ class RunFile:
 
 
 def read_run(output: Path, name: str) -> dict[str, Any]:
-    """Reads a run by its id, the start of its id, or `latest`.
+    """Reads a run by its id, the start of its id, `latest`, or its folder.
 
     Raises:
         InputError: no such run, or several.
     """
+    # `verify` and `report` know a run as `runs/latest`: so does who looks at it here.
+    if "/" in name and (Path(name) / RUN).is_file():
+        return dict(read_json(Path(name) / RUN))
     if name == LATEST and (output / LATEST).exists():
         return dict(read_json(output / LATEST / RUN))
     folders = [p for p in run_folders(output) if p.name.startswith(name)]

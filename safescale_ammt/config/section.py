@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import (
     canonical_json,
+    checked_flag,
     checked_text,
     digest_json,
     found_number,
@@ -155,12 +156,14 @@ def _real(value: Any, where: str) -> float:
 
 
 def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where} must be true or false, found {value!r}.")
-    return value
+    return checked_flag(value, where, ConfigError)
 
 
 def _string(value: Any, where: str) -> str:
+    # A class of 0 and 1 or of true and false is written without quotes. Of 1.10 the
+    # spelling is lost, and a column may be called so.
+    if isinstance(value, int | float) and not value % 1 and abs(value) < MAX_SEED:
+        value = str(value)
     return checked_text(value, where, ConfigError)
 
 

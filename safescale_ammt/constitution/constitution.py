@@ -21,7 +21,7 @@ from safescale_ammt.constitution.principles import (
     read_principle,
 )
 from safescale_ammt.errors import ConstitutionError, one_of
-from safescale_ammt.files.canonical import canonical_json, digest_json
+from safescale_ammt.files.canonical import canonical_json, checked_flag, digest_json
 from safescale_ammt.files.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
@@ -239,11 +239,8 @@ def _gate(raw: Any) -> GateRule:
             f"gate.on_uncertifiable is {on_uncertifiable!r}, {choices}."
         )
     submissions = whole(entry, "planned_submissions", "gate", 1, 1)
-    allow_constant = entry.get("allow_constant", False)
-    if not isinstance(allow_constant, bool):
-        raise ConstitutionError(
-            f"gate.allow_constant must be true or false, found {allow_constant!r}."
-        )
+    constant = entry.get("allow_constant", False)
+    allow_constant = checked_flag(constant, "gate.allow_constant", ConstitutionError)
     return GateRule(alpha, submissions, on_uncertifiable, allow_constant)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from safescale_ammt.constitution.entries import number, section, text
 from safescale_ammt.errors import ConstitutionError, one_of
+from safescale_ammt.files.canonical import checked_flag
 
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 GROUP_METRICS = (*GAPS, "dp_ratio", "worst_group_error")
@@ -140,11 +141,9 @@ def read_principle(raw: Any, index: int) -> Principle:
     train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
     # What can be trained for is, unless the author says otherwise.
     trainable = constraint.metric in TRAINABLE and constraint.op == "<="
-    enforce = train.get("enforce", trainable)
-    if not isinstance(enforce, bool):
-        raise ConstitutionError(
-            f"{name}.train.enforce must be true or false, found {enforce!r}."
-        )
+    enforce = checked_flag(
+        train.get("enforce", trainable), f"{name}.train.enforce", ConstitutionError
+    )
     if enforce and not trainable:
         raise ConstitutionError(
             f"{name}.train.enforce is true, but {constraint.metric} has no "

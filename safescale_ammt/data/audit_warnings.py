@@ -105,14 +105,42 @@ def save_warnings(folder: Path, warnings: Sequence[AuditWarning]) -> None:
     write_json(folder / WARNINGS, {"schema": SCHEMA_VERSION, "warnings": told})
 
 
-def in_lines(warnings: Sequence[AuditWarning], where: str = AUDIT) -> list[str]:
+def sentences(warnings: Iterable[AuditWarning]) -> list[str]:
+    """Returns what warnings say; what stands in for one column is one sentence.
+
+    Five columns that tell a district are one thing to know, and leave other things
+    their place among the first that are told.
+    """
+    told: dict[tuple[str, str], list[AuditWarning]] = {}
+    for warning in warnings:
+        joins = warning.kind == "proxy" and warning.group
+        alone = "" if joins else str(len(told))
+        told.setdefault((warning.group, alone), []).append(warning)
+    said = []
+    for same in told.values():
+        said.append(same[0].sentence)
+        if len(same) > 1:
+            columns = [f"{w.columns[0]!r} ({w.figure:.2f})" for w in same]
+            more = len(same) - MOST_TOLD
+            named = ", ".join(columns[:MOST_TOLD]) + f" and {more} more" * (more > 0)
+            said[-1] = (
+                f"{named} stand in for {same[0].group!r} (Cramér's V): leaving "
+                f"{same[0].group!r} out does not hide it."
+            )
+    return said
+
+
+def in_lines(
+    warnings: Sequence[AuditWarning], where: str = f"the dataset's {AUDIT}"
+) -> list[str]:
     """Returns the worst warnings, a line each, and how many more `where` holds."""
     if not warnings:
         return []
-    plural = "s" * (len(warnings) > 1)
-    lines = [f"{len(warnings)} warning{plural} about the data:"]
-    lines += [f"- {warning.sentence}" for warning in warnings[:MOST_TOLD]]
-    more = len(warnings) - MOST_TOLD
+    told = sentences(warnings)
+    plural = "s" * (len(told) > 1)
+    lines = [f"{len(told)} warning{plural} about the data:"]
+    lines += [f"- {sentence}" for sentence in told[:MOST_TOLD]]
+    more = len(told) - MOST_TOLD
     return [*lines, f"- and {more} more in {where}"] if more > 0 else lines
 
 

@@ -22,6 +22,9 @@ from safescale_ammt.reading.readings import Form, read_as
 from safescale_ammt.reading.sources import parse_bytes, read_table
 from safescale_ammt.reading.spelling import spelled_as
 
+# Absent columns that a sentence names; an application may lack hundreds.
+_MOST_NAMED = 10
+
 LARGEST = 1e150
 """Largest magnitude of a number: its square is finite, and so is a variance."""
 
@@ -167,10 +170,16 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     """
     absent = [name for name in schema.names if name not in table.columns]
     if absent:
-        raise DataError(
-            f"{table.origin} lacks the column {absent[0]!r}, which the model needs; "
-            f"it needs {', '.join(schema.names)}{table.near(absent[0])}."
-        )
+        head = f"the column {absent[0]!r}, which the model needs"
+        if len(absent) > 1:
+            named = ", ".join(map(repr, absent[:_MOST_NAMED]))
+            more = len(absent) - _MOST_NAMED
+            head = (
+                f"{len(absent)} of the {len(schema.names)} columns that the model "
+                f"needs: {named}" + (f" and {more} more" if more > 0 else "")
+            )
+        near = (table.near(name, schema.columns) for name in absent)
+        raise DataError(f"{table.origin} lacks {head}{next(filter(None, near), '')}.")
 
     def row_name(row: int) -> str:
         return f"data row {row + 1} of {table.origin}"

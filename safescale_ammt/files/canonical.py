@@ -16,6 +16,7 @@ from safescale_ammt.errors import InputError
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Bytes read at a time, so that memory does not grow with the file.
 _CHUNK = 1 << 20
+_FLAGS = dict.fromkeys(("yes", "on"), True) | dict.fromkeys(("no", "off"), False)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -62,7 +63,7 @@ def checked_text(value: Any, where: str, error: type[InputError]) -> str:
         InputError: of the given class: no text, or not Unicode.
     """
     if not isinstance(value, str):
-        # YAML reads yes, no, 1 and 2026-11-16 as booleans, numbers and days.
+        # YAML reads true, 1.10 and 2026-11-16 as a boolean, a number and a day.
         quote = "; put it in quotes" if isinstance(value, int | float | date) else ""
         raise error(f"{where} must be text, found {value!r}{quote}.")
     # Half of a surrogate pair (YAML's "\ud800") is a str that has no digest.
@@ -71,6 +72,23 @@ def checked_text(value: Any, where: str, error: type[InputError]) -> str:
     except UnicodeEncodeError:
         raise error(f"{where} is not Unicode text.") from None
     return value
+
+
+def checked_flag(value: Any, where: str, error: type[InputError]) -> bool:
+    """Returns a value of a file that people write, if it is true or false.
+
+    Args:
+        value: as YAML or JSON gave it; also the `yes` and `no` of YAML 1.1.
+        where: its key, for the sentence.
+        error: what is raised.
+
+    Raises:
+        InputError: of the given class: it is neither.
+    """
+    flag = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if flag is None:
+        raise error(f"{where} must be true or false, found {value!r}.")
+    return flag
 
 
 def found_number(value: Any) -> str:

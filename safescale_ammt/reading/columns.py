@@ -170,7 +170,7 @@ class RawTable:
         """
         if name in self.columns:
             return self.columns[name]
-        near = self.near(name)
+        near = self.near(name, others)
         if self.names_are_safe:
             found = f"it has {', '.join(self.columns)}{near}"
         else:
@@ -182,18 +182,19 @@ class RawTable:
             )
         raise DataError(f"{self.origin} has no column {name!r} ({role}): {found}.")
 
-    def near(self, name: str) -> str:
+    def near(self, name: str, others: Collection[str] = ()) -> str:
         """Returns the part of a sentence that tells which column a name may mean.
 
-        By its position where the first line may be a person's; "" if none is near.
+        By its position where the first line may be a person's; "" if none is near. A
+        column that is one of the other names is meant by itself.
         """
-        near = nearest(name, self.columns)
+        near = nearest(name, [c for c in self.columns if c not in others])
         if not near:
             return ""
         if self.names_are_safe:
             return f"; the nearest is {near!r}"
         place = list(self.columns).index(near) + 1
-        return f", and column {place} is spelled nearly like it"
+        return f", and column {place} is spelled nearly like {name!r}"
 
     def take(self, rows: NDArray[Any]) -> RawTable:
         """Returns the chosen rows (indices or mask)."""

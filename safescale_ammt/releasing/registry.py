@@ -212,6 +212,8 @@ class Registry:
             if name in (str(candidate.number), candidate.status, "latest"):
                 return candidate
         held = f"versions 1 to {len(versions)}" if versions else "no version yet"
+        if len(versions) == 1:
+            held = "version 1 alone"
         raise InputError(
             f"{self._store.uri}/{self._prefix} has no version {version!r}: it holds "
             f"{held}; a number, 'champion', 'pending' or 'latest' is expected."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from safescale_ammt.data.audit_warnings import MOST_TOLD, AuditWarning
+from safescale_ammt.data.audit_warnings import MOST_TOLD, AuditWarning, sentences
 
 TITLE = "Warnings about the data"
 
@@ -18,7 +18,7 @@ def warnings_section(warnings: Sequence[AuditWarning]) -> str:
     """
     if not warnings:
         return ""
-    points = [f"<li>{escape(warning.sentence)}</li>" for warning in warnings]
+    points = [f"<li>{escape(sentence)}</li>" for sentence in sentences(warnings)]
     body = f"<ul>{''.join(points[:MOST_TOLD])}</ul>"
     if more := points[MOST_TOLD:]:
         # Folds without a script; a sheet of paper shows what is unfolded.

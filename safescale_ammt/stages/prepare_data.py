@@ -130,7 +130,9 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         **({"reading": reading} if reading else {}),
     }
     if dropped := prepared.notes.get("unlabelled_rows_dropped"):
-        print(f"Rows without a label that are left out: {dropped}.", flush=True)
+        rows = source.rows + (sealed.rows if sealed else 0)
+        told = f"Rows without a label that are left out: {dropped} of {rows}."
+        print(told, flush=True)
     forms = [
         f"Column {name!r} is read as {form}."
         for name, form in prepared.notes.get("columns_read", {}).items()

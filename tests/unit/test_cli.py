@@ -342,6 +342,9 @@ def test_runs_are_listed_shown_and_compared(capsys):
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[:5] == ["run", "state", "decision", "accuracy", "gap"]
     assert [row.split()[0] for row in rows] == sorted([first.id, second.id])
+    for word in (f"runs/{first.id}", first.id):
+        assert run_command(["runs", "show", word]) == 0
+        assert capsys.readouterr().out.split()[:2] == ["run", first.id]
     assert run_command(["runs", "show", first.id]) == 0
     shown = capsys.readouterr().out
     assert "train_agents" in shown

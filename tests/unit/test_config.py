@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ from safescale_ammt.config.sections import (
     TrainingConfig,
 )
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.files.yaml_file import read_yaml
 
 TABLE = {"source": "file:///data.csv", "label": "income"}
 FIVE = dict.fromkeys(SPLITS, 0.2)
+CUT = {"splits": dict.fromkeys((*SPLITS, "sealed"), 1 / 6)}
 words = st.text("abcdefgh", min_size=1, max_size=6)
 seeds = st.integers(0, MAX_SEED - 1)
 
@@ -163,7 +166,7 @@ def test_a_section_that_is_no_mapping_is_one_clear_sentence(raw: Any) -> None:
         ({"human_oversight_enabled": 1}, "must be true or false, found 1"),
         ({"agent_specializations": "safety"}, "must be a list, found 'safety'"),
         ({"agent_specializations": []}, "expected at least one role"),
-        ({"agent_specializations": [1]}, "[0] must be text, found 1"),
+        ({"agent_specializations": [1.5]}, "[0] must be text, found 1.5"),
         ({"sharing": "max"}, "training.sharing is 'max', expected one of fitness"),
         ({"trunk_steps": 5000}, "training.trunk_steps is 5000, expected 0 to steps"),
         ({"folds": 1}, "training.folds is 1, expected a whole number >= 2"),
@@ -259,15 +262,12 @@ def test_an_impossible_search_value_is_one_clear_sentence(
         ({"max_levels": 1}, "data.max_levels is 1, expected 2 to 4096"),
         ({"format": "json"}, "data.format is 'json', expected one of auto"),
         ({"label_map": ["<=50K."]}, "data.label_map must be a mapping"),
-        ({"label_map": {"a": 3}}, "data.label_map.a must be text, found 3; put it in"),
-        (
-            {"positive": True},
-            "data.positive must be text, found True; put it in quotes",
-        ),
-        ({"positive": 1}, "data.positive must be text, found 1; put it in quotes"),
+        ({"label_map": {"a": 3.5}}, "label_map.a must be text, found 3.5; put it in"),
+        ({"label": 1.1}, "data.label must be text, found 1.1; put it in quotes"),
+        ({"label": MAX_SEED}, f"must be text, found {MAX_SEED}; put it in quotes"),
         ({"positive": date(2026, 11, 16)}, "2026, 11, 16); put it in quotes"),
         ({"label": ["y"]}, "data.label must be text, found ['y']."),
-        ({"label_map": {3: "a"}}, "data.label_map key must be text, found 3"),
+        ({"label_map": {3.5: "a"}}, "data.label_map key must be text, found 3.5"),
         ({"splits": {**FIVE, "train": "most"}}, "data.splits.train must be a number"),
     ],
 )
@@ -339,3 +339,29 @@ def test_a_role_that_nobody_knows_is_refused_where_the_section_is_read(
     sentence = refused(TrainingConfig, {"agent_specializations": roles})
     assert f"training.agent_specializations names {name!r}" in sentence
     assert "expected one of calibrated, efficiency" in sentence
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [("1", "1"), ("0", "0"), ("-1", "-1"), ("1.0", "1.0"), ("true", "True")]
+    + [(text, text) for text in ("NO", "yes", "On", "off", "0123", "1:30", "0o17")],
+)
+def test_a_value_of_the_data_needs_no_quotes(
+    written: str, text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(
+        f"positive: {written}\nlabel_map: {{{written}: {written}}}\n"
+        f"missing: [{written}]\n"
+    )
+    data = DataConfig.from_params(read_yaml(file, ConfigError) | TABLE | CUT)
+    assert data.positive == text
+    assert data.label_map == {text: text}
+    assert data.missing == (text,)
+
+
+@pytest.mark.parametrize("written", ["yes", "On", "TRUE", "true"])
+def test_a_flag_may_be_a_yes_of_yaml_1_1(written: str, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(f"rehearse: {written}\n")
+    assert SafetyConfig.from_params(read_yaml(file, ConfigError)).rehearse

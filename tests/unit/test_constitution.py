@@ -275,8 +275,8 @@ def test_a_principle_without_surrogate_cannot_be_enforced() -> None:
     raw = of(ACCURACY)
     raw["principles"][0]["train"] = {"enforce": True}
     assert "accuracy has no differentiable surrogate" in refused(raw)
-    raw["principles"][0]["train"] = {"enforce": "yes"}
-    assert "train.enforce must be true or false, found 'yes'" in refused(raw)
+    raw["principles"][0]["train"] = {"enforce": "maybe"}
+    assert "train.enforce must be true or false, found 'maybe'" in refused(raw)
     raw["principles"][0]["train"] = {"weight": 3}
     assert "Unknown key 'weight' in p0.train" in refused(raw)
 

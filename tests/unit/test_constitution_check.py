@@ -185,7 +185,7 @@ def test_any_source_that_a_run_reads_is_checked(name, folder, capsys):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"label": "outcom"}, "spelled nearly like it"),
+        ({"label": "outcom"}, "spelled nearly like 'outcom'"),
         ({"source": "gone.csv"}, "no file in"),
         ({"source": ""}, "data.source is empty"),
         ({"sensitive": ["place"]}, "which the data section does not declare"),

@@ -286,7 +286,7 @@ def test_a_terminal_has_a_line_each_and_says_how_many_are_left() -> None:
     lines = in_lines(many)
     assert lines[0] == f"{MOST_TOLD + 3} warnings about the data:"
     assert len(lines) == MOST_TOLD + 2
-    assert lines[-1] == "- and 3 more in audit.json"
+    assert lines[-1] == "- and 3 more in the dataset's audit.json"
     assert in_lines(many[:MOST_TOLD])[-1] == f"- {many[MOST_TOLD - 1].sentence}"
 
 
@@ -333,3 +333,18 @@ def test_the_document_says_what_each_kind_means() -> None:
     for kind, figure in KINDS.items():
         assert f"| `{kind}` |" in text
         assert figure in text
+
+
+def test_columns_that_stand_in_for_one_column_are_one_sentence() -> None:
+    def proxy(column: str, group: str, figure: float) -> AuditWarning:
+        return AuditWarning("proxy", (column,), figure, f"{column} tells.", group)
+
+    street = [proxy(f"street{i}", "district", 0.9 - i / 10) for i in range(8)]
+    lines = in_lines([*street[:2], proxy("title", "sex", 0.8), warning()])
+    assert lines[0] == "3 warnings about the data:"
+    assert lines[1] == (
+        "- 'street0' (0.90), 'street1' (0.80) stand in for 'district' (Cramér's V): "
+        "leaving 'district' out does not hide it."
+    )
+    assert lines[2:] == ["- title tells.", "- pooled by 1.0."]
+    assert "'street5' (0.40) and 2 more stand in" in in_lines(street)[1]

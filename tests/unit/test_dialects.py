@@ -426,7 +426,9 @@ def test_a_plain_table_has_no_notes_and_an_old_digest(tmp_path: Path) -> None:
     assert "delimiter" in plain.to_params()
 
 
-def test_rows_without_a_label_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_rows_without_a_label_are_dropped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = loans()
     for row in rows[::50]:
         row[-1] = "?"
@@ -435,6 +437,8 @@ def test_rows_without_a_label_are_dropped_and_counted(tmp_path: Path) -> None:
     dataset = prepared(tmp_path / "drop", spell(rows), unlabelled="drop")
     report = json.loads((dataset / "source.json").read_text())
     assert report["unlabelled_rows_dropped"] == 12
+    said = f"Rows without a label that are left out: 12 of {len(rows)}."
+    assert said in capsys.readouterr().out
 
 
 def test_rows_keep_their_number_in_the_file_though_others_are_left_out(

@@ -232,8 +232,10 @@ def test_raw_rows_come_from_paths_and_uris(tmp_path: Path) -> None:
 
 
 def test_raw_rows_that_lack_a_needed_column_are_refused() -> None:
-    with pytest.raises(DataError, match=r"lacks the column 'city'.*needs age, city"):
+    with pytest.raises(DataError, match=r"lacks the column 'city', which the model"):
         read_raw(SCHEMA, b"age,gender\n20,f\n")
+    with pytest.raises(DataError, match=r"lacks 2 of the 2 .*: 'age', 'city'"):
+        read_raw(SCHEMA, b"gender,note\nf,x\n")
 
 
 def test_a_text_where_a_number_is_expected_names_its_row() -> None:

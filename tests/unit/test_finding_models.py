@@ -12,6 +12,7 @@ from registered_world import ended_run, registered, write_parts
 
 from pipelines.cli import run_command
 from pipelines.download import place_bundle
+from pipelines.local.resolution import registered_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.artifacts import read_manifest, verify
 from safescale_ammt.releasing.registry import Registry
@@ -95,6 +96,36 @@ def test_the_registry_as_json_has_the_figures_of_the_verdict(
     assert shown["model"] == stated["model"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["{}"], ["{}", "champion"], ["{}", "1"], ["1"], ["1", "--name", "{}"]],
+)
+def test_a_version_is_shown_by_its_model_its_number_or_both(
+    words, store, version, capsys
+):
+    (name,) = registered_names(store)
+    assert run_command(["registry", "show", *(w.format(name) for w in words)]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.split() == ["name", name]
+    assert second.split() == ["version", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nobody"], "has no such registered model"),
+        (["nobody", "1"], "has no such registered model"),
+        (["a", "1", "2"], "Give NAME and VERSION"),
+        (["a", "1", "--name", "a"], "NAME once"),
+    ],
+)
+def test_a_model_that_nobody_registered_is_not_taken_for_a_version(
+    words, says, version, capsys
+):
+    assert run_command(["registry", "show", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_an_empty_registry_as_json_is_an_empty_list(store, capsys):
     assert run_command(["registry", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
@@ -159,7 +190,7 @@ def test_one_damaged_model_is_named_and_the_others_are_checked_all_the_same(
     store.put(f"{damaged.entry.bundle}/card.md", b"forged")
     assert run_command(["registry", "verify"]) == 3
     shown = capsys.readouterr()
-    assert "loans: 1 versions, every byte is as registered." in shown.out
+    assert "loans: 1 version, every byte is as registered." in shown.out
     assert "card.md was changed" in shown.err
     assert shown.err.splitlines()[-1] == "1 of 2 registered models are damaged: homes."
     assert run_command(["registry", "verify", "--name", "loans"]) == 0
@@ -248,7 +279,7 @@ def test_a_run_in_another_folder_of_runs_is_found_there(
 @pytest.mark.parametrize(
     ("word", "part"),
     [
-        ("2", "has no version '2': it holds versions 1 to 1"),
+        ("2", "has no version '2': it holds version 1 alone"),
         ("pending", "has no version 'pending'"),
         ("99999999", "Run '99999999' does not exist"),
         ("20260101-1200", "does not exist in runs"),

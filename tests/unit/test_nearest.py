@@ -161,10 +161,15 @@ def table(header: str, **layout: Any) -> RawTable:
 
 def test_a_column_that_the_data_spell_otherwise_is_told_without_a_cell():
     sentence = said(table("age,Sex").column, "sex", "data.sensitive")
-    assert sentence.endswith("and column 2 is spelled nearly like it.")
+    assert sentence.endswith("and column 2 is spelled nearly like 'sex'.")
     assert "Sex" not in sentence
     declared = table("9,x", columns=("age", "gender"))
     assert declared.near("Gender") == "; the nearest is 'gender'"
+
+
+def test_a_column_that_has_a_name_of_its_own_is_no_slip_of_another():
+    assert table("age,dep").near("emp") == ", and column 2 is spelled nearly like 'emp'"
+    assert table("age,dep").near("emp", ("dep", "emp")) == ""
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,15 @@ def test_sensitive_columns_are_inputs_only_on_demand(tmp_path: Path) -> None:
     assert inside.schema.names == ("age", "gain", "city", "gender", "origin")
 
 
+def test_a_merge_may_name_the_rows_without_a_value(tmp_path: Path) -> None:
+    rows = changed(loans(), ORIGIN, lambda i, text: "?" if i % 10 == 0 else text)
+    known = {"column": "origin", "values": {"(missing)": "south"}}
+    merged = {**GROUPS, "merges": {**GROUPS["merges"], "known": known}}
+    groups = prepare(tmp_path, rows, **merged).schema.groups
+    assert groups["known"] == ("north", "south", "west")
+    assert groups["origin"] == ("(missing)", "north", "south", "west")
+
+
 def test_merges_and_crosses_follow_their_columns(tmp_path: Path) -> None:
     rows = changed(loans(), ORIGIN, lambda i, text: "?" if i % 10 == 0 else text)
     dataset = prepare(tmp_path, rows, **GROUPS)
@@ -364,7 +373,7 @@ def test_an_unknown_column_is_refused_and_told_where_a_similar_one_is(
     assert f"(data.{role})" in said
     assert f"of its {len(HEADER)}" in said
     near = refused(tmp_path, loans(), label="Aproved")
-    assert "column 7 is spelled nearly like it" in near
+    assert "column 7 is spelled nearly like 'Aproved'" in near
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:

@@ -77,11 +77,11 @@ def power_check(
         _power(case, _odds(passes[i], fails[i], case)) for i, case in enumerate(cases)
     ]
     certifiable = joint[-1].passes >= REQUIRED
+    share = REQUIRED ** (1 / max(len(cases), 1))
     # Remedies take bisections with many tests each, so only where they are needed.
     if not certifiable:
         powers = _with_remedies(powers, cases, alpha)
     if lines:
-        share = REQUIRED ** (1 / max(len(cases), 1))
         # At most its own probability: a promise that is certifiable although it has
         # less than its share is not looser than the line that it needs.
         for i, (p, case) in enumerate(zip(powers, cases, strict=True)):
@@ -89,7 +89,9 @@ def power_check(
                 goal = Goal(min(share, p.spread.passes), alpha)
                 powers[i] = replace(p, least=least_line(case, goal))
     faults = [
-        fault(p, group_rule.min_n, group_rule.min_pos) for p in powers if p.culprit
+        fault(p, group_rule.min_n, group_rule.min_pos, share)
+        for p in powers
+        if p.culprit
     ]
     return PowerReport(
         certifiable=certifiable,

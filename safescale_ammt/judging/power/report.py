@@ -86,7 +86,7 @@ class PrinciplePower:
         """Says whether the promise is certifiable, and which line would be."""
         verdict = "not certifiable" if self.culprit else "certifiable"
         if self.too_small:
-            groups = ", ".join(self.too_small)
+            groups = f"{self.group} {', '.join(self.too_small)}"
             return f"not certifiable for any line, as too little is known of {groups}"
         if self.least is None:
             return f"{verdict} for any line" if self.culprit else verdict
@@ -131,8 +131,15 @@ class PowerReport:
         return {"schema": 1, **plain}
 
 
-def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
-    """Says what is wrong with a principle at fault and what would put it right."""
+def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:
+    """Says what is wrong with a principle at fault and what would put it right.
+
+    Args:
+        power: the principle's.
+        min_n: least rows of a group that is judged.
+        min_pos: least positives of one.
+        share: probability with which each promise must pass, so that all do.
+    """
     over = f"{power.metric} by {power.group}" if power.group else power.metric
     # The line of accuracy against a twin is a delta, one of accuracy alone a threshold.
     if power.reference == MAJORITY:
@@ -150,7 +157,8 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
             causes.append(
                 f"the sealed rows of {power.group} {small} are fewer than min_n "
                 f"{min_n} or their positives (or negatives) fewer than min_pos "
-                f"{min_pos}: merge these groups by data.merges or gather more rows"
+                f"{min_pos}: merge them with others by data.merges, gather more rows, "
+                "seal a larger share, or let the constitution's groups ask for fewer"
             )
         if power.hidden:
             # Where no choice of cells protects, the counts do not say which are small.
@@ -167,11 +175,13 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int) -> str:
         least = f"the least certifiable line is {power.least:g}"
     need = "more rows than anyone could gather"
     if power.rows is not None:
-        each = ", ".join(f"{value} {n:,}" for value, n in power.rows.sealed.items())
+        group = f"{power.group} " if power.group else ""
+        of = power.rows.sealed.items()
+        each = ", ".join(f"{group}{value}: {n:,}" for value, n in of)
         need = f"{power.rows.factor:.1f} times the sealed rows ({each})"
         if power.rows.everywhere:
             need += ", with train and constraint growing alike"
     return (
-        f"{head} would pass with probability {power.spread.passes:.2f}: {least}, and "
-        f"the promised one needs {need}"
+        f"{head} alone would pass with probability {power.spread.passes:.2f}, its "
+        f"share is {share:.2f}: {least}, and the promised one needs {need}"
     )
