@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.reporting.figures import (
     BLUE,
@@ -33,7 +34,13 @@ from safescale_ammt.reporting.figures import (
 )
 from safescale_ammt.reporting.glossary import rate_words
 from safescale_ammt.reporting.measure_bar import measures_of
-from safescale_ammt.reporting.wording import METRICS, RATES, measured
+from safescale_ammt.reporting.wording import (
+    METRICS,
+    RATES,
+    measured,
+    rows_told,
+    without_few,
+)
 
 Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
@@ -42,7 +49,7 @@ _MANY = 14
 _RATES = (
     "Beside each group: the rows that the rate is a share of. Filled dots: the model; "
     "hollow: the unconstrained twin. Lines are two-sided 95 % Clopper-Pearson "
-    "intervals."
+    f"intervals. A share of under {LEAST_SHOWN} rows is not shown: it tells of persons."
 )
 """How to read the rates of groups."""
 _TWIN = (
@@ -69,7 +76,9 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
         positive: the positive class, "" if there is none.
     """
     title = f"Rates by {name}"
-    model, twin = (figures[who]["groups"][name]["rates"] for who in ("model", "twin"))
+    model, twin = (
+        without_few(figures[who]["groups"][name]["rates"]) for who in ("model", "twin")
+    )
     kinds = [k for k in RATES if k in model[0]]
     # A column's name may hold any character, an id may not.
     slug = f"rates-{number}"
@@ -81,7 +90,8 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
         _whiskers(axes, [r[kind] for r in twin], MUTED, filled=False)
         # An interval is read against its own rows, those that the rate is a share of.
         names = (
-            f"{short(str(r['value']), ROOM - 60)} · {r[kind]['n']:,}" for r in model
+            f"{short(str(r['value']), ROOM - 60)} · {rows_told(r[kind]['n'])}"
+            for r in model
         )
         label_rows(axes, list(names))
         axes.xaxis.set_major_formatter(_percent)

@@ -31,6 +31,8 @@ from safescale_ammt.reporting.wording import (
     line,
     measured,
     percent,
+    rows_told,
+    without_few,
 )
 
 Json = Mapping[str, Any]
@@ -199,13 +201,15 @@ def _group_tables(verdict: Verdict) -> str:
     """Writes the rates that the charts draw, for every value of every group column."""
     tables = []
     for name, group in verdict.figures["model"]["groups"].items():
-        rates = group["rates"]
+        rates = without_few(group["rates"])
         # With more than two classes there are errors alone.
         kinds = [kind for kind in RATES if rates and kind in rates[0]]
         rows = [
-            [escape(str(r["value"])), f"{r['n']:,}"]
+            [escape(str(r["value"])), rows_told(r["n"])]
             + [
                 f'{percent(r[k]["value"])}<span class="note">{interval(r[k])}</span>'
+                if r[k]["value"] is not None
+                else rows_told(r[k]["n"])
                 for k in kinds
             ]
             for r in rates

@@ -6,11 +6,12 @@ so that no page can promise more than another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
+from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
@@ -142,3 +143,25 @@ def interval(rate: Mapping[str, Any]) -> str:
     if rate["value"] is None:
         return "no rows"
     return f"{rate['lower'] * 100:.2f} to {rate['upper'] * 100:.2f} %"
+
+
+def without_few(rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Leaves out the values of shares of so few rows that they tell of persons.
+
+    Args:
+        rates: a group's value, and the rates by kind, each of n rows.
+    """
+    return [
+        {
+            kind: {**rate, "value": None}
+            if isinstance(rate, dict) and rate["n"] < LEAST_SHOWN
+            else rate
+            for kind, rate in group.items()
+        }
+        for group in rates
+    ]
+
+
+def rows_told(rows: int) -> str:
+    """Spells a number of rows, few of them without the number."""
+    return f"under {LEAST_SHOWN}" if rows < LEAST_SHOWN else f"{rows:,}"

@@ -258,6 +258,21 @@ def test_too_many_groups_are_a_table_and_no_chart() -> None:
     assert "20 groups are too many to draw" in found.absent
 
 
+def test_a_share_of_a_few_rows_is_in_no_picture_and_no_table() -> None:
+    whole = verdict()
+    for who in ("model", "twin"):
+        rates = whole.figures[who]["groups"]["sex"]["rates"]
+        few = {"value": 0.7654321, "lower": 0.1, "upper": 0.9, "n": 9}
+        rates[0] |= {k: few for k, v in rates[0].items() if isinstance(v, dict)}
+        rates[0]["n"] = 9
+    text = render(whole, constitution())
+
+    assert "76.54" not in text
+    assert "0.7654" not in text
+    assert text.count(">under 10<") > 2
+    read(text)
+
+
 def test_no_gap_at_all_is_said_to_be_absent() -> None:
     useful = verdict().findings[2]
 
