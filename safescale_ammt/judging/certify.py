@@ -144,15 +144,18 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
     """
     if isinstance(hits, PairedHits):
         wrong = np.zeros(np.shape(hits.correct), dtype=bool)
+        # A share of no rows reads 0 and breaches nothing.
+        if not hits.rows:
+            return wrong
         if constraint.reference is not None:
             gain = (hits.only_model - hits.only_reference) / hits.rows
             wrong |= gain < (constraint.delta or 0.0)
         minimum = _least_accuracy(constraint)
         if minimum is not None:
-            wrong |= hits.correct / max(1, hits.rows) < minimum
+            wrong |= hits.correct / hits.rows < minimum
         return wrong
     if isinstance(hits, TwoClassHits | MeanHits):
-        return np.asarray(hits.value < line_at(constraint))
+        return np.asarray((hits.value < line_at(constraint)) & hits.has_value)
     wrong = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
     for rates in hits.rates:
         points = rates.points
