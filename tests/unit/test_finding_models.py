@@ -12,6 +12,7 @@ from registered_world import ended_run, registered, write_parts
 
 from pipelines.cli import run_command
 from pipelines.download import place_bundle
+from pipelines.headline import headline
 from pipelines.local.resolution import registered_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.artifacts import read_manifest, verify
@@ -51,6 +52,18 @@ def version(store: Store, parts: Path) -> Version:
 
 
 # --- lists ---
+
+
+@pytest.mark.parametrize("tier", ["hard", "inviolable"])
+def test_the_gap_of_a_gating_promise_stands_before_a_soft_one(tier):
+    about = {"group": "sex", "op": "<=", "threshold": 0.1}
+    gating = {"metric": "tpr_gap", "tier": tier, "value": 0.2, **about}
+    soft = {"metric": "dp_gap", "tier": "soft", "value": 0.3, **about}
+    hard = {"metric": "fpr_gap", "tier": "hard", "value": 0.01, **about}
+    verdict = {"decision": "fail", "accuracy": 0.9, "twin_accuracy": 0.9}
+    for findings in ([soft, gating, hard], [hard, gating, soft]):
+        told = headline({**verdict, "findings": findings})["gap"]
+        assert told["what"] == "tpr_gap by sex"
 
 
 def test_the_registry_shows_decision_accuracy_gap_and_report_in_columns(
