@@ -97,7 +97,7 @@ def meaning_of_score(schema: Schema, threshold: float) -> str:
         other = next(name for name in schema.classes if name != schema.positive)
         return (
             f"{probability} {schema.label} is {schema.positive}; prediction is "
-            f"{schema.positive} from {threshold:g} on, else {other}."
+            f"{schema.positive} from {threshold!r} on, else {other}."
         )
     which = schema.positive or "the predicted class"
     return (

@@ -23,8 +23,8 @@ from safescale_ammt.reporting.provenance import Provenance
 from safescale_ammt.reporting.report_style import STYLE
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import (
-    decided,
     RATES,
+    decided,
     guarantee,
     interval,
     limits,

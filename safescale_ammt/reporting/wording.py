@@ -21,8 +21,8 @@ HEADLINES = {
         "the model stays pending and is not served."
     ),
     "kept": (
-        "The figures keep every hard promise, but that alone is no pass here: the model "
-        "stays pending and is not served."
+        "The figures keep every hard promise, but that alone is no pass here: the "
+        "model stays pending and is not served."
     ),
     "fail": "The gate refuses this model: it will not be registered.",
 }
