@@ -314,6 +314,36 @@ def test_a_word_that_names_nothing_is_one_sentence(word, part, version, capsys):
     assert part in capsys.readouterr().err
 
 
+def test_of_several_models_the_sentence_asks_for_a_name(
+    store, version, other_parts, capsys
+):
+    registered(store, other_parts / "bundle", name="cars")
+    for words in (["registry", "show", "1"], ["verify", "champion"]):
+        assert run_command(words) == 2
+        said = capsys.readouterr().err
+        assert "2 models are registered" in said
+        assert "--name has to say which is meant, expected one of cars, loans" in said
+        assert "None" not in said
+
+
+def test_an_address_of_no_artifact_is_named_and_not_our_own_folder(
+    store, version, capsys
+):
+    address = f"{store.uri}/registry/loans"
+    assert run_command(["verify", address]) == 2
+    said = capsys.readouterr().err
+    assert f"{address} is the address of no bundle and no artifact" in said
+    assert "/tmp/tmp" not in said
+
+
+def test_a_run_is_shown_by_the_words_that_verify_takes(store, parts, tmp_path, capsys):
+    ended = ended_run(Path("runs"), parts, store)
+    for word in ("latest", "runs/latest", f"runs/{ended.id}", ended.id[:17]):
+        assert run_command(["runs", "show", word, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["run"] == ended.id
+    assert run_command(["runs", "show", "elsewhere/latest"]) == 2
+
+
 def test_a_run_without_a_verdict_says_how_it_ended(store, capsys):
     from pipelines.local.runfile import RunFile
 
