@@ -23,6 +23,7 @@ from scipy.special import ndtr
 
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import (
+    gain_p_above,
     rate_p_above,
     rate_p_below,
     tango_statistic,
@@ -110,7 +111,8 @@ def shows_use(constraint: Constraint, hits: PairedHits, alpha: float) -> BoolArr
     """
     holds = np.ones(np.shape(hits.correct), dtype=bool)
     if constraint.reference is not None:
-        holds &= ndtr(-_tango_z(constraint, hits)) <= alpha
+        b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
+        holds &= gain_p_above(b, c, hits.rows, delta) <= alpha
     least = _least_accuracy(constraint)
     if least is not None:
         holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
