@@ -221,17 +221,14 @@ def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
     parts = []
     if constraint.reference is not None:
         # The least of as many p-values as there are references.
-        parts += [ndtr(_tango_z(constraint, hits))] * hits.references
+        b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
+        z = tango_statistic(b, c, hits.rows, delta)
+        parts += [ndtr(z)] * hits.references
     least = _least_accuracy(constraint)
     if least is not None:
         parts.append(rate_p_below(hits.correct, hits.rows, least))
     # Either line may be the violated one, as with the pairs of `outside`.
     return np.asarray(np.minimum(1.0, len(parts) * np.minimum.reduce(parts)))
-
-
-def _tango_z(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
-    delta = constraint.delta or 0.0
-    return tango_statistic(hits.only_model, hits.only_reference, hits.rows, delta)
 
 
 def _least_accuracy(constraint: Constraint) -> float | None:
