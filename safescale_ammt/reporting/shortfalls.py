@@ -102,7 +102,7 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
         )
     if not finding.has_value:
         if finding.metric == "precision":
-            return "What would help: a lower training.threshold, or another model."
+            return "What would help: a rule for training.threshold, or another model."
         return f"What would help: {rows} of the classes that are absent."
     times = rows_factor(finding)
     if times is not None:
