@@ -138,7 +138,11 @@ def test_a_promise_that_training_does_not_work_on_is_told_so() -> None:
 @pytest.mark.parametrize(
     ("metric", "missing", "help_"),
     [
-        ("precision", "rows that are answered positive", "a rule for training.threshold"),
+        (
+            "precision",
+            "rows that are answered positive",
+            "a rule for training.threshold",
+        ),
         ("recall", "rows of the positive class", "sealed rows of the classes"),
         ("auc", "rows of the positive class and others", "sealed rows of the classes"),
         ("balanced_accuracy", "rows of every class", "sealed rows of the classes"),
