@@ -200,7 +200,7 @@ def test_allow_constant_is_in_the_digest_only_where_it_is_used() -> None:
     assert constitution(ACCURATE, allow_constant=False).digest == plain.digest
     assert constitution(ACCURATE, allow_constant=True).digest != plain.digest
     with pytest.raises(ConstitutionError, match="allow_constant must be true or false"):
-        constitution(ACCURATE, allow_constant="yes")
+        constitution(ACCURATE, allow_constant="perhaps")
 
 
 def test_the_constant_is_described_beside_model_and_twin() -> None:
