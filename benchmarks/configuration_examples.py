@@ -54,7 +54,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.bias_tolerance": {"bias_tolerance": 0.01},
     "training.processes": {"processes": 2, "backend": "torchrun"},
     "training.nodes": {"nodes": 2, "processes": 4, "backend": "trainjob"},
-    "training.queue": {"queue": "team-a"},
+    "training.queue": {"queue": "team-a", "backend": "trainjob"},
     "training.checkpoint_every": {"checkpoint_every": 25},
     "registry.name": {"name": "loans"},
     "registry.description": {"description": "Who repays a loan."},

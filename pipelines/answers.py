@@ -51,8 +51,15 @@ def put_answers(table: pa.Table, output: Path) -> None:
     """
     write, pack = form_of(output)
     if output == STDOUT:
-        write(table, sys.stdout.buffer)
-        sys.stdout.flush()
+        try:
+            write(table, sys.stdout.buffer)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise  # A reader that has seen enough is no fault.
+        except OSError as error:
+            raise InputError(
+                f"Standard output cannot be written ({error.strerror})."
+            ) from None
         return
     # Aside and then moved: half a file of predictions looks like a whole one.
     aside = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"

@@ -14,12 +14,12 @@ def headline(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """Returns decision, accuracy, the twin's accuracy and the gap of a `verdict.json`.
 
     The gap is the promise about groups that is nearest to its line or furthest beyond
-    it, hard promises first; None if no promise is about groups.
+    it, hard and inviolable promises first; None if no promise is about groups.
     """
 
     def room(finding: Mapping[str, Any]) -> tuple[bool, float]:
         left = finding["threshold"] - finding["value"]
-        return finding["tier"] != "hard", left if finding["op"] == "<=" else -left
+        return finding["tier"] == "soft", left if finding["op"] == "<=" else -left
 
     by_group = [f for f in verdict["findings"] if f["group"] is not None]
     gap = None

@@ -97,7 +97,7 @@ def meaning_of_score(schema: Schema, threshold: float) -> str:
         other = next(name for name in schema.classes if name != schema.positive)
         return (
             f"{probability} {schema.label} is {schema.positive}; prediction is "
-            f"{schema.positive} from {threshold:g} on, else {other}."
+            f"{schema.positive} from {threshold!r} on, else {other}."
         )
     which = schema.positive or "the predicted class"
     return (
@@ -121,7 +121,12 @@ def id_columns(
                 f"The column {name!r} cannot be kept beside the answers, which have "
                 "one of that name; rename it in the rows."
             )
-        texts = table.column(name, "an id", names).texts()
+        if name not in table.columns:
+            raise DataError(
+                f"The rows have no column {name!r}{table.near(name)}, so it cannot be "
+                "kept beside the answers."
+            )
+        texts = table.column(name, "an id").texts()
         array = table.kept.get(name, texts)
         if pa.types.is_dictionary(array.type):
             array = pc.cast(array, array.type.value_type)

@@ -109,7 +109,9 @@ def one_of(values: Iterable[str], found: object = None) -> str:
     choices = sorted(values)
     near = nearest(found, choices)
     suggestion = f"; the nearest is {near!r}" if near else ""
-    return f"expected one of {', '.join(choices)}{suggestion}"
+    # A comma among commas, or nothing at all, would not be seen.
+    shown = [c if any(map(str.isalnum, c)) else repr(c) for c in choices]
+    return f"expected one of {', '.join(shown)}{suggestion}"
 
 
 def nearest(found: object, values: Iterable[str]) -> str:

@@ -166,8 +166,8 @@ def predict(
         meant = stack.enter_context(found(model, Places(store, name, runs)))
         if meant.status == PENDING:
             raise Refusal(
-                f"{meant.title} is pending: its promises are not shown to be kept, so "
-                "it may not answer."
+                f"{meant.title} is pending: the gate did not pass it, so it may not "
+                "answer."
             )
         if rows.startswith("s3:"):
             stack.enter_context(opened_store(store, reads_only=True))

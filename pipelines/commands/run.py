@@ -45,7 +45,7 @@ LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exits with 3 unless every hard promise is shown to be kept.",
+    help="Exits with 3 unless the decision is a pass.",
 )
 @click.option(
     "--timeout",
@@ -125,4 +125,4 @@ def run(  # noqa: PLR0917  click passes by name
     for line in (*run_file.lines, f"Record: {run_file.folder / 'run.json'}"):
         click.echo(line)
     if run_file.outcome["exit_code"]:
-        raise Refusal("Not every hard promise is shown to be kept (--strict).")
+        raise Refusal("The decision is no pass (--strict).")

@@ -23,6 +23,7 @@ from typing import Any
 from pipelines.local.runfile import RUN, read_run
 from pipelines.local.store import opened_store
 from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.files.artifacts import MANIFEST
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.store.base import Store
@@ -176,6 +177,12 @@ def fetched(uri: str, store: str | None) -> Iterator[Path]:
                 raise InputError(f"{uri} does not exist: nothing is stored here yet.")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         open_store(home).download_folder(key, folder)
+        # Said of the address: the folder is ours, and a moment old.
+        if not (folder / MANIFEST).is_file():
+            raise InputError(
+                f"{uri} is the address of no bundle and no artifact: it has no "
+                f"{MANIFEST}."
+            )
         yield folder
 
 
@@ -197,6 +204,11 @@ def chosen_registry(store: Store, name: str | None) -> Registry:
     # Nobody with one model has to name it; with two, a guess could be the wrong one.
     if name is None and len(names) == 1:
         name = names[0]
+    if name is None:
+        raise InputError(
+            f"{len(names)} models are registered in {store.uri}, so --name has to say "
+            f"which is meant, {one_of(names)}."
+        )
     if name not in names:
         raise InputError(
             f"--name is {name!r}, but {store.uri} has no such registered model, "

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincinv, ndtri, rel_entr
+from scipy.special import betainc, betaincinv, ndtr, ndtri, rel_entr
 
 from safescale_ammt.binomial.exact import Array
 from safescale_ammt.binomial.two_rates import check_rate, least_shown
@@ -109,6 +109,32 @@ def rate_p_below(x: Any, n: int, at: float) -> Array:
 def rate_p_above(x: Any, n: int, at: float) -> Array:
     """Exact p-value of "the rate lies above `at`": P(X >= x | n, at)."""
     return rate_p_below(n - np.asarray(x), n, 1 - at)
+
+
+def gain_p_above(b: Any, c: Any, n: int, delta: float) -> Array:
+    """P-value that shows "p1 - p0 lies above delta": Tango's, corrected above 0.
+
+    Where the second model is hardly ever right alone, b - c is nearly binomial and
+    skewed, and for a delta above 0 the score test errs up to 1.9 times its level. Half
+    a row is then taken off the gain, as continuity asks, and the p-value is no less
+    than the exact one of the edge, where b - c is binomial.
+
+    Args:
+        b: rows that only the first model gets right, any shape.
+        c: rows that only the second model gets right, the same shape.
+        n: all rows.
+        delta: the difference, in [-1, 1].
+    """
+    z = tango_statistic(b, c, n, delta)
+    if delta <= 0:
+        tango_p: Array = ndtr(-z)
+        return tango_p
+    gain = np.asarray(b, dtype=np.float64) - c
+    over = gain - n * delta
+    corrected = np.where(over > 0.5, z * (1 - 0.5 / np.where(over > 0.5, over, 1)), -1)
+    edge = np.where(gain > 0, rate_p_above(np.maximum(gain, 0), n, delta), 1.0)
+    p: Array = np.maximum(ndtr(-corrected), edge)
+    return p
 
 
 def mean_p_below(mean: Any, units: int, at: float) -> Array:

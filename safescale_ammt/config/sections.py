@@ -487,6 +487,10 @@ class TrainingConfig(Section):
         self.require("runtime", is_label(self.runtime), "a Kubernetes name")
         named = not self.queue or is_label(self.queue)
         self.require("queue", named, "a Kubernetes name")
+        # What nobody reads is no setting: it would look obeyed.
+        for key, unused in (("queue", ""), ("runtime", type(self).runtime)):
+            read = self.backend == "trainjob" or getattr(self, key) == unused
+            self.require(key, read, f"{unused!r} without backend: trainjob")
         self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
 
 

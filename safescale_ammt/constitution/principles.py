@@ -245,7 +245,10 @@ def _check_line(c: Constraint, where: str) -> None:
     # Above 0 it would ask the model to beat its twin; a constant is there to be beaten.
     most = 1 if c.reference == MAJORITY else 0
     if c.delta is not None and not -1 <= c.delta <= most:
-        raise ConstitutionError(f"{where}.delta is {c.delta:g}, outside [-1, {most}].")
+        other = "" if most else ", or [-1, 1] beside majority"
+        raise ConstitutionError(
+            f"{where}.delta is {c.delta:g}, outside [-1, {most}]{other}."
+        )
 
 
 def check_consistent(principles: Sequence[Principle]) -> None:

@@ -44,8 +44,10 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
     # After the merges: a cross may name one.
     for name, parts in config.crosses.items():
         _check_new(name, groups)
-        if len(parts) < 2:
-            raise ConfigError(f"data.crosses.{name} must name at least two groups.")
+        if len(set(parts)) < max(2, len(parts)):
+            raise ConfigError(
+                f"data.crosses.{name} must name at least two groups, each once."
+            )
         for part in parts:
             if part not in groups:
                 raise ConfigError(

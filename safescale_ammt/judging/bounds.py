@@ -32,6 +32,7 @@ from safescale_ammt.judging.certify import (
     utility_p,
 )
 from safescale_ammt.judging.evidence import IntArray
+from safescale_ammt.judging.findings import NO_METHOD
 from safescale_ammt.judging.skill import MeanHits, TwoClassHits
 
 Pair = tuple[IntArray, IntArray, Line]
@@ -91,7 +92,7 @@ def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds
     ]
     p = min(1.0, min(p_values, default=1.0) * tests)
     names = {method(line.n1, line.n0, alpha) for _, _, line in pairs(hits, constraint)}
-    name = " and ".join(sorted(names)) or "none"
+    name = " and ".join(sorted(names)) or NO_METHOD
     if constraint.metric == "dp_ratio":
         # The largest ratio p1 / p0 of any pair is 1 / the least one.
         lower = 1 / _largest_upper(pairs(hits, _ANY_RATIO), 1.0, alpha)

@@ -23,6 +23,7 @@ from scipy.special import ndtr
 
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import (
+    gain_p_above,
     rate_p_above,
     rate_p_below,
     tango_statistic,
@@ -110,7 +111,8 @@ def shows_use(constraint: Constraint, hits: PairedHits, alpha: float) -> BoolArr
     """
     holds = np.ones(np.shape(hits.correct), dtype=bool)
     if constraint.reference is not None:
-        holds &= ndtr(-_tango_z(constraint, hits)) <= alpha
+        b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
+        holds &= gain_p_above(b, c, hits.rows, delta) <= alpha
     least = _least_accuracy(constraint)
     if least is not None:
         holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
@@ -144,15 +146,18 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
     """
     if isinstance(hits, PairedHits):
         wrong = np.zeros(np.shape(hits.correct), dtype=bool)
+        # A share of no rows reads 0 and breaches nothing.
+        if not hits.rows:
+            return wrong
         if constraint.reference is not None:
             gain = (hits.only_model - hits.only_reference) / hits.rows
             wrong |= gain < (constraint.delta or 0.0)
         minimum = _least_accuracy(constraint)
         if minimum is not None:
-            wrong |= hits.correct / max(1, hits.rows) < minimum
+            wrong |= hits.correct / hits.rows < minimum
         return wrong
     if isinstance(hits, TwoClassHits | MeanHits):
-        return np.asarray(hits.value < line_at(constraint))
+        return np.asarray((hits.value < line_at(constraint)) & hits.has_value)
     wrong = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
     for rates in hits.rates:
         points = rates.points
@@ -216,17 +221,14 @@ def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
     parts = []
     if constraint.reference is not None:
         # The least of as many p-values as there are references.
-        parts += [ndtr(_tango_z(constraint, hits))] * hits.references
+        b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
+        z = tango_statistic(b, c, hits.rows, delta)
+        parts += [ndtr(z)] * hits.references
     least = _least_accuracy(constraint)
     if least is not None:
         parts.append(rate_p_below(hits.correct, hits.rows, least))
     # Either line may be the violated one, as with the pairs of `outside`.
     return np.asarray(np.minimum(1.0, len(parts) * np.minimum.reduce(parts)))
-
-
-def _tango_z(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
-    delta = constraint.delta or 0.0
-    return tango_statistic(hits.only_model, hits.only_reference, hits.rows, delta)
 
 
 def _least_accuracy(constraint: Constraint) -> float | None:

@@ -9,8 +9,20 @@ from typing import Any
 from safescale_ammt.errors import InputError
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
-_NAMES = {"majority": "best constant answer"}
-"""References that a sentence calls by another name than a constitution."""
+REFERENCE_NAMES = {
+    "majority": "best constant answer",
+    "unconstrained_twin": "unconstrained twin",
+}
+"""What a sentence calls the references of a constitution."""
+COUNTED = {
+    "precision": "rows that are answered positive",
+    "recall": "rows of the positive class",
+    "auc": "rows of the positive class and others",
+    "balanced_accuracy": "rows of every class",
+}
+"""Measure of use -> the rows without which it has no value."""
+NO_METHOD = "none"
+"""The method where there is nothing to bound."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,18 @@ class Finding:
     by_group: tuple[GroupRate, ...] = ()
 
     @property
+    def has_value(self) -> bool:
+        """Whether a measure of use has the rows that it is taken over."""
+        if self.metric not in COUNTED:
+            return True
+        return self.method != NO_METHOD and all(r.trials for r in self.by_group)
+
+    @property
     def breaches(self) -> bool:
         """Whether the point value itself lies on the wrong side of a line."""
+        # What was not measured breaches nothing: a share of no rows reads 0.
+        if not self.has_value:
+            return False
         if self.op == "<=":
             return self.value > self.threshold
         if self.reference is None or self.floor is None:
@@ -130,7 +152,7 @@ def reason(finding: Finding) -> str:
         line += f" (accuracy at least {finding.by_group[0].lower:.4f})"
     what = f" by {finding.group}" if finding.group else ""
     if finding.reference is not None:
-        what = f" minus that of the {_NAMES.get(finding.reference, finding.reference)}"
+        what = f" minus that of the {REFERENCE_NAMES[finding.reference]}"
     subject, value = f"{finding.metric}{what}", f"{finding.value:.4f}"
     if finding.outcome == HOLDS:
         end = finding.upper if finding.op == "<=" else finding.lower
@@ -145,10 +167,10 @@ def reason(finding: Finding) -> str:
         return f"{subject} is {value} and violates {line} ({p})."
     if finding.too_small:
         few = ", ".join(finding.too_small)
-        return f"{subject} cannot be judged: too few sealed rows or positives in {few}."
+        return f"{subject} cannot be judged: too few rows or positives in {few}."
     if finding.group is not None and len({r.value for r in finding.by_group}) == 1:
         return f"{subject} compares groups, but there is only one."
-    if finding.group is None and any(not r.trials for r in finding.by_group):
-        return f"{subject} has no value: no sealed row counts in it."
+    if not finding.has_value:
+        return f"{subject} has no value: there are no {COUNTED[finding.metric]}."
     ends = f"between {finding.lower:.4f} and {finding.upper:.4f}"
-    return f"{subject} is {value}, {ends}: the sealed rows do not settle {line}."
+    return f"{subject} is {value}, {ends}: the judged rows do not settle {line}."

@@ -30,6 +30,7 @@ from safescale_ammt.binomial.two_rates import (
 )
 from safescale_ammt.errors import InputError
 from safescale_ammt.judging.evidence import Evidence, IntArray
+from safescale_ammt.judging.findings import NO_METHOD
 from safescale_ammt.judging.profile import positive_code
 
 RATES = ("precision", "recall")
@@ -56,6 +57,11 @@ class TwoClassHits:
     negatives: int
 
     @property
+    def has_value(self) -> bool:
+        """Whether both classes have rows."""
+        return self.positives > 0 and self.negatives > 0
+
+    @property
     def value(self) -> Array:
         """(1 + TPR - FPR) / 2; a rate without trials reads 0."""
         found = self.found / max(1, self.positives)
@@ -77,8 +83,8 @@ class TwoClassHits:
     def bounds(self, at: float, alpha: float) -> Limits:
         """Bounds of one draw, and the p-value of "below `at`"."""
         numbers = int(self.found), self.positives, int(self.alarms), self.negatives
-        if not self.positives or not self.negatives:
-            return 0.0, 1.0, 1.0, "none"
+        if not self.has_value:
+            return 0.0, 1.0, 1.0, NO_METHOD
         lower = difference_lower(*numbers, alpha)
         upper = difference_upper(*numbers, alpha)
         p = p_above(numbers[2], numbers[0], self._line(at).swapped, alpha)
@@ -96,6 +102,11 @@ class MeanHits:
     value: Array
     units: int
 
+    @property
+    def has_value(self) -> bool:
+        """Whether there is anything to take a mean over."""
+        return self.units > 0
+
     def shows_above(
         self, at: float, alpha: float, *, normal: bool = False
     ) -> NDArray[np.bool_]:
@@ -109,6 +120,8 @@ class MeanHits:
 
     def bounds(self, at: float, alpha: float) -> Limits:
         """Bounds of one draw, and the p-value of "below `at`"."""
+        if not self.has_value:
+            return 0.0, 1.0, 1.0, NO_METHOD
         p = float(mean_p_below(self.value, self.units, at))
         return *mean_bounds(float(self.value), self.units, alpha), p, HOEFFDING
 

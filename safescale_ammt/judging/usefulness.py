@@ -147,8 +147,7 @@ def other_answers(prediction: np.ndarray) -> tuple[int, float]:
 def no_skill(evidence: Evidence, alpha: float, classes: Sequence[str]) -> Iterator[str]:
     """Says that no class is shown to be answered more often where it is true."""
     most, others = other_answers(evidence.prediction)
-    codes = evidence.judged_classes
-    least = []
+    codes, tables = evidence.judged_classes, []
     for code in codes:
         is_class, says_class = evidence.label == code, evidence.prediction == code
         found, alarms = (says_class & is_class).sum(), (says_class & ~is_class).sum()
@@ -157,20 +156,26 @@ def no_skill(evidence: Evidence, alpha: float, classes: Sequence[str]) -> Iterat
         # Several classes, one of which must show: each at its share of the level.
         if hits.shows_above(0.5, alpha / len(codes)):
             return
-        least.append(min(n1, n0))
+        tables.append(hits)
     if not others:
         yield f"The model answers {classes[most]!r} to every row, as a constant does."
-    elif not max(least):
-        yield (
-            "The model is not shown to answer better than a constant: the rows are all "
-            "of one class."
+        return
+    one, name = tables[0], classes[codes[0]]
+    if not any(hits.has_value for hits in tables):
+        why = f"all or none of the rows are {name!r}"
+    elif evidence.classes == 2 or len(codes) > 1:
+        value = float(balance(evidence).value)
+        constant = 1 / evidence.classes
+        why = (
+            f"its balanced accuracy is {value:.4f}, that of any constant {constant:.4f}"
         )
     else:
-        value = float(balance(evidence).value)
-        yield (
-            "The model is not shown to answer better than a constant: its balanced "
-            f"accuracy is {value:.4f}, that of any constant {1 / evidence.classes:.4f}."
+        why = (
+            f"{name!r} is its answer to {int(one.found) / one.positives:.1%} of the "
+            f"rows of that class, and to {int(one.alarms) / one.negatives:.1%} of the "
+            "others"
         )
+    yield f"The model is not shown to answer better than a constant: {why}."
 
 
 def nearly_one_class(

@@ -21,7 +21,7 @@ from safescale_ammt.reporting.headline_table import (
     headline_rows,
 )
 from safescale_ammt.reporting.wording import (
-    HEADLINES,
+    decided,
     guarantee,
     limits,
     line,
@@ -54,7 +54,7 @@ def write_card(
         description: one line by the owner.
         warnings: about the data, the worst first.
     """
-    short, sentence = HEADLINES[verdict.decision]
+    short, sentence = decided(verdict)
     model, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
     features = ", ".join(_plain(f["name"]) for f in schema["features"])
     classes = ", ".join(f"`{_plain(name)}`" for name in verdict.classes)
@@ -105,7 +105,7 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
         verdict: the verdict about the model.
         constitution: the constitution it was judged by.
     """
-    short, sentence = HEADLINES[verdict.decision]
+    short, sentence = decided(verdict)
     rehearsal, research = verdict.mode == REHEARSAL, verdict.ledger == RESEARCH
     rows = "rows of *select* (rehearsal)" if rehearsal else "sealed rows"
     parts = [

@@ -23,8 +23,8 @@ from safescale_ammt.reporting.provenance import Provenance
 from safescale_ammt.reporting.report_style import STYLE
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import (
-    HEADLINES,
     RATES,
+    decided,
     guarantee,
     interval,
     limits,
@@ -137,7 +137,7 @@ def _decision(verdict: Verdict, glossary: Glossary) -> str:
             "ledger of their own and it can never be registered."
         )
     banners = "".join(f'<div class="rehearsal"><p>{n}</p></div>\n' for n in notes)
-    short, sentence = HEADLINES[verdict.decision]
+    short, sentence = decided(verdict)
     # The first reason of a pass says what the headline says.
     reasons = verdict.reasons[1:] if verdict.decision == "pass" else verdict.reasons
     points = "".join(f"<li>{escape(r)}</li>" for r in reasons)

@@ -12,7 +12,13 @@ from pathlib import Path
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import TRAINABLE
 from safescale_ammt.files.canonical import read_json
-from safescale_ammt.judging.findings import FAILS, HOLDS, Finding
+from safescale_ammt.judging.findings import (
+    COUNTED,
+    FAILS,
+    HOLDS,
+    REFERENCE_NAMES,
+    Finding,
+)
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 from safescale_ammt.reporting.wording import line, measured
 
@@ -64,13 +70,16 @@ def shown(finding: Finding) -> str:
     if finding.too_small and finding.outcome != FAILS:
         few = f"{finding.group} {', '.join(finding.too_small)}"
         return f"{what} is not shown {line(finding)}: too few rows of {few}."
+    if not finding.has_value:
+        few = COUNTED[finding.metric]
+        return f"{what} is not shown {line(finding)}: there are no {few}."
     confidence = f"{100 * (1 - finding.alpha):g} % confidence"
     # Of a broken promise the other bound: how good the model can be at best.
     least = (finding.op == ">=") != (finding.outcome == FAILS)
     bound = finding.lower if least else finding.upper
     side = "at least" if least else "at most"
     if finding.reference is not None:
-        what += f" minus that of the {finding.reference.replace('_', ' ')}"
+        what += f" minus that of the {REFERENCE_NAMES[finding.reference]}"
     value = f"{what} is {finding.value:.4f}, {side} {bound:.4f} with {confidence}"
     if finding.floor is not None and finding.outcome != FAILS:
         model = finding.by_group[0]
@@ -91,6 +100,10 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
             f"What would help: more {rows} of these groups, at least {rule.min_n} of "
             f"each with {rule.min_pos} positives (or negatives), or data.merges."
         )
+    if not finding.has_value:
+        if finding.metric == "precision":
+            return "What would help: a rule for training.threshold, or another model."
+        return f"What would help: {rows} of the classes that are absent."
     times = rows_factor(finding)
     if times is not None:
         more = f"about {times:.2g} times as many {rows}"

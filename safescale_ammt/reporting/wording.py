@@ -12,21 +12,24 @@ from typing import Any
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
 from safescale_ammt.data.counts import LEAST_SHOWN
-from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.findings import HOLDS, Finding
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
 HEADLINES = {
-    "pass": ("Pass", "Every hard promise is shown to be kept."),
+    "pass": "Every hard promise is shown to be kept.",
     "needs_human": (
-        "Needs a person",
-        (
-            "No hard promise is shown to be broken, but not every one is shown to be "
-            "kept: the model stays pending and is not served."
-        ),
+        "No hard promise is shown to be broken, but not every one is shown to be kept: "
+        "the model stays pending and is not served."
     ),
-    "fail": ("Fail", "The gate refuses this model: it will not be registered."),
+    "kept": (
+        "The figures keep every hard promise, but that alone is no pass here: the "
+        "model stays pending and is not served."
+    ),
+    "fail": "The gate refuses this model: it will not be registered.",
 }
-"""Decision -> short form and one sentence."""
+"""Decision, or `kept` where it is not for want of a promise, -> one sentence."""
+SHORT = {"pass": "Pass", "needs_human": "Needs a person", "fail": "Fail"}
+"""Decision -> the same in a word or three."""
 METRICS = {
     "accuracy": "accuracy",
     "auc": "AUC",
@@ -59,6 +62,21 @@ RATES = {
     "error": "Errors",
 }
 """Rate of a group -> heading, in the order of charts and tables."""
+
+
+def decided(verdict: Verdict) -> tuple[str, str]:
+    """Says what was decided, in short and in one sentence."""
+    key = verdict.decision
+    # A model that answers as a constant does may keep every promise, and so may one
+    # that is judged on rows whose figures were read.
+    open_ = [f for f in verdict.findings if f.tier != "soft" and f.outcome != HOLDS]
+    if key == "needs_human" and not open_:
+        key = "kept"
+    sentence = HEADLINES[key]
+    if verdict.mode == REHEARSAL and verdict.decision != "pass":
+        # Nothing of a rehearsal is ever registered, whatever is decided.
+        sentence = sentence.split(":")[0] + "."
+    return SHORT[verdict.decision], sentence
 
 
 def measured(finding: Finding) -> str:
@@ -123,8 +141,7 @@ def limits(verdict: Verdict) -> list[str]:
     ]
     if verdict.decision == "needs_human":
         sentences.append(
-            "A model that is used although a promise is undecided carries no "
-            "certificate."
+            "A model that is used although it is pending carries no certificate."
         )
     return sentences
 

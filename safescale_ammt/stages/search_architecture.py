@@ -24,6 +24,7 @@ from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import Search, Strategy
 from safescale_ammt.search.feasibility import check_feasibility
 from safescale_ammt.stage_progress import say_progress
+from safescale_ammt.training.threshold import require_two_classes
 
 if TYPE_CHECKING:
     from safescale_ammt.search.trials import Trials
@@ -56,7 +57,7 @@ def run(
         What the log shows: the winner, its figures and cost, the checks' sentences.
 
     Raises:
-        ConfigError: a section is wrong.
+        ConfigError: a section is wrong, or training.threshold parts three classes.
         ConstitutionError: the constitution is wrong, or names groups or values
             that the dataset does not have.
         Uncertifiable: the sealed counts cannot certify a promised tolerance.
@@ -68,6 +69,7 @@ def run(
     parsed = Constitution.from_dict(constitution)
     data = Dataset.load(dataset)
     check_groups(parsed, data.schema)
+    require_two_classes(settings.threshold, data.schema)
     say_progress(0, 1, "what the sealed rows can certify")
     power = power_check(
         parsed,

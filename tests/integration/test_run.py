@@ -348,7 +348,7 @@ def test_a_rehearsal_that_is_no_pass_says_why_and_is_refused_if_strict(finished)
         assert "What would help: " in told
         folder = finished.folder / "runs" / finished.record["run"]
         assert f"Report: {folder / 'report.html'}" in lines
-    assert lines[-1] == "Not every hard promise is shown to be kept (--strict)."
+    assert lines[-1] == "The decision is no pass (--strict)."
 
 
 def test_a_pass_is_no_refusal_if_strict(finished):

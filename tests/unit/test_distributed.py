@@ -112,6 +112,11 @@ BAD = [
     ),
     ({"runtime": ""}, "training.runtime is '', expected a Kubernetes name"),
     ({"queue": "Team A"}, "training.queue is 'Team A', expected a Kubernetes name"),
+    ({"queue": "q"}, "training.queue is 'q', expected '' without backend: trainjob"),
+    (
+        {"runtime": "r", "backend": "torchrun"},
+        "training.runtime is 'r', expected 'safescale-torch' without backend: trainjob",
+    ),
     ({"checkpoint_every": -1}, "training.checkpoint_every is -1, expected >= 0"),
 ]
 

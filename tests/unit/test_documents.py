@@ -22,7 +22,12 @@ from pipelines.workload import Workload
 from safescale_ammt.config.section import Section
 from safescale_ammt.config.sections import SECTIONS
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import JUDGED, TIERS
+from safescale_ammt.constitution.principles import (
+    JUDGED,
+    REFERENCES,
+    SKILL_METRICS,
+    TIERS,
+)
 from safescale_ammt.data.preparation import prepare
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.reading.csv_reader import Layout
@@ -110,7 +115,8 @@ def test_every_form_of_a_principle_is_shown_and_judged_on_the_mappings_example(
         p.constraint for p in Constitution.from_dict(yaml.safe_load(rules)).principles
     ]
     assert {c.tier for c in constraints} == set(TIERS)
-    assert any(c.reference for c in constraints)
+    assert {c.reference for c in constraints} == {None, *REFERENCES}
+    assert {c.metric for c in constraints} & set(SKILL_METRICS)
     for principle in yaml.safe_load(rules)["principles"]:
         assert f"\n  {principle['id']} (" in told
 

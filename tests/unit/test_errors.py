@@ -56,3 +56,4 @@ def test_tampering_is_a_refusal_and_an_uncertifiable_promise_is_bad_input() -> N
 def test_accepted_values_are_listed_in_one_order() -> None:
     assert one_of({"b", "a", "c"}) == "expected one of a, b, c"
     assert one_of({"c": 1, "a": 2}) == "expected one of a, c"
+    assert one_of((",", ".", "")) == "expected one of '', ',', '.'"

@@ -164,7 +164,7 @@ def test_a_group_that_is_too_small_leaves_its_principle_open() -> None:
     finding = judge(promise("tpr_gap", 0.9), evidence_of(cells), RULE, 0.05)
     assert finding.outcome == "undecided"
     assert finding.too_small == ("c",)
-    assert "too few sealed rows or positives in c" in finding.reason
+    assert "too few rows or positives in c" in finding.reason
     assert [r.judged for r in finding.by_group] == [True, True, False]
 
 

@@ -12,6 +12,7 @@ from registered_world import ended_run, registered, write_parts
 
 from pipelines.cli import run_command
 from pipelines.download import place_bundle
+from pipelines.headline import headline
 from pipelines.local.resolution import registered_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.artifacts import read_manifest, verify
@@ -51,6 +52,18 @@ def version(store: Store, parts: Path) -> Version:
 
 
 # --- lists ---
+
+
+@pytest.mark.parametrize("tier", ["hard", "inviolable"])
+def test_the_gap_of_a_gating_promise_stands_before_a_soft_one(tier):
+    about = {"group": "sex", "op": "<=", "threshold": 0.1}
+    gating = {"metric": "tpr_gap", "tier": tier, "value": 0.2, **about}
+    soft = {"metric": "dp_gap", "tier": "soft", "value": 0.3, **about}
+    hard = {"metric": "fpr_gap", "tier": "hard", "value": 0.01, **about}
+    verdict = {"decision": "fail", "accuracy": 0.9, "twin_accuracy": 0.9}
+    for findings in ([soft, gating, hard], [hard, gating, soft]):
+        told = headline({**verdict, "findings": findings})["gap"]
+        assert told["what"] == "tpr_gap by sex"
 
 
 def test_the_registry_shows_decision_accuracy_gap_and_report_in_columns(
@@ -299,6 +312,36 @@ def test_a_word_that_names_nothing_is_one_sentence(word, part, version, capsys):
     predict = ["predict", word, "--data", "x.csv", "-o", "y.csv"]
     assert run_command(predict) == 2
     assert part in capsys.readouterr().err
+
+
+def test_of_several_models_the_sentence_asks_for_a_name(
+    store, version, other_parts, capsys
+):
+    registered(store, other_parts / "bundle", name="cars")
+    for words in (["registry", "show", "1"], ["verify", "champion"]):
+        assert run_command(words) == 2
+        said = capsys.readouterr().err
+        assert "2 models are registered" in said
+        assert "--name has to say which is meant, expected one of cars, loans" in said
+        assert "None" not in said
+
+
+def test_an_address_of_no_artifact_is_named_and_not_our_own_folder(
+    store, version, capsys
+):
+    address = f"{store.uri}/registry/loans"
+    assert run_command(["verify", address]) == 2
+    said = capsys.readouterr().err
+    assert f"{address} is the address of no bundle and no artifact" in said
+    assert "/tmp/tmp" not in said
+
+
+def test_a_run_is_shown_by_the_words_that_verify_takes(store, parts, tmp_path, capsys):
+    ended = ended_run(Path("runs"), parts, store)
+    for word in ("latest", "runs/latest", f"runs/{ended.id}", ended.id[:17]):
+        assert run_command(["runs", "show", word, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["run"] == ended.id
+    assert run_command(["runs", "show", "elsewhere/latest"]) == 2
 
 
 def test_a_run_without_a_verdict_says_how_it_ended(store, capsys):

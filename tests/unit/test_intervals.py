@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import gammaln, ndtr
 
 from safescale_ammt.binomial.exact import Line, p_value, rejects
 from safescale_ammt.binomial.intervals import (
     clopper_pearson,
+    gain_p_above,
     holm,
     rate_p_above,
     rate_p_below,
@@ -262,3 +265,47 @@ def test_impossible_counts_and_levels_are_one_clear_sentence() -> None:
         difference_upper(6, 5, 1, 5, 0.05)
     with pytest.raises(InputError, match=r"between 0 and \.5, found 0\.7"):
         clopper_pearson(1, 5, 0.7)
+
+
+def true_error(n: int, delta: float, alpha: float, p_value: Any) -> float:
+    """Largest P(a gain above delta is shown | it is delta), by enumeration."""
+    b, c = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
+    b, c = b[b + c <= n], c[b + c <= n]
+    shows = p_value(b, c, n, delta) <= alpha
+    ways = gammaln(n + 1) - gammaln(b + 1) - gammaln(c + 1) - gammaln(n - b - c + 1)
+    errors = []
+    # From the edge, where the second model is right nowhere alone.
+    for discordant in delta + np.geomspace(1e-9, 0.3, 25):
+        rates = (discordant + delta) / 2, (discordant - delta) / 2
+        log_p = b * np.log(rates[0]) + c * np.log(rates[1])
+        log_p += ways + (n - b - c) * np.log1p(-discordant)
+        errors.append(np.exp(log_p[shows]).sum())
+    return float(max(errors))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.0125])
+@pytest.mark.parametrize("n", [60, 120, 200])
+def test_a_gain_over_a_constant_is_shown_wrongly_hardly_more_than_alpha(
+    n: int, alpha: float
+) -> None:
+    deltas = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)
+    for delta in deltas:
+        assert true_error(n, delta, alpha, gain_p_above) <= 1.2 * alpha
+    plain = [
+        true_error(n, d, alpha, lambda *a: ndtr(-tango_statistic(*a))) for d in deltas
+    ]
+    # Why Tango's test alone would not do.
+    assert max(plain) > 1.25 * alpha
+
+
+def test_a_gain_is_never_easier_to_show_than_by_tangos_test() -> None:
+    for b, c in ((60, 12), (3, 30), (40, 50), (5, 5), (1, 0), (0, 0)):
+        for delta in (-0.01, 0.0, 0.001, 0.05):
+            plain = ndtr(-tango_statistic(b, c, 1_000, delta))
+            found = float(gain_p_above(b, c, 1_000, delta))
+            # Above one half neither shows anything.
+            assert found >= min(0.5, float(plain))
+            assert delta > 0 or found == plain
+    many = gain_p_above(np.array([1, 60]), np.array([0, 12]), 1_000, 0.01)
+    assert many.shape == (2,)
+    assert many[1] == gain_p_above(60, 12, 1_000, 0.01)

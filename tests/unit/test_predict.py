@@ -188,7 +188,12 @@ def test_any_column_can_be_asked_for_as_an_id(model: Path, new: pd.DataFrame) ->
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("nope", "has no column 'nope'"), ("score", "'score' cannot be kept")],
+    [
+        ("zzz", "The rows have no column 'zzz', so it cannot be kept"),
+        # A first line may be a person's: the column is told by its place.
+        ("incom", "'incom', and column 3 is spelled nearly like it, so it cannot"),
+        ("score", "'score' cannot be kept"),
+    ],
 )
 def test_an_id_that_cannot_be_kept_is_one_sentence(
     name: str, part: str, model: Path, new: pd.DataFrame, capsys
@@ -336,6 +341,24 @@ def test_a_reader_that_leaves_is_no_traceback(model: Path, new: pd.DataFrame) ->
     )
     assert done.stdout.startswith("household,number,code,prediction,score")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has it")
+def test_a_full_standard_output_is_one_sentence(model: Path, new: pd.DataFrame) -> None:
+    words = [sys.executable, "-m", "pipelines", "predict", str(model)]
+    new.to_csv("new.csv", index=False)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*words, "--data", "new.csv", "-o", "-"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 2
+    assert "Standard output cannot be written (No space left" in done.stderr
+    assert "broke" not in done.stderr
 
 
 def test_two_commands_at_once_leave_a_whole_file(

@@ -269,6 +269,8 @@ def test_a_merge_without_other_keeps_what_it_does_not_name(tmp_path: Path) -> No
             "Two groups",
         ),
         ({"crosses": {"g": ["gender"]}}, "at least two"),
+        ({"crosses": {"g": ["gender", "gender"]}}, "each once"),
+        ({"crosses": {"g": ["gender", "origin", "gender"]}}, "each once"),
         ({"crosses": {"g": ["gender", "age"]}}, "names 'age'"),
     ],
 )

@@ -213,6 +213,18 @@ def test_a_role_that_nobody_knows_is_refused_before_the_search(
         search_architecture.run(nowhere, of(WIDE), SEARCH, roles, tmp_path / "a")
 
 
+def test_a_threshold_for_three_classes_is_refused_before_the_search(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [[*r[:6], str(rng.choice(["a", "b", "c"]))] for r in loans(900)]
+    data = prepared(tmp_path, spell(rows), positive="")
+    rule = {"threshold": {"objective": "balanced_accuracy"}}
+    with pytest.raises(ConfigError, match=r"training\.threshold parts two classes"):
+        search_architecture.run(data, of(WIDE), SEARCH, rule, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_same_work_twice_has_the_same_identity(
     dataset: Path, architecture: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,12 @@ from safety_world import constitution, evidence, submission, write_verdict
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.canonical import digest_bytes, write_json
 from safescale_ammt.judging.assembly import assemble
-from safescale_ammt.judging.findings import Finding, GroupRate
+from safescale_ammt.judging.findings import (
+    REFERENCE_NAMES,
+    Finding,
+    GroupRate,
+    reason,
+)
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.shortfalls import (
     help_for,
@@ -128,6 +133,47 @@ def test_a_promise_that_training_does_not_work_on_is_told_so() -> None:
     broken = finding(value=0.3, lower=0.2, upper=0.4, outcome="fails")
     told = help_for(broken, verdict_of(constitution()), relaxed)
     assert "train: {enforce: true}" in told
+
+
+@pytest.mark.parametrize(
+    ("metric", "missing", "help_"),
+    [
+        (
+            "precision",
+            "rows that are answered positive",
+            "a rule for training.threshold",
+        ),
+        ("recall", "rows of the positive class", "sealed rows of the classes"),
+        ("auc", "rows of the positive class and others", "sealed rows of the classes"),
+        ("balanced_accuracy", "rows of every class", "sealed rows of the classes"),
+    ],
+)
+def test_what_was_not_measured_is_given_no_figure_and_no_vain_advice(
+    metric: str, missing: str, help_: str
+) -> None:
+    none = finding(
+        metric=metric, group=None, op=">=", value=0.0, upper=1.0, method="none"
+    )
+    for tier in ("hard", "inviolable"):
+        said = shown(replace(none, tier=tier))
+        assert said.endswith(f"is not shown ≥ 0.1: there are no {missing}.")
+    rule = constitution()
+    assert help_ in help_for(none, verdict_of(rule), rule)
+
+
+def test_a_reference_has_one_name_in_every_sentence() -> None:
+    for name, words in REFERENCE_NAMES.items():
+        against = finding(
+            metric="accuracy",
+            group=None,
+            op=">=",
+            reference=name,
+            threshold=0.0,
+            lower=-0.1,
+        )
+        assert f"accuracy minus that of the {words} is" in shown(against)
+        assert f"accuracy minus that of the {words} is" in reason(against)
+        assert "_" not in shown(against)
 
 
 def test_small_groups_are_named_with_the_rows_that_they_need() -> None:

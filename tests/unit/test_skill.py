@@ -22,8 +22,10 @@ from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import SKILL_METRICS
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.errors import InputError, Uncertifiable
+from safescale_ammt.judging.certify import breaches
 from safescale_ammt.judging.evidence import Evidence
-from safescale_ammt.judging.judge import judge
+from safescale_ammt.judging.gate import decide
+from safescale_ammt.judging.judge import judge, paired_hits
 from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 from safescale_ammt.judging.power.sizes import class_shares
 from safescale_ammt.judging.power.skill import auc_error
@@ -81,10 +83,33 @@ def test_a_metric_without_a_trial_is_undecided_and_says_so() -> None:
     rows = replace(scored(400, 0.2, 1.0), prediction=np.zeros(400, np.int64))
     precision = found("precision", rows)
     assert (precision.outcome, precision.value) == ("undecided", 0.0)
-    assert "no sealed row counts in it" in precision.reason
+    assert "there are no rows that are answered positive" in precision.reason
     one_class = replace(rows, label=np.zeros(400, np.int64))
     for metric in SKILL_METRICS:
-        assert found(metric, one_class).outcome == "undecided"
+        finding = found(metric, one_class)
+        assert finding.outcome == "undecided"
+        assert "has no value" in finding.reason
+        assert "is 0." not in finding.reason
+
+
+@pytest.mark.parametrize("metric", SKILL_METRICS)
+def test_what_has_no_value_breaches_no_inviolable_promise(metric: str) -> None:
+    no = np.zeros(400, np.int64)
+    rows = replace(scored(400, 0.2, 1.0), prediction=no, label=no)
+    rule = constitution(
+        {"metric": metric, "threshold": 0.5, "tier": "inviolable"},
+        allow_constant=True,
+    )
+    (principle,) = rule.principles
+    finding = judge(principle, rows, RULE, 0.05)
+    assert not finding.breaches
+    assert decide(rule, [finding], guarantee="holds").decision == "needs_human"
+    # The power check weighs what it draws in the same way.
+    c = principle.constraint
+    if metric in ("auc", "balanced_accuracy"):
+        assert not breaches(c, area(rows) if metric == "auc" else balance(rows))
+    else:
+        assert not breaches(c, paired_hits(rows, c))
 
 
 @pytest.mark.parametrize("metric", SKILL_METRICS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +26,11 @@ from safescale_ammt.judging.usefulness import (
     no_skill,
     worse_than_constant,
 )
-from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 from safescale_ammt.releasing.card import summary, usefulness
 from safescale_ammt.reporting.headline_table import headline_metrics, headline_rows
+from safescale_ammt.reporting.report import render
+from safescale_ammt.reporting.wording import decided
 
 ACCURATE = {"metric": "accuracy", "threshold": 0.5}
 GAP = {"metric": "fpr_gap", "group": "g", "threshold": 0.1}
@@ -98,7 +101,7 @@ def test_a_group_without_positives_leaves_the_others_to_show_skill() -> None:
     rows = evidence_of([(60, 20, 30, 290), (0, 0, 20, 280)])
     assert doubts(rows, RULES, NAMES) == ()
     alone = evidence_of([(0, 0, 20, 280)])
-    assert "all of one class" in doubts(alone, RULES, NAMES)[0]
+    assert "all or none of the rows are" in doubts(alone, RULES, NAMES)[0]
 
 
 def test_several_classes_show_skill_by_any_of_them() -> None:
@@ -114,6 +117,39 @@ def test_several_classes_show_skill_by_any_of_them() -> None:
     assert list(no_skill(blind, 0.05, names))
     always = replace(rows, prediction=np.full(600, 1))
     assert "'b' to every row" in doubts(always, RULES, names)[0]
+
+
+def test_what_is_decided_is_said_as_it_is_where_every_promise_is_kept() -> None:
+    rule = promises()
+    kept = assemble(rule, evidence(700, 0.0), submission("sha256:m"), "sha256:e")
+    assert decided(kept) == ("Pass", "Every hard promise is shown to be kept.")
+    doubtful = replace(kept, decision="needs_human")
+    short, sentence = decided(doubtful)
+    assert short == "Needs a person"
+    assert sentence.startswith("The figures keep every hard promise, but that alone")
+    assert "not every one" not in render(doubtful, rule)
+    findings = (replace(kept.findings[0], outcome="undecided"), *kept.findings[1:])
+    assert "not every one" in decided(replace(doubtful, findings=findings))[1]
+    # Nothing of a rehearsal stays pending, and nothing would have been registered.
+    for decision in ("needs_human", "fail"):
+        said = decided(replace(doubtful, decision=decision, mode=REHEARSAL))[1]
+        assert "pending" not in said
+        assert "registered" not in said
+
+
+def test_of_several_classes_the_declared_one_is_named_where_it_shows_no_skill() -> None:
+    rng = np.random.default_rng(0)
+    label, score = rng.integers(0, 3, 600), np.full(600, 0.5)
+    names = ("a", "b", "c")
+    # Tells a from b, and answers c by a coin: balanced accuracy is far above 1/3.
+    answer = np.where(rng.random(600) < 0.3, 2, np.minimum(label, 1))
+    rows = Evidence(label, answer, score, {}, classes=3, positive=2)
+    (said, _) = doubts(rows, RULES, names)
+    assert "balanced accuracy" not in said
+    assert re.search(r"'c' is its answer to \d+\.\d% of the rows of that class", said)
+    # Two classes have rows, but not the one that counts.
+    absent = replace(rows, label=np.minimum(label, 1))
+    assert "all or none of the rows are 'c'" in doubts(absent, RULES, names)[0]
 
 
 def collapsed() -> Evidence:
@@ -164,7 +200,7 @@ def test_allow_constant_is_in_the_digest_only_where_it_is_used() -> None:
     assert constitution(ACCURATE, allow_constant=False).digest == plain.digest
     assert constitution(ACCURATE, allow_constant=True).digest != plain.digest
     with pytest.raises(ConstitutionError, match="allow_constant must be true or false"):
-        constitution(ACCURATE, allow_constant="yes")
+        constitution(ACCURATE, allow_constant="perhaps")
 
 
 def test_the_constant_is_described_beside_model_and_twin() -> None:
