@@ -29,7 +29,7 @@ KINDS = {
     "look_alike": "pairs of levels",
     "duplicates": "development rows that repeat the inputs of another",
     "label_noise": "pairs of rows with equal inputs and unequal labels",
-    "unseen": "share of the sealed rows; 0 if their number is not told",
+    "unseen": "share of the sealed rows; 0 or 1 if their number is not told",
     "pooled": "share of the development rows",
     "almost_empty": "share of the development rows without a value",
     "small_group": "values of the group with too few rows",

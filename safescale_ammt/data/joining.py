@@ -129,6 +129,11 @@ class Joined:
         """The rows of the source."""
         return self.table.take(np.arange(self.border))
 
+    def source_rows(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Returns the positions in the source, as it was read, of rows (n,) of it."""
+        rows = np.flatnonzero(mask[: self.border])
+        return rows if self.numbers is None else self.numbers[rows]
+
     def row_name(self, row: int) -> str:
         """Names a row for a sentence, counting the data rows of its file from 1."""
         number = row if self.numbers is None else int(self.numbers[row])

@@ -165,25 +165,30 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     }
     notes |= {key: columns for key, columns in said.items() if columns}
     features = pa.concat_tables([splits[name].features for name in SPLITS])
+    # Rows that became sealed are left out: with them, what development rows do not
+    # explain would be a count of a sealed group.
+    rows = joined.source_rows(cuts.among(*SPLITS))
     facts = (
         *column_facts(schema, features),
         *repeated_rows(schema, splits),
-        *note_facts(notes, len(splits[SEALED]), respelled(source, spelled, texts)),
+        *note_facts(
+            notes, len(splits[SEALED]), respelled(source, spelled, texts, rows)
+        ),
     )
     return Prepared(schema, splits, notes, facts)
 
 
 def respelled(
-    before: RawTable, after: RawTable, names: Iterable[str]
+    before: RawTable, after: RawTable, names: Iterable[str], rows: NDArray[np.int64]
 ) -> dict[str, int]:
-    """Counts the values that spelling has changed, by column; 0 is left out."""
+    """Counts the values of some rows that spelling has changed; 0 is left out."""
     counts: dict[str, int] = {}
     for name in names:
         old, new = before.columns[name], after.columns[name]
         # A column that needs no other spelling is the very same one.
         if old is not new:
-            changed = pc.sum(pc.not_equal(old.texts(), new.texts())).as_py()
-            counts |= {name: int(changed)} if changed else {}
+            unlike = np.asarray(pc.not_equal(old.texts(), new.texts()), bool)
+            counts |= {name: changed} if (changed := int(unlike[rows].sum())) else {}
     return counts
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats.contingency import association
 from small_tables import config
@@ -25,6 +26,7 @@ from safescale_ammt.data.audit_warnings import (
     read_warnings,
     save_warnings,
 )
+from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import sharing, unseen_facts
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json, write_json
@@ -252,8 +254,62 @@ def test_unseen_values_of_under_ten_sealed_rows_are_told_together() -> None:
 def test_spellings_that_were_made_one_are_counted(tmp_path: Path) -> None:
     frame = people().assign(owner=lambda f: f["age"] > 45)
     found = told(frame, tmp_path)["spelling"]
-    assert (found["columns"], found["figure"]) == (["owner"], N)
+    rows = sum(len(pq.read_table(f)) for f in (tmp_path / "d").glob("*.parquet"))
+    assert (found["columns"], found["figure"]) == (["owner"], rows)
+    assert rows < N
     assert "spelling" not in told(frame, tmp_path, form="parquet")
+
+
+@pytest.mark.parametrize("labels", [1.0, 0.7])
+def test_a_count_of_spellings_is_of_development_rows_and_tells_no_sealed_group(
+    tmp_path: Path, labels: float
+) -> None:
+    frame, rng = people(), np.random.default_rng(5)
+    # One of the group's values is spelled anew: to count it in all rows would tell the
+    # sealed ones of it, whatever the counts hide.
+    frame["veteran"] = np.where(rng.random(N) < 0.01, "True", "false")
+    frame["paid"] = frame["paid"].where(rng.random(N) < labels)
+    roles = {"sensitive": ["veteran"], "drop": ["sex"], "unlabelled": "drop"}
+    found = told(frame, tmp_path, **roles)["spelling"]
+    counts = read_json(tmp_path / "d" / "counts.json")["splits"]
+    development = [counts[name]["groups"]["veteran"]["true"]["rows"] for name in SPLITS]
+    assert found["figure"] == sum(development)
+    assert counts["sealed"]["groups"]["veteran"]["true"]["rows"] == "<10"
+
+
+@pytest.mark.parametrize(
+    ("part", "told_as"),
+    [(0, "<10"), (9, "<10"), (10, 10), (90, 90), (91, "all but <10"), (100, "all but")],
+)
+def test_neither_a_small_part_of_the_sealed_rows_nor_a_small_rest_is_told(
+    part: int, told_as: int | str
+) -> None:
+    found = told_part(part, 100)
+    assert str(found).startswith(str(told_as))
+    assert isinstance(found, type(told_as))
+
+
+def test_a_value_that_nearly_all_sealed_rows_have_anew_is_told_without_their_number(
+    tmp_path: Path,
+) -> None:
+    frame, sealed = people(), people(900, seed=1)
+    for table, start in ((frame, 0), (sealed, N)):
+        table["who"] = [f"p{start + i}" for i in range(len(table))]
+    sealed.loc[:2, "who"] = "p1"
+    found = told(frame, tmp_path, sealed, categorical=["who"])["unseen"]
+    assert found["sentence"].startswith("All but under 10 of the sealed rows with")
+    assert "897" not in found["sentence"]
+    noted = read_json(tmp_path / "d" / "source.json")["sealed_rows_with_unseen_values"]
+    assert noted == {"who": "all but <10"}
+
+
+def test_copies_across_the_seal_are_not_counted_if_there_are_none(
+    tmp_path: Path,
+) -> None:
+    frame, sealed = people(), people(800, seed=1)
+    frame = pd.concat([frame, frame.head(200)])
+    sentence = told(frame, tmp_path, sealed)["duplicates"]["sentence"]
+    assert "under 10 of 800 sealed rows" in sentence
 
 
 def test_small_groups_and_unequal_shares_are_told_once_for_each_group() -> None:

@@ -74,6 +74,22 @@ def test_most_values_are_unseen_beyond_what_is_to_be_expected(
     assert unseen.mostly is mostly
 
 
+@pytest.mark.parametrize(
+    ("strange", "known", "share"),
+    [(5, 0, "100 %"), (18, 4, "over half"), (295, 5, "over half"), (70, 30, "70 %")],
+)
+def test_a_refusal_of_sealed_rows_counts_none_of_them(
+    strange: int, known: int, share: str
+) -> None:
+    unseen = count_unseen("c", pa.array(["A"] * strange + ["a"] * known), ["a", "b"])
+    assert unseen is not None
+    assert unseen.mostly
+    said = unseen.clause(sealed=True)
+    assert said.startswith(f"column 'c' has {share} of its values unknown (known")
+    # Of rows to predict people may know everything.
+    assert f"{strange} of {strange + known} values" in str(unseen)
+
+
 def changed(rows: Rows, column: int, change: Callable[[str], str]) -> Rows:
     return [
         [change(cell) if j == column else cell for j, cell in enumerate(row)]
@@ -103,7 +119,7 @@ def test_sealed_rows_of_another_spelling_are_refused_with_column_share_and_kind(
     with pytest.raises(DataError) as caught:
         prepared(tmp_path, changed(SEALED, column, str.upper))
     said = str(caught.value)
-    assert f"column '{name}' has 400 of 400 values (100 %)" in said
+    assert f"column '{name}' has 100 % of its values unknown" in said
     assert "differ from them in case" in said
     for value in ("OSLO", "oslo", "ROME"):
         assert value not in said
