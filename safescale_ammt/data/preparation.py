@@ -218,7 +218,14 @@ def _typed_columns(
         if len(column.renamed(dict.fromkeys(missing, "")).values) == 1:
             constant.append(name)
         elif form:
-            typed[name] = as_form(columns[name], name, form, missing, joined.row_name)
+            typed[name] = as_form(
+                columns[name],
+                name,
+                form,
+                missing,
+                joined.row_name,
+                border=joined.border,
+            )
         elif name in config.numeric or (
             name not in config.categorical and column.numbers(missing) is not None
         ):
