@@ -24,6 +24,7 @@ WARNINGS = "warnings.json"
 KINDS = {
     "leak": "AUC by which the columns tell the label",
     "proxy": "Cramér's V with the sensitive column",
+    "lost_label": "names of data.label_map that no row has",
     "one_sided_group": "values that one of development and sealed rows lacks",
     "unclear": "columns",
     "look_alike": "pairs of levels",

@@ -121,6 +121,12 @@ def note_facts(
         found.append(
             AuditWarning("unclear", (name,), 1, f"{name!r} stays text: {why}.")
         )
+    if lost := notes.get("label_map_names_without_rows"):
+        sentence = (
+            f"No row has {named(lost)}, which data.label_map names: a label that is "
+            "spelled otherwise belongs to the class of data.label_other."
+        )
+        found.append(AuditWarning("lost_label", (), len(lost), sentence))
     found += look_alike_facts(notes.get("look_alikes", {}))
     if constant := notes["constant_columns_dropped"]:
         sentence = (

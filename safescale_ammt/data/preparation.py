@@ -299,6 +299,11 @@ def _notes(
             if (gone := sum(joined.unlabelled))
             else {}
         ),
+        **(
+            {"label_map_names_without_rows": list(joined.strangers)}
+            if joined.strangers
+            else {}
+        ),
         "constant_columns_dropped": constant,
         "development_rows_also_sealed_removed": cuts.copies,
         "development_rows_repeated": cuts.repeated,

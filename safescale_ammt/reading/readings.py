@@ -119,11 +119,17 @@ def column_form(config: DataConfig, name: str, column: Column) -> Form | str | N
 
 
 def nearly_read(config: DataConfig, column: Column) -> str | None:
-    """Says that a column is text because of a few of its rows, and the remedy."""
+    """Says that a column is text because of a few of its rows, or of two forms."""
     absent = column.among(config.missing)
     for what, share in (("numbers", number_share), ("dates", date_share)):
         like = np.asarray(share(column.values), bool)[column.codes]
         rows, present = int(like[~absent].sum()), int((~absent).sum())
+        # Of numbers as programs write them, some texts may be versions: 1.10 and 1.1.
+        if 0 < present == rows and column.numbers(config.missing) is None:
+            return (
+                f"all of its values are {what}, and no one form reads them all; write "
+                "them in one, or data.categorical says that it is text"
+            )
         # A leading zero or one text in all is a code and no slip.
         if present and _NEARLY * present <= rows < present:
             return (

@@ -243,6 +243,26 @@ def test_dates_beside_a_few_other_texts_are_counted_and_the_remedy_is_said(
     assert [f.kind for f in data.schema.features] == ["date"]
 
 
+def test_a_column_of_two_forms_stays_text_and_says_why(tmp_path: Path) -> None:
+    rng, table = np.random.default_rng(6), frame()[["y", "g", "day", "price"]]
+    day, price = table["day"].fillna(table["day"][1]), table["price"].fillna(0)
+    first = rng.random(400) < 0.5
+    days = {
+        "dmy and mdy": day.dt.strftime("%d/%m/%Y").where(
+            first, day.dt.strftime("%m/%d/%Y")
+        ),
+        "zones": day.dt.strftime("%d.%m.%Y 10:00").where(
+            first, day.dt.strftime("%d.%m.%Y 10:00Z")
+        ),
+    }
+    for texts in days.values():
+        said = refused(tmp_path, csv(table.assign(day=texts), tmp_path / "a.csv"))
+        assert "all of its values are dates, and no one form reads them all" in said
+    texts = price.map(german).where(first, price.map("{:,.2f}".format))
+    said = refused(tmp_path, csv(table.assign(price=texts), tmp_path / "a.csv"))
+    assert "all of its values are numbers, and no one form reads them all" in said
+
+
 def test_a_value_of_another_form_is_one_sentence_without_it(tmp_path: Path) -> None:
     schema = prepared(tmp_path, WRITERS["german.csv"](frame(), tmp_path / "a")).schema
     for column, text in {

@@ -28,7 +28,7 @@ from safescale_ammt.data.audit_warnings import (
 )
 from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import sharing, unseen_facts
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.stages import prepare_data
 
@@ -310,6 +310,25 @@ def test_copies_across_the_seal_are_not_counted_if_there_are_none(
     frame = pd.concat([frame, frame.head(200)])
     sentence = told(frame, tmp_path, sealed)["duplicates"]["sentence"]
     assert "under 10 of 800 sealed rows" in sentence
+
+
+def test_a_misspelt_name_in_the_label_map_is_told(tmp_path: Path) -> None:
+    frame, rng = people(), np.random.default_rng(7)
+    frame["paid"] = rng.choice(["paid", "paid late", "sold", ""], N)
+    words = {"label_other": "no", "unlabelled": "drop"}
+    names = {"paid": "yes", "payed late": "yes"}
+    found = told(frame, tmp_path, label_map=names, **words)["lost_label"]
+    assert found["sentence"].startswith("No row has 'payed late', which data.label_map")
+    assert found["figure"] == 1
+    names = {"paid": "yes", "paid late": "yes"}
+    assert "lost_label" not in told(frame, tmp_path, label_map=names, **words)
+    # Without a class for all others no row becomes another's.
+    names = {"sold": "paid late", "lost": "paid"}
+    assert "lost_label" not in told(
+        frame, tmp_path, label_map=names, positive="paid", unlabelled="drop"
+    )
+    with pytest.raises(DataError, match="names 'Paid', which no row has"):
+        told(frame, tmp_path, label_map={"Paid": "yes"}, **words)
 
 
 def test_small_groups_and_unequal_shares_are_told_once_for_each_group() -> None:
