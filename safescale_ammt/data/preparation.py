@@ -34,7 +34,7 @@ from safescale_ammt.data.look_alikes import look_alikes
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.two_sides import sealed_notes
-from safescale_ammt.data.unseen import refuse_near_unique
+from safescale_ammt.data.unseen import refuse_mostly_missing, refuse_near_unique
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.date_forms import DateForm
@@ -146,6 +146,10 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             codes_by_group,
             cuts.rows[index],
         )
+    if joined.sealed_origin:
+        known = f"the train rows of {source.origin}"
+        sealed_rows = splits[SEALED].features
+        refuse_mostly_missing(schema, sealed_rows, joined.sealed_origin, known)
     levels = [f.name for f in inputs if isinstance(f, CategoricalFeature)]
     notes = _notes(joined, cuts, schema, splits, constant)
     notes |= sealed_notes(config, joined, cuts, levels, groups)

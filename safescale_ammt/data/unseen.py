@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from safescale_ammt.data.audit_warnings import percent
 from safescale_ammt.data.counts import told_part
-from safescale_ammt.data.schema import CategoricalFeature, Schema
+from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.spelling import canonical_alone
@@ -227,4 +227,32 @@ def refuse_mostly_unseen(
             raise DataError(
                 f"In {origin} {unseen.clause(sealed)}; spell its values as {known} do, "
                 "or leave the column out (data.drop)."
+            )
+
+
+def refuse_mostly_missing(
+    schema: Schema, features: pa.Table, origin: str, known: str
+) -> None:
+    """Refuses rows of which most lack a value that no row of train lacks.
+
+    They would all be the median, and every figure about a column that is not there.
+
+    Args:
+        schema: the model's schema.
+        features: its feature columns, typed.
+        origin: of the rows, for the sentence.
+        known: the rows of train, for the sentence.
+
+    Raises:
+        DataError: such a column, of at least `ENOUGH` rows.
+    """
+    for feature in schema.features:
+        # The first part of a date says whether the date is missing.
+        first = feature.parts[0] if isinstance(feature, DateFeature) else feature
+        gaps, rows = features[feature.name].null_count, features.num_rows
+        if not first.has_missing and rows >= ENOUGH and gaps > MOSTLY * rows:
+            raise DataError(
+                f"In {origin} most rows have no value of column {feature.name!r}, "
+                f"which all of {known} have; fill it, or leave the column out "
+                "(data.drop)."
             )

@@ -285,6 +285,34 @@ def test_rows_to_predict_with_some_unseen_values_are_counted_on_stderr(
     assert "column 'branch' has 20 of 100 values (20 %) that are unknown" in said
 
 
+@pytest.mark.parametrize("column", ["branch", "owner", "x"])
+def test_rows_of_which_most_lack_what_all_train_rows_have_are_refused(
+    trained: Path, tmp_path: Path, column: str
+) -> None:
+    schema, rows = Schema.load(trained / "model"), accounts(100, 3)
+    rows[column] = rows[column].astype(object).where(np.arange(100) < 49)
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    has_gaps = {f.name: f.has_missing for f in schema.features}[column]
+    if has_gaps:
+        write_predictions(trained / "model", tmp_path / "new.csv", tmp_path / "o.csv")
+        return
+    with pytest.raises(
+        DataError, match=f"most rows have no value of column '{column}'"
+    ):
+        write_predictions(trained / "model", tmp_path / "new.csv", tmp_path / "o.csv")
+    rows.tail(10).to_csv(tmp_path / "few.csv", index=False)
+    write_predictions(trained / "model", tmp_path / "few.csv", tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize("column", [CITY, 1])
+def test_sealed_rows_of_which_most_lack_a_value_are_refused(
+    tmp_path: Path, column: int
+) -> None:
+    with pytest.raises(DataError, match="most rows have no value of column") as caught:
+        prepared(tmp_path, changed(SEALED, column, lambda _: ""))
+    assert "400" not in str(caught.value).replace(str(tmp_path), "")
+
+
 def test_rows_to_predict_with_mostly_unseen_values_are_refused(
     trained: Path, tmp_path: Path
 ) -> None:
