@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.associations import joint
 from safescale_ammt.data.audit_warnings import AuditWarning
+from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import column_facts, note_facts, repeated_rows
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.encoding import (
@@ -298,9 +299,10 @@ def _notes(
                 empty.setdefault(split, {})[name] = unused
     return {
         # A plain table, as before the key existed, says nothing of it.
+        **({"unlabelled_rows_dropped": gone} if (gone := joined.unlabelled[0]) else {}),
         **(
-            {"unlabelled_rows_dropped": gone}
-            if (gone := sum(joined.unlabelled))
+            {"unlabelled_sealed_rows_dropped": told_part(gone, joined.table.rows)}
+            if (gone := joined.unlabelled[1])
             else {}
         ),
         **(

@@ -303,6 +303,22 @@ def test_a_value_that_nearly_all_sealed_rows_have_anew_is_told_without_their_num
     assert noted == {"who": "all but <10"}
 
 
+@pytest.mark.parametrize(("gone", "noted"), [(4, "<10"), (30, 30)])
+def test_rows_without_a_label_are_counted_on_either_side_of_the_seal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: int, noted: int | str
+) -> None:
+    frame, sealed = people(), people(800, seed=1)
+    frame.loc[:6, "paid"] = None
+    sealed.loc[: gone - 1, "paid"] = None
+    told(frame, tmp_path, sealed, unlabelled="drop")
+    source = read_json(tmp_path / "d" / "source.json")
+    assert source["unlabelled_rows_dropped"] == 7
+    assert source["unlabelled_sealed_rows_dropped"] == noted
+    said = capsys.readouterr().out
+    assert f"Rows without a label that are left out: 7 of {N}." in said
+    assert f"Sealed rows without a label that are left out: {noted}." in said
+
+
 def test_copies_across_the_seal_are_not_counted_if_there_are_none(
     tmp_path: Path,
 ) -> None:
