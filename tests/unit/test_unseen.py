@@ -16,7 +16,7 @@ from training_world import BRIEF, promises, searched
 
 from pipelines.predict import write_predictions
 from safescale_ammt.data.counts import Withheld
-from safescale_ammt.data.dataset import Holdout
+from safescale_ammt.data.dataset import Dataset, Holdout
 from safescale_ammt.data.encoding import learn_categorical
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
@@ -25,7 +25,7 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.reading.columns import Column
-from safescale_ammt.stages import prepare_data, train_agents
+from safescale_ammt.stages import evaluate_safety, prepare_data, train_agents
 
 GENDER, CITY, ORIGIN = 3, 2, 4
 Rows = list[list[str]]
@@ -283,6 +283,49 @@ def test_rows_to_predict_with_some_unseen_values_are_counted_on_stderr(
     # One more line says what the score is.
     assert said.count("\n") == 2
     assert "column 'branch' has 20 of 100 values (20 %) that are unknown" in said
+
+
+def test_unknown_values_of_a_sensitive_column_are_not_counted_when_it_is_judged(
+    tmp_path: Path,
+) -> None:
+    rows, rng = accounts(2000, 0), np.random.default_rng(8)
+    # Values that share an input are unknown by name: their number would be the sum of
+    # groups whose counts are hidden.
+    for name in ("sex", "branch"):
+        rare = pd.Series([f"r{i}" for i in rng.integers(0, 90, 2000)])
+        rows[name] = rows[name].astype(str).mask(rng.random(2000) < 0.05, rare)
+    rows.to_csv(tmp_path / "dev.csv", index=False)
+    section = config(
+        source=(tmp_path / "dev.csv").as_uri(),
+        label="repaid",
+        positive="1",
+        sensitive=["sex"],
+        sensitive_in_model=True,
+        categorical=["branch"],
+        drop=[],
+    )
+    prepare_data.run(section, tmp_path / "d", tmp_path / "h")
+    rules = promises({"metric": "tpr_gap", "group": "sex", "threshold": 0.3})
+    found = searched(tmp_path, tmp_path / "d", rules)
+    train_agents.run(tmp_path / "d", found, rules, BRIEF, tmp_path / "m")
+    schema = Schema.load(tmp_path / "m")
+    select = Dataset.load(tmp_path / "d").splits["select"].features
+    told = [
+        f"{u.column}: {u.shown}"
+        for u in unseen_inputs(schema, select)
+        if u.column != "sex"
+    ]
+    assert {u.column for u in unseen_inputs(schema, select)} == {"sex", "branch"}
+    summary = evaluate_safety.run(
+        tmp_path / "d",
+        tmp_path / "h",
+        found,
+        tmp_path / "m",
+        rules,
+        {"rehearse": True},
+        tmp_path / "v",
+    )
+    assert summary.get("unseen_values", "") == "; ".join(told)
 
 
 @pytest.mark.parametrize("column", ["branch", "owner", "x"])
