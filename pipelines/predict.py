@@ -52,12 +52,16 @@ def write_predictions(
 
     Raises:
         InputError: the folder holds no model, the rows do not fit its schema, most
-            values of a column are unknown to the model, or no file of that kind can
-            be written.
+            values of a column are unknown to the model or missing, or no file of that
+            kind can be written.
         IntegrityError: a byte of the model is not what was judged.
     """
     from safescale_ammt.data.raw_rows import raw_table, typed_features
-    from safescale_ammt.data.unseen import refuse_mostly_unseen, unseen_inputs
+    from safescale_ammt.data.unseen import (
+        refuse_mostly_missing,
+        refuse_mostly_unseen,
+        unseen_inputs,
+    )
     from safescale_ammt.model.predictor import Predictor
 
     form_of(output)
@@ -74,7 +78,9 @@ def write_predictions(
     features = typed_features(schema, table)
     kept = id_columns(table, ids or [name for name in own if name in table.columns])
     found = unseen_inputs(schema, features)
-    refuse_mostly_unseen(found, origin, "the rows the model was trained on")
+    known = "the rows the model was trained on"
+    refuse_mostly_unseen(found, origin, known)
+    refuse_mostly_missing(schema, features, origin, known)
     for unseen in found:
         click.echo(f"In {origin} {unseen}; they count as rare values.", err=True)
     threshold = read_json(model / "decision.json")["threshold"]

@@ -40,6 +40,22 @@ class Withheld(StrEnum):
     HIDDEN = "hidden"
 
 
+def told_part(part: int, whole: int) -> int | str:
+    """Returns a count of sealed rows as it may be told.
+
+    A count under 10 is not, 0 neither, nor one whose complement is one.
+
+    Args:
+        part: the count.
+        whole: rows of which it is a part.
+    """
+    if part < LEAST_SHOWN:
+        return Withheld.SMALL.value
+    if whole - part < LEAST_SHOWN:
+        return f"all but {Withheld.SMALL.value}"
+    return part
+
+
 class GroupCount(NamedTuple):
     """Rows and positives of one group value; a withheld count as its least."""
 

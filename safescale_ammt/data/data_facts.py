@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import equal_rows, joint, levels
 from safescale_ammt.data.audit_warnings import AuditWarning, named, percent
-from safescale_ammt.data.counts import LEAST_SHOWN
+from safescale_ammt.data.counts import LEAST_SHOWN, Withheld, told_part
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.schema import CategoricalFeature, Schema
@@ -94,9 +94,7 @@ def repeated_rows(schema: Schema, splits: Mapping[str, Split]) -> list[AuditWarn
         return []
     alike, _ = sharing(joint([development, label])[0])
     across = int(np.isin(sealed, development).sum())
-    told = (
-        f"{across}" if across >= LEAST_SHOWN or not across else f"under {LEAST_SHOWN}"
-    )
+    told = str(told_part(across, len(sealed))).replace("<", "under ")
     end = (
         "" if schema.entity else "; if some are one person, data.entity should say who"
     )
@@ -123,6 +121,12 @@ def note_facts(
         found.append(
             AuditWarning("unclear", (name,), 1, f"{name!r} stays text: {why}.")
         )
+    if lost := notes.get("label_map_names_without_rows"):
+        sentence = (
+            f"No row has {named(lost)}, which data.label_map names: a label that is "
+            "spelled otherwise belongs to the class of data.label_other."
+        )
+        found.append(AuditWarning("lost_label", (), len(lost), sentence))
     found += look_alike_facts(notes.get("look_alikes", {}))
     if constant := notes["constant_columns_dropped"]:
         sentence = (
@@ -168,8 +172,15 @@ def unseen_facts(unseen: Mapping[str, int | str], sealed: int) -> list[AuditWarn
     """Tells the share of sealed rows with unseen values, those under 10 together."""
     found, few = [], []
     for name, count in unseen.items():
-        if isinstance(count, str):
+        if count == Withheld.SMALL:
             few.append(name)
+            continue
+        if isinstance(count, str):
+            sentence = (
+                f"All but under {LEAST_SHOWN} of the sealed rows with a value of "
+                f"{name!r} have one that no development row has."
+            )
+            found.append(AuditWarning("unseen", (name,), 1.0, sentence))
             continue
         sentence = (
             f"{count} of {sealed} sealed rows ({percent(count / sealed)}) have a value "
@@ -179,7 +190,7 @@ def unseen_facts(unseen: Mapping[str, int | str], sealed: int) -> list[AuditWarn
     if few:
         sentence = (
             f"Under {LEAST_SHOWN} sealed rows have a value that no development row "
-            f"has, in each of {named(few)}."
+            f"has, in {'each of ' * (len(few) > 1)}{named(few)}."
         )
         found.append(AuditWarning("unseen", tuple(few), 0.0, sentence))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ class Joined:
         sealed_origin: URI of the sealed rows, for sentences.
         numbers: position in its file (from 0) of each row, once some are left out.
         unlabelled: rows that were left out, of the source and of the sealed rows.
+        strangers: names of `data.label_map` that no row has, if every other label is
+            `data.label_other`: a misspelt one gives its rows to that class.
     """
 
     table: RawTable
@@ -45,6 +47,7 @@ class Joined:
     sealed_origin: str
     numbers: NDArray[np.int64] | None = None
     unlabelled: tuple[int, int] = (0, 0)
+    strangers: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -89,12 +92,19 @@ class Joined:
         # Before rows are hashed: a copy of a row that spells its label otherwise is a
         # copy all the same, and must not lie on both sides.
         absent = {text: text for text in config.missing}
+        known = set(columns[config.label].values.to_pylist())
+        strangers = tuple(sorted(set(config.label_map) - known))
         columns[config.label] = columns[config.label].renamed(
             absent | config.label_map, config.label_other or None
         )
         extra = sealed.rows if sealed else 0
         table = RawTable(columns, source.rows + extra, source.origin, source.digests)
-        joined = cls(table, source.rows, sealed.origin if sealed else "")
+        joined = cls(
+            table,
+            source.rows,
+            sealed.origin if sealed else "",
+            strangers=strangers if config.label_other else (),
+        )
         return joined.labelled(config) if config.unlabelled == "drop" else joined
 
     def labelled(self, config: DataConfig) -> Joined:
@@ -116,18 +126,23 @@ class Joined:
                     "data.unlabelled: drop nothing is left."
                 )
         gone = int(absent[: self.border].sum())
-        return Joined(
-            self.table.take(kept),
-            border,
-            self.sealed_origin,
-            kept.astype(np.int64),
-            (gone, int(absent.sum()) - gone),
+        return replace(
+            self,
+            table=self.table.take(kept),
+            border=border,
+            numbers=kept.astype(np.int64),
+            unlabelled=(gone, int(absent.sum()) - gone),
         )
 
     @property
     def source(self) -> RawTable:
         """The rows of the source."""
         return self.table.take(np.arange(self.border))
+
+    def source_rows(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Returns the positions in the source, as it was read, of rows (n,) of it."""
+        rows = np.flatnonzero(mask[: self.border])
+        return rows if self.numbers is None else self.numbers[rows]
 
     def row_name(self, row: int) -> str:
         """Names a row for a sentence, counting the data rows of its file from 1."""
@@ -198,7 +213,11 @@ def _check_classes(
     if len(classes) < 2:
         named = {config.positive, config.label_other, *config.label_map.values()}
         name = f", {classes[0]!r}" if classes[0] in named else ""
-        raise DataError(f"{where} has a single class{name}; there is nothing to learn.")
+        lost = ", ".join(map(repr, joined.strangers))
+        why = f"; data.label_map names {lost}, which no row has" if lost else ""
+        raise DataError(
+            f"{where} has a single class{name}; there is nothing to learn{why}."
+        )
     # Texts that are different in every other row are no classes, in a small file too.
     most = min(MOST_CLASSES, max(2, joined.border // 2))
     if len(classes) > most:

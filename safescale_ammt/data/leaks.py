@@ -8,6 +8,7 @@ AUC of
     its values    rates of the classes by value (missing is one), cross-fitted
     its bins      the same for at most 256 quantile bins of a number
     its order     of a number: Mann and Whitney's U, in either direction
+    its parts     of a date: year, month, weekday and hour, each like a column
 
 and the pattern of gaps of all inputs together by the first. Cross-fitted: a row's value
 is scored by the rates of the other splits, and by the overall rate where they do not
@@ -29,6 +30,7 @@ import pyarrow.compute as pc
 from safescale_ammt.data.associations import Codes, Floats, binned, joint, levels
 from safescale_ammt.data.audit_warnings import AuditWarning, named
 from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.encoding import date_parts
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import DataError
 
@@ -157,24 +159,34 @@ def label_tellers(schema: Schema, rows: Split, folds: Codes) -> list[Leak]:
 
 
 def input_leak(name: str, rows: Split, folds: Codes, classes: int) -> Leak:
-    """Judges one input by its values, and a number by bins and order too."""
-    column, aucs = rows.features[name], np.full(classes, 0.5)
-    if pa.types.is_timestamp(column.type):
-        # A day has an order too, as a number of them.
-        column = pc.cast(pc.cast(column, pa.int64()), pa.float64(), safe=False)
+    """Judges one input by its values, a number by bins and order, a date by parts."""
+    column = rows.features[name]
     values = int(pc.count_distinct(column).as_py())
-    number = pa.types.is_floating(column.type)
-    # Of a measurement hardly any value comes twice; its bins know its gaps too.
-    if not number or values <= len(rows) / 2:
-        codes = levels(column, 2 * MOST_LEVELS // classes)
-        aucs = cross_fitted_aucs(codes, rows.label, folds, classes)
-    if number:
-        bins = binned(column, min(BINS, max(2, len(rows) // ROWS_IN_A_BIN)))
-        by_bin = cross_fitted_aucs(bins, rows.label, folds, classes)
-        by_order = order_aucs(column.to_numpy(), rows.label, classes)
-        aucs = np.maximum(aucs, np.maximum(by_bin, by_order))
+    columns = [column]
+    if pa.types.is_timestamp(column.type):
+        # The model's inputs: each day of the week may have been another outcome's.
+        columns = list(date_parts(column).values())
+    aucs = np.max([told_by(c, rows.label, folds, classes) for c in columns], axis=0)
     repeated = _MANY < values <= len(rows) / 2
     return Leak((name,), float(aucs.mean()), float(aucs.max()), repeated)
+
+
+def told_by(
+    column: pa.ChunkedArray, label: Codes, folds: Codes, classes: int
+) -> Floats:
+    """Returns the AUC of each class by one column of numbers or texts."""
+    aucs, values = np.full(classes, 0.5), int(pc.count_distinct(column).as_py())
+    number = pa.types.is_floating(column.type)
+    # Of a measurement hardly any value comes twice; its bins know its gaps too.
+    if not number or values <= len(label) / 2:
+        codes = levels(column, 2 * MOST_LEVELS // classes)
+        aucs = cross_fitted_aucs(codes, label, folds, classes)
+    if number:
+        bins = binned(column, min(BINS, max(2, len(label) // ROWS_IN_A_BIN)))
+        by_bin = cross_fitted_aucs(bins, label, folds, classes)
+        by_order = order_aucs(column.to_numpy(), label, classes)
+        aucs = np.maximum(aucs, np.maximum(by_bin, by_order))
+    return aucs
 
 
 def gaps_together(

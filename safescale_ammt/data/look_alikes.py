@@ -20,6 +20,15 @@ from safescale_ammt.reading.columns import Column
 SHORT = 3
 """Letters of an abbreviation, at most."""
 _BETWEEN = re.compile(r"(?<=[^\W\d_])[\s\-_/.,']+(?=[^\W\d_])")
+# Blanks beside a sign: `30 %`, `< 50` and `18 - 30` are `30%`, `<50` and `18-30`.
+_BESIDE_SIGNS = re.compile(r"(?<=[^\w\s])\s+|\s+(?=[^\w\s])")
+# Signs and letters of other scripts that are drawn alike, once case is folded.
+_DRAWN_ALIKE = str.maketrans(
+    "\u2010\u2011\u2012\u2013\u2014\u2212\u2018\u2019"
+    "\u0430\u0435\u043a\u043c\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458"
+    "\u03b1\u03b5\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c7",
+    "------''aekmopctyxijaeikvoptx",
+)
 # Two letters are a word's abbreviation in no language but here.
 _SHORT_WORDS = ("no",)
 
@@ -27,11 +36,13 @@ _SHORT_WORDS = ("no",)
 def folded(text: str) -> str:
     """Leaves of a text what is heard: no case, accents, or signs between letters.
 
-    Signs beside digits and at the end stay: `A-` is no `A`, and `<50` no `50`.
+    Nor characters that are not drawn, and letters that are drawn like others become
+    these. Signs beside digits and at the end stay: `A-` is no `A`, and `<50` no `50`.
     """
-    parts = unicodedata.normalize("NFKD", text.casefold())
-    plain = "".join(c for c in parts if not unicodedata.combining(c))
-    return re.sub(r"\.$", "", re.sub(_BETWEEN, "", " ".join(plain.split())))
+    parts = unicodedata.normalize("NFKD", text.casefold()).translate(_DRAWN_ALIKE)
+    plain = "".join(c for c in parts if unicodedata.category(c) not in ("Mn", "Cf"))
+    plain = _BESIDE_SIGNS.sub("", " ".join(plain.split()))
+    return re.sub(r"\.$", "", re.sub(_BETWEEN, "", plain))
 
 
 def alike_pairs(levels: list[str]) -> tuple[int, list[str]]:

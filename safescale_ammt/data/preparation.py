@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.associations import joint
 from safescale_ammt.data.audit_warnings import AuditWarning
+from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import column_facts, note_facts, repeated_rows
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.encoding import (
@@ -34,7 +35,7 @@ from safescale_ammt.data.look_alikes import look_alikes
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.two_sides import sealed_notes
-from safescale_ammt.data.unseen import refuse_near_unique
+from safescale_ammt.data.unseen import refuse_mostly_missing, refuse_near_unique
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.date_forms import DateForm
@@ -146,6 +147,10 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             codes_by_group,
             cuts.rows[index],
         )
+    if joined.sealed_origin:
+        known = f"the train rows of {source.origin}"
+        sealed_rows = splits[SEALED].features
+        refuse_mostly_missing(schema, sealed_rows, joined.sealed_origin, known)
     levels = [f.name for f in inputs if isinstance(f, CategoricalFeature)]
     notes = _notes(joined, cuts, schema, splits, constant)
     notes |= sealed_notes(config, joined, cuts, levels, groups)
@@ -165,25 +170,30 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     }
     notes |= {key: columns for key, columns in said.items() if columns}
     features = pa.concat_tables([splits[name].features for name in SPLITS])
+    # Rows that became sealed are left out: with them, what development rows do not
+    # explain would be a count of a sealed group.
+    rows = joined.source_rows(cuts.among(*SPLITS))
     facts = (
         *column_facts(schema, features),
         *repeated_rows(schema, splits),
-        *note_facts(notes, len(splits[SEALED]), respelled(source, spelled, texts)),
+        *note_facts(
+            notes, len(splits[SEALED]), respelled(source, spelled, texts, rows)
+        ),
     )
     return Prepared(schema, splits, notes, facts)
 
 
 def respelled(
-    before: RawTable, after: RawTable, names: Iterable[str]
+    before: RawTable, after: RawTable, names: Iterable[str], rows: NDArray[np.int64]
 ) -> dict[str, int]:
-    """Counts the values that spelling has changed, by column; 0 is left out."""
+    """Counts the values of some rows that spelling has changed; 0 is left out."""
     counts: dict[str, int] = {}
     for name in names:
         old, new = before.columns[name], after.columns[name]
         # A column that needs no other spelling is the very same one.
         if old is not new:
-            changed = pc.sum(pc.not_equal(old.texts(), new.texts())).as_py()
-            counts |= {name: int(changed)} if changed else {}
+            unlike = np.asarray(pc.not_equal(old.texts(), new.texts()), bool)
+            counts |= {name: changed} if (changed := int(unlike[rows].sum())) else {}
     return counts
 
 
@@ -213,7 +223,14 @@ def _typed_columns(
         if len(column.renamed(dict.fromkeys(missing, "")).values) == 1:
             constant.append(name)
         elif form:
-            typed[name] = as_form(columns[name], name, form, missing, joined.row_name)
+            typed[name] = as_form(
+                columns[name],
+                name,
+                form,
+                missing,
+                joined.row_name,
+                border=joined.border,
+            )
         elif name in config.numeric or (
             name not in config.categorical and column.numbers(missing) is not None
         ):
@@ -282,9 +299,15 @@ def _notes(
                 empty.setdefault(split, {})[name] = unused
     return {
         # A plain table, as before the key existed, says nothing of it.
+        **({"unlabelled_rows_dropped": gone} if (gone := joined.unlabelled[0]) else {}),
         **(
-            {"unlabelled_rows_dropped": gone}
-            if (gone := sum(joined.unlabelled))
+            {"unlabelled_sealed_rows_dropped": told_part(gone, joined.table.rows)}
+            if (gone := joined.unlabelled[1])
+            else {}
+        ),
+        **(
+            {"label_map_names_without_rows": list(joined.strangers)}
+            if joined.strangers
             else {}
         ),
         "constant_columns_dropped": constant,

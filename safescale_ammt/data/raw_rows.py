@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from safescale_ammt.data.schema import Feature, Schema
 from safescale_ammt.errors import DataError
@@ -17,10 +18,10 @@ from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.date_forms import instants
 from safescale_ammt.reading.dialect import DELIMITERS
-from safescale_ammt.reading.number_forms import NumberForm, unmarked
+from safescale_ammt.reading.number_forms import NumberForm
 from safescale_ammt.reading.readings import Form, read_as
 from safescale_ammt.reading.sources import parse_bytes, read_table
-from safescale_ammt.reading.spelling import spelled_as
+from safescale_ammt.reading.spelling import spelled_as, without_marks
 
 # Absent columns that a sentence names; an application may lack hundreds.
 _MOST_NAMED = 10
@@ -81,6 +82,8 @@ def as_form(
     form: Form,
     missing: Collection[str],
     row_name: Callable[[int], str],
+    *,
+    border: int = 0,
 ) -> pa.Array:
     """Returns a feature column that is read by a form: float64 or timestamp (n,).
 
@@ -90,10 +93,14 @@ def as_form(
         form: of the development rows.
         missing: spellings of a missing value.
         row_name: names row i for a sentence.
+        border: rows before it are of another source than the others.
 
     Raises:
-        DataError: a text of another form.
+        DataError: a text of another form, or one that may be of another.
     """
+    if isinstance(form, NumberForm):
+        for rows in (np.arange(border), np.arange(border, len(column))):
+            refuse_unsure(column, name, form, rows, row_name)
     read, wrong = read_as(column, form, missing)
     if wrong.any():
         raise DataError(
@@ -105,6 +112,29 @@ def as_form(
     if isinstance(form, NumberForm):
         return as_numbers(read, name, missing, row_name)
     return instants(as_levels(read, missing))
+
+
+def refuse_unsure(
+    column: Column,
+    name: str,
+    form: NumberForm,
+    rows: NDArray[np.int64],
+    row_name: Callable[[int], str],
+) -> None:
+    """Refuses rows of one source of which some may have a decimal point: `1.234`.
+
+    Raises:
+        DataError: such rows.
+    """
+    part = column.take(rows)
+    unsure = np.asarray(form.unsure(part.values), bool)[part.codes]
+    if unsure.any():
+        raise DataError(
+            f"Column {name!r} has {int(unsure.sum())} values of which nobody knows "
+            "whether their point parts thousands, the first at "
+            f"{row_name(int(rows[np.argmax(unsure)]))}: other values there have a "
+            f"decimal point, and the column is read as {form}; write them all so."
+        )
 
 
 def read_raw(schema: Schema, source: str | Path | bytes) -> pa.Table:
@@ -218,7 +248,7 @@ def typed_feature(
         return as_numbers(spelled_as(column, "number"), name, missing, row_name)
     # By the kind that the development table had: one row may not decide it.
     column = spelled_as(column, schema.spellings.get(name, "text"))
-    return as_levels(column.mapped(unmarked(column.values)), missing)
+    return as_levels(without_marks(column), missing)
 
 
 def _read(source: str | Path | bytes, layout: Layout, origin: str) -> RawTable:

@@ -51,7 +51,7 @@ def sealed_notes(
     # is rare, or belongs to one entity.
     if joined.sealed_origin:
         known = f"the rows of {joined.table.origin}"
-        refuse_mostly_unseen(found, joined.sealed_origin, known)
+        refuse_mostly_unseen(found, joined.sealed_origin, known, sealed=True)
     notes: dict[str, object] = {}
     unseen = {
         entry.column: entry.shown

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safescale_ammt.data.counts import LEAST_SHOWN, Withheld
-from safescale_ammt.data.schema import CategoricalFeature, Schema
+from safescale_ammt.data.audit_warnings import percent
+from safescale_ammt.data.counts import told_part
+from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.spelling import canonical_alone
@@ -109,15 +110,27 @@ class Unseen:
     @property
     def shown(self) -> int | str:
         """The number of rows, as it may be told of sealed ones."""
-        return self.rows if self.rows >= LEAST_SHOWN else Withheld.SMALL.value
+        return told_part(self.rows, self.present)
+
+    def clause(self, sealed: bool = False) -> str:
+        """Returns a clause: column, count, share and kinds of difference.
+
+        Args:
+            sealed: whether it is about sealed rows, of which few are not counted.
+        """
+        share = percent(self.rows / self.present)
+        told = f"{self.rows} of {self.present} values ({share}) that are unknown"
+        if sealed:
+            # Beside one of 20 values that is known, a share is a count.
+            exact = isinstance(self.shown, int) or self.rows == self.present
+            told = f"{share if exact else 'over half'} of its values unknown"
+        if self.kinds:
+            told += f" (known ones differ from them in {', '.join(self.kinds)})"
+        return f"column {self.column!r} has {told}"
 
     def __str__(self) -> str:
-        """Returns a clause: column, count, share and kinds of difference."""
-        told = f"column {self.column!r} has {self.rows} of {self.present} values"
-        told += f" ({100 * self.rows / self.present:.0f} %) that are unknown"
-        if not self.kinds:
-            return told
-        return f"{told} (known ones differ from them in {', '.join(self.kinds)})"
+        """Returns the clause as it is told of rows to predict."""
+        return self.clause()
 
 
 def count_unseen(
@@ -195,13 +208,16 @@ def unseen_inputs(schema: Schema, features: pa.Table) -> list[Unseen]:
     return [unseen for unseen in counts if unseen]
 
 
-def refuse_mostly_unseen(found: Collection[Unseen], origin: str, known: str) -> None:
+def refuse_mostly_unseen(
+    found: Collection[Unseen], origin: str, known: str, sealed: bool = False
+) -> None:
     """Refuses rows of which a column is mostly unknown.
 
     Args:
         found: counts by column.
         origin: of the rows, for the sentence.
         known: where the known values are from, for the sentence.
+        sealed: whether the rows are sealed ones.
 
     Raises:
         DataError: such a column.
@@ -209,6 +225,34 @@ def refuse_mostly_unseen(found: Collection[Unseen], origin: str, known: str) -> 
     for unseen in found:
         if unseen.mostly:
             raise DataError(
-                f"In {origin} {unseen}; spell its values as {known} do, or leave the "
-                "column out (data.drop)."
+                f"In {origin} {unseen.clause(sealed)}; spell its values as {known} do, "
+                "or leave the column out (data.drop)."
+            )
+
+
+def refuse_mostly_missing(
+    schema: Schema, features: pa.Table, origin: str, known: str
+) -> None:
+    """Refuses rows of which most lack a value that no row of train lacks.
+
+    They would all be the median, and every figure about a column that is not there.
+
+    Args:
+        schema: the model's schema.
+        features: its feature columns, typed.
+        origin: of the rows, for the sentence.
+        known: the rows of train, for the sentence.
+
+    Raises:
+        DataError: such a column, of at least `ENOUGH` rows.
+    """
+    for feature in schema.features:
+        # The first part of a date says whether the date is missing.
+        first = feature.parts[0] if isinstance(feature, DateFeature) else feature
+        gaps, rows = features[feature.name].null_count, features.num_rows
+        if not first.has_missing and rows >= ENOUGH and gaps > MOSTLY * rows:
+            raise DataError(
+                f"In {origin} most rows have no value of column {feature.name!r}, "
+                f"which all of {known} have; fill it, or leave the column out "
+                "(data.drop)."
             )

@@ -280,9 +280,15 @@ class CsvReader:
                 f"{expected} fields; the file is truncated, fetch it again."
             )
         sign = NAMES.get(self.delimiter, repr(self.delimiter))
+        # A title above the table makes a header of one field.
+        remedy = f"quote values that hold {sign}, or set data.delimiter"
+        if expected == 1 and not self.layout.columns:
+            remedy += (
+                "; data.skip_rows or data.comment leaves out lines above the table"
+            )
         raise DataError(
             f"Row {row} of {self.origin} has {fields} fields, expected {expected} "
-            f"parted by {sign}; quote values that hold {sign}, or set data.delimiter."
+            f"parted by {sign}; {remedy}."
         )
 
     def _with_points(self, table: pa.Table) -> pa.Table:

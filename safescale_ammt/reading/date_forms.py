@@ -181,3 +181,14 @@ def date_form(texts: Iterable[str], declared: str = "") -> DateForm | str | None
     if all(days == read[first] for days in read.values()):
         return first
     return "day and month may stand in either order"
+
+
+def date_share(texts: pa.StringArray) -> pa.BooleanArray:
+    """Says which texts are dates in some form; of the first few, most have to be."""
+    forms = [DateForm(*f) for f in product(ORDERS, (False, True), (False, True))]
+    likely: list[bool] = []
+    for some in (texts[:_FIRST_LOOK], texts[_FIRST_LOOK:]):
+        likely += [any(form.day(text) for form in forms) for text in some.to_pylist()]
+        if 2 * sum(likely) <= len(likely):
+            break
+    return pa.array([*likely, *[False] * (len(texts) - len(likely))], pa.bool_())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -135,6 +136,19 @@ class NumberForm:
         own = pc.match_substring_regex(parts.body, _BODIES[self.decimal])
         return bool(pc.all(pc.or_(own, pc.invert(parts.fits))).as_py())
 
+    def unsure(self, texts: pa.StringArray) -> pa.BooleanArray:
+        """Says which texts of one file's column may have a decimal point: `1.234`.
+
+        Where `0.5` or `1234.5` stand beside it, a program wrote the column, which
+        parts no thousands; the reading of a text must not depend on its neighbours.
+        """
+        plain = pc.match_substring_regex(texts, PLAIN)
+        point = pc.and_(plain, pc.match_substring(texts, "."))
+        thousands = pc.match_substring_regex(texts, rf"^[+-]?{_BY_POINT}$")
+        if self.decimal == "." or not pc.any(pc.and_not(point, thousands)).as_py():
+            return pa.array(np.zeros(len(texts), bool))
+        return pc.match_substring_regex(texts, _UNDERSTOOD)
+
     def __str__(self) -> str:
         """Says what was assumed, for a sentence."""
         said = f"numbers with a {SIGNS[self.decimal]}"
@@ -178,8 +192,10 @@ def number_form(texts: pa.StringArray, declared: str = "") -> NumberForm | str |
 
 def number_share(texts: pa.StringArray) -> pa.BooleanArray:
     """Says which texts are numbers in some form."""
-    plain = pc.match_substring_regex(texts, PLAIN)
-    return pc.or_(plain, _parts(texts).fits)
+    plain, parts = pc.match_substring_regex(texts, PLAIN), _parts(texts)
+    # 31.12.2020 has signs of a number and is none.
+    bodies = [pc.match_substring_regex(parts.body, form) for form in _BODIES.values()]
+    return pc.or_(plain, pc.and_(parts.fits, pc.or_(*bodies)))
 
 
 def marked(texts: pa.StringArray) -> pa.StringArray:

@@ -18,16 +18,20 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.reading.columns import Column, RawTable
-from safescale_ammt.reading.date_forms import ORDERS, DateForm, date_form
+from safescale_ammt.reading.date_forms import (
+    ORDERS,
+    DateForm,
+    date_form,
+    date_share,
+)
 from safescale_ammt.reading.number_forms import (
     AMBIGUOUS,
     SIGNS,
     NumberForm,
     number_form,
     number_share,
-    unmarked,
 )
-from safescale_ammt.reading.spelling import Kinds, spelled_as
+from safescale_ammt.reading.spelling import Kinds, spelled_as, without_marks
 
 Form = NumberForm | DateForm
 _NEARLY = 0.9
@@ -111,22 +115,29 @@ def column_form(config: DataConfig, name: str, column: Column) -> Form | str | N
             f"{date}; data.dates: {{{name}: dmy}}, mdy or ymd says which, or "
             "data.categorical that it is text"
         )
-    return date or nearly_numbers(config, column)
+    return date or nearly_read(config, column)
 
 
-def nearly_numbers(config: DataConfig, column: Column) -> str | None:
-    """Says that a column is text because of a few of its rows, and the remedy."""
+def nearly_read(config: DataConfig, column: Column) -> str | None:
+    """Says that a column is text because of a few of its rows, or of two forms."""
     absent = column.among(config.missing)
-    like = np.asarray(number_share(column.values))[column.codes]
-    rows, present = int(like[~absent].sum()), int((~absent).sum())
-    # A leading zero or one text in all is a code and no slip.
-    if not present or rows < _NEARLY * present or rows == present:
-        return None
-    return (
-        f"{rows} of its {present} values are numbers and the others are not; "
-        "data.missing names what is a missing value, and data.categorical says that "
-        "it is text"
-    )
+    for what, share in (("numbers", number_share), ("dates", date_share)):
+        like = np.asarray(share(column.values), bool)[column.codes]
+        rows, present = int(like[~absent].sum()), int((~absent).sum())
+        # Of numbers as programs write them, some texts may be versions: 1.10 and 1.1.
+        if 0 < present == rows and column.numbers(config.missing) is None:
+            return (
+                f"all of its values are {what}, and no one form reads them all; write "
+                "them in one, or data.categorical says that it is text"
+            )
+        # A leading zero or one text in all is a code and no slip.
+        if present and _NEARLY * present <= rows < present:
+            return (
+                f"{rows} of its {present} values are {what} and the others are not; "
+                "data.missing names what is a missing value, and data.categorical says "
+                "that it is text"
+            )
+    return None
 
 
 def present(column: Column, missing: Collection[str]) -> pa.StringArray:
@@ -192,9 +203,7 @@ def read_columns(
     columns = {
         name: read_as(column, forms[name], missing)[0]
         if name in forms
-        else column.mapped(plain)
-        if not (plain := unmarked(column.values)).equals(column.values)
-        else column
+        else without_marks(column)
         for name, column in table.columns.items()
     }
     return replace(table, columns=columns)

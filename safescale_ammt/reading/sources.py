@@ -332,8 +332,8 @@ def _read_one(
             if not any(fits(kind) for fits in _TYPES):
                 raise DataError(
                     f"Column {field.name!r} of {origin} holds {field.type}; a table "
-                    "has numbers and text only, data.drop does not change that: leave "
-                    "it out of the file."
+                    "has numbers, text, dates and booleans, data.drop does not change "
+                    "that: write it as one of these, or leave it out of the file."
                 )
             texts.append(as_texts(column, field.name, origin))
         table = pa.table(texts, names=table.column_names)

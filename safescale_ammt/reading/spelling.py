@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from safescale_ammt.config.sections import DataConfig, Merge
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.number_forms import unmarked
 
 Kind = Literal["boolean", "number", "time", "text"]
 Kinds = Mapping[str, Kind]
@@ -173,7 +174,18 @@ def spelled_as(column: Column, kind: Kind) -> Column:
     """Spells a column as values of one kind."""
     if kind == "text":
         return column
+    if kind == "number":
+        column = without_marks(column)
     return spelled(column, lambda text: canonical(text, kind))
+
+
+def without_marks(column: Column) -> Column:
+    """Undoes the marks of numbers that a reader has understood: 1.234e0 is 1.234.
+
+    A column of doubles has so many that to spell them one by one takes seconds.
+    """
+    plain = unmarked(column.values)
+    return column if plain.equals(column.values) else column.mapped(plain)
 
 
 def spelled_alone(column: Column) -> Column:
@@ -187,7 +199,7 @@ def spelled_alone(column: Column) -> Column:
     gap = pc.is_in(folded, value_set=pa.array(_GAPS, pa.string()))
     if pc.any(gap).as_py():
         column = column.mapped(pc.if_else(gap, "", column.values))
-    return spelled(column, canonical_alone)
+    return spelled(without_marks(column), canonical_alone)
 
 
 def missing_words(missing: Collection[str]) -> tuple[str, ...]:

@@ -139,10 +139,13 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             # first; on leaving this block the folder gets its name and is readable.
             counter.mark_opened()
     summary = summarise(judged, parsed, evidence, Path(verdict) / REPORT)
-    if found := unseen_inputs(schema, split.features):
-        summary["unseen_values"] = "; ".join(
-            f"{unseen.column}: {unseen.shown}" for unseen in found
-        )
+    # A count of a sensitive value would undo what the counts hide.
+    if found := [
+        f"{unseen.column}: {unseen.shown}"
+        for unseen in unseen_inputs(schema, split.features)
+        if unseen.column not in schema.sensitive
+    ]:
+        summary["unseen_values"] = "; ".join(found)
     return summary
 
 

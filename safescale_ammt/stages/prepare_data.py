@@ -129,10 +129,13 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         # Only what is not as in a plain file is said.
         **({"reading": reading} if reading else {}),
     }
-    if dropped := prepared.notes.get("unlabelled_rows_dropped"):
-        rows = source.rows + (sealed.rows if sealed else 0)
-        told = f"Rows without a label that are left out: {dropped} of {rows}."
-        print(told, flush=True)
+    # The sealed file's rows less the sealed split's are the rows that were left out.
+    total = {"": f" of {source.rows}", "sealed_": ""}
+    for side, whole in total.items():
+        if dropped := prepared.notes.get(f"unlabelled_{side}rows_dropped"):
+            rows = f"{side.replace('_', ' ')}rows".capitalize()
+            told = f"{rows} without a label that are left out: {dropped}{whole}."
+            print(told, flush=True)
     forms = [
         f"Column {name!r} is read as {form}."
         for name, form in prepared.notes.get("columns_read", {}).items()

@@ -197,6 +197,72 @@ def test_numbers_of_programs_are_read_beside_a_form_of_texts(tmp_path: Path) -> 
     assert read_raw(schema, one)["price"].to_pylist() == [1.234]
 
 
+@pytest.mark.parametrize("beside", ["0.5", "1234.5", ".5", "12.34"])
+def test_a_point_that_may_part_thousands_is_refused_where_programs_wrote_the_rows(
+    tmp_path: Path, beside: str
+) -> None:
+    table = in_germany(frame()).drop(columns=["rate", "day", "at"])
+    table["price"] = table["price"].str.removesuffix(" €")
+    source = csv(table, tmp_path / "dev.csv")
+    schema = prepared(tmp_path, source).schema
+    assert schema.readings["price"] == {"decimal": ",", "unit": ""}
+    rows = table.head(40).assign(price="1.234")
+    # Alone it is read as all of this column are.
+    plain = csv(rows, tmp_path / "new.csv")
+    assert {*read_raw(schema, plain)["price"].to_pylist()} == {1234}
+    rows.loc[rows.index[5:], "price"] = beside
+    plain = csv(rows, tmp_path / "new.csv")
+    with pytest.raises(DataError) as caught:
+        read_raw(schema, plain)
+    said = str(caught.value)
+    assert "Column 'price' has 5 values of which nobody knows whether" in said
+    assert "the first at data row 1 of" in said
+    assert "1.234" not in said
+    with pytest.raises(DataError, match="Column 'price' has 5 values of which nobody"):
+        run(sealed_by(tmp_path, source, plain), tmp_path / "d2", tmp_path / "h2")
+    # What programs write and nobody takes for thousands is a number beside any form.
+    rows["price"] = beside
+    fine = csv(rows, tmp_path / "new.csv")
+    assert {*read_raw(schema, fine)["price"].to_pylist()} == {float(beside)}
+    run(sealed_by(tmp_path, source, fine), tmp_path / "d2", tmp_path / "h2")
+
+
+@pytest.mark.parametrize("odd", ["unknown", "0000-00-00", "2021-02-30"])
+@pytest.mark.parametrize("form", ["{:%Y-%m-%d}", "{:%d.%m.%Y}", "{:%b %d, %Y}"])
+def test_dates_beside_a_few_other_texts_are_counted_and_the_remedy_is_said(
+    tmp_path: Path, form: str, odd: str
+) -> None:
+    table = frame()[["y", "g", "at"]]
+    table["at"] = written(table["at"], form.format)
+    table.loc[::25, "at"] = odd
+    source = csv(table, tmp_path / "a.csv")
+    said = refused(tmp_path, source)
+    assert "values are dates and the others are not; data.missing names" in said
+    assert odd not in said
+    data = prepared(tmp_path, source, missing=["", odd])
+    assert [f.kind for f in data.schema.features] == ["date"]
+
+
+def test_a_column_of_two_forms_stays_text_and_says_why(tmp_path: Path) -> None:
+    rng, table = np.random.default_rng(6), frame()[["y", "g", "day", "price"]]
+    day, price = table["day"].fillna(table["day"][1]), table["price"].fillna(0)
+    first = rng.random(400) < 0.5
+    days = {
+        "dmy and mdy": day.dt.strftime("%d/%m/%Y").where(
+            first, day.dt.strftime("%m/%d/%Y")
+        ),
+        "zones": day.dt.strftime("%d.%m.%Y 10:00").where(
+            first, day.dt.strftime("%d.%m.%Y 10:00Z")
+        ),
+    }
+    for texts in days.values():
+        said = refused(tmp_path, csv(table.assign(day=texts), tmp_path / "a.csv"))
+        assert "all of its values are dates, and no one form reads them all" in said
+    texts = price.map(german).where(first, price.map("{:,.2f}".format))
+    said = refused(tmp_path, csv(table.assign(price=texts), tmp_path / "a.csv"))
+    assert "all of its values are numbers, and no one form reads them all" in said
+
+
 def test_a_value_of_another_form_is_one_sentence_without_it(tmp_path: Path) -> None:
     schema = prepared(tmp_path, WRITERS["german.csv"](frame(), tmp_path / "a")).schema
     for column, text in {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats.contingency import association
 from small_tables import config
@@ -25,8 +26,9 @@ from safescale_ammt.data.audit_warnings import (
     read_warnings,
     save_warnings,
 )
+from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import sharing, unseen_facts
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.stages import prepare_data
 
@@ -252,8 +254,97 @@ def test_unseen_values_of_under_ten_sealed_rows_are_told_together() -> None:
 def test_spellings_that_were_made_one_are_counted(tmp_path: Path) -> None:
     frame = people().assign(owner=lambda f: f["age"] > 45)
     found = told(frame, tmp_path)["spelling"]
-    assert (found["columns"], found["figure"]) == (["owner"], N)
+    rows = sum(len(pq.read_table(f)) for f in (tmp_path / "d").glob("*.parquet"))
+    assert (found["columns"], found["figure"]) == (["owner"], rows)
+    assert rows < N
     assert "spelling" not in told(frame, tmp_path, form="parquet")
+
+
+@pytest.mark.parametrize("labels", [1.0, 0.7])
+def test_a_count_of_spellings_is_of_development_rows_and_tells_no_sealed_group(
+    tmp_path: Path, labels: float
+) -> None:
+    frame, rng = people(), np.random.default_rng(5)
+    # One of the group's values is spelled anew: to count it in all rows would tell the
+    # sealed ones of it, whatever the counts hide.
+    frame["veteran"] = np.where(rng.random(N) < 0.01, "True", "false")
+    frame["paid"] = frame["paid"].where(rng.random(N) < labels)
+    roles = {"sensitive": ["veteran"], "drop": ["sex"], "unlabelled": "drop"}
+    found = told(frame, tmp_path, **roles)["spelling"]
+    counts = read_json(tmp_path / "d" / "counts.json")["splits"]
+    development = [counts[name]["groups"]["veteran"]["true"]["rows"] for name in SPLITS]
+    assert found["figure"] == sum(development)
+    assert counts["sealed"]["groups"]["veteran"]["true"]["rows"] == "<10"
+
+
+@pytest.mark.parametrize(
+    ("part", "told_as"),
+    [(0, "<10"), (9, "<10"), (10, 10), (90, 90), (91, "all but <10"), (100, "all but")],
+)
+def test_neither_a_small_part_of_the_sealed_rows_nor_a_small_rest_is_told(
+    part: int, told_as: int | str
+) -> None:
+    found = told_part(part, 100)
+    assert str(found).startswith(str(told_as))
+    assert isinstance(found, type(told_as))
+
+
+def test_a_value_that_nearly_all_sealed_rows_have_anew_is_told_without_their_number(
+    tmp_path: Path,
+) -> None:
+    frame, sealed = people(), people(900, seed=1)
+    for table, start in ((frame, 0), (sealed, N)):
+        table["who"] = [f"p{start + i}" for i in range(len(table))]
+    sealed.loc[:2, "who"] = "p1"
+    found = told(frame, tmp_path, sealed, categorical=["who"])["unseen"]
+    assert found["sentence"].startswith("All but under 10 of the sealed rows with")
+    assert "897" not in found["sentence"]
+    noted = read_json(tmp_path / "d" / "source.json")["sealed_rows_with_unseen_values"]
+    assert noted == {"who": "all but <10"}
+
+
+@pytest.mark.parametrize(("gone", "noted"), [(4, "<10"), (30, 30)])
+def test_rows_without_a_label_are_counted_on_either_side_of_the_seal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: int, noted: int | str
+) -> None:
+    frame, sealed = people(), people(800, seed=1)
+    frame.loc[:6, "paid"] = None
+    sealed.loc[: gone - 1, "paid"] = None
+    told(frame, tmp_path, sealed, unlabelled="drop")
+    source = read_json(tmp_path / "d" / "source.json")
+    assert source["unlabelled_rows_dropped"] == 7
+    assert source["unlabelled_sealed_rows_dropped"] == noted
+    said = capsys.readouterr().out
+    assert f"Rows without a label that are left out: 7 of {N}." in said
+    assert f"Sealed rows without a label that are left out: {noted}." in said
+
+
+def test_copies_across_the_seal_are_not_counted_if_there_are_none(
+    tmp_path: Path,
+) -> None:
+    frame, sealed = people(), people(800, seed=1)
+    frame = pd.concat([frame, frame.head(200)])
+    sentence = told(frame, tmp_path, sealed)["duplicates"]["sentence"]
+    assert "under 10 of 800 sealed rows" in sentence
+
+
+def test_a_misspelt_name_in_the_label_map_is_told(tmp_path: Path) -> None:
+    frame, rng = people(), np.random.default_rng(7)
+    frame["paid"] = rng.choice(["paid", "paid late", "sold", ""], N)
+    words = {"label_other": "no", "unlabelled": "drop"}
+    names = {"paid": "yes", "payed late": "yes"}
+    found = told(frame, tmp_path, label_map=names, **words)["lost_label"]
+    assert found["sentence"].startswith("No row has 'payed late', which data.label_map")
+    assert found["figure"] == 1
+    names = {"paid": "yes", "paid late": "yes"}
+    assert "lost_label" not in told(frame, tmp_path, label_map=names, **words)
+    # Without a class for all others no row becomes another's.
+    names = {"sold": "paid late", "lost": "paid"}
+    assert "lost_label" not in told(
+        frame, tmp_path, label_map=names, positive="paid", unlabelled="drop"
+    )
+    with pytest.raises(DataError, match="names 'Paid', which no row has"):
+        told(frame, tmp_path, label_map={"Paid": "yes"}, **words)
 
 
 def test_small_groups_and_unequal_shares_are_told_once_for_each_group() -> None:

@@ -491,3 +491,14 @@ def test_a_prediction_remembers_what_training_had_to_declare(tmp_path: Path) -> 
     expected = read_raw(schema, spell(rows))
     assert read_raw(schema, text.encode("cp1252")).equals(expected)
     assert read_raw(schema, text.encode()).equals(expected)
+
+
+@pytest.mark.parametrize("title", ["Loans of 2020\n", "# Loans of 2020\n"])
+def test_a_title_above_the_table_is_one_sentence_with_its_remedies(
+    tmp_path: Path, title: str
+) -> None:
+    source = save(tmp_path / "titled.csv", title.encode() + spell(loans()))
+    with pytest.raises(DataError, match=r"data\.skip_rows or data\.comment leaves"):
+        prepare_data.run(config(source=source), tmp_path / "d", tmp_path / "h")
+    left_out = {"comment": "#"} if title[0] == "#" else {"skip_rows": 1}
+    prepare_data.run(config(source=source, **left_out), tmp_path / "d", tmp_path / "h")

@@ -66,6 +66,33 @@ def refused(
     return str(caught.value)
 
 
+@pytest.mark.parametrize("part", ["year", "month", "weekday", "hour"])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_part_of_a_date_that_tells_the_label_is_a_leak(
+    tmp_path: Path, part: str, form: str
+) -> None:
+    frame, rng = people(), np.random.default_rng(4)
+    tells = {"year": (2000, 2001), "month": (3, 8), "weekday": (0, 3), "hour": (9, 14)}
+    told = np.where(yes(frame), *tells[part])
+    # The order of the days says next to nothing.
+    days = pd.Timestamp("2000-01-03") + pd.to_timedelta(
+        7 * rng.integers(0, 999, N), "D"
+    )
+    if part == "weekday":
+        days += pd.to_timedelta(told, "D")
+    elif part == "hour":
+        days += pd.to_timedelta(told, "h")
+    elif part == "month":
+        days = pd.to_datetime(
+            {"year": days.year, "month": told, "day": days.day % 28 + 1}
+        )
+    else:
+        years = told + 2 * rng.integers(0, 9, N)
+        days = pd.to_datetime({"year": years, "month": days.month, "day": 1})
+    said = refused(frame.assign(paid_on=days), tmp_path, form)
+    assert "'paid_on' (AUC 1.000)" in said
+
+
 def yes(frame: pd.DataFrame) -> np.ndarray:
     return (frame["paid"] == "yes").to_numpy()
 

@@ -20,6 +20,13 @@ from safescale_ammt.reading.columns import Column
         (["Y", "Yes", "N", "No"], 2),
         (["CA", "California", "Nevada"], 1),
         (["new  york", "New York"], 1),
+        (["30%", "30 %", "40%"], 1),
+        (["<50", "< 50", "50"], 1),
+        (["18-30", "18 \u2013 30", "18\u201330"], 3),
+        (["F", "F\u200b", "\ufeffF"], 3),
+        (["M", "\u041c"], 1),
+        (["O'Neill", "O\u2019Neill"], 1),
+        (["5 - 3", "5", "53", "-53"], 0),
         # `m` may be either of two words, and so is neither's.
         (["m", "male", "married"], 0),
         (["<=50K", ">50K"], 0),

@@ -118,7 +118,10 @@ def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_parquet_columns_of_lists_or_bytes_are_refused(tmp_path: Path) -> None:
     lists, no_text = [[1], [2]], [b"\xff", b"b"]
-    for values, part in ((lists, "numbers and text only"), (no_text, "no spelling")):
+    for values, part in (
+        (lists, "numbers, text, dates and booleans"),
+        (no_text, "no spelling"),
+    ):
         pq.write_table(pa.table({"n": values}), tmp_path / "t.parquet")
         data = (tmp_path / "t.parquet").read_bytes()
         assert part in refused(data)

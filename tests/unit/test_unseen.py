@@ -16,7 +16,7 @@ from training_world import BRIEF, promises, searched
 
 from pipelines.predict import write_predictions
 from safescale_ammt.data.counts import Withheld
-from safescale_ammt.data.dataset import Holdout
+from safescale_ammt.data.dataset import Dataset, Holdout
 from safescale_ammt.data.encoding import learn_categorical
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
@@ -25,7 +25,7 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.reading.columns import Column
-from safescale_ammt.stages import prepare_data, train_agents
+from safescale_ammt.stages import evaluate_safety, prepare_data, train_agents
 
 GENDER, CITY, ORIGIN = 3, 2, 4
 Rows = list[list[str]]
@@ -74,6 +74,22 @@ def test_most_values_are_unseen_beyond_what_is_to_be_expected(
     assert unseen.mostly is mostly
 
 
+@pytest.mark.parametrize(
+    ("strange", "known", "share"),
+    [(5, 0, "100 %"), (18, 4, "over half"), (295, 5, "over half"), (70, 30, "70 %")],
+)
+def test_a_refusal_of_sealed_rows_counts_none_of_them(
+    strange: int, known: int, share: str
+) -> None:
+    unseen = count_unseen("c", pa.array(["A"] * strange + ["a"] * known), ["a", "b"])
+    assert unseen is not None
+    assert unseen.mostly
+    said = unseen.clause(sealed=True)
+    assert said.startswith(f"column 'c' has {share} of its values unknown (known")
+    # Of rows to predict people may know everything.
+    assert f"{strange} of {strange + known} values" in str(unseen)
+
+
 def changed(rows: Rows, column: int, change: Callable[[str], str]) -> Rows:
     return [
         [change(cell) if j == column else cell for j, cell in enumerate(row)]
@@ -103,7 +119,7 @@ def test_sealed_rows_of_another_spelling_are_refused_with_column_share_and_kind(
     with pytest.raises(DataError) as caught:
         prepared(tmp_path, changed(SEALED, column, str.upper))
     said = str(caught.value)
-    assert f"column '{name}' has 400 of 400 values (100 %)" in said
+    assert f"column '{name}' has 100 % of its values unknown" in said
     assert "differ from them in case" in said
     for value in ("OSLO", "oslo", "ROME"):
         assert value not in said
@@ -267,6 +283,77 @@ def test_rows_to_predict_with_some_unseen_values_are_counted_on_stderr(
     # One more line says what the score is.
     assert said.count("\n") == 2
     assert "column 'branch' has 20 of 100 values (20 %) that are unknown" in said
+
+
+def test_unknown_values_of_a_sensitive_column_are_not_counted_when_it_is_judged(
+    tmp_path: Path,
+) -> None:
+    rows, rng = accounts(2000, 0), np.random.default_rng(8)
+    # Values that share an input are unknown by name: their number would be the sum of
+    # groups whose counts are hidden.
+    for name in ("sex", "branch"):
+        rare = pd.Series([f"r{i}" for i in rng.integers(0, 90, 2000)])
+        rows[name] = rows[name].astype(str).mask(rng.random(2000) < 0.05, rare)
+    rows.to_csv(tmp_path / "dev.csv", index=False)
+    section = config(
+        source=(tmp_path / "dev.csv").as_uri(),
+        label="repaid",
+        positive="1",
+        sensitive=["sex"],
+        sensitive_in_model=True,
+        categorical=["branch"],
+        drop=[],
+    )
+    prepare_data.run(section, tmp_path / "d", tmp_path / "h")
+    rules = promises({"metric": "tpr_gap", "group": "sex", "threshold": 0.3})
+    found = searched(tmp_path, tmp_path / "d", rules)
+    train_agents.run(tmp_path / "d", found, rules, BRIEF, tmp_path / "m")
+    schema = Schema.load(tmp_path / "m")
+    select = Dataset.load(tmp_path / "d").splits["select"].features
+    told = [
+        f"{u.column}: {u.shown}"
+        for u in unseen_inputs(schema, select)
+        if u.column != "sex"
+    ]
+    assert {u.column for u in unseen_inputs(schema, select)} == {"sex", "branch"}
+    summary = evaluate_safety.run(
+        tmp_path / "d",
+        tmp_path / "h",
+        found,
+        tmp_path / "m",
+        rules,
+        {"rehearse": True},
+        tmp_path / "v",
+    )
+    assert summary.get("unseen_values", "") == "; ".join(told)
+
+
+@pytest.mark.parametrize("column", ["branch", "owner", "x"])
+def test_rows_of_which_most_lack_what_all_train_rows_have_are_refused(
+    trained: Path, tmp_path: Path, column: str
+) -> None:
+    schema, rows = Schema.load(trained / "model"), accounts(100, 3)
+    rows[column] = rows[column].astype(object).where(np.arange(100) < 49)
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    has_gaps = {f.name: f.has_missing for f in schema.features}[column]
+    if has_gaps:
+        write_predictions(trained / "model", tmp_path / "new.csv", tmp_path / "o.csv")
+        return
+    with pytest.raises(
+        DataError, match=f"most rows have no value of column '{column}'"
+    ):
+        write_predictions(trained / "model", tmp_path / "new.csv", tmp_path / "o.csv")
+    rows.tail(10).to_csv(tmp_path / "few.csv", index=False)
+    write_predictions(trained / "model", tmp_path / "few.csv", tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize("column", [CITY, 1])
+def test_sealed_rows_of_which_most_lack_a_value_are_refused(
+    tmp_path: Path, column: int
+) -> None:
+    with pytest.raises(DataError, match="most rows have no value of column") as caught:
+        prepared(tmp_path, changed(SEALED, column, lambda _: ""))
+    assert "400" not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_rows_to_predict_with_mostly_unseen_values_are_refused(
