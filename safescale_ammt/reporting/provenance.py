@@ -33,6 +33,7 @@ class Provenance:
         model: identity digest of the model.
         mode: `sealed` or `rehearsal`.
         judged: when, ISO 8601 in UTC; "" = not recorded.
+        predicts: what the model predicts, the label in words; "" = not recorded.
         rows: rows by development split; empty = not recorded.
         sealed_rows: rows of the sealed split, 0 = not recorded.
         source_digest: digest of the raw data.
@@ -47,6 +48,7 @@ class Provenance:
     model: str
     mode: str
     judged: str = ""
+    predicts: str = ""
     rows: Mapping[str, int] = field(default_factory=dict)
     sealed_rows: int = 0
     source_digest: str = ""
@@ -105,6 +107,7 @@ class Provenance:
         # A digest alone until the registry has given a name.
         named = ", ".join(part for part in (self.name, self.version) if part)
         facts["Model"] = named or f"{self.model[:19]}…, not yet named by a registry"
+        facts["Predicts"] = self.predicts
         facts["Data"] = self.source or self.source_digest
         facts["Sealed data"] = self.sealed_source
         if self.days:

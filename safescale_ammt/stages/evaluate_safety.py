@@ -212,10 +212,13 @@ class _Inputs:
         """Says when the verdict was made, and of which rows."""
         source = read_json(self.dataset / "source.json")
         counts = Counts.load(self.dataset).splits
+        schema = Schema.load(self.dataset)
+        of = f" = {schema.positive}" if schema.positive else " (several classes)"
         return Provenance(
             model=judged.model,
             mode=judged.mode,
             judged=utc_now().isoformat(timespec="seconds"),
+            predicts=schema.label + of,
             rows={name: counts[name].rows for name in SPLITS},
             sealed_rows=counts["sealed"].rows,
             source_digest=source["source_digest"],

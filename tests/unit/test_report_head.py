@@ -30,6 +30,7 @@ JUDGED = Provenance(
     model=MODEL,
     mode="sealed",
     judged="2026-11-29T23:57:30+01:00",
+    predicts="approved = yes",
     # Sorted by name, as canonical JSON leaves them.
     rows={"constraint": 20, "select": 30, "train": 12_345, "validation": 10},
     sealed_rows=16_281,
@@ -62,6 +63,7 @@ def test_the_head_says_day_rows_and_data_with_the_sealed_rows_apart(
     assert facts(page) == {
         "Judged": "29 November 2026, 22:57 UTC",
         "Model": f"{MODEL[:19]}…, not yet named by a registry",
+        "Predicts": "approved = yes",
         "Data": JUDGED.source_digest,
         "Development rows": "train 12,345 · validation 10 · constraint 20 · select 30",
         "Sealed rows": "16,281, kept apart until this judgement",
