@@ -191,7 +191,7 @@ def test_any_column_can_be_asked_for_as_an_id(model: Path, new: pd.DataFrame) ->
     [
         ("zzz", "The rows have no column 'zzz', so it cannot be kept"),
         # A first line may be a person's: the column is told by its place.
-        ("incom", "'incom', and column 3 is spelled nearly like it, so it cannot"),
+        ("incom", "column 3 is spelled nearly like 'incom', so it cannot"),
         ("score", "'score' cannot be kept"),
     ],
 )
