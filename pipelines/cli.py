@@ -15,7 +15,6 @@ import click
 
 from safescale_ammt import __version__
 from safescale_ammt.errors import SafescaleError, one_of
-from safescale_ammt.execution import quiet_libraries
 
 # Names and help stand here: to read them from the commands would load them all, and
 # with them KFP, which takes seconds.
@@ -73,8 +72,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup)
 @click.version_option(__version__, prog_name="safescale")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """From a written constitution and raw data to a registered, tested model."""
+    # Here, where a command is about to run: `--help` is spared the import.
+    from safescale_ammt.execution import quiet_libraries
+
+    ctx.with_resource(quiet_libraries())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,9 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Python's own rule for programs: warnings are for who asks for them (`-W`).
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    with quiet_libraries():
-        code = run_command(arguments)
-    sys.exit(code)
+    sys.exit(run_command(arguments))
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
