@@ -232,16 +232,24 @@ class _Listener(threading.Thread):
         from urllib3.exceptions import HTTPError
 
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        # What `requests` raises is an OSError.
-        with (
-            suppress(APIError, HTTPError, OSError),
-            closing(self._container.logs(stream=True, follow=True)) as chunks,
-        ):
-            for chunk in chunks:  # one may end within a character
-                sys.stdout.write(decode(chunk))
-                sys.stdout.flush()
-        with suppress(APIError, HTTPError, OSError):
-            self._container.wait(timeout=None)
+        heard = 0
+        # dockerd may end a followed log before its last lines, on a busy machine: what
+        # is left is read once the container has ended.
+        for follow in (True, False):
+            place = 0
+            # What `requests` raises is an OSError.
+            with (
+                suppress(APIError, HTTPError, OSError),
+                closing(self._container.logs(stream=True, follow=follow)) as chunks,
+            ):
+                for chunk in chunks:  # one may end within a character
+                    place += len(chunk)
+                    if (fresh := place - heard) > 0:
+                        sys.stdout.write(decode(chunk[-fresh:]))
+                        sys.stdout.flush()
+                        heard = place
+            with suppress(APIError, HTTPError, OSError):
+                self._container.wait(timeout=None)
 
 
 def _remove(container: Any) -> None:

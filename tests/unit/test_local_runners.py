@@ -97,15 +97,20 @@ def test_what_the_gate_recorded_stands(file_store):
 
 
 class Speaker:
-    """A container of a foreign engine that says pieces of lines and ends."""
+    """A container of a foreign engine that says pieces of lines and ends.
 
-    def __init__(self, *pieces: bytes) -> None:
+    Args:
+        pieces: what it says, in the pieces of a log that is read whole.
+        followed: pieces that reach who follows the log; None = all of them.
+    """
+
+    def __init__(self, *pieces: bytes, followed: int | None = None) -> None:
         self.pieces = pieces
+        self.followed = followed
 
     def logs(self, *, stream, follow):
         assert stream
-        assert follow
-        yield from self.pieces
+        yield from self.pieces[: self.followed] if follow else [b"".join(self.pieces)]
 
     def wait(self, *, timeout):
         return {"StatusCode": 0}
@@ -126,6 +131,16 @@ def test_what_a_container_says_goes_the_same_way_as_a_process_words(monkeypatch)
     ).run()
     assert file.getvalue() == "Step 20: violations ä.\n"
     assert events == [{"event": "progress", "share": 0.25, "text": "step 20 of 80"}]
+
+
+@pytest.mark.parametrize("followed", [0, 1, 2, 3])
+def test_lines_that_a_followed_log_lost_are_read_at_the_end_and_none_twice(
+    capsys, followed
+):
+    # dockerd 20.10 ends a followed log early where a container ends on a busy machine.
+    speaker = Speaker(b"w\xc3", b"\xa4rm\ntw", b"o\n", followed=followed)
+    _Listener(speaker).run()
+    assert capsys.readouterr().out == "wärm\ntwo\n"
 
 
 def test_a_container_is_asked_for_progress_as_a_process_is(tmp_path):
