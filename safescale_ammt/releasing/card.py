@@ -26,6 +26,8 @@ from safescale_ammt.reporting.wording import (
     limits,
     line,
     measured,
+    rows_told,
+    without_few,
 )
 
 
@@ -172,9 +174,10 @@ def _rates(verdict: Verdict) -> str:
     # Errors are the one rate that every task has: with more than two classes there is
     # no selection rate and no true positive rate.
     rows = [
-        f"| {_plain(name)} = {_plain(r['value'])} | {r['n']:,} | {_rate(r['error'])} |"
+        f"| {_plain(name)} = {_plain(r['value'])} | {rows_told(r['n'])} "
+        f"| {_rate(r['error'])} |"
         for name, group in verdict.figures["model"]["groups"].items()
-        for r in group["rates"]
+        for r in without_few(group["rates"])
     ]
     head = ["| group | rows | errors |", "|---|---|---|"]
     return "\n".join([*head, *rows]) + "\n" if rows else ""

@@ -19,6 +19,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.releasing.card import write_card
 from safescale_ammt.reporting import charts, history_charts
 from safescale_ammt.reporting.measure_bar import Measure, measure_bar, measures_of
 from safescale_ammt.reporting.report import MAX_BYTES, render
@@ -258,7 +259,7 @@ def test_too_many_groups_are_a_table_and_no_chart() -> None:
     assert "20 groups are too many to draw" in found.absent
 
 
-def test_a_share_of_a_few_rows_is_in_no_picture_and_no_table() -> None:
+def test_a_share_of_a_few_rows_is_in_no_picture_no_table_and_no_card() -> None:
     whole = verdict()
     for who in ("model", "twin"):
         rates = whole.figures[who]["groups"]["sex"]["rates"]
@@ -271,6 +272,13 @@ def test_a_share_of_a_few_rows_is_in_no_picture_and_no_table() -> None:
     assert "0.7654" not in text
     assert text.count(">under 10<") > 2
     read(text)
+    schema = {"features": [], "label": "y", "positive": "yes", "sensitive": ["sex"]}
+    schema["classes"] = ["no", "yes"]
+    card = write_card(
+        whole, "sha256:v", constitution(), schema, name="loans", description=""
+    )
+    assert "76.54" not in card
+    assert "| under 10 | – |" in card
 
 
 def test_no_gap_at_all_is_said_to_be_absent() -> None:
