@@ -27,6 +27,7 @@ from typing import Any
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from benchmarks.configuration_examples import SPLITS
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
@@ -36,14 +37,6 @@ from safescale_ammt.stages import prepare_data
 
 INPUTS = Path(__file__).parent.parent.parent / "shared" / "cases"
 MAKER = "make_cases.py"
-SPLITS = {
-    "train": 0.42,
-    "validation": 0.07,
-    "constraint": 0.07,
-    "monitor": 0.07,
-    "select": 0.07,
-    "sealed": 0.3,
-}
 PLAIN = {"label": "y", "positive": "yes", "sensitive": ["sex"], "splits": SPLITS}
 LOANS = {
     "label": "repaid",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_SPLITS = {
+SPLITS = {
     "train": 0.42,
     "validation": 0.07,
     "constraint": 0.07,
@@ -41,7 +41,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.delimiter": {"delimiter": ";"},
     "data.decimal": {"decimal": ","},
     "data.encoding": {"encoding": "cp1252"},
-    "data.splits": {"splits": _SPLITS},
+    "data.splits": {"splits": SPLITS},
     "search.feasibility_steps": {"feasibility_steps": 0},
     "training.ema": {"ema": 0.995},
     "training.threshold": {"threshold": {"objective": "balanced_accuracy"}},
@@ -60,7 +60,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "registry.description": {"description": "Who repays a loan."},
 }
 """`section.key` -> lines that use it, with what it cannot do without."""
-RAW: Mapping[str, Mapping[str, Any]] = {"data": {"label": "outcome", "splits": _SPLITS}}
+RAW: Mapping[str, Mapping[str, Any]] = {"data": {"label": "outcome", "splits": SPLITS}}
 """Lines that some examples need beside them: a source has a label and sealed rows."""
 CONSTRAINT = {"metric": "tpr_gap", "group": "sex", "threshold": 0.08}
 """The constraint whose defaults the page shows."""
