@@ -30,6 +30,7 @@ from safescale_ammt.data.audit_warnings import AuditWarning, ranked
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.leaks import Leak, label_tellers, leak_warnings
 from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.splitting import equal_codes
 
 SCHEMA_VERSION = 2
 LEVEL = 0.05
@@ -100,7 +101,11 @@ def audit(
         {g: np.concatenate([p.groups[g] for p in parts]) for g in schema.groups},
         np.concatenate([part.rows for part in parts]),
     )
-    folds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    # Equal rows may lie in several splits: in one fold, none tells another's label.
+    _, first, same = np.unique(
+        equal_codes(rows.rows), return_index=True, return_inverse=True
+    )
+    folds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[first][same]
     leaks = label_tellers(schema, rows, folds)
     # With a positive class its rates say it all; else each class has some.
     outcomes = (schema.positive,) if schema.positive else schema.classes

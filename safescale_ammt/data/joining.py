@@ -13,10 +13,11 @@ from safescale_ammt.data.shown import shown_values
 from safescale_ammt.data.splitting import (
     assign_splits,
     contained,
+    drawn_keys,
     entity_hashes,
     entity_strata,
+    occurrences,
     row_hashes,
-    seeded_keys,
 )
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
@@ -282,10 +283,12 @@ def cut(
     copies = ~sealed & contained(rows, rows[sealed])
     split[copies] = _REMOVED
     free = np.flatnonzero(~sealed & ~copies)
-    keys, strata = rows[free], label[free]
+    strata = label[free]
     if config.sensitive:
         _, first = groups[config.sensitive[0]].ranked()
         strata = first[free] * (int(label.max()) + 1) + strata
+    fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
+    purpose = f"split {config.seed}"
     if config.entity:
         # Rows without an entity would be one: all of them in one split.
         joined.check_complete("entity", config.entity, config.missing)
@@ -297,14 +300,17 @@ def cut(
                 f"{joined.table.origin} and in {joined.sealed_origin}; an entity "
                 "belongs to one split."
             )
-        # One key and one stratum for all rows of an entity keep them together.
+        # Entities are drawn, whatever the number of their rows.
         entity = column.take(free)
-        keys = entity_hashes(entity)
-        strata = entity_strata(entity.codes.astype(np.int64), strata)
-    fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
-    split[free] = assign_splits(seeded_keys(keys, config.seed), strata, fractions)
+        codes = entity.codes.astype(np.int64)
+        keys = drawn_keys(entity_hashes(entity), purpose)
+        strata = entity_strata(codes, strata)
+        split[free] = assign_splits(keys, strata, fractions)[codes]
+    else:
+        keys = drawn_keys(rows[free], purpose, occurrences(rows[free]))
+        split[free] = assign_splits(keys, strata, fractions)
     development = rows[(split != _REMOVED) & (split != ALL_SPLITS.index(SEALED))]
-    repeated = len(development) - len(np.unique(development))
+    repeated = int(np.count_nonzero(occurrences(development)))
     result = Cut(split, rows, int(copies.sum()), repeated)
     _check_splits(result, label, joined)
     return result

@@ -12,9 +12,9 @@ AUC of
 
 and the pattern of gaps of all inputs together by the first. Cross-fitted: a row's value
 is scored by the rates of the other splits, and by the overall rate where they do not
-have it. So an identifier tells nothing, however unique it is; and as equal rows and
-rows of one entity share a split, they do not tell each other's label. With a share u
-of such rows a true copy has the AUC 1 - u^2 / 2.
+have it. So an identifier tells nothing, however unique it is; and as equal rows count
+as one split here and rows of one entity share one, they do not tell each other's
+label. With a share u of such rows a true copy has the AUC 1 - u^2 / 2.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def label_tellers(schema: Schema, rows: Split, folds: Codes) -> list[Leak]:
     Args:
         schema: inputs and classes.
         rows: development rows.
-        folds: split (n,) of each row.
+        folds: split (n,) of each row; equal rows count as one's.
 
     Returns:
         One entry per input, in the schema's order, and one for a pattern of gaps

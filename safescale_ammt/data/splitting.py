@@ -1,9 +1,11 @@
 """Which split a row belongs to: decided by its content, not by its position.
 
-Rows are ranked by a keyed hash within their stratum (first sensitive column x
-label) and cut at the quantiles of the config's fractions. Equal rows share a rank,
-so they share a split; rows of one entity too. Adding rows moves only those that
-lie at a cut, and a new order of the file moves none.
+Units are ranked by a keyed hash within their stratum (first sensitive column x
+label) and cut at the quantiles of the config's fractions. A unit is a row, or an
+entity with all of its rows. Equal rows are ranked apart, by their number among
+their equals: people may be equal and yet independent, and a split that kept them
+together would be a sample of distinct rows, not of rows. Adding rows moves only
+those that lie at a cut, and a new order of the file moves none.
 """
 
 from __future__ import annotations
@@ -61,15 +63,40 @@ def row_hex(rows: NDArray[np.void]) -> list[str]:
     return [row.tobytes().hex() for row in rows]
 
 
-def seeded_keys(rows: NDArray[np.void], seed: int) -> NDArray[np.uint64]:
-    """Returns a keyed 64-bit hash of each row hash: its rank in the draw.
+def equal_codes(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Returns codes (n,) that are equal where row hashes are, by first appearance."""
+    codes = arrow_rows(rows).dictionary_encode().indices
+    return np.asarray(codes.to_numpy(), dtype=np.int64)
 
-    The finaliser of splitmix64 (Steele, Lea & Flood 2014), vectorised.
+
+def occurrences(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Numbers equal row hashes from 0, in the order of the rows (n,)."""
+    codes = equal_codes(rows)
+    order = np.argsort(codes, kind="stable")
+    number = np.empty(len(rows), dtype=np.int64)
+    number[order] = np.arange(len(rows)) - np.searchsorted(codes[order], codes[order])
+    return number
+
+
+def drawn_keys(
+    hashes: NDArray[np.void], purpose: str, number: NDArray[np.int64] | None = None
+) -> NDArray[np.uint64]:
+    """Returns a keyed 64-bit hash of each unit: its rank in a draw.
+
+    The output of splitmix64 (Steele, Lea & Flood 2014) whose state is the unit's hash:
+    of several units with one hash, the k-th takes output k.
+
+    Args:
+        hashes: of rows or entities, V16 (n,).
+        purpose: of the draw; another one gives another, independent order.
+        number: of each unit among its equals (n,); None = all are distinct.
     """
-    # Half of the hash is random enough for a rank; the seed gives another order.
-    word = rows.view(np.uint64).reshape(len(rows), 2)[:, 0]
-    salt = hashlib.sha256(f"safescale split {seed}".encode()).digest()[:8]
+    # Half of the hash is random enough for a rank; the salt gives another order.
+    word = hashes.view(np.uint64).reshape(len(hashes), 2)[:, 0]
+    salt = hashlib.sha256(f"safescale {purpose}".encode()).digest()[:8]
     x = word ^ np.uint64(int.from_bytes(salt, "little"))
+    if number is not None:
+        x = x + number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
@@ -78,28 +105,24 @@ def seeded_keys(rows: NDArray[np.void], seed: int) -> NDArray[np.uint64]:
 def assign_splits(
     keys: NDArray[np.uint64], strata: NDArray[np.int64], fractions: Sequence[float]
 ) -> NDArray[np.int64]:
-    """Cuts every stratum into splits.
+    """Cuts every stratum into splits: samples without replacement.
 
     Args:
-        keys: (n,) rank in the draw; equal keys land in one split.
-        strata: (n,) stratum codes; rows with equal keys are in one stratum.
+        keys: (n,) rank of each unit in the draw.
+        strata: (n,) stratum codes.
         fractions: share of each split, summing to 1.
 
     Returns:
         Split codes (n,).
     """
     order = np.lexsort((keys, strata))
-    ordered, stratum = keys[order], strata[order]
+    stratum = strata[order]
     start = np.searchsorted(stratum, stratum, side="left")
     size = np.searchsorted(stratum, stratum, side="right") - start
-    fresh = np.ones(len(keys), dtype=bool)
-    fresh[1:] = (ordered[1:] != ordered[:-1]) | (stratum[1:] != stratum[:-1])
-    block = np.cumsum(fresh) - 1
-    first = np.flatnonzero(fresh)[block]
-    # A block of equal keys counts as one point within its width, drawn by its key's
-    # low bits; by its start, a stratum of few blocks would fill the first splits alone.
-    phase = (ordered & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
-    quantile = (first - start + phase * np.bincount(block)[block]) / size
+    # A unit is a point within its width, drawn by its key's low bits: by its start, a
+    # stratum of few units would fill the first splits alone.
+    phase = (keys[order] & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
+    quantile = (np.arange(len(keys)) - start + phase) / size
     # Without the last sum, which is 1 up to rounding: nothing lies beyond the last cut.
     cuts = np.cumsum(fractions)[:-1]
     splits = np.empty(len(keys), dtype=np.int64)
@@ -107,22 +130,40 @@ def assign_splits(
     return splits
 
 
+def one_of_each(entity: NDArray[np.int64], rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Draws one row of every entity, whatever splits it: a mask (n,).
+
+    The draw has no seed, so that nobody who runs anything chooses it.
+
+    Args:
+        entity: code (n,) of each row's entity, of which all rows are given.
+        rows: row hashes, V16 (n,).
+    """
+    keys = drawn_keys(rows, "row of an entity", occurrences(rows))
+    order = np.lexsort((keys, entity))
+    first = np.ones(len(rows), dtype=np.bool_)
+    first[1:] = entity[order][1:] != entity[order][:-1]
+    drawn = np.zeros(len(rows), dtype=np.bool_)
+    drawn[order[first]] = True
+    return drawn
+
+
 def entity_strata(
     entity: NDArray[np.int64], strata: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Gives all rows of an entity the least of their strata."""
+    """Returns the least stratum among the rows of each entity, by its code."""
     least = np.full(int(entity.max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(least, entity, strata)
-    return np.asarray(least[entity], dtype=np.int64)
+    return least
 
 
 def entity_hashes(entity: Column) -> NDArray[np.void]:
-    """Returns the hash of each row's entity, V16 (n,)."""
+    """Returns the hash of each entity, V16, by its code."""
     distinct = [
         hashlib.sha256(text.encode()).digest()[:16]
         for text in entity.values.to_pylist()
     ]
-    return np.frombuffer(b"".join(distinct), dtype=ROW)[entity.codes]
+    return np.frombuffer(b"".join(distinct), dtype=ROW)
 
 
 def contained(rows: NDArray[np.void], others: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -48,7 +48,7 @@ def splits_of(
         table,
         label.astype(np.int64),
         {name: codes.astype(np.int64) for name, codes in groups.items()},
-        np.zeros(len(label), "V16"),
+        np.arange(2 * len(label)).view("V16"),
     )
     return {name: whole.take(where == i) for i, name in enumerate(SPLITS)}
 

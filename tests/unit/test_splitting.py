@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from safescale_ammt.data.splitting import (
     assign_splits,
     contained,
+    drawn_keys,
     entity_hashes,
     entity_strata,
+    occurrences,
+    one_of_each,
     row_hashes,
     row_hex,
-    seeded_keys,
 )
 from safescale_ammt.reading.columns import Column
 
@@ -48,7 +50,7 @@ def test_different_rows_have_different_hashes(rows: list[tuple[str, ...]]) -> No
 
 def keys(n: int, seed: int = 0) -> np.ndarray:
     rows = row_hashes(columns_of([(str(i),) for i in range(n)]))
-    return seeded_keys(rows, seed)
+    return drawn_keys(rows, f"split {seed}")
 
 
 def test_fractions_hold_in_every_stratum() -> None:
@@ -68,11 +70,51 @@ def test_the_order_of_rows_does_not_matter() -> None:
     )
 
 
-def test_equal_rows_share_a_split() -> None:
-    drawn = np.tile(keys(200), 3)
-    splits = assign_splits(drawn, np.zeros(600, np.int64), FRACTIONS)
-    np.testing.assert_array_equal(splits[:200], splits[200:400])
-    np.testing.assert_array_equal(splits[:200], splits[400:])
+def cells(*counts: int) -> np.ndarray:
+    texts = [(str(i),) for i, n in enumerate(counts) for _ in range(n)]
+    return row_hashes(columns_of(texts))
+
+
+def cut_of(rows: np.ndarray, seed: int = 0) -> np.ndarray:
+    drawn = drawn_keys(rows, f"split {seed}", occurrences(rows))
+    return assign_splits(drawn, np.zeros(len(rows), np.int64), FRACTIONS)
+
+
+def test_equal_rows_are_spread_over_the_splits_as_unequal_ones_are() -> None:
+    splits = cut_of(cells(400, 400, 400))
+    for equal in splits.reshape(3, 400):
+        np.testing.assert_allclose(
+            np.bincount(equal, minlength=4) / 400, FRACTIONS, atol=0.07
+        )
+
+
+def test_how_many_of_equal_rows_are_drawn_varies_as_without_replacement() -> None:
+    # 40 equal rows of 400: hypergeometric, mean 4 and variance 4 * .9 * 360 / 399.
+    rows = cells(40, *(1 for _ in range(360)))
+    drawn = [np.sum(cut_of(rows, seed)[:40] == 3) for seed in range(800)]
+    assert abs(np.mean(drawn) - 4) < 3 * 1.8 / np.sqrt(800)
+    assert abs(np.var(drawn) - 3.25) < 0.6
+
+
+def test_which_equal_rows_go_where_does_not_depend_on_the_files_order() -> None:
+    rows = cells(*(i % 7 + 1 for i in range(100)))
+    order = np.random.default_rng(0).permutation(len(rows))
+
+    def told(rows: np.ndarray) -> list[tuple[str, int]]:
+        return sorted(zip(row_hex(rows), cut_of(rows).tolist(), strict=True))
+
+    assert told(rows) == told(rows[order])
+
+
+def test_equal_rows_are_numbered_in_their_order() -> None:
+    rows = cells(1, 1, 1)[[0, 1, 0, 2, 1, 0]]
+    np.testing.assert_array_equal(occurrences(rows), [0, 0, 1, 0, 1, 2])
+    assert len(occurrences(rows[:0])) == 0
+
+
+def test_one_more_equal_row_moves_only_those_at_a_cut() -> None:
+    few, more = cells(1000, 1000), cells(1000, 1001)
+    assert (cut_of(few) != cut_of(more)[:2000]).mean() < 0.01
 
 
 def test_adding_rows_moves_only_those_at_a_cut() -> None:
@@ -93,22 +135,42 @@ def test_tiny_strata_do_not_all_fall_into_the_first_split() -> None:
     np.testing.assert_allclose(shares, FRACTIONS, atol=0.04)
 
 
-def test_a_stratum_of_one_large_block_may_land_in_any_split() -> None:
+def test_a_stratum_of_one_unit_may_land_in_any_split() -> None:
     drawn = [
-        assign_splits(keys(1, seed).repeat(50), np.zeros(50, int), FRACTIONS)
+        assign_splits(keys(1, seed), np.zeros(1, int), FRACTIONS)[0]
         for seed in range(200)
     ]
-    shares = np.bincount([splits[0] for splits in drawn], minlength=4) / 200
-    assert all(len(set(splits)) == 1 for splits in drawn)
+    shares = np.bincount(drawn, minlength=4) / 200
     np.testing.assert_allclose(shares, FRACTIONS, atol=0.12)
 
 
 def test_an_entity_has_one_key_and_one_stratum() -> None:
     entity = columns_of([("ann",), ("bob",), ("ann",)])["0"]
-    hashes = row_hex(entity_hashes(entity))
-    assert hashes[0] == hashes[2] != hashes[1]
+    assert len(set(row_hex(entity_hashes(entity)))) == 2
     strata = entity_strata(entity.codes.astype(np.int64), np.array([3, 1, 2]))
-    np.testing.assert_array_equal(strata, [2, 1, 2])
+    np.testing.assert_array_equal(strata, [2, 1])
+
+
+def test_one_row_of_every_entity_is_drawn_whatever_the_order() -> None:
+    rows = row_hashes(columns_of([(str(i),) for i in range(300)]))
+    entity = np.arange(300) // 3
+    drawn = one_of_each(entity, rows)
+    np.testing.assert_array_equal(np.bincount(entity[drawn]), np.ones(100))
+    order = np.random.default_rng(0).permutation(300)
+    np.testing.assert_array_equal(one_of_each(entity[order], rows[order]), drawn[order])
+
+
+def test_each_row_of_an_entity_is_drawn_equally_often() -> None:
+    rows = row_hashes(columns_of([(str(i),) for i in range(3000)]))
+    drawn = np.flatnonzero(one_of_each(np.arange(3000) // 3, rows)) % 3
+    np.testing.assert_allclose(np.bincount(drawn) / 1000, 1 / 3, atol=0.045)
+
+
+def test_a_row_that_an_entity_has_three_times_is_drawn_three_times_as_often() -> None:
+    # Of 1000 entities each has row A thrice and row B once.
+    rows = cells(*(n for _ in range(1000) for n in (3, 1)))
+    drawn = np.flatnonzero(one_of_each(np.arange(4000) // 4, rows)) % 4
+    assert abs(np.mean(drawn < 3) - 0.75) < 0.041
 
 
 def test_rows_are_found_among_others() -> None:
