@@ -140,14 +140,17 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
 
     # Before its counts are read: of a dataset that was changed the odds mean nothing.
     verify(dataset, "dataset")
-    check_groups(constitution, Schema.load(dataset))
+    schema = Schema.load(dataset)
+    check_groups(constitution, schema)
     report = power_check(
         constitution,
         Counts.load(dataset),
         draws=search.power_draws,
         seed=search.seed,
         lines=True,
+        unit=schema.unit,
     )
+    click.echo(report.basis)
     for lines in (power_table, certifiable):
         for line in lines(constitution, report):
             click.echo(line)

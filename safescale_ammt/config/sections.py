@@ -81,7 +81,9 @@ class DataConfig(Section):
     dates: dict[str, Literal["ymd", "dmy", "mdy"]] = field(default_factory=dict)
     """Columns of dates: name -> order of day, month and year, found out if clear."""
     entity: str = ""
-    """Column whose equal values must share one split; "" = rows are independent."""
+    """Column that says who a row is about; one row of each is judged; "" = none."""
+    drop_duplicates: bool = False
+    """Whether equal raw rows are copies of one record, of which the first is kept."""
     columns: tuple[str, ...] = ()
     """Column names of a file without a header; () = the file has one."""
     missing: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null", "None")
@@ -120,6 +122,7 @@ class DataConfig(Section):
             "ids",
             "numbers",
             "dates",
+            "drop_duplicates",
         }
     )
 

@@ -28,7 +28,7 @@ KINDS = {
     "one_sided_group": "values that one of development and sealed rows lacks",
     "unclear": "columns",
     "look_alike": "pairs of levels",
-    "duplicates": "development rows that repeat the inputs of another",
+    "duplicates": "rows that repeat another, or the inputs of one",
     "label_noise": "pairs of rows with equal inputs and unequal labels",
     "unseen": "share of the sealed rows; 0 or 1 if their number is not told",
     "pooled": "share of the development rows",

@@ -22,6 +22,7 @@ from safescale_ammt.data.counts import LEAST_SHOWN, Withheld, told_part
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.schema import CategoricalFeature, Schema
+from safescale_ammt.data.splitting import equal_codes
 
 ALMOST_EMPTY = 0.95
 """Share of missing values from which a column is almost empty: the 95 to 5 of caret's
@@ -93,17 +94,31 @@ def repeated_rows(schema: Schema, splits: Mapping[str, Split]) -> list[AuditWarn
     if rows < NOTABLE * n or pairs <= BY_CHANCE * np.prod(chances) * possible:
         return []
     alike, _ = sharing(joint([development, label])[0])
+    whole, _ = sharing(equal_codes(np.concatenate([splits[s].rows for s in SPLITS])))
     across = int(np.isin(sealed, development).sum())
     told = str(told_part(across, len(sealed))).replace("<", "under ")
-    end = (
-        "" if schema.entity else "; if some are one person, data.entity should say who"
-    )
     sentence = (
         f"{rows} of {n} development rows have the inputs of another ({alike} its label "
-        f"too), {told} of {len(sealed)} sealed rows those of a development row: each "
-        f"counts as independent{end}."
+        f"too, {whole} its whole row), {told} of {len(sealed)} sealed rows those of a "
+        f"development row: each {'entity' if schema.entity else 'row'} counts as "
+        f"independent{repeats_advice(schema, whole / n)}."
     )
     return [AuditWarning("duplicates", (), rows, sentence)]
+
+
+def repeats_advice(schema: Schema, whole: float) -> str:
+    """Says what to declare if repeated rows are no independent people.
+
+    Args:
+        schema: with what is declared.
+        whole: share of the rows that another equals in every column.
+    """
+    if schema.entity:
+        return ""
+    advice = "; if some are one person, data.entity should say who"
+    if whole >= NOTABLE and not schema.drop_duplicates:
+        advice += "; if equal rows are copies of one record, data.drop_duplicates: true"
+    return advice
 
 
 def note_facts(
@@ -117,6 +132,13 @@ def note_facts(
         respelled: number of development values by column that changed their spelling.
     """
     found = unseen_facts(notes.get("sealed_rows_with_unseen_values", {}), sealed)
+    if gone := notes.get("repeated_rows_dropped"):
+        sentence = (
+            f"{gone} rows of the source repeat another and are left out, as "
+            "data.drop_duplicates says: the promises are about distinct records, and "
+            "hold if equal rows are copies of one record and no two people."
+        )
+        found.append(AuditWarning("duplicates", (), gone, sentence))
     for name, why in notes.get("columns_unclear", {}).items():
         found.append(
             AuditWarning("unclear", (name,), 1, f"{name!r} stays text: {why}.")

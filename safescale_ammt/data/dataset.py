@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.splitting import ROW, arrow_rows
-from safescale_ammt.errors import DataError
+from safescale_ammt.data.splitting import ROW, arrow_rows, one_of_each
+from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import read_json
 
+SAMPLING = "sampling.json"
+"""The file of the holdout that says how many rows its entities had."""
 # Columns of ours beside the raw ones; a raw name never begins with an underscore.
 _LABEL = "_label"
 _ROW = "_row"
+_ENTITY = "_entity"
 _GROUP = "_group:"
 
 
@@ -36,12 +40,15 @@ class Split:
         label: class codes, int64 (n,).
         groups: group name -> int64 (n,) codes into `schema.groups[name]`.
         rows: raw-row hashes, V16 (n,); `row_hex` spells them.
+        entity: number within the split of each row's entity, int64 (n,); None if rows
+            have none. A number and not a name: it tells of nobody.
     """
 
     features: pa.Table
     label: NDArray[np.int64]
     groups: Mapping[str, NDArray[np.int64]]
     rows: NDArray[np.void]
+    entity: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -53,13 +60,22 @@ class Split:
         index = np.arange(len(self))[rows]
         groups = {name: codes[index] for name, codes in self.groups.items()}
         features = self.features.take(pa.array(index))
-        return Split(features, self.label[index], groups, self.rows[index])
+        entity = None if self.entity is None else self.entity[index]
+        return Split(features, self.label[index], groups, self.rows[index], entity)
+
+    def thinned(self) -> Split:
+        """Returns one row of each entity, drawn by the rows; all if there are none."""
+        if self.entity is None:
+            return self
+        return self.take(one_of_each(self.entity, self.rows))
 
     def write(self, path: Path, schema: Schema) -> None:
         """Writes the split's Parquet file."""
         columns = dict(zip(schema.names, self.features.columns, strict=True))
         columns[_LABEL] = pa.array(self.label)
         columns[_ROW] = arrow_rows(self.rows)
+        if self.entity is not None:
+            columns[_ENTITY] = pa.array(self.entity)
         for name, codes in self.groups.items():
             values = pa.array(schema.groups[name], pa.string())
             columns[_GROUP + name] = values.take(pa.array(codes))
@@ -74,7 +90,8 @@ class Split:
         """
         table = pq.read_table(path)
         groups = [_GROUP + name for name in schema.groups]
-        expected = [*schema.names, _LABEL, _ROW, *groups]
+        expected = [*schema.names, _LABEL, _ROW, *[_ENTITY] * bool(schema.entity)]
+        expected += groups
         if table.column_names != expected:
             raise DataError(
                 f"{path} has the columns {', '.join(table.column_names)}, its schema "
@@ -93,7 +110,8 @@ class Split:
         rows = b"".join(table[_ROW].to_pylist())
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
-        return cls(features, label, codes, np.frombuffer(rows, dtype=ROW))
+        entity = table[_ENTITY].to_numpy() if schema.entity else None
+        return cls(features, label, codes, np.frombuffer(rows, dtype=ROW), entity)
 
 
 def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:
@@ -147,11 +165,13 @@ class Holdout:
         schema: as in the dataset that was made with it.
         split: the sealed rows.
         identity: identity digest of the artifact.
+        rows: sealed rows before one of each entity was drawn.
     """
 
     schema: Schema
     split: Split
     identity: str
+    rows: int
 
     @classmethod
     def load(cls, path: Path | str) -> Holdout:
@@ -159,11 +179,19 @@ class Holdout:
 
         Raises:
             InputError: this is no holdout artifact.
-            IntegrityError: a byte of it was changed.
+            IntegrityError: a byte of it was changed, or an entity has several rows.
         """
         path = Path(path)
         manifest = verify(path, "holdout")
         schema = Schema.load(path)
-        return cls(
-            schema, Split.read(path / "sealed.parquet", schema), manifest.identity
-        )
+        split = Split.read(path / "sealed.parquet", schema)
+        rows = len(split)
+        if schema.entity:
+            # Rows of one entity are no independent draws, and no test here is of any.
+            if many := rows - len(split.thinned()):
+                raise IntegrityError(
+                    f"{many} sealed rows of {path} are of an entity that another row "
+                    "is of; prepare the data again, which draws one row of each."
+                )
+            rows = int(read_json(path / SAMPLING)["rows"])
+        return cls(schema, split, manifest.identity, rows)

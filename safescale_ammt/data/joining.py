@@ -17,6 +17,7 @@ from safescale_ammt.data.splitting import (
     entity_hashes,
     entity_strata,
     occurrences,
+    one_of_each,
     row_hashes,
 )
 from safescale_ammt.errors import DataError
@@ -251,12 +252,19 @@ class Cut:
         rows: raw-row hashes, V16 (n,).
         copies: development rows removed because the sealed file has them too.
         repeated: development rows that repeat an earlier one; they stay.
+        dropped: rows of the source and sealed rows that `data.drop_duplicates` leaves
+            out.
+        thinned: sealed rows left out, as another row of their entity is judged.
+        entity: entity code (n,) of each row; None without `data.entity`.
     """
 
     split: NDArray[np.int64]
     rows: NDArray[np.void]
     copies: int
     repeated: int
+    dropped: tuple[int, int] = (0, 0)
+    thinned: int = 0
+    entity: NDArray[np.int64] | None = None
 
     def among(self, *names: str) -> NDArray[np.bool_]:
         """Returns a mask of the rows of these splits."""
@@ -271,6 +279,9 @@ def cut(
 ) -> Cut:
     """Assigns rows to splits; a development row that is also sealed is removed.
 
+    Of equal rows one stays with `data.drop_duplicates`. Of a sealed entity one row is
+    kept, so that what is judged are independent draws; the others go nowhere.
+
     Raises:
         DataError: rows without an entity, an entity on both sides, or a split without
             rows.
@@ -278,17 +289,23 @@ def cut(
     rows = row_hashes(joined.table.columns)
     split = np.full(joined.table.rows, ALL_SPLITS.index(SEALED))
     sealed = np.arange(len(rows)) >= joined.border
+    repeats = np.zeros(len(rows), dtype=np.bool_)
+    if config.drop_duplicates:
+        # Each side by itself: a sealed row stays, whatever the source holds.
+        sides = np.split(rows, [joined.border])
+        repeats = np.concatenate([occurrences(side) for side in sides]) > 0
     # A sealed row that was trained on measures memory. It is taken from development:
     # an official test set stays what others judge on.
-    copies = ~sealed & contained(rows, rows[sealed])
-    split[copies] = _REMOVED
-    free = np.flatnonzero(~sealed & ~copies)
+    copies = ~sealed & ~repeats & contained(rows, rows[sealed])
+    split[copies | repeats] = _REMOVED
+    free = np.flatnonzero(~sealed & ~copies & ~repeats)
     strata = label[free]
     if config.sensitive:
         _, first = groups[config.sensitive[0]].ranked()
         strata = first[free] * (int(label.max()) + 1) + strata
     fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
     purpose = f"split {config.seed}"
+    entity, thinned = None, 0
     if config.entity:
         # Rows without an entity would be one: all of them in one split.
         joined.check_complete("entity", config.entity, config.missing)
@@ -301,17 +318,22 @@ def cut(
                 "belongs to one split."
             )
         # Entities are drawn, whatever the number of their rows.
-        entity = column.take(free)
-        codes = entity.codes.astype(np.int64)
-        keys = drawn_keys(entity_hashes(entity), purpose)
+        drawn = column.take(free)
+        codes = drawn.codes.astype(np.int64)
+        keys = drawn_keys(entity_hashes(drawn), purpose)
         strata = entity_strata(codes, strata)
         split[free] = assign_splits(keys, strata, fractions)[codes]
+        entity = column.codes.astype(np.int64)
+        judged = np.flatnonzero(split == ALL_SPLITS.index(SEALED))
+        others = judged[~one_of_each(entity[judged], rows[judged])]
+        split[others], thinned = _REMOVED, len(others)
     else:
         keys = drawn_keys(rows[free], purpose, occurrences(rows[free]))
         split[free] = assign_splits(keys, strata, fractions)
     development = rows[(split != _REMOVED) & (split != ALL_SPLITS.index(SEALED))]
     repeated = int(np.count_nonzero(occurrences(development)))
-    result = Cut(split, rows, int(copies.sum()), repeated)
+    dropped = int(repeats[~sealed].sum()), int(repeats[sealed].sum())
+    result = Cut(split, rows, int(copies.sum()), repeated, dropped, thinned, entity)
     _check_splits(result, label, joined)
     return result
 

@@ -63,12 +63,14 @@ class Prepared:
             unseen sealed values and groups on one side, what columns of text were read
             as, which are unclear, and pairs of levels that look alike, if any.
         facts: what of it a reader of figures should know, as warnings.
+        sealed: sealed rows before one of each entity was drawn.
     """
 
     schema: Schema
     splits: Mapping[str, Split]
     notes: Mapping[str, Any]
     facts: tuple[AuditWarning, ...]
+    sealed: int
 
 
 def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Prepared:
@@ -136,6 +138,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             if (value := getattr(config, key))
         },
         ids=config.ids,
+        drop_duplicates=config.drop_duplicates,
     )
     features, splits = pa.table(typed), {}
     for name in ALL_SPLITS:
@@ -146,6 +149,10 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             label[index],
             codes_by_group,
             cuts.rows[index],
+            # Renumbered: a number of the whole table would tell of rows elsewhere.
+            None
+            if cuts.entity is None
+            else np.unique(cuts.entity[index], return_inverse=True)[1],
         )
     if joined.sealed_origin:
         known = f"the train rows of {source.origin}"
@@ -180,7 +187,8 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             notes, len(splits[SEALED]), respelled(source, spelled, texts, rows)
         ),
     )
-    return Prepared(schema, splits, notes, facts)
+    before = len(splits[SEALED]) + cuts.thinned
+    return Prepared(schema, splits, notes, facts, before)
 
 
 def respelled(
@@ -308,6 +316,22 @@ def _notes(
         **(
             {"label_map_names_without_rows": list(joined.strangers)}
             if joined.strangers
+            else {}
+        ),
+        **({"repeated_rows_dropped": gone} if (gone := cuts.dropped[0]) else {}),
+        **(
+            {"repeated_sealed_rows_dropped": told_part(gone, joined.table.rows)}
+            if (gone := cuts.dropped[1])
+            else {}
+        ),
+        # Told of every table with entities: that there are none is a count too.
+        **(
+            {
+                "sealed_rows_beside_one_of_their_entity": told_part(
+                    cuts.thinned, cuts.thinned + len(splits[SEALED])
+                )
+            }
+            if schema.entity
             else {}
         ),
         "constant_columns_dropped": constant,

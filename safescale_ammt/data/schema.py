@@ -18,6 +18,8 @@ from safescale_ammt.reading.readings import Form, form_of
 from safescale_ammt.reading.spelling import KINDS, Kind
 
 SCHEMA_VERSION = 1
+ROWS, RECORDS, ENTITIES = "rows", "distinct records", "entities"
+"""Sampling units: rows as they are, one of equal rows, one row of an entity."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Schema:
             write it, as fields of `NumberForm` or `DateForm`.
         dialect: `delimiter`, `decimal` and `encoding` as far as the config has them.
         ids: columns that say which row it is.
+        drop_duplicates: whether equal raw rows are copies, of which one is kept.
     """
 
     features: tuple[Feature, ...]
@@ -150,6 +153,14 @@ class Schema:
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dialect: Mapping[str, str] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
+    drop_duplicates: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What the judged rows are independent draws of."""
+        if self.entity:
+            return ENTITIES
+        return RECORDS if self.drop_duplicates else ROWS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -173,7 +184,7 @@ class Schema:
         form: dict[str, Any] = {"schema": SCHEMA_VERSION, **json_form(asdict(self))}
         # Left out where they say nothing: the schema of a table of plain text and
         # numbers has the bytes, and the digest, that it always had.
-        for key in ("spellings", "readings", "dialect", "ids"):
+        for key in ("spellings", "readings", "dialect", "ids", "drop_duplicates"):
             if not form[key]:
                 del form[key]
         for feature in form["features"]:

@@ -11,21 +11,27 @@ No model runs here and nothing is downloaded, so this needs no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.errors import IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import digest_file, read_json
-from safescale_ammt.judging.evidence import EVIDENCE, Evidence, read_evidence
+from safescale_ammt.judging.evidence import (
+    EVIDENCE,
+    Evidence,
+    distinct_rows,
+    read_evidence,
+)
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.profile import describe
+from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import FINDINGS, SealedUse, Verdict, differences
 
@@ -46,6 +52,7 @@ class Submission:
         positive: the positive class, or "".
         bins: bins of the reliability curve.
         base_rates: share of each class in the training rows, () if not known.
+        sampling: what the rows are draws of; None in a verdict that does not say.
     """
 
     model: str
@@ -58,6 +65,7 @@ class Submission:
     positive: str
     bins: int
     base_rates: tuple[float, ...] = ()
+    sampling: SamplingModel | None = None
 
 
 def judge_all(
@@ -133,6 +141,7 @@ def assemble(
         figures=figures,
         evidence=evidence_digest,
         base_rates=submission.base_rates,
+        sampling=submission.sampling,
     )
 
 
@@ -153,8 +162,19 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
     evidence_digest = digest_file(folder / EVIDENCE)
     _same_digest(folder, "evidence", verdict.evidence, evidence_digest)
-    evidence, _ = evidence_of(folder, verdict)
-    derived = assemble(constitution, evidence, submission_of(verdict), evidence_digest)
+    evidence, rows = evidence_of(folder, verdict)
+    submission = submission_of(verdict)
+    if sampling := verdict.sampling:
+        # How many draws there are, and how many are distinct, the evidence shows.
+        distinct = len(distinct_rows(rows.tobytes()))
+        try:
+            sampling = replace(sampling, units=len(rows), distinct=distinct)
+        except InputError as error:
+            raise IntegrityError(
+                f"The verdict in {folder} does not follow from its evidence: {error}"
+            ) from None
+        submission = replace(submission, sampling=sampling)
+    derived = assemble(constitution, evidence, submission, evidence_digest)
     # Another version may say the same in other words; figures and outcomes must agree.
     ignore = () if read_manifest(folder).code_version == __version__ else WORDS
     # The first difference is enough: a forged figure moves dozens of others with it.
@@ -199,6 +219,7 @@ def submission_of(verdict: Verdict) -> Submission:
         positive=verdict.positive,
         bins=verdict.bins,
         base_rates=verdict.base_rates,
+        sampling=verdict.sampling,
     )
 
 

@@ -18,6 +18,7 @@ from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
+from safescale_ammt.judging.sampling_model import SamplingModel
 
 SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
@@ -76,6 +77,7 @@ class Verdict:
         figures: description of model and twin (see `profile.profile`).
         evidence: sha256 of the evidence file.
         base_rates: share of each class in the training rows, () if not known.
+        sampling: what the judged rows are independent draws of; None = not stated.
     """
 
     model: str
@@ -97,6 +99,7 @@ class Verdict:
     figures: Mapping[str, Any]
     evidence: str
     base_rates: tuple[float, ...] = ()
+    sampling: SamplingModel | None = None
     schema: int = SCHEMA_VERSION
 
     @property
@@ -135,6 +138,8 @@ class Verdict:
             "evidence": self.evidence,
             # A verdict of before there were base rates reads and digests as it did.
             **({"base_rates": list(self.base_rates)} if self.base_rates else {}),
+            # Nor does one of before the sampling model was stated.
+            **({"sampling": self.sampling.to_dict()} if self.sampling else {}),
         }
 
     @classmethod
@@ -162,6 +167,9 @@ class Verdict:
                 findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
                 reasons=tuple(raw["reasons"]),
                 base_rates=tuple(map(float, raw.get("base_rates", ()))),
+                sampling=SamplingModel(**raw["sampling"])
+                if "sampling" in raw
+                else None,
                 **{key: raw[key] for key in as_stated},
             )
             # Both are in `figures` too: two copies of one number may not disagree.

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.reporting.figures import (
     BLUE,
     GRID,
@@ -228,9 +229,13 @@ def power_curves(power: Json | None) -> Picture:
         legend(axes)
 
     spread = power["spread"]["passes"]
+    # A power check of before the sampling model was stated names no sample size.
+    drawn = ""
+    if "sealed" in power:
+        drawn = f" for {units_in_words(power['unit'], power['sealed'])}"
     caption = (
         "How often the gate would pass a model with a given true gap, found before "
-        f"training from row counts alone. Dashed: {required:.0%}, below which a "
+        f"training from row counts alone{drawn}. Dashed: {required:.0%}, below which a "
         "promise counts as uncertifiable. A model as training should leave it: "
         f"{spread:.0%}. At and beyond the line, passing is the error that the gate "
         "bounds."

@@ -12,7 +12,9 @@ from typing import Any
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
 from safescale_ammt.data.counts import LEAST_SHOWN
+from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
 from safescale_ammt.judging.findings import HOLDS, Finding
+from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
 HEADLINES = {
@@ -45,6 +47,12 @@ METRICS = {
     "calibration_error": "calibration error",
 }
 """Metric -> plain name."""
+DRAWS = {
+    ROWS: "the sealed rows are independent draws from",
+    RECORDS: "the distinct sealed records are independent draws from those of",
+    ENTITIES: "the sealed entities, one random row of each, are independent draws from",
+}
+"""Sampling unit -> what is assumed of the sealed rows."""
 HEADLINE_FIGURES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -99,9 +107,11 @@ def line(finding: Finding) -> str:
 
 def rows_judged(verdict: Verdict) -> str:
     """Says where the judged rows come from."""
+    unit = verdict.sampling.unit if verdict.sampling else ROWS
+    one_each = "one of each entity, " if unit == ENTITIES else ""
     if verdict.mode == REHEARSAL:
-        return "of the select split"
-    return "sealed, kept out of training"
+        return f"{one_each}of the select split"
+    return f"{one_each}sealed, kept out of training"
 
 
 def guarantee(verdict: Verdict, constitution: Constitution) -> str:
@@ -117,19 +127,47 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
             "readable before, so a model could have been chosen to look well on "
             "them. Such a verdict is at best one that needs a person."
         )
+    unit = verdict.sampling.unit if verdict.sampling else ROWS
     # The gate's whole alpha, not this submission's share: the shares of all planned
     # submissions add up to it. The condition is on the model, not on its passing.
     return (
-        "If the sealed rows are independent draws from the population of interest and "
+        f"If {DRAWS[unit]} the population of interest and "
         "their labels can be trusted, then a model that violates any rate or utility "
         "promise marked hard passes this gate automatically with probability at most "
         f"{constitution.gate.alpha:g}."
     )
 
 
+def sampled(verdict: Verdict) -> list[str]:
+    """Says what the judged rows are draws of, and how many draws there are.
+
+    Nothing of a verdict that does not state it.
+    """
+    if not (model := verdict.sampling):
+        return []
+    drawn = units_in_words(model.unit, model.units)
+    if model.unit == ENTITIES:
+        law = (
+            f" (of {model.rows:,}), drawn by a hash that nobody chooses: a rate is "
+            "that of a random row of a random entity, however many rows it has"
+        )
+    elif model.unit == RECORDS:
+        law = (
+            ": equal rows are taken for copies of one record; people who are equal "
+            "would be counted once"
+        )
+    else:
+        law = (
+            f", {model.distinct:,} of them distinct: equal rows are taken for "
+            "independent people, not for copies"
+        )
+    return [f"Sampling model: the effective sample size is {drawn}{law}."]
+
+
 def limits(verdict: Verdict) -> list[str]:
     """Says what nobody should read into it."""
     sentences = [
+        *sampled(verdict),
         # That would need a prior over models: alpha is P(pass | violated).
         "It is not the probability that a model that passed violates a promise.",
         (

@@ -37,8 +37,14 @@ from safescale_ammt.files.canonical import (
     write_json,
 )
 from safescale_ammt.judging.assembly import Submission, assemble
-from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
+from safescale_ammt.judging.evidence import (
+    EVIDENCE,
+    Evidence,
+    distinct_rows,
+    write_evidence,
+)
 from safescale_ammt.judging.profile import roc
+from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.verdict import (
     LEDGERS,
     REHEARSAL,
@@ -105,7 +111,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         # Before the rows are read: a run that is killed from here on has spent its use.
         use = counter.reserve(inputs, manifests, parsed)
     say_progress(1, 4, "inputs verified")
-    schema, split, evidence = inputs.predictions(rehearse=config.rehearse)
+    schema, split, evidence, drawn_of = inputs.predictions(rehearse=config.rehearse)
     say_progress(2, 4, "rows answered by model and twin")
     submission = Submission(
         model=manifests["model"].identity,
@@ -118,6 +124,12 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         positive=schema.positive,
         bins=config.calibration_bins,
         base_rates=class_shares(inputs.dataset, schema),
+        sampling=SamplingModel(
+            schema.unit,
+            drawn_of,
+            len(split),
+            len(distinct_rows(split.rows.tobytes())),
+        ),
     )
     with writing(
         verdict,
@@ -180,17 +192,25 @@ class _Inputs:
         _same("model's schema", Schema.load(self.model).digest, schema)
         return manifests
 
-    def predictions(self, *, rehearse: bool) -> tuple[Schema, Split, Evidence]:
-        """Lets model and twin predict *select* of the dataset, or the sealed rows."""
+    def predictions(self, *, rehearse: bool) -> tuple[Schema, Split, Evidence, int]:
+        """Lets model and twin predict *select* of the dataset, or the sealed rows.
+
+        Of an entity one row is judged, in a rehearsal as in earnest.
+
+        Returns:
+            Schema, judged rows, what was predicted, and the rows there were before one
+            of each entity was drawn.
+        """
         # torch comes in here, once the cheap checks have passed and the use is counted.
         from safescale_ammt.model.predictor import Predictor
 
         if rehearse:
             data = Dataset.load(self.dataset)
-            schema, split = data.schema, data.splits["select"]
+            whole = data.splits["select"]
+            schema, split, rows = data.schema, whole.thinned(), len(whole)
         else:
             sealed = Holdout.load(self.holdout)
-            schema, split = sealed.schema, sealed.split
+            schema, split, rows = sealed.schema, sealed.split, sealed.rows
         score, prediction = Predictor.load(self.model).predict_table(split.features)
         twin = Predictor.load(self.model / "twin")
         twin_score, twin_prediction = twin.predict_table(split.features)
@@ -206,7 +226,7 @@ class _Inputs:
             classes=len(schema.classes),
             positive=schema.classes.index(schema.positive) if schema.positive else None,
         )
-        return schema, split, evidence
+        return schema, split, evidence, rows
 
     def provenance(self, judged: Verdict) -> Provenance:
         """Says when the verdict was made, and of which rows."""

@@ -20,7 +20,7 @@ from safescale_ammt.data.counts import (
     Withheld,
     tally,
 )
-from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.dataset import SAMPLING, Split
 from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.leaks import refuse_leaks
@@ -107,6 +107,8 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     ) as draft:
         write_json(draft.folder / "schema.json", schema.to_dict())
         splits[SEALED].write(draft.folder / "sealed.parquet", schema)
+        if schema.entity:
+            write_json(draft.folder / SAMPLING, {"schema": 1, "rows": prepared.sealed})
     sealed_identity = read_manifest(holdout).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (
@@ -140,6 +142,9 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         f"Column {name!r} is read as {form}."
         for name, form in prepared.notes.get("columns_read", {}).items()
     ]
+    if drawn := prepared.notes.get("sealed_rows_beside_one_of_their_entity"):
+        print(f"Sealed: one row of each of {len(splits[SEALED])} entities, by lot.")
+        print(f"Other sealed rows of these entities, left out: {drawn}.", flush=True)
     for line in (*reading, *forms, *in_lines(audited.warnings)):
         print(line, flush=True)
     files = {"source.json": report, AUDIT: audited.to_dict()}

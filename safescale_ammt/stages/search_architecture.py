@@ -77,6 +77,7 @@ def run(
         shares=class_shares(dataset, data.schema),
         draws=config.power_draws,
         seed=config.seed,
+        unit=data.schema.unit,
     )
     refuse_uncertifiable(parsed, power)
 

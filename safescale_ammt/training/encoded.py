@@ -27,11 +27,13 @@ class EncodedRows:
         x: model inputs (n, d) float32.
         y: class codes (n,) int64.
         groups: group name -> codes (n,) int64.
+        entity: number (n,) int64 of each row's entity, from 0; None if there are none.
     """
 
     x: Tensor
     y: Tensor
     groups: Mapping[str, Tensor]
+    entity: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -39,7 +41,8 @@ class EncodedRows:
     def where(self, index: Tensor) -> EncodedRows:
         """Returns the rows of a mask or of row numbers."""
         groups = {name: codes[index] for name, codes in self.groups.items()}
-        return EncodedRows(self.x[index], self.y[index], groups)
+        entity = None if self.entity is None else self.entity[index]
+        return EncodedRows(self.x[index], self.y[index], groups, entity)
 
 
 class EncodedDataset:
@@ -81,8 +84,9 @@ class EncodedDataset:
             }
             x = encode(self.schema, raw.features, cast("Numeric", encoding))
             label = raw.label.astype(np.int64)
+            entity = None if raw.entity is None else torch.tensor(raw.entity)
             self._encoded[key] = EncodedRows(
-                torch.from_numpy(x), torch.from_numpy(label), groups
+                torch.from_numpy(x), torch.from_numpy(label), groups, entity
             )
         return self._encoded[key]
 
@@ -95,4 +99,10 @@ class EncodedDataset:
             for name in self.schema.groups
         }
         x, y = torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts])
-        return EncodedRows(x, y, groups)
+        # An entity is in one split: numbers run on from one to the next.
+        numbers, first = [], 0
+        for part in parts:
+            if part.entity is not None:
+                numbers.append(part.entity + first)
+                first = int(numbers[-1].max()) + 1
+        return EncodedRows(x, y, groups, torch.cat(numbers) if numbers else None)

@@ -25,13 +25,28 @@ def strata_of(rows: EncodedRows, constitution: Constitution) -> Tensor:
     return strata
 
 
-def stratified_folds(strata: Tensor, folds: int, seed: int) -> Tensor:
-    """Deals rows into folds so that every stratum is spread evenly.
+def stratified_folds(
+    strata: Tensor, folds: int, seed: int, entity: Tensor | None = None
+) -> Tensor:
+    """Deals rows, or entities with all of their rows, into folds.
+
+    Every stratum is spread evenly; an entity is of the least stratum of its rows.
+
+    Args:
+        strata: code (n,) of each row's stratum.
+        folds: how many.
+        seed: of the deal.
+        entity: number (n,) of each row's entity, from 0; None = each has its own.
 
     Returns:
-        Fold number (n,) of each row; sizes differ by at most one row in all and
-        within each stratum.
+        Fold number (n,) of each row; sizes differ by at most one row (or entity) in
+        all and within each stratum.
     """
+    if entity is not None:
+        # A row that is held out must not have a sibling among the rows fitted on.
+        least = strata.new_full((int(entity.max()) + 1,), int(strata.max()))
+        least.scatter_reduce_(0, entity, strata, "amin")
+        return stratified_folds(least, folds, seed)[entity]
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(strata), generator=generator)
     # The stable sort keeps the shuffled order inside a stratum. Fold numbers run on

@@ -93,16 +93,18 @@ def make_plan(
     rows = encoded.joined(POOL, genome.encoding)
     roles = assign(config.agent_specializations, config.num_agents)
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
-    if len(rows) < 2 * folds:
+    draws = len(rows) if rows.entity is None else int(rows.entity.max()) + 1
+    if draws < 2 * folds:
         raise DataError(
-            f"The splits {' and '.join(POOL)} hold {len(rows)} rows, too few for "
-            f"{folds} folds; give more rows or fewer training.folds."
+            f"The splits {' and '.join(POOL)} hold {draws} {encoded.schema.unit}, too "
+            f"few for {folds} folds; give more rows or fewer training.folds."
         )
     constraints = enforce(
         constitution, encoded.schema.groups, rows.groups, rows.y, encoded.outcomes
     )
     strata = strata_of(rows, constitution)
-    fold = stratified_folds(strata, folds, derived_seed(config.seed, "folds"))
+    seed = derived_seed(config.seed, "folds")
+    fold = stratified_folds(strata, folds, seed, rows.entity)
     # With more agents than folds, agents i and i + folds hold out the same one: an
     # agent never gives up more than one fold of its rows.
     held_out = [fold == i % folds for i in range(len(roles))]

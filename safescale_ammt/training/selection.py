@@ -62,7 +62,7 @@ class Selection:
         self._unseen = encoded.joined(UNSEEN, twin.genome.encoding)
         # Halves of equal strata: a small group's positives are in both.
         strata = strata_of(self._rows, constitution)
-        second = stratified_folds(strata, 2, seed).numpy() == 1
+        second = stratified_folds(strata, 2, seed, self._rows.entity).numpy() == 1
         self._halves = (~second, second)
         # Each form answers once: it is judged on both halves and compared with others.
         self._answers: dict[str, Prediction] = {}

@@ -19,6 +19,7 @@ import numpy as np
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.data.counts import Counts
+from safescale_ammt.data.schema import ROWS
 from safescale_ammt.errors import Uncertifiable
 from safescale_ammt.judging.certify import BoolArray
 from safescale_ammt.judging.power.cases import Case, Goal, least_line, rows_needed
@@ -44,6 +45,7 @@ def power_check(
     draws: int = DRAWS,
     seed: int = 0,
     lines: bool = False,
+    unit: str = ROWS,
 ) -> PowerReport:
     """Estimates, from counts alone, whether the promises can be certified.
 
@@ -55,6 +57,7 @@ def power_check(
         seed: seed of the draws.
         lines: whether to find the least certifiable line of every principle, not
             only of those at fault.
+        unit: what the sealed rows are independent draws of, for the report.
 
     Raises:
         InputError: the counts lack a split or a group that the promises need.
@@ -107,6 +110,8 @@ def power_check(
         alpha=alpha,
         draws=draws,
         seed=seed,
+        sealed=counts.split("sealed").rows,
+        unit=unit,
     )
 
 

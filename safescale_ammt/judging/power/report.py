@@ -8,7 +8,9 @@ from typing import Any
 
 from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.data.counts import LEAST_SHOWN
+from safescale_ammt.data.schema import ROWS
 from safescale_ammt.judging.power.laws import ASSUMPTIONS
+from safescale_ammt.judging.sampling_model import units_in_words
 
 REQUIRED = 0.8
 """Joint P(pass) from which a constitution counts as certifiable."""
@@ -104,6 +106,8 @@ class PowerReport:
         principles: one entry per hard principle.
         culprits: ids of the principles at fault.
         sentence: the answer in words.
+        sealed: independent draws among the sealed rows: the effective sample size.
+        unit: what they are draws of.
     """
 
     certifiable: bool
@@ -115,8 +119,16 @@ class PowerReport:
     alpha: float
     draws: int
     seed: int
+    sealed: int
+    unit: str = ROWS
     required: float = REQUIRED
     assumptions: Sequence[str] = ASSUMPTIONS
+
+    @property
+    def basis(self) -> str:
+        """Says on how many independent draws the odds are reckoned."""
+        drawn = units_in_words(self.unit, self.sealed)
+        return f"Reckoned for independent draws, the sealed {drawn}."
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
