@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.shown import shown_values
 from safescale_ammt.data.splitting import (
-    assign_splits,
     contained,
-    drawn_keys,
-    entity_hashes,
-    entity_strata,
+    draw_splits,
     occurrences,
     one_of_each,
     row_hashes,
@@ -304,8 +301,7 @@ def cut(
         _, first = groups[config.sensitive[0]].ranked()
         strata = first[free] * (int(label.max()) + 1) + strata
     fractions = [config.splits.get(name, 0.0) for name in ALL_SPLITS]
-    purpose = f"split {config.seed}"
-    entity, thinned = None, 0
+    column, entity, thinned = None, None, 0
     if config.entity:
         # Rows without an entity would be one: all of them in one split.
         joined.check_complete("entity", config.entity, config.missing)
@@ -317,19 +313,18 @@ def cut(
                 f"{joined.table.origin} and in {joined.sealed_origin}; an entity "
                 "belongs to one split."
             )
-        # Entities are drawn, whatever the number of their rows.
-        drawn = column.take(free)
-        codes = drawn.codes.astype(np.int64)
-        keys = drawn_keys(entity_hashes(drawn), purpose)
-        strata = entity_strata(codes, strata)
-        split[free] = assign_splits(keys, strata, fractions)[codes]
+    split[free] = draw_splits(
+        rows[free],
+        strata,
+        fractions,
+        config.seed,
+        column.take(free) if column else None,
+    )
+    if column:
         entity = column.codes.astype(np.int64)
         judged = np.flatnonzero(split == ALL_SPLITS.index(SEALED))
         others = judged[~one_of_each(entity[judged], rows[judged])]
         split[others], thinned = _REMOVED, len(others)
-    else:
-        keys = drawn_keys(rows[free], purpose, occurrences(rows[free]))
-        split[free] = assign_splits(keys, strata, fractions)
     development = rows[(split != _REMOVED) & (split != ALL_SPLITS.index(SEALED))]
     repeated = int(np.count_nonzero(occurrences(development)))
     dropped = int(repeats[~sealed].sum()), int(repeats[sealed].sum())

@@ -130,6 +130,36 @@ def assign_splits(
     return splits
 
 
+def draw_splits(
+    rows: NDArray[np.void],
+    strata: NDArray[np.int64],
+    fractions: Sequence[float],
+    seed: int,
+    entity: Column | None = None,
+) -> NDArray[np.int64]:
+    """Draws the split of every row, or of every entity with all of its rows.
+
+    Args:
+        rows: row hashes, V16 (n,).
+        strata: (n,) stratum codes.
+        fractions: share of each split, summing to 1: of rows, or of entities.
+        seed: of the draw.
+        entity: of each row, without values that no row has; None = rows are drawn.
+
+    Returns:
+        Split codes (n,).
+    """
+    purpose = f"split {seed}"
+    if entity is None:
+        keys = drawn_keys(rows, purpose, occurrences(rows))
+        return assign_splits(keys, strata, fractions)
+    # An entity is one unit, whatever the number of its rows: large and small ones have
+    # the same chance, so that those that are drawn are a sample of all.
+    codes = entity.codes.astype(np.int64)
+    keys = drawn_keys(entity_hashes(entity), purpose)
+    return assign_splits(keys, entity_strata(codes, strata), fractions)[codes]
+
+
 def one_of_each(entity: NDArray[np.int64], rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Draws one row of every entity, whatever splits it: a mask (n,).
 
