@@ -36,6 +36,7 @@ from benchmarks.gate_populations import (
 )
 from benchmarks.pages import DOCS, replaced, table
 from benchmarks.provenance import origin
+from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import shows_below
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.joining import ALL_SPLITS, SEALED
@@ -62,6 +63,8 @@ PAGE = DOCS / "mathematical_foundations.md"
 ALPHA, LINE = 0.05, 0.08
 BASES = (0.1, 0.3, 0.5)
 REPLICATES = 400
+LARGE = 100
+"""Trials from which the normal law may leave no doubt."""
 WHOLE_WAY = 2
 """Tables of each population that go through prepare, assemble and the gate."""
 Draw = Callable[[np.random.Generator, float, int], People]
@@ -143,9 +146,23 @@ def held(people: People, rows: np.ndarray) -> list[bool]:
         other, favoured = pairs(counted, RULES.principles[0].constraint)
         # With the gap the hits of sex 1 alone grow: where it is not shown to stay below
         # its line, it is not at a larger gap, and no test has to say so.
-        lost = lost or not shows_below(*favoured, ALPHA)[0]
-        shown.append(not lost and bool(shows_below(*other, ALPHA)[0]))
+        lost = lost or not below(*favoured)
+        shown.append(not lost and below(*other))
     return shown
+
+
+def below(x1: np.ndarray, x0: np.ndarray, line: Line) -> bool:
+    """Says whether the gate's test shows p1 below its line.
+
+    Nine times in ten the normal law leaves no doubt of what the exact one, which takes
+    much longer, says: at these sizes it rejects between .7 and 1.04 times alpha of it.
+    """
+    if min(line.n1, line.n0) >= LARGE:
+        if not shows_below(x1, x0, line, 1.6 * ALPHA, normal=True)[0]:
+            return False
+        if shows_below(x1, x0, line, 0.6 * ALPHA, normal=True)[0]:
+            return True
+    return bool(shows_below(x1, x0, line, ALPHA)[0])
 
 
 def prepared_and_judged(people: People, seed: int) -> tuple[list[str], list[bool]]:

@@ -21,11 +21,14 @@ from benchmarks.gate_populations import (
 from benchmarks.gate_sampling import (
     ALPHA,
     agrees,
+    below,
     formerly_judged,
     hashed,
     judged,
     rates,
 )
+from safescale_ammt.binomial.exact import Line
+from safescale_ammt.binomial.two_rates import shows_below
 
 DRAWS = {
     "cells": (cells, 500),
@@ -105,6 +108,23 @@ def test_of_an_entity_one_row_is_judged_and_formerly_all_were(name: str) -> None
     before = drawn.entity[formerly_judged(drawn, rows, 0)]
     sizes = np.bincount(drawn.entity)[np.unique(before)]
     assert len(before) == sizes.sum() > 2 * len(entity)
+
+
+@pytest.mark.parametrize(
+    ("n1", "n0"), [(100, 100), (101, 700), (420, 180), (900, 2100)]
+)
+def test_where_the_normal_law_leaves_no_doubt_the_exact_one_says_the_same(
+    n1: int, n0: int
+) -> None:
+    rng, line = np.random.default_rng(0), Line("difference", 0.08, n1, n0)
+    x0 = rng.binomial(n0, 0.6, 60)
+    # Around the level of the test, where doubt is.
+    error = (n1 * 0.23 * (1 + n1 / n0)) ** 0.5
+    x1 = (n1 * (x0 / n0 + 0.08) + error * rng.normal(-1.65, 0.4, 60)).astype(int)
+    exact = shows_below(x1, x0, line, ALPHA)
+    said = [below(x1[[i]], x0[[i]], line) for i in range(60)]
+    assert 0 < exact.sum() < 60
+    np.testing.assert_array_equal(said, exact)
 
 
 def test_formerly_equal_rows_shared_a_split_and_now_they_need_not() -> None:
