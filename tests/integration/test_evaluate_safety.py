@@ -125,6 +125,32 @@ def test_evidence_holds_what_the_predictor_says_of_the_sealed_rows(
     assert hashes.tobytes() == sealed.rows.tobytes()
 
 
+@pytest.mark.parametrize("rehearse", [True, False], ids=["rehearsal", "in earnest"])
+def test_of_an_entity_one_row_is_judged(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    environ: dict[str, str],
+    *,
+    rehearse: bool,
+) -> None:
+    people = build(tmp_path_factory.getbasetemp() / "entities", each=4)
+    judge(people, tmp_path / "v", environ, rehearse=rehearse)
+    verdict = rederive(tmp_path / "v", Constitution.from_dict(people.constitution))
+    assert verdict.sampling is not None
+    assert verdict.sampling.to_dict() == {
+        "unit": "entities",
+        "rows": 4 * verdict.rows,
+        "units": verdict.rows,
+        "distinct": verdict.rows,
+    }
+    page = (tmp_path / "v" / "report.html").read_text()
+    assert (
+        f"{verdict.rows:,} entities, one row of each (of {4 * verdict.rows:,})" in page
+    )
+    power = read_json(people.inputs[2] / "power.json")
+    assert (power["unit"], power["sealed"]) == ("entities", 500)
+
+
 def test_judging_the_same_model_again_keeps_its_use_and_identity(
     world: World, tmp_path: Path, environ: dict[str, str]
 ) -> None:

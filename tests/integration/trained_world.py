@@ -36,15 +36,23 @@ class World:
 
 
 @cache
-def build(folder: Path, floor: float = 0.6, planned: int = 1) -> World:
-    """Prepares, searches and trains under a promise of some accuracy."""
+def build(folder: Path, floor: float = 0.6, planned: int = 1, each: int = 1) -> World:
+    """Prepares, searches and trains under a promise of some accuracy.
+
+    With more than one row of `each` person, the column `who` names them.
+    """
     folder.mkdir()
     write_people(folder / "people.csv", 3000, seed=1)
     write_people(folder / "sealed.csv", 2000, seed=2)
+    for name in ("people", "sealed") if each > 1 else ():
+        head, *rows = (folder / f"{name}.csv").read_text().splitlines()
+        named = [f"{row},{name}{i // each}" for i, row in enumerate(rows)]
+        (folder / f"{name}.csv").write_text("\n".join([f"{head},who", *named]))
     data = {
         **WORKLOAD["data"],
         "source": (folder / "people.csv").as_uri(),
         "sealed_source": (folder / "sealed.csv").as_uri(),
+        **({"entity": "who"} if each > 1 else {}),
     }
     equal, useful = CONSTITUTION["principles"]
     constraint = {**useful["constraint"], "floor": floor}
