@@ -204,7 +204,7 @@ def prepared_hashes(people: People) -> np.ndarray:
     config = replace(
         plain.config(0), entity="", drop=("who",) * (plain.entity is not None)
     )
-    found = {}
+    found: dict[int, np.void] = {}
     for split in prepare(config, plain.table(), None).splits.values():
         content = split.features["content"].to_numpy().astype(np.int64)
         number = numbered(content, split.label, split.groups["sex"])

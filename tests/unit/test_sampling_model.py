@@ -351,6 +351,7 @@ def test_the_power_check_says_how_many_draws_it_reckons_with() -> None:
         "Reckoned for independent draws, the sealed 16,281 entities, one row of each."
     )
     told = report.to_dict()
+    assert "as from one of a stranger" in told["assumptions"][-1]
     assert (told["unit"], told["sealed"]) == ("entities", 16281)
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.data.schema import ROWS
+from safescale_ammt.data.schema import ENTITIES, ROWS
 from safescale_ammt.errors import Uncertifiable
 from safescale_ammt.judging.certify import BoolArray
 from safescale_ammt.judging.power.cases import Case, Goal, least_line, rows_needed
-from safescale_ammt.judging.power.laws import SCALES
+from safescale_ammt.judging.power.laws import ASSUMPTIONS, SCALES, SIBLINGS
 from safescale_ammt.judging.power.report import (
     REQUIRED,
     Odds,
@@ -112,6 +112,7 @@ def power_check(
         seed=seed,
         sealed=counts.split("sealed").rows,
         unit=unit,
+        assumptions=ASSUMPTIONS + (SIBLINGS,) * (unit == ENTITIES),
     )
 
 

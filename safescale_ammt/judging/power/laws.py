@@ -49,6 +49,11 @@ ASSUMPTIONS = (
     f"Model and twin are equally good and differ on {ASSUMED_DISCORDANCE:.0%} of rows.",
     "Principles are drawn independently of each other.",
 )
+SIBLINGS = (
+    "Training learns from each row of an entity as from one of a stranger; if they are "
+    "alike it misses by more."
+)
+"""What is assumed besides where entities have several rows."""
 
 
 def draw(
