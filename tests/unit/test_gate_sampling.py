@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.gate_populations import (
@@ -25,10 +29,14 @@ from benchmarks.gate_sampling import (
     formerly_judged,
     hashed,
     judged,
+    prepared_hashes,
     rates,
 )
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import shows_below
+from safescale_ammt.data.dataset import Holdout
+from safescale_ammt.data.splitting import row_hex
+from safescale_ammt.stages import prepare_data
 
 DRAWS = {
     "cells": (cells, 500),
@@ -135,3 +143,19 @@ def test_formerly_equal_rows_shared_a_split_and_now_they_need_not() -> None:
         assert (
             not set(rows[sealed].tolist()) & set(rows[~sealed].tolist())
         ) == together
+
+
+def test_the_first_stage_seals_the_rows_that_the_benchmark_judges(
+    tmp_path: Path,
+) -> None:
+    drawn = people("entities")
+    columns = {name: c.texts() for name, c in drawn.table().columns.items()}
+    pq.write_table(pa.table(columns), tmp_path / "people.parquet")
+    source = (tmp_path / "people.parquet").as_uri()
+    section = replace(drawn.config(7), source=source).to_params()
+    prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout")
+    sealed = Holdout.load(tmp_path / "holdout")
+    rows = prepared_hashes(drawn)
+    chosen = judged(drawn, rows, 7)
+    assert sorted(row_hex(sealed.split.rows)) == sorted(row_hex(rows[chosen]))
+    assert sealed.rows == 5 * len(chosen)
