@@ -91,11 +91,18 @@ def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds
         for x1, x0, line in pairs(large, constraint)
     ]
     p = min(1.0, min(p_values, default=1.0) * tests)
-    names = {method(line.n1, line.n0, alpha) for _, _, line in pairs(hits, constraint)}
+    # A rate without trials may be any: nothing bounds what is compared with it.
+    known = all(rates.has_trials.all() for rates in hits.rates)
+    judged = hits if known else large
+    names = {
+        method(line.n1, line.n0, alpha) for _, _, line in pairs(judged, constraint)
+    }
     name = " and ".join(sorted(names)) or NO_METHOD
     if constraint.metric == "dp_ratio":
         # The largest ratio p1 / p0 of any pair is 1 / the least one.
-        lower = 1 / _largest_upper(pairs(hits, _ANY_RATIO), 1.0, alpha)
+        lower = 0.0
+        if known:
+            lower = 1 / _largest_upper(pairs(hits, _ANY_RATIO), 1.0, alpha)
         upper = _least_upper(pairs(large, _ANY_RATIO), 1.0, share)
         return Bounds(lower, upper, p, name)
     # The pair with the widest gap first: few of the others can exceed its bound.
@@ -105,7 +112,9 @@ def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds
             float(pair[1]) / max(1, pair[2].n0) - float(pair[0]) / max(1, pair[2].n1)
         ),
     )
-    upper = min(1.0, max(_largest_upper(widest_first, -1.0, alpha), 0.0))
+    upper = 1.0
+    if known:
+        upper = min(1.0, max(_largest_upper(widest_first, -1.0, alpha), 0.0))
     # A lower bound of p1 - p0 is an upper bound of p0 - p1 with the sign changed
     # (subtracted from 0, since -0.0 would be written to the verdict as such).
     exchanged = ((x0, x1, line.swapped) for x1, x0, line in pairs(large, constraint))

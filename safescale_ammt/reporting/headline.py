@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.judging.findings import figure as written
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.glossary import Glossary, sentence_case
 from safescale_ammt.reporting.tables import table
@@ -68,7 +69,5 @@ def shown(key: str, figure: Mapping[str, Any] | float | None) -> str:
     if isinstance(figure, Mapping):
         value, note = percent(figure["value"]), interval(figure)
         return f'<span class="big">{value}</span><span class="note">{note}</span>'
-    number = (
-        percent(figure) if key in SHARES else "–" if figure is None else f"{figure:.4f}"
-    )
+    number = percent(figure) if key in SHARES else written(figure)
     return f'<span class="big">{number}</span>'

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.wording import HEADLINE_FIGURES
 
@@ -64,5 +65,5 @@ def plain_figure(key: str, figures: Mapping[str, Any]) -> str:
     if isinstance(value, Mapping):
         value = value["value"]
     if value is None:
-        return "–"
+        return figure(None)
     return f"{value * 100:.2f} %" if key in _PERCENT else f"{value:.4f}"

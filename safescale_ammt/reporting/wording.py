@@ -12,11 +12,19 @@ from typing import Any
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
 from safescale_ammt.data.counts import LEAST_SHOWN
-from safescale_ammt.judging.findings import HOLDS, Finding
+from safescale_ammt.judging.findings import HOLDS, Finding, figure
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
 HEADLINES = {
     "pass": "Every hard promise is shown to be kept.",
+    "some": (
+        "Every hard promise that a model could break is shown to be kept; others "
+        "promise nothing."
+    ),
+    "nothing": (
+        "No hard promise is made that a model could break, so that nothing was tested: "
+        "the model stays pending and is not served."
+    ),
     "needs_human": (
         "No hard promise is shown to be broken, but not every one is shown to be kept: "
         "the model stays pending and is not served."
@@ -27,7 +35,8 @@ HEADLINES = {
     ),
     "fail": "The gate refuses this model: it will not be registered.",
 }
-"""Decision, or `kept` where it is not for want of a promise, -> one sentence."""
+"""Decision -> one sentence. `some`: a pass where some hard promises promise nothing;
+`kept`: no pass, but not for want of a promise; `nothing`: for want of any promise."""
 SHORT = {"pass": "Pass", "needs_human": "Needs a person", "fail": "Fail"}
 """Decision -> the same in a word or three."""
 METRICS = {
@@ -69,8 +78,13 @@ def decided(verdict: Verdict) -> tuple[str, str]:
     key = verdict.decision
     # A model that answers as a constant does may keep every promise, and so may one
     # that is judged on rows whose figures were read.
-    open_ = [f for f in verdict.findings if f.tier != "soft" and f.outcome != HOLDS]
-    if key == "needs_human" and not open_:
+    hard = [f for f in verdict.findings if f.tier != "soft"]
+    empty = [f for f in hard if f.promises_nothing]
+    if key == "pass" and empty:
+        key = "some"
+    elif key == "needs_human" and len(empty) == len(hard):
+        key = "nothing"
+    elif key == "needs_human" and all(f.outcome == HOLDS for f in hard):
         key = "kept"
     sentence = HEADLINES[key]
     if verdict.mode == REHEARSAL and verdict.decision != "pass":
@@ -146,9 +160,16 @@ def limits(verdict: Verdict) -> list[str]:
     return sentences
 
 
+def ends(lower: float | None, upper: float | None) -> str:
+    """Writes the two bounds of a number, or that nothing bounds it."""
+    if lower is None and upper is None:
+        return "no bounds"
+    return f"{figure(lower)} to {figure(upper)}".replace("not defined", "no bound")
+
+
 def percent(value: float | None) -> str:
-    """Writes a share; a dash where there is none."""
-    return "–" if value is None else f"{value * 100:.2f} %"
+    """Writes a share, or that there is none."""
+    return figure(value) if value is None else f"{value * 100:.2f} %"
 
 
 def interval(rate: Mapping[str, Any]) -> str:

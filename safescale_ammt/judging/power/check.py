@@ -18,6 +18,7 @@ import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY
+from safescale_ammt.constitution.promise_warnings import NOTHING, promises_something
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.errors import Uncertifiable
 from safescale_ammt.judging.certify import BoolArray
@@ -29,6 +30,7 @@ from safescale_ammt.judging.power.report import (
     PowerReport,
     PrinciplePower,
     fault,
+    summary,
 )
 from safescale_ammt.judging.power.sizes import principle_sizes
 
@@ -72,11 +74,14 @@ def power_check(
     fails = ~passes
     for i, case in enumerate(cases):
         passes[i], fails[i] = case.decisions(alpha, len(cases))
-    joint = _odds(np.asarray(passes.all(axis=0)), np.asarray(fails.any(axis=0)), None)
+    # Where nothing is promised, the gate leaves every model to a person.
+    something = promises_something(constitution)
+    every = np.asarray(passes.all(axis=0) & something)
+    joint = _odds(every, np.asarray(fails.any(axis=0)), None)
     powers = [
         _power(case, _odds(passes[i], fails[i], case)) for i, case in enumerate(cases)
     ]
-    certifiable = joint[-1].passes >= REQUIRED
+    certifiable = not something or joint[-1].passes >= REQUIRED
     share = REQUIRED ** (1 / max(len(cases), 1))
     # Remedies take bisections with many tests each, so only where they are needed.
     if not certifiable:
@@ -99,11 +104,9 @@ def power_check(
         spread=joint[-1],
         principles=tuple(powers),
         culprits=tuple(p.principle for p in powers if p.culprit),
-        sentence=(
-            "A model as training will leave it passes with probability "
-            f"{joint[-1].passes:.2f}, {REQUIRED:g} is required: "
-            f"{'; '.join(faults) or 'the constitution is certifiable'}."
-        ),
+        sentence=summary(constitution.gate, joint[-1], faults)
+        if something
+        else NOTHING,
         alpha=alpha,
         draws=draws,
         seed=seed,
@@ -142,7 +145,7 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
         metric=c.metric,
         group=c.group,
         op=c.op,
-        line=float((c.threshold if c.reference is None else c.delta) or 0.0),
+        line=c.line,
         table=odds[:-1],
         spread=odds[-1],
         too_small=tuple(value for value, is_small in small if is_small),
