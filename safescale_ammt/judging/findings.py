@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.errors import InputError
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
@@ -142,8 +143,10 @@ class Finding:
 
     @property
     def promises_nothing(self) -> bool:
-        """Whether it holds of every model, so that nothing was tested."""
-        return self.outcome == HOLDS and self.method == NO_METHOD
+        """Whether no model can violate it, so that nothing was tested."""
+        line, where = self.threshold, self.reference
+        c = Constraint(self.metric, self.op, line, None, self.tier, where, line)
+        return replace(c, floor=self.floor).promises_nothing
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""

@@ -198,8 +198,8 @@ def _plain(text: Any) -> str:
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
-    # A rate without trials has no value and no bounds.
+    # Of few rows or of none, which the card does not tell apart.
     if rate["value"] is None:
-        return figure(None)
+        return "–"
     value, lower, upper = (rate[k] * 100 for k in ("value", "lower", "upper"))
     return f"{value:.2f} % [{lower:.2f}, {upper:.2f}]"

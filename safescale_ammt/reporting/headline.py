@@ -16,6 +16,7 @@ from safescale_ammt.reporting.wording import (
     interval,
     percent,
     rows_judged,
+    told_figures,
 )
 
 SHARES = ("accuracy", "balanced_accuracy", "predicted_positive")
@@ -53,13 +54,13 @@ def headline(verdict: Verdict, glossary: Glossary) -> str:
         heads.append(f"Constant answer: always “{verdict.classes[figures['answer']]}”")
         told.append("constant")
     words = glossary.explain(*heads)
+    names = {key: sentence_case(name) for key, name in HEADLINE_FIGURES.items()}
     rows = [
         [
-            f"{sentence_case(name)}<span>{escape(glossary.tell(key))}</span>",
+            f"{names[key]}<span>{escape(glossary.tell(key))}</span>",
             *(shown(key, figures[who][key]) for who in told),
         ]
-        for key, name in HEADLINE_FIGURES.items()
-        if figures["model"].get(key) is not None
+        for key in told_figures(verdict, figures["model"])
     ]
     return words + table(heads, rows)
 

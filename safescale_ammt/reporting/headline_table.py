@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import Verdict
-from safescale_ammt.reporting.wording import HEADLINE_FIGURES
+from safescale_ammt.reporting.wording import HEADLINE_FIGURES, told_figures
 
 NOTE = (
     "Balanced accuracy is the mean over the classes of the share that is right, AUC "
@@ -35,11 +35,10 @@ def headline_rows(verdict: Verdict) -> list[HeadlineRow]:
     figures = verdict.figures.get("headlines", {})
     return [
         HeadlineRow(
-            name,
+            HEADLINE_FIGURES[key],
             *(plain_figure(key, figures[who]) for who in ("model", "twin", "constant")),
         )
-        for key, name in HEADLINE_FIGURES.items()
-        if figures and figures["model"][key] is not None
+        for key in told_figures(verdict, figures.get("model", {}))
     ]
 
 

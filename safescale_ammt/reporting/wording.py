@@ -62,6 +62,7 @@ HEADLINE_FIGURES = {
     "log_loss": "log loss",
 }
 """Figure of use -> plain name, in the order of the headline."""
+_OF_EVERY_TASK = ("accuracy", "balanced_accuracy")
 REFERENCES = {TWIN: "the twin's", MAJORITY: "the best constant's"}
 """Reference -> whose accuracy the line is drawn from."""
 RATES = {
@@ -91,6 +92,19 @@ def decided(verdict: Verdict) -> tuple[str, str]:
         # Nothing of a rehearsal is ever registered, whatever is decided.
         sentence = sentence.split(":")[0] + "."
     return SHORT[verdict.decision], sentence
+
+
+def told_figures(verdict: Verdict, figures: Mapping[str, Any]) -> list[str]:
+    """Returns which figures of use a page tells, those that are not defined too.
+
+    Args:
+        verdict: the verdict.
+        figures: the model's; an older verdict has fewer.
+    """
+    # Of several classes without a positive one most have no meaning at all.
+    one_class = bool(verdict.positive) or len(verdict.classes) == 2
+    told = HEADLINE_FIGURES if one_class else _OF_EVERY_TASK
+    return [key for key in told if key in figures]
 
 
 def measured(finding: Finding) -> str:

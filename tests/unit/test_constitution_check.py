@@ -231,3 +231,16 @@ def test_draws_and_seed_are_the_configs_unless_given(folder, capsys):
         assert checked("--config", config, *seed) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1] != said[2] == said[3]
+
+
+def test_the_check_warns_of_promises_that_promise_nothing(folder, capsys) -> None:
+    empty = {**FAIR, "metric": "fpr_gap", "threshold": 1}
+    assert checked("--config", workload(folder, FAIR, empty)) == 0
+    said = capsys.readouterr().out
+    assert (
+        "warning: p1 cannot be violated by any model (fpr_gap by district <= 1): it "
+        "promises nothing." in said
+    )
+    assert "(hard)): promises nothing, as no model can violate it" in said
+    assert checked("--config", workload(folder, {**FAIR, "tier": "soft"})) == 0
+    assert "so that no model passes by itself" in capsys.readouterr().out
