@@ -140,7 +140,7 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
     from safescale_ammt.stages.search_architecture import check_groups
 
     for sentence in promise_warnings(constitution):
-        click.echo(f"warning: {sentence}")
+        click.echo(f"Warning: {sentence}")
     # Before its counts are read: of a dataset that was changed the odds mean nothing.
     verify(dataset, "dataset")
     check_groups(constitution, Schema.load(dataset))

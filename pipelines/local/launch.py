@@ -117,7 +117,7 @@ def _run_pipeline(
     )
     # Once, and before anything is spent: the author may want to think again.
     for sentence in promise_warnings(workload.constitution):
-        progress.say(f"warning: {sentence}")
+        progress.say(f"Warning: {sentence}")
     progress.begin("store and data ...")
     with opened_store(request.store) as store:
         workload = resolve_locally(workload, store, request.config.parent, DOWNLOADS)

@@ -167,11 +167,12 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
     def draw(axes: Axes) -> None:
         for i, f in enumerate(shown):
             colour = OUTCOME_COLOUR[f.outcome]
-            axes.barh(i, f.threshold, height=0.3, color=GRID)
             if f.value is None or f.lower is None or f.upper is None:
                 # Nothing at 0 or 1: what is not defined lies nowhere on the axis.
-                write_in_row(axes, i, figure(None))
+                words = f"{figure(None)}; the line is {f.threshold:g}"
+                write_in_row(axes, i, words)
                 continue
+            axes.barh(i, f.threshold, height=0.3, color=GRID)
             # A gap is never negative, while the bound of a difference can be.
             axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
             axes.plot(f.value, i, "o", color=colour, markersize=7)

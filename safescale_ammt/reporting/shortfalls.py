@@ -98,7 +98,7 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
     """Says what would help a promise that is not shown to be kept."""
     rows = "rows of *select*" if verdict.mode == REHEARSAL else "sealed rows"
     rule = constitution.groups
-    if finding.too_small and finding.outcome != FAILS:
+    if finding.too_small and not finding.is_broken:
         return (
             f"What would help: more {rows} of these groups, at least {rule.min_n} of "
             f"each with {rule.min_pos} positives (or negatives), or data.merges."

@@ -11,6 +11,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
+from safescale_ammt.constitution.promise_warnings import promises_something
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.findings import HOLDS, Finding, figure
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
@@ -137,6 +138,8 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
 
     The statement is that of section 6 of docs/mathematical_foundations.md.
     """
+    if not promises_something(constitution):
+        return "None: no hard promise is made that a model could break."
     if verdict.use.guarantee == "none":
         return "None: a rehearsal measures, it does not certify."
     if verdict.use.guarantee == "spent":

@@ -238,7 +238,7 @@ def test_the_check_warns_of_promises_that_promise_nothing(folder, capsys) -> Non
     assert checked("--config", workload(folder, FAIR, empty)) == 0
     said = capsys.readouterr().out
     assert (
-        "warning: p1 cannot be violated by any model (fpr_gap by district <= 1): it "
+        "Warning: p1 cannot be violated by any model (fpr_gap by district <= 1): it "
         "promises nothing." in said
     )
     assert "(hard)): promises nothing, as no model can violate it" in said

@@ -96,7 +96,9 @@ def test_soft_promises_alone_let_no_model_pass_by_itself(mode) -> None:
     assert verdict.decision == "needs_human"
     assert verdict.reasons[0] == NOTHING
     assert "nothing was tested" in decided(verdict)[1]
-    assert NOTHING in render(verdict, rules)
+    page = render(verdict, rules)
+    assert NOTHING in page
+    assert "None: no hard promise is made that a model could break." in page
 
 
 def test_a_pass_names_what_it_does_not_show(tmp_path) -> None:
