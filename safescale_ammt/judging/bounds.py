@@ -7,6 +7,7 @@ full: another pair is first tested at the bound found so far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,7 @@ from safescale_ammt.judging.certify import (
     utility_p,
 )
 from safescale_ammt.judging.evidence import IntArray
-from safescale_ammt.judging.findings import NO_METHOD
+from safescale_ammt.judging.findings import FAILS, NO_METHOD
 from safescale_ammt.judging.skill import MeanHits, TwoClassHits
 
 Pair = tuple[IntArray, IntArray, Line]
@@ -49,6 +50,20 @@ class Bounds:
     upper: float
     p_violated: float
     method: str
+
+    def told(
+        self, constraint: Constraint, value: float | None, outcome: str
+    ) -> tuple[float | None, float | None, str]:
+        """Returns the bounds that a finding tells beside its value, and their method.
+
+        Of a value that is not defined other groups show one bound at most, the one by
+        which they violate the promise. Where nothing is promised, nothing was tested.
+        """
+        known, fails = value is not None, outcome == FAILS
+        lower = self.lower if known or (fails and constraint.op == "<=") else None
+        upper = self.upper if known or (fails and constraint.op == ">=") else None
+        nothing = constraint.promises_nothing or (lower is None and upper is None)
+        return lower, upper, NO_METHOD if nothing else self.method
 
 
 def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
@@ -91,18 +106,11 @@ def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds
         for x1, x0, line in pairs(large, constraint)
     ]
     p = min(1.0, min(p_values, default=1.0) * tests)
-    # A rate without trials may be any: nothing bounds what is compared with it.
-    known = all(rates.has_trials.all() for rates in hits.rates)
-    judged = hits if known else large
-    names = {
-        method(line.n1, line.n0, alpha) for _, _, line in pairs(judged, constraint)
-    }
+    names = {method(line.n1, line.n0, alpha) for _, _, line in pairs(hits, constraint)}
     name = " and ".join(sorted(names)) or NO_METHOD
     if constraint.metric == "dp_ratio":
         # The largest ratio p1 / p0 of any pair is 1 / the least one.
-        lower = 0.0
-        if known:
-            lower = 1 / _largest_upper(pairs(hits, _ANY_RATIO), 1.0, alpha)
+        lower = 1 / _largest_upper(pairs(hits, _ANY_RATIO), 1.0, alpha)
         upper = _least_upper(pairs(large, _ANY_RATIO), 1.0, share)
         return Bounds(lower, upper, p, name)
     # The pair with the widest gap first: few of the others can exceed its bound.
@@ -112,9 +120,7 @@ def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds
             float(pair[1]) / max(1, pair[2].n0) - float(pair[0]) / max(1, pair[2].n1)
         ),
     )
-    upper = 1.0
-    if known:
-        upper = min(1.0, max(_largest_upper(widest_first, -1.0, alpha), 0.0))
+    upper = min(1.0, max(_largest_upper(widest_first, -1.0, alpha), 0.0))
     # A lower bound of p1 - p0 is an upper bound of p0 - p1 with the sign changed
     # (subtracted from 0, since -0.0 would be written to the verdict as such).
     exchanged = ((x0, x1, line.swapped) for x1, x0, line in pairs(large, constraint))
@@ -126,6 +132,9 @@ def _largest_upper(ordered: Iterable[Pair], start: float, alpha: float) -> float
     """Largest upper bound of the pairs, at least `start`, each pair's at alpha."""
     largest = start
     for x1, x0, line in ordered:
+        # A rate without trials may be any: nothing bounds what is compared with it.
+        if not line.n1 or not line.n0:
+            return math.inf
         if not shows_below(x1, x0, replace(line, at=largest), alpha):
             largest = max(largest, _upper(x1, x0, line, alpha))
     return largest

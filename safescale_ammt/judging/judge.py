@@ -22,6 +22,7 @@ from safescale_ammt.judging.calibration import (
     BINS,
     METHOD,
     binned_errors,
+    calibration_error,
     error_bounds,
     p_exceeds,
 )
@@ -30,7 +31,6 @@ from safescale_ammt.judging.evidence import Evidence, IntArray
 from safescale_ammt.judging.findings import (
     FAILS,
     HOLDS,
-    NO_METHOD,
     UNDECIDED,
     Finding,
     GroupRate,
@@ -209,17 +209,19 @@ def _judge_calibration(
     least = 0 if c.group is None else group_rule.min_n
     small = tuple(value for value, (_, n) in errors.items() if n < least)
     known = {v: (e, n) for v, (e, n) in errors.items() if e is not None}
-    large = [known[value] for value in known if value not in small]
+    large = [entry for value, entry in known.items() if value not in small]
     level = alpha / max(1, len(large))
     uppers = [error_bounds(e, n, alpha, bins)[1] for e, n in known.values()]
     lowers = [error_bounds(e, n, level, bins)[0] for e, n in large]
     p = [p_exceeds(e, n, c.line, bins) for e, n in large]
     adjusted = min(1.0, min(p, default=1.0) * max(1, len(p)))
-    upper = max(uppers) if len(known) == len(errors) else 1.0
-    limits = Bounds(max(lowers, default=0.0), upper, adjusted, METHOD)
-    value = max(e for e, _ in known.values()) if len(known) == len(errors) else None
+    limits = Bounds(
+        max(lowers, default=0.0), max(uppers, default=1.0), adjusted, METHOD
+    )
+    value = calibration_error(evidence, c.group, bins)
+    holds = c.promises_nothing or (limits.upper <= c.line and not small)
     outcome = UNDECIDED
-    if value is not None and (c.promises_nothing or (upper <= c.line and not small)):
+    if value is not None and holds:
         outcome = HOLDS
     elif adjusted <= alpha:
         outcome = FAILS
@@ -267,14 +269,7 @@ def _finding(
     alpha: float,
 ) -> Finding:
     c = principle.constraint
-    lower: float | None = limits.lower
-    upper: float | None = limits.upper
-    if estimate.value is None:
-        # What the other groups show is one bound at most, that on a violation's side.
-        shown = outcome == FAILS
-        lower = lower if shown and c.op == "<=" else None
-        upper = upper if shown and c.op == ">=" else None
-    nothing = c.promises_nothing or (lower is None and upper is None)
+    lower, upper, method = limits.told(c, estimate.value, outcome)
     finding = Finding(
         principle=principle.id,
         metric=c.metric,
@@ -288,7 +283,7 @@ def _finding(
         alpha=alpha,
         outcome=outcome,
         p_violated=1.0 if c.promises_nothing else limits.p_violated,
-        method=NO_METHOD if nothing else limits.method,
+        method=method,
         reason="",
         reference=c.reference,
         floor=c.floor,

@@ -169,8 +169,7 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
             colour = OUTCOME_COLOUR[f.outcome]
             if f.value is None or f.lower is None or f.upper is None:
                 # Nothing at 0 or 1: what is not defined lies nowhere on the axis.
-                words = f"{figure(None)}; the line is {f.threshold:g}"
-                write_in_row(axes, i, words)
+                write_in_row(axes, i, f"{figure(None)}; the line is {f.threshold:g}")
                 continue
             axes.barh(i, f.threshold, height=0.3, color=GRID)
             # A gap is never negative, while the bound of a difference can be.
@@ -180,7 +179,7 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
         labels = [f"{f.principle}\n{measured(f)}" for f in shown]
         label_rows(axes, labels)
         most = max(max(f.upper or 0.0, f.threshold) for f in shown)
-        # A single line at 0 whose gap is not defined leaves the axis no width.
+        # A line at 0 whose gap is not defined leaves the axis no width.
         axes.set_xlim(0, 1.05 * most or 1.0)
         axes.grid(visible=False, axis="y")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
@@ -73,11 +74,30 @@ def _side(op: str, line: float, lower: float | None, upper: float | None) -> str
     return HOLDS if lower >= line else FAILS if upper < line else UNDECIDED
 
 
+def mark(measure: Measure, x: Callable[[float], float]) -> str:
+    """Draws dot and range, or says that there are none.
+
+    Args:
+        measure: the measure.
+        x: place of a number on the scale.
+    """
+    value, lower, upper = measure.value, measure.lower, measure.upper
+    if value is None or lower is None or upper is None:
+        # Neither a dot nor a bar at 0 or 1: what is not defined lies nowhere.
+        return (
+            f'<text class="undefined" x="{_WIDTH / 2:g}" y="21" text-anchor="middle">'
+            f"{figure(None)}</text>"
+        )
+    return (
+        f'<line class="range" x1="{x(lower)}" x2="{x(upper)}" y1="17" y2="17"/>'
+        f'<circle cx="{x(value)}" cy="17" r="5"/>'
+    )
+
+
 def measure_bar(measure: Measure) -> str:
     """Draws a measure as inline SVG; of one that is not defined, just its line."""
-    ends_of = [e for e in (measure.lower, measure.upper) if e is not None]
-    value = [] if measure.value is None else [measure.value]
-    numbers = [measure.line, *value, *ends_of]
+    drawn = (measure.line, measure.value, measure.lower, measure.upper)
+    numbers = [number for number in drawn if number is not None]
     low, high = min(numbers), max(numbers)
     # The scale needs a width even if all four numbers are equal.
     room = 0.25 * max(high - low, 1e-6)
@@ -91,16 +111,6 @@ def measure_bar(measure: Measure) -> str:
         return round(_PAD + share * (_WIDTH - 2 * _PAD), 1)
 
     line = x(measure.line)
-    # Neither a dot nor a bar at 0 or 1: what is not defined lies nowhere.
-    drawn = (
-        f'<text class="undefined" x="{_WIDTH / 2:g}" y="21" text-anchor="middle">'
-        f"{figure(None)}</text>"
-    )
-    if value and len(ends_of) == 2:
-        drawn = (
-            f'<line class="range" x1="{x(ends_of[0])}" x2="{x(ends_of[1])}" y1="17" '
-            f'y2="17"/><circle cx="{x(value[0])}" cy="17" r="5"/>'
-        )
     left, right = (x(low), line) if measure.op == "<=" else (line, x(high))
     label = escape(measure.sentence)
     return (
@@ -109,6 +119,6 @@ def measure_bar(measure: Measure) -> str:
         f'<rect class="allowed" x="{left}" y="5" width="{right - left:.1f}" '
         'height="24" rx="3"/>'
         f'<line class="axis" x1="{x(low)}" x2="{x(high)}" y1="29" y2="29"/>'
-        f"{drawn}"
+        f"{mark(measure, x)}"
         f'<line class="line" x1="{line}" x2="{line}" y1="1" y2="33"/></svg>'
     )
