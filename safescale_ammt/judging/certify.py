@@ -157,8 +157,7 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
             wrong |= hits.correct / hits.rows < minimum
         return wrong
     if isinstance(hits, TwoClassHits | MeanHits):
-        # Without a value it is NaN, which lies on no side.
-        return np.asarray(hits.value < line_at(constraint))
+        return np.asarray((hits.value < line_at(constraint)) & hits.has_value)
     wrong = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
     for rates in hits.rates:
         # The groups whose rates are defined: what the others' are cannot mend a breach.

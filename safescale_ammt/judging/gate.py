@@ -98,10 +98,12 @@ def decide(
     # Of doubled findings the last stands here; as a mismatch they fail in any case.
     by_id = {f.principle: f for f in findings}
     hard = [by_id[p.id] for p in constitution.hard if p.id in by_id]
-    # Over the hard principles alone: soft ones decide nothing, and would cost the
-    # others power.
-    p_values = holm([f.p_violated for f in hard])
-    adjusted = {f.principle: p for f, p in zip(hard, p_values, strict=True)}
+    # Over the hard principles alone that can be violated: the others decide nothing,
+    # and would cost these power.
+    tested = [f for f in hard if not f.promises_nothing]
+    p_values = holm([f.p_violated for f in tested])
+    adjusted = {f.principle: f.p_violated for f in hard}
+    adjusted |= {f.principle: p for f, p in zip(tested, p_values, strict=True)}
     # The point value of an inviolable principle decides, however uncertain it is.
     failed = [
         f

@@ -123,7 +123,8 @@ def doubts(
     alpha = constitution.gate.alpha_k
     sentences = list(no_skill(evidence, alpha, classes))
     sentences += nearly_one_class(evidence, alpha, classes)
-    others = {p.constraint.metric for p in constitution.hard}
+    hard = (p.constraint for p in constitution.hard)
+    others = {c.metric for c in hard if not c.promises_nothing}
     if not others & set(SKILL_METRICS):
         sentences += worse_than_constant(evidence, alpha)
     if not sentences:

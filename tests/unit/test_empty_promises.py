@@ -14,6 +14,7 @@ from safescale_ammt.data.counts import Counts
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.power.check import power_check
+from safescale_ammt.judging.usefulness import doubts
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.record import decision_statement, result_statement
@@ -157,3 +158,24 @@ def test_the_power_check_calls_nothing_certified_where_nothing_is_promised() -> 
         assert report.certifiable
         assert (report.spread.passes, report.spread.human) == (0.0, 1.0)
         assert report.sentence == NOTHING
+
+
+def test_empty_promises_cost_the_others_no_power_and_lift_no_doubt() -> None:
+    # 750 of 800 rows are right where .955 is promised: p is about .012.
+    promise = {"metric": "accuracy", "threshold": 0.955}
+    empty = [line(m, 0.0 if m in AT_LEAST else 1.0) for m in JUDGED if m != "accuracy"]
+    sizes = {"min_n": 20, "min_pos": 10}
+    alone = judged(constitution(promise, groups=sizes))
+    amid = judged(constitution(promise, *empty, groups=sizes))
+    assert alone.findings[0].p_violated * 2 < 0.05 < alone.findings[0].p_violated * 11
+    assert (alone.decision, amid.decision) == ("fail", "fail")
+    odds = [
+        power_check(constitution(promise, *more), counts(), draws=200).table[-1].fails
+        for more in ([], [{"metric": "auc", "threshold": 0}])
+    ]
+    assert odds[0] == odds[1]
+    # Nothing is asked of the AUC here, so that accuracy stays the measure of use.
+    worse = evidence_of([(30, 60, 140, 570)])
+    for rules in (constitution(REAL), constitution(REAL, line("auc", 0.0))):
+        said = " ".join(doubts(worse, rules, CLASSES))
+        assert "is shown to be right more often" in said

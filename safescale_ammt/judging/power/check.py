@@ -18,7 +18,7 @@ import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY
-from safescale_ammt.constitution.promise_warnings import NOTHING, promises_something
+from safescale_ammt.constitution.promise_warnings import NOTHING
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.errors import Uncertifiable
 from safescale_ammt.judging.certify import BoolArray
@@ -72,20 +72,20 @@ def power_check(
     # Without a hard principle nothing is open or fails: `all` of no row is true.
     passes = np.ones((len(cases), len(SCALES) + 1, draws), dtype=bool)
     fails = ~passes
-    for i, case in enumerate(cases):
-        passes[i], fails[i] = case.decisions(alpha, len(cases))
     # Where nothing is promised, the gate leaves every model to a person.
-    something = promises_something(constitution)
-    every = np.asarray(passes.all(axis=0) & something)
+    something = sum(not case.constraint.promises_nothing for case in cases)
+    for i, case in enumerate(cases):
+        passes[i], fails[i] = case.decisions(alpha, something)
+    every = np.asarray(passes.all(axis=0) & bool(something))
     joint = _odds(every, np.asarray(fails.any(axis=0)), None)
     powers = [
         _power(case, _odds(passes[i], fails[i], case)) for i, case in enumerate(cases)
     ]
     certifiable = not something or joint[-1].passes >= REQUIRED
-    share = REQUIRED ** (1 / max(len(cases), 1))
+    share = REQUIRED ** (1 / max(something, 1))
     # Remedies take bisections with many tests each, so only where they are needed.
     if not certifiable:
-        powers = _with_remedies(powers, cases, alpha)
+        powers = _with_remedies(powers, cases, share, alpha)
     if lines:
         # At most its own probability: a promise that is certifiable although it has
         # less than its share is not looser than the line that it needs.
@@ -156,14 +156,13 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
 
 
 def _with_remedies(
-    powers: list[PrinciplePower], cases: list[Case], alpha: float
+    powers: list[PrinciplePower], cases: list[Case], share: float, alpha: float
 ) -> list[PrinciplePower]:
     """Marks the principles at fault and says what each would need.
 
     At fault is one that passes less often than an equal share of `REQUIRED`; together
     the culprits must make up for what the others lose.
     """
-    share = REQUIRED ** (1 / len(powers))
     # The worst is at fault even if it reaches its share: in a finite number of draws
     # the joint probability may be below the product.
     worst = min(p.spread.passes for p in powers)
