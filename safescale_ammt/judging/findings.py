@@ -20,9 +20,8 @@ COUNTED = {
     "recall": "rows of the positive class",
     "auc": "rows of the positive class and others",
     "balanced_accuracy": "rows of every class",
-    "calibration_error": "rows with a score in every group",
 }
-"""Measure -> the rows without which it has no value."""
+"""Measure of use -> the rows without which it has no value."""
 YES = "positive"
 NO_METHOD = "none"
 """The method where there is nothing to bound, or nothing is promised."""
@@ -206,6 +205,8 @@ def lacks(finding: Finding) -> str:
     if len({r.value for r in finding.by_group}) == 1 and finding.group is not None:
         return "it compares groups, but there is only one"
     empty = [r for r in finding.by_group if not r.trials]
+    if finding.metric == "calibration_error":
+        return "not all groups have rows, and scores that are finite"
     if finding.metric in COUNTED:
         return f"there are no {COUNTED[finding.metric]}"
     if not empty:
