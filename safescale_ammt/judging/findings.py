@@ -30,6 +30,8 @@ _WITHOUT = {
     "fpr": ("no row of {} is negative", "every row of {} is of {}"),
 }
 """Rate -> what a group without its trials lacks: of two classes, of several."""
+# No verdict of ours has such a group, but one from elsewhere is read as well.
+_NO_TRIALS = ("no row of {} counts", "no row of {} counts in {}")
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,15 @@ def lacks(finding: Finding) -> str:
     if not empty:
         kinds = dict.fromkeys(r.of for r in finding.by_group if r.hits)
         none = [r.of for r in finding.by_group if r.of not in kinds]
-        return f"no row of any group is answered {none[0].partition(' of ')[2] or YES}"
+        of_class = next(iter(none), "").partition(" of ")[2]
+        return f"no row of any group is answered {of_class or YES}"
     absent = list(dict.fromkeys(r.value for r in empty if not r.n))
     clauses = [f"there is no row of {', '.join(absent)}"] if absent else []
     for of in dict.fromkeys(r.of for r in empty if r.n):
         kind, _, of_class = of.partition(" of ")
         names = ", ".join(r.value for r in empty if r.n and r.of == of)
-        clauses.append(_WITHOUT[kind][bool(of_class)].format(names, of_class))
+        words = _WITHOUT.get(kind, _NO_TRIALS)[bool(of_class)]
+        clauses.append(words.format(names, of_class))
     return " and ".join(clauses)
 
 
