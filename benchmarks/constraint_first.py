@@ -203,12 +203,15 @@ def row(
 ) -> dict[str, Any]:
     """Returns the figures of one judged model; the gap is men's TPR minus women's."""
     gap = next(f for f in findings if f.principle == GAP)
-    rates = {r.value: r.rate or 0.0 for r in gap.by_group}
+    men, women = (
+        next(r.hits / r.trials for r in gap.by_group if r.value == sex)
+        for sex in ("Male", "Female")
+    )
     return {
         "method": method,
         "decision": decision,
         "accuracy": accuracy,
-        "gap": rates["Male"] - rates["Female"],
+        "gap": men - women,
         "gap_lower": gap.lower,
         "gap_upper": gap.upper,
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+from safescale_ammt.judging.findings import figure
 
 ABSENT = "–"
 """What stands where there is no figure."""
@@ -14,10 +17,13 @@ def headline(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """Returns decision, accuracy, the twin's accuracy and the gap of a `verdict.json`.
 
     The gap is the promise about groups that is nearest to its line or furthest beyond
-    it, hard and inviolable promises first; None if no promise is about groups.
+    it, hard and inviolable promises first, and among them one whose value is not
+    defined; None if no promise is about groups.
     """
 
     def room(finding: Mapping[str, Any]) -> tuple[bool, float]:
+        if finding["value"] is None:
+            return finding["tier"] == "soft", -math.inf
         left = finding["threshold"] - finding["value"]
         return finding["tier"] == "soft", left if finding["op"] == "<=" else -left
 
@@ -40,7 +46,7 @@ def told(figures: Mapping[str, Any] | None) -> tuple[str, str, str]:
     return (
         figures["decision"],
         f"{figures['accuracy']:.4f}",
-        f"{gap['what']} {gap['value']:.4f} ({gap['op']} {gap['threshold']:g})"
+        f"{gap['what']} {figure(gap['value'])} ({gap['op']} {gap['threshold']:g})"
         if gap
         else ABSENT,
     )

@@ -132,12 +132,15 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
         ConstitutionError: a promise about groups that the dataset does not have.
         Uncertifiable: a promise is not certifiable.
     """
+    from safescale_ammt.constitution.promise_warnings import promise_warnings
     from safescale_ammt.data.counts import Counts
     from safescale_ammt.data.schema import Schema
     from safescale_ammt.files.artifacts import verify
     from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
     from safescale_ammt.stages.search_architecture import check_groups
 
+    for sentence in promise_warnings(constitution):
+        click.echo(f"Warning: {sentence}")
     # Before its counts are read: of a dataset that was changed the odds mean nothing.
     verify(dataset, "dataset")
     schema = Schema.load(dataset)
@@ -166,6 +169,8 @@ def certifiable(constitution: Constitution, report: PowerReport) -> Iterator[str
     for principle in constitution.principles:
         # Nothing hangs on a soft one, so that it needs no power.
         answer = answers.get(principle.id, "soft: reported, not gated and not checked")
+        if principle.constraint.promises_nothing:
+            answer = "promises nothing, as no model can violate it"
         yield f"  {principle.id} ({principle.sentence()}): {answer}"
 
 

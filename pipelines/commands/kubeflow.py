@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from pipelines.commands.kubeflow_options import (
     store_of,
     work_options,
 )
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow.preparation import KubeflowRequest
 
 
 @click.command()
@@ -90,7 +93,7 @@ def submit(**options: Any) -> None:
     if not options["follow"]:
         rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
         new_run = request_of(options, rehearse, cache=not options["no_cache"])
-        _warn(new_run.idle_accelerators)
+        _warn_of(new_run)
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
     request = SubmitRequest(
         new_run,
@@ -157,7 +160,7 @@ def schedule(context: click.Context, /, **options: Any) -> None:
     # No cache: its key does not see that the bytes behind the source are others now.
     request = request_of(options, (), cache=False, recurring=True)
     run_spec = prepare(request)
-    _warn(request.idle_accelerators)
+    _warn_of(request)
     if run_spec.same_rows:
         _warn(
             f"{run_spec.same_rows}, so each later run judges the same sealed rows: "
@@ -208,6 +211,15 @@ def resume(name: str, **options: Any) -> None:
     from pipelines.kubeflow.schedule import resume as carry_out
 
     click.echo(carry_out(kubeflow_of(options), name))
+
+
+def _warn_of(request: KubeflowRequest) -> None:
+    """Says what is reserved or promised in vain, before anything is spent."""
+    from safescale_ammt.constitution.promise_warnings import promise_warnings
+
+    _warn(request.idle_accelerators)
+    for sentence in promise_warnings(request.workload().constitution):
+        _warn(sentence.removesuffix("."))
 
 
 def _warn(what: str) -> None:

@@ -24,6 +24,7 @@ from pipelines.progress import Progress, progress_for
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
+from safescale_ammt.constitution.promise_warnings import promise_warnings
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.errors import Refusal, SafescaleError
 from safescale_ammt.store.base import Store
@@ -114,6 +115,9 @@ def _run_pipeline(
     request.runner.check(
         workload, request.store or os.environ.get(STORE, ""), os.environ
     )
+    # Once, and before anything is spent: the author may want to think again.
+    for sentence in promise_warnings(workload.constitution):
+        progress.say(f"Warning: {sentence}")
     progress.begin("store and data ...")
     with opened_store(request.store) as store:
         workload = resolve_locally(workload, store, request.config.parent, DOWNLOADS)

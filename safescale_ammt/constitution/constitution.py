@@ -40,7 +40,7 @@ class GateRule:
     Attributes:
         alpha: chance of passing a model that breaks a hard promise, over all
             planned submissions.
-        planned_submissions: planned uses of the sealed rows.
+        planned_submissions: planned uses of the sealed rows, which share alpha.
         on_uncertifiable: what happens where the sealed rows are too few for a
             promise: `refuse` before training, or `human`: train, and end pending.
         allow_constant: whether a model may pass that is not shown to answer better

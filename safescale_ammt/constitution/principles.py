@@ -70,6 +70,20 @@ class Constraint:
     delta: float | None = None
     floor: float | None = None
 
+    @property
+    def line(self) -> float:
+        """The line on the scale of what is measured; with a reference, `delta`."""
+        line = self.threshold if self.reference is None else self.delta
+        return float(line or 0.0)
+
+    @property
+    def promises_nothing(self) -> bool:
+        """Whether no model can violate it: every metric lies in [0, 1]."""
+        if self.op == "<=":
+            return self.line >= 1
+        # Beside a reference the floor is a promise of its own.
+        return self.line <= (0 if self.reference is None else -1) and not self.floor
+
 
 @dataclass(frozen=True)
 class Principle:
@@ -90,8 +104,9 @@ class Principle:
     why: str = ""
     enforce: bool = False
 
-    def sentence(self) -> str:
-        """Says the promise in one line, for errors and reports."""
+    @property
+    def promise(self) -> str:
+        """The promise in one line, such as `tpr_gap by sex <= 0.1`."""
         c = self.constraint
         over = f" by {c.group}" if c.group else ""
         if c.reference:
@@ -100,7 +115,11 @@ class Principle:
                 line += f" and {c.op} {c.floor:g}"
         else:
             line = f"{c.threshold:g}"
-        return f"{c.metric}{over} {c.op} {line} ({c.tier})"
+        return f"{c.metric}{over} {c.op} {line}"
+
+    def sentence(self) -> str:
+        """Says the promise and its tier in one line, for errors and reports."""
+        return f"{self.promise} ({self.constraint.tier})"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""

@@ -7,6 +7,7 @@ full: another pair is first tested at the bound found so far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,7 @@ from safescale_ammt.judging.certify import (
     utility_p,
 )
 from safescale_ammt.judging.evidence import IntArray
-from safescale_ammt.judging.findings import NO_METHOD
+from safescale_ammt.judging.findings import FAILS, NO_METHOD
 from safescale_ammt.judging.skill import MeanHits, TwoClassHits
 
 Pair = tuple[IntArray, IntArray, Line]
@@ -49,6 +50,20 @@ class Bounds:
     upper: float
     p_violated: float
     method: str
+
+    def told(
+        self, constraint: Constraint, value: float | None, outcome: str
+    ) -> tuple[float | None, float | None, str]:
+        """Returns the bounds that a finding tells beside its value, and their method.
+
+        Of a value that is not defined other groups show one bound at most, the one by
+        which they violate the promise. Where nothing is promised, nothing was tested.
+        """
+        known, fails = value is not None, outcome == FAILS
+        lower = self.lower if known or (fails and constraint.op == "<=") else None
+        upper = self.upper if known or (fails and constraint.op == ">=") else None
+        nothing = constraint.promises_nothing or (lower is None and upper is None)
+        return lower, upper, NO_METHOD if nothing else self.method
 
 
 def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
@@ -117,6 +132,9 @@ def _largest_upper(ordered: Iterable[Pair], start: float, alpha: float) -> float
     """Largest upper bound of the pairs, at least `start`, each pair's at alpha."""
     largest = start
     for x1, x0, line in ordered:
+        # A rate without trials may be any: nothing bounds what is compared with it.
+        if not line.n1 or not line.n0:
+            return math.inf
         if not shows_below(x1, x0, replace(line, at=largest), alpha):
             largest = max(largest, _upper(x1, x0, line, alpha))
     return largest

@@ -25,20 +25,22 @@ METHOD = "McDiarmid"
 
 def calibration_error(
     evidence: Evidence, group: str | None = None, bins: int = BINS
-) -> float:
+) -> float | None:
     """Expected calibration error on equal-mass bins; the worst group's, if grouped.
 
     sum over bins of |hits - sum of scores| / n (Naeini et al. 2015), with bins cut
-    at quantiles of the score, equal scores in one bin. A score that is not finite
-    means nothing at all: the error is then 1.
+    at quantiles of the score, equal scores in one bin. None where a group has no rows,
+    or a score that is not finite.
     """
-    return max(error for error, _ in binned_errors(evidence, group, bins).values())
+    errors = [error for error, _ in binned_errors(evidence, group, bins).values()]
+    known = [error for error in errors if error is not None]
+    return max(known) if len(known) == len(errors) else None
 
 
 def binned_errors(
     evidence: Evidence, group: str | None, bins: int = BINS
-) -> Mapping[str, tuple[float, int]]:
-    """Calibration error and rows of every group with rows ("all" without group).
+) -> Mapping[str, tuple[float | None, int]]:
+    """Calibration error and rows of every group ("all" without group).
 
     Raises:
         InputError: no such group.
@@ -49,11 +51,11 @@ def binned_errors(
         values, codes = evidence.group(group)
     classes = evidence.judged_classes
     errors = {}
-    for code in np.unique(codes):
+    for code, value in enumerate(values):
         rows = codes == code
         score = evidence.score[rows]
-        error = 1.0
-        if np.isfinite(score).all():
+        error = None
+        if rows.any() and np.isfinite(score).all():
             # Of several classes the score is the predicted one's: a hit is being right.
             truth = classes[0] if len(classes) == 1 else evidence.prediction[rows]
             gap = (evidence.label[rows] == truth) - score
@@ -62,7 +64,7 @@ def binned_errors(
             edges = np.unique(np.quantile(score, shares, method="lower"))
             sums = np.bincount(np.searchsorted(edges, score, side="right"), gap)
             error = float(np.abs(sums).sum() / len(score))
-        errors[values[code]] = error, int(rows.sum())
+        errors[value] = error, int(rows.sum())
     return errors
 
 

@@ -146,7 +146,7 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
     """
     if isinstance(hits, PairedHits):
         wrong = np.zeros(np.shape(hits.correct), dtype=bool)
-        # A share of no rows reads 0 and breaches nothing.
+        # A share of no rows is not defined and breaches nothing.
         if not hits.rows:
             return wrong
         if constraint.reference is not None:
@@ -160,11 +160,15 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
         return np.asarray((hits.value < line_at(constraint)) & hits.has_value)
     wrong = np.zeros(hits.rates[0].hits.shape[:-1], dtype=bool)
     for rates in hits.rates:
-        points = rates.points
+        # The groups whose rates are defined: what the others' are cannot mend a breach.
+        points = rates.points[..., rates.has_trials]
+        if points.shape[-1] < 1 + compares(constraint):
+            continue
         most, least = points.max(axis=-1), points.min(axis=-1)
         if constraint.metric == "dp_ratio":
-            # Nobody selected in any group: equal treatment, ratio 1 by convention.
-            ratio = np.where(most > 0, least / np.where(most > 0, most, 1.0), 1.0)
+            # Where nobody is selected in any group there is no ratio.
+            ratio = np.full(np.shape(most), np.inf)
+            np.divide(least, most, out=ratio, where=most > 0)
             wrong |= ratio < line_at(constraint)
         else:
             value = most - least if compares(constraint) else most

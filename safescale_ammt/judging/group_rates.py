@@ -2,8 +2,9 @@
 
 Binary labels are judged on the positive class. With more classes, either one
 class is declared positive (one against the rest), or a gap is the largest one over
-the classes. Point values agree with fairlearn; where a group has no row that a
-rate conditions on, the rate reads 0, as there.
+the classes. Point values agree with fairlearn where they are defined. Where a group has
+no row that a rate conditions on, that rate is not defined, and neither is what is made
+of it: fairlearn reads it as 0.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from safescale_ammt.binomial.exact import Array
 from safescale_ammt.errors import InputError, one_of
-from safescale_ammt.judging.calibration import binned_errors
+from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.evidence import Evidence, IntArray
+from safescale_ammt.judging.findings import kind_value, worst_value
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,15 @@ class Rates:
 
     @property
     def points(self) -> Array:
-        """Hits over trials, 0 where there are no trials."""
-        # fairlearn's convention, with which point values have to agree.
-        points: Array = self.hits / np.maximum(self.trials, 1)
+        """Hits over trials, NaN where there are no trials."""
+        points: Array = np.full(np.shape(self.hits), np.nan)
+        np.divide(self.hits, self.trials, out=points, where=self.has_trials)
         return points
+
+    @property
+    def has_trials(self) -> NDArray[np.bool_]:
+        """Marks the groups (g,) in which the rate is defined."""
+        return np.asarray(self.trials > 0)
 
     def of_groups(self, chosen: NDArray[np.bool_]) -> Rates:
         """Returns the rates of the chosen groups (g,) only."""
@@ -111,10 +118,13 @@ def group_table(metric: str, evidence: Evidence, group: str) -> GroupTable:
     return GroupTable(values, rows, positives, tuple(rates))
 
 
-def point_value(metric: str, evidence: Evidence, group: str | None = None) -> float:
+def point_value(
+    metric: str, evidence: Evidence, group: str | None = None
+) -> float | None:
     """Returns a metric's value on the rows, without any uncertainty.
 
-    Groups without rows do not take part. `dp_ratio` is 1 if nobody is selected.
+    None where it is not defined: a group lacks the rows that a rate is taken over,
+    there is but one group to compare, or the ratio is that of nobody to nobody.
 
     Raises:
         InputError: a group metric without a group, or an unknown metric or group.
@@ -122,7 +132,7 @@ def point_value(metric: str, evidence: Evidence, group: str | None = None) -> fl
     if metric == "accuracy":
         return float(np.mean(evidence.prediction == evidence.label))
     if metric == "calibration_error":
-        return max(error for error, _ in binned_errors(evidence, group).values())
+        return calibration_error(evidence, group)
     if metric not in RATES_OF:
         raise InputError(
             f"No evaluator for metric {metric!r}, "
@@ -133,13 +143,11 @@ def point_value(metric: str, evidence: Evidence, group: str | None = None) -> fl
     return table_value(metric, group_table(metric, evidence, group))
 
 
-def table_value(metric: str, table: GroupTable) -> float:
-    """Returns the point value of a group metric from its table."""
-    # An empty group would read as rate 0 and make a gap of nothing.
-    present = [rates.points[table.rows > 0] for rates in table.rates]
-    if metric == "worst_group_error":
-        return max(float(p.max()) for p in present)
-    if metric == "dp_ratio":
-        # Nobody selected anywhere: all are treated alike.
-        return min(float(p.min() / p.max()) if p.max() > 0 else 1.0 for p in present)
-    return max(float(p.max() - p.min()) for p in present)
+def table_value(metric: str, table: GroupTable) -> float | None:
+    """Returns the point value of a group metric from its table, None if undefined."""
+    kinds = [rates.points.tolist() for rates in table.rates]
+    # A rate that nobody knows may be the one that breaks the promise.
+    known = all(rates.has_trials.all() for rates in table.rates)
+    if not known or any(kind_value(metric, kind) is None for kind in kinds):
+        return None
+    return worst_value(metric, kinds)

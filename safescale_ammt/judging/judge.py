@@ -22,6 +22,7 @@ from safescale_ammt.judging.calibration import (
     BINS,
     METHOD,
     binned_errors,
+    calibration_error,
     error_bounds,
     p_exceeds,
 )
@@ -65,7 +66,8 @@ def judge(
         return _judge_rate(principle, evidence, alpha)
     if c.metric in ("auc", "balanced_accuracy"):
         skill = area(evidence) if c.metric == "auc" else balance(evidence)
-        return _test(principle, skill, _Estimate(float(skill.value), ()), alpha)
+        value = float(skill.value) if skill.has_value else None
+        return _test(principle, skill, _Estimate(value, ()), alpha)
     table = group_table(c.metric, evidence, c.group or "")
     small = table.too_small(group_rule.min_n, group_rule.min_pos)
     by_group = tuple(
@@ -87,9 +89,9 @@ def judge(
 
 @dataclass(frozen=True)
 class _Estimate:
-    """The part of a finding that needs no test."""
+    """The part of a finding that needs no test; the value None if not defined."""
 
-    value: float
+    value: float | None
     by_group: tuple[GroupRate, ...]
     too_small: tuple[str, ...] = ()
 
@@ -108,8 +110,8 @@ def _judge_rate(principle: Principle, evidence: Evidence, alpha: float) -> Findi
         GroupRate(name, c.metric, pair.rows, 0, *_rate_bounds(x, pair.rows, alpha))
         for name, x in right.items()
     )
-    # A rate without trials reads 0, as the rates of groups do.
-    estimate = _Estimate(float(difference) / max(1, pair.rows), rates)
+    # A rate without trials is not defined, as with the rates of groups.
+    estimate = _Estimate(float(difference) / pair.rows if pair.rows else None, rates)
     return _test(principle, pair, estimate, alpha)
 
 
@@ -167,10 +169,10 @@ def paired_hits(evidence: Evidence, c: Constraint) -> PairedHits:
 
 def _rate_bounds(
     hits: int, trials: int, alpha: float
-) -> tuple[int, int, float | None, float, float]:
+) -> tuple[int, int, float | None, float | None, float | None]:
     """Returns hits, trials, rate and the rate's exact one-sided bounds."""
     if trials == 0:
-        return hits, trials, None, 0.0, 1.0
+        return hits, trials, None, None, None
     return hits, trials, hits / trials, *clopper_pearson(hits, trials, alpha)
 
 
@@ -181,7 +183,10 @@ def _test(
     c = principle.constraint
     limits = bounds(c, hits, alpha)
     outcome = UNDECIDED
-    if bool(inside(c, hits, alpha)):
+    # What is not defined is shown by nothing, not even where nothing is promised.
+    if estimate.value is not None and (
+        c.promises_nothing or bool(inside(c, hits, alpha))
+    ):
         outcome = HOLDS
     # Adjusted within the principle already; over principles the gate adjusts.
     elif limits.p_violated <= alpha:
@@ -202,20 +207,25 @@ def _judge_calibration(
     errors = binned_errors(evidence, c.group, bins)
     # Positives play no part in calibration, so that only `min_n` decides.
     least = 0 if c.group is None else group_rule.min_n
-    large = {value: error for value, error in errors.items() if error[1] >= least}
+    small = tuple(value for value, (_, n) in errors.items() if n < least)
+    known = {v: (e, n) for v, (e, n) in errors.items() if e is not None}
+    large = [entry for value, entry in known.items() if value not in small]
     level = alpha / max(1, len(large))
-    uppers = [error_bounds(e, n, alpha, bins)[1] for e, n in errors.values()]
-    lowers = [error_bounds(e, n, level, bins)[0] for e, n in large.values()]
-    p = [p_exceeds(e, n, _line(c), bins) for e, n in large.values()]
+    uppers = [error_bounds(e, n, alpha, bins)[1] for e, n in known.values()]
+    lowers = [error_bounds(e, n, level, bins)[0] for e, n in large]
+    p = [p_exceeds(e, n, c.line, bins) for e, n in large]
     adjusted = min(1.0, min(p, default=1.0) * max(1, len(p)))
-    limits = Bounds(max(lowers, default=0.0), max(uppers), adjusted, METHOD)
-    small = tuple(value for value in errors if value not in large)
+    limits = Bounds(
+        max(lowers, default=0.0), max(uppers, default=1.0), adjusted, METHOD
+    )
+    value = calibration_error(evidence, c.group, bins)
+    holds = c.promises_nothing or (limits.upper <= c.line and not small)
     outcome = UNDECIDED
-    if limits.upper <= _line(c) and not small:
+    if value is not None and holds:
         outcome = HOLDS
     elif adjusted <= alpha:
         outcome = FAILS
-    estimate = _Estimate(max(error for error, _ in errors.values()), (), small)
+    estimate = _Estimate(value, (), small)
     limits = _agree(c, limits, outcome, open_=bool(small))
     return _finding(principle, limits, outcome, estimate, alpha)
 
@@ -231,10 +241,10 @@ def _agree(c: Constraint, limits: Bounds, outcome: str, *, open_: bool) -> Bound
     open_ = open_ or c.floor is not None
     # A promise of "at least" is the same as "at most" with all signs changed.
     if c.op == ">=":
-        line, sign = -_line(c), -1.0
+        line, sign = -c.line, -1.0
         promised, other = -limits.lower, -limits.upper
     else:
-        line, sign = _line(c), 1.0
+        line, sign = c.line, 1.0
         promised, other = limits.upper, limits.lower
     # Strictly above: a bound on the line itself would read as inside.
     above = math.nextafter(line, math.inf)
@@ -259,20 +269,21 @@ def _finding(
     alpha: float,
 ) -> Finding:
     c = principle.constraint
+    lower, upper, method = limits.told(c, estimate.value, outcome)
     finding = Finding(
         principle=principle.id,
         metric=c.metric,
         group=c.group,
         tier=c.tier,
         op=c.op,
-        threshold=_line(c),
+        threshold=c.line,
         value=estimate.value,
-        lower=limits.lower,
-        upper=limits.upper,
+        lower=lower,
+        upper=upper,
         alpha=alpha,
         outcome=outcome,
-        p_violated=limits.p_violated,
-        method=limits.method,
+        p_violated=1.0 if c.promises_nothing else limits.p_violated,
+        method=method,
         reason="",
         reference=c.reference,
         floor=c.floor,
@@ -281,9 +292,3 @@ def _finding(
     )
     # The sentence is made of the finding's own figures and cannot depart from them.
     return replace(finding, reason=reason(finding))
-
-
-def _line(c: Constraint) -> float:
-    """The line on the scale of the finding's value."""
-    line = c.threshold if c.reference is None else c.delta
-    return float(line or 0.0)

@@ -42,9 +42,7 @@ def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
     for name, (values, codes) in evidence.groups.items():
         gaps: dict[str, float | None] = {}
         for metric in (*GAPS, "worst_group_error"):
-            gap = point_value(metric, evidence, name)
-            # JSON knows no NaN.
-            gaps[metric] = float(gap) if np.isfinite(gap) else None
+            gaps[metric] = point_value(metric, evidence, name)
         rates = []
         for code, value in enumerate(values):
             inside = codes == code
@@ -117,10 +115,11 @@ def confusion(evidence: Evidence) -> list[list[int]]:
     return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
 
 
-def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
+def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]] | None:
     """Points of the ROC curve of the positive class, finite and at most `most`.
 
-    Starts at (0, 0), whose threshold is put just above the highest score.
+    Starts at (0, 0), whose threshold is put just above the highest score. None where
+    all rows or none are of that class: one of the two rates is not defined.
     """
     # Sorted stably, so that equal scores keep the rows' order on every machine.
     order = np.argsort(-evidence.score, kind="stable")
@@ -128,18 +127,20 @@ def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]]:
         evidence.score[order],
         evidence.label[order] == positive_code(evidence),
     )
+    if positive.all() or not positive.any():
+        return None
     # One point per distinct score, at its last row: rows of one score are accepted
     # together.
     last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     if len(last) > most - 1:
         # Thinned evenly by position; the first and the last point stay.
         last = last[np.unique(np.linspace(0, len(last) - 1, most - 1).astype(int))]
-    # Labels of one class alone have a flat curve, not a division by zero. scikit-learn
-    # writes infinity as the first threshold, which no artifact metadata can hold.
+    # scikit-learn writes infinity as the first threshold, which no artifact metadata
+    # can hold.
     hits, alarms = np.cumsum(positive)[last], np.cumsum(~positive)[last]
     return {
-        "fpr": [0.0, *(alarms / max(int((~positive).sum()), 1)).tolist()],
-        "tpr": [0.0, *(hits / max(int(positive.sum()), 1)).tolist()],
+        "fpr": [0.0, *(alarms / (~positive).sum()).tolist()],
+        "tpr": [0.0, *(hits / positive.sum()).tolist()],
         "threshold": [float(score[0]) + 1.0, *score[last].tolist()],
     }
 

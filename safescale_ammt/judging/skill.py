@@ -63,21 +63,27 @@ class TwoClassHits:
 
     @property
     def value(self) -> Array:
-        """(1 + TPR - FPR) / 2; a rate without trials reads 0."""
-        found = self.found / max(1, self.positives)
-        value: Array = (1 + found - self.alarms / max(1, self.negatives)) / 2
+        """(1 + TPR - FPR) / 2, NaN where a class has no rows."""
+        if not self.has_value:
+            return np.full(np.shape(self.found), np.nan)
+        found = self.found / self.positives
+        value: Array = (1 + found - self.alarms / self.negatives) / 2
         return value
 
     def shows_above(
         self, at: float, alpha: float, *, normal: bool = False
     ) -> NDArray[np.bool_]:
         """Tells which draws show a balanced accuracy above `at`."""
+        if not self.has_value:
+            return np.zeros(np.shape(self.found), dtype=bool)
         # (1 + TPR - FPR) / 2 > at reads FPR < TPR - (2 at - 1).
         line = self._line(at).swapped
         return shows_below(self.alarms, self.found, line, alpha, normal=normal)
 
     def shows_below(self, at: float, level: float) -> NDArray[np.bool_]:
         """Tells which draws show one below `at`."""
+        if not self.has_value:
+            return np.zeros(np.shape(self.found), dtype=bool)
         return shows_below(self.found, self.alarms, self._line(at), level)
 
     def bounds(self, at: float, alpha: float) -> Limits:
@@ -97,7 +103,10 @@ class TwoClassHits:
 
 @dataclass(frozen=True)
 class MeanHits:
-    """A mean over `units` independent groups of rows, (...,): AUC, many recalls."""
+    """A mean over `units` independent groups of rows, (...,): AUC, many recalls.
+
+    Without units the value is NaN.
+    """
 
     value: Array
     units: int
@@ -153,7 +162,7 @@ def area(evidence: Evidence) -> MeanHits:
     n1, n0 = int(positive.sum()), int((~positive).sum())
     # A score that is not finite ranks nothing (and fails the evidence anyhow).
     if not n1 or not n0 or not np.isfinite(evidence.score).all():
-        return MeanHits(np.asarray(0.5), 0)
+        return MeanHits(np.asarray(np.nan), 0)
     _, place, rows = np.unique(evidence.score, return_inverse=True, return_counts=True)
     # Of equal scores each has the mean of their ranks.
     rank = np.cumsum(rows) - (rows - 1) / 2
@@ -169,8 +178,9 @@ def balance(evidence: Evidence) -> TwoClassHits | MeanHits:
     if evidence.classes == 2:
         n0, n1 = map(int, rows)
         return TwoClassHits(hits[1], np.asarray(n0 - hits[0]), n1, n0)
-    recalls = hits / np.maximum(rows, 1)
-    return MeanHits(np.asarray(recalls.mean()), int(rows.min()))
+    # Of a class without rows nobody knows how often it is answered right.
+    value = (hits / rows).mean() if rows.all() else np.nan
+    return MeanHits(np.asarray(value), int(rows.min()))
 
 
 def rate_hits(metric: str, evidence: Evidence) -> tuple[int, int]:

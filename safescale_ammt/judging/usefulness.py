@@ -55,11 +55,13 @@ def headline(evidence: Evidence) -> dict[str, Any]:
     positive, score = positive_code(evidence), evidence.score
     figures: dict[str, Any] = {
         "accuracy": rate(evidence.prediction == evidence.label),
-        "balanced_accuracy": float(balance(evidence).value),
+        "balanced_accuracy": None,
         "auc": None,
         "predicted_positive": None,
         "log_loss": None,
     }
+    if (skill := balance(evidence)).has_value:
+        figures["balanced_accuracy"] = float(skill.value)
     # `assembly.problems` reports scores that are no probabilities.
     if positive is None or not ((score >= 0) & (score <= 1)).all():
         return figures
@@ -121,7 +123,8 @@ def doubts(
     alpha = constitution.gate.alpha_k
     sentences = list(no_skill(evidence, alpha, classes))
     sentences += nearly_one_class(evidence, alpha, classes)
-    others = {p.constraint.metric for p in constitution.hard}
+    hard = (p.constraint for p in constitution.hard)
+    others = {c.metric for c in hard if not c.promises_nothing}
     if not others & set(SKILL_METRICS):
         sentences += worse_than_constant(evidence, alpha)
     if not sentences:
@@ -161,11 +164,13 @@ def no_skill(evidence: Evidence, alpha: float, classes: Sequence[str]) -> Iterat
         yield f"The model answers {classes[most]!r} to every row, as a constant does."
         return
     one, name = tables[0], classes[codes[0]]
+    skill = balance(evidence)
     if not any(hits.has_value for hits in tables):
         why = f"all or none of the rows are {name!r}"
+    elif len(codes) > 1 and not skill.has_value:
+        why = "a class has no rows, so that its balanced accuracy is not defined"
     elif evidence.classes == 2 or len(codes) > 1:
-        value = float(balance(evidence).value)
-        constant = 1 / evidence.classes
+        value, constant = float(skill.value), 1 / evidence.classes
         why = (
             f"its balanced accuracy is {value:.4f}, that of any constant {constant:.4f}"
         )
@@ -217,7 +222,10 @@ def collapses(evidence: Evidence, constitution: Constitution) -> Iterator[str]:
     for principle in constitution.enforced:
         c = principle.constraint
         gap, before = (point_value(c.metric, e, c.group) for e in (evidence, twin))
-        if c.metric in GAPS and gap < before:
+        # A gap that is not defined is not closed.
+        if c.metric not in GAPS or gap is None or before is None:
+            continue
+        if gap < before:
             yield (
                 f"The gap of {principle.id} is closed by giving nearly everybody the "
                 f"same answer: {c.metric} by {c.group} is {gap:.4f}, the unconstrained "

@@ -12,7 +12,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
-from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.findings import Finding, figure
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.data_warnings import TITLE
 from safescale_ammt.reporting.headline_table import (
@@ -22,6 +22,7 @@ from safescale_ammt.reporting.headline_table import (
 )
 from safescale_ammt.reporting.wording import (
     decided,
+    ends,
     guarantee,
     limits,
     line,
@@ -151,7 +152,7 @@ def _findings_table(findings: Sequence[Finding]) -> str:
     rows += [
         f"| {_plain(f.principle)} "
         f"| {_plain(measured(f))} {_plain(line(f))} "
-        f"| {_number(f.value)} | {_number(f.lower)} to {_number(f.upper)} | {f.tier} "
+        f"| {figure(f.value)} | {ends(f.lower, f.upper)} | {f.tier} "
         f"| **{f.outcome}** |"
         for f in findings
     ]
@@ -197,12 +198,8 @@ def _plain(text: Any) -> str:
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
-    # A rate without trials has no value and no bounds.
+    # Of few rows or of none, which the card does not tell apart.
     if rate["value"] is None:
         return "–"
     value, lower, upper = (rate[k] * 100 for k in ("value", "lower", "upper"))
     return f"{value:.2f} % [{lower:.2f}, {upper:.2f}]"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -210,15 +210,15 @@ def result_statement(
 ) -> dict[str, Any]:
     """Makes the findings' Statement, a Test Result v0.1.
 
-    A principle that holds has passed; one that is undecided, or soft and fails,
-    has warned; any other has failed.
+    A principle that holds has passed; one that is undecided, that promises nothing, or
+    that is soft and fails, has warned; any other has failed.
     """
     names = ("passedTests", "warnedTests", "failedTests")
     tests: dict[str, list[str]] = {name: [] for name in names}
     for finding in verdict.findings:
         # A soft principle decides nothing, so a reader who goes by `failedTests`
         # must not find it there.
-        if finding.outcome == "holds":
+        if finding.outcome == "holds" and not finding.promises_nothing:
             result = "passedTests"
         elif finding.outcome == "fails" and finding.tier != "soft":
             result = "failedTests"

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from safescale_ammt.data.counts import LEAST_SHOWN
-from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.findings import Finding, figure
 from safescale_ammt.reporting.figures import (
     BLUE,
     GREEN,
@@ -31,6 +31,7 @@ from safescale_ammt.reporting.figures import (
     missing,
     picture,
     short,
+    write_in_row,
 )
 from safescale_ammt.reporting.glossary import rate_words
 from safescale_ammt.reporting.measure_bar import measures_of
@@ -100,7 +101,9 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
     panels = [
         Panel(
             *(RATES[k], partial(draw, kind=k), height),
-            side_by_side(names, [[r[k]["value"] for r in w] for w in (model, twin)]),
+            side_by_side(
+                names, [[r[k]["value"] for r in w] for w in (model, twin)], "not shown"
+            ),
         )
         for k in kinds
     ]
@@ -110,15 +113,18 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
 
 
 def side_by_side(
-    names: Sequence[object], pairs: Sequence[Sequence[float | None]]
+    names: Sequence[object],
+    pairs: Sequence[Sequence[float | None]],
+    none: str = "not defined",
 ) -> str:
     """Says in words what dots show: a number of the model and of its twin per name.
 
     Args:
         names: n names.
         pairs: the model's n numbers and the twin's, None where there is none.
+        none: what is said of those.
     """
-    shown = (["none" if v is None else f"{v:.4f}" for v in values] for values in pairs)
+    shown = ([none if v is None else f"{v:.4f}" for v in values] for values in pairs)
     return ". ".join(
         f"{name}: model {model}, twin {twin}"
         for name, model, twin in zip(names, *shown, strict=True)
@@ -130,11 +136,14 @@ def _percent(value: float, _position: object = None) -> str:
 
 
 def _whiskers(axes: Axes, rates: Sequence[Json], colour: str, *, filled: bool) -> None:
-    """Draws one dot with its interval per row; undefined rates stay empty."""
+    """Draws one dot with its interval per row, and none where there is no rate."""
     # Model above, twin below the row's middle: equal rates would hide one another.
     offset = -0.13 if filled else 0.13
     for i, rate in enumerate(rates):
         if rate["value"] is None:
+            # Of few rows or of none, which the page does not tell apart.
+            if filled:
+                write_in_row(axes, i, "not shown")
             continue
         axes.hlines(i + offset, rate["lower"], rate["upper"], colour, linewidth=2)
         axes.plot(
@@ -151,13 +160,17 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
     """Draws each gap's interval against its own line."""
     name, title = "bounds", "Gaps against their lines"
     # Ratios and utilities are bounded from below and have another scale.
-    shown = [f for f in findings if f.op == "<=" and f.lower is not None]
+    shown = [f for f in findings if f.op == "<="]
     if not shown:
         return missing(name, title, "no principle bounds a gap from above")
 
     def draw(axes: Axes) -> None:
         for i, f in enumerate(shown):
             colour = OUTCOME_COLOUR[f.outcome]
+            if f.value is None or f.lower is None or f.upper is None:
+                # Nothing at 0 or 1: what is not defined lies nowhere on the axis.
+                write_in_row(axes, i, f"{figure(None)}; the line is {f.threshold:g}")
+                continue
             axes.barh(i, f.threshold, height=0.3, color=GRID)
             # A gap is never negative, while the bound of a difference can be.
             axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
@@ -165,7 +178,9 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
             axes.vlines(f.threshold, i - 0.22, i + 0.22, INK, linewidth=2)
         labels = [f"{f.principle}\n{measured(f)}" for f in shown]
         label_rows(axes, labels)
-        axes.set_xlim(0, 1.05 * max(max(f.upper, f.threshold) for f in shown))
+        most = max(max(f.upper or 0.0, f.threshold) for f in shown)
+        # A line at 0 whose gap is not defined leaves the axis no width.
+        axes.set_xlim(0, 1.05 * most or 1.0)
         axes.grid(visible=False, axis="y")
 
     words = ". ".join(m.sentence for f in shown for m in measures_of(f))
@@ -187,9 +202,7 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         (f"{METRICS[metric]}, {group}", metric, group)
         for group, entry in figures["model"]["groups"].items()
         for metric in entry["gaps"]
-        if group in named
-        and metric in ("dp_gap", "tpr_gap", "fpr_gap")
-        and entry["gaps"][metric] is not None
+        if group in named and metric in ("dp_gap", "tpr_gap", "fpr_gap")
     ][:_MANY]
 
     def accuracies(axes: Axes) -> None:
@@ -206,6 +219,10 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
 
     def gaps(axes: Axes) -> None:
         for i, (model, twin) in enumerate(zip(*differences, strict=True)):
+            # Of the same rows: where the model's is not defined, the twin's is neither.
+            if model is None or twin is None:
+                write_in_row(axes, i, figure(None))
+                continue
             axes.hlines(i, model, twin, GRID, linewidth=3)
             # The model's dot last: where both are equal, it is the one to see.
             axes.plot(twin, i, "o", color=MUTED, markerfacecolor=SURFACE)

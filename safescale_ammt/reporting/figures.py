@@ -214,6 +214,13 @@ def label_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.locator_params(axis="x", nbins=4)
 
 
+def write_in_row(axes: Axes, row: int, text: str) -> None:
+    """Writes why there is nothing to draw in a row 0, 1, ... of an axis."""
+    axes.annotate(
+        text, (2, row), xycoords=("axes points", "data"), va="center", color=MUTED
+    )
+
+
 def legend(axes: Axes) -> None:
     """Puts a legend below the axes, each label once and cut, none without a label."""
     handles, labels = axes.get_legend_handles_labels()

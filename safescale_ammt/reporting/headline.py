@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.judging.findings import figure as written
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.glossary import Glossary, sentence_case
 from safescale_ammt.reporting.tables import table
@@ -15,6 +16,7 @@ from safescale_ammt.reporting.wording import (
     interval,
     percent,
     rows_judged,
+    told_figures,
 )
 
 SHARES = ("accuracy", "balanced_accuracy", "predicted_positive")
@@ -52,13 +54,13 @@ def headline(verdict: Verdict, glossary: Glossary) -> str:
         heads.append(f"Constant answer: always “{verdict.classes[figures['answer']]}”")
         told.append("constant")
     words = glossary.explain(*heads)
+    names = {key: sentence_case(name) for key, name in HEADLINE_FIGURES.items()}
     rows = [
         [
-            f"{sentence_case(name)}<span>{escape(glossary.tell(key))}</span>",
+            f"{names[key]}<span>{escape(glossary.tell(key))}</span>",
             *(shown(key, figures[who][key]) for who in told),
         ]
-        for key, name in HEADLINE_FIGURES.items()
-        if figures["model"].get(key) is not None
+        for key in told_figures(verdict, figures["model"])
     ]
     return words + table(heads, rows)
 
@@ -68,7 +70,5 @@ def shown(key: str, figure: Mapping[str, Any] | float | None) -> str:
     if isinstance(figure, Mapping):
         value, note = percent(figure["value"]), interval(figure)
         return f'<span class="big">{value}</span><span class="note">{note}</span>'
-    number = (
-        percent(figure) if key in SHARES else "–" if figure is None else f"{figure:.4f}"
-    )
+    number = percent(figure) if key in SHARES else written(figure)
     return f'<span class="big">{number}</span>'

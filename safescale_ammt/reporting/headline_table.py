@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import Verdict
-from safescale_ammt.reporting.wording import HEADLINE_FIGURES
+from safescale_ammt.reporting.wording import HEADLINE_FIGURES, told_figures
 
 NOTE = (
     "Balanced accuracy is the mean over the classes of the share that is right, AUC "
@@ -34,11 +35,10 @@ def headline_rows(verdict: Verdict) -> list[HeadlineRow]:
     figures = verdict.figures.get("headlines", {})
     return [
         HeadlineRow(
-            name,
+            HEADLINE_FIGURES[key],
             *(plain_figure(key, figures[who]) for who in ("model", "twin", "constant")),
         )
-        for key, name in HEADLINE_FIGURES.items()
-        if figures and figures["model"][key] is not None
+        for key in told_figures(verdict, figures.get("model", {}))
     ]
 
 
@@ -64,5 +64,5 @@ def plain_figure(key: str, figures: Mapping[str, Any]) -> str:
     if isinstance(value, Mapping):
         value = value["value"]
     if value is None:
-        return "–"
+        return figure(None)
     return f"{value * 100:.2f} %" if key in _PERCENT else f"{value:.4f}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
-from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
-from safescale_ammt.reporting.wording import REFERENCES
+from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding, figure
+from safescale_ammt.reporting.wording import REFERENCES, ends
 
 # In CSS pixels, the size that the style sheet gives `.measure`. The pad keeps the dot,
 # of radius 5 and stroke 3, inside of the frame.
@@ -21,26 +22,26 @@ class Measure:
         label: what is measured.
         op: `<=` or `>=`, the allowed side.
         line: where the line is.
-        value: point value.
-        lower: lower bound.
-        upper: upper bound.
+        value: point value, None where it is not defined.
+        lower: lower bound, None where there is none.
+        upper: upper bound, None where there is none.
         outcome: `holds`, `fails` or `undecided`.
     """
 
     label: str
     op: str
     line: float
-    value: float
-    lower: float
-    upper: float
+    value: float | None
+    lower: float | None
+    upper: float | None
     outcome: str
 
     @property
     def sentence(self) -> str:
         """The measure in words, for screen readers and as a tooltip."""
         return (
-            f"{self.label}: {self.value:.4f}, between {self.lower:.4f} and "
-            f"{self.upper:.4f}; the line is {self.op} {self.line:.4f}: {self.outcome}"
+            f"{self.label}: {figure(self.value)}, {ends(self.lower, self.upper)}; the "
+            f"line is {self.op} {self.line:.4f}: {self.outcome}"
         )
 
 
@@ -55,26 +56,48 @@ def measures_of(finding: Finding) -> list[Measure]:
         return [Measure(label, *numbers, f.outcome)]
     # The finding's outcome is that of both lines together, so each bar gets its own.
     own = f.by_group[0]
-    value = own.hits / own.trials
     return [
         Measure(label, *numbers, _side(f.op, f.threshold, f.lower, f.upper)),
         Measure(
-            *(f.metric, f.op, f.floor, value, own.lower, own.upper),
+            *(f.metric, f.op, f.floor, own.rate, own.lower, own.upper),
             _side(f.op, f.floor, own.lower, own.upper),
         ),
     ]
 
 
-def _side(op: str, line: float, lower: float, upper: float) -> str:
+def _side(op: str, line: float, lower: float | None, upper: float | None) -> str:
     """Says on which side of a line an interval lies."""
+    if lower is None or upper is None:
+        return UNDECIDED
     if op == "<=":
         return HOLDS if upper <= line else FAILS if lower > line else UNDECIDED
     return HOLDS if lower >= line else FAILS if upper < line else UNDECIDED
 
 
+def mark(measure: Measure, x: Callable[[float], float]) -> str:
+    """Draws dot and range, or says that there are none.
+
+    Args:
+        measure: the measure.
+        x: place of a number on the scale.
+    """
+    value, lower, upper = measure.value, measure.lower, measure.upper
+    if value is None or lower is None or upper is None:
+        # Neither a dot nor a bar at 0 or 1: what is not defined lies nowhere.
+        return (
+            f'<text class="undefined" x="{_WIDTH / 2:g}" y="21" text-anchor="middle">'
+            f"{figure(None)}</text>"
+        )
+    return (
+        f'<line class="range" x1="{x(lower)}" x2="{x(upper)}" y1="17" y2="17"/>'
+        f'<circle cx="{x(value)}" cy="17" r="5"/>'
+    )
+
+
 def measure_bar(measure: Measure) -> str:
-    """Draws a measure as inline SVG."""
-    numbers = (measure.line, measure.value, measure.lower, measure.upper)
+    """Draws a measure as inline SVG; of one that is not defined, just its line."""
+    drawn = (measure.line, measure.value, measure.lower, measure.upper)
+    numbers = [number for number in drawn if number is not None]
     low, high = min(numbers), max(numbers)
     # The scale needs a width even if all four numbers are equal.
     room = 0.25 * max(high - low, 1e-6)
@@ -96,7 +119,6 @@ def measure_bar(measure: Measure) -> str:
         f'<rect class="allowed" x="{left}" y="5" width="{right - left:.1f}" '
         'height="24" rx="3"/>'
         f'<line class="axis" x1="{x(low)}" x2="{x(high)}" y1="29" y2="29"/>'
-        f'<line class="range" x1="{x(measure.lower)}" x2="{x(measure.upper)}" y1="17" '
-        f'y2="17"/><circle cx="{x(measure.value)}" cy="17" r="5"/>'
+        f"{mark(measure, x)}"
         f'<line class="line" x1="{line}" x2="{line}" y1="1" y2="33"/></svg>'
     )

@@ -14,6 +14,7 @@ from typing import Any
 from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
+from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.data_warnings import warnings_section
 from safescale_ammt.reporting.glossary import Glossary
@@ -25,6 +26,7 @@ from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import (
     RATES,
     decided,
+    ends,
     guarantee,
     interval,
     limits,
@@ -156,8 +158,8 @@ def _promises(verdict: Verdict, constitution: Constitution, glossary: Glossary) 
         # A promise against the twin with a floor has two measures in its one row.
         measures = measures_of(f)
         numbers = "".join(
-            f'<div class="measured">{_number(m.value)}<span class="note">'
-            f"{_number(m.lower)} to {_number(m.upper)}</span></div>"
+            f'<div class="measured">{figure(m.value)}<span class="note">'
+            f"{ends(m.lower, m.upper)}</span></div>"
             for m in measures
         )
         text = constitution.principle(f.principle).text
@@ -223,7 +225,3 @@ def _group_tables(verdict: Verdict) -> str:
 
 def _card(title: str, body: str) -> str:
     return f'<section class="card"><h2>{title}</h2>{body}</section>\n'
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -13,11 +13,12 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import TRAINABLE
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.findings import (
-    COUNTED,
     FAILS,
     HOLDS,
     REFERENCE_NAMES,
     Finding,
+    figure,
+    lacks,
 )
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 from safescale_ammt.reporting.wording import line, measured
@@ -67,12 +68,17 @@ def shortfalls_in(folder: Path) -> list[str]:
 def shown(finding: Finding) -> str:
     """Says what is shown of a promise beside its line, such as `0.04 <= 0.1`."""
     what = measured(finding)
-    if finding.too_small and finding.outcome != FAILS:
+    if finding.value is None:
+        others = f"; among all others it is {figure(finding.known_value)}"
+        told = others if finding.known_value is not None else ""
+        verb = "breaks" if finding.is_broken else "does not show"
+        return (
+            f"{what} is not defined, as {lacks(finding)}{told}, which {verb} the "
+            f"promised {line(finding)}."
+        )
+    if finding.too_small and not finding.is_broken:
         few = f"{finding.group} {', '.join(finding.too_small)}"
         return f"{what} is not shown {line(finding)}: too few rows of {few}."
-    if not finding.has_value:
-        few = COUNTED[finding.metric]
-        return f"{what} is not shown {line(finding)}: there are no {few}."
     confidence = f"{100 * (1 - finding.alpha):g} % confidence"
     # Of a broken promise the other bound: how good the model can be at best.
     least = (finding.op == ">=") != (finding.outcome == FAILS)
@@ -80,14 +86,11 @@ def shown(finding: Finding) -> str:
     side = "at least" if least else "at most"
     if finding.reference is not None:
         what += f" minus that of the {REFERENCE_NAMES[finding.reference]}"
-    value = f"{what} is {finding.value:.4f}, {side} {bound:.4f} with {confidence}"
+    value = f"{what} is {finding.value:.4f}, {side} {figure(bound)} with {confidence}"
     if finding.floor is not None and finding.outcome != FAILS:
         model = finding.by_group[0]
-        value += f"; the model's own is at least {model.lower:.4f}"
-    breaks = finding.outcome == FAILS or (
-        finding.tier == "inviolable" and finding.breaches
-    )
-    verb = "breaks" if breaks else "does not show"
+        value += f"; the model's own is at least {figure(model.lower)}"
+    verb = "breaks" if finding.is_broken else "does not show"
     return f"{value}, which {verb} the promised {line(finding)}."
 
 
@@ -95,13 +98,13 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
     """Says what would help a promise that is not shown to be kept."""
     rows = "rows of *select*" if verdict.mode == REHEARSAL else "sealed rows"
     rule = constitution.groups
-    if finding.too_small and finding.outcome != FAILS:
+    if finding.too_small and not finding.is_broken:
         return (
             f"What would help: more {rows} of these groups, at least {rule.min_n} of "
             f"each with {rule.min_pos} positives (or negatives), or data.merges."
         )
-    if not finding.has_value:
-        if finding.metric == "precision":
+    if finding.value is None and not finding.is_broken:
+        if finding.metric in ("precision", "dp_ratio"):
             return "What would help: a rule for training.threshold, or another model."
         return f"What would help: {rows} of the classes that are absent."
     times = rows_factor(finding)
@@ -130,6 +133,8 @@ def rows_factor(finding: Finding) -> float | None:
         The factor, above 1; None if the measured value itself breaks the promise.
     """
     factors = [1.0]
+    if finding.value is None:
+        return None
     for value, bound, threshold in margins(finding):
         if value <= threshold or finding.outcome == FAILS:
             return None
@@ -142,7 +147,9 @@ def margins(finding: Finding) -> Iterator[tuple[float, float, float]]:
     sign, bound = 1.0, finding.lower
     if finding.op == "<=":
         sign, bound = -1.0, finding.upper
-    yield sign * finding.value, sign * bound, sign * finding.threshold
+    if finding.value is not None and bound is not None:
+        yield sign * finding.value, sign * bound, sign * finding.threshold
     if finding.floor is not None and finding.by_group:
         model = finding.by_group[0]
-        yield model.rate or 0.0, model.lower, finding.floor
+        if model.rate is not None and model.lower is not None:
+            yield model.rate, model.lower, finding.floor

@@ -11,14 +11,23 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
+from safescale_ammt.constitution.promise_warnings import promises_something
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
-from safescale_ammt.judging.findings import HOLDS, Finding
+from safescale_ammt.judging.findings import HOLDS, Finding, figure
 from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
 HEADLINES = {
     "pass": "Every hard promise is shown to be kept.",
+    "some": (
+        "Every hard promise that a model could break is shown to be kept; others "
+        "promise nothing."
+    ),
+    "nothing": (
+        "No hard promise is made that a model could break, so that nothing was tested: "
+        "the model stays pending and is not served."
+    ),
     "needs_human": (
         "No hard promise is shown to be broken, but not every one is shown to be kept: "
         "the model stays pending and is not served."
@@ -29,7 +38,8 @@ HEADLINES = {
     ),
     "fail": "The gate refuses this model: it will not be registered.",
 }
-"""Decision, or `kept` where it is not for want of a promise, -> one sentence."""
+"""Decision -> one sentence. `some`: a pass where some hard promises promise nothing;
+`kept`: no pass, but not for want of a promise; `nothing`: for want of any promise."""
 SHORT = {"pass": "Pass", "needs_human": "Needs a person", "fail": "Fail"}
 """Decision -> the same in a word or three."""
 METRICS = {
@@ -61,6 +71,7 @@ HEADLINE_FIGURES = {
     "log_loss": "log loss",
 }
 """Figure of use -> plain name, in the order of the headline."""
+_OF_EVERY_TASK = ("accuracy", "balanced_accuracy")
 REFERENCES = {TWIN: "the twin's", MAJORITY: "the best constant's"}
 """Reference -> whose accuracy the line is drawn from."""
 RATES = {
@@ -77,14 +88,32 @@ def decided(verdict: Verdict) -> tuple[str, str]:
     key = verdict.decision
     # A model that answers as a constant does may keep every promise, and so may one
     # that is judged on rows whose figures were read.
-    open_ = [f for f in verdict.findings if f.tier != "soft" and f.outcome != HOLDS]
-    if key == "needs_human" and not open_:
+    hard = [f for f in verdict.findings if f.tier != "soft"]
+    empty = [f for f in hard if f.promises_nothing]
+    if key == "pass" and empty:
+        key = "some"
+    elif key == "needs_human" and len(empty) == len(hard):
+        key = "nothing"
+    elif key == "needs_human" and all(f.outcome == HOLDS for f in hard):
         key = "kept"
     sentence = HEADLINES[key]
     if verdict.mode == REHEARSAL and verdict.decision != "pass":
         # Nothing of a rehearsal is ever registered, whatever is decided.
         sentence = sentence.split(":")[0] + "."
     return SHORT[verdict.decision], sentence
+
+
+def told_figures(verdict: Verdict, figures: Mapping[str, Any]) -> list[str]:
+    """Returns which figures of use a page tells, those that are not defined too.
+
+    Args:
+        verdict: the verdict.
+        figures: the model's; an older verdict has fewer.
+    """
+    # Of several classes without a positive one most have no meaning at all.
+    one_class = bool(verdict.positive) or len(verdict.classes) == 2
+    told = HEADLINE_FIGURES if one_class else _OF_EVERY_TASK
+    return [key for key in told if key in figures]
 
 
 def measured(finding: Finding) -> str:
@@ -119,6 +148,8 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
 
     The statement is that of section 6 of docs/mathematical_foundations.md.
     """
+    if not promises_something(constitution):
+        return "None: no hard promise is made that a model could break."
     if verdict.use.guarantee == "none":
         return "None: a rehearsal measures, it does not certify."
     if verdict.use.guarantee == "spent":
@@ -184,9 +215,16 @@ def limits(verdict: Verdict) -> list[str]:
     return sentences
 
 
+def ends(lower: float | None, upper: float | None) -> str:
+    """Writes the two bounds of a number, or that nothing bounds it."""
+    if lower is None and upper is None:
+        return "no bounds"
+    return f"{figure(lower)} to {figure(upper)}".replace("not defined", "no bound")
+
+
 def percent(value: float | None) -> str:
-    """Writes a share; a dash where there is none."""
-    return "–" if value is None else f"{value * 100:.2f} %"
+    """Writes a share, or that there is none."""
+    return figure(value) if value is None else f"{value * 100:.2f} %"
 
 
 def interval(rate: Mapping[str, Any]) -> str:

@@ -205,14 +205,15 @@ def read_gaps(
     outcomes = torch.tensor([cell.outcome for cell in constraints.cells])
     sizes = membership.sum(-1).to(torch.float32)
     hits = hard_rates(prediction[None], membership, outcomes)[0]
-    rates = hits / sizes.clamp(min=1)
+    rates = hits / sizes
     gaps = constraints.gaps(rates)
     differences = constraints.differences(rates)
     errors = constraints.standard_errors(rates, sizes)
     readings = {}
     for name, threshold in constraints.thresholds.items():
         pairs = [i for i, p in enumerate(constraints.pairs) if p.principle == name]
-        if pairs:
+        # A gap that is not defined is no reading.
+        if name in gaps:
             z = z_value(1 - (1 - CONFIDENCE) / len(pairs))
             lower = float((differences[pairs] - z * errors[pairs]).max())
             readings[name] = Reading(gaps[name], lower, threshold)

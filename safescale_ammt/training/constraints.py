@@ -120,14 +120,20 @@ class Constraints:
         return torch.tensor([4 / inverse for inverse in each])
 
     def gaps(self, rates: Tensor) -> dict[str, float]:
-        """Returns each principle's gap, the largest difference of its pairs."""
-        # Both orders of a pair are there, so that no difference at all reads 0.
-        gaps = dict.fromkeys(self.thresholds, 0.0)
-        for pair, value in zip(
-            self.pairs, self.differences(rates).tolist(), strict=True
-        ):
-            gaps[pair.principle] = max(gaps[pair.principle], value)
-        return gaps
+        """Returns each principle's gap, the largest difference of its pairs.
+
+        None of a principle without pairs, or with a rate that is NaN: nothing says
+        that its gap is 0.
+        """
+        differences = self.differences(rates)
+        by_principle: dict[str, list[float]] = {}
+        for pair, value in zip(self.pairs, differences.tolist(), strict=True):
+            by_principle.setdefault(pair.principle, []).append(value)
+        return {
+            name: max(0.0, *values)
+            for name, values in by_principle.items()
+            if not any(map(math.isnan, values))
+        }
 
     def by_pair(self, values: Tensor) -> dict[str, dict[str, float]]:
         """Returns values (pairs,) by principle and name of the pair, for the log."""
@@ -148,11 +154,12 @@ class Constraints:
         """Returns the pairs' binomial standard errors (..., pairs).
 
         Args:
-            rates: rates of the cells (..., cells).
+            rates: rates of the cells (..., cells), NaN of those without rows.
             sizes: rows behind each rate, of the same shape.
         """
-        # Agresti-Caffo: one success and one failure more, never a zero variance.
-        p = (rates * sizes + 1) / (sizes + 2)
+        # Agresti-Caffo: one success and one failure more, never a zero variance. A rate
+        # that nobody knows is given the largest variance that there is.
+        p = (rates.nan_to_num(0.5) * sizes + 1) / (sizes + 2)
         variance = p * (1 - p) / (sizes + 2)
         a = torch.tensor([p.a for p in self.pairs], dtype=torch.long)
         b = torch.tensor([p.b for p in self.pairs], dtype=torch.long)

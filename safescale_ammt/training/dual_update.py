@@ -128,7 +128,7 @@ class DualUpdate:
         with torch.no_grad():
             out = forward(self._genome, trunk, rows.x[None]).mean(1)
         hits = hard_rates(predicted(out), inside, self._outcomes)[0]
-        rates = hits / inside.sum(-1).clamp(min=1)
+        rates = hits / inside.sum(-1)
         aims = targets(
             self.constraints, constitution, counts, rates, self._sizes.sum(0)
         )
@@ -143,7 +143,8 @@ class DualUpdate:
             finite: (k,) booleans of all; other agents are left out of the pool.
 
         Returns:
-            For the log: `violation`, principle id -> pooled hard gap - tau;
+            For the log: `violation`, principle id -> pooled hard gap - tau, without
+            those that are not defined;
             `multiplier`, principle id -> pair -> lambda; `teaches`, of each agent.
         """
         pooled, eligible = torch.zeros(0), finite
@@ -162,9 +163,10 @@ class DualUpdate:
                     ).mean(1)
                 local = hard_rates(predicted(out), self._membership, self._outcomes)
             hits = self.placement.gather(local, len(finite))
-            pooled = hits[finite].sum(0) / self._sizes[finite].sum(0).clamp(min=1)
+            # 0 / 0 is NaN: a cell that no row was set aside of moves and marks nothing.
+            pooled = hits[finite].sum(0) / self._sizes[finite].sum(0)
             self.controller.step(self.constraints.differences(pooled) - self.targets)
-            self._mark_violating(hits / self._sizes.clamp(min=1))
+            self._mark_violating(hits / self._sizes)
             eligible = finite & ~self._violating
         weights = self.constraints.weights(self.controller.multipliers)
         # A comparison turns one bit of difference between two kinds of processors
@@ -188,7 +190,7 @@ class DualUpdate:
         excess = self.constraints.differences(rates) - self._tau
         errors = self.constraints.standard_errors(rates, self._sizes)
         surely = (excess - self._z * errors > 0).any(1)
-        clear = (excess <= 0).all(1)
+        clear = ((excess <= 0) | excess.isnan()).all(1)
         self._violating = surely | (self._violating & ~clear)
 
     def state_dict(self) -> StateDict:

@@ -50,11 +50,16 @@ def fit(
     models = []
     for (_, condition), by_code in blocks.items():
         cells = list(by_code.values())
+        # Of no row nobody learns which group it is likely to be of.
+        if not inside[cells].any():
+            continue
         weight, bias, chance = _group_model(rows.x, inside[cells])
         kappa = {True: eta, False: 1 - eta, None: torch.ones_like(eta)}
         share = inside[cells].to(torch.float32).mean(1).clamp(min=_LEAST_SHARE)
         pulls[cells] = (chance.T / share[:, None]) * kappa[condition].float()
         models.append((condition, weight, bias, share, cells))
+    if not models:
+        return None
     weights = _solve(constraints, inside, eta.float(), pulls, targets)
     parts = (
         Part(condition, weight, bias, weights[cells] / share)
@@ -94,14 +99,15 @@ def _solve(
 ) -> Tensor:
     """Moves the multipliers by hard violations; keeps the best weights (cells,)."""
     outcomes = torch.tensor([c.outcome for c in constraints.cells])
-    sizes = inside.sum(1).clamp(min=1)
+    sizes = inside.sum(1)
     multipliers = torch.zeros(len(targets))
     best, least = torch.zeros(len(inside)), float("inf")
     for step in range(_W_STEPS):
         weights = constraints.weights(multipliers)
         predicted = (eta - weights @ pulls / 2 >= 0.5).to(torch.int64)
         rates = hard_rates(predicted[None], inside, outcomes)[0] / sizes
-        violation = constraints.differences(rates) - targets
+        # A rate of no rows, 0 / 0, neither pushes nor is a violation.
+        violation = (constraints.differences(rates) - targets).nan_to_num(0)
         worst = float(violation.max().clamp(min=0))
         # Hard rates jump, so the last weights need not be the best.
         if worst < least:

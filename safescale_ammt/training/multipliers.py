@@ -39,7 +39,7 @@ def targets(
         constraints: the pairs.
         constitution: gives tau and alpha_k.
         counts: the sealed split's counts by group and class.
-        rates: hard rates of the cells (cells,) on *constraint*.
+        rates: hard rates of the cells (cells,) on *constraint*, NaN without rows there.
         pooled_sizes: rows behind the pooled rates of the dual update (cells,).
     """
     normal = NormalDist()
@@ -80,9 +80,11 @@ class NuPI:
         self._ki, self._kp, self._nu = ki, kp, nu
 
     def step(self, violation: Tensor) -> None:
-        """Moves lambda (pairs,) by the hard violations g (pairs,)."""
+        """Moves lambda (pairs,) by the hard violations g (pairs,), none by a NaN."""
         xi = self._nu * self._xi + (1 - self._nu) * violation
-        move = self._ki * violation + self._kp * (xi - self._xi)
+        # A violation that is not defined neither pushes nor lets go.
+        xi = torch.where(violation.isnan(), self._xi, xi)
+        move = self._ki * violation.nan_to_num(0) + self._kp * (xi - self._xi)
         self.multipliers = (self.multipliers + move).clamp_(min=0)
         self._xi = xi
 

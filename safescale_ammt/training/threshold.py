@@ -49,6 +49,7 @@ def right_weights(positive: NDArray[np.bool_], rule: Threshold) -> NDArray[np.fl
     if rule["objective"] == "cost":
         worth = np.array([rule["false_positive"], rule["false_negative"]])
     else:
+        # A class without rows has no row that its weight is given to.
         worth = len(positive) / (2.0 * np.bincount(positive, minlength=2).clip(min=1))
     weights: NDArray[np.float64] = worth[positive.astype(np.int64)]
     return weights
@@ -60,7 +61,8 @@ def ranked_thresholds(
     """Returns thresholds between the scores, the best by the rule first.
 
     A threshold that answers all rows alike is none of them. Equally good ones stand
-    in the order of their distance from one half.
+    in the order of their distance from one half. Rows of one class alone do not say
+    where to part two: one half stays.
 
     Args:
         score: scores of the rows (n,).
@@ -68,7 +70,7 @@ def ranked_thresholds(
         rule: the section's `threshold`; empty: one half alone.
     """
     values = np.unique(score)
-    if not rule or len(values) < 2:
+    if not rule or len(values) < 2 or len(np.unique(positive)) < 2:
         return [HALF]
     # Between two neighbouring scores: a score on its threshold is answered positive.
     cuts = (values[1:] + values[:-1]) / 2

@@ -90,6 +90,19 @@ def submitted(api: KfpApi, store: Path, status: str, sentence: str, *more: str) 
     return submit(api, "--name", "one", "--store", store.as_uri(), *more)
 
 
+def test_what_is_promised_in_vain_is_warned_of_before_anything_starts(
+    api, tmp_path, capsys
+):
+    gap = {"metric": "tpr_gap", "group": "sex", "threshold": 1}
+    file = tmp_path / "empty.yaml"
+    empty = {"schema": 1, "principles": [{"id": "empty", "constraint": gap}]}
+    file.write_text(json.dumps(empty))
+    assert submit(api, "--no-wait", "--constitution", str(file)) == 0
+    said = capsys.readouterr().err
+    assert said.count("Warning: empty cannot be violated by any model") == 1
+    assert said.count("so that no model passes by itself") == 1
+
+
 def test_a_run_is_followed_task_by_task_to_its_champion(api, tmp_path, capsys):
     sentence = "adult-income version 3 is champion."
     assert submitted(api, tmp_path / "store", "champion", sentence) == 0

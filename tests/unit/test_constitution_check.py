@@ -231,3 +231,30 @@ def test_draws_and_seed_are_the_configs_unless_given(folder, capsys):
         assert checked("--config", config, *seed) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1] != said[2] == said[3]
+
+
+def test_the_check_warns_of_promises_that_promise_nothing(folder, capsys) -> None:
+    empty = {**FAIR, "metric": "fpr_gap", "threshold": 1}
+    assert checked("--config", workload(folder, FAIR, empty)) == 0
+    said = capsys.readouterr().out
+    assert (
+        "Warning: p1 cannot be violated by any model (fpr_gap by district <= 1): it "
+        "promises nothing." in said
+    )
+    assert "(hard)): promises nothing, as no model can violate it" in said
+    assert checked("--config", workload(folder, {**FAIR, "tier": "soft"})) == 0
+    assert "so that no model passes by itself" in capsys.readouterr().out
+
+
+def test_a_run_says_once_what_its_constitution_promises_in_vain(folder, capsys):
+    config = workload(folder, {**FAIR, "threshold": 1}, source="absent.csv")
+    store = ["--store", f"file://{folder}/store"]
+    assert run_command(["run", "--config", config, *store]) == 2
+    said = capsys.readouterr().err
+    assert said.count("Warning: p0 cannot be violated by any model") == 1
+    assert said.count("so that no model passes by itself") == 1
+    raw = yaml.safe_load(Path(config).read_text())
+    raw["constitution"]["gate"] = {"planned_submissions": 2}
+    Path(config).write_text(yaml.safe_dump(raw))
+    assert run_command(["run", "--config", config, *store]) == 2
+    assert capsys.readouterr().err.count("gate.planned_submissions is 2") == 1

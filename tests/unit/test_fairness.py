@@ -46,26 +46,41 @@ def random_evidence(draw) -> Evidence:
     )
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=12)
 @given(random_evidence())
-def test_point_values_agree_with_fairlearn(evidence) -> None:
-    codes = evidence.groups["g"][1]
+def test_point_values_agree_with_fairlearn_where_they_are_defined(evidence) -> None:
+    values, codes = evidence.groups["g"]
     data = (evidence.label, evidence.prediction)
+    rows, positives = np.zeros((2, len(values)))
+    for g in range(len(values)):
+        rows[g], positives[g] = (codes == g).sum(), data[0][codes == g].sum()
+    compared = len(values) > 1 and bool(rows.all())
+    defined = {
+        "dp_gap": compared,
+        "dp_ratio": compared and bool(data[1].any()),
+        "eo_difference": compared and bool((positives * (rows - positives)).all()),
+        "tpr_gap": compared and bool(positives.all()),
+        "fpr_gap": compared and bool((rows - positives).all()),
+    }
+    for metric, known in defined.items():
+        assert (point_value(metric, evidence, "g") is not None) == known
     expected = {
         "dp_gap": reference.demographic_parity_difference,
         "dp_ratio": reference.demographic_parity_ratio,
         "eo_difference": reference.equalized_odds_difference,
     }
     for metric, function in expected.items():
+        if not defined[metric]:
+            continue
         value = function(*data, sensitive_features=codes)
-        if metric == "dp_ratio" and not evidence.prediction.any():
-            value = 1.0  # fairlearn divides 0 by 0
         assert point_value(metric, evidence, "g") == pytest.approx(value, abs=1e-9)
     rates = {
         "tpr_gap": reference.true_positive_rate,
         "fpr_gap": reference.false_positive_rate,
     }
     for metric, function in rates.items():
+        if not defined[metric]:
+            continue
         frame = reference.MetricFrame(
             metrics=function,
             y_true=data[0],
@@ -77,7 +92,8 @@ def test_point_values_agree_with_fairlearn(evidence) -> None:
             expected_gap, abs=1e-9
         )
     errors = [np.mean(data[0][codes == g] != data[1][codes == g]) for g in set(codes)]
-    assert point_value("worst_group_error", evidence, "g") == pytest.approx(max(errors))
+    worst = pytest.approx(max(errors)) if rows.all() else None
+    assert point_value("worst_group_error", evidence, "g") == worst
     assert point_value("accuracy", evidence) == np.mean(data[0] == data[1])
 
 
@@ -173,8 +189,13 @@ def test_a_certain_violation_among_large_groups_fails_beside_a_small_one() -> No
     finding = judge(promise("tpr_gap", 0.1), evidence_of(cells), RULE, 0.05)
     assert finding.outcome == "fails"
     assert finding.too_small == ("c", "d")
-    assert finding.by_group[3].rate is None
-    assert finding.upper == 1.0  # nothing is known of d
+    unknown = finding.by_group[3]
+    assert (unknown.rate, unknown.lower, unknown.upper) == (None, None, None)
+    # Whatever the rate of d is: the gap is as large as that of the others.
+    assert (finding.value, finding.upper) == (None, None)
+    assert finding.lower > 0.1
+    assert finding.breaches
+    assert "there is no row of d; among all others it is 0.6000" in finding.reason
 
 
 def test_too_few_negatives_leave_a_false_positive_gap_open() -> None:
@@ -276,7 +297,12 @@ def test_calibration_error_is_known_on_a_toy() -> None:
     grouped = promise("calibration_error", 0.4, group="g")
     assert judge(grouped, evidence, small, 0.05).too_small == ("a", "b")
     broken = replace(evidence, score=np.full(400, np.nan))
-    assert calibration_error(broken) == 1.0
+    assert calibration_error(broken) is None
+    without = judge(promise("calibration_error", 0.4), broken, RULE, 0.05)
+    assert (without.outcome, without.value, without.upper) == ("undecided", None, None)
+    empty = replace(evidence, groups={"g": (("a", "b", "c"), groups["g"][1])})
+    assert calibration_error(empty, "g") is None
+    assert "not defined" in judge(grouped, empty, RULE, 0.05).reason
 
 
 def test_a_badly_calibrated_model_fails_its_soft_principle() -> None:

@@ -130,7 +130,7 @@ def test_those_who_do_not_see_a_drawing_of_rates_are_told_its_numbers() -> None:
         )
         assert words in told
     assert charts.side_by_side(["few"], [[None], [0.5]]) == (
-        "few: model none, twin 0.5000"
+        "few: model not defined, twin 0.5000"
     )
 
 

@@ -108,10 +108,11 @@ def test_the_headline_sets_each_figure_beside_the_twin_and_the_constant_answer()
 
     assert explained("Constant answer") in told
     assert "Constant answer: always “no”" in told
-    assert list(rows) == ["Accuracy", "Balanced accuracy", "AUC", "Answered positive"]
+    names = ["Accuracy", "Balanced accuracy", "AUC", "Answered positive", "Log loss"]
+    assert list(rows) == names
     assert rows["Accuracy"] == [["76.30", "%", "75.00", "to", "78.00", "%"]] * 3
     assert rows["Balanced accuracy"] == [["50.00", "%"]] * 3
-    assert rows["AUC"] == [["0.9000"], ["0.9000"], ["–"]]
+    assert rows["AUC"] == [["0.9000"], ["0.9000"], ["not", "defined"]]
 
 
 def test_a_verdict_without_figures_of_use_tells_the_two_accuracies() -> None:

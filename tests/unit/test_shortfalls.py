@@ -152,11 +152,20 @@ def test_what_was_not_measured_is_given_no_figure_and_no_vain_advice(
     metric: str, missing: str, help_: str
 ) -> None:
     none = finding(
-        metric=metric, group=None, op=">=", value=0.0, upper=1.0, method="none"
+        metric=metric,
+        group=None,
+        op=">=",
+        value=None,
+        lower=None,
+        upper=None,
+        method="none",
     )
     for tier in ("hard", "inviolable"):
         said = shown(replace(none, tier=tier))
-        assert said.endswith(f"is not shown ≥ 0.1: there are no {missing}.")
+        assert said.endswith(
+            f"is not defined, as there are no {missing}, which does not show the "
+            "promised ≥ 0.1."
+        )
     rule = constitution()
     assert help_ in help_for(none, verdict_of(rule), rule)
 

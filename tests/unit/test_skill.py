@@ -82,13 +82,15 @@ def test_balanced_accuracy_of_three_classes_is_the_mean_of_their_recalls() -> No
 def test_a_metric_without_a_trial_is_undecided_and_says_so() -> None:
     rows = replace(scored(400, 0.2, 1.0), prediction=np.zeros(400, np.int64))
     precision = found("precision", rows)
-    assert (precision.outcome, precision.value) == ("undecided", 0.0)
+    assert (precision.outcome, precision.value) == ("undecided", None)
+    assert (precision.lower, precision.upper) == (None, None)
     assert "there are no rows that are answered positive" in precision.reason
     one_class = replace(rows, label=np.zeros(400, np.int64))
     for metric in SKILL_METRICS:
         finding = found(metric, one_class)
         assert finding.outcome == "undecided"
-        assert "has no value" in finding.reason
+        assert (finding.value, finding.method) == (None, "none")
+        assert "is not defined: there are no rows" in finding.reason
         assert "is 0." not in finding.reason
 
 

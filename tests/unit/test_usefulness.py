@@ -13,10 +13,12 @@ from safety_world import constitution as promises
 from safety_world import evidence, submission, write_verdict
 from sklearn.metrics import log_loss
 
+from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.errors import ConstitutionError
 from safescale_ammt.judging.assembly import assemble, rederive
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.gate import decide
+from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.usefulness import (
     collapses,
     doubts,
@@ -184,12 +186,13 @@ def test_the_gate_lets_no_constant_pass_unless_the_constitution_allows_it() -> N
     told = ("It answers one class.",)
     decision = decide(RULES, [], guarantee="holds", doubts=told)
     assert decision.decision == "fail"  # findings are missing
-    rule = constitution({**ACCURATE, "tier": "soft"})
-    assert decide(rule, [], guarantee="holds").decision == "pass"
-    held = decide(rule, [], guarantee="holds", doubts=told)
+    rule = constitution(ACCURATE)
+    found = [judge(rule.principles[0], evidence(), GroupRule(), 0.05)]
+    assert decide(rule, found, guarantee="holds").decision == "pass"
+    held = decide(rule, found, guarantee="holds", doubts=told)
     assert (held.decision, held.reasons) == ("needs_human", told)
-    allowing = constitution({**ACCURATE, "tier": "soft"}, allow_constant=True)
-    passed = decide(allowing, [], guarantee="holds", doubts=told)
+    allowing = constitution(ACCURATE, allow_constant=True)
+    passed = decide(allowing, found, guarantee="holds", doubts=told)
     assert passed.decision == "pass"
     assert passed.reasons[-1] == f"Allowed by gate.allow_constant: {told[0]}"
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY
+from safescale_ammt.constitution.promise_warnings import NOTHING
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.schema import ENTITIES, ROWS
 from safescale_ammt.errors import Uncertifiable
@@ -30,6 +31,7 @@ from safescale_ammt.judging.power.report import (
     PowerReport,
     PrinciplePower,
     fault,
+    summary,
 )
 from safescale_ammt.judging.power.sizes import principle_sizes
 
@@ -73,17 +75,20 @@ def power_check(
     # Without a hard principle nothing is open or fails: `all` of no row is true.
     passes = np.ones((len(cases), len(SCALES) + 1, draws), dtype=bool)
     fails = ~passes
+    # Where nothing is promised, the gate leaves every model to a person.
+    something = sum(not case.constraint.promises_nothing for case in cases)
     for i, case in enumerate(cases):
-        passes[i], fails[i] = case.decisions(alpha, len(cases))
-    joint = _odds(np.asarray(passes.all(axis=0)), np.asarray(fails.any(axis=0)), None)
+        passes[i], fails[i] = case.decisions(alpha, something)
+    every = np.asarray(passes.all(axis=0) & bool(something))
+    joint = _odds(every, np.asarray(fails.any(axis=0)), None)
     powers = [
         _power(case, _odds(passes[i], fails[i], case)) for i, case in enumerate(cases)
     ]
-    certifiable = joint[-1].passes >= REQUIRED
-    share = REQUIRED ** (1 / max(len(cases), 1))
+    certifiable = not something or joint[-1].passes >= REQUIRED
+    share = REQUIRED ** (1 / max(something, 1))
     # Remedies take bisections with many tests each, so only where they are needed.
     if not certifiable:
-        powers = _with_remedies(powers, cases, alpha)
+        powers = _with_remedies(powers, cases, share, alpha)
     if lines:
         # At most its own probability: a promise that is certifiable although it has
         # less than its share is not looser than the line that it needs.
@@ -102,11 +107,9 @@ def power_check(
         spread=joint[-1],
         principles=tuple(powers),
         culprits=tuple(p.principle for p in powers if p.culprit),
-        sentence=(
-            "A model as training will leave it passes with probability "
-            f"{joint[-1].passes:.2f}, {REQUIRED:g} is required: "
-            f"{'; '.join(faults) or 'the constitution is certifiable'}."
-        ),
+        sentence=summary(constitution.gate, joint[-1], faults)
+        if something
+        else NOTHING,
         alpha=alpha,
         draws=draws,
         seed=seed,
@@ -148,7 +151,7 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
         metric=c.metric,
         group=c.group,
         op=c.op,
-        line=float((c.threshold if c.reference is None else c.delta) or 0.0),
+        line=c.line,
         table=odds[:-1],
         spread=odds[-1],
         too_small=tuple(value for value, is_small in small if is_small),
@@ -159,14 +162,13 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
 
 
 def _with_remedies(
-    powers: list[PrinciplePower], cases: list[Case], alpha: float
+    powers: list[PrinciplePower], cases: list[Case], share: float, alpha: float
 ) -> list[PrinciplePower]:
     """Marks the principles at fault and says what each would need.
 
     At fault is one that passes less often than an equal share of `REQUIRED`; together
     the culprits must make up for what the others lose.
     """
-    share = REQUIRED ** (1 / len(powers))
     # The worst is at fault even if it reaches its share: in a finite number of draws
     # the joint probability may be below the product.
     worst = min(p.spread.passes for p in powers)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from safescale_ammt.constitution.constitution import GateRule
 from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ROWS
@@ -100,7 +101,8 @@ class PowerReport:
     """The power check's answer.
 
     Attributes:
-        certifiable: joint P(pass) under the spread law is at least `required`.
+        certifiable: joint P(pass) under the spread law is at least `required`, or
+            nothing is promised that a model could violate.
         table: joint odds, all principles at the same multiple of their tolerance.
         spread: joint odds under the spread law.
         principles: one entry per hard principle.
@@ -108,6 +110,9 @@ class PowerReport:
         sentence: the answer in words.
         sealed: independent draws among the sealed rows: the effective sample size.
         unit: what they are draws of.
+
+
+        alpha: error level of one submission.
     """
 
     certifiable: bool
@@ -141,6 +146,21 @@ class PowerReport:
             if principle["reference"] is None:
                 del principle["reference"]
         return {"schema": 1, **plain}
+
+
+def summary(gate: GateRule, spread: Odds, faults: Sequence[str]) -> str:
+    """Says the answer in one sentence, with the level if planned uses share it."""
+    level = ""
+    if gate.planned_submissions > 1:
+        level = (
+            f" at level {gate.alpha_k:g} (alpha {gate.alpha:g} over "
+            f"{gate.planned_submissions} planned uses)"
+        )
+    return (
+        f"A model as training will leave it passes{level} with probability "
+        f"{spread.passes:.2f}, {REQUIRED:g} is required: "
+        f"{'; '.join(faults) or 'the constitution is certifiable'}."
+    )
 
 
 def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:

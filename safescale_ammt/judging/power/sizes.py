@@ -103,7 +103,9 @@ def principle_sizes(
         shares = shares or class_shares(counts)
         return Sizes(
             *((), none.ravel(), (), none, none, np.zeros(0), small, total),
-            labels=np.array([round(total * share) for share in shares]),
+            # Of a class that there is at least one row is expected, so that more rows
+            # can be counted up from it.
+            labels=np.array([max(round(total * s), int(s > 0)) for s in shares]),
             positive=1 if positive is None else positive,
         )
     values, rows, labels = counts.table(SEALED, constraint.group or "")
@@ -115,7 +117,9 @@ def principle_sizes(
         for code in (classes if kind != "error" else (0,))
     ]
     trials = [_trials(kind, rows, labels, code) for kind, code in kinds]
-    share = dual_labels.sum(axis=0) / max(1, int(dual_rows.sum()))
+    share = np.full(len(counts.classes), 1 / len(counts.classes))
+    if dual_rows.sum():
+        share = dual_labels.sum(axis=0) / dual_rows.sum()
     # The judge's own rule says which groups are too small.
     table = GroupTable(
         values,

@@ -1,0 +1,57 @@
+"""What an author should know of the own file: promises that promise nothing.
+
+Said where a constitution is written and checked, so that nobody takes a pass for more
+than was promised. The gate says the same of its decision.
+"""
+
+from __future__ import annotations
+
+from safescale_ammt.constitution.constitution import Constitution, GateRule
+from safescale_ammt.constitution.principles import Principle
+
+NOTHING = (
+    "No hard principle that a model could violate is promised: nothing was tested, so "
+    "that a pass would show nothing."
+)
+"""The reason of a decision on nothing."""
+
+
+def promises_something(constitution: Constitution) -> bool:
+    """Tells whether any hard principle can be violated."""
+    return any(not p.constraint.promises_nothing for p in constitution.hard)
+
+
+def empty_promise(principle: Principle) -> str:
+    """Says that nothing can violate a principle."""
+    return (
+        f"{principle.id} cannot be violated by any model ({principle.promise}): it "
+        "promises nothing."
+    )
+
+
+def shared_level(gate: GateRule) -> str:
+    """Says at which level each planned use is judged, and what that is good for."""
+    return (
+        f"gate.planned_submissions is {gate.planned_submissions}: each use of the "
+        f"sealed rows is judged at level {gate.alpha_k:g} instead of {gate.alpha:g}. "
+        "This buys nothing, as every use opens the figures, so that the next model on "
+        "these rows needs a person at best; 1 keeps the whole level for the one use "
+        "that counts."
+    )
+
+
+def promise_warnings(constitution: Constitution) -> list[str]:
+    """Says what is promised in vain: one sentence each, none of a file without any."""
+    found = [
+        empty_promise(p)
+        for p in constitution.principles
+        if p.constraint.promises_nothing
+    ]
+    if not promises_something(constitution):
+        found.append(
+            "No hard principle that a model could violate is promised: nothing is "
+            "tested, so that no model passes by itself."
+        )
+    if constitution.gate.planned_submissions > 1:
+        found.append(shared_level(constitution.gate))
+    return found
