@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from safescale_ammt.binomial.supremum import (
@@ -44,7 +45,7 @@ Kind = Literal["difference", "ratio"]
 WHOLE_UP_TO = 5_000
 """Trials of both samples together up to which all nuisance rates are searched."""
 # Cells in z: the normal tail at 1.645 falls by 2 % for .01.
-_FINE, _WIDE = 0.01, 0.02
+_FINE, _WIDE = 0.01, 0.015
 # Masses per array operation: bounds memory at a few megabytes, whatever the sizes.
 _BLOCK = 1 << 19
 _WINDOW_SD = 6.5
@@ -162,10 +163,11 @@ class Line:
         n1 = self.n1 * (self.at if self.kind == "ratio" else 1.0)
         harmonic = n1 * self.n0 / (n1 + self.n0)
         cells = math.pi * math.sqrt(harmonic) / (_FINE if self.whole else _WIDE)
-        grid = 2 ** max(6, math.ceil(math.log2(max(1.0, cells))))
         if self.whole:
+            grid = 2 ** max(6, math.ceil(math.log2(max(1.0, cells))))
             none = np.zeros(x1.shape, dtype=np.int64)
             return Span(none, none + grid, grid)
+        grid = max(64, math.ceil(cells))
         # Two intervals, each with two ends.
         low1, high1 = rate_limits(x1, self.n1, SPENT / 4)
         low0, high0 = rate_limits(x0, self.n0, SPENT / 4)
@@ -227,17 +229,21 @@ class TwoRates:
         parts = []
         block = max(1, _BLOCK // (len(self.small.x) + self.large.width))
         for i in range(0, len(p1), block):
-            x, mass = self.small.masses(small[i : i + block])
-            y, other = self.large.masses(large[i : i + block])
-            tail = np.zeros((len(y), other.shape[1] + 1))
-            tail[:, :-1] = np.cumsum(other[:, ::-1], axis=1)[:, ::-1]
-            column = self.least[x - self.small.x[0]] - y[:, :1]
-            column = np.clip(column, 0, other.shape[1])
-            upper_tail = np.take_along_axis(tail, column, axis=1)
+            p, q = small[i : i + block], large[i : i + block]
+            start, width = self.small.places(p, p)
+            begin, length = self.large.places(q, q)
+            mass = self.small.masses(start, width, p)
+            # Below each value, so that the last is all that the window holds.
+            below = np.zeros((len(q), length + 1))
+            np.cumsum(self.large.masses(begin, length, q), axis=1, out=below[:, 1:])
+            column = rows(self.least, start, width) - self.large.x[begin][:, None]
+            column = np.clip(column, 0, length)
+            held = below[:, -1:]
+            inside = mass * (held - np.take_along_axis(below, column, axis=1))
             # What lies outside the windows counts as inside the region: the sum is
             # never too small.
-            missing = 2 - mass.sum(axis=1) - tail[:, 0]
-            parts.append((mass * upper_tail).sum(axis=1) + np.maximum(missing, 0.0))
+            missing = 2 - mass.sum(axis=1) - held[:, 0]
+            parts.append(inside.sum(axis=1) + np.maximum(missing, 0.0))
         return np.concatenate([np.zeros(0), *parts])
 
     def floor(self, left: Array, right: Array) -> Array:
@@ -252,47 +258,52 @@ class Windows:
         low, high = sorted((float(p_from), float(p_to)))
         self.n = n
         widest = low * (1 - low), high * (1 - high), 0.25 * (low <= 0.5 <= high)
-        # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are for
-        # rates near 0 and 1, whose binomial law has a longer tail than the normal one.
+        # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are
+        # for rates near 0 and 1, whose law has a longer tail than the normal one.
         reach = _WINDOW_SD * math.sqrt(n * max(widest)) + 15
         self.width = min(n + 1, int(2 * reach) + 2)
         ends = math.floor(n * low - reach) - 3, math.ceil(n * high + reach) + 4
         self.x: IntArray = np.arange(max(0, ends[0]), min(n, ends[1]) + 1)
         self.log_choose = gammaln(n + 1) - gammaln(self.x + 1) - gammaln(n - self.x + 1)
+        with np.errstate(divide="ignore"):
+            self.log_rates = np.log(self.x / n), np.log1p(-self.x / n)
 
-    def places(self, low: Array, high: Array) -> IntArray:
-        """Indices (c, w) of `x` that hold nearly all hits for rates in [low, high]."""
+    def places(self, low: Array, high: Array) -> tuple[IntArray, int]:
+        """Where in `x` nearly all hits lie for rates in [low, high]: starts, width."""
         widest = np.maximum(low * (1 - low), high * (1 - high))
         widest = np.where((low <= 0.5) & (high >= 0.5), 0.25, widest)
         reach = 2 * (_WINDOW_SD * np.sqrt(self.n * widest) + 15)
         width = int((reach + self.n * (high - low)).max()) + 2
         width = min(len(self.x), width)
         start = np.floor(self.n * (low + high) / 2 - width / 2) - self.x[0]
-        start = np.clip(start, 0, len(self.x) - width).astype(np.int64)
-        places: IntArray = start[:, None] + np.arange(width)
-        return places
+        return np.clip(start, 0, len(self.x) - width).astype(np.int64), width
 
-    def masses(self, p: Array) -> tuple[IntArray, Array]:
-        """Values (c, w) around n p and their probabilities (c, w)."""
-        places = self.places(p, p)
-        return self.x[places], self.masses_at(places, p)
-
-    def masses_at(self, places: IntArray, p: Array) -> Array:
-        """Probabilities of the values at these places, for rates (c,)."""
+    def masses(self, start: IntArray, width: int, p: Array) -> Array:
+        """Probabilities (c, w) of the values from these places on, for rates (c,)."""
         # The logarithms of 0 and 1 - 1 would make 0 * inf = nan of an impossible value.
-        inner = np.clip(p, 1e-300, 1 - 1e-16)[:, None]
+        inner = np.clip(p, 1e-300, 1 - 1e-16)
         none = np.log1p(-inner)
-        log = self.x[places] * (np.log(inner) - none)
-        log += self.log_choose[places]
-        log += self.n * none
-        return np.exp(log, out=log)
+        odds = np.log(inner) - none
+        log = rows(self.log_choose, start, width)
+        log += odds[:, None] * np.arange(width)
+        log += (self.x[start] * odds + self.n * none)[:, None]
+        result: Array = np.exp(log, out=log)
+        return result
 
-    def largest_at(self, places: IntArray, low: Array, high: Array) -> Array:
+    def largest(self, start: IntArray, width: int, low: Array, high: Array) -> Array:
         """Largest probabilities of these values, for rates in [low, high]."""
         # Of x hits x / n is the likeliest rate, or else the end that is next to it.
-        some, none = self.x[places] / self.n, 1 - self.x[places] / self.n
+        x = rows(self.x, start, width)
         ends = np.clip(np.array([low, high]), 1e-300, 1 - 1e-16)[..., None]
-        log = self.x[places] * np.log(np.clip(some, ends[0], ends[1]))
-        log += (self.n - self.x[places]) * np.log(np.clip(none, 1 - ends[1], 1 - ends[0]))
-        log += self.log_choose[places]
-        return np.exp(log, out=log)
+        some = np.clip(rows(self.log_rates[0], start, width), *np.log(ends))
+        none = np.clip(rows(self.log_rates[1], start, width), *np.log1p(-ends[::-1]))
+        log: Array = rows(self.log_choose, start, width)
+        log += x * some
+        log += (self.n - x) * none
+        result: Array = np.exp(log, out=log)
+        return result
+
+
+def rows(values: NDArray[Any], start: IntArray, width: int) -> NDArray[Any]:
+    """Stretches of `values` (c, width) that begin at these places (c,), copied."""
+    return np.lib.stride_tricks.sliding_window_view(values, width)[start]

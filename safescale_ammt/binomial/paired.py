@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, gammaln, ndtr, ndtri
 
-from safescale_ammt.binomial.exact import TIE, Windows
+from safescale_ammt.binomial.exact import TIE, Windows, rows
 from safescale_ammt.binomial.supremum import (
     SPENT,
     Array,
@@ -171,8 +171,9 @@ def discordance(s: IntArray, n: int, delta: float) -> Span:
     # The standard error of the angle pi t is 1 / sqrt(n), whatever the discordance.
     grid = max(64, math.ceil(math.pi * math.sqrt(n) / _CELL))
     # A discordance is no smaller than the gain; below |delta| the line begins there.
-    low, high = (np.maximum(d, abs(delta)) for d in rate_limits(s, n, SPENT / 2))
-    return span_of(*(np.arcsin(np.sqrt(d)) * 2 / np.pi for d in (low, high)), grid)
+    ends = np.maximum(rate_limits(s, n, SPENT / 2), abs(delta))
+    low, high = np.arcsin(np.sqrt(ends)) * 2 / np.pi
+    return span_of(low, high, grid)
 
 
 class Discordant:
@@ -184,7 +185,9 @@ class Discordant:
 
     def __init__(self, n: int, delta: float, z: float, span: Span) -> None:
         self.delta = delta
-        self.window = Windows(n, *self.rates(np.array([span.first, span.last]) / span.grid))
+        self.window = Windows(
+            n, *self.rates(np.array([span.first, span.last]) / span.grid)
+        )
         s = self.window.x
         outside, inside = np.full(len(s), -1), s + 1
         # Bisects all s at once.
@@ -208,7 +211,8 @@ class Discordant:
 
     def rates(self, t: Array) -> Array:
         """Discordances of the nuisance scale."""
-        return np.maximum(np.sin(0.5 * np.pi * t) ** 2, abs(self.delta))
+        d: Array = np.maximum(np.sin(0.5 * np.pi * t) ** 2, abs(self.delta))
+        return d
 
     def ceiling(self, left: Array, right: Array) -> Array:
         """Upper bounds: every mass of s and every share of b at its largest."""
@@ -224,34 +228,33 @@ class Discordant:
         block = max(1, _BLOCK // len(window.x))
         for i in range(0, len(low), block):
             ends = low[i : i + block], high[i : i + block]
-            places = window.places(*ends)
+            start, width = window.places(*ends)
             # The share of b among s rises in d where delta is below 0.
-            chances = self._chances(places, ends[upper == (self.delta < 0)])
+            best = ends[upper == (self.delta < 0)]
+            chances = self._chances(start, width, best)
             if upper:
-                mass = window.largest_at(places, *ends)
+                mass = window.largest(start, width, *ends)
                 parts.append((mass * chances).sum(axis=1) + _OUTSIDE)
             else:
                 # The mass has one peak: it is smallest at an end.
-                mass = np.minimum(*(window.masses_at(places, d) for d in ends))
+                mass = np.minimum(*(window.masses(start, width, d) for d in ends))
                 parts.append((mass * chances).sum(axis=1))
         return np.concatenate([np.zeros(0), *parts])
 
-    def _chances(self, places: IntArray, d: Array) -> Array:
-        """P(b >= least[s] | s) for the s at these places (c, w), discordances (c,)."""
+    def _chances(self, places: IntArray, width: int, d: Array) -> Array:
+        """P(b >= least[s] | s), (c, w), from these places on, discordances (c,)."""
         share = np.clip(0.5 + 0.5 * self.delta / np.maximum(d, 1e-300), 0.0, 1.0)
-        first = places[:, 0]
-        least, s = self.least[first], self.window.x[first]
+        least, s = self.least[places], self.window.x[places]
         start = betainc(np.maximum(least, 1), np.maximum(s - least + 1, 1e-9), share)
         start = np.where(least < 1, 1.0, np.where(least > s, 0.0, start))
-        inner = np.clip(share, 1e-300, 1 - 1e-16)[:, None]
+        inner = np.clip(share, 1e-300, 1 - 1e-16)
         none = np.log1p(-inner)
-        k = self.least[places]
-        log = k * (np.log(inner) - none)
-        log += (self.window.x[places] + 1) * none
-        log += self.log_ways[places]
+        log = rows(self.least, places, width) * (np.log(inner) - none)[:, None]
+        log += none[:, None] * np.arange(1, width + 1)
+        log += (s * none)[:, None]
+        log += rows(self.log_ways, places, width)
         change = np.exp(log, out=log)
-        change *= self.sign[places]
-        chances = np.cumsum(change, axis=1)
-        chances -= change
-        chances += start[:, None]
+        change *= rows(self.sign, places, width)
+        chances: Array = np.cumsum(change, axis=1)
+        chances += start[:, None] - change
         return np.clip(chances, 0.0, 1.0, out=chances)

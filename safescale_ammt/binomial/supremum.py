@@ -74,7 +74,7 @@ class Span:
 
 
 def span_of(low: Array, high: Array, grid: int) -> Span:
-    """Cells of the grid that hold the intervals [low, high] of t, none if low > high."""
+    """Cells of the grid that hold intervals [low, high] of t, none if low > high."""
     first = np.minimum(np.floor(low * grid), grid - 1).astype(np.int64)
     last = np.maximum(np.ceil(high * grid).astype(np.int64), first + (low <= high))
     return Span(first, np.minimum(last, grid), grid, SPENT)
@@ -96,9 +96,9 @@ def rejects(region: Region, span: Span, level: float) -> bool:
             return False
         # The probability at a corner is attained: one above the level settles it.
         corners = cells[:, 0] / span.grid
-        if rounds < _CORNER_ROUNDS and len(cells) > 0:
-            if region.ceiling(corners, corners).max() > allowed:
-                return False
+        early = rounds < _CORNER_ROUNDS
+        if early and np.any(region.ceiling(corners, corners) > allowed):
+            return False
         rounds, cells = rounds + 1, _halve(cells)
     return True
 
@@ -153,8 +153,9 @@ def shown(
             # Cells before each, so that a difference counts those within a span.
             count = np.cumsum([0, *_probable(region, hull, level)])
             inside = np.clip(spans.first - hull.first, 0, len(count) - 1)
-            misses = count[np.clip(spans.last - hull.first, 0, len(count) - 1)] > (
-                count[inside]
+            misses = (
+                count[np.clip(spans.last - hull.first, 0, len(count) - 1)]
+                > (count[inside])
             )
         result |= open_ & (z <= at) & ~misses
         open_ &= np.where(misses, z < at, z > at)
