@@ -176,10 +176,10 @@ class Line:
         else:
             low1, high1 = low1 / self.at, high1 / self.at
         low, high = np.maximum(low1, low0), np.minimum(high1, high0)
-        low, high = self._scale(low), np.where(low <= high, self._scale(high), -1.0)
+        low, high = self.scale(low), np.where(low <= high, self.scale(high), -1.0)
         return span_of(low, high, grid)
 
-    def _scale(self, p0: Array) -> Array:
+    def scale(self, p0: Array) -> Array:
         """Maps p0 to t, the inverse of `nuisance`; beyond its range to its ends."""
         low, high = self.nuisance(np.array([0.0, 1.0]))
         share = np.clip((p0 - low) / (high - low), 0.0, 1.0)

@@ -231,7 +231,7 @@ class Discordant:
             start, width = window.places(*ends)
             # The share of b among s rises in d where delta is below 0.
             best = ends[upper == (self.delta < 0)]
-            chances = self._chances(start, width, best)
+            chances = self.chances(start, width, best)
             if upper:
                 mass = window.largest(start, width, *ends)
                 parts.append((mass * chances).sum(axis=1) + _OUTSIDE)
@@ -241,7 +241,7 @@ class Discordant:
                 parts.append((mass * chances).sum(axis=1))
         return np.concatenate([np.zeros(0), *parts])
 
-    def _chances(self, places: IntArray, width: int, d: Array) -> Array:
+    def chances(self, places: IntArray, width: int, d: Array) -> Array:
         """P(b >= least[s] | s), (c, w), from these places on, discordances (c,)."""
         share = np.clip(0.5 + 0.5 * self.delta / np.maximum(d, 1e-300), 0.0, 1.0)
         least, s = self.least[places], self.window.x[places]

@@ -127,8 +127,11 @@ def supremum(region: Region, span: Span, refine_below: float = 0.5) -> float:
     return float(np.clip(found, _LEAST_P, 1.0)) + span.spent
 
 
+RegionAt = Callable[[float, Span], Region]
+
+
 def shown(
-    region_at: Callable[[float, Span], Region], z: Array, spans: Span, level: float
+    region_at: RegionAt, z: Array, spans: Span, level: float
 ) -> NDArray[np.bool_]:
     """Tells which of many tables are shown at the level, z and spans of shape (k,).
 

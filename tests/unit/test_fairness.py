@@ -230,7 +230,7 @@ def test_accuracy_against_the_twin_needs_both_lines() -> None:
     assert finding.threshold == -0.01
     assert [r.value for r in finding.by_group] == ["model", "twin"]
     assert finding.by_group[1].rate == pytest.approx(0.861)
-    assert finding.method == "Tango and Clopper-Pearson"
+    assert finding.method == "exact paired (Tango order) and Clopper-Pearson"
     poor = judge(both, _accurate(7_000, 10_000, 60, 50), RULE, 0.05)
     assert poor.outcome == "fails"
     assert poor.breaches
