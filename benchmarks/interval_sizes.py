@@ -72,7 +72,7 @@ def critical(region_at: RegionAt, hull: Span, level: float) -> np.ndarray:
     """Largest z at which each cell's ceiling is within the level, from above."""
     highest = np.zeros(hull.last - hull.first)
     # Cells between two statistics: within the level at the first, not at the second.
-    open_ = [(-8.0, 0.0, np.arange(hull.first, hull.last))]
+    open_ = [(-8.0, 0.0, np.arange(int(hull.first), int(hull.last)))]
     while open_:
         low, high, cells = open_.pop()
         if high - low <= PRECISION or not len(cells):

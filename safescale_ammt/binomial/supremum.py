@@ -73,6 +73,10 @@ class Span:
         return Span(first, last, self.grid, self.spent)
 
 
+RegionAt = Callable[[float, Span], Region]
+"""Makes the region of an observed z, for nuisance rates within a span."""
+
+
 def span_of(low: Array, high: Array, grid: int) -> Span:
     """Cells of the grid that hold intervals [low, high] of t, none if low > high."""
     first = np.minimum(np.floor(low * grid), grid - 1).astype(np.int64)
@@ -127,9 +131,6 @@ def supremum(region: Region, span: Span, refine_below: float = 0.5) -> float:
     return float(np.clip(found, _LEAST_P, 1.0)) + span.spent
 
 
-RegionAt = Callable[[float, Span], Region]
-
-
 def shown(
     region_at: RegionAt, z: Array, spans: Span, level: float
 ) -> NDArray[np.bool_]:
@@ -140,7 +141,7 @@ def shown(
     that is a bisection; else tables are settled by the cells of their own spans, and
     z is rounded up to multiples of `ROUNDED` unless there is one table alone.
     """
-    result, open_ = np.zeros(z.shape, dtype=bool), z < 0
+    result, open_ = np.zeros(z.shape, dtype=bool), (z < 0) & (level >= spans.spent)
     if open_.sum() > 1 and spans.spent:
         z = np.ceil(z / ROUNDED) * ROUNDED
     rounds = 0
@@ -153,13 +154,11 @@ def shown(
         if np.all((spans.first == hull.first) & (spans.last == hull.last) | ~open_):
             misses = np.full(z.shape, not rejects(region, hull, level))
         else:
-            # Cells before each, so that a difference counts those within a span.
+            # Too probable cells before each, so that a difference counts those within.
             count = np.cumsum([0, *_probable(region, hull, level)])
-            inside = np.clip(spans.first - hull.first, 0, len(count) - 1)
-            misses = (
-                count[np.clip(spans.last - hull.first, 0, len(count) - 1)]
-                > (count[inside])
-            )
+            ends = np.array([spans.first, spans.last]) - hull.first
+            before, until = count[np.clip(ends, 0, len(count) - 1)]
+            misses = until > before
         result |= open_ & (z <= at) & ~misses
         open_ &= np.where(misses, z < at, z > at)
     return result
@@ -184,11 +183,10 @@ def _probable(region: Region, span: Span, level: float) -> NDArray[np.bool_]:
 
 def _coarse(span: Span) -> IntArray:
     """Cells (c, 2) of about equal width that fill the span."""
-    number = min(_FIRST_CELLS, int(span.last - span.first))
-    # Whole numbers throughout, so that every table halves to the same cells.
-    ends = span.first + np.arange(number + 1) * (span.last - span.first) // max(
-        1, number
-    )
+    width = int(span.last - span.first)
+    number = min(_FIRST_CELLS, width)
+    # Whole numbers: however a span is halved, its narrowest cells are the grid's.
+    ends = span.first + np.arange(number + 1) * width // max(1, number)
     return np.stack([ends[:-1], ends[1:]], axis=1)
 
 
