@@ -21,6 +21,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,7 @@ GRID = 400
 PRECISION = 5e-4
 DEVIATIONS = 5.0
 PAIRS = 40
+WORKERS = 2
 
 
 def critical(region_at: RegionAt, hull: Span, level: float) -> np.ndarray:
@@ -113,17 +115,22 @@ def size_at(line: Line, level: float, p0: float) -> tuple[float, float, int]:
     x1, x0 = around(line.n1, p1), around(line.n0, p0)
     mass = np.outer(binom.pmf(x1, line.n1, p1), binom.pmf(x0, line.n0, p0))
     table = [t.ravel() for t in np.meshgrid(x1, x0, indexing="ij")]
-    z, spans = line.statistic(*table), line.spans(*table)
+    z, chance = line.statistic(*table), mass.ravel()
+    rest = 1 - mass.sum()
+    normal = chance[z <= ndtri(level)].sum() + rest
+    # Beyond five standard errors all count as shown.
+    rest += chance[z <= -5].sum()
+    open_ = (z < 0) & (z > -5)
+    table, z, chance = [t[open_] for t in table], z[open_], chance[open_]
+    if not len(z):
+        return float(normal), float(rest), 0
+    spans = line.spans(*table)
     hull = spans.of(z < 0)
     highest = critical(partial(TwoRates, line), hull, level)
-    inner = (np.maximum(e - hull.first, 0) for e in (spans.first, spans.last))
-    least = least_over(highest, *(np.minimum(e, len(highest)) for e in inner))
-    shown = (z < 0) & (z <= least)
+    least = least_over(highest, spans.first - hull.first, spans.last - hull.first)
     gate = partial(shows_below, line=line, alpha=level)
     wrong = disagreements(gate, table, z, least)
-    rest, chance = 1 - mass.sum(), mass.ravel()
-    normal = chance[z <= ndtri(level)].sum()
-    return float(normal + rest), float(chance[shown].sum() + rest), wrong
+    return float(normal), float(chance[z <= least].sum() + rest), wrong
 
 
 def disagreements(
@@ -174,34 +181,35 @@ def whole_size(line: Line, level: float) -> tuple[float, float, int]:
 def rates_of(line: Line) -> np.ndarray:
     """Nuisance rates from a handful of expected hits to a handful of misses."""
     low, high = line.nuisance(np.array([0.0, 1.0]))
-    few = np.array([1, 3, 6, 12, 25, 60, 200]) / min(line.n1, line.n0)
-    rates = [*(low + few), 0.1, 0.5, 0.9, *(high - few[:3])]
-    # Of the largest samples alike millions of tables are probable at such rates.
-    if min(line.n1, line.n0) > 100_000:
-        rates.remove(0.9)
+    few = np.array([1, 3, 6, 12, 40, 150]) / min(line.n1, line.n0)
+    rates = [*(low + few), 0.1, *(high - few[:2])]
+    # Of the largest samples alike millions of tables are probable at such a rate.
+    if min(line.n1, line.n0) < 100_000:
+        rates.append(0.5)
     return np.unique([p for p in rates if low < p < high])
 
 
-def pair_rows() -> Iterator[dict[str, Any]]:
-    """Measures the tests of two rates."""
-    for n1, n0 in (*WHOLE, *LARGE):
-        for kind, at in LINES:
-            line = Line(kind, at, n1, n0)  # type: ignore[arg-type]
-            for level in LEVELS:
-                if line.whole:
-                    sizes = [whole_size(line, level)]
-                else:
-                    sizes = [size_at(line, level, float(p)) for p in rates_of(line)]
-                name = "ratio" if kind == "ratio" else "difference"
-                where = {"test": name, "n1": n1, "n0": n0, "line": at}
-                yield row({**where, "alpha": level}, sizes, method(line))
-
-
-def row(where: dict[str, Any], found: Any, gate: str) -> dict[str, Any]:
-    """Adds the worst of the nuisance rates to a row."""
+def measured(test: str, n1: int, n0: int, at: float, level: float) -> dict[str, Any]:
+    """Measures one test at one level, the worst of all nuisance rates."""
+    gate, found = EXACT_PAIRED, []
+    if test == "two models":
+        few = np.array([1, 3, 8, 20, 60]) / n1
+        shares = np.unique([*(abs(at) + few), 0.02, 0.03, 0.1, 0.5])
+        found = [paired_at(n1, at, level, float(d)) for d in shares if d > abs(at)]
+    else:
+        line = Line("ratio" if test == "ratio" else "difference", at, n1, n0)
+        gate = method(line)
+        if line.whole:
+            found = [whole_size(line, level)]
+        else:
+            found = [size_at(line, level, float(p)) for p in rates_of(line)]
     normal, exact, wrong = np.array(found).T
     return {
-        **where,
+        "test": test,
+        "n1": n1,
+        "n0": n0,
+        "line": at,
+        "alpha": level,
         "normal": float(normal.max()),
         "exact": float(exact.max()),
         "disagreements": int(wrong.sum()),
@@ -235,17 +243,13 @@ def paired_at(n: int, delta: float, level: float, d: float) -> tuple[float, floa
     return sizes[0], sizes[1], disagreements(gate, table, z, np.tile(least, 2))
 
 
-def paired_rows() -> Iterator[dict[str, Any]]:
-    """Measures the test of two models, from the least discordance to one half."""
-    for n in PAIRED:
-        for delta in DELTAS:
-            few = np.array([1, 3, 8, 20, 60]) / n
-            shares = np.unique([*(abs(delta) + few), 0.02, 0.03, 0.1, 0.5])
-            shares = shares[shares > abs(delta)]
-            for level in LEVELS:
-                where = {"test": "two models", "n1": n, "n0": n, "line": delta}
-                found = [paired_at(n, delta, level, float(d)) for d in shares]
-                yield row({**where, "alpha": level}, found, EXACT_PAIRED)
+def cases() -> Iterator[tuple[str, int, int, float, float]]:
+    """Yields tests, sizes, lines and levels: the arguments of `measured`."""
+    two = [(*line, *sizes) for sizes in (*WHOLE, *LARGE) for line in LINES]
+    paired = [("two models", at, n, n) for n in PAIRED for at in DELTAS]
+    for test, at, n1, n0 in (*two, *paired):
+        for level in LEVELS:
+            yield test, n1, n0, at, level
 
 
 def seconds() -> float:
@@ -333,7 +337,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     write = parser.parse_args().write
     judged_in = seconds()
-    rows = [*pair_rows(), *paired_rows()]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        rows = list(pool.map(measured, *zip(*cases(), strict=True)))
     print(table(rows))
     found = result(rows, judged_in)
     for g in found["goals"]:
