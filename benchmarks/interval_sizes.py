@@ -67,7 +67,7 @@ GRID = 400
 PRECISION = 2e-3
 DEVIATIONS = 5.0
 PAIRS = 40
-WORKERS = 2
+WORKERS = 3
 
 
 def critical(region_at: RegionAt, hull: Span, level: float) -> np.ndarray:
@@ -181,8 +181,8 @@ def whole_size(line: Line, level: float) -> tuple[float, float, int]:
 def rates_of(line: Line) -> np.ndarray:
     """Nuisance rates from a handful of expected hits to a handful of misses."""
     low, high = line.nuisance(np.array([0.0, 1.0]))
-    few = np.array([1, 3, 6, 12, 40, 150]) / min(line.n1, line.n0)
-    rates = [*(low + few), 0.1, *(high - few[:2])]
+    few = np.array([1, 3, 12, 60]) / min(line.n1, line.n0)
+    rates = [*(low + few), 0.1, *(high - few[:1])]
     # Of the largest samples alike millions of tables are probable at such a rate.
     if min(line.n1, line.n0) < 100_000:
         rates.append(0.5)
