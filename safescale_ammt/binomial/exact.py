@@ -6,48 +6,52 @@ a *line* through p0? There are two kinds of line:
     difference   p1 = p0 + line        ratio   p1 = line * p0
 
 Tables are ordered by the score statistic z (Miettinen and Nurminen 1985; small z
-speaks for "below"), and
+speaks for "below"). The set {z <= z observed} is monotone (with a table it holds
+every table with fewer x1 or more x0), hence its probability falls in p1 and rises
+in p0. Two things follow. The supremum over the whole null hypothesis "p1 on or above
+the line" sits on the line. And over a cell [a, b] of p0 the probability is at most
+P(set | p1 = line(a), p0 = b), which is the bound that `supremum` asks for.
 
-    p-value = sup over p0 of P(z(X1, X0) <= z observed | p1 on the line).
-
-The set {z <= z observed} is monotone (with a table it holds every table with fewer
-x1 or more x0), hence its probability falls in p1 and rises in p0. Two things
-follow. The supremum over the whole null hypothesis "p1 on or above the line" sits
-on the line. And over a cell [a, b] of p0 the probability is at most
-P(set | p1 = line(a), p0 = b), so that a finite grid of cells gives a *proven*
-upper bound of the supremum. Cells are halved until the question is settled or
-their width reaches `_finest_depth`; the p-value is then too large by 1 to 5 % of
-itself at the usual levels, never too small beyond rounding (about 1e-12).
+The nuisance rate is p0 (on the line p1 follows from it). In small samples all of it
+is searched; in larger ones the intersection of two Clopper-Pearson intervals, from
+x0 for p0 and from x1 for p1. Off the line that is valid too: if p1 lies above
+line(p0) and both intervals hold their rates, then each q between p0 and the rate whose
+line is p1 makes {z <= z observed} at least as probable as the truth does, and one of
+them lies in both intervals unless these are apart, which z < 0 then excludes
+(docs/mathematical_foundations.md, section 3).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-Kind = Literal["difference", "ratio"]
-Array = NDArray[np.float64]
+from safescale_ammt.binomial.supremum import (
+    SPENT,
+    Array,
+    IntArray,
+    Span,
+    rate_limits,
+    span_of,
+)
 
-# Cells are 2^-depth wide. The deepest level bounds the time: from two samples of
-# about 5,400 on a cell there is wider than the .01 in z that `_finest_depth` wants.
-_COARSEST_DEPTH = 6
-_CORNER_DEPTH = 9
-_DEEPEST = 14
-# Cells per array operation: bounds memory at a few megabytes, whatever the depth.
-_BLOCK = 256
+Kind = Literal["difference", "ratio"]
+
+WHOLE_UP_TO = 5_000
+"""Trials of both samples together up to which all nuisance rates are searched."""
+# Cells in z: the normal tail at 1.645 falls by 2 % for .01.
+_FINE, _WIDE = 0.01, 0.015
+# Masses per array operation: bounds memory at a few megabytes, whatever the sizes.
+_BLOCK = 1 << 19
 _WINDOW_SD = 6.5
 # Tables with one statistic in exact arithmetic differ in the last digits. Counting
 # near-ties as ties enlarges the region, so that the p-value errs upward.
-_TIE = 1e-9
-# Smaller p-values are reported as this: the masses outside the windows and rounding
-# decide their digits.
-_LEAST_P = 1e-9
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -146,147 +150,160 @@ class Line:
         z: Array = np.where(flat, sign, numerator / np.where(flat, 1.0, scale))
         return z
 
+    @property
+    def whole(self) -> bool:
+        """Whether the samples are so small that all nuisance rates are searched."""
+        return self.n1 + self.n0 <= WHOLE_UP_TO
 
-def rejects(line: Line, z: float, level: float) -> bool:
-    """Tells whether the exact p-value of an observed z is at most `level`.
+    def spans(self, x1: Any, x0: Any) -> Span:
+        """The cells of the nuisance scale that are searched, for tables (k,)."""
+        x1, x0 = np.asarray(x1), np.asarray(x0)
+        # In t the arcsine angle of a rate runs over pi, and z moves by sqrt(harmonic)
+        # per unit of angle: cells of .01 in z are 314 times sqrt(harmonic) many.
+        n1 = self.n1 * (self.at if self.kind == "ratio" else 1.0)
+        harmonic = n1 * self.n0 / (n1 + self.n0)
+        cells = math.pi * math.sqrt(harmonic) / (_FINE if self.whole else _WIDE)
+        if self.whole:
+            grid = 2 ** max(6, math.ceil(math.log2(max(1.0, cells))))
+            none = np.zeros(x1.shape, dtype=np.int64)
+            return Span(none, none + grid, grid)
+        grid = max(64, math.ceil(cells))
+        # Two intervals, each with two ends.
+        low1, high1 = rate_limits(x1, self.n1, SPENT / 4)
+        low0, high0 = rate_limits(x0, self.n0, SPENT / 4)
+        if self.kind == "difference":
+            low1, high1 = low1 - self.at, high1 - self.at
+        else:
+            low1, high1 = low1 / self.at, high1 / self.at
+        low, high = np.maximum(low1, low0), np.minimum(high1, high0)
+        low, high = self.scale(low), np.where(low <= high, self.scale(high), -1.0)
+        return span_of(low, high, grid)
 
-    Same answer as `p_value(line, z) <= level`, but stops as soon as it is known.
-
-    Args:
-        line: the null hypothesis "p1 on or above this line".
-        z: observed `line.statistic`.
-        level: error level in (0, .5).
-    """
-    if not z < 0:
-        return False
-    region = _Region(line, z)
-    left, right = _cells()
-    for depth in range(_COARSEST_DEPTH, _finest_depth(line) + 1):
-        bound = region.ceiling(left, right)
-        left, right = left[bound > level], right[bound > level]
-        if len(left) == 0:
-            return True
-        # The probability at a corner is attained, so that one above the level settles
-        # the question. Deeper corners seldom settle what the first levels did not.
-        if depth < _CORNER_DEPTH and region.ceiling(left, left).max() > level:
-            return False
-        left, right = _halve(left, right)
-    return False
-
-
-def p_value(line: Line, z: float, refine_below: float = 0.5) -> float:
-    """Conservative exact p-value of "p1 is below the line".
-
-    An upper bound of the supremum over p0, larger than it by about 2 % of itself
-    near the usual levels. Values certainly above `refine_below` are returned as
-    coarse upper bounds; z >= 0, which speaks against "below", returns 1.
-    """
-    if not z < 0:
-        return 1.0
-    region = _Region(line, z)
-    left, right = _cells()
-    reached = 0.0
-    for depth in range(_COARSEST_DEPTH, _finest_depth(line) + 1):
-        bound = region.ceiling(left, right)
-        if depth < _CORNER_DEPTH:
-            reached = max(reached, float(region.ceiling(left, left).max()))
-        settled = reached > refine_below or bound.max() < _LEAST_P
-        if settled or depth == _finest_depth(line):
-            break
-        # A cell whose bound lies below an attained value cannot hold the supremum;
-        # the margin keeps rounding from dropping the cell that does.
-        near = bound >= reached * (1 - 1e-6) - _LEAST_P
-        left, right = left[near], right[near]
-        left, right = _halve(left, right)
-    return float(np.clip(bound.max(), _LEAST_P, 1.0))
+    def scale(self, p0: Array) -> Array:
+        """Maps p0 to t, the inverse of `nuisance`; beyond its range to its ends."""
+        low, high = self.nuisance(np.array([0.0, 1.0]))
+        share = np.clip((p0 - low) / (high - low), 0.0, 1.0)
+        t: Array = np.arcsin(np.sqrt(share)) * 2 / np.pi
+        return t
 
 
-def _cells() -> tuple[Array, Array]:
-    ends = np.arange(2**_COARSEST_DEPTH + 1) / 2**_COARSEST_DEPTH
-    return ends[:-1], ends[1:]
+class TwoRates:
+    """The tables {z <= observed} of a line, for nuisance rates t within a span.
 
-
-def _halve(left: Array, right: Array) -> tuple[Array, Array]:
-    middle = (left + right) / 2
-    return np.concatenate([left, middle]), np.concatenate([middle, right])
-
-
-def _finest_depth(line: Line) -> int:
-    """Depth at which a cell moves z by about .01, which moves p by about 2 %."""
-    # In t the arcsine angle of a rate runs over pi, and z moves by sqrt(harmonic) per
-    # unit of angle: cells of .01 in z are pi / .01 = 314 times sqrt(harmonic) many.
-    # The normal tail at 1.645 falls by 2 % for .01 in z.
-    harmonic = line.n1 * line.n0 / (line.n1 + line.n0)
-    return min(
-        _DEEPEST, max(_COARSEST_DEPTH, math.ceil(math.log2(314 * math.sqrt(harmonic))))
-    )
-
-
-class _Region:
-    """The tables {z <= observed} and their probability.
-
-    `least[x1]` is the least x0 in the region, n0 + 1 if there is none; it never
-    falls with x1 (the statistic rises in x1 and falls in x0).
+    `least[a]` is where the region begins for `a` hits of the smaller sample: the least
+    x0 in it for every x1, or the least number of x1's failures for every x0. So the
+    arrays are as long as the smaller sample's window, whatever the other size.
     """
 
-    def __init__(self, line: Line, z: float) -> None:
-        self.line = line
-        # Bisects all x1 at once: the statistic falls in x0.
-        x1 = np.arange(line.n1 + 1)
-        outside = np.full(line.n1 + 1, -1)
-        inside = np.full(line.n1 + 1, line.n0 + 1)
+    def __init__(self, line: Line, z: float, span: Span) -> None:
+        self.line, self.first_small = line, line.n1 <= line.n0
+        ends = np.array([span.first, span.last]) / span.grid
+        p0 = line.nuisance(ends)
+        # The second sample is counted so that more of it means "below the line".
+        rates = (line.p1(p0), p0) if self.first_small else (p0, 1 - line.p1(p0))
+        sizes = (line.n1, line.n0) if self.first_small else (line.n0, line.n1)
+        self.small = Windows(sizes[0], *rates[0])
+        self.large = Windows(sizes[1], *rates[1])
+        a = self.small.x
+        outside = np.full(len(a), -1)
+        inside = np.full(len(a), self.large.n + 1)
+        # Bisects all hits at once.
         while np.any(inside - outside > 1):
             middle = (inside + outside) // 2
-            within = line.statistic(x1, np.clip(middle, 0, line.n0)) <= z + _TIE
-            within |= middle > line.n0
+            hits = np.clip(middle, 0, self.large.n)
+            table = (a, hits) if self.first_small else (line.n1 - hits, a)
+            within = line.statistic(*table) <= z + TIE
+            within |= middle > self.large.n
             inside = np.where(within, middle, inside)
             outside = np.where(within, outside, middle)
         # Monotone in exact arithmetic; ties broken by rounding must not undo that,
-        # since the bound on a cell rests on it.
-        self.least = np.maximum.accumulate(inside)
+        # since the bound on a cell rests on it. A larger region errs upward.
+        step = -1 if self.first_small else 1
+        self.least = np.minimum.accumulate(inside[::step])[::step]
 
     def ceiling(self, left: Array, right: Array) -> Array:
-        """Upper bounds of the probability on cells [left, right] of t, shape (c,).
-
-        P(X0 >= least[X1]) at the cell's worst corner (p1 at its left end, p0 at its
-        right end), hence exact (up to 1e-12) where left equals right.
-        """
+        """P(region) at the worst corner: p1 at the cell's left end, p0 at its right."""
         p1 = self.line.p1(self.line.nuisance(left))
         p0 = self.line.nuisance(right)
+        small, large = (p1, p0) if self.first_small else (p0, 1 - p1)
         parts = []
-        for i in range(0, len(p1), _BLOCK):
-            x1, mass1 = _window(self.line.n1, p1[i : i + _BLOCK])
-            x0, mass0 = _window(self.line.n0, p0[i : i + _BLOCK])
-            tail = np.zeros((len(x0), mass0.shape[1] + 1))
-            tail[:, :-1] = np.cumsum(mass0[:, ::-1], axis=1)[:, ::-1]
-            column = np.clip(self.least[x1] - x0[:, :1], 0, mass0.shape[1])
-            upper_tail = np.take_along_axis(tail, column, axis=1)
+        block = max(1, _BLOCK // (len(self.small.x) + self.large.width))
+        for i in range(0, len(p1), block):
+            p, q = small[i : i + block], large[i : i + block]
+            start, width = self.small.places(p, p)
+            begin, length = self.large.places(q, q)
+            mass = self.small.masses(start, width, p)
+            # Below each value, so that the last is all that the window holds.
+            below = np.zeros((len(q), length + 1))
+            np.cumsum(self.large.masses(begin, length, q), axis=1, out=below[:, 1:])
+            column = rows(self.least, start, width) - self.large.x[begin][:, None]
+            column = np.clip(column, 0, length)
+            held = below[:, -1:]
+            inside = mass * (held - np.take_along_axis(below, column, axis=1))
             # What lies outside the windows counts as inside the region: the sum is
             # never too small.
-            missing = 2 - mass1.sum(axis=1) - tail[:, 0]
-            parts.append((mass1 * upper_tail).sum(axis=1) + np.maximum(missing, 0.0))
-        return np.concatenate(parts)
+            missing = 2 - mass.sum(axis=1) - held[:, 0]
+            parts.append(inside.sum(axis=1) + np.maximum(missing, 0.0))
+        return np.concatenate([np.zeros(0), *parts])
+
+    def floor(self, left: Array, right: Array) -> Array:
+        """P(region) at the best corner, up to the masses outside the windows."""
+        return self.ceiling(right, left)
 
 
-def _window(n: int, p: Array) -> tuple[NDArray[np.int64], Array]:
-    """Binomial masses around n p: values (c, w) and probabilities (c, w)."""
-    # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are for
-    # rates near 0 and 1, whose binomial law has a longer tail than the normal one.
-    reach = _WINDOW_SD * np.sqrt(n * p * (1 - p)) + 15
-    width = min(n + 1, int(2 * reach.max()) + 2)
-    start = np.clip(np.floor(n * p - width / 2).astype(np.int64), 0, n + 1 - width)
-    x = start[:, None] + np.arange(width)
-    # The logarithms of 0 and 1 - 1 would make 0 * inf = nan of an impossible value.
-    inner = np.clip(p, 1e-300, 1 - 1e-16)[:, None]
-    none = np.log1p(-inner)
-    log = _log_choose(n)[x]
-    log += x * (np.log(inner) - none)
-    log += n * none
-    return x, np.exp(log, out=log)
+class Windows:
+    """Binomial masses of n trials around n p, for rates p between two ends."""
+
+    def __init__(self, n: int, p_from: float, p_to: float) -> None:
+        low, high = sorted((float(p_from), float(p_to)))
+        self.n = n
+        widest = low * (1 - low), high * (1 - high), 0.25 * (low <= 0.5 <= high)
+        # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are
+        # for rates near 0 and 1, whose law has a longer tail than the normal one.
+        reach = _WINDOW_SD * math.sqrt(n * max(widest)) + 15
+        self.width = min(n + 1, int(2 * reach) + 2)
+        ends = math.floor(n * low - reach) - 3, math.ceil(n * high + reach) + 4
+        self.x: IntArray = np.arange(max(0, ends[0]), min(n, ends[1]) + 1)
+        self.log_choose = gammaln(n + 1) - gammaln(self.x + 1) - gammaln(n - self.x + 1)
+        with np.errstate(divide="ignore"):
+            self.log_rates = np.log(self.x / n), np.log1p(-self.x / n)
+
+    def places(self, low: Array, high: Array) -> tuple[IntArray, int]:
+        """Where in `x` nearly all hits lie for rates in [low, high]: starts, width."""
+        widest = np.maximum(low * (1 - low), high * (1 - high))
+        widest = np.where((low <= 0.5) & (high >= 0.5), 0.25, widest)
+        reach = 2 * (_WINDOW_SD * np.sqrt(self.n * widest) + 15)
+        width = int((reach + self.n * (high - low)).max()) + 2
+        width = min(len(self.x), width)
+        start = np.floor(self.n * (low + high) / 2 - width / 2) - self.x[0]
+        return np.clip(start, 0, len(self.x) - width).astype(np.int64), width
+
+    def masses(self, start: IntArray, width: int, p: Array) -> Array:
+        """Probabilities (c, w) of the values from these places on, for rates (c,)."""
+        # The logarithms of 0 and 1 - 1 would make 0 * inf = nan of an impossible value.
+        inner = np.clip(p, 1e-300, 1 - 1e-16)
+        none = np.log1p(-inner)
+        odds = np.log(inner) - none
+        log = rows(self.log_choose, start, width)
+        log += odds[:, None] * np.arange(width)
+        log += (self.x[start] * odds + self.n * none)[:, None]
+        result: Array = np.exp(log, out=log)
+        return result
+
+    def largest(self, start: IntArray, width: int, low: Array, high: Array) -> Array:
+        """Largest probabilities of these values, for rates in [low, high]."""
+        # Of x hits x / n is the likeliest rate, or else the end that is next to it.
+        x = rows(self.x, start, width)
+        ends = np.clip(np.array([low, high]), 1e-300, 1 - 1e-16)[..., None]
+        some = np.clip(rows(self.log_rates[0], start, width), *np.log(ends))
+        none = np.clip(rows(self.log_rates[1], start, width), *np.log1p(-ends[::-1]))
+        log: Array = rows(self.log_choose, start, width)
+        log += x * some
+        log += (self.n - x) * none
+        result: Array = np.exp(log, out=log)
+        return result
 
 
-@lru_cache(maxsize=64)
-def _log_choose(n: int) -> Array:
-    x = np.arange(n + 1)
-    result: Array = gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
-    return result
+def rows(values: NDArray[Any], start: IntArray, width: int) -> NDArray[Any]:
+    """Stretches of `values` (c, width) that begin at these places (c,), copied."""
+    return np.lib.stride_tricks.sliding_window_view(values, width)[start]

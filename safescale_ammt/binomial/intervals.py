@@ -1,11 +1,12 @@
-"""One-sided bounds for rates, for two rates and for two models on the same rows.
+"""One-sided bounds and tests of one rate and of one mean; Holm's correction.
 
 Every bound is one-sided at its error level: `upper` is wrong (too small) with
 probability at most `alpha`, and so is `lower`; the pair of them is a 1 - 2 alpha
-interval. Two independent rates live in `two_rates`.
+interval. Two independent rates live in `two_rates`, two
+models on the same rows in `paired`.
 
-References: Tango (1998), Stat. Med. 17:891; Clopper and Pearson (1934), Biometrika
-26:404; Hoeffding (1963), JASA 58:13; Holm (1979), Scand. J. Stat. 6:65.
+References: Clopper and Pearson (1934), Biometrika 26:404; Hoeffding (1963), JASA
+58:13; Holm (1979), Scand. J. Stat. 6:65.
 """
 
 from __future__ import annotations
@@ -14,63 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincinv, ndtr, ndtri, rel_entr
+from scipy.special import betainc, rel_entr
 
-from safescale_ammt.binomial.exact import Array
+from safescale_ammt.binomial.supremum import Array, rate_limits
 from safescale_ammt.binomial.two_rates import check_rate, least_shown
-
-
-def tango_statistic(b: Any, c: Any, n: int, delta: float) -> Array:
-    """Score statistic of p1 - p0 = delta for two models on the same n rows.
-
-    z = (b - c - n delta) / sqrt(n (2 q + delta (1 - delta))), with q the restricted
-    MLE of the share of rows that only the second model gets right (Tango 1998).
-
-    Args:
-        b: rows that only the first model gets right, any shape.
-        c: rows that only the second model gets right, the same shape.
-        n: all rows.
-        delta: the difference tested, in [-1, 1].
-    """
-    b = np.asarray(b, dtype=np.float64)
-    c = np.asarray(c, dtype=np.float64)
-    # q is the larger root of A q^2 + B q + C with A = 2 n, B = `linear` and
-    # C = -c delta (1 - delta); rounding may take the discriminant below 0.
-    linear = -b - c + (2 * n - b + c) * delta
-    root = np.sqrt(np.maximum(linear**2 + 8 * n * c * delta * (1 - delta), 0.0))
-    variance = n * (2 * (root - linear) / (4 * n) + delta * (1 - delta))
-    numerator = b - c - n * delta
-    # No discordant row at delta 0, or |delta| = 1: there is no variance, and the
-    # numerator alone says on which side of the line the two models lie.
-    flat = variance < 1e-12
-    sign = np.where(np.abs(numerator) < 1e-9, 0.0, np.sign(numerator) * 1e12)
-    scale = np.sqrt(np.where(flat, 1.0, variance))
-    z: Array = np.where(flat, sign, numerator / scale)
-    return z
-
-
-def tango(b: int, c: int, n: int, alpha: float) -> tuple[float, float]:
-    """Paired score bounds (lower, upper) of p1 - p0, each one-sided at alpha.
-
-    Args:
-        b: rows that only the first model gets right.
-        c: rows that only the second model gets right.
-        n: all rows.
-        alpha: one-sided error level.
-
-    Raises:
-        InputError: b + c > n, a negative count, or alpha outside (0, .5).
-    """
-    check_rate(b + c, n, alpha)
-    check_rate(min(b, c), n, alpha)
-    limit, point = float(ndtri(1 - alpha)), (b - c) / n
-
-    # The lower bound is the upper one with the models exchanged: -delta, -z.
-    def shows(delta: float, sign: int) -> bool:
-        return sign * float(tango_statistic(b, c, n, sign * delta)) <= -limit
-
-    upper = least_shown(lambda d: shows(d, 1), point, 1.0, 1e-9)
-    return -least_shown(lambda d: shows(d, -1), -point, 1.0, 1e-9), upper
 
 
 def clopper_pearson(x: int, n: int, alpha: float) -> tuple[float, float]:
@@ -80,10 +28,8 @@ def clopper_pearson(x: int, n: int, alpha: float) -> tuple[float, float]:
         InputError: hits outside [0, n], or alpha outside (0, .5).
     """
     check_rate(x, n, alpha)
-    # P(X >= x | n, p) is the regularised incomplete beta function I_p(x, n - x + 1).
-    lower = float(betaincinv(x, n - x + 1, alpha)) if x > 0 else 0.0
-    upper = float(betaincinv(x + 1, n - x, 1 - alpha)) if x < n else 1.0
-    return lower, upper
+    low, high = rate_limits(np.array([x]), n, alpha)
+    return float(low[0]), float(high[0])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -109,32 +55,6 @@ def rate_p_below(x: Any, n: int, at: float) -> Array:
 def rate_p_above(x: Any, n: int, at: float) -> Array:
     """Exact p-value of "the rate lies above `at`": P(X >= x | n, at)."""
     return rate_p_below(n - np.asarray(x), n, 1 - at)
-
-
-def gain_p_above(b: Any, c: Any, n: int, delta: float) -> Array:
-    """P-value that shows "p1 - p0 lies above delta": Tango's, corrected above 0.
-
-    Where the second model is hardly ever right alone, b - c is nearly binomial and
-    skewed, and for a delta above 0 the score test errs up to 1.9 times its level. Half
-    a row is then taken off the gain, as continuity asks, and the p-value is no less
-    than the exact one of the edge, where b - c is binomial.
-
-    Args:
-        b: rows that only the first model gets right, any shape.
-        c: rows that only the second model gets right, the same shape.
-        n: all rows.
-        delta: the difference, in [-1, 1].
-    """
-    z = tango_statistic(b, c, n, delta)
-    if delta <= 0:
-        tango_p: Array = ndtr(-z)
-        return tango_p
-    gain = np.asarray(b, dtype=np.float64) - c
-    over = gain - n * delta
-    corrected = np.where(over > 0.5, z * (1 - 0.5 / np.where(over > 0.5, over, 1)), -1)
-    edge = np.where(gain > 0, rate_p_above(np.maximum(gain, 0), n, delta), 1.0)
-    p: Array = np.maximum(ndtr(-corrected), edge)
-    return p
 
 
 def mean_p_below(mean: Any, units: int, at: float) -> Array:

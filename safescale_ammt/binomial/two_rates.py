@@ -1,46 +1,35 @@
 """Two independent rates: the gate's test of a line between them, and its bounds.
 
-Rates are compared by the score test on a line (see `exact.Line`); `method` says
-when its exact law is used (Chan and Zhang 1999, Biometrics 55:1202) and when the
-normal one (Miettinen and Nurminen 1985, Stat. Med. 4:213). Every bound is one-sided.
+Rates are compared by the exact test in the order of the score statistic on a line
+(Chan and Zhang 1999, Biometrics 55:1202; see `exact`), in larger samples with an
+interval of the nuisance rate (Berger and Boos 1994, JASA 89:1012). Every bound is
+one-sided. Miettinen and Nurminen's normal law (1985, Stat. Med. 4:213) gives first
+guesses, and serves the data audit, which promises nothing.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
-from safescale_ammt.binomial.exact import Line, p_value, rejects
+from safescale_ammt.binomial.exact import Line, TwoRates
+from safescale_ammt.binomial.supremum import Span, shown, supremum
 from safescale_ammt.errors import InputError
 
-EXACT_UP_TO = 5_000
-"""Smaller sample size up to which the exact law is always used."""
-EXACT_STRICT_UP_TO = 20_000
-"""... at levels below `STRICT`, where the normal law errs relatively more."""
-STRICT = 0.01
 # Share of alpha that an exact test spends at best at the usual sizes.
-_SPENT = 0.97
+_USED = 0.97
 CHAN_ZHANG = "Chan-Zhang"
-MIETTINEN_NURMINEN = "Miettinen-Nurminen"
+BERGER_BOOS = "Chan-Zhang with Berger-Boos"
 
 
-def method(n1: int, n0: int, alpha: float) -> str:
-    """Names the test for two rates: depends on sizes and level, never on hits.
-
-    Depending on the hits, the choice would add an error that no table shows.
-    """
-    # By common advice the normal law would do from 300 up. But at alpha .05 it errs
-    # with probability up to .061 at n = (300, 3000) and .056 at (590, 3256), see
-    # benchmarks/results/interval-sizes.json. The exact law is affordable to 5,000.
-    least = min(n1, n0)
-    reach = EXACT_STRICT_UP_TO if alpha < STRICT else EXACT_UP_TO
-    return CHAN_ZHANG if least <= reach else MIETTINEN_NURMINEN
+def method(line: Line) -> str:
+    """Names the test for two rates: depends on the sizes, never on hits."""
+    return CHAN_ZHANG if line.whole else BERGER_BOOS
 
 
 def shows_below(
@@ -49,8 +38,7 @@ def shows_below(
     """Tells which tables show, at level alpha, that p1 lies below a line.
 
     This is the gate's only test of two rates; the power check calls it with
-    arrays of simulated hits. The exact test is monotone in z, so that an array
-    costs a bisection, a handful of exact tests.
+    arrays of simulated hits (`supremum.shown` says how these are rounded).
 
     Args:
         x1: hits in the first sample (of `line.n1`), any shape.
@@ -65,22 +53,14 @@ def shows_below(
     if line.trivial:
         return np.full(x1.shape, line.at > 0)
     z = line.statistic(x1, x0)
-    if method(line.n1, line.n0, alpha) == MIETTINEN_NURMINEN:
-        return z <= ndtri(alpha)
     if normal:
-        return z <= ndtri(_SPENT * alpha)
-    statistics = np.unique(z[z < 0])
+        return np.asarray(z <= ndtri(_USED * alpha))
 
-    def open_at(i: int) -> bool:
-        return not rejects(line, float(statistics[i]), alpha)
+    def region_at(z: float, span: Span) -> TwoRates:
+        return TwoRates(line, z, span)
 
-    # The ends come first: often all or none are shown, and that is cheap to know.
-    if len(statistics) == 0 or open_at(0):
-        return np.zeros(z.shape, dtype=bool)
-    last = len(statistics) - 1
-    if open_at(last):
-        last = bisect_left(range(last), True, lo=1, key=open_at) - 1
-    return np.asarray(z <= statistics[last])
+    spans = line.spans(x1.ravel(), x0.ravel())
+    return shown(region_at, z.ravel(), spans, alpha).reshape(z.shape)
 
 
 def shows_above(x1: Any, x0: Any, line: Line, alpha: float) -> NDArray[np.bool_]:
@@ -91,9 +71,7 @@ def shows_above(x1: Any, x0: Any, line: Line, alpha: float) -> NDArray[np.bool_]
 def p_above(x1: int, x0: int, line: Line, refine_below: float = 0.5) -> float:
     """One-sided p-value of "p1 lies above the line".
 
-    Exact up to `EXACT_STRICT_UP_TO`, since violations are tested at levels that
-    Holm has divided. Values that are certainly above `refine_below` are returned
-    unrefined.
+    Values that are certainly above `refine_below` are returned unrefined.
     """
     # "p1 above a line through p0" is "p0 below the same line through p1".
     below = line.swapped
@@ -101,17 +79,27 @@ def p_above(x1: int, x0: int, line: Line, refine_below: float = 0.5) -> float:
         return 1.0
     if below.trivial:
         return 0.0 if below.at > 0 else 1.0
-    z = float(below.statistic(x0, x1))
-    # Level 0 is below `STRICT`: the p-value is compared with divided levels later.
-    if method(line.n1, line.n0, 0.0) == MIETTINEN_NURMINEN:
-        return float(ndtr(z))
-    return p_value(below, z, refine_below)
+    return p_below(x0, x1, below, refine_below)
+
+
+def p_below(x1: int, x0: int, line: Line, refine_below: float = 0.5) -> float:
+    """One-sided p-value of "p1 lies below the line", a line that is not trivial.
+
+    An upper bound of the exact one, too large by a few % of itself at the usual
+    levels. z >= 0, which speaks against "below", returns 1.
+    """
+    z = float(line.statistic(x1, x0))
+    if not z < 0:
+        return 1.0
+    span = line.spans(np.array([x1]), np.array([x0])).of(np.array([True]))
+    return min(1.0, supremum(TwoRates(line, z, span), span, refine_below))
 
 
 def difference_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
-    """One-sided upper 1 - alpha bound of p1 - p0, by the test `method` names.
+    """One-sided upper 1 - alpha bound of p1 - p0, the exact test inverted.
 
-    Rounded outward, by less than .01 standard errors. 1.0 where a sample is empty.
+    The tail probability is bounded from above over the nuisance rate, so that the
+    bound errs outward, by about .02 standard errors. 1.0 where a sample is empty.
 
     Raises:
         InputError: hits outside [0, n], or alpha outside (0, .5).
@@ -120,9 +108,12 @@ def difference_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     check_rate(x0, n0, alpha)
     if n1 < 1 or n0 < 1:
         return 1.0
-    if method(n1, n0, alpha) == MIETTINEN_NURMINEN:
-        return _normal_upper(x1, n1, x0, n0, alpha)
-    return _exact_upper(x1, n1, x0, n0, alpha)
+
+    def shows(at: float) -> bool:
+        return bool(shows_below(x1, x0, Line("difference", at, n1, n0), alpha))
+
+    start, guess = x1 / n1 - x0 / n0, _normal_upper(x1, n1, x0, n0, alpha)
+    return around(shows, guess, guess - start, -1.0)
 
 
 def difference_lower(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
@@ -140,38 +131,11 @@ def miettinen_nurminen(
     return lower, _normal_upper(x1, n1, x0, n0, alpha)
 
 
-def chan_zhang(x1: int, n1: int, x0: int, n0: int, alpha: float) -> tuple[float, float]:
-    """Exact unconditional bounds (lower, upper) of p1 - p0, each at alpha.
-
-    Two inverted one-sided exact tests ordered by the score statistic. The tail
-    probability is bounded from above over the nuisance rate (see `exact`), so
-    that the bound errs outward, by about .02 standard errors, never inward.
-    """
-    check_rate(x1, n1, alpha)
-    check_rate(x0, n0, alpha)
-    lower = -_exact_upper(x0, n0, x1, n1, alpha)
-    return lower, _exact_upper(x1, n1, x0, n0, alpha)
-
-
 def _normal_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     def line(at: float) -> Line:
         return Line("difference", at, n1, n0)
 
     return _normal_bound(x1, x0, line, alpha, x1 / n1 - x0 / n0)
-
-
-def _exact_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
-    def line(at: float) -> Line:
-        return Line("difference", at, n1, n0)
-
-    start = x1 / n1 - x0 / n0
-    guess = _normal_bound(x1, x0, line, alpha, start)
-
-    def shows(at: float) -> bool:
-        null = line(at)
-        return rejects(null, float(null.statistic(x1, x0)), alpha)
-
-    return _around(shows, guess, guess - start, -1.0)
 
 
 def _normal_bound(
@@ -186,7 +150,7 @@ def _normal_bound(
     return least_shown(shows, start, 1.0, 1e-9)
 
 
-def _around(
+def around(
     shows: Callable[[float], bool], guess: float, width: float, least: float
 ) -> float:
     """Inverts an exact test, from a bracket grown around the normal bound."""
@@ -216,8 +180,8 @@ def least_shown(
 def ratio_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     """One-sided upper 1 - alpha bound of p1 / p0; infinity if none can be given.
 
-    The score test of the line p1 = r p0 (Koopman 1984; Miettinen and Nurminen's
-    N / (N - 1)), exact or normal as `method` says, inverted in r / (1 + r).
+    The exact test of the line p1 = r p0 in the order of its score statistic (Koopman
+    1984; Miettinen and Nurminen's N / (N - 1)), inverted in r / (1 + r).
 
     Raises:
         InputError: hits outside [0, n], or alpha outside (0, .5).
@@ -236,12 +200,11 @@ def ratio_upper(x1: int, n1: int, x0: int, n0: int, alpha: float) -> float:
     # Two rates of 0 say nothing of their ratio; 1 is in the middle of the scale.
     start = rates[0] / sum(rates) if sum(rates) > 0 else 0.5
     share = _normal_bound(x1, x0, line, alpha, start)
-    if method(n1, n0, alpha) == CHAN_ZHANG:
 
-        def shows(share: float) -> bool:
-            return bool(shows_below(x1, x0, line(share), alpha))
+    def shows(share: float) -> bool:
+        return bool(shows_below(x1, x0, line(share), alpha))
 
-        share = _around(shows, share, share - start, 0.0)
+    share = around(shows, share, share - start, 0.0)
     return share / (1 - share) if share < 1 else math.inf
 
 

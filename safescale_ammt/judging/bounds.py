@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from safescale_ammt.binomial.exact import Line
-from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_above, tango
+from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_above
+from safescale_ammt.binomial.paired import EXACT_PAIRED, gain_bounds
 from safescale_ammt.binomial.two_rates import (
     difference_upper,
     method,
@@ -73,13 +74,13 @@ def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
     a violation over the large ones, at alpha divided by their comparisons.
     """
     if isinstance(hits, PairedHits):
-        p = float(utility_p(constraint, hits))
+        p = utility_p(constraint, hits, alpha)
         if constraint.reference is None:
             ends = clopper_pearson(int(hits.correct), hits.rows, alpha)
             return Bounds(*ends, p, "Clopper-Pearson")
         b, c = int(hits.only_model), int(hits.only_reference)
         floor = " and Clopper-Pearson" if constraint.floor is not None else ""
-        return Bounds(*tango(b, c, hits.rows, alpha), p, f"Tango{floor}")
+        return Bounds(*gain_bounds(b, c, hits.rows, alpha), p, EXACT_PAIRED + floor)
     if isinstance(hits, TwoClassHits | MeanHits):
         return Bounds(*hits.bounds(line_at(constraint), alpha))
     if compares(constraint):
@@ -106,7 +107,7 @@ def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds
         for x1, x0, line in pairs(large, constraint)
     ]
     p = min(1.0, min(p_values, default=1.0) * tests)
-    names = {method(line.n1, line.n0, alpha) for _, _, line in pairs(hits, constraint)}
+    names = {method(line) for _, _, line in pairs(hits, constraint)}
     name = " and ".join(sorted(names)) or NO_METHOD
     if constraint.metric == "dp_ratio":
         # The largest ratio p1 / p0 of any pair is 1 / the least one.

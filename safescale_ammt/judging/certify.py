@@ -19,15 +19,10 @@ from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from safescale_ammt.binomial.exact import Line
-from safescale_ammt.binomial.intervals import (
-    gain_p_above,
-    rate_p_above,
-    rate_p_below,
-    tango_statistic,
-)
+from safescale_ammt.binomial.intervals import rate_p_above, rate_p_below
+from safescale_ammt.binomial.paired import gain_p_above, shows_gain
 from safescale_ammt.binomial.two_rates import shows_above, shows_below
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.judging.evidence import IntArray
@@ -82,11 +77,11 @@ def inside(
     """Tells which draws keep the promise at level alpha, shape (...,).
 
     A group that is too small, or the lack of a second group, leaves it open.
-    `normal` replaces exact tests of two rates by normal ones: a quick first guess
-    for the power check, never for the gate.
+    `normal` replaces exact tests of two rates and two models by normal ones: a quick
+    first guess for the power check, never for the gate.
     """
     if isinstance(hits, PairedHits):
-        return shows_use(constraint, hits, alpha)
+        return shows_use(constraint, hits, alpha, normal=normal)
     if isinstance(hits, TwoClassHits | MeanHits):
         return hits.shows_above(line_at(constraint), alpha, normal=normal)
     # A group that nobody can judge might be the one for which the promise is broken.
@@ -103,7 +98,9 @@ def inside(
     return holds
 
 
-def shows_use(constraint: Constraint, hits: PairedHits, alpha: float) -> BoolArray:
+def shows_use(
+    constraint: Constraint, hits: PairedHits, alpha: float, *, normal: bool = False
+) -> BoolArray:
     """Tells which draws show the reference's line and the floor, each at alpha.
 
     Both must show, so there is no correction; of several references the one that is
@@ -112,7 +109,7 @@ def shows_use(constraint: Constraint, hits: PairedHits, alpha: float) -> BoolArr
     holds = np.ones(np.shape(hits.correct), dtype=bool)
     if constraint.reference is not None:
         b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
-        holds &= gain_p_above(b, c, hits.rows, delta) <= alpha
+        holds &= shows_gain(b, c, hits.rows, delta, alpha, normal=normal)
     least = _least_accuracy(constraint)
     if least is not None:
         holds &= rate_p_above(hits.correct, hits.rows, least) <= alpha
@@ -122,7 +119,15 @@ def shows_use(constraint: Constraint, hits: PairedHits, alpha: float) -> BoolArr
 def outside(constraint: Constraint, hits: Hits, level: float) -> BoolArray:
     """Tells which draws break the promise: p-value of violation <= level."""
     if isinstance(hits, PairedHits):
-        return utility_p(constraint, hits) <= level
+        share = level / max(1, utility_lines(constraint, hits))
+        fails = np.zeros(np.shape(hits.correct), dtype=bool)
+        if constraint.reference is not None:
+            b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
+            fails |= shows_gain(c, b, hits.rows, -delta, share)
+        least = _least_accuracy(constraint)
+        if least is not None:
+            fails |= rate_p_below(hits.correct, hits.rows, least) <= share
+        return fails
     if isinstance(hits, TwoClassHits | MeanHits):
         return hits.shows_below(line_at(constraint), level)
     # Too small a group is not judged: it cannot show a violation either.
@@ -220,19 +225,28 @@ def comparisons(constraint: Constraint, hits: GroupHits) -> int:
     return each * len(hits.rates)
 
 
-def utility_p(constraint: Constraint, hits: PairedHits) -> NDArray[np.float64]:
-    """p-value of violation; Bonferroni over the references' lines and the floor."""
-    parts = []
+def utility_lines(constraint: Constraint, hits: PairedHits) -> int:
+    """Number of lines that may be violated: one per reference, and the floor."""
+    references = hits.references if constraint.reference is not None else 0
+    return references + (_least_accuracy(constraint) is not None)
+
+
+def utility_p(constraint: Constraint, hits: PairedHits, level: float = 0.5) -> float:
+    """p-value of violation of one draw; Bonferroni over `utility_lines`.
+
+    Values that are certainly above the level are coarse upper bounds.
+    """
+    lines = utility_lines(constraint, hits)
+    p = 1.0
     if constraint.reference is not None:
-        # The least of as many p-values as there are references.
+        # No larger than that of any reference which is beaten by more.
         b, c, delta = hits.only_model, hits.only_reference, constraint.delta or 0.0
-        z = tango_statistic(b, c, hits.rows, delta)
-        parts += [ndtr(z)] * hits.references
+        p = gain_p_above(int(c), int(b), hits.rows, -delta, level / lines)
     least = _least_accuracy(constraint)
     if least is not None:
-        parts.append(rate_p_below(hits.correct, hits.rows, least))
+        p = min(p, float(rate_p_below(hits.correct, hits.rows, least)))
     # Either line may be the violated one, as with the pairs of `outside`.
-    return np.asarray(np.minimum(1.0, len(parts) * np.minimum.reduce(parts)))
+    return min(1.0, lines * p)
 
 
 def _least_accuracy(constraint: Constraint) -> float | None:

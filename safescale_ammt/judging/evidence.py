@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from safescale_ammt.binomial.exact import Array
+from safescale_ammt.binomial.supremum import Array
 from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.files.canonical import digest_bytes
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from safescale_ammt.binomial.intervals import clopper_pearson, tango_statistic
+from safescale_ammt.binomial.intervals import clopper_pearson
+from safescale_ammt.binomial.paired import gain_p_above, tango_statistic
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import MAJORITY, Constraint, Principle
 from safescale_ammt.errors import InputError
@@ -159,12 +160,15 @@ def paired_hits(evidence: Evidence, c: Constraint) -> PairedHits:
         )
         for answer in answers
     ]
-    return min(
-        pairs,
-        key=lambda p: float(
-            tango_statistic(p.only_model, p.only_reference, p.rows, c.delta or 0.0)
-        ),
-    )
+    if len(pairs) == 1:
+        return pairs[0]
+
+    # By the test itself: a promise that is shown against it is shown against all.
+    def doubt(p: PairedHits) -> tuple[float, float]:
+        table = int(p.only_model), int(p.only_reference), p.rows, c.delta or 0.0
+        return gain_p_above(*table, refine_below=1.0), -float(tango_statistic(*table))
+
+    return max(pairs, key=doubt)
 
 
 def _rate_bounds(

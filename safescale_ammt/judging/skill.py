@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.binomial.exact import Array, Line
+from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import mean_bounds, mean_p_below
+from safescale_ammt.binomial.supremum import Array
 from safescale_ammt.binomial.two_rates import (
     difference_lower,
     difference_upper,
@@ -94,8 +95,7 @@ class TwoClassHits:
         lower = difference_lower(*numbers, alpha)
         upper = difference_upper(*numbers, alpha)
         p = p_above(numbers[2], numbers[0], self._line(at).swapped, alpha)
-        name = method(self.positives, self.negatives, alpha)
-        return (1 + lower) / 2, (1 + upper) / 2, p, name
+        return (1 + lower) / 2, (1 + upper) / 2, p, method(self._line(at))
 
     def _line(self, at: float) -> Line:
         return Line("difference", 2 * at - 1, self.positives, self.negatives)

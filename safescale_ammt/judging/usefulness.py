@@ -8,8 +8,8 @@ doubts are tested at the level of the submission, and each makes a decision at b
                 (TPR > FPR, the test of two rates; one class against the rest)
     one class   it is shown that of the rows that are not what the model answers most,
                 fewer than `NEARLY` get another answer (Clopper-Pearson)
-    worse       it is shown that the best constant is more often right (Tango); asked
-                only where no hard promise names another measure of use
+    worse       it is shown that the best constant is more often right (the test of two
+                models); asked only where no hard promise names another measure of use
 
 Why these three: docs/mathematical_foundations.md, section 6.
 """
@@ -206,7 +206,7 @@ def nearly_one_class(
 
 def worse_than_constant(evidence: Evidence, alpha: float) -> Iterator[str]:
     """Says that the best constant is more often right than the model."""
-    p = float(utility_p(_BEST_CONSTANT, paired_hits(evidence, _BEST_CONSTANT)))
+    p = utility_p(_BEST_CONSTANT, paired_hits(evidence, _BEST_CONSTANT), alpha)
     if p <= alpha:
         yield f"One answer for everybody is shown to be right more often (p = {p:.2g})."
 

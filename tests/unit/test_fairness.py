@@ -21,6 +21,7 @@ from safescale_ammt.judging.certify import (
     breaches,
     inside,
     outside,
+    utility_p,
 )
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import Finding
@@ -242,6 +243,26 @@ def test_absolute_accuracy_takes_the_exact_bound() -> None:
     assert low.upper < 0.8
 
 
+@pytest.mark.parametrize("references", [1, 3])
+def test_the_violation_that_the_power_check_counts_is_the_one_that_is_judged(
+    references,
+) -> None:
+    both = promise("accuracy", **TWIN, floor=0.8).constraint
+    rng, found = np.random.default_rng(1), set()
+    for _ in range(60):
+        correct = np.asarray(rng.binomial(900, rng.uniform(0.76, 0.86)))
+        table = rng.multinomial(900, [0.03, rng.uniform(0.03, 0.08), 0.89])[:2]
+        b, c = np.asarray(table[0]), np.asarray(table[1])
+        hits = PairedHits(correct, b, c, 900, references)
+        p = utility_p(both, hits)
+        for level in (0.05, 0.01):
+            assert bool(outside(both, hits, level)) == (p <= level)
+            found.add(p <= level)
+            coarse = utility_p(both, hits, level)
+            assert coarse == p or min(coarse, p) > level
+    assert found == {True, False}
+
+
 def test_accuracy_against_the_twin_needs_both_lines() -> None:
     both = promise("accuracy", **TWIN, floor=0.8)
     near = _accurate(8_600, 10_000, only_twin=60, only_model=50)
@@ -251,7 +272,7 @@ def test_accuracy_against_the_twin_needs_both_lines() -> None:
     assert finding.threshold == -0.01
     assert [r.value for r in finding.by_group] == ["model", "twin"]
     assert finding.by_group[1].rate == pytest.approx(0.861)
-    assert finding.method == "Tango and Clopper-Pearson"
+    assert finding.method == "exact paired (Tango order) and Clopper-Pearson"
     poor = judge(both, _accurate(7_000, 10_000, 60, 50), RULE, 0.05)
     assert poor.outcome == "fails"
     assert poor.breaches

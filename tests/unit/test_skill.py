@@ -18,6 +18,7 @@ from sklearn.metrics import (
 )
 
 from safescale_ammt.binomial.intervals import mean_bounds, mean_p_below
+from safescale_ammt.binomial.paired import gain_p_above
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import SKILL_METRICS
 from safescale_ammt.data.counts import Counts
@@ -172,7 +173,8 @@ def test_a_model_is_held_against_every_constant_answer() -> None:
     rows = evidence_of([(880, 10, 50, 60)])
     beaten = judge(promise(**BEST), rows, RULE, 0.05)
     assert beaten.value == pytest.approx(0.94 - 0.89)
-    assert (beaten.outcome, beaten.method) == ("holds", "Tango")
+    assert beaten.outcome == "holds"
+    assert beaten.method == "exact paired (Tango order)"
     assert beaten.by_group[1].value == "constant"
     assert beaten.by_group[1].rate == pytest.approx(0.89)
     assert "minus that of the best constant answer" in beaten.reason
@@ -181,6 +183,27 @@ def test_a_model_is_held_against_every_constant_answer() -> None:
     # Every constant must be beaten, and by the margin that is asked for.
     ahead = judge(promise(**BEST, delta=0.04), rows, RULE, 0.05)
     assert ahead.outcome == "undecided"
+
+
+def test_what_is_shown_against_the_named_constant_is_shown_against_all() -> None:
+    rng = np.random.default_rng(3)
+    outcomes = set()
+    for _ in range(40):
+        # Three classes, two of them nearly as frequent.
+        label = rng.choice(3, 400, p=[0.38, 0.36, 0.26])
+        right = rng.random(400) < rng.uniform(0.38, 0.5)
+        prediction = np.where(right, label, (label + 1) % 3)
+        rows = Evidence(label, prediction, np.zeros(400), {}, classes=3)
+        pair = paired_hits(rows, promise(**BEST).constraint)
+        named = gain_p_above(int(pair.only_model), int(pair.only_reference), 400, 0.0)
+        outcomes.add(named <= 0.05)
+        for k in range(3):
+            only = (
+                int(((prediction == label) & (label != k)).sum()),
+                int(((prediction != label) & (label == k)).sum()),
+            )
+            assert gain_p_above(*only, 400, 0.0) <= named or named > 0.5
+    assert outcomes == {True, False}
 
 
 def test_a_constant_answer_never_holds_against_the_constant() -> None:

@@ -110,8 +110,6 @@ class PowerReport:
         sentence: the answer in words.
         sealed: independent draws among the sealed rows: the effective sample size.
         unit: what they are draws of.
-
-
         alpha: error level of one submission.
     """
 
