@@ -6,9 +6,9 @@ Adult, `tpr_gap by sex <= tau` with accuracy at most one point below the
 unconstrained twin's and at least .84. Each seed splits the development rows anew
 and trains anew with the default recipe; the architecture is the default genome (no
 search), so that only training is measured. The official test file is the sealed
-split and each run has a research ledger of its own, in which it is the first use;
-verdicts come from the evaluator of the product. All hyperparameters were set on
-validation and select rows of development data.
+split and each run has a benchmark's ledger of its own, in a store that is deleted
+with it, and is the first use there; verdicts come from the evaluator of the product.
+All hyperparameters were set on validation and select rows of development data.
 
 Training is one process per model, from exec to exit. Its seconds are the whole
 process's, interpreter and imports included; it trains the twin on the way, so the
@@ -157,8 +157,9 @@ def _case(
         genome,
         model,
         constitution.to_dict(),
-        # Each run has a store of its own: every seed is the rows' first use.
-        {"ledger": "research"},
+        # Each run has a store of its own: every seed is the rows' first use. Its book
+        # takes no official use, and no book of official uses takes this one.
+        {"ledger": "benchmark"},
         folder / "verdict",
         environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
     )

@@ -40,7 +40,6 @@ from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
 from safescale_ammt.judging.profile import roc
 from safescale_ammt.judging.verdict import (
-    LEDGERS,
     REHEARSAL,
     SEALED,
     SealedUse,
@@ -48,6 +47,7 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
 from safescale_ammt.reporting.report import render
@@ -137,7 +137,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         if counter:
             # Whoever can read a figure may choose by it, so the rows are opened
             # first; on leaving this block the folder gets its name and is readable.
-            counter.mark_opened()
+            counter.mark_opened(digest, digest_json(judged.to_dict()))
     summary = summarise(judged, parsed, evidence, Path(verdict) / REPORT)
     # A count of a sensitive value would undo what the counts hide.
     if found := [
@@ -239,8 +239,8 @@ class _UseCounter:
     """Counts the one use of sealed rows of this run in a ledger."""
 
     store: Store
-    name: str
-    use: ledger.Use | None = None
+    ledger: str
+    use: Use | None = None
 
     @classmethod
     def open(cls, config: SafetyConfig, environ: Mapping[str, str]) -> _UseCounter:
@@ -251,7 +251,7 @@ class _UseCounter:
                 "set it to s3://BUCKET or file:///PATH, or rehearse (safety.rehearse: "
                 "true)."
             )
-        return cls(open_store(uri, environ=environ), LEDGERS[config.ledger])
+        return cls(open_store(uri, environ=environ), config.ledger)
 
     def reserve(
         self,
@@ -268,13 +268,13 @@ class _UseCounter:
             holdout=manifests["holdout"].identity,
             planned=constitution.gate.planned_submissions,
             constitution=constitution.digest,
-            name=self.name,
+            ledger=self.ledger,
         )
         return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
 
-    def mark_opened(self) -> None:
+    def mark_opened(self, evidence: str, verdict: str) -> None:
         assert self.use is not None
-        ledger.mark_opened(self.store, self.use, name=self.name)
+        ledger.mark_opened(self.store, self.use, evidence=evidence, verdict=verdict)
 
 
 def _save(

@@ -36,7 +36,6 @@ from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.assembly import evidence_of, rederive
 from safescale_ammt.judging.evidence import rows_digest
 from safescale_ammt.judging.verdict import (
-    LEDGERS,
     OFFICIAL,
     REHEARSAL,
     SealedUse,
@@ -204,15 +203,15 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
     digest = rows_digest(evidence_of(folder, verdict)[1])
     # By the hashes in the evidence, not by the holdout's digest alone: a verdict could
     # name a fresh holdout and hold the rows of another.
-    claim = (verdict.model, verdict.constitution, verdict.holdout, digest)
-    name = LEDGERS[verdict.ledger]
-    for use in ledger.uses(store, name=name):
-        if (use.model, use.constitution, use.holdout, use.rows) == claim:
+    claim = (verdict.model, verdict.constitution, verdict.holdout, digest, OFFICIAL)
+    for use in ledger.uses(store):
+        facts = (use.model, use.constitution, use.holdout, use.rows, use.ledger)
+        if facts == claim:
             break
     else:
         raise IntegrityError(
-            f"The ledger {store.uri}/{name} holds no use of rows {digest} by model "
-            f"{verdict.model}; judge the model again with this store."
+            f"The ledger {store.uri}/{ledger.BOOK} holds no use of rows {digest} by "
+            f"model {verdict.model}; judge the model again with this store."
         )
     stated, recorded = verdict.use, SealedUse(use.number, use.planned, use.guarantee)
     # A use that was never opened belongs to a judgement that did not end: this verdict
@@ -221,7 +220,7 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
         raise IntegrityError(
             f"The verdict about model {verdict.model} states use {stated.number} of "
             f"{stated.planned} with guarantee {stated.guarantee!r}, the ledger "
-            f"{store.uri}/{name} holds use {use.number} of {use.planned} with "
+            f"{store.uri}/{ledger.BOOK} holds use {use.number} of {use.planned} with "
             f"{use.guarantee!r}, "
             f"{'opened' if use.opened else 'never opened'}."
         )

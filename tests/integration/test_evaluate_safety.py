@@ -196,16 +196,39 @@ def test_without_a_store_the_sealed_rows_stay_unread(
     assert not (tmp_path / "v").exists()
 
 
-def test_research_is_counted_in_a_ledger_of_its_own(
+def test_rows_read_in_research_are_open_when_a_model_is_judged_officially(
     world: World, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    judge(world, tmp_path / "v", environ, ledger="research")
-    store = store_of(environ)
-
+    told = judge(world, tmp_path / "v", environ, ledger="research")
+    assert (told["decision"], told["guarantee"]) == ("pass", "holds")
     assert Verdict.load(tmp_path / "v").ledger == "research"
-    assert ledger.uses(store) == []
-    assert len(ledger.uses(store, name="research-ledger")) == 1
     assert "can never be registered" in (tmp_path / "v/report.html").read_text()
+
+    official = judge(world, tmp_path / "w", environ)
+    assert (official["decision"], official["guarantee"]) == ("needs_human", "spent")
+    research, second = ledger.uses(store_of(environ))
+    assert (research.ledger, research.number) == ("research", 1)
+    assert (second.ledger, second.number) == ("official", 2)
+
+
+def test_a_benchmark_and_an_official_run_share_no_store(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    judge(world, tmp_path / "v", environ, ledger="benchmark")
+    page = (tmp_path / "v/report.html").read_text()
+    assert "This is a benchmark's verdict." in page
+    with pytest.raises(InputError, match="no official use is counted there") as error:
+        judge(world, tmp_path / "w", environ)
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "w").exists()
+    (use,) = ledger.uses(store_of(environ))
+    assert use.ledger == "benchmark"
+
+    ordinary = {"SAFESCALE_STORE": (tmp_path / "ordinary").as_uri()}
+    judge(world, tmp_path / "x", ordinary)
+    with pytest.raises(InputError, match="no benchmark use is counted there"):
+        judge(world, tmp_path / "y", ordinary, ledger="benchmark")
+    assert not (tmp_path / "y").exists()
 
 
 def test_a_use_is_reserved_before_the_rows_are_scored(

@@ -17,6 +17,7 @@ from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.releasing.versions import Version, VersionEntry
 from safescale_ammt.store.base import Store
 
@@ -63,7 +64,7 @@ def test_racing_processes_get_different_uses(
 def test_the_same_model_reserved_by_two_runs_at_once_has_one_use(
     store: Store,
 ) -> None:
-    found: list[ledger.Use] = []
+    found: list[Use] = []
     start = threading.Barrier(3)
 
     def reserve() -> None:
@@ -82,7 +83,7 @@ def test_the_same_model_reserved_by_two_runs_at_once_has_one_use(
     _at_once([threading.Thread(target=reserve) for _ in range(3)])
     assert len(found) == 3
     assert len(set(found)) == 1
-    ledger.mark_opened(store, found[0])
+    ledger.mark_opened(store, found[0], evidence=digest("e"), verdict=digest("v"))
     (use,) = ledger.uses(store)
     assert use.opened
 

@@ -1,0 +1,115 @@
+"""Sets of 16-byte hashes in a store, each kept once under the digest of its contents.
+
+The ledger says by them which people a use was about. They hold hashes, never rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.judging.evidence import ROW_BYTES, distinct_rows
+from safescale_ammt.store.base import Store
+
+# Sorts and compares in C. numpy drops the trailing zero bytes of a fixed-width
+# string, but two hashes of one width that differ still differ without them.
+_HASH = np.dtype(f"S{ROW_BYTES}")
+
+Hashes = NDArray[Any] | Sequence[bytes]
+"""(n,) `V16` or `S16`, (n, 16) `uint8`, or a list of bytes of 16 each."""
+
+
+class KeySets:
+    """The sets below some prefixes of a store.
+
+    Args:
+        store: where they lie.
+        prefixes: folders that are searched in order; the first one is written to.
+    """
+
+    def __init__(self, store: Store, prefixes: Sequence[str]) -> None:
+        self._store = store
+        self._prefixes = prefixes
+        # A decision may be taken many times in a race; each set is downloaded once.
+        self._sets: dict[str, NDArray[np.bytes_]] = {}
+
+    def put(self, hashes: Hashes, what: str) -> str:
+        """Stores a set, its hashes sorted, and returns its digest.
+
+        Args:
+            hashes: order and repetition do not matter.
+            what: their name, for a sentence.
+
+        Raises:
+            InputError: none were given, or they are of another width.
+        """
+        if isinstance(hashes, np.ndarray):
+            width = hashes.dtype.itemsize * (hashes.shape[1] if hashes.ndim == 2 else 1)
+            widths, data = {width}, np.ascontiguousarray(hashes).tobytes()
+        else:
+            widths, data = set(map(len, hashes)), b"".join(hashes)
+        if len(hashes) == 0:
+            raise InputError(f"no {what} were given, so there is no use to reserve.")
+        if widths != {ROW_BYTES}:
+            raise InputError(
+                f"hashes of {what} of {sorted(widths)} bytes were given, expected "
+                f"{ROW_BYTES}."
+            )
+        # As the evidence of a verdict does: the gate compares the two digests.
+        distinct = distinct_rows(data)
+        digest = digest_bytes(distinct.tobytes())
+        self._sets[digest] = distinct
+        key = self._key(self._prefixes[0], digest)
+        if not self._store.exists(key):
+            self._store.put(key, distinct.tobytes())
+        return digest
+
+    def get(self, digest: str) -> NDArray[np.bytes_]:
+        """Reads a set, sorted, shape (n,).
+
+        Raises:
+            IntegrityError: it is missing or changed.
+        """
+        if digest in self._sets:
+            return self._sets[digest]
+        keys = [self._key(prefix, digest) for prefix in self._prefixes]
+        key = next(filter(self._store.exists, keys), "")
+        # Counting on without the set would give its rows a first use again.
+        if not key:
+            raise IntegrityError(
+                f"{self._store.uri}/{keys[0]} is missing; restore it from a backup."
+            )
+        data = self._store.get(key)
+        actual = digest_bytes(data)
+        if actual != digest:
+            raise IntegrityError(
+                f"{self._store.uri}/{key} was changed: the ledger recorded {digest}, "
+                f"found {actual}."
+            )
+        self._sets[digest] = np.frombuffer(data, _HASH)
+        return self._sets[digest]
+
+    def overlap(self, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+        """Says whether two mappings from a name to a set share a hash of one name."""
+        return any(
+            self._share(one[name], other[name]) for name in one.keys() & other.keys()
+        )
+
+    def _share(self, one: str, other: str) -> bool:
+        # Equal digests need no download, the usual case of a repeated holdout.
+        if one == other:
+            return True
+        small, large = sorted((self.get(one), self.get(other)), key=len)
+        # Binary search of the smaller set: m log n steps, and no union is built.
+        # A hash beyond the last would get the index n, hence the clip.
+        index = np.searchsorted(large, small).clip(max=len(large) - 1)
+        return bool((large[index] == small).any())
+
+    @staticmethod
+    def _key(prefix: str, digest: str) -> str:
+        return f"{prefix}/rows/{digest.removeprefix('sha256:')}"
