@@ -189,11 +189,15 @@ class Verdict:
         file = Path(folder) / VERDICT
         return cls.from_dict(read_json(file), str(file))
 
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Returns `verdict.json` and one `findings/<principle>.json` each, by name."""
+        findings = {name: f.to_dict() for name, f in self.finding_files().items()}
+        return {VERDICT: self.to_dict(), **findings}
+
     def save(self, folder: Path) -> None:
-        """Writes `verdict.json` and one `findings/<principle>.json` each."""
-        write_json(folder / VERDICT, self.to_dict())
-        for name, finding in self.finding_files().items():
-            write_json(folder / name, finding.to_dict())
+        """Writes the files of a verdict into a folder."""
+        for name, value in self.files().items():
+            write_json(folder / name, value)
 
     def finding_files(self) -> dict[str, Finding]:
         """Maps each finding to its file; file names hold no foreign characters."""

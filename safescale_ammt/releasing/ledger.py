@@ -18,7 +18,7 @@ research was read. A book of benchmarks holds no other uses and an ordinary book
 holds none of theirs: the first use says which of the two a book is.
 
 The event that opens a use binds what becomes readable by its digests. The first
-evidence of a use is the one that counts (`Use.binding`).
+evidence of a use is the one that counts (`Use.departure`).
 
 Sources: Dwork et al. 2015, "The reusable holdout"; Renggli et al. 2019,
 "ease.ml/ci". Kept in an `EventLog`, the sets of rows in `KeySets`.

@@ -16,8 +16,8 @@ from safescale_ammt.store.event_log import Event
 
 HOLDS = "holds"
 SPENT = "spent"
-RESERVED, OPENED = "reserved", "opened"
-"""Kinds of events."""
+RESERVED, OPENED, ANCHORED = "reserved", "opened", "anchored"
+"""Kinds of events; the last one is no use, it holds the head of another log."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,21 @@ class Use:
         """Its sets of hashes: name -> digest."""
         return {"rows": self.rows, **dict(self.keys)}
 
-    @property
-    def binding(self) -> Opening | None:
-        """The opening whose evidence counts, None if none states a digest."""
-        # The first, as a model answers the same rows the same way each time: whoever
-        # comes later with other answers may have chosen them by the figures.
-        return next((o for o in self.openings if o.evidence), None)
+    def departure(self, judged: Opening) -> str:
+        """Says how evidence and verdict depart from what was opened; "" if they agree.
+
+        The first evidence counts for good. A verdict in other words about the same
+        evidence (a later version of the library) counts once it is recorded.
+        """
+        # A model answers the same rows the same way each time: whoever comes later
+        # with other answers may have chosen them by the figures.
+        first = next((o.evidence for o in self.openings if o.evidence), "none")
+        if judged.evidence != first:
+            return f"of evidence {first}, the verdict has {judged.evidence}"
+        stated = [o.verdict for o in self.openings if o.evidence == first]
+        if judged.verdict not in stated:
+            return f"verdict {' or '.join(stated)}, found {judged.verdict}"
+        return ""
 
 
 def counted(sharing: Sequence[Use], planned: int) -> dict[str, Any]:
@@ -116,6 +125,8 @@ def fold(events: Sequence[Event], ledger: str = OFFICIAL) -> list[Use]:
     """
     past: dict[int, Use] = {}
     for event in events:
+        if event.kind == ANCHORED:
+            continue
         body = {"ledger": ledger, **event.body}
         try:
             if event.kind == RESERVED:

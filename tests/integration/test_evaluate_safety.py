@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from children import Child
 from trained_world import World, build
 
 from safescale_ammt.constitution.constitution import Constitution
@@ -132,9 +137,9 @@ def test_judging_the_same_model_again_keeps_its_use_and_identity(
         judge(world, tmp_path / name, environ)
     (use,) = ledger.uses(store_of(environ))
 
-    assert use.opened
+    assert len(use.openings) == 1
     identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
-    assert identities[0] == identities[1]
+    assert identities == [use.openings[0].verdict] * 2
     # Their heads differ in the time of day alone.
     same = Provenance.load(tmp_path / "a")
     pages = [(tmp_path / n / "report.html").read_text() for n in ("a", "b")]
@@ -252,6 +257,48 @@ def test_a_use_is_reserved_before_the_rows_are_scored(
 
     assert not use.opened
     assert not (tmp_path / "v").exists()
+
+
+KILLED = """
+import json, os, signal, sys
+from safescale_ammt.stages.evaluate_safety import run
+
+def watch(event, arguments):
+    # FileStore brings an object to its place by a link.
+    if event == "os.link" and str(arguments[1]).endswith(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+inputs, constitution, _, out, store = json.loads(sys.argv[1])
+run(*inputs, constitution, {}, out, environ={"SAFESCALE_STORE": store})
+sys.exit(f"{sys.argv[2]} was not killed")
+"""
+
+
+@pytest.mark.parametrize("event", [1, 2])
+def test_a_kill_before_the_rows_are_opened_leaves_nothing_to_read(
+    world: World, tmp_path: Path, environ: dict[str, str], event: int
+) -> None:
+    """At the event that reserves, and at the one that opens."""
+    out = tmp_path / "out" / "v"
+    out.parent.mkdir()
+    inputs = [str(path) for path in world.inputs]
+    job = [inputs, world.constitution, {}, str(out), environ["SAFESCALE_STORE"]]
+    killed = Child(
+        [sys.executable, "-c", KILLED, json.dumps(job), "it", f"{event:08d}.json"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "out")},
+    )
+    assert killed.wait() == -signal.SIGKILL
+    left = [path for path in out.parent.rglob("*") if path.is_file()]
+    assert left == []
+    assert [use.opened for use in ledger.uses(store_of(environ))] == [False] * (
+        event - 1
+    )
+
+    told = judge(world, tmp_path / "again", environ)
+    assert (told["decision"], told["guarantee"]) == ("pass", "holds")
+    (use,) = ledger.uses(store_of(environ))
+    assert (use.number, len(use.openings)) == (1, 1)
 
 
 def test_another_constitution_than_that_of_training_is_refused(

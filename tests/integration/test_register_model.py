@@ -7,15 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from trained_world import World, build
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
 from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
-from safescale_ammt.files.canonical import read_json, write_json
-from safescale_ammt.judging.assembly import assemble, submission_of
-from safescale_ammt.judging.evidence import EVIDENCE, read_evidence
+from safescale_ammt.files.canonical import digest_file, read_json, write_json
+from safescale_ammt.judging.assembly import (
+    assemble,
+    evidence_of,
+    rederive,
+    submission_of,
+)
+from safescale_ammt.judging.evidence import (
+    EVIDENCE,
+    evidence_digest,
+    write_evidence,
+)
 from safescale_ammt.judging.verdict import SealedUse, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import verify_bundle
@@ -103,20 +113,35 @@ def register(
     )
 
 
-def forge(verdict: Path, world: World, **changes: Any) -> None:
-    """Judges the same evidence under false facts and writes the manifest anew."""
+def forge(verdict: Path, world: World, *, right: int = 0, **changes: Any) -> None:
+    """Judges the evidence again under false facts and writes the manifest anew.
+
+    Args:
+        verdict: the verdict artifact.
+        world: what it is about.
+        right: wrong predictions that are turned into right ones.
+        changes: false facts about the submission.
+    """
     rule = Constitution.from_dict(world.constitution)
     stated = Verdict.load(verdict)
-    rows, _ = read_evidence(
-        verdict / EVIDENCE,
-        stated.groups,
-        classes=stated.classes,
-        positive=stated.positive,
-    )
+    told, hashes = evidence_of(verdict, stated)
+    wrong = np.flatnonzero(told.prediction != told.label)[:right]
+    prediction = told.prediction.copy()
+    prediction[wrong] = told.label[wrong]
+    told = replace(told, prediction=prediction)
+    if right:
+        write_evidence(verdict / EVIDENCE, told, hashes)
     about = replace(submission_of(stated), **changes)
-    assemble(rule, rows, about, stated.evidence).save(verdict)
+    shutil.rmtree(verdict / "findings")
+    assemble(rule, told, about, digest_file(verdict / EVIDENCE)).save(verdict)
+    reseal(verdict)
+
+
+def reseal(verdict: Path) -> None:
+    """Writes a manifest anew, as somebody does who changed a file on purpose."""
     old = read_json(verdict / "manifest.json")
-    draft = Draft(verdict, old["parents"], {"report.html"})
+    outside = {n for n, entry in old["files"].items() if not entry["identity"]}
+    draft = Draft(verdict, old["parents"], outside)
     new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
     write_json(verdict / "manifest.json", new.to_dict())
 
@@ -238,13 +263,53 @@ def test_a_forged_decision_with_a_fresh_manifest_is_refused(
     verdict = judge(world, tmp_path / "v", environ)
     raw = read_json(verdict / "verdict.json")
     write_json(verdict / "verdict.json", {**raw, "decision": "pass", "reasons": []})
-    old = read_json(verdict / "manifest.json")
-    draft = Draft(verdict, old["parents"], {"report.html"})
-    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
-    write_json(verdict / "manifest.json", new.to_dict())
+    reseal(verdict)
 
     with pytest.raises(IntegrityError, match="does not follow from its evidence"):
         register(world, verdict, tmp_path / "version", environ)
+    assert versions(environ) == []
+
+
+def test_a_failed_verdict_with_edited_predictions_is_no_champion(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """Evidence, figures, decision and manifest agree; the ledger knows better."""
+    world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
+    verdict = judge(world, tmp_path / "v", environ)
+    honest = evidence_digest(*evidence_of(verdict, Verdict.load(verdict)))
+    forge(verdict, world, right=500)
+    forged = evidence_digest(*evidence_of(verdict, Verdict.load(verdict)))
+    assert rederive(verdict, Constitution.from_dict(world.constitution)).decision == (
+        "pass"
+    )
+
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as error:
+            register(world, verdict, tmp_path / "version", environ)
+        assert error.value.exit_code == 3
+        assert honest in str(error.value)
+        assert forged in str(error.value)
+        # Nor does it help to enter the edited answers into the ledger afterwards.
+        store = store_of(environ)
+        (use,) = ledger.uses(store)
+        identity = read_manifest(verdict).identity
+        ledger.mark_opened(store, use, evidence=forged, verdict=identity)
+    assert versions(environ) == []
+
+
+@pytest.mark.parametrize("file", ["warnings.json", "constitution.json"])
+def test_a_file_of_the_verdict_that_was_exchanged_is_refused_with_both_digests(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str], file: str
+) -> None:
+    opened = read_manifest(verdict).identity
+    write_json(verdict / file, {"schema": 1, "warnings": []})
+    (verdict / file).write_bytes((verdict / file).read_bytes() + b" ")
+    reseal(verdict)
+
+    with pytest.raises(IntegrityError) as error:
+        register(world, verdict, tmp_path / "version", environ)
+    assert opened in str(error.value)
+    assert read_manifest(verdict).identity in str(error.value)
     assert versions(environ) == []
 
 

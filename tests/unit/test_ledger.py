@@ -268,18 +268,47 @@ def test_a_key_of_another_width_is_bad_input(file_store: Store) -> None:
         reserve(file_store, "a", hashes(1), keys={"entity": [b"short"]})
 
 
+def judged(word: str, verdict: str = "") -> Opening:
+    return Opening(digest(word), digest(verdict or f"verdict of {word}"))
+
+
 def test_an_opening_binds_the_digests_of_what_becomes_readable(
     file_store: Store,
 ) -> None:
     use = mark_opened(file_store, reserve(file_store, "a", hashes(1)), "one")
-    first = Opening(digest("one"), digest("verdict of one"))
-    assert (use.binding, use.openings) == (first, (first,))
-    again = mark_opened(file_store, use, "one")
-    assert again.openings == (first,)
-    other = mark_opened(file_store, use, "two")
-    assert len(other.openings) == 2
-    assert other.binding == first
-    assert ledger.uses(file_store) == [other]
+    assert use.openings == (judged("one"),)
+    assert use.departure(judged("one")) == ""
+    assert mark_opened(file_store, use, "one") == use
+    assert ledger.uses(file_store) == [use]
+    for other in (judged("two", "verdict of one"), judged("one", "forged")):
+        fault = use.departure(other)
+        assert (digest("one") in fault) == (other.evidence == digest("two"))
+        assert set(vars(other).values()) - set(vars(judged("one")).values())
+        assert any(value in fault for value in vars(other).values())
+
+
+def test_other_answers_that_come_later_are_recorded_and_never_count(
+    file_store: Store,
+) -> None:
+    use = mark_opened(file_store, reserve(file_store, "a", hashes(1)), "one")
+    forged = mark_opened(file_store, use, "two")
+    assert len(forged.openings) == 2
+    assert digest("one") in forged.departure(judged("two"))
+    assert digest("two") in forged.departure(judged("two"))
+    assert forged.departure(judged("one")) == ""
+
+
+def test_the_same_answers_in_other_words_count_once_they_are_recorded(
+    file_store: Store,
+) -> None:
+    """A later version of the library may word a verdict otherwise."""
+    use = mark_opened(file_store, reserve(file_store, "a", hashes(1)), "one")
+    reworded = judged("one", "reworded")
+    assert use.departure(reworded)
+    again = ledger.mark_opened(file_store, use, **vars(reworded))
+    assert again.departure(reworded) == ""
+    assert again.departure(judged("one")) == ""
+    assert again.departure(judged("one", "third"))
 
 
 def test_an_opening_of_before_there_were_digests_opens_and_binds_nothing(
@@ -289,8 +318,16 @@ def test_an_opening_of_before_there_were_digests_opens_and_binds_nothing(
     log = EventLog(file_store, "ledger")
     log.append(lambda events: ("opened", {"use": use.event}))
     (old,) = ledger.uses(file_store)
-    assert (old.opened, old.binding) == (True, None)
-    assert mark_opened(file_store, old, "one").binding is not None
+    assert old.opened
+    assert "of evidence none" in old.departure(judged("one"))
+    assert mark_opened(file_store, old, "one").departure(judged("one")) == ""
+
+
+def test_a_malformed_digest_opens_nothing(file_store: Store) -> None:
+    use = reserve(file_store, "a", hashes(1))
+    with pytest.raises(InputError, match="the evidence is ''"):
+        ledger.mark_opened(file_store, use, evidence="", verdict=digest("v"))
+    assert not ledger.uses(file_store)[0].opened
 
 
 @pytest.mark.parametrize(
