@@ -43,7 +43,7 @@ from safescale_ammt.judging.assembly import judge_all
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
-from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.judging.verdict import BENCHMARK, Verdict
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
@@ -145,26 +145,38 @@ def measured(seeds: Sequence[int], taus: Sequence[float]) -> Iterator[dict[str, 
                 yield from _case(place, dataset, holdout, tau, seed)
 
 
+def evaluated(
+    folder: Path, inputs: tuple[Path, Path, Path, Path], constitution: Constitution
+) -> Verdict:
+    """Judges a model as the product does, its use counted in a book for benchmarks.
+
+    The book lies in a store of its own inside the folder, so that every seed is the
+    rows' first use. It takes no official use, and a book of official uses takes none
+    of these.
+
+    Args:
+        folder: gets `store` and `verdict`; delete it afterwards.
+        inputs: dataset, holdout, architecture and model.
+        constitution: what the model was trained and is judged by.
+    """
+    evaluate_safety.run(
+        *inputs,
+        constitution.to_dict(),
+        {"ledger": BENCHMARK},
+        folder / "verdict",
+        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
+    )
+    return Verdict.load(folder / "verdict")
+
+
 def _case(
     folder: Path, dataset: Path, holdout: Path, tau: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     constitution, model = constitution_of(tau), folder / "model"
     genome = architecture(folder, dataset, constitution)
     summary = trained(dataset, genome, constitution, seed, model)
-    evaluate_safety.run(
-        dataset,
-        holdout,
-        genome,
-        model,
-        constitution.to_dict(),
-        # Each run has a store of its own: every seed is the rows' first use. Its book
-        # takes no official use, and no book of official uses takes this one.
-        {"ledger": "benchmark"},
-        folder / "verdict",
-        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
-    )
+    verdict = evaluated(folder, (dataset, holdout, genome, model), constitution)
     case = Case.load(dataset, holdout, model)
-    verdict = Verdict.load(folder / "verdict")
     head = {"seed": seed, "tau": tau}
     extra = {key: summary[key] for key in ("form", "cpu_s", "wall_s")}
     figures = row(OURS, verdict.decision, verdict.findings, float(verdict.accuracy))

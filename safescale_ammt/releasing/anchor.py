@@ -36,13 +36,8 @@ def keep_ledger_heads(
 ) -> None:
     """Checks the ledger against its anchor, and anchors what came since.
 
-    Of two gates at once the one that comes later reads the other's anchor and the
-    ledger behind it; an anchor never goes back.
-
-    Args:
-        registry: the registry's store.
-        data: the ledger's store.
-        clock: gives the time of the anchor.
+    Of two gates at once the later one reads the other's anchor and the ledger behind
+    it, so that an anchor never goes back. `registry` and `data` are their stores.
 
     Raises:
         IntegrityError: events that an earlier gate saw are gone or others.

@@ -24,6 +24,30 @@ Hashes = NDArray[Any] | Sequence[bytes]
 """(n,) `V16` or `S16`, (n, 16) `uint8`, or a list of bytes of 16 each."""
 
 
+def hash_set(hashes: Hashes, what: str = "hashes") -> NDArray[np.bytes_]:
+    """Returns hashes as a set: sorted, each once, shape (m,).
+
+    Args:
+        hashes: order and repetition do not matter.
+        what: their name, for a sentence.
+
+    Raises:
+        InputError: none were given, or they are of another width.
+    """
+    if isinstance(hashes, np.ndarray):
+        width = hashes.dtype.itemsize * (hashes.shape[1] if hashes.ndim == 2 else 1)
+        widths, data = {width}, np.ascontiguousarray(hashes).tobytes()
+    else:
+        widths, data = set(map(len, hashes)), b"".join(hashes)
+    if len(hashes) == 0:
+        raise InputError(f"no {what} were given, so there is no use to reserve.")
+    if widths != {ROW_BYTES}:
+        raise InputError(
+            f"{what} of {sorted(widths)} bytes were given, expected {ROW_BYTES}."
+        )
+    return distinct_rows(data)
+
+
 class KeySets:
     """The sets below some prefixes of a store.
 
@@ -39,34 +63,14 @@ class KeySets:
         self._sets: dict[str, NDArray[np.bytes_]] = {}
 
     def put(self, hashes: Hashes, what: str) -> str:
-        """Stores a set, its hashes sorted, and returns its digest.
-
-        Args:
-            hashes: order and repetition do not matter.
-            what: their name, for a sentence.
-
-        Raises:
-            InputError: none were given, or they are of another width.
-        """
-        if isinstance(hashes, np.ndarray):
-            width = hashes.dtype.itemsize * (hashes.shape[1] if hashes.ndim == 2 else 1)
-            widths, data = {width}, np.ascontiguousarray(hashes).tobytes()
-        else:
-            widths, data = set(map(len, hashes)), b"".join(hashes)
-        if len(hashes) == 0:
-            raise InputError(f"no {what} were given, so there is no use to reserve.")
-        if widths != {ROW_BYTES}:
-            raise InputError(
-                f"hashes of {what} of {sorted(widths)} bytes were given, expected "
-                f"{ROW_BYTES}."
-            )
+        """Stores a set and returns its digest; the errors of `hash_set`."""
         # As the evidence of a verdict does: the gate compares the two digests.
-        distinct = distinct_rows(data)
-        digest = digest_bytes(distinct.tobytes())
-        self._sets[digest] = distinct
+        data = hash_set(hashes, what)
+        digest = digest_bytes(data.tobytes())
+        self._sets[digest] = data
         key = self._key(self._prefixes[0], digest)
         if not self._store.exists(key):
-            self._store.put(key, distinct.tobytes())
+            self._store.put(key, data.tobytes())
         return digest
 
     def get(self, digest: str) -> NDArray[np.bytes_]:
@@ -96,19 +100,18 @@ class KeySets:
 
     def overlap(self, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
         """Says whether two mappings from a name to a set share a hash of one name."""
-        return any(
-            self._share(one[name], other[name]) for name in one.keys() & other.keys()
-        )
-
-    def _share(self, one: str, other: str) -> bool:
+        pairs = [(one[name], other[name]) for name in one.keys() & other.keys()]
         # Equal digests need no download, the usual case of a repeated holdout.
-        if one == other:
+        if any(a == b for a, b in pairs):
             return True
-        small, large = sorted((self.get(one), self.get(other)), key=len)
-        # Binary search of the smaller set: m log n steps, and no union is built.
-        # A hash beyond the last would get the index n, hence the clip.
-        index = np.searchsorted(large, small).clip(max=len(large) - 1)
-        return bool((large[index] == small).any())
+        for pair in pairs:
+            small, large = sorted(map(self.get, pair), key=len)
+            # Binary search of the smaller set: m log n steps, and no union is built.
+            # A hash beyond the last would get the index n, hence the clip.
+            index = np.searchsorted(large, small).clip(max=len(large) - 1)
+            if (large[index] == small).any():
+                return True
+        return False
 
     @staticmethod
     def _key(prefix: str, digest: str) -> str:

@@ -101,7 +101,7 @@ def reserve(
     # The sets are stored first: an event whose set is missing would stop every later
     # count, while a set that no event names does no harm.
     digest = sets.put(rows, "rows")
-    others = {name: sets.put(value, name) for name, value in (keys or {}).items()}
+    others = {k: sets.put(v, f"hashes of {k}") for k, v in (keys or {}).items()}
     facts = {
         "model": model,
         "constitution": constitution,
@@ -155,7 +155,7 @@ def mark_opened(
         IntegrityError: the ledger was tampered with.
     """
     check_digests(evidence=evidence, verdict=verdict)
-    opening = {"evidence": evidence, "verdict": verdict}
+    opening = Opening(evidence, verdict)
 
     def decide(events: Sequence[Event]) -> Draft | None:
         recorded = next((u for u in fold(events) if u.event == use.event), None)
@@ -165,9 +165,8 @@ def mark_opened(
             raise InputError(
                 f"{store.uri}/{BOOK} holds no use {use.event} of model {use.model}."
             )
-        if Opening(**opening) in recorded.openings:
-            return None
-        return OPENED, {"use": use.event, **opening}
+        body = {"use": use.event, **vars(opening)}
+        return None if opening in recorded.openings else (OPENED, body)
 
     log = EventLog(store, BOOK, clock)
     log.append(decide)

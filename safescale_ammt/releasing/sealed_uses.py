@@ -75,6 +75,18 @@ class Use:
         """Its sets of hashes: name -> digest."""
         return {"rows": self.rows, **dict(self.keys)}
 
+    def after(self, event: Event) -> Use:
+        """Returns the use as it is after a later event about it.
+
+        Raises:
+            KeyError: an event of a kind that only a later version knows.
+        """
+        if event.kind != OPENED:
+            raise KeyError(event.kind)
+        # An event of before there were digests binds nothing, and opens.
+        opening = Opening(event.body.get("evidence", ""), event.body.get("verdict", ""))
+        return replace(self, openings=(*self.openings, opening))
+
     def departure(self, judged: Opening) -> str:
         """Says how evidence and verdict depart from what was opened; "" if they agree.
 
@@ -131,23 +143,16 @@ def fold(events: Sequence[Event], ledger: str = OFFICIAL) -> list[Use]:
         try:
             if event.kind == RESERVED:
                 keys = tuple(sorted(body.pop("keys", {}).items()))
-                past[event.sequence] = Use(
-                    **body, keys=keys, event=event.sequence, at=event.at
-                )
-                continue
-            if event.kind == OPENED:
-                use = past[body["use"]]
-                # An event of before there were digests binds nothing, and opens.
-                opening = Opening(body.get("evidence", ""), body.get("verdict", ""))
-                past[use.event] = replace(use, openings=(*use.openings, opening))
-                continue
+                use = Use(**body, keys=keys, event=event.sequence, at=event.at)
+            else:
+                use = past[body["use"]].after(event)
         except (AttributeError, KeyError, TypeError):
-            pass
-        # An event that is skipped could be one that spends rows: the count stops.
-        raise InputError(
-            f"event {event.sequence} of the ledger is {event.kind!r}, which this "
-            "version does not understand; use a later one."
-        )
+            # An event that is skipped could be one that spends rows: the count stops.
+            raise InputError(
+                f"event {event.sequence} of the ledger is {event.kind!r}, which this "
+                "version does not understand; use a later one."
+            ) from None
+        past[use.event] = use
     return list(past.values())
 
 

@@ -31,7 +31,7 @@ from safescale_ammt.errors import (
     Refusal,
     SafescaleError,
 )
-from safescale_ammt.files.artifacts import read_manifest, verify, writing
+from safescale_ammt.files.artifacts import file_names, read_manifest, verify, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.assembly import evidence_of, rederive
 from safescale_ammt.judging.evidence import evidence_digest, rows_digest
@@ -151,8 +151,6 @@ def _release(
         config_digest=config.digest,
         parents=parents,
     ) as draft:
-        # Which number it got is history, not work: the same work has one identity.
-        draft.outside_identity.add(VERSION)
         if rederived.mode == REHEARSAL:
             facts = _facts(config, rederived, judged.identity)
         else:
@@ -167,6 +165,10 @@ def _release(
             )
             facts = _register(environ, config, folder, rederived)
         write_json(draft.folder / VERSION, facts)
+        # A version is one verdict about one model, so these two are its identity, and
+        # equal for equal work. Its number is history, and a bundle holds logs and a
+        # page with the day: every byte of it is in the registry's digest instead.
+        draft.outside_identity |= set(file_names(draft.folder))
     return facts
 
 

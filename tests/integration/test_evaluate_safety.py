@@ -16,9 +16,10 @@ import pytest
 from children import Child
 from trained_world import World, build
 
+from benchmarks.constraint_first import evaluated
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Holdout
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError, Refusal
 from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.assembly import rederive
@@ -27,6 +28,7 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.releasing import ledger
 from safescale_ammt.reporting.provenance import Provenance, renewed
+from safescale_ammt.stages import register_model
 from safescale_ammt.stages.evaluate_safety import run
 from safescale_ammt.stages.prepare_data import run as prepare
 from safescale_ammt.store.base import Store
@@ -259,8 +261,26 @@ def test_a_use_is_reserved_before_the_rows_are_scored(
     assert not (tmp_path / "v").exists()
 
 
+def test_benchmarks_keep_a_book_that_takes_no_official_use(
+    world: World, tmp_path: Path
+) -> None:
+    rule = Constitution.from_dict(world.constitution)
+    verdict = evaluated(tmp_path, world.inputs, rule)
+    assert (verdict.ledger, verdict.use.number) == ("benchmark", 1)
+    book = {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+    with pytest.raises(InputError, match="no official use is counted there"):
+        judge(world, tmp_path / "v", book)
+    with pytest.raises(Refusal, match="in the benchmark ledger"):
+        register_model.run(
+            *(world.folder / "model", tmp_path / "verdict", world.constitution),
+            *({"name": "loans"}, tmp_path / "version"),
+            environ=book,
+        )
+
+
 KILLED = """
 import json, os, signal, sys
+from safescale_ammt.stages import register_model
 from safescale_ammt.stages.evaluate_safety import run
 
 def watch(event, arguments):
