@@ -43,7 +43,8 @@ def hash_set(hashes: Hashes, what: str = "hashes") -> NDArray[np.bytes_]:
         raise InputError(f"no {what} were given, so there is no use to reserve.")
     if widths != {ROW_BYTES}:
         raise InputError(
-            f"{what} of {sorted(widths)} bytes were given, expected {ROW_BYTES}."
+            f"hashes of {what} of {sorted(widths)} bytes were given, expected "
+            f"{ROW_BYTES}."
         )
     return distinct_rows(data)
 
@@ -100,18 +101,19 @@ class KeySets:
 
     def overlap(self, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
         """Says whether two mappings from a name to a set share a hash of one name."""
-        pairs = [(one[name], other[name]) for name in one.keys() & other.keys()]
+        return any(
+            self._share(one[name], other[name]) for name in one.keys() & other.keys()
+        )
+
+    def _share(self, one: str, other: str) -> bool:
         # Equal digests need no download, the usual case of a repeated holdout.
-        if any(a == b for a, b in pairs):
+        if one == other:
             return True
-        for pair in pairs:
-            small, large = sorted(map(self.get, pair), key=len)
-            # Binary search of the smaller set: m log n steps, and no union is built.
-            # A hash beyond the last would get the index n, hence the clip.
-            index = np.searchsorted(large, small).clip(max=len(large) - 1)
-            if (large[index] == small).any():
-                return True
-        return False
+        small, large = sorted((self.get(one), self.get(other)), key=len)
+        # Binary search of the smaller set: m log n steps, and no union is built.
+        # A hash beyond the last would get the index n, hence the clip.
+        index = np.searchsorted(large, small).clip(max=len(large) - 1)
+        return bool((large[index] == small).any())
 
     @staticmethod
     def _key(prefix: str, digest: str) -> str:

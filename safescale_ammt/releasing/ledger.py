@@ -101,7 +101,7 @@ def reserve(
     # The sets are stored first: an event whose set is missing would stop every later
     # count, while a set that no event names does no harm.
     digest = sets.put(rows, "rows")
-    others = {k: sets.put(v, f"hashes of {k}") for k, v in (keys or {}).items()}
+    others = {name: sets.put(value, name) for name, value in (keys or {}).items()}
     facts = {
         "model": model,
         "constitution": constitution,
