@@ -200,5 +200,25 @@ def verify(store: Store) -> list[Use]:
     return past
 
 
+def recount(store: Store, use: Use, planned: int) -> None:
+    """Checks that number and guarantee of a use follow from the events before it.
+
+    Whoever has the key of the store could append an event that states others.
+
+    Raises:
+        IntegrityError: they do not, or the ledger was tampered with.
+    """
+    sets = KeySets(store, (BOOK, OLD_RESEARCH))
+    earlier = fold(EventLog(store, BOOK).read()[: use.event - 1])
+    past = [*_old_research(store), *earlier]
+    sharing = [other for other in past if sets.overlap(other.sets, use.sets)]
+    for name, expected in counted(sharing, planned).items():
+        if (stated := getattr(use, name)) != expected:
+            raise IntegrityError(
+                f"Event {use.event} of {store.uri}/{BOOK} states {name} {stated!r}, "
+                f"{expected!r} follows from the constitution and the events before it."
+            )
+
+
 def _old_research(store: Store) -> list[Use]:
     return fold(EventLog(store, OLD_RESEARCH).read(), RESEARCH)

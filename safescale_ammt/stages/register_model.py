@@ -154,7 +154,8 @@ def _release(
         if rederived.mode == REHEARSAL:
             facts = _facts(config, rederived, judged.identity)
         else:
-            _check_use(data_store(environ), verdict, rederived)
+            planned = constitution.gate.planned_submissions
+            _check_use(data_store(environ), verdict, rederived, planned)
             folder = draft.folder / BUNDLE
             write_bundle(
                 folder,
@@ -206,12 +207,12 @@ def _record_outcome(outcome: dict[str, Any], environ: Mapping[str, str]) -> None
         print(f"The outcome was not recorded: {error}", file=sys.stderr, flush=True)
 
 
-def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
+def _check_use(store: Store, folder: Path, verdict: Verdict, planned: int) -> None:
     """Checks that the ledger confirms the use, down to the rows judged.
 
     Raises:
         IntegrityError: no such use, or another number, plan, guarantee, rows,
-            evidence or verdict.
+            evidence or verdict, or a use that is counted wrongly.
     """
     evidence, hashes = evidence_of(folder, verdict)
     digest = rows_digest(hashes)
@@ -241,6 +242,7 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
     opening = Opening(evidence_digest(evidence, hashes), read_manifest(folder).identity)
     if fault := use.departure(opening):
         raise IntegrityError(f"{where} recorded another judgement: {fault}.")
+    ledger.recount(store, use, planned)
 
 
 def _register(

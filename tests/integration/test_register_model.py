@@ -39,6 +39,7 @@ from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages import evaluate_safety, register_model
 from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import EventLog
 from safescale_ammt.store.uri import open_store
 
 REGISTRY = {"name": "loans", "description": "Who may be granted a loan."}
@@ -359,6 +360,38 @@ def test_a_judgement_in_other_words_counts_once_the_ledger_has_it(
     answers = use.openings[0].evidence
     ledger.mark_opened(store, use, evidence=answers, verdict=later.identity)
     assert register(world, verdict, tmp_path / "version", environ)["version"] == 1
+
+
+@pytest.mark.parametrize(("what", "stated"), [("number", 1), ("planned", 9)])
+def test_a_use_that_was_entered_by_hand_with_a_guarantee_is_counted_again(
+    world: World,
+    verdict: Path,
+    tmp_path: Path,
+    what: str,
+    stated: int,
+) -> None:
+    """Somebody with the store's key writes the events that they would like to see."""
+    environ = {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+    elsewhere = {"SAFESCALE_STORE": (tmp_path / "elsewhere").as_uri()}
+    world.train("second-model", seed=11)
+    second = judge(world, tmp_path / "second", elsewhere, model="second-model")
+    (use,) = ledger.uses(store_of(elsewhere))
+    store = store_of(environ)
+    body = {**vars(use), "number": 2, "guarantee": "holds", what: stated}
+    for name in ("event", "at", "openings", "keys"):
+        del body[name]
+    EventLog(store, "ledger").append(lambda events: ("reserved", body))
+    forge(second, world, use=SealedUse(body["number"], body["planned"], "holds"))
+    forged = ledger.uses(store)[-1]
+    answers = evidence_digest(*evidence_of(second, Verdict.load(second)))
+    identity = read_manifest(second).identity
+    ledger.mark_opened(store, forged, evidence=answers, verdict=identity)
+
+    words = f"states {what} {stated}, .* follows from the constitution"
+    with pytest.raises(IntegrityError, match=words) as error:
+        register(world, second, tmp_path / "w", environ, model="second-model")
+    assert error.value.exit_code == 3
+    assert versions(environ) == []
 
 
 @pytest.mark.parametrize("file", ["warnings.json", "constitution.json"])

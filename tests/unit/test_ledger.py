@@ -268,6 +268,49 @@ def test_a_key_of_another_width_is_bad_input(file_store: Store) -> None:
         reserve(file_store, "a", hashes(1), keys={"entity": [b"short"]})
 
 
+def test_what_was_counted_is_counted_again_the_same(file_store: Store) -> None:
+    old_research(file_store, "old", hashes(1), planned=9, opens=True)
+    made = [
+        reserve(file_store, "a", hashes(1, 2), 9),
+        reserve(file_store, "b", hashes(2, 3), 9),
+        reserve(file_store, "c", hashes(4), 9, keys={"entity": hashes(7)}),
+        reserve(file_store, "d", hashes(5), 1, keys={"entity": hashes(7)}),
+    ]
+    # What is opened later changes nothing of what was counted before.
+    for use in made:
+        mark_opened(file_store, use)
+    reserve(file_store, "e", hashes(*range(9)), 9)
+    for use in ledger.uses(file_store)[1:]:
+        ledger.recount(file_store, use, use.planned)
+    assert [use.guarantee for use in made] == ["spent", "holds", "holds", "spent"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"number": 1}, "states number 1, 2 follows"),
+        ({"guarantee": "holds"}, "states guarantee 'holds', 'spent' follows"),
+        ({"planned": 7}, "states planned 7, 9 follows"),
+    ],
+)
+def test_an_event_that_counts_itself_otherwise_is_found(
+    file_store: Store, changes: dict[str, Any], words: str
+) -> None:
+    mark_opened(file_store, reserve(file_store, "a", hashes(1, 2), 9))
+    honest = reserve(file_store, "b", hashes(2, 3), 9)
+    body = {**vars(honest), "model": digest("forged"), **changes}
+    for name in ("event", "at", "openings", "keys"):
+        del body[name]
+    other = open_store(file_store.uri + "-forged")
+    for info in file_store.list():
+        if info.key != "ledger/events/00000003.json":
+            other.put(info.key, file_store.get(info.key))
+    EventLog(other, "ledger").append(lambda events: ("reserved", body))
+    ledger.recount(file_store, honest, 9)
+    with pytest.raises(IntegrityError, match=words):
+        ledger.recount(other, ledger.uses(other)[-1], 9)
+
+
 def judged(word: str, verdict: str = "") -> Opening:
     return Opening(digest(word), digest(verdict or f"verdict of {word}"))
 
