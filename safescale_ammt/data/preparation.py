@@ -33,10 +33,13 @@ from safescale_ammt.data.joining import (
 )
 from safescale_ammt.data.look_alikes import look_alikes
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
+from safescale_ammt.data.row_keys import RowKeys, row_keys
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
+from safescale_ammt.data.splitting import row_hashes
 from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.data.unseen import refuse_mostly_missing, refuse_near_unique
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.cells import Cells, cells_of
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.date_forms import DateForm
 from safescale_ammt.reading.readings import (
@@ -46,6 +49,7 @@ from safescale_ammt.reading.readings import (
     settled_commas,
 )
 from safescale_ammt.reading.spelling import (
+    Kinds,
     learn_kinds,
     spelled_config,
     spelled_table,
@@ -63,12 +67,14 @@ class Prepared:
             unseen sealed values and groups on one side, what columns of text were read
             as, which are unclear, and pairs of levels that look alike, if any.
         facts: what of it a reader of figures should know, as warnings.
+        keys: what the sealed rows are known by.
     """
 
     schema: Schema
     splits: Mapping[str, Split]
     notes: Mapping[str, Any]
     facts: tuple[AuditWarning, ...]
+    keys: RowKeys
 
 
 def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Prepared:
@@ -92,12 +98,11 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     joined = Joined.of(config, spelled, sealed)
     classes, label = class_codes(config, joined)
     groups = group_columns(config, joined.table)
-    # A row is the same whatever its numbers and dates look like: its hash, which
-    # decides its split, is of what is read in the whole table.
-    everything = replace(config, drop=())
-    forms = learn_readings(everything, joined.source, kinds).forms
-    read = replace(joined, table=read_columns(joined.table, forms, config.missing))
-    cuts = cut(config, read, label, groups)
+    cells = written_cells(config, joined, kinds)
+    # Copies are found whatever their label is called.
+    same = {**cells, config.label: Cells.of(joined.table.columns[config.label])}
+    cuts = cut(config, joined, label, groups, row_hashes(same))
+    rows = row_hashes(cells)
     development = joined.table.take(cuts.among(*SPLITS))
     readings = learn_readings(config, development, kinds)
     typed, constant = _typed_columns(config, joined, readings, development)
@@ -145,7 +150,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             features.take(pa.array(index)),
             label[index],
             codes_by_group,
-            cuts.rows[index],
+            rows[index],
         )
     if joined.sealed_origin:
         known = f"the train rows of {source.origin}"
@@ -172,15 +177,36 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     features = pa.concat_tables([splits[name].features for name in SPLITS])
     # Rows that became sealed are left out: with them, what development rows do not
     # explain would be a count of a sealed group.
-    rows = joined.source_rows(cuts.among(*SPLITS))
+    developed = joined.source_rows(cuts.among(*SPLITS))
     facts = (
         *column_facts(schema, features),
         *repeated_rows(schema, splits),
         *note_facts(
-            notes, len(splits[SEALED]), respelled(source, spelled, texts, rows)
+            notes, len(splits[SEALED]), respelled(source, spelled, texts, developed)
         ),
     )
-    return Prepared(schema, splits, notes, facts)
+    digests = (sealed or source).digests.values()
+    keys = row_keys(config, cells, cuts.among(SEALED), cuts.among(*SPLITS), digests)
+    return Prepared(schema, splits, notes, facts, keys)
+
+
+def written_cells(config: DataConfig, joined: Joined, kinds: Kinds) -> dict[str, Cells]:
+    """Returns the cells of all rows as the files spell them, the label too.
+
+    A row is the same whatever its numbers and dates look like, so they are read; of
+    the config only what settles how they are written has a part in it.
+    """
+    columns = {**joined.table.columns, config.label: joined.label}
+    table = replace(joined.table, columns=columns)
+    plain = DataConfig(
+        numbers=config.numbers,
+        dates=config.dates,
+        decimal=config.decimal,
+        missing=(*DataConfig().missing, *config.missing),
+    )
+    source = table.take(np.arange(joined.border))
+    forms = learn_readings(plain, source, kinds).forms
+    return cells_of(read_columns(table, forms, plain.missing).columns)
 
 
 def respelled(

@@ -107,6 +107,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     ) as draft:
         write_json(draft.folder / "schema.json", schema.to_dict())
         splits[SEALED].write(draft.folder / "sealed.parquet", schema)
+        prepared.keys.save(draft.folder)
     sealed_identity = read_manifest(holdout).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (
