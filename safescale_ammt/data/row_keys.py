@@ -37,6 +37,7 @@ MOST_PAIRED = 24
 """Tables of more columns have no parts without two of them: there are too many."""
 MOST_CHANCE = 0.3
 """A part whose rows meet more often by chance tells nothing."""
+_SIDES = ("rows", "others", "twins")
 _PARTS = pa.schema({"part": pa.int32(), "chance": pa.float64(), "key": pa.uint64()})
 
 
@@ -60,11 +61,13 @@ class Parts:
     Attributes:
         rows: sealed rows.
         others: development rows, among which chance was counted.
+        twins: share of the sealed rows that are equal to another row of the table.
         parts: each with keys.
     """
 
     rows: int
     others: int
+    twins: float
     parts: tuple[Part, ...]
 
     def to_bytes(self) -> bytes:
@@ -75,7 +78,7 @@ class Parts:
             np.repeat(np.array([part.chance for part in self.parts], float), sizes),
             np.concatenate([np.zeros(0, np.uint64), *(p.keys for p in self.parts)]),
         ]
-        sides = {"rows": str(self.rows), "others": str(self.others)}
+        sides = {name: str(getattr(self, name)) for name in _SIDES}
         sink = io.BytesIO()
         table = pa.table(columns, schema=_PARTS.with_metadata(sides))
         pq.write_table(table, sink, compression="zstd")
@@ -91,14 +94,14 @@ class Parts:
         try:
             table = pq.read_table(io.BytesIO(data), schema=_PARTS)
             sides = pq.read_metadata(io.BytesIO(data)).metadata
-            rows, others = int(sides[b"rows"]), int(sides[b"others"])
+            rows, others, twins = (float(sides[name.encode()]) for name in _SIDES)
         except (pa.ArrowException, KeyError, TypeError, ValueError):
             raise IntegrityError(f"{where} holds no keys of parts of rows.") from None
         part, chance, key = (column.to_numpy() for column in table.columns)
         ends = np.flatnonzero(np.diff(part)) + 1
         of_parts = zip(np.split(chance, ends), np.split(key, ends), strict=True)
         parts = (Part(float(c[0]), k) for c, k in of_parts if len(k))
-        return cls(rows, others, tuple(parts))
+        return cls(int(rows), int(others), twins, tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -124,15 +127,21 @@ class RowKeys:
         pq.write_table(table, folder / KEYS, compression="zstd")
         (folder / PARTS).write_bytes(self.parts.to_bytes())
 
+    @classmethod
+    def load(cls, folder: Path) -> RowKeys | None:
+        """Reads the keys of a verified holdout; one of before there were any has none.
 
-def read_keys(folder: Path) -> dict[str, NDArray[np.void]]:
-    """Reads the keys of a verified holdout, by kind; one of before them has none."""
-    if not (folder / KEYS).is_file():
-        return {}
-    table = pq.read_table(folder / KEYS)
-    keys = np.frombuffer(b"".join(table["key"].to_pylist()), ROW)
-    kinds = np.array(table["kind"].to_pylist(), str)
-    return {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
+        Raises:
+            IntegrityError: the files hold something else.
+        """
+        if not (folder / KEYS).is_file():
+            return None
+        table = pq.read_table(folder / KEYS)
+        keys = np.frombuffer(b"".join(table["key"].to_pylist()), ROW)
+        kinds = np.array(table["kind"].to_pylist(), str)
+        whole = {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
+        data = (folder / PARTS).read_bytes()
+        return cls(whole, Parts.from_bytes(data, str(folder / PARTS)))
 
 
 def row_keys(
@@ -155,8 +164,12 @@ def row_keys(
     count = int(sealed.sum())
     varying = {name: c for name, c in cells.items() if not c.constant}
     files = b"".join(bytes.fromhex(d.removeprefix("sha256:"))[:16] for d in digests)
+    every = row_hashes(varying)
+    _, same, times = np.unique(
+        every.view(np.uint64)[::2], return_inverse=True, return_counts=True
+    )
     whole = {
-        "varying": row_hashes(varying)[sealed],
+        "varying": every[sealed],
         "file": np.frombuffer(files, ROW),
     }
     if config.entity:
@@ -170,10 +183,11 @@ def row_keys(
         if not cells[name].counter
     ]
     sketches = [sketch(keys, count) for keys in chain(parts_of(cells, rows), ids)]
+    twins = float((times[same[sealed]] > 1).mean())
     told = tuple(part for part in sketches if part.chance <= MOST_CHANCE)
     return RowKeys(
         {kind: np.unique(keys) for kind, keys in whole.items()},
-        Parts(count, len(rows) - count, told),
+        Parts(count, len(rows) - count, twins, told),
     )
 
 

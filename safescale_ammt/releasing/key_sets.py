@@ -5,12 +5,13 @@ The ledger says by them which people a use was about. They hold hashes, never ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from safescale_ammt.data.row_keys import Parts
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.judging.evidence import ROW_BYTES, distinct_rows
@@ -62,6 +63,7 @@ class KeySets:
         self._prefixes = prefixes
         # A decision may be taken many times in a race; each set is downloaded once.
         self._sets: dict[str, NDArray[np.bytes_]] = {}
+        self._parts = {"": Parts(0, 0, 0.0, ())}
 
     def put(self, hashes: Hashes, what: str) -> str:
         """Stores a set and returns its digest; the errors of `hash_set`."""
@@ -80,8 +82,37 @@ class KeySets:
         Raises:
             IntegrityError: it is missing or changed.
         """
-        if digest in self._sets:
-            return self._sets[digest]
+        if digest not in self._sets:
+            self._sets[digest] = np.frombuffer(self._read(digest), _HASH)
+        return self._sets[digest]
+
+    def put_parts(self, parts: Parts) -> str:
+        """Stores keys of parts of rows and returns their digest."""
+        data = parts.to_bytes()
+        digest = digest_bytes(data)
+        self._parts[digest] = parts
+        self._store.put(self._key(self._prefixes[0], digest), data)
+        return digest
+
+    def parts(self, digest: str) -> Parts:
+        """Reads keys of parts of rows; "" has none.
+
+        Raises:
+            IntegrityError: they are missing or changed.
+        """
+        if digest not in self._parts:
+            self._parts[digest] = Parts.from_bytes(self._read(digest), digest)
+        return self._parts[digest]
+
+    def common(self, one: str, other: str) -> int:
+        """Counts the hashes that two sets share."""
+        small, large = sorted((self.get(one), self.get(other)), key=len)
+        # Binary search of the smaller set: m log n steps, and no union is built.
+        # A hash beyond the last would get the index n, hence the clip.
+        index = np.searchsorted(large, small).clip(max=len(large) - 1)
+        return int(np.count_nonzero(large[index] == small))
+
+    def _read(self, digest: str) -> bytes:
         keys = [self._key(prefix, digest) for prefix in self._prefixes]
         key = next(filter(self._store.exists, keys), "")
         # Counting on without the set would give its rows a first use again.
@@ -96,24 +127,7 @@ class KeySets:
                 f"{self._store.uri}/{key} was changed: the ledger recorded {digest}, "
                 f"found {actual}."
             )
-        self._sets[digest] = np.frombuffer(data, _HASH)
-        return self._sets[digest]
-
-    def overlap(self, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-        """Says whether two mappings from a name to a set share a hash of one name."""
-        return any(
-            self._share(one[name], other[name]) for name in one.keys() & other.keys()
-        )
-
-    def _share(self, one: str, other: str) -> bool:
-        # Equal digests need no download, the usual case of a repeated holdout.
-        if one == other:
-            return True
-        small, large = sorted((self.get(one), self.get(other)), key=len)
-        # Binary search of the smaller set: m log n steps, and no union is built.
-        # A hash beyond the last would get the index n, hence the clip.
-        index = np.searchsorted(large, small).clip(max=len(large) - 1)
-        return bool((large[index] == small).any())
+        return data
 
     @staticmethod
     def _key(prefix: str, digest: str) -> str:

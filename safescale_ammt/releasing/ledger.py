@@ -30,9 +30,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from safescale_ammt.data.row_keys import Parts
 from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, RESEARCH
 from safescale_ammt.releasing.key_sets import Hashes, KeySets
+from safescale_ammt.releasing.same_rows import repeated, shared_key
 from safescale_ammt.releasing.sealed_uses import (
     OPENED,
     RESERVED,
@@ -62,6 +64,7 @@ def reserve(
     constitution: str,
     ledger: str = OFFICIAL,
     keys: Mapping[str, Hashes] | None = None,
+    parts: Parts | None = None,
     clock: Callable[[], datetime] = now,
 ) -> Use:
     """Reserves a use of sealed rows, before anybody reads them.
@@ -78,8 +81,9 @@ def reserve(
             ever promised for any of these rows binds.
         constitution: digest of the constitution to judge by.
         ledger: what the use is for: `official`, `research` or `benchmark`.
-        keys: name -> further hashes of the same people, 16 bytes each; two uses
-            that share a hash under one name share a row.
+        keys: kind -> further hashes of the same people, 16 bytes each; two uses
+            that share one of a kind are of the same data.
+        parts: keys of parts of the rows, and what the data say of chance.
         clock: gives the time of the reservation.
 
     Returns:
@@ -101,7 +105,8 @@ def reserve(
     # The sets are stored first: an event whose set is missing would stop every later
     # count, while a set that no event names does no harm.
     digest = sets.put(rows, "rows")
-    others = {name: sets.put(value, name) for name, value in (keys or {}).items()}
+    others = {kind: sets.put(value, kind) for kind, value in (keys or {}).items()}
+    of_parts = sets.put_parts(parts) if parts else ""
     facts = {
         "model": model,
         "constitution": constitution,
@@ -110,7 +115,9 @@ def reserve(
         "count": len(sets.get(digest)),
         "ledger": ledger,
         "keys": others,
+        "parts": of_parts,
     }
+    named = {"rows": digest, **others}
     old, log = _old_research(store), EventLog(store, BOOK, clock)
 
     # The log calls this again after every lost race, so number and guarantee always
@@ -120,9 +127,9 @@ def reserve(
         check_purpose([*old, *book], ledger, f"{store.uri}/{BOOK}")
         if find(book, facts) is not None:
             return None
-        named = {"rows": digest, **others}
-        sharing = [use for use in [*old, *book] if sets.overlap(use.sets, named)]
-        return RESERVED, {**facts, **counted(sharing, planned)}
+        sharing = {use: shared_key(sets, use, named, of_parts) for use in [*old, *book]}
+        sharing = {use: kind for use, kind in sharing.items() if kind}
+        return RESERVED, {**facts, **counted([*sharing], planned), **repeated(sharing)}
 
     log.append(decide)
     # Read back rather than built from the draft: after `None` the use is an old one.
@@ -191,6 +198,7 @@ def verify(store: Store) -> list[Use]:
     sets = KeySets(store, (BOOK, OLD_RESEARCH))
     past = uses(store)
     for use in past:
+        sets.parts(use.parts)
         sizes = {name: len(sets.get(digest)) for name, digest in use.sets.items()}
         if sizes["rows"] != use.count:
             raise IntegrityError(

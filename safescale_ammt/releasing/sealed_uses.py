@@ -48,6 +48,9 @@ class Use:
         at: when it was reserved.
         ledger: `official`, `research` or `benchmark`.
         keys: (name, digest) of further sets of hashes by which people are known.
+        parts: digest of keys of parts of the rows.
+        seen: kind of the key by which an earlier use is of the same data; "" = none.
+        seen_in: number of that use's event.
         openings: what became readable, in order; none: it is closed.
     """
 
@@ -63,6 +66,9 @@ class Use:
     at: str
     ledger: str = OFFICIAL
     keys: tuple[tuple[str, str], ...] = ()
+    parts: str = ""
+    seen: str = ""
+    seen_in: int = 0
     openings: tuple[Opening, ...] = ()
 
     @property

@@ -31,6 +31,7 @@ from safescale_ammt.data.audit_warnings import (
 )
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Dataset, Holdout, Split, class_shares
+from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.unseen import unseen_inputs
 from safescale_ammt.errors import InputError, IntegrityError
@@ -58,6 +59,7 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.releasing.same_rows import why_repeated
 from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
@@ -275,6 +277,7 @@ class _UseCounter:
     ) -> SealedUse:
         """Counts the use; of the sealed file only the row hashes are read so far."""
         hashes = pq.read_table(inputs.holdout / SEALED_ROWS, columns=["_row"])
+        known = RowKeys.load(inputs.holdout)
         self.use = ledger.reserve(
             self.store,
             rows=hashes["_row"].to_pylist(),
@@ -283,7 +286,11 @@ class _UseCounter:
             planned=constitution.gate.planned_submissions,
             constitution=constitution.digest,
             ledger=self.ledger,
+            keys=known.whole if known else None,
+            parts=known.parts if known else None,
         )
+        if why := why_repeated(self.use):
+            print(why, flush=True)
         return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
 
     def mark_opened(self, evidence: str, verdict: str) -> None:
