@@ -17,8 +17,12 @@ from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.key_sets import KeySets
-from safescale_ammt.releasing.same_rows import rows_by_chance, shares_parts
-from safescale_ammt.releasing.sealed_uses import Use, why_repeated
+from safescale_ammt.releasing.same_rows import (
+    rows_by_chance,
+    shares_parts,
+    why_repeated,
+)
+from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
