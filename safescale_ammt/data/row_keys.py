@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.splitting import ROW, arrow_rows, row_hashes
-from safescale_ammt.errors import IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.reading.cells import Cells, Words, row_sums
 
 KEYS = "keys.parquet"
@@ -128,14 +128,18 @@ class RowKeys:
         (folder / PARTS).write_bytes(self.parts.to_bytes())
 
     @classmethod
-    def load(cls, folder: Path) -> RowKeys | None:
-        """Reads the keys of a verified holdout; one of before there were any has none.
+    def load(cls, folder: Path) -> RowKeys:
+        """Reads the keys of a verified holdout.
 
         Raises:
+            InputError: an earlier version has made it, without keys.
             IntegrityError: the files hold something else.
         """
         if not (folder / KEYS).is_file():
-            return None
+            raise InputError(
+                f"{folder} holds no {KEYS}, by which the ledger knows its rows again; "
+                "prepare the data anew."
+            )
         table = pq.read_table(folder / KEYS)
         keys = np.frombuffer(b"".join(table["key"].to_pylist()), ROW)
         kinds = np.array(table["kind"].to_pylist(), str)

@@ -286,8 +286,8 @@ class _UseCounter:
             planned=constitution.gate.planned_submissions,
             constitution=constitution.digest,
             ledger=self.ledger,
-            keys=known.whole if known else None,
-            parts=known.parts if known else None,
+            keys=known.whole,
+            parts=known.parts,
         )
         if why := why_repeated(self.use):
             print(why, flush=True)

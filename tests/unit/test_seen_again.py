@@ -13,7 +13,7 @@ import pytest
 
 from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.row_keys import KEPT, Parts, RowKeys, sketch
-from safescale_ammt.errors import IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.key_sets import KeySets
@@ -86,7 +86,6 @@ def used(
         del config["splits"]["sealed"]
     run(config, folder / "dataset", folder / "holdout")
     known = RowKeys.load(folder / "holdout")
-    assert known is not None
     word = digest_bytes(str(folder).encode())
     use = ledger.reserve(
         store,
@@ -441,7 +440,8 @@ def test_parts_are_read_back_and_other_bytes_are_no_parts(tmp_path: Path) -> Non
     assert none.parts == ()
     with pytest.raises(IntegrityError, match="here holds no keys of parts"):
         Parts.from_bytes(b"PAR1", "here")
-    assert RowKeys.load(tmp_path) is None
+    with pytest.raises(InputError, match=r"holds no keys.parquet, by which"):
+        RowKeys.load(tmp_path)
 
 
 def test_changed_keys_of_parts_stop_the_count(file_store: Store) -> None:
