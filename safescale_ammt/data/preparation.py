@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,23 +33,21 @@ from safescale_ammt.data.joining import (
 )
 from safescale_ammt.data.look_alikes import look_alikes
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
-from safescale_ammt.data.row_keys import RowKeys, row_keys
+from safescale_ammt.data.row_keys import RowKeys, row_keys, written_cells
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.splitting import row_hashes
 from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.data.unseen import refuse_mostly_missing, refuse_near_unique
 from safescale_ammt.errors import DataError
-from safescale_ammt.reading.cells import Cells, cells_of
+from safescale_ammt.reading.cells import Cells
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.date_forms import DateForm
 from safescale_ammt.reading.readings import (
     Readings,
     learn_readings,
-    read_columns,
     settled_commas,
 )
 from safescale_ammt.reading.spelling import (
-    Kinds,
     learn_kinds,
     spelled_config,
     spelled_table,
@@ -188,25 +186,6 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     digests = (sealed or source).digests.values()
     keys = row_keys(config, cells, cuts.among(SEALED), cuts.among(*SPLITS), digests)
     return Prepared(schema, splits, notes, facts, keys)
-
-
-def written_cells(config: DataConfig, joined: Joined, kinds: Kinds) -> dict[str, Cells]:
-    """Returns the cells of all rows as the files spell them, the label too.
-
-    A row is the same whatever its numbers and dates look like, so they are read; of
-    the config only what settles how they are written has a part in it.
-    """
-    columns = {**joined.table.columns, config.label: joined.label}
-    table = replace(joined.table, columns=columns)
-    plain = DataConfig(
-        numbers=config.numbers,
-        dates=config.dates,
-        decimal=config.decimal,
-        missing=(*DataConfig().missing, *config.missing),
-    )
-    source = table.take(np.arange(joined.border))
-    forms = learn_readings(plain, source, kinds).forms
-    return cells_of(read_columns(table, forms, plain.missing).columns)
 
 
 def respelled(

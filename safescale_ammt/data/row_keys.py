@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -25,9 +25,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.splitting import ROW, arrow_rows, row_hashes
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.reading.cells import Cells, Words, row_sums
+from safescale_ammt.reading.cells import Cells, Words, cells_of, row_sums
+from safescale_ammt.reading.readings import learn_readings, read_columns
+from safescale_ammt.reading.spelling import Kinds
 
 KEYS = "keys.parquet"
 PARTS = "parts.parquet"
@@ -146,6 +149,25 @@ class RowKeys:
         whole = {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
         data = (folder / PARTS).read_bytes()
         return cls(whole, Parts.from_bytes(data, str(folder / PARTS)))
+
+
+def written_cells(config: DataConfig, joined: Joined, kinds: Kinds) -> dict[str, Cells]:
+    """Returns the cells of all rows as the files spell them, the label too.
+
+    A row is the same whatever its numbers and dates look like, so they are read; of
+    the config only what settles how they are written has a part in it.
+    """
+    columns = {**joined.table.columns, config.label: joined.label}
+    table = replace(joined.table, columns=columns)
+    plain = DataConfig(
+        numbers=config.numbers,
+        dates=config.dates,
+        decimal=config.decimal,
+        missing=(*DataConfig().missing, *config.missing),
+    )
+    source = table.take(np.arange(joined.border))
+    forms = learn_readings(plain, source, kinds).forms
+    return cells_of(read_columns(table, forms, plain.missing).columns)
 
 
 def row_keys(

@@ -310,6 +310,42 @@ def test_other_people_of_the_same_law_are_fresh(
         assert (use.number, use.guarantee, use.seen) == (1, "holds", "")
 
 
+def test_fresh_answers_to_a_survey_are_fresh(tmp_path: Path) -> None:
+    """In any order of their columns, two in three would have an equal."""
+    store = open_store((tmp_path / "store").as_uri())
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        answers = rng.choice([*"12345"], (1200, 30), p=[0.5, 0.3, 0.1, 0.05, 0.05])
+        table = pd.DataFrame(answers, columns=[f"q{i}" for i in range(30)])
+        table["sex"], table["repaid"] = people(1200, seed)[["sex", "repaid"]].T.values
+        assert used(store, tmp_path / str(seed), table).number == 1
+
+
+def test_of_coarse_rows_any_in_common_is_a_repeat(tmp_path: Path) -> None:
+    """Documented: nobody could tell the same people from equal ones."""
+    store = open_store((tmp_path / "store").as_uri())
+    coarse = ["city", "job", "sex", "repaid"]
+    for number in (1, 2):
+        table = people(600, number)[coarse]
+        use = used(store, tmp_path / str(number), table)
+        assert use.number == number
+    assert use.seen in ("rows", "varying")
+
+
+def test_whoever_changes_three_columns_of_both_kinds_is_not_found(
+    seen: Store, tmp_path: Path
+) -> None:
+    """Documented: whoever may write the data can cheat with them."""
+    table = people()
+    moved = table.assign(
+        income=(table.income.astype(float) + 0.01).round(2).astype(str),
+        born=table.born + "T00:00:01",
+        city=table.city.str.lower(),
+    )
+    store = copy_of(seen, tmp_path / "store")
+    assert used(store, tmp_path / "again", moved).number == 1
+
+
 def test_sequences_of_ids_that_begin_anew_do_not_join_other_people(
     tmp_path: Path,
 ) -> None:
