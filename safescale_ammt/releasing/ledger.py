@@ -34,7 +34,7 @@ from safescale_ammt.data.row_keys import Parts
 from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, RESEARCH
 from safescale_ammt.releasing.key_sets import Hashes, KeySets
-from safescale_ammt.releasing.same_rows import repeated, shared_key
+from safescale_ammt.releasing.same_rows import repeated, uses_of
 from safescale_ammt.releasing.sealed_uses import (
     OPENED,
     RESERVED,
@@ -127,8 +127,7 @@ def reserve(
         check_purpose([*old, *book], ledger, f"{store.uri}/{BOOK}")
         if find(book, facts) is not None:
             return None
-        sharing = {use: shared_key(sets, use, named, of_parts) for use in [*old, *book]}
-        sharing = {use: kind for use, kind in sharing.items() if kind}
+        sharing = uses_of(sets, [*old, *book], named, of_parts)
         return RESERVED, {**facts, **counted([*sharing], planned), **repeated(sharing)}
 
     log.append(decide)
@@ -219,8 +218,9 @@ def recount(store: Store, use: Use, planned: int) -> None:
     sets = KeySets(store, (BOOK, OLD_RESEARCH))
     earlier = fold(EventLog(store, BOOK).read()[: use.event - 1])
     past = [*_old_research(store), *earlier]
-    sharing = [other for other in past if sets.overlap(other.sets, use.sets)]
-    for name, expected in counted(sharing, planned).items():
+    sharing = uses_of(sets, past, use.sets, use.parts)
+    facts = {**counted([*sharing], planned), **repeated(sharing)}
+    for name, expected in facts.items():
         if (stated := getattr(use, name)) != expected:
             raise IntegrityError(
                 f"Event {use.event} of {store.uri}/{BOOK} states {name} {stated!r}, "

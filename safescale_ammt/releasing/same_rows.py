@@ -8,7 +8,7 @@ common with the first one, but parts of rows, far more than by chance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,14 @@ SEEN = {
     "parts": "most columns of their rows",
 }
 """What two uses of the same data share, in words, by the kind of the key."""
+
+
+def uses_of(
+    sets: KeySets, past: Sequence[Use], named: Mapping[str, str], parts: str
+) -> dict[Use, str]:
+    """Returns the uses of the same data as some rows; the arguments of `shared_key`."""
+    found = {use: shared_key(sets, use, named, parts) for use in past}
+    return {use: kind for use, kind in found.items() if kind}
 
 
 def shared_key(sets: KeySets, use: Use, named: Mapping[str, str], parts: str) -> str:

@@ -97,6 +97,8 @@ def used(
         keys=known.whole,
         parts=known.parts,
     )
+    # What the gate does: it follows from the ledger alone.
+    ledger.recount(store, use, 1)
     ledger.mark_opened(store, use, evidence=word, verdict=word)
     return use
 
