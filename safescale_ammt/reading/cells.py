@@ -134,7 +134,7 @@ def canonical_cells(column: Column) -> Column:
     if pc.any(pc.match_substring_regex(values, _UNTIDY)).as_py():
         values = pc.utf8_normalize(values, "NFKC")
         values = pc.replace_substring_regex(values, r"\s+", " ")
-        values = pc.utf8_trim(values, ". ")
+        values = pc.utf8_rtrim(values, ". ")
     short = pc.less_equal(pc.binary_length(values), _LONGEST)
     known = pc.index_in(pc.utf8_lower(values.filter(short)), value_set=_KEYS)
     if known.null_count < len(known):

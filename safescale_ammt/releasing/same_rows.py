@@ -18,11 +18,12 @@ from safescale_ammt.releasing.key_sets import KeySets
 from safescale_ammt.releasing.sealed_uses import Use
 
 LEAST_SHARE = 0.05
-"""Share of the smaller set whose parts have to be in the larger one, beyond chance."""
+"""Share of the smaller set whose parts have to be in the larger one, beyond chance; of
+whole rows, no more are ever laid to chance."""
 TIMES_CHANCE = 3
 """How often chance goes into the line: the law of fresh rows may have moved."""
 MOST_TWINS = 0.01
-"""Where more rows than these have an equal, any row in common counts."""
+"""Share of rows with an equal in their table above which any row in common counts."""
 LEAST_KEYS = 6
 """Fewer common parts show nothing."""
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
@@ -66,7 +67,9 @@ def shared_key(sets: KeySets, use: Use, named: Mapping[str, str], parts: str) ->
     if use.rows == named["rows"]:
         return "rows"
     both = (sets.parts(use.parts), sets.parts(parts))
-    for kind in (k for k in named if k in use.sets):
+    # In one order: the gate counts again, and finds the same kind first.
+    kinds = sorted(named.keys() & use.sets.keys(), key=lambda k: (k != "rows", k))
+    for kind in kinds:
         one, other = use.sets[kind], named[kind]
         smaller = min(len(sets.get(digest)) for digest in (one, other))
         by_chance = rows_by_chance(*both) if kind in WHOLE else 0.0
@@ -77,8 +80,10 @@ def shared_key(sets: KeySets, use: Use, named: Mapping[str, str], parts: str) ->
 
 def rows_by_chance(one: Parts, other: Parts) -> float:
     """Returns the share of the smaller set that may be equal to rows of the larger."""
+    if min(one.twins, other.twins) > MOST_TWINS:
+        return 0.0
     share = chance(one, one.twins, other, other.twins)
-    return TIMES_CHANCE * share if share <= MOST_TWINS else 0.0
+    return min(TIMES_CHANCE * share, LEAST_SHARE)
 
 
 def chance(one: Parts, at_one: float, other: Parts, at_other: float) -> float:

@@ -418,7 +418,10 @@ def test_rows_in_common_count_unless_the_data_say_that_people_are_equal() -> Non
     # Among ten times as many rows, equals are met more often.
     large = Parts(10_000, 20_000, 0.004, ())
     assert rows_by_chance(Parts(1000, 2000, 0.0008, ()), large) == pytest.approx(0.012)
-    # Coarse rows say nothing: there any row in common counts.
+    # Never more than a twentieth is laid to chance.
+    assert rows_by_chance(Parts(1000, 2000, 0.01, ()), large) == pytest.approx(0.012)
+    assert rows_by_chance(Parts(10, 20, 0.01, ()), Parts(10_000, 20, 0.01, ())) == 0.05
+    # Coarse rows say little: there any row in common counts.
     coarse = Parts(1000, 2000, 0.4, ())
     assert rows_by_chance(coarse, coarse) == 0
 
