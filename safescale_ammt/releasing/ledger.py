@@ -1,9 +1,10 @@
 """The ledger: how often sealed rows were used, and what was made readable of them.
 
 A sealed set answers honestly only so many questions. The ledger counts uses by
-*row*, so that a new seed, split or store path does not start the count again:
+*row*, so that a new seed, split, store path or re-export does not start the count
+again (`same_rows.py` says which uses are of the same data):
 
-    number of a use = 1 + the largest number among the uses that share a row
+    number of a use = 1 + the largest number among the uses of the same data
     alpha of a use  = alpha / planned submissions
 
 A use is reserved before the set is read, by a conditional append: two runs at
