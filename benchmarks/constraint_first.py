@@ -6,9 +6,9 @@ Adult, `tpr_gap by sex <= tau` with accuracy at most one point below the
 unconstrained twin's and at least .84. Each seed splits the development rows anew
 and trains anew with the default recipe; the architecture is the default genome (no
 search), so that only training is measured. The official test file is the sealed
-split and each run has a research ledger of its own, in which it is the first use;
-verdicts come from the evaluator of the product. All hyperparameters were set on
-validation and select rows of development data.
+split and each run has a benchmark's ledger of its own, in a store that is deleted
+with it, and is the first use there; verdicts come from the evaluator of the product.
+All hyperparameters were set on validation and select rows of development data.
 
 Training is one process per model, from exec to exit. Its seconds are the whole
 process's, interpreter and imports included; it trains the twin on the way, so the
@@ -43,7 +43,7 @@ from safescale_ammt.judging.assembly import judge_all
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
-from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.judging.verdict import BENCHMARK, Verdict
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
@@ -145,25 +145,38 @@ def measured(seeds: Sequence[int], taus: Sequence[float]) -> Iterator[dict[str, 
                 yield from _case(place, dataset, holdout, tau, seed)
 
 
+def evaluated(
+    folder: Path, inputs: tuple[Path, Path, Path, Path], constitution: Constitution
+) -> Verdict:
+    """Judges a model as the product does, its use counted in a book for benchmarks.
+
+    The book lies in a store of its own inside the folder, so that every seed is the
+    rows' first use. It takes no official use, and a book of official uses takes none
+    of these.
+
+    Args:
+        folder: gets `store` and `verdict`; delete it afterwards.
+        inputs: dataset, holdout, architecture and model.
+        constitution: what the model was trained and is judged by.
+    """
+    evaluate_safety.run(
+        *inputs,
+        constitution.to_dict(),
+        {"ledger": BENCHMARK},
+        folder / "verdict",
+        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
+    )
+    return Verdict.load(folder / "verdict")
+
+
 def _case(
     folder: Path, dataset: Path, holdout: Path, tau: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     constitution, model = constitution_of(tau), folder / "model"
     genome = architecture(folder, dataset, constitution)
     summary = trained(dataset, genome, constitution, seed, model)
-    evaluate_safety.run(
-        dataset,
-        holdout,
-        genome,
-        model,
-        constitution.to_dict(),
-        # Each run has a store of its own: every seed is the rows' first use.
-        {"ledger": "research"},
-        folder / "verdict",
-        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
-    )
+    verdict = evaluated(folder, (dataset, holdout, genome, model), constitution)
     case = Case.load(dataset, holdout, model)
-    verdict = Verdict.load(folder / "verdict")
     head = {"seed": seed, "tau": tau}
     extra = {key: summary[key] for key in ("form", "cpu_s", "wall_s")}
     figures = row(OURS, verdict.decision, verdict.findings, float(verdict.accuracy))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,11 @@ from safescale_ammt.errors import InputError, IntegrityError
 if TYPE_CHECKING:
     from safescale_ammt.releasing.registry import Registry
     from safescale_ammt.releasing.versions import Version
+    from safescale_ammt.store.base import Store
 
 _HEAD = ("name", "version", "status", *COLUMNS, "registered", "report")
+LEDGER = "the ledger of sealed rows"
+"""What is told of it; no registered model has this name."""
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -103,33 +108,84 @@ def show(
 
 
 @registry.command()
+@click.option(
+    "--ledger", metavar="URI", help="Store of the ledger  [default: the same store]."
+)
 @registry_options
-def verify(store: str | None, name: str | None) -> None:
-    """Hashes every event and every file of every bundle again, of all models or one."""
+def verify(store: str | None, name: str | None, ledger: str | None) -> None:
+    """Hashes every event and every file of every bundle again, of all models or one.
+
+    The ledger of sealed rows too, and whether it and the registry still hold what the
+    gate last saw of them.
+    """
     from pipelines.local.resolution import chosen_registry, registered_names
     from pipelines.local.store import opened_store
+    from safescale_ammt.store.uri import open_store
 
     damaged: list[str] = []
+
+    def look(what: str, check: Callable[[], str]) -> None:
+        # The others are looked at all the same: one fault may hide no other.
+        try:
+            told = check()
+        except IntegrityError as error:
+            damaged.append(what)
+            click.echo(f"{what}: {error}", err=True)
+        else:
+            click.echo(f"{what}: {told}")
+
     with opened_store(store, reads_only=True) as opened:
+        data = open_store(ledger, environ=os.environ) if ledger else opened
+        if holds_ledger(opened, data):
+            look(LEDGER, partial(intact_ledger, opened, data))
         names: list[str | None] = [name] if name else [*registered_names(opened)]
         # Without a name there is one sentence: that nothing is registered.
-        for chosen in [chosen_registry(opened, each) for each in names or [None]]:
-            try:
-                count = len(chosen.verify())
-            except IntegrityError as error:
-                # The others are looked at all the same: one fault may hide no other.
-                damaged.append(chosen.name)
-                click.echo(f"{chosen.name}: {error}", err=True)
-                continue
-            plural = "s" * (count != 1)
-            click.echo(
-                f"{chosen.name}: {count} version{plural}, every byte is as registered."
-            )
-    if damaged:
-        raise IntegrityError(
-            f"{len(damaged)} of {len(names)} registered models are damaged: "
-            f"{', '.join(damaged)}."
-        )
+        for each in names or [None] * (not damaged):
+            chosen = chosen_registry(opened, each)
+            look(chosen.name, partial(intact_versions, opened, data, chosen))
+    faults = ["The ledger is damaged"] * (LEDGER in damaged)
+    if models := [what for what in damaged if what != LEDGER]:
+        several = f"{len(models)} of {len(names)} registered models are damaged"
+        faults.append(f"{several}: {', '.join(models)}")
+    if faults:
+        raise IntegrityError(f"{'; '.join(faults)}.")
+
+
+def holds_ledger(store: Store, data: Store) -> bool:
+    """Says whether there is a ledger, or an anchor of one in the registry's store."""
+    from safescale_ammt.releasing.anchor import ANCHORS
+    from safescale_ammt.releasing.ledger import BOOK, OLD_RESEARCH
+
+    places = ((store, ANCHORS), (data, BOOK), (data, OLD_RESEARCH))
+    return any(any(place.list(f"{prefix}/")) for place, prefix in places)
+
+
+def intact_ledger(store: Store, data: Store) -> str:
+    """Verifies the ledger in `data` and its anchor in the registry's store.
+
+    Raises:
+        IntegrityError: something was changed, removed or cut off.
+    """
+    from safescale_ammt.releasing import ledger
+    from safescale_ammt.releasing.anchor import check_ledger_heads
+
+    anchored = check_ledger_heads(store, data)
+    count = len(ledger.verify(data))
+    told = f"{count} use{'s' * (count != 1)}, every byte is as recorded"
+    return f"{told}; the gate last saw event {anchored}." if anchored else f"{told}."
+
+
+def intact_versions(store: Store, data: Store, registry: Registry) -> str:
+    """Verifies a registry's versions and its anchor in the ledger.
+
+    Raises:
+        IntegrityError: something was changed, removed or cut off.
+    """
+    from safescale_ammt.releasing.anchor import check_registry_head
+
+    count = len(registry.verify())
+    check_registry_head(store, data, registry.name)
+    return f"{count} version{'s' * (count != 1)}, every byte is as registered."
 
 
 @registry.command()

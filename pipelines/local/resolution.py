@@ -189,7 +189,8 @@ def fetched(uri: str, store: str | None) -> Iterator[Path]:
 def registered_names(store: Store) -> list[str]:
     """Returns the names under which something is registered, sorted."""
     keys = (info.key.removeprefix(PREFIX) for info in store.list(PREFIX))
-    return sorted({key.split("/")[0] for key in keys})
+    # The gate keeps the ledger's anchor there too: no model's name begins so.
+    return sorted({key.split("/")[0] for key in keys if not key.startswith("_")})
 
 
 def chosen_registry(store: Store, name: str | None) -> Registry:

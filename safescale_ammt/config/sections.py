@@ -503,8 +503,8 @@ class SafetyConfig(Section):
 
     rehearse: bool = False
     """Judge on *select*: no use counted, nothing registered."""
-    ledger: Literal["official", "research"] = "official"
-    """A research ledger's verdicts cannot be registered."""
+    ledger: Literal["official", "research", "benchmark"] = "official"
+    """What a use counts for; only official verdicts can be registered."""
     calibration_bins: int = 15
     """Bins of the reliability curve."""
 

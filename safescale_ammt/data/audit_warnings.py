@@ -100,10 +100,15 @@ def read_warnings(file: Path) -> tuple[AuditWarning, ...]:
     )
 
 
-def save_warnings(folder: Path, warnings: Sequence[AuditWarning]) -> None:
-    """Writes `warnings.json`, which `read_warnings` reads."""
+def warnings_form(warnings: Sequence[AuditWarning]) -> dict[str, Any]:
+    """Returns the contents of `warnings.json`, which `read_warnings` reads."""
     told = [warning.to_dict() for warning in warnings]
-    write_json(folder / WARNINGS, {"schema": SCHEMA_VERSION, "warnings": told})
+    return {"schema": SCHEMA_VERSION, "warnings": told}
+
+
+def save_warnings(folder: Path, warnings: Sequence[AuditWarning]) -> None:
+    """Writes `warnings.json` into a folder."""
+    write_json(folder / WARNINGS, warnings_form(warnings))
 
 
 def sentences(warnings: Iterable[AuditWarning]) -> list[str]:

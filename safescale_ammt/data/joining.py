@@ -15,7 +15,6 @@ from safescale_ammt.data.splitting import (
     draw_splits,
     occurrences,
     one_of_each,
-    row_hashes,
 )
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
@@ -35,6 +34,7 @@ class Joined:
         table: development rows, then sealed rows; label spellings are merged.
         border: rows before it come from the source, the others are sealed.
         sealed_origin: URI of the sealed rows, for sentences.
+        label: the label as the files spell it.
         numbers: position in its file (from 0) of each row, once some are left out.
         unlabelled: rows that were left out, of the source and of the sealed rows.
         strangers: names of `data.label_map` that no row has, if every other label is
@@ -44,6 +44,7 @@ class Joined:
     table: RawTable
     border: int
     sealed_origin: str
+    label: Column
     numbers: NDArray[np.int64] | None = None
     unlabelled: tuple[int, int] = (0, 0)
     strangers: tuple[str, ...] = ()
@@ -88,12 +89,13 @@ class Joined:
                 name: column.extended(sealed.columns[name])
                 for name, column in columns.items()
             }
-        # Before rows are hashed: a copy of a row that spells its label otherwise is a
-        # copy all the same, and must not lie on both sides.
+        # A copy of a row that spells its label otherwise is a copy all the same, and
+        # must not lie on both sides.
         absent = {text: text for text in config.missing}
         known = set(columns[config.label].values.to_pylist())
         strangers = tuple(sorted(set(config.label_map) - known))
-        columns[config.label] = columns[config.label].renamed(
+        written = columns[config.label]
+        columns[config.label] = written.renamed(
             absent | config.label_map, config.label_other or None
         )
         extra = sealed.rows if sealed else 0
@@ -102,6 +104,7 @@ class Joined:
             table,
             source.rows,
             sealed.origin if sealed else "",
+            written,
             strangers=strangers if config.label_other else (),
         )
         return joined.labelled(config) if config.unlabelled == "drop" else joined
@@ -129,6 +132,7 @@ class Joined:
             self,
             table=self.table.take(kept),
             border=border,
+            label=self.label.take(kept),
             numbers=kept.astype(np.int64),
             unlabelled=(gone, int(absent.sum()) - gone),
         )
@@ -246,7 +250,7 @@ class Cut:
 
     Attributes:
         split: int64 (n,), code into `ALL_SPLITS`; -1 for a removed row.
-        rows: raw-row hashes, V16 (n,).
+        rows: hashes, V16 (n,), equal for copies.
         copies: development rows removed because the sealed file has them too.
         repeated: development rows that repeat an earlier one; they stay.
         dropped: rows of the source and sealed rows that `data.drop_duplicates` leaves
@@ -273,17 +277,24 @@ def cut(
     joined: Joined,
     label: NDArray[np.int64],
     groups: Mapping[str, Column],
+    rows: NDArray[np.void],
 ) -> Cut:
     """Assigns rows to splits; a development row that is also sealed is removed.
 
     Of equal rows one stays with `data.drop_duplicates`. Of a sealed entity one row is
     kept, so that what is judged are independent draws; the others go nowhere.
 
+    Args:
+        config: splits, seed, roles of columns.
+        joined: all rows.
+        label: class codes (n,).
+        groups: columns by name; the first sensitive one makes strata.
+        rows: hashes V16 (n,), equal for equal rows, however a file spells their label.
+
     Raises:
         DataError: rows without an entity, an entity on both sides, or a split without
             rows.
     """
-    rows = row_hashes(joined.table.columns)
     split = np.full(joined.table.rows, ALL_SPLITS.index(SEALED))
     sealed = np.arange(len(rows)) >= joined.border
     repeats = np.zeros(len(rows), dtype=np.bool_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,18 @@ from safescale_ammt.data.joining import (
 )
 from safescale_ammt.data.look_alikes import look_alikes
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
+from safescale_ammt.data.row_keys import RowKeys, row_keys, written_cells
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
+from safescale_ammt.data.splitting import row_hashes
 from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.data.unseen import refuse_mostly_missing, refuse_near_unique
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.cells import Cells
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.date_forms import DateForm
 from safescale_ammt.reading.readings import (
     Readings,
     learn_readings,
-    read_columns,
     settled_commas,
 )
 from safescale_ammt.reading.spelling import (
@@ -64,6 +66,7 @@ class Prepared:
             as, which are unclear, and pairs of levels that look alike, if any.
         facts: what of it a reader of figures should know, as warnings.
         sealed: sealed rows before one of each entity was drawn.
+        keys: what the sealed rows are known by.
     """
 
     schema: Schema
@@ -71,6 +74,7 @@ class Prepared:
     notes: Mapping[str, Any]
     facts: tuple[AuditWarning, ...]
     sealed: int
+    keys: RowKeys
 
 
 def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Prepared:
@@ -94,12 +98,11 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     joined = Joined.of(config, spelled, sealed)
     classes, label = class_codes(config, joined)
     groups = group_columns(config, joined.table)
-    # A row is the same whatever its numbers and dates look like: its hash, which
-    # decides its split, is of what is read in the whole table.
-    everything = replace(config, drop=())
-    forms = learn_readings(everything, joined.source, kinds).forms
-    read = replace(joined, table=read_columns(joined.table, forms, config.missing))
-    cuts = cut(config, read, label, groups)
+    cells = written_cells(config, joined, kinds)
+    # Copies are found whatever their label is called.
+    same = {**cells, config.label: Cells.of(joined.table.columns[config.label])}
+    cuts = cut(config, joined, label, groups, row_hashes(same))
+    rows = row_hashes(cells)
     development = joined.table.take(cuts.among(*SPLITS))
     readings = learn_readings(config, development, kinds)
     typed, constant = _typed_columns(config, joined, readings, development)
@@ -148,7 +151,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             features.take(pa.array(index)),
             label[index],
             codes_by_group,
-            cuts.rows[index],
+            rows[index],
             # Renumbered: a number of the whole table would tell of rows elsewhere.
             None
             if cuts.entity is None
@@ -179,16 +182,18 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
     features = pa.concat_tables([splits[name].features for name in SPLITS])
     # Rows that became sealed are left out: with them, what development rows do not
     # explain would be a count of a sealed group.
-    rows = joined.source_rows(cuts.among(*SPLITS))
+    developed = joined.source_rows(cuts.among(*SPLITS))
     facts = (
         *column_facts(schema, features),
         *repeated_rows(schema, splits),
         *note_facts(
-            notes, len(splits[SEALED]), respelled(source, spelled, texts, rows)
+            notes, len(splits[SEALED]), respelled(source, spelled, texts, developed)
         ),
     )
+    digests = (sealed or source).digests.values()
+    keys = row_keys(config, cells, cuts.among(SEALED), cuts.among(*SPLITS), digests)
     before = len(splits[SEALED]) + cuts.thinned
-    return Prepared(schema, splits, notes, facts, before)
+    return Prepared(schema, splits, notes, facts, before, keys)
 
 
 def respelled(

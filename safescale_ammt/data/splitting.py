@@ -18,44 +18,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from safescale_ammt.reading.cells import Cells, row_sums
 from safescale_ammt.reading.columns import Column
-from safescale_ammt.reading.spelling import spelled_alone
 
 ROW = np.dtype("V16")
-"""A raw-row hash: the first 16 bytes of sha256 over the canonical raw row."""
-_SEPARATOR = "\x1f"
-# Rows hashed at a time, so that no whole table of texts is ever in memory.
-_BLOCK = 1 << 16
+"""A raw-row hash: two 64-bit sums over the cells of the canonical raw row."""
 
 
-def row_hashes(columns: Mapping[str, Column]) -> NDArray[np.void]:
-    """Hashes every raw row.
+def row_hashes(cells: Mapping[str, Cells]) -> NDArray[np.void]:
+    """Hashes every raw row: the sum of its cells' words.
 
-    The canonical row joins all source fields, stripped and in their canonical
-    spelling, in source column order with the unit separator U+001F; a backslash or
-    separator inside a value is escaped, so that no two different rows spell the same
-    text. Each text is spelled by itself, not as its column: a row has the same hash
-    whatever table it stands in, and writing a file anew makes no row new.
+    A cell's words are of its canonical text and its column's name, so that neither
+    the order of the columns nor the way in which a file is written makes a row new,
+    whatever table it stands in.
 
     Args:
-        columns: all raw columns by name, the label with its merged spellings.
+        cells: of all raw columns by name.
 
     Returns:
         V16 (n,).
     """
-    alone = [spelled_alone(column) for column in columns.values()]
-    codes = [column.codes for column in alone]
-    # The backslash first: afterwards every other one belongs to an escape.
-    values = [pc.replace_substring(c.values, "\\", "\\\\") for c in alone]
-    values = [pc.replace_substring(v, _SEPARATOR, "\\u001f") for v in values]
-    sha = hashlib.sha256
-    blocks = []
-    for start in range(0, len(codes[0]), _BLOCK):
-        block = [c[start : start + _BLOCK] for c in codes]
-        texts = [v.take(pa.array(c)) for v, c in zip(values, block, strict=True)]
-        joined = pc.binary_join_element_wise(*texts, _SEPARATOR).cast(pa.binary())
-        blocks.append(b"".join([sha(row).digest()[:16] for row in joined.to_pylist()]))
-    return np.frombuffer(b"".join(blocks), dtype=ROW)
+    named = [(c.named(name), c.codes) for name, c in cells.items()]
+    return np.ascontiguousarray(row_sums(named)).view(ROW)[:, 0]
 
 
 def row_hex(rows: NDArray[np.void]) -> list[str]:

@@ -23,6 +23,7 @@ from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
 from safescale_ammt.files.canonical import (
     canonical_json,
+    digest_bytes,
     digest_file,
     digest_json,
     read_json,
@@ -205,6 +206,19 @@ def describe(
         for name in file_names(folder)
     }
     return Manifest(kind, stage, files, draft.parents, config_digest, __version__)
+
+
+def describe_contents(
+    contents: Mapping[str, bytes], draft: Draft, kind: str, stage: str, config: str
+) -> Manifest:
+    """Hashes files that are not written yet into the manifest that they will have."""
+    files = {
+        name: FileEntry(
+            digest_bytes(data), len(data), name not in draft.outside_identity
+        )
+        for name, data in sorted(contents.items())
+    }
+    return Manifest(kind, stage, files, draft.parents, config, __version__)
 
 
 def file_names(folder: Path) -> list[str]:

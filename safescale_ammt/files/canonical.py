@@ -132,11 +132,16 @@ def digest_file(path: Path) -> str:
         return digest_stream(file)
 
 
+def json_file(value: Any) -> bytes:
+    """Returns the bytes of a JSON file: canonical, one trailing newline."""
+    return canonical_json(value) + b"\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes canonical JSON (stable bytes, one trailing newline)."""
+    """Writes canonical JSON (see `json_file`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Bytes and not text: newlines must not depend on the platform.
-    path.write_bytes(canonical_json(value) + b"\n")
+    path.write_bytes(json_file(value))
 
 
 def read_json(path: Path) -> Any:

@@ -46,7 +46,7 @@ class Submission:
     Attributes:
         model, dataset, holdout: identity digests.
         mode: `sealed` or `rehearsal`.
-        ledger: `official` or `research`.
+        ledger: `official`, `research` or `benchmark`.
         use: which use of the sealed rows this is.
         classes: class names by code.
         positive: the positive class, or "".

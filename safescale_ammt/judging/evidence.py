@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.binomial.supremum import Array
 from safescale_ammt.errors import InputError, IntegrityError, one_of
-from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.files.canonical import digest_bytes, digest_json
 
 IntArray = NDArray[np.int64]
 EVIDENCE = "evidence.parquet"
@@ -105,11 +105,10 @@ def judged_classes(classes: int, positive: int | None) -> tuple[int, ...]:
     return (1,) if classes == 2 else tuple(range(classes))
 
 
-def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
-    """Writes the evidence table.
+def evidence_file(evidence: Evidence, rows: np.ndarray) -> bytes:
+    """Returns the evidence table as a Parquet file; nothing is written to a disk.
 
     Args:
-        path: the Parquet file.
         evidence: labels, predictions, scores and group codes of n rows.
         rows: raw-row hashes, (n,) of 16 bytes each or (n, 16) uint8.
     """
@@ -123,7 +122,30 @@ def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
     for name, (values, codes) in evidence.groups.items():
         # Values, not codes: the file is read without the verdict that numbers them.
         columns[GROUP + name] = pa.array(np.array(values, dtype=object)[codes])
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
+    """Writes the evidence table; see `evidence_file`."""
+    path.write_bytes(evidence_file(evidence, rows))
+
+
+def evidence_digest(evidence: Evidence, rows: np.ndarray) -> str:
+    """Returns the digest of what the evidence says, row by row.
+
+    Unlike that of the file it stays the same if another version of the library
+    writes the file: the ledger binds a use by it.
+    """
+    parts: dict[str, Any] = {"row": digest_bytes(rows.tobytes())}
+    for name, kind in list(_COLUMNS.items())[1:]:
+        column = np.asarray(getattr(evidence, name), kind.to_pandas_dtype())
+        parts[name] = digest_bytes(column.tobytes())
+    for name, (values, codes) in evidence.groups.items():
+        spelled = np.asarray(codes, np.int64).tobytes()
+        parts[GROUP + name] = [list(values), digest_bytes(spelled)]
+    return digest_json(parts)
 
 
 def read_evidence(

@@ -24,9 +24,9 @@ SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
 FINDINGS = "findings"
 SEALED, REHEARSAL = "sealed", "rehearsal"
-OFFICIAL, RESEARCH = "official", "research"
-LEDGERS = {OFFICIAL: "ledger", RESEARCH: "research-ledger"}
-"""Kind of ledger -> its place in the store."""
+OFFICIAL, RESEARCH, BENCHMARK = "official", "research", "benchmark"
+LEDGERS = (OFFICIAL, RESEARCH, BENCHMARK)
+"""What a use of sealed rows is counted for; `official` alone can be registered."""
 # Figures may differ by this between machines: roots are found to a width, and the
 # order of a sum is the library's.
 TOLERANCE = 1e-7
@@ -63,7 +63,7 @@ class Verdict:
         model, dataset, holdout: identity digests of the artifacts judged.
         constitution: digest of the constitution judged by.
         mode: `sealed`, or `rehearsal` on *select*.
-        ledger: `official`, or `research`: can never be registered.
+        ledger: `official`, or `research` or `benchmark`: never registered.
         use: which use of the sealed rows this is.
         alpha: error level of this submission (alpha / planned submissions).
         rows: number of rows judged.
@@ -183,7 +183,7 @@ class Verdict:
             ) from None
         for key, value, words in (
             ("mode", verdict.mode, (SEALED, REHEARSAL)),
-            ("ledger", verdict.ledger, (OFFICIAL, RESEARCH)),
+            ("ledger", verdict.ledger, LEDGERS),
             ("decision", verdict.decision, (PASS, NEEDS_HUMAN, FAIL)),
             ("guarantee", verdict.use.guarantee, GUARANTEES),
         ):
@@ -197,11 +197,15 @@ class Verdict:
         file = Path(folder) / VERDICT
         return cls.from_dict(read_json(file), str(file))
 
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Returns `verdict.json` and one `findings/<principle>.json` each, by name."""
+        findings = {name: f.to_dict() for name, f in self.finding_files().items()}
+        return {VERDICT: self.to_dict(), **findings}
+
     def save(self, folder: Path) -> None:
-        """Writes `verdict.json` and one `findings/<principle>.json` each."""
-        write_json(folder / VERDICT, self.to_dict())
-        for name, finding in self.finding_files().items():
-            write_json(folder / name, finding.to_dict())
+        """Writes the files of a verdict into a folder."""
+        for name, value in self.files().items():
+            write_json(folder / name, value)
 
     def finding_files(self) -> dict[str, Finding]:
         """Maps each finding to its file; file names hold no foreign characters."""

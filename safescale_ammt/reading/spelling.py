@@ -58,8 +58,6 @@ _PLAIN = (
     r"^(?:0|-?[1-9]\d{0,38}|-?[1-9]\d{0,6}\.\d{0,7}[1-9]"
     r"|-?0\.0{0,3}[1-9](?:\d{0,9}[1-9])?)$"
 )
-# How writers spell a gap; `?` is a word of old files, not of a writer.
-_GAPS = ("nan", "na", "n/a", "<na>", "null", "none")
 
 
 def kind_of(texts: pa.StringArray, missing: Collection[str] = ()) -> Kind:
@@ -186,20 +184,6 @@ def without_marks(column: Column) -> Column:
     """
     plain = unmarked(column.values)
     return column if plain.equals(column.values) else column.mapped(plain)
-
-
-def spelled_alone(column: Column) -> Column:
-    """Spells every text by itself, for row hashes: a gap is "" by any writer.
-
-    Texts that one column tells apart (1.10 and 1.1) may become one here. A hash may
-    find two rows equal that are not: one more row then shares a split, or is kept
-    from training. It must not find a row new because it was written anew.
-    """
-    folded = pc.utf8_lower(column.values)
-    gap = pc.is_in(folded, value_set=pa.array(_GAPS, pa.string()))
-    if pc.any(gap).as_py():
-        column = column.mapped(pc.if_else(gap, "", column.values))
-    return spelled(without_marks(column), canonical_alone)
 
 
 def missing_words(missing: Collection[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import Finding, figure
-from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.reporting.data_warnings import TITLE
 from safescale_ammt.reporting.headline_table import (
     NOTE,
@@ -109,7 +109,7 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
         constitution: the constitution it was judged by.
     """
     short, sentence = decided(verdict)
-    rehearsal, research = verdict.mode == REHEARSAL, verdict.ledger == RESEARCH
+    rehearsal, official = verdict.mode == REHEARSAL, verdict.ledger == OFFICIAL
     rows = "rows of *select* (rehearsal)" if rehearsal else "sealed rows"
     parts = [
         f"# {short}\n",
@@ -119,7 +119,7 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
             f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)} "
             f"on {verdict.rows:,} {rows}; guarantee: {verdict.use.guarantee}.\n"
         ),
-        "Research ledger: cannot be registered.\n" if research else "",
+        "" if official else f"For {verdict.ledger} only: cannot be registered.\n",
         _findings_table(verdict.findings),
         usefulness(verdict),
     ]

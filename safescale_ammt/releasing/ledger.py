@@ -1,9 +1,10 @@
-"""The ledger: how often sealed rows were used, and whether their figures are readable.
+"""The ledger: how often sealed rows were used, and what was made readable of them.
 
 A sealed set answers honestly only so many questions. The ledger counts uses by
-*row*, so that a new seed, split or store path does not start the count again:
+*row*, so that a new seed, split, store path or re-export does not start the count
+again (`same_rows.py` says which uses are of the same data):
 
-    number of a use = 1 + the largest number among the uses that share a row
+    number of a use = 1 + the largest number among the uses of the same data
     alpha of a use  = alpha / planned submissions
 
 A use is reserved before the set is read, by a conditional append: two runs at
@@ -13,138 +14,126 @@ may have looked, so that a later, different model on any of these rows has the
 guarantee `spent`. The same model, judged by the same constitution on the same
 rows, keeps its use and its guarantee: it was fixed before anybody could adapt it.
 
+One book holds official and research uses alike, since a figure that was read in
+research was read. A book of benchmarks holds no other uses and an ordinary book
+holds none of theirs: the first use says which of the two a book is.
+
+The event that opens a use binds what becomes readable by its digests. The first
+evidence of a use is the one that counts (`Use.departure`).
+
 Sources: Dwork et al. 2015, "The reusable holdout"; Renggli et al. 2019,
-"ease.ml/ci". Kept in an `EventLog`; each set of rows is stored once, under the
-digest of its sorted hashes. The ledger holds hashes, never rows.
+"ease.ml/ci". Kept in an `EventLog`, the sets of rows in `KeySets`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.files.canonical import digest_bytes
-from safescale_ammt.judging.evidence import ROW_BYTES, distinct_rows
+from safescale_ammt.data.row_keys import Parts
+from safescale_ammt.errors import InputError, IntegrityError, one_of
+from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, RESEARCH
+from safescale_ammt.releasing.key_sets import Hashes, KeySets
+from safescale_ammt.releasing.same_rows import repeated, uses_of
+from safescale_ammt.releasing.sealed_uses import (
+    OPENED,
+    RESERVED,
+    Opening,
+    Use,
+    check_purpose,
+    counted,
+    find,
+    fold,
+)
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
 
-HOLDS = "holds"
-SPENT = "spent"
-OFFICIAL = "ledger"
-"""Prefix of the ledger whose uses can lead to a registration."""
-# Sorts and compares in C. numpy drops the trailing zero bytes of a fixed-width
-# string, but two hashes of one width that differ still differ without them.
-_ROW = np.dtype(f"S{ROW_BYTES}")
-
-Rows = NDArray[np.bytes_]
-
-
-@dataclass(frozen=True)
-class Use:
-    """One reservation of a sealed set.
-
-    Attributes:
-        number: which use of its rows this is, from 1.
-        planned: submissions that its constitution planned.
-        guarantee: `holds` or `spent`, settled when it was reserved.
-        model, constitution, holdout: identity digests.
-        rows: digest of the set of row hashes.
-        count: rows in the set.
-        event: number of the reserving event in the ledger.
-        at: when it was reserved.
-        opened: whether its figures are readable.
-    """
-
-    number: int
-    planned: int
-    guarantee: str
-    model: str
-    constitution: str
-    holdout: str
-    rows: str
-    count: int
-    event: int
-    at: str
-    opened: bool = False
+BOOK = "ledger"
+"""Prefix of the one book of a store."""
+OLD_RESEARCH = "research-ledger"
+"""Where research had a book of its own; it is read as history, never written."""
 
 
 def reserve(
     store: Store,
     *,
-    rows: NDArray[Any] | Sequence[bytes],
+    rows: Hashes,
     model: str,
     holdout: str,
     planned: int,
     constitution: str,
-    name: str = OFFICIAL,
+    ledger: str = OFFICIAL,
+    keys: Mapping[str, Hashes] | None = None,
+    parts: Parts | None = None,
     clock: Callable[[], datetime] = now,
 ) -> Use:
     """Reserves a use of sealed rows, before anybody reads them.
 
-    Stores the set of rows, then decides number and guarantee from all uses so far
+    Stores the sets of hashes, then decides number and guarantee from all uses so far
     and appends the use, in one conditional write.
 
     Args:
-        store: where the ledger lies.
-        rows: raw-row hashes, 16 bytes each: (n,) `V16` or `S16`, (n, 16) `uint8`,
-            or a list of bytes; order and repetition do not matter.
+        store: where the book lies.
+        rows: raw-row hashes, 16 bytes each; order and repetition do not matter.
         model: identity digest of the model to be judged.
         holdout: identity digest of the artifact that holds the rows.
         planned: submissions planned in the constitution; the smallest number
             ever promised for any of these rows binds.
         constitution: digest of the constitution to judge by.
-        name: the ledger's prefix; benchmarks keep one of their own.
+        ledger: what the use is for: `official`, `research` or `benchmark`.
+        keys: kind -> further hashes of the same people, 16 bytes each; two uses
+            that share one of a kind are of the same data.
+        parts: keys of parts of the rows, and what the data say of chance.
         clock: gives the time of the reservation.
 
     Returns:
-        The use; the earlier one if this model was reserved before on exactly
-        these rows under this constitution.
+        The use; the earlier one if this model was reserved before for the same
+        purpose on exactly these rows under this constitution.
 
     Raises:
-        InputError: no rows, hashes of another width, a malformed digest.
+        InputError: no rows, hashes of another width, a malformed digest, or a
+            book that is not for this purpose.
         IntegrityError: the ledger was tampered with.
         StorageError: the store failed; nothing is reserved.
     """
     check_digests(model=model, holdout=holdout, constitution=constitution)
     if planned < 1:
         raise InputError(f"{planned} planned submissions: at least 1 is expected.")
-    files = _LedgerFiles(store, name, clock)
-    # The set is stored first: an event whose set is missing would stop every later
+    if ledger not in LEDGERS:
+        raise InputError(f"the ledger is {ledger!r}, {one_of(LEDGERS, ledger)}.")
+    sets = KeySets(store, (BOOK, OLD_RESEARCH))
+    # The sets are stored first: an event whose set is missing would stop every later
     # count, while a set that no event names does no harm.
-    digest, row_set = files.put_rows(rows)
+    digest = sets.put(rows, "rows")
+    others = {kind: sets.put(value, kind) for kind, value in (keys or {}).items()}
+    of_parts = sets.put_parts(parts) if parts else ""
+    facts = {
+        "model": model,
+        "constitution": constitution,
+        "holdout": holdout,
+        "rows": digest,
+        "count": len(sets.get(digest)),
+        "ledger": ledger,
+        "keys": others,
+        "parts": of_parts,
+    }
+    named = {"rows": digest, **others}
+    old, log = _old_research(store), EventLog(store, BOOK, clock)
 
     # The log calls this again after every lost race, so number and guarantee always
     # follow from the events that really stand before this one.
     def decide(events: Sequence[Event]) -> Draft | None:
-        past = _fold(events)
-        if _find(past, model, constitution, digest) is not None:
+        book = fold(events)
+        check_purpose([*old, *book], ledger, f"{store.uri}/{BOOK}")
+        if find(book, facts) is not None:
             return None
-        sharing = [use for use in past if files.overlap(use, digest, row_set)]
-        number = 1 + max((use.number for use in sharing), default=0)
-        # Whoever plans anew with a larger number would loosen alpha / planned for
-        # rows that were already used under the stricter level.
-        limit = min([planned, *(use.planned for use in sharing)])
-        spent = number > limit or any(use.opened for use in sharing)
-        return "reserved", {
-            "number": number,
-            "planned": planned,
-            "guarantee": SPENT if spent else HOLDS,
-            "model": model,
-            "constitution": constitution,
-            "holdout": holdout,
-            "rows": digest,
-            "count": len(row_set),
-        }
+        sharing = uses_of(sets, [*old, *book], named, of_parts)
+        return RESERVED, {**facts, **counted([*sharing], planned), **repeated(sharing)}
 
-    files.log.append(decide)
+    log.append(decide)
     # Read back rather than built from the draft: after `None` the use is an old one.
-    use = _find(_fold(files.log.read()), model, constitution, digest)
+    use = find(fold(log.read()), facts)
     assert use is not None
     return use
 
@@ -153,152 +142,92 @@ def mark_opened(
     store: Store,
     use: Use,
     *,
-    name: str = OFFICIAL,
+    evidence: str,
+    verdict: str,
     clock: Callable[[], datetime] = now,
 ) -> Use:
-    """Records that the figures of a use are readable from now on; idempotent.
+    """Records what becomes readable of a use from now on; equal digests once.
 
-    Call it before the figures leave the evaluator, never after.
+    Call it before a byte of it is written anywhere, never after.
+
+    Args:
+        store: where the book lies.
+        use: what `reserve` returned.
+        evidence: digest of the evidence's rows.
+        verdict: identity digest of the verdict artifact.
+        clock: gives the time of the opening.
 
     Raises:
-        InputError: this ledger holds no such use.
+        InputError: this ledger holds no such use, or a malformed digest.
         IntegrityError: the ledger was tampered with.
     """
+    check_digests(evidence=evidence, verdict=verdict)
+    opening = Opening(evidence, verdict)
 
     def decide(events: Sequence[Event]) -> Draft | None:
-        recorded = next((u for u in _fold(events) if u.event == use.event), None)
-        # The caller's copy may be older than the opening, so `opened` is not compared.
+        recorded = next((u for u in fold(events) if u.event == use.event), None)
+        # The caller's copy may be older than an opening, so those are not compared.
         # All else is: the same event number exists in every ledger.
-        if recorded is None or replace(recorded, opened=use.opened) != use:
+        if recorded is None or replace(recorded, openings=use.openings) != use:
             raise InputError(
-                f"{store.uri}/{name} holds no use {use.event} of model {use.model}."
+                f"{store.uri}/{BOOK} holds no use {use.event} of model {use.model}."
             )
-        return None if recorded.opened else ("opened", {"use": use.event})
+        body = {"use": use.event, **vars(opening)}
+        return None if opening in recorded.openings else (OPENED, body)
 
-    EventLog(store, name, clock).append(decide)
-    return replace(use, opened=True)
+    log = EventLog(store, BOOK, clock)
+    log.append(decide)
+    return next(u for u in fold(log.read()) if u.event == use.event)
 
 
-def uses(store: Store, *, name: str = OFFICIAL) -> list[Use]:
-    """Lists all uses in the order of their reservation.
+def uses(store: Store) -> list[Use]:
+    """Lists all uses in the order of their reservation, old research first.
 
     Raises:
         IntegrityError: the ledger was tampered with.
     """
-    return _fold(EventLog(store, name).read())
+    return [*_old_research(store), *fold(EventLog(store, BOOK).read())]
 
 
-def verify(store: Store, *, name: str = OFFICIAL) -> list[Use]:
-    """Checks the chain of events and every stored set of rows.
+def verify(store: Store) -> list[Use]:
+    """Checks the chain of events and every stored set of hashes.
 
     Raises:
         IntegrityError: an event or a set is missing or changed.
     """
-    files = _LedgerFiles(store, name, now)
-    past = _fold(files.log.read())
+    sets = KeySets(store, (BOOK, OLD_RESEARCH))
+    past = uses(store)
     for use in past:
-        size = len(files.rows(use.rows))
-        if size != use.count:
+        sets.parts(use.parts)
+        sizes = {name: len(sets.get(digest)) for name, digest in use.sets.items()}
+        if sizes["rows"] != use.count:
             raise IntegrityError(
-                f"use {use.event} of {store.uri}/{name} counts {use.count} rows, its "
-                f"set {use.rows} holds {size}."
+                f"use {use.event} of {store.uri}/{BOOK} counts {use.count} rows, its "
+                f"set {use.rows} holds {sizes['rows']}."
             )
     return past
 
 
-class _LedgerFiles:
-    """The events and the row sets of one ledger, as they lie in the store."""
+def recount(store: Store, use: Use, planned: int) -> None:
+    """Checks that number and guarantee of a use follow from the events before it.
 
-    def __init__(self, store: Store, name: str, clock: Callable[[], datetime]) -> None:
-        self.log = EventLog(store, name, clock)
-        self._store = store
-        self._name = name
-        # `decide` may run many times in a race; each set is downloaded once.
-        self._sets: dict[str, Rows] = {}
-
-    def put_rows(self, rows: NDArray[Any] | Sequence[bytes]) -> tuple[str, Rows]:
-        """Stores a set of rows once, the hashes sorted; returns its digest too."""
-        if isinstance(rows, np.ndarray):
-            width = rows.dtype.itemsize * (rows.shape[1] if rows.ndim == 2 else 1)
-            widths, data = {width}, np.ascontiguousarray(rows).tobytes()
-        else:
-            widths, data = set(map(len, rows)), b"".join(rows)
-        if len(rows) == 0:
-            raise InputError("no rows were given, so there is no use to reserve.")
-        if widths != {ROW_BYTES}:
-            raise InputError(
-                f"row hashes of {sorted(widths)} bytes were given, expected "
-                f"{ROW_BYTES}."
-            )
-        # As the evidence of a verdict does: the gate compares the two digests.
-        distinct: Rows = distinct_rows(data)
-        digest = digest_bytes(distinct.tobytes())
-        self._sets[digest] = distinct
-        if not self._store.exists(self._key(digest)):
-            self._store.put(self._key(digest), distinct.tobytes())
-        return digest, distinct
-
-    def rows(self, digest: str) -> Rows:
-        """Reads a set of rows, sorted, shape (n,).
-
-        Raises:
-            IntegrityError: it is missing or changed.
-        """
-        if digest not in self._sets:
-            key = self._key(digest)
-            where = f"{self._store.uri}/{key}"
-            # Counting on without the set would give its rows a first use again.
-            if not self._store.exists(key):
-                raise IntegrityError(f"{where} is missing; restore it from a backup.")
-            data = self._store.get(key)
-            actual = digest_bytes(data)
-            if actual != digest:
-                raise IntegrityError(
-                    f"{where} was changed: the ledger recorded {digest}, found "
-                    f"{actual}."
-                )
-            self._sets[digest] = np.frombuffer(data, _ROW)
-        return self._sets[digest]
-
-    def overlap(self, use: Use, digest: str, rows: Rows) -> bool:
-        """Says whether a use has at least one row in common with `rows`."""
-        # Equal digests need no download, the usual case of a repeated holdout.
-        if use.rows == digest:
-            return True
-        small, large = sorted((self.rows(use.rows), rows), key=len)
-        # Binary search of the smaller set: m log n steps, and no union is built.
-        # A row beyond the last would get the index n, hence the clip.
-        index = np.searchsorted(large, small).clip(max=len(large) - 1)
-        return bool((large[index] == small).any())
-
-    def _key(self, digest: str) -> str:
-        return f"{self._name}/rows/{digest.removeprefix('sha256:')}"
-
-
-def _fold(events: Sequence[Event]) -> list[Use]:
-    """Replays events into uses.
+    Whoever has the key of the store could append an event that states others.
 
     Raises:
-        InputError: an event of a kind that only a later version knows.
+        IntegrityError: they do not, or the ledger was tampered with.
     """
-    past: dict[int, Use] = {}
-    for event in events:
-        body: Mapping[str, Any] = event.body
-        if event.kind == "reserved":
-            past[event.sequence] = Use(**body, event=event.sequence, at=event.at)
-        elif event.kind == "opened" and body["use"] in past:
-            past[body["use"]] = replace(past[body["use"]], opened=True)
-        else:
-            # A kind that is skipped could be one that spends rows: the count stops.
-            raise InputError(
-                f"event {event.sequence} of the ledger is {event.kind!r}, which this "
-                "version does not understand; use a later one."
+    sets = KeySets(store, (BOOK, OLD_RESEARCH))
+    earlier = fold(EventLog(store, BOOK).read()[: use.event - 1])
+    past = [*_old_research(store), *earlier]
+    sharing = uses_of(sets, past, use.sets, use.parts)
+    facts = {**counted([*sharing], planned), **repeated(sharing)}
+    for name, expected in facts.items():
+        if (stated := getattr(use, name)) != expected:
+            raise IntegrityError(
+                f"Event {use.event} of {store.uri}/{BOOK} states {name} {stated!r}, "
+                f"{expected!r} follows from the constitution and the events before it."
             )
-    return list(past.values())
 
 
-def _find(past: Sequence[Use], model: str, constitution: str, rows: str) -> Use | None:
-    # The constitution is part of the key: one that is written after the figures were
-    # readable would otherwise inherit the guarantee of the one before.
-    key = (model, constitution, rows)
-    return next((u for u in past if (u.model, u.constitution, u.rows) == key), None)
+def _old_research(store: Store) -> list[Use]:
+    return fold(EventLog(store, OLD_RESEARCH).read(), RESEARCH)

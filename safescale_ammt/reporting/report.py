@@ -15,7 +15,7 @@ from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import figure
-from safescale_ammt.judging.verdict import REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.data_warnings import warnings_section
 from safescale_ammt.reporting.glossary import Glossary
 from safescale_ammt.reporting.headline import facts, headline
@@ -133,10 +133,11 @@ def _decision(verdict: Verdict, glossary: Glossary) -> str:
             "<em>select</em> split, which its makers have seen. No use of the sealed "
             "rows was counted, nothing is registered, and there is no guarantee."
         )
-    if verdict.ledger == RESEARCH:
+    if verdict.ledger != OFFICIAL:
+        kind = "research" if verdict.ledger == RESEARCH else "benchmark's"
         notes.append(
-            "<strong>This is a research verdict.</strong> Its uses are counted in a "
-            "ledger of their own and it can never be registered."
+            f"<strong>This is a {kind} verdict.</strong> It can never be registered; "
+            "a use of sealed rows counts all the same."
         )
     banners = "".join(f'<div class="rehearsal"><p>{n}</p></div>\n' for n in notes)
     short, sentence = decided(verdict)

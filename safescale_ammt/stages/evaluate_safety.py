@@ -4,7 +4,8 @@ It always reports: a violated promise still yields a complete verdict and report
 The gate that refuses is the next stage. The order makes the numbers honest:
 
     verify inputs -> reserve the use in the ledger -> read and score the sealed
-    rows -> judge -> mark the rows as opened -> make the verdict readable
+    rows -> judge, in memory -> mark the rows as opened, by the digests of evidence
+    and verdict -> write the first byte of them
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,31 +23,37 @@ import pyarrow.parquet as pq
 
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.audit_warnings import AUDIT, read_warnings, save_warnings
+from safescale_ammt.data.audit_warnings import (
+    AUDIT,
+    WARNINGS,
+    read_warnings,
+    warnings_form,
+)
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Dataset, Holdout, Split, class_shares
+from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.unseen import unseen_inputs
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.execution import utc_now
-from safescale_ammt.files.artifacts import Manifest, verify, writing
+from safescale_ammt.files.artifacts import Manifest, describe_contents, verify, writing
 from safescale_ammt.files.canonical import (
-    digest_file,
+    digest_bytes,
     digest_json,
+    json_file,
     read_json,
-    write_json,
 )
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
     Evidence,
     distinct_rows,
-    write_evidence,
+    evidence_digest,
+    evidence_file,
 )
 from safescale_ammt.judging.profile import roc
 from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.verdict import (
-    LEDGERS,
     REHEARSAL,
     SEALED,
     SealedUse,
@@ -54,6 +61,8 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.releasing.same_rows import why_repeated
+from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
 from safescale_ammt.reporting.report import render
@@ -131,6 +140,10 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             len(distinct_rows(split.rows.tobytes())),
         ),
     )
+    contents = {EVIDENCE: evidence_file(evidence, split.rows)}
+    judged = assemble(parsed, evidence, submission, digest_bytes(contents[EVIDENCE]))
+    say_progress(3, 4, "promises judged")
+    contents |= _contents(judged, parsed, inputs)
     with writing(
         verdict,
         kind="verdict",
@@ -141,15 +154,14 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         # The page draws logs that are no part of any identity, by a matplotlib that
         # may change, and bears the day: the verdict must not depend on it.
         draft.outside_identity |= {REPORT, PROVENANCE}
-        write_evidence(draft.folder / EVIDENCE, evidence, split.rows)
-        digest = digest_file(draft.folder / EVIDENCE)
-        judged = assemble(parsed, evidence, submission, digest)
-        say_progress(3, 4, "promises judged")
-        _save(draft.folder, judged, parsed, inputs)
         if counter:
-            # Whoever can read a figure may choose by it, so the rows are opened
-            # first; on leaving this block the folder gets its name and is readable.
-            counter.mark_opened()
+            # Whoever can read a figure may choose by it. Until this event stands, all
+            # that tells of the rows is in memory alone: a kill leaves nothing to read.
+            whole = describe_contents(contents, draft, "verdict", STAGE, config.digest)
+            counter.mark_opened(evidence_digest(evidence, split.rows), whole.identity)
+        for name, data in contents.items():
+            (draft.folder / name).parent.mkdir(exist_ok=True)
+            (draft.folder / name).write_bytes(data)
     summary = summarise(judged, parsed, evidence, Path(verdict) / REPORT)
     # A count of a sensitive value would undo what the counts hide.
     if found := [
@@ -259,8 +271,8 @@ class _UseCounter:
     """Counts the one use of sealed rows of this run in a ledger."""
 
     store: Store
-    name: str
-    use: ledger.Use | None = None
+    ledger: str
+    use: Use | None = None
 
     @classmethod
     def open(cls, config: SafetyConfig, environ: Mapping[str, str]) -> _UseCounter:
@@ -271,7 +283,7 @@ class _UseCounter:
                 "set it to s3://BUCKET or file:///PATH, or rehearse (safety.rehearse: "
                 "true)."
             )
-        return cls(open_store(uri, environ=environ), LEDGERS[config.ledger])
+        return cls(open_store(uri, environ=environ), config.ledger)
 
     def reserve(
         self,
@@ -281,6 +293,7 @@ class _UseCounter:
     ) -> SealedUse:
         """Counts the use; of the sealed file only the row hashes are read so far."""
         hashes = pq.read_table(inputs.holdout / SEALED_ROWS, columns=["_row"])
+        known = RowKeys.load(inputs.holdout)
         self.use = ledger.reserve(
             self.store,
             rows=hashes["_row"].to_pylist(),
@@ -288,28 +301,27 @@ class _UseCounter:
             holdout=manifests["holdout"].identity,
             planned=constitution.gate.planned_submissions,
             constitution=constitution.digest,
-            name=self.name,
+            ledger=self.ledger,
+            keys=known.whole,
+            parts=known.parts,
         )
+        if why := why_repeated(self.use):
+            print(why, flush=True)
         return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
 
-    def mark_opened(self) -> None:
+    def mark_opened(self, evidence: str, verdict: str) -> None:
         assert self.use is not None
-        ledger.mark_opened(self.store, self.use, name=self.name)
+        ledger.mark_opened(self.store, self.use, evidence=evidence, verdict=verdict)
 
 
-def _save(
-    folder: Path, judged: Verdict, constitution: Constitution, inputs: _Inputs
-) -> None:
-    """Writes verdict, findings, constitution, warnings, provenance and report.
+def _contents(
+    judged: Verdict, constitution: Constitution, inputs: _Inputs
+) -> dict[str, bytes]:
+    """Returns verdict, findings, constitution, warnings, provenance and report.
 
     Raises:
         InputError: a line of the training log is not JSON.
     """
-    judged.save(folder)
-    warnings = read_warnings(inputs.dataset / AUDIT)
-    # A bundle holds the verdict and not the dataset: its card needs them.
-    save_warnings(folder, warnings)
-    write_json(folder / CONSTITUTION, constitution.to_dict())
     # Logs are optional: a model from elsewhere has none, and the page says so.
     log = inputs.model / "training.jsonl"
     lines = log.read_text("utf-8").splitlines() if log.is_file() else []
@@ -317,8 +329,8 @@ def _save(
         training = [json.loads(line) for line in lines]
     except ValueError:
         raise InputError(f"{log} holds a line that is not JSON.") from None
+    warnings = read_warnings(inputs.dataset / AUDIT)
     provenance = inputs.provenance(judged)
-    provenance.save(folder)
     page = render(
         judged,
         constitution,
@@ -329,7 +341,15 @@ def _save(
         provenance=provenance,
         warnings=warnings,
     )
-    (folder / REPORT).write_text(page, encoding="utf-8")
+    forms = {
+        **judged.files(),
+        # A bundle holds the verdict and not the dataset: its card needs them.
+        WARNINGS: warnings_form(warnings),
+        CONSTITUTION: constitution.to_dict(),
+        PROVENANCE: asdict(provenance),
+    }
+    files = {name: json_file(value) for name, value in forms.items()}
+    return {**files, REPORT: page.encode()}
 
 
 def _optional(path: Path) -> Any:

@@ -109,6 +109,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         splits[SEALED].write(draft.folder / "sealed.parquet", schema)
         if schema.entity:
             write_json(draft.folder / SAMPLING, {"schema": 1, "rows": prepared.sealed})
+        prepared.keys.save(draft.folder)
     sealed_identity = read_manifest(holdout).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (

@@ -31,21 +31,26 @@ from safescale_ammt.errors import (
     Refusal,
     SafescaleError,
 )
-from safescale_ammt.files.artifacts import read_manifest, verify, writing
+from safescale_ammt.files.artifacts import file_names, read_manifest, verify, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.assembly import evidence_of, rederive
-from safescale_ammt.judging.evidence import rows_digest
+from safescale_ammt.judging.evidence import evidence_digest, rows_digest
 from safescale_ammt.judging.verdict import (
-    LEDGERS,
     OFFICIAL,
     REHEARSAL,
     SealedUse,
     Verdict,
 )
 from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.anchor import (
+    check_registry_head,
+    keep_ledger_heads,
+    keep_registry_head,
+)
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
+from safescale_ammt.releasing.sealed_uses import Opening
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store, registry_store
@@ -128,6 +133,10 @@ def _release(
     environ: Mapping[str, str],
 ) -> dict[str, Any]:
     """Verifies, refuses or registers, and writes the version artifact; see `run`."""
+    if Verdict.load(verdict).mode != REHEARSAL:
+        # First of all, and for those that are refused too: every use that a gate has
+        # seen is beyond the reach of whoever can write to the ledger.
+        keep_ledger_heads(registry_store(environ), data_store(environ))
     trained, judged = verify(model, "model"), verify(verdict, "verdict")
     # The digests first: who gives the wrong artifacts should read that, not that some
     # figure does not follow.
@@ -142,12 +151,11 @@ def _release(
         config_digest=config.digest,
         parents=parents,
     ) as draft:
-        # Which number it got is history, not work: the same work has one identity.
-        draft.outside_identity.add(VERSION)
         if rederived.mode == REHEARSAL:
             facts = _facts(config, rederived, judged.identity)
         else:
-            _check_use(data_store(environ), verdict, rederived)
+            planned = constitution.gate.planned_submissions
+            _check_use(data_store(environ), verdict, rederived, planned)
             folder = draft.folder / BUNDLE
             write_bundle(
                 folder,
@@ -156,8 +164,12 @@ def _release(
                 constitution=constitution,
                 registry=config,
             )
-            facts = _register(registry_store(environ), config, folder, rederived)
+            facts = _register(environ, config, folder, rederived)
         write_json(draft.folder / VERSION, facts)
+        # A version is one verdict about one model, so these two are its identity, and
+        # equal for equal work. Its number is history, and a bundle holds logs and a
+        # page with the day: every byte of it is in the registry's digest instead.
+        draft.outside_identity |= set(file_names(draft.folder))
     return facts
 
 
@@ -195,24 +207,27 @@ def _record_outcome(outcome: dict[str, Any], environ: Mapping[str, str]) -> None
         print(f"The outcome was not recorded: {error}", file=sys.stderr, flush=True)
 
 
-def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
+def _check_use(store: Store, folder: Path, verdict: Verdict, planned: int) -> None:
     """Checks that the ledger confirms the use, down to the rows judged.
 
     Raises:
-        IntegrityError: no such use, or another number, plan, guarantee or rows.
+        IntegrityError: no such use, or another number, plan, guarantee, rows,
+            evidence or verdict, or a use that is counted wrongly.
     """
-    digest = rows_digest(evidence_of(folder, verdict)[1])
+    evidence, hashes = evidence_of(folder, verdict)
+    digest = rows_digest(hashes)
+    where = f"The ledger {store.uri}/{ledger.BOOK}"
     # By the hashes in the evidence, not by the holdout's digest alone: a verdict could
     # name a fresh holdout and hold the rows of another.
-    claim = (verdict.model, verdict.constitution, verdict.holdout, digest)
-    name = LEDGERS[verdict.ledger]
-    for use in ledger.uses(store, name=name):
-        if (use.model, use.constitution, use.holdout, use.rows) == claim:
+    claim = (verdict.model, verdict.constitution, verdict.holdout, digest, OFFICIAL)
+    for use in ledger.uses(store):
+        facts = (use.model, use.constitution, use.holdout, use.rows, use.ledger)
+        if facts == claim:
             break
     else:
         raise IntegrityError(
-            f"The ledger {store.uri}/{name} holds no use of rows {digest} by model "
-            f"{verdict.model}; judge the model again with this store."
+            f"{where} holds no use of rows {digest} by model {verdict.model}; judge "
+            "the model again with this store."
         )
     stated, recorded = verdict.use, SealedUse(use.number, use.planned, use.guarantee)
     # A use that was never opened belongs to a judgement that did not end: this verdict
@@ -220,17 +235,22 @@ def _check_use(store: Store, folder: Path, verdict: Verdict) -> None:
     if recorded != stated or not use.opened:
         raise IntegrityError(
             f"The verdict about model {verdict.model} states use {stated.number} of "
-            f"{stated.planned} with guarantee {stated.guarantee!r}, the ledger "
-            f"{store.uri}/{name} holds use {use.number} of {use.planned} with "
-            f"{use.guarantee!r}, "
+            f"{stated.planned} with guarantee {stated.guarantee!r}. {where} holds use "
+            f"{use.number} of {use.planned} with {use.guarantee!r}, "
             f"{'opened' if use.opened else 'never opened'}."
         )
+    opening = Opening(evidence_digest(evidence, hashes), read_manifest(folder).identity)
+    if fault := use.departure(opening):
+        raise IntegrityError(f"{where} recorded another judgement: {fault}.")
+    ledger.recount(store, use, planned)
 
 
 def _register(
-    store: Store, config: RegistryConfig, folder: Path, verdict: Verdict
+    environ: Mapping[str, str], config: RegistryConfig, folder: Path, verdict: Verdict
 ) -> dict[str, Any]:
     """Stores the bundle, adds the version, returns what it became."""
+    store, data = registry_store(environ), data_store(environ)
+    check_registry_head(store, data, config.name)
     registry = Registry(store, config.name)
     # The bundle is stored before the event that names it: a version whose bundle is
     # missing could not be served, a bundle without a version harms nobody.
@@ -249,6 +269,7 @@ def _register(
         code_version=__version__,
     )
     registered = registry.register(entry)
+    keep_registry_head(store, data, config.name)
     if registered.entry.bundle_digest != stored.digest:
         # Registered before: the bundle of that time is the one that counts.
         shutil.rmtree(folder)

@@ -7,8 +7,8 @@ is ever overwritten, so nothing is lost.
 
 Each event states the digest of its predecessor and its own. A changed, removed
 or reordered event breaks the chain. What a chain cannot show is that its newest
-events were cut off: whoever must be sure of that keeps the last digest elsewhere,
-or locks the objects (S3 object lock).
+events were cut off: whoever must be sure of that keeps the last digest elsewhere
+(`releasing.anchor`), or locks the objects (S3 object lock).
 """
 
 from __future__ import annotations

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from children import Child
 from trained_world import World, build
 
+from benchmarks.constraint_first import evaluated
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset, Holdout
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError, Refusal
 from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.assembly import rederive
@@ -22,6 +28,7 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.releasing import ledger
 from safescale_ammt.reporting.provenance import Provenance, renewed
+from safescale_ammt.stages import register_model
 from safescale_ammt.stages.evaluate_safety import run
 from safescale_ammt.stages.prepare_data import run as prepare
 from safescale_ammt.store.base import Store
@@ -158,9 +165,9 @@ def test_judging_the_same_model_again_keeps_its_use_and_identity(
         judge(world, tmp_path / name, environ)
     (use,) = ledger.uses(store_of(environ))
 
-    assert use.opened
+    assert len(use.openings) == 1
     identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
-    assert identities[0] == identities[1]
+    assert identities == [use.openings[0].verdict] * 2
     # Their heads differ in the time of day alone.
     same = Provenance.load(tmp_path / "a")
     pages = [(tmp_path / n / "report.html").read_text() for n in ("a", "b")]
@@ -222,16 +229,39 @@ def test_without_a_store_the_sealed_rows_stay_unread(
     assert not (tmp_path / "v").exists()
 
 
-def test_research_is_counted_in_a_ledger_of_its_own(
+def test_rows_read_in_research_are_open_when_a_model_is_judged_officially(
     world: World, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    judge(world, tmp_path / "v", environ, ledger="research")
-    store = store_of(environ)
-
+    told = judge(world, tmp_path / "v", environ, ledger="research")
+    assert (told["decision"], told["guarantee"]) == ("pass", "holds")
     assert Verdict.load(tmp_path / "v").ledger == "research"
-    assert ledger.uses(store) == []
-    assert len(ledger.uses(store, name="research-ledger")) == 1
     assert "can never be registered" in (tmp_path / "v/report.html").read_text()
+
+    official = judge(world, tmp_path / "w", environ)
+    assert (official["decision"], official["guarantee"]) == ("needs_human", "spent")
+    research, second = ledger.uses(store_of(environ))
+    assert (research.ledger, research.number) == ("research", 1)
+    assert (second.ledger, second.number) == ("official", 2)
+
+
+def test_a_benchmark_and_an_official_run_share_no_store(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    judge(world, tmp_path / "v", environ, ledger="benchmark")
+    page = (tmp_path / "v/report.html").read_text()
+    assert "This is a benchmark's verdict." in page
+    with pytest.raises(InputError, match="no official use is counted there") as error:
+        judge(world, tmp_path / "w", environ)
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "w").exists()
+    (use,) = ledger.uses(store_of(environ))
+    assert use.ledger == "benchmark"
+
+    ordinary = {"SAFESCALE_STORE": (tmp_path / "ordinary").as_uri()}
+    judge(world, tmp_path / "x", ordinary)
+    with pytest.raises(InputError, match="no benchmark use is counted there"):
+        judge(world, tmp_path / "y", ordinary, ledger="benchmark")
+    assert not (tmp_path / "y").exists()
 
 
 def test_a_use_is_reserved_before_the_rows_are_scored(
@@ -255,6 +285,66 @@ def test_a_use_is_reserved_before_the_rows_are_scored(
 
     assert not use.opened
     assert not (tmp_path / "v").exists()
+
+
+def test_benchmarks_keep_a_book_that_takes_no_official_use(
+    world: World, tmp_path: Path
+) -> None:
+    rule = Constitution.from_dict(world.constitution)
+    verdict = evaluated(tmp_path, world.inputs, rule)
+    assert (verdict.ledger, verdict.use.number) == ("benchmark", 1)
+    book = {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+    with pytest.raises(InputError, match="no official use is counted there"):
+        judge(world, tmp_path / "v", book)
+    with pytest.raises(Refusal, match="in the benchmark ledger"):
+        register_model.run(
+            *(world.folder / "model", tmp_path / "verdict", world.constitution),
+            *({"name": "loans"}, tmp_path / "version"),
+            environ=book,
+        )
+
+
+KILLED = """
+import json, os, signal, sys
+from safescale_ammt.stages import register_model
+from safescale_ammt.stages.evaluate_safety import run
+
+def watch(event, arguments):
+    # FileStore brings an object to its place by a link.
+    if event == "os.link" and str(arguments[1]).endswith(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+inputs, constitution, _, out, store = json.loads(sys.argv[1])
+run(*inputs, constitution, {}, out, environ={"SAFESCALE_STORE": store})
+sys.exit(f"{sys.argv[2]} was not killed")
+"""
+
+
+@pytest.mark.parametrize("event", [1, 2])
+def test_a_kill_before_the_rows_are_opened_leaves_nothing_to_read(
+    world: World, tmp_path: Path, environ: dict[str, str], event: int
+) -> None:
+    """At the event that reserves, and at the one that opens."""
+    out = tmp_path / "out" / "v"
+    out.parent.mkdir()
+    inputs = [str(path) for path in world.inputs]
+    job = [inputs, world.constitution, {}, str(out), environ["SAFESCALE_STORE"]]
+    killed = Child(
+        [sys.executable, "-c", KILLED, json.dumps(job), "it", f"{event:08d}.json"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "out")},
+    )
+    assert killed.wait() == -signal.SIGKILL
+    left = [path for path in out.parent.rglob("*") if path.is_file()]
+    assert left == []
+    assert [use.opened for use in ledger.uses(store_of(environ))] == [False] * (
+        event - 1
+    )
+
+    told = judge(world, tmp_path / "again", environ)
+    assert (told["decision"], told["guarantee"]) == ("pass", "holds")
+    (use,) = ledger.uses(store_of(environ))
+    assert (use.number, len(use.openings)) == (1, 1)
 
 
 def test_another_constitution_than_that_of_training_is_refused(

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from children import Child
@@ -16,9 +17,17 @@ from children import Child
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.anchor import (
+    ANCHORS,
+    check_ledger_heads,
+    keep_ledger_heads,
+)
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.releasing.versions import Version, VersionEntry
 from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import EventLog
+from safescale_ammt.store.uri import open_store
 
 RACE = """
 import sys, threading
@@ -63,7 +72,7 @@ def test_racing_processes_get_different_uses(
 def test_the_same_model_reserved_by_two_runs_at_once_has_one_use(
     store: Store,
 ) -> None:
-    found: list[ledger.Use] = []
+    found: list[Use] = []
     start = threading.Barrier(3)
 
     def reserve() -> None:
@@ -82,7 +91,7 @@ def test_the_same_model_reserved_by_two_runs_at_once_has_one_use(
     _at_once([threading.Thread(target=reserve) for _ in range(3)])
     assert len(found) == 3
     assert len(set(found)) == 1
-    ledger.mark_opened(store, found[0])
+    ledger.mark_opened(store, found[0], evidence=digest("e"), verdict=digest("v"))
     (use,) = ledger.uses(store)
     assert use.opened
 
@@ -108,6 +117,49 @@ def test_of_racing_registrations_one_is_champion_and_none_is_lost(
     champion = registry.champion()
     assert champion is not None
     registry.get_bundle(champion, tmp_path / "back")
+
+
+def test_gates_that_anchor_at_once_agree_and_none_goes_back(
+    store: Store, tmp_path: Path
+) -> None:
+    """Uses come in between: a gate that read less must not take the rest for cut."""
+    registry = open_store((tmp_path / "registry").as_uri())
+    faults: list[BaseException] = []
+    start = threading.Barrier(5)
+
+    def use(word: str) -> None:
+        start.wait()
+        for turn in range(3):
+            made = ledger.reserve(
+                store,
+                rows=[hashlib.sha256(f"{word} {turn}".encode()).digest()[:16]],
+                model=digest(f"{word} {turn}"),
+                holdout=digest("h"),
+                planned=1,
+                constitution=digest("c"),
+            )
+            ledger.mark_opened(store, made, evidence=digest("e"), verdict=digest("v"))
+
+    def gate() -> None:
+        start.wait()
+        try:
+            for _ in range(4):
+                keep_ledger_heads(registry, store)
+        except BaseException as error:
+            faults.append(error)
+            raise
+
+    works: list[tuple[Any, tuple[str, ...]]] = [(use, ("a",)), (use, ("b",))]
+    works += [(gate, ())] * 3
+    _at_once([threading.Thread(target=work, args=about) for work, about in works])
+    assert faults == []
+    keep_ledger_heads(registry, store)
+    assert check_ledger_heads(registry, store) == 12
+    anchors = [e.body["heads"]["ledger"] for e in EventLog(registry, ANCHORS).read()]
+    numbers = [anchor["sequence"] for anchor in anchors]
+    assert numbers == sorted(set(numbers))
+    events = EventLog(store, "ledger").read()
+    assert [events[n - 1].digest for n in numbers] == [a["digest"] for a in anchors]
 
 
 def _entry(registry: Registry, folder: Path, word: str) -> VersionEntry:

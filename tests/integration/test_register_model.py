@@ -7,15 +7,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from trained_world import World, build
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
-from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
-from safescale_ammt.files.canonical import read_json, write_json
-from safescale_ammt.judging.assembly import assemble, submission_of
-from safescale_ammt.judging.evidence import EVIDENCE, read_evidence
+from safescale_ammt.files.artifacts import (
+    Draft,
+    Manifest,
+    describe,
+    read_manifest,
+    verify,
+)
+from safescale_ammt.files.canonical import digest_file, read_json, write_json
+from safescale_ammt.judging.assembly import (
+    assemble,
+    evidence_of,
+    rederive,
+    submission_of,
+)
+from safescale_ammt.judging.evidence import (
+    EVIDENCE,
+    evidence_digest,
+    write_evidence,
+)
 from safescale_ammt.judging.verdict import SealedUse, Verdict
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.bundle import verify_bundle
@@ -23,6 +39,7 @@ from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages import evaluate_safety, register_model
 from safescale_ammt.store.base import Store
+from safescale_ammt.store.event_log import EventLog
 from safescale_ammt.store.uri import open_store
 
 REGISTRY = {"name": "loans", "description": "Who may be granted a loan."}
@@ -103,20 +120,35 @@ def register(
     )
 
 
-def forge(verdict: Path, world: World, **changes: Any) -> None:
-    """Judges the same evidence under false facts and writes the manifest anew."""
+def forge(verdict: Path, world: World, *, right: int = 0, **changes: Any) -> None:
+    """Judges the evidence again under false facts and writes the manifest anew.
+
+    Args:
+        verdict: the verdict artifact.
+        world: what it is about.
+        right: wrong predictions that are turned into right ones.
+        changes: false facts about the submission.
+    """
     rule = Constitution.from_dict(world.constitution)
     stated = Verdict.load(verdict)
-    rows, _ = read_evidence(
-        verdict / EVIDENCE,
-        stated.groups,
-        classes=stated.classes,
-        positive=stated.positive,
-    )
+    told, hashes = evidence_of(verdict, stated)
+    wrong = np.flatnonzero(told.prediction != told.label)[:right]
+    prediction = told.prediction.copy()
+    prediction[wrong] = told.label[wrong]
+    told = replace(told, prediction=prediction)
+    if right:
+        write_evidence(verdict / EVIDENCE, told, hashes)
     about = replace(submission_of(stated), **changes)
-    assemble(rule, rows, about, stated.evidence).save(verdict)
+    shutil.rmtree(verdict / "findings")
+    assemble(rule, told, about, digest_file(verdict / EVIDENCE)).save(verdict)
+    reseal(verdict)
+
+
+def reseal(verdict: Path) -> None:
+    """Writes a manifest anew, as somebody does who changed a file on purpose."""
     old = read_json(verdict / "manifest.json")
-    draft = Draft(verdict, old["parents"], {"report.html"})
+    outside = {n for n, entry in old["files"].items() if not entry["identity"]}
+    draft = Draft(verdict, old["parents"], outside)
     new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
     write_json(verdict / "manifest.json", new.to_dict())
 
@@ -148,6 +180,38 @@ def test_registering_again_gives_the_same_version_and_its_first_bundle(
     assert read_manifest(tmp_path / "b/bundle").identity == first["bundle_digest"]
     identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
     assert identities[0] == identities[1]
+
+
+def test_equal_work_has_equal_identities_at_every_stage(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In other folders and fresh stores, at another time."""
+    root = tmp_path_factory.mktemp("equal")
+    worlds = {"a": world, "b": build(root / "b")}
+    for name, made in worlds.items():
+        environ = {"SAFESCALE_STORE": (root / f"store-{name}").as_uri()}
+        verdict = judge(made, made.folder / f"verdict-{root.name}", environ)
+        register(made, verdict, made.folder / f"version-{root.name}", environ)
+
+    def manifests(kind: str) -> list[Manifest]:
+        late = f"-{root.name}" if kind.startswith("ver") else ""
+        return [verify(w.folder / f"{kind}{late}") for w in worlds.values()]
+
+    kinds = ("dataset", "holdout", "architecture", "model", "verdict", "version")
+    made_twice = {kind: manifests(kind) for kind in kinds}
+    for kind, (one, two) in made_twice.items():
+        assert one.identity == two.identity, kind
+    # Seconds and logs do differ, and the registry's digest covers them.
+    for kind in ("model", "version"):
+        one, two = made_twice[kind]
+        assert one.files != two.files, kind
+    bundles = [
+        read_manifest(w.folder / f"version-{root.name}" / "bundle")
+        for w in worlds.values()
+    ]
+    assert bundles[0].identity != bundles[1].identity
+    # The number it got is history, and so is what lies beside it.
+    assert not any(entry.identity for entry in made_twice["version"][0].files.values())
 
 
 def test_an_undecided_model_is_kept_as_pending_and_not_served(
@@ -238,13 +302,111 @@ def test_a_forged_decision_with_a_fresh_manifest_is_refused(
     verdict = judge(world, tmp_path / "v", environ)
     raw = read_json(verdict / "verdict.json")
     write_json(verdict / "verdict.json", {**raw, "decision": "pass", "reasons": []})
-    old = read_json(verdict / "manifest.json")
-    draft = Draft(verdict, old["parents"], {"report.html"})
-    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
-    write_json(verdict / "manifest.json", new.to_dict())
+    reseal(verdict)
 
     with pytest.raises(IntegrityError, match="does not follow from its evidence"):
         register(world, verdict, tmp_path / "version", environ)
+    assert versions(environ) == []
+
+
+def test_a_failed_verdict_with_edited_predictions_is_no_champion(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """Evidence, figures, decision and manifest agree; the ledger knows better."""
+    world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
+    verdict = judge(world, tmp_path / "v", environ)
+    honest = evidence_digest(*evidence_of(verdict, Verdict.load(verdict)))
+    forge(verdict, world, right=500)
+    forged = evidence_digest(*evidence_of(verdict, Verdict.load(verdict)))
+    assert rederive(verdict, Constitution.from_dict(world.constitution)).decision == (
+        "pass"
+    )
+
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as error:
+            register(world, verdict, tmp_path / "version", environ)
+        assert error.value.exit_code == 3
+        assert honest in str(error.value)
+        assert forged in str(error.value)
+        # Nor does it help to enter the edited answers into the ledger afterwards.
+        store = store_of(environ)
+        (use,) = ledger.uses(store)
+        identity = read_manifest(verdict).identity
+        ledger.mark_opened(store, use, evidence=forged, verdict=identity)
+    assert versions(environ) == []
+
+
+def test_a_judgement_in_other_words_counts_once_the_ledger_has_it(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """A later version of the library judges the same answers, and words them anew."""
+    old = read_json(verdict / "manifest.json")
+    write_json(verdict / "manifest.json", {})
+    stated = read_json(verdict / "verdict.json")
+    stated["reasons"] = ["Every hard promise is kept."]
+    write_json(verdict / "verdict.json", stated)
+    outside = {n for n, entry in old["files"].items() if not entry["identity"]}
+    draft = Draft(verdict, old["parents"], outside)
+    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
+    later = replace(new, code_version="9.9.9")
+    write_json(verdict / "manifest.json", later.to_dict())
+    with pytest.raises(IntegrityError, match="recorded another judgement") as error:
+        register(world, verdict, tmp_path / "version", environ)
+    for identity in (old["identity"], later.identity):
+        assert identity in str(error.value)
+
+    store = store_of(environ)
+    (use,) = ledger.uses(store)
+    answers = use.openings[0].evidence
+    ledger.mark_opened(store, use, evidence=answers, verdict=later.identity)
+    assert register(world, verdict, tmp_path / "version", environ)["version"] == 1
+
+
+@pytest.mark.parametrize(("what", "stated"), [("number", 1), ("planned", 9)])
+def test_a_use_that_was_entered_by_hand_with_a_guarantee_is_counted_again(
+    world: World,
+    verdict: Path,
+    tmp_path: Path,
+    what: str,
+    stated: int,
+) -> None:
+    """Somebody with the store's key writes the events that they would like to see."""
+    environ = {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+    elsewhere = {"SAFESCALE_STORE": (tmp_path / "elsewhere").as_uri()}
+    world.train("second-model", seed=11)
+    second = judge(world, tmp_path / "second", elsewhere, model="second-model")
+    (use,) = ledger.uses(store_of(elsewhere))
+    store = store_of(environ)
+    body = {**vars(use), "number": 2, "guarantee": "holds", what: stated}
+    for name in ("event", "at", "openings", "keys"):
+        del body[name]
+    EventLog(store, "ledger").append(lambda events: ("reserved", body))
+    forge(second, world, use=SealedUse(body["number"], body["planned"], "holds"))
+    forged = ledger.uses(store)[-1]
+    answers = evidence_digest(*evidence_of(second, Verdict.load(second)))
+    identity = read_manifest(second).identity
+    ledger.mark_opened(store, forged, evidence=answers, verdict=identity)
+
+    words = f"states {what} {stated}, .* follows from the constitution"
+    with pytest.raises(IntegrityError, match=words) as error:
+        register(world, second, tmp_path / "w", environ, model="second-model")
+    assert error.value.exit_code == 3
+    assert versions(environ) == []
+
+
+@pytest.mark.parametrize("file", ["warnings.json", "constitution.json"])
+def test_a_file_of_the_verdict_that_was_exchanged_is_refused_with_both_digests(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str], file: str
+) -> None:
+    opened = read_manifest(verdict).identity
+    write_json(verdict / file, {"schema": 1, "warnings": []})
+    (verdict / file).write_bytes((verdict / file).read_bytes() + b" ")
+    reseal(verdict)
+
+    with pytest.raises(IntegrityError) as error:
+        register(world, verdict, tmp_path / "version", environ)
+    assert opened in str(error.value)
+    assert read_manifest(verdict).identity in str(error.value)
     assert versions(environ) == []
 
 
@@ -277,6 +439,73 @@ def test_a_store_whose_ledger_knows_no_such_use_is_refused(
 
     with pytest.raises(IntegrityError, match="judge the model again with this store"):
         register(world, verdict, tmp_path / "version", elsewhere)
+
+
+def cut_ledger(environ: dict[str, str], kept: int) -> None:
+    """Deletes the newest events of the ledger."""
+    store = store_of(environ)
+    for info in list(store.list("ledger/events/")):
+        if int(info.key[-13:-5]) > kept:
+            store.delete(info.key)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_use_that_was_cut_from_the_ledger_is_missed_by_the_next_gate(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str], apart: bool
+) -> None:
+    """Else a second model would be the first use of rows that were read."""
+    if apart:
+        environ["SAFESCALE_REGISTRY_STORE"] = (tmp_path / "registry").as_uri()
+    register(world, verdict, tmp_path / "version", environ)
+    cut_ledger(environ, 0)
+    world.train("second-model", seed=11)
+    second = judge(world, tmp_path / "second", environ, model="second-model")
+    assert Verdict.load(second).use == SealedUse(1, 1, "holds")
+
+    with pytest.raises(IntegrityError, match=r"was written anew|were cut") as error:
+        register(
+            world, second, tmp_path / "w", environ, model="second-model", run_id="r-9"
+        )
+    assert error.value.exit_code == 3
+    assert outcome_of(environ, "r-9").status == "refused"
+
+
+def test_a_run_that_is_refused_is_anchored_too(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """A failed use is what somebody would like to see forgotten."""
+    verdict = judge(world, tmp_path / "v", environ, ledger="research")
+    with pytest.raises(Refusal, match="research ledger"):
+        register(world, verdict, tmp_path / "version", environ)
+    cut_ledger(environ, 1)
+    with pytest.raises(IntegrityError, match="1 were cut off"):
+        register(world, verdict, tmp_path / "version", environ)
+    cut_ledger(environ, 0)
+    verdict = judge(world, tmp_path / "w", environ)
+    with pytest.raises(IntegrityError, match="was written anew"):
+        register(world, verdict, tmp_path / "version", environ)
+    assert versions(environ) == []
+
+
+def test_a_gate_that_is_repeated_adds_nothing(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    register(world, verdict, tmp_path / "version", environ)
+    register(world, verdict, tmp_path / "version", environ)
+    before = {info.key for info in store_of(environ).list()}
+    register(world, verdict, tmp_path / "version", environ)
+    assert {info.key for info in store_of(environ).list()} == before
+
+
+def test_a_version_that_was_cut_from_the_registry_is_missed_by_the_next_gate(
+    world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    environ["SAFESCALE_REGISTRY_STORE"] = (tmp_path / "registry").as_uri()
+    register(world, verdict, tmp_path / "version", environ)
+    (tmp_path / "registry/registry/loans/events/00000001.json").unlink()
+
+    with pytest.raises(IntegrityError, match="registry/loans ends with event 0"):
+        register(world, verdict, tmp_path / "version", environ)
 
 
 def test_without_a_store_nothing_can_be_registered(

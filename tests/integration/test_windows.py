@@ -25,6 +25,7 @@ from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.reading.sources import content_digest
 from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.store.base import Store
 
@@ -52,7 +53,7 @@ def prepared(store: Store, out: Path, **data: Any) -> dict[str, Any]:
     return run(section, out / "dataset", out / "holdout")
 
 
-def use(store: Store, holdout: Path, model: int) -> ledger.Use:
+def use(store: Store, holdout: Path, model: int) -> Use:
     """Reserves a use of a holdout's rows for a model."""
     return ledger.reserve(
         store,

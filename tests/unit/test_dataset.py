@@ -72,9 +72,10 @@ def test_dataset_and_holdout_share_a_schema_and_no_row(prepared: Path) -> None:
     assert len(set.union(*seen)) == sum(map(len, seen)) == 600
 
 
-def test_a_holdout_has_only_the_sealed_split_and_the_schema(prepared: Path) -> None:
+def test_a_holdout_has_the_sealed_split_its_keys_and_the_schema(prepared: Path) -> None:
     names = sorted(p.name for p in (prepared / "holdout").iterdir())
-    assert names == ["manifest.json", "schema.json", "sealed.parquet"]
+    files = ["keys.parquet", "manifest.json", "parts.parquet", "schema.json"]
+    assert names == [*files, "sealed.parquet"]
 
 
 def test_rows_are_taken_by_mask_and_by_index(prepared: Path) -> None:

@@ -16,6 +16,9 @@ from pipelines.headline import headline
 from pipelines.local.resolution import registered_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.artifacts import read_manifest, verify
+from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.anchor import keep_ledger_heads, keep_registry_head
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.versions import Version
 from safescale_ammt.store.base import Store
@@ -212,6 +215,78 @@ def test_one_damaged_model_is_named_and_the_others_are_checked_all_the_same(
 def test_verify_of_an_empty_registry_says_so(store, capsys):
     assert run_command(["registry", "verify"]) == 2
     assert "Nothing is registered" in capsys.readouterr().err
+
+
+@pytest.fixture
+def used(store: Store) -> Store:
+    """A store whose ledger holds an opened use that a gate has seen."""
+    digests = {k: digest_bytes(k.encode()) for k in ("model", "holdout", "evidence")}
+    use = ledger.reserve(
+        store,
+        rows=[b"0" * 16],
+        model=digests["model"],
+        holdout=digests["holdout"],
+        planned=1,
+        constitution=digests["model"],
+    )
+    evidence, verdict = digests["evidence"], digests["model"]
+    ledger.mark_opened(store, use, evidence=evidence, verdict=verdict)
+    keep_ledger_heads(store, store)
+    return store
+
+
+def test_verify_checks_the_ledger_and_that_it_holds_what_the_gate_saw(
+    used, version, capsys
+):
+    keep_registry_head(used, used, "loans")
+    assert run_command(["registry", "verify"]) == 0
+    told = "1 use, every byte is as recorded; the gate last saw event 2."
+    assert capsys.readouterr().out.splitlines() == [
+        f"the ledger of sealed rows: {told}",
+        "loans: 1 version, every byte is as registered.",
+    ]
+    # Nor is the anchor a registered model.
+    assert registered_names(used) == ["loans"]
+    assert run_command(["registry", "list"]) == 0
+
+
+def test_verify_misses_an_event_that_was_cut_from_the_ledger(used, version, capsys):
+    used.delete("ledger/events/00000002.json")
+    assert run_command(["registry", "verify"]) == 3
+    shown = capsys.readouterr()
+    assert "ends with event 1" in shown.err
+    assert shown.err.splitlines()[-1] == "The ledger is damaged."
+    assert "loans: 1 version" in shown.out
+
+
+def test_verify_finds_a_lost_set_of_rows_though_nothing_is_registered(used, capsys):
+    (info,) = used.list("ledger/rows/")
+    used.delete(info.key)
+    assert run_command(["registry", "verify"]) == 3
+    assert "is missing; restore it from a backup" in capsys.readouterr().err
+
+
+def test_verify_misses_a_version_that_was_cut_from_the_registry(
+    used, version, other_parts, capsys
+):
+    registered(used, other_parts / "bundle")
+    keep_registry_head(used, used, "loans")
+    used.delete("registry/loans/events/00000002.json")
+    assert run_command(["registry", "verify"]) == 3
+    shown = capsys.readouterr().err
+    assert "loans: " in shown
+    assert "registry/loans ends with event 1" in shown
+    assert shown.splitlines()[-1] == "1 of 1 registered models are damaged: loans."
+
+
+def test_verify_finds_the_ledger_in_a_store_of_its_own(used, version, tmp_path, capsys):
+    apart = open_store((tmp_path / "ledger").as_uri())
+    for info in list(used.list("ledger/")):
+        apart.put(info.key, used.get(info.key))
+        used.delete(info.key)
+    assert run_command(["registry", "verify"]) == 3
+    assert "or this is another log" in capsys.readouterr().err
+    assert run_command(["registry", "verify", "--ledger", apart.uri]) == 0
 
 
 # --- one way to say which model or run is meant ---

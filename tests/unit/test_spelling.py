@@ -28,6 +28,7 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import row_hashes, row_hex
 from safescale_ammt.errors import ConfigError, DataError
 from safescale_ammt.files.canonical import digest_file, digest_json, read_json
+from safescale_ammt.reading.cells import cells_of
 from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import parse_bytes
@@ -222,7 +223,9 @@ def test_two_names_for_one_value_are_refused() -> None:
 
 def test_a_row_hash_does_not_depend_on_the_table_around_it() -> None:
     def hashes(*rows: str) -> list[str]:
-        return row_hex(row_hashes({"x": Column.of(pa.chunked_array([list(rows)]))}))
+        return row_hex(
+            row_hashes(cells_of({"x": Column.of(pa.chunked_array([list(rows)]))}))
+        )
 
     # "1.10" and "1.1" are versions in one column, and numbers in another.
     assert hashes("1.10", "1.1")[0] == hashes("1.1", "2")[0]
