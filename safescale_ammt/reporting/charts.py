@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.findings import Finding
@@ -29,7 +28,6 @@ from safescale_ammt.reporting.figures import (
     Picture,
     label_rows,
     missing,
-    picture,
     short,
 )
 from safescale_ammt.reporting.glossary import rate_words
@@ -41,6 +39,9 @@ from safescale_ammt.reporting.wording import (
     rows_told,
     without_few,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
@@ -106,7 +107,7 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
     ]
     # Once on a page is enough.
     words = [] if number else [f"{RATES[k]}: {rate_words(k, positive)}." for k in kinds]
-    return picture(slug, title, " ".join([*words, _RATES]), panels)
+    return Picture(slug, title, " ".join([*words, _RATES]), panels)
 
 
 def side_by_side(
@@ -170,7 +171,7 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
 
     words = ". ".join(m.sentence for f in shown for m in measures_of(f))
     panel = Panel("", draw, 0.5 + 0.7 * len(shown), words)
-    return picture(name, title, _BOUNDS, [panel])
+    return Picture(name, title, _BOUNDS, [panel])
 
 
 def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
@@ -220,7 +221,7 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         heading = "Gaps between groups (smaller is fairer)"
         words = side_by_side([text for text, _, _ in rows], differences)
         panels.append(Panel(heading, gaps, 0.5 + 0.45 * len(rows), words))
-    return picture(name, title, _TWIN, panels)
+    return Picture(name, title, _TWIN, panels)
 
 
 def reliability(figures: Json) -> Picture:
@@ -259,4 +260,4 @@ def reliability(figures: Json) -> Picture:
         "Shade: 95 % intervals. Calibration is reported, never certified."
     )
     panels = [Panel("Reliability", curve, 2.5), Panel("Rows per bin", counts, 2.5)]
-    return picture(name, title, caption, panels)
+    return Picture(name, title, caption, panels)

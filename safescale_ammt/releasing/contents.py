@@ -1,0 +1,129 @@
+"""What a bundle holds: which files, in which spelling, and what of it is no evidence.
+
+Nothing in a bundle goes unnoticed: a file is a part that is written or derived again,
+a part that is covered by digests alone, which `verify` names, or it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from safescale_ammt import __version__
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
+from safescale_ammt.files.canonical import canonical_json, read_json
+from safescale_ammt.releasing.page import REPORT
+from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
+from safescale_ammt.reporting.provenance import PROVENANCE
+
+_NET = ("decision.json", "genome.json", "schema.json", "weights.safetensors")
+_CONSTITUTION = "constitution.json"
+_RECORD = ("events.jsonl", "safety-decision.intoto.json", "test-result.intoto.json")
+_VERDICT = ("verdict.json", "evidence.parquet", "warnings.json", PROVENANCE, REPORT)
+PARTS = frozenset(
+    (
+        *("about.json", "card.md", _CONSTITUTION, "schema.json"),
+        *(f"record/{name}" for name in _RECORD),
+        *(f"model/{name}" for name in (MANIFEST, _CONSTITUTION, TRAINING, *_NET)),
+        *(f"model/twin/{name}" for name in _NET),
+        *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, *_VERDICT)),
+        *(f"verdict/{LOGS}/{name}" for name in LOG_FILES.values()),
+    )
+)
+"""Files that a bundle may hold, beside one for each finding."""
+_LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values())))
+OUTSIDE = {"model": _LOGS, "verdict": _LOGS | {PROVENANCE, REPORT}}
+"""Part -> its files that may be outside of its identity."""
+
+
+def strange_files(
+    path: Path, findings: Collection[str], *, refuse: bool = False
+) -> list[str]:
+    """Returns the files of a bundle that are none of its parts, sorted.
+
+    Args:
+        path: the bundle's folder.
+        findings: files of the findings, relative to the verdict.
+        refuse: whether this version wrote all of it, so that there can be none.
+
+    Raises:
+        IntegrityError: there is one, and is refused.
+    """
+    known = PARTS | {f"verdict/{name}" for name in findings}
+    strange = [name for name in file_names(path) if name not in known]
+    if strange and refuse:
+        raise IntegrityError(f"{path / strange[0]} is no part of a bundle.")
+    return strange
+
+
+def check_spelling(path: Path, parts: dict[str, Manifest]) -> None:
+    """Checks how JSON is spelled, copies, and what identities leave out.
+
+    Args:
+        path: the bundle's folder.
+        parts: the manifests of model and verdict by name.
+
+    Raises:
+        IntegrityError: JSON in another spelling than the canonical one, a copy that
+            departs, or a file outside of an identity that should be inside.
+    """
+    for name in file_names(path):
+        # A key that stands twice has two readings: a parser's and a person's.
+        if name.endswith(".json"):
+            canonical = canonical_json(read_json(path / name)) + b"\n"
+            if (path / name).read_bytes() != canonical:
+                raise IntegrityError(
+                    f"{path / name} is not spelled as this product spells JSON."
+                )
+    own = path / "verdict" / LOGS / TRAINING
+    copies = {
+        path / "verdict" / _CONSTITUTION: path / _CONSTITUTION,
+        own: path / "model" / TRAINING,
+    }
+    for copy, original in copies.items():
+        if copy.is_file() and copy.read_bytes() != original.read_bytes():
+            raise IntegrityError(f"{copy} departs from {original}.")
+    for part, manifest in parts.items():
+        outside = {n for n, entry in manifest.files.items() if not entry.identity}
+        for name in sorted(outside - OUTSIDE[part]):
+            raise IntegrityError(f"The identity of the {part} leaves {name} out.")
+
+
+def not_evidence(
+    bundle: str, trained: Manifest, judged: Manifest, strange: Collection[str]
+) -> tuple[str, ...]:
+    """Says what of a verified bundle nobody should take for shown, a sentence each.
+
+    Args:
+        bundle: the code version that wrote card and record.
+        trained: manifest of the model.
+        judged: manifest of the verdict.
+        strange: files that are no parts.
+    """
+    said = [
+        "Drawings in the report: its words and numbers are derived again, they are not.",
+        "Logs of training, search and power check: covered by digests alone.",
+        (
+            "The day, the days of the data, the development rows and the digest of the "
+            "raw data in the report's head, and the warnings about the data: as the "
+            "stages wrote them."
+        ),
+        "Name, description and the constitution's own words: their owner's.",
+        "Digests of configs and parents in the manifests: what they name is elsewhere.",
+    ]
+    if judged.code_version != __version__:
+        said.append(
+            "Reasons and methods in verdict and findings, and the report: written by "
+            f"version {judged.code_version}; not derived again."
+        )
+    if bundle != __version__:
+        said.append(
+            "The card below its head and the promises' sentences in the record: "
+            f"written by version {bundle}; not derived again."
+        )
+    if trained.code_version != __version__:
+        said.append(f"The model: trained by version {trained.code_version}.")
+    if strange:
+        said.append(f"Files that this version does not know: {', '.join(strange)}.")
+    return tuple(said)

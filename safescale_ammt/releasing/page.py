@@ -1,0 +1,116 @@
+"""The page of a verdict, written again from the files that lie with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.judging.verdict import SEALED, Verdict
+from safescale_ammt.reporting.logs import read_logs
+from safescale_ammt.reporting.page_check import check_page
+from safescale_ammt.reporting.provenance import (
+    PROVENANCE,
+    Provenance,
+    prediction_words,
+)
+from safescale_ammt.reporting.report import MAX_BYTES, render
+
+REPORT = "report.html"
+# What a page takes from a log of another form.
+_OTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def page_of(
+    folder: Path,
+    verdict: Verdict,
+    constitution: Constitution,
+    *,
+    name: str = "",
+    drawn: bool = True,
+) -> str:
+    """Writes the page of a verdict artifact.
+
+    Args:
+        folder: the artifact, for its provenance, warnings and logs.
+        verdict: the verdict, derived again.
+        constitution: the constitution it was judged by.
+        name: the model's name in a registry; "" = not known.
+        drawn: whether pictures are drawn.
+
+    Raises:
+        InputError: a file there has another form than a page is written of.
+    """
+    origin = Provenance.load(folder)
+    warnings, logs = read_warnings(folder / WARNINGS), read_logs(folder)
+    try:
+        return render(
+            verdict,
+            constitution,
+            provenance=replace(origin, name=name) if name else origin,
+            warnings=warnings,
+            drawn=drawn,
+            **logs,
+        )
+    except _OTHER_FORM as error:
+        if not logs:
+            raise
+        raise InputError(
+            f"No page can be written of {folder}: its logs have another form than "
+            f"this version writes ({type(error).__name__})."
+        ) from None
+
+
+def check_report(
+    folder: Path,
+    verdict: Verdict,
+    constitution: Constitution,
+    schema: Mapping[str, Any],
+    *,
+    words: bool,
+) -> None:
+    """Checks the page of a verdict and the provenance on it.
+
+    Args:
+        folder: the verdict artifact.
+        verdict: the verdict, derived again.
+        constitution: the constitution it was judged by.
+        schema: `schema.json` of the model.
+        words: whether this version wrote the page, so that every word is the same.
+
+    Raises:
+        IntegrityError: a word or number of the page that departs, or a provenance of
+            another verdict.
+    """
+    origin, of = Provenance.load(folder), Provenance.of(verdict)
+    told = (origin.model, origin.mode, origin.predicts)
+    predicts = prediction_words(schema["label"], verdict.positive)
+    sealed = {origin.sealed_rows, verdict.rows if of.mode == SEALED else 0}
+    # What only a run or a registry knows is written on their copies of the page.
+    later = (origin.run, origin.name, origin.version, origin.source)
+    if (
+        told not in ((of.model, of.mode, predicts), (of.model, of.mode, ""))
+        or (of.mode == SEALED and len(sealed) > 1)
+        or any((*later, origin.sealed_source))
+    ):
+        raise IntegrityError(
+            f"{folder / PROVENANCE} tells of another model, mode, label or number of "
+            "sealed rows than the verdict beside it, or of a run or a registry."
+        )
+    file = folder / REPORT
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise IntegrityError(
+            f"{file} has {size:,} bytes, a page has {MAX_BYTES:,} at most."
+        )
+    if words:
+        derived = page_of(folder, verdict, constitution, drawn=False)
+        try:
+            stored = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            raise IntegrityError(f"{file} is not UTF-8.") from None
+        check_page(stored, derived, str(file))

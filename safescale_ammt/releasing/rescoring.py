@@ -1,0 +1,135 @@
+"""Rescoring: model and twin answer rows, and answer them again for whoever doubts.
+
+Evidence is what a verdict rests on, and whoever can write a bundle can make it up. Who
+has the sealed rows lets the model of the bundle answer them: labels, groups, predictions
+and scores must be those of the evidence, row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.data.dataset import Holdout, Split
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.judging.assembly import evidence_of
+from safescale_ammt.judging.evidence import ROW_BYTES, Evidence
+from safescale_ammt.judging.verdict import Verdict
+
+SCORE_TOLERANCE = 1e-6
+"""Scores may differ by this between processors: half a step of a logit's grid does."""
+
+
+def answered(model: Path, schema: Schema, split: Split) -> Evidence:
+    """Lets a model and its twin answer the rows of a split.
+
+    Args:
+        model: a verified model artifact.
+        schema: of the rows.
+        split: the rows.
+    """
+    # torch comes in here, for those alone who ask for answers.
+    from safescale_ammt.model.predictor import Predictor
+
+    score, prediction = Predictor.load(model).predict_table(split.features)
+    twin = Predictor.load(model / "twin")
+    twin_score, twin_prediction = twin.predict_table(split.features)
+    return Evidence(
+        label=split.label,
+        prediction=prediction,
+        score=score,
+        groups={
+            name: (schema.groups[name], split.groups[name]) for name in split.groups
+        },
+        twin_prediction=twin_prediction,
+        twin_score=twin_score,
+        classes=len(schema.classes),
+        positive=schema.classes.index(schema.positive) if schema.positive else None,
+    )
+
+
+def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
+    """Compares the evidence of a verified bundle with the model's answers.
+
+    Args:
+        bundle: the bundle's folder.
+        verdict: its verdict.
+        holdout: the holdout artifact that the verdict names.
+
+    Returns:
+        What holds, one sentence each.
+
+    Raises:
+        InputError: this is no holdout artifact.
+        IntegrityError: another holdout, or every way in which the evidence departs,
+            with the number of rows and nothing of any row.
+    """
+    sealed = Holdout.load(holdout)
+    if sealed.identity != verdict.holdout:
+        raise IntegrityError(
+            f"The verdict was made on holdout {verdict.holdout}, --data is "
+            f"{sealed.identity}; give the sealed rows that it names."
+        )
+    if sealed.schema.digest != Schema.load(bundle / "model").digest:
+        raise IntegrityError(
+            f"The schema of holdout {sealed.identity} is not that of the model."
+        )
+    stated, keys = evidence_of(bundle / "verdict", verdict)
+    own = answered(bundle / "model", sealed.schema, sealed.split)
+    if faults := [*departures(stated, keys, own, sealed.split.rows)]:
+        raise IntegrityError(
+            f"The evidence departs from what {len(own.label):,} sealed rows give: "
+            f"{'; '.join(faults)}."
+        )
+    return (
+        f"The sealed rows of holdout {sealed.identity} are those of the evidence.",
+        f"Model and twin give them the answers of the evidence (to {SCORE_TOLERANCE:g}).",
+    )
+
+
+def departures(
+    stated: Evidence, keys: NDArray[np.uint8], own: Evidence, rows: NDArray[np.void]
+) -> Iterator[str]:
+    """Yields each way in which evidence departs from answers, with a count of rows.
+
+    Args:
+        stated: the evidence, n rows.
+        keys: their hashes, (n, 16).
+        own: the same of the sealed rows, m rows.
+        rows: their hashes, V16 (m,).
+    """
+    kind = f"S{ROW_BYTES}"
+    left = np.ascontiguousarray(keys).reshape(-1).view(kind)
+    right = np.ascontiguousarray(rows).view(kind)
+    # By their keys, and those that are equal in the order of the file: where rows lie in
+    # the table is no fault.
+    orders = [np.argsort(side, kind="stable") for side in (left, right)]
+    left, right = left[orders[0]], right[orders[1]]
+    if len(left) != len(right) or (left != right).any():
+        found, known = (np.unique(side, return_counts=True) for side in (left, right))
+        for one, other, where in (
+            (known, found, "sealed rows are not in the evidence"),
+            (found, known, "rows of the evidence are no sealed rows"),
+        ):
+            counts = dict(zip(other[0].tolist(), other[1].tolist(), strict=True))
+            pairs = zip(one[0].tolist(), one[1].tolist(), strict=True)
+            if more := sum(max(0, n - counts.get(key, 0)) for key, n in pairs):
+                yield f"{more:,} {where}"
+        return
+    columns = [("label", stated.label, own.label)]
+    for name, (_, codes) in own.groups.items():
+        columns.append((f"group {name!r}", stated.groups[name][1], codes))
+    for who, prefix in (("model", ""), ("twin", "twin_")):
+        for what in ("prediction", "score"):
+            pair = (getattr(side, prefix + what) for side in (stated, own))
+            columns.append((f"{what} of the {who}", *pair))
+    for name, a, b in columns:
+        a, b = a[orders[0]], b[orders[1]]
+        near = SCORE_TOLERANCE if name.startswith("score") else 0
+        # Written so that what is no number departs too.
+        if wrong := int((~(np.abs(a - b) <= near)).sum()):
+            yield f"{name} differs in {wrong:,} rows"
