@@ -86,8 +86,7 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
             raise IntegrityError(
                 f"{meant.title} has digest {identity}, --digest is {digest}."
             )
-        told = (_BYTES.format(kind),)
-        return Verification(kind, identity, "", anchor, (), told)
+        return Verification(kind, identity, "", anchor, (), (_BYTES.format(kind),))
     from safescale_ammt.releasing.bundle import verify_bundle
 
     verified = verify_bundle(meant.folder, digest or meant.digest)

@@ -71,9 +71,7 @@ def verify(
         result = checked(meant, digest, sealed)
     click.echo(result.as_json() if as_json else result.as_text())
     if strict and not result.anchor:
-        raise Refusal(
-            f"{result.subject} is whole, but by whom is not shown (--strict)."
-        )
+        raise Refusal(f"By whom {result.subject} was made is not shown (--strict).")
 
 
 @click.command()
@@ -114,7 +112,8 @@ def page_again(folder: Path) -> str:
     constitution = Constitution.from_dict(read_json(verdict / "constitution.json"))
     about = folder / ABOUT  # of a bundle; its version stands in the registry alone
     name = read_json(about)["registry"]["name"] if about.is_file() else ""
-    return page_of(verdict, rederive(verdict, constitution), constitution, name=name)
+    rederive(verdict, constitution)
+    return page_of(verdict, constitution, name=name)
 
 
 @click.command()

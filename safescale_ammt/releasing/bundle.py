@@ -175,7 +175,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
             f"evidence of {verdict.rows:,} rows."
         ),
         f"The gate decides {verdict.decision} on them.",
-        "Report, card and record tell of this verdict, and name the code that wrote it.",
+        "Report, card and record tell of this verdict and of the code behind it.",
     )
     told = not_evidence(manifest.code_version, trained, judged, strange)
     return BundleCheck(manifest.identity, verdict, checks, told)

@@ -102,7 +102,7 @@ def not_evidence(
         strange: files that are no parts.
     """
     said = [
-        "Drawings in the report: its words and numbers are derived again, they are not.",
+        "Drawings in the report: its words and numbers alone are derived again.",
         "Logs of training, search and power check: covered by digests alone.",
         (
             "The day, the days of the data, the development rows and the digest of the "

@@ -26,18 +26,12 @@ _OTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 
 
 def page_of(
-    folder: Path,
-    verdict: Verdict,
-    constitution: Constitution,
-    *,
-    name: str = "",
-    drawn: bool = True,
+    folder: Path, constitution: Constitution, *, name: str = "", drawn: bool = True
 ) -> str:
     """Writes the page of a verdict artifact.
 
     Args:
-        folder: the artifact, for its provenance, warnings and logs.
-        verdict: the verdict, derived again.
+        folder: the artifact; whether its verdict is sound is the caller's to check.
         constitution: the constitution it was judged by.
         name: the model's name in a registry; "" = not known.
         drawn: whether pictures are drawn.
@@ -45,7 +39,8 @@ def page_of(
     Raises:
         InputError: a file there has another form than a page is written of.
     """
-    origin = Provenance.load(folder)
+    # As the file has it, whoever writes the page: JSON gives groups and gaps one order.
+    verdict, origin = Verdict.load(folder), Provenance.load(folder)
     warnings, logs = read_warnings(folder / WARNINGS), read_logs(folder)
     try:
         return render(
@@ -108,7 +103,7 @@ def check_report(
             f"{file} has {size:,} bytes, a page has {MAX_BYTES:,} at most."
         )
     if words:
-        derived = page_of(folder, verdict, constitution, drawn=False)
+        derived = page_of(folder, constitution, drawn=False)
         try:
             stored = file.read_bytes().decode("utf-8")
         except UnicodeDecodeError:

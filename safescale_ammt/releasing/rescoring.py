@@ -1,12 +1,13 @@
 """Rescoring: model and twin answer rows, and answer them again for whoever doubts.
 
 Evidence is what a verdict rests on, and whoever can write a bundle can make it up. Who
-has the sealed rows lets the model of the bundle answer them: labels, groups, predictions
-and scores must be those of the evidence, row by row.
+has the sealed rows lets the model of the bundle answer them: labels, groups,
+predictions and scores must be those of the evidence, row by row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,13 +39,14 @@ def answered(model: Path, schema: Schema, split: Split) -> Evidence:
     score, prediction = Predictor.load(model).predict_table(split.features)
     twin = Predictor.load(model / "twin")
     twin_score, twin_prediction = twin.predict_table(split.features)
+    groups = {
+        name: (schema.groups[name], codes) for name, codes in split.groups.items()
+    }
     return Evidence(
         label=split.label,
         prediction=prediction,
         score=score,
-        groups={
-            name: (schema.groups[name], split.groups[name]) for name in split.groups
-        },
+        groups=groups,
         twin_prediction=twin_prediction,
         twin_score=twin_score,
         classes=len(schema.classes),
@@ -85,9 +87,10 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
             f"The evidence departs from what {len(own.label):,} sealed rows give: "
             f"{'; '.join(faults)}."
         )
+    near = f"{SCORE_TOLERANCE:g}"
     return (
         f"The sealed rows of holdout {sealed.identity} are those of the evidence.",
-        f"Model and twin give them the answers of the evidence (to {SCORE_TOLERANCE:g}).",
+        f"Model and twin give them the answers of the evidence, scores within {near}.",
     )
 
 
@@ -105,31 +108,26 @@ def departures(
     kind = f"S{ROW_BYTES}"
     left = np.ascontiguousarray(keys).reshape(-1).view(kind)
     right = np.ascontiguousarray(rows).view(kind)
-    # By their keys, and those that are equal in the order of the file: where rows lie in
-    # the table is no fault.
+    # By their keys, equal ones as they lie: the order of a table is no fault.
     orders = [np.argsort(side, kind="stable") for side in (left, right)]
-    left, right = left[orders[0]], right[orders[1]]
-    if len(left) != len(right) or (left != right).any():
-        found, known = (np.unique(side, return_counts=True) for side in (left, right))
-        for one, other, where in (
-            (known, found, "sealed rows are not in the evidence"),
-            (found, known, "rows of the evidence are no sealed rows"),
+    present, known = (Counter(side.tolist()) for side in (left, right))
+    if present != known:
+        for rest, where in (
+            (known - present, "sealed rows are not in the evidence"),
+            (present - known, "rows of the evidence are no sealed rows"),
         ):
-            counts = dict(zip(other[0].tolist(), other[1].tolist(), strict=True))
-            pairs = zip(one[0].tolist(), one[1].tolist(), strict=True)
-            if more := sum(max(0, n - counts.get(key, 0)) for key, n in pairs):
-                yield f"{more:,} {where}"
+            if rest:
+                yield f"{rest.total():,} {where}"
         return
     columns = [("label", stated.label, own.label)]
     for name, (_, codes) in own.groups.items():
         columns.append((f"group {name!r}", stated.groups[name][1], codes))
     for who, prefix in (("model", ""), ("twin", "twin_")):
         for what in ("prediction", "score"):
-            pair = (getattr(side, prefix + what) for side in (stated, own))
-            columns.append((f"{what} of the {who}", *pair))
+            a, b = (getattr(side, prefix + what) for side in (stated, own))
+            columns.append((f"{what} of the {who}", a, b))
     for name, a, b in columns:
-        a, b = a[orders[0]], b[orders[1]]
         near = SCORE_TOLERANCE if name.startswith("score") else 0
         # Written so that what is no number departs too.
-        if wrong := int((~(np.abs(a - b) <= near)).sum()):
+        if wrong := int((~(np.abs(a[orders[0]] - b[orders[1]]) <= near)).sum()):
             yield f"{name} differs in {wrong:,} rows"

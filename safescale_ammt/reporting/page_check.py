@@ -8,13 +8,14 @@ sheet, nor a place outside of its own frame.
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree  # noqa: S405  declarations are refused before
+from os.path import commonprefix
+from xml.etree import ElementTree
 
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.reporting.figures import DRAWING, DRAWN
 
 _DRAWN = re.compile(f"{DRAWING}(.*?){DRAWN}", re.DOTALL)
-_HEADING = re.compile(r"<(?:h[1-4]|caption)\b[^>]*>([^<]*)")
+_HEADING = re.compile(r"<(?:h[1-4]|caption)\b[^>]*>([^<]+)")
 _TOKEN = re.compile(r"<[^>]*>|[^<]+")
 _SHAPES = frozenset(
     (
@@ -61,10 +62,9 @@ def check_page(stored: str, derived: str, where: str) -> None:
     same = [a == b for a, b in zip(parts, own, strict=False)]
     at = same.index(False) if False in same else len(same)
     headings = _HEADING.findall("".join(own[:at])) or ["its head"]
-    found, expected = (
-        repr(tokens[at][:_SHOWN]) if at < len(tokens) else "nothing"
-        for tokens in (parts, own)
-    )
+    pair = [tokens[at] if at < len(tokens) else "" for tokens in (parts, own)]
+    start = max(0, len(commonprefix(pair)) - _SHOWN // 2)
+    found, expected = (repr(text[start : start + _SHOWN]) for text in pair)
     raise IntegrityError(
         f"{where} departs from its verdict under {headings[-1]!r}: it says {found}, "
         f"derived again it is {expected}."

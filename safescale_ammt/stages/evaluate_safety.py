@@ -278,7 +278,7 @@ def _save(
     copy_logs(folder, inputs.model, inputs.architecture)
     inputs.provenance(judged).save(folder)
     # From the files, as `verify` writes it again.
-    page = page_of(folder, judged, constitution)
+    page = page_of(folder, constitution)
     (folder / REPORT).write_text(page, encoding="utf-8")
 
 

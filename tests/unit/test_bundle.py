@@ -89,7 +89,6 @@ def test_a_sound_bundle_says_what_was_checked(made: Path) -> None:
 
     assert found.digest == digest
     assert found.verdict.decision == "pass"
-    assert found.checks[0] == "It is the bundle that the registry recorded."
     assert any("700 rows" in check for check in found.checks)
 
 
@@ -143,7 +142,7 @@ def test_a_missing_and_an_added_file_are_found(bundle: Path) -> None:
 
 
 def test_another_bundle_than_the_registered_one_is_refused(made: Path) -> None:
-    with pytest.raises(IntegrityError, match="the registry recorded sha256:other"):
+    with pytest.raises(IntegrityError, match="recorded for it is sha256:other"):
         verify_bundle(made, "sha256:other")
 
 

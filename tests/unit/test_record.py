@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ def written(tmp_path: Path, gap: float = 0.0) -> Any:
     verdict = write_verdict(
         tmp_path / "verdict", rule, evidence(gap=gap), submission(model.identity)
     )
-    identity = read_manifest(tmp_path / "verdict").identity
-    about = (verdict, identity, rule, model)
+    about = (verdict, read_manifest(tmp_path / "verdict"), rule, model)
     write_record(tmp_path / "record", *about)
     return about
 
@@ -102,10 +102,11 @@ def test_a_broken_hard_promise_is_a_failed_test(tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_verdict_is_refused(tmp_path: Path) -> None:
-    verdict, _, rule, model = written(tmp_path)
+    verdict, judged, rule, model = written(tmp_path)
+    other = replace(judged, parents={**judged.parents, "holdout": "sha256:other"})
 
     with pytest.raises(IntegrityError, match="events end in"):
-        record.verify_record(tmp_path / "record", verdict, "sha256:other", rule, model)
+        record.verify_record(tmp_path / "record", verdict, other, rule, model)
 
 
 def test_a_changed_statement_is_refused(tmp_path: Path) -> None:
