@@ -36,6 +36,19 @@ _LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values()))
 OUTSIDE = {"model": _LOGS, "verdict": _LOGS | {PROVENANCE, REPORT}}
 """Part -> its files that may be outside of its identity."""
 
+NO_EVIDENCE = (
+    "Drawings in the report: its words and numbers alone are derived again.",
+    "Logs of training, search and power check: covered by digests alone.",
+    (
+        "The day, the days of the data, the development rows and the digest of the "
+        "raw data in the report's head, and the warnings about the data: as the "
+        "stages wrote them."
+    ),
+    "Name, description and the constitution's own words: their owner's.",
+    "Digests of configs and parents in the manifests: what they name is elsewhere.",
+)
+"""What no check of a bundle can show, a sentence each."""
+
 
 def strange_files(
     path: Path, findings: Collection[str], *, refuse: bool = False
@@ -101,17 +114,7 @@ def not_evidence(
         judged: manifest of the verdict.
         strange: files that are no parts.
     """
-    said = [
-        "Drawings in the report: its words and numbers alone are derived again.",
-        "Logs of training, search and power check: covered by digests alone.",
-        (
-            "The day, the days of the data, the development rows and the digest of the "
-            "raw data in the report's head, and the warnings about the data: as the "
-            "stages wrote them."
-        ),
-        "Name, description and the constitution's own words: their owner's.",
-        "Digests of configs and parents in the manifests: what they name is elsewhere.",
-    ]
+    said = [*NO_EVIDENCE]
     if judged.code_version != __version__:
         said.append(
             "Reasons and methods in verdict and findings, and the report: written by "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
@@ -60,52 +58,54 @@ def page_of(
         ) from None
 
 
-def check_report(
-    folder: Path,
-    verdict: Verdict,
-    constitution: Constitution,
-    schema: Mapping[str, Any],
-    *,
-    words: bool,
-) -> None:
-    """Checks the page of a verdict and the provenance on it.
+def check_provenance(folder: Path, verdict: Verdict, label: str) -> None:
+    """Checks that the provenance beside a verdict is of this verdict.
 
     Args:
         folder: the verdict artifact.
-        verdict: the verdict, derived again.
-        constitution: the constitution it was judged by.
-        schema: `schema.json` of the model.
-        words: whether this version wrote the page, so that every word is the same.
+        verdict: the verdict.
+        label: the model's label column.
 
     Raises:
-        IntegrityError: a word or number of the page that departs, or a provenance of
-            another verdict.
+        IntegrityError: it is of another model, mode, label or number of rows, or tells
+            of a run or a registry.
     """
-    origin, of = Provenance.load(folder), Provenance.of(verdict)
-    told = (origin.model, origin.mode, origin.predicts)
-    predicts = prediction_words(schema["label"], verdict.positive)
-    sealed = {origin.sealed_rows, verdict.rows if of.mode == SEALED else 0}
+    origin, own = Provenance.load(folder), Provenance.of(verdict)
+    predicts = prediction_words(label, verdict.positive)
     # What only a run or a registry knows is written on their copies of the page.
     later = (origin.run, origin.name, origin.version, origin.source)
     if (
-        told not in ((of.model, of.mode, predicts), (of.model, of.mode, ""))
-        or (of.mode == SEALED and len(sealed) > 1)
+        (origin.model, origin.mode) != (own.model, own.mode)
+        or origin.predicts not in ("", predicts)
+        or (own.mode == SEALED and origin.sealed_rows != verdict.rows)
         or any((*later, origin.sealed_source))
     ):
         raise IntegrityError(
             f"{folder / PROVENANCE} tells of another model, mode, label or number of "
             "sealed rows than the verdict beside it, or of a run or a registry."
         )
+
+
+def check_report(folder: Path, constitution: Constitution) -> None:
+    """Checks every word and number of the page of a verdict that this version wrote.
+
+    Args:
+        folder: the verdict artifact; its verdict follows from its evidence.
+        constitution: the constitution it was judged by.
+
+    Raises:
+        InputError: a file there has another form than a page is written of.
+        IntegrityError: a word or number that departs, or more than a page.
+    """
     file = folder / REPORT
     size = file.stat().st_size
     if size > MAX_BYTES:
         raise IntegrityError(
             f"{file} has {size:,} bytes, a page has {MAX_BYTES:,} at most."
         )
-    if words:
-        derived = page_of(folder, constitution, drawn=False)
-        try:
-            stored = file.read_bytes().decode("utf-8")
-        except UnicodeDecodeError:
-            raise IntegrityError(f"{file} is not UTF-8.") from None
-        check_page(stored, derived, str(file))
+    derived = page_of(folder, constitution, drawn=False)
+    try:
+        stored = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise IntegrityError(f"{file} is not UTF-8.") from None
+    check_page(stored, derived, str(file))

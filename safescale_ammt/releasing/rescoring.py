@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,15 +120,21 @@ def departures(
             if rest:
                 yield f"{rest.total():,} {where}"
         return
-    columns = [("label", stated.label, own.label)]
-    for name, (_, codes) in own.groups.items():
-        columns.append((f"group {name!r}", stated.groups[name][1], codes))
-    for who, prefix in (("model", ""), ("twin", "twin_")):
-        for what in ("prediction", "score"):
-            a, b = (getattr(side, prefix + what) for side in (stated, own))
-            columns.append((f"{what} of the {who}", a, b))
-    for name, a, b in columns:
+    for name, a, b in compared(stated, own):
         near = SCORE_TOLERANCE if name.startswith("score") else 0
         # Written so that what is no number departs too.
         if wrong := int((~(np.abs(a[orders[0]] - b[orders[1]]) <= near)).sum()):
             yield f"{name} differs in {wrong:,} rows"
+
+
+def compared(
+    stated: Evidence, own: Evidence
+) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Yields the name of each column of evidence with its two sides."""
+    yield "label", stated.label, own.label
+    for name, (_, codes) in own.groups.items():
+        yield f"group {name!r}", stated.groups[name][1], codes
+    for who, prefix in (("model", ""), ("twin", "twin_")):
+        for what in ("prediction", "score"):
+            a, b = (getattr(side, prefix + what) for side in (stated, own))
+            yield f"{what} of the {who}", a, b

@@ -8,7 +8,8 @@ sheet, nor a place outside of its own frame.
 from __future__ import annotations
 
 import re
-from os.path import commonprefix
+from collections.abc import Sequence
+from itertools import takewhile
 from xml.etree import ElementTree
 
 from safescale_ammt.errors import IntegrityError
@@ -56,19 +57,25 @@ def check_page(stored: str, derived: str, where: str) -> None:
             raise IntegrityError(f"Drawing {number} of {where} holds {fault}.")
     # Its marks stay: a drawing that was added or taken away is a difference.
     text = _DRAWN.sub(DRAWING + DRAWN, stored)
-    if text == derived:
-        return
+    if text != derived:
+        raise IntegrityError(f"{where} departs from its verdict{place(text, derived)}.")
+
+
+def place(text: str, derived: str) -> str:
+    """Says where two pages first differ: under which heading, and what each says."""
     parts, own = _TOKEN.findall(text), _TOKEN.findall(derived)
-    same = [a == b for a, b in zip(parts, own, strict=False)]
-    at = same.index(False) if False in same else len(same)
+    at = alike(parts, own)
     headings = _HEADING.findall("".join(own[:at])) or ["its head"]
-    pair = [tokens[at] if at < len(tokens) else "" for tokens in (parts, own)]
-    start = max(0, len(commonprefix(pair)) - _SHOWN // 2)
-    found, expected = (repr(text[start : start + _SHOWN]) for text in pair)
-    raise IntegrityError(
-        f"{where} departs from its verdict under {headings[-1]!r}: it says {found}, "
-        f"derived again it is {expected}."
-    )
+    pair = ["".join(tokens[at : at + 1]) for tokens in (parts, own)]
+    start = max(0, alike(*pair) - _SHOWN // 2)
+    found, expected = (repr(token[start : start + _SHOWN]) for token in pair)
+    return f" under {headings[-1]!r}: it says {found}, derived again it is {expected}"
+
+
+def alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """Counts how many items two sequences share at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def beyond_a_drawing(body: str) -> str:
