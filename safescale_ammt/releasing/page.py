@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
+from safescale_ammt.data.audit_warnings import (
+    WARNINGS,
+    AuditWarning,
+    read_warnings,
+)
 from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.judging.verdict import SEALED, Verdict
-from safescale_ammt.reporting.logs import read_logs
+from safescale_ammt.reporting.logs import parse_logs, read_logs
 from safescale_ammt.reporting.page_check import check_page
 from safescale_ammt.reporting.provenance import (
     PROVENANCE,
@@ -26,7 +33,7 @@ _OTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 def page_of(
     folder: Path, constitution: Constitution, *, name: str = "", drawn: bool = True
 ) -> str:
-    """Writes the page of a verdict artifact.
+    """Writes the page of a verdict artifact from its files.
 
     Args:
         folder: the artifact; whether its verdict is sound is the caller's to check.
@@ -37,24 +44,57 @@ def page_of(
     Raises:
         InputError: a file there has another form than a page is written of.
     """
+    origin = Provenance.load(folder)
+    return page_from(
+        Verdict.load(folder),
+        constitution,
+        replace(origin, name=name) if name else origin,
+        read_warnings(folder / WARNINGS),
+        read_logs(folder),
+        drawn=drawn,
+    )
+
+
+def page_from(
+    verdict: Verdict,
+    constitution: Constitution,
+    origin: Provenance,
+    warnings: Sequence[AuditWarning],
+    logs: Mapping[str, bytes],
+    *,
+    drawn: bool = True,
+) -> str:
+    """Writes the page of a verdict from its parts.
+
+    Args:
+        verdict: the verdict.
+        constitution: the constitution it was judged by.
+        origin: where it comes from.
+        warnings: about the data.
+        logs: bytes by name, as `reporting.logs` returns them.
+        drawn: whether pictures are drawn.
+
+    Raises:
+        InputError: a log is not JSON, or has another form than a page is written of.
+    """
     # As the file has it, whoever writes the page: JSON gives groups and gaps one order.
-    verdict, origin = Verdict.load(folder), Provenance.load(folder)
-    warnings, logs = read_warnings(folder / WARNINGS), read_logs(folder)
+    stored = Verdict.from_dict(json.loads(canonical_json(verdict.to_dict())))
+    parsed = parse_logs(logs)
     try:
         return render(
-            verdict,
+            stored,
             constitution,
-            provenance=replace(origin, name=name) if name else origin,
+            provenance=origin,
             warnings=warnings,
             drawn=drawn,
-            **logs,
+            **parsed,
         )
     except _OTHER_FORM as error:
         if not logs:
             raise
         raise InputError(
-            f"No page can be written of {folder}: its logs have another form than "
-            f"this version writes ({type(error).__name__})."
+            f"No page can be written of the verdict on {verdict.model}: its logs have "
+            f"another form than this version writes ({type(error).__name__})."
         ) from None
 
 

@@ -7,12 +7,11 @@ its identity, so that its page can be written again wherever the verdict is.
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.canonical import read_json
 
 LOGS = "logs"
 """The folder of the verdict that holds the copies."""
@@ -26,33 +25,50 @@ LOG_FILES = {
 """What `render` calls a log -> its file."""
 
 
-def copy_logs(verdict: Path, model: Path, architecture: Path) -> None:
-    """Copies into a verdict the logs that lie with a model and its architecture."""
+def log_contents(model: Path, architecture: Path) -> dict[str, bytes]:
+    """Returns the logs of a model and its architecture, as a verdict keeps them."""
     # Logs are optional: a model from elsewhere has none, and the page says so.
-    for name in LOG_FILES.values():
-        source = (model if name == TRAINING else architecture) / name
-        if source.is_file():
-            (verdict / LOGS).mkdir(exist_ok=True)
-            shutil.copyfile(source, verdict / LOGS / name)
+    places = {
+        name: (model if name == TRAINING else architecture) / name
+        for name in LOG_FILES.values()
+    }
+    return {
+        f"{LOGS}/{name}": file.read_bytes()
+        for name, file in places.items()
+        if file.is_file()
+    }
 
 
-def read_logs(verdict: Path) -> dict[str, Any]:
-    """Reads the logs of a verdict, as arguments of `render`.
+def read_logs(verdict: Path) -> dict[str, bytes]:
+    """Returns the logs that a verdict keeps."""
+    names = (f"{LOGS}/{name}" for name in LOG_FILES.values())
+    return {
+        name: (verdict / name).read_bytes()
+        for name in names
+        if (verdict / name).is_file()
+    }
+
+
+def parse_logs(contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """Parses logs into arguments of `render`.
+
+    Args:
+        contents: bytes by name below a verdict, as the functions above return them.
 
     Raises:
         InputError: a log, or a line of the training log, is not JSON.
     """
     logs: dict[str, Any] = {}
     for log, name in LOG_FILES.items():
-        file = verdict / LOGS / name
-        if not file.is_file():
-            continue
-        if name != TRAINING:
-            logs[log] = read_json(file)
+        data = contents.get(f"{LOGS}/{name}")
+        if data is None:
             continue
         try:
-            lines = file.read_bytes().splitlines()
-            logs[log] = [json.loads(line) for line in lines]
+            if name == TRAINING:
+                logs[log] = [json.loads(line) for line in data.splitlines()]
+            else:
+                logs[log] = json.loads(data)
         except ValueError:
-            raise InputError(f"{file} holds a line that is not JSON.") from None
+            line = "holds a line that " if name == TRAINING else ""
+            raise InputError(f"The log {name} {line}is not JSON.") from None
     return logs

@@ -47,10 +47,10 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
-from safescale_ammt.releasing.page import REPORT, page_of
+from safescale_ammt.releasing.page import REPORT, page_from
 from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.reporting.headline_table import headline_metrics
-from safescale_ammt.reporting.logs import LOG_FILES, LOGS, copy_logs
+from safescale_ammt.reporting.logs import LOG_FILES, LOGS, log_contents
 from safescale_ammt.reporting.provenance import (
     PROVENANCE,
     Provenance,
@@ -272,13 +272,17 @@ def _save(
         InputError: a log is not JSON, or of another form.
     """
     judged.save(folder)
+    warnings = read_warnings(inputs.dataset / AUDIT)
     # A bundle holds the verdict and not the dataset: its card needs them.
-    save_warnings(folder, read_warnings(inputs.dataset / AUDIT))
+    save_warnings(folder, warnings)
     write_json(folder / CONSTITUTION, constitution.to_dict())
-    copy_logs(folder, inputs.model, inputs.architecture)
-    inputs.provenance(judged).save(folder)
-    # From the files, as `verify` writes it again.
-    page = page_of(folder, constitution)
+    logs = log_contents(inputs.model, inputs.architecture)
+    for name, data in logs.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    provenance = inputs.provenance(judged)
+    provenance.save(folder)
+    page = page_from(judged, constitution, provenance, warnings, logs)
     (folder / REPORT).write_text(page, encoding="utf-8")
 
 
