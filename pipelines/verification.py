@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.local.resolution import Found
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest, verify
+from safescale_ammt.files.canonical import is_digest
 
 GIVEN = "the digest that was given (--digest)"
 _ASKED = "That model and twin answer so: they were not asked again (--data asks them)."
@@ -73,22 +74,40 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         IntegrityError: it is not whole, does not follow from its evidence, or the model
             gives other answers than the evidence.
     """
-    anchor = GIVEN if digest else meant.anchor
+    if digest and not is_digest(digest):
+        raise InputError(f"--digest is {digest!r}, expected sha256: and 64 hex digits.")
     kind = read_manifest(meant.folder).kind
-    if kind != "bundle":
-        if sealed:
-            raise InputError(
-                f"--data goes with a bundle, which holds a model and its evidence; "
-                f"{meant.title} is a {kind} artifact."
-            )
-        identity = verify(meant.folder).identity
-        if digest and identity != digest:
-            raise IntegrityError(
-                f"{meant.title} has digest {identity}, --digest is {digest}."
-            )
-        return Verification(kind, identity, "", anchor, (), (_BYTES.format(kind),))
+    if kind == "bundle":
+        return of_bundle(meant, digest, sealed)
+    if sealed:
+        raise InputError(
+            "--data goes with a bundle, which holds a model and its evidence; "
+            f"{meant.title} is a {kind} artifact."
+        )
+    checks: list[str] = []
+    told, decision = [_BYTES.format(kind)], ""
+    if kind == "verdict":
+        from safescale_ammt.releasing.verdict_check import verify_verdict
+
+        manifest, verdict, checks, told = verify_verdict(meant.folder)
+        decision = verdict.decision
+    else:
+        manifest = verify(meant.folder)
+    if digest and manifest.identity != digest:
+        raise IntegrityError(
+            f"{meant.title} has digest {manifest.identity}, --digest is {digest}."
+        )
+    anchor = GIVEN if digest else ""
+    return Verification(
+        kind, manifest.identity, decision, anchor, tuple(checks), tuple(told)
+    )
+
+
+def of_bundle(meant: Found, digest: str, sealed: Path | None) -> Verification:
+    """Checks a bundle; see `checked`."""
     from safescale_ammt.releasing.bundle import verify_bundle
 
+    anchor = GIVEN if digest else meant.anchor
     verified = verify_bundle(meant.folder, digest or meant.digest)
     checks, told = list(verified.checks), list(verified.not_evidence)
     if anchor:
@@ -101,11 +120,7 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         checks += rescore(meant.folder, verified.verdict, sealed)
     else:
         told.append(_ASKED)
+    decision = verified.verdict.decision
     return Verification(
-        kind,
-        verified.digest,
-        verified.verdict.decision,
-        anchor,
-        tuple(checks),
-        tuple(told),
+        "bundle", verified.digest, decision, anchor, tuple(checks), tuple(told)
     )

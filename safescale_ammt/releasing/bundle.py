@@ -44,7 +44,8 @@ from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.contents import (
-    check_spelling,
+    check_copies,
+    check_json,
     not_evidence,
     strange_files,
 )
@@ -120,7 +121,8 @@ def write_bundle(
         write_json(folder / ABOUT, about)
         loaded = Verdict.load(verdict)
         write_record(folder / "record", loaded, judged, constitution, trained)
-        (folder / CARD).write_text(_card(folder, loaded, judged.identity), "utf-8")
+        card = _card(folder, loaded, judged.identity)
+        (folder / CARD).write_bytes(card.encode())
     return verify(path, KIND)
 
 
@@ -148,7 +150,8 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
     _check_manifest(path, manifest)
     trained = verify(path / "model", "model")
     judged = verify(path / "verdict", "verdict")
-    check_spelling(path, {"model": trained, "verdict": judged})
+    check_json(path)
+    check_copies(path, {"model": trained, "verdict": judged})
     constitution = Constitution.from_dict(read_json(path / CONSTITUTION))
     verdict = rederive(path / "verdict", constitution)
     check_parts(path / "model", trained, judged, verdict, constitution)
@@ -281,7 +284,8 @@ def _check_words(
     check_provenance(path / "verdict", verdict, read_json(path / SCHEMA)["label"])
     if judged.code_version == __version__:
         check_report(path / "verdict", constitution)
-    stored = (path / CARD).read_text("utf-8")
+    # By bytes: reading as text would make every line end alike.
+    stored = (path / CARD).read_bytes().decode("utf-8", "replace")
     expected = _card(path, verdict, judged.identity)
     if not ours:
         # What a card says to programs must agree, whoever wrote it.

@@ -32,6 +32,7 @@ PARTS = frozenset(
     )
 )
 """Files that a bundle may hold, beside one for each finding."""
+_MOST_NAMED = 10
 _LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values())))
 OUTSIDE = {"model": _LOGS, "verdict": _LOGS | {PROVENANCE, REPORT}}
 """Part -> its files that may be outside of its identity."""
@@ -51,35 +52,31 @@ NO_EVIDENCE = (
 
 
 def strange_files(
-    path: Path, findings: Collection[str], *, refuse: bool = False
+    path: Path, findings: Collection[str], *, part: str = "", refuse: bool = False
 ) -> list[str]:
-    """Returns the files of a bundle that are none of its parts, sorted.
+    """Returns the files of a bundle, or of its verdict, that are no parts, sorted.
 
     Args:
-        path: the bundle's folder.
+        path: the folder.
         findings: files of the findings, relative to the verdict.
+        part: `verdict/` if the folder is a verdict, else "".
         refuse: whether this version wrote all of it, so that there can be none.
 
     Raises:
         IntegrityError: there is one, and is refused.
     """
     known = PARTS | {f"verdict/{name}" for name in findings}
-    strange = [name for name in file_names(path) if name not in known]
+    strange = [name for name in file_names(path) if part + name not in known]
     if strange and refuse:
-        raise IntegrityError(f"{path / strange[0]} is no part of a bundle.")
+        raise IntegrityError(f"{path}/{strange[0]!r} is no part of a bundle.")
     return strange
 
 
-def check_spelling(path: Path, parts: dict[str, Manifest]) -> None:
-    """Checks how JSON is spelled, copies, and what identities leave out.
-
-    Args:
-        path: the bundle's folder.
-        parts: the manifests of model and verdict by name.
+def check_json(path: Path) -> None:
+    """Checks that every JSON file below a folder is spelled as this product does it.
 
     Raises:
-        IntegrityError: JSON in another spelling than the canonical one, a copy that
-            departs, or a file outside of an identity that should be inside.
+        IntegrityError: one is not.
     """
     for name in file_names(path):
         # A key that stands twice has two readings: a parser's and a person's.
@@ -89,6 +86,19 @@ def check_spelling(path: Path, parts: dict[str, Manifest]) -> None:
                 raise IntegrityError(
                     f"{path / name} is not spelled as this product spells JSON."
                 )
+
+
+def check_copies(path: Path, parts: dict[str, Manifest]) -> None:
+    """Checks the copies in a bundle, and what the identities of its parts leave out.
+
+    Args:
+        path: the bundle's folder.
+        parts: the manifests of model and verdict by name.
+
+    Raises:
+        IntegrityError: a copy that departs, or a file outside of an identity that
+            should be inside.
+    """
     own = path / "verdict" / LOGS / TRAINING
     copies = {
         path / "verdict" / _CONSTITUTION: path / _CONSTITUTION,
@@ -115,18 +125,30 @@ def not_evidence(
         strange: files that are no parts.
     """
     said = [*NO_EVIDENCE]
-    if judged.code_version != __version__:
-        said.append(
-            "Reasons and methods in verdict and findings, and the report: written by "
-            f"version {judged.code_version}; not derived again."
-        )
     if bundle != __version__:
         said.append(
             "The card below its head and the promises' sentences in the record: "
-            f"written by version {bundle}; not derived again."
+            f"written by version {bundle!r}; not derived again."
         )
     if trained.code_version != __version__:
-        said.append(f"The model: trained by version {trained.code_version}.")
+        said.append(f"The model: trained by version {trained.code_version!r}.")
+    return (*said, *verdict_words(judged, strange))
+
+
+def verdict_words(judged: Manifest, strange: Collection[str]) -> list[str]:
+    """Says which words of a verdict, and which files, this version cannot derive."""
+    said = []
+    if judged.code_version != __version__:
+        said.append(
+            "Reasons and methods in verdict and findings, and the report: written by "
+            f"version {judged.code_version!r}; not derived again."
+        )
     if strange:
-        said.append(f"Files that this version does not know: {', '.join(strange)}.")
-    return tuple(said)
+        # A name is whatever its author likes, a line break among it.
+        names = ", ".join(map(repr, sorted(strange)[:_MOST_NAMED]))
+        more = len(strange) - _MOST_NAMED
+        said.append(
+            f"Files that this version does not know: {names}"
+            f"{f' and {more} more' if more > 0 else ''}."
+        )
+    return said

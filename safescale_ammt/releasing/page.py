@@ -14,7 +14,7 @@ from safescale_ammt.data.audit_warnings import (
     read_warnings,
 )
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.canonical import canonical_json, is_digest
 from safescale_ammt.judging.verdict import SEALED, Verdict
 from safescale_ammt.reporting.logs import parse_logs, read_logs
 from safescale_ammt.reporting.page_check import check_page
@@ -26,7 +26,7 @@ from safescale_ammt.reporting.provenance import (
 from safescale_ammt.reporting.report import MAX_BYTES, render
 
 REPORT = "report.html"
-# What a page takes from a log of another form.
+# What a log or a provenance of another form raises where a page is written of it.
 _OTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -45,14 +45,17 @@ def page_of(
         InputError: a file there has another form than a page is written of.
     """
     origin = Provenance.load(folder)
-    return page_from(
-        Verdict.load(folder),
-        constitution,
-        replace(origin, name=name) if name else origin,
-        read_warnings(folder / WARNINGS),
-        read_logs(folder),
-        drawn=drawn,
-    )
+    if name:
+        origin = replace(origin, name=name)
+    warnings, logs = read_warnings(folder / WARNINGS), read_logs(folder)
+    verdict = Verdict.load(folder)
+    try:
+        return page_from(verdict, constitution, origin, warnings, logs, drawn=drawn)
+    except _OTHER_FORM as error:
+        raise InputError(
+            f"No page can be written of {folder}: its logs or its provenance have "
+            f"another form than this version writes ({type(error).__name__})."
+        ) from None
 
 
 def page_from(
@@ -75,36 +78,27 @@ def page_from(
         drawn: whether pictures are drawn.
 
     Raises:
-        InputError: a log is not JSON, or has another form than a page is written of.
+        InputError: a log is not JSON.
     """
     # As the file has it, whoever writes the page: JSON gives groups and gaps one order.
     stored = Verdict.from_dict(json.loads(canonical_json(verdict.to_dict())))
-    parsed = parse_logs(logs)
-    try:
-        return render(
-            stored,
-            constitution,
-            provenance=origin,
-            warnings=warnings,
-            drawn=drawn,
-            **parsed,
-        )
-    except _OTHER_FORM as error:
-        if not logs:
-            raise
-        raise InputError(
-            f"No page can be written of the verdict on {verdict.model}: its logs have "
-            f"another form than this version writes ({type(error).__name__})."
-        ) from None
+    return render(
+        stored,
+        constitution,
+        provenance=origin,
+        warnings=warnings,
+        drawn=drawn,
+        **parse_logs(logs),
+    )
 
 
-def check_provenance(folder: Path, verdict: Verdict, label: str) -> None:
+def check_provenance(folder: Path, verdict: Verdict, label: str = "") -> None:
     """Checks that the provenance beside a verdict is of this verdict.
 
     Args:
         folder: the verdict artifact.
         verdict: the verdict.
-        label: the model's label column.
+        label: the model's label column; "" = it is not known.
 
     Raises:
         IntegrityError: it is of another model, mode, label or number of rows, or tells
@@ -116,13 +110,15 @@ def check_provenance(folder: Path, verdict: Verdict, label: str) -> None:
     later = (origin.run, origin.name, origin.version, origin.source)
     if (
         (origin.model, origin.mode) != (own.model, own.mode)
-        or origin.predicts not in ("", predicts)
+        or (label and origin.predicts not in ("", predicts))
+        or not (is_digest(origin.source_digest) or origin.source_digest == "")
         or (own.mode == SEALED and origin.sealed_rows != verdict.rows)
         or any((*later, origin.sealed_source))
     ):
         raise IntegrityError(
             f"{folder / PROVENANCE} tells of another model, mode, label or number of "
-            "sealed rows than the verdict beside it, or of a run or a registry."
+            "sealed rows than the verdict beside it, of a run or a registry, or of no "
+            "digest."
         )
 
 

@@ -280,13 +280,8 @@ def verify_record(
 ) -> None:
     """Checks the chain and that the record is of this verdict and model.
 
-    Args:
-        folder: where the record lies.
-        verdict: the verdict.
-        judged: the verdict artifact's manifest.
-        constitution: the constitution it was judged by.
-        model: the model artifact's manifest.
-        ignore: keys of events that another version may have worded otherwise.
+    The arguments are those of `model_events`; keys of events in `ignore` may have been
+    worded otherwise by another version.
 
     Raises:
         IntegrityError: a broken link, or an event or Statement that departs

@@ -18,7 +18,13 @@ from safety_world import constitution, evidence, submission, write_verdict
 from pipelines.cli import run_command
 from safescale_ammt.config.sections import RegistryConfig
 from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
+from safescale_ammt.files.artifacts import (
+    MANIFEST,
+    Draft,
+    Manifest,
+    describe,
+    read_manifest,
+)
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
@@ -164,8 +170,8 @@ def test_a_bundle_of_another_version_says_which_words_were_not_derived(
         "Reasons and methods in verdict and findings, and the report: written by "
         in (told)
     )
-    assert told.count("version 0.0.9; not derived again") == 2
-    assert "trained by version 0.0.9" in told
+    assert told.count("version '0.0.9'; not derived again") == 2
+    assert "trained by version '0.0.9'" in told
     # What is no word has to follow all the same.
     change_findings(bundle, value=0.0)
     rerecorded(bundle, model="0.0.9", verdict="0.0.9", bundle="0.0.9")
@@ -341,6 +347,7 @@ def test_a_log_of_another_form_is_one_sentence(bundle: Path, line: str) -> None:
         {"predicts": "income = >50K"},
         {"model": "sha256:other"},
         {"mode": "rehearsal"},
+        {"source_digest": "the ministry's own file"},
     ],
 )
 def test_a_head_that_tells_of_something_else_is_found(
@@ -395,7 +402,7 @@ def test_an_added_file_of_another_version_is_named(bundle: Path) -> None:
     (bundle / "approval.txt").write_text("Approved by the regulator.")
     rerecorded(bundle, model="0.0.9", verdict="0.0.9", bundle="0.0.9")
     told = verify_bundle(bundle).not_evidence
-    assert told[-1] == "Files that this version does not know: approval.txt."
+    assert told[-1] == "Files that this version does not know: 'approval.txt'."
 
 
 @pytest.mark.parametrize(
@@ -494,7 +501,66 @@ def test_an_artifact_that_is_no_bundle_says_that_its_bytes_alone_were_checked(
     digest = read_manifest(model).identity
     assert run_command(["verify", str(model), "--digest", digest, "--strict"]) == 0
     assert "nothing of it was derived again" in capsys.readouterr().out
-    assert run_command(["verify", str(model), "--digest", "sha256:other"]) == 3
+    assert (
+        run_command(["verify", str(model), "--digest", read_manifest(made).identity])
+        == 3
+    )
+    assert run_command(["verify", str(model), "--digest", "sha256:x"]) == 2
     assert run_command(["verify", str(model), "--strict"]) == 3
     assert run_command(["verify", str(model), "--data", str(model)]) == 2
     assert "--data goes with a bundle" in capsys.readouterr().err
+
+
+# --- a verdict alone ---
+
+
+def verdict_again(folder: Path) -> None:
+    """Writes the manifest of a verdict anew."""
+    old = Manifest.from_dict(read_json(folder / MANIFEST))
+    outside = {n for n, entry in old.files.items() if not entry.identity}
+    draft = Draft(folder, dict(old.parents), outside)
+    new = describe(folder, draft, old.kind, old.stage, old.config_digest)
+    write_json(folder / MANIFEST, new.to_dict())
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        ("report.html", {"Every hard": "Each hard"}, "departs from its verdict under"),
+        ("verdict.json", {"Every hard": "Each hard"}, "does not follow from its"),
+        ("constitution.json", {"risk-team": "the regulator"}, "states constitution"),
+        ("approval.txt", {}, "is no part of a bundle"),
+    ],
+)
+def test_a_verdict_alone_is_derived_again_to_the_last_word(
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    forged: tuple[str, dict[str, str], str],
+) -> None:
+    file, words, says = forged
+    folder = tmp_path / "verdict"
+    shutil.copytree(made / "verdict", folder)
+    assert run_command(["verify", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("is whole, but by whom is not shown: pass.")
+    assert any("What the model that it names is" in line for line in lines)
+    (folder / "approval.txt").touch() if not words else rewrite(folder / file, words)
+    verdict_again(folder)
+    assert run_command(["verify", str(folder)]) == 3
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "fields", [{"judged": "yesterday"}, {"rows": {"train": "many"}}, {"days": {"a": 1}}]
+)
+def test_a_head_of_another_form_is_one_sentence(
+    bundle: Path, fields: dict[str, object]
+) -> None:
+    verdict = Verdict.load(bundle / "verdict")
+    own = {"model": verdict.model, "mode": "sealed", "sealed_rows": verdict.rows}
+    write_json(bundle / "verdict/provenance.json", {**own, **fields})
+    rerecorded(bundle)
+    sentence = refused(bundle)
+    assert len(sentence.splitlines()) == 1
+    assert re.search("another form|leaves|holds no", sentence)
