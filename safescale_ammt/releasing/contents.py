@@ -45,8 +45,15 @@ NO_EVIDENCE = (
         "raw data in the report's head, and the warnings about the data: as the "
         "stages wrote them."
     ),
+    (
+        "Which use of which sealed rows it is, and so its guarantee, and the base rates "
+        "of the training rows: as the verdict states them; the ledger knows the use."
+    ),
     "Name, description and the constitution's own words: their owner's.",
-    "Digests of configs and parents in the manifests: what they name is elsewhere.",
+    (
+        "Stages, digests of configs and parents in the manifests: what they name is "
+        "elsewhere."
+    ),
 )
 """What no check of a bundle can show, a sentence each."""
 

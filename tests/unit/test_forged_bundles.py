@@ -189,8 +189,31 @@ def test_a_verdict_of_another_version_in_a_bundle_of_this_one_is_named(
 def test_a_sound_bundle_names_what_is_no_evidence_and_no_words(made: Path) -> None:
     told = verify_bundle(made).not_evidence
     assert [what.split()[0] for what in told] == [
-        *("Drawings", "Logs", "The", "Name,", "Digests"),
+        *("Drawings", "Logs", "The", "Which", "Name,", "Stages,"),
     ]
+
+
+def test_a_use_of_the_sealed_rows_that_was_made_up_is_the_ledgers_to_find(
+    tmp_path: Path,
+) -> None:
+    rule, model = constitution(), write_parts(tmp_path) / "model"
+    identity = read_manifest(model).identity
+    decisions = {}
+    for guarantee, number in (("spent", 2), ("holds", 1)):
+        about = submission(identity, number=number, guarantee=guarantee)
+        folder = tmp_path / guarantee
+        write_verdict(folder / "verdict", rule, evidence(), about)
+        write_bundle(
+            folder / "bundle",
+            model=model,
+            verdict=folder / "verdict",
+            constitution=rule,
+            registry=RegistryConfig(name="loans"),
+        )
+        told = verify_bundle(folder / "bundle")
+        decisions[guarantee] = told.verdict.decision
+        assert any("the ledger knows the use" in what for what in told.not_evidence)
+    assert decisions == {"spent": "needs_human", "holds": "pass"}
 
 
 # --- the report ---
