@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -343,6 +344,20 @@ def test_a_page_that_is_no_text_or_too_large_is_one_sentence(bundle: Path) -> No
     (bundle / REPORT).write_bytes(b" " * 5_000_001)
     sealed_again(bundle)
     assert "has 5,000,001 bytes" in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    "text", ["<", "<!--drawing-->", "<!--drawing--><!--/drawing-->", "<g>"]
+)
+def test_a_page_that_would_take_ages_to_read_is_refused_at_once(
+    bundle: Path, text: str
+) -> None:
+    many = text * (4_500_000 // len(text))
+    (bundle / REPORT).write_text(many)
+    sealed_again(bundle)
+    start = time.monotonic()
+    assert "departs from its verdict under 'its head'" in refused(bundle)
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize(
