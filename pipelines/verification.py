@@ -97,6 +97,8 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         raise IntegrityError(
             f"{meant.title} has digest {manifest.identity}, --digest is {digest}."
         )
+    if outside := sorted(n for n, e in manifest.files.items() if not e.identity):
+        told.append(f"Its digest does not cover {', '.join(map(repr, outside))}.")
     anchor = GIVEN if digest else ""
     return Verification(
         kind, manifest.identity, decision, anchor, tuple(checks), tuple(told)

@@ -46,6 +46,7 @@ from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.contents import (
     check_copies,
     check_json,
+    check_present,
     not_evidence,
     strange_files,
 )
@@ -147,6 +148,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
             f"{digest}."
         )
     # Bytes first, then what they say: the later checks may trust what they read.
+    check_present(path)
     _check_manifest(path, manifest)
     trained = verify(path / "model", "model")
     judged = verify(path / "verdict", "verdict")

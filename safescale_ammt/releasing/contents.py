@@ -32,6 +32,14 @@ PARTS = frozenset(
     )
 )
 """Files that a bundle may hold, beside one for each finding."""
+REQUIRED = (
+    *("about.json", "card.md", _CONSTITUTION, "schema.json"),
+    *(f"record/{name}" for name in _RECORD),
+    *(f"model/{name}" for name in (MANIFEST, _CONSTITUTION, "schema.json")),
+    *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, "warnings.json")),
+    *(f"verdict/{name}" for name in ("verdict.json", "evidence.parquet", REPORT)),
+)
+"""Files that every bundle has."""
 _MOST_NAMED = 10
 _LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values())))
 OUTSIDE = {"model": _LOGS, "verdict": _LOGS | {PROVENANCE, REPORT}}
@@ -79,6 +87,21 @@ def strange_files(
     return strange
 
 
+def check_present(path: Path, part: str = "") -> None:
+    """Checks that a bundle, or its verdict, has the parts that every one has.
+
+    Args:
+        path: the folder.
+        part: `verdict/` if the folder is a verdict, else "".
+
+    Raises:
+        IntegrityError: one is not there.
+    """
+    for name in REQUIRED:
+        if name.startswith(part) and not (path / name.removeprefix(part)).is_file():
+            raise IntegrityError(f"{path / name.removeprefix(part)} is missing.")
+
+
 def check_json(path: Path) -> None:
     """Checks that every JSON file below a folder is spelled as this product does it.
 
@@ -112,7 +135,8 @@ def check_copies(path: Path, parts: dict[str, Manifest]) -> None:
         own: path / "model" / TRAINING,
     }
     for copy, original in copies.items():
-        if copy.is_file() and copy.read_bytes() != original.read_bytes():
+        both = [file.read_bytes() for file in (copy, original) if file.is_file()]
+        if copy.is_file() and both != [copy.read_bytes()] * 2:
             raise IntegrityError(f"{copy} departs from {original}.")
     for part, manifest in parts.items():
         outside = {n for n, entry in manifest.files.items() if not entry.identity}

@@ -29,7 +29,9 @@ from safescale_ammt.files.artifacts import (
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
-from safescale_ammt.reporting.page_check import beyond_a_drawing
+from safescale_ammt.releasing.contents import REQUIRED
+from safescale_ammt.releasing.page import page_of
+from safescale_ammt.reporting.page_check import beyond_a_drawing, check_page
 from safescale_ammt.store.uri import open_store
 
 REPORT = "verdict/report.html"
@@ -267,9 +269,6 @@ def test_every_number_of_the_report_outside_of_drawings_is_derived_again(
     places = [start + at for at in digits]
     places = [at for at in places if not any(a < at < b for a, b in drawn)]
     assert len(places) > 500
-    from safescale_ammt.releasing.page import page_of
-    from safescale_ammt.reporting.page_check import check_page
-
     derived = page_of(made / "verdict", constitution(), drawn=False)
     check_page(page, derived, "page")
     for at in places[::40]:
@@ -436,6 +435,20 @@ def test_an_added_file_is_found_in_every_folder(bundle: Path, name: str) -> None
     assert re.search("is no part of a bundle|belongs to no finding", refused(bundle))
 
 
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_part_that_was_left_out_is_missed(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    if not name.endswith(MANIFEST):
+        sealed_again(bundle)
+    assert re.search("is missing", refused(bundle))
+
+
+def test_the_log_of_the_model_may_not_be_left_out_alone(bundle: Path) -> None:
+    (bundle / "model/training.jsonl").unlink()
+    sealed_again(bundle)
+    assert "logs/training.jsonl departs from" in refused(bundle)
+
+
 def test_an_added_file_of_another_version_is_named(bundle: Path) -> None:
     (bundle / "approval.txt").write_text("Approved by the regulator.")
     rerecorded(bundle, model="0.0.9", verdict="0.0.9", bundle="0.0.9")
@@ -538,7 +551,9 @@ def test_an_artifact_that_is_no_bundle_says_that_its_bytes_alone_were_checked(
     model = made / "model"
     digest = read_manifest(model).identity
     assert run_command(["verify", str(model), "--digest", digest, "--strict"]) == 0
-    assert "nothing of it was derived again" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "nothing of it was derived again" in out
+    assert "Its digest does not cover 'training.jsonl'." in out
     assert (
         run_command(["verify", str(model), "--digest", read_manifest(made).identity])
         == 3
