@@ -26,33 +26,52 @@ def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("word", metavar="DIR|URI|VERSION|RUN")
-@click.option("--digest", default="", help="Digest that the registry recorded.")
+@click.option("--digest", default="", help="Digest that somebody you trust recorded.")
+@click.option(
+    "--data",
+    "rows",
+    metavar="DIR|URI",
+    help="Holdout artifact: model and twin answer its sealed rows again.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exits with 3 also if nobody vouches for the digest.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @places_options
 def verify(
-    word: str, digest: str, store: str | None, name: str | None, runs: Path
+    *,
+    word: str,
+    digest: str,
+    rows: str | None,
+    strict: bool,
+    as_json: bool,
+    store: str | None,
+    name: str | None,
+    runs: Path,
 ) -> None:
-    """Checks a bundle or an artifact: every byte, and a bundle's every figure.
+    """Checks a bundle or an artifact: every byte, and a bundle's every figure and word.
 
     A folder needs no network and no store. Of a run (runs/latest, or the start of its
-    id) it is the bundle that it registered, else its verdict. A version is compared
-    with the digest that the registry recorded.
+    id) it is the bundle that it registered, else its verdict. What nobody vouches for,
+    by the registry's events or by --digest, is whole, but by whom is not shown. What
+    was not derived again is named as no evidence. With --data the sealed rows are
+    answered again, which takes torch.
     """
     from pipelines.local.resolution import Places, found
-    from safescale_ammt.files import artifacts
+    from pipelines.verification import checked
+    from safescale_ammt.errors import Refusal
 
-    with found(word, Places(store, name, runs)) as meant:
-        # A bundle holds the evidence too, so its figures can be computed again.
-        kind = artifacts.read_manifest(meant.folder).kind
-        if kind != "bundle":
-            identity = artifacts.verify(meant.folder).identity
-            click.echo(f"The {kind} artifact {identity} is whole.")
-            return
-        from safescale_ammt.releasing.bundle import verify_bundle
-
-        verified = verify_bundle(meant.folder, digest or meant.digest)
-        for check in verified.checks:
-            click.echo(f"ok  {check}")
-        click.echo(f"Bundle {verified.digest} is whole: {verified.verdict.decision}.")
+    with ExitStack() as stack:
+        meant = stack.enter_context(found(word, Places(store, name, runs)))
+        sealed = None
+        if rows:
+            sealed = stack.enter_context(found(rows, Places(store, name, runs))).folder
+        result = checked(meant, digest, sealed)
+    click.echo(result.as_json() if as_json else result.as_text())
+    if strict and not result.anchor:
+        raise Refusal(f"By whom {result.subject} was made is not shown (--strict).")
 
 
 @click.command()
@@ -69,49 +88,32 @@ def verify(
 def report(
     word: str, output: Path, store: str | None, name: str | None, runs: Path
 ) -> None:
-    """Writes the report of a bundle or a verdict again, from its evidence.
-
-    The training curves are in it only where the model lies beside the verdict.
-    """
+    """Writes the report of a bundle or a verdict again, from its evidence."""
     from pipelines.local.resolution import Places, found
     from pipelines.output import write_text
 
     with found(word, Places(store, name, runs)) as meant:
-        click.echo(f"Wrote {write_text(output, page_of(meant.folder))}.")
+        click.echo(f"Wrote {write_text(output, page_again(meant.folder))}.")
 
 
-def page_of(folder: Path) -> str:
+def page_again(folder: Path) -> str:
     """Returns the report of a bundle or a verdict, from its evidence."""
-    import json
-    from dataclasses import replace
-
     from safescale_ammt.constitution.constitution import Constitution
-    from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
     from safescale_ammt.files.artifacts import verify
     from safescale_ammt.files.canonical import read_json
     from safescale_ammt.judging.assembly import rederive
     from safescale_ammt.releasing.bundle import ABOUT
-    from safescale_ammt.reporting.provenance import Provenance
-    from safescale_ammt.reporting.report import render
+    from safescale_ammt.releasing.page import page_of
 
     inside = folder / "verdict"
     verdict = inside if inside.is_dir() else folder
     # A page of figures that were changed would look as good as the true one.
     verify(verdict, "verdict")
     constitution = Constitution.from_dict(read_json(verdict / "constitution.json"))
-    log = folder / "model" / "training.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    origin = Provenance.load(verdict)
-    if (folder / ABOUT).is_file():  # a bundle; its version stands in the registry alone
-        name = read_json(folder / ABOUT)["registry"]["name"]
-        origin = replace(origin, name=name)
-    return render(
-        rederive(verdict, constitution),
-        constitution,
-        training=[json.loads(line) for line in lines],
-        provenance=origin,
-        warnings=read_warnings(verdict / WARNINGS),
-    )
+    about = folder / ABOUT  # of a bundle; its version stands in the registry alone
+    name = read_json(about)["registry"]["name"] if about.is_file() else ""
+    rederive(verdict, constitution)
+    return page_of(verdict, constitution, name=name)
 
 
 @click.command()

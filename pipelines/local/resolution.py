@@ -60,14 +60,17 @@ class Found:
     Attributes:
         folder: on this disk: a bundle, or an artifact. Not verified.
         title: what it is, for people.
-        digest: what the registry recorded of the bundle; "" = it was not asked.
+        digest: what was recorded of the bundle elsewhere; "" = nothing was asked.
         status: of the version, such as `pending`; "" = no version.
+        anchor: who vouches for the digest, for people; "" = nobody does: a run's own
+            record lies with whoever made the bundle.
     """
 
     folder: Path
     title: str
     digest: str = ""
     status: str = ""
+    anchor: str = ""
 
 
 @contextmanager
@@ -119,6 +122,7 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
                 f"{registry.name} version {version.number}",
                 version.entry.bundle_digest,
                 version.status,
+                f"event {version.event} of {store.uri}/{PREFIX}{registry.name}",
             )
 
 

@@ -20,7 +20,7 @@ from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.files.canonical import digest_file, read_json
+from safescale_ammt.files.canonical import canonical_json, digest_file, read_json
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
     Evidence,
@@ -33,10 +33,20 @@ from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.profile import describe
 from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.usefulness import doubts, headlines
-from safescale_ammt.judging.verdict import FINDINGS, SealedUse, Verdict, differences
+from safescale_ammt.judging.verdict import (
+    FINDINGS,
+    VERDICT,
+    SealedUse,
+    Verdict,
+    differences,
+)
 
 WORDS = ("reason", "reasons", "method")
-"""Keys of a verdict that hold sentences or names, no figures."""
+"""Keys of a verdict that hold sentences or names, no figures.
+
+Another version of this code may word them otherwise: there they are not compared, and
+`verify` says so.
+"""
 
 
 @dataclass(frozen=True)
@@ -177,8 +187,10 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     derived = assemble(constitution, evidence, submission, evidence_digest)
     # Another version may say the same in other words; figures and outcomes must agree.
     ignore = () if read_manifest(folder).code_version == __version__ else WORDS
+    # The file and not the parsed verdict: a key that nothing reads is a difference too.
+    stated = read_json(folder / VERDICT)
     # The first difference is enough: a forged figure moves dozens of others with it.
-    for difference in differences(verdict.to_dict(), derived.to_dict(), ignore=ignore):
+    for difference in differences(stated, derived.to_dict(), ignore=ignore):
         raise IntegrityError(
             f"The verdict in {folder} does not follow from its evidence: {difference}."
         )
@@ -189,7 +201,8 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     for name in sorted(present ^ files.keys()):
         raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
     for name, finding in files.items():
-        if read_json(folder / name) != finding.to_dict():
+        # By bytes: of a key that stands twice, a parser sees one value.
+        if (folder / name).read_bytes() != canonical_json(finding.to_dict()) + b"\n":
             raise IntegrityError(
                 f"{folder / name} departs from the finding in the verdict."
             )

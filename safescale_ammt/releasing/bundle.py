@@ -6,9 +6,10 @@
     record/        the chain of events and the two Statements
 
 `verify_bundle` needs nothing but the folder: no network, no store, no torch. It
-checks every byte, derives every figure and the decision from the evidence again,
-and writes record and card again to compare. It cannot detect a bundle that is
-invented as a whole: for that, pass the digest that the registry recorded.
+checks every byte, derives every figure, word and decision from the evidence again,
+and writes report, record and card again to compare; what it cannot derive it names. A
+bundle that is invented as a whole passes, and is told to be whole, *by whom is not
+shown*, unless a digest is given that somebody vouches for.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ from safescale_ammt.files.canonical import (
 from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
+from safescale_ammt.releasing.contents import (
+    check_copies,
+    check_json,
+    check_present,
+    not_evidence,
+    strange_files,
+)
+from safescale_ammt.releasing.page import check_provenance, check_report
 from safescale_ammt.releasing.record import verify_record, write_record
 
 KIND, STAGE = "bundle", "register_model"
@@ -61,11 +70,13 @@ class BundleCheck:
         digest: the bundle's identity digest.
         verdict: the verdict, derived again from its evidence.
         checks: what holds, one sentence each.
+        not_evidence: what is in it and was not shown, one sentence each.
     """
 
     digest: str
     verdict: Verdict
     checks: tuple[str, ...]
+    not_evidence: tuple[str, ...]
 
 
 def write_bundle(
@@ -110,8 +121,9 @@ def write_bundle(
         about = {"registry": registry.to_params(), "code_version": __version__}
         write_json(folder / ABOUT, about)
         loaded = Verdict.load(verdict)
-        write_record(folder / "record", loaded, judged.identity, constitution, trained)
-        (folder / CARD).write_text(_card(folder, loaded, judged.identity), "utf-8")
+        write_record(folder / "record", loaded, judged, constitution, trained)
+        card = _card(folder, loaded, judged.identity)
+        (folder / CARD).write_bytes(card.encode())
     return verify(path, KIND)
 
 
@@ -120,7 +132,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
 
     Args:
         path: the bundle's folder.
-        digest: the digest that a registry recorded for it; "" = unknown.
+        digest: the digest that was recorded for it elsewhere; "" = unknown.
 
     Raises:
         InputError: this is no bundle.
@@ -132,13 +144,16 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
     manifest = verify(path, KIND)
     if digest and manifest.identity != digest:
         raise IntegrityError(
-            f"The bundle {path} has digest {manifest.identity}, the registry recorded "
+            f"The bundle {path} has digest {manifest.identity}, recorded for it is "
             f"{digest}."
         )
     # Bytes first, then what they say: the later checks may trust what they read.
+    check_present(path)
     _check_manifest(path, manifest)
     trained = verify(path / "model", "model")
     judged = verify(path / "verdict", "verdict")
+    check_json(path)
+    check_copies(path, {"model": trained, "verdict": judged})
     constitution = Constitution.from_dict(read_json(path / CONSTITUTION))
     verdict = rederive(path / "verdict", constitution)
     check_parts(path / "model", trained, judged, verdict, constitution)
@@ -151,9 +166,12 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
             f"{path / SCHEMA} has {copy}, {path / 'model' / SCHEMA} has {own}; both "
             "must agree."
         )
-    verify_record(path / "record", verdict, judged.identity, constitution, trained)
-    _check_card(path, verdict, judged.identity)
-    checks: tuple[str, ...] = (
+    # A later version may have more parts; a file that no version has is refused.
+    versions = {part.code_version for part in (manifest, trained, judged)}
+    findings, ours = verdict.finding_files(), versions == {__version__}
+    strange = strange_files(path, findings, refuse=ours)
+    _check_words(path, verdict, judged, constitution, trained)
+    checks = (
         f"All {len(manifest.files)} files have the bytes that the manifest recorded.",
         f"Model {verdict.model} is the one that was judged.",
         f"Constitution {verdict.constitution} is that of training and judgement.",
@@ -162,11 +180,10 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
             f"evidence of {verdict.rows:,} rows."
         ),
         f"The gate decides {verdict.decision} on them.",
-        "Card and record tell of this verdict.",
+        "Report, card and record tell of this verdict and of the code behind it.",
     )
-    if digest:
-        checks = ("It is the bundle that the registry recorded.", *checks)
-    return BundleCheck(manifest.identity, verdict, checks)
+    told = not_evidence(manifest.code_version, trained, judged, strange)
+    return BundleCheck(manifest.identity, verdict, checks, told)
 
 
 def check_parts(
@@ -251,12 +268,31 @@ def _card(path: Path, verdict: Verdict, identity: str) -> str:
     )
 
 
-def _check_card(path: Path, verdict: Verdict, identity: str) -> None:
-    """Compares the card with one written anew, in the words of its own version."""
-    stored = (path / CARD).read_text("utf-8")
-    expected = _card(path, verdict, identity)
-    if _about(path)["code_version"] != __version__:
-        # Another version may word it differently: its front matter must still agree.
+def _check_words(
+    path: Path,
+    verdict: Verdict,
+    judged: Manifest,
+    constitution: Constitution,
+    trained: Manifest,
+) -> None:
+    """Compares record, report and card with ones written anew.
+
+    Where another version wrote them, it may have worded them differently.
+    """
+    ours = _about(path)["code_version"] == __version__
+    ignore = () if ours else ("principles",)
+    about = (verdict, judged, constitution, trained)
+    verify_record(path / "record", *about, ignore=ignore)
+    check_provenance(path / "verdict", verdict, read_json(path / SCHEMA)["label"])
+    if judged.code_version == __version__:
+        check_report(path / "verdict", constitution)
+    # By bytes: reading as text would make every line end alike.
+    stored = (path / CARD).read_bytes().decode("utf-8", "replace")
+    expected = _card(path, verdict, judged.identity)
+    if not ours:
+        # What a card says to programs must agree, whoever wrote it.
         stored, expected = (text.split("\n---\n")[0] for text in (stored, expected))
     if stored != expected:
-        raise IntegrityError(f"{path / CARD} does not tell of verdict {identity}.")
+        raise IntegrityError(
+            f"{path / CARD} does not tell of verdict {judged.identity}."
+        )

@@ -93,7 +93,8 @@ def write_card(
         (
             "Run `safescale verify` on the bundle that holds this card: it derives "
             "every figure above from the evidence again and checks every digest, "
-            "offline.\n"
+            "offline. Whether the model answers so, `--data` with the sealed rows "
+            "shows; by whom the bundle is, a digest from elsewhere.\n"
         ),
     ]
     # Each part ends in a line break of its own: joined by one more, a blank line

@@ -71,11 +71,15 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
         IntegrityError: a line is no event, was changed, dropped or moved.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        events = [dict(json.loads(line)) for line in lines]
+        data = path.read_bytes()
+        events = [dict(json.loads(line)) for line in data.splitlines()]
+        spelled = b"".join(canonical_json(event) + b"\n" for event in events)
     except (OSError, ValueError, TypeError):
         raise IntegrityError(f"{path} is not a chain of events.") from None
     check_chain(events, str(path))
+    # Of a key that stands twice, a parser sees one value and a person two.
+    if data != spelled:
+        raise IntegrityError(f"{path} is not spelled as a chain of events is.")
     return events
 
 
@@ -97,13 +101,13 @@ def check_chain(events: Sequence[Mapping[str, Any]], where: str) -> None:
 
 
 def model_events(
-    verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
+    verdict: Verdict, judged: Manifest, constitution: Constitution, model: Manifest
 ) -> list[dict[str, Any]]:
     """Returns what happened to a model as events, from the promise to the decision.
 
     Args:
         verdict: the verdict.
-        identity: the verdict artifact's identity digest.
+        judged: the verdict artifact's manifest.
         constitution: the constitution it was judged by.
         model: the model artifact's manifest.
     """
@@ -146,8 +150,12 @@ def model_events(
             "event": "decided",
             "decision": verdict.decision,
             "reasons": list(verdict.reasons),
-            "verdict": identity,
+            "verdict": judged.identity,
             "evidence": verdict.evidence,
+            "stage": judged.stage,
+            "parents": dict(judged.parents),
+            "config": judged.config_digest,
+            "code_version": judged.code_version,
         },
     ]
 
@@ -238,13 +246,14 @@ def result_statement(
 def write_record(
     folder: Path,
     verdict: Verdict,
-    identity: str,
+    judged: Manifest,
     constitution: Constitution,
     model: Manifest,
 ) -> None:
     """Writes `events.jsonl` and the two Statements into a folder."""
-    write_chain(folder / EVENTS, model_events(verdict, identity, constitution, model))
-    for name, value in statements(verdict, identity, constitution, model).items():
+    write_chain(folder / EVENTS, model_events(verdict, judged, constitution, model))
+    written = statements(verdict, judged.identity, constitution, model)
+    for name, value in written.items():
         (folder / name).write_bytes(canonical_json(value) + b"\n")
 
 
@@ -263,11 +272,16 @@ def statements(
 def verify_record(
     folder: Path,
     verdict: Verdict,
-    identity: str,
+    judged: Manifest,
     constitution: Constitution,
     model: Manifest,
+    *,
+    ignore: Sequence[str] = (),
 ) -> None:
     """Checks the chain and that the record is of this verdict and model.
+
+    The arguments are those of `model_events`; keys of events in `ignore` may have been
+    worded otherwise by another version.
 
     Raises:
         IntegrityError: a broken link, or an event or Statement that departs
@@ -276,12 +290,18 @@ def verify_record(
     # A chain that is consistent in itself can still be that of another model, so the
     # whole record is written again from the verdict and compared.
     stated = read_chain(folder / EVENTS)
-    expected = chain(model_events(verdict, identity, constitution, model))
-    if stated != expected:
+    expected = chain(model_events(verdict, judged, constitution, model))
+    left_out = {*ignore, *(_LINKS if ignore else ())}
+    said, derived = (
+        [{k: v for k, v in event.items() if k not in left_out} for event in events]
+        for events in (stated, expected)
+    )
+    if said != derived:
         raise IntegrityError(
             f"{folder / EVENTS} ends in {stated[-1]['digest'] if stated else 'nothing'}"
             f", the verdict's own events end in {expected[-1]['digest']}."
         )
+    identity = judged.identity
     for name, value in statements(verdict, identity, constitution, model).items():
         path = folder / name
         stored = path.read_bytes() if path.is_file() else b""

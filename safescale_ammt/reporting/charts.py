@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.findings import Finding, figure
@@ -29,7 +28,6 @@ from safescale_ammt.reporting.figures import (
     Picture,
     label_rows,
     missing,
-    picture,
     short,
     write_in_row,
 )
@@ -42,6 +40,9 @@ from safescale_ammt.reporting.wording import (
     rows_told,
     without_few,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
@@ -109,7 +110,7 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
     ]
     # Once on a page is enough.
     words = [] if number else [f"{RATES[k]}: {rate_words(k, positive)}." for k in kinds]
-    return picture(slug, title, " ".join([*words, _RATES]), panels)
+    return Picture(slug, title, " ".join([*words, _RATES]), panels)
 
 
 def side_by_side(
@@ -185,7 +186,7 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
 
     words = ". ".join(m.sentence for f in shown for m in measures_of(f))
     panel = Panel("", draw, 0.5 + 0.7 * len(shown), words)
-    return picture(name, title, _BOUNDS, [panel])
+    return Picture(name, title, _BOUNDS, [panel])
 
 
 def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
@@ -237,7 +238,7 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         heading = "Gaps between groups (smaller is fairer)"
         words = side_by_side([text for text, _, _ in rows], differences)
         panels.append(Panel(heading, gaps, 0.5 + 0.45 * len(rows), words))
-    return picture(name, title, _TWIN, panels)
+    return Picture(name, title, _TWIN, panels)
 
 
 def reliability(figures: Json) -> Picture:
@@ -276,4 +277,4 @@ def reliability(figures: Json) -> Picture:
         "Shade: 95 % intervals. Calibration is reported, never certified."
     )
     panels = [Panel("Reliability", curve, 2.5), Panel("Rows per bin", counts, 2.5)]
-    return picture(name, title, caption, panels)
+    return Picture(name, title, caption, panels)

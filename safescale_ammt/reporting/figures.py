@@ -4,6 +4,10 @@ A drawing uses seven named colours (Okabe and Ito's set, which colour-blind
 readers can tell apart). On the way out each becomes a CSS variable, so that the
 page decides what they look like in light, in dark and in print. The bytes are
 stable: fixed ids, no date, text as text.
+
+Words and drawings are apart: a picture's words are made without matplotlib, which is
+imported where something is drawn, so that `verify` writes them again without it. What
+is drawn stands between two marks.
 """
 
 from __future__ import annotations
@@ -13,14 +17,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import rc_context, rcParams
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import text_to_path
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DRAWING, DRAWN = "<!--drawing-->", "<!--/drawing-->"
+"""Marks around what was drawn; text from a file has no `<` of its own on a page."""
 
 # A colour is replaced wherever it stands in the SVG, so each is one that nothing else
 # uses: the surface is almost white, since plain white could be matplotlib's own.
@@ -98,43 +101,60 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """Drawings ready for the page.
+    """Words and panels, which the page sets side by side where it has the room.
 
     Attributes:
         name: short id, unique on the page.
         title: heading above it.
         caption: what it shows and how to read it, one or two sentences.
-        svg: a `div` with inline SVG for each panel, or "" when its data are absent.
+        panels: what is drawn; none when its data are absent.
         absent: why there is no drawing.
     """
 
     name: str
     title: str
     caption: str
-    svg: str
+    panels: Sequence[Panel] = ()
     absent: str = ""
 
+    @property
+    def svg(self) -> str:
+        """A `div` with inline SVG for each panel."""
+        return self.html()
 
-def picture(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Picture:
-    """Draws the panels, which the page sets side by side where it has the room.
+    def html(self, draw: Callable[[Panel], str] | None = None) -> str:
+        """Writes a `div` with inline SVG for each panel.
 
-    Args:
-        name: short id, unique on the page.
-        title: heading above it.
-        caption: what it shows and how to read it.
-        panels: at least one.
-    """
-    drawn = []
-    for i, panel in enumerate(panels):
-        spoken = f"{title}: {panel.title}" if panel.title else title
-        svg = themed(f"{name}-{i}", spoken, panel.words or caption, drawing(panel))
-        head = f"<h4>{escape(panel.title)}</h4>" if panel.title else ""
-        drawn.append(f'<div class="panel">{head}{svg}</div>')
-    return Picture(name, title, caption, "".join(drawn))
+        Args:
+            draw: makes a panel's SVG file; None = `drawing`.
+        """
+        written = []
+        for i, panel in enumerate(self.panels):
+            spoken = f"{self.title}: {panel.title}" if panel.title else self.title
+            svg = themed(
+                f"{self.name}-{i}",
+                spoken,
+                panel.words or self.caption,
+                (draw or drawing)(panel),
+            )
+            head = f"<h4>{escape(panel.title)}</h4>" if panel.title else ""
+            written.append(f'<div class="panel">{head}{svg}</div>')
+        return "".join(written)
+
+
+def blank(panel: Panel) -> str:
+    """Returns the SVG file of a panel on which nothing is drawn, of the same size."""
+    width, height = (f"{72 * inches:f}" for inches in (WIDTH, panel.height))
+    box = " ".join(size.rstrip("0").rstrip(".") for size in (width, height))
+    return f'<svg viewBox="0 0 {box}"></svg>'
 
 
 def drawing(panel: Panel) -> str:
     """Draws a panel with matplotlib and returns its SVG file."""
+    from matplotlib import rc_context, rcParams
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     # Styles are global to matplotlib: the context leaves a notebook's own alone.
     with rc_context():
         rcParams.update(_STYLE)
@@ -160,7 +180,9 @@ def themed(name: str, title: str, words: str, svg: str) -> str:
     """
     # HTML allows neither an XML declaration nor a doctype inside of its body.
     body = "<svg" + svg.partition("<svg")[2]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # A style sheet in a drawing is one of the whole page, and the page has its own.
+    for part in (r"<metadata>.*?</metadata>", r"<style.*?</style>", "<!--.*?-->"):
+        body = re.sub(part, "", body, flags=re.DOTALL)
     # matplotlib numbers its ids from one in every figure, and a reference to an id
     # that stands twice on a page takes the first.
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
@@ -175,11 +197,15 @@ def themed(name: str, title: str, words: str, svg: str) -> str:
         f'<title id="{name}-t">{escape(title)}</title>'
         f'<desc id="{name}-d">{escape(words)}</desc>'
     )
-    return opening + body[body.index(">") + 1 :].strip()
+    drawn = body[body.index(">") + 1 :].strip().removesuffix("</svg>")
+    return f"{opening}{DRAWING}{drawn}{DRAWN}</svg>"
 
 
 def short(text: str, room: float = ROOM) -> str:
     """Cuts a label that is wider than `room` points, and marks it by an ellipsis."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
     font = FontProperties(family=["DejaVu Sans"], size=FONT_SIZE)
 
     def width(label: str) -> float:
@@ -195,7 +221,7 @@ def short(text: str, room: float = ROOM) -> str:
 
 def missing(name: str, title: str, why: str) -> Picture:
     """Returns the picture of a drawing whose data are absent."""
-    return Picture(name, title, "", "", why)
+    return Picture(name, title, "", absent=why)
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:

@@ -1,7 +1,4 @@
-"""The gallery: which pictures a report shows, in which order.
-
-Importing this imports matplotlib; only a report does.
-"""
+"""The gallery: which pictures a report shows, in which order."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ def gallery(
     search: tuple[Json | None, Json | None],
     power: Json | None,
 ) -> list[Picture]:
-    """Draws every picture, some of which say that their data are absent.
+    """Returns every picture, some of which say that their data are absent.
 
     Args:
         verdict: the verdict to report.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.reporting.figures import (
@@ -25,9 +23,11 @@ from safescale_ammt.reporting.figures import (
     Picture,
     legend,
     missing,
-    picture,
     short,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Json = Mapping[str, Any]
 # Lines of one panel; a metric with many groups has a multiplier for every pair.
@@ -97,7 +97,7 @@ def training_curves(events: Sequence[Json]) -> Picture:
         Panel("Violation on held-out rows", violation, tall),
         Panel("Multipliers", dual, tall),
     ]
-    return picture(name, title, caption, panels)
+    return Picture(name, title, caption, panels)
 
 
 def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
@@ -168,6 +168,8 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
     winners = [c for c in rows if c["id"] == search["winner"]]
 
     def draw(axes: Axes, cost: str, label: str) -> None:
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
         for origin, style in _ORIGINS.items():
             for feasible, mark in ((True, "o"), (False, "x")):
                 points = [
@@ -204,7 +206,7 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
     caption = f"{told}. {_CANDIDATES}"
     costs = {"flops": "FLOPs per row", "parameters": "parameters"}
     panels = [Panel("", partial(draw, cost=c, label=n), 2.9) for c, n in costs.items()]
-    return picture(name, title, caption, panels)
+    return Picture(name, title, caption, panels)
 
 
 def power_curves(power: Json | None) -> Picture:
@@ -240,7 +242,7 @@ def power_curves(power: Json | None) -> Picture:
         f"{spread:.0%}. At and beyond the line, passing is the error that the gate "
         "bounds."
     )
-    return picture(
+    return Picture(
         name, title, caption, [Panel("", draw, 2.6 + LEGEND_LINE * len(entries))]
     )
 

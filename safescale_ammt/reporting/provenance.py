@@ -138,6 +138,11 @@ def renewed(page: str, provenance: Provenance) -> str:
     return before + provenance.html() + after if start and end else page
 
 
+def prediction_words(label: str, positive: str) -> str:
+    """Says what a model predicts: the label, and its positive class if it has one."""
+    return f"{label} = {positive}" if positive else f"{label} (several classes)"
+
+
 def day_and_time(at: str) -> str:
     """Writes a moment as people do, in UTC; "" for none.
 

@@ -17,6 +17,8 @@ from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.reporting.data_warnings import warnings_section
+from safescale_ammt.reporting.figures import blank
+from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
 from safescale_ammt.reporting.headline import facts, headline
 from safescale_ammt.reporting.measure_bar import measure_bar, measures_of
@@ -43,6 +45,11 @@ MAX_BYTES = 5_000_000
 """The largest page, in bytes."""
 # Whatever escaping might miss can still neither run nor load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_NO_EVIDENCE = (
+    "Drawings are no evidence, and neither are the logs behind the last three "
+    "pictures: <code>safescale verify</code> writes every word and number of this page "
+    "again, and not what is drawn."
+)
 
 
 def render(
@@ -55,6 +62,7 @@ def render(
     power: Json | None = None,
     provenance: Provenance | None = None,
     warnings: Sequence[AuditWarning] = (),
+    drawn: bool = True,
 ) -> str:
     """Writes the page.
 
@@ -70,17 +78,17 @@ def render(
         power: `power.json` of the architecture, if there is one.
         provenance: day, run, name and rows; what the verdict says itself, if None.
         warnings: about the data, the worst first.
+        drawn: whether its pictures are drawn, which takes matplotlib; a page that is
+            written to be compared has all their words and empty drawings.
 
     Returns:
         A whole HTML document; the same arguments give the same bytes.
     """
-    # This imports matplotlib, which `verify` and the gate never need.
-    from safescale_ammt.reporting.gallery import gallery
-
     title = f"Safety report: {constitution.id} {constitution.version}"
     figures = []
     for p in gallery(verdict, training, (search, control), power):
-        body = f'<div class="panels n{p.svg.count("<svg")}">{p.svg}</div>'
+        panels = p.html(None if drawn else blank)
+        body = f'<div class="panels n{len(p.panels)}">{panels}</div>'
         if p.absent:
             body = f'<p class="absent">Absent: {escape(p.absent)}.</p>'
         caption = f"<figcaption>{escape(p.caption)}</figcaption>" if p.caption else ""
@@ -95,7 +103,7 @@ def render(
         _card("How well it answers", headline(verdict, glossary)),
         _promises(verdict, constitution, glossary),
         _guarantee(verdict, constitution),
-        "<h2>Pictures</h2>\n",
+        f"<h2>Pictures</h2>\n<p>{_NO_EVIDENCE}</p>\n",
         *figures,
         _group_tables(verdict),
     ]

@@ -116,6 +116,7 @@ figure { background: var(--surface); border-radius: 8px; margin: 0 0 18px;
   grid-template-columns: repeat(auto-fit, minmax(min(380px, 100%), 1fr)); }
 .panel { max-width: 430px; break-inside: avoid; }
 figure svg { display: block; width: 100%; height: auto; }
+figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 @media screen and (min-width: 900px) {
   /* A single drawing has its caption at its side. */
   figure:has(.n1) { display: grid; grid-template-columns: 430px 1fr; gap: 0 32px; }

@@ -10,7 +10,6 @@ The gate that refuses is the next stage. The order makes the numbers honest:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -61,17 +60,22 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.releasing.page import REPORT, page_from
+from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.releasing.same_rows import why_repeated
 from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.reporting.headline_table import headline_metrics
-from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
-from safescale_ammt.reporting.report import render
+from safescale_ammt.reporting.logs import LOG_FILES, LOGS, log_contents
+from safescale_ammt.reporting.provenance import (
+    PROVENANCE,
+    Provenance,
+    prediction_words,
+)
 from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store
 
 STAGE = "evaluate_safety"
-REPORT = "report.html"
 CONSTITUTION = "constitution.json"
 SEALED_ROWS = "sealed.parquet"
 
@@ -154,6 +158,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         # The page draws logs that are no part of any identity, by a matplotlib that
         # may change, and bears the day: the verdict must not depend on it.
         draft.outside_identity |= {REPORT, PROVENANCE}
+        draft.outside_identity |= {f"{LOGS}/{name}" for name in LOG_FILES.values()}
         if counter:
             # Whoever can read a figure may choose by it. Until this event stands, all
             # that tells of the rows is in memory alone: a kill leaves nothing to read.
@@ -213,9 +218,6 @@ class _Inputs:
             Schema, judged rows, what was predicted, and the rows there were before one
             of each entity was drawn.
         """
-        # torch comes in here, once the cheap checks have passed and the use is counted.
-        from safescale_ammt.model.predictor import Predictor
-
         if rehearse:
             data = Dataset.load(self.dataset)
             whole = data.splits["select"]
@@ -223,34 +225,18 @@ class _Inputs:
         else:
             sealed = Holdout.load(self.holdout)
             schema, split, rows = sealed.schema, sealed.split, sealed.rows
-        score, prediction = Predictor.load(self.model).predict_table(split.features)
-        twin = Predictor.load(self.model / "twin")
-        twin_score, twin_prediction = twin.predict_table(split.features)
-        evidence = Evidence(
-            label=split.label,
-            prediction=prediction,
-            score=score,
-            groups={
-                name: (schema.groups[name], split.groups[name]) for name in split.groups
-            },
-            twin_prediction=twin_prediction,
-            twin_score=twin_score,
-            classes=len(schema.classes),
-            positive=schema.classes.index(schema.positive) if schema.positive else None,
-        )
-        return schema, split, evidence, rows
+        return schema, split, answered(self.model, schema, split), rows
 
     def provenance(self, judged: Verdict) -> Provenance:
         """Says when the verdict was made, and of which rows."""
         source = read_json(self.dataset / "source.json")
         counts = Counts.load(self.dataset).splits
         schema = Schema.load(self.dataset)
-        of = f" = {schema.positive}" if schema.positive else " (several classes)"
         return Provenance(
             model=judged.model,
             mode=judged.mode,
             judged=utc_now().isoformat(timespec="seconds"),
-            predicts=schema.label + of,
+            predicts=prediction_words(schema.label, schema.positive),
             rows={name: counts[name].rows for name in SPLITS},
             sealed_rows=counts["sealed"].rows,
             source_digest=source["source_digest"],
@@ -320,27 +306,12 @@ def _contents(
     """Returns verdict, findings, constitution, warnings, provenance and report.
 
     Raises:
-        InputError: a line of the training log is not JSON.
+        InputError: a log is not JSON, or of another form.
     """
-    # Logs are optional: a model from elsewhere has none, and the page says so.
-    log = inputs.model / "training.jsonl"
-    lines = log.read_text("utf-8").splitlines() if log.is_file() else []
-    try:
-        training = [json.loads(line) for line in lines]
-    except ValueError:
-        raise InputError(f"{log} holds a line that is not JSON.") from None
+    logs = log_contents(inputs.model, inputs.architecture)
     warnings = read_warnings(inputs.dataset / AUDIT)
     provenance = inputs.provenance(judged)
-    page = render(
-        judged,
-        constitution,
-        training=training,
-        search=_optional(inputs.architecture / "search.json"),
-        control=_optional(inputs.architecture / "control.json"),
-        power=_optional(inputs.architecture / "power.json"),
-        provenance=provenance,
-        warnings=warnings,
-    )
+    page = page_from(judged, constitution, provenance, warnings, logs)
     forms = {
         **judged.files(),
         # A bundle holds the verdict and not the dataset: its card needs them.
@@ -349,11 +320,7 @@ def _contents(
         PROVENANCE: asdict(provenance),
     }
     files = {name: json_file(value) for name, value in forms.items()}
-    return {**files, REPORT: page.encode()}
-
-
-def _optional(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
+    return {**files, **logs, REPORT: page.encode()}
 
 
 def summarise(

@@ -6,6 +6,7 @@ begins where predictions have been made.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safescale_ammt.files.canonical import digest_bytes, digest_file, write_json
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
 from safescale_ammt.judging.verdict import SealedUse, Verdict
-from safescale_ammt.reporting.report import render
+from safescale_ammt.releasing.page import page_of
 
 GROUPS = {"sex": ("Female", "Male"), "race": ("(missing)", "A", "B")}
 CLASSES = ("no", "yes")
@@ -134,9 +135,15 @@ def write_model(path: Path, rule: Constitution, weights: bytes = b"w") -> Manife
             (folder / "weights.safetensors").write_bytes(weights)
             write_json(folder / "schema.json", schema())
         write_json(draft.folder / "constitution.json", rule.to_dict())
-        (draft.folder / "training.jsonl").write_text("{}\n")
+        write_training(draft.folder / "training.jsonl")
         draft.outside_identity.add("training.jsonl")
     return verify(path, "model")
+
+
+def write_training(file: Path) -> None:
+    """Writes the log of a training."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(f"{json.dumps(event)}\n" for event in TRAINING))
 
 
 def submission(
@@ -181,7 +188,10 @@ def write_verdict(
     page: bool = False,
     warnings: Sequence[AuditWarning] = (),
 ) -> Verdict:
-    """Writes a verdict artifact; `change` forges fields of verdict.json."""
+    """Writes a verdict artifact; `change` forges fields of verdict.json.
+
+    With `page`, its report has pictures, which take a second.
+    """
     parents = {
         **PARENTS,
         "model": about.model,
@@ -196,11 +206,11 @@ def write_verdict(
         verdict = assembled(rule, rows, about, digest_file(file))
         verdict.save(draft.folder)
         save_warnings(draft.folder, warnings)
+        write_json(draft.folder / "constitution.json", rule.to_dict())
+        write_training(draft.folder / "logs/training.jsonl")
+        html = page_of(draft.folder, rule, drawn=page)
+        (draft.folder / "report.html").write_text(html)
+        draft.outside_identity |= {"report.html", "logs/training.jsonl"}
         if change:
             write_json(draft.folder / "verdict.json", {**verdict.to_dict(), **change})
-        if page:
-            write_json(draft.folder / "constitution.json", rule.to_dict())
-        html = render(verdict, rule, training=TRAINING) if page else "<p>"
-        (draft.folder / "report.html").write_text(html)
-        draft.outside_identity.add("report.html")
     return verdict

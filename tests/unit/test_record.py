@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ def written(tmp_path: Path, gap: float = 0.0) -> Any:
     verdict = write_verdict(
         tmp_path / "verdict", rule, evidence(gap=gap), submission(model.identity)
     )
-    identity = read_manifest(tmp_path / "verdict").identity
-    about = (verdict, identity, rule, model)
+    about = (verdict, read_manifest(tmp_path / "verdict"), rule, model)
     write_record(tmp_path / "record", *about)
     return about
 
@@ -102,10 +102,42 @@ def test_a_broken_hard_promise_is_a_failed_test(tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_verdict_is_refused(tmp_path: Path) -> None:
-    verdict, _, rule, model = written(tmp_path)
+    verdict, judged, rule, model = written(tmp_path)
+    other = replace(judged, parents={**judged.parents, "holdout": "sha256:other"})
 
     with pytest.raises(IntegrityError, match="events end in"):
-        record.verify_record(tmp_path / "record", verdict, "sha256:other", rule, model)
+        record.verify_record(tmp_path / "record", verdict, other, rule, model)
+
+
+def test_another_version_may_word_the_promises_otherwise_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    verdict, judged, rule, model = about = written(tmp_path)
+    told = record.model_events(verdict, judged, rule, model)
+    promised = {**told[0], "principles": ["In other words."]}
+    write_chain(tmp_path / "record/events.jsonl", [promised, *told[1:]])
+
+    record.verify_record(tmp_path / "record", *about, ignore=("principles",))
+    with pytest.raises(IntegrityError, match="events end in"):
+        record.verify_record(tmp_path / "record", *about)
+    promised["owner"] = "the regulator"
+    write_chain(tmp_path / "record/events.jsonl", [promised, *told[1:]])
+    with pytest.raises(IntegrityError, match="events end in"):
+        record.verify_record(tmp_path / "record", *about, ignore=("principles",))
+
+
+def test_an_event_in_another_spelling_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "e.jsonl"
+    write_chain(file, EVENTS)
+    file.write_bytes(file.read_bytes().replace(b"{", b"{ ", 1))
+    with pytest.raises(IntegrityError, match="not spelled as a chain"):
+        read_chain(file)
+
+
+def test_a_line_separator_within_a_word_parts_no_event(tmp_path: Path) -> None:
+    events = [{"event": "a", "owner": "one\u2028two\x85three"}]
+    write_chain(tmp_path / "e.jsonl", events)
+    assert len(read_chain(tmp_path / "e.jsonl")) == 1
 
 
 def test_a_changed_statement_is_refused(tmp_path: Path) -> None:

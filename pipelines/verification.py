@@ -1,0 +1,128 @@
+"""What `safescale verify` finds out about a folder, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipelines.local.resolution import Found
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.artifacts import read_manifest, verify
+from safescale_ammt.files.canonical import is_digest
+
+GIVEN = "the digest that was given (--digest)"
+_ASKED = "That model and twin answer so: they were not asked again (--data asks them)."
+_BYTES = "What the {} says: its bytes were checked, nothing of it was derived again."
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A folder that is whole.
+
+    Attributes:
+        kind: of artifact, such as `bundle`.
+        digest: its identity digest.
+        decision: of the verdict; "" if it holds none.
+        anchor: who vouches for the digest, "" if nobody does.
+        checks: what holds, one sentence each.
+        not_evidence: what is in it and was not shown, one sentence each.
+    """
+
+    kind: str
+    digest: str
+    decision: str
+    anchor: str
+    checks: tuple[str, ...]
+    not_evidence: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        """Names it at the beginning of a sentence."""
+        if self.kind == "bundle":
+            return f"Bundle {self.digest}"
+        return f"The {self.kind} artifact {self.digest}"
+
+    def as_text(self) -> str:
+        """Returns a line for each check, for what is no evidence, and the result."""
+        whole = "is whole" if self.anchor else "is whole, but by whom is not shown"
+        end = f": {self.decision}." if self.decision else "."
+        return "\n".join(
+            (
+                *(f"ok  {check}" for check in self.checks),
+                *(f"not evidence  {what}" for what in self.not_evidence),
+                f"{self.subject} {whole}{end}",
+            )
+        )
+
+    def as_json(self) -> str:
+        """Returns the same for programs."""
+        return json.dumps({**asdict(self), "anchored": bool(self.anchor)}, indent=2)
+
+
+def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verification:
+    """Checks a folder as far as it can be checked.
+
+    Args:
+        meant: the folder, and what is known of it elsewhere.
+        digest: what somebody recorded; "" = nothing was given.
+        sealed: a holdout artifact whose rows are answered again; None = they are not.
+
+    Raises:
+        InputError: it is no artifact, or rows are given beside something else than a
+            bundle.
+        IntegrityError: it is not whole, does not follow from its evidence, or the model
+            gives other answers than the evidence.
+    """
+    if digest and not is_digest(digest):
+        raise InputError(f"--digest is {digest!r}, expected sha256: and 64 hex digits.")
+    kind = read_manifest(meant.folder).kind
+    if kind == "bundle":
+        return of_bundle(meant, digest, sealed)
+    if sealed:
+        raise InputError(
+            "--data goes with a bundle, which holds a model and its evidence; "
+            f"{meant.title} is a {kind} artifact."
+        )
+    checks: list[str] = []
+    told, decision = [_BYTES.format(kind)], ""
+    if kind == "verdict":
+        from safescale_ammt.releasing.verdict_check import verify_verdict
+
+        manifest, verdict, checks, told = verify_verdict(meant.folder)
+        decision = verdict.decision
+    else:
+        manifest = verify(meant.folder)
+    if digest and manifest.identity != digest:
+        raise IntegrityError(
+            f"{meant.title} has digest {manifest.identity}, --digest is {digest}."
+        )
+    if outside := sorted(n for n, e in manifest.files.items() if not e.identity):
+        told.append(f"Its digest does not cover {', '.join(map(repr, outside))}.")
+    anchor = GIVEN if digest else ""
+    return Verification(
+        kind, manifest.identity, decision, anchor, tuple(checks), tuple(told)
+    )
+
+
+def of_bundle(meant: Found, digest: str, sealed: Path | None) -> Verification:
+    """Checks a bundle; see `checked`."""
+    from safescale_ammt.releasing.bundle import verify_bundle
+
+    anchor = GIVEN if digest else meant.anchor
+    verified = verify_bundle(meant.folder, digest or meant.digest)
+    checks, told = list(verified.checks), list(verified.not_evidence)
+    if anchor:
+        checks.append(f"The bundle's digest is vouched for by {anchor}.")
+    elif meant.digest:
+        checks.append(f"It is the bundle that the record of {meant.title} names.")
+    if sealed:
+        from safescale_ammt.releasing.rescoring import rescore
+
+        checks += rescore(meant.folder, verified.verdict, sealed)
+    else:
+        told.append(_ASKED)
+    decision = verified.verdict.decision
+    return Verification(
+        "bundle", verified.digest, decision, anchor, tuple(checks), tuple(told)
+    )

@@ -1,0 +1,185 @@
+"""What a bundle holds: which files, in which spelling, and what of it is no evidence.
+
+Nothing in a bundle goes unnoticed: a file is a part that is written or derived again,
+a part that is covered by digests alone, which `verify` names, or it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from safescale_ammt import __version__
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
+from safescale_ammt.files.canonical import canonical_json, read_json
+from safescale_ammt.releasing.page import REPORT
+from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
+from safescale_ammt.reporting.provenance import PROVENANCE
+
+_NET = ("decision.json", "genome.json", "schema.json", "weights.safetensors")
+_CONSTITUTION = "constitution.json"
+_RECORD = ("events.jsonl", "safety-decision.intoto.json", "test-result.intoto.json")
+_VERDICT = ("verdict.json", "evidence.parquet", "warnings.json", PROVENANCE, REPORT)
+PARTS = frozenset(
+    (
+        *("about.json", "card.md", _CONSTITUTION, "schema.json"),
+        *(f"record/{name}" for name in _RECORD),
+        *(f"model/{name}" for name in (MANIFEST, _CONSTITUTION, TRAINING, *_NET)),
+        *(f"model/twin/{name}" for name in _NET),
+        *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, *_VERDICT)),
+        *(f"verdict/{LOGS}/{name}" for name in LOG_FILES.values()),
+    )
+)
+"""Files that a bundle may hold, beside one for each finding."""
+REQUIRED = (
+    *("about.json", "card.md", _CONSTITUTION, "schema.json"),
+    *(f"record/{name}" for name in _RECORD),
+    *(f"model/{name}" for name in (MANIFEST, _CONSTITUTION, "schema.json")),
+    *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, "warnings.json")),
+    *(f"verdict/{name}" for name in ("verdict.json", "evidence.parquet", REPORT)),
+)
+"""Files that every bundle has."""
+_MOST_NAMED = 10
+_LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values())))
+OUTSIDE = {"model": _LOGS, "verdict": _LOGS | {PROVENANCE, REPORT}}
+"""Part -> its files that may be outside of its identity."""
+
+NO_EVIDENCE = (
+    "Drawings in the report: its words and numbers alone are derived again.",
+    "Logs of training, search and power check: covered by digests alone.",
+    (
+        "The day, the days of the data, the development rows and the digest of the "
+        "raw data in the report's head, and the warnings about the data: as the "
+        "stages wrote them."
+    ),
+    (
+        "Which use of which sealed rows it is, and so its guarantee, and the training "
+        "rows' base rates: as the verdict states them; the ledger knows the use."
+    ),
+    "Name, description and the constitution's own words: their owner's.",
+    (
+        "Stages, digests of configs and parents in the manifests: what they name is "
+        "elsewhere."
+    ),
+)
+"""What no check of a bundle can show, a sentence each."""
+
+
+def strange_files(
+    path: Path, findings: Collection[str], *, part: str = "", refuse: bool = False
+) -> list[str]:
+    """Returns the files of a bundle, or of its verdict, that are no parts, sorted.
+
+    Args:
+        path: the folder.
+        findings: files of the findings, relative to the verdict.
+        part: `verdict/` if the folder is a verdict, else "".
+        refuse: whether this version wrote all of it, so that there can be none.
+
+    Raises:
+        IntegrityError: there is one, and is refused.
+    """
+    known = PARTS | {f"verdict/{name}" for name in findings}
+    strange = [name for name in file_names(path) if part + name not in known]
+    if strange and refuse:
+        raise IntegrityError(f"{path}/{strange[0]!r} is no part of a bundle.")
+    return strange
+
+
+def check_present(path: Path, part: str = "") -> None:
+    """Checks that a bundle, or its verdict, has the parts that every one has.
+
+    Args:
+        path: the folder.
+        part: `verdict/` if the folder is a verdict, else "".
+
+    Raises:
+        IntegrityError: one is not there.
+    """
+    for name in REQUIRED:
+        if name.startswith(part) and not (path / name.removeprefix(part)).is_file():
+            raise IntegrityError(f"{path / name.removeprefix(part)} is missing.")
+
+
+def check_json(path: Path) -> None:
+    """Checks that every JSON file below a folder is spelled as this product does it.
+
+    Raises:
+        IntegrityError: one is not.
+    """
+    for name in file_names(path):
+        # A key that stands twice has two readings: a parser's and a person's.
+        if name.endswith(".json"):
+            canonical = canonical_json(read_json(path / name)) + b"\n"
+            if (path / name).read_bytes() != canonical:
+                raise IntegrityError(
+                    f"{path / name} is not spelled as this product spells JSON."
+                )
+
+
+def check_copies(path: Path, parts: dict[str, Manifest]) -> None:
+    """Checks the copies in a bundle, and what the identities of its parts leave out.
+
+    Args:
+        path: the bundle's folder.
+        parts: the manifests of model and verdict by name.
+
+    Raises:
+        IntegrityError: a copy that departs, or a file outside of an identity that
+            should be inside.
+    """
+    own = path / "verdict" / LOGS / TRAINING
+    copies = {
+        path / "verdict" / _CONSTITUTION: path / _CONSTITUTION,
+        own: path / "model" / TRAINING,
+    }
+    for copy, original in copies.items():
+        both = [file.read_bytes() for file in (copy, original) if file.is_file()]
+        if copy.is_file() and both != [copy.read_bytes()] * 2:
+            raise IntegrityError(f"{copy} departs from {original}.")
+    for part, manifest in parts.items():
+        outside = {n for n, entry in manifest.files.items() if not entry.identity}
+        for name in sorted(outside - OUTSIDE[part]):
+            raise IntegrityError(f"The identity of the {part} leaves {name} out.")
+
+
+def not_evidence(
+    bundle: str, trained: Manifest, judged: Manifest, strange: Collection[str]
+) -> tuple[str, ...]:
+    """Says what of a verified bundle nobody should take for shown, a sentence each.
+
+    Args:
+        bundle: the code version that wrote card and record.
+        trained: manifest of the model.
+        judged: manifest of the verdict.
+        strange: files that are no parts.
+    """
+    said = [*NO_EVIDENCE]
+    if bundle != __version__:
+        said.append(
+            "The card below its head and the promises' sentences in the record: "
+            f"written by version {bundle!r}; not derived again."
+        )
+    if trained.code_version != __version__:
+        said.append(f"The model: trained by version {trained.code_version!r}.")
+    return (*said, *verdict_words(judged, strange))
+
+
+def verdict_words(judged: Manifest, strange: Collection[str]) -> list[str]:
+    """Says which words of a verdict, and which files, this version cannot derive."""
+    said = []
+    if judged.code_version != __version__:
+        said.append(
+            "Reasons and methods in verdict and findings, and the report: written by "
+            f"version {judged.code_version!r}; not derived again."
+        )
+    if strange:
+        # A name is whatever its author likes, a line break among it.
+        names = ", ".join(map(repr, sorted(strange)[:_MOST_NAMED]))
+        more = len(strange) - _MOST_NAMED
+        said.append(
+            f"Files that this version does not know: {names}"
+            f"{f' and {more} more' if more > 0 else ''}."
+        )
+    return said

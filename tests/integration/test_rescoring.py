@@ -1,0 +1,212 @@
+"""`verify --data`: who has the sealed rows asks the model again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from laptop import WORKLOAD
+from trained_world import World, build
+
+from pipelines.cli import run_command
+from safescale_ammt.config.sections import RegistryConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.files.artifacts import Draft, describe, read_manifest
+from safescale_ammt.files.canonical import digest_file, read_json, write_json
+from safescale_ammt.judging.assembly import assemble, evidence_of, submission_of
+from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
+from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
+from safescale_ammt.releasing.page import REPORT, page_of
+from safescale_ammt.stages import evaluate_safety, prepare_data
+
+Change = Callable[[Evidence, np.ndarray], tuple[Evidence, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build(tmp_path_factory.getbasetemp() / "world")
+
+
+@pytest.fixture(scope="module")
+def judged(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A verdict about the model."""
+    folder = tmp_path_factory.mktemp("judged")
+    evaluate_safety.run(
+        *world.inputs,
+        world.constitution,
+        {},
+        folder / "verdict",
+        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
+    )
+    return folder / "verdict"
+
+
+def bundled(world: World, verdict: Path, out: Path) -> Path:
+    write_bundle(
+        out,
+        model=world.folder / "model",
+        verdict=verdict,
+        constitution=Constitution.from_dict(world.constitution),
+        registry=RegistryConfig(name="loans"),
+    )
+    return out
+
+
+def invented(world: World, judged: Path, folder: Path, change: Change) -> Path:
+    """Makes a bundle of other evidence, with our own code and every digest right."""
+    verdict = folder / "verdict"
+    shutil.copytree(judged, verdict)
+    stated, rule = Verdict.load(verdict), Constitution.from_dict(world.constitution)
+    rows, keys = change(*evidence_of(verdict, stated))
+    write_evidence(verdict / EVIDENCE, rows, keys)
+    digest = digest_file(verdict / EVIDENCE)
+    assemble(rule, rows, submission_of(stated), digest).save(verdict)
+    (verdict / REPORT).write_text(page_of(verdict, rule, drawn=False), "utf-8")
+    old = read_json(verdict / "manifest.json")
+    outside = {n for n, entry in old["files"].items() if not entry["identity"]}
+    draft = Draft(verdict, old["parents"], outside)
+    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
+    write_json(verdict / "manifest.json", new.to_dict())
+    return bundled(world, verdict, folder / "bundle")
+
+
+def flipped(name: str, rows: int) -> Change:
+    def change(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
+        column = getattr(known, name).copy()
+        column[:rows] = 1 - column[:rows]
+        return replace(known, **{name: column}), keys
+
+    return change
+
+
+def other_sex(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
+    values, codes = known.groups["sex"]
+    codes = np.concatenate([1 - codes[:30], codes[30:]])
+    return replace(known, groups={**known.groups, "sex": (values, codes)}), keys
+
+
+def part(known: Evidence, take: Any) -> Evidence:
+    names = ("label", "prediction", "score", "twin_prediction", "twin_score")
+    groups = {n: (values, codes[take]) for n, (values, codes) in known.groups.items()}
+    columns = {name: getattr(known, name)[take] for name in names}
+    return replace(known, groups=groups, **columns)
+
+
+def fewer(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
+    """What was answered wrong gives its place to rows that are there already."""
+    right = np.flatnonzero(known.prediction == known.label)
+    take = np.resize(right, len(keys))
+    return part(known, take), keys[take]
+
+
+def shuffled(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
+    order = np.random.default_rng(0).permutation(len(keys))
+    return part(known, order), keys[order]
+
+
+def data(world: World, bundle: Path, *more: str) -> int:
+    return run_command(["verify", str(bundle), "--data", str(world.inputs[1]), *more])
+
+
+def test_a_page_that_the_judge_wrote_is_written_again_to_the_last_word(
+    world: World, judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = bundled(world, judged, tmp_path / "bundle")
+    told = verify_bundle(bundle)
+    assert told.checks[-1].startswith("Report, card and record")
+    # Its logs lie with it, so that all its pictures can be drawn again.
+    assert (bundle / "verdict/logs/search.json").is_file()
+    out = tmp_path / "again.html"
+    assert run_command(["report", str(judged), "-o", str(out)]) == 0
+    assert out.read_text("utf-8") == (judged / REPORT).read_text("utf-8")
+
+
+def test_model_and_twin_give_the_answers_of_honest_evidence(
+    world: World, judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = bundled(world, judged, tmp_path / "bundle")
+    assert data(world, bundle) == 0
+    out = capsys.readouterr().out
+    assert "ok  Model and twin give them the answers of the evidence" in out
+    assert "were not asked again" not in out
+    # Who made it is another question, which the rows do not answer.
+    assert data(world, bundle, "--strict") == 3
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        (flipped("prediction", 40), "prediction of the model differs in 40 rows"),
+        (flipped("twin_prediction", 7), "prediction of the twin differs in 7 rows"),
+        (flipped("label", 11), "label differs in 11 rows"),
+        (flipped("twin_score", 5), "score of the twin differs in 5 rows"),
+        (other_sex, "group 'sex' differs in 30 rows"),
+        (fewer, r"(\d+) sealed rows are not in the evidence; \1 rows of the evidence"),
+    ],
+    ids=["model", "twin", "label", "score", "group", "rows"],
+)
+def test_evidence_that_the_model_never_gave_is_whole_and_found_by_the_sealed_rows(
+    world: World,
+    judged: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    forged: tuple[Change, str],
+) -> None:
+    change, says = forged
+    bundle = invented(world, judged, tmp_path, change)
+    assert run_command(["verify", str(bundle)]) == 0
+    assert "is whole, but by whom is not shown" in capsys.readouterr().out
+    assert data(world, bundle) == 3
+    sentence = capsys.readouterr().err
+    assert re.search(f"departs from what 2,000 sealed rows give: .*{says}", sentence)
+    assert len(sentence.splitlines()) == 1
+
+
+def test_the_order_of_the_evidence_is_no_fault(
+    world: World, judged: Path, tmp_path: Path
+) -> None:
+    assert data(world, invented(world, judged, tmp_path, shuffled)) == 0
+
+
+def test_other_rows_than_the_verdict_names_are_refused_and_no_rows_are_wrong_input(
+    world: World, judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = bundled(world, judged, tmp_path / "bundle")
+    names = {"source": "people.csv", "sealed_source": "sealed.csv"}
+    places = {key: (world.folder / name).as_uri() for key, name in names.items()}
+    # The same rows, cut otherwise: another dataset, and another holdout.
+    section = {**WORKLOAD["data"], **places, "seed": 7}
+    prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout")
+    command = ["verify", str(bundle), "--data"]
+    assert run_command([*command, str(tmp_path / "holdout")]) == 3
+    said = capsys.readouterr().err
+    assert read_manifest(tmp_path / "holdout").identity in said
+    assert Verdict.load(judged).holdout in said
+    for wrong in (world.inputs[0], tmp_path / "nothing"):
+        assert run_command([*command, str(wrong)]) == 2
+    shutil.copytree(world.inputs[1], tmp_path / "changed")
+    (tmp_path / "changed/sealed.parquet").write_bytes(b"PAR1")
+    assert run_command([*command, str(tmp_path / "changed")]) == 3
+
+
+def test_torch_is_imported_for_those_alone_who_ask_the_model(
+    world: World, judged: Path, tmp_path: Path
+) -> None:
+    bundle = bundled(world, judged, tmp_path / "bundle")
+    code = (
+        "import sys; from pipelines.cli import run_command;"
+        "assert run_command(sys.argv[1:]) == 0; sys.exit('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "verify", str(bundle)]
+    asks = [*command, "--data", str(world.inputs[1])]
+    ends = [subprocess.run(c, check=False).returncode for c in (command, asks)]
+    assert ends == [0, 1]
