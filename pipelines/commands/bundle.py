@@ -82,13 +82,12 @@ def report(
 
 def page_of(folder: Path) -> str:
     """Returns the report of a bundle or a verdict, from its evidence."""
-    import json
     from dataclasses import replace
 
     from safescale_ammt.constitution.constitution import Constitution
     from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
     from safescale_ammt.files.artifacts import verify
-    from safescale_ammt.files.canonical import read_json
+    from safescale_ammt.files.canonical import read_json, read_json_lines
     from safescale_ammt.judging.assembly import rederive
     from safescale_ammt.releasing.bundle import ABOUT
     from safescale_ammt.reporting.provenance import Provenance
@@ -100,7 +99,6 @@ def page_of(folder: Path) -> str:
     verify(verdict, "verdict")
     constitution = Constitution.from_dict(read_json(verdict / "constitution.json"))
     log = folder / "model" / "training.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     origin = Provenance.load(verdict)
     if (folder / ABOUT).is_file():  # a bundle; its version stands in the registry alone
         name = read_json(folder / ABOUT)["registry"]["name"]
@@ -108,7 +106,7 @@ def page_of(folder: Path) -> str:
     return render(
         rederive(verdict, constitution),
         constitution,
-        training=[json.loads(line) for line in lines],
+        training=read_json_lines(log) if log.is_file() else [],
         provenance=origin,
         warnings=read_warnings(verdict / WARNINGS),
     )

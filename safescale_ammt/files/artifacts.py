@@ -11,6 +11,7 @@ times, hosts or event logs: the same work twice has the same identity.
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,10 +26,12 @@ from safescale_ammt.files.canonical import (
     canonical_json,
     digest_file,
     digest_json,
-    read_json,
     write_json,
 )
 from safescale_ammt.files.disk import NO_ROOM
+from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json
+from safescale_ammt.files.regular import read_regular, walk
+from safescale_ammt.files.typed_json import build
 
 MANIFEST = "manifest.json"
 EXECUTION = "execution.json"
@@ -111,16 +114,9 @@ class Manifest:
         Raises:
             KeyError, TypeError: the form is not that of a manifest.
         """
-        files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-        return cls(
-            kind=raw["kind"],
-            stage=raw["stage"],
-            files=files,
-            parents=raw["parents"],
-            config_digest=raw["config_digest"],
-            code_version=raw["code_version"],
-            schema=raw["schema"],
-        )
+        # Both follow from the rest, and are compared with it.
+        stated = {k: v for k, v in raw.items() if k not in ("identity", "digest")}
+        return build(cls, stated)
 
 
 @dataclass
@@ -198,7 +194,7 @@ def describe(
     """Hashes every file below `folder` into a manifest."""
     files = {
         name: FileEntry(
-            digest_file(folder / name),
+            digest_file(folder / name, follow=False),
             (folder / name).stat().st_size,
             name not in draft.outside_identity,
         )
@@ -208,11 +204,8 @@ def describe(
 
 
 def file_names(folder: Path) -> list[str]:
-    """Lists files and links below a folder, relative, sorted, manifest left out."""
-    # A link to a folder is listed itself: `rglob` does not look behind it.
-    paths = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
-    names = (str(p.relative_to(folder)) for p in paths)
-    return sorted(n for n in names if n != MANIFEST)
+    """Lists what is no folder below a folder, relative, sorted, manifest left out."""
+    return sorted(name for name in walk(folder) if name != MANIFEST)
 
 
 def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
@@ -223,7 +216,11 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
         IntegrityError: the manifest was changed after it was written.
     """
     file = Path(path) / MANIFEST
-    raw = read_json(file)
+    data = read_regular(file, LARGEST, follow=False)
+    try:
+        raw = parse_json(data)
+    except JsonError as error:
+        raise InputError(f"{file} is not JSON ({error}).") from None
     try:
         manifest = Manifest.from_dict(raw)
         expected = manifest.to_dict()
@@ -235,7 +232,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
             f"{file} has schema {manifest.schema}, this version reads {SCHEMA_VERSION}."
         )
     # Bytes too: by values a repeated key would pass, and readers see two manifests.
-    if raw != expected or file.read_bytes() != canonical:
+    if raw != expected or data != canonical:
         raise IntegrityError(
             f"{file} was changed after it was written: it states digest "
             f"{raw.get('digest')}, its contents have {expected['digest']}."
@@ -263,9 +260,17 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
         raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
     for name, entry in manifest.files.items():
         # What a link leads to may change after this check, or lie outside the folder.
-        if (path / name).is_symlink():
-            raise IntegrityError(f"{path / name} is a link, a file was recorded.")
-        digest = digest_file(path / name)
+        try:
+            size = os.lstat(path / name).st_size
+            if size > max(entry.size, LARGEST):
+                # Not hashed: a file with a hole may take days.
+                raise IntegrityError(
+                    f"{path / name} was changed: the manifest recorded {entry.size:,} "
+                    f"bytes, found {size:,}."
+                )
+            digest = digest_file(path / name, follow=False)
+        except InputError as error:
+            raise IntegrityError(str(error)) from None
         if digest != entry.sha256:
             raise IntegrityError(
                 f"{path / name} was changed: the manifest recorded "

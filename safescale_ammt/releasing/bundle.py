@@ -14,7 +14,6 @@ invented as a whole: for that, pass the digest that the registry recorded.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,9 @@ from safescale_ammt.files.canonical import (
     read_json,
     write_json,
 )
+from safescale_ammt.files.json_text import LARGEST
+from safescale_ammt.files.regular import read_regular
+from safescale_ammt.files.typed_json import typed
 from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
@@ -194,15 +196,20 @@ def check_parts(
     # Classes and groups give the codes in the evidence their names: in another order
     # the same rows would be about other people.
     schema = read_json(model / SCHEMA)
-    stated = list(verdict.classes), _lists(verdict.groups)
-    if stated != (list(schema["classes"]), _lists(schema["groups"])):
+    try:
+        # What the card names; the model itself is read by who uses it.
+        typed([f["name"] for f in schema["features"]], tuple[str, ...], "features")
+        typed(schema["label"], str, "label")
+        stated = (
+            typed(schema["classes"], tuple[str, ...], "classes"),
+            typed(schema["groups"], dict[str, tuple[str, ...]], "groups"),
+        )
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{model / SCHEMA} is no schema ({error}).") from None
+    if (verdict.classes, verdict.groups) != stated:
         raise IntegrityError(
             f"The verdict's classes or groups are not those of {model / SCHEMA}."
         )
-
-
-def _lists(groups: Mapping[str, Any]) -> dict[str, list[str]]:
-    return {name: list(values) for name, values in groups.items()}
 
 
 def _same(what: str, stated: str | None, expected: str | None) -> None:
@@ -233,7 +240,8 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
 def _about(path: Path) -> dict[str, Any]:
     about = read_json(path / ABOUT)
     # No other key: one that nothing reads could carry text that nobody checks.
-    if not isinstance(about, dict) or set(about) != {"registry", "code_version"}:
+    known = isinstance(about, dict) and set(about) == {"registry", "code_version"}
+    if not known or not isinstance(about["code_version"], str):
         raise InputError(f"{path / ABOUT} does not hold registry and code_version.")
     return about
 
@@ -253,7 +261,7 @@ def _card(path: Path, verdict: Verdict, identity: str) -> str:
 
 def _check_card(path: Path, verdict: Verdict, identity: str) -> None:
     """Compares the card with one written anew, in the words of its own version."""
-    stored = (path / CARD).read_text("utf-8")
+    stored = read_regular(path / CARD, LARGEST).decode("utf-8", "replace")
     expected = _card(path, verdict, identity)
     if _about(path)["code_version"] != __version__:
         # Another version may word it differently: its front matter must still agree.

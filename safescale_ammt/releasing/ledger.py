@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.files.typed_json import build
 from safescale_ammt.judging.evidence import ROW_BYTES, distinct_rows
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
@@ -285,8 +286,14 @@ def _fold(events: Sequence[Event]) -> list[Use]:
     for event in events:
         body: Mapping[str, Any] = event.body
         if event.kind == "reserved":
-            past[event.sequence] = Use(**body, event=event.sequence, at=event.at)
-        elif event.kind == "opened" and body["use"] in past:
+            stated = {**body, "event": event.sequence, "at": event.at}
+            try:
+                past[event.sequence] = build(Use, stated)
+            except TypeError as error:
+                raise IntegrityError(
+                    f"event {event.sequence} of the ledger is none of ours ({error})."
+                ) from None
+        elif event.kind == "opened" and body.get("use") in past.keys():
             past[body["use"]] = replace(past[body["use"]], opened=True)
         else:
             # A kind that is skipped could be one that spends rows: the count stops.

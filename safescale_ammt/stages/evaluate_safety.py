@@ -9,7 +9,6 @@ The gate that refuses is the next stage. The order makes the numbers honest:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from safescale_ammt.files.canonical import (
     digest_file,
     digest_json,
     read_json,
+    read_json_lines,
     write_json,
 )
 from safescale_ammt.judging.assembly import Submission, assemble
@@ -292,11 +292,7 @@ def _save(
     write_json(folder / CONSTITUTION, constitution.to_dict())
     # Logs are optional: a model from elsewhere has none, and the page says so.
     log = inputs.model / "training.jsonl"
-    lines = log.read_text("utf-8").splitlines() if log.is_file() else []
-    try:
-        training = [json.loads(line) for line in lines]
-    except ValueError:
-        raise InputError(f"{log} holds a line that is not JSON.") from None
+    training = read_json_lines(log) if log.is_file() else []
     provenance = inputs.provenance(judged)
     provenance.save(folder)
     page = render(
