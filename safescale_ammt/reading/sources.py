@@ -32,22 +32,6 @@ from safescale_ammt.store.uri import open_store, split_uri
 
 ALL = Window()
 """Every file of a folder."""
-_TYPES = (
-    pa.types.is_boolean,
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_decimal,
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_date,
-    pa.types.is_timestamp,
-    pa.types.is_null,
-)
-"""Parquet types that have a spelling as text; lists and structs have none."""
 
 
 def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
@@ -321,21 +305,11 @@ def _read_one(
     )
     kept: dict[str, pa.ChunkedArray] = {}
     if is_parquet:
-        table = parse_parquet(data.readall(), origin)
+        table = parse_parquet(data.whole(), origin)
         names = table.column_names
         kept = {n: table.column(n) for n in layout.keep if names.count(n) == 1}
         # As text, like a CSV file: what a column holds is decided later, for both.
-        texts = []
-        for column, field in zip(table.columns, table.schema, strict=True):
-            coded = pa.types.is_dictionary(field.type)
-            kind = field.type.value_type if coded else field.type
-            if not any(fits(kind) for fits in _TYPES):
-                raise DataError(
-                    f"Column {field.name!r} of {origin} holds {field.type}; a table "
-                    "has numbers, text, dates and booleans, data.drop does not change "
-                    "that: write it as one of these, or leave it out of the file."
-                )
-            texts.append(as_texts(column, field.name, origin))
+        texts = [as_texts(table[i], name, origin) for i, name in enumerate(names)]
         table = pa.table(texts, names=table.column_names)
         table, left_out = without_index(table, origin, layout.chosen)
     else:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.number_forms import marked_codes
 
+_CODED = pa.dictionary(pa.int32(), pa.string())
 # What Arrow writes in place of a time outside the years 1 to 9999.
 _NO_TIME = "<value out of range"
 
@@ -27,7 +28,14 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
     Raises:
         DataError: a value that has no text.
     """
+    coded_texts = pa.types.is_dictionary(column.type) and (
+        pa.types.is_string(column.type.value_type)
+        or pa.types.is_binary(column.type.value_type)
+    )
     try:
+        if coded_texts:
+            # Never written out: a column of one long text would take it in every row.
+            return pa.chunked_array([_coded(c) for c in column.chunks], _CODED)
         texts = pa.chunked_array([_texts(c) for c in column.chunks], pa.string())
     except pa.ArrowException:
         # Arrow's own message may quote a value: it is not passed on.
@@ -49,14 +57,16 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
     return marked_codes(coded) if fractions else coded
 
 
+def _coded(values: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Spells the few distinct values, whatever width their indices have."""
+    codes = pc.cast(values.indices, pa.int32())
+    return pa.DictionaryArray.from_arrays(codes, _texts(values.dictionary))
+
+
 def _texts(values: pa.Array) -> pa.StringArray:
     kind = values.type
     if pa.types.is_dictionary(kind):
-        # The few distinct values are spelled, whatever width their indices have.
-        words = pa.DictionaryArray.from_arrays(
-            values.indices, _texts(values.dictionary)
-        )
-        return pc.cast(words, pa.string())
+        return pc.cast(_coded(values), pa.string())
     if pa.types.is_float16(kind):
         # Arrow spells a half as the double it equals, 0.0999755859375 for 0.1.
         coded = pc.dictionary_encode(pc.cast(values, pa.float32()))
