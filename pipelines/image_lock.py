@@ -17,7 +17,6 @@ another machine built and pushed may have an empty `id`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -66,11 +66,12 @@ class Execution:
                 fits = math.isfinite(value)
             elif isinstance(value, str):
                 fits = len(value) <= LONGEST and not set(value) & {"/", "\n"}
-                value = printable(value)
             else:
                 fits = isinstance(value, bool | int)
             if fits:
-                self.summary[key] = value
+                self.summary[key] = (
+                    printable(value) if isinstance(value, str) else value
+                )
         return {"identity": read_manifest(output).identity, **self.summary}
 
     def to_dict(self, error: BaseException | None, ended: datetime) -> dict[str, Any]:

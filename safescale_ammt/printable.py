@@ -31,11 +31,6 @@ def printable_lines(text: str) -> str:
 
 
 def unseen_in(name: str) -> str:
-    """Returns what a name holds that nobody sees, in words; "" if nothing.
-
-    Example:
-        >>> unseen_in("ward\\u202e 7")
-        'a line break, a control character or a mark that is not seen (U+202E)'
-    """
+    """Returns what a name holds that nobody sees, in words; "" if nothing."""
     found = _UNSEEN.search(name)
     return f"{_WHAT} (U+{ord(found.group()):04X})" if found else ""

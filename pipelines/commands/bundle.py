@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pipelines.commands.registry import registry_options
+from pipelines.output import say
 
 
 def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,14 +46,14 @@ def verify(
         kind = artifacts.read_manifest(meant.folder).kind
         if kind != "bundle":
             identity = artifacts.verify(meant.folder).identity
-            click.echo(f"The {kind} artifact {identity} is whole.")
+            say(f"The {kind} artifact {identity} is whole.")
             return
         from safescale_ammt.releasing.bundle import verify_bundle
 
         verified = verify_bundle(meant.folder, digest or meant.digest)
         for check in verified.checks:
-            click.echo(f"ok  {check}")
-        click.echo(f"Bundle {verified.digest} is whole: {verified.verdict.decision}.")
+            say(f"ok  {check}")
+        say(f"Bundle {verified.digest} is whole: {verified.verdict.decision}.")
 
 
 @click.command()
@@ -77,7 +78,7 @@ def report(
     from pipelines.output import write_text
 
     with found(word, Places(store, name, runs)) as meant:
-        click.echo(f"Wrote {write_text(output, page_of(meant.folder))}.")
+        say(f"Wrote {write_text(output, page_of(meant.folder))}.")
 
 
 def page_of(folder: Path) -> str:
@@ -170,4 +171,4 @@ def predict(
         if rows.startswith("s3:"):
             stack.enter_context(opened_store(store, reads_only=True))
         count = write_predictions(meant.folder, rows, output, ids)
-    click.echo(f"Wrote {count} predictions to {output}.", err=str(output) == "-")
+    say(f"Wrote {count} predictions to {output}.", err=str(output) == "-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.headline import ABSENT, COLUMNS, headline, told
-from pipelines.output import aligned
+from pipelines.output import aligned, say, say_json
 from safescale_ammt.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
@@ -62,11 +61,11 @@ def list_(store: str | None, name: str | None, as_json: bool) -> None:
             facts(one, version) for one in all_of.values() for version in one.versions()
         ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     elif not rows:
-        click.echo(f"Nothing is registered in {opened.uri}.")
+        say(f"Nothing is registered in {opened.uri}.")
     else:
-        click.echo("\n".join(aligned([_HEAD, *map(row, rows)])))
+        say("\n".join(aligned([_HEAD, *map(row, rows)])))
 
 
 @registry.command()
@@ -94,12 +93,12 @@ def show(
         chosen = chosen_registry(opened, name)
         shown = facts(chosen, chosen.show(version))
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        say_json(shown)
         return
     lines = list(zip(_HEAD, row(shown), strict=True))
     lines.append(("predecessor", str(shown["predecessor"] or ABSENT)))
     lines += [(key, value) for key, value in shown["entry"].items() if value]
-    click.echo("\n".join(aligned(lines)))
+    say("\n".join(aligned(lines)))
 
 
 @registry.command()
@@ -119,12 +118,10 @@ def verify(store: str | None, name: str | None) -> None:
             except IntegrityError as error:
                 # The others are looked at all the same: one fault may hide no other.
                 damaged.append(chosen.name)
-                click.echo(f"{chosen.name}: {error}", err=True)
+                say(f"{chosen.name}: {error}", err=True)
                 continue
             plural = "s" * (count != 1)
-            click.echo(
-                f"{chosen.name}: {count} version{plural}, every byte is as registered."
-            )
+            say(f"{chosen.name}: {count} version{plural}, every byte is as registered.")
     if damaged:
         raise IntegrityError(
             f"{len(damaged)} of {len(names)} registered models are damaged: "
@@ -154,7 +151,7 @@ def download(words: tuple[str, ...], replace: bool, store: str | None) -> None:
         registered = chosen.show(version[0] if version else "champion")
         old = place_bundle(chosen, registered, Path(place), replace=replace)
     title = f"{chosen.name} version {registered.number} ({registered.status})"
-    click.echo(f"{title} is in {place}{', in place of what was there' if old else ''}.")
+    say(f"{title} is in {place}{', in place of what was there' if old else ''}.")
 
 
 def facts(registry: Registry, version: Version) -> dict[str, Any]:
@@ -163,7 +160,7 @@ def facts(registry: Registry, version: Version) -> dict[str, Any]:
         figures = headline(registry.verdict(version))
     except (InputError, IntegrityError) as error:
         figures = None
-        click.echo(f"{registry.name} version {version.number}: {error}", err=True)
+        say(f"{registry.name} version {version.number}: {error}", err=True)
     return {
         "name": registry.name,
         **asdict(version),

@@ -19,6 +19,7 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW, arrow_rows
 from safescale_ammt.errors import DataError
 from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.parquet import read_parquet
 
 # Columns of ours beside the raw ones; a raw name never begins with an underscore.
 _LABEL = "_label"
@@ -70,9 +71,10 @@ class Split:
         """Reads a split's Parquet file.
 
         Raises:
-            DataError: its columns or group values are not those of the schema.
+            DataError: its columns or group values are not those of the schema, or it
+                is no whole Parquet file.
         """
-        table = pq.read_table(path)
+        table = read_parquet(path)
         groups = [_GROUP + name for name in schema.groups]
         expected = [*schema.names, _LABEL, _ROW, *groups]
         if table.column_names != expected:
@@ -80,6 +82,9 @@ class Split:
                 f"{path} has the columns {', '.join(table.column_names)}, its schema "
                 f"says {', '.join(expected)}."
             )
+        kinds = table.schema.field(_LABEL).type, table.schema.field(_ROW).type
+        if kinds != (pa.int64(), pa.binary(ROW.itemsize)) or table[_LABEL].null_count:
+            raise DataError(f"{path} has labels or row hashes of another type.")
         codes = {}
         for name, values in schema.groups.items():
             indices = pc.index_in(
@@ -101,7 +106,7 @@ def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:
 
     Only their labels are read; the folder's digests are the caller's to verify.
     """
-    table = pq.read_table(Path(dataset) / "train.parquet", columns=[_LABEL])
+    table = read_parquet(Path(dataset) / "train.parquet", [_LABEL])
     label = table[_LABEL].to_numpy()
     rows = np.bincount(label, minlength=len(schema.classes))
     return tuple((rows / max(1, len(label))).tolist())

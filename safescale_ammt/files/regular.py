@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.printable import unseen_in
 
 DEEPEST = 32
 """Levels of folders inside an artifact."""
@@ -45,7 +46,7 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
         # Before it is opened: to open a device may do something.
-        if kind := _kind(os.stat(path, follow_symlinks=follow).st_mode):
+        if kind := _kind(Path(path).stat(follow_symlinks=follow).st_mode):
             raise InputError(_refusal(path, kind))
         descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     except ValueError:
@@ -59,6 +60,20 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
         os.close(descriptor)
         raise InputError(_refusal(path, kind))
     return os.fdopen(descriptor, "rb")
+
+
+def open_given(path: Path) -> BinaryIO:
+    """Opens a file that a person names on a command line.
+
+    What the shell has opened for this process (`/dev/stdin`, or `/dev/fd/63` of
+    `<(command)`) has somebody who writes it; a named pipe may have nobody.
+
+    Raises:
+        InputError, OSError: as `open_regular`, for every other name.
+    """
+    if str(path) == "/dev/stdin" or path.parts[:3] == ("/", "dev", "fd"):
+        return path.open("rb")
+    return open_regular(path)
 
 
 def read_regular(path: Path | str, most: int, *, follow: bool = True) -> bytes:
@@ -88,8 +103,8 @@ def walk(folder: Path) -> Iterator[str]:
     """Yields what lies below a folder and is no folder, relative; links not followed.
 
     Raises:
-        IntegrityError: more names, or deeper ones, than an artifact has, or one that
-            is no Unicode text.
+        IntegrityError: more names, or deeper ones, than an artifact has, or one with
+            characters that nobody sees.
     """
     # A list of what is left to do: a recursion would end in one of Python's own limits.
     left, seen = [("", 0)], 0
@@ -99,20 +114,17 @@ def walk(folder: Path) -> Iterator[str]:
             for entry in entries:
                 seen += 1
                 name = below + entry.name
-                if seen > MOST_FILES or depth >= DEEPEST or not _is_text(name):
+                # A name that is no Unicode text has no digest.
+                if seen > MOST_FILES or depth >= DEEPEST or unseen_in(name):
                     raise IntegrityError(
-                        f"{folder} is no artifact: it holds a name that is no Unicode "
-                        f"text, or more than {MOST_FILES:,} names or {DEEPEST} levels."
+                        f"{folder} is no artifact: it holds a name with characters "
+                        f"that are not seen, more than {MOST_FILES:,} names or more "
+                        f"than {DEEPEST} levels."
                     )
                 if entry.is_dir(follow_symlinks=False):
                     left.append((name + "/", depth + 1))
                 else:
                     yield name
-
-
-def _is_text(name: str) -> bool:
-    # A name of other bytes is a str with halves of surrogate pairs, which has no digest.
-    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _kind(mode: int) -> str:

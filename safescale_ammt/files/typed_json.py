@@ -57,9 +57,13 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     if is_dataclass(origin):
         return build(typing.cast("type[Any]", origin), value, where + ".")
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(typed(item, args[0], f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(
+            typed(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
+        )
     if origin in (Mapping, dict) and isinstance(value, Mapping):
-        return {key: typed(item, args[1], f"{where}.{key}") for key, item in value.items()}
+        return {
+            key: typed(item, args[1], f"{where}.{key}") for key, item in value.items()
+        }
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return value
     # True is an int to Python, and none in a file.
@@ -70,7 +74,7 @@ def typed(value: Any, hint: Any, where: str) -> Any:
 
 
 @cache
-def _hints(cls: type[Any]) -> tuple[dict[str, Any], frozenset[str]]:
+def _hints(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
     """Returns the types of a dataclass's fields, and the names of those it needs."""
     hints = typing.get_type_hints(cls)
     needed = {

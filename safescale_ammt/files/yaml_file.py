@@ -44,9 +44,7 @@ class YamlLoader(yaml.SafeLoader):
         self._depth = self._values = 0
         self._worth: dict[int, int] = {}
 
-    def compose_node(
-        self, parent: yaml.Node | None, index: Any
-    ) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Builds the next node, counting values and levels before it is entered."""
         if self._depth > DEEPEST:
             raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep")

@@ -155,21 +155,6 @@ class Unpacked(_Filled):
                 "or damaged, fetch it again."
             ) from None
 
-
-    def whole(self) -> bytes:
-        """Returns all bytes.
-
-        Raises:
-            DataError: they do not fit in the memory that a table may take.
-        """
-        parts: list[bytes] = []
-        size = 0
-        while part := self._some(CHUNK):
-            size += len(part)
-            check_fits(size, self._origin, self._room)
-            parts.append(part)
-        return b"".join(parts)
-
     def _fitting(self, data: bytes) -> bytes:
         self._unfolded += len(data)
         check_fits(pa.total_allocated_bytes() - self._taken, self._origin, self._room)
@@ -181,6 +166,21 @@ class Unpacked(_Filled):
                 "leave out what is not needed, or use a machine with more memory."
             )
         return data
+
+
+def read_whole(stream: BinaryIO | _Filled, origin: str) -> bytes:
+    """Returns all bytes of a stream.
+
+    Raises:
+        DataError: they do not fit in the memory that a table may take.
+    """
+    parts: list[bytes] = []
+    size, room = 0, room_for_table()
+    while part := stream.read(CHUNK):
+        size += len(part)
+        check_fits(size, origin, room)
+        parts.append(part)
+    return b"".join(parts)
 
 
 class TextStream(_Filled):

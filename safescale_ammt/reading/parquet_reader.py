@@ -10,14 +10,10 @@ import pyarrow.parquet as pq
 
 from safescale_ammt.errors import DataError
 from safescale_ammt.files.memory import check_fits
+from safescale_ammt.files.parquet import size_of, text_columns
 from safescale_ammt.printable import printable
 from safescale_ammt.reading.csv_reader import LONGEST_ROW
 from safescale_ammt.reading.header import check_width
-
-CELL = 16
-"""Bytes of a cell that was read: a value of 8, a code of 4, and their copies."""
-SPELLED = 40
-"""Bytes of a cell while its column is spelled as text, one column at a time."""
 
 # What pyarrow says and no row can be in. Its numbers may be values: they are hidden.
 _SAFE_REASONS = re.compile(
@@ -47,7 +43,6 @@ _TYPES = (
     pa.types.is_null,
 )
 """Parquet types that have a spelling as text; lists and structs have none."""
-_TEXTS = (pa.types.is_string, pa.types.is_binary)
 
 
 def parse_parquet(data: bytes, origin: str) -> pa.Table:
@@ -73,8 +68,8 @@ def parse_parquet(data: bytes, origin: str) -> pa.Table:
             f"{origin} is not a whole Parquet file ({len(data)} bytes)."
         ) from None
     check_schema(schema, origin)
-    check_fits(size_of(file.metadata, schema), origin)
-    texts = [f.name for f in schema if any(fits(f.type) for fits in _TEXTS)]
+    check_fits(size_of(file.metadata), origin)
+    texts = text_columns(schema)
     try:
         file = pq.ParquetFile(buffer, metadata=file.metadata, read_dictionary=texts)
         table = file.read()
@@ -109,21 +104,6 @@ def check_schema(schema: pa.Schema, origin: str) -> None:
             )
 
 
-def size_of(footer: pq.FileMetaData, schema: pa.Schema) -> int:
-    """Returns the bytes that a Parquet file takes once it is read, at least.
-
-    A cell costs its code and, of what is no text, its value; texts stand once.
-    """
-    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-    rows = max(footer.num_rows, sum(max(0, group.num_rows) for group in groups))
-    size = rows * (CELL * len(schema) + SPELLED)
-    for at in range(footer.num_columns if len(schema) else 0):
-        if footer.schema.column(at).physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
-            parts = (group.column(at).total_uncompressed_size for group in groups)
-            size += sum(max(0, part) for part in parts)
-    return size
-
-
 def check_values(table: pa.Table, origin: str) -> None:
     """Refuses a text that is longer than a row of a CSV file may be.
 
@@ -132,9 +112,10 @@ def check_values(table: pa.Table, origin: str) -> None:
     """
     for at, column in enumerate(table.columns):
         coded = pa.types.is_dictionary(column.type)
-        values = [c.dictionary if coded else c for c in column.chunks]
-        texts = [v for v in values if any(fits(v.type) for fits in _TEXTS)]
-        longest = max((pc.max(pc.binary_length(v)).as_py() or 0 for v in texts), default=0)
+        texts = [chunk.dictionary for chunk in column.chunks if coded]
+        longest = max(
+            (pc.max(pc.binary_length(t)).as_py() or 0 for t in texts), default=0
+        )
         if longest > LONGEST_ROW:
             raise DataError(
                 f"Column {at + 1} of {origin} has a value of {longest:,} bytes, at "

@@ -19,7 +19,12 @@ import pyarrow.compute as pc
 from safescale_ammt.config.window import Days, Window, choose, has_date
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.canonical import digest_json, digest_stream
-from safescale_ammt.reading.byte_streams import HashedStream, TextStream, Unpacked
+from safescale_ammt.reading.byte_streams import (
+    HashedStream,
+    TextStream,
+    Unpacked,
+    read_whole,
+)
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import CsvReader, Layout
 from safescale_ammt.reading.dialect import with_points
@@ -305,7 +310,7 @@ def _read_one(
     )
     kept: dict[str, pa.ChunkedArray] = {}
     if is_parquet:
-        table = parse_parquet(data.whole(), origin)
+        table = parse_parquet(read_whole(data, origin), origin)
         names = table.column_names
         kept = {n: table.column(n) for n in layout.keep if names.count(n) == 1}
         # As text, like a CSV file: what a column holds is decided later, for both.

@@ -243,7 +243,7 @@ def _about(path: Path) -> dict[str, Any]:
     known = isinstance(about, dict) and set(about) == {"registry", "code_version"}
     if not known or not isinstance(about["code_version"], str):
         raise InputError(f"{path / ABOUT} does not hold registry and code_version.")
-    return about
+    return dict(about)
 
 
 def _card(path: Path, verdict: Verdict, identity: str) -> str:

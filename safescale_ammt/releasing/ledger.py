@@ -293,7 +293,7 @@ def _fold(events: Sequence[Event]) -> list[Use]:
                 raise IntegrityError(
                     f"event {event.sequence} of the ledger is none of ours ({error})."
                 ) from None
-        elif event.kind == "opened" and body.get("use") in past.keys():
+        elif event.kind == "opened" and body.get("use") in past:
             past[body["use"]] = replace(past[body["use"]], opened=True)
         else:
             # A kind that is skipped could be one that spends rows: the count stops.

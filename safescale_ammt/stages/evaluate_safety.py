@@ -17,8 +17,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AUDIT, read_warnings, save_warnings
@@ -36,6 +34,7 @@ from safescale_ammt.files.canonical import (
     read_json_lines,
     write_json,
 )
+from safescale_ammt.files.parquet import read_parquet
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
 from safescale_ammt.judging.profile import roc
@@ -46,6 +45,7 @@ from safescale_ammt.judging.verdict import (
     SealedUse,
     Verdict,
 )
+from safescale_ammt.printable import printable
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.reporting.headline_table import headline_metrics
@@ -260,7 +260,7 @@ class _UseCounter:
         constitution: Constitution,
     ) -> SealedUse:
         """Counts the use; of the sealed file only the row hashes are read so far."""
-        hashes = pq.read_table(inputs.holdout / SEALED_ROWS, columns=["_row"])
+        hashes = read_parquet(inputs.holdout / SEALED_ROWS, ["_row"])
         self.use = ledger.reserve(
             self.store,
             rows=hashes["_row"].to_pylist(),
@@ -337,7 +337,10 @@ def summarise(
             for name, value in metrics.items()
             if value is not None and math.isfinite(value)
         },
-        "confusion": {"classes": list(judged.classes), "counts": model["confusion"]},
+        "confusion": {
+            "classes": list(map(printable, judged.classes)),
+            "counts": model["confusion"],
+        },
         # Scores of more than two classes have neither a calibration nor one ROC curve.
         "roc": None if model["calibration"] is None else roc(evidence),
         "markdown": summary_markdown(judged, constitution),

@@ -52,7 +52,10 @@ def split_uri(uri: str) -> tuple[str, str]:
     scheme, root, key = _parse(uri)
     if scheme == "s3":
         return f"s3://{root}", key
-    path = Path(root).resolve()
+    try:
+        path = Path(root).resolve()
+    except (OSError, RuntimeError):
+        raise StoreInputError(f"{uri} is a link that leads to no file.") from None
     # The root of the file system has no name that a slash could follow.
     slash = "/" if root.endswith("/") and path.name else ""
     return path.parent.as_uri(), path.name + slash
