@@ -85,20 +85,21 @@ class Split:
         kinds = table.schema.field(_LABEL).type, table.schema.field(_ROW).type
         if kinds != (pa.int64(), pa.binary(ROW.itemsize)) or table[_LABEL].null_count:
             raise DataError(f"{path} has labels or row hashes of another type.")
-        codes = {}
-        for name, values in schema.groups.items():
-            indices = pc.index_in(
-                table[_GROUP + name], value_set=pa.array(values, pa.string())
-            )
-            if indices.null_count:
-                raise DataError(
-                    f"{path} has a group value that its schema does not know."
-                )
-            codes[name] = np.asarray(indices.to_numpy()).astype(np.int64)
+        codes = {
+            name: _codes(path, table[_GROUP + name], values)
+            for name, values in schema.groups.items()
+        }
         rows = b"".join(table[_ROW].to_pylist())
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
         return cls(features, label, codes, np.frombuffer(rows, dtype=ROW))
+
+
+def _codes(path: Path, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:
+    indices = pc.index_in(column, value_set=pa.array(values, pa.string()))
+    if indices.null_count:
+        raise DataError(f"{path} has a group value that its schema does not know.")
+    return np.asarray(indices.to_numpy()).astype(np.int64)
 
 
 def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:

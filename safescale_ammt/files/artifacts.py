@@ -11,7 +11,6 @@ times, hosts or event logs: the same work twice has the same identity.
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -219,12 +218,11 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
     data = read_regular(file, LARGEST, follow=False)
     try:
         raw = parse_json(data)
-    except JsonError as error:
-        raise InputError(f"{file} is not JSON ({error}).") from None
-    try:
         manifest = Manifest.from_dict(raw)
         expected = manifest.to_dict()
         canonical = canonical_json(raw) + b"\n"
+    except JsonError as error:
+        raise InputError(f"{file} is not JSON ({error}).") from None
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{file} is not the manifest of an artifact.") from None
     if manifest.schema != SCHEMA_VERSION:
@@ -244,6 +242,26 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
     return manifest
 
 
+def digest_of(file: Path, entry: FileEntry) -> str:
+    """Returns the digest of a file of an artifact.
+
+    Raises:
+        IntegrityError: it is a link, a pipe or the like, or far larger than recorded.
+    """
+    try:
+        size = file.lstat().st_size
+        if size > max(entry.size, LARGEST):
+            # Not hashed: a file with a hole may take days.
+            raise IntegrityError(
+                f"{file} was changed: the manifest recorded {entry.size:,} bytes, "
+                f"found {size:,}."
+            )
+        # What a link leads to may change after this check, or lie outside the folder.
+        return digest_file(file, follow=False)
+    except InputError as error:
+        raise IntegrityError(str(error)) from None
+
+
 def verify(path: Path | str, kind: str | None = None) -> Manifest:
     """Checks every byte of an artifact against its manifest; links are refused.
 
@@ -259,18 +277,7 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
         state = "was added to" if name in present else "is missing from"
         raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
     for name, entry in manifest.files.items():
-        # What a link leads to may change after this check, or lie outside the folder.
-        try:
-            size = os.lstat(path / name).st_size
-            if size > max(entry.size, LARGEST):
-                # Not hashed: a file with a hole may take days.
-                raise IntegrityError(
-                    f"{path / name} was changed: the manifest recorded {entry.size:,} "
-                    f"bytes, found {size:,}."
-                )
-            digest = digest_file(path / name, follow=False)
-        except InputError as error:
-            raise IntegrityError(str(error)) from None
+        digest = digest_of(path / name, entry)
         if digest != entry.sha256:
             raise IntegrityError(
                 f"{path / name} was changed: the manifest recorded "

@@ -36,13 +36,13 @@ def parse_json(data: bytes | str, most: int = LARGEST) -> Any:
         most: bytes that it may have.
 
     Raises:
-        JsonError: it is not JSON, is too large or too deep, gives a key twice, or has
-            a number or a text that is none of ours.
+        JsonError: it is not JSON, too large or deep, gives a key twice, or has a
+            number or text that is none of ours.
     """
-    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     if len(raw) > most:
         raise JsonError(f"{len(raw):,} bytes, at most {most:,} are read")
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST and depth_of(raw) > DEEPEST:
+    if depth_of(raw) > DEEPEST:
         raise JsonError(f"nested more than {DEEPEST} levels deep")
     try:
         value = json.loads(
@@ -52,7 +52,7 @@ def parse_json(data: bytes | str, most: int = LARGEST) -> Any:
             parse_constant=_real,
             object_pairs_hook=_object,
         )
-        # Half a surrogate pair is a text without a digest, and only an escape makes it.
+        # Half a surrogate pair has no digest, and only an escape makes it.
         if _HALF.search(raw):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError:
@@ -73,7 +73,9 @@ def parse_lines(data: bytes, most: int = LARGEST) -> list[Any]:
 
 
 def depth_of(raw: bytes) -> int:
-    """Returns how deep a JSON text is nested, without reading it."""
+    """Returns how deep a JSON text is nested at most, without reading it."""
+    if (brackets_opened := raw.count(b"[") + raw.count(b"{")) <= DEEPEST:
+        return brackets_opened
     if b"\\" in raw:
         raw = _ESCAPED.sub(b"", raw)
     brackets = _TEXTS.sub(b"", raw.translate(None, _NO_BRACKETS))

@@ -101,7 +101,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         coded = [
             i for i, f in enumerate(table.schema) if pa.types.is_dictionary(f.type)
         ]
-        check_fits(sum(_written_out(table.column(i)) for i in coded), str(path))
+        check_fits(sum(written_out(table.column(i)) for i in coded), str(path))
         for i in coded:
             column = table.column(i)
             plain = column.cast(column.type.value_type)
@@ -113,7 +113,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         ) from None
 
 
-def _written_out(column: pa.ChunkedArray) -> int:
+def written_out(column: pa.ChunkedArray) -> int:
+    """Returns the bytes that a coded column of texts takes when it is written out."""
     lengths = (
         pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
         for chunk in column.chunks

@@ -32,7 +32,7 @@ def build(cls: type[Built], raw: Any, where: str = "") -> Built:
     """
     if not isinstance(raw, Mapping):
         raise TypeError(f"{where or cls.__name__} is no object")
-    known, needed = _hints(cls)
+    known, needed = field_types(typing.cast("Any", cls))
     for key in (raw.keys() - known.keys()) | (needed - raw.keys()):
         raise TypeError(f"{where}{key} is {'unknown' if key in raw else 'missing'}")
     values = {key: typed(value, known[key], where + key) for key, value in raw.items()}
@@ -46,14 +46,12 @@ def typed(value: Any, hint: Any, where: str) -> Any:
         TypeError: it is of another type.
     """
     origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    fits: bool
     if origin is Any:
         return value
     if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
+        # Of our own unions, each is of one type and None.
         (some,) = (arg for arg in args if arg is not type(None))
-        return typed(value, some, where)
+        return None if value is None else typed(value, some, where)
     if is_dataclass(origin):
         return build(typing.cast("type[Any]", origin), value, where + ".")
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
@@ -67,14 +65,15 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return value
     # True is an int to Python, and none in a file.
-    fits = isinstance(origin, type) and isinstance(value, origin)
-    if not fits or (isinstance(value, bool) and origin is not bool):
-        raise TypeError(f"{where} is no {getattr(origin, '__name__', origin)}")
+    if not isinstance(value, origin) or (
+        isinstance(value, bool) and origin is not bool
+    ):
+        raise TypeError(f"{where} is no {origin.__name__}")
     return value
 
 
 @cache
-def _hints(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
+def field_types(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
     """Returns the types of a dataclass's fields, and the names of those it needs."""
     hints = typing.get_type_hints(cls)
     needed = {

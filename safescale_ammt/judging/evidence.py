@@ -153,22 +153,7 @@ def read_evidence(
             or of another type, or a row's group is none of the stated values.
         DataError: its rows do not fit in memory.
     """
-    try:
-        with parquet_file(path) as file:
-            # By the footer, before a value is read.
-            _check_types(path, file.schema_arrow, groups)
-            if rows not in (None, file.metadata.num_rows):
-                raise IntegrityError(
-                    f"The verdict beside {path} does not follow from its evidence: it "
-                    f"speaks of {rows:,} rows, found {file.metadata.num_rows:,}."
-                )
-            table = file.read()
-    except (OSError, pa.ArrowException) as error:
-        raise IntegrityError(
-            f"{path} cannot be read as evidence ({type(error).__name__}); a verdict "
-            "counts only with its evidence."
-        ) from None
-    _check_values(path, table, groups)
+    table = evidence_table(path, groups, rows)
     columns = {n: table[n].to_numpy() for n in list(_COLUMNS)[1:]}
     coded = {}
     for name, values in groups.items():
@@ -186,6 +171,29 @@ def read_evidence(
         **columns,
     )
     return evidence, hashes.reshape(-1, ROW_BYTES)
+
+
+def evidence_table(
+    path: Path, groups: Mapping[str, tuple[str, ...]], rows: int | None
+) -> pa.Table:
+    """Reads the columns of evidence, checked; the errors of `read_evidence`."""
+    try:
+        with parquet_file(path) as file:
+            # By the footer, before a value is read.
+            check_types(path, file.schema_arrow, groups)
+            if rows not in (None, file.metadata.num_rows):
+                raise IntegrityError(
+                    f"The verdict beside {path} does not follow from its evidence: it "
+                    f"speaks of {rows:,} rows, found {file.metadata.num_rows:,}."
+                )
+            table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise IntegrityError(
+            f"{path} cannot be read as evidence ({type(error).__name__}); a verdict "
+            "counts only with its evidence."
+        ) from None
+    check_values(path, table, groups)
+    return table
 
 
 def distinct_rows(hashes: bytes) -> NDArray[np.bytes_]:
@@ -206,7 +214,7 @@ def rows_digest(rows: np.ndarray) -> str:
     return digest_bytes(distinct_rows(rows.tobytes()).tobytes())
 
 
-def _check_types(
+def check_types(
     path: Path, schema: pa.Schema, groups: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Refuses columns that are not those of a verdict with these groups."""
@@ -225,7 +233,7 @@ def _check_types(
             )
 
 
-def _check_values(
+def check_values(
     path: Path, table: pa.Table, groups: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Refuses gaps, and values of groups that the verdict does not state."""

@@ -58,11 +58,6 @@ def check_names(
     check_width(len(names), origin)
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
-        # It would repaint a terminal, forge a line of a log, or look like another name.
-        if unseen := unseen_in(name):
-            raise DataError(
-                f"The name of column {i + 1} of {origin} holds {unseen}{_REMEDY}."
-            )
         if name and name in seen:
             shown = f" ({name!r})" if name in chosen else ""
             raise DataError(
@@ -72,11 +67,13 @@ def check_names(
             )
         seen[name] = i
         # The splits' files have columns `_label`, `_row` and `_group:...` of their own.
-        if name.startswith("_") and not _PANDAS_INDEX.fullmatch(name):
-            raise DataError(
-                f"The name of column {i + 1} of {origin} starts with an underscore "
-                f"(reserved){_REMEDY}."
-            )
+        reserved = name.startswith("_") and not _PANDAS_INDEX.fullmatch(name)
+        wrong = "starts with an underscore (reserved)" if reserved else ""
+        # It would repaint a terminal, forge a line of a log, or look like another name.
+        if unseen := unseen_in(name):
+            wrong = f"holds {unseen}"
+        if wrong:
+            raise DataError(f"The name of column {i + 1} of {origin} {wrong}{_REMEDY}.")
 
 
 def check_header(table: pa.Table, origin: str) -> None:

@@ -69,18 +69,7 @@ def parse_parquet(data: bytes, origin: str) -> pa.Table:
         ) from None
     check_schema(schema, origin)
     check_fits(size_of(file.metadata), origin)
-    texts = text_columns(schema)
-    try:
-        file = pq.ParquetFile(buffer, metadata=file.metadata, read_dictionary=texts)
-        table = file.read()
-    except (pa.ArrowException, OSError) as error:
-        said = _SAFE_REASONS.search(str(error))
-        reason = re.sub(r"-?\d+", "...", said.group()) if said else ""
-        raise DataError(
-            f"{origin} is a whole Parquet file that pyarrow {pa.__version__} refuses "
-            f"({type(error).__name__}{': ' if reason else ''}{reason}); write it anew "
-            "with plain text in place of dictionaries (categories)."
-        ) from None
+    table = _decoded(buffer, file.metadata, text_columns(schema), origin)
     check_values(table, origin)
     return table
 
@@ -121,3 +110,18 @@ def check_values(table: pa.Table, origin: str) -> None:
                 f"Column {at + 1} of {origin} has a value of {longest:,} bytes, at "
                 f"most {LONGEST_ROW:,} are read; leave it out of the file."
             )
+
+
+def _decoded(
+    buffer: pa.BufferReader, footer: pq.FileMetaData, texts: list[str], origin: str
+) -> pa.Table:
+    try:
+        return pq.ParquetFile(buffer, metadata=footer, read_dictionary=texts).read()
+    except (pa.ArrowException, OSError) as error:
+        said = _SAFE_REASONS.search(str(error))
+        reason = re.sub(r"-?\d+", "...", said.group()) if said else ""
+        raise DataError(
+            f"{origin} is a whole Parquet file that pyarrow {pa.__version__} refuses "
+            f"({type(error).__name__}{': ' if reason else ''}{reason}); write it anew "
+            "with plain text in place of dictionaries (categories)."
+        ) from None

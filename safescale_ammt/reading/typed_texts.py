@@ -10,6 +10,8 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.reading.number_forms import marked_codes
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
+# As the reader gives every column of texts.
+_CODES = (_CODED, pa.dictionary(pa.int32(), pa.binary()))
 # What Arrow writes in place of a time outside the years 1 to 9999.
 _NO_TIME = "<value out of range"
 
@@ -28,12 +30,8 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
     Raises:
         DataError: a value that has no text.
     """
-    coded_texts = pa.types.is_dictionary(column.type) and (
-        pa.types.is_string(column.type.value_type)
-        or pa.types.is_binary(column.type.value_type)
-    )
     try:
-        if coded_texts:
+        if column.type in _CODES:
             # Never written out: a column of one long text would take it in every row.
             return pa.chunked_array([_coded(c) for c in column.chunks], _CODED)
         texts = pa.chunked_array([_texts(c) for c in column.chunks], pa.string())

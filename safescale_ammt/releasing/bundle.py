@@ -195,21 +195,28 @@ def check_parts(
     _same("model's constitution", own, constitution.digest)
     # Classes and groups give the codes in the evidence their names: in another order
     # the same rows would be about other people.
-    schema = read_json(model / SCHEMA)
+    if (verdict.classes, verdict.groups) != names_of(model / SCHEMA):
+        raise IntegrityError(
+            f"The verdict's classes or groups are not those of {model / SCHEMA}."
+        )
+
+
+def names_of(file: Path) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Returns classes and groups of a schema, and checks the names that a card tells.
+
+    Raises:
+        IntegrityError: it is no schema.
+    """
+    schema = read_json(file)
     try:
-        # What the card names; the model itself is read by who uses it.
         typed([f["name"] for f in schema["features"]], tuple[str, ...], "features")
         typed(schema["label"], str, "label")
-        stated = (
+        return (
             typed(schema["classes"], tuple[str, ...], "classes"),
             typed(schema["groups"], dict[str, tuple[str, ...]], "groups"),
         )
     except (KeyError, TypeError) as error:
-        raise IntegrityError(f"{model / SCHEMA} is no schema ({error}).") from None
-    if (verdict.classes, verdict.groups) != stated:
-        raise IntegrityError(
-            f"The verdict's classes or groups are not those of {model / SCHEMA}."
-        )
+        raise IntegrityError(f"{file} is no schema ({error}).") from None
 
 
 def _same(what: str, stated: str | None, expected: str | None) -> None:

@@ -141,8 +141,7 @@ class Store(ABC):
                 it holds a link, a pipe or what else is no regular file.
         """
         folder, prefix = Path(folder), prefix.strip("/")
-        names = list(walk(folder)) if folder.is_dir() else []
-        if not names:
+        if not (names := list(walk(folder)) if folder.is_dir() else []):
             raise StoreInputError(
                 f"{folder} holds no file, so there is nothing to put into "
                 f"{self.uri}/{prefix}."
