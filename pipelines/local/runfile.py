@@ -37,7 +37,11 @@ _FORM: dict[str, Any] = {
     "version": dict[str, Any] | None,
 }
 """Keys of a record that its readers go by -> their types."""
-_JUDGED: dict[str, Any] = {"decision": str, "accuracy": float, "reasons": tuple[str, ...]}
+_JUDGED: dict[str, Any] = {
+    "decision": str,
+    "accuracy": float,
+    "reasons": tuple[str, ...],
+}
 """The same inside of `verdict`."""
 
 

@@ -22,6 +22,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
+from safescale_ammt.printable import printable
+
 # A colour is replaced wherever it stands in the SVG, so each is one that nothing else
 # uses: the surface is almost white, since plain white could be matplotlib's own.
 INK, MUTED, GRID = "#1b2733", "#5b6b7b", "#d5dde5"
@@ -180,6 +182,8 @@ def themed(name: str, title: str, words: str, svg: str) -> str:
 
 def short(text: str, room: float = ROOM) -> str:
     """Cuts a label that is wider than `room` points, and marks it by an ellipsis."""
+    # No font has a picture of what nobody sees.
+    text = printable(text)
     font = FontProperties(family=["DejaVu Sans"], size=FONT_SIZE)
 
     def width(label: str) -> float:
