@@ -56,9 +56,11 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
 
 
 def _coded(values: pa.DictionaryArray) -> pa.DictionaryArray:
-    """Spells the few distinct values, whatever width their indices have."""
-    codes = pc.cast(values.indices, pa.int32())
-    return pa.DictionaryArray.from_arrays(codes, _texts(values.dictionary))
+    """Spells the few distinct values that rows have, in the order of the rows."""
+    # A category without a row would be a class or a level without one.
+    used = pc.unique(values.indices).drop_null()
+    codes = pc.index_in(values.indices, used)
+    return pa.DictionaryArray.from_arrays(codes, _texts(values.dictionary.take(used)))
 
 
 def _texts(values: pa.Array) -> pa.StringArray:

@@ -143,6 +143,20 @@ def columns_of(rows: int, **values: pa.Scalar) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_a_category_that_no_row_has_is_no_value(kind: pa.DataType) -> None:
+    words = pa.array(["unused", "b", "a"], pa.string()).cast(kind)
+    codes = pa.array([2, 1, None, 2], pa.int8())
+    out = io.BytesIO()
+    table = pa.table({"a": pa.DictionaryArray.from_arrays(codes, words), "b": [1] * 4})
+    pq.write_table(table, out)
+
+    column = parse_bytes(out.getvalue(), "x", ANY).columns["a"]
+
+    assert column.texts().to_pylist() == ["a", "b", "", "a"]
+    assert sorted(column.values.to_pylist()) == ["", "a", "b"]
+
+
 @pytest.mark.usefixtures("small_room")
 @pytest.mark.parametrize("read", [read_parquet, lambda p: read_table(p.as_uri(), ANY)])
 def test_a_parquet_file_of_many_equal_rows_is_refused_by_its_footer(
