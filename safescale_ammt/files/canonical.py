@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json, parse_lines
+from safescale_ammt.files.json_text import (
+    LARGEST,
+    LONGEST,
+    JsonError,
+    parse_json,
+    parse_lines,
+)
 from safescale_ammt.files.regular import open_regular, read_regular
 from safescale_ammt.printable import unseen_in
 
@@ -165,9 +171,9 @@ def read_json(path: Path, most: int = LARGEST) -> Any:
         raise InputError(f"{path} is not JSON ({error}).") from None
 
 
-def read_json_lines(path: Path, most: int = LARGEST) -> list[Any]:
-    """Reads a file with one JSON text a line; the errors of `read_json`."""
+def read_json_lines(path: Path) -> list[Any]:
+    """Reads a log with one JSON text a line; the errors of `read_json`."""
     try:
-        return parse_lines(read_regular(path, most), most)
+        return parse_lines(read_regular(path, LONGEST))
     except JsonError as error:
         raise InputError(f"{path} holds a line that is not JSON ({error}).") from None

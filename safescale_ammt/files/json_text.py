@@ -18,6 +18,8 @@ DEEPEST = 64
 """Levels of objects and lists; our own files have fewer than ten."""
 LARGEST = 32 << 20
 """Bytes of one JSON text."""
+LONGEST = 128 << 20
+"""Bytes of a log with one JSON text a line."""
 _STEPS = {ord(c): step for c, step in zip("[{]}", (1, 1, -1, -1), strict=True)}
 _NO_BRACKETS = bytes(c for c in range(256) if chr(c) not in '[]{}"')
 _ESCAPED, _TEXTS = re.compile(rb"\\.", re.DOTALL), re.compile(rb'"[^"]*"?')

@@ -78,8 +78,11 @@ class Provenance:
         if not file.is_file():
             return cls.of(Verdict.load(folder))
         try:
-            return build(cls, read_json(file))
-        except TypeError as error:
+            found = build(cls, read_json(file))
+            # A day that is none, or a window without its days, shows here.
+            found.facts()
+            return found
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file} holds no provenance: {error}.") from None
 
     def in_run(self, run: Mapping[str, Any]) -> Provenance:

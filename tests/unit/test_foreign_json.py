@@ -40,6 +40,12 @@ from safescale_ammt.releasing.record import read_chain
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.releasing.versions import fold
+from safescale_ammt.reporting.gallery import drawn
+from safescale_ammt.reporting.history_charts import (
+    power_curves,
+    search_front,
+    training_curves,
+)
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import EventLog
@@ -406,3 +412,23 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         InputError, match="has 101 bytes, a file of its kind at most 100"
     ):
         read_json(tmp_path / "x.json", most=100)
+
+
+@pytest.mark.parametrize("name", ["training", "search", "power"])
+def test_a_log_of_another_form_is_a_picture_that_is_absent(name: str) -> None:
+    logs: list[Any] = [None, [1], [{"event": 1}], [{"event": "round"}], {"x": []}]
+    draw = {
+        "training": lambda log: training_curves(log or ()),
+        "search": search_front,
+        "power": power_curves,
+    }[name]
+    for log in (*logs, {"candidates": 1}, {"rows": "x"}, [{"event": "merge", "a": {}}]):
+        assert drawn(name, lambda log=log: draw(log)).absent
+
+
+def test_an_origin_with_a_day_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    sound = {"model": "m", "mode": "sealed", "sealed_rows": 1}
+    for other in ({"judged": "never"}, {"days": {"start": 1}}, {"rows": [1]}):
+        write_json(tmp_path / PROVENANCE, sound | other)
+        with pytest.raises(InputError, match="holds no provenance"):
+            Provenance.load(tmp_path)
