@@ -251,11 +251,10 @@ def read_record(file: Path) -> dict[str, Any]:
         for key, hint in _FORM.items():
             typed(record[key], hint, key)
         for name, entry in record["artifacts"].items():
-            for key in ("name", "path", "uri", "identity"):
+            for key in {"name", "path", "uri", "identity"} & entry.keys():
                 typed(entry[key], str, f"{name}.{key}")
-        for key, hint in _JUDGED.items():
-            if record["verdict"]:
-                typed(record["verdict"][key], hint, key)
+        for key in _JUDGED.keys() & (record["verdict"] or {}).keys():
+            typed(record["verdict"][key], _JUDGED[key], key)
     except (KeyError, TypeError) as error:
         raise InputError(f"{file} is no record of a run ({error}).") from None
     return dict(record)
