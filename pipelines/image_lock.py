@@ -17,7 +17,6 @@ another machine built and pushed may have an empty `id`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,8 @@ from typing import Any
 from components import IMAGE_PREFIX, LOCK_SCHEMA, STAGES
 from safescale_ammt import __version__
 from safescale_ammt.code_version import library_digest
-from safescale_ammt.errors import ConfigError
-from safescale_ammt.files.canonical import is_digest
+from safescale_ammt.errors import ConfigError, InputError
+from safescale_ammt.files.canonical import is_digest, read_json
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,14 @@ class Lock:
                 digest, or images of another version than this one.
         """
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            raw = read_json(path)
+        except InputError as error:
+            if path.exists():
+                raise ConfigError(f"{path} is no lock of images: {error}") from None
             raise ConfigError(
                 f"There is no lock of images {path}; `make images` builds the images "
                 "and writes it."
             ) from None
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} is no lock of images: {error}.") from None
         if not isinstance(raw, dict):
             raise ConfigError(
                 f"{path} must hold a mapping, found {type(raw).__name__}."

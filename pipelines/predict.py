@@ -6,16 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.answers import form_of, put_answers
+from pipelines.output import say
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.reading.byte_streams import read_whole
 from safescale_ammt.reading.columns import RawTable
 
 STDIN = "-"
@@ -72,7 +73,7 @@ def write_predictions(
         raise InputError(f"{folder} is a {kind} artifact; give a bundle or a model.")
     schema = Schema.load(model)
     origin = str(rows) if str(rows) != STDIN else "standard input"
-    source = rows if str(rows) != STDIN else sys.stdin.buffer.read()
+    source = rows if str(rows) != STDIN else read_whole(sys.stdin.buffer, origin)
     own = tuple(dict.fromkeys(filter(None, (schema.entity, *schema.ids))))
     table = raw_table(schema, source, tuple(ids) or own, origin)
     features = typed_features(schema, table)
@@ -82,9 +83,9 @@ def write_predictions(
     refuse_mostly_unseen(found, origin, known)
     refuse_mostly_missing(schema, features, origin, known)
     for unseen in found:
-        click.echo(f"In {origin} {unseen}; they count as rare values.", err=True)
+        say(f"In {origin} {unseen}; they count as rare values.", err=True)
     threshold = read_json(model / "decision.json")["threshold"]
-    click.echo(meaning_of_score(schema, threshold), err=True)
+    say(meaning_of_score(schema, threshold), err=True)
     score, prediction = Predictor.load(model).predict_table(features)
     classes = pa.array(schema.classes, pa.string())
     answers = {

@@ -19,6 +19,8 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from safescale_ammt.printable import printable
+
 QUARTER_AFTER, SILENCE = 5.0, 30.0
 """Least seconds from a plain line to the one of the next quarter, and to any other."""
 
@@ -52,7 +54,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Shows one line."""
         # Standard output is for the command's result alone, so that it can be piped.
-        print(f"[{self.run}] {text}", file=sys.stderr, flush=True)
+        print(f"[{self.run}] {printable(text)}", file=sys.stderr, flush=True)
 
     def begin(self, text: str) -> None:
         """Shows what has begun and will take a while."""
@@ -134,7 +136,7 @@ class LiveProgress(Progress):
     def _line(self, text: str) -> str:
         # Unescaped, a folder's name with brackets is a style that rich applies or,
         # where it knows none, fails on.
-        return f"[dim]{escape(self.run)}[/] {escape(text)}"
+        return f"[dim]{escape(self.run)}[/] {escape(printable(text))}"
 
 
 def progress_for(run: str) -> Progress:

@@ -27,7 +27,7 @@ from safescale_ammt.config.sections import (
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ConfigError, ConstitutionError, one_of
 from safescale_ammt.files.canonical import digest_json
-from safescale_ammt.files.yaml_file import YamlLoader, read_yaml
+from safescale_ammt.files.yaml_file import parse_yaml, read_yaml
 from safescale_ammt.reading.catalogue import CATALOGUE
 
 SCHEMA_VERSION = 1
@@ -228,8 +228,8 @@ def _override(sections: dict[str, dict[str, Any]], override: str) -> None:
     # YAML would turn a window or a version such as 2026-11-09 or 1.10 into a value.
     if typing.get_type_hints(SECTIONS[section])[keys[0]] is not str:
         try:
-            value = yaml.load(text, YamlLoader)  # noqa: S506  a SafeLoader
-        except yaml.YAMLError:
+            value = parse_yaml(text)
+        except (ValueError, yaml.YAMLError):
             raise ConfigError(f"--set {name}: {text!r} is no YAML value.") from None
         # YAML 1.1 reads 1e-3 as text: its floats need a dot.
         with suppress(ValueError):

@@ -25,9 +25,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from safescale_ammt.printable import printable
+
 
 class SafescaleError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose; its sentence is safe to print."""
+
+    def __init__(self, *sentence: object) -> None:
+        # Here and not where it is shown: terminal, log, record and notice all do.
+        super().__init__(*(printable(str(part)) for part in sentence))
 
     # 1 is what Python returns for an exception, 2 what click returns for bad usage.
     exit_code = 1

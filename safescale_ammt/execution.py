@@ -23,6 +23,7 @@ from typing import Any
 from safescale_ammt.errors import InputError, Interrupted, Refusal, SafescaleError
 from safescale_ammt.files.artifacts import EXECUTION, read_manifest
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.printable import printable
 
 LONGEST = 200
 """Characters of the longest text that goes into metadata; a page does not."""
@@ -68,7 +69,9 @@ class Execution:
             else:
                 fits = isinstance(value, bool | int)
             if fits:
-                self.summary[key] = value
+                self.summary[key] = (
+                    printable(value) if isinstance(value, str) else value
+                )
         return {"identity": read_manifest(output).identity, **self.summary}
 
     def to_dict(self, error: BaseException | None, ended: datetime) -> dict[str, Any]:
@@ -169,7 +172,8 @@ def describe(name: str, error: BaseException | None) -> tuple[str, int, str]:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted", 1, f"{name} was stopped from the keyboard."
     # A library's message may have several lines, a sentence has one.
-    reason = " ".join(str(error).split()) if may_be_shown(error) else WITHHELD
+    shown = printable(" ".join(str(error).split()))
+    reason = shown if may_be_shown(error) else WITHHELD
     return type(error).__name__, 1, f"{name} broke: {type(error).__name__}: {reason}."
 
 

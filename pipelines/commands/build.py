@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from components import IMAGE_PREFIX, STAGES
+from pipelines.output import say
 
 
 @click.command("compile")
@@ -90,7 +91,7 @@ def compile_(  # noqa: PLR0917  click passes by name
         for role in ROLES:
             if role not in arguments:
                 name = getattr(workload.data, role)
-                click.echo(f"{role} {name!r} is no URI: fill it in yourself.")
+                say(f"{role} {name!r} is no URI: fill it in yourself.")
     text = compile_train(image_prefix=image_prefix, images=lock, arguments=arguments)
     if kubernetes_manifests:
         from pipelines.kubeflow.manifests import (
@@ -101,11 +102,11 @@ def compile_(  # noqa: PLR0917  click passes by name
 
         objects = kubernetes_objects(text, Release(version_name, namespace))
         for path in write_objects(objects, output):
-            click.echo(f"Wrote {path}.")
+            say(f"Wrote {path}.")
         return
     if output.is_dir():
         raise click.UsageError(f"{output} is a folder; give a file to write.")
-    click.echo(f"Wrote {write_text(output, text)}.")
+    say(f"Wrote {write_text(output, text)}.")
 
 
 @click.command()
@@ -154,7 +155,7 @@ def stage(name: str, values: tuple[str, ...]) -> None:
         summary = run(**arguments)
         frame.done(output, summary)
     for key, value in frame.summary.items():
-        click.echo(f"{key}: {value}")
+        say(f"{key}: {value}")
 
 
 def _section(path: Path, name: str) -> Mapping[str, Any]:

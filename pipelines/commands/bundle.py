@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pipelines.commands.registry import registry_options
+from pipelines.output import say
 
 
 def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +70,7 @@ def verify(
         if rows:
             sealed = stack.enter_context(found(rows, Places(store, name, runs))).folder
         result = checked(meant, digest, sealed)
-    click.echo(result.as_json() if as_json else result.as_text())
+    say(result.as_json() if as_json else result.as_text())
     if strict and not result.anchor:
         raise Refusal(f"By whom {result.subject} was made is not shown (--strict).")
 
@@ -93,7 +94,7 @@ def report(
     from pipelines.output import write_text
 
     with found(word, Places(store, name, runs)) as meant:
-        click.echo(f"Wrote {write_text(output, page_again(meant.folder))}.")
+        say(f"Wrote {write_text(output, page_again(meant.folder))}.")
 
 
 def page_again(folder: Path) -> str:
@@ -174,4 +175,4 @@ def predict(
         if rows.startswith("s3:"):
             stack.enter_context(opened_store(store, reads_only=True))
         count = write_predictions(meant.folder, rows, output, ids)
-    click.echo(f"Wrote {count} predictions to {output}.", err=str(output) == "-")
+    say(f"Wrote {count} predictions to {output}.", err=str(output) == "-")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.output import say
+
 if TYPE_CHECKING:
     from pipelines.workload import Workload
     from safescale_ammt.config.sections import SearchConfig
@@ -121,7 +123,7 @@ def prepared_in_passing(
         for key, value in summary.items():
             # The warnings stand above already.
             if value and key != "warnings" and not str(value).startswith("sha256:"):
-                click.echo(f"{key}: {value}")
+                say(f"{key}: {value}")
         yield dataset
 
 
@@ -156,10 +158,10 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
     click.echo(report.basis)
     for lines in (power_table, certifiable):
         for line in lines(constitution, report):
-            click.echo(line)
+            say(line)
     # After the table, which a refusal is read beside; it says the sentence by itself.
     refuse_uncertifiable(constitution, report)
-    click.echo(report.sentence)
+    say(report.sentence)
 
 
 def certifiable(constitution: Constitution, report: PowerReport) -> Iterator[str]:

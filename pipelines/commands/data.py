@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pipelines.output import say
+
 
 @click.group()
 def data() -> None:
@@ -45,5 +47,5 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
         with opened_store(store) as opened:
             uris = fetching.fetch_to_store(name, opened, DOWNLOADS)
     for role, uri in uris.items():
-        click.echo(f"data.{role}={uri}")
-        click.echo(f"  {members[role].sha256}")
+        say(f"data.{role}={uri}")
+        say(f"  {members[role].sha256}")

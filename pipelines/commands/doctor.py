@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from pipelines.commands.kubeflow_options import (
     store_of,
     work_options,
 )
+from pipelines.output import say, say_json
 from safescale_ammt.errors import InputError, one_of
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def doctor(**options: Any) -> None:
         results.append(result)
         # At once: a check may wait as long as --patience says.
         if not options["as_json"]:
-            click.echo(result.line(width))
+            say(result.line(width))
     if options["as_json"]:
-        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
+        say_json([result.to_dict() for result in results])
     failures = [result.check for result in results if result.state == FAILED]
     if failures:
         which = ", ".join(failures)

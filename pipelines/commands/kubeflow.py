@@ -14,6 +14,7 @@ from pipelines.commands.kubeflow_options import (
     store_of,
     work_options,
 )
+from pipelines.output import say
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.preparation import KubeflowRequest
@@ -86,8 +87,8 @@ def submit(**options: Any) -> None:
 
         version = options["version_name"] or version_name()
         pipeline = version_file(request_of(options, (), cache=True))
-        click.echo(upload(kubeflow, pipeline.text, version))
-        click.echo(pipeline.sources)
+        say(upload(kubeflow, pipeline.text, version))
+        say(pipeline.sources)
         return
     new_run = None
     if not options["follow"]:
@@ -101,7 +102,7 @@ def submit(**options: Any) -> None:
         store=store,
         **{key: options[key] for key in keys},
     )
-    click.echo(carry_out(kubeflow, request))
+    say(carry_out(kubeflow, request))
 
 
 @click.group(invoke_without_command=True)
@@ -174,7 +175,7 @@ def schedule(context: click.Context, /, **options: Any) -> None:
         experiment=options["experiment"],
         account=options["account"],
     )
-    click.echo(sentence)
+    say(sentence)
 
 
 @schedule.command("list")
@@ -185,12 +186,12 @@ def list_(**options: Any) -> None:
 
     history = list_recurring(kubeflow_of(options))
     if not history:
-        click.echo(f"No schedule in namespace {options['namespace']!r}.")
+        say(f"No schedule in namespace {options['namespace']!r}.")
     for item in history:
         state = "fires" if item.enabled else "off"
         # The server's zone is its own; a reader should not have to know it.
         time = f"{item.created.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        click.echo(f"{item.name} no. {item.number}  {state:<6} {time}  {item.when}")
+        say(f"{item.name} no. {item.number}  {state:<6} {time}  {item.when}")
 
 
 @schedule.command()
@@ -200,7 +201,7 @@ def pause(name: str, **options: Any) -> None:
     """Keeps a schedule from firing; what it started goes on."""
     from pipelines.kubeflow.schedule import pause as carry_out
 
-    click.echo(carry_out(kubeflow_of(options), name))
+    say(carry_out(kubeflow_of(options), name))
 
 
 @schedule.command()
@@ -210,7 +211,7 @@ def resume(name: str, **options: Any) -> None:
     """Lets a paused schedule fire again."""
     from pipelines.kubeflow.schedule import resume as carry_out
 
-    click.echo(carry_out(kubeflow_of(options), name))
+    say(carry_out(kubeflow_of(options), name))
 
 
 def _warn_of(request: KubeflowRequest) -> None:
@@ -224,7 +225,7 @@ def _warn_of(request: KubeflowRequest) -> None:
 
 def _warn(what: str) -> None:
     if what:
-        click.echo(f"Warning: {what}.", err=True)
+        say(f"Warning: {what}.", err=True)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.headline import ABSENT, COLUMNS, headline, told
-from pipelines.output import aligned
+from pipelines.output import aligned, say, say_json
 from safescale_ammt.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
@@ -67,11 +66,11 @@ def list_(store: str | None, name: str | None, as_json: bool) -> None:
             facts(one, version) for one in all_of.values() for version in one.versions()
         ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     elif not rows:
-        click.echo(f"Nothing is registered in {opened.uri}.")
+        say(f"Nothing is registered in {opened.uri}.")
     else:
-        click.echo("\n".join(aligned([_HEAD, *map(row, rows)])))
+        say("\n".join(aligned([_HEAD, *map(row, rows)])))
 
 
 @registry.command()
@@ -99,12 +98,12 @@ def show(
         chosen = chosen_registry(opened, name)
         shown = facts(chosen, chosen.show(version))
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        say_json(shown)
         return
     lines = list(zip(_HEAD, row(shown), strict=True))
     lines.append(("predecessor", str(shown["predecessor"] or ABSENT)))
     lines += [(key, value) for key, value in shown["entry"].items() if value]
-    click.echo("\n".join(aligned(lines)))
+    say("\n".join(aligned(lines)))
 
 
 @registry.command()
@@ -130,9 +129,9 @@ def verify(store: str | None, name: str | None, ledger: str | None) -> None:
             told = check()
         except IntegrityError as error:
             damaged.append(what)
-            click.echo(f"{what}: {error}", err=True)
+            say(f"{what}: {error}", err=True)
         else:
-            click.echo(f"{what}: {told}")
+            say(f"{what}: {told}")
 
     with opened_store(store, reads_only=True) as opened:
         data = open_store(ledger, environ=os.environ) if ledger else opened
@@ -210,7 +209,7 @@ def download(words: tuple[str, ...], replace: bool, store: str | None) -> None:
         registered = chosen.show(version[0] if version else "champion")
         old = place_bundle(chosen, registered, Path(place), replace=replace)
     title = f"{chosen.name} version {registered.number} ({registered.status})"
-    click.echo(f"{title} is in {place}{', in place of what was there' if old else ''}.")
+    say(f"{title} is in {place}{', in place of what was there' if old else ''}.")
 
 
 def facts(registry: Registry, version: Version) -> dict[str, Any]:
@@ -219,7 +218,7 @@ def facts(registry: Registry, version: Version) -> dict[str, Any]:
         figures = headline(registry.verdict(version))
     except (InputError, IntegrityError) as error:
         figures = None
-        click.echo(f"{registry.name} version {version.number}: {error}", err=True)
+        say(f"{registry.name} version {version.number}: {error}", err=True)
     return {
         "name": registry.name,
         **asdict(version),

@@ -9,6 +9,7 @@ import click
 
 from pipelines.commands.options import workload_options
 from pipelines.local.runners import RUNNERS, runner_named
+from pipelines.output import say
 
 # Docker takes no less CPU and no container starts with less memory; above, a value is
 # a slip of the unit.
@@ -121,8 +122,8 @@ def run(  # noqa: PLR0917  click passes by name
         strict=strict,
     )
     run_file = launch(request)
-    click.echo(run_file.outcome["sentence"])
+    say(run_file.outcome["sentence"])
     for line in (*run_file.lines, f"Record: {run_file.folder / 'run.json'}"):
-        click.echo(line)
+        say(line)
     if run_file.outcome["exit_code"]:
         raise Refusal("The decision is no pass (--strict).")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pipelines.headline import ABSENT, COLUMNS, told
-from pipelines.output import aligned
+from pipelines.output import aligned, say, say_json
 
 _OUTPUT = click.option(
     "--output",
@@ -55,11 +55,11 @@ def list_(output: Path, as_json: bool) -> None:
             {**{name: run[name] for name in names}, "report": report_of(run, output)}
             for run in found
         ]
-        click.echo(json.dumps(short, indent=2, ensure_ascii=False))
+        say_json(short)
     elif not found:
-        click.echo(f"No run in {output}.")
+        say(f"No run in {output}.")
     else:
-        click.echo("\n".join(aligned([_HEAD, *(row(run, output) for run in found)])))
+        say("\n".join(aligned([_HEAD, *(row(run, output) for run in found)])))
 
 
 @runs.command()
@@ -72,7 +72,7 @@ def show(name: str, as_json: bool, output: Path) -> None:
 
     run = read_run(output, name)
     if as_json:
-        click.echo(json.dumps(run, indent=2, ensure_ascii=False))
+        say_json(run)
         return
     lines = list(zip(_HEAD, row(run, output), strict=True))
     for stage in run["stages"]:
@@ -83,9 +83,9 @@ def show(name: str, as_json: bool, output: Path) -> None:
         lines.append((stage["stage"], state))
     artifacts = run["artifacts"].values()
     lines += [(artifact["name"], artifact["identity"]) for artifact in artifacts]
-    click.echo("\n".join(aligned(lines)))
+    say("\n".join(aligned(lines)))
     reasons = (run["verdict"] or {}).get("reasons", ())
-    click.echo("\n".join(filter(None, [*reasons, run["sentence"]])))
+    say("\n".join(filter(None, [*reasons, run["sentence"]])))
 
 
 @runs.command()
@@ -107,13 +107,13 @@ def diff(first: str, second: str, output: Path, as_json: bool) -> None:
             key: [None if text == ABSENT else json.loads(text) for text in pair]
             for key, pair in found.items()
         }
-        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        say_json(values)
         return
-    click.echo("\n".join(aligned([_HEAD, *(row(run, output) for run in both)])))
+    say("\n".join(aligned([_HEAD, *(row(run, output) for run in both)])))
     for key, (left, right) in found.items():
-        click.echo(f"{key}: {left} -> {right}")
+        say(f"{key}: {left} -> {right}")
     if not found:
-        click.echo("The runs agree in all that is recorded.")
+        say("The runs agree in all that is recorded.")
 
 
 def differences(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.files.json_text import parse_json
 
 # Characters: KFP strings the errors of its database and of Kubernetes together, and
 # one sentence has room for the first of them.
@@ -89,7 +89,7 @@ def disconnection(host: str, action: str, error: Exception) -> SafescaleError:
 def message(body: Any) -> str:
     """Returns the server's reason in one line, shortened, as ': ...'; "" = none."""
     try:
-        status = json.loads(body or "null")
+        status = parse_json(body or "null")
         # gRPC's gateway writes `message`; the upload service is plain HTTP and writes
         # `error_message`.
         text = str(status.get("message") or status.get("error_message") or "")

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.local.runfile import RUN, read_run
+from pipelines.local.runfile import RUN, read_record, read_run
 from pipelines.local.store import opened_store
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.files.artifacts import MANIFEST
-from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store, split_uri
@@ -85,7 +84,7 @@ def found(word: str, places: Places) -> Iterator[Found]:
     run = path.parent if path.name == RUN else path
     with ExitStack() as stack:
         if word and (run / RUN).is_file():
-            record = dict(read_json(run / RUN))
+            record = read_record(run / RUN)
             yield stack.enter_context(of_run(record, places))
         elif word and path.is_dir():
             yield Found(path, str(path))

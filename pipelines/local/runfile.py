@@ -19,6 +19,7 @@ from safescale_ammt.data.audit_warnings import AUDIT, AuditWarning, read_warning
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.files.typed_json import typed
 
 SCHEMA_VERSION = 1
 RUN = "run.json"
@@ -26,6 +27,22 @@ REPORT = "report.html"
 LOG = "log.txt"
 PIPELINE = "pipeline.yaml"
 LATEST = "latest"
+
+_FORM: dict[str, Any] = {
+    **dict.fromkeys(("run", "sentence", "started", "bundle", "report"), str),
+    "exit_code": int | None,
+    "stages": tuple[dict[str, Any], ...],
+    "artifacts": dict[str, dict[str, Any]],
+    "verdict": dict[str, Any] | None,
+    "version": dict[str, Any] | None,
+}
+"""Keys of a record that its readers go by -> their types."""
+_JUDGED: dict[str, Any] = {
+    "decision": str,
+    "accuracy": float,
+    "reasons": tuple[str, ...],
+}
+"""The same inside of `verdict`."""
 
 
 @dataclass
@@ -222,6 +239,27 @@ class RunFile:
         aside.replace(self.folder / RUN)
 
 
+def read_record(file: Path) -> dict[str, Any]:
+    """Reads a `run.json`, and checks the types of what its readers go by.
+
+    Raises:
+        InputError: it is not there, or no record of a run.
+    """
+    raw = read_json(file)
+    try:
+        record = typed(raw, dict[str, Any], "it")
+        for key, hint in _FORM.items():
+            typed(record[key], hint, key)
+        for name, entry in record["artifacts"].items():
+            for key in {"name", "path", "uri", "identity"} & entry.keys():
+                typed(entry[key], str, f"{name}.{key}")
+        for key in _JUDGED.keys() & (record["verdict"] or {}).keys():
+            typed(record["verdict"][key], _JUDGED[key], key)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} is no record of a run ({error}).") from None
+    return dict(record)
+
+
 def read_run(output: Path, name: str) -> dict[str, Any]:
     """Reads a run by its id, the start of its id, `latest`, or its folder.
 
@@ -230,16 +268,16 @@ def read_run(output: Path, name: str) -> dict[str, Any]:
     """
     # `verify` and `report` know a run as `runs/latest`: so does who looks at it here.
     if "/" in name and (Path(name) / RUN).is_file():
-        return dict(read_json(Path(name) / RUN))
+        return read_record(Path(name) / RUN)
     if name == LATEST and (output / LATEST).exists():
-        return dict(read_json(output / LATEST / RUN))
+        return read_record(output / LATEST / RUN)
     folders = [p for p in run_folders(output) if p.name.startswith(name)]
     if len(folders) != 1:
         state = "is ambiguous" if folders else "does not exist"
         raise InputError(
             f"Run {name!r} {state} in {output}; `safescale runs list` names them."
         )
-    return dict(read_json(folders[0] / RUN))
+    return read_record(folders[0] / RUN)
 
 
 def run_folders(output: Path) -> list[Path]:

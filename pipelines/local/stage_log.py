@@ -10,6 +10,7 @@ import io
 import re
 from typing import TYPE_CHECKING, TextIO
 
+from safescale_ammt.printable import printable
 from safescale_ammt.stage_progress import progress_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class StageLog(io.TextIOBase):
             if progress := progress_of(line):
                 self._report("progress", share=progress[0], text=progress[1])
             elif not self.is_chatter(line):
-                self._log.write(_COLOURS.sub("", line) + "\n")
+                # What else moves a cursor may come out of a name in the data.
+                self._log.write(printable(_COLOURS.sub("", line)) + "\n")
         return len(text)
 
     def flush(self) -> None:

@@ -28,6 +28,7 @@ from safescale_ammt.cluster.refusals import (
 from safescale_ammt.cluster.resources import Resource
 from safescale_ammt.cluster.timeouts import TIMEOUTS, Timeouts
 from safescale_ammt.errors import ClusterInputError
+from safescale_ammt.files.json_text import parse_json
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token and its namespace."""
@@ -236,7 +237,7 @@ class Api:
         path = resource.path(self.namespace, name)
         response = self._open(verb, path, resource, query or {}, body)
         try:
-            answer = json.loads(b"".join(_chunks(response)))
+            answer = parse_json(b"".join(_chunks(response)))
         except ValueError:
             # A gateway's page, or JSON that was cut: the API itself speaks JSON.
             raise Away("an answer that is not JSON") from None

@@ -6,12 +6,12 @@ An answer that another try would not change is an `ApiRefusal`; what may pass is
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass
 
 from safescale_ammt.cluster.resources import Resource
 from safescale_ammt.errors import ClusterError, ClusterInputError
+from safescale_ammt.files.json_text import parse_json
 
 _DENIED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]+)"')
 
@@ -60,7 +60,7 @@ class ApiRequest:
             transient: statuses that another try may change.
         """
         try:
-            message = one_line(json.loads(body)["message"])
+            message = one_line(parse_json(body)["message"])
         except (ValueError, KeyError, TypeError):
             message = one_line(body)  # a proxy's page, or nothing
         if status in transient:
@@ -114,7 +114,7 @@ def _bearer(token: str) -> str:
     try:
         # Read, not verified: it only says whom the sentence is about.
         payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        claims = parse_json(base64.urlsafe_b64decode(payload + "=="))
         return _account(str(claims["sub"]))
     except (IndexError, ValueError, KeyError, TypeError):
         return "the bearer of this token"

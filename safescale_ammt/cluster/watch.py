@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from safescale_ammt.cluster.api import Api, Query
 from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied
 from safescale_ammt.cluster.resources import TRAINJOBS
+from safescale_ammt.files.json_text import parse_json
 
 
 def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
@@ -45,7 +45,7 @@ def changes(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
         try:
             for line in api.lines("watch", TRAINJOBS, "", "", options):
                 with suppress(ValueError):  # half a line, as when a proxy breaks off
-                    event = json.loads(line)
+                    event = parse_json(line)
                     if event["type"] == "ERROR":
                         break
                     if event["type"] != "BOOKMARK":

@@ -8,6 +8,7 @@ from typing import Any
 
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import checked_text, found_number
+from safescale_ammt.printable import unseen_in
 
 
 def section(raw: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
@@ -37,6 +38,9 @@ def text(raw: Mapping[str, Any], key: str, where: str, default: str) -> str:
     value = raw.get(key, default)
     if isinstance(value, str) and not value.strip():
         raise ConstitutionError(f"{where}.{key} must be text, found {value!r}.")
+    # A promise may have paragraphs; a name stands in tables, keys and lines of a log.
+    if key != "text" and isinstance(value, str) and (unseen := unseen_in(value)):
+        raise ConstitutionError(f"{where}.{key} holds {unseen}; leave it out.")
     return checked_text(value, f"{where}.{key}", ConstitutionError)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.files.typed_json import build
+from safescale_ammt.printable import printable
 
 SCHEMA_VERSION = 1
 AUDIT = "audit.json"
@@ -61,6 +63,10 @@ class AuditWarning:
     sentence: str
     group: str = ""
 
+    def __post_init__(self) -> None:
+        """Spells what nobody sees in a value that the sentence names."""
+        object.__setattr__(self, "sentence", printable(self.sentence))
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
         return {
@@ -87,17 +93,13 @@ def read_warnings(file: Path) -> tuple[AuditWarning, ...]:
     if not file.is_file():
         return ()
     try:
-        found = tuple(
-            AuditWarning(**{**entry, "columns": tuple(map(str, entry["columns"]))})
-            for entry in read_json(file)["warnings"]
-        )
-        if all(isinstance(warning.sentence, str) for warning in found):
-            return found
+        found = [build(AuditWarning, entry) for entry in read_json(file)["warnings"]]
     except (KeyError, TypeError):
-        pass
-    raise InputError(
-        f"{file} holds no warnings in the form of this version; prepare the data again."
-    )
+        raise InputError(
+            f"{file} holds no warnings in the form of this version; prepare the data "
+            "again."
+        ) from None
+    return tuple(found)
 
 
 def warnings_form(warnings: Sequence[AuditWarning]) -> dict[str, Any]:

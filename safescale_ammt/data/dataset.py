@@ -20,6 +20,7 @@ from safescale_ammt.data.splitting import ROW, arrow_rows, one_of_each
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.files.parquet import read_parquet
 
 SAMPLING = "sampling.json"
 """The file of the holdout that says how many rows its entities had."""
@@ -86,9 +87,10 @@ class Split:
         """Reads a split's Parquet file.
 
         Raises:
-            DataError: its columns or group values are not those of the schema.
+            DataError: its columns or group values are not those of the schema, or it
+                is no whole Parquet file.
         """
-        table = pq.read_table(path)
+        table = read_parquet(path)
         groups = [_GROUP + name for name in schema.groups]
         expected = [*schema.names, _LABEL, _ROW, *[_ENTITY] * bool(schema.entity)]
         expected += groups
@@ -97,16 +99,13 @@ class Split:
                 f"{path} has the columns {', '.join(table.column_names)}, its schema "
                 f"says {', '.join(expected)}."
             )
-        codes = {}
-        for name, values in schema.groups.items():
-            indices = pc.index_in(
-                table[_GROUP + name], value_set=pa.array(values, pa.string())
-            )
-            if indices.null_count:
-                raise DataError(
-                    f"{path} has a group value that its schema does not know."
-                )
-            codes[name] = np.asarray(indices.to_numpy()).astype(np.int64)
+        kinds = table.schema.field(_LABEL).type, table.schema.field(_ROW).type
+        if kinds != (pa.int64(), pa.binary(ROW.itemsize)) or table[_LABEL].null_count:
+            raise DataError(f"{path} has labels or row hashes of another type.")
+        codes = {
+            name: _codes(path, table[_GROUP + name], values)
+            for name, values in schema.groups.items()
+        }
         rows = b"".join(table[_ROW].to_pylist())
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
@@ -114,12 +113,19 @@ class Split:
         return cls(features, label, codes, np.frombuffer(rows, dtype=ROW), entity)
 
 
+def _codes(path: Path, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:
+    indices = pc.index_in(column, value_set=pa.array(values, pa.string()))
+    if indices.null_count:
+        raise DataError(f"{path} has a group value that its schema does not know.")
+    return np.asarray(indices.to_numpy()).astype(np.int64)
+
+
 def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:
     """Returns each class's share of the training rows of a dataset, by code.
 
     Only their labels are read; the folder's digests are the caller's to verify.
     """
-    table = pq.read_table(Path(dataset) / "train.parquet", columns=[_LABEL])
+    table = read_parquet(Path(dataset) / "train.parquet", [_LABEL])
     label = table[_LABEL].to_numpy()
     rows = np.bincount(label, minlength=len(schema.classes))
     return tuple((rows / max(1, len(label))).tolist())

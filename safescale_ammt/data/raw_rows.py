@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from safescale_ammt.data.schema import Feature, Schema
 from safescale_ammt.errors import DataError
-from safescale_ammt.reading.byte_streams import EncodingError
+from safescale_ammt.files.regular import open_given
+from safescale_ammt.reading.byte_streams import EncodingError, read_whole
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.date_forms import instants
@@ -258,7 +259,8 @@ def _read(source: str | Path | bytes, layout: Layout, origin: str) -> RawTable:
         return read_table(str(source), layout)
     path = Path(source)
     try:
-        data = path.read_bytes()
+        with open_given(path) as file:
+            data = read_whole(file, str(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from None
     return parse_bytes(data, str(path), layout)

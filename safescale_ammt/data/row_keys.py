@@ -28,6 +28,9 @@ from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.splitting import ROW, arrow_rows, row_hashes
 from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.json_text import LARGEST
+from safescale_ammt.files.parquet import read_parquet
+from safescale_ammt.files.regular import read_regular
 from safescale_ammt.reading.cells import Cells, Words, cells_of, row_sums
 from safescale_ammt.reading.readings import learn_readings, read_columns
 from safescale_ammt.reading.spelling import Kinds
@@ -143,11 +146,11 @@ class RowKeys:
                 f"{folder} holds no {KEYS}, by which the ledger knows its rows again; "
                 "prepare the data anew."
             )
-        table = pq.read_table(folder / KEYS)
+        table = read_parquet(folder / KEYS)
         keys = np.frombuffer(b"".join(table["key"].to_pylist()), ROW)
         kinds = np.array(table["kind"].to_pylist(), str)
         whole = {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
-        data = (folder / PARTS).read_bytes()
+        data = read_regular(folder / PARTS, LARGEST)
         return cls(whole, Parts.from_bytes(data, str(folder / PARTS)))
 
 

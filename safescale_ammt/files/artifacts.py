@@ -26,10 +26,12 @@ from safescale_ammt.files.canonical import (
     digest_bytes,
     digest_file,
     digest_json,
-    read_json,
     write_json,
 )
 from safescale_ammt.files.disk import NO_ROOM
+from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json
+from safescale_ammt.files.regular import read_regular, walk
+from safescale_ammt.files.typed_json import build
 
 MANIFEST = "manifest.json"
 EXECUTION = "execution.json"
@@ -112,16 +114,9 @@ class Manifest:
         Raises:
             KeyError, TypeError: the form is not that of a manifest.
         """
-        files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-        return cls(
-            kind=raw["kind"],
-            stage=raw["stage"],
-            files=files,
-            parents=raw["parents"],
-            config_digest=raw["config_digest"],
-            code_version=raw["code_version"],
-            schema=raw["schema"],
-        )
+        # Both follow from the rest, and are compared with it.
+        stated = {k: v for k, v in raw.items() if k not in ("identity", "digest")}
+        return build(cls, stated)
 
 
 @dataclass
@@ -199,7 +194,7 @@ def describe(
     """Hashes every file below `folder` into a manifest."""
     files = {
         name: FileEntry(
-            digest_file(folder / name),
+            digest_file(folder / name, follow=False),
             (folder / name).stat().st_size,
             name not in draft.outside_identity,
         )
@@ -222,11 +217,8 @@ def describe_contents(
 
 
 def file_names(folder: Path) -> list[str]:
-    """Lists files and links below a folder, relative, sorted, manifest left out."""
-    # A link to a folder is listed itself: `rglob` does not look behind it.
-    paths = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
-    names = (str(p.relative_to(folder)) for p in paths)
-    return sorted(n for n in names if n != MANIFEST)
+    """Lists what is no folder below a folder, relative, sorted, manifest left out."""
+    return sorted(name for name in walk(folder) if name != MANIFEST)
 
 
 def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
@@ -237,11 +229,14 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
         IntegrityError: the manifest was changed after it was written.
     """
     file = Path(path) / MANIFEST
-    raw = read_json(file)
+    data = read_regular(file, LARGEST, follow=False)
     try:
+        raw = parse_json(data)
         manifest = Manifest.from_dict(raw)
         expected = manifest.to_dict()
         canonical = canonical_json(raw) + b"\n"
+    except JsonError as error:
+        raise InputError(f"{file} is not JSON ({error}).") from None
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{file} is not the manifest of an artifact.") from None
     if manifest.schema != SCHEMA_VERSION:
@@ -249,7 +244,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
             f"{file} has schema {manifest.schema}, this version reads {SCHEMA_VERSION}."
         )
     # Bytes too: by values a repeated key would pass, and readers see two manifests.
-    if raw != expected or file.read_bytes() != canonical:
+    if raw != expected or data != canonical:
         raise IntegrityError(
             f"{file} was changed after it was written: it states digest "
             f"{raw.get('digest')}, its contents have {expected['digest']}."
@@ -259,6 +254,26 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
             f"{file.parent} is a {manifest.kind} artifact, expected a {kind} artifact."
         )
     return manifest
+
+
+def digest_of(file: Path, entry: FileEntry) -> str:
+    """Returns the digest of a file of an artifact.
+
+    Raises:
+        IntegrityError: it is a link, a pipe or the like, or far larger than recorded.
+    """
+    try:
+        size = file.lstat().st_size
+        if size > max(entry.size, LARGEST):
+            # Not hashed: a file with a hole may take days.
+            raise IntegrityError(
+                f"{file} was changed: the manifest recorded {entry.size:,} bytes, "
+                f"found {size:,}."
+            )
+        # What a link leads to may change after this check, or lie outside the folder.
+        return digest_file(file, follow=False)
+    except InputError as error:
+        raise IntegrityError(str(error)) from None
 
 
 def verify(path: Path | str, kind: str | None = None) -> Manifest:
@@ -276,10 +291,7 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
         state = "was added to" if name in present else "is missing from"
         raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
     for name, entry in manifest.files.items():
-        # What a link leads to may change after this check, or lie outside the folder.
-        if (path / name).is_symlink():
-            raise IntegrityError(f"{path / name} is a link, a file was recorded.")
-        digest = digest_file(path / name)
+        digest = digest_of(path / name, entry)
         if digest != entry.sha256:
             raise IntegrityError(
                 f"{path / name} was changed: the manifest recorded "

@@ -1,4 +1,4 @@
-"""JSON in the one spelling that digests are taken of, and those digests."""
+"""JSON in the one spelling that digests are taken of, those digests, and its files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.json_text import (
+    LARGEST,
+    LONGEST,
+    JsonError,
+    parse_json,
+    parse_lines,
+)
+from safescale_ammt.files.regular import open_regular, read_regular
+from safescale_ammt.printable import unseen_in
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Bytes read at a time, so that memory does not grow with the file.
 _CHUNK = 1 << 20
+_SEEN = dict.fromkeys(map(ord, "\n\r\t"))
 _FLAGS = dict.fromkeys(("yes", "on"), True) | dict.fromkeys(("no", "off"), False)
 
 
@@ -60,7 +70,8 @@ def checked_text(value: Any, where: str, error: type[InputError]) -> str:
         error: what is raised.
 
     Raises:
-        InputError: of the given class: no text, or not Unicode.
+        InputError: of the given class: no text, not Unicode, or with characters that
+            nobody sees (line breaks and tabs are seen).
     """
     if not isinstance(value, str):
         # YAML reads true, 1.10 and 2026-11-16 as a boolean, a number and a day.
@@ -71,6 +82,9 @@ def checked_text(value: Any, where: str, error: type[InputError]) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise error(f"{where} is not Unicode text.") from None
+    # Quoted, YAML's "\e[2J" is an escape sequence on every terminal that shows it.
+    if unseen := unseen_in(value.translate(_SEEN)):
+        raise error(f"{where} holds {unseen}; leave it out.")
     return value
 
 
@@ -126,9 +140,14 @@ def digest_stream(stream: BinaryIO) -> str:
     return "sha256:" + sha.hexdigest()
 
 
-def digest_file(path: Path) -> str:
-    """Returns `sha256:<hex>` of a file."""
-    with path.open("rb") as file:
+def digest_file(path: Path, *, follow: bool = True) -> str:
+    """Returns `sha256:<hex>` of a regular file.
+
+    Raises:
+        InputError: it is a pipe, a device or the like, or a link that `follow` does
+            not allow.
+    """
+    with open_regular(path, follow=follow) as file:
         return digest_stream(file)
 
 
@@ -144,17 +163,22 @@ def write_json(path: Path, value: Any) -> None:
     path.write_bytes(json_file(value))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = LARGEST) -> Any:
     """Reads a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, is no regular file, is larger than `most`
+            bytes or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return parse_json(read_regular(path, most), most)
+    except JsonError as error:
         raise InputError(f"{path} is not JSON ({error}).") from None
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Reads a log with one JSON text a line; the errors of `read_json`."""
+    try:
+        return parse_lines(read_regular(path, LONGEST))
+    except JsonError as error:
+        raise InputError(f"{path} holds a line that is not JSON ({error}).") from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from safescale_ammt.errors import StorageError, StoreInputError
+from safescale_ammt.files.regular import open_regular
 
 CHUNK = 1 << 20
 """Bytes copied at a time, so that memory does not grow with the object."""
@@ -33,7 +34,7 @@ def reading(data: bytes | BinaryIO | Path) -> Iterator[BinaryIO]:
     elif isinstance(data, Path):
         if not data.is_file():
             raise StoreInputError(f"{data} is no file, so it cannot be stored.")
-        with data.open("rb") as file:
+        with open_regular(data) as file:
             yield file
     else:
         yield data

@@ -216,6 +216,7 @@ def evidence_of(folder: Path, verdict: Verdict) -> tuple[Evidence, np.ndarray]:
         verdict.groups,
         classes=verdict.classes,
         positive=verdict.positive,
+        rows=verdict.rows,
     )
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from safescale_ammt.binomial.supremum import Array
 from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.files.canonical import digest_bytes, digest_json
+from safescale_ammt.files.parquet import parquet_file
 
 IntArray = NDArray[np.int64]
 EVIDENCE = "evidence.parquet"
@@ -154,6 +156,7 @@ def read_evidence(
     *,
     classes: tuple[str, ...],
     positive: str,
+    rows: int | None = None,
 ) -> tuple[Evidence, np.ndarray]:
     """Reads the evidence table.
 
@@ -162,36 +165,57 @@ def read_evidence(
         groups: group name -> its values; a value's position is its code.
         classes: class names by code.
         positive: the positive class, or "".
+        rows: how many rows the verdict speaks of; None = not known.
 
     Returns:
         The evidence and the raw-row hashes, (n, 16) uint8.
 
     Raises:
-        IntegrityError: no evidence table, a column is missing or of another
-            type, or a row's group is none of the stated values.
+        IntegrityError: no evidence table, another number of rows, a column is missing
+            or of another type, or a row's group is none of the stated values.
+        DataError: its rows do not fit in memory.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise IntegrityError(
-            f"{path} cannot be read as evidence ({type(error).__name__}); a verdict "
-            "counts only with its evidence."
-        ) from None
-    _check_columns(path, table, groups)
+    table = evidence_table(path, groups, rows)
     columns = {n: table[n].to_numpy() for n in list(_COLUMNS)[1:]}
     coded = {}
     for name, values in groups.items():
-        codes = {value: code for code, value in enumerate(values)}
-        column = table[GROUP + name].to_pylist()
-        coded[name] = tuple(values), np.array([codes[v] for v in column], np.int64)
-    rows = np.frombuffer(b"".join(table["row"].to_pylist()), np.uint8)
+        known = pa.array(values, pa.string())
+        codes = [
+            np.asarray(pc.index_in(chunk.dictionary, known))[chunk.indices]
+            for chunk in table[GROUP + name].chunks
+        ]
+        coded[name] = tuple(values), np.concatenate([[], *codes]).astype(np.int64)
+    hashes = np.frombuffer(b"".join(table["row"].to_pylist()), np.uint8)
     evidence = Evidence(
         groups=coded,
         classes=len(classes),
         positive=classes.index(positive) if positive else None,
         **columns,
     )
-    return evidence, rows.reshape(-1, ROW_BYTES)
+    return evidence, hashes.reshape(-1, ROW_BYTES)
+
+
+def evidence_table(
+    path: Path, groups: Mapping[str, tuple[str, ...]], rows: int | None
+) -> pa.Table:
+    """Reads the columns of evidence, checked; the errors of `read_evidence`."""
+    try:
+        with parquet_file(path) as file:
+            # By the footer, before a value is read.
+            check_types(path, file.schema_arrow, groups)
+            if rows not in (None, file.metadata.num_rows):
+                raise IntegrityError(
+                    f"The verdict beside {path} does not follow from its evidence: it "
+                    f"speaks of {rows:,} rows, found {file.metadata.num_rows:,}."
+                )
+            table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise IntegrityError(
+            f"{path} cannot be read as evidence ({type(error).__name__}); a verdict "
+            "counts only with its evidence."
+        ) from None
+    check_values(path, table, groups)
+    return table
 
 
 def distinct_rows(hashes: bytes) -> NDArray[np.bytes_]:
@@ -212,27 +236,40 @@ def rows_digest(rows: np.ndarray) -> str:
     return digest_bytes(distinct_rows(rows.tobytes()).tobytes())
 
 
-def _check_columns(
-    path: Path, table: pa.Table, groups: Mapping[str, tuple[str, ...]]
+def check_types(
+    path: Path, schema: pa.Schema, groups: Mapping[str, tuple[str, ...]]
 ) -> None:
-    """Refuses a table that is not the evidence of a verdict with these groups."""
+    """Refuses columns that are not those of a verdict with these groups."""
     expected = {**_COLUMNS, **{GROUP + name: pa.string() for name in groups}}
-    present = dict(zip(table.schema.names, table.schema.types, strict=True))
+    present = {
+        field.name: field.type.value_type
+        if pa.types.is_dictionary(field.type)
+        else field.type
+        for field in schema
+    }
     for name in sorted(expected.keys() | present.keys()):
         if expected.get(name) != present.get(name):
             raise IntegrityError(
                 f"Column {name!r} of {path} has type {present.get(name, 'absent')}, "
                 f"the verdict's evidence has {expected.get(name, 'no such column')}."
             )
+
+
+def check_values(
+    path: Path, table: pa.Table, groups: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuses gaps, and values of groups that the verdict does not state."""
     # A null makes floats of integers when numpy reads them.
-    for name in present:
+    for name in table.column_names:
         if table[name].null_count:
             raise IntegrityError(
                 f"Column {name!r} of {path} lacks {table[name].null_count} values; "
                 "evidence has one for every row."
             )
     for name, values in groups.items():
-        strange = sorted(set(table[GROUP + name].to_pylist()) - set(values))
+        chunks = table[GROUP + name].chunks
+        present = {v for chunk in chunks for v in chunk.dictionary.to_pylist()}
+        strange = present - set(values)
         if strange:
             raise IntegrityError(
                 f"{path} holds {len(strange)} values in group {name!r} that the "

@@ -8,6 +8,7 @@ from typing import Any
 
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.typed_json import build
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 REFERENCE_NAMES = {
@@ -165,11 +166,8 @@ class Finding:
             InputError: it is not the form of a finding.
         """
         try:
-            # JSON knows lists alone: with them a finding would not equal its copy.
-            rates = tuple(GroupRate(**rate) for rate in raw["by_group"])
-            small = tuple(raw["too_small"])
-            return cls(**{**raw, "by_group": rates, "too_small": small})
-        except (KeyError, TypeError) as error:
+            return build(cls, raw)
+        except TypeError as error:
             raise InputError(f"This is not the form of a finding ({error}).") from None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.files.typed_json import build
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
 from safescale_ammt.judging.sampling_model import SamplingModel
@@ -155,29 +156,17 @@ class Verdict:
             raise InputError(
                 f"{where} has schema {schema!r}, this version reads {SCHEMA_VERSION}."
             )
-        as_stated = (
-            *("model", "constitution", "dataset", "holdout", "mode", "ledger"),
-            *("alpha", "rows", "positive", "bins", "decision", "figures", "evidence"),
-        )
+        # Both are in `figures` too: two copies of one number may not disagree.
+        twice = ("accuracy", "twin_accuracy")
         try:
-            verdict = cls(
-                use=SealedUse(**raw["use"]),
-                classes=tuple(raw["classes"]),
-                groups={name: tuple(values) for name, values in raw["groups"].items()},
-                findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
-                reasons=tuple(raw["reasons"]),
-                base_rates=tuple(map(float, raw.get("base_rates", ()))),
-                sampling=SamplingModel(**raw["sampling"])
-                if "sampling" in raw
-                else None,
-                **{key: raw[key] for key in as_stated},
-            )
-            # Both are in `figures` too: two copies of one number may not disagree.
-            for key in ("accuracy", "twin_accuracy"):
+            verdict = build(cls, {k: v for k, v in raw.items() if k not in twice})
+            if verdict.positive and verdict.positive not in verdict.classes:
+                raise ValueError("positive, which is none of the classes")
+            for key in twice:
                 if getattr(verdict, key) != raw[key]:
                     raise ValueError(f"{key}, which departs from its figures")
         # A damaged file fails anywhere in the parsing, and so with any of these.
-        except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where} is not a verdict: {type(error).__name__} at {error}."
             ) from None

@@ -7,7 +7,6 @@ stage raises the first that is no consequence of another's end.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from safescale_ammt.errors import Interrupted, PeerLost
 from safescale_ammt.execution import describe
 from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.json_text import LARGEST, parse_json
 from safescale_ammt.launch.request import open_place
 from safescale_ammt.store.base import Store
 
@@ -40,7 +40,7 @@ def first_failure(
         another went away counts only if there is no other report.
     """
     store = open_place(where, environ)
-    reports = [json.loads(store.get(info.key)) for info in store.list("rank-")]
+    reports = [parse_json(store.get(info.key, LARGEST)) for info in store.list("rank-")]
     # Time alone would not do: clocks of two pods differ by more than the moment
     # between a failure and its consequence.
     reports.sort(key=lambda report: (report["class"] in CONSEQUENCES, report["time"]))

@@ -11,7 +11,6 @@ environment.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError, InputError, one_of
+from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store, read_uri, split_uri
 
@@ -95,8 +95,8 @@ def load_request(
         InputError: it does not exist or is no request.
     """
     try:
-        raw = json.loads(read_uri(place_uri(where), environ=environ))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raw = parse_json(read_uri(place_uri(where), LARGEST, environ=environ))
+    except JsonError as error:
         raise InputError(f"{where} is not JSON ({error}).") from None
     return TrainingRequest.from_dict(raw, where)
 

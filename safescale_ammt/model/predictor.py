@@ -26,6 +26,7 @@ from safescale_ammt.data.encoding import Numeric, encode, width
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.files.regular import open_regular
 from safescale_ammt.model.device import settled
 from safescale_ammt.model.fair_head import FairHead
 from safescale_ammt.model.genome import Genome
@@ -185,6 +186,22 @@ class Predictor:
         return self.model.answer(encode(self.schema, features, encoding))
 
 
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a safetensors file.
+
+    Raises:
+        InputError: it is not there, no regular file, or none whose header is true.
+    """
+    try:
+        # The library opens by name, and would wait for a pipe.
+        open_regular(path, follow=False).close()
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a safetensors file ({error}).") from None
+
+
 def _tensors(
     folder: Path, schema: Schema, genome: Genome, members: int
 ) -> tuple[Weights, dict[str, Tensor]]:
@@ -193,13 +210,7 @@ def _tensors(
     Raises:
         InputError: no safetensors file, or weights that do not fit the genome.
     """
-    path = folder / "weights.safetensors"
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not a safetensors file ({error}).") from None
+    tensors = tensors_of(folder / "weights.safetensors")
     weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
     head = {n.removeprefix(_HEAD): w for n, w in tensors.items() if n not in weights}
     classes = len(schema.classes)

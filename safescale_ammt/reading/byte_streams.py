@@ -17,9 +17,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from safescale_ammt.errors import DataError
+from safescale_ammt.files.memory import check_fits, in_units, room_for_table
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
+UNFOLDED = 4
+"""A packed text may unfold to so many times the memory that a table may take."""
 PARQUET_MAGIC = b"PAR1"
 """The first and last four bytes of every Parquet file."""
 _PACKED = {
@@ -104,11 +107,17 @@ class Unpacked(_Filled):
         is_parquet: the first bytes, unpacked, are Parquet's.
 
     Raises:
-        DataError: the file is damaged, or of a format that no reader here opens.
+        DataError: the file is damaged, of a format that no reader here opens, or what
+            has been made of it takes more memory than a table may.
     """
 
     def __init__(self, stream: HashedStream, origin: str) -> None:
         self._origin = origin
+        # Measured, not guessed from a ratio: a column of one value packs a
+        # thousandfold and takes four bytes a row.
+        self._room = room_for_table()
+        self._taken = pa.total_allocated_bytes()
+        self._unfolded = 0
         packed = io.BufferedReader(stream, CHUNK)
         # By the first bytes and not by the name: `data.csv` may be packed all the same.
         start = packed.peek(10)
@@ -137,14 +146,41 @@ class Unpacked(_Filled):
             start, self._start = self._start[:size], self._start[size:]
             return start
         if not self.packing:
-            return bytes(self._stream.read(size))
+            return self._fitting(bytes(self._stream.read(size)))
         try:
-            return bytes(self._stream.read(size))
+            return self._fitting(bytes(self._stream.read(size)))
         except (OSError, EOFError, lzma.LZMAError):
             raise DataError(
                 f"{self._origin} is not a whole {self.packing} file; it is truncated "
                 "or damaged, fetch it again."
             ) from None
+
+    def _fitting(self, data: bytes) -> bytes:
+        self._unfolded += len(data)
+        check_fits(pa.total_allocated_bytes() - self._taken, self._origin, self._room)
+        # What makes no cell takes no memory, and time all the same.
+        if self.packing and self._unfolded > UNFOLDED * self._room:
+            raise DataError(
+                f"{self._origin} is packed by {self.packing} and unfolds to more than "
+                f"{in_units(UNFOLDED * self._room)}, twice the free memory; unpack it, "
+                "leave out what is not needed, or use a machine with more memory."
+            )
+        return data
+
+
+def read_whole(stream: BinaryIO | _Filled, origin: str) -> bytes:
+    """Returns all bytes of a stream.
+
+    Raises:
+        DataError: they do not fit in the memory that a table may take.
+    """
+    parts: list[bytes] = []
+    size, room = 0, room_for_table()
+    while part := stream.read(CHUNK):
+        size += len(part)
+        check_fits(size, origin, room)
+        parts.append(part)
+    return b"".join(parts)
 
 
 class TextStream(_Filled):

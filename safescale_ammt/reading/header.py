@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.errors import DataError
+from safescale_ammt.printable import unseen_in
 from safescale_ammt.reading.columns import Column
 
 # pandas gives a nameless column this name when it reads a table that it wrote, and
@@ -24,10 +25,27 @@ _REMEDY = (
 )
 
 
+MOST_COLUMNS = 10_000
+"""Columns of a table; each costs a pass over all rows."""
+
+
+def check_width(columns: int, origin: str) -> None:
+    """Refuses a table of more columns than anybody can speak of.
+
+    Raises:
+        DataError: there are more than `MOST_COLUMNS`.
+    """
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"{origin} has {columns:,} columns, at most {MOST_COLUMNS:,} are read; "
+            "leave columns out of the file."
+        )
+
+
 def check_names(
     names: Sequence[str], origin: str, chosen: Collection[str] = ()
 ) -> None:
-    """Refuses column names that are reserved or given twice.
+    """Refuses names that are reserved, given twice or not to be seen, and too many.
 
     Args:
         names: of all columns; "" = nameless, which `without_index` judges.
@@ -37,6 +55,7 @@ def check_names(
     Raises:
         DataError: such a name.
     """
+    check_width(len(names), origin)
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
         if name and name in seen:
@@ -48,11 +67,13 @@ def check_names(
             )
         seen[name] = i
         # The splits' files have columns `_label`, `_row` and `_group:...` of their own.
-        if name.startswith("_") and not _PANDAS_INDEX.fullmatch(name):
-            raise DataError(
-                f"The name of column {i + 1} of {origin} starts with an underscore "
-                f"(reserved){_REMEDY}."
-            )
+        reserved = name.startswith("_") and not _PANDAS_INDEX.fullmatch(name)
+        wrong = "starts with an underscore (reserved)" if reserved else ""
+        # It would repaint a terminal, forge a line of a log, or look like another name.
+        if unseen := unseen_in(name):
+            wrong = f"holds {unseen}"
+        if wrong:
+            raise DataError(f"The name of column {i + 1} of {origin} {wrong}{_REMEDY}.")
 
 
 def check_header(table: pa.Table, origin: str) -> None:

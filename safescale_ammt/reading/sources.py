@@ -19,7 +19,12 @@ import pyarrow.compute as pc
 from safescale_ammt.config.window import Days, Window, choose, has_date
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.canonical import digest_json, digest_stream
-from safescale_ammt.reading.byte_streams import HashedStream, TextStream, Unpacked
+from safescale_ammt.reading.byte_streams import (
+    HashedStream,
+    TextStream,
+    Unpacked,
+    read_whole,
+)
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import CsvReader, Layout
 from safescale_ammt.reading.dialect import with_points
@@ -32,22 +37,6 @@ from safescale_ammt.store.uri import open_store, split_uri
 
 ALL = Window()
 """Every file of a folder."""
-_TYPES = (
-    pa.types.is_boolean,
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_decimal,
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_date,
-    pa.types.is_timestamp,
-    pa.types.is_null,
-)
-"""Parquet types that have a spelling as text; lists and structs have none."""
 
 
 def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
@@ -321,21 +310,11 @@ def _read_one(
     )
     kept: dict[str, pa.ChunkedArray] = {}
     if is_parquet:
-        table = parse_parquet(data.readall(), origin)
+        table = parse_parquet(read_whole(data, origin), origin)
         names = table.column_names
         kept = {n: table.column(n) for n in layout.keep if names.count(n) == 1}
         # As text, like a CSV file: what a column holds is decided later, for both.
-        texts = []
-        for column, field in zip(table.columns, table.schema, strict=True):
-            coded = pa.types.is_dictionary(field.type)
-            kind = field.type.value_type if coded else field.type
-            if not any(fits(kind) for fits in _TYPES):
-                raise DataError(
-                    f"Column {field.name!r} of {origin} holds {field.type}; a table "
-                    "has numbers, text, dates and booleans, data.drop does not change "
-                    "that: write it as one of these, or leave it out of the file."
-                )
-            texts.append(as_texts(column, field.name, origin))
+        texts = [as_texts(table[i], name, origin) for i, name in enumerate(names)]
         table = pa.table(texts, names=table.column_names)
         table, left_out = without_index(table, origin, layout.chosen)
     else:

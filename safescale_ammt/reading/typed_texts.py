@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.number_forms import marked_codes
 
+_CODED = pa.dictionary(pa.int32(), pa.string())
+# As the reader gives every column of texts.
+_CODES = (_CODED, pa.dictionary(pa.int32(), pa.binary()))
 # What Arrow writes in place of a time outside the years 1 to 9999.
 _NO_TIME = "<value out of range"
 
@@ -28,6 +31,9 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
         DataError: a value that has no text.
     """
     try:
+        if column.type in _CODES:
+            # Never written out: a column of one long text would take it in every row.
+            return pa.chunked_array([_coded(c) for c in column.chunks], _CODED)
         texts = pa.chunked_array([_texts(c) for c in column.chunks], pa.string())
     except pa.ArrowException:
         # Arrow's own message may quote a value: it is not passed on.
@@ -49,14 +55,18 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
     return marked_codes(coded) if fractions else coded
 
 
+def _coded(values: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Spells the few distinct values that rows have, in the order of the rows."""
+    # A category without a row would be a class or a level without one.
+    used = pc.unique(values.indices).drop_null()
+    codes = pc.index_in(values.indices, used)
+    return pa.DictionaryArray.from_arrays(codes, _texts(values.dictionary.take(used)))
+
+
 def _texts(values: pa.Array) -> pa.StringArray:
     kind = values.type
     if pa.types.is_dictionary(kind):
-        # The few distinct values are spelled, whatever width their indices have.
-        words = pa.DictionaryArray.from_arrays(
-            values.indices, _texts(values.dictionary)
-        )
-        return pc.cast(words, pa.string())
+        return pc.cast(_coded(values), pa.string())
     if pa.types.is_float16(kind):
         # Arrow spells a half as the double it equals, 0.0999755859375 for 0.1.
         coded = pc.dictionary_encode(pc.cast(values, pa.float32()))

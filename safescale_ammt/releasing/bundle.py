@@ -15,7 +15,6 @@ shown*, unless a digest is given that somebody vouches for.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,9 @@ from safescale_ammt.files.canonical import (
     read_json,
     write_json,
 )
+from safescale_ammt.files.json_text import LARGEST
+from safescale_ammt.files.regular import read_regular
+from safescale_ammt.files.typed_json import typed
 from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
@@ -210,16 +212,28 @@ def check_parts(
     _same("model's constitution", own, constitution.digest)
     # Classes and groups give the codes in the evidence their names: in another order
     # the same rows would be about other people.
-    schema = read_json(model / SCHEMA)
-    stated = list(verdict.classes), _lists(verdict.groups)
-    if stated != (list(schema["classes"]), _lists(schema["groups"])):
+    if (verdict.classes, verdict.groups) != names_of(model / SCHEMA):
         raise IntegrityError(
             f"The verdict's classes or groups are not those of {model / SCHEMA}."
         )
 
 
-def _lists(groups: Mapping[str, Any]) -> dict[str, list[str]]:
-    return {name: list(values) for name, values in groups.items()}
+def names_of(file: Path) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Returns classes and groups of a schema, and checks the names that a card tells.
+
+    Raises:
+        IntegrityError: it is no schema.
+    """
+    schema = read_json(file)
+    try:
+        typed([f["name"] for f in schema["features"]], tuple[str, ...], "features")
+        typed(schema["label"], str, "label")
+        return (
+            typed(schema["classes"], tuple[str, ...], "classes"),
+            typed(schema["groups"], dict[str, tuple[str, ...]], "groups"),
+        )
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{file} is no schema ({error}).") from None
 
 
 def _same(what: str, stated: str | None, expected: str | None) -> None:
@@ -250,9 +264,10 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
 def _about(path: Path) -> dict[str, Any]:
     about = read_json(path / ABOUT)
     # No other key: one that nothing reads could carry text that nobody checks.
-    if not isinstance(about, dict) or set(about) != {"registry", "code_version"}:
+    known = isinstance(about, dict) and set(about) == {"registry", "code_version"}
+    if not known or not isinstance(about["code_version"], str):
         raise InputError(f"{path / ABOUT} does not hold registry and code_version.")
-    return about
+    return dict(about)
 
 
 def _card(path: Path, verdict: Verdict, identity: str) -> str:
@@ -287,7 +302,7 @@ def _check_words(
     if judged.code_version == __version__:
         check_report(path / "verdict", constitution)
     # By bytes: reading as text would make every line end alike.
-    stored = (path / CARD).read_bytes().decode("utf-8", "replace")
+    stored = read_regular(path / CARD, LARGEST).decode("utf-8", "replace")
     expected = _card(path, verdict, judged.identity)
     if not ours:
         # What a card says to programs must agree, whoever wrote it.

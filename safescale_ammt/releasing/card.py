@@ -6,6 +6,7 @@ the data alone, so that `verify_bundle` can write it again and compare.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -14,6 +15,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import Finding, figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, Verdict
+from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.data_warnings import TITLE
 from safescale_ammt.reporting.headline_table import (
     NOTE,
@@ -99,7 +101,7 @@ def write_card(
     ]
     # Each part ends in a line break of its own: joined by one more, a blank line
     # stands between blocks, which Markdown needs.
-    return "\n".join(part for part in parts if part)
+    return printable_lines("\n".join(part for part in parts if part))
 
 
 def summary(verdict: Verdict, constitution: Constitution) -> str:
@@ -124,7 +126,7 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
         _findings_table(verdict.findings),
         usefulness(verdict),
     ]
-    return "\n".join(part for part in parts if part)
+    return printable_lines("\n".join(part for part in parts if part))
 
 
 def _front_matter(verdict: Verdict, identity: str, name: str) -> str:
@@ -195,7 +197,13 @@ def _plain(text: Any) -> str:
     one_line = " ".join(str(text).split())
     # Tables are split at their pipes before anything else of Markdown is read.
     one_line = escape(one_line, quote=False).replace("|", "&#124;")
-    return "".join(f"\\{c}" if c in "\\`*[]!" else c for c in one_line)
+    # An address becomes a link by itself in some readers.
+    one_line = re.sub(r"(?<=\w):(?=//)", "&#58;", one_line)
+    one_line = re.sub(r"(?i)\b(www)\.", r"\1&#46;", one_line)
+    one_line = re.sub(r"[\\`*\[\]!]", r"\\\g<0>", one_line)
+    # At the start of a point or a line: a heading, a list or a rule; a numbered list.
+    one_line = re.sub(r"^([-#+]+(?= |$)|[-_=~]{3,})", r"\\\g<0>", one_line)
+    return re.sub(r"^(\d+)([.)])(?= )", r"\1\\\2", one_line)
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

@@ -15,15 +15,20 @@ Sources: in-toto attestation framework, Statement v1 and Test Result v0.1.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.errors import IntegrityError
+from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import Manifest
-from safescale_ammt.files.canonical import canonical_json, digest_json
+from safescale_ammt.files.canonical import (
+    canonical_json,
+    digest_json,
+    read_json_lines,
+)
+from safescale_ammt.files.json_text import LARGEST
+from safescale_ammt.files.regular import read_regular
 from safescale_ammt.judging.verdict import Verdict
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -71,10 +76,10 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
         IntegrityError: a line is no event, was changed, dropped or moved.
     """
     try:
-        data = path.read_bytes()
-        events = [dict(json.loads(line)) for line in data.splitlines()]
+        data = read_regular(path, LARGEST)
+        events = [dict(event) for event in read_json_lines(path)]
         spelled = b"".join(canonical_json(event) + b"\n" for event in events)
-    except (OSError, ValueError, TypeError):
+    except (InputError, ValueError, TypeError):
         raise IntegrityError(f"{path} is not a chain of events.") from None
     check_chain(events, str(path))
     # Of a key that stands twice, a parser sees one value and a person two.
@@ -304,6 +309,6 @@ def verify_record(
     identity = judged.identity
     for name, value in statements(verdict, identity, constitution, model).items():
         path = folder / name
-        stored = path.read_bytes() if path.is_file() else b""
+        stored = read_regular(path, LARGEST) if path.is_file() else b""
         if stored != canonical_json(value) + b"\n":
             raise IntegrityError(f"{path} does not tell of verdict {identity}.")

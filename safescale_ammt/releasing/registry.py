@@ -16,7 +16,6 @@ before the event that names them is written.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from safescale_ammt.errors import InputError, IntegrityError, Refusal, one_of
 from safescale_ammt.files import artifacts
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
 from safescale_ammt.files.canonical import digest_bytes, digest_file
+from safescale_ammt.files.json_text import LARGEST, parse_json
 from safescale_ammt.releasing.versions import (
     CHAMPION,
     DECISIONS,
@@ -119,13 +119,13 @@ class Registry:
         key = f"{prefix}/{VERDICT}"
         if recorded is None or not self._store.exists(key):
             raise IntegrityError(f"{self._store.uri}/{key} is missing.")
-        data = self._store.get(key)
+        data = self._store.get(key, LARGEST)
         if digest_bytes(data) != recorded.sha256:
             raise IntegrityError(
                 f"{self._store.uri}/{key} was changed: the manifest recorded "
                 f"{recorded.sha256}, found {digest_bytes(data)}."
             )
-        return dict(json.loads(data))
+        return dict(parse_json(data))
 
     def report(self, version: Version) -> str:
         """Returns the address of a version's report."""

@@ -9,7 +9,6 @@ run without one broke off before its gate.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,6 +17,8 @@ from typing import Any, Self
 from safescale_ammt.errors import InputError, StoreInputError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.json_text import LARGEST, parse_json
+from safescale_ammt.files.typed_json import build
 from safescale_ammt.store.base import Store, check_key
 
 SCHEMA_VERSION = 1
@@ -78,7 +79,7 @@ class RunOutcome:
         if not store.exists(key):
             return None
         try:
-            return cls.from_dict(json.loads(store.get(key)))
+            return cls.from_dict(parse_json(store.get(key, LARGEST)))
         except (ValueError, TypeError):
             raise InputError(
                 f"{store.uri}/{key} is no outcome of a run, or one of another version."
@@ -91,7 +92,7 @@ class RunOutcome:
         Raises:
             TypeError, ValueError: the form is not that of an outcome.
         """
-        outcome = cls(**raw)
+        outcome = build(cls, raw)
         if outcome.schema != SCHEMA_VERSION:
             raise ValueError
         return outcome

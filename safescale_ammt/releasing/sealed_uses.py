@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.typed_json import build
 from safescale_ammt.judging.verdict import BENCHMARK, OFFICIAL
 from safescale_ammt.store.event_log import Event
 
@@ -148,8 +149,9 @@ def fold(events: Sequence[Event], ledger: str = OFFICIAL) -> list[Use]:
         body = {"ledger": ledger, **event.body}
         try:
             if event.kind == RESERVED:
-                keys = tuple(sorted(body.pop("keys", {}).items()))
-                use = Use(**body, keys=keys, event=event.sequence, at=event.at)
+                keys = sorted(body.pop("keys", {}).items())
+                facts = {"keys": keys, "event": event.sequence, "at": event.at}
+                use = build(Use, body | facts)
             else:
                 use = past[body["use"]].after(event)
         except (AttributeError, KeyError, TypeError):

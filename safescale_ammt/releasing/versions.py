@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.files.typed_json import build, typed
 from safescale_ammt.store.event_log import Event
 
 CHAMPION = "champion"
@@ -105,10 +106,10 @@ def _registered(state: RegistryState, event: Event) -> None:
     """Adds a version; as champion it supersedes the one before."""
     # The status is read, not decided again: the race was settled when the event was
     # written, and a fold must give every reader the same answer.
-    status = event.body["status"]
+    status = typed(event.body["status"], str, "status")
     number = len(state.versions) + 1
-    entry = VersionEntry(**event.body["entry"])
-    predecessor = event.body["predecessor"]
+    entry = build(VersionEntry, event.body["entry"])
+    predecessor = typed(event.body["predecessor"], int, "predecessor")
     state.versions.append(
         Version(number, status, entry, predecessor, event.at, event.digest)
     )
@@ -127,6 +128,7 @@ def fold(events: Sequence[Event]) -> RegistryState:
 
     Raises:
         InputError: an event of a kind that only a later version knows.
+        IntegrityError: an event that is not of the form of its kind.
     """
     state = RegistryState()
     for event in events:
@@ -136,5 +138,10 @@ def fold(events: Sequence[Event]) -> RegistryState:
                 f"event {event.sequence} of the registry is {event.kind!r}, which this "
                 "version does not understand; use a later one."
             )
-        FOLDS[event.kind](state, event)
+        try:
+            FOLDS[event.kind](state, event)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(
+                f"event {event.sequence} of the registry is none of ours ({error})."
+            ) from None
     return state

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from safescale_ammt.printable import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -206,6 +208,8 @@ def short(text: str, room: float = ROOM) -> str:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
+    # No font has a picture of what nobody sees.
+    text = printable(text)
     font = FontProperties(family=["DejaVu Sans"], size=FONT_SIZE)
 
     def width(label: str) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting import charts, history_charts
-from safescale_ammt.reporting.figures import Picture
+from safescale_ammt.reporting.figures import Picture, missing
 
 Json = Mapping[str, Any]
 
@@ -37,7 +37,18 @@ def gallery(
         # A constitution of utilities alone names no group: then all of them are shown.
         charts.twin_comparison(figures, named or set(groups)),
         charts.reliability(figures),
-        history_charts.training_curves(training),
-        history_charts.search_front(*search),
-        history_charts.power_curves(power),
+        drawn("training", lambda: history_charts.training_curves(training)),
+        drawn("search", lambda: history_charts.search_front(*search)),
+        drawn("power", lambda: history_charts.power_curves(power)),
     ]
+
+
+def drawn(name: str, draw: Callable[[], Picture]) -> Picture:
+    """Draws a log of another stage, or says that it has a form that nobody knows.
+
+    Logs are no evidence: a model from elsewhere may have one of its own.
+    """
+    try:
+        return draw()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return missing(name, name.capitalize(), f"the {name}'s log has another form")

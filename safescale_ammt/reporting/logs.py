@@ -6,12 +6,12 @@ its identity, so that its page can be written again wherever the verdict is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.json_text import JsonError, parse_json, parse_lines
 
 LOGS = "logs"
 """The folder of the verdict that holds the copies."""
@@ -65,10 +65,10 @@ def parse_logs(contents: Mapping[str, bytes]) -> dict[str, Any]:
             continue
         try:
             if name == TRAINING:
-                logs[log] = [json.loads(line) for line in data.splitlines()]
+                logs[log] = parse_lines(data)
             else:
-                logs[log] = json.loads(data)
-        except ValueError:
+                logs[log] = parse_json(data)
+        except JsonError:
             line = "holds a line that " if name == TRAINING else ""
             raise InputError(f"The log {name} {line}is not JSON.") from None
     return logs

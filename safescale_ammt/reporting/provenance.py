@@ -18,7 +18,9 @@ from typing import Any
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.files.typed_json import build
 from safescale_ammt.judging.verdict import REHEARSAL, SEALED, Verdict
+from safescale_ammt.printable import printable_lines
 
 PROVENANCE = "provenance.json"
 # Nobody else can write these: text from a file has no `<` of its own on the page.
@@ -76,8 +78,11 @@ class Provenance:
         if not file.is_file():
             return cls.of(Verdict.load(folder))
         try:
-            return cls(**read_json(file))
-        except TypeError as error:
+            found = build(cls, read_json(file))
+            # A day that is none, or a window without its days, shows here.
+            found.facts()
+            return found
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file} holds no provenance: {error}.") from None
 
     def in_run(self, run: Mapping[str, Any]) -> Provenance:
@@ -135,7 +140,8 @@ def renewed(page: str, provenance: Provenance) -> str:
     """Writes the list of a whole page again, now that more is known."""
     before, start, rest = page.partition(_START)
     _, end, after = rest.partition(_END)
-    return before + provenance.html() + after if start and end else page
+    listed = printable_lines(provenance.html())
+    return before + listed + after if start and end else page
 
 
 def prediction_words(label: str, positive: str) -> str:

@@ -16,6 +16,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
+from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.data_warnings import warnings_section
 from safescale_ammt.reporting.figures import blank
 from safescale_ammt.reporting.gallery import gallery
@@ -107,7 +108,8 @@ def render(
         *figures,
         _group_tables(verdict),
     ]
-    return (
+    # Escaped for HTML above; here what no reader of the page or its source would see.
+    return printable_lines(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

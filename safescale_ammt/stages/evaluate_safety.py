@@ -18,8 +18,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import (
@@ -42,6 +40,7 @@ from safescale_ammt.files.canonical import (
     json_file,
     read_json,
 )
+from safescale_ammt.files.parquet import read_parquet
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
@@ -58,6 +57,7 @@ from safescale_ammt.judging.verdict import (
     SealedUse,
     Verdict,
 )
+from safescale_ammt.printable import printable
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.releasing.page import REPORT, page_from
@@ -278,7 +278,7 @@ class _UseCounter:
         constitution: Constitution,
     ) -> SealedUse:
         """Counts the use; of the sealed file only the row hashes are read so far."""
-        hashes = pq.read_table(inputs.holdout / SEALED_ROWS, columns=["_row"])
+        hashes = read_parquet(inputs.holdout / SEALED_ROWS, ["_row"])
         known = RowKeys.load(inputs.holdout)
         self.use = ledger.reserve(
             self.store,
@@ -348,7 +348,10 @@ def summarise(
             for name, value in metrics.items()
             if value is not None and math.isfinite(value)
         },
-        "confusion": {"classes": list(judged.classes), "counts": model["confusion"]},
+        "confusion": {
+            "classes": list(map(printable, judged.classes)),
+            "counts": model["confusion"],
+        },
         # Scores of more than two classes have neither a calibration nor one ROC curve.
         "roc": None if model["calibration"] is None else roc(evidence),
         "markdown": summary_markdown(judged, constitution),

@@ -23,6 +23,7 @@ from typing import BinaryIO
 from safescale_ammt.errors import StoreInputError
 from safescale_ammt.files.artifacts import MANIFEST
 from safescale_ammt.files.disk import CHUNK, PARTIAL, local_disk, written
+from safescale_ammt.files.regular import walk
 
 CONDITIONAL_LIMIT = 64 << 20
 """Largest conditional write, bytes: one request. SeaweedFS 4.48 was seen to let
@@ -97,10 +98,16 @@ class Store(ABC):
         """
         return self.stat(key) is not None
 
-    def get(self, key: str) -> bytes:
-        """Reads a whole object; the errors of `open`."""
+    def get(self, key: str, most: int | None = None) -> bytes:
+        """Reads a whole object, of at most so many bytes; the errors of `open`."""
         with self.open(key) as stream:
-            return stream.read()
+            data = stream.read(-1 if most is None else most + 1)
+        if most is not None and len(data) > most:
+            raise StoreInputError(
+                f"{self.uri}/{key} has more than {most:,} bytes, the most that an "
+                "object of its kind has."
+            )
+        return data
 
     def digest(self, key: str) -> str:
         """Returns `sha256:<hex>` of an object, streamed."""
@@ -130,12 +137,11 @@ class Store(ABC):
             The number of files sent.
 
         Raises:
-            StoreInputError: the folder does not exist or holds no file.
+            StoreInputError: the folder does not exist or holds no file, or
+                it holds a link, a pipe or what else is no regular file.
         """
         folder, prefix = Path(folder), prefix.strip("/")
-        paths = (path for path in folder.rglob("*") if path.is_file())
-        names = [path.relative_to(folder).as_posix() for path in paths]
-        if not names:
+        if not (names := list(walk(folder)) if folder.is_dir() else []):
             raise StoreInputError(
                 f"{folder} holds no file, so there is nothing to put into "
                 f"{self.uri}/{prefix}."
@@ -145,6 +151,8 @@ class Store(ABC):
         sent = 0
         for name in sorted(names, key=_manifests_last):
             key, path = f"{prefix}/{name}", folder / name
+            if path.is_symlink():
+                raise StoreInputError(f"{path} is a link, so it is not stored.")
             if key not in infos or not self.holds(infos[key], path):
                 self.put(key, path)
                 sent += 1

@@ -13,7 +13,6 @@ events were cut off: whoever must be sure of that keeps the last digest elsewher
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +27,8 @@ from safescale_ammt.errors import (
     StorageError,
 )
 from safescale_ammt.files.canonical import canonical_json, digest_json, is_digest
+from safescale_ammt.files.json_text import LARGEST, parse_json
+from safescale_ammt.files.typed_json import build
 from safescale_ammt.store.base import Store
 
 SCHEMA_VERSION = 1
@@ -174,11 +175,11 @@ class EventLog:
     def _parse(self, key: str, sequence: int, previous: str) -> Event:
         """Reads one event; checks its schema, digest, spelling and link."""
         where = f"{self._store.uri}/{key}"
-        data = self._store.get(key)
+        data = self._store.get(key, LARGEST)
         try:
-            raw = json.loads(data)
+            raw = parse_json(data)
             schema, stated = raw.pop("schema"), raw["digest"]
-            event = Event(**raw)
+            event = build(Event, raw)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise IntegrityError(f"{where} is damaged: it is no event.") from None
         if schema != SCHEMA_VERSION:

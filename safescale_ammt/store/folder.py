@@ -22,6 +22,7 @@ from safescale_ammt.errors import (
     StoreInputError,
 )
 from safescale_ammt.files.disk import PARTIAL, local_disk, reading, written
+from safescale_ammt.files.regular import open_regular
 from safescale_ammt.store.base import ObjectInfo, Store, check_key
 
 
@@ -73,15 +74,15 @@ class FileStore(Store):
         path = self._path(key)
         with local_disk(f"reading {key} from {self.uri}"):
             # A folder is no object, although a key may be the beginning of others.
-            if path.is_file():
-                return path.open("rb")
+            if self._is_object(path):
+                return open_regular(path)
         raise StoreInputError(f"{self.uri}/{key} does not exist.")
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Describes an object; see `Store.stat`."""
         path = self._path(key)
         with local_disk(f"looking for {key} in {self.uri}"):
-            return self._info(path) if path.is_file() else None
+            return self._info(path) if self._is_object(path) else None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Lists objects; see `Store.list`."""
@@ -114,10 +115,18 @@ class FileStore(Store):
 
     def _path(self, key: str) -> Path:
         path = self.root / check_key(key)
-        # A link inside the store must not lead out of it either.
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        # A link inside the store must not lead out of it either, nor in a ring.
+        try:
+            inside = path.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):
+            inside = False
+        if not inside:
             raise StoreInputError(f"{key!r} leads out of the store {self.uri}.")
         return path
+
+    def _is_object(self, path: Path) -> bool:
+        # What is neither a file nor a folder, such as a pipe, is refused by name.
+        return path.exists() and not path.is_dir()
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -52,18 +52,23 @@ def split_uri(uri: str) -> tuple[str, str]:
     scheme, root, key = _parse(uri)
     if scheme == "s3":
         return f"s3://{root}", key
-    path = Path(root).resolve()
+    try:
+        path = Path(root).resolve()
+    except (OSError, RuntimeError):
+        raise StoreInputError(f"{uri} is a link that leads to no file.") from None
     # The root of the file system has no name that a slash could follow.
     slash = "/" if root.endswith("/") and path.name else ""
     return path.parent.as_uri(), path.name + slash
 
 
-def read_uri(uri: str, *, environ: Mapping[str, str] = os.environ) -> bytes:
+def read_uri(
+    uri: str, most: int | None = None, *, environ: Mapping[str, str] = os.environ
+) -> bytes:
     """Reads the one object that a URI names; the errors of `Store.get`."""
     store, key = split_uri(uri)
     if not key or key.endswith("/"):
         raise StoreInputError(f"{uri} names no single object to read.")
-    return open_store(store, environ=environ).get(key)
+    return open_store(store, environ=environ).get(key, most)
 
 
 def _parse(uri: str) -> tuple[str, str, str]:

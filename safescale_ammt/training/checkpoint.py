@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from safescale_ammt.errors import (
     InputError,
@@ -32,6 +32,7 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.files.artifacts import MANIFEST, verify, writing
 from safescale_ammt.files.canonical import digest_json, read_json, write_json
+from safescale_ammt.model.predictor import tensors_of
 from safescale_ammt.store.base import Store
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.stateful import (
@@ -272,5 +273,5 @@ def read(folder: Path, run: str) -> Checkpoint:
             f"it was taken in run {manifest.parents.get('run')}, this is {run}."
         )
     progress = read_json(folder / _PROGRESS)
-    state = StateDict.unflatten(load_file(folder / _STATE))
+    state = StateDict.unflatten(tensors_of(folder / _STATE))
     return Checkpoint(progress["step"], progress["phase"], progress["events"], state)

@@ -10,6 +10,7 @@ from typing import Any
 
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.stage_progress import say_progress
 
 LOG = "training.jsonl"
@@ -106,8 +107,7 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
             f"The model at {model} was trained on other artifacts than train_agents "
             "was given; train again."
         )
-    lines = (Path(model) / LOG).read_text("utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
+    events = read_json_lines(Path(model) / LOG)
     merged = next(e for e in events if e["event"] == "merge")
     return {
         "model": manifest.identity,

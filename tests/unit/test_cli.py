@@ -241,9 +241,10 @@ def test_a_run_folder_that_cannot_be_made_is_one_sentence(runner, capsys):
 
 
 def test_a_break_is_a_short_sentence_and_a_traceback_in_the_log(capsys):
-    Path("runs/20260101-000000-aaaaaa").mkdir(parents=True)
-    Path("runs/20260101-000000-aaaaaa/run.json").write_text("[1]")
-    assert run_command(["runs", "show", "2026"]) == 1
+    run = RunFile.create(Path("runs"), ["safescale", "run"])
+    run.stages = [{"no": "stage"}]
+    run.save()
+    assert run_command(["runs", "show", run.id]) == 1
     sentence = capsys.readouterr().err
     assert len(sentence.splitlines()) == 1
     assert "Traceback" in Path(".safescale/log.txt").read_text()

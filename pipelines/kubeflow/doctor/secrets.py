@@ -6,7 +6,6 @@ Values are compared and thrown away: no sentence ever holds one.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
 from safescale_ammt.errors import StoreInputError
+from safescale_ammt.files.json_text import parse_json
 from safescale_ammt.store.environment import SECRET_KEYS
 from safescale_ammt.store.uri import STORE, split_uri
 
@@ -133,7 +133,7 @@ class Secrets:
             secret = self.cluster.require("secrets", name, f"secret {name}", remedy)
             text = base64.b64decode((secret.get("data") or {}).get(_DOCKER, ""))
             try:
-                keys = json.loads(text)["auths"]
+                keys = parse_json(text)["auths"]
             except (ValueError, KeyError, TypeError):
                 keys = None
             placeholder = _is_placeholder(text.decode("utf-8", "replace"))

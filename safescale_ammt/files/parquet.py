@@ -1,0 +1,122 @@
+"""Parquet files of ours that others may have written, read in bounded memory.
+
+Texts are read as dictionaries: a column of one long value is as small in memory as it
+is in the file, and what it takes when it is written out is known before it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from safescale_ammt.errors import DataError, IntegrityError
+from safescale_ammt.files.memory import check_fits
+from safescale_ammt.files.regular import open_regular
+
+CELL = 16
+"""Bytes of a cell that was read: a value of 8, a code of 4, and their copies."""
+SPELLED = 40
+"""Bytes of a cell while its column is spelled as text, one column at a time."""
+TEXTS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+)
+"""Types of values of any length."""
+_LONG = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Names the columns whose values may have any length."""
+    return [f.name for f in schema if any(fits(f.type) for fits in TEXTS)]
+
+
+def size_of(footer: pq.FileMetaData, columns: Collection[str] | None = None) -> int:
+    """Returns the bytes that columns take once they are read, texts standing once.
+
+    Args:
+        footer: of the file; of several numbers of rows it states, the largest counts.
+        columns: those that are read; None = all.
+    """
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    rows: int = max(footer.num_rows, sum(max(0, group.num_rows) for group in groups))
+    size = rows * SPELLED
+    for at in range(footer.num_columns):
+        column = footer.schema.column(at)
+        if columns is not None and column.path not in columns:
+            continue
+        size += rows * CELL
+        if column.physical_type in _LONG:
+            parts = (group.column(at).total_uncompressed_size for group in groups)
+            size += sum(max(0, part) for part in parts)
+    return size
+
+
+@contextmanager
+def parquet_file(
+    path: Path, columns: Sequence[str] | None = None
+) -> Iterator[pq.ParquetFile]:
+    """Opens a file that fits in memory and has no nested columns.
+
+    Args:
+        path: the file, which may be no link.
+        columns: those that are read; None = all.
+
+    Raises:
+        DataError: its rows do not fit in memory.
+        IntegrityError: a column is nested, so that no table of ours is this one.
+        OSError, pa.ArrowException: it is not there, or no whole Parquet file.
+    """
+    with open_regular(path, follow=False) as source:
+        footer = pq.read_metadata(source)
+        schema = footer.schema.to_arrow_schema()
+        if any(pa.types.is_nested(field.type) for field in schema):
+            raise IntegrityError(
+                f"{path} has nested columns, a table of ours has none."
+            )
+        check_fits(size_of(footer, columns), str(path))
+        yield pq.ParquetFile(
+            source, metadata=footer, read_dictionary=text_columns(schema)
+        )
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads columns of a file, texts written out.
+
+    Raises:
+        DataError: it is no whole Parquet file, or its rows do not fit in memory.
+        IntegrityError: a column is nested.
+    """
+    try:
+        with parquet_file(path, columns) as file:
+            table = file.read(columns=columns)
+        coded = [
+            i for i, f in enumerate(table.schema) if pa.types.is_dictionary(f.type)
+        ]
+        check_fits(sum(written_out(table.column(i)) for i in coded), str(path))
+        for i in coded:
+            column = table.column(i)
+            plain = column.cast(column.type.value_type)
+            table = table.set_column(i, table.field(i).name, plain)
+        return table
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as Parquet ({type(error).__name__})."
+        ) from None
+
+
+def written_out(column: pa.ChunkedArray) -> int:
+    """Returns the bytes that a coded column of texts takes when it is written out."""
+    lengths = (
+        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
+        for chunk in column.chunks
+    )
+    return sum(filter(None, lengths))
