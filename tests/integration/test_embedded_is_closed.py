@@ -197,7 +197,7 @@ def _shell(server: EmbeddedStore, environ: dict[str, str], lines: str) -> str:
         text=True,
     ) as client:
         try:
-            return str(client.communicate(lines, timeout=15)[0])
+            return str(client.communicate(lines, timeout=6)[0])
         except subprocess.TimeoutExpired:
             client.kill()
             return str(client.communicate()[0])
