@@ -59,13 +59,13 @@ def end_with_run(environ: Mapping[str, str] = os.environ) -> None:
     there somebody else ends what is left.
     """
     if file := environ.get(RUN_LOCK):
-        threading.Thread(target=kill_once_free, args=(file,), daemon=True).start()
+        threading.Thread(target=kill_once_free, args=(Path(file),), daemon=True).start()
 
 
-def kill_once_free(file: str) -> None:
+def kill_once_free(file: Path) -> None:
     """Waits for a run's lock, then kills the own process group."""
     try:
-        with open(file, "rb") as lock:
+        with file.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
     except FileNotFoundError:
         pass  # the run has ended, and its folder with it

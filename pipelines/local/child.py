@@ -5,8 +5,8 @@ line of JSON per event on its standard output; what KFP and the stages print goe
 through `stage_log` to standard error, which is the run's log. The open standard
 input is a lifeline: when the parent dies, however hard, the kernel closes it; then
 the containers are removed, and the whole process group ends itself. Should the child
-die first, the parent sweeps; should both die at once, each stage ends itself, as the lock
-of the run is free then, and containers are removed by the next run.
+die first, the parent sweeps. Should both die at once, the run's lock is free: each
+stage waits for that and ends itself; containers are removed by the next run.
 """
 
 from __future__ import annotations

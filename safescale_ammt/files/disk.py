@@ -83,8 +83,8 @@ def written(aside: Path, source: BinaryIO) -> Iterator[None]:
     """
     try:
         # "x": two writers that chose one name are an error, not a mixed file.
-        with open(aside, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as target:
-            keep_private(aside)
+        with aside.open("xb") as target:
+            keep_private(aside)  # while it is still empty
             shutil.copyfileobj(source, target, CHUNK)
             target.flush()
             # Before the rename, or a power cut could leave a whole name on half a file.

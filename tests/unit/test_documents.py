@@ -274,7 +274,7 @@ def test_every_test_that_the_security_page_names_exists():
     named = set(re.findall(r"`(test_\w+)`", (DOCS / "security.md").read_text("utf-8")))
     found = set()
     for file in (ROOT / "tests").rglob("test_*.py"):
-        found |= set(re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.M))
+        found |= set(re.findall(r"(?m)^def (test_\w+)", file.read_text("utf-8")))
     assert len(named) > 20
     assert sorted(named - found) == []
 

@@ -77,7 +77,9 @@ def command(data: Path, bucket: str, ports: list[int]) -> list[str]:
     data.chmod(0o700)
     services = zip(SERVICES, ports, strict=True)
     return [
-        *(weed, "-logtostderr=true", "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        # Its log goes where ours goes, not into files in /tmp.
+        *(weed, "-logtostderr=true", "mini", f"-dir={data}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-{service}.port={port}" for service, port in services),
         f"-bucket={bucket}",
         *_FLAGS,
