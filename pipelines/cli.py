@@ -6,6 +6,7 @@ failed verification, tampering), 1 anything else.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -83,6 +84,8 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its code."""
+    # Rows of people, or what comes of them: who is to read it, its owner decides.
+    os.umask(0o077)
     # Python's own rule for programs: warnings are for who asks for them (`-W`).
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.disk import PARTIAL, local_disk
+from safescale_ammt.files.disk import PARTIAL, local_disk, private_folder
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.versions import Version
 
@@ -36,7 +36,7 @@ def place_bundle(
     aside = beside(place, PARTIAL)
     with local_disk(f"writing {place}"):
         try:
-            aside.mkdir(parents=True)
+            private_folder(aside)
             registry.get_bundle(version, aside)
             return move_in(aside, place, replace)
         finally:

@@ -23,6 +23,7 @@ from typing import Any
 from safescale_ammt.errors import InputError, Interrupted, Refusal, SafescaleError
 from safescale_ammt.files.artifacts import EXECUTION, read_manifest
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.parent_death import end_with_run
 from safescale_ammt.printable import printable
 
 LONGEST = 200
@@ -108,6 +109,7 @@ def stage(
             whose traceback has been printed without its message. Other exceptions
             pass through, so that the log shows their traceback.
     """
+    end_with_run()
     execution = Execution(name, clock())
     error: BaseException | None = None
     try:

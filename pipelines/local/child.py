@@ -5,7 +5,8 @@ line of JSON per event on its standard output; what KFP and the stages print goe
 through `stage_log` to standard error, which is the run's log. The open standard
 input is a lifeline: when the parent dies, however hard, the kernel closes it; then
 the containers are removed, and the whole process group ends itself. Should the child
-die first, the parent sweeps; should both die at once, the next run does.
+die first, the parent sweeps. Should both die at once, the run's lock is free: each
+stage waits for that and ends itself; containers are removed by the next run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from pipelines.local.job import Job
@@ -27,6 +29,7 @@ from safescale_ammt.execution import (
     quiet_libraries,
     traceback_lines,
 )
+from safescale_ammt.parent_death import RUN_LOCK, run_lock
 
 _CLOSING_SECONDS = 10.0
 """How long the removal of containers may take once the parent is gone."""
@@ -34,6 +37,8 @@ _CLOSING_SECONDS = 10.0
 
 def main() -> int:
     """Runs the job that stands on the first line of standard input."""
+    # What the stages write is rows of people, or comes of them.
+    os.umask(0o077)
     job = Job.from_json(sys.stdin.readline())
     closing = end_with_parent()
     # From here standard output is for events; prints go to standard error. Buffered by
@@ -98,4 +103,5 @@ def end_with_parent() -> list[Callable[[], None]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with run_lock(Path(os.environ[RUN_LOCK])):
+        sys.exit(main())

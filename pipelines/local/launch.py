@@ -18,7 +18,7 @@ from pipelines.local.parent import run_job
 from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import LOG, PIPELINE, RunFile
 from pipelines.local.runner import Runner
-from pipelines.local.state import DOWNLOADS, log_failure, pipeline_root
+from pipelines.local.state import DOWNLOADS, HOME, log_failure, pipeline_root
 from pipelines.local.store import opened_store, store_identity
 from pipelines.progress import Progress, progress_for
 from pipelines.sources import resolve_locally
@@ -27,6 +27,7 @@ from safescale_ammt.code_version import code_digest
 from safescale_ammt.constitution.promise_warnings import promise_warnings
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.errors import Refusal, SafescaleError
+from safescale_ammt.files.disk import keep_private
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
 
@@ -106,6 +107,8 @@ def _run_pipeline(
 ) -> None:
     """Runs the pipeline in a child, and keeps the run's file up to date."""
     run.facts["runner"] = request.runner.name
+    if HOME.is_dir():
+        keep_private(HOME)  # an earlier version let others in
     workload = Workload.load(
         request.config,
         constitution=request.constitution,

@@ -26,6 +26,7 @@ from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
+from safescale_ammt.parent_death import RUN_LOCK
 from safescale_ammt.stage_progress import PROGRESS
 
 GRACE = 30.0
@@ -70,7 +71,9 @@ def run_job(
     with (
         # A stage that is killed leaves its temporary files: they go with this folder.
         tempfile.TemporaryDirectory(prefix="safescale-") as scratch,
-        _child(job, {**environ, "TMPDIR": scratch}, log) as child,
+        _child(
+            job, {**environ, "TMPDIR": scratch, RUN_LOCK: f"{scratch}/lock"}, log
+        ) as child,
     ):
         deadline = _Deadline(child.pid, timeout, grace)
         interruptions.forward = deadline.stop

@@ -19,6 +19,7 @@ from safescale_ammt.data.audit_warnings import AUDIT, AuditWarning, read_warning
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.files.disk import private_folder
 from safescale_ammt.files.typed_json import typed
 
 SCHEMA_VERSION = 1
@@ -82,7 +83,7 @@ class RunFile:
         name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         folder = output.absolute() / name
         try:
-            folder.mkdir(parents=True)
+            private_folder(folder)
         except OSError as error:
             raise InputError(
                 f"Run folder {folder} cannot be made ({error.strerror})."

@@ -28,7 +28,7 @@ from safescale_ammt.files.canonical import (
     digest_json,
     write_json,
 )
-from safescale_ammt.files.disk import NO_ROOM
+from safescale_ammt.files.disk import NO_ROOM, keep_private, private_folder
 from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json
 from safescale_ammt.files.regular import read_regular, walk
 from safescale_ammt.files.typed_json import build
@@ -145,7 +145,7 @@ def writing(
     """Writes an artifact aside, then moves it to `path` in one rename.
 
     Nothing appears at `path` if the body raises or the process dies. Something
-    that is already there is replaced.
+    that is already there is replaced. It is its owner's alone (`disk.keep_private`).
 
     Raises:
         InputError: `path` is a file.
@@ -158,15 +158,17 @@ def writing(
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; an artifact is written as a folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     # Beside `path`, since a rename is atomic on one file system only.
     aside, old = _beside(path, "partial"), _beside(path, "old")
-    aside.mkdir()
+    # Whatever is in it is private from its first byte on, whatever its own mode.
+    aside.mkdir(mode=0o700)
     try:
         draft = Draft(aside, dict(parents or {}))
         yield draft
         manifest = describe(aside, draft, kind, stage, config_digest)
         write_json(aside / MANIFEST, manifest.to_dict())
+        keep_private(aside, *aside.rglob("*"))
         if path.exists():
             # Out of the way whole: a kill while it is deleted leaves no half of it.
             path.replace(old)

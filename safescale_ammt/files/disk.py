@@ -1,12 +1,13 @@
-"""This disk: files written aside and whole, its errors in one sentence."""
+"""This disk: files written aside and whole, for whom, its errors in one sentence."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -40,12 +41,51 @@ def reading(data: bytes | BinaryIO | Path) -> Iterator[BinaryIO]:
         yield data
 
 
+def keep_private(*paths: Path) -> None:
+    """Leaves files and folders to their owner, or to their group where it is asked for.
+
+    A folder asks by its set-gid bit, by which what is made in it belongs to its group:
+    a store that several people share, or the folder of a container, which runs as
+    somebody else. Below it all is the group's too, and nobody else's anywhere.
+
+    Args:
+        paths: those that this process has made, folders before what lies in them.
+    """
+    for path in paths:
+        if path.is_symlink():
+            continue
+        shared = path.parent.stat().st_mode & stat.S_ISGID
+        if path.is_dir():
+            path.chmod(0o2770 if shared else 0o700)
+        else:
+            path.chmod(0o660 if shared else 0o600)
+
+
+def private_folder(path: Path) -> None:
+    """Makes a folder and those above it that are missing, kept private.
+
+    Raises:
+        OSError: it cannot be made, or a part of its path is a file.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # somebody else was faster
+            # Not `parents`: those would have the mode that the umask leaves.
+            folder.mkdir(mode=0o700)
+            keep_private(folder)
+    path.mkdir(exist_ok=True)
+
+
 @contextmanager
 def written(aside: Path, source: BinaryIO) -> Iterator[None]:
-    """Writes a file aside and to disk, for the body to move; it never stays there."""
+    """Writes a file aside and to disk, for the body to move; it never stays there.
+
+    It is its owner's alone, as `keep_private` says.
+    """
     try:
         # "x": two writers that chose one name are an error, not a mixed file.
         with aside.open("xb") as target:
+            keep_private(aside)  # while it is still empty
             shutil.copyfileobj(source, target, CHUNK)
             target.flush()
             # Before the rename, or a power cut could leave a whole name on half a file.

@@ -24,8 +24,8 @@ from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.launch.failure import CONSEQUENCES, first_failure
-from safescale_ammt.launch.parent_death import end_with_parent
 from safescale_ammt.launch.request import TrainingRequest, checkpoint_place
+from safescale_ammt.parent_death import PARENT, end_with_parent
 
 GRACE = 40.0
 """Seconds between SIGTERM and SIGKILL; `torchrun` gives its workers 30."""
@@ -94,7 +94,7 @@ def train_in_processes(
 
 def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Runs a command to its end; stops it if this process is stopped."""
-    child = subprocess.Popen(command, env=dict(environ))
+    child = subprocess.Popen(command, env={**environ, PARENT: str(os.getpid())})
     try:
         return child.wait()
     finally:
@@ -112,6 +112,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs `torchrun` on this machine: 0 if all is well, else 1."""
     # Before torch: its import takes seconds, in which the stage may be killed.
     end_with_parent()
+    os.environ[PARENT] = str(os.getpid())  # of the workers
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run

@@ -18,7 +18,6 @@ from pathlib import Path
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.execution import describe, stopping_at_sigterm, traceback_lines
 from safescale_ammt.launch.failure import report_failure
-from safescale_ammt.launch.parent_death import end_with_parent
 from safescale_ammt.launch.request import (
     TrainingRequest,
     deliver,
@@ -28,6 +27,7 @@ from safescale_ammt.launch.request import (
 )
 from safescale_ammt.launch.task import STAGE, TrainingTask, make_model
 from safescale_ammt.launch.trainer_status import TrainerStatus
+from safescale_ammt.parent_death import end_with_parent, end_with_run
 from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 
 
@@ -85,6 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     report = ""
     try:
         end_with_parent()
+        end_with_run()
         with stopping_at_sigterm(STAGE):
             if len(arguments) != 1:
                 raise ConfigError("Name one request: a path or a URI of a JSON file.")

@@ -22,7 +22,13 @@ from typing import BinaryIO
 
 from safescale_ammt.errors import StoreInputError
 from safescale_ammt.files.artifacts import MANIFEST
-from safescale_ammt.files.disk import CHUNK, PARTIAL, local_disk, written
+from safescale_ammt.files.disk import (
+    CHUNK,
+    PARTIAL,
+    local_disk,
+    private_folder,
+    written,
+)
 from safescale_ammt.files.regular import walk
 
 CONDITIONAL_LIMIT = 64 << 20
@@ -121,7 +127,7 @@ class Store(ABC):
         """Copies an object into a local file, written aside and moved there."""
         path = Path(path)
         with self.open(key) as source, local_disk(f"downloading {key}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             # In the same folder: a rename is atomic within one file system only.
             aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
             with written(aside, source):

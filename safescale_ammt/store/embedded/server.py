@@ -3,8 +3,9 @@
     with EmbeddedStore(Path(".safescale")) as server:
         store = open_store(server.uri, environ=server.environ)
 
-Under the state folder lie the data, the log, the credentials (made once, mode
-0600) and three lock files. Runs that use one state folder share one server:
+Under the state folder, which is its owner's alone, lie the data, the log, the keys
+(made once, mode 0600) and three lock files. Runs that use one state folder share one
+server:
 
     users.lock    shared, by every user; its exclusive lock means "nobody left"
     start.lock    exclusive, while somebody looks for the server or starts it
@@ -19,8 +20,8 @@ server. Without that file the server holds nothing that its data folder does not
 hold, and its supervisor kills it: a clean end takes a second, which a command that
 only looks at the registry would spend waiting.
 
-The server's S3 port asks for credentials; its inner ports on loopback do not.
-It is meant for one person's machine, not for one shared with strangers.
+The server's S3 port asks for credentials, each of its inner ports for a certificate
+(`certificate.py`), and its sockets in /tmp are its owner's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.files.disk import local_disk
 from safescale_ammt.retry import RetryPolicy
+from safescale_ammt.store.embedded.certificate import closed_doors
 from safescale_ammt.store.embedded.seaweedfs import (
     SERVICES,
     command,
@@ -135,6 +137,8 @@ class EmbeddedStore:
         with ExitStack() as undo, local_disk("starting the embedded object store"):
             undo.callback(self.stop)
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One that was there may have let others in.
+            self.state_dir.chmod(0o700)
             # First of all, so that the supervisor sees a user from the start.
             self._users = self._locked("users.lock", fcntl.LOCK_SH, deadline)
             if not self._reads_only:
@@ -227,11 +231,14 @@ class EmbeddedStore:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=[life.fileno()],
+                # Data, and the sockets that SeaweedFS makes in /tmp for itself.
+                umask=0o077,
             )
         assert supervisor.stdin is not None
         with supervisor.stdin as pipe:
-            # weed reads variables named like its flags: it gets these two only.
-            pipe.write(json.dumps(self._keys).encode())
+            # weed reads variables named like its settings: it gets these only.
+            doors = closed_doors(self.state_dir / "inner.pem")
+            pipe.write(json.dumps({**self._keys, **doors}).encode())
         return supervisor
 
     def _answers(self) -> bool:

@@ -37,9 +37,10 @@ from types import FrameType
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # One that dies again and again has a reason that a restart does not mend.
 _RESTARTS = 3
-_GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL. A server needs 1 to 3; now and then its admin
-part hangs (seen in 1 of 12 stops), and kill -9 costs no acknowledged object."""
+_GRACE = 2.5
+"""Seconds between SIGTERM and SIGKILL. A server needs 1.1 to 1.4, if busy too.
+In a fifth of the stops its volume server waits half a minute for a TLS connection that
+nobody has used yet, and kill -9 costs no acknowledged object."""
 _TICK = 0.05  # seconds
 WRITTEN = "written"
 """Empty file beside the lock: a user of the server may have written to it."""
