@@ -212,7 +212,8 @@ def row_keys(
         if not cells[name].counter
     ]
     sketches = [sketch(keys, count) for keys in chain(parts_of(cells, rows), ids)]
-    twins = float((times[same[sealed]] > 1).mean())
+    # Equal rows that are copies of one record are no people whom chance made equal.
+    twins = float((times[same[sealed]] > 1).mean() * (not config.drop_duplicates))
     told = tuple(part for part in sketches if part.chance <= MOST_CHANCE)
     return RowKeys(
         {kind: np.unique(keys) for kind, keys in whole.items()},

@@ -189,7 +189,8 @@ def test_a_table_without_entities_and_copies_has_the_files_it_always_had(
     schema = read_json(tmp_path / "holdout" / "schema.json")
     assert "drop_duplicates" not in schema
     files = read_manifest(tmp_path / "holdout").files
-    assert {"schema.json", "sealed.parquet"} >= set(files) - {"execution.json"}
+    always = {"keys.parquet", "parts.parquet", "schema.json", "sealed.parquet"}
+    assert always >= set(files) - {"execution.json"}
 
 
 def test_the_unit_follows_from_what_is_declared(tmp_path: Path) -> None:
