@@ -90,8 +90,8 @@ def test_a_key_that_nothing_reads_is_found(bundle: Path, file: str) -> None:
     place = bundle / "verdict" / file
     place = next(place.iterdir()) if place.is_dir() else place
     change(place, approved="by the regulator")
-    rerecorded(bundle)
-    assert re.search("approved: present on one side only|departs", refused(bundle))
+    sealed_again(bundle)
+    assert re.search("approved is unknown|departs", refused(bundle))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_key_that_stands_twice_is_found_in_every_file(
         for copy in ("schema.json", "model/schema.json"):
             (bundle / copy).write_text(text, "utf-8")
     sealed_again(bundle)
-    assert re.search("spelled|does not tell of|departs from what", refused(bundle))
+    assert re.search("gives a key twice|is not a chain of events", refused(bundle))
 
 
 def test_an_edited_event_is_found_though_its_chain_is_linked_again(
@@ -368,7 +368,8 @@ def test_a_log_of_another_form_is_one_sentence(bundle: Path, line: str) -> None:
     rerecorded(bundle)
     sentence = refused(bundle)
     assert len(sentence.splitlines()) == 1
-    assert re.search("another form|is not JSON", sentence)
+    # A log that draws nothing leaves its picture out, so that the page has one more.
+    assert re.search("report.html departs|is not JSON", sentence)
 
 
 # --- provenance, copies, files ---

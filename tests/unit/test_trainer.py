@@ -247,7 +247,7 @@ def test_five_groups_and_crosses_train_side_by_side(tmp_path: Path) -> None:
 
 
 def test_too_few_rows_for_the_folds_is_one_sentence(tmp_path: Path) -> None:
-    table = loans(24)
+    table = loans(32)
     tiny = EncodedDataset(Dataset.load(prepare(tmp_path, spell(table, HEADER))))
     with pytest.raises(DataError, match="too few for 16 folds"):
         run(tiny, num_agents=16, folds=16)
