@@ -38,7 +38,9 @@ PARITY = constitution({**DP, "threshold": 0.1})
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
     folder = tmp_path_factory.mktemp("loans")
-    return EncodedDataset(Dataset.load(prepared(folder, 2400, seed=2, sensitive_in_model=True)))
+    return EncodedDataset(
+        Dataset.load(prepared(folder, 2400, seed=2, sensitive_in_model=True))
+    )
 
 
 @pytest.fixture(scope="module")
