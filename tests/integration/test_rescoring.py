@@ -102,10 +102,11 @@ def part(known: Evidence, take: Any) -> Evidence:
 
 
 def fewer(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
-    """What was answered wrong gives its place to rows that are there already."""
-    right = np.flatnonzero(known.prediction == known.label)
-    take = np.resize(right, len(keys))
-    return part(known, take), keys[take]
+    """What was answered wrong gives its place to rows that nobody has."""
+    right = known.prediction == known.label
+    made = keys.copy()
+    made[~right] ^= 0xFF
+    return part(known, np.resize(np.flatnonzero(right), len(keys))), made
 
 
 def shuffled(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
