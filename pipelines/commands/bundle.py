@@ -72,7 +72,11 @@ def verify(
         result = checked(meant, digest, sealed)
     say(result.as_json() if as_json else result.as_text())
     if strict and not result.anchor:
-        raise Refusal(f"By whom {result.subject} was made is not shown (--strict).")
+        raise Refusal(
+            f"{result.subject} is vouched for by nobody, which --strict refuses: give "
+            "--digest with a digest that somebody you trust recorded, or name a "
+            "version of the registry that holds it."
+        )
 
 
 @click.command()

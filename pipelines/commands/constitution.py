@@ -123,7 +123,10 @@ def prepared_in_passing(
         for key, value in summary.items():
             # The warnings stand above already.
             if value and key != "warnings" and not str(value).startswith("sha256:"):
-                say(f"{key}: {value}")
+                told = value
+                if isinstance(value, dict):
+                    told = ", ".join(f"{name} {n:,}" for name, n in value.items())
+                say(f"{key}: {told}")
         yield dataset
 
 
@@ -134,7 +137,7 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
         ConstitutionError: a promise about groups that the dataset does not have.
         Uncertifiable: a promise is not certifiable.
     """
-    from safescale_ammt.constitution.promise_warnings import promise_warnings
+    from safescale_ammt.constitution.promise_warnings import NOTHING, promise_warnings
     from safescale_ammt.data.counts import Counts
     from safescale_ammt.data.schema import Schema
     from safescale_ammt.files.artifacts import verify
@@ -161,7 +164,8 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
             say(line)
     # After the table, which a refusal is read beside; it says the sentence by itself.
     refuse_uncertifiable(constitution, report)
-    say(report.sentence)
+    if report.sentence != NOTHING:  # a warning above says it
+        say(report.sentence)
 
 
 def certifiable(constitution: Constitution, report: PowerReport) -> Iterator[str]:
@@ -178,6 +182,8 @@ def certifiable(constitution: Constitution, report: PowerReport) -> Iterator[str
 
 def power_table(constitution: Constitution, report: PowerReport) -> Iterator[str]:
     """Yields the odds of each decision, by principle and jointly, line by line."""
+    if not report.principles:
+        return
     yield f"{'principle':<24}{'truth':<24}{'pass':>6}{'human':>7}{'fail':>6}"
     for power in report.principles:
         sentence = constitution.principle(power.principle).sentence()

@@ -102,7 +102,9 @@ def show(
         return
     lines = list(zip(_HEAD, row(shown), strict=True))
     lines.append(("predecessor", str(shown["predecessor"] or ABSENT)))
-    lines += [(key, value) for key, value in shown["entry"].items() if value]
+    # The decision stands above already.
+    entry = shown["entry"].items()
+    lines += [(key, value) for key, value in entry if value and key not in _HEAD]
     say("\n".join(aligned(lines)))
 
 

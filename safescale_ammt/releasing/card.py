@@ -29,6 +29,7 @@ from safescale_ammt.reporting.wording import (
     limits,
     line,
     measured,
+    reasons_told,
     rows_told,
     without_few,
 )
@@ -68,7 +69,7 @@ def write_card(
         f"# {_plain(name)}\n",
         f"{_plain(description)}\n" if description else "",
         f"**{short}.** {sentence}\n",
-        _bullets(verdict.reasons),
+        _bullets(reasons_told(verdict)),
         f"## {TITLE}\n" if warnings else "",
         _bullets([warning.sentence for warning in warnings]),
         "## What goes in and comes out\n",
@@ -90,7 +91,7 @@ def write_card(
         _rates(verdict),
         "## What this guarantees\n",
         f"{guarantee(verdict, constitution)}\n",
-        _bullets(limits(verdict)),
+        _bullets(limits(verdict, constitution)),
         "## How to check it\n",
         (
             "Run `safescale verify` on the bundle that holds this card: it derives "
@@ -117,7 +118,7 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
     parts = [
         f"# {short}\n",
         f"{sentence}\n",
-        _bullets(verdict.reasons),
+        _bullets(reasons_told(verdict)),
         (
             f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)} "
             f"on {verdict.rows:,} {rows}; guarantee: {verdict.use.guarantee}.\n"

@@ -26,18 +26,22 @@ SHARES = ("accuracy", "balanced_accuracy", "predicted_positive")
 def facts(verdict: Verdict, constitution: Constitution) -> str:
     """Writes the three numbers that say how far the judgement reaches."""
     use = verdict.use
-    number = f"{use.number} of {use.planned}" if use.number else "none"
+    number, note = "none", f"guarantee: {use.guarantee}"
+    if 0 < use.number <= use.planned:
+        number = f"{use.number} of {use.planned}"
+    elif use.number:
+        number, note = f"{use.number}", f"{use.planned} planned; {note}"
     # The level of this submission, not that of the gate: planned submissions share it.
     level = f"{constitution.gate.alpha:g} over {use.planned} planned use"
     tiles = [
         ("Rows judged", f"{verdict.rows:,}", rows_judged(verdict)),
-        ("Use of the sealed rows", number, f"guarantee: {use.guarantee}"),
+        ("Use of the sealed rows", number, note),
         ("Error level", percent(verdict.alpha), level + "s" * (use.planned > 1)),
     ]
     cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(words)}</small>"
         "</dd></div>"
-        for name, value, note in tiles
+        for name, value, words in tiles
     )
     return f'<dl class="facts">{cells}</dl>\n'
 

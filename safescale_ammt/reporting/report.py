@@ -36,6 +36,7 @@ from safescale_ammt.reporting.wording import (
     line,
     measured,
     percent,
+    reasons_told,
     rows_told,
     without_few,
 )
@@ -151,8 +152,7 @@ def _decision(verdict: Verdict, glossary: Glossary) -> str:
         )
     banners = "".join(f'<div class="rehearsal"><p>{n}</p></div>\n' for n in notes)
     short, sentence = decided(verdict)
-    # The first reason of a pass says what the headline says.
-    reasons = verdict.reasons[1:] if verdict.decision == "pass" else verdict.reasons
+    reasons = reasons_told(verdict)
     points = "".join(f"<li>{escape(r)}</li>" for r in reasons)
     return (
         f'{banners}<section class="decision {verdict.decision}" aria-label="Decision">'
@@ -192,7 +192,7 @@ def _promises(verdict: Verdict, constitution: Constitution, glossary: Glossary) 
 
 def _guarantee(verdict: Verdict, constitution: Constitution) -> str:
     """Writes what is guaranteed and what is not, and the digests that this is about."""
-    points = "".join(f"<li>{escape(p)}</li>" for p in limits(verdict))
+    points = "".join(f"<li>{escape(p)}</li>" for p in limits(verdict, constitution))
     digests = {
         "Model": verdict.model,
         "Constitution": verdict.constitution,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import TRAINABLE
+from safescale_ammt.constitution.promise_warnings import promises_something
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.findings import (
     FAILS,
@@ -47,6 +48,8 @@ def shortfalls(verdict: Verdict, constitution: Constitution) -> list[str]:
         for word in ("is undecided: ", "is violated", "is inviolable", "(soft, ")
     )
     sentences += [r for r in verdict.reasons if not r.startswith(told)]
+    if not promises_something(constitution):
+        sentences.append("What would help: a hard promise that a model could break.")
     if verdict.use.guarantee == "spent":
         sentences.append(
             "What would help: sealed rows that no run has judged yet, such as another "

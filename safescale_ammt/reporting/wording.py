@@ -11,7 +11,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import MAJORITY, TWIN
-from safescale_ammt.constitution.promise_warnings import promises_something
+from safescale_ammt.constitution.promise_warnings import NOTHING, promises_something
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
 from safescale_ammt.judging.findings import HOLDS, Finding, figure
@@ -71,6 +71,15 @@ HEADLINE_FIGURES = {
     "log_loss": "log loss",
 }
 """Figure of use -> plain name, in the order of the headline."""
+MEANS = (
+    # That would need a prior over models: alpha is P(pass | violated).
+    "It is not the probability that a model that passed violates a promise.",
+    (
+        "It speaks of the groups that the constitution names and of the population the "
+        "sealed rows come from; not of later drift, wrong labels or other groups."
+    ),
+)
+"""What a guarantee does not say."""
 _OF_EVERY_TASK = ("accuracy", "balanced_accuracy")
 REFERENCES = {TWIN: "the twin's", MAJORITY: "the best constant's"}
 """Reference -> whose accuracy the line is drawn from."""
@@ -101,6 +110,13 @@ def decided(verdict: Verdict) -> tuple[str, str]:
         # Nothing of a rehearsal is ever registered, whatever is decided.
         sentence = sentence.split(":")[0] + "."
     return SHORT[verdict.decision], sentence
+
+
+def reasons_told(verdict: Verdict) -> list[str]:
+    """Returns the reasons that stand below `decided`, without what it says itself."""
+    # The first reason of a pass says what the headline says.
+    first = 1 if verdict.decision == "pass" else 0
+    return [reason for reason in verdict.reasons[first:] if reason != NOTHING]
 
 
 def told_figures(verdict: Verdict, figures: Mapping[str, Any]) -> list[str]:
@@ -195,19 +211,12 @@ def sampled(verdict: Verdict) -> list[str]:
     return [f"Sampling model: the effective sample size is {drawn}{law}."]
 
 
-def limits(verdict: Verdict) -> list[str]:
-    """Says what nobody should read into it."""
-    sentences = [
-        *sampled(verdict),
-        # That would need a prior over models: alpha is P(pass | violated).
-        "It is not the probability that a model that passed violates a promise.",
-        (
-            "It speaks of the groups that the constitution names and of the "
-            "population the sealed rows come from; not of later drift, wrong labels or "
-            "other groups."
-        ),
-        "Soft promises and calibration are reported, never certified.",
-    ]
+def limits(verdict: Verdict, constitution: Constitution) -> list[str]:
+    """Says what nobody should read into the guarantee, if there is one."""
+    soft = "Soft promises and calibration are reported, never certified."
+    sentences = [*sampled(verdict), soft]
+    if not guarantee(verdict, constitution).startswith("None"):
+        sentences = [*sampled(verdict), *MEANS, soft]
     if verdict.decision == "needs_human":
         sentences.append(
             "A model that is used although it is pending carries no certificate."

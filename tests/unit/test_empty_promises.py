@@ -19,7 +19,8 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.record import decision_statement, result_statement
 from safescale_ammt.reporting.report import render
-from safescale_ammt.reporting.wording import decided
+from safescale_ammt.reporting.shortfalls import shortfalls
+from safescale_ammt.reporting.wording import MEANS, decided
 
 REAL = {"metric": "accuracy", "threshold": 0.6}
 AT_LEAST = ("accuracy", "auc", "balanced_accuracy", "precision", "recall", "dp_ratio")
@@ -98,7 +99,11 @@ def test_soft_promises_alone_let_no_model_pass_by_itself(mode) -> None:
     assert verdict.reasons[0] == NOTHING
     assert "nothing was tested" in decided(verdict)[1]
     page = render(verdict, rules)
-    assert NOTHING in page
+    # The headline says it in its own words, and what no guarantee means is not listed.
+    assert NOTHING not in page
+    assert MEANS[0] not in page
+    told = shortfalls(verdict, rules)
+    assert "What would help: a hard promise that a model could break." in told
     assert "None: no hard promise is made that a model could break." in page
 
 

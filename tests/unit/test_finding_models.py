@@ -105,9 +105,9 @@ def test_the_registry_as_json_has_the_figures_of_the_verdict(
     }
     assert store.exists(listed["report"].removeprefix(f"{store.uri}/"))
     assert run_command(["registry", "show"]) == 0
-    shown = dict(
-        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()
-    )
+    lines = capsys.readouterr().out.splitlines()
+    shown = dict(line.split(maxsplit=1) for line in lines)
+    assert len(shown) == len(lines), "nothing is said twice"
     assert shown["accuracy"] == f"{stated['accuracy']:.4f}"
     assert shown["model"] == stated["model"]
 

@@ -179,8 +179,18 @@ def test_the_guarantee_says_no_more_than_the_design_allows() -> None:
     assert guarantee(spent, rule).startswith("None: this is use 2")
     rehearsed = verdict(mode="rehearsal", number=0, guarantee="none")
     assert guarantee(rehearsed, rule).startswith("None: a rehearsal")
-    assert any("no certificate" in line for line in limits(spent))
-    assert any("not the probability" in line for line in limits(verdict()))
+    assert any("no certificate" in line for line in limits(spent, rule))
+    assert any("not the probability" in line for line in limits(verdict(), rule))
+    # Of no guarantee there is nothing to misunderstand.
+    for none in (spent, rehearsed):
+        assert not any("not the probability" in line for line in limits(none, rule))
+
+
+def test_a_use_beyond_the_plan_is_no_second_of_one() -> None:
+    for number, told in ((1, "1 of 1<small>guarantee"), (3, "3<small>1 planned; gu")):
+        use = "holds" if number == 1 else "spent"
+        page = render(verdict(number=number, guarantee=use), constitution())
+        assert f"<dd>{told}" in page
 
 
 def test_a_rehearsal_and_a_research_verdict_wear_a_banner() -> None:

@@ -287,7 +287,9 @@ def test_a_verdict_of_before_reads_and_is_written_as_it_was(tmp_path: Path) -> N
     verdict = rederive(tmp_path / "v", constitution())
     assert verdict.sampling is None
     assert "sampling" not in verdict.to_dict()
-    assert not [line for line in limits(verdict) if "Sampling model" in line]
+    assert not [
+        line for line in limits(verdict, constitution()) if "Sampling model" in line
+    ]
     assert "effective sample size" not in render(verdict, constitution())
 
 

@@ -334,6 +334,19 @@ def test_of_coarse_rows_any_in_common_is_a_repeat(tmp_path: Path) -> None:
     assert use.seen in ("rows", "varying")
 
 
+def test_coarse_rows_with_one_column_respelled_are_a_fresh_start(
+    tmp_path: Path,
+) -> None:
+    """Documented: other people of the law have all the same parts of rows."""
+    store = open_store((tmp_path / "store").as_uri())
+    table = people(600)[["city", "job", "sex", "repaid"]]
+    table["job"] = table.job.str[:5]
+    assert used(store, tmp_path / "1", table).number == 1
+    other = table.assign(repaid=table.repaid.map({"yes": "paid", "no": "lost"}))
+    again = used(store, tmp_path / "2", other, positive="paid")
+    assert (again.number, again.guarantee) == (1, "holds")
+
+
 def test_whoever_changes_three_columns_of_both_kinds_is_not_found(
     seen: Store, tmp_path: Path
 ) -> None:

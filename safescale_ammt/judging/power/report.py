@@ -208,7 +208,9 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:
         group = f"{power.group} " if power.group else ""
         of = power.rows.sealed.items()
         each = ", ".join(f"{group}{value}: {n:,}" for value, n in of)
-        need = f"{power.rows.factor:.1f} times the sealed rows ({each})"
+        # A little more is told as 1.1: 1.0 times would be the rows that there are.
+        factor = max(power.rows.factor, 1.1)
+        need = f"{factor:.1f} times the sealed rows ({each})"
         if power.rows.everywhere:
             need += ", with train and constraint growing alike"
     return (
