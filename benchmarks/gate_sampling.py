@@ -5,8 +5,8 @@
 Tables of 20,000 rows are drawn from populations whose gap is known: with few distinct
 rows, with entities of many rows, stratified by another column than the promise's, with
 copies of records. Each is split, thinned and judged by the product's own functions for
-the promise tpr_gap <= .08 at alpha .05. Beside it stands the design before decision
-NN-sampling: equal rows, or rows of one entity, share a split, and all of them are
+the promise tpr_gap <= .08 at alpha .05. Beside it stands the design before
+decision 86: equal rows, or rows of one entity, share a split, and all of them are
 judged. Some tables go the whole way, through `prepare`, `assemble` and the gate: the
 same rows and decision, or the benchmark fails.
 """

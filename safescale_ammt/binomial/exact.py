@@ -39,6 +39,7 @@ from safescale_ammt.binomial.supremum import (
     rate_limits,
     span_of,
 )
+from safescale_ammt.errors import InputError
 
 Kind = Literal["difference", "ratio"]
 
@@ -69,6 +70,16 @@ class Line:
     at: float
     n1: int
     n0: int
+
+    def __post_init__(self) -> None:
+        """Checks that it is a line between samples: of any other all would be shown.
+
+        Raises:
+            InputError: not a number, a ratio below 0, or a negative size.
+        """
+        least = 0.0 if self.kind == "ratio" else -math.inf
+        if not self.at >= least or min(self.n1, self.n0) < 0:
+            raise InputError(f"No line between two rates is {self}.")
 
     @property
     def swapped(self) -> Line:

@@ -139,6 +139,16 @@ def note_facts(
             "hold if equal rows are copies of one record and no two people."
         )
         found.append(AuditWarning("duplicates", (), gone, sentence))
+    gone = notes.get("development_rows_also_sealed_removed", 0)
+    if gone and gone >= NOTABLE * sealed:
+        sentence = (
+            f"{gone} development rows equal a sealed row and are left out: right if "
+            "they are copies of it. If they are other people, the model is trained on "
+            "rows that depend on the sealed ones, and the guarantee does not speak of "
+            "it: a column that tells people apart, such as an id in data.drop, keeps "
+            "them."
+        )
+        found.append(AuditWarning("duplicates", (), gone, sentence))
     for name, why in notes.get("columns_unclear", {}).items():
         found.append(
             AuditWarning("unclear", (name,), 1, f"{name!r} stays text: {why}.")

@@ -347,9 +347,15 @@ def cut(
 def _check_splits(result: Cut, label: NDArray[np.int64], joined: Joined) -> None:
     for name in ALL_SPLITS:
         if not result.among(name).any():
+            advice = "give it a larger fraction or more rows"
+            if result.copies:
+                advice += (
+                    f"; {result.copies} equal a sealed row and are left out, but for a "
+                    "column that tells people apart, such as an id in data.drop"
+                )
             raise DataError(
                 f"Split {name!r} gets no row of the {joined.border} in "
-                f"{joined.table.origin}; give it a larger fraction or more rows."
+                f"{joined.table.origin}; {advice}."
             )
     train = np.bincount(label[result.among("train")], minlength=int(label.max()) + 1)
     if train.min() == 0:

@@ -1,9 +1,10 @@
 """Whether two uses of sealed rows are about the same data, and what shows it.
 
-One row, one entity or one file in common is enough. Independent people may be equal,
-though, in a row or in parts of it, and the data say how often: what they share by
-chance does not count. A re-export in which one or two columns changed has no row in
-common with the first one, but parts of rows, far more than by chance.
+One entity or one file in common is enough. Independent people may be equal, though, in
+a row or in parts of it, and the data say how often: what they share by chance does not
+count, a few rows where no equal ones were met either. A re-export in which one or two
+columns changed has no row in common with the first one, but parts of rows, far more
+than by chance.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ LEAST_SHARE = 0.05
 whole rows, no more are ever laid to chance."""
 TIMES_CHANCE = 3
 """How often chance goes into the line: the law of fresh rows may have moved."""
+UNSEEN = 1
+"""Rows with an equal that a table may have beside those that it has: a count of none is
+no chance of none."""
 MOST_TWINS = 0.01
 """Share of rows with an equal in their table above which any row in common counts."""
 LEAST_KEYS = 6
@@ -80,9 +84,12 @@ def shared_key(sets: KeySets, use: Use, named: Mapping[str, str], parts: str) ->
 
 def rows_by_chance(one: Parts, other: Parts) -> float:
     """Returns the share of the smaller set that may be equal to rows of the larger."""
-    if min(one.twins, other.twins) > MOST_TWINS:
+    coarse = min(one.twins, other.twins) > MOST_TWINS
+    # Of rows without keys of parts nobody counted how often they meet.
+    if coarse or not (one.rows and other.rows):
         return 0.0
-    share = chance(one, one.twins, other, other.twins)
+    ours, theirs = (side.twins + UNSEEN / side.rows for side in (one, other))
+    share = chance(one, ours, other, theirs)
     return min(TIMES_CHANCE * share, LEAST_SHARE)
 
 
@@ -136,12 +143,24 @@ def repeated(sharing: Mapping[Use, str]) -> dict[str, Any]:
     return {"seen": sharing[last], "seen_in": last.event} if last else {}
 
 
-def why_repeated(use: Use) -> str:
-    """Says how an earlier use of the same data was found; "" = there is none."""
+def why_repeated(use: Use, twins: float = 0.0) -> str:
+    """Says how an earlier use of the same data was found; "" = there is none.
+
+    Args:
+        use: the later one.
+        twins: share of its rows with an equal in their table.
+    """
     if not use.seen:
         return ""
-    how = SEEN.get(use.seen, f"keys of kind {use.seen!r}")
+    how, coarse = SEEN.get(use.seen, f"keys of kind {use.seen!r}"), ""
+    if use.seen in WHOLE and twins > MOST_TWINS:
+        coarse = (
+            f" Over {MOST_TWINS:.0%} of these rows have an equal in their own table, "
+            "so that other people cannot be told from the same ones. If these are "
+            "others, a column that tells people apart, such as a time or an id, makes "
+            "them fresh; it may stand in data.drop."
+        )
     return (
         f"Use {use.number} of these sealed data: they share {how} with those of event "
-        f"{use.seen_in} of the ledger; guarantee: {use.guarantee}."
+        f"{use.seen_in} of the ledger; guarantee: {use.guarantee}.{coarse}"
     )

@@ -291,7 +291,7 @@ class _UseCounter:
             keys=known.whole,
             parts=known.parts,
         )
-        if why := why_repeated(self.use):
+        if why := why_repeated(self.use, known.parts.twins):
             print(why, flush=True)
         return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
 

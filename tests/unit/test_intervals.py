@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import ndtr
 
-from safescale_ammt.binomial.exact import Line
+from safescale_ammt.binomial.exact import Kind, Line
 from safescale_ammt.binomial.intervals import (
     clopper_pearson,
     holm,
@@ -236,3 +236,21 @@ def test_impossible_counts_and_levels_are_one_clear_sentence() -> None:
         difference_upper(6, 5, 1, 5, 0.05)
     with pytest.raises(InputError, match=r"between 0 and \.5, found 0\.7"):
         clopper_pearson(1, 5, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "n1", "n0"),
+    [
+        ("difference", math.nan, 9, 9),
+        ("ratio", math.nan, 9, 9),
+        ("ratio", -1.0, 9, 9),
+        ("difference", 0.1, -1, 9),
+        ("ratio", 1.0, 9, -1),
+    ],
+)
+def test_what_is_no_line_shows_nothing_but_a_sentence(
+    kind: Kind, at: float, n1: int, n0: int
+) -> None:
+    """A ratio that is no number would be above every rate, with a p-value of 0."""
+    with pytest.raises(InputError, match="No line between two rates"):
+        Line(kind, at, n1, n0)

@@ -20,7 +20,7 @@ from safescale_ammt.data.audit_warnings import read_warnings
 from safescale_ammt.data.dataset import Dataset, Holdout
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import row_hex
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.errors import DataError, InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import digest_bytes, digest_file, read_json
 from safescale_ammt.judging.assembly import assemble, rederive
@@ -120,6 +120,20 @@ def test_an_official_row_stays_whatever_copies_of_it_the_source_has(
     assert sum(map(len, dataset.splits.values())) == 400
     assert source["development_rows_also_sealed_removed"] == 30
     assert source["repeated_rows_dropped"] == 30
+
+
+def test_people_who_equal_an_official_row_are_told_of_when_they_leave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may be no copies; then training depends on the sealed rows."""
+    rows, sealed = loans(400), loans(300, 1, 1000)
+    for common, told in ((2, False), (3, True)):
+        prepared(tmp_path / str(common), rows + sealed[:common], sealed)
+        out = capsys.readouterr().out
+        said = f"{common} development rows equal a sealed row and are left out" in out
+        assert said == told
+    with pytest.raises(DataError, match="300 equal a sealed row and are left out, but"):
+        prepared(tmp_path / "all", sealed, sealed)
 
 
 def test_of_a_sealed_entity_one_row_is_kept_and_its_others_go_nowhere(

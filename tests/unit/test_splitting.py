@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
+from safescale_ammt.binomial.intervals import rate_p_above, rate_p_below
 from safescale_ammt.data import splitting
 from safescale_ammt.data.splitting import (
     assign_splits,
@@ -183,3 +188,50 @@ def test_rows_are_found_among_others() -> None:
         contained(rows, rows[[3, 1]]), [False, True, False, True, False]
     )
     assert not contained(rows, rows[:0]).any()
+
+
+def sealed_of(size: int, share: float) -> dict[int, float]:
+    """The law of how many units of a stratum are sealed."""
+    whole, part = divmod((1 - share) * size, 1)
+    least = size - int(whole) - 1
+    return {least: part, least + 1: 1 - part} if size else {0: 1.0}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_of_few_units_each_is_sealed_as_often_as_of_many(size: int) -> None:
+    rng = np.random.default_rng(size)
+    strata = np.repeat(np.arange(20_000), size)
+    keys = rng.integers(0, 2**64, len(strata), np.uint64)
+    sealed = assign_splits(keys, strata, [0.7, 0.3]) == 1
+    found = np.bincount(np.bincount(strata[sealed], minlength=20_000))
+    expected = sealed_of(size, 0.3)
+    assert set(np.flatnonzero(found)) <= expected.keys()
+    for count, chance in expected.items():
+        assert found[count] / 20_000 == pytest.approx(chance, abs=0.015)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.9])
+@pytest.mark.parametrize("rates", [(0.0, 1.0), (0.05, 0.7), (0.9, 0.2), (0.4, 0.5)])
+@pytest.mark.parametrize("weight", [0.05, 0.3, 0.5])
+def test_a_rate_that_mixes_strata_errs_no_more_often_than_its_level(
+    share: float, rates: tuple[float, float], weight: float
+) -> None:
+    """Enumerated over 80 people in two strata, whose hits are no binomial sum."""
+    people, level = 80, 0.05
+    rate = weight * rates[0] + (1 - weight) * rates[1]
+    low = high = 0.0
+    for first in range(people + 1):
+        drawn = product(
+            sealed_of(first, share).items(), sealed_of(people - first, share).items()
+        )
+        for (n0, chance0), (n1, chance1) in drawn:
+            laws = [
+                binom.pmf(np.arange(n + 1), n, r)
+                for n, r in zip((n0, n1), rates, strict=True)
+            ]
+            law = np.convolve(*laws) * chance0 * chance1
+            law *= binom.pmf(first, people, weight)
+            hits = np.arange(n0 + n1 + 1)
+            low += law[rate_p_below(hits, n0 + n1, rate) <= level].sum()
+            high += law[rate_p_above(hits, n0 + n1, rate) <= level].sum()
+    assert max(low, high) <= level
