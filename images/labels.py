@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from safescale_ammt import __version__
-from safescale_ammt.code_version import library_digest
+from safescale_ammt.files.library import library_digest
 
 _ROOT = Path(__file__).resolve().parents[1]
 _INSIDE = ("safescale_ammt", "images")

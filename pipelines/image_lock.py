@@ -24,9 +24,9 @@ from typing import Any
 
 from components import IMAGE_PREFIX, LOCK_SCHEMA, STAGES
 from safescale_ammt import __version__
-from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import ConfigError, InputError
 from safescale_ammt.files.canonical import is_digest, read_json
+from safescale_ammt.files.library import library_digest
 
 
 @dataclass(frozen=True)

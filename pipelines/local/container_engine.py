@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.local.state import HOME
-from safescale_ammt.code_version import library_digest
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.library import library_digest
 
 RUN, PLACE, STAGE = "safescale-ammt.run", "safescale-ammt.place", "safescale-ammt.stage"
 """Labels of a container: its run, whose folder it is, its stage."""

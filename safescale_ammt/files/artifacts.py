@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
 from safescale_ammt.files.canonical import (
     canonical_json,
@@ -30,6 +29,7 @@ from safescale_ammt.files.canonical import (
 )
 from safescale_ammt.files.disk import NO_ROOM, keep_private, private_folder
 from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json
+from safescale_ammt.files.library import code_version
 from safescale_ammt.files.regular import read_regular, walk
 from safescale_ammt.files.typed_json import build
 
@@ -202,7 +202,7 @@ def describe(
         )
         for name in file_names(folder)
     }
-    return Manifest(kind, stage, files, draft.parents, config_digest, __version__)
+    return Manifest(kind, stage, files, draft.parents, config_digest, code_version())
 
 
 def describe_contents(
@@ -215,7 +215,7 @@ def describe_contents(
         )
         for name, data in sorted(contents.items())
     }
-    return Manifest(kind, stage, files, draft.parents, config, __version__)
+    return Manifest(kind, stage, files, draft.parents, config, code_version())
 
 
 def file_names(folder: Path) -> list[str]:

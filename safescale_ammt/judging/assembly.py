@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import canonical_json, digest_file, read_json
+from safescale_ammt.files.library import code_version
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
     Evidence,
@@ -186,7 +186,7 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
         submission = replace(submission, sampling=sampling)
     derived = assemble(constitution, evidence, submission, evidence_digest)
     # Another version may say the same in other words; figures and outcomes must agree.
-    ignore = () if read_manifest(folder).code_version == __version__ else WORDS
+    ignore = () if read_manifest(folder).code_version == code_version() else WORDS
     # The file and not the parsed verdict: a key that nothing reads is a difference too.
     stated = read_json(folder / VERDICT)
     # The first difference is enough: a forged figure moves dozens of others with it.

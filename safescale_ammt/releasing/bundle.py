@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt import __version__
 from safescale_ammt.config.sections import RegistryConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import WARNINGS, read_warnings
@@ -40,6 +39,7 @@ from safescale_ammt.files.canonical import (
     write_json,
 )
 from safescale_ammt.files.json_text import LARGEST
+from safescale_ammt.files.library import code_version
 from safescale_ammt.files.regular import read_regular
 from safescale_ammt.files.typed_json import typed
 from safescale_ammt.judging.assembly import rederive
@@ -120,7 +120,7 @@ def write_bundle(
         write_json(folder / CONSTITUTION, constitution.to_dict())
         # The manifest keeps a digest of the config and no identity covers its code
         # version: who writes card and manifest again needs both in full.
-        about = {"registry": registry.to_params(), "code_version": __version__}
+        about = {"registry": registry.to_params(), "code_version": code_version()}
         write_json(folder / ABOUT, about)
         loaded = Verdict.load(verdict)
         write_record(folder / "record", loaded, judged, constitution, trained)
@@ -170,7 +170,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
         )
     # A later version may have more parts; a file that no version has is refused.
     versions = {part.code_version for part in (manifest, trained, judged)}
-    findings, ours = verdict.finding_files(), versions == {__version__}
+    findings, ours = verdict.finding_files(), versions == {code_version()}
     strange = strange_files(path, findings, refuse=ours)
     _check_words(path, verdict, judged, constitution, trained)
     checks = (
@@ -294,12 +294,12 @@ def _check_words(
 
     Where another version wrote them, it may have worded them differently.
     """
-    ours = _about(path)["code_version"] == __version__
+    ours = _about(path)["code_version"] == code_version()
     ignore = () if ours else ("principles",)
     about = (verdict, judged, constitution, trained)
     verify_record(path / "record", *about, ignore=ignore)
     check_provenance(path / "verdict", verdict, read_json(path / SCHEMA)["label"])
-    if judged.code_version == __version__:
+    if judged.code_version == code_version():
         check_report(path / "verdict", constitution)
     # By bytes: reading as text would make every line end alike.
     stored = read_regular(path / CARD, LARGEST).decode("utf-8", "replace")

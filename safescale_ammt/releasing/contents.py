@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from safescale_ammt import __version__
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
 from safescale_ammt.files.canonical import canonical_json, read_json
+from safescale_ammt.files.library import code_version
 from safescale_ammt.releasing.page import REPORT
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
 from safescale_ammt.reporting.provenance import PROVENANCE
@@ -156,12 +156,12 @@ def not_evidence(
         strange: files that are no parts.
     """
     said = [*NO_EVIDENCE]
-    if bundle != __version__:
+    if bundle != code_version():
         said.append(
             "The card below its head and the promises' sentences in the record: "
             f"written by version {bundle!r}; not derived again."
         )
-    if trained.code_version != __version__:
+    if trained.code_version != code_version():
         said.append(f"The model: trained by version {trained.code_version!r}.")
     return (*said, *verdict_words(judged, strange))
 
@@ -169,7 +169,7 @@ def not_evidence(
 def verdict_words(judged: Manifest, strange: Collection[str]) -> list[str]:
     """Says which words of a verdict, and which files, this version cannot derive."""
     said = []
-    if judged.code_version != __version__:
+    if judged.code_version != code_version():
         said.append(
             "Reasons and methods in verdict and findings, and the report: written by "
             f"version {judged.code_version!r}; not derived again."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import Manifest, verify
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.files.library import code_version
 from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.contents import (
@@ -37,7 +37,7 @@ def verify_verdict(path: Path) -> tuple[Manifest, Verdict, list[str], list[str]]
     check_json(path)
     constitution = Constitution.from_dict(read_json(path / "constitution.json"))
     verdict = rederive(path, constitution)
-    ours = judged.code_version == __version__
+    ours = judged.code_version == code_version()
     strange = strange_files(path, verdict.finding_files(), part="verdict/", refuse=ours)
     check_provenance(path, verdict)
     if ours:

@@ -23,7 +23,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt import __version__
 from safescale_ammt.config.sections import RegistryConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import (
@@ -33,6 +32,7 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.files.artifacts import file_names, read_manifest, verify, writing
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.files.library import code_version
 from safescale_ammt.judging.assembly import evidence_of, rederive
 from safescale_ammt.judging.evidence import evidence_digest, rows_digest
 from safescale_ammt.judging.verdict import (
@@ -266,7 +266,7 @@ def _register(
         decision=verdict.decision,
         bundle=stored.prefix,
         bundle_digest=stored.digest,
-        code_version=__version__,
+        code_version=code_version(),
     )
     registered = registry.register(entry)
     keep_registry_head(store, data, config.name)

@@ -63,7 +63,7 @@ def stale_bytecode():
 
 def main():
     import safescale_ammt
-    from safescale_ammt.code_version import library_digest
+    from safescale_ammt.files.library import library_digest
 
     facts = {
         "stages_load": stages_load(sys.argv[1:]),

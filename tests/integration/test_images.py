@@ -20,7 +20,7 @@ from images.engine import find_engine
 from images.labels import labels
 from images.lock import TORCH_FREE, from_engine, pushed_digest
 from safescale_ammt import __version__
-from safescale_ammt.code_version import library_digest
+from safescale_ammt.files.library import library_digest
 
 PROBE = Path(__file__).with_name("image_probe.py")
 RUNS = {"register_model": ("register_model", "notify")}
