@@ -92,7 +92,10 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         manifest, verdict, checks, told = verify_verdict(meant.folder)
         decision = verdict.decision
     else:
+        from safescale_ammt.releasing.contents import OUTSIDE, check_covered
+
         manifest = verify(meant.folder)
+        check_covered({kind: manifest} if kind in OUTSIDE else {})
     if digest and manifest.identity != digest:
         raise IntegrityError(
             f"{meant.title} has digest {manifest.identity}, --digest is {digest}."

@@ -22,6 +22,8 @@ LEAST_SHARE = 0.05
 whole rows, no more are ever laid to chance."""
 TIMES_CHANCE = 3
 """How often chance goes into the line: the law of fresh rows may have moved."""
+MOST_CHANCE = 0.3
+"""A part whose rows meet more often by chance tells nothing, in the table with less."""
 MOST_TWINS = 0.01
 """Share of rows with an equal in their table above which any row in common counts."""
 LEAST_KEYS = 6
@@ -117,7 +119,12 @@ def shares_parts(one: Parts, other: Parts) -> bool:
         common = np.bincount(owner[np.concatenate(places)], minlength=len(sizes))
         for theirs in np.flatnonzero(common >= LEAST_KEYS):
             same = other.parts[theirs]
-            by_chance = chance(one, part.chance, other, same.chance)
+            shares = (part.chance, same.chance)
+            # Near copies of what was seen, put beside it, make its rows meet in one
+            # table. The other's figure is left then, and it has to be a sure one.
+            if max(shares) > MOST_CHANCE:
+                shares = (part.most_chance, same.most_chance)
+            by_chance = chance(one, shares[0], other, shares[1])
             line = LEAST_SHARE + TIMES_CHANCE * by_chance
             if common[theirs] >= line * kept_by_both(part, same):
                 return True
