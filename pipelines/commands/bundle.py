@@ -72,7 +72,7 @@ def verify(
         result = checked(meant, digest, sealed)
     say(result.as_json() if as_json else result.as_text())
     if strict and not result.anchor:
-        raise Refusal(f"By whom {result.subject} was made is not shown (--strict).")
+        raise Refusal(f"{result.subject}: by whom is not shown (--strict).")
 
 
 @click.command()

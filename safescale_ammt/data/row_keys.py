@@ -38,6 +38,8 @@ from safescale_ammt.reading.spelling import Kinds
 
 KEYS = "keys.parquet"
 PARTS = "parts.parquet"
+# As many columns as a table may have (10,000) make 41 MB of keys.
+_LARGEST = 2 * LARGEST
 KEPT = 256
 """Most keys of a part."""
 MOST_PAIRED = 24
@@ -165,7 +167,7 @@ class RowKeys:
         kinds = np.array(table["kind"].to_pylist(), str)
         whole = {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
         parts = Parts.from_bytes(
-            read_regular(folder / PARTS, LARGEST), str(folder / PARTS)
+            read_regular(folder / PARTS, _LARGEST), str(folder / PARTS)
         )
         # Rows without keys are nobody's, and would never be known again.
         entity = ["entity"] * bool(Schema.load(folder).entity)

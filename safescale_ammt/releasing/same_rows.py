@@ -15,7 +15,7 @@ import numpy as np
 
 from safescale_ammt.data.row_keys import Part, Parts
 from safescale_ammt.releasing.key_sets import KeySets
-from safescale_ammt.releasing.sealed_uses import Use
+from safescale_ammt.releasing.sealed_uses import SPENT, Use
 
 LEAST_SHARE = 0.05
 """Share of the smaller set whose parts have to be in the larger one, beyond chance; of
@@ -148,7 +148,10 @@ def why_repeated(use: Use) -> str:
     if not use.seen:
         return ""
     how = SEEN.get(use.seen, f"keys of kind {use.seen!r}")
+    spent = use.guarantee == SPENT
+    remedy = " Rows that no use has seen have one that holds." if spent else ""
     return (
         f"Use {use.number} of these sealed data: they share {how} with those of event "
         f"{use.seen_in} of the ledger; guarantee: {use.guarantee}."
+        f"{remedy}"
     )

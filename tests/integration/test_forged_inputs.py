@@ -215,6 +215,33 @@ def test_a_sampling_that_no_draw_has_is_one_sentence(
         judge(people)
 
 
+@pytest.mark.parametrize(
+    ("safety", "says"),
+    [
+        ({"rehearse": True}, "binds nobody: it is a rehearsal"),
+        ({"ledger": "research"}, "for a registry: its use was for research"),
+        ({}, ""),
+    ],
+)
+def test_a_decision_that_releases_nothing_is_told_as_such(
+    world: World,
+    safety: dict[str, Any],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evaluate_safety.run(
+        *world.inputs,
+        world.constitution,
+        safety,
+        world.folder / "v",
+        environ=environ(world),
+    )
+    assert run_command(["verify", str(world.folder / "v")]) == 0
+    told = capsys.readouterr().out
+    assert ("not evidence  Its decision" in told) is bool(says)
+    assert says in told
+
+
 def test_either_keys_or_parts_or_hashes_alone_are_known_again(world: World) -> None:
     """Whatever two of three a forger exchanges, the third one tells."""
     assert judge(world)["guarantee"] == "holds"

@@ -506,7 +506,7 @@ def test_a_bundle_that_is_made_up_as_a_whole_is_whole_but_by_whom_is_not_shown(
     assert run_command(["verify", str(invented), "--strict"]) == 3
     shown = capsys.readouterr()
     assert "by whom is not shown: pass." in shown.out
-    assert shown.err == f"By whom Bundle {digest} was made is not shown (--strict).\n"
+    assert shown.err == f"Bundle {digest}: by whom is not shown (--strict).\n"
 
 
 def test_a_digest_that_was_given_vouches_for_its_bundle_alone(

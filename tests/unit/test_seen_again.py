@@ -337,6 +337,18 @@ def test_near_copies_beside_rows_that_changed_do_not_hide_them(
     assert (second.guarantee, second.seen) == ("spent", "parts")
 
 
+def test_copies_beside_both_of_two_uses_hide_a_column_that_changed(
+    tmp_path: Path,
+) -> None:
+    """Not found: no table is left that says how rarely such rows meet."""
+    store = open_store((tmp_path / "store").as_uri())
+    sealed = people(400, 7)
+    twice = (pd.concat([sealed] * 2), pd.concat([shifted(sealed)] * 2))
+    for i, rows in enumerate(twice):
+        use = used(store, tmp_path / str(i), people(900, 5 + i), rows)
+        assert (use.number, use.guarantee) == (1, "holds")
+
+
 @pytest.mark.parametrize("rows", [(6000, 6000), (30_000, 6000), (3000, 40_000)])
 def test_coarse_parts_of_other_people_are_no_repeat(rows: tuple[int, int]) -> None:
     """Whatever share of the one table a part meets by chance, and in the other."""
