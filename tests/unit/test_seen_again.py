@@ -460,6 +460,9 @@ def test_one_entity_in_common_is_enough(tmp_path: Path) -> None:
     assert "they share entities with those of event 1" in why_repeated(second)
     later = people(600, 2).assign(person=[f"p{i // 2 + 300}" for i in range(600)])
     assert used(store, tmp_path / "c", later, entity="person").number == 1
+    # The name is a part of the key, or numbers would join whoever is numbered.
+    renamed = people(600, 3).assign(client=persons)
+    assert used(store, tmp_path / "d", renamed, entity="client").number == 1
 
 
 def hundred(*words: int) -> np.ndarray:
