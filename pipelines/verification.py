@@ -10,10 +10,25 @@ from pipelines.local.resolution import Found
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest, verify
 from safescale_ammt.files.canonical import is_digest
+from safescale_ammt.judging.verdict import (
+    BENCHMARK,
+    LEDGERS,
+    REHEARSAL,
+    RESEARCH,
+    SEALED,
+)
 
 GIVEN = "the digest that was given (--digest)"
 _ASKED = "That model and twin answer so: they were not asked again (--data asks them)."
 _BYTES = "What the {} says: its bytes were checked, nothing of it was derived again."
+_NO_RELEASE = {
+    f"{REHEARSAL} {ledger}": "Its decision, which binds nobody: it is a rehearsal, on "
+    "rows that development may see."
+    for ledger in LEDGERS
+} | {
+    f"{SEALED} {ledger}": f"Its decision, for a registry: its use was for {ledger}."
+    for ledger in (RESEARCH, BENCHMARK)
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +106,14 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
 
         manifest, verdict, checks, told = verify_verdict(meant.folder)
         decision = verdict.decision
+        # Of a run that registered nothing: who reads "pass" has to know what for.
+        if (purpose := f"{verdict.mode} {verdict.ledger}") in _NO_RELEASE:
+            told.append(_NO_RELEASE[purpose])
     else:
+        from safescale_ammt.releasing.contents import OUTSIDE, check_covered
+
         manifest = verify(meant.folder)
+        check_covered({kind: manifest} if kind in OUTSIDE else {})
     if digest and manifest.identity != digest:
         raise IntegrityError(
             f"{meant.title} has digest {manifest.identity}, --digest is {digest}."

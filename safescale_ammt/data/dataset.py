@@ -199,5 +199,24 @@ class Holdout:
                     f"{many} sealed rows of {path} are of an entity that another row "
                     "is of; prepare the data again, which draws one row of each."
                 )
-            rows = int(read_json(path / SAMPLING)["rows"])
+            rows = rows_before(path / SAMPLING, rows)
         return cls(schema, split, manifest.identity, rows)
+
+
+def rows_before(file: Path, drawn: int) -> int:
+    """Reads how many sealed rows there were before one of each entity was drawn.
+
+    Args:
+        file: `sampling.json` of a holdout.
+        drawn: rows that are left.
+
+    Raises:
+        IntegrityError: it holds something else, or fewer than were drawn.
+    """
+    stated = read_json(file)
+    rows = stated.get("rows") if isinstance(stated, Mapping) else None
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < drawn:
+        raise IntegrityError(
+            f"{file} states no number of rows of which {drawn} can have been drawn."
+        )
+    return rows

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.joining import Joined
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW, arrow_rows, row_hashes
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.json_text import LARGEST
@@ -37,13 +38,14 @@ from safescale_ammt.reading.spelling import Kinds
 
 KEYS = "keys.parquet"
 PARTS = "parts.parquet"
+# As many columns as a table may have (10,000) make 41 MB of keys.
+_LARGEST = 2 * LARGEST
 KEPT = 256
 """Most keys of a part."""
 MOST_PAIRED = 24
 """Tables of more columns have no parts without two of them: there are too many."""
-MOST_CHANCE = 0.3
-"""A part whose rows meet more often by chance tells nothing."""
 _SIDES = ("rows", "others", "twins")
+_KEYS = pa.schema({"kind": pa.string(), "key": pa.binary(ROW.itemsize)})
 _PARTS = pa.schema({"part": pa.int32(), "chance": pa.float64(), "key": pa.uint64()})
 
 
@@ -58,6 +60,11 @@ class Part:
 
     chance: float
     keys: Words
+
+    @property
+    def most_chance(self) -> float:
+        """The share that so few rows may have seen too small: three more had met."""
+        return self.chance + 3 / len(self.keys)
 
 
 @dataclass(frozen=True)
@@ -100,14 +107,19 @@ class Parts:
         try:
             table = pq.read_table(io.BytesIO(data), schema=_PARTS)
             sides = pq.read_metadata(io.BytesIO(data)).metadata
-            rows, others, twins = (float(sides[name.encode()]) for name in _SIDES)
+            rows, others = (int(sides[name.encode()]) for name in _SIDES[:2])
+            twins = float(sides[b"twins"])
         except (pa.ArrowException, KeyError, TypeError, ValueError):
             raise IntegrityError(f"{where} holds no keys of parts of rows.") from None
         part, chance, key = (column.to_numpy() for column in table.columns)
+        # Written so that what is no number is no share either.
+        shares = np.append(chance, twins)
+        if min(rows, others) < 0 or not ((shares >= 0) & (shares <= 1)).all():
+            raise IntegrityError(f"{where} holds counts or shares that no rows have.")
         ends = np.flatnonzero(np.diff(part)) + 1
         of_parts = zip(np.split(chance, ends), np.split(key, ends), strict=True)
         parts = (Part(float(c[0]), k) for c, k in of_parts if len(k))
-        return cls(int(rows), int(others), twins, tuple(parts))
+        return cls(rows, others, twins, tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,8 @@ class RowKeys:
 
         Raises:
             InputError: an earlier version has made it, without keys.
-            IntegrityError: the files hold something else.
+            IntegrityError: the files hold something else, or a kind of key less than
+                such rows have.
         """
         if not (folder / KEYS).is_file():
             raise InputError(
@@ -147,11 +160,20 @@ class RowKeys:
                 "prepare the data anew."
             )
         table = read_parquet(folder / KEYS)
+        gaps = sum(column.null_count for column in table.columns)
+        if table.schema != _KEYS or gaps:
+            raise IntegrityError(f"{folder / KEYS} holds no keys of rows.")
         keys = np.frombuffer(b"".join(table["key"].to_pylist()), ROW)
         kinds = np.array(table["kind"].to_pylist(), str)
         whole = {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
-        data = read_regular(folder / PARTS, LARGEST)
-        return cls(whole, Parts.from_bytes(data, str(folder / PARTS)))
+        parts = Parts.from_bytes(
+            read_regular(folder / PARTS, _LARGEST), str(folder / PARTS)
+        )
+        # Rows without keys are nobody's, and would never be known again.
+        entity = ["entity"] * bool(Schema.load(folder).entity)
+        if lost := sorted({"varying", "file", *entity} - whole.keys()):
+            raise IntegrityError(f"{folder / KEYS} holds no keys of kind {lost[0]!r}.")
+        return cls(whole, parts)
 
 
 def written_cells(config: DataConfig, joined: Joined, kinds: Kinds) -> dict[str, Cells]:
@@ -211,13 +233,13 @@ def row_keys(
         for name in config.ids
         if not cells[name].counter
     ]
-    sketches = [sketch(keys, count) for keys in chain(parts_of(cells, rows), ids)]
+    made = (sketch(keys, count) for keys in chain(parts_of(cells, rows), ids))
+    sketches = tuple(part for part in made if len(part.keys))
     # Equal rows that are copies of one record are no people whom chance made equal.
     twins = float((times[same[sealed]] > 1).mean() * (not config.drop_duplicates))
-    told = tuple(part for part in sketches if part.chance <= MOST_CHANCE)
     return RowKeys(
         {kind: np.unique(keys) for kind, keys in whole.items()},
-        Parts(count, len(rows) - count, twins, told),
+        Parts(count, len(rows) - count, twins, sketches),
     )
 
 

@@ -6,9 +6,10 @@ a part that is covered by digests alone, which `verify` names, or it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from safescale_ammt.data.audit_warnings import AUDIT
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
 from safescale_ammt.files.canonical import canonical_json, read_json
@@ -42,8 +43,14 @@ REQUIRED = (
 """Files that every bundle has."""
 _MOST_NAMED = 10
 _LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values())))
-OUTSIDE = {"model": _LOGS, "verdict": _LOGS | {PROVENANCE, REPORT}}
-"""Part -> its files that may be outside of its identity."""
+OUTSIDE = {
+    "dataset": frozenset((AUDIT,)),
+    "holdout": frozenset[str](),
+    "architecture": _LOGS | {"control.json", "times.json"},
+    "model": _LOGS,
+    "verdict": _LOGS | {PROVENANCE, REPORT},
+}
+"""Kind of artifact -> its files that may be outside of its identity."""
 
 NO_EVIDENCE = (
     "Drawings in the report: its words and numbers alone are derived again.",
@@ -138,10 +145,26 @@ def check_copies(path: Path, parts: dict[str, Manifest]) -> None:
         both = [file.read_bytes() for file in (copy, original) if file.is_file()]
         if copy.is_file() and both != [copy.read_bytes()] * 2:
             raise IntegrityError(f"{copy} departs from {original}.")
-    for part, manifest in parts.items():
+    check_covered(parts)
+
+
+def check_covered(manifests: Mapping[str, Manifest]) -> None:
+    """Checks that identities cover all but logs, figures of an audit and pages.
+
+    An identity that leaves weights or rows out stays when they are exchanged.
+
+    Args:
+        manifests: by kind of artifact.
+
+    Raises:
+        IntegrityError: one leaves another file out.
+    """
+    for kind, manifest in manifests.items():
         outside = {n for n, entry in manifest.files.items() if not entry.identity}
-        for name in sorted(outside - OUTSIDE[part]):
-            raise IntegrityError(f"The identity of the {part} leaves {name} out.")
+        for name in sorted(outside - OUTSIDE[kind]):
+            raise IntegrityError(
+                f"The identity of the {kind} leaves {name} out; make the {kind} anew."
+            )
 
 
 def not_evidence(

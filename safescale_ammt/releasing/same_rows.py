@@ -16,7 +16,7 @@ import numpy as np
 
 from safescale_ammt.data.row_keys import Part, Parts
 from safescale_ammt.releasing.key_sets import KeySets
-from safescale_ammt.releasing.sealed_uses import Use
+from safescale_ammt.releasing.sealed_uses import SPENT, Use
 
 LEAST_SHARE = 0.05
 """Share of the smaller set whose parts have to be in the larger one, beyond chance; of
@@ -26,6 +26,8 @@ TIMES_CHANCE = 3
 UNSEEN = 1
 """Rows with an equal that a table may have beside those that it has: a count of none is
 no chance of none."""
+MOST_CHANCE = 0.3
+"""A part whose rows meet more often by chance tells nothing, in the table with less."""
 MOST_TWINS = 0.01
 """Share of rows with an equal in their table above which any row in common counts."""
 LEAST_KEYS = 6
@@ -124,7 +126,12 @@ def shares_parts(one: Parts, other: Parts) -> bool:
         common = np.bincount(owner[np.concatenate(places)], minlength=len(sizes))
         for theirs in np.flatnonzero(common >= LEAST_KEYS):
             same = other.parts[theirs]
-            by_chance = chance(one, part.chance, other, same.chance)
+            shares = (part.chance, same.chance)
+            # Near copies of what was seen, put beside it, make its rows meet in one
+            # table. The other's figure is left then, and it has to be a sure one.
+            if max(shares) > MOST_CHANCE:
+                shares = (part.most_chance, same.most_chance)
+            by_chance = chance(one, shares[0], other, shares[1])
             line = LEAST_SHARE + TIMES_CHANCE * by_chance
             if common[theirs] >= line * kept_by_both(part, same):
                 return True
@@ -160,7 +167,9 @@ def why_repeated(use: Use, twins: float = 0.0) -> str:
             "others, a column that tells people apart, such as a time or an id, makes "
             "them fresh; it may stand in data.drop."
         )
+    spent = use.guarantee == SPENT
+    remedy = " Rows that no use has seen have one that holds." if spent else ""
     return (
         f"Use {use.number} of these sealed data: they share {how} with those of event "
-        f"{use.seen_in} of the ledger; guarantee: {use.guarantee}.{coarse}"
+        f"{use.seen_in} of the ledger; guarantee: {use.guarantee}.{remedy}{coarse}"
     )

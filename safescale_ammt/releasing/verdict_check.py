@@ -12,6 +12,7 @@ from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.contents import (
     NO_EVIDENCE,
+    check_covered,
     check_json,
     check_present,
     strange_files,
@@ -33,6 +34,7 @@ def verify_verdict(path: Path) -> tuple[Manifest, Verdict, list[str], list[str]]
         IntegrityError: a byte, figure, word or decision that does not follow.
     """
     judged = verify(path, "verdict")
+    check_covered({"verdict": judged})
     check_present(path, "verdict/")
     check_json(path)
     constitution = Constitution.from_dict(read_json(path / "constitution.json"))

@@ -60,6 +60,7 @@ from safescale_ammt.judging.verdict import (
 from safescale_ammt.printable import printable
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.card import summary as summary_markdown
+from safescale_ammt.releasing.contents import check_covered
 from safescale_ammt.releasing.page import REPORT, page_from
 from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.releasing.same_rows import why_repeated
@@ -194,6 +195,7 @@ class _Inputs:
             The manifests, by kind of artifact.
         """
         manifests = {kind: verify(path, kind) for kind, path in vars(self).items()}
+        check_covered(manifests)
         model = manifests["model"]
         for role in ("dataset", "architecture"):
             _same(f"model's {role}", model.parents.get(role), manifests[role].identity)
@@ -280,6 +282,11 @@ class _UseCounter:
         """Counts the use; of the sealed file only the row hashes are read so far."""
         hashes = read_parquet(inputs.holdout / SEALED_ROWS, ["_row"])
         known = RowKeys.load(inputs.holdout)
+        if known.parts.rows != len(hashes):
+            raise IntegrityError(
+                f"{inputs.holdout} holds {len(hashes):,} sealed rows and keys of "
+                f"{known.parts.rows:,}; prepare the data anew."
+            )
         self.use = ledger.reserve(
             self.store,
             rows=hashes["_row"].to_pylist(),

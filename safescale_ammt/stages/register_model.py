@@ -164,6 +164,8 @@ def _release(
                 constitution=constitution,
                 registry=config,
             )
+            # All that can be found wrong is found before an event says otherwise.
+            verify_bundle(folder)
             facts = _register(environ, config, folder, rederived)
         write_json(draft.folder / VERSION, facts)
         # A version is one verdict about one model, so these two are its identity, and
@@ -274,7 +276,7 @@ def _register(
         # Registered before: the bundle of that time is the one that counts.
         shutil.rmtree(folder)
         registry.get_bundle(registered, folder)
-    verify_bundle(folder, registered.entry.bundle_digest)
+        verify_bundle(folder, registered.entry.bundle_digest)
     return {
         **_facts(config, verdict, entry.verdict),
         "version": registered.number,

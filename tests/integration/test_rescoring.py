@@ -22,7 +22,12 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import Draft, describe, read_manifest
 from safescale_ammt.files.canonical import digest_file, read_json, write_json
 from safescale_ammt.judging.assembly import assemble, evidence_of, submission_of
-from safescale_ammt.judging.evidence import EVIDENCE, Evidence, write_evidence
+from safescale_ammt.judging.evidence import (
+    EVIDENCE,
+    Evidence,
+    distinct_rows,
+    write_evidence,
+)
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
 from safescale_ammt.releasing.page import REPORT, page_of
@@ -69,7 +74,11 @@ def invented(world: World, judged: Path, folder: Path, change: Change) -> Path:
     rows, keys = change(*evidence_of(verdict, stated))
     write_evidence(verdict / EVIDENCE, rows, keys)
     digest = digest_file(verdict / EVIDENCE)
-    assemble(rule, rows, submission_of(stated), digest).save(verdict)
+    about = submission_of(stated)
+    assert about.sampling is not None
+    distinct = len(distinct_rows(keys.tobytes()))
+    about = replace(about, sampling=replace(about.sampling, distinct=distinct))
+    assemble(rule, rows, about, digest).save(verdict)
     (verdict / REPORT).write_text(page_of(verdict, rule, drawn=False), "utf-8")
     old = read_json(verdict / "manifest.json")
     outside = {n for n, entry in old["files"].items() if not entry["identity"]}

@@ -21,8 +21,8 @@ from pipelines.cli import run_command
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
 from safescale_ammt import __version__
-from safescale_ammt.files.library import library_digest
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.files.library import library_digest
 
 IMAGES = Path(__file__).parents[2] / "images"
 PREFIX = "registry.example.org/team"

@@ -15,6 +15,7 @@ from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.row_keys import KEPT, Parts, RowKeys, sketch
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
+from safescale_ammt.reading.cells import mixed
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.key_sets import KeySets
 from safescale_ammt.releasing.same_rows import (
@@ -295,6 +296,79 @@ def test_an_official_sealed_file_is_known_again(tmp_path: Path) -> None:
     assert (as_source.number, as_source.guarantee) == (4, "spent")
 
 
+def shifted(table: pd.DataFrame) -> pd.DataFrame:
+    """One column other than before, so that no row is in common."""
+    income = table.income.astype(float) * 1.00013 + 0.01
+    return table.assign(income=income.round(2).astype(str))
+
+
+def near_copies(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows that agree with two of five in all columns but one, whichever it is."""
+    some, rng = table.sample(frac=0.4, random_state=1), np.random.default_rng(0)
+    return pd.concat(
+        [some.assign(**{c: rng.permutation(some[c].to_numpy())}) for c in table]
+    )
+
+
+COPIED: dict[str, tuple[Change, Change]] = {
+    "no copies": (lambda t: t[:0], lambda t: t[:0]),
+    "each sealed row twice": (lambda t: t[:0], lambda t: t),
+    "two of five sealed rows twice": (
+        lambda t: t[:0],
+        lambda t: t.sample(frac=0.4, random_state=1),
+    ),
+    "near copies in development": (near_copies, lambda t: t[:0]),
+    "near copies in both": (near_copies, near_copies),
+}
+
+
+@pytest.mark.parametrize("how", COPIED)
+def test_near_copies_beside_rows_that_changed_do_not_hide_them(
+    tmp_path: Path, how: str
+) -> None:
+    """They raise how often rows meet in their own table, which is not the other's."""
+    store = open_store((tmp_path / "store").as_uri())
+    sealed, (development, beside) = people(400, 7), COPIED[how]
+    first = used(store, tmp_path / "a", people(900, 5), sealed)
+    assert (first.number, first.guarantee) == (1, "holds")
+    again = shifted(sealed)
+    source = pd.concat([people(900, 6), development(again)])
+    second = used(store, tmp_path / "b", source, pd.concat([again, beside(again)]))
+    assert (second.guarantee, second.seen) == ("spent", "parts")
+
+
+def test_copies_beside_both_of_two_uses_hide_a_column_that_changed(
+    tmp_path: Path,
+) -> None:
+    """Not found: no table is left that says how rarely such rows meet."""
+    store = open_store((tmp_path / "store").as_uri())
+    sealed = people(400, 7)
+    twice = (pd.concat([sealed] * 2), pd.concat([shifted(sealed)] * 2))
+    for i, rows in enumerate(twice):
+        use = used(store, tmp_path / str(i), people(900, 5 + i), rows)
+        assert (use.number, use.guarantee) == (1, "holds")
+
+
+@pytest.mark.parametrize("rows", [(6000, 6000), (30_000, 6000), (3000, 40_000)])
+def test_coarse_parts_of_other_people_are_no_repeat(rows: tuple[int, int]) -> None:
+    """Whatever share of the one table a part meets by chance, and in the other."""
+    rng = np.random.default_rng(11)
+    one, other = (
+        Parts(
+            n // 3,
+            n - n // 3,
+            0.0,
+            tuple(
+                sketch(mixed(rng.integers(0, levels, n).astype(np.uint64)), n // 3)
+                for levels in (50, 1000, 5000, 20_000, 100_000, 10**6)
+            ),
+        )
+        for n in rows
+    )
+    assert not shares_parts(one, other)
+    assert not shares_parts(other, one)
+
+
 @pytest.mark.parametrize("change", ["none", "renamed", "numbered", "coarse years"])
 def test_other_people_of_the_same_law_are_fresh(
     change: str, seen: Store, tmp_path: Path
@@ -441,6 +515,9 @@ def test_one_entity_in_common_is_enough(tmp_path: Path) -> None:
     assert "they share entities with those of event 1" in why_repeated(second)
     later = people(600, 2).assign(person=[f"p{i // 2 + 300}" for i in range(600)])
     assert used(store, tmp_path / "c", later, entity="person").number == 1
+    # The name is a part of the key, or numbers would join whoever is numbered.
+    renamed = people(600, 3).assign(client=persons)
+    assert used(store, tmp_path / "d", renamed, entity="client").number == 1
 
 
 def hundred(*words: int) -> np.ndarray:
