@@ -30,7 +30,7 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW, arrow_rows, row_hashes
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.json_text import LARGEST
-from safescale_ammt.files.parquet import read_parquet
+from safescale_ammt.files.parquet import fitting, read_parquet
 from safescale_ammt.files.regular import read_regular
 from safescale_ammt.reading.cells import Cells, Words, cells_of, row_sums
 from safescale_ammt.reading.readings import learn_readings, read_columns
@@ -105,8 +105,9 @@ class Parts:
             IntegrityError: other bytes; the sentence names `where`.
         """
         try:
-            table = pq.read_table(io.BytesIO(data), schema=_PARTS)
-            sides = pq.read_metadata(io.BytesIO(data)).metadata
+            file = fitting(io.BytesIO(data), where)
+            table = file.read().select(_PARTS.names).cast(_PARTS)
+            sides = file.metadata.metadata
             rows, others = (int(sides[name.encode()]) for name in _SIDES[:2])
             twins = float(sides[b"twins"])
         except (pa.ArrowException, KeyError, TypeError, ValueError):

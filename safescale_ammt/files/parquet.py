@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,16 +77,19 @@ def parquet_file(
         OSError, pa.ArrowException: it is not there, or no whole Parquet file.
     """
     with open_regular(path, follow=False) as source:
-        footer = pq.read_metadata(source)
-        schema = footer.schema.to_arrow_schema()
-        if any(pa.types.is_nested(field.type) for field in schema):
-            raise IntegrityError(
-                f"{path} has nested columns, a table of ours has none."
-            )
-        check_fits(size_of(footer, columns), str(path))
-        yield pq.ParquetFile(
-            source, metadata=footer, read_dictionary=text_columns(schema)
-        )
+        yield fitting(source, str(path), columns)
+
+
+def fitting(
+    source: BinaryIO, what: str, columns: Sequence[str] | None = None
+) -> pq.ParquetFile:
+    """Opens bytes as `parquet_file` does a file; `what` names them in a sentence."""
+    footer = pq.read_metadata(source)
+    schema = footer.schema.to_arrow_schema()
+    if any(pa.types.is_nested(field.type) for field in schema):
+        raise IntegrityError(f"{what} has nested columns, a table of ours has none.")
+    check_fits(size_of(footer, columns), what)
+    return pq.ParquetFile(source, metadata=footer, read_dictionary=text_columns(schema))
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

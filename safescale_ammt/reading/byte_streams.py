@@ -155,9 +155,13 @@ class Unpacked(_Filled):
                 "or damaged, fetch it again."
             ) from None
 
+    def check_room(self) -> None:
+        """Refuses a table that has outgrown its room by now; see the class."""
+        check_fits(pa.total_allocated_bytes() - self._taken, self._origin, self._room)
+
     def _fitting(self, data: bytes) -> bytes:
         self._unfolded += len(data)
-        check_fits(pa.total_allocated_bytes() - self._taken, self._origin, self._room)
+        self.check_room()
         # What makes no cell takes no memory, and time all the same.
         if self.packing and self._unfolded > UNFOLDED * self._room:
             raise DataError(
@@ -203,6 +207,10 @@ class TextStream(_Filled):
         self._size = 0
         self.quotes = 0
         self._ahead = self._text(start).removeprefix(codecs.BOM_UTF8)
+
+    def check_room(self) -> None:
+        """Refuses a table that has outgrown its room; see `Unpacked`."""
+        self._stream.check_room()
 
     def head(self, size: int) -> bytes:
         """Returns the next `size` bytes (fewer at the end) without taking them."""

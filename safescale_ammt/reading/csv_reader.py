@@ -257,7 +257,7 @@ class CsvReader:
                     check_utf8=False,
                 ),
             )
-            return reader.read_all()
+            table = reader.read_all()
         except pa.ArrowInvalid as error:
             self._check_rejects(None)
             # pyarrow's own message may quote a row: it is not passed on. "Straddling
@@ -265,6 +265,9 @@ class CsvReader:
             if "straddling" in str(error):
                 raise self._long_row() from None
             raise DataError(f"{self.origin} is not a CSV table.") from None
+        # Arrow makes cells later than it reads bytes: only now all of them are there.
+        self.text.check_room()
+        return table
 
     def _check_rejects(self, rows: int | None) -> None:
         if not self.rejects.bad:
