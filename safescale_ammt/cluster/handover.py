@@ -24,7 +24,7 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import ClusterInputError, IntegrityError
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, verify
-from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.canonical import json_file
 from safescale_ammt.launch.request import TrainingRequest
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE, open_store
@@ -73,7 +73,7 @@ class Handover:
             report=self.report,
         )
         # Last: who finds the request finds its inputs.
-        data = canonical_json(request.to_dict()) + b"\n"
+        data = json_file(request.to_dict())
         self._store.put(f"{self._job}/request.json", data)
 
     def has_model(self) -> bool:

@@ -21,10 +21,10 @@ from typing import Any
 
 from safescale_ammt.errors import InputError, IntegrityError, StorageError
 from safescale_ammt.files.canonical import (
-    canonical_json,
     digest_bytes,
     digest_file,
     digest_json,
+    json_file,
     write_json,
 )
 from safescale_ammt.files.disk import NO_ROOM, keep_private, private_folder
@@ -236,7 +236,7 @@ def read_manifest(path: Path | str, kind: str | None = None) -> Manifest:
         raw = parse_json(data)
         manifest = Manifest.from_dict(raw)
         expected = manifest.to_dict()
-        canonical = canonical_json(raw) + b"\n"
+        canonical = json_file(raw)
     except JsonError as error:
         raise InputError(f"{file} is not JSON ({error}).") from None
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -19,7 +19,7 @@ import numpy as np
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.files.canonical import canonical_json, digest_file, read_json
+from safescale_ammt.files.canonical import digest_file, json_file, read_json
 from safescale_ammt.files.library import code_version
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
@@ -202,7 +202,7 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
         raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
     for name, finding in files.items():
         # By bytes: of a key that stands twice, a parser sees one value.
-        if (folder / name).read_bytes() != canonical_json(finding.to_dict()) + b"\n":
+        if (folder / name).read_bytes() != json_file(finding.to_dict()):
             raise IntegrityError(
                 f"{folder / name} departs from the finding in the verdict."
             )

@@ -32,9 +32,9 @@ from safescale_ammt.files.artifacts import (
     writing,
 )
 from safescale_ammt.files.canonical import (
-    canonical_json,
     digest_file,
     digest_json,
+    json_file,
     read_json,
     write_json,
 )
@@ -255,7 +255,7 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
     expected = describe(path, draft, KIND, STAGE, config)
     # `describe` states this version; a bundle of an earlier one keeps its own.
     written = replace(expected, code_version=about["code_version"]).to_dict()
-    if (path / MANIFEST).read_bytes() != canonical_json(written) + b"\n":
+    if (path / MANIFEST).read_bytes() != json_file(written):
         raise IntegrityError(
             f"{path / MANIFEST} departs from what the files of the bundle call for."
         )

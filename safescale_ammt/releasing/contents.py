@@ -12,7 +12,7 @@ from pathlib import Path
 from safescale_ammt.data.audit_warnings import AUDIT
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
-from safescale_ammt.files.canonical import canonical_json, read_json
+from safescale_ammt.files.canonical import json_file, read_json
 from safescale_ammt.files.library import code_version
 from safescale_ammt.releasing.page import REPORT
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
@@ -115,14 +115,12 @@ def check_json(path: Path) -> None:
     Raises:
         IntegrityError: one is not.
     """
-    for name in file_names(path):
+    for name in (n for n in file_names(path) if n.endswith(".json")):
         # A key that stands twice has two readings: a parser's and a person's.
-        if name.endswith(".json"):
-            canonical = canonical_json(read_json(path / name)) + b"\n"
-            if (path / name).read_bytes() != canonical:
-                raise IntegrityError(
-                    f"{path / name} is not spelled as this product spells JSON."
-                )
+        if (path / name).read_bytes() != json_file(read_json(path / name)):
+            raise IntegrityError(
+                f"{path / name} is not spelled as this product spells JSON."
+            )
 
 
 def check_copies(path: Path, parts: dict[str, Manifest]) -> None:

@@ -25,7 +25,7 @@ import urllib3
 
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
-from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.canonical import json_file
 from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
 from safescale_ammt.retry import TRANSIENT, RetryPolicy
 from safescale_ammt.store.uri import open_store, split_uri
@@ -98,7 +98,7 @@ class Notice:
 
     def to_bytes(self) -> bytes:
         """Returns the JSON form."""
-        return canonical_json(asdict(self)) + b"\n"
+        return json_file(asdict(self))
 
 
 def outcome_at_exit(

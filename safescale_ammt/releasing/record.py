@@ -23,8 +23,8 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import Manifest
 from safescale_ammt.files.canonical import (
-    canonical_json,
     digest_json,
+    json_file,
     read_json_lines,
 )
 from safescale_ammt.files.json_text import LARGEST
@@ -65,7 +65,7 @@ def write_chain(path: Path, events: Iterable[Mapping[str, Any]]) -> str:
     """Writes a chain, one event a line, and returns the digest of its head."""
     linked = chain(events)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(canonical_json(e) + b"\n" for e in linked))
+    path.write_bytes(b"".join(json_file(e) for e in linked))
     return str(linked[-1]["digest"])
 
 
@@ -78,7 +78,7 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
     try:
         data = read_regular(path, LARGEST)
         events = [dict(event) for event in read_json_lines(path)]
-        spelled = b"".join(canonical_json(event) + b"\n" for event in events)
+        spelled = b"".join(json_file(event) for event in events)
     except (InputError, ValueError, TypeError):
         raise IntegrityError(f"{path} is not a chain of events.") from None
     check_chain(events, str(path))
@@ -259,7 +259,7 @@ def write_record(
     write_chain(folder / EVENTS, model_events(verdict, judged, constitution, model))
     written = statements(verdict, judged.identity, constitution, model)
     for name, value in written.items():
-        (folder / name).write_bytes(canonical_json(value) + b"\n")
+        (folder / name).write_bytes(json_file(value))
 
 
 def statements(
@@ -310,5 +310,5 @@ def verify_record(
     for name, value in statements(verdict, identity, constitution, model).items():
         path = folder / name
         stored = read_regular(path, LARGEST) if path.is_file() else b""
-        if stored != canonical_json(value) + b"\n":
+        if stored != json_file(value):
             raise IntegrityError(f"{path} does not tell of verdict {identity}.")

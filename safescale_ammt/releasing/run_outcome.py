@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from safescale_ammt.errors import InputError, StoreInputError
 from safescale_ammt.execution import utc_now
-from safescale_ammt.files.canonical import canonical_json
+from safescale_ammt.files.canonical import json_file
 from safescale_ammt.files.json_text import LARGEST, parse_json
 from safescale_ammt.files.typed_json import build
 from safescale_ammt.store.base import Store, check_key
@@ -107,7 +107,7 @@ class RunOutcome:
         Raises:
             StorageError: the store does not take it.
         """
-        store.put(key_of(self.run), canonical_json(self.to_dict()) + b"\n")
+        store.put(key_of(self.run), json_file(self.to_dict()))
 
     @property
     def exit_code(self) -> int:

@@ -26,7 +26,7 @@ from safescale_ammt.errors import (
     PreconditionFailed,
     StorageError,
 )
-from safescale_ammt.files.canonical import canonical_json, digest_json, is_digest
+from safescale_ammt.files.canonical import digest_json, is_digest, json_file
 from safescale_ammt.files.json_text import LARGEST, parse_json
 from safescale_ammt.files.typed_json import build
 from safescale_ammt.store.base import Store
@@ -170,7 +170,7 @@ class EventLog:
         # The schema is inside the digest: it says how the rest is to be read.
         digest = digest_json({"schema": SCHEMA_VERSION, **fields})
         raw = {"schema": SCHEMA_VERSION, **fields, "digest": digest}
-        return Event(**fields, digest=digest), canonical_json(raw) + b"\n"
+        return Event(**fields, digest=digest), json_file(raw)
 
     def _parse(self, key: str, sequence: int, previous: str) -> Event:
         """Reads one event; checks its schema, digest, spelling and link."""
@@ -190,7 +190,7 @@ class EventLog:
         del raw["digest"]
         digest = digest_json({"schema": schema, **raw})
         # The bytes too: other white space or order of keys is no event of ours.
-        canonical = canonical_json({"schema": schema, **raw, "digest": stated}) + b"\n"
+        canonical = json_file({"schema": schema, **raw, "digest": stated})
         if digest != stated or data != canonical:
             raise IntegrityError(
                 f"{where} was changed after it was written: it states digest {stated}, "
