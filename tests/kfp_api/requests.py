@@ -6,14 +6,14 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
-from email.parser import BytesParser
-from email.policy import HTTP
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+from kfp_api.listing import page
 from kfp_api.state import found
+from kfp_api.uploads import upload
 from kfp_api.wire import Rejected, read_model, to_json
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         """Sends an answer."""
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
+        for name, value in {"Content_Type": "application/json", **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -72,8 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(trouble.seconds)
             self._work(parts.path, parts.query, body)
             self.close_connection = True
-        elif isinstance(kind, int):
-            self.answer(kind, _error(kind, "the test said so", 13))
+        elif isinstance(kind, int) and trouble:
+            self.answer(kind, *_ill(kind, trouble.says))
         else:
             if kind == "slow" and trouble:
                 time.sleep(trouble.seconds)
@@ -98,16 +98,18 @@ class Handler(BaseHTTPRequestHandler):
                 said = self._route(path.removeprefix(API), asked, body)
             return 200, to_json(said if said is not None else {}), {}
         except Rejected as error:
-            return error.status, _error(error.status, str(error), error.code), {}
+            text = getattr(error, "text", False)
+            kind = {"Content_Type": "text/plain; charset=utf-8"} if text else {}
+            return error.status, error.body(), kind
 
     def _route(self, path: str, asked: Mapping[str, str], body: bytes) -> Any:
         for verb, pattern, call in ROUTES:
             match = re.fullmatch(pattern, path)
             if verb == self.command and match:
                 return call(self, asked, body, *match.groups())
-        raise Rejected(404, f"Not Found: {path}", 5)
+        raise Rejected(404, "Not Found")
 
-    def permit(self, namespace: str) -> None:
+    def permit(self, namespace: str, verb: str, resource: str, name: str = "") -> None:
         """Refuses who may not use a namespace, in multi-user mode.
 
         Raises:
@@ -120,41 +122,90 @@ class Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.api.seen_tokens.add(token)
         allowed = self.api.may(token)
+        inside = f"Check if you have access to namespace {namespace}"
+        wraps = (f"Failed to access {resource}. {inside}", "Failed to authorize")
         if allowed is None:
-            raise Rejected(401, "Request header error: there is no user identity", 16)
+            raise _stranger(token).inside(*wraps)
         if self.api.world.multi_user and not namespace:
             raise Rejected(400, "Invalid input error: Namespace is empty")
         if self.api.world.multi_user and namespace not in allowed:
-            raise Rejected(403, f"User is not authorized in {namespace}", 7)
+            raise _guest(namespace, verb, resource, name).inside(*wraps)
 
 
-def _create(kind: str, add: str) -> Callable[..., Any]:
+def _stranger(token: str) -> Rejected:
+    """Returns the answer to who shows no token, or one that nobody knows."""
+    nobody = "Request header error: there is no user identity header."
+    why, cause = f"{nobody}: {nobody}", "Failed to check authorization. User identity "
+    cause += "is empty in the request header"
+    if token:
+        review = "Review.Status.Authenticated is false. Error invalid bearer token"
+        bad = f"Unauthenticated: {review}: Failed to authenticate token review"
+        why = f"[Unauthenticated: {why}, Authentication failure: {bad}]"
+    refused = Rejected(401, f"Unauthenticated: {cause}: {why}")
+    refused.cause = cause
+    return refused
+
+
+def _guest(namespace: str, verb: str, resource: str, name: str) -> Rejected:
+    """Returns the answer to who is known and has no right here."""
+    fields = {"Namespace": namespace, "Verb": verb, "Group": "pipelines.kubeflow.org"}
+    fields |= {"Version": "v1beta1", "Resource": resource, "Subresource": ""}
+    fields |= {"Name": name, "FieldSelector": "nil", "LabelSelector": "nil"}
+    told = ",".join(f"{key}:{value}" for key, value in fields.items())
+    cause = (
+        "User 'system:serviceaccount:safescale:safescale-operator' is not authorized "
+        f"with reason:  (request: &ResourceAttributes{{{told},}})"
+    )
+    refused = Rejected(403, f"PermissionDenied: {cause}: Unauthorized access")
+    refused.cause = cause
+    return refused
+
+
+def _ill(status: int, says: str) -> tuple[bytes]:
+    """Returns what a server that is not well writes; a gateway writes a page."""
+    if status in (502, 504):
+        return (b"<html><body>bad gateway</body></html>",)
+    return (Rejected(status, says, 13).body(),)
+
+
+def _create(kind: str, add: str, what: str) -> Callable[..., Any]:
     def create(handler: Handler, _asked: Mapping[str, str], body: bytes) -> Any:
         given = read_model(body, kind)
         world = handler.api.world
-        handler.permit(world.namespace_of(given))
-        return getattr(world, add)(given)
+        try:
+            handler.permit(world.namespace_of(given), "create", f"{what}s")
+            return getattr(world, add)(given)
+        except Rejected as error:
+            raise error.inside(f"Failed to create a {what}") from None
 
     return create
 
 
-def _list(items: str, plural: str) -> Callable[..., Any]:
+def _list(items: str, plural: str, key: str) -> Callable[..., Any]:
     def listed(
         handler: Handler, asked: Mapping[str, str], _body: bytes, *parent: str
     ) -> Any:
         world = handler.api.world
         where = asked.get("namespace", "")
-        if "experiment_id" in asked:
-            where = world.namespace_of(world.experiments[asked["experiment_id"]])
-        if parent:
-            where = world.namespace_of(found(world.pipelines, parent[0], "Pipeline"))
-        handler.permit(where)
-        chosen = _filtered(getattr(world, items).values(), asked)
-        if world.multi_user:
-            chosen = [i for i in chosen if not where or _lies_in(handler, i, where)]
-        if parent:
-            chosen = [i for i in chosen if i.pipeline_id == parent[0]]
-        return _page(chosen, plural, asked)
+        try:
+            chosen = list(getattr(world, items).values())
+            if "experiment_id" in asked:
+                of = found(world.experiments, asked["experiment_id"], "Experiment")
+                where = world.namespace_of(of)
+                chosen = [i for i in chosen if i.experiment_id == of.experiment_id]
+            if parent:
+                of = found(world.pipelines, parent[0], "Pipeline")
+                where = world.namespace_of(of)
+                chosen = [i for i in chosen if i.pipeline_id == of.pipeline_id]
+            handler.permit(where, "list", items)
+            if world.multi_user:
+                chosen = [i for i in chosen if _lies_in(handler, i, where)]
+            answer = page(chosen, plural, key, asked)
+        except Rejected as error:
+            raise error.inside(f"Failed to list {items}") from None
+        if items == "runs":
+            answer[plural] = [world.readable(run) for run in answer[plural]]
+        return answer
 
     return listed
 
@@ -165,38 +216,17 @@ def _lies_in(handler: Handler, item: Any, namespace: str) -> bool:
     return bool(world.namespace_of(owner) == namespace)
 
 
-def _filtered(items: Iterable[Any], asked: Mapping[str, str]) -> list[Any]:
-    """Applies a filter's predicates, of which the clients use EQUALS alone."""
-    chosen = list(items)
-    if "experiment_id" in asked:
-        chosen = [i for i in chosen if i.experiment_id == asked["experiment_id"]]
-    for predicate in json.loads(asked.get("filter") or "{}").get("predicates", []):
-        if predicate.get("operation") not in ("EQUALS", 1):
-            raise Rejected(400, f"Unknown operation in {predicate}")
-        key = {"name": "display_name"}.get(predicate["key"], predicate["key"])
-        if key not in ("display_name", "experiment_id", "state"):
-            raise Rejected(400, f"no support for filtering on field {key}")
-        value = predicate.get("stringValue", predicate.get("string_value"))
-        chosen = [i for i in chosen if getattr(i, key) == value]
-    return chosen
-
-
-def _page(chosen: list[Any], plural: str, asked: Mapping[str, str]) -> dict[str, Any]:
-    field, _, order = (asked.get("sort_by") or "created_at asc").partition(" ")
-    chosen.sort(key=lambda item: getattr(item, field), reverse=order == "desc")
-    start, size = int(asked.get("page_token") or 0), int(asked.get("page_size") or 20)
-    end = start + size
-    more = {"next_page_token": str(end)} if end < len(chosen) else {}
-    return {plural: chosen[start:end], "total_size": len(chosen), **more}
-
-
 def _one(items: str, what: str, look: str = "") -> Callable[..., Any]:
     def one(
         handler: Handler, _asked: Mapping[str, str], _body: bytes, *ids: str
     ) -> Any:
         world = handler.api.world
-        item = found(getattr(world, items), ids[-1], what)
-        handler.permit(world.namespace_of(world.pipelines.get(ids[0], item)))
+        try:
+            item = found(getattr(world, items), ids[-1], what)
+            where = world.namespace_of(world.pipelines.get(ids[0], item))
+            handler.permit(where, "get", items, ids[-1])
+        except Rejected as error:
+            raise error.inside(f"Failed to get a {what.lower()}") from None
         return getattr(world, look)(ids[-1]) if look else item
 
     return one
@@ -207,56 +237,59 @@ def _act(items: str, what: str, act: str, *more: str) -> Callable[..., Any]:
         handler: Handler, asked: Mapping[str, str], _body: bytes, key: str
     ) -> Any:
         world = handler.api.world
-        handler.permit(world.namespace_of(found(getattr(world, items), key, what)))
         policy = [asked.get("propagation_policy", "")] if act.startswith("del") else []
-        getattr(world, act)(key, *more, *policy)
+        try:
+            where = world.namespace_of(found(getattr(world, items), key, what))
+            handler.permit(where, act, items, key)
+            getattr(world, act)(key, *more, *policy)
+        except Rejected as error:
+            raise error.inside(f"Failed to {act} a {what.lower()}") from None
         return {}
 
     return acted
 
 
-def _upload(handler: Handler, asked: Mapping[str, str], body: bytes) -> Any:
-    world, text = handler.api.world, _uploaded(handler, body)
-    if handler.path.split("?")[0].endswith("upload_version"):
-        parent = asked.get("pipelineid", "")
-        handler.permit(world.namespace_of(found(world.pipelines, parent, "Pipeline")))
-        note = asked.get("description", "")
-        return world.add_version(parent, asked.get("name", ""), text, note)
-    namespace = asked.get("namespace", "")
-    handler.permit(namespace)
-    return world.add_pipeline(asked.get("name", ""), namespace, text)
-
-
-def _uploaded(handler: Handler, body: bytes) -> str:
-    """Returns the file of a multipart form."""
-    kind = f"Content-Type: {handler.headers['Content-Type']}\r\n\r\n".encode()
-    for part in BytesParser(policy=HTTP).parsebytes(kind + body).iter_parts():
-        if part.get_param("name", header="content-disposition") == "uploadfile":
-            return part.get_payload(decode=True).decode()
-    raise Rejected(400, "Failed to read pipeline from file")
-
-
-def _error(status: int, message: str, code: int) -> bytes:
-    said = {"error": message, "code": code, "message": message, "details": []}
-    return json.dumps(said if status != 502 else "bad gateway").encode()
+def _pipeline(handler: Handler, _asked: Mapping[str, str], body: bytes) -> Any:
+    given = read_model(body, "V2beta1Pipeline")
+    if not given.name:
+        raise Rejected(400, "Invalid input error: name is required")
+    handler.permit(given.namespace or "", "create", "pipelines")
+    more = given.description or "", given.display_name or ""
+    return handler.api.world.add_pipeline(given.name, given.namespace or "", *more)
 
 
 _ID = "([0-9a-f-]{36})"
 _VERSIONS = f"/pipelines/{_ID}/versions"
 ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
-    ("POST", "/experiments", _create("V2beta1Experiment", "add_experiment")),
-    ("GET", "/experiments", _list("experiments", "experiments")),
+    (
+        "POST",
+        "/experiments",
+        _create("V2beta1Experiment", "add_experiment", "experiment"),
+    ),
+    ("GET", "/experiments", _list("experiments", "experiments", "experiment_id")),
     ("GET", f"/experiments/{_ID}", _one("experiments", "Experiment")),
-    ("POST", "/pipelines/upload(?:_version)?", _upload),
-    ("GET", "/pipelines", _list("pipelines", "pipelines")),
-    ("GET", _VERSIONS, _list("versions", "pipeline_versions")),
+    (
+        "POST",
+        f"/experiments/{_ID}:archive",
+        _act("experiments", "Experiment", "store", "ARCHIVED"),
+    ),
+    (
+        "POST",
+        f"/experiments/{_ID}:unarchive",
+        _act("experiments", "Experiment", "store", "AVAILABLE"),
+    ),
+    ("POST", "/pipelines/upload(?:_version)?", upload),
+    ("POST", "/pipelines", _pipeline),
+    ("GET", "/pipelines", _list("pipelines", "pipelines", "pipeline_id")),
+    ("GET", _VERSIONS, _list("versions", "pipeline_versions", "pipeline_version_id")),
     ("GET", f"{_VERSIONS}/{_ID}", _one("versions", "PipelineVersion")),
-    ("POST", "/runs", _create("V2beta1Run", "add_run")),
-    ("GET", "/runs", _list("runs", "runs")),
+    ("POST", "/runs", _create("V2beta1Run", "add_run", "run")),
+    ("GET", "/runs", _list("runs", "runs", "run_id")),
     ("GET", f"/runs/{_ID}", _one("runs", "Run", "look_at")),
     ("POST", f"/runs/{_ID}:terminate", _act("runs", "Run", "terminate")),
-    ("POST", "/recurringruns", _create("V2beta1RecurringRun", "add_recurring")),
-    ("GET", "/recurringruns", _list("recurring", "recurringRuns")),
+    ("POST", f"/runs/{_ID}:retry", _act("runs", "Run", "retry")),
+    ("POST", "/recurringruns", _create("V2beta1RecurringRun", "add_recurring", "job")),
+    ("GET", "/recurringruns", _list("recurring", "recurringRuns", "recurring_run_id")),
     ("GET", f"/recurringruns/{_ID}", _one("recurring", "Job")),
     (
         "POST",

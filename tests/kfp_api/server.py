@@ -36,6 +36,7 @@ class Trouble:
         times: how often.
         after: how many requests of the kind are spared before.
         seconds: of `hang`, `late` and `slow`.
+        says: of a status, the message with the cause at its end.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Trouble:
     times: int = 1
     after: int = 0
     seconds: float = 0.0
+    says: str = "the test said so"
 
     def hits(self, method: str, path: str) -> bool:
         """Says whether a request meets it."""
@@ -138,5 +140,6 @@ class KfpApi:
 
     def healthz(self) -> Mapping[str, Any]:
         """What the server says of itself."""
-        said = {"multi_user": self.world.multi_user, "pipeline_store": "database"}
+        store = "kubernetes" if self.world.kubernetes_native else "database"
+        said = {"multi_user": self.world.multi_user, "pipeline_store": store}
         return {"commit_sha": "0" * 40, "tag_name": self.tag, **said}

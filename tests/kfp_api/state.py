@@ -13,29 +13,35 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import kfp_server_api as kfp
 import yaml
 
+from kfp_api.listing import same
+from kfp_api.lives import (
+    CANCELED,
+    CANCELING,
+    ENDED,
+    EPOCH,
+    FAILED,
+    RUNNING,
+    SUCCEEDED,
+    Scene,
+    begin,
+    now,
+    show,
+    stopped,
+    workflow,
+)
 from kfp_api.wire import Rejected, check_parameters, check_spec
 
-RUNNING, SUCCEEDED, FAILED, CANCELED = "RUNNING", "SUCCEEDED", "FAILED", "CANCELED"
-ENDED = (SUCCEEDED, FAILED, CANCELED, "SKIPPED")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One moment of a run's script.
-
-    Attributes:
-        state: of the run.
-        tasks: task name -> state; tasks that are not named have not begun.
-    """
-
-    state: str
-    tasks: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["CANCELED", "ENDED", "FAILED", "RUNNING", "SUCCEEDED", "Scene"]
+STOPPABLE = ("PENDING", RUNNING, "PAUSED", "")
+UNREADABLE = (
+    "Failed to convert internal run representation to its API counterpart: Invalid "
+    "input error: Failed to parse the pipeline source"
+)
 
 
 @dataclass
@@ -44,13 +50,24 @@ class Installation:
 
     Attributes:
         multi_user: whether everything lies in a namespace.
+        kubernetes_native: whether pipelines are Kubernetes' objects, with names that
+            are DNS names.
         script: the life of each new run; every look at a run shows the next scene.
+        again: the life of a run that is retried.
+        exit_runs: whether the exit task of a stopped run comes to run (a race).
+        deaf: how many of the next stops fail to reach the workflow.
+        unreadable: runs that the API shows with ids and `error` alone.
         killed: runs whose workflow went away while they ran.
         history: what became of recurring runs: what, id.
     """
 
     multi_user: bool = False
+    kubernetes_native: bool = False
     script: Sequence[Scene] = (Scene(RUNNING), Scene(SUCCEEDED))
+    again: Sequence[Scene] = (Scene(RUNNING), Scene(SUCCEEDED))
+    exit_runs: bool = True
+    deaf: int = 0
+    unreadable: set[str] = field(default_factory=set)
     experiments: dict[str, Any] = field(default_factory=dict)
     pipelines: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +77,7 @@ class Installation:
     history: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _scenes: dict[str, list[Scene]] = field(default_factory=dict)
+    _last: dict[str, Scene] = field(default_factory=dict)
 
     def namespace_of(self, item: Any) -> str:
         """Returns the namespace that an object lies in; "" in single-user mode."""
@@ -73,41 +91,48 @@ class Installation:
         given.namespace = self._namespace(given.namespace)
         self._unique(self.experiments, given, "experiment")
         given.experiment_id = str(uuid.uuid4())
-        given.created_at = now()
+        given.created_at, given.last_run_created_at = now(), EPOCH
         given.storage_state = "AVAILABLE"
         return self.experiments.setdefault(given.experiment_id, given)
 
-    def add_pipeline(self, name: str, namespace: str, text: str) -> Any:
-        """Creates a pipeline and its first version, which bears the same name."""
-        check_spec(parse_yaml(text))
+    def store(self, experiment: str, state: str) -> None:
+        """Archives an experiment with its runs, or takes it out of the archive."""
+        found(self.experiments, experiment, "Experiment").storage_state = state
+        # Out of the archive comes the experiment alone; its runs stay there.
+        if state == "ARCHIVED":
+            for run in self.runs.values():
+                if run.experiment_id == experiment:
+                    run.storage_state = state
+
+    def add_pipeline(
+        self, name: str, namespace: str, note: str = "", shown: str = ""
+    ) -> Any:
+        """Creates a pipeline without a version."""
         given = kfp.V2beta1Pipeline(
             pipeline_id=str(uuid.uuid4()),
             name=name,
-            display_name=name,
+            display_name=shown or name,
+            description=note,
             namespace=self._namespace(namespace),
             created_at=now(),
         )
         self._unique(self.pipelines, given, "pipeline")
-        self.pipelines[given.pipeline_id] = given
-        self.add_version(given.pipeline_id, name, text, "")
-        return given
+        return self.pipelines.setdefault(given.pipeline_id, given)
 
-    def add_version(self, pipeline: str, name: str, text: str, note: str) -> Any:
+    def add_version(
+        self, pipeline: str, text: str, name: str, shown: str = "", note: str = ""
+    ) -> Any:
         """Creates a version of a pipeline."""
-        if pipeline not in self.pipelines:
-            raise Rejected(400, "Failed to create a pipeline version")
         spec = parse_yaml(text)
         check_spec(spec)
-        if any(
-            v.display_name == name and v.pipeline_id == pipeline
-            for v in self.versions.values()
-        ):
-            raise Rejected(409, "Failed to create a pipeline version", code=6)
+        siblings = [v for v in self.versions.values() if v.pipeline_id == pipeline]
+        if any(same(v.name, name) for v in siblings):
+            raise Rejected(409, f"Already exist error: version {name}")
         version = kfp.V2beta1PipelineVersion(
             pipeline_id=pipeline,
             pipeline_version_id=str(uuid.uuid4()),
             name=name,
-            display_name=name,
+            display_name=shown or name,
             description=note,
             created_at=now(),
             pipeline_spec=spec,
@@ -117,11 +142,11 @@ class Installation:
     def add_run(self, given: Any) -> Any:
         """Starts a run of the script."""
         self._check_work(given)
-        given.run_id = str(uuid.uuid4())
-        given.created_at = now()
-        given.storage_state = "AVAILABLE"
-        given.state = "PENDING"
-        given.service_account = given.service_account or "pipeline-runner"
+        begin(given)
+        if not given.recurring_run_id:
+            given.service_account = given.service_account or "pipeline-runner"
+        experiment = self.experiments[given.experiment_id]
+        experiment.last_run_created_at = given.created_at
         self._scenes[given.run_id] = list(self.script)
         return self.runs.setdefault(given.run_id, given)
 
@@ -130,28 +155,70 @@ class Installation:
         run = found(self.runs, run_id, "Run")
         scenes = self._scenes[run_id]
         if run.state not in ENDED and scenes:
-            scene = scenes.pop(0)
-            self._show(run, scene)
-        return run
+            self._last[run_id] = scenes.pop(0)
+            show(run, self._last[run_id])
+        return self.readable(run)
+
+    def readable(self, run: Any) -> Any:
+        """Returns a run, or the little that is shown of one that cannot be read."""
+        if run.run_id not in self.unreadable:
+            return run
+        error = kfp.GoogleRpcStatus(code=3, message=UNREADABLE)
+        ids = {"run_id": run.run_id, "experiment_id": run.experiment_id}
+        return kfp.V2beta1Run(**ids, error=error)
 
     def terminate(self, run_id: str) -> None:
-        """Stops a run for good."""
+        """Stops a run for good: its row first, then its workflow."""
         run = found(self.runs, run_id, "Run")
-        if run.state in ENDED:
-            raise Rejected(400, f"Run {run_id} cannot be terminated: it has ended", 9)
-        run.state = "CANCELING"
-        self._scenes[run_id] = [Scene(CANCELED)]
+        if (run.state or "") not in STOPPABLE:
+            # run_store.go:823-843: the row is not one of those that may be stopped.
+            said = f"Failed to terminate a run {run_id}. Row not found"
+            raise Rejected(400, f"Invalid input error: {said}").inside(
+                f"Failed to terminate run {run_id}"
+            )
+        run.state = CANCELING
+        if self.deaf:
+            # The agent's next report makes it what the workflow is: running.
+            self.deaf -= 1
+            name = workflow(run)
+            patch = f"Failed to terminate workflow {name} due to patching error"
+            raise Rejected(500, 'Patch "https://10.96.0.1:443": i/o timeout').inside(
+                patch,
+                f"{patch} after multiple retries",
+                f"InternalServerError: Failed to terminate run {run_id} due to error "
+                "terminating its workflow",
+            )
+        last = self._last.get(run_id, Scene(RUNNING))
+        self._scenes[run_id] = list(stopped(last, self.exit_runs))
+
+    def retry(self, run_id: str) -> None:
+        """Lets a run that failed go on; its exit task does not come again."""
+        run = found(self.runs, run_id, "Run")
+        if run.state != FAILED:
+            said = "workflow must be Failed/Error to retry"
+            raise Rejected(500, said).inside(
+                f"InternalServerError: Failed to retry run {run_id} as it does not "
+                "allow retries"
+            )
+        run.finished_at = EPOCH
+        self._scenes[run_id] = list(self.again)
+        show(run, Scene(RUNNING, self._last[run_id].tasks))
 
     def add_recurring(self, given: Any) -> Any:
         """Creates a recurring run, enabled or not as its mode says."""
         self._check_work(given)
         if not 1 <= int(given.max_concurrency or 0) <= 10:
-            raise Rejected(400, "Max concurrency must be at least 1 and at most 10")
+            raise Rejected(
+                400,
+                "Invalid input error: Max concurrency of a recurring run must be at "
+                f"least 1 and at most 10. Received {int(given.max_concurrency or 0)}",
+            ).inside("Failed to create a recurring run due to conversion error")
         if given.mode not in ("ENABLE", "DISABLE"):
             raise Rejected(400, f"Invalid mode {given.mode}")
         _check_trigger(given.trigger)
         given.recurring_run_id = str(uuid.uuid4())
-        given.created_at = now()
+        given.created_at = given.updated_at = now()
+        given.namespace = self.namespace_of(given)
         given.status = "ENABLED" if given.mode == "ENABLE" else "DISABLED"
         self.history.append((f"created {given.status}", given.recurring_run_id))
         return self.recurring.setdefault(given.recurring_run_id, given)
@@ -198,37 +265,18 @@ class Installation:
         items = self.recurring.values()
         return [item.display_name for item in items if item.status == "ENABLED"]
 
-    def _show(self, run: Any, scene: Scene) -> None:
-        tasks = {f"{name}-driver": SUCCEEDED for name in scene.tasks} | dict(
-            scene.tasks
-        )
-        run.state = scene.state
-        run.run_details = kfp.V2beta1RunDetails(
-            task_details=[
-                kfp.V2beta1PipelineTaskDetail(
-                    run_id=run.run_id,
-                    task_id=str(uuid.uuid5(uuid.UUID(run.run_id), name)),
-                    display_name=name,
-                    create_time=run.created_at,
-                    start_time=run.created_at,
-                    end_time=now() if state in ENDED else None,
-                    state=state,
-                )
-                for name, state in tasks.items()
-            ]
-        )
-        if scene.state in ENDED:
-            run.finished_at = now()
-
     def _check_work(self, given: Any) -> None:
         """Checks what runs and recurring runs have in common."""
         if not given.display_name:
             raise Rejected(400, "The name is empty. Please specify a valid name")
         if given.experiment_id not in self.experiments:
-            raise Rejected(404, f"Experiment {given.experiment_id} not found", 5)
-        if not given.pipeline_spec and not given.pipeline_version_reference:
-            raise Rejected(400, "Unable to find a pipeline source")
-        if given.pipeline_spec:
+            found(self.experiments, given.experiment_id or "", "Experiment")
+        if bool(given.pipeline_spec) == bool(given.pipeline_version_reference):
+            raise Rejected(400, "Invalid input error: one pipeline source is expected")
+        if given.pipeline_version_reference:
+            named = given.pipeline_version_reference.pipeline_version_id or ""
+            found(self.versions, named, "PipelineVersion")
+        else:
             config = given.runtime_config
             check_parameters(
                 check_spec(given.pipeline_spec), config.parameters if config else {}
@@ -243,16 +291,16 @@ class Installation:
 
     def _unique(self, others: Mapping[str, Any], given: Any, what: str) -> None:
         if not given.display_name:
-            raise Rejected(400, f"The {what}'s name is empty")
+            raise Rejected(400, f"Invalid input error: the {what}'s name is empty")
+        name = given.name if what == "pipeline" else given.display_name
         for other in others.values():
-            same = other.display_name == given.display_name
-            if same and other.namespace == given.namespace:
-                raise Rejected(409, f"Already exist error: {what} of this name", 6)
-
-
-def now() -> datetime:
-    """Returns the time as the database keeps it: whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0)
+            its = other.name if what == "pipeline" else other.display_name
+            if same(its, name) and other.namespace == given.namespace:
+                raise Rejected(
+                    409,
+                    f"Already exist error: Failed to create a new {what}. The name "
+                    f"{name} already exists. Please specify a new name",
+                )
 
 
 def found(items: Mapping[str, Any], key: str, what: str) -> Any:
@@ -262,7 +310,7 @@ def found(items: Mapping[str, Any], key: str, what: str) -> Any:
         Rejected: there is none.
     """
     if key not in items:
-        raise Rejected(404, f"ResourceNotFoundError: {what} {key} not found.", 5)
+        raise Rejected(404, f"ResourceNotFoundError: {what} {key} not found")
     return items[key]
 
 

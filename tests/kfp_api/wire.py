@@ -1,13 +1,17 @@
 """JSON as KFP 2.17 speaks it, checked against the models of `kfp-server-api`.
 
 A request with a key that the models do not know is answered with 400, as the
-gateway's strict JSON does; an answer can only hold what the models can hold.
+gateway's strict JSON does; an answer can only hold what the models can hold. What
+protobuf calls unset is left out: an empty text or list, 0, false, the first name of
+an enumeration. What a client stored as a structure (parameters, a pipeline) keeps
+its empty values, has its keys in order, and its whole numbers without a fraction.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +22,40 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 _CLIENT = kfp_server_api.ApiClient()
 
 
-class Rejected(Exception):
-    """An answer that says no: HTTP status, gRPC code and message."""
+# Server-side faults keep their cause out of `details`, not out of `message`.
+_EXTERNAL = {13: "Internal Server Error", 14: "Service unavailable"}
+_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 503: 14}
 
-    def __init__(self, status: int, message: str, code: int = 3) -> None:
+
+class Rejected(Exception):
+    """An answer that says no.
+
+    Attributes:
+        status: of HTTP.
+        code: of gRPC.
+        message: the cause behind all that was wrapped around it on its way.
+        cause: what the innermost error says to a client.
+    """
+
+    def __init__(self, status: int, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code
+        self.code = code or _CODES.get(status, 2)
+        self.cause = _EXTERNAL.get(self.code, message.rsplit(": ", 1)[-1])
+
+    def inside(self, *wraps: str) -> Rejected:
+        """Returns the error as callers further out pass it on, outermost last."""
+        said = ": ".join([*reversed(wraps), str(self)])
+        outer = Rejected(self.status, said, self.code)
+        outer.cause = self.cause
+        return outer
+
+    def body(self) -> bytes:
+        """Returns what gRPC's gateway writes."""
+        kind = "type.googleapis.com/google.rpc.Status"
+        details = {"@type": kind, "code": self.code, "message": self.cause}
+        said = {"code": self.code, "message": str(self), "details": [details]}
+        return json.dumps(said).encode()
 
 
 def read_model(body: bytes, kind: str) -> Any:
@@ -43,7 +74,51 @@ def read_model(body: bytes, kind: str) -> Any:
 
 def to_json(value: Any) -> bytes:
     """Writes a model, or a mapping of models, as an answer's body."""
-    return json.dumps(_CLIENT.sanitize_for_serialization(value)).encode()
+    return json.dumps(_plain(value)).encode()
+
+
+def as_struct(value: Any) -> Any:
+    """Returns free JSON as a `google.protobuf.Struct` keeps it."""
+    if isinstance(value, dict):
+        return {key: as_struct(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [as_struct(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()[:19] + "Z"  # `%Y` of year 1 is "1"
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    kinds = getattr(type(value), "openapi_types", None)
+    free = isinstance(value, _Free)
+    if free or (kinds is None and not isinstance(value, dict)):
+        return value
+    items = value.items() if kinds is None else _fields(value, kinds)
+    return {key: _plain(item) for key, item in items if not _unset(item)}
+
+
+def _fields(model: Any, kinds: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Returns a model's fields by their names; free JSON has been made one."""
+    found = []
+    for name, kind in kinds.items():
+        item = getattr(model, name)
+        free = item and (kind == "object" or kind.startswith("dict("))
+        key = model.attribute_map[name]
+        found.append((key, _Free(as_struct(item)) if free else item))
+    return found
+
+
+class _Free(dict[str, Any]):
+    """JSON of a client's own: nothing in it is left out."""
+
+
+def _unset(item: Any) -> bool:
+    nothing = item in (None, "", 0, False) or (isinstance(item, list) and not item)
+    return bool(nothing) or (isinstance(item, str) and item.endswith("_UNSPECIFIED"))
 
 
 def check_spec(spec: Mapping[str, Any]) -> pipeline_spec_pb2.PipelineSpec:

@@ -10,13 +10,9 @@ from typing import Any
 import yaml
 from cluster.api import ClusterApi
 
-from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
+from kfp_api.lives import FAILED, RUNNING, STAGES, SUCCEEDED, Scene
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
-STAGES = (
-    *("prepare-data", "search-architecture", "train-agents"),
-    *("evaluate-safety", "register-model"),
-)
 STORES = {
     "safescale-store": ("s3://team/data", "key-of-data"),
     "safescale-registry": ("s3://team/registry", "key-of-registry"),
