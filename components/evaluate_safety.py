@@ -26,7 +26,8 @@ def evaluate_safety(  # noqa: PLR0917  KFP passes by name
     safety: dict,
     verdict: Output[Artifact],
     figures: Output[Metrics],
-    curve: Output[ClassificationMetrics],
+    roc_curve: Output[ClassificationMetrics],
+    confusion_matrix: Output[ClassificationMetrics],
     report: Output[HTML],
     summary: Output[Markdown],
 ) -> None:
@@ -40,8 +41,9 @@ def evaluate_safety(  # noqa: PLR0917  KFP passes by name
         constitution: The constitution.
         safety: Section `safety` of the config.
         verdict: Findings, decision, evidence and report.
-        figures: Accuracy and the findings' values and bounds.
-        curve: ROC curve and confusion matrix.
+        figures: Accuracy, and of each finding value, bounds, line and outcome.
+        roc_curve: The ROC curve of two classes; empty for more.
+        confusion_matrix: True against predicted classes, in rows.
         report: The report as a page.
         summary: Decision and findings as text.
     """
@@ -60,10 +62,10 @@ def evaluate_safety(  # noqa: PLR0917  KFP passes by name
             figures.log_metric(name, value)
         roc, confusion = done["roc"], done["confusion"]
         if roc:
-            curve.log_roc_curve(roc["fpr"], roc["tpr"], roc["threshold"])
-        curve.log_confusion_matrix(confusion["classes"], confusion["counts"])
+            roc_curve.log_roc_curve(roc["fpr"], roc["tpr"], roc["threshold"])
+        confusion_matrix.log_confusion_matrix(confusion["classes"], confusion["counts"])
         # A Metrics output without a file at its path is never found in the cache.
-        for shown in (figures, curve):
+        for shown in (figures, roc_curve, confusion_matrix):
             write_json(Path(shown.path), shown.metadata)
         Path(report.path).write_bytes(Path(done["report"]).read_bytes())
         Path(summary.path).write_text(done["markdown"])

@@ -1,6 +1,6 @@
 """The signature of the registration stage: the gate."""
 
-from kfp.dsl import Artifact, Input, Model, Output, component
+from kfp.dsl import Artifact, Input, Markdown, Model, Output, component
 
 from components import image
 
@@ -15,6 +15,7 @@ def register_model(  # noqa: PLR0917  KFP passes by name
     registry: dict,
     run_id: str,
     version: Output[Artifact],
+    summary: Output[Markdown],
 ) -> None:
     """Registers a model whose verdict allows it; refuses any other.
 
@@ -25,13 +26,17 @@ def register_model(  # noqa: PLR0917  KFP passes by name
         registry: Section `registry` of the config.
         run_id: The run, for the record of how it ended; this task is never cached.
         version: What was registered: champion, pending, or a rehearsal.
+        summary: The same as text.
     """
     from safescale_ammt.execution import stage
 
     with stage("register_model", version.path) as execution:
+        from pathlib import Path
+
+        from safescale_ammt.reporting.stage_summaries import version_summary
         from safescale_ammt.stages.register_model import run
 
-        summary = run(
+        done = run(
             model.path,
             verdict.path,
             constitution,
@@ -39,4 +44,5 @@ def register_model(  # noqa: PLR0917  KFP passes by name
             version.path,
             run_id=run_id,
         )
-        version.metadata.update(execution.done(version.path, summary))
+        version.metadata.update(execution.done(version.path, done))
+        Path(summary.path).write_text(version_summary(done))

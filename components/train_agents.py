@@ -1,17 +1,18 @@
 """The signature of the multi-agent training stage."""
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output, component
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Model, Output, component
 
 from components import image
 
 
 @component(base_image=image("train_agents"), install_kfp_package=False)
-def train_agents(
+def train_agents(  # noqa: PLR0917  KFP passes by name
     dataset: Input[Dataset],
     architecture: Input[Artifact],
     constitution: dict,
     training: dict,
     model: Output[Model],
+    summary: Output[Markdown],
 ) -> None:
     """Trains agents under the constitution and merges them into one model, on CPUs.
 
@@ -21,13 +22,15 @@ def train_agents(
         constitution: The constitution.
         training: Section `training` of the config.
         model: Weights, schema, genome and the unconstrained twin.
+        summary: How the training went and ended, as text.
     """
     from safescale_ammt.execution import stage
 
     with stage("train_agents", model.path) as execution:
+        from pathlib import Path
+
         from safescale_ammt.stages.train_agents import run
 
-        summary = run(
-            dataset.path, architecture.path, constitution, training, model.path
-        )
-        model.metadata.update(execution.done(model.path, summary))
+        done = run(dataset.path, architecture.path, constitution, training, model.path)
+        model.metadata.update(execution.done(model.path, done))
+        Path(summary.path).write_text(done["markdown"])

@@ -22,6 +22,8 @@ from safescale_ammt.judging.group_rates import point_value
 
 # Error level of either end of a descriptive interval: 95 % between them.
 LEVEL = 0.025
+ROC_POINTS = 50
+"""Most points of a ROC curve: a page draws no more, and metadata hold each of them."""
 
 
 def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def confusion(evidence: Evidence) -> list[list[int]]:
     return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
 
 
-def roc(evidence: Evidence, most: int = 200) -> dict[str, list[float]] | None:
+def roc(evidence: Evidence, most: int = ROC_POINTS) -> dict[str, list[float]] | None:
     """Points of the ROC curve of the positive class, finite and at most `most`.
 
     Starts at (0, 0), whose threshold is put just above the highest score. None where

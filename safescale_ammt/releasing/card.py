@@ -6,9 +6,7 @@ the data alone, so that `verify_bundle` can write it again and compare.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
@@ -22,7 +20,10 @@ from safescale_ammt.reporting.headline_table import (
     constant_name,
     headline_rows,
 )
+from safescale_ammt.reporting.markdown import bullets, plain, table
+from safescale_ammt.reporting.measure_bar import measures_of
 from safescale_ammt.reporting.wording import (
+    SIGNS,
     decided,
     ends,
     guarantee,
@@ -62,25 +63,25 @@ def write_card(
     """
     short, sentence = decided(verdict)
     model, twin = (verdict.figures[who]["accuracy"] for who in ("model", "twin"))
-    features = ", ".join(_plain(f["name"]) for f in schema["features"])
-    classes = ", ".join(f"`{_plain(name)}`" for name in verdict.classes)
+    features = ", ".join(plain(f["name"]) for f in schema["features"])
+    classes = ", ".join(f"`{plain(name)}`" for name in verdict.classes)
     parts = [
         _front_matter(verdict, identity, name),
-        f"# {_plain(name)}\n",
-        f"{_plain(description)}\n" if description else "",
+        f"# {plain(name)}\n",
+        f"{plain(description)}\n" if description else "",
         f"**{short}.** {sentence}\n",
-        _bullets(reasons_told(verdict)),
+        bullets(reasons_told(verdict)),
         f"## {TITLE}\n" if warnings else "",
-        _bullets([warning.sentence for warning in warnings]),
+        bullets([warning.sentence for warning in warnings]),
         "## What goes in and comes out\n",
         (
             f"Reads rows with {len(schema['features'])} features ({features}) and "
-            f"predicts *{_plain(schema['label'])}*: {classes}.\n"
+            f"predicts *{plain(schema['label'])}*: {classes}.\n"
         ),
         "## What was promised and measured\n",
         (
-            f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)}, "
-            f"written by {_plain(constitution.owner)}; {verdict.rows:,} rows.\n"
+            f"Constitution *{plain(constitution.id)}* {plain(constitution.version)}, "
+            f"written by {plain(constitution.owner)}; {verdict.rows:,} rows.\n"
         ),
         _findings_table(verdict.findings),
         (
@@ -91,7 +92,7 @@ def write_card(
         _rates(verdict),
         "## What this guarantees\n",
         f"{guarantee(verdict, constitution)}\n",
-        _bullets(limits(verdict, constitution)),
+        bullets(limits(verdict, constitution)),
         "## How to check it\n",
         (
             "Run `safescale verify` on the bundle that holds this card: it derives "
@@ -118,9 +119,9 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
     parts = [
         f"# {short}\n",
         f"{sentence}\n",
-        _bullets(reasons_told(verdict)),
+        bullets(reasons_told(verdict)),
         (
-            f"Constitution *{_plain(constitution.id)}* {_plain(constitution.version)} "
+            f"Constitution *{plain(constitution.id)}* {plain(constitution.version)} "
             f"on {verdict.rows:,} {rows}; guarantee: {verdict.use.guarantee}.\n"
         ),
         "" if official else f"For {verdict.ledger} only: cannot be registered.\n",
@@ -148,19 +149,25 @@ def _front_matter(verdict: Verdict, identity: str, name: str) -> str:
 
 
 def _findings_table(findings: Sequence[Finding]) -> str:
-    """Writes one table row per finding."""
-    rows = [
-        "| promise | line | measured | bounds | tier | finding |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows += [
-        f"| {_plain(f.principle)} "
-        f"| {_plain(measured(f))} {_plain(line(f))} "
-        f"| {figure(f.value)} | {ends(f.lower, f.upper)} | {f.tier} "
-        f"| **{f.outcome}** |"
-        for f in findings
-    ]
-    return "\n".join(rows) + "\n"
+    """Writes a row per finding, and one more for the floor of a promise that has one.
+
+    The line that failed may be the floor: a table without it would show a promise that
+    holds and one that fails with the same figures.
+    """
+    heads = ("promise", "line", "measured", "bounds", "tier", "finding")
+    rows = []
+    for f in findings:
+        own, *floors = measures_of(f)
+        promise = f"{plain(measured(f))} {plain(line(f))}"
+        figures = (figure(own.value), ends(own.lower, own.upper), f.tier)
+        rows.append((plain(f.principle), promise, *figures, f"**{f.outcome}**"))
+        for floor in floors:
+            limit = f"{plain(floor.label)} {SIGNS[floor.op]} {floor.line:g}"
+            figures = (figure(floor.value), ends(floor.lower, floor.upper), f.tier)
+            rows.append(
+                (f"{plain(f.principle)}: floor", limit, *figures, floor.outcome)
+            )
+    return table(heads, rows)
 
 
 def usefulness(verdict: Verdict) -> str:
@@ -168,10 +175,8 @@ def usefulness(verdict: Verdict) -> str:
     rows = headline_rows(verdict)
     if not rows:
         return ""
-    constant = _plain(constant_name(verdict))
-    lines = [f"| figure | model | twin | always *{constant}* |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + f"\n\n{NOTE}\n"
+    heads = ("figure", "model", "twin", f"always *{plain(constant_name(verdict))}*")
+    return f"{table(heads, rows)}\n{NOTE}\n"
 
 
 def _rates(verdict: Verdict) -> str:
@@ -179,32 +184,15 @@ def _rates(verdict: Verdict) -> str:
     # Errors are the one rate that every task has: with more than two classes there is
     # no selection rate and no true positive rate.
     rows = [
-        f"| {_plain(name)} = {_plain(r['value'])} | {rows_told(r['n'])} "
-        f"| {_rate(r['error'])} |"
+        (
+            f"{plain(name)} = {plain(r['value'])}",
+            rows_told(r["n"]),
+            _rate(r["error"]),
+        )
         for name, group in verdict.figures["model"]["groups"].items()
         for r in without_few(group["rates"])
     ]
-    head = ["| group | rows | errors |", "|---|---|---|"]
-    return "\n".join([*head, *rows]) + "\n" if rows else ""
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_plain(line)}" for line in lines) + "\n" if lines else ""
-
-
-def _plain(text: Any) -> str:
-    """Returns foreign text in a form that is read neither as Markdown nor as HTML."""
-    # A line break would end a table row, and a column of an owner's file may hold one.
-    one_line = " ".join(str(text).split())
-    # Tables are split at their pipes before anything else of Markdown is read.
-    one_line = escape(one_line, quote=False).replace("|", "&#124;")
-    # An address becomes a link by itself in some readers.
-    one_line = re.sub(r"(?<=\w):(?=//)", "&#58;", one_line)
-    one_line = re.sub(r"(?i)\b(www)\.", r"\1&#46;", one_line)
-    one_line = re.sub(r"[\\`*\[\]!]", r"\\\g<0>", one_line)
-    # At the start of a point or a line: a heading, a list or a rule; a numbered list.
-    one_line = re.sub(r"^([-#+]+(?= |$)|[-_=~]{3,})", r"\\\g<0>", one_line)
-    return re.sub(r"^(\d+)([.)])(?= )", r"\1\\\2", one_line)
+    return table(("group", "rows", "errors"), rows) if rows else ""
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

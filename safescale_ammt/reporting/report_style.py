@@ -147,6 +147,10 @@ footer { color: var(--muted); font-size: 13px; margin-top: 36px; }
     text-align: left; }
   td::before { content: attr(data-label); color: var(--muted); font-size: 13px;
     padding-top: 1px; }
+  /* What was found stands right below the promise, before its line and figures. */
+  tr:has(.pill) { display: flex; flex-direction: column; }
+  tr:has(.pill) > :not(th) { order: 2; }
+  tr:has(.pill) > :has(.pill) { order: 1; }
   .facts div:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .measured { min-height: 0; }
 }

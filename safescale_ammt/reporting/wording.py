@@ -83,6 +83,8 @@ MEANS = (
 _OF_EVERY_TASK = ("accuracy", "balanced_accuracy")
 REFERENCES = {TWIN: "the twin's", MAJORITY: "the best constant's"}
 """Reference -> whose accuracy the line is drawn from."""
+SIGNS = {"<=": "≤", ">=": "≥"}
+"""Side of a line that is allowed -> how pages write it."""
 RATES = {
     "selection": "Selected",
     "tpr": "True positives found",
@@ -140,7 +142,7 @@ def measured(finding: Finding) -> str:
 
 def line(finding: Finding) -> str:
     """Says where the line is, such as `≤ 0.08`."""
-    sign = "≤" if finding.op == "<=" else "≥"
+    sign = SIGNS[finding.op]
     if finding.reference is None:
         return f"{sign} {finding.threshold:g}"
     # The threshold is the difference that is allowed, negative for a loss.

@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,7 @@ from safescale_ammt.judging.evidence import (
     evidence_digest,
     evidence_file,
 )
+from safescale_ammt.judging.findings import HOLDS
 from safescale_ammt.judging.profile import roc
 from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.verdict import (
@@ -67,6 +67,7 @@ from safescale_ammt.releasing.same_rows import why_repeated
 from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, log_contents
+from safescale_ammt.reporting.measure_bar import measures_of
 from safescale_ammt.reporting.provenance import (
     PROVENANCE,
     Provenance,
@@ -342,8 +343,17 @@ def summarise(
         "alpha": judged.alpha,
         "passed": float(judged.decision == "pass"),
     }
-    for finding, key in product(judged.findings, ("value", "lower", "upper")):
-        metrics[f"{finding.principle}.{key}"] = getattr(finding, key)
+    for finding in judged.findings:
+        # The lines beside the figures: of two runs with equal figures one may hold.
+        own, *floors = measures_of(finding)
+        for key, measure in (("", own), *(("floor_", floor) for floor in floors)):
+            prefix = f"{finding.principle}.{key}"
+            metrics[f"{prefix}value"] = measure.value
+            metrics[f"{prefix}lower"] = measure.lower
+            metrics[f"{prefix}upper"] = measure.upper
+        metrics[f"{finding.principle}.threshold"] = finding.threshold
+        metrics[f"{finding.principle}.floor"] = finding.floor
+        metrics[f"{finding.principle}.holds"] = float(finding.outcome == HOLDS)
     model = judged.figures["model"]
     return {
         "decision": judged.decision,

@@ -20,6 +20,7 @@ from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 from safescale_ammt.judging.skill import ONE_CLASS
+from safescale_ammt.reporting.stage_summaries import search_summary
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import Search, Strategy
 from safescale_ammt.search.feasibility import check_feasibility
@@ -108,7 +109,8 @@ def run(
         # a measure of the search make another architecture.
         draft.outside_identity |= {TIMES, CONTROL}
         write_json(draft.folder / "genome.json", winner.to_dict())
-        write_json(draft.folder / "search.json", search_log(found, trials.training))
+        log = search_log(found, trials.training)
+        write_json(draft.folder / "search.json", log)
         write_json(draft.folder / CONTROL, control_log(control, len(found.candidates)))
         write_json(draft.folder / "power.json", power.to_dict())
         write_json(draft.folder / "feasibility.json", feasibility)
@@ -125,6 +127,7 @@ def run(
         "certifiable": power.certifiable,
         "power": power.sentence,
         "fights": [fight["sentence"] for fight in feasibility.get("fights", [])],
+        "markdown": search_summary(log, power.to_dict(), feasibility),
     }
 
 

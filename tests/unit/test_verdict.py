@@ -323,7 +323,7 @@ def test_the_digest_of_rows_ignores_order_and_repetition(names: list[bytes]) -> 
 @settings(max_examples=15)
 def test_roc_points_are_finite_and_agree_with_scikit_learn(seed: int) -> None:
     rows = evidence(rows=150, seed=seed)
-    points = roc(rows)
+    points = roc(rows, most=200)
 
     assert all(np.isfinite(v).all() for v in points.values())
     assert (points["fpr"][0], points["tpr"][0]) == (0.0, 0.0)
@@ -335,7 +335,7 @@ def test_roc_points_are_finite_and_agree_with_scikit_learn(seed: int) -> None:
 def test_a_long_roc_curve_is_thinned_but_keeps_its_ends() -> None:
     points = roc(evidence(rows=5000))
 
-    assert len(points["fpr"]) <= 200
+    assert len(points["fpr"]) <= 50
     assert (points["fpr"][-1], points["tpr"][-1]) == (1.0, 1.0)
 
 

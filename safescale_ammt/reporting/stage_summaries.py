@@ -1,0 +1,153 @@
+"""What Kubeflow's page shows of a stage that judges nothing: a short Markdown each.
+
+A search shows what could be certified and what was tried, a training how it ended, the
+gate what it registered. The page of the judge is the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from safescale_ammt.printable import printable_lines
+from safescale_ammt.reporting.markdown import bullets, plain, table
+from safescale_ammt.reporting.wording import METRICS, SIGNS
+
+Json = Mapping[str, Any]
+_SHOWN = 10
+"""Candidates that are listed, the best first."""
+
+
+def search_summary(search: Json, power: Json, feasibility: Json) -> str:
+    """Tells what can be certified, and which candidates were tried.
+
+    Args:
+        search: `search.json` of an architecture.
+        power: `power.json` beside it.
+        feasibility: `feasibility.json` beside it.
+    """
+    winner, budget = search["winner"], search["budget"]
+    ranked = sorted(search["candidates"], key=lambda c: _fitness(c, winner))
+    rows = [
+        (
+            f"**{c['id']}**" if c["id"] == winner else str(c["id"]),
+            plain(_form(c["genome"])),
+            f"{c['parameters']:,}",
+            _number(c["loss"]),
+            _number(c["violation"]),
+            str(c["steps"]),
+        )
+        for c in ranked[:_SHOWN]
+    ]
+    tried = len(ranked)
+    heads = ("candidate", "form", "parameters", "loss", "violation", "steps")
+    fights = [fight["sentence"] for fight in feasibility.get("fights", [])]
+    promises = [
+        (
+            plain(p["principle"]),
+            f"{METRICS[p['metric']]} {SIGNS[p['op']]} {p['line']:g}",
+            _share(p["spread"]["passes"]),
+            ", ".join(map(plain, p["too_small"])) or "none",
+        )
+        for p in power["principles"]
+    ]
+    parts = [
+        "# What the sealed rows can certify\n",
+        f"{plain(power['sentence'])} {power['sealed']:,} rows are sealed.\n",
+        table(("promise", "line", "chance to pass", "groups too small"), promises),
+        bullets(fights),
+        "# What was searched\n",
+        (
+            f"Strategy *{plain(search['strategy'])}* tried {tried} "
+            f"candidate{'s' * (tried != 1)} in {budget['spent']:,} of "
+            f"{budget['planned']:,} {plain(budget['unit'])}; candidate **{winner}** "
+            "won.\n"
+        ),
+        table(heads, rows),
+        f"The best {_SHOWN} of {tried} are shown.\n" if tried > _SHOWN else "",
+    ]
+    return _joined(parts)
+
+
+def training_summary(facts: Json, events: Sequence[Json]) -> str:
+    """Tells how a training ended, and how far each promise was missed on the way.
+
+    Args:
+        facts: `training_log.summary` of the model.
+        events: of `training.jsonl`; their rounds may be absent.
+    """
+    rounds = [e for e in events if e.get("event") == "round" and e.get("violation")]
+    step = max(1, (len(rounds) - 1) // _SHOWN + 1)
+    shown = [*rounds[::step], *rounds[-1:]] if rounds else []
+    names = list(shown[0]["violation"]) if shown else []
+    rows = dict.fromkeys(
+        (
+            str(e["step"]),
+            *(f"{e['violation'].get(name, 0.0):+.4f}" for name in names),
+        )
+        for e in shown
+    )
+    accuracy = facts["accuracy"]
+    parts = [
+        "# How the agents were merged\n",
+        (
+            f"The model is *{plain(facts['form'])}* of {facts['members']} "
+            f"agent{'s' * (facts['members'] != 1)} after {facts['steps']:,} steps"
+            + (f"; accuracy on *select* {accuracy:.4f}" if accuracy else "")
+            + (
+                ".\n"
+                if facts["feasible"]
+                else "; on *select* it does not keep every promise.\n"
+            )
+        ),
+        bullets([*facts["doubts"], *facts["left_out"]]),
+        "# How far each promise was missed while training\n" if rows else "",
+        table(("step", *map(plain, names)), rows) if rows else "",
+        "Below zero a promise is kept on the rows that train it.\n" if rows else "",
+    ]
+    return _joined(parts)
+
+
+def version_summary(version: Json) -> str:
+    """Tells what the gate registered, and how to look at it.
+
+    Args:
+        version: `version.json`.
+    """
+    name, number = plain(version["registry"]), version["version"]
+    status = plain(version["status"].replace("_", " "))
+    head = f"{name} version {number}: {status}" if number else status
+    keys = ("decision", "model", "verdict", "bundle", "bundle_digest")
+    rows = [(key, plain(version[key])) for key in keys if version[key]]
+    commands = (
+        f"`safescale registry show {name} {number}` shows it, `safescale registry "
+        f"verify --name {name}` hashes every byte again.\n"
+    )
+    parts = [f"# {head}\n", table(("what", "which"), rows), commands if number else ""]
+    return _joined(parts)
+
+
+def _fitness(candidate: Json, winner: int) -> tuple[bool, float]:
+    """Sorts the winner first, then by fitness; who was never measured comes last."""
+    fitness = candidate.get("fitness")
+    return candidate["id"] != winner, float("inf") if fitness is None else fitness
+
+
+def _form(genome: Json) -> str:
+    """Writes a genome in a few words."""
+    widths = " x ".join(map(str, genome["widths"])) or "linear"
+    residual = ", residual" if genome["residual"] else ""
+    return f"{widths}, {genome['activation']}, {genome['encoding']}{residual}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    # As in the model card: each part ends in a line break of its own.
+    return printable_lines("\n".join(part for part in parts if part))
