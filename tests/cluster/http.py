@@ -29,6 +29,9 @@ _OTHERS = re.compile(
     r"/localsubjectaccessreviews"
 )
 _GROUP = re.compile(r"/apis/(?P<group>[^/]+)/(?P<version>[^/]+)")
+# Groups of Kubernetes itself: what a list holds does not repeat its kind.
+_TYPED = ("", "batch", "networking.k8s.io", "rbac.authorization.k8s.io")
+_ALL = "delete deletecollection get list patch create update watch"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -130,6 +133,9 @@ class Answers(BaseHTTPRequestHandler):
                 "metadata": {"resourceVersion": str(version)},
                 "items": [item for item in found if self._selected(item)],
             }
+            if kind.group in _TYPED:
+                for item in listed["items"]:
+                    del item["kind"], item["apiVersion"]
             self._send(200, listed)
 
     def _selected(self, found: Object) -> bool:
@@ -196,7 +202,15 @@ class Answers(BaseHTTPRequestHandler):
             resource,
             asked.get("namespace", ""),
         )
-        return {**self.body, "status": {"allowed": allowed}}
+        return self._reviewed(allowed, "")
+
+    def _reviewed(self, allowed: bool, reason: str) -> Object:
+        """Returns a review as asked, without what is empty, and its answer."""
+        spec = dict(self.body["spec"])
+        asked = spec.get("resourceAttributes", {})
+        spec["resourceAttributes"] = {k: v for k, v in asked.items() if v}
+        status = {"allowed": allowed, **({"reason": reason} if reason else {})}
+        return {"metadata": {}, **self.body, "spec": spec, "status": status}
 
     def _review_of_others(self, namespace: str) -> Object:
         """Answers what another user may do, to those who may ask."""
@@ -207,15 +221,29 @@ class Answers(BaseHTTPRequestHandler):
         sub = asked.get("subresource")
         resource = asked["resource"] + (f"/{sub}" if sub else "")
         lacks = (asked["verb"], resource) in self.api.withheld
-        return {**self.body, "status": {"allowed": not lacks}}
+        account = self.body["spec"].get("user", "").rpartition(":")[2]
+        by = f'RoleBinding "{account}/{namespace}" of Role "{account}"'
+        to = f'to ServiceAccount "{account}/{namespace}"'
+        return self._reviewed(not lacks, "" if lacks else f"RBAC: allowed by {by} {to}")
 
     def _discover(self, match: re.Match[str]) -> bool:
         """Lists the kinds of a group, to everybody; False if it is not served."""
         wanted = (match["group"], match["version"])
         kinds = [k for k in self.api.kinds.values() if (k.group, k.version) == wanted]
         if kinds:
-            resources = [{"name": k.plural, "kind": k.kind} for k in kinds]
-            self._send(200, {"kind": "APIResourceList", "resources": resources})
+            resources = [
+                {
+                    "name": k.plural,
+                    "singularName": k.kind.lower(),
+                    "namespaced": k.namespaced,
+                    "kind": k.kind,
+                    "verbs": _ALL.split(),
+                }
+                for k in kinds
+            ]
+            listed = {"kind": "APIResourceList", "apiVersion": "v1"}
+            listed["groupVersion"] = "/".join(wanted)
+            self._send(200, {**listed, "resources": resources})
         return bool(kinds)
 
     def _watch(self, kind: Kind, place: str) -> None:
@@ -229,6 +257,7 @@ class Answers(BaseHTTPRequestHandler):
         self._start_stream("application/json")
         for found in before:
             self._event("ADDED", found)
+        marks = self.query.get("allowWatchBookmarks") == "true"
         ends = time.monotonic() + float(self.query.get("timeoutSeconds") or 1800)
         while not self.api.closing.is_set() and (left := ends - time.monotonic()) > 0:
             with objects.changed:
@@ -243,7 +272,14 @@ class Answers(BaseHTTPRequestHandler):
             for event in fresh:
                 self._pass_on(event, kind, place)
                 at = event.version
+            if fresh and marks:
+                self._bookmark(kind, at)
         self._end_stream()
+
+    def _bookmark(self, kind: Kind, at: int) -> None:
+        """Says up to where the watch has come, with an object that holds no more."""
+        mark = {"kind": kind.kind, "apiVersion": kind.api_version}
+        self._event("BOOKMARK", {**mark, "metadata": {"resourceVersion": str(at)}})
 
     def _pass_on(self, event: Event, kind: Kind, place: str) -> None:
         meta = event.object["metadata"]
@@ -322,6 +358,10 @@ def _version(git: str) -> Object:
     return {
         "major": major,
         "minor": minor,
+        "emulationMajor": major,
+        "emulationMinor": minor,
+        "minCompatibilityMajor": major,
+        "minCompatibilityMinor": str(int(minor) - 1),
         "gitVersion": git,
         "gitCommit": "0" * 40,
         "gitTreeState": "clean",

@@ -12,6 +12,11 @@ from typing import Any
 
 Object = dict[str, Any]
 FOREGROUND = "foregroundDeletion"
+# Kinds whose specification has no generations.
+_UNCOUNTED = (
+    *("namespaces", "secrets", "configmaps", "services", "serviceaccounts", "events"),
+    *("resourcequotas", "limitranges"),
+)
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,15 @@ class Objects:
                     "AlreadyExists",
                     f'{kind.full_name} "{meta["name"]}" already exists',
                 )
-            meta.update(uid=str(uuid.uuid4()), creationTimestamp=now(), generation=1)
+            meta.update(uid=str(uuid.uuid4()), creationTimestamp=now())
+            if kind.full_name not in _UNCOUNTED:
+                meta["generation"] = 1
+            if not meta.get("labels"):
+                meta.pop("labels", None)  # what is empty is absent
             if namespace:
                 meta["namespace"] = namespace
             made.update(apiVersion=kind.api_version, kind=kind.kind)
+            _complete(kind, made)
             self._all[key], self._kinds[kind.full_name] = made, kind
             self._note("ADDED", kind, made)
             result = copy.deepcopy(made)
@@ -137,7 +147,8 @@ class Objects:
                     "latest version and try again",
                 )
             if changed != found:
-                if changed.get("spec") != found.get("spec"):
+                counts = "generation" in changed["metadata"]
+                if counts and changed.get("spec") != found.get("spec"):
                     changed["metadata"]["generation"] += 1
                 self._all[kind.full_name, namespace, name] = changed
                 self._note("MODIFIED", kind, changed)
@@ -262,3 +273,19 @@ class Objects:
                 self._finish(self._kinds[plural], found)
                 return True
         return False
+
+
+def _complete(kind: Kind, made: Object) -> None:
+    """Adds what the API itself writes into a new object."""
+    if kind.full_name == "namespaces":
+        meta = made["metadata"]
+        named = {"kubernetes.io/metadata.name": meta["name"]}
+        meta["labels"] = {**meta.get("labels", {}), **named}
+        made.setdefault("spec", {"finalizers": ["kubernetes"]})
+        made.setdefault("status", {"phase": "Active"})
+    elif kind.full_name == "secrets":
+        made.setdefault("type", "Opaque")
+    elif kind.full_name == "resourcequotas":
+        hard = made.get("spec", {}).get("hard", {})
+        nothing = dict.fromkeys(hard, "0")
+        made.setdefault("status", {"hard": hard, "used": nothing})
