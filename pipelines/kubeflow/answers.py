@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,9 +12,15 @@ from typing import Any
 from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.files.json_text import parse_json
 
-# Characters: KFP strings the errors of its database and of Kubernetes together, and
-# one sentence has room for the first of them.
-_QUOTED = 200
+_INTERNAL, _UNAVAILABLE = 13, 14  # gRPC's codes of faults of the server's own
+_QUOTED = 300  # characters that one sentence has room for
+# What KFP answers as its own fault (500) though Kubernetes said no, and would again.
+# Not "invalid" alone: a database's "invalid connection" passes by itself.
+_REFUSED = re.compile(
+    r"\bis forbidden\b|exceeded quota|too (?:large|long)|denied the request|"
+    r"\bis invalid\b|\binvalid (?:input|value|spec|pipeline)",
+    re.IGNORECASE,
+)
 
 
 class Unreachable(SafescaleError):
@@ -87,13 +94,29 @@ def disconnection(host: str, action: str, error: Exception) -> SafescaleError:
 
 
 def message(body: Any) -> str:
-    """Returns the server's reason in one line, shortened, as ': ...'; "" = none."""
+    """Returns the server's reason in one line, shortened, as ': ...'; "" = none.
+
+    KFP strings together what each of its functions says of an error, the outermost
+    first, so the cause stands at the end; a fault of the caller's is told once more in
+    `details` (backend/src/common/util/error.go, 2.17.0). The upload service is plain
+    HTTP: it writes `error_message`, or plain text.
+    """
+    text = body if isinstance(body, str) else ""
     try:
         status = parse_json(body or "null")
-        # gRPC's gateway writes `message`; the upload service is plain HTTP and writes
-        # `error_message`.
         text = str(status.get("message") or status.get("error_message") or "")
-    except (ValueError, AttributeError, TypeError):
-        return ""  # a page of a gateway before the API
-    line = " ".join(text.split())
-    return f": {line[:_QUOTED].rstrip('. ')}" if line else ""
+        told = status["details"][0]
+        if told.get("code") not in (_INTERNAL, _UNAVAILABLE):
+            text = str(told.get("message") or text)
+    except (ValueError, AttributeError, TypeError, LookupError):
+        # A page of a gateway before the API says nothing of it.
+        text = "" if text.lstrip().startswith("<") else text
+    line = " ".join(text.split()).rstrip(". ")
+    if len(line) > _QUOTED:
+        line = f"... {line[-_QUOTED:].partition(': ')[2] or line[-_QUOTED:]}"
+    return f": {line}" if line else ""
+
+
+def is_refusal(status: int, body: Any) -> bool:
+    """Says whether a server's fault (500) is a no that another try would meet again."""
+    return status == 500 and bool(_REFUSED.search(str(body)))

@@ -27,10 +27,15 @@ from safescale_ammt.execution import utc_now
 
 EXPERIMENT = "safescale"
 ACCOUNT = "safescale-pipeline"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
+# No blank at the end: the database takes "a" and "a " for one name.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
+# RFC 1123, as Kubernetes reads it: labels with dots between them.
+_LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
-_ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELING", "SKIPPED")
+_FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_ENDED = (*_FINAL, "CANCELING")
 
 
 def new_name(stem: str) -> str:
@@ -38,25 +43,44 @@ def new_name(stem: str) -> str:
     return f"{stem}-{utc_now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def check_name(name: str, option: str = "--name") -> str:
+def check_name(name: str, option: str = "--name", longest: int = 128) -> str:
     """Returns a name that Kubeflow takes.
 
     Raises:
         InputError: it is empty, too long, or holds other characters.
     """
-    if not _NAME.fullmatch(name):
+    if len(name) > longest or not _NAME.fullmatch(name):
         raise InputError(
-            f"{option} {name[:140]!r} is no name: 1-128 letters, digits, blanks, dots, "
-            "underscores and hyphens are expected, a letter or digit first."
+            f"{option} {name[:140]!r} is no name: 1-{longest} letters, digits, blanks, "
+            "dots, underscores and hyphens are expected, a letter or digit first, no "
+            "blank at the end."
         )
     return name
+
+
+def check_dns_name(kubeflow: Kubeflow, name: str, option: str) -> None:
+    """Refuses a name that KFP cannot give to an object of Kubernetes, if it has to.
+
+    Such a KFP makes a pipeline before it refuses the version
+    (pipeline_store_kubernetes.go, 2.17.0): half of an upload would stay.
+
+    Raises:
+        InputError: it is no DNS name.
+    """
+    native = kubeflow.health.get("pipeline_store") == "kubernetes"
+    if native and not _SUBDOMAIN.fullmatch(name):
+        raise InputError(
+            f"{option} {name!r} is no DNS name, and {kubeflow.session.host} keeps "
+            "pipelines as Kubernetes' objects: lower-case letters, digits, hyphens and "
+            "dots are expected, a letter or digit at both ends."
+        )
 
 
 def experiment_id(kubeflow: Kubeflow, name: str) -> str:
     """Returns the id of an experiment in the session's namespace, made if need be.
 
     Raises:
-        InputError: not allowed or not understood.
+        InputError: not allowed or not understood, archived, or spelled otherwise.
         Unreachable: the API stayed away.
     """
     import kfp_server_api as kfp
@@ -70,8 +94,20 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             filter=equals(display_name=name),
             **kubeflow.scope,
         )
-        if page.experiments:
-            return str(page.experiments[0].experiment_id)
+        for found in page.experiments or ():
+            # The database ignores case, and makes no second one beside it.
+            if found.display_name != name:
+                raise InputError(
+                    f"Experiment {name!r} is there as {found.display_name!r}; give "
+                    "--experiment that name, or another one."
+                )
+            # A run would start there all the same, where no list shows it.
+            if found.storage_state == "ARCHIVED":
+                raise InputError(
+                    f"Experiment {name!r} is archived, and Kubeflow's pages would not "
+                    "list its runs; restore it there, or give another --experiment."
+                )
+            return str(found.experiment_id)
         with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
@@ -178,7 +214,11 @@ def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[],
 
 
 def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
-    """Returns the runs of a body's name and experiment, oldest first."""
+    """Returns the runs of a body's name and experiment, oldest first.
+
+    Raises:
+        InputError: one of them cannot be shown.
+    """
     pages = kubeflow.pages(
         "looking for the run",
         kubeflow.runs.run_service_list_runs,
@@ -187,18 +227,61 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
         filter=equals(display_name=body.display_name),
         sort_by="created_at asc",
     )
-    # The API's clock has whole seconds; by their ids two callers see one order.
-    return sorted(pages, key=lambda run: (run.created_at, run.run_id))
+    # By time and then by id (list.go, 2.17.0), so two callers see one order. Whole
+    # names are compared here: the database ignores case.
+    shown = [shown_run(run) for run in pages]
+    return [run for run in shown if run.display_name == body.display_name]
+
+
+def shown_run(run: Any) -> Any:
+    """Returns a run that the API shows whole.
+
+    Raises:
+        InputError: it shows ids and an error alone; nobody can say how such a run is.
+    """
+    if run.error and not run.state:
+        why = " ".join(str(run.error.message or "").split()).rpartition(": ")[2]
+        raise InputError(
+            f"Kubeflow cannot show run {run.run_id} ({why or 'it does not say why'}); "
+            "delete it there, or give another --name."
+        )
+    return run
 
 
 def stop(kubeflow: Kubeflow, run_id: str) -> None:
-    """Stops a run; one that has ended meanwhile is no error."""
-    try:
-        kubeflow.call(
-            f"stopping run {run_id}",
-            kubeflow.runs.run_service_terminate_run,
-            run_id=run_id,
-        )
-    except Rejection as error:
-        if error.status != 400:  # 400: it has ended
-            raise
+    """Stops a run; one that has ended meanwhile is no error.
+
+    KFP marks the run before it stops the workflow, and refuses (400) whatever is not
+    running. So after an answer that was lost a refusal says nothing: the run may have
+    ended, or be marked alone, and then it goes on (run_store.go:823-843,
+    resource_manager.go:1042-1063, 2.17.0).
+
+    Raises:
+        InputError: not allowed, not found, or not shown.
+        Unreachable: the API stayed away, or cannot reach the workflow.
+    """
+    doubtful = False
+    for wait in kubeflow.retry.tries():
+        try:
+            kubeflow.call_once(
+                f"stopping run {run_id}",
+                kubeflow.runs.run_service_terminate_run,
+                run_id=run_id,
+            )
+            return
+        except Unreachable:
+            if not wait:
+                raise
+            doubtful = True
+        except Rejection as error:
+            if error.status != 400:
+                raise
+            find = kubeflow.runs.run_service_get_run
+            run = kubeflow.call(f"looking at run {run_id}", find, run_id=run_id)
+            if shown_run(run).state in (_FINAL if doubtful else _ENDED):
+                return
+        time.sleep(wait)
+    raise Unreachable(
+        f"Run {run_id} is marked as being stopped, and Kubeflow did not stop its "
+        "workflow; it may go on: look there, and stop it again."
+    )

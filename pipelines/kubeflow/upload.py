@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.runs import check_name
+from pipelines.kubeflow.runs import check_dns_name, check_name
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
 
@@ -25,6 +25,7 @@ PIPELINE = "safescale-train"
 # GitHub's, GitLab's and Jenkins' variable: a job may run from an image without git.
 _COMMIT = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 _SHORT = 12  # digits of a commit
+_LONGEST = 127  # bytes of a version's name (validation/length.go, 2.17.0)
 
 
 def version_name(environ: Mapping[str, str] = os.environ) -> str:
@@ -60,8 +61,9 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
         InputError: not allowed, or not understood.
         Unreachable: the API stayed away.
     """
-    check_name(version, "--version-name")
+    check_name(version, "--version-name", _LONGEST)
     kubeflow.require_version()
+    check_dns_name(kubeflow, version, "--version-name")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
         file.write_text(text, encoding="utf-8")

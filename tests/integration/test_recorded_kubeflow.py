@@ -16,13 +16,10 @@ from typing import Any
 
 import pytest
 from cluster.api import ClusterApi
-from kfp_api.lives import PENDING, RUNNING, SUCCEEDED, Scene
 from kfp_api.server import KfpApi
 from kfp_api.wire import to_json
-from kfp_api.world import furnish, life
 from replay.recordings import Exchange, events, exchanges, names
 from replay.server import ReplayServer
-from replay.shapes import Shapes, differences, question, unexplained
 
 from pipelines.cli import run_command
 from pipelines.ir import CompiledPipeline
@@ -175,30 +172,29 @@ def as_json(found: Any) -> Any:
 
 def replayed(flow: str, pipeline: dict[str, Any], *command: str) -> tuple[int, Any]:
     """Runs a command against the answers of a flow."""
-    with ReplayServer(exchanges(flow, pipeline)) as server:
+    recorded = exchanges(flow, pipeline)
+    # Some were recorded from a later question on; the first three are always the same.
+    known = {(asked.method, asked.path) for asked in recorded}
+    first = exchanges("kfp-rehearse-trainjob-seed7")[:3]
+    recorded += [asked for asked in first if (asked.method, asked.path) not in known]
+    with ReplayServer(recorded) as server:
         code = run_command([command[0], "--host", server.url, *command[1:]])
         return code, server
 
 
-@pytest.mark.parametrize(
-    ("flow", "more", "code", "said"),
-    [
-        ("kfp-submit-trainjob-succeeds", (), 0, "Register model done"),
-        ("kfp-rehearse-trainjob-seed7", ("--rehearse",), 0, "Register model done"),
-        ("kfp-full-run-no-cache-pods-killed", ("--timeout", "9"), 1, "goes on"),
-        ("kfp-long-train-pod-killed", ("--timeout", "9"), 1, "goes on"),
-        ("kfp-stage-fails-missing-file", ("--name", "rec-missing"), 1, "Prepare data"),
-        (
-            "kfp-stopped-while-waiting-for-a-node",
-            ("--name", "rec-stop"),
-            1,
-            "Search architecture",
-        ),
-    ],
-)
-def test_a_run_ends_for_who_submits_it_as_it_ended(
-    flow, more, code, said, pipeline, capsys
-):
+SUBMITTED = {
+    "kfp-submit-trainjob-succeeds": ((), 0, "Register model done"),
+    "kfp-rehearse-trainjob-seed7": (("--rehearse",), 0, "Register model done"),
+    "kfp-full-run-no-cache-pods-killed": (("--timeout", "9"), 1, "goes on"),
+    "kfp-long-train-pod-killed": (("--timeout", "9"), 1, "goes on"),
+    "kfp-stage-fails-missing-file": (("--name", "rec-missing"), 1, "Prepare data"),
+    "kfp-stopped-while-waiting-for-a-node": (("--name", "rec-stop"), 1, "Search arch"),
+}
+
+
+@pytest.mark.parametrize("flow", SUBMITTED)
+def test_a_run_ends_for_who_submits_it_as_it_ended(flow, pipeline, capsys):
+    more, code, said = SUBMITTED[flow]
     ended, server = replayed(flow, pipeline, "submit", *PLACE, *QUICK, *more)
     shown = capsys.readouterr()
     assert ended == code, shown.err
@@ -206,36 +202,18 @@ def test_a_run_ends_for_who_submits_it_as_it_ended(
     assert server.asked.count(("POST", "/apis/v2beta1/runs")) == 1
 
 
-@pytest.mark.parametrize(
-    ("flow", "run", "code", "said"),
-    [
-        (
-            "kfp-follow-succeeded",
-            "5ae6666e-6179-4883-a304-a67afc0fcfcf",
-            0,
-            "passed its gate",
-        ),
-        (
-            "kfp-follow-terminated",
-            "46c9f41b-cbb3-49e5-b5f7-a539063b576f",
-            1,
-            "46c9f41b",
-        ),
-        (
-            "kfp-no-token",
-            "5ae6666e-6179-4883-a304-a67afc0fcfcf",
-            2,
-            "wants to know who asks",
-        ),
-        (
-            "kfp-forbidden-account",
-            "5ae6666e-6179-4883-a304-a67afc0fcfcf",
-            2,
-            "does not allow",
-        ),
-    ],
-)
-def test_a_run_is_followed_as_it_was_followed(flow, run, code, said, pipeline, capsys):
+RUN = "5ae6666e-6179-4883-a304-a67afc0fcfcf"
+FOLLOWED = {
+    "kfp-follow-succeeded": (RUN, 0, "passed its gate"),
+    "kfp-follow-terminated": ("46c9f41b-cbb3-49e5-b5f7-a539063b576f", 1, "46c9f41b"),
+    "kfp-no-token": (RUN, 2, "wants to know who asks"),
+    "kfp-forbidden-account": (RUN, 2, "does not allow"),
+}
+
+
+@pytest.mark.parametrize("flow", FOLLOWED)
+def test_a_run_is_followed_as_it_was_followed(flow, pipeline, capsys):
+    run, code, said = FOLLOWED[flow]
     ended, _ = replayed(flow, pipeline, "submit", *QUICK, "--follow", run)
     shown = capsys.readouterr()
     assert ended == code, shown.err
@@ -248,8 +226,7 @@ def test_a_token_that_was_not_taken_is_named_by_its_file(
 ):
     file = tmp_path / "token"
     file.write_text("a-token-of-the-test")
-    run = "5ae6666e-6179-4883-a304-a67afc0fcfcf"
-    more = ("--token-file", str(file), "--follow", run)
+    more = ("--token-file", str(file), "--follow", RUN)
     ended, _ = replayed(flow, pipeline, "submit", *QUICK, *more)
     assert ended == 2
     assert f"does not accept the token in {file}" in capsys.readouterr().err
@@ -284,7 +261,7 @@ def test_a_schedule_is_listed_as_it_was(flow, pipeline, capsys):
         assert run_command(["schedule", "list", "--host", server.url]) == 0
     (line,) = [li for li in capsys.readouterr().out.splitlines() if "rec-nightly" in li]
     assert "0 * * * * *" in line
-    assert ("paused" in line) == flow.endswith("paused")
+    assert ("off" in line.split()) == flow.endswith("paused")
 
 
 @pytest.fixture
