@@ -64,6 +64,8 @@ class ClusterApi:
         self.admission: list[Callable[[str, str, Object], str | None]] = []
         self.seen: list[str] = []
         """Every request: method, path and query."""
+        self.answered: list[tuple[str, str, int, Object]] = []
+        """Method, path, status and body of every answer that is JSON."""
         self.cuts: list[int] = []
         self.skew = 0.0
         """Seconds by which the clock in the answers' `Date` header is ahead."""

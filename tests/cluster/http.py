@@ -335,6 +335,8 @@ class Answers(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, status: int, body: Object) -> None:
+        path = urlsplit(self.path).path
+        self.api.answered.append((self.command, path, status, body))
         self._send_bytes(status, json.dumps(body).encode(), "application/json")
 
     def _send_bytes(self, status: int, data: bytes, content: str) -> None:

@@ -78,6 +78,7 @@ class Handler(BaseHTTPRequestHandler):
             if kind == "slow" and trouble:
                 time.sleep(trouble.seconds)
             status, said, headers = self._work(parts.path, parts.query, body)
+            self.api.answered.append((self.command, parts.path, status, said))
             if kind == "lose":
                 self.close_connection = True
             else:

@@ -64,6 +64,7 @@ class KfpApi:
         skew: seconds by which the server's clock is ahead.
         tls: certificate and key to serve HTTPS with; None = HTTP.
         requests: method and path of every request that came.
+        answered: method, path, status and body of every answer of the API's own.
     """
 
     tag: str = "2.17.3"
@@ -73,6 +74,7 @@ class KfpApi:
     tls: tuple[Path, Path] | None = None
     world: Installation = field(default_factory=Installation)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    answered: list[tuple[str, str, int, bytes]] = field(default_factory=list)
     seen_tokens: set[str] = field(default_factory=set)
     _troubles: list[Trouble] = field(default_factory=list)
     _away_until: float = 0.0
@@ -142,4 +144,4 @@ class KfpApi:
         """What the server says of itself."""
         store = "kubernetes" if self.world.kubernetes_native else "database"
         said = {"multi_user": self.world.multi_user, "pipeline_store": store}
-        return {"commit_sha": "0" * 40, "tag_name": self.tag, **said}
+        return {"commit_sha": "0" * 40, "tag_name": self.tag or "unknown", **said}
