@@ -289,3 +289,9 @@ def _complete(kind: Kind, made: Object) -> None:
         hard = made.get("spec", {}).get("hard", {})
         nothing = dict.fromkeys(hard, "0")
         made.setdefault("status", {"hard": hard, "used": nothing})
+    elif kind.plural == "trainingruntimes":
+        jobset = made.get("spec", {}).get("template", {}).get("spec", {})
+        if "failurePolicy" in jobset:
+            jobset["failurePolicy"].setdefault("restartStrategy", "Recreate")
+        for job in jobset.get("replicatedJobs", ()):
+            job.setdefault("groupName", "default")
