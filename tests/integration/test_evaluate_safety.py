@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from children import Child
+import preparing
+from preparing import run as prepare
 from trained_world import World, build
 
 from benchmarks.constraint_first import evaluated
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.dataset import Dataset, Holdout
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
 from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
 from safescale_ammt.files.canonical import read_json, write_json
@@ -30,7 +32,6 @@ from safescale_ammt.releasing import ledger
 from safescale_ammt.reporting.provenance import Provenance, renewed
 from safescale_ammt.stages import register_model
 from safescale_ammt.stages.evaluate_safety import run
-from safescale_ammt.stages.prepare_data import run as prepare
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 
@@ -121,7 +122,7 @@ def test_evidence_holds_what_the_predictor_says_of_the_sealed_rows(
         classes=verdict.classes,
         positive=verdict.positive,
     )
-    sealed = Holdout.load(world.folder / "holdout").split
+    sealed = preparing.sealed(world.folder / "holdout").split
     score, prediction = Predictor.load(world.folder / "model").predict_table(
         sealed.features
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from laptop import WORKLOAD
 from trained_world import World, build
@@ -31,7 +32,7 @@ from safescale_ammt.judging.evidence import (
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
 from safescale_ammt.releasing.page import REPORT, page_of
-from safescale_ammt.stages import evaluate_safety, prepare_data
+from safescale_ammt.stages import evaluate_safety
 
 Change = Callable[[Evidence, np.ndarray], tuple[Evidence, np.ndarray]]
 
@@ -195,7 +196,7 @@ def test_other_rows_than_the_verdict_names_are_refused_and_no_rows_are_wrong_inp
     places = {key: (world.folder / name).as_uri() for key, name in names.items()}
     # The same rows, cut otherwise: another dataset, and another holdout.
     section = {**WORKLOAD["data"], **places, "seed": 7}
-    prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout")
+    preparing.run(section, tmp_path / "dataset", tmp_path / "holdout")
     command = ["verify", str(bundle), "--data"]
     assert run_command([*command, str(tmp_path / "holdout")]) == 3
     said = capsys.readouterr().err

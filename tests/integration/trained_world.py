@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import preparing
 from laptop import CONSTITUTION, WORKLOAD, write_people
 
-from safescale_ammt.stages import prepare_data, search_architecture, train_agents
+from safescale_ammt.stages import search_architecture, train_agents
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build(folder: Path, floor: float = 0.6, planned: int = 1, each: int = 1) -> 
     }
     world = World(folder, rule)
     dataset, holdout, architecture, _ = world.inputs
-    prepare_data.run(data, dataset, holdout)
+    preparing.run(data, dataset, holdout)
     search_architecture.run(
         dataset, rule, WORKLOAD["search"], WORKLOAD["training"], architecture
     )
