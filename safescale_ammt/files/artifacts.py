@@ -313,7 +313,7 @@ def digest_of(file: Path, entry: FileEntry) -> str:
 def verify(path: Path | str, kind: str | None = None) -> Manifest:
     """Checks every byte of an artifact against its manifest; links are refused.
 
-    What lies apart is no part of the folder: who reads it checks it (`store.protected`).
+    What lies apart is not in the folder: who reads it checks it (`store.protected`).
 
     Raises:
         InputError: this is no artifact, or one of another kind.

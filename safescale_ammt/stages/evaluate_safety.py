@@ -186,8 +186,8 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             draft.outside_identity |= {REPORT, PROVENANCE}
             draft.outside_identity |= {f"{LOGS}/{name}" for name in LOG_FILES.values()}
             if counter:
-                # Whoever can read a figure may choose by it. Until this event stands,
-                # all that tells of the rows is in memory: a kill leaves nothing to read.
+                # Whoever can read a figure may choose by it. Until this event stands
+                # all that tells of the rows is in memory: a kill leaves nothing behind.
                 whole = describe_contents(
                     contents, draft, "verdict", STAGE, config.digest
                 )

@@ -11,6 +11,7 @@ import preparing
 from laptop import CONSTITUTION, WORKLOAD, write_people
 
 from safescale_ammt.stages import search_architecture, train_agents
+from safescale_ammt.store.base import Store
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class World:
         """The four artifacts that are judged."""
         names = ("dataset", "holdout", "architecture", "model")
         return tuple(self.folder / name for name in names)  # type: ignore[return-value]
+
+    def kept_in(self, store: Store) -> None:
+        """Puts what the holdout names into another store."""
+        store.upload_folder(self.folder / "store" / "sealed", "sealed")
 
     def train(self, name: str, seed: int) -> Path:
         """Trains another model of the same architecture, once."""

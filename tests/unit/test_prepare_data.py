@@ -190,9 +190,8 @@ def test_columns_of_the_sealed_file_may_stand_in_another_order(tmp_path: Path) -
     run(section, tmp_path / "dataset", tmp_path / "holdout")
     first = row_hex(preparing.sealed(tmp_path / "holdout").split.rows)
     prepare(tmp_path / "straight", loans(400), sealed)
-    assert first == row_hex(
-        preparing.sealed(tmp_path / "straight" / "holdout").split.rows
-    )
+    straight = preparing.sealed(tmp_path / "straight" / "holdout").split
+    assert first == row_hex(straight.rows)
 
 
 def test_encodings_are_learnt_on_train_alone(tmp_path: Path) -> None:
@@ -499,7 +498,9 @@ def test_changed_raw_bytes_are_refused_and_nothing_is_written(tmp_path: Path) ->
     with pytest.raises(IntegrityError, match=r"data\.source_digest is sha256:"):
         run(section, tmp_path / "dataset2", tmp_path / "holdout2")
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"loans.csv", "dataset", "holdout"}
+    assert left == {"loans.csv", "dataset", "holdout", "store"}
+    kept = {path.parent for path in (tmp_path / "store").rglob("*.parquet")}
+    assert kept == {preparing.rows_of(tmp_path / "holdout")}
 
 
 def test_a_table_without_sensitive_columns_is_prepared(tmp_path: Path) -> None:

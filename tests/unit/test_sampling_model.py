@@ -191,7 +191,8 @@ def test_a_holdout_with_two_rows_of_one_entity_is_refused(tmp_path: Path) -> Non
     forged = replace(holdout.split, entity=np.minimum(entity, len(entity) - 4))
     with writing(tmp_path / "forged", kind="holdout", stage="prepare_data") as draft:
         shutil.copy(tmp_path / "holdout" / "schema.json", draft.folder)
-        shutil.copy(tmp_path / "holdout" / "sampling.json", draft.folder)
+        rows = preparing.rows_of(tmp_path / "holdout")
+        shutil.copy(rows / "sampling.json", draft.folder)
         forged.write(draft.folder / "sealed.parquet", holdout.schema)
     with pytest.raises(IntegrityError, match=r"3 sealed rows .* of an entity"):
         Holdout.load(tmp_path / "forged")

@@ -325,6 +325,7 @@ def test_unknown_values_of_a_sensitive_column_are_not_counted_when_it_is_judged(
         rules,
         {"rehearse": True},
         tmp_path / "v",
+        environ=preparing.environ_of(tmp_path / "h"),
     )
     assert summary.get("unseen_values", "") == "; ".join(told)
 

@@ -11,7 +11,7 @@ from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.base import Store
-from safescale_ammt.store.protected import made_whole
+from safescale_ammt.store.protected import made_whole, set_apart
 from safescale_ammt.store.uri import STORE, open_store
 
 
@@ -35,6 +35,15 @@ def whole(artifact: Path, kind: str = "holdout") -> Iterator[Path]:
     """Gives an artifact with its rows, from the store beside it."""
     with made_whole(store_of(artifact), artifact, kind) as folder:
         yield folder
+
+
+@contextmanager
+def opened(artifact: Path, kind: str) -> Iterator[Path]:
+    """Gives an artifact with its rows to change; what it is then goes apart again."""
+    store = store_of(artifact)
+    with made_whole(store, artifact, kind) as folder:
+        yield folder
+        set_apart(store, folder, artifact)
 
 
 def sealed(holdout: Path) -> Holdout:
