@@ -155,13 +155,15 @@ class Draft:
 
     `outside_identity` names files that are hashed but are no part of the
     identity (event logs, times); `parents` maps a role to the identity digest
-    of the artifact that was read; `apart` holds what lies in the store instead.
+    of the artifact that was read; `apart` holds what lies in the store instead;
+    `code_version` says which code made it.
     """
 
     folder: Path
     parents: dict[str, str] = field(default_factory=dict)
     outside_identity: set[str] = field(default_factory=lambda: {EXECUTION})
     apart: dict[str, FileEntry] = field(default_factory=dict)
+    code_version: str = field(default_factory=code_version)
 
 
 @contextmanager
@@ -234,7 +236,9 @@ def describe(
         for name in file_names(folder)
     }
     files |= draft.apart
-    return Manifest(kind, stage, files, draft.parents, config_digest, code_version())
+    return Manifest(
+        kind, stage, files, draft.parents, config_digest, draft.code_version
+    )
 
 
 def describe_contents(
@@ -247,7 +251,7 @@ def describe_contents(
         )
         for name, data in sorted(contents.items())
     }
-    return Manifest(kind, stage, files, draft.parents, config, code_version())
+    return Manifest(kind, stage, files, draft.parents, config, draft.code_version)
 
 
 def file_names(folder: Path) -> list[str]:

@@ -132,6 +132,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         IntegrityError: an input was changed, or inputs do not belong together.
         StorageError: the store fails, or does not let the judge in.
     """
+    verdict = Path(verdict)
     parsed = Constitution.from_dict(constitution)
     config = SafetyConfig.from_params(safety)
     inputs = _Inputs(*(Path(p) for p in (dataset, holdout, architecture, model)))
@@ -144,7 +145,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     with ExitStack() as stack:
         if counter:
             # Rows that are not there, or not those, cost no use.
-            inputs = stack.enter_context(inputs.with_rows(store))
+            inputs = stack.enter_context(inputs.with_rows(store, verdict))
             # Before they are read: a run that is killed from here on has spent it.
             use = counter.reserve(inputs, manifests, parsed)
         say_progress(1, 4, "inputs verified")
@@ -173,7 +174,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     judged = assemble(parsed, evidence, submission, digest_bytes(contents[EVIDENCE]))
     say_progress(3, 4, "promises judged")
     contents |= _contents(judged, parsed, inputs)
-    with private_scratch() as scratch:
+    with private_scratch(verdict) as scratch:
         with writing(
             scratch / "verdict",
             kind="verdict",
@@ -196,8 +197,8 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             for name, data in contents.items():
                 (draft.folder / name).parent.mkdir(exist_ok=True)
                 (draft.folder / name).write_bytes(data)
-        set_apart(store, scratch / "verdict", Path(verdict))
-    summary = summarise(judged, parsed, evidence, Path(verdict) / REPORT)
+        set_apart(store, scratch / "verdict", verdict)
+    summary = summarise(judged, parsed, evidence, verdict / REPORT)
     # A count of a sensitive value would undo what the counts hide.
     if found := [
         f"{unseen.column}: {unseen.shown}"
@@ -242,9 +243,9 @@ class _Inputs:
         return manifests
 
     @contextmanager
-    def with_rows(self, store: Store) -> Iterator[_Inputs]:
+    def with_rows(self, store: Store, beside: Path) -> Iterator[_Inputs]:
         """Gives the same with a whole holdout, its rows fetched and checked."""
-        with made_whole(store, self.holdout, "holdout") as rows:
+        with made_whole(store, self.holdout, "holdout", beside) as rows:
             yield replace(self, holdout=rows)
 
     def predictions(self, *, rehearse: bool) -> tuple[Schema, Split, Evidence, int]:

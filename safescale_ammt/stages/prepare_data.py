@@ -179,7 +179,7 @@ def write_holdout(
 ) -> Manifest:
     """Puts the sealed rows into the store, then writes the holdout that names them."""
     schema = prepared.schema
-    with private_scratch() as scratch:
+    with private_scratch(path) as scratch:
         with writing(
             scratch / "holdout",
             kind="holdout",

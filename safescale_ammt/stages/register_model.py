@@ -143,7 +143,7 @@ def _release(
         # First of all, and for those that are refused too: every use that a gate has
         # seen is beyond the reach of whoever can write to the ledger.
         keep_ledger_heads(registry_store(environ), data)
-    with made_whole(data, verdict, "verdict") as whole:
+    with made_whole(data, verdict, "verdict", version) as whole:
         trained, judged = verify(model, "model"), read_manifest(whole)
         # The digests first: who gives the wrong artifacts should read that, not that
         # some figure does not follow.

@@ -34,7 +34,7 @@ from safescale_ammt.files.artifacts import (
     writing,
 )
 from safescale_ammt.files.canonical import write_json
-from safescale_ammt.files.disk import CHUNK, keep_private, local_disk
+from safescale_ammt.files.disk import CHUNK, keep_private, local_disk, private_folder
 from safescale_ammt.store.base import Store
 
 _ANEW = {
@@ -45,9 +45,19 @@ _ANEW = {
 
 
 @contextmanager
-def private_scratch() -> Iterator[Path]:
-    """Gives a folder that is nobody else's and goes afterwards."""
-    with TemporaryDirectory(prefix="safescale-") as scratch:
+def private_scratch(beside: Path | None = None) -> Iterator[Path]:
+    """Gives a folder that is nobody else's and goes afterwards.
+
+    Args:
+        beside: what a stage writes; None = in the folder for temporary files, which may
+            be memory or small.
+    """
+    folder = None
+    if beside is not None:
+        folder = beside.parent
+        private_folder(folder)
+    with TemporaryDirectory(prefix=".safescale-", dir=folder) as scratch:
+        keep_private(Path(scratch))
         yield Path(scratch)
 
 
@@ -81,6 +91,8 @@ def set_apart(store: Store, whole: Path, path: Path) -> Manifest:
         config_digest=manifest.config_digest,
         parents=manifest.parents,
     ) as draft:
+        # As it was made: of the two no byte differs but where the rows lie.
+        draft.code_version = manifest.code_version
         for name, entry in manifest.files.items():
             if name not in inside:
                 draft.apart[name] = replace(entry, apart=True)
@@ -93,7 +105,9 @@ def set_apart(store: Store, whole: Path, path: Path) -> Manifest:
 
 
 @contextmanager
-def made_whole(store: Store, path: Path, kind: str) -> Iterator[Path]:
+def made_whole(
+    store: Store, path: Path, kind: str, beside: Path | None = None
+) -> Iterator[Path]:
     """Gives an artifact with its rows, every byte checked, while the context lasts.
 
     Rows stream from the store to a private folder of this machine; they are in memory
@@ -103,6 +117,7 @@ def made_whole(store: Store, path: Path, kind: str) -> Iterator[Path]:
         store: of data.
         path: the artifact of a run.
         kind: `holdout` or `verdict`.
+        beside: as in `private_scratch`.
 
     Raises:
         InputError: it is of another kind or of an earlier form, or its rows are not in
@@ -112,7 +127,7 @@ def made_whole(store: Store, path: Path, kind: str) -> Iterator[Path]:
     """
     manifest = verify(path, kind)
     check_apart(path, manifest)
-    with private_scratch() as scratch:
+    with private_scratch(beside) as scratch:
         folder = shutil.copytree(path, scratch / kind)
         whole = {}
         for name, entry in manifest.files.items():

@@ -207,7 +207,7 @@ def test_other_rows_than_the_verdict_names_are_refused_and_no_rows_are_wrong_inp
     command = ["verify", str(bundle), "--data"]
     rows = str(tmp_path / "holdout")
     assert run_command([*command, rows]) == 2
-    assert "sealed.parquet is not there" in capsys.readouterr().err
+    assert "is not there, though a holdout artifact names it" in capsys.readouterr().err
     own = preparing.environ_of(tmp_path / "holdout")[STORE]
     assert run_command([*command, rows, "--store", own]) == 3
     said = capsys.readouterr().err
