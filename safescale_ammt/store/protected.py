@@ -19,7 +19,8 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,7 +36,7 @@ from safescale_ammt.files.artifacts import (
 )
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.files.disk import CHUNK, keep_private, local_disk, private_folder
-from safescale_ammt.store.base import Store
+from safescale_ammt.store.base import ObjectInfo, Store
 
 _ANEW = {
     "holdout": "prepare the data anew, not from a cache (--no-cache)",
@@ -200,3 +201,48 @@ def _told_what_for() -> Iterator[None]:
             f"{PROTECTED}, which the key of prepare, judge and gate has to read, list "
             "and write."
         ) from None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The rows of one artifact in the store.
+
+    Attributes:
+        kind: of the artifact, `holdout` or `verdict`.
+        digest: its identity.
+        size: bytes of all its files.
+        written: when the last of them was, UTC.
+        keys: of the files.
+    """
+
+    kind: str
+    digest: str
+    size: int
+    written: datetime
+    keys: tuple[str, ...]
+
+
+def all_kept(store: Store) -> list[Kept]:
+    """Lists what lies below `PROTECTED`, the oldest first; other objects are left out.
+
+    Raises:
+        StorageError: the store fails, or its key does not open `PROTECTED`.
+    """
+    found: dict[tuple[str, str], list[ObjectInfo]] = {}
+    with _told_what_for():
+        for info in store.list(PROTECTED):
+            kind, _, rest = info.key.removeprefix(PROTECTED).partition("/")
+            hexdigits, _, name = rest.partition("/")
+            if name in APART.get(kind, ()):
+                found.setdefault((kind, f"sha256:{hexdigits}"), []).append(info)
+    every = [
+        Kept(
+            kind,
+            digest,
+            sum(info.size for info in infos),
+            max(info.modified for info in infos),
+            tuple(sorted(info.key for info in infos)),
+        )
+        for (kind, digest), infos in found.items()
+    ]
+    return sorted(every, key=lambda kept: (kept.written, kept.keys))
