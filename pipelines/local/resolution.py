@@ -89,12 +89,10 @@ def found(word: str, places: Places) -> Iterator[Found]:
             record = read_record(run / RUN)
             yield stack.enter_context(of_run(record, places))
         elif word and path.is_dir():
-            folder = stack.enter_context(with_rows(path, places.store))
-            yield Found(folder, str(path))
+            yield Found(stack.enter_context(with_rows(path, places.store)), str(path))
         elif "://" in word:
             folder = stack.enter_context(fetched(word, places.store))
-            folder = stack.enter_context(with_rows(folder, places.store))
-            yield Found(folder, word)
+            yield Found(stack.enter_context(with_rows(folder, places.store)), word)
         elif VERSION.fullmatch(word):
             yield stack.enter_context(of_version(word, places))
         elif _RUN.fullmatch(word):
@@ -134,8 +132,7 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
 def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
     """Finds the bundle of a run, or its verdict if it registered nothing.
 
-    A bundle lies in the registry; a verdict is read where the run has left it on this
-    disk, else from the run's store.
+    A verdict is read where the run has left it on this disk, else from its store.
 
     Raises:
         InputError: the run has made no verdict.
@@ -155,8 +152,9 @@ def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
         else:
             folder = Path(artifacts["verdict"]["path"])
             if not folder.is_dir():
-                uri = artifacts["verdict"]["uri"]
-                folder = stack.enter_context(fetched(uri, store))
+                folder = stack.enter_context(
+                    fetched(artifacts["verdict"]["uri"], store)
+                )
             folder = stack.enter_context(with_rows(folder, store))
         yield Found(
             folder,

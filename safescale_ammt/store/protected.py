@@ -111,9 +111,6 @@ def made_whole(
 ) -> Iterator[Path]:
     """Gives an artifact with its rows, every byte checked, while the context lasts.
 
-    Rows stream from the store to a private folder of this machine; they are in memory
-    a chunk at a time.
-
     Args:
         store: of data.
         path: the artifact of a run.
@@ -170,23 +167,20 @@ def fetch_checked(store: Store, manifest: Manifest, name: str, target: Path) -> 
             f"{store.uri}/{key} is not there, though a {kind} artifact names it: it "
             f"was removed, or this is another store; {_ANEW[kind]}."
         )
-    sha, size = hashlib.sha256(), info.size
+    sha, found = hashlib.sha256(), f"{info.size:,} bytes"
     # By its size first: nobody waits for, or has the room for, an object put there.
-    if size == entry.size:
-        with store.open(key) as source, local_disk(f"fetching {key}"):
-            with target.open("xb") as file:
-                keep_private(target)
-                while chunk := source.read(CHUNK):
-                    sha.update(chunk)
-                    file.write(chunk)
-            size = target.stat().st_size
-    found = f"sha256:{sha.hexdigest()}"
-    if (size, found) != (entry.size, entry.sha256):
+    if info.size == entry.size:
+        disk = local_disk(f"fetching {key}")
+        with store.open(key) as source, disk, target.open("xb") as file:
+            keep_private(target)
+            while chunk := source.read(CHUNK):
+                sha.update(chunk)
+                file.write(chunk)
+        found = f"sha256:{sha.hexdigest()}"
+    if found != entry.sha256:
         raise IntegrityError(
             f"{store.uri}/{key} was changed: the {kind} artifact recorded "
-            f"{entry.sha256} and {entry.size:,} bytes, found "
-            f"{found if info.size == entry.size else 'other bytes'} and {size:,}; "
-            f"{_ANEW[kind]}."
+            f"{entry.sha256}, {entry.size:,} bytes, found {found}; {_ANEW[kind]}."
         )
 
 
