@@ -34,6 +34,7 @@ from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.judging.power.check import power_check
 from safescale_ammt.stages import prepare_data
+from safescale_ammt.store.uri import STORE
 
 INPUTS = Path(__file__).parent.parent.parent / "shared" / "cases"
 MAKER = "make_cases.py"
@@ -101,7 +102,10 @@ class Bench:
         code = 0
         with contextlib.redirect_stdout(said):
             try:
-                summary = prepare_data.run(data, place / "data", place / "holdout")
+                summary = prepare_data.run(
+                    *(data, place / "data", place / "holdout"),
+                    environ={STORE: (place / "store").as_uri()},
+                )
                 # Of figures and digests the log shows more; here only what is told.
                 told = (v for v in summary.values() if isinstance(v, str) and " " in v)
                 print("\n".join(told))

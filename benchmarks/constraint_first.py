@@ -34,10 +34,10 @@ import lightgbm
 import numpy as np
 import torch
 
-from benchmarks.fair_baselines import Case, answers, tpr_gap
+from benchmarks.fair_baselines import Case, answers, store_beside, tpr_gap
 from benchmarks.provenance import origin
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.files.artifacts import read_manifest, writing
+from safescale_ammt.files.artifacts import PROTECTED, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.assembly import judge_all
 from safescale_ammt.judging.evidence import Evidence
@@ -48,6 +48,7 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.stages import evaluate_safety, prepare_data
+from safescale_ammt.store.uri import STORE
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "constraint-first.json"
@@ -87,7 +88,9 @@ def prepared(folder: Path, seed: int) -> tuple[Path, Path]:
     """Splits the development rows by a seed; the sealed rows are always the same."""
     uris = {role: p.resolve().as_uri() for role, p in fetch("adult", CACHE).items()}
     dataset, holdout = folder / "dataset", folder / "holdout"
-    prepare_data.run({**ADULT.data, **uris, "seed": seed}, dataset, holdout)
+    environ = {STORE: store_beside(holdout).uri}
+    section = {**ADULT.data, **uris, "seed": seed}
+    prepare_data.run(section, dataset, holdout, environ=environ)
     return dataset, holdout
 
 
@@ -159,12 +162,16 @@ def evaluated(
         inputs: dataset, holdout, architecture and model.
         constitution: what the model was trained and is judged by.
     """
+    book = store_beside(folder / "verdict")
+    # The judge takes its rows from the store of its book.
+    rows = inputs[1].parent / "store" / PROTECTED
+    book.upload_folder(rows, PROTECTED)
     evaluate_safety.run(
         *inputs,
         constitution.to_dict(),
         {"ledger": BENCHMARK},
         folder / "verdict",
-        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
+        environ={STORE: book.uri},
     )
     return Verdict.load(folder / "verdict")
 

@@ -40,6 +40,7 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.stages import prepare_data
+from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.encoded import EncodedDataset
 
 ROOT = Path(__file__).parent.parent
@@ -205,7 +206,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     uris = {role: path.resolve().as_uri() for role, path in files.items()}
     with tempfile.TemporaryDirectory() as scratch:
         dataset = Path(scratch) / "data"
-        prepare_data.run({**ADULT.data, **uris}, dataset, Path(scratch) / "holdout")
+        prepare_data.run(
+            {**ADULT.data, **uris},
+            *(dataset, Path(scratch) / "holdout"),
+            environ={STORE: (Path(scratch) / "store").as_uri()},
+        )
         encoded = EncodedDataset(Dataset.load(dataset))
         parameters = GENOME.parameters(encoded.d_in(GENOME.encoding), encoded.n_out)
         raw = list(measured(dataset, options.repeats, options.steps))

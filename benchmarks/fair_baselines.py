@@ -32,6 +32,9 @@ from sklearn.linear_model import LogisticRegression
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
 from safescale_ammt.data.encoding import encode
 from safescale_ammt.model.predictor import Predictor
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.protected import made_whole
+from safescale_ammt.store.uri import open_store
 
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]
@@ -48,6 +51,11 @@ class Rows:
     eta: Floats
 
 
+def store_beside(artifact: Path) -> Store:
+    """Opens the store in which the rows of an artifact lie, the folder beside it."""
+    return open_store((artifact.parent / "store").as_uri())
+
+
 @dataclass(frozen=True)
 class Case:
     """The rows of one seed: those to fit on by split, and those to answer."""
@@ -58,7 +66,9 @@ class Case:
     @classmethod
     def load(cls, dataset: Path, holdout: Path, model: Path) -> Case:
         """Reads the artifacts and lets the twin score every row."""
-        data, sealed = Dataset.load(dataset), Holdout.load(holdout)
+        data = Dataset.load(dataset)
+        with made_whole(store_beside(holdout), holdout, "holdout") as rows_too:
+            sealed = Holdout.load(rows_too)
         twin = Predictor.load(model / "twin")
         names = data.schema.groups["sex"]
 

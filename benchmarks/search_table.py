@@ -43,6 +43,7 @@ from safescale_ammt.search.evolution import STRATEGIES, Search
 from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
 from safescale_ammt.search.trials import Trials, log_loss, logits
 from safescale_ammt.stages import prepare_data
+from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.trainer import train
 
@@ -99,7 +100,11 @@ def adult(cache: Path) -> EncodedDataset:
     uris = {role: path.resolve().as_uri() for role, path in files.items()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        prepare_data.run({**ADULT.data, **uris}, folder / "data", folder / "holdout")
+        prepare_data.run(
+            {**ADULT.data, **uris},
+            *(folder / "data", folder / "holdout"),
+            environ={STORE: (folder / "store").as_uri()},
+        )
         return EncodedDataset(Dataset.load(folder / "data"))
 
 

@@ -35,12 +35,12 @@ def evaluate_safety(  # noqa: PLR0917  KFP passes by name
 
     Args:
         dataset: The development splits.
-        holdout: The sealed split.
+        holdout: Names the sealed rows, which lie in the store.
         architecture: The search's log, for the report.
         model: The model to judge, with its twin.
         constitution: The constitution.
         safety: Section `safety` of the config.
-        verdict: Findings, decision, evidence and report.
+        verdict: Findings, decision and report; names the evidence in the store.
         figures: Accuracy, and of each finding value, bounds, line and outcome.
         roc_curve: The ROC curve of two classes; empty for more.
         confusion_matrix: True against predicted classes, in rows.

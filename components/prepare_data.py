@@ -22,7 +22,7 @@ def prepare_data(  # noqa: PLR0917  KFP passes by name
         sealed_source: URI of an official test file; empty splits one off.
         window: Days of a folder of dated files; empty takes all.
         dataset: The development splits with schema, audit and counts.
-        holdout: The sealed split.
+        holdout: Names the sealed rows, which lie in the store.
     """
     from safescale_ammt.execution import stage
 

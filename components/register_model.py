@@ -25,7 +25,7 @@ def register_model(  # noqa: PLR0917  KFP passes by name
         constitution: The constitution.
         registry: Section `registry` of the config.
         run_id: The run, for the record of how it ended; this task is never cached.
-        version: What was registered: champion, pending, or a rehearsal.
+        version: What was registered (champion, pending, or a rehearsal), and where.
         summary: The same as text.
     """
     from safescale_ammt.execution import stage

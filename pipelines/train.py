@@ -4,7 +4,10 @@
                  -> register_model                      and, whatever became of
                                                         them, notify
 There is no branch: a gate is a step that refuses. Only `evaluate_safety`
-receives the holdout, so leakage is impossible by wiring. The exit task tells
+receives the holdout. Wiring seals nothing: a pod of a run can read whatever artifact
+KFP keeps. So no artifact holds a sealed row or an answer about one. They lie in the
+store of data below `files.artifacts.PROTECTED`, which the key of `store_secret` opens
+and that of `training_secret` must not; the search has no key. The exit task tells
 people how it ended; it has no artifact to read and no right to write a model.
 """
 
@@ -196,7 +199,8 @@ def train(  # noqa: PLR0917  KFP passes by name
             constitution=constitution,
             training=training,
         )
-        # Not the store's keys: training reaches a TrainJob's hand-over and no more.
+        # Not the store's keys: training reaches a TrainJob's hand-over and no more,
+        # above all no sealed row.
         _with_store(_bounded(agent_training, "Train agents", large), training_secret)
         _register_channels(agent_training, accelerators, accelerator_type)
         agent_training.set_accelerator_type(accelerator_type)
@@ -205,14 +209,14 @@ def train(  # noqa: PLR0917  KFP passes by name
 
         evaluation = evaluate_safety(
             dataset=dataset,
-            # The one use of the sealed rows: no other task can reach them.
+            # Names the sealed rows, whose one use this is; the rows are in the store.
             holdout=preparation.outputs["holdout"],
             architecture=architecture,
             model=model,
             constitution=constitution,
             safety=safety,
         )
-        # The store again: the ledger that counts this use lies there.
+        # The store again: sealed rows and the ledger that counts their use lie there.
         _with_store(_bounded(evaluation, "Evaluate safety", small), store_secret)
 
         registration = register_model(
@@ -222,7 +226,8 @@ def train(  # noqa: PLR0917  KFP passes by name
             registry=registry,
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         )
-        # Both: the champion is compared in the registry, the outcome lies in the store.
+        # Both: the champion is compared in the registry, evidence, ledger and outcome
+        # lie in the store.
         _with_store(_bounded(registration, "Register model", gate), store_secret)
         keys = {key: registry_variable(key) for key in SECRET_KEYS}
         # The registry's URI is the one key that is not optional: without it the stage

@@ -108,6 +108,7 @@ def prepared_in_passing(
     from pipelines.sources import ROLES, resolve_locally
     from safescale_ammt.execution import stopping_at_sigterm
     from safescale_ammt.stages import prepare_data
+    from safescale_ammt.store.uri import STORE
 
     remote = any(getattr(workload.data, r).startswith("s3://") for r in ROLES)
     with (
@@ -119,7 +120,10 @@ def prepared_in_passing(
     ):
         here = resolve_locally(workload, None, folder, DOWNLOADS)
         dataset, holdout = Path(scratch, "dataset"), Path(scratch, "holdout")
-        summary = prepare_data.run(here.data.to_params(), dataset, holdout)
+        # Its sealed rows go with the folder: nothing is stored that outlives this.
+        environ = {STORE: Path(scratch, "store").as_uri()}
+        section = here.data.to_params()
+        summary = prepare_data.run(section, dataset, holdout, environ=environ)
         for key, value in summary.items():
             # The warnings stand above already.
             if value and key != "warnings" and not str(value).startswith("sha256:"):

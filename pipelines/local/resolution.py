@@ -23,9 +23,11 @@ from typing import Any
 from pipelines.local.runfile import RUN, read_record, read_run
 from pipelines.local.store import opened_store
 from safescale_ammt.errors import InputError, one_of
-from safescale_ammt.files.artifacts import MANIFEST
+from safescale_ammt.files.artifacts import MANIFEST, read_manifest
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.store.base import Store
+from safescale_ammt.store.environment import registry_environ, registry_variable
+from safescale_ammt.store.protected import made_whole
 from safescale_ammt.store.uri import STORE, open_store, split_uri
 
 PREFIX = "registry/"
@@ -87,9 +89,10 @@ def found(word: str, places: Places) -> Iterator[Found]:
             record = read_record(run / RUN)
             yield stack.enter_context(of_run(record, places))
         elif word and path.is_dir():
-            yield Found(path, str(path))
+            yield Found(stack.enter_context(with_rows(path, places.store)), str(path))
         elif "://" in word:
-            yield Found(stack.enter_context(fetched(word, places.store)), word)
+            folder = stack.enter_context(fetched(word, places.store))
+            yield Found(stack.enter_context(with_rows(folder, places.store)), word)
         elif VERSION.fullmatch(word):
             yield stack.enter_context(of_version(word, places))
         elif _RUN.fullmatch(word):
@@ -129,32 +132,58 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
 def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
     """Finds the bundle of a run, or its verdict if it registered nothing.
 
-    It is read where the run has left it on this disk, else from the run's store.
+    A verdict is read where the run has left it on this disk, else from its store.
 
     Raises:
         InputError: the run has made no verdict.
     """
     version, artifacts = record["version"] or {}, record["artifacts"]
-    name = "version" if record["bundle"] else "verdict"
-    if name not in artifacts:
+    bundle = version.get("bundle", "")
+    if not bundle and "verdict" not in artifacts:
         how = str(record["sentence"]).rstrip(".") or "it goes on, or was killed"
         raise InputError(
             f"Run {record['run']} has made no verdict ({how}), so there is nothing of "
             "it to look at."
         )
-    inside = "/bundle" if record["bundle"] else ""
-    folder = Path(artifacts[name]["path"] + inside)
+    store = places.store or os.environ.get(STORE) or record.get("store")
     with ExitStack() as stack:
-        if not folder.is_dir():
-            store = places.store or os.environ.get(STORE) or record.get("store")
-            uri = artifacts[name]["uri"] + inside
-            folder = stack.enter_context(fetched(uri, store))
+        if bundle:
+            folder = stack.enter_context(fetched(bundle, store))
+        else:
+            folder = Path(artifacts["verdict"]["path"])
+            if not folder.is_dir():
+                folder = stack.enter_context(
+                    fetched(artifacts["verdict"]["uri"], store)
+                )
+            folder = stack.enter_context(with_rows(folder, store))
         yield Found(
             folder,
             f"run {record['run']}",
             version.get("bundle_digest", ""),
-            version.get("status", "") if record["bundle"] else "",
+            version.get("status", "") if bundle else "",
         )
+
+
+@contextmanager
+def with_rows(folder: Path, store: str | None) -> Iterator[Path]:
+    """Gives an artifact whole: what lies apart is fetched, and goes afterwards.
+
+    Args:
+        folder: an artifact, or anything else, which is given as it is.
+        store: URI of the store of data; None = the environment's, or the embedded one.
+
+    Raises:
+        InputError: its rows are not there.
+        IntegrityError: artifact or rows were changed.
+    """
+    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else None
+    with ExitStack() as stack:
+        if manifest and any(entry.apart for entry in manifest.files.values()):
+            chosen = None if store == EMBEDDED else store
+            opened = stack.enter_context(opened_store(chosen, reads_only=True))
+            whole = made_whole(opened, folder, manifest.kind)
+            folder = stack.enter_context(whole)
+        yield folder
 
 
 @contextmanager
@@ -179,7 +208,12 @@ def fetched(uri: str, store: str | None) -> Iterator[Path]:
             if chosen is None and opened.uri != home:
                 raise InputError(f"{uri} does not exist: nothing is stored here yet.")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        open_store(home).download_folder(key, folder)
+        # A registry with keys of its own is read with these.
+        environ: Mapping[str, str] = os.environ
+        registry = environ.get(registry_variable(STORE), "").rstrip("/")
+        if registry and uri.startswith(f"{registry}/"):
+            environ = registry_environ(environ)
+        open_store(home, environ=environ).download_folder(key, folder)
         # Said of the address: the folder is ours, and a moment old.
         if not (folder / MANIFEST).is_file():
             raise InputError(

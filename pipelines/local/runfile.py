@@ -173,8 +173,7 @@ class RunFile:
             self.results["report"] = REPORT
         if version is not None:
             self.results["version"] = read_json(version / "version.json")
-            bundle = version / "bundle"
-            self.results["bundle"] = str(bundle) if bundle.is_dir() else ""
+            self.results["bundle"] = self.results["version"]["bundle"]
         if verdict is not None:
             # Not above: it takes a quarter of a second that a refused config is spared.
             from safescale_ammt.reporting.provenance import Provenance, renewed

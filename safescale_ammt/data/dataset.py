@@ -22,6 +22,8 @@ from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.files.parquet import read_parquet
 
+SEALED_ROWS = "sealed.parquet"
+"""The file of the holdout with the sealed rows."""
 SAMPLING = "sampling.json"
 """The file of the holdout that says how many rows its entities had."""
 # Columns of ours beside the raw ones; a raw name never begins with an underscore.
@@ -181,7 +183,7 @@ class Holdout:
 
     @classmethod
     def load(cls, path: Path | str) -> Holdout:
-        """Verifies and reads a holdout artifact.
+        """Verifies and reads a whole holdout artifact (`store.protected.made_whole`).
 
         Raises:
             InputError: this is no holdout artifact.
@@ -190,7 +192,7 @@ class Holdout:
         path = Path(path)
         manifest = verify(path, "holdout")
         schema = Schema.load(path)
-        split = Split.read(path / "sealed.parquet", schema)
+        split = Split.read(path / SEALED_ROWS, schema)
         rows = len(split)
         if schema.entity:
             # Rows of one entity are no independent draws, and no test here is of any.

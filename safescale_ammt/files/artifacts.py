@@ -36,6 +36,16 @@ from safescale_ammt.files.typed_json import build
 MANIFEST = "manifest.json"
 EXECUTION = "execution.json"
 SCHEMA_VERSION = 1
+PROTECTED = "sealed/"
+"""Beginning of the keys that prepare, judge and gate alone open: what tells of sealed
+rows one by one lies there (`store.protected`)."""
+APART = {
+    "holdout": frozenset(
+        ("sealed.parquet", "sampling.json", "keys.parquet", "parts.parquet")
+    ),
+    "verdict": frozenset(("evidence.parquet",)),
+}
+"""Kind of artifact -> its files that lie there, and in no artifact of a run."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,14 @@ class FileEntry:
         sha256: digest of its bytes.
         size: bytes.
         identity: whether it is part of the artifact's identity.
+        apart: whether it lies in the store of data, below `PROTECTED`, and not in the
+            folder.
     """
 
     sha256: str
     size: int
     identity: bool = True
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,10 +102,20 @@ class Manifest:
             }
         )
 
+    def place(self, name: str) -> str:
+        """Returns where a file that lies apart is in the store; equal for equal work.
+
+        Other bytes have another digest, so that no object there is ever replaced by
+        another one.
+        """
+        _, _, hexdigits = self.identity.partition(":")
+        return f"{PROTECTED}{self.kind}/{hexdigits}/{name}"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, with its identity and the digest of all the rest."""
         files = {
             name: {"sha256": e.sha256, "size": e.size, "identity": e.identity}
+            | ({"place": self.place(name)} if e.apart else {})
             for name, e in self.files.items()
         }
         whole = {
@@ -114,9 +137,16 @@ class Manifest:
         Raises:
             KeyError, TypeError: the form is not that of a manifest.
         """
-        # Both follow from the rest, and are compared with it.
+        # All three follow from the rest, and are compared with it.
         stated = {k: v for k, v in raw.items() if k not in ("identity", "digest")}
-        return build(cls, stated)
+        files = {}
+        for name, entry in stated["files"].items():
+            files[name] = {k: v for k, v in entry.items() if k != "place"}
+            if "place" in entry:
+                if name not in APART.get(stated["kind"], ()):
+                    raise TypeError(f"{name} lies apart")
+                files[name]["apart"] = True
+        return build(cls, {**stated, "files": files})
 
 
 @dataclass
@@ -125,12 +155,15 @@ class Draft:
 
     `outside_identity` names files that are hashed but are no part of the
     identity (event logs, times); `parents` maps a role to the identity digest
-    of the artifact that was read.
+    of the artifact that was read; `apart` holds what lies in the store instead;
+    `code_version` says which code made it.
     """
 
     folder: Path
     parents: dict[str, str] = field(default_factory=dict)
     outside_identity: set[str] = field(default_factory=lambda: {EXECUTION})
+    apart: dict[str, FileEntry] = field(default_factory=dict)
+    code_version: str = field(default_factory=code_version)
 
 
 @contextmanager
@@ -202,7 +235,10 @@ def describe(
         )
         for name in file_names(folder)
     }
-    return Manifest(kind, stage, files, draft.parents, config_digest, code_version())
+    files |= draft.apart
+    return Manifest(
+        kind, stage, files, draft.parents, config_digest, draft.code_version
+    )
 
 
 def describe_contents(
@@ -215,7 +251,7 @@ def describe_contents(
         )
         for name, data in sorted(contents.items())
     }
-    return Manifest(kind, stage, files, draft.parents, config, code_version())
+    return Manifest(kind, stage, files, draft.parents, config, draft.code_version)
 
 
 def file_names(folder: Path) -> list[str]:
@@ -281,6 +317,8 @@ def digest_of(file: Path, entry: FileEntry) -> str:
 def verify(path: Path | str, kind: str | None = None) -> Manifest:
     """Checks every byte of an artifact against its manifest; links are refused.
 
+    What lies apart is not in the folder: who reads it checks it (`store.protected`).
+
     Raises:
         InputError: this is no artifact, or one of another kind.
         IntegrityError: a file is missing, added or changed; the sentence holds
@@ -289,10 +327,11 @@ def verify(path: Path | str, kind: str | None = None) -> Manifest:
     path = Path(path)
     manifest = read_manifest(path, kind)
     present = set(file_names(path))
-    for name in sorted(present ^ set(manifest.files)):
+    inside = {name: e for name, e in manifest.files.items() if not e.apart}
+    for name in sorted(present ^ inside.keys()):
         state = "was added to" if name in present else "is missing from"
         raise IntegrityError(f"{name} {state} the {manifest.kind} artifact {path}.")
-    for name, entry in manifest.files.items():
+    for name, entry in inside.items():
         digest = digest_of(path / name, entry)
         if digest != entry.sha256:
             raise IntegrityError(

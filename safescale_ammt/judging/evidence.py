@@ -3,7 +3,8 @@
 One Parquet file with a row per judged row: its raw-row hash, label, prediction
 and score of the model and of its unconstrained twin, and the value of each
 group. No features. The file is personal data (label, group and prediction of a
-person): keep it as long as an audit needs it and let few people read it.
+person): it lies apart from its verdict (`store.protected`) and, of what is registered,
+in the bundle; keep it as long as an audit needs it and let few people read it.
 """
 
 from __future__ import annotations

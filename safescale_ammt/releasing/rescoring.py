@@ -61,7 +61,7 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
     Args:
         bundle: the bundle's folder.
         verdict: its verdict.
-        holdout: the holdout artifact that the verdict names.
+        holdout: the holdout artifact that the verdict names, whole.
 
     Returns:
         What holds, one sentence each.

@@ -3,17 +3,21 @@
 It always reports: a violated promise still yields a complete verdict and report.
 The gate that refuses is the next stage. The order makes the numbers honest:
 
-    verify inputs -> reserve the use in the ledger -> read and score the sealed
-    rows -> judge, in memory -> mark the rows as opened, by the digests of evidence
-    and verdict -> write the first byte of them
+    verify inputs, fetch the sealed rows -> reserve the use in the ledger -> read and
+    score the rows -> judge, in memory -> mark the rows as opened, by the digests of
+    evidence and verdict -> write the first byte of them
+
+The sealed rows come from the protected prefix of the store of data, and the evidence
+goes there (`store.protected`): the artifacts of a run name them.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +30,17 @@ from safescale_ammt.data.audit_warnings import (
     warnings_form,
 )
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.data.dataset import Dataset, Holdout, Split, class_shares
+from safescale_ammt.data.dataset import (
+    SEALED_ROWS,
+    Dataset,
+    Holdout,
+    Split,
+    class_shares,
+)
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.unseen import unseen_inputs
-from safescale_ammt.errors import InputError, IntegrityError
+from safescale_ammt.errors import IntegrityError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.artifacts import Manifest, describe_contents, verify, writing
 from safescale_ammt.files.canonical import (
@@ -75,11 +85,16 @@ from safescale_ammt.reporting.provenance import (
 )
 from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.store.base import Store
-from safescale_ammt.store.uri import STORE, open_store
+from safescale_ammt.store.environment import data_store
+from safescale_ammt.store.protected import (
+    check_apart,
+    made_whole,
+    private_scratch,
+    set_apart,
+)
 
 STAGE = "evaluate_safety"
 CONSTITUTION = "constitution.json"
-SEALED_ROWS = "sealed.parquet"
 
 
 def run(  # noqa: PLR0917 - one parameter per input of the stage
@@ -103,7 +118,8 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         constitution: the constitution as a mapping.
         safety: the `safety` section of the config.
         verdict: folder to write.
-        environ: names the store of the ledger (`SAFESCALE_STORE`) and its keys.
+        environ: names the store of rows, evidence and ledger (`SAFESCALE_STORE`), and
+            its keys.
 
     Returns:
         What a pipeline's page shows: `decision`, `guarantee`, `metrics` (finite
@@ -111,22 +127,30 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         `unseen_values` if the model does not know some of the rows' values.
 
     Raises:
-        InputError: an input is missing, or no store is named for the ledger.
+        InputError: an input is missing or of an earlier form, no store is named, or it
+            has not the sealed rows.
         IntegrityError: an input was changed, or inputs do not belong together.
+        StorageError: the store fails, or does not let the judge in.
     """
+    verdict = Path(verdict)
     parsed = Constitution.from_dict(constitution)
     config = SafetyConfig.from_params(safety)
     inputs = _Inputs(*(Path(p) for p in (dataset, holdout, architecture, model)))
     # Opened before anything is hashed: without a store, nothing else is worth a second.
-    counter = None if config.rehearse else _UseCounter.open(config, environ)
+    store = data_store(environ)
+    counter = None if config.rehearse else _UseCounter(store, config.ledger)
     manifests = inputs.verified(parsed)
     # A rehearsal is use number 0 and guarantees nothing: it reads no sealed row.
     use = SealedUse(0, parsed.gate.planned_submissions, "none")
-    if counter:
-        # Before the rows are read: a run that is killed from here on has spent its use.
-        use = counter.reserve(inputs, manifests, parsed)
-    say_progress(1, 4, "inputs verified")
-    schema, split, evidence, drawn_of = inputs.predictions(rehearse=config.rehearse)
+    with ExitStack() as stack:
+        if counter:
+            # Rows that are not there, or not those, cost no use.
+            inputs = stack.enter_context(inputs.with_rows(store, verdict))
+            # Before they are read: a run that is killed from here on has spent it.
+            use = counter.reserve(inputs, manifests, parsed)
+        say_progress(1, 4, "inputs verified")
+        predictions = inputs.predictions(rehearse=config.rehearse)
+    schema, split, evidence, drawn_of = predictions
     say_progress(2, 4, "rows answered by model and twin")
     submission = Submission(
         model=manifests["model"].identity,
@@ -150,26 +174,31 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     judged = assemble(parsed, evidence, submission, digest_bytes(contents[EVIDENCE]))
     say_progress(3, 4, "promises judged")
     contents |= _contents(judged, parsed, inputs)
-    with writing(
-        verdict,
-        kind="verdict",
-        stage=STAGE,
-        config_digest=config.digest,
-        parents={name: manifest.identity for name, manifest in manifests.items()},
-    ) as draft:
-        # The page draws logs that are no part of any identity, by a matplotlib that
-        # may change, and bears the day: the verdict must not depend on it.
-        draft.outside_identity |= {REPORT, PROVENANCE}
-        draft.outside_identity |= {f"{LOGS}/{name}" for name in LOG_FILES.values()}
-        if counter:
-            # Whoever can read a figure may choose by it. Until this event stands, all
-            # that tells of the rows is in memory alone: a kill leaves nothing to read.
-            whole = describe_contents(contents, draft, "verdict", STAGE, config.digest)
-            counter.mark_opened(evidence_digest(evidence, split.rows), whole.identity)
-        for name, data in contents.items():
-            (draft.folder / name).parent.mkdir(exist_ok=True)
-            (draft.folder / name).write_bytes(data)
-    summary = summarise(judged, parsed, evidence, Path(verdict) / REPORT)
+    with private_scratch(verdict) as scratch:
+        with writing(
+            scratch / "verdict",
+            kind="verdict",
+            stage=STAGE,
+            config_digest=config.digest,
+            parents={name: manifest.identity for name, manifest in manifests.items()},
+        ) as draft:
+            # The page draws logs that are no part of any identity, by a matplotlib that
+            # may change, and bears the day: the verdict must not depend on it.
+            draft.outside_identity |= {REPORT, PROVENANCE}
+            draft.outside_identity |= {f"{LOGS}/{name}" for name in LOG_FILES.values()}
+            if counter:
+                # Whoever can read a figure may choose by it. Until this event stands
+                # all that tells of the rows is in memory: a kill leaves nothing behind.
+                whole = describe_contents(
+                    contents, draft, "verdict", STAGE, config.digest
+                )
+                digest = evidence_digest(evidence, split.rows)
+                counter.mark_opened(digest, whole.identity)
+            for name, data in contents.items():
+                (draft.folder / name).parent.mkdir(exist_ok=True)
+                (draft.folder / name).write_bytes(data)
+        set_apart(store, scratch / "verdict", verdict)
+    summary = summarise(judged, parsed, evidence, verdict / REPORT)
     # A count of a sensitive value would undo what the counts hide.
     if found := [
         f"{unseen.column}: {unseen.shown}"
@@ -196,6 +225,7 @@ class _Inputs:
             The manifests, by kind of artifact.
         """
         manifests = {kind: verify(path, kind) for kind, path in vars(self).items()}
+        check_apart(self.holdout, manifests["holdout"])
         check_covered(manifests)
         model = manifests["model"]
         for role in ("dataset", "architecture"):
@@ -211,6 +241,12 @@ class _Inputs:
         _same("holdout's schema", Schema.load(self.holdout).digest, schema)
         _same("model's schema", Schema.load(self.model).digest, schema)
         return manifests
+
+    @contextmanager
+    def with_rows(self, store: Store, beside: Path) -> Iterator[_Inputs]:
+        """Gives the same with a whole holdout, its rows fetched and checked."""
+        with made_whole(store, self.holdout, "holdout", beside) as rows:
+            yield replace(self, holdout=rows)
 
     def predictions(self, *, rehearse: bool) -> tuple[Schema, Split, Evidence, int]:
         """Lets model and twin predict *select* of the dataset, or the sealed rows.
@@ -262,17 +298,6 @@ class _UseCounter:
     store: Store
     ledger: str
     use: Use | None = None
-
-    @classmethod
-    def open(cls, config: SafetyConfig, environ: Mapping[str, str]) -> _UseCounter:
-        uri = environ.get(STORE, "")
-        if not uri:
-            raise InputError(
-                f"{STORE} is not set, so the use of the sealed rows cannot be counted; "
-                "set it to s3://BUCKET or file:///PATH, or rehearse (safety.rehearse: "
-                "true)."
-            )
-        return cls(open_store(uri, environ=environ), config.ledger)
 
     def reserve(
         self,

@@ -1,7 +1,12 @@
-"""Stage 1: raw rows behind a URI become a dataset and a sealed holdout."""
+"""Stage 1: raw rows behind a URI become a dataset and a sealed holdout.
+
+The sealed rows go to the protected prefix of the store of data; the holdout artifact
+names them (`store.protected`).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +25,14 @@ from safescale_ammt.data.counts import (
     Withheld,
     tally,
 )
-from safescale_ammt.data.dataset import SAMPLING, Split
+from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS, Split
 from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.leaks import refuse_leaks
 from safescale_ammt.data.preparation import Prepared, prepare
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConfigError
-from safescale_ammt.files.artifacts import read_manifest, writing
+from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import (
@@ -38,13 +43,22 @@ from safescale_ammt.reading.sources import (
     window_of_sealed,
 )
 from safescale_ammt.stage_progress import say_progress
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.environment import data_store
+from safescale_ammt.store.protected import private_scratch, set_apart
 
 STAGE = "prepare_data"
 # Notes that the log shows: what one of development and sealed rows has alone.
 SIDES = ("sealed_rows_with_unseen_values", "groups_on_one_side")
 
 
-def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]:
+def run(
+    data: Mapping[str, Any],
+    dataset: Path,
+    holdout: Path,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
     """Prepares the two artifacts.
 
     Reads the raw rows of the chosen days, checks their digest, splits them and writes
@@ -54,6 +68,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         data: the `data` section of a config.
         dataset: where the dataset artifact is written.
         holdout: where the holdout artifact is written.
+        environ: names the store that gets the sealed rows (`SAFESCALE_STORE`).
 
     Returns:
         Rows per split, numbers of inputs and warnings, digests, days, small groups if
@@ -61,15 +76,19 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
 
     Raises:
         ConfigError: the section has no source.
+        InputError: no store is named.
         DataError: the raw data do not fit their description, or an input tells the
             label by itself.
         IntegrityError: the raw bytes are not those of `data.source_digest`.
+        StorageError: the store does not take the sealed rows.
     """
     config = DataConfig.from_params(data)
     if not config.source:
         raise ConfigError(
             "data.source is empty; name the URI of a CSV or Parquet file."
         )
+    # Before a row is read: without it all that follows would be in vain.
+    store = data_store(environ)
     days = chosen_days(config.source, Window.parse(config.window))
     layout = Layout(
         config.format,
@@ -102,15 +121,7 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
     # Before anything is written: nothing is spent on a label among the inputs.
     development = sum(len(splits[name]) for name in SPLITS)
     refuse_leaks(audited.leaks, config.allow_leak, config.entity, development)
-    with writing(
-        holdout, kind="holdout", stage=STAGE, config_digest=config.digest
-    ) as draft:
-        write_json(draft.folder / "schema.json", schema.to_dict())
-        splits[SEALED].write(draft.folder / "sealed.parquet", schema)
-        if schema.entity:
-            write_json(draft.folder / SAMPLING, {"schema": 1, "rows": prepared.sealed})
-        prepared.keys.save(draft.folder)
-    sealed_identity = read_manifest(holdout).identity
+    sealed_identity = write_holdout(prepared, config, Path(holdout), store).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (
         {"data.sealed_source": sealed} if sealed else {}
@@ -161,6 +172,27 @@ def run(data: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]
         "warnings": len(audited.warnings),
         **_in_words(report, shown),
     }
+
+
+def write_holdout(
+    prepared: Prepared, config: DataConfig, path: Path, store: Store
+) -> Manifest:
+    """Puts the sealed rows into the store, then writes the holdout that names them."""
+    schema = prepared.schema
+    with private_scratch(path) as scratch:
+        with writing(
+            scratch / "holdout",
+            kind="holdout",
+            stage=STAGE,
+            config_digest=config.digest,
+        ) as draft:
+            write_json(draft.folder / "schema.json", schema.to_dict())
+            prepared.splits[SEALED].write(draft.folder / SEALED_ROWS, schema)
+            if schema.entity:
+                rows = {"schema": 1, "rows": prepared.sealed}
+                write_json(draft.folder / SAMPLING, rows)
+            prepared.keys.save(draft.folder)
+        return set_apart(store, scratch / "holdout", path)
 
 
 def _write_dataset(

@@ -9,8 +9,11 @@ A verdict is trusted only after it has been derived again from its evidence and
 the ledger has confirmed the use that it claims. This stage is never cached and
 never retried; registering the same verdict twice gives the same version.
 
-It alone holds the registry's key (`store.environment`). How the run ended is written
-to the store of data and ledger (`releasing.run_outcome`), for those without that key.
+The evidence comes from the protected prefix of the store of data (`store.protected`)
+and goes into the bundle, which lies in the registry alone: the version artifact names
+it. This stage alone holds the registry's key (`store.environment`). How the run ended
+is written to the store of data and ledger (`releasing.run_outcome`), for those without
+that key.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ from safescale_ammt.releasing.sealed_uses import Opening
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store, registry_store
+from safescale_ammt.store.protected import made_whole
 
 STAGE = "register_model"
 VERSION = "version.json"
@@ -77,7 +81,7 @@ def run(
         verdict: the verdict artifact about it.
         constitution: the constitution as a mapping.
         registry: the `registry` section of the config.
-        version: folder to write: `version.json`, and `bundle/` if registered.
+        version: folder to write, with `version.json`.
         run_id: the run whose outcome is recorded; "" records none.
         environ: names the stores of ledger and registry.
 
@@ -86,7 +90,8 @@ def run(
         decision, bundle (URI) and bundle_digest.
 
     Raises:
-        InputError: an input is missing, or no store is named.
+        InputError: an input is missing or of an earlier form, no store is named, or it
+            has not the evidence.
         IntegrityError: an input was changed, the inputs are not about each other,
             the verdict does not follow from its evidence, or the ledger holds no
             such use.
@@ -133,16 +138,33 @@ def _release(
     environ: Mapping[str, str],
 ) -> dict[str, Any]:
     """Verifies, refuses or registers, and writes the version artifact; see `run`."""
+    data = data_store(environ)
     if Verdict.load(verdict).mode != REHEARSAL:
         # First of all, and for those that are refused too: every use that a gate has
         # seen is beyond the reach of whoever can write to the ledger.
-        keep_ledger_heads(registry_store(environ), data_store(environ))
-    trained, judged = verify(model, "model"), verify(verdict, "verdict")
-    # The digests first: who gives the wrong artifacts should read that, not that some
-    # figure does not follow.
-    check_parts(model, trained, judged, Verdict.load(verdict), constitution)
-    rederived = rederive(verdict, constitution)
-    _refuse(rederived)
+        keep_ledger_heads(registry_store(environ), data)
+    with made_whole(data, verdict, "verdict", version) as whole:
+        trained, judged = verify(model, "model"), read_manifest(whole)
+        # The digests first: who gives the wrong artifacts should read that, not that
+        # some figure does not follow.
+        check_parts(model, trained, judged, Verdict.load(whole), constitution)
+        rederived = rederive(whole, constitution)
+        _refuse(rederived)
+        facts = _facts(config, rederived, judged.identity)
+        if rederived.mode != REHEARSAL:
+            planned = constitution.gate.planned_submissions
+            _check_use(data, whole, rederived, planned)
+            folder = whole.parent / BUNDLE
+            write_bundle(
+                folder,
+                model=model,
+                verdict=whole,
+                constitution=constitution,
+                registry=config,
+            )
+            # All that can be found wrong is found before an event says otherwise.
+            verify_bundle(folder)
+            facts = _register(environ, config, folder, rederived)
     parents = {"model": trained.identity, "verdict": judged.identity}
     with writing(
         version,
@@ -151,26 +173,10 @@ def _release(
         config_digest=config.digest,
         parents=parents,
     ) as draft:
-        if rederived.mode == REHEARSAL:
-            facts = _facts(config, rederived, judged.identity)
-        else:
-            planned = constitution.gate.planned_submissions
-            _check_use(data_store(environ), verdict, rederived, planned)
-            folder = draft.folder / BUNDLE
-            write_bundle(
-                folder,
-                model=model,
-                verdict=verdict,
-                constitution=constitution,
-                registry=config,
-            )
-            # All that can be found wrong is found before an event says otherwise.
-            verify_bundle(folder)
-            facts = _register(environ, config, folder, rederived)
         write_json(draft.folder / VERSION, facts)
         # A version is one verdict about one model, so these two are its identity, and
-        # equal for equal work. Its number is history, and a bundle holds logs and a
-        # page with the day: every byte of it is in the registry's digest instead.
+        # equal for equal work. Its number is history: the bundle's own digest in it,
+        # which covers logs and a page with the day, is the registry's.
         draft.outside_identity |= set(file_names(draft.folder))
     return facts
 

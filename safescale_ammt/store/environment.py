@@ -4,7 +4,9 @@
     SAFESCALE_REGISTRY_STORE, SAFESCALE_REGISTRY_AWS_..., ...     the registry
 
 On Kubeflow the two come from two secrets, and only the gate has the second.
-Where the second is not named, as on a laptop, one store serves as both.
+Where the second is not named, as on a laptop, one store serves as both. Below
+`files.artifacts.PROTECTED` of the first lies what tells of sealed rows one by one: no
+key but that of `safescale-store` opens it.
 """
 
 from __future__ import annotations
@@ -43,8 +45,9 @@ def data_store(environ: Mapping[str, str]) -> Store:
     """
     if not environ.get(STORE):
         raise InputError(
-            f"{STORE} is not set, so there is no ledger to ask, no registry to "
-            "register in and no outcome to read; set it to s3://BUCKET or file:///PATH."
+            f"{STORE} is not set, so there is no place for sealed rows and evidence, "
+            "no ledger, no registry and no outcome to read; set it to s3://BUCKET or "
+            "file:///PATH."
         )
     return open_store(environ[STORE], environ=environ)
 
@@ -58,9 +61,14 @@ def registry_store(environ: Mapping[str, str]) -> Store:
     Raises:
         InputError: none is named, or its URI or keys are malformed.
     """
+    return data_store(registry_environ(environ))
+
+
+def registry_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment in which the registry's store is the one named."""
     if not environ.get(registry_variable(STORE)):
-        return data_store(environ)
+        return dict(environ)
     own = {key: environ.get(registry_variable(key), "") for key in _STATIC}
     others = {name: value for name, value in environ.items() if name not in _STATIC}
     # An empty variable is left out: as unset, it lets the pod's own role hold.
-    return data_store({**others, **{key: value for key, value in own.items() if value}})
+    return {**others, **{key: value for key, value in own.items() if value}}

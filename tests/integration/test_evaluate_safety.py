@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from children import Child
+from preparing import run as prepare
 from trained_world import World, build
 
 from benchmarks.constraint_first import evaluated
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.dataset import Dataset, Holdout
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import InputError, IntegrityError, Refusal
 from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verify
 from safescale_ammt.files.canonical import read_json, write_json
@@ -30,7 +32,6 @@ from safescale_ammt.releasing import ledger
 from safescale_ammt.reporting.provenance import Provenance, renewed
 from safescale_ammt.stages import register_model
 from safescale_ammt.stages.evaluate_safety import run
-from safescale_ammt.stages.prepare_data import run as prepare
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 
@@ -42,9 +43,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """Names an empty store."""
-    return {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+def environ(tmp_path: Path, world: World) -> dict[str, str]:
+    """Names a store with the sealed rows and nothing else."""
+    named = {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+    world.kept_in(store_of(named))
+    return named
 
 
 def store_of(environ: dict[str, str]) -> Store:
@@ -54,6 +57,8 @@ def store_of(environ: dict[str, str]) -> Store:
 def judge(
     world: World, out: Path, environ: dict[str, str], **safety: Any
 ) -> dict[str, Any]:
+    if environ:
+        world.kept_in(store_of(environ))
     return run(*world.inputs, world.constitution, safety, out, environ=environ)
 
 
@@ -73,7 +78,8 @@ def test_a_model_that_keeps_its_promises_passes(
     world: World, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     told = judge(world, tmp_path / "v", environ)
-    verdict = rederive(tmp_path / "v", Constitution.from_dict(world.constitution))
+    with preparing.whole(tmp_path / "v", "verdict") as whole:
+        verdict = rederive(whole, Constitution.from_dict(world.constitution))
 
     assert (told["decision"], told["guarantee"], told["mode"]) == (
         "pass",
@@ -116,12 +122,12 @@ def test_evidence_holds_what_the_predictor_says_of_the_sealed_rows(
     judge(world, tmp_path / "v", environ)
     verdict = Verdict.load(tmp_path / "v")
     rows, hashes = read_evidence(
-        tmp_path / "v/evidence.parquet",
+        preparing.rows_of(tmp_path / "v") / "evidence.parquet",
         verdict.groups,
         classes=verdict.classes,
         positive=verdict.positive,
     )
-    sealed = Holdout.load(world.folder / "holdout").split
+    sealed = preparing.sealed(world.folder / "holdout").split
     score, prediction = Predictor.load(world.folder / "model").predict_table(
         sealed.features
     )
@@ -142,7 +148,8 @@ def test_of_an_entity_one_row_is_judged(
 ) -> None:
     people = build(tmp_path_factory.getbasetemp() / "entities", each=4)
     judge(people, tmp_path / "v", environ, rehearse=rehearse)
-    verdict = rederive(tmp_path / "v", Constitution.from_dict(people.constitution))
+    with preparing.whole(tmp_path / "v", "verdict") as whole:
+        verdict = rederive(whole, Constitution.from_dict(people.constitution))
     assert verdict.sampling is not None
     assert verdict.sampling.to_dict() == {
         "unit": "entities",
@@ -206,14 +213,20 @@ def test_a_broken_promise_still_gives_a_whole_verdict_and_report(
     assert "useful" in page
 
 
-def test_a_rehearsal_needs_no_store_counts_no_use_and_guarantees_nothing(
+def test_a_rehearsal_reads_no_sealed_row_counts_no_use_and_guarantees_nothing(
     world: World, tmp_path: Path
 ) -> None:
-    told = judge(world, tmp_path / "v", {}, rehearse=True)
+    environ = {"SAFESCALE_STORE": (tmp_path / "store").as_uri()}
+    told = run(
+        *(*world.inputs, world.constitution, {"rehearse": True}, tmp_path / "v"),
+        environ=environ,
+    )
     verdict = Verdict.load(tmp_path / "v")
     select = Dataset.load(world.folder / "dataset").splits["select"]
 
     assert (told["mode"], told["guarantee"]) == ("rehearsal", "none")
+    (kept,) = store_of(environ).list()
+    assert kept.key.endswith("/evidence.parquet")
     assert verdict.use.number == 0
     assert verdict.rows == len(select)
     assert "This is a rehearsal." in (tmp_path / "v/report.html").read_text()
@@ -335,8 +348,9 @@ def test_a_kill_before_the_rows_are_opened_leaves_nothing_to_read(
         env={**os.environ, "TMPDIR": str(tmp_path / "out")},
     )
     assert killed.wait() == -signal.SIGKILL
-    left = [path for path in out.parent.rglob("*") if path.is_file()]
-    assert left == []
+    # The rows as they were fetched, in a folder of their own, and no answer to one.
+    left = {path.parent.name for path in out.parent.rglob("*") if path.is_file()}
+    assert left == ({"holdout"} if event == 1 else set())
     assert [use.opened for use in ledger.uses(store_of(environ))] == [False] * (
         event - 1
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,6 +29,8 @@ from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.stages import evaluate_safety, register_model
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.protected import set_apart
 from safescale_ammt.store.uri import open_store
 
 KEYS, PARTS, ROWS = "keys.parquet", "parts.parquet", "sealed.parquet"
@@ -37,36 +40,52 @@ KEYS, PARTS, ROWS = "keys.parquet", "parts.parquet", "sealed.parquet"
 def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A copy of a trained model that keeps its promises, to forge at."""
     honest = build(tmp_path_factory.getbasetemp() / "world")
-    shutil.copytree(honest.folder, tmp_path / "world")
-    return World(tmp_path / "world", honest.constitution)
+    return whole(honest, tmp_path / "world")
 
 
 @pytest.fixture
 def people(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The same with two rows of each person."""
     honest = build(tmp_path_factory.getbasetemp() / "persons", each=2)
-    shutil.copytree(honest.folder, tmp_path / "people")
-    return World(tmp_path / "people", honest.constitution)
+    return whole(honest, tmp_path / "people")
+
+
+def whole(honest: World, folder: Path) -> World:
+    """Copies a world, with the sealed rows in its holdout."""
+    shutil.copytree(honest.folder, folder)
+    with preparing.whole(folder / "holdout") as holdout:
+        shutil.copytree(holdout, folder / "holdout", dirs_exist_ok=True)
+    return World(folder, honest.constitution)
 
 
 def environ(world: World) -> dict[str, str]:
     return {"SAFESCALE_STORE": (world.folder.parent / "store").as_uri()}
 
 
+def store_of(world: World) -> Store:
+    return open_store(environ(world)["SAFESCALE_STORE"])
+
+
 def uses(world: World) -> list[Use]:
-    return ledger.uses(open_store(environ(world)["SAFESCALE_STORE"]))
+    return ledger.uses(store_of(world))
 
 
 def statuses(world: World) -> list[str]:
-    store = open_store(environ(world)["SAFESCALE_STORE"])
-    return [version.status for version in Registry(store, "loans").versions()]
+    return [v.status for v in Registry(store_of(world), "loans").versions()]
 
 
-def judge(world: World, name: str = "v") -> dict[str, Any]:
+def apart(world: World) -> tuple[Path, ...]:
+    """Returns the inputs, the rows of the holdout put into the store as they are."""
+    dataset, whole, architecture, model = world.inputs
+    set_apart(store_of(world), whole, world.folder / "apart")
+    return dataset, world.folder / "apart", architecture, model
+
+
+def judge(world: World, name: str = "v", **safety: Any) -> dict[str, Any]:
     return evaluate_safety.run(
-        *world.inputs,
+        *apart(world),
         world.constitution,
-        {},
+        safety,
         world.folder / name,
         environ=environ(world),
     )
@@ -87,7 +106,8 @@ def reseal(folder: Path, outside: Collection[str] = (), **parents: str) -> str:
     """Writes a manifest anew; returns the identity that it gives."""
     old = read_json(folder / "manifest.json")
     left = {n for n, entry in old["files"].items() if not entry["identity"]}
-    draft = Draft(folder, old["parents"] | parents, left | {*outside})
+    kept = {n: e for n, e in read_manifest(folder).files.items() if e.apart}
+    draft = Draft(folder, old["parents"] | parents, left | {*outside}, kept)
     new = describe(folder, draft, old["kind"], old["stage"], old["config_digest"])
     write_json(folder / "manifest.json", new.to_dict())
     return read_manifest(folder).identity
@@ -229,14 +249,9 @@ def test_a_decision_that_releases_nothing_is_told_as_such(
     says: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    evaluate_safety.run(
-        *world.inputs,
-        world.constitution,
-        safety,
-        world.folder / "v",
-        environ=environ(world),
-    )
-    assert run_command(["verify", str(world.folder / "v")]) == 0
+    judge(world, **safety)
+    store = environ(world)["SAFESCALE_STORE"]
+    assert run_command(["verify", str(world.folder / "v"), "--store", store]) == 0
     told = capsys.readouterr().out
     assert ("not evidence  Its decision" in told) is bool(says)
     assert says in told
@@ -316,7 +331,7 @@ def test_a_judgement_that_broke_off_once_its_rows_were_open_is_made_again_the_sa
 ) -> None:
     """By a kill or a full disk, after the ledger has it and before a byte is there."""
     job = [
-        [str(path) for path in world.inputs],
+        [str(path) for path in apart(world)],
         world.constitution,
         str(world.folder / "v"),
         environ(world)["SAFESCALE_STORE"],

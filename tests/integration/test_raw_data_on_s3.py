@@ -10,12 +10,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
+from preparing import run
 from small_tables import config, loans, save, spell
 
 from safescale_ammt.errors import DataError, StoreInputError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.reading.sources import content_digest
-from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from trained_world import World, build
 
@@ -42,6 +43,7 @@ from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import EventLog
 from safescale_ammt.store.uri import open_store
 
+OVER: dict[str, Any] = {"dirs_exist_ok": True}
 REGISTRY = {"name": "loans", "description": "Who may be granted a loan."}
 
 
@@ -77,6 +79,13 @@ def store_of(environ: dict[str, str]) -> Store:
     return open_store(environ["SAFESCALE_STORE"], environ=environ)
 
 
+def bundle_of(environ: dict[str, str], told: dict[str, Any], folder: Path) -> Path:
+    """Brings the bundle of a version from its registry."""
+    store = store_of(environ)
+    store.download_folder(told["bundle"].removeprefix(f"{store.uri}/"), folder)
+    return folder
+
+
 def versions(environ: dict[str, str]) -> list[Any]:
     return Registry(store_of(environ), "loans").versions()
 
@@ -89,6 +98,7 @@ def judge(
     **safety: Any,
 ) -> Path:
     dataset, holdout, architecture, _ = world.inputs
+    world.kept_in(store_of(environ))
     evaluate_safety.run(
         *(dataset, holdout, architecture, world.folder / model),
         world.constitution,
@@ -130,18 +140,25 @@ def forge(verdict: Path, world: World, *, right: int = 0, **changes: Any) -> Non
         changes: false facts about the submission.
     """
     rule = Constitution.from_dict(world.constitution)
-    stated = Verdict.load(verdict)
-    told, hashes = evidence_of(verdict, stated)
-    wrong = np.flatnonzero(told.prediction != told.label)[:right]
-    prediction = told.prediction.copy()
-    prediction[wrong] = told.label[wrong]
-    told = replace(told, prediction=prediction)
-    if right:
-        write_evidence(verdict / EVIDENCE, told, hashes)
-    about = replace(submission_of(stated), **changes)
-    shutil.rmtree(verdict / "findings")
-    assemble(rule, told, about, digest_file(verdict / EVIDENCE)).save(verdict)
-    reseal(verdict)
+    with preparing.opened(verdict, "verdict") as whole:
+        stated = Verdict.load(whole)
+        told, hashes = evidence_of(whole, stated)
+        wrong = np.flatnonzero(told.prediction != told.label)[:right]
+        prediction = told.prediction.copy()
+        prediction[wrong] = told.label[wrong]
+        told = replace(told, prediction=prediction)
+        if right:
+            write_evidence(whole / EVIDENCE, told, hashes)
+        about = replace(submission_of(stated), **changes)
+        shutil.rmtree(whole / "findings")
+        assemble(rule, told, about, digest_file(whole / EVIDENCE)).save(whole)
+        reseal(whole)
+
+
+def answers_in(verdict: Path) -> str:
+    """Digests the evidence of a verdict."""
+    with preparing.whole(verdict, "verdict") as whole:
+        return evidence_digest(*evidence_of(whole, Verdict.load(whole)))
 
 
 def reseal(verdict: Path) -> None:
@@ -163,7 +180,9 @@ def test_a_pass_becomes_champion_with_a_bundle_that_verifies(
     assert (told["version"], told["status"]) == (1, "champion")
     assert told["model"] == read_manifest(world.folder / "model").identity
     assert told["verdict"] == read_manifest(verdict).identity
-    found = verify_bundle(tmp_path / "version/bundle", told["bundle_digest"])
+    assert set(verify(tmp_path / "version").files) == {"version.json"}
+    bundle = bundle_of(environ, told, tmp_path / "bundle")
+    found = verify_bundle(bundle, told["bundle_digest"])
     assert found.verdict.decision == "pass"
     (version,) = Registry(store_of(environ), "loans").verify()
     assert told["bundle"] == f"{store_of(environ).uri}/{version.entry.bundle}"
@@ -177,7 +196,8 @@ def test_registering_again_gives_the_same_version_and_its_first_bundle(
 
     assert again == first
     assert len(versions(environ)) == 1
-    assert read_manifest(tmp_path / "b/bundle").identity == first["bundle_digest"]
+    bundle = bundle_of(environ, again, tmp_path / "bundle")
+    assert read_manifest(bundle).identity == first["bundle_digest"]
     identities = [read_manifest(tmp_path / n).identity for n in ("a", "b")]
     assert identities[0] == identities[1]
 
@@ -205,11 +225,11 @@ def test_equal_work_has_equal_identities_at_every_stage(
     for kind in ("model", "version"):
         one, two = made_twice[kind]
         assert one.files != two.files, kind
-    bundles = [
-        read_manifest(w.folder / f"version-{root.name}" / "bundle")
+    told = [
+        read_json(w.folder / f"version-{root.name}" / "version.json")
         for w in worlds.values()
     ]
-    assert bundles[0].identity != bundles[1].identity
+    assert told[0]["bundle_digest"] != told[1]["bundle_digest"]
     # The number it got is history, and so is what lies beside it.
     assert not any(entry.identity for entry in made_twice["version"][0].files.values())
 
@@ -243,10 +263,10 @@ def test_a_failed_model_is_refused_in_one_sentence_and_nothing_is_registered(
 
 
 def test_a_rehearsal_registers_nothing_and_says_so(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    verdict = judge(world, tmp_path / "v", {}, rehearse=True)
-    told = register(world, verdict, tmp_path / "version", {})
+    verdict = judge(world, tmp_path / "v", environ, rehearse=True)
+    told = register(world, verdict, tmp_path / "version", environ)
 
     assert (told["status"], told["version"]) == ("not_registered", 0)
     assert sorted(verify(tmp_path / "version").files) == ["version.json"]
@@ -300,9 +320,10 @@ def test_a_forged_decision_with_a_fresh_manifest_is_refused(
 ) -> None:
     world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
     verdict = judge(world, tmp_path / "v", environ)
-    raw = read_json(verdict / "verdict.json")
-    write_json(verdict / "verdict.json", {**raw, "decision": "pass", "reasons": []})
-    reseal(verdict)
+    with preparing.opened(verdict, "verdict") as whole:
+        raw = read_json(whole / "verdict.json")
+        write_json(whole / "verdict.json", {**raw, "decision": "pass", "reasons": []})
+        reseal(whole)
 
     with pytest.raises(IntegrityError, match="does not follow from its evidence"):
         register(world, verdict, tmp_path / "version", environ)
@@ -315,12 +336,12 @@ def test_a_failed_verdict_with_edited_predictions_is_no_champion(
     """Evidence, figures, decision and manifest agree; the ledger knows better."""
     world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
     verdict = judge(world, tmp_path / "v", environ)
-    honest = evidence_digest(*evidence_of(verdict, Verdict.load(verdict)))
+    honest = answers_in(verdict)
     forge(verdict, world, right=500)
-    forged = evidence_digest(*evidence_of(verdict, Verdict.load(verdict)))
-    assert rederive(verdict, Constitution.from_dict(world.constitution)).decision == (
-        "pass"
-    )
+    forged = answers_in(verdict)
+    rule = Constitution.from_dict(world.constitution)
+    with preparing.whole(verdict, "verdict") as whole:
+        assert rederive(whole, rule).decision == "pass"
 
     for _ in range(2):
         with pytest.raises(IntegrityError) as error:
@@ -340,16 +361,16 @@ def test_a_judgement_in_other_words_counts_once_the_ledger_has_it(
     world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     """A later version of the library judges the same answers, and words them anew."""
-    old = read_json(verdict / "manifest.json")
-    write_json(verdict / "manifest.json", {})
-    stated = read_json(verdict / "verdict.json")
-    stated["reasons"] = ["Every hard promise is kept."]
-    write_json(verdict / "verdict.json", stated)
-    outside = {n for n, entry in old["files"].items() if not entry["identity"]}
-    draft = Draft(verdict, old["parents"], outside)
-    new = describe(verdict, draft, old["kind"], old["stage"], old["config_digest"])
-    later = replace(new, code_version="9.9.9")
-    write_json(verdict / "manifest.json", later.to_dict())
+    with preparing.opened(verdict, "verdict") as whole:
+        old = read_json(whole / "manifest.json")
+        stated = read_json(whole / "verdict.json")
+        stated["reasons"] = ["Every hard promise is kept."]
+        write_json(whole / "verdict.json", stated)
+        outside = {n for n, entry in old["files"].items() if not entry["identity"]}
+        draft = Draft(whole, old["parents"], outside)
+        new = describe(whole, draft, old["kind"], old["stage"], old["config_digest"])
+        later = replace(new, code_version="9.9.9")
+        write_json(whole / "manifest.json", later.to_dict())
     with pytest.raises(IntegrityError, match="recorded another judgement") as error:
         register(world, verdict, tmp_path / "version", environ)
     for identity in (old["identity"], later.identity):
@@ -381,9 +402,10 @@ def test_a_use_that_was_entered_by_hand_with_a_guarantee_is_counted_again(
     for name in ("event", "at", "openings", "keys"):
         del body[name]
     EventLog(store, "ledger").append(lambda events: ("reserved", body))
+    shutil.copytree(tmp_path / "elsewhere/sealed", tmp_path / "store/sealed", **OVER)
     forge(second, world, use=SealedUse(body["number"], body["planned"], "holds"))
     forged = ledger.uses(store)[-1]
-    answers = evidence_digest(*evidence_of(second, Verdict.load(second)))
+    answers = answers_in(second)
     identity = read_manifest(second).identity
     ledger.mark_opened(store, forged, evidence=answers, verdict=identity)
 
@@ -399,9 +421,10 @@ def test_a_file_of_the_verdict_that_was_exchanged_is_refused_with_both_digests(
     world: World, verdict: Path, tmp_path: Path, environ: dict[str, str], file: str
 ) -> None:
     opened = read_manifest(verdict).identity
-    write_json(verdict / file, {"schema": 1, "warnings": []})
-    (verdict / file).write_bytes((verdict / file).read_bytes() + b" ")
-    reseal(verdict)
+    with preparing.opened(verdict, "verdict") as whole:
+        write_json(whole / file, {"schema": 1, "warnings": []})
+        (whole / file).write_bytes((whole / file).read_bytes() + b" ")
+        reseal(whole)
 
     with pytest.raises(IntegrityError) as error:
         register(world, verdict, tmp_path / "version", environ)
@@ -436,7 +459,10 @@ def test_a_store_whose_ledger_knows_no_such_use_is_refused(
     world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     elsewhere = {"SAFESCALE_STORE": (tmp_path / "elsewhere").as_uri()}
+    with pytest.raises(InputError, match=r"evidence\.parquet is not there, though a"):
+        register(world, verdict, tmp_path / "version", elsewhere)
 
+    shutil.copytree(tmp_path / "store/sealed", tmp_path / "elsewhere/sealed", **OVER)
     with pytest.raises(IntegrityError, match="judge the model again with this store"):
         register(world, verdict, tmp_path / "version", elsewhere)
 
@@ -512,7 +538,7 @@ def test_without_a_store_nothing_can_be_registered(
     world: World, verdict: Path, tmp_path: Path, environ: dict[str, str]
 ) -> None:
 
-    with pytest.raises(InputError, match="no registry to register in and"):
+    with pytest.raises(InputError, match="no ledger, no registry and"):
         register(world, verdict, tmp_path / "version", {})
 
 
@@ -616,7 +642,7 @@ def test_a_refusal_is_on_record_before_it_ends_the_run(
 def test_a_rehearsal_is_on_record_as_one(
     world: World, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    verdict = judge(world, tmp_path / "v", {}, rehearse=True)
+    verdict = judge(world, tmp_path / "v", environ, rehearse=True)
     told = register(world, verdict, tmp_path / "version", environ, run_id="r-3")
 
     left = outcome_of(environ, "r-3")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from laptop import WORKLOAD
 from trained_world import World, build
@@ -31,7 +32,8 @@ from safescale_ammt.judging.evidence import (
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
 from safescale_ammt.releasing.page import REPORT, page_of
-from safescale_ammt.stages import evaluate_safety, prepare_data
+from safescale_ammt.stages import evaluate_safety
+from safescale_ammt.store.uri import STORE, open_store
 
 Change = Callable[[Evidence, np.ndarray], tuple[Evidence, np.ndarray]]
 
@@ -45,14 +47,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def judged(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A verdict about the model."""
     folder = tmp_path_factory.mktemp("judged")
+    environ = {STORE: (folder / "store").as_uri()}
+    world.kept_in(open_store(environ[STORE]))
     evaluate_safety.run(
-        *world.inputs,
-        world.constitution,
-        {},
-        folder / "verdict",
-        environ={"SAFESCALE_STORE": (folder / "store").as_uri()},
+        *(*world.inputs, world.constitution, {}, folder / "apart"), environ=environ
     )
+    with preparing.whole(folder / "apart", "verdict") as whole:
+        shutil.copytree(whole, folder / "verdict")
     return folder / "verdict"
+
+
+@pytest.fixture(autouse=True)
+def _named_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who verifies with the rows has the key of the store in which they lie."""
+    monkeypatch.setenv(STORE, preparing.environ_of(world.inputs[1])[STORE])
 
 
 def bundled(world: World, verdict: Path, out: Path) -> Path:
@@ -195,14 +203,25 @@ def test_other_rows_than_the_verdict_names_are_refused_and_no_rows_are_wrong_inp
     places = {key: (world.folder / name).as_uri() for key, name in names.items()}
     # The same rows, cut otherwise: another dataset, and another holdout.
     section = {**WORKLOAD["data"], **places, "seed": 7}
-    prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout")
+    preparing.run(section, tmp_path / "dataset", tmp_path / "holdout")
     command = ["verify", str(bundle), "--data"]
-    assert run_command([*command, str(tmp_path / "holdout")]) == 3
+    rows = str(tmp_path / "holdout")
+    assert run_command([*command, rows]) == 2
+    assert "is not there, though a holdout artifact names it" in capsys.readouterr().err
+    own = preparing.environ_of(tmp_path / "holdout")[STORE]
+    assert run_command([*command, rows, "--store", own]) == 3
     said = capsys.readouterr().err
     assert read_manifest(tmp_path / "holdout").identity in said
     assert Verdict.load(judged).holdout in said
     for wrong in (world.inputs[0], tmp_path / "nothing"):
         assert run_command([*command, str(wrong)]) == 2
+    # In the store, or in the artifact, where it has no place.
+    file = preparing.rows_of(world.inputs[1]) / "sealed.parquet"
+    shutil.copytree(world.folder / "store", tmp_path / "other")
+    damaged = tmp_path / "other" / file.relative_to(world.folder / "store")
+    damaged.write_bytes(b"PAR1")
+    other = ["--store", (tmp_path / "other").as_uri()]
+    assert run_command([*command, str(world.inputs[1]), *other]) == 3
     shutil.copytree(world.inputs[1], tmp_path / "changed")
     (tmp_path / "changed/sealed.parquet").write_bytes(b"PAR1")
     assert run_command([*command, str(tmp_path / "changed")]) == 3

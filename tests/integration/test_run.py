@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from laptop import CONSTITUTION, ROOT, STAGES, Laptop
@@ -16,7 +17,7 @@ from patience import PATIENCE
 from pipelines.local.launch import RunRequest, launch
 from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import read_run
-from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.artifacts import read_manifest, verify
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.releasing.ledger import uses
 from safescale_ammt.store.uri import open_store
@@ -80,7 +81,7 @@ def test_the_report_and_the_bundle_are_where_the_record_says(finished):
     code, lines = finished.call("verify", finished.record["bundle"])
     assert code == 0
     assert lines[-1].endswith("is whole, but by whom is not shown: pass.")
-    assert verify(finished.record["bundle"], "bundle")
+    assert finished.record["bundle"] == finished.record["version"]["bundle"]
 
 
 def test_terminal_report_card_and_record_tell_the_same_warnings(finished):
@@ -100,7 +101,10 @@ def test_terminal_report_card_and_record_tell_the_same_warnings(finished):
     for place in ("report.html", "log.txt"):
         text = (finished.folder / "runs" / record["run"] / place).read_text("utf-8")
         assert escape(sentence) in text or sentence in text
-    card = (Path(record["bundle"]) / "card.md").read_text("utf-8")
+    with finished.store() as server:
+        store = open_store(server.uri, environ=server.environ)
+        key = record["bundle"].removeprefix(f"{server.uri}/")
+        card = store.get(f"{key}/card.md").decode()
     assert f"- {sentence}" in card
 
 
@@ -138,7 +142,10 @@ def test_the_champion_answers_as_it_was_judged(finished):
     arguments = ("predict", "champion", "--data", "sealed.csv", "-o", "answers.csv")
     assert finished.call(*arguments)[0] == 0
     verdict = Path(finished.record["artifacts"]["verdict"]["path"])
-    evidence = pq.read_table(verdict / "evidence.parquet")
+    key = read_manifest(verdict).place("evidence.parquet")
+    with finished.store() as server:
+        store = open_store(server.uri, environ=server.environ)
+        evidence = pq.read_table(pa.BufferReader(store.get(key)))
     with (finished.folder / "answers.csv").open(encoding="utf-8") as file:
         answers = list(csv.DictReader(file))
     classes = read_json(verdict / "verdict.json")["classes"]
@@ -146,6 +153,37 @@ def test_the_champion_answers_as_it_was_judged(finished):
     assert [classes.index(a["prediction"]) for a in answers] == (
         evidence["prediction"].to_pylist()
     )
+
+
+def test_no_artifact_of_a_run_holds_a_sealed_row(finished, tmp_path):
+    """Neither its row, nor what it is known by, nor its label or answer."""
+    record = finished.first
+    with finished.store() as server:
+        store = open_store(server.uri, environ=server.environ)
+        store.download_folder(f"runs/{record['run']}", tmp_path / "mirrored")
+        holdout = Path(record["artifacts"]["holdout"]["path"])
+        key = read_manifest(holdout).place("sealed.parquet")
+        rows = pq.read_table(pa.BufferReader(store.get(key)))["_row"].to_pylist()
+    hashes = set(rows)
+    lines = (finished.folder / "sealed.csv").read_text("utf-8").splitlines()[1:]
+    own = set(lines) - set((finished.folder / "people.csv").read_text().splitlines())
+    secrets = [*rows[:100], *(row.hex().encode() for row in rows[:100])]
+    secrets += [line.encode() for line in sorted(own)[:100]]
+    assert len(secrets) == 300
+    tops = [tmp_path / "mirrored", finished.folder / "runs"]
+    tops.append(finished.folder / ".safescale" / "pipeline-root")
+    files = [path for top in tops for path in top.rglob("*") if path.is_file()]
+    assert {"holdout", "verdict", "version"} <= {path.parent.name for path in files}
+    for file in files:
+        data = file.read_bytes()
+        assert not any(secret in data for secret in secrets), file
+        if data[:4] == b"PAR1":
+            for column in pq.read_table(file).columns:
+                if pa.types.is_fixed_size_binary(column.type):
+                    assert hashes.isdisjoint(column.to_pylist()), file
+    names = {path.name for path in files}
+    assert names.isdisjoint({"sealed.parquet", "keys.parquet", "parts.parquet"})
+    assert names.isdisjoint({"evidence.parquet", "sampling.json", "bundle"})
 
 
 def test_the_registry_is_listed_and_verified(finished):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from laptop import WORKLOAD
 
@@ -13,7 +14,6 @@ from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.stages import (
     evaluate_safety,
-    prepare_data,
     search_architecture,
     train_agents,
 )
@@ -62,7 +62,7 @@ def judged(
         "sensitive": ["sex"],
         "splits": {"train": 0.39, **splits, "select": 0.1, "sealed": 0.3},
     }
-    prepare_data.run(data, dataset, holdout)
+    preparing.run(data, dataset, holdout)
     section = {**WORKLOAD["training"], "steps": 300, "learning_rate": 0.01, **training}
     search_architecture.run(dataset, rule, WORKLOAD["search"], section, architecture)
     trained = train_agents.run(dataset, architecture, rule, section, model)

@@ -11,6 +11,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
+import preparing
+from preparing import run
 from small_tables import config, loans, spell
 
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
@@ -19,14 +21,12 @@ from pipelines.workload import Workload
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Window
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.reading.sources import content_digest
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.sealed_uses import Use
-from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.store.base import Store
 
 DIGEST = "sha256:" + 64 * "0"
@@ -57,7 +57,7 @@ def use(store: Store, holdout: Path, model: int) -> Use:
     """Reserves a use of a holdout's rows for a model."""
     return ledger.reserve(
         store,
-        rows=Holdout.load(holdout).split.rows,
+        rows=preparing.sealed(holdout).split.rows,
         model=f"sha256:{model:064x}",
         holdout=read_manifest(holdout).identity,
         planned=1,

@@ -7,9 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import preparing
 from laptop import CONSTITUTION, WORKLOAD, write_people
 
-from safescale_ammt.stages import prepare_data, search_architecture, train_agents
+from safescale_ammt.stages import search_architecture, train_agents
+from safescale_ammt.store.base import Store
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class World:
         """The four artifacts that are judged."""
         names = ("dataset", "holdout", "architecture", "model")
         return tuple(self.folder / name for name in names)  # type: ignore[return-value]
+
+    def kept_in(self, store: Store) -> None:
+        """Puts what the holdout names into another store."""
+        store.upload_folder(self.folder / "store" / "sealed", "sealed")
 
     def train(self, name: str, seed: int) -> Path:
         """Trains another model of the same architecture, once."""
@@ -63,7 +69,7 @@ def build(folder: Path, floor: float = 0.6, planned: int = 1, each: int = 1) -> 
     }
     world = World(folder, rule)
     dataset, holdout, architecture, _ = world.inputs
-    prepare_data.run(data, dataset, holdout)
+    preparing.run(data, dataset, holdout)
     search_architecture.run(
         dataset, rule, WORKLOAD["search"], WORKLOAD["training"], architecture
     )

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import preparing
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from preparing import run
 from small_tables import config, officially_sealed, save
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
@@ -23,7 +25,6 @@ from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConfigError, DataError, InputError
 from safescale_ammt.files.canonical import digest_file, read_json
-from safescale_ammt.stages.prepare_data import run
 
 ROLES = {"label": "y", "positive": "yes", "sensitive": ["g"], "drop": []}
 
@@ -147,7 +148,7 @@ def test_a_table_is_one_dataset_in_every_dress(tmp_path: Path) -> None:
             assert not readings
         files = [folder / "d" / f"{split}.parquet" for split in SPLITS]
         files += [folder / "d" / "counts.json", folder / "d" / "audit.json"]
-        files += [folder / "h" / "sealed.parquet"]
+        files += [preparing.rows_of(folder / "h") / "sealed.parquet"]
         seen[name] = (json.dumps(form), *map(digest_file, files))
     assert len(set(seen.values())) == 1, {k: hash(v) for k, v in seen.items()}
 
@@ -287,7 +288,8 @@ def test_sealed_rows_are_read_as_the_development_rows(tmp_path: Path) -> None:
     for name in ("german.csv", "semicolon.csv", "texts.parquet"):
         sealed = WRITERS[name](frame(200, seed=1), tmp_path / name)
         run(sealed_by(tmp_path, source, sealed), tmp_path / "d", tmp_path / "h")
-        holdouts.add(digest_file(tmp_path / "h" / "sealed.parquet"))
+        file = preparing.rows_of(tmp_path / "h") / "sealed.parquet"
+        holdouts.add(digest_file(file))
     assert len(holdouts) == 1
 
 
@@ -475,7 +477,8 @@ def test_commas_of_a_folder_are_settled_by_its_clear_file(tmp_path: Path) -> Non
     sealed = save(tmp_path / "sealed.csv", unclear.encode())
     source = save(tmp_path / "clear.csv", clear.encode())
     run(sealed_by(tmp_path, source, sealed), tmp_path / "d", tmp_path / "h")
-    values = pq.read_table(tmp_path / "h" / "sealed.parquet")["x"].to_pylist()
+    rows = preparing.sealed(tmp_path / "h").split.features
+    values = rows["x"].to_pylist()
     assert max(values) == 7.25
     save(tmp_path / "in" / "b.csv", clear.replace(",5", ".5").encode())
     assert "data.decimal says which" in refused(tmp_path, (tmp_path / "in").as_uri())

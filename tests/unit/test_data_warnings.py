@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import preparing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,7 +31,6 @@ from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import sharing, unseen_facts
 from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.files.canonical import read_json, write_json
-from safescale_ammt.stages import prepare_data
 
 N = 2400
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def told(
             roles[role] = file.as_uri()
     if sealed is not None:
         roles["splits"] = dict.fromkeys(SPLITS, 0.2)
-    prepare_data.run(config(**{**roles, **changes}), folder / "d", folder / "h")
+    preparing.run(config(**{**roles, **changes}), folder / "d", folder / "h")
     found = read_json(folder / "d" / "audit.json")["warnings"]
     # Neither a row of a person nor a value of one is in any sentence.
     values = {str(v) for name in ("city", "sex", "paid") for v in frame[name]}

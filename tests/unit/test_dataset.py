@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import preparing
 import pyarrow.parquet as pq
 import pytest
+from preparing import run
 from small_tables import GROUPS, config, loans, save, spell
 
 from safescale_ammt.config.sections import SPLITS
-from safescale_ammt.data.dataset import Dataset, Holdout, Split
+from safescale_ammt.data.dataset import Dataset, Split
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import row_hex
 from safescale_ammt.errors import DataError, InputError, IntegrityError
-from safescale_ammt.stages.prepare_data import run
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_the_files_have_the_columns_of_the_contract(prepared: Path) -> None:
 def test_dataset_and_holdout_share_a_schema_and_no_row(prepared: Path) -> None:
     dataset, holdout = (
         Dataset.load(prepared / "dataset"),
-        Holdout.load(prepared / "holdout"),
+        preparing.sealed(prepared / "holdout"),
     )
     assert holdout.schema == dataset.schema
     assert holdout.identity != dataset.identity
@@ -74,8 +75,9 @@ def test_dataset_and_holdout_share_a_schema_and_no_row(prepared: Path) -> None:
 
 def test_a_holdout_has_the_sealed_split_its_keys_and_the_schema(prepared: Path) -> None:
     names = sorted(p.name for p in (prepared / "holdout").iterdir())
-    files = ["keys.parquet", "manifest.json", "parts.parquet", "schema.json"]
-    assert names == [*files, "sealed.parquet"]
+    assert names == ["manifest.json", "schema.json"]
+    rows = sorted(p.name for p in preparing.rows_of(prepared / "holdout").iterdir())
+    assert rows == ["keys.parquet", "parts.parquet", "sealed.parquet"]
 
 
 def test_rows_are_taken_by_mask_and_by_index(prepared: Path) -> None:
@@ -91,16 +93,15 @@ def test_rows_are_taken_by_mask_and_by_index(prepared: Path) -> None:
 def test_a_changed_byte_is_refused(prepared: Path, tmp_path: Path) -> None:
     source = save(tmp_path / "loans.csv", spell(loans()))
     run(config(source=source), tmp_path / "dataset", tmp_path / "holdout")
-    for artifact, file, load in (
-        ("dataset", "select.parquet", Dataset.load),
-        ("holdout", "sealed.parquet", Holdout.load),
+    for path, load in (
+        (tmp_path / "dataset" / "select.parquet", Dataset.load),
+        (preparing.rows_of(tmp_path / "holdout") / "sealed.parquet", preparing.sealed),
     ):
-        path = tmp_path / artifact / file
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(bytes(data))
         with pytest.raises(IntegrityError, match="was changed"):
-            load(tmp_path / artifact)
+            load(tmp_path / ("dataset" if load == Dataset.load else "holdout"))
 
 
 def test_a_holdout_is_no_dataset(prepared: Path) -> None:

@@ -12,6 +12,7 @@ import lzma
 from pathlib import Path
 from typing import Any
 
+import preparing
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -27,7 +28,6 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConfigError, DataError
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import parse_bytes, read_table
-from safescale_ammt.stages import prepare_data
 
 PLAIN = b"name,x,y\nada,0.53,1\nbob,-12.5,2\n"
 TABLE = {"name": ["ada", "bob"], "x": ["0.53", "-12.5"], "y": ["1", "2"]}
@@ -401,7 +401,7 @@ def prepared(tmp_path: Path, data: bytes, **changes: Any) -> Path:
     folder = tmp_path / "out"
     folder.mkdir(parents=True)
     source = save(tmp_path / "loans.csv", data)
-    prepare_data.run(
+    preparing.run(
         config(source=source, **changes), folder / "dataset", folder / "holdout"
     )
     return folder / "dataset"
@@ -499,6 +499,6 @@ def test_a_title_above_the_table_is_one_sentence_with_its_remedies(
 ) -> None:
     source = save(tmp_path / "titled.csv", title.encode() + spell(loans()))
     with pytest.raises(DataError, match=r"data\.skip_rows or data\.comment leaves"):
-        prepare_data.run(config(source=source), tmp_path / "d", tmp_path / "h")
+        preparing.run(config(source=source), tmp_path / "d", tmp_path / "h")
     left_out = {"comment": "#"} if title[0] == "#" else {"skip_rows": 1}
-    prepare_data.run(config(source=source, **left_out), tmp_path / "d", tmp_path / "h")
+    preparing.run(config(source=source, **left_out), tmp_path / "d", tmp_path / "h")

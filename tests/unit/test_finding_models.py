@@ -312,18 +312,19 @@ def run(store, version, parts, tmp_path):
     [
         *("1", "v1", "champion", "latest"),
         *("runs/latest", "runs/latest/run.json", "ID", "ID[:10]", "runs/ID"),
-        *("BUNDLE", "file://BUNDLE", "STORE"),
+        *("BUNDLE", "file://BUNDLE", "STORE", "RECORD"),
     ],
 )
-def test_verify_and_report_take_every_word_for_a_bundle(
-    word, run, version, store, capsys
+def test_verify_and_report_take_every_word_for_a_bundle(  # noqa: PLR0917 - fixtures
+    word, run, parts, version, store, capsys
 ):
     words = {
         "ID": run.id,
         "ID[:10]": run.id[:10],
         "runs/ID": f"runs/{run.id}",
-        "BUNDLE": run.results["bundle"],
-        "file://BUNDLE": Path(run.results["bundle"]).as_uri(),
+        "BUNDLE": str(parts / "bundle"),
+        "file://BUNDLE": (parts / "bundle").as_uri(),
+        "RECORD": run.results["bundle"],
         "STORE": f"{store.uri}/{version.entry.bundle}",
     }
     word = words.get(word, word)
@@ -457,8 +458,6 @@ def test_a_bundle_that_is_not_what_was_registered_is_refused_by_every_word(
     for word in ("1", "champion"):
         assert run_command(["verify", word]) == 3
         assert "is not the bundle that was registered" in capsys.readouterr().err
-    shutil.rmtree(run.results["bundle"])
-    (other / "bundle").rename(run.results["bundle"])
     assert run_command(["verify", run.id]) == 3
     assert "recorded for it is" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -34,9 +35,7 @@ from benchmarks.gate_sampling import (
 )
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import shows_below
-from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.splitting import row_hex
-from safescale_ammt.stages import prepare_data
 
 DRAWS = {
     "cells": (cells, 500),
@@ -153,8 +152,8 @@ def test_the_first_stage_seals_the_rows_that_the_benchmark_judges(
     pq.write_table(pa.table(columns), tmp_path / "people.parquet")
     source = (tmp_path / "people.parquet").as_uri()
     section = replace(drawn.config(7), source=source).to_params()
-    prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout")
-    sealed = Holdout.load(tmp_path / "holdout")
+    preparing.run(section, tmp_path / "dataset", tmp_path / "holdout")
+    sealed = preparing.sealed(tmp_path / "holdout")
     rows = prepared_hashes(drawn)
     chosen = judged(drawn, rows, 7)
     assert sorted(row_hex(sealed.split.rows)) == sorted(row_hex(rows[chosen]))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from preparing import run
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from small_tables import config
@@ -21,7 +22,6 @@ from safescale_ammt.data.leaks import cross_fitted_aucs, order_aucs
 from safescale_ammt.errors import ConfigError, DataError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json
-from safescale_ammt.stages.prepare_data import run
 
 N = 1600
 

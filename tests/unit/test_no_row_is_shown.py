@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import preparing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +25,6 @@ from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.execution import stage
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import parse_bytes
-from safescale_ammt.stages import prepare_data
 
 MARK = "jane-doe"
 
@@ -99,7 +99,7 @@ def said(tmp_path: Path, data: bytes, changes: dict[str, Any]) -> str:
     else:
         section = config(source=source, **changes)
     return complaint(
-        lambda: prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout"),
+        lambda: preparing.run(section, tmp_path / "dataset", tmp_path / "holdout"),
         tmp_path / "log.txt",
     )
 
@@ -138,7 +138,7 @@ def test_a_row_that_has_a_name_of_the_config_by_chance_is_no_header(
     section = {**config(source=save(tmp_path / "t.csv", data)), "label": value}
     section |= {"sensitive": [], "drop": [], "positive": ""}
     with pytest.raises(DataError, match="seems to have no header"):
-        prepare_data.run(section, tmp_path / "d", tmp_path / "h")
+        preparing.run(section, tmp_path / "d", tmp_path / "h")
 
 
 def test_a_folder_whose_files_differ_shows_no_row(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_folder_whose_files_differ_shows_no_row(tmp_path: Path) -> None:
     save(tmp_path / "b.csv", (PERSON + REST).encode())
     section = config(source=tmp_path.as_uri())
     with pytest.raises(DataError) as caught:
-        prepare_data.run(section, tmp_path / "d", tmp_path / "h")
+        preparing.run(section, tmp_path / "d", tmp_path / "h")
     assert MARK not in str(caught.value)
 
 
@@ -162,7 +162,7 @@ def test_a_label_that_a_merge_or_the_source_lacks_shows_no_rare_value() -> None:
 @pytest.mark.parametrize("kind", BROKEN)
 def test_no_sentence_about_a_prediction_holds_a_row(kind: str, tmp_path: Path) -> None:
     source = save(tmp_path / "good.csv", spell(loans()))
-    prepare_data.run(config(source=source), tmp_path / "d", tmp_path / "h")
+    preparing.run(config(source=source), tmp_path / "d", tmp_path / "h")
     schema, data = Schema.load(tmp_path / "d"), BROKEN[kind]
     data = data.encode() if isinstance(data, str) else data
     words = complaint(lambda: read_raw(schema, data), tmp_path / "log.txt")

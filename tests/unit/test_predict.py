@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import preparing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +24,7 @@ from training_world import BRIEF, promises, searched
 
 from pipelines.cli import run_command
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.stages import prepare_data, train_agents
+from safescale_ammt.stages import train_agents
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +71,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "sealed": 0.1,
         },
     }
-    prepare_data.run(section, folder / "dataset", folder / "holdout")
+    preparing.run(section, folder / "dataset", folder / "holdout")
     rules = promises({"metric": "tpr_gap", "group": "sex", "threshold": 0.3})
     architecture = searched(folder, folder / "dataset", rules)
     brief = {**BRIEF, "steps": 40}

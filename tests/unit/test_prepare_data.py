@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
+from preparing import run
 from small_tables import GROUPS, HEADER, config, loans, officially_sealed, save, spell
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.data.dataset import Dataset, Holdout
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.encoding import encode, width
 from safescale_ammt.data.splitting import row_hex
 from safescale_ammt.errors import ConfigError, DataError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.reading.sources import content_digest
-from safescale_ammt.stages.prepare_data import run
 
 Rows = list[list[str]]
 AGE, GAIN, CITY, GENDER, ORIGIN, ID, LABEL = range(7)
@@ -116,7 +117,7 @@ def test_splits_are_stratified_by_the_first_group_and_the_label(tmp_path: Path) 
 def test_equal_rows_may_lie_in_several_splits_and_are_counted(tmp_path: Path) -> None:
     rows = loans(300)
     dataset = prepare(tmp_path, rows + rows)
-    sealed = Holdout.load(tmp_path / "holdout").split
+    sealed = preparing.sealed(tmp_path / "holdout").split
     development = [row for split in hashes(dataset).values() for row in split]
     assert len(set(development)) < len(development)
     assert set(row_hex(sealed.rows)) & set(development)
@@ -141,7 +142,7 @@ def test_sealed_rows_come_from_the_official_file_and_copies_are_removed(
 ) -> None:
     rows, sealed = loans(500), loans(300, seed=1, first_id=1000)
     dataset = prepare(tmp_path, rows + sealed[:40], sealed)
-    holdout = Holdout.load(tmp_path / "holdout")
+    holdout = preparing.sealed(tmp_path / "holdout")
     assert len(holdout.split) == 300
     assert sum(len(split) for split in dataset.splits.values()) == 500
     record = read_json(tmp_path / "dataset" / "source.json")
@@ -187,9 +188,10 @@ def test_columns_of_the_sealed_file_may_stand_in_another_order(tmp_path: Path) -
         ),
     )
     run(section, tmp_path / "dataset", tmp_path / "holdout")
-    first = row_hex(Holdout.load(tmp_path / "holdout").split.rows)
+    first = row_hex(preparing.sealed(tmp_path / "holdout").split.rows)
     prepare(tmp_path / "straight", loans(400), sealed)
-    assert first == row_hex(Holdout.load(tmp_path / "straight" / "holdout").split.rows)
+    straight = preparing.sealed(tmp_path / "straight" / "holdout").split
+    assert first == row_hex(straight.rows)
 
 
 def test_encodings_are_learnt_on_train_alone(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_encodings_are_learnt_on_train_alone(tmp_path: Path) -> None:
     raw = loans()
     rows = changed(raw, AGE, lambda _, text: text)
     train_ages = set(first.splits["train"].features["age"].to_pylist())
-    sealed = Holdout.load(tmp_path / "a" / "holdout")
+    sealed = preparing.sealed(tmp_path / "a" / "holdout")
     assert kept
     feature = first.schema.features[0]
     numbers = [age for age in train_ages if age is not None]
@@ -496,7 +498,9 @@ def test_changed_raw_bytes_are_refused_and_nothing_is_written(tmp_path: Path) ->
     with pytest.raises(IntegrityError, match=r"data\.source_digest is sha256:"):
         run(section, tmp_path / "dataset2", tmp_path / "holdout2")
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"loans.csv", "dataset", "holdout"}
+    assert left == {"loans.csv", "dataset", "holdout", "store"}
+    kept = {path.parent for path in (tmp_path / "store").rglob("*.parquet")}
+    assert kept == {preparing.rows_of(tmp_path / "holdout")}
 
 
 def test_a_table_without_sensitive_columns_is_prepared(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 import torch
+from preparing import run
 from promises import adult_counts
 from safety_world import constitution, evidence, hashes, submission, write_verdict
 from small_tables import config, loans, officially_sealed, save, spell
@@ -31,7 +33,6 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.reporting.report import render
 from safescale_ammt.reporting.wording import guarantee, limits
-from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.training.folds import stratified_folds
 
 Rows = list[list[str]]
@@ -52,7 +53,7 @@ def prepared(
     run(section, folder / "dataset", folder / "holdout")
     source = dict(read_json(folder / "dataset" / "source.json"))
     dataset = Dataset.load(folder / "dataset")
-    return dataset, Holdout.load(folder / "holdout"), source
+    return dataset, preparing.sealed(folder / "holdout"), source
 
 
 def of_customers(rows: Rows, each: int, first: int = 0) -> Rows:
@@ -190,7 +191,8 @@ def test_a_holdout_with_two_rows_of_one_entity_is_refused(tmp_path: Path) -> Non
     forged = replace(holdout.split, entity=np.minimum(entity, len(entity) - 4))
     with writing(tmp_path / "forged", kind="holdout", stage="prepare_data") as draft:
         shutil.copy(tmp_path / "holdout" / "schema.json", draft.folder)
-        shutil.copy(tmp_path / "holdout" / "sampling.json", draft.folder)
+        rows = preparing.rows_of(tmp_path / "holdout")
+        shutil.copy(rows / "sampling.json", draft.folder)
         forged.write(draft.folder / "sealed.parquet", holdout.schema)
     with pytest.raises(IntegrityError, match=r"3 sealed rows .* of an entity"):
         Holdout.load(tmp_path / "forged")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from small_tables import CONFIG, loans, save, spell
 
@@ -32,7 +33,7 @@ from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import check_feasibility
 from safescale_ammt.search.trials import Trials
 from safescale_ammt.stage_progress import PROGRESS, progress_of
-from safescale_ammt.stages import prepare_data, search_architecture
+from safescale_ammt.stages import search_architecture
 from safescale_ammt.training.encoded import EncodedDataset
 
 SEARCH: Mapping[str, Any] = {
@@ -57,7 +58,7 @@ def of(*constraints: Mapping[str, Any], **gate: Any) -> dict[str, Any]:
 
 def prepared(folder: Path, table: bytes, **changes: Any) -> Path:
     config = {**CONFIG, **changes, "source": save(folder / "raw.csv", table)}
-    prepare_data.run(config, folder / "dataset", folder / "holdout")
+    preparing.run(config, folder / "dataset", folder / "holdout")
     return folder / "dataset"
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import preparing
 import pytest
+from preparing import run
 
-from safescale_ammt.data.dataset import Holdout
 from safescale_ammt.data.row_keys import KEPT, Parts, RowKeys, sketch
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import digest_bytes
@@ -24,7 +25,6 @@ from safescale_ammt.releasing.same_rows import (
     why_repeated,
 )
 from safescale_ammt.releasing.sealed_uses import Use
-from safescale_ammt.stages.prepare_data import run
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 
@@ -86,11 +86,11 @@ def used(
         config["splits"] = {**SPLITS, "train": 0.72}
         del config["splits"]["sealed"]
     run(config, folder / "dataset", folder / "holdout")
-    known = RowKeys.load(folder / "holdout")
+    known = RowKeys.load(preparing.rows_of(folder / "holdout"))
     word = digest_bytes(str(folder).encode())
     use = ledger.reserve(
         store,
-        rows=Holdout.load(folder / "holdout").split.rows,
+        rows=preparing.sealed(folder / "holdout").split.rows,
         model=word,
         holdout=word,
         planned=1,
@@ -441,7 +441,7 @@ def test_rows_that_chance_makes_equal_now_and_then_are_fresh(tmp_path: Path) -> 
             table = pd.DataFrame(bits, columns=[f"b{j}" for j in range(18)])
             table["sex"], table["repaid"] = people(2400, i)[["sex", "repaid"]].T.values
             use = used(store, tmp_path / f"{i} {window}", table)
-            holdout = Holdout.load(tmp_path / f"{i} {window}" / "holdout")
+            holdout = preparing.sealed(tmp_path / f"{i} {window}" / "holdout")
             rows = {row.tobytes() for row in holdout.split.rows}
             met += len(rows & before)
             before = rows

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from preparing import run
 from promises import constitution
 
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.power.check import power_check
-from safescale_ammt.stages.prepare_data import run
 
 SPLITS = {
     "train": 0.42,

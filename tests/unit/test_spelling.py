@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars
+import preparing
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from preparing import run
 from small_tables import config, loans, officially_sealed, save
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
@@ -41,7 +43,6 @@ from safescale_ammt.reading.spelling import (
     spelled_config,
     spelled_table,
 )
-from safescale_ammt.stages.prepare_data import run
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_a_sealed_file_of_another_format_is_sealed_the_same(tmp_path: Path) -> N
         source = written(frame(), folder / f"dev.{first}")
         sealed = written(frame(200, seed=1), folder / f"sealed.{second}")
         data = learnt(folder, **officially_sealed(source=source, sealed_source=sealed))
-        split = pq.read_table(folder / "holdout" / "sealed.parquet")
+        split = preparing.sealed(folder / "holdout").split.features
         schemas.append((data.schema.digest, split))
     assert schemas[0][0] == schemas[1][0] == schemas[2][0]
     assert schemas[0][1].equals(schemas[1][1])
@@ -461,7 +462,7 @@ def test_all_writers_of_a_table_give_one_dataset(
         names = ["schema.json", "counts.json"]
         names += [f"{split}.parquet" for split in SPLITS]
         files = [place / "dataset" / name for name in names]
-        files.append(place / "holdout" / "sealed.parquet")
+        files.append(preparing.rows_of(place / "holdout") / "sealed.parquet")
         seen.add((digest_json(audit), *(digest_file(file) for file in files)))
         # Other files of these rows, by the first writer's schema, as `predict` does.
         schema = Schema.load(folder / WRITERS[0].__name__ / "dataset" / "schema.json")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import preparing
 import pyarrow as pa
 import pytest
 from small_tables import config, loans, officially_sealed, save, spell
@@ -16,7 +17,7 @@ from training_world import BRIEF, promises, searched
 
 from pipelines.predict import write_predictions
 from safescale_ammt.data.counts import Withheld
-from safescale_ammt.data.dataset import Dataset, Holdout
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.encoding import learn_categorical
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
@@ -25,7 +26,7 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.reading.columns import Column
-from safescale_ammt.stages import evaluate_safety, prepare_data, train_agents
+from safescale_ammt.stages import evaluate_safety, train_agents
 
 GENDER, CITY, ORIGIN = 3, 2, 4
 Rows = list[list[str]]
@@ -104,7 +105,7 @@ def prepared(folder: Path, sealed: Rows, **changes: Any) -> dict[str, Any]:
         sealed_source=save(folder / "sealed.csv", spell(sealed)),
         **changes,
     )
-    summary = prepare_data.run(section, folder / "dataset", folder / "holdout")
+    summary = preparing.run(section, folder / "dataset", folder / "holdout")
     record: dict[str, Any] = read_json(folder / "dataset" / "source.json")
     return {**record, "summary": summary}
 
@@ -174,7 +175,7 @@ def test_names_are_no_surprise_in_rows_of_the_same_table(tmp_path: Path) -> None
     source = save(tmp_path / "dev.csv", spell(named))
     # Asked for: nobody takes names for inputs without being told to.
     section = config(source=source, categorical=["city"])
-    prepare_data.run(section, tmp_path / "dataset", tmp_path / "holdout")
+    preparing.run(section, tmp_path / "dataset", tmp_path / "holdout")
     schema = Schema.load(tmp_path / "dataset")
     city = next(f for f in schema.features if f.name == "city")
     assert city.kind == "categorical"
@@ -237,7 +238,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sensitive": ["sex"],
         "categorical": ["branch"],
     }
-    prepare_data.run(section, folder / "dataset", folder / "holdout")
+    preparing.run(section, folder / "dataset", folder / "holdout")
     rules = promises({"metric": "tpr_gap", "group": "sex", "threshold": 0.3})
     architecture = searched(folder, folder / "dataset", rules)
     brief = {**BRIEF, "steps": 120}
@@ -248,7 +249,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sealed_rows_in_another_format_are_judged_as_in_the_same(
     trained: Path,
 ) -> None:
-    split = Holdout.load(trained / "holdout").split
+    split = preparing.sealed(trained / "holdout").split
     _, prediction = Predictor.load(trained / "model").predict_table(split.features)
     # A guess is right in .55 of these rows, the best rule in .79.
     assert np.mean(prediction == split.label) > 0.72
@@ -304,7 +305,7 @@ def test_unknown_values_of_a_sensitive_column_are_not_counted_when_it_is_judged(
         categorical=["branch"],
         drop=[],
     )
-    prepare_data.run(section, tmp_path / "d", tmp_path / "h")
+    preparing.run(section, tmp_path / "d", tmp_path / "h")
     rules = promises({"metric": "tpr_gap", "group": "sex", "threshold": 0.3})
     found = searched(tmp_path, tmp_path / "d", rules)
     train_agents.run(tmp_path / "d", found, rules, BRIEF, tmp_path / "m")
@@ -324,6 +325,7 @@ def test_unknown_values_of_a_sensitive_column_are_not_counted_when_it_is_judged(
         rules,
         {"rehearse": True},
         tmp_path / "v",
+        environ=preparing.environ_of(tmp_path / "h"),
     )
     assert summary.get("unseen_values", "") == "; ".join(told)
 

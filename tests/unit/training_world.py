@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 from small_tables import HEADER, config, loans, save, spell
 
 from safescale_ammt.config.sections import TrainingConfig
@@ -14,7 +15,6 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.model.genome import Genome
-from safescale_ammt.stages import prepare_data
 
 GENOME = Genome(widths=(8,), dropout=0.1)
 BRIEF: Mapping[str, Any] = {
@@ -78,7 +78,7 @@ def prepare(folder: Path, table: bytes, **changes: Any) -> Path:
     """Prepares any table with the columns of the loans."""
     assert table.startswith(",".join(HEADER).encode())
     source = save(folder / "raw.csv", table)
-    prepare_data.run(
+    preparing.run(
         config(source=source, **changes), folder / "dataset", folder / "holdout"
     )
     return folder / "dataset"

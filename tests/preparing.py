@@ -1,0 +1,59 @@
+"""The first stage with a store of its own, and the whole holdout behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safescale_ammt.data.dataset import Holdout
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.stages import prepare_data
+from safescale_ammt.store.base import Store
+from safescale_ammt.store.protected import made_whole, set_apart
+from safescale_ammt.store.uri import STORE, open_store
+
+
+def run(section: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]:
+    """Prepares the two artifacts; the sealed rows go to a store beside them."""
+    return prepare_data.run(section, dataset, holdout, environ=environ_of(holdout))
+
+
+def environ_of(artifact: Path) -> dict[str, str]:
+    """Names the store beside an artifact."""
+    return {STORE: (artifact.parent / "store").as_uri()}
+
+
+def store_of(artifact: Path) -> Store:
+    """Opens the store beside an artifact."""
+    return open_store(environ_of(artifact)[STORE])
+
+
+@contextmanager
+def whole(artifact: Path, kind: str = "holdout") -> Iterator[Path]:
+    """Gives an artifact with its rows, from the store beside it."""
+    with made_whole(store_of(artifact), artifact, kind) as folder:
+        yield folder
+
+
+@contextmanager
+def opened(artifact: Path, kind: str) -> Iterator[Path]:
+    """Gives an artifact with its rows to change; what it is then goes apart again."""
+    store = store_of(artifact)
+    with made_whole(store, artifact, kind) as folder:
+        yield folder
+        set_apart(store, folder, artifact)
+
+
+def sealed(holdout: Path) -> Holdout:
+    """Reads the sealed rows that a holdout names."""
+    with whole(holdout) as folder:
+        return Holdout.load(folder)
+
+
+def rows_of(artifact: Path) -> Path:
+    """Returns the folder of the store beside an artifact in which its rows lie."""
+    manifest = read_manifest(artifact)
+    key = manifest.place("rows")
+    return (artifact.parent / "store" / key).parent
