@@ -12,6 +12,7 @@ cost, whose end is an error there, hence a refusal.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -175,6 +176,16 @@ def policies_of(objects: list[Object]) -> list[Policy]:
     bindings = of_kind(objects, "ValidatingAdmissionPolicyBinding")
     found = of_kind(objects, "ValidatingAdmissionPolicy")
     return [Policy(thing, bindings) for thing in found]
+
+
+def loosened(policy: Policy) -> Iterator[tuple[str, Policy]]:
+    """Yields the message of each rule, and the policy without that rule."""
+    for left_out in policy.spec["validations"]:
+        kept = [each for each in policy.spec["validations"] if each is not left_out]
+        thing = {"metadata": {"name": policy.name}}
+        weaker = Policy(thing | {"spec": policy.spec | {"validations": kept}}, [])
+        weaker.denies = policy.denies
+        yield left_out["message"], weaker
 
 
 def refusals(policies: list[Policy], request: Request) -> list[str]:
