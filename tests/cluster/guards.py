@@ -28,7 +28,15 @@ def guard(
     if not all(plural in {k.plural for k in api.kinds.values()} for plural in KINDS):
         return
     operation = "UPDATE" if old and new else ("CREATE" if new else "DELETE")
-    asked = {"object": new, "old": old, "subresource": sub, "namespace": place}
+    about = api.get("namespaces", place)["metadata"] if place else {}
+    asked = {
+        "object": new,
+        "old": old,
+        "subresource": sub,
+        "namespace": place,
+        "labels": about.get("labels") or {},
+        "annotations": about.get("annotations") or {},
+    }
     # Whoever acts as somebody else brings no pod along.
     pod = api.pod if user == api.user else None
     request = Request(kind.full_name, operation, user=user, pod=pod, **asked)
@@ -39,5 +47,6 @@ def guard(
                 422,
                 "Invalid",
                 f'{kind.full_name} "{name}" is forbidden: ValidatingAdmissionPolicy '
-                f"'{policy.name}' with binding '{policy.name}' denied request: {said[0]}",
+                f"'{policy.name}' with binding '{policy.name}' denied request: "
+                f"{said[0]}",
             )

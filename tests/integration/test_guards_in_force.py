@@ -32,9 +32,7 @@ def local_training(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def world(local_training: Trained, tmp_path: Path) -> Iterator[World]:
     with ClusterApi() as api:
         for kind in ("", "Binding"):
-            for thing in of_kind(
-                shipped()["base"], f"ValidatingAdmissionPolicy{kind}"
-            ):
+            for thing in of_kind(shipped()["base"], f"ValidatingAdmissionPolicy{kind}"):
                 put(api, thing)
         store = (tmp_path / "store").as_uri()
         yield World(api, local_training, tmp_path, store)

@@ -1,12 +1,12 @@
 """ValidatingAdmissionPolicies, evaluated as the API server does, by Google's own CEL.
 
-What k8s.io/apiserver 0.30 to 0.37 does in pkg/admission/plugin/policy/validating is done
-here: rules that match a request, conditions, variables, validations, and what an error
-means. Expressions are compiled with types: `object`, `oldObject` and `namespaceObject`
-are of any type there too, and each variable has the type of its expression.
+What k8s.io/apiserver 0.30 to 0.37 does in pkg/admission/plugin/policy/validating is
+done here: rules that match a request, conditions, variables, validations, and what an
+error means. Expressions are compiled with types: `object`, `oldObject` and
+`namespaceObject` are of any type, and each variable has the type of its expression.
 
-What is not done: a binding's selectors (ours have none), parameters, and the counting of
-cost, whose end is an error there, hence a refusal.
+What is not done: selectors of objects and by expressions, parameters, and the counting
+of cost, whose end is an error there, hence a refusal.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ OF_A_REQUEST = {
     "request.userInfo.extra",
 }
 """Fields of `request` that our expressions use; another would be no field there."""
-SINCE_1_30 = set(
-    "matches startsWith endsWith contains size all exists filter has dyn type "
-    "substring lastIndexOf replace".split()
-)
+SINCE_1_30 = {
+    *("matches", "startsWith", "endsWith", "contains", "replace", "substring"),
+    *("all", "exists", "filter", "has", "size", "lastIndexOf", "dyn", "type"),
+}
 """Functions that our expressions use; CEL of Kubernetes 1.30 has each of them."""
 
 
@@ -56,6 +56,8 @@ class Request:
     subresource: str = ""
     annotations: dict[str, str] = field(default_factory=dict)
     """Those of the namespace."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Those of the namespace, beside its name."""
 
     def inputs(self) -> dict[str, Any]:
         """Returns CEL's variables; what is empty is left out, as Go leaves it out."""
@@ -69,7 +71,11 @@ class Request:
             "subResource": self.subresource,
             "userInfo": {k: v for k, v in user.items() if v},
         }
-        metadata = {"name": self.namespace, "annotations": self.annotations}
+        metadata = {
+            "name": self.namespace,
+            "annotations": self.annotations,
+            "labels": self.labels,
+        }
         return {
             "object": self.object,
             "oldObject": self.old,
@@ -84,11 +90,12 @@ class Policy:
     def __init__(self, thing: Object, bindings: list[Object]) -> None:
         self.name: str = thing["metadata"]["name"]
         self.spec: Object = thing["spec"]
-        self.denies = any(
-            b["spec"]["policyName"] == self.name
-            and "Deny" in b["spec"]["validationActions"]
+        self.bindings = [
+            b["spec"]
             for b in bindings
-        )
+            if b["spec"]["policyName"] == self.name
+            and "Deny" in b["spec"]["validationActions"]
+        ]
 
     @cached_property
     def compiled(self) -> dict[str, cel.Expression]:
@@ -107,9 +114,10 @@ class Policy:
         return found
 
     def matches(self, request: Request) -> bool:
-        """Says whether a rule is about a request's resource and operation."""
+        """Says whether the policy denies at all here, and is about what is asked."""
         plural, _, group = request.resource.partition(".")
-        return any(
+        labels = {**request.labels, "kubernetes.io/metadata.name": request.namespace}
+        return any(_selects(b, labels) for b in self.bindings) and any(
             {group, "*"} & set(rule["apiGroups"])
             and {request.operation, "*"} & set(rule["operations"])
             and _named(plural, request.subresource) & set(rule["resources"])
@@ -118,7 +126,7 @@ class Policy:
 
     def refusals(self, request: Request) -> list[str]:
         """Returns the messages of all that refuses, [] if the request may go on."""
-        if not (self.denies and self.matches(request)):
+        if not self.matches(request):
             return []
         known = request.inputs()
         conditions = self.spec.get("matchConditions", [])
@@ -148,6 +156,13 @@ class Policy:
         if found.type() == cel.Type.ERROR:
             return ValueError(str(found.value()))
         return found.plain_value()
+
+
+def _selects(binding: Object, labels: dict[str, str]) -> bool:
+    """Says whether a binding is about a namespace with these labels."""
+    selector = binding.get("matchResources", {}).get("namespaceSelector", {})
+    assert selector.keys() <= {"matchLabels"}, selector
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def _named(plural: str, sub: str) -> set[str]:
@@ -184,7 +199,7 @@ def loosened(policy: Policy) -> Iterator[tuple[str, Policy]]:
         kept = [each for each in policy.spec["validations"] if each is not left_out]
         thing = {"metadata": {"name": policy.name}}
         weaker = Policy(thing | {"spec": policy.spec | {"validations": kept}}, [])
-        weaker.denies = policy.denies
+        weaker.bindings = policy.bindings
         yield left_out["message"], weaker
 
 

@@ -123,7 +123,7 @@ def _excessive(rule: Object) -> Iterator[str]:
 
 
 def what_a_run_writes_is_guarded(objects: list[Object]) -> Iterator[str]:
-    """Each right of a run to write is bounded by a policy that denies, and fails shut."""
+    """Each right of a run to write has a policy that denies, and fails shut."""
     bound = {
         b["spec"]["policyName"]
         for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")

@@ -84,7 +84,9 @@ OF_A_POD = {
     "serviceAccountName": "safescale-pipeline",
     "volumes": [{"name": "x", "secret": {"secretName": "safescale-registry"}}],
     "initContainers": [{"name": "x", "env": [SECRET]}],
-    "containers": [{"name": "node", "volumeMounts": [{"name": "x", "mountPath": "/x"}]}],
+    "containers": [
+        {"name": "node", "volumeMounts": [{"name": "x", "mountPath": "/x"}]}
+    ],
     "imagePullSecrets": [{"name": "safescale-pull"}],
     "securityContext": {"runAsUser": 0},
     "nodeSelector": {"a": "b"},
@@ -116,7 +118,10 @@ BY_KUEUE: dict[str, dict[str, Any]] = {
         "runtimePatches": [
             {
                 **patch(
-                    metadata={"labels": {QUEUE: "safescale"}, "creationTimestamp": None},
+                    metadata={
+                        "labels": {QUEUE: "safescale"},
+                        "creationTimestamp": None,
+                    },
                     spec={},
                 ),
                 "time": "2026-11-29T10:08:16Z",
