@@ -1,8 +1,8 @@
-"""Every field that a TrainJob may have, by Trainer's version, and what a guard makes of it.
+"""Every field that a TrainJob may have, by Trainer's version: allowed or refused.
 
-From `pkg/apis/trainer/v1alpha1/trainjob_types.go` of kubeflow/trainer v2.1.0, v2.2.1 and
-v2.3.0, by the names of the CRD. Each has a value that a run might send: the worst that it
-could mean where it is refused, what our own jobs send where it is allowed.
+From `pkg/apis/trainer/v1alpha1/trainjob_types.go` of kubeflow/trainer v2.1.0, v2.2.1
+and v2.3.0, by the names of the CRD. Each has a value that a run might send: what our
+own jobs send where it is allowed, else the first of what it could do.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ KUEUE = "kueue.x-k8s.io/manager"
 SPEC = {
     "2.1": "runtimeRef initializer trainer labels annotations podTemplateOverrides "
     "suspend managedBy",
-    "2.2": "runtimeRef initializer trainer runtimePatches suspend activeDeadlineSeconds "
-    "managedBy",
-    "2.3": "runtimeRef initializer trainer runtimePatches suspend activeDeadlineSeconds "
-    "managedBy",
+    "2.2": "runtimeRef initializer trainer runtimePatches suspend "
+    "activeDeadlineSeconds managedBy",
+    "2.3": "runtimeRef initializer trainer runtimePatches suspend "
+    "activeDeadlineSeconds managedBy",
 }
 """Version -> fields of `spec`."""
 TRAINER = "image command args env numNodes resourcesPerNode numProcPerNode"
@@ -63,7 +63,7 @@ ALLOWED: dict[str, Any] = {
 REFUSED: dict[str, Any] = {
     # Secrets by name, URIs of an attacker's, environment.
     "spec.initializer": {"dataset": {"secretRef": {"name": "safescale-registry"}}},
-    # Reach the pods (2.1): the mesh's sidecar, other network policies, a webhook's mark.
+    # Reach the pods (2.1): the mesh's sidecar, network policies, marks of webhooks.
     "spec.labels": {"app.kubernetes.io/component": "register-model"},
     "spec.annotations": {"sidecar.istio.io/inject": "true"},
     "spec.podTemplateOverrides": [
@@ -110,8 +110,8 @@ def of_a_pod(name: str, value: Any) -> dict[str, Any]:
 
 
 BY_KUEUE: dict[str, dict[str, Any]] = {
-    # pkg/controller/jobs/trainjob/trainjob_webhook.go of kubernetes-sigs/kueue: what its
-    # defaulting adds to a job that somebody creates, before policies see it.
+    # pkg/controller/jobs/trainjob/trainjob_webhook.go of kubernetes-sigs/kueue: what
+    # its defaulting adds to a job that somebody creates, before policies see it.
     "0.15, 0.16": {"suspend": True, "labels": {QUEUE: "safescale"}},
     "0.17": {
         "suspend": True,

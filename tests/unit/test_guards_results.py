@@ -35,7 +35,7 @@ DRIVER = names("root.train-driver", "system-container-driver")
 
 
 def result(name, workflow=WORKFLOW, **labels):
-    """Returns a result as Argo's executor writes it (workflow/executor/taskresult.go)."""
+    """Returns a result as Argo's workflow/executor/taskresult.go writes it."""
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "WorkflowTaskResult",

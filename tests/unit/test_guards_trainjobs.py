@@ -1,4 +1,4 @@
-"""What a run may create, change and delete of TrainJobs: the guard, evaluated by CEL."""
+"""What a run may create, change and delete of TrainJobs: the guard, by CEL."""
 
 from __future__ import annotations
 
