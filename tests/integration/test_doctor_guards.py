@@ -62,6 +62,17 @@ def test_guards_that_are_there_are_called_so_and_nothing_is_written(cluster, cap
     assert not [seen for seen in cluster.seen if "dryRun" in seen]
 
 
+def test_the_image_that_trainjobs_may_run_is_named(cluster, capsys):
+    trainjob = ("--set", "training.backend=trainjob", "--set", "training.processes=2")
+    assert "TrainJobs" not in ask(capsys)["found"].rpartition("are in force")[2]
+    found = ask(capsys, *trainjob)["found"]
+    assert found.endswith("TrainJobs may run train_agents of any registry")
+    annotations = {"safescale-ammt/train-image": "registry.test/train_agents"}
+    cluster.patch("namespaces", "safescale", {"metadata": {"annotations": annotations}})
+    found = ask(capsys, *trainjob)["found"]
+    assert found.endswith("TrainJobs may run registry.test/train_agents")
+
+
 FAULTS: dict[str, tuple[Callable[[ClusterApi], None], str]] = {
     "no policy on TrainJobs": (
         lambda api: api.delete(POLICIES, "safescale-trainjobs"),

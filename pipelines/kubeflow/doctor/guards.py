@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.kubeflow.doctor.checks import Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import APPLY, Cluster, RawPath
+from pipelines.kubeflow.manifests import TRAIN_IMAGE
 from safescale_ammt.cluster.refusals import ApiRefusal, Denied
 from safescale_ammt.cluster.resources import TRAINJOBS, Resource
 
@@ -41,7 +42,7 @@ def check_guards(cluster: Cluster) -> str:
 
     Raises:
         Fault: one is missing, bound to nothing, or lets through what it must refuse.
-        Unknown: we may neither read them nor act as the run's account.
+        Unknown: we may neither read them (and the namespace) nor act as the account.
     """
     try:
         whole = [read_guard(cluster, name) for name in GUARDS]
@@ -50,7 +51,10 @@ def check_guards(cluster: Cluster) -> str:
             raise
         whole = []
     if whole and all(whole):
-        return f"{' and '.join(GUARDS)} are in force"
+        about = cluster.read("")["metadata"].get("annotations") or {}
+        image = about.get(TRAIN_IMAGE, "train_agents of any registry")
+        jobs = f"; TrainJobs may run {image}" if cluster.trainjob else ""
+        return f"{' and '.join(GUARDS)} are in force{jobs}"
     refused = [name for name in GUARDS if try_guard(cluster, name)]
     if not refused:
         raise Unknown("neither TrainJobs nor results of Argo's are served here")
