@@ -24,6 +24,16 @@ from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.canonical import digest_json
 
 NAMESPACE = "safescale"
+TRAIN_IMAGE = "safescale-ammt/train-image"
+"""Annotation of a namespace: the repository whose image a TrainJob may run."""
+_NAMED = f"""\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: any
+  annotations:
+    {TRAIN_IMAGE}: {{}}
+"""
 _COMPONENT: dict[str, Any] = {
     "apiVersion": "kustomize.config.k8s.io/v1alpha1",
     "kind": "Component",
@@ -130,4 +140,8 @@ def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
     ]
     if images:
         component["images"] = images
+        # The guards let TrainJobs run this repository alone, of it the digests of all
+        # releases: their schedules go on.
+        patch = _NAMED.format(by_stage["train_agents"].name)
+        component["patches"] = [{"target": {"kind": "Namespace"}, "patch": patch}]
     return [*files, write(output / "kustomization.yaml", [component])]

@@ -16,6 +16,7 @@ from cluster.logs import PodLog
 from cluster.objects import Failure, Kind, Object, Objects
 
 TRAINER = ("trainer.kubeflow.org", "v1alpha1")
+ADMISSION = ("admissionregistration.k8s.io", "v1")
 KINDS = (
     Kind("", "v1", "namespaces", "Namespace", namespaced=False),
     Kind("", "v1", "pods", "Pod"),
@@ -36,6 +37,14 @@ KINDS = (
     Kind(*TRAINER, "clustertrainingruntimes", "ClusterTrainingRuntime", False),
     Kind("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue"),
     Kind("argoproj.io", "v1alpha1", "workflows", "Workflow"),
+    Kind("argoproj.io", "v1alpha1", "workflowtaskresults", "WorkflowTaskResult"),
+    *(
+        Kind(*ADMISSION, plural, f"ValidatingAdmissionPolicy{end}", False)
+        for plural, end in (
+            ("validatingadmissionpolicies", ""),
+            ("validatingadmissionpolicybindings", "Binding"),
+        )
+    ),
 )
 Rule = tuple[str, str, str]
 """A verb, an API group and a resource such as "pods" or "pods/log"."""
@@ -54,6 +63,8 @@ class ClusterApi:
         self.namespace = namespace
         self.user = f"system:serviceaccount:{namespace}:{account}"
         self.token = "token-of-the-test"
+        self.pod: tuple[str, str] | None = None
+        """Name and uid of the pod that the token was made for; None = for none."""
         self.version = version
         self.tls = tls
         """Files of a certificate and its key; None = plain HTTP."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from cluster.api import ClusterApi, merge
+from cluster.guards import guard
 from cluster.logs import spell
 from cluster.objects import Event, Failure, Kind, Object
 from cluster.selectors import selects
@@ -70,6 +72,17 @@ class Answers(BaseHTTPRequestHandler):
         scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or token != self.api.token:
             raise Failure(401, "Unauthorized", "Unauthorized")
+        self.user = self.headers.get("Impersonate-User") or self.api.user
+        place = self.user.split(":")[2] if self.user.count(":") == 3 else ""
+        right = ("impersonate", "", "serviceaccounts", place)
+        if self.user != self.api.user and not self.api.allows(*right):
+            raise Failure(
+                403,
+                "Forbidden",
+                f'serviceaccounts "{self.user.rpartition(":")[2]}" is forbidden: User '
+                f'"{self.api.user}" cannot impersonate resource "serviceaccounts" in '
+                f'API group "" in the namespace "{place}"',
+            )
 
     def _route(self, path: str) -> None:
         if path == "/version":
@@ -151,9 +164,14 @@ class Answers(BaseHTTPRequestHandler):
             if kind.namespaced:
                 objects.get(self.api.kind("namespaces"), "", place)
             self._admit("create", kind, self.body)
+            self._guard(kind, place, new=self.body)
+            if self.query.get("dryRun") == "All":
+                self._send(201, self.body)
+                return
             self._send(201, objects.create(kind, place, self.body))
         elif self.command == "DELETE":
             asked = {**self.body, **self.query}
+            self._guard(kind, place, old=objects.get(kind, place, name))
             made = objects.delete(
                 kind,
                 place,
@@ -163,7 +181,17 @@ class Answers(BaseHTTPRequestHandler):
             )
             self._send(200, made)
         else:
-            self._send(200, objects.update(kind, place, name, self._change(sub)))
+            change = self._change(sub)
+
+            def guarded(found: Object) -> None:
+                before = copy.deepcopy(found)
+                change(found)
+                self._guard(kind, place, old=before, new=found, sub=sub)
+
+            self._send(200, objects.update(kind, place, name, guarded))
+
+    def _guard(self, kind: Kind, place: str, **about: Any) -> None:
+        guard(self.api, kind, place, user=self.user, **about)
 
     def _report(self, found: Object) -> None:
         merge(found.setdefault("status", {}), self.body)

@@ -13,6 +13,7 @@ from cluster.api import ClusterApi
 from kfp_api.lives import FAILED, RUNNING, STAGES, SUCCEEDED, Scene
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
+GUARDS = BASE.parent / "components" / "guards"
 STORES = {
     "safescale-store": ("s3://team/data", "key-of-data"),
     "safescale-registry": ("s3://team/registry", "key-of-registry"),
@@ -35,6 +36,10 @@ def furnish(api: ClusterApi) -> None:
     api.delete("namespaces", api.namespace)
     for file in ("namespace", "accounts", "limits", "runtime"):
         text = (BASE / f"{file}.yaml").read_text(encoding="utf-8")
+        for item in yaml.safe_load_all(text):
+            put(api, item)
+    for file in ("trainjobs", "results"):
+        text = (GUARDS / f"{file}.yaml").read_text(encoding="utf-8")
         for item in yaml.safe_load_all(text):
             put(api, item)
     for name, (place, key) in STORES.items():

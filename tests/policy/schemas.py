@@ -22,7 +22,7 @@ from referencing import Registry, Resource
 from policy import Object
 from policy.objects import Pod, called, pods
 
-VERSIONS = ("1.29", "1.30", "1.31", "1.32", "1.33", "1.34")
+VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
 """Kubernetes versions whose strict schemas the manifests are held against."""
 CUSTOM = {
     "TrainingRuntime",

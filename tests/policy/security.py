@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from itertools import product
 
 from policy import Object
 from policy.objects import called, of_kind, pods, texts
@@ -24,6 +25,15 @@ _NEVER = {"pods/exec", "pods/attach", "jobs", "deployments", "rolebindings", "ro
 _VOLUMES = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}
 _RESOURCES = {"cpu", "memory", "ephemeral-storage"}
 _PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
+_RUN = "safescale-pipeline"
+_OPERATIONS = {
+    "create": "CREATE",
+    "patch": "UPDATE",
+    "update": "UPDATE",
+    "delete": "DELETE",
+    "deletecollection": "DELETE",
+}
+"""Verb of a Role -> operation of an admission policy; the others only read."""
 _METADATA_SERVICE = "169.254.0.0/16"
 
 
@@ -112,6 +122,34 @@ def _excessive(rule: Object) -> Iterator[str]:
         yield f"reads {sorted(named & SECRETS)} through the API"
 
 
+def what_a_run_writes_is_guarded(objects: list[Object]) -> Iterator[str]:
+    """Each right of a run to write has a policy that denies, and fails shut."""
+    bound = {
+        b["spec"]["policyName"]
+        for b in of_kind(objects, "ValidatingAdmissionPolicyBinding")
+        if b["spec"]["validationActions"] == ["Deny"]
+    }
+    rules = [
+        rule
+        for policy in of_kind(objects, "ValidatingAdmissionPolicy")
+        if policy["metadata"]["name"] in bound
+        and policy["spec"]["failurePolicy"] == "Fail"
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]
+    ]
+    for role in of_kind(objects, "Role"):
+        if role["metadata"]["name"] != _RUN:
+            continue
+        for granted in role["rules"]:
+            for verb, resource in product(granted["verbs"], granted["resources"]):
+                needed = {resource, *granted["apiGroups"], _OPERATIONS.get(verb, "")}
+                if verb in _OPERATIONS and not any(needed <= _about(r) for r in rules):
+                    yield f"{called(role)}: {verb} {resource}"
+
+
+def _about(rule: Object) -> set[str]:
+    return {*rule["apiGroups"], *rule["resources"], *rule["operations"]}
+
+
 def the_namespace_is_restricted(objects: list[Object]) -> Iterator[str]:
     """A namespace of ours refuses pods that are not `restricted`."""
     for space in of_kind(objects, "Namespace"):
@@ -194,6 +232,7 @@ RULES = (
     containers_are_bounded,
     the_mesh_stays_out,
     roles_are_least,
+    what_a_run_writes_is_guarded,
     the_namespace_is_restricted,
     the_network_is_shut,
     the_namespace_is_bounded,

@@ -25,6 +25,7 @@ SHAPE = (*names.RULES, *references.RULES)
 QUEUE = "ClusterQueue/safescale"
 RUN, CI = "Role/safescale-pipeline", "Role/safescale-operator"
 PEERS = "NetworkPolicy/training-peers"
+POLICY = "ValidatingAdmissionPolicy"
 ALL = [*OVERLAYS, *(f"components/{name}" for name in COMPONENTS)]
 
 
@@ -204,6 +205,21 @@ BROKEN: dict[str, list[Break]] = {
         (CI, ("rules", 3, "resourceNames"), GONE),
         (CI, ("rules", 3, "verbs"), ["impersonate"]),
     ],
+    "what_a_run_writes_is_guarded": [
+        (f"{POLICY}/safescale-results", ("metadata", "name"), "another"),
+        (f"{POLICY}/safescale-results", ("spec", "failurePolicy"), "Ignore"),
+        (
+            f"{POLICY}Binding/safescale-trainjobs",
+            ("spec", "validationActions"),
+            ["Warn"],
+        ),
+        (
+            f"{POLICY}/safescale-trainjobs",
+            (*("spec", "matchConstraints", "resourceRules", 0), "operations"),
+            ["CREATE"],
+        ),
+        (RUN, ("rules", 2, "verbs"), ["get", "list", "patch"]),
+    ],
     "the_namespace_is_restricted": [
         *(
             ("Namespace/safescale", ("metadata", "labels", name), value)
@@ -287,6 +303,11 @@ def test_beside_kfps_own_servers_only_what_concerns_our_pods_is_left():
         "ServiceAccount",
         "ServiceAccount",
         "TrainingRuntime",
+        # Of the whole cluster, and about our account alone.
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingAdmissionPolicyBinding",
     ]
 
 

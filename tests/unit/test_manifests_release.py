@@ -19,7 +19,12 @@ from components import STAGES
 from pipelines.cli import run_command
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
-from pipelines.kubeflow.manifests import Release, kubernetes_objects, write_objects
+from pipelines.kubeflow.manifests import (
+    TRAIN_IMAGE,
+    Release,
+    kubernetes_objects,
+    write_objects,
+)
 from safescale_ammt import __version__
 from safescale_ammt.errors import ConfigError
 
@@ -81,6 +86,15 @@ def test_a_release_keeps_every_rule_and_the_stricter_ones(released):
     rules = (*names.RULES, *references.RULES, *security.RELEASE)
     assert complaints(rules, [*released, *filled_secrets()]) == []
     assert complaints(security.RULES, released) == []
+
+
+def test_a_release_names_its_registry_to_the_guards(released):
+    (space,) = [o for o in released if o["kind"] == "Namespace"]
+    assert space["metadata"]["name"] == "safescale"
+    assert space["metadata"]["annotations"] == {TRAIN_IMAGE: f"{PREFIX}/train_agents"}
+    images = dict(references.all_images(released))
+    image = images["TrainingRuntime/safescale-torch"]
+    assert image.startswith(f"{PREFIX}/train_agents@sha256:")
 
 
 def test_what_is_generated_fits_kfps_model(released):

@@ -20,8 +20,10 @@ from safescale_ammt.cluster import trainjob
 
 ADMISSION = "components/read-only-root"
 """The only one that needs a newer Kubernetes: v1 of its policies is in 1.36."""
-OLD = ("1.29", "1.35")
+OLD = ("1.30", "1.35")
 NEW = "1.36"
+OLDEST = "1.30"
+"""v1 of the policies that guard a run is in it."""
 
 
 def everything():
@@ -48,8 +50,16 @@ def test_every_custom_resource_fits_its_projects_model():
     assert [s for thing in custom if (s := custom_complaint(thing))] == []
 
 
-def test_the_admission_policies_fit_1_36_and_nothing_older():
-    policies = [o for o in shipped()[ADMISSION] if "Admission" in o["kind"]]
+def test_the_guards_fit_1_30_and_nothing_older():
+    guards = [o for o in shipped()["base"] if "Admission" in o["kind"]]
+    assert len(guards) == 4
+    assert [s for o in guards if (s := schema_complaint(o, OLDEST))] == []
+    assert all(schema_complaint(o, "1.29") for o in guards)
+
+
+def test_the_policies_of_a_read_only_root_fit_1_36_and_nothing_older():
+    root = [o for o in shipped()[ADMISSION] if "read-only" in o["metadata"]["name"]]
+    policies = [o for o in root if "Admission" in o["kind"]]
     assert len(policies) == 4
     assert [s for o in policies if (s := schema_complaint(o, NEW))] == []
     for version in OLD:

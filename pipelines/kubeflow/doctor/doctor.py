@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
+from pipelines.kubeflow.doctor.guards import check_guards
 from pipelines.kubeflow.doctor.quota import (
     RunResources,
     check_accelerators,
@@ -65,6 +66,7 @@ class Doctor:
             ),
             *self.cluster.checks(),
             *Secrets(self.cluster).checks(),
+            Check("guards", lambda: check_guards(self.cluster), ("account",)),
             Check("quota", self._quota, (*runtime, "namespace")),
             Check("accelerators", self._accelerators, runtime),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
