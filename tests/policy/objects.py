@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 OVERLAYS = ("base", "overlays/local", "overlays/gpu", "overlays/kueue", "overlays/tpu")
 """What builds as it lies there; `overlays/gitops` needs a release first."""
-COMPONENTS = ("minio", "irsa", "notify-egress", "read-only-root", "gpu", "kueue", "tpu")
+COMPONENTS = (
+    *("minio", "irsa", "api-server", "notify-egress", "read-only-root"),
+    *("gpu", "kueue", "tpu"),
+)
 CLUSTER_WIDE = {
     "Namespace",
     "ResourceFlavor",
@@ -49,10 +52,12 @@ def build(folder: Path) -> list[Object]:
 
 
 def copy_manifests(folder: Path) -> Path:
-    """Copies the manifests to a folder, with the secrets' examples filled in."""
+    """Copies the manifests to a folder, with each example in its place."""
     copied = folder / "manifests"
-    shutil.copytree(MANIFESTS, copied, ignore=shutil.ignore_patterns("generated"))
-    for example in (copied / "secrets").glob("*.example"):
+    # What somebody has filled in here is theirs.
+    theirs = shutil.ignore_patterns("generated", "*.env", "pull.json", "address.yaml")
+    shutil.copytree(MANIFESTS, copied, ignore=theirs)
+    for example in copied.rglob("*.example"):
         shutil.copy(example, example.with_suffix(""))
     return copied
 
