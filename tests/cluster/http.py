@@ -73,6 +73,9 @@ class Answers(BaseHTTPRequestHandler):
             self._send(200, _version(self.api.version))
         elif path in ("/healthz", "/livez", "/readyz"):
             self._send_bytes(200, b"ok", "text/plain")
+        elif path.endswith("/selfsubjectreviews"):
+            who = {"userInfo": {"username": self.api.user}}
+            self._send(201, {**self.body, "status": who})
         elif path.endswith("/selfsubjectaccessreviews"):
             self._send(201, self._review())
         elif match := _OTHERS.fullmatch(path):
@@ -206,7 +209,9 @@ class Answers(BaseHTTPRequestHandler):
         asked = self.body["spec"]["resourceAttributes"]
         sub = asked.get("subresource")
         resource = asked["resource"] + (f"/{sub}" if sub else "")
-        lacks = (asked["verb"], resource) in self.api.withheld
+        right = (asked["verb"], resource)
+        user = self.body["spec"]["user"]
+        lacks = bool({right, (*right, user)} & self.api.withheld)
         return {**self.body, "status": {"allowed": not lacks}}
 
     def _discover(self, match: re.Match[str]) -> bool:
