@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +16,27 @@ STORE = "SAFESCALE_STORE"
 """Environment variable with the URI of the store of data and ledger."""
 # The naming rules of S3: a bucket may become a host name.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+NO_ADDRESS = "s3://BUCKET/PREFIX names no host, AWS_ENDPOINT_URL does"
+"""What to say of a bucket that looks like an address."""
+_ADDRESS = re.compile(
+    r"localhost|(?:[a-z0-9-]+\.)+[a-z]{2,}|[a-z0-9-]+(?=:\d)", re.IGNORECASE
+)
+
+
+def looks_like_address(bucket: str) -> bool:
+    """Says whether a bucket's name looks like a host's, perhaps with a port."""
+    host = re.sub(r":\d{1,5}$", "", bucket)
+    named = _ADDRESS.match(bucket)
+    return is_ip_address(host) or bool(named and named[0] == host)
+
+
+def is_ip_address(name: str) -> bool:
+    """Says whether a name is an IPv4 or an IPv6 address, in brackets or not."""
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def open_store(uri: str, *, environ: Mapping[str, str] = os.environ) -> Store:
@@ -87,6 +109,11 @@ def _parse(uri: str) -> tuple[str, str, str]:
             )
         return scheme, path, ""
     bucket, _, key = rest.partition("/")
+    # S3 itself forbids buckets in the form of an IP address.
+    if is_ip_address(bucket) or (":" in bucket and looks_like_address(bucket)):
+        raise StoreInputError(
+            f"{uri!r} holds an address where a bucket is expected: {NO_ADDRESS}."
+        )
     if not _BUCKET.fullmatch(bucket):
         raise StoreInputError(
             f"{uri!r} holds no valid bucket name: 3-63 lower-case letters, digits, "

@@ -553,7 +553,7 @@ def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
 
 
 def test_the_rights_of_the_kubeconfigs_user_do_not_count(world, capsys):
-    """An administrator asks; the token that KFP gets is of an account without rights."""
+    """An administrator asks; the token that KFP gets is of one without rights."""
     training = "system:serviceaccount:safescale:safescale-training"
     assert world.token is not None
     world.token.write_text(token_of(training))
