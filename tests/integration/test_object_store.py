@@ -294,7 +294,7 @@ def test_a_bucket_that_may_be_an_address_is_named_so_once_it_is_missing(
 ) -> None:
     """Such a name is allowed; only the store knows that there is none."""
     store = open_store("s3://minio.team.svc.cluster.local", environ=s3_environ)
-    with pytest.raises(StoreInputError, match="looks like an address.*names no host"):
+    with pytest.raises(StoreInputError, match=r"looks like an address.*names no host"):
         store.get("k")
     store = open_store("s3://my.bucket.1", environ=s3_environ)
     with pytest.raises(StoreInputError, match="create it or check the name"):
