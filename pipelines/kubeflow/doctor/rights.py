@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.kubeflow.denials import ROLE
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import APPLY, ARTIFACT_KEY, Cluster, RawPath
 from pipelines.kubeflow.session import Session
@@ -78,8 +79,7 @@ class Rights:
         if missing:
             raise Fault(
                 f"{user} may not {words(missing)} in {self.cluster.namespace}",
-                "bind it to the Role safescale-operator of manifests/base, or to "
-                "kubeflow-edit",
+                ROLE,
             )
         return f"{len(OPERATOR)} of {len(OPERATOR)}, of {user}"
 
