@@ -86,7 +86,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._answer(200, b"<R><ETag>x</ETag></R>", {path: whole})
 
     def do_DELETE(self) -> None:
-        self._send(204, b"", {})
+        self._answer(204, b"", {})
 
     def do_HEAD(self) -> None:
         self.do_GET()

@@ -16,7 +16,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from sick_store import KEYS, sick_store
 
+from pipelines.cli import run_command
+from pipelines.kubeflow.doctor.doctor import PROBES
 from safescale_ammt.errors import SafescaleError, StoreInputError
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.seaweedfs import command, free_ports, listens
@@ -49,13 +52,15 @@ class Server:
 
     endpoint: str
 
-    def open(self, key: str) -> Store:
-        environ = {
+    def environ(self, key: str) -> dict[str, str]:
+        return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": f"secret-of-{key}",
         }
-        return open_store(f"s3://{BUCKET}", environ=environ)
+
+    def open(self, key: str) -> Store:
+        return open_store(f"s3://{BUCKET}", environ=self.environ(key))
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +189,45 @@ def test_no_key_of_aws_lists_the_bucket(key):
 
 
 def test_the_probe_of_the_doctor_lies_where_its_key_writes_and_deletes():
-    from pipelines.kubeflow.doctor.doctor import PROBES
-
     for action in ("PutObject", "GetObject", "DeleteObject"):
         assert allowed("safescale-store", action, f"{PROBES}/x")
+
+
+def the_store(capsys, monkeypatch, uri: str, environ: dict[str, str]) -> dict[str, str]:
+    """Asks the doctor about a store; nothing else is there."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    host = ("--host", "http://127.0.0.1:9", "--patience", "0")
+    assert run_command(["doctor", "--json", *host, "--store", uri]) == 2
+    findings: list[dict[str, str]] = json.loads(capsys.readouterr().out)
+    return next(found for found in findings if found["check"] == "store")
+
+
+@pytest.mark.parametrize("key", OPENS)
+def test_the_doctor_is_content_with_the_key_of_data_and_quotes_the_refused_write(
+    server, capsys, monkeypatch, key
+):
+    environ = server.environ(key)
+    found = the_store(capsys, monkeypatch, f"s3://{BUCKET}", environ)
+    if key == "safescale-store":
+        assert found["state"] == "ok"
+        assert not list(server.open("admin").list(PROBES))
+        return
+    assert found["state"] == "FAILED"
+    assert found["found"].startswith(f"writing s3://{BUCKET}/{PROBES}/")
+
+
+def test_a_key_that_may_not_delete_is_no_fault_and_its_probe_is_named(
+    capsys, monkeypatch
+):
+    with sick_store(
+        "well", "well", "412 PreconditionFailed", "403 AccessDenied"
+    ) as ill:
+        environ = {**KEYS, "AWS_ENDPOINT_URL": ill.endpoint}
+        found = the_store(capsys, monkeypatch, "s3://bucket", environ)
+    assert found["state"] == "ok"
+    assert "a probe stays there: deleting s3://bucket/runs/doctor/" in found["found"]
 
 
 def test_every_secret_of_a_store_has_a_policy_of_each_kind():
