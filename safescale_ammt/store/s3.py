@@ -28,11 +28,11 @@ from safescale_ammt.errors import (
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.files.disk import CHUNK, reading
 from safescale_ammt.retry import RetryPolicy
+from safescale_ammt.store.addresses import NO_ADDRESS, looks_like_address
 from safescale_ammt.store.base import CONDITIONAL_LIMIT, ObjectInfo, Store, check_key
 from safescale_ammt.store.s3_access import Clients, connect
 from safescale_ammt.store.s3_retry import S3_RETRY
 from safescale_ammt.store.s3_streams import Hashing, Resuming, file_etag, part_size
-from safescale_ammt.store.uri import NO_ADDRESS, looks_like_address
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 """Time of an object whose store states none."""

@@ -5,38 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote
 
 from safescale_ammt.errors import StoreInputError, one_of
+from safescale_ammt.store.addresses import (
+    NO_ADDRESS,
+    is_ip_address,
+    looks_like_address,
+)
 from safescale_ammt.store.base import Store
 
 STORE = "SAFESCALE_STORE"
 """Environment variable with the URI of the store of data and ledger."""
 # The naming rules of S3: a bucket may become a host name.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-NO_ADDRESS = "s3://BUCKET/PREFIX names no host, AWS_ENDPOINT_URL does"
-"""What to say of a bucket that looks like an address."""
-_ADDRESS = re.compile(
-    r"localhost|(?:[a-z0-9-]+\.)+[a-z]{2,}|[a-z0-9-]+(?=:\d)", re.IGNORECASE
-)
-
-
-def looks_like_address(bucket: str) -> bool:
-    """Says whether a bucket's name looks like a host's, perhaps with a port."""
-    host = re.sub(r":\d{1,5}$", "", bucket)
-    named = _ADDRESS.match(bucket)
-    return is_ip_address(host) or bool(named and named[0] == host)
-
-
-def is_ip_address(name: str) -> bool:
-    """Says whether a name is an IPv4 or an IPv6 address, in brackets or not."""
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
 
 
 def open_store(uri: str, *, environ: Mapping[str, str] = os.environ) -> Store:

@@ -32,27 +32,27 @@ def check_api_address(cluster: Cluster) -> str:
     """
     path = f"/apis/networking.k8s.io/v1/namespaces/{cluster.namespace}/networkpolicies"
     listing = cluster.look(path, "the network policies") or {}
-    policies = [p for p in listing.get("items", []) if _binds_a_run(p)]
+    policies = [p for p in listing.get("items", []) if binds_a_run(p)]
     if not policies:
         raise Unknown("no network policy shuts anything from a run")
     found = cluster.look(_SLICE, "the endpoint slice of kubernetes in default")
     if found is None:
         raise Unknown("namespace default has no endpoint slice kubernetes")
-    blocks = [block for policy in policies for block in _blocks(policy)]
+    blocks = [block for policy in policies for block in blocks_of(policy)]
     for part in found.get("endpoints") or ():
         for address in map(ip_address, part["addresses"]):
             for port in (item["port"] for item in found.get("ports") or ()):
-                if not any(_opens(block, address, port) for block in blocks):
+                if not any(opens(block, address, port) for block in blocks):
                     raise Fault(f"{address}, port {port}, is shut from a run", NARROW)
     ours = [p for p in policies if p["metadata"]["name"] == POLICY]
-    wide = [c for p in ours for c, _, _ in _blocks(p) if c and c.num_addresses > 1]
+    wide = [c for p in ours for c, _, _ in blocks_of(p) if c and c.num_addresses > 1]
     if wide:
         spelt = ", ".join(map(str, wide))
         return f"open, as is every address of {spelt}; to narrow it, {NARROW}"
     return "open, and no other address by that policy"
 
 
-def _binds_a_run(policy: Mapping[str, Any]) -> bool:
+def binds_a_run(policy: Mapping[str, Any]) -> bool:
     """Says whether a policy is about what leaves the pods of a run."""
     spec = policy["spec"]
     selector: Mapping[str, Any] = spec.get("podSelector") or {}
@@ -61,7 +61,7 @@ def _binds_a_run(policy: Mapping[str, Any]) -> bool:
     return fits and "Egress" in spec.get("policyTypes", ())
 
 
-def _blocks(policy: Mapping[str, Any]) -> Iterator[Block]:
+def blocks_of(policy: Mapping[str, Any]) -> Iterator[Block]:
     """Yields what the rules of a policy open by address."""
     for rule in policy["spec"].get("egress") or ():
         ports = [
@@ -77,7 +77,8 @@ def _blocks(policy: Mapping[str, Any]) -> Iterator[Block]:
             yield ip_network(block["cidr"]), excepted, ports
 
 
-def _opens(block: Block, address: Any, port: int) -> bool:
+def opens(block: Block, address: Any, port: int) -> bool:
+    """Says whether a rule opens a port of an address."""
     network, excepted, ports = block
     here = network is None or address in network
     here = here and not any(address in other for other in excepted)

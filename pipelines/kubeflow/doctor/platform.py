@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from yaml import YAMLError
+
 from pipelines.kubeflow.doctor.checks import Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import APPLY, ARTIFACT_KEY, Cluster
 from safescale_ammt.files.yaml_file import parse_yaml
@@ -81,7 +83,7 @@ def check_executor(cluster: Cluster) -> str:
     config = cluster.look(path, f"ConfigMap {_ARGO} of {KFP}")
     if config is None:
         raise Unknown(f"namespace {KFP} has no ConfigMap {_ARGO}")
-    settings = _settings(config.get("data") or {})
+    settings = settings_of(config.get("data") or {})
     executor = (settings.get("executor") or {}).get("securityContext") or {}
     spec = (settings.get("workflowDefaults") or {}).get("spec") or {}
     found = {**(spec.get("securityContext") or {}), **executor}
@@ -104,14 +106,14 @@ def check_executor(cluster: Cluster) -> str:
     return "Argo's containers are restricted"
 
 
-def _settings(data: Mapping[str, str]) -> dict[str, Any]:
+def settings_of(data: Mapping[str, str]) -> dict[str, Any]:
     """Returns Argo's settings, which stand below `config` or each under its own key."""
     texts = {"config": data["config"]} if data.get("config") else dict(data)
     parsed = {}
     for key, text in texts.items():
         try:
             parsed[key] = parse_yaml(text)
-        except ValueError:  # a setting of Argo's that is plain text
+        except (ValueError, YAMLError):  # a setting of Argo's that is plain text
             parsed[key] = text
     whole = parsed.get("config", parsed)
     return whole if isinstance(whole, dict) else {}

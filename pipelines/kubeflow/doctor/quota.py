@@ -92,7 +92,7 @@ def check_quota(cluster: Cluster, run: RunResources) -> str:
         }
     quotas = cluster.read("resourcequotas").get("items", [])
     for quota in quotas:
-        _check_room(quota, needs)
+        check_room(quota, needs)
     if not quotas:
         return "no quota"
     most = min(most_at_once(hard_of(quota), stage) for quota in quotas)
@@ -144,7 +144,12 @@ def hard_of(quota: Mapping[str, Any]) -> Mapping[str, str]:
     return dict(hard)
 
 
-def _check_room(quota: Mapping[str, Any], needs: Mapping[str, Decimal]) -> None:
+def check_room(quota: Mapping[str, Any], needs: Mapping[str, Decimal]) -> None:
+    """Holds what a run needs against what a quota leaves.
+
+    Raises:
+        Fault: it leaves less.
+    """
     used = quota.get("status", {}).get("used", {})
     for key, total in hard_of(quota).items():
         need = needs.get(full_key(key), _NONE)
@@ -166,7 +171,11 @@ def check_nodes(cluster: Cluster, run: RunResources) -> str:
         Unknown: we may not list nodes.
     """
     listing = cluster.look("/api/v1/nodes", "the nodes") or {}
-    nodes = [n for n in listing["items"] if not n["spec"].get("unschedulable")]
+    nodes = [
+        n
+        for n in listing.get("items", [])
+        if not n.get("spec", {}).get("unschedulable")
+    ]
     container = cluster.node_container() if run.pods else None
     node = (container or {}).get("resources", {})
     asked = {"a stage": run.stage}
@@ -174,7 +183,9 @@ def check_nodes(cluster: Cluster, run: RunResources) -> str:
         asked["a TrainJob's pod"] = node["requests"]
     for who, resources in asked.items():
         for name, value in resources.items():
-            offers = [amount(n["status"]["allocatable"].get(name, "0")) for n in nodes]
+            offers = [
+                amount(n["status"].get("allocatable", {}).get(name, "0")) for n in nodes
+            ]
             if amount(value) > max(offers, default=_NONE):
                 raise Fault(
                     f"{who} asks for {value} of {name}, the largest of {len(nodes)} "

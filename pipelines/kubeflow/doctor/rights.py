@@ -103,10 +103,10 @@ class Rights:
         Raises:
             Unknown: we may not ask about that user.
         """
-        path, kind, more = self._form(user)
-        return [right for right in rights if not self._may(right, path, kind, more)]
+        path, kind, more = self.form(user)
+        return [right for right in rights if not self.may(right, path, kind, more)]
 
-    def _form(self, user: str) -> tuple[str, str, dict[str, Any]]:
+    def form(self, user: str) -> tuple[str, str, dict[str, Any]]:
         """Returns path, kind and further fields of a review of a user's rights."""
         api = self.cluster.api
         try:
@@ -129,7 +129,12 @@ class Rights:
         more = {"user": user, "groups": groups}
         return f"{path}/localsubjectaccessreviews", "LocalSubjectAccessReview", more
 
-    def _may(self, right: Access, path: str, kind: str, more: dict[str, Any]) -> bool:
+    def may(self, right: Access, path: str, kind: str, more: dict[str, Any]) -> bool:
+        """Asks for one right, in the form that `form` returns.
+
+        Raises:
+            Unknown: we may not ask.
+        """
         space = self.cluster.namespace
         resource, _, sub = right.resource.partition("/")
         attributes: dict[str, Any] = {
