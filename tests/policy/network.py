@@ -76,6 +76,18 @@ AWS = (
     Target(End("pod identity", "169.254.170.23"), 80),
     Target(End("pod identity", "fd00:ec2::23"), 80),
 )
+TRAINER = End(
+    "trainer",
+    "",
+    "kubeflow-system",
+    {
+        "app.kubernetes.io/name": "trainer",
+        "app.kubernetes.io/component": "manager",
+        "app.kubernetes.io/part-of": "kubeflow",
+    },
+)
+STATUS = (Target(TRAINER, 10443),)
+"""Where pods of a TrainJob report how far they are (Trainer 2.3); of use if open."""
 WEBHOOK = (Target(End("webhook", "93.184.216.34"), 443),)
 SHUT = (
     *_server("ml-pipeline", 8888),  # the API with people's tokens
@@ -86,6 +98,7 @@ SHUT = (
     *_server("cache-server", 8443),
     *(Target(End("node", "10.88.0.2"), port) for port in (10250, 10255, 22, 2379)),
     *(Target(End("kubernetes", API_SERVER), port) for port in (2379, 2380, 10257)),
+    *(Target(TRAINER, port) for port in (8081, 8443, 9443)),
     *(Target(End("metadata", "169.254.169.254"), port) for port in (80, 443)),
     *(Target(End("internet", "93.184.216.34"), port) for port in (80, 22, 6443)),
     Target(End("internet", "2606:2800:220:1::1"), 443),
@@ -227,7 +240,7 @@ def every_policy_is_of_use(objects: list[Object]) -> Iterator[str]:
     """Without one of the policies a connection that is needed would not be there."""
     if not of_kind(objects, "Namespace"):
         return
-    extra = (*MINIO, *AWS, *WEBHOOK)
+    extra = (*MINIO, *AWS, *WEBHOOK, *STATUS)
     for policy in of_kind(objects, "NetworkPolicy"):
         if not (policy["spec"].get("egress") or policy["spec"].get("ingress")):
             continue  # what denies by default

@@ -12,7 +12,16 @@ import pytest
 import yaml
 from policy import complaints, network
 from policy.breaking import GONE, Break, broken
-from policy.network import AWS, MINIO, WEBHOOK, End, Target, kinds, reaches
+from policy.network import (
+    AWS,
+    MINIO,
+    STATUS,
+    WEBHOOK,
+    End,
+    Target,
+    kinds,
+    reaches,
+)
 from policy.objects import (
     COMPONENTS,
     MANIFESTS,
@@ -99,6 +108,16 @@ def test_the_address_of_the_service_is_not_the_one_to_write():
     service = Target(End("Service of kubernetes", "10.96.0.1"), 443)
     objects = shipped()["components/api-server"]
     assert not any(reaches(objects, s, service) for s, _ in kinds(objects).values())
+
+
+def test_the_status_of_trainer_is_nobodys_but_a_trainjobs():
+    for name in ALL:
+        if name == "overlays/local":
+            continue
+        for kind, (source, _) in kinds(shipped()[name]).items():
+            for target in STATUS:
+                opened = reaches(shipped()[name], source, target)
+                assert not opened or kind == "training-node"
 
 
 STORE, API = "NetworkPolicy/object-store", "NetworkPolicy/kubernetes-api"
