@@ -10,6 +10,7 @@ import yaml
 from policy import complaints, names, references, security
 from policy.breaking import GONE, NODE, POD, RUNTIME, Break, broken
 from policy.objects import (
+    CLUSTER_WIDE,
     COMPONENTS,
     OVERLAYS,
     ROOT,
@@ -340,8 +341,10 @@ def test_one_name_renames_the_namespace_with_every_component(tmp_path):
         file.write_text(text, encoding="utf-8")
     objects = [*build(copied), *build(copied / "secrets")]
     assert complaints(SHAPE, objects) == []
-    spaces = {o["metadata"].get("namespace", "ml-research") for o in objects}
-    assert spaces == {"ml-research"}
+    spaced = [o for o in objects if o["kind"] not in CLUSTER_WIDE]
+    assert {o["metadata"]["namespace"] for o in spaced} == {"ml-research"}
+    wide = [o for o in objects if o["kind"] in CLUSTER_WIDE]
+    assert [called(o) for o in wide if "namespace" in o["metadata"]] == []
     selected = [
         text
         for thing in objects
