@@ -606,3 +606,14 @@ def test_the_wide_way_to_the_api_is_said_and_a_narrow_one_too(world, capsys):
         "networkpolicies", "kubernetes-api", {"spec": {"egress": [block]}}
     )
     assert failed(world.ask(capsys)) == ["way to the API"]
+
+
+def test_how_many_runs_fit_is_said(world, capsys):
+    local = ("--set", "training.backend=local", "--set", "training.processes=1")
+    alone = world.ask(capsys, *local)["quota"]["found"]
+    assert alone == "the largest stage fits, 15 like it at once where nothing else runs"
+    # With a TrainJob's pod beside the stage it is 32 of 4.05 CPUs.
+    beside = world.ask(capsys)["quota"]["found"]
+    assert beside == "the largest stage fits, 7 like it at once where nothing else runs"
+    _small("count/trainjobs.trainer.kubeflow.org", "3", "1")(world)
+    assert "3 like it at once" in world.ask(capsys)["quota"]["found"]

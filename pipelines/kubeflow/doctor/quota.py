@@ -78,25 +78,32 @@ def check_quota(cluster: Cluster, run: RunResources) -> str:
         _check_limit(limit.get("max", {}), run.stage, "a stage")
         asked = node.get("limits") or node.get("requests") or {}
         _check_limit(limit.get("max", {}), asked, "a TrainJob's pod")
-    stage = charge_of(run.stage, run.stage, limits)
-    needs = dict(stage)
     driver = charge_of(_DRIVER["limits"], _DRIVER["requests"], limits)
-    jobs = {"pods": Decimal(run.pods), _TRAINJOBS: Decimal(run.pods > 0)}
-    for kind in ("limits", "requests"):
-        for name, value in node.get(kind, {}).items():
-            jobs[f"{kind}.{name}"] = amount(value) * run.pods
-    for more in (driver, jobs):
-        needs = {
-            key: needs.get(key, _NONE) + more.get(key, _NONE)
-            for key in {**needs, **more}
-        }
+    whole = sum_of(charge_of(run.stage, run.stage, limits), charge_of_job(node, run))
     quotas = cluster.read("resourcequotas").get("items", [])
     for quota in quotas:
-        check_room(quota, needs)
+        check_room(quota, sum_of(whole, driver))
     if not quotas:
         return "no quota"
-    most = min(most_at_once(hard_of(quota), stage) for quota in quotas)
+    most = min(most_at_once(hard_of(quota), whole) for quota in quotas)
     return f"the largest stage fits, {most} like it at once where nothing else runs"
+
+
+def charge_of_job(
+    node: Mapping[str, Mapping[str, str]], run: RunResources
+) -> dict[str, Decimal]:
+    """Returns what a quota counts for a run's TrainJob; nothing if it has none."""
+    found = {"pods": Decimal(run.pods), _TRAINJOBS: Decimal(run.pods > 0)}
+    for kind in ("limits", "requests"):
+        for name, value in node.get(kind, {}).items():
+            found[f"{kind}.{name}"] = amount(value) * run.pods
+    return found
+
+
+def sum_of(*charges: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Adds charges up, each by its own name."""
+    names = {name for charge in charges for name in charge}
+    return {name: sum((c.get(name, _NONE) for c in charges), _NONE) for name in names}
 
 
 def charge_of(
