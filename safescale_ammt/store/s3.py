@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -175,10 +175,21 @@ class S3Store(Store):
     def _request(self, key: str, start: int, etag: str) -> BaseHTTPResponse:
         """Requests the bytes of an object from `start` on, if it is unchanged."""
         headers: Any = {"If-Match": f'"{etag}"'} if etag else None
+        name = self._prefix + key
         with self._translate_errors("reading", key):
-            return self._clients.plain.get_object(
-                self._bucket, self._prefix + key, offset=start, request_headers=headers
-            )
+            try:
+                return self._clients.plain.get_object(
+                    self._bucket, name, offset=start, request_headers=headers
+                )
+            except S3Error as error:
+                # AWS says 404 only to who may list the whole bucket.
+                absent = False
+                if error.code == "AccessDenied":
+                    with suppress(StorageError):
+                        absent = self.stat(key) is None
+                if not absent:
+                    raise
+        raise StoreInputError(f"{self.uri}/{key} does not exist.")
 
     def _put_if_absent(self, key: str, source: BinaryIO) -> None:
         """Writes in one request, on condition; `PreconditionFailed` from `put`."""

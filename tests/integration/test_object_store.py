@@ -280,6 +280,25 @@ def test_a_refusal_that_has_a_cause_says_it(code: str, status: int, said: str) -
         assert "secret" not in str(error.value).replace("AWS_SECRET_ACCESS_KEY", "")
 
 
+def test_what_a_store_refuses_to_show_may_be_absent() -> None:
+    """AWS answers 403 for an absent object to a key that lists its prefix alone."""
+    with (
+        sick_store("403 AccessDenied") as server,
+        pytest.raises(StoreInputError, match="s3://bucket/k does not exist"),
+    ):
+        server.store().get("k")
+    with sick_store("403 AccessDenied", "403") as server:
+        assert server.store().stat("k") is None
+    with sick_store("403 AccessDenied") as server:
+        server.objects["/bucket/k"] = b"x"
+        with pytest.raises(StoreInputError, match="reading s3://bucket/k was refused"):
+            server.store().get("k")
+    with sick_store("403 AccessDenied") as server:
+        server.objects["/bucket/k"] = b"x"
+        with pytest.raises(StoreInputError, match="looking for s3://bucket/k was ref"):
+            server.store().stat("k")
+
+
 @pytest.mark.parametrize(
     "bucket",
     ["10.0.0.1", "192.168.1.1:9000", "minio:9000", "s3.example.org:8333", "[::1]:9000"],
