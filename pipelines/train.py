@@ -40,7 +40,8 @@ class TaskLimits:
     """What a task may take.
 
     Attributes:
-        cpu, memory: request and limit alike, so that pods are evicted last.
+        cpu, memory: request and limit alike. The pod is Burstable all the same, because
+            of the containers that Argo and KFP add.
         hours: the pod is stopped after this time.
         retries: further attempts, 60 s apart and doubling.
         scratch: what its /tmp may hold, on the node's disk.

@@ -24,6 +24,7 @@ from pipelines.kubeflow.answers import (
     is_refusal,
     message,
 )
+from pipelines.kubeflow.denials import ROLE, denial, hint_of_upload
 from pipelines.kubeflow.session import Session
 from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.retry import RetryPolicy
@@ -267,15 +268,16 @@ class Kubeflow:
                 "SAFESCALE_KFP_USER and SAFESCALE_KFP_PASSWORD for a login at Dex."
             )
         if status == 403:
-            return InputError(
-                f"{host} does not allow {action} in namespace "
-                f"{session.namespace!r}{reason}; ask for role kubeflow-edit there."
-            )
+            who = denial(error.body)
+            why = f": {who}" if who else f" in namespace {session.namespace!r}{reason}"
+            return InputError(f"{host} does not allow {action}{why}; {ROLE}.")
         refused = is_refusal(status, error.body)
         if status in self.retry.statuses and not refused:
             # A gateway says 502 or 504 of a request that the API may have carried out.
             return LostAnswer(f"{host} answers {action} with HTTP {status}{reason}.")
-        return Rejection(status, f"{host} refuses {action} (HTTP {status}{reason}).")
+        hint = hint_of_upload(status, reason)
+        said = f"{host} refuses {action} (HTTP {status}{reason}){hint}."
+        return Rejection(status, said)
 
 
 def equals(**values: str) -> str:

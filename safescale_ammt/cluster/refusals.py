@@ -66,7 +66,8 @@ class ApiRequest:
         if status in transient:
             return Away(f"{status} {message}".strip())
         if status == 401:
-            who = _bearer(self.token)
+            user = subject_of(self.token)
+            who = _account(user) if user else "the bearer of this token"
             return Denied(
                 f"The Kubernetes API at {self.host} does not know {who} (401), who "
                 f"wanted to {self.verb} {self.resource.full_name} in "
@@ -109,15 +110,17 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())[:300]
 
 
-def _bearer(token: str) -> str:
-    """Names the account of a service account's token, which is a JWT."""
+def subject_of(token: str) -> str:
+    """Returns whom a service account's token, a JWT, says it is of; "" if it says none.
+
+    Read, not verified: it is only who a question or a sentence is about.
+    """
     try:
-        # Read, not verified: it only says whom the sentence is about.
         payload = token.split(".")[1]
         claims = parse_json(base64.urlsafe_b64decode(payload + "=="))
-        return _account(str(claims["sub"]))
+        return str(claims["sub"])
     except (IndexError, ValueError, KeyError, TypeError):
-        return "the bearer of this token"
+        return ""
 
 
 def _account(user: str) -> str:

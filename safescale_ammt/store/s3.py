@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from safescale_ammt.errors import (
 from safescale_ammt.files.canonical import digest_bytes
 from safescale_ammt.files.disk import CHUNK, reading
 from safescale_ammt.retry import RetryPolicy
+from safescale_ammt.store.addresses import NO_ADDRESS, looks_like_address
 from safescale_ammt.store.base import CONDITIONAL_LIMIT, ObjectInfo, Store, check_key
 from safescale_ammt.store.s3_access import Clients, connect
 from safescale_ammt.store.s3_retry import S3_RETRY
@@ -35,7 +36,30 @@ from safescale_ammt.store.s3_streams import Hashing, Resuming, file_etag, part_s
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 """Time of an object whose store states none."""
-_BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken")
+_BAD_CREDENTIALS = (
+    "the access key or its secret is not valid there; check AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY"
+)
+_BAD_REGION = (
+    "the bucket lies in another region than AWS_REGION says; set it to its own"
+)
+_REASONS = {
+    "InvalidAccessKeyId": _BAD_CREDENTIALS,
+    "SignatureDoesNotMatch": _BAD_CREDENTIALS,
+    "ExpiredToken": _BAD_CREDENTIALS,
+    "RequestTimeTooSkewed": (
+        "the clocks of this machine and of the store are more than 15 minutes apart; "
+        "set the one that is wrong by NTP"
+    ),
+    "AccountProblem": (
+        "there is a problem with the account that the bucket belongs to, such as an "
+        "open bill; its owner is told which"
+    ),
+    "AuthorizationHeaderMalformed": _BAD_REGION,
+    "PermanentRedirect": _BAD_REGION,
+}
+"""What stands behind a code of S3 that no other try would change."""
+_FULL = ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded")
 
 
 class S3Store(Store):
@@ -110,8 +134,15 @@ class S3Store(Store):
             try:
                 answer = client.stat_object(self._bucket, name)
             except S3Error as error:
-                # HEAD has no body: a missing bucket looks like a missing key.
-                if error.code != "NoSuchKey" or not client.bucket_exists(self._bucket):
+                if error.code != "NoSuchKey" and error.response.status != 403:
+                    raise
+                # HEAD has no body, so that an absent key, a missing bucket and a lack
+                # of rights look alike. A listing tells, and a key of one prefix alone
+                # may list there, though it may not ask about its bucket.
+                found = client.list_objects(self._bucket, prefix=name)
+                first = next(iter(found), None)
+                there = first is not None and first.object_name == name
+                if there and error.code != "NoSuchKey":
                     raise
                 return None
         return self._info(answer)
@@ -144,10 +175,21 @@ class S3Store(Store):
     def _request(self, key: str, start: int, etag: str) -> BaseHTTPResponse:
         """Requests the bytes of an object from `start` on, if it is unchanged."""
         headers: Any = {"If-Match": f'"{etag}"'} if etag else None
+        name = self._prefix + key
         with self._translate_errors("reading", key):
-            return self._clients.plain.get_object(
-                self._bucket, self._prefix + key, offset=start, request_headers=headers
-            )
+            try:
+                return self._clients.plain.get_object(
+                    self._bucket, name, offset=start, request_headers=headers
+                )
+            except S3Error as error:
+                # AWS says 404 only to who may list the whole bucket.
+                absent = False
+                if error.code == "AccessDenied":
+                    with suppress(StorageError):
+                        absent = self.stat(key) is None
+                if not absent:
+                    raise
+        raise StoreInputError(f"{self.uri}/{key} does not exist.")
 
     def _put_if_absent(self, key: str, source: BinaryIO) -> None:
         """Writes in one request, on condition; `PreconditionFailed` from `put`."""
@@ -217,11 +259,12 @@ class S3Store(Store):
         at = f"at {self._clients.endpoint}"
         refused = f"{action} {what} was refused {at}"
         code, status = error.code, error.response.status
-        # `stat` lets "NoSuchKey" through only when it has seen that the bucket is gone.
-        if code == "NoSuchBucket" or (code == "NoSuchKey" and action == "looking for"):
+        if code == "NoSuchBucket":
+            hint = "create it or check the name"
+            if looks_like_address(self._bucket):
+                hint = f"that looks like an address: {NO_ADDRESS}"
             return StoreInputError(
-                f"bucket {self._bucket} does not exist {at}; create it or check "
-                "the name."
+                f"bucket {self._bucket} does not exist {at}; {hint}."
             )
         if code == "NoSuchKey":
             return StoreInputError(f"{what} does not exist.")
@@ -229,10 +272,12 @@ class S3Store(Store):
             return PreconditionFailed(f"{what} exists already, so it was not written.")
         if status == 412:  # `If-Match` of a download that was taken up again
             return StorageError(f"{what} was overwritten while it was being read.")
-        if code in _BAD_CREDENTIALS:
-            return StoreInputError(
-                f"{refused}: the access key or its secret is not valid there; check "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        if code in _REASONS:
+            return StoreInputError(f"{refused}: {_REASONS[code]}.")
+        if code in _FULL:
+            return StorageError(
+                f"{refused}: the quota of bucket {self._bucket} is used up; free some "
+                "of it, or have it raised."
             )
         if status in (401, 403):
             return StoreInputError(

@@ -9,6 +9,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from safescale_ammt.errors import StoreInputError, one_of
+from safescale_ammt.store.addresses import (
+    NO_ADDRESS,
+    is_ip_address,
+    looks_like_address,
+)
 from safescale_ammt.store.base import Store
 
 STORE = "SAFESCALE_STORE"
@@ -87,6 +92,11 @@ def _parse(uri: str) -> tuple[str, str, str]:
             )
         return scheme, path, ""
     bucket, _, key = rest.partition("/")
+    # S3 itself forbids buckets in the form of an IP address.
+    if is_ip_address(bucket) or (":" in bucket and looks_like_address(bucket)):
+        raise StoreInputError(
+            f"{uri!r} holds an address where a bucket is expected: {NO_ADDRESS}."
+        )
     if not _BUCKET.fullmatch(bucket):
         raise StoreInputError(
             f"{uri!r} holds no valid bucket name: 3-63 lower-case letters, digits, "

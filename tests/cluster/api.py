@@ -19,6 +19,7 @@ TRAINER = ("trainer.kubeflow.org", "v1alpha1")
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 KINDS = (
     Kind("", "v1", "namespaces", "Namespace", namespaced=False),
+    Kind("", "v1", "nodes", "Node", namespaced=False),
     Kind("", "v1", "pods", "Pod"),
     Kind("", "v1", "events", "Event"),
     Kind("", "v1", "secrets", "Secret"),
@@ -31,6 +32,7 @@ KINDS = (
     Kind("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
     Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"),
+    Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Kind("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet"),
     Kind(*TRAINER, "trainjobs", "TrainJob"),
     Kind(*TRAINER, "trainingruntimes", "TrainingRuntime"),
@@ -80,8 +82,9 @@ class ClusterApi:
         self.cuts: list[int] = []
         self.skew = 0.0
         """Seconds by which the clock in the answers' `Date` header is ahead."""
-        self.withheld: set[tuple[str, str]] = set()
-        """Verb and resource that reviews of other accounts say no to."""
+        self.withheld: set[tuple[str, ...]] = set()
+        """Verb and resource that reviews of other accounts say no to; a third part
+        names the one user who lacks it."""
         self.closing = threading.Event()
         self._allowed: set[Rule] | None = None
         self._forbidden: set[tuple[str, str, str]] = set()

@@ -89,6 +89,9 @@ class Answers(BaseHTTPRequestHandler):
             self._send(200, _version(self.api.version))
         elif path in ("/healthz", "/livez", "/readyz"):
             self._send_bytes(200, b"ok", "text/plain")
+        elif path.endswith("/selfsubjectreviews"):
+            who = {"userInfo": {"username": self.api.user}}
+            self._send(201, {**self.body, "status": who})
         elif path.endswith("/selfsubjectaccessreviews"):
             self._send(201, self._review())
         elif match := _OTHERS.fullmatch(path):
@@ -248,8 +251,10 @@ class Answers(BaseHTTPRequestHandler):
         asked = self.body["spec"]["resourceAttributes"]
         sub = asked.get("subresource")
         resource = asked["resource"] + (f"/{sub}" if sub else "")
-        lacks = (asked["verb"], resource) in self.api.withheld
-        account = self.body["spec"].get("user", "").rpartition(":")[2]
+        user = self.body["spec"].get("user", "")
+        right = (asked["verb"], resource)
+        lacks = bool({right, (*right, user)} & self.api.withheld)
+        account = user.rpartition(":")[2]
         by = f'RoleBinding "{account}/{namespace}" of Role "{account}"'
         to = f'to ServiceAccount "{account}/{namespace}"'
         return self._reviewed(not lacks, "" if lacks else f"RBAC: allowed by {by} {to}")

@@ -1,7 +1,8 @@
 """A little HTTP server that stands in for a store that is ill.
 
 It keeps objects in a dictionary and follows a script: each request takes the
-next symptom, and once the script has ended it is in good health.
+next symptom, and once the script has ended it is in good health. A number is a
+status, with a code of S3 behind it if one is given.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from patience import PATIENCE
 
@@ -84,14 +86,15 @@ class _Answers(BaseHTTPRequestHandler):
             self._answer(200, b"<R><ETag>x</ETag></R>", {path: whole})
 
     def do_DELETE(self) -> None:
-        self._send(204, b"", {})
+        self._answer(204, b"", {})
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        if self.path == self.server.bucket:
-            self._send(200, b"", {})
+        if self.path.split("?")[0] == self.server.bucket:
+            listing = "" if self.command == "HEAD" else self._listing()
+            self._send(200, listing.encode(), {})
             return
         if self.path not in self.server.objects:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {})
@@ -99,6 +102,20 @@ class _Answers(BaseHTTPRequestHandler):
         data = self.server.objects[self.path]
         start = int((self.headers["Range"] or "bytes=0-")[6:].rstrip("-"))
         self._answer(206 if start else 200, data[start:], {})
+
+    def _listing(self) -> str:
+        prefix = parse_qs(urlsplit(self.path).query).get("prefix", [""])[0]
+        beginning = f"{self.server.bucket}/"
+        keys = (path.removeprefix(beginning) for path in sorted(self.server.objects))
+        found = "".join(
+            f"<Contents><Key>{key}</Key></Contents>"
+            for key in keys
+            if key.startswith(prefix)
+        )
+        space = "http://s3.amazonaws.com/doc/2006-03-01/"
+        name = self.server.bucket.strip("/")
+        whole = f"<Name>{name}</Name><IsTruncated>false</IsTruncated>{found}"
+        return f'<ListBucketResult xmlns="{space}">{whole}</ListBucketResult>'
 
     def _answer(self, status: int, body: bytes, stored: dict[str, bytes]) -> None:
         script = self.server.script
@@ -108,8 +125,10 @@ class _Answers(BaseHTTPRequestHandler):
             self.server.well.wait()
             self.close_connection = True
             return
-        if symptom.isdigit():
-            self._send(int(symptom), b"<Error><Code>Sick</Code></Error>", {})
+        number, _, code = symptom.partition(" ")
+        if number.isdigit():
+            said = f"<Error><Code>{code or 'Sick'}</Code></Error>"
+            self._send(int(number), said.encode(), {})
             return
         self.server.objects.update(stored)
         if symptom == "lost-reply":

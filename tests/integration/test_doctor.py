@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from cluster.api import ClusterApi
 from kfp_api.server import KfpApi
-from kfp_api.world import encoded, furnish
+from kfp_api.world import encoded, furnish, token_of
 
 from pipelines.cli import run_command
 from safescale_ammt.store.uri import open_store
 
+RUN = "system:serviceaccount:safescale:safescale-pipeline"
+ARTIFACT_KEY = "mlpipeline-minio-artifact"
+OPERATOR = "system:serviceaccount:safescale:safescale-operator"
 TRAINJOB = ("--set", "training.backend=trainjob", "--set", "training.processes=2")
 
 
@@ -26,10 +29,13 @@ class World:
     kubeflow: KfpApi
     cluster: ClusterApi
     store: str
+    token: Path | None = None
 
     def ask(self, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, dict]:
         """Runs the doctor; returns the findings by check."""
         host = ("--host", self.kubeflow.url, "--patience", "0")
+        if self.token is not None:
+            host += ("--token-file", str(self.token))
         store = ("--store", self.store) if self.store else ()
         self.code = run_command(["doctor", "--json", *host, *store, *TRAINJOB, *more])
         found = json.loads(capsys.readouterr().out)
@@ -43,10 +49,14 @@ def world(tmp_path, monkeypatch) -> Iterator[World]:
         monkeypatch.delenv(name, raising=False)
     with KfpApi() as kubeflow, ClusterApi() as cluster:
         furnish(cluster)
+        cluster.user = "admin"  # of the kubeconfig, and none of those who count
         kubeconfig = cluster.write_kubeconfig(tmp_path / "kubeconfig")
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
         kubeflow.world.multi_user = True
-        yield World(kubeflow, cluster, (tmp_path / "store").as_uri())
+        token = tmp_path / "token"
+        token.write_text(token_of(OPERATOR))
+        kubeflow.tokens = {token_of(OPERATOR): ("safescale",)}
+        yield World(kubeflow, cluster, (tmp_path / "store").as_uri(), token)
 
 
 def failed(findings: dict[str, dict]) -> list[str]:
@@ -59,7 +69,7 @@ def test_a_cluster_that_lacks_nothing_is_called_so(world, capsys):
     assert world.code == 0
     skipped = [n for n, found in findings.items() if found["state"] == "skipped"]
     # A folder has no clock, adult is no URI there, and nodes pull images.
-    assert skipped == ["data", "store's clock", "images"]
+    assert skipped == ["store's place", "data", "store's clock", "images"]
 
 
 def _secret(name: str, **changed: str | None) -> Callable[[World], None]:
@@ -107,6 +117,38 @@ def _small(key: str, hard: str, used: str) -> Callable[[World], None]:
     return _limits("resourcequotas", status=status)
 
 
+def _root(root: str | None) -> Callable[[World], None]:
+    data = {"data": {"defaultPipelineRoot": root}}
+    return lambda world: world.cluster.patch("configmaps", "kfp-launcher", data)
+
+
+_EXECUTOR = """
+executor:
+  securityContext:
+    allowPrivilegeEscalation: false
+    capabilities: {drop: [ALL]}
+    seccompProfile: {type: RuntimeDefault}
+    runAsNonRoot: true
+"""
+
+
+def _argo(data: dict[str, str]) -> Callable[[World], None]:
+    return lambda world: world.cluster.patch(
+        "configmaps", "workflow-controller-configmap", {"data": data}, "kubeflow"
+    )
+
+
+def _slice(address: str, port: int) -> Callable[[World], None]:
+    listens = {"endpoints": [{"addresses": [address]}], "ports": [{"port": port}]}
+    return lambda world: world.cluster.patch(
+        "endpointslices", "kubernetes", listens, "default"
+    )
+
+
+def _node(**changed: object) -> Callable[[World], None]:
+    return lambda world: world.cluster.patch("nodes", "node-1", changed)
+
+
 def _forget(world: World) -> None:
     for plural in ("trainjobs", "trainingruntimes", "clustertrainingruntimes"):
         world.cluster.forget(plural)
@@ -115,7 +157,7 @@ def _forget(world: World) -> None:
 FAULTS: dict[str, tuple[str, Callable[[World], None], str]] = {
     "kubeflow is away": ("kubeflow", lambda w: w.kubeflow.go_away(60), "broke off"),
     "kubeflow is old": ("version", _at("tag", "2.16.0"), "2.17 or later"),
-    "a stranger": ("access", _at("tokens", {}), "--token-file"),
+    "a stranger": ("access", _at("tokens", {}), "does not accept the token"),
     "kubernetes is away": ("kubernetes", lambda w: w.cluster.stop(), "KUBECONFIG"),
     "kubernetes does not know us": (
         "kubernetes",
@@ -127,13 +169,95 @@ FAULTS: dict[str, tuple[str, Callable[[World], None], str]] = {
     "namespace too lax": ("pod security", _label("baseline"), "kubectl label"),
     "no right to start runs": (
         "own rights",
-        lambda w: w.cluster.forbid("create", "runs"),
+        lambda w: w.cluster.withheld.add(("create", "runs", OPERATOR)),
         "create runs",
     ),
     "no right to roll schedules": (
         "own rights",
-        lambda w: w.cluster.forbid("disable", "jobs"),
+        lambda w: w.cluster.withheld.add(("disable", "jobs", OPERATOR)),
         "disable jobs",
+    ),
+    "no right to upload": (
+        "own rights",
+        lambda w: w.cluster.withheld.add(("create", "pipelines", OPERATOR)),
+        f"{OPERATOR} may not create pipelines in safescale",
+    ),
+    "no right to upload versions": (
+        "own rights",
+        lambda w: w.cluster.withheld.add(("create", "pipelines/versions", OPERATOR)),
+        "safescale-operator of manifests/base",
+    ),
+    "account may not read the artifact key": (
+        "account's rights",
+        lambda w: w.cluster.withheld.add(("get", "secrets", RUN)),
+        "get secrets",
+    ),
+    "no artifact key": (
+        "artifact key",
+        _without("secrets", ARTIFACT_KEY),
+        "pipelines.kubeflow.org/enabled",
+    ),
+    "half an artifact key": (
+        "artifact key",
+        _secret(ARTIFACT_KEY, secretkey=""),
+        "lacks secretkey",
+    ),
+    "no place of artifacts": (
+        "artifact place",
+        _without("configmaps", "kfp-launcher"),
+        "kubectl apply",
+    ),
+    "a place without a root": ("artifact place", _root(None), "defaultPipelineRoot"),
+    "a place that was not filled in": (
+        "artifact place",
+        _root("s3://REPLACE-ME/v2/artifacts"),
+        "defaultPipelineRoot",
+    ),
+    "a place that all share": (
+        "artifact place",
+        _root("minio://mlpipeline/v2/artifacts"),
+        "private-artifacts/safescale",
+    ),
+    "the place of another namespace": (
+        "artifact place",
+        _root("s3://team/private-artifacts/safescale-2/v2/artifacts"),
+        "private-artifacts/safescale",
+    ),
+    "Argo says nothing of its containers": (
+        "Argo's executor",
+        _argo({"executor": "imagePullPolicy: IfNotPresent"}),
+        "workflow-controller-configmap",
+    ),
+    "Argo's containers may be root": (
+        "Argo's executor",
+        _argo({"executor": "", "config": _EXECUTOR.replace("true", "false")}),
+        "lack runAsNonRoot: true",
+    ),
+    "the API is shut": (
+        "way to the API",
+        _slice("203.0.113.7", 6443),
+        "203.0.113.7, port 6443, is shut",
+    ),
+    "the API listens on another port": (
+        "way to the API",
+        _slice("10.88.0.1", 8443),
+        "manifests/api-server.sh",
+    ),
+    "no node is large enough": (
+        "nodes",
+        _node(status={"allocatable": {"cpu": "1", "memory": "64Gi"}}),
+        "the largest of 1 nodes offers 1",
+    ),
+    "no node takes pods": ("nodes", _node(spec={"unschedulable": True}), "of 0 nodes"),
+    "quota on scratch space": (
+        "quota",
+        _small("limits.ephemeral-storage", "24Gi", "0"),
+        "leaves 24Gi of limits.ephemeral-storage",
+    ),
+    "as many TrainJobs as may be": (
+        "quota",
+        _small("count/trainjobs.trainer.kubeflow.org", "8", "8"),
+        "count/trainjobs",
     ),
     "no account": (
         "account",
@@ -262,7 +386,8 @@ def test_a_check_whose_ground_is_missing_says_which(world, capsys):
 
 def test_every_line_says_state_check_and_remedy(world, capsys):
     world.cluster.delete("secrets", "safescale-store")
-    arguments = ["doctor", "--host", world.kubeflow.url, *TRAINJOB]
+    who = ("--token-file", str(world.token))
+    arguments = ["doctor", "--host", world.kubeflow.url, *who, *TRAINJOB]
     assert run_command(arguments) == 2
     shown = capsys.readouterr()
     (line,) = [x for x in shown.out.splitlines() if x.startswith("FAILED")]
@@ -274,7 +399,8 @@ def test_every_line_says_state_check_and_remedy(world, capsys):
 def test_no_value_of_a_secret_is_ever_shown(world, capsys):
     _secret("safescale-registry", AWS_ACCESS_KEY_ID="key-of-data")(world)
     _secret("safescale-store", AWS_REGION="REPLACE-ME")(world)
-    arguments = ["doctor", "--host", world.kubeflow.url, *TRAINJOB]
+    who = ("--token-file", str(world.token))
+    arguments = ["doctor", "--host", world.kubeflow.url, *who, *TRAINJOB]
     assert run_command(arguments) == 2
     shown = capsys.readouterr()
     assert "key-of" not in shown.out + shown.err
@@ -284,7 +410,11 @@ def test_no_value_of_a_secret_is_ever_shown(world, capsys):
     ("verb", "resource", "checks"),
     [
         ("get", "secrets", ["secret safescale-store", "secrets apart", "pull secret"]),
-        ("create", "localsubjectaccessreviews", ["account's rights"]),
+        ("create", "localsubjectaccessreviews", ["own rights", "account's rights"]),
+        ("get", "configmaps", ["artifact place", "Argo's executor"]),
+        ("get", "endpointslices", ["way to the API"]),
+        ("list", "networkpolicies", ["way to the API"]),
+        ("list", "nodes", ["nodes"]),
         ("list", "resourcequotas", ["quota"]),
     ],
 )
@@ -392,12 +522,18 @@ def test_a_real_store_is_written_read_and_left_as_it_was(
     for name, value in s3_server.environ.items():
         monkeypatch.setenv(name, value)
     world.store = f"{s3_server.uri}/doctor-test"
+    _secret("safescale-store", SAFESCALE_STORE=f"{world.store}/")(world)
     findings = world.ask(capsys)
     assert failed(findings) == ["data"]
+    assert findings["store's place"]["found"] == "as --store"
     assert "safescale data fetch adult" in findings["data"]["remedy"]
     assert findings["store"]["state"] == "ok"
     assert findings["store's clock"]["state"] == "ok"
     assert not list(open_store(world.store, environ=s3_server.environ).list())
+    _secret("safescale-store", SAFESCALE_STORE="s3://team/data")(world)
+    findings = world.ask(capsys)
+    assert failed(findings) == ["store's place", "data"]
+    assert world.store in findings["store's place"]["found"]
 
 
 def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
@@ -414,3 +550,70 @@ def test_a_store_that_ignores_conditions_is_not_good_enough(tmp_path):
     store.put("probe", b"1")
     with pytest.raises(Fault, match="both win"):
         check_condition(store, "probe")
+
+
+def test_the_rights_of_the_kubeconfigs_user_do_not_count(world, capsys):
+    """An administrator asks; the token that KFP gets is of one without rights."""
+    training = "system:serviceaccount:safescale:safescale-training"
+    assert world.token is not None
+    world.token.write_text(token_of(training))
+    world.kubeflow.tokens = {token_of(training): ("safescale",)}
+    world.cluster.withheld |= {
+        (verb, right, training)
+        for right in ("pipelines", "pipelines/versions", "experiments", "runs", "jobs")
+        for verb in ("create", "get", "list", "terminate", "enable", "disable")
+    }
+    findings = world.ask(capsys)
+    assert failed(findings) == ["own rights"]
+    assert findings["own rights"]["found"].startswith(f"{training} may not create pip")
+
+
+def test_whose_rights_count_may_ask_about_itself(world, capsys):
+    """CI's own kubeconfig holds the same account, which may not ask about others."""
+    world.cluster.user = OPERATOR
+    world.cluster.forbid("create", "localsubjectaccessreviews")
+    findings = world.ask(capsys)
+    assert findings["own rights"]["found"] == f"16 of 16, of {OPERATOR}"
+    assert findings["account's rights"]["state"] == "skipped"
+    world.cluster.forbid("terminate", "runs")
+    findings = world.ask(capsys)
+    assert failed(findings) == ["own rights"]
+
+
+def test_a_token_that_names_nobody_is_unknown(world, capsys):
+    assert world.token is not None
+    world.token.write_text("opaque")
+    world.kubeflow.tokens = {"opaque": ("safescale",)}
+    findings = world.ask(capsys)
+    assert failed(findings) == []
+    assert findings["own rights"]["state"] == "skipped"
+    assert "no token that names somebody" in findings["own rights"]["found"]
+
+
+def test_the_wide_way_to_the_api_is_said_and_a_narrow_one_too(world, capsys):
+    wide = world.ask(capsys)["way to the API"]
+    assert wide["state"] == "ok"
+    assert "every address of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16" in wide["found"]
+    assert "manifests/api-server.sh" in wide["found"]
+    block = {"to": [{"ipBlock": {"cidr": "10.88.0.1/32"}}], "ports": [{"port": 6443}]}
+    world.cluster.patch(
+        "networkpolicies", "kubernetes-api", {"spec": {"egress": [block]}}
+    )
+    narrow = world.ask(capsys)["way to the API"]
+    assert (narrow["state"], "no other" in narrow["found"]) == ("ok", True)
+    block["to"][0]["ipBlock"] = {"cidr": "10.88.0.0/16", "except": ["10.88.0.0/24"]}
+    world.cluster.patch(
+        "networkpolicies", "kubernetes-api", {"spec": {"egress": [block]}}
+    )
+    assert failed(world.ask(capsys)) == ["way to the API"]
+
+
+def test_how_many_runs_fit_is_said(world, capsys):
+    local = ("--set", "training.backend=local", "--set", "training.processes=1")
+    alone = world.ask(capsys, *local)["quota"]["found"]
+    assert alone == "the largest stage fits, 15 like it at once where nothing else runs"
+    # With a TrainJob's pod beside the stage it is 32 of 4.05 CPUs.
+    beside = world.ask(capsys)["quota"]["found"]
+    assert beside == "the largest stage fits, 7 like it at once where nothing else runs"
+    _small("count/trainjobs.trainer.kubeflow.org", "3", "1")(world)
+    assert "3 like it at once" in world.ask(capsys)["quota"]["found"]

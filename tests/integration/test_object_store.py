@@ -261,6 +261,65 @@ def test_the_lost_reply_of_a_large_upload_is_its_own_success() -> None:
         assert server.objects == {"/bucket/k": data}
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        ("RequestTimeTooSkewed", 403, "clocks of this machine and of the store"),
+        ("AccountProblem", 403, "a problem with the account"),
+        ("AuthorizationHeaderMalformed", 400, "another region than AWS_REGION"),
+        ("QuotaExceeded", 403, "the quota of bucket bucket is used up"),
+        ("XMinioAdminBucketQuotaExceeded", 400, "the quota of bucket bucket"),
+        ("AccessDenied", 403, "do not permit this action in bucket bucket"),
+    ],
+)
+def test_a_refusal_that_has_a_cause_says_it(code: str, status: int, said: str) -> None:
+    with sick_store(f"{status} {code}") as server:
+        with pytest.raises(StorageError, match=said) as error:
+            server.store().put("k", b"x")
+        assert str(error.value).startswith("writing s3://bucket/k was refused at http")
+        assert "secret" not in str(error.value).replace("AWS_SECRET_ACCESS_KEY", "")
+
+
+def test_what_a_store_refuses_to_show_may_be_absent() -> None:
+    """AWS answers 403 for an absent object to a key that lists its prefix alone."""
+    with (
+        sick_store("403 AccessDenied") as server,
+        pytest.raises(StoreInputError, match="s3://bucket/k does not exist"),
+    ):
+        server.store().get("k")
+    with sick_store("403 AccessDenied", "403") as server:
+        assert server.store().stat("k") is None
+    with sick_store("403 AccessDenied") as server:
+        server.objects["/bucket/k"] = b"x"
+        with pytest.raises(StoreInputError, match="reading s3://bucket/k was refused"):
+            server.store().get("k")
+    with sick_store("403 AccessDenied") as server:
+        server.objects["/bucket/k"] = b"x"
+        with pytest.raises(StoreInputError, match="looking for s3://bucket/k was ref"):
+            server.store().stat("k")
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    ["10.0.0.1", "192.168.1.1:9000", "minio:9000", "s3.example.org:8333", "[::1]:9000"],
+)
+def test_an_address_in_the_place_of_a_bucket_is_named_as_such(bucket: str) -> None:
+    with pytest.raises(StoreInputError, match="holds an address where a bucket is"):
+        open_store(f"s3://{bucket}/data", environ=KEYS)
+
+
+def test_a_bucket_that_may_be_an_address_is_named_so_once_it_is_missing(
+    s3_environ: dict[str, str],
+) -> None:
+    """Such a name is allowed; only the store knows that there is none."""
+    store = open_store("s3://minio.team.svc.cluster.local", environ=s3_environ)
+    with pytest.raises(StoreInputError, match=r"looks like an address.*names no host"):
+        store.get("k")
+    store = open_store("s3://my.bucket.1", environ=s3_environ)
+    with pytest.raises(StoreInputError, match="create it or check the name"):
+        store.get("k")
+
+
 def test_an_answer_that_is_not_s3_is_said_so() -> None:
     with sick_store("not-s3") as server:
         with pytest.raises(StorageError, match="did not answer as S3 does") as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def life(ends: str = SUCCEEDED, at: str = "register-model") -> tuple[Scene, ...]
 def furnish(api: ClusterApi) -> None:
     """Puts all that a run needs into the namespace, from the manifests."""
     api.delete("namespaces", api.namespace)
-    for file in ("namespace", "accounts", "limits", "runtime"):
+    files = ("namespace", "accounts", "limits", "runtime", "launcher", "network")
+    for file in (*files, "object-store"):
         text = (BASE / f"{file}.yaml").read_text(encoding="utf-8")
         for item in yaml.safe_load_all(text):
             put(api, item)
@@ -51,10 +53,51 @@ def furnish(api: ClusterApi) -> None:
             "AWS_REGION": "us-east-1",
         }
         api.add("secrets", name, data=encoded(values))
+    api.add(
+        "secrets",
+        "mlpipeline-minio-artifact",
+        data=encoded({"accesskey": "safescale", "secretkey": "of-the-test"}),
+    )
+    _furnish_the_rest(api)
     pull = encoded({".dockerconfigjson": '{"auths": {"registry.test": {}}}'})
     api.add(
         "secrets", "safescale-pull", type="kubernetes.io/dockerconfigjson", data=pull
     )
+
+
+def _furnish_the_rest(api: ClusterApi) -> None:
+    """Puts there what lies outside: Argo's settings, a node, the API's address."""
+    for namespace in ("kubeflow", "default"):
+        api.add("namespaces", namespace)
+    context = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    executor = yaml.safe_dump({"securityContext": context})
+    api.add(
+        "configmaps",
+        "workflow-controller-configmap",
+        namespace="kubeflow",
+        data={"executor": executor},
+    )
+    allocatable = {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi"}
+    api.add("nodes", "node-1", spec={}, status={"allocatable": allocatable})
+    api.add(
+        "endpointslices",
+        "kubernetes",
+        namespace="default",
+        addressType="IPv4",
+        endpoints=[{"addresses": ["10.88.0.1"], "conditions": {"ready": True}}],
+        ports=[{"name": "https", "port": 6443, "protocol": "TCP"}],
+    )
+
+
+def token_of(user: str) -> str:
+    """Returns a token that says whom it is of, as a service account's does."""
+    claims = json.dumps({"sub": user}).encode()
+    return f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.c2ln"
 
 
 def put(api: ClusterApi, item: Mapping[str, Any]) -> None:

@@ -19,9 +19,15 @@ from policy import Object
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
-OVERLAYS = ("base", "overlays/local", "overlays/gpu", "overlays/kueue", "overlays/tpu")
+OVERLAYS = (
+    *("base", "overlays/local", "overlays/gpu", "overlays/kueue", "overlays/tpu"),
+    "overlays/team",
+)
 """What builds as it lies there; `overlays/gitops` needs a release first."""
-COMPONENTS = ("minio", "irsa", "notify-egress", "read-only-root", "gpu", "kueue", "tpu")
+COMPONENTS = (
+    *("minio", "irsa", "api-server", "notify-egress", "read-only-root"),
+    *("gpu", "kueue", "tpu"),
+)
 CLUSTER_WIDE = {
     "Namespace",
     "ResourceFlavor",
@@ -49,10 +55,12 @@ def build(folder: Path) -> list[Object]:
 
 
 def copy_manifests(folder: Path) -> Path:
-    """Copies the manifests to a folder, with the secrets' examples filled in."""
+    """Copies the manifests to a folder, with each example in its place."""
     copied = folder / "manifests"
-    shutil.copytree(MANIFESTS, copied, ignore=shutil.ignore_patterns("generated"))
-    for example in (copied / "secrets").glob("*.example"):
+    # What somebody has filled in here is theirs.
+    theirs = shutil.ignore_patterns("generated", "*.env", "pull.json", "address.yaml")
+    shutil.copytree(MANIFESTS, copied, ignore=theirs)
+    for example in copied.rglob("*.example"):
         shutil.copy(example, example.with_suffix(""))
     return copied
 
@@ -167,7 +175,8 @@ def shipped() -> dict[str, list[Object]]:
         copied = copy_manifests(Path(folder))
         found = {name: build(copied / name) for name in OVERLAYS}
         found["secrets"] = build(copied / "secrets")
-        found["overlays/local/secrets"] = build(copied / "overlays/local/secrets")
+        for name in ("overlays/local/secrets", "overlays/team/secrets"):
+            found[name] = build(copied / name)
         for name in COMPONENTS:
             overlay = compose(copied, base="base", components=(name,))
             found[f"components/{name}"] = build(overlay)
@@ -176,6 +185,5 @@ def shipped() -> dict[str, list[Object]]:
 
 def with_secrets(name: str) -> list[Object]:
     """Returns one of `shipped`, with the templates of its secrets."""
-    local = name == "overlays/local"
-    found = shipped()
-    return [*found[name], *found["overlays/local/secrets" if local else "secrets"]]
+    found, own = shipped(), f"{name}/secrets"
+    return [*found[name], *found[own if own in found else "secrets"]]

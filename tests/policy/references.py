@@ -19,15 +19,19 @@ MADE_BY_KFP = {("Secret", "mlpipeline-minio-artifact"), ("ConfigMap", "kfp-launc
 """What Kubeflow Pipelines puts into a namespace itself."""
 KFP_PODS = {"pipelines.kubeflow.org/v2_component": "true"}
 """Label of every pod of a run (backend/src/v2/compiler/argocompiler, 2.17)."""
-PROXY_PODS = {"app": "ml-pipeline-ui-artifact"}
-"""KFP's artifact proxy in a user's namespace (pipelines-profile-controller)."""
 FOREIGN_PODS: dict[str, list[dict[str, str]]] = {
     "kube-system": [{"k8s-app": "kube-dns"}],
     "kubeflow": [
         {"app": "ml-pipeline"},
-        {"app": "ml-pipeline-ui"},
         {"app": "seaweedfs"},
         {"component": "metadata-grpc-server"},
+    ],
+    "kubeflow-system": [
+        {
+            "app.kubernetes.io/name": "trainer",
+            "app.kubernetes.io/component": "manager",
+            "app.kubernetes.io/part-of": "kubeflow",
+        }
     ],
     "minio": [{"app": "minio"}],
 }
@@ -124,7 +128,7 @@ def stage_labels() -> tuple[dict[str, str], ...]:
 
 def selectors_meet_labels(objects: list[Object]) -> Iterator[str]:
     """A selector that selects nothing protects nothing."""
-    ours = [*stage_labels(), PROXY_PODS, *(pod.labels for pod in pods(objects))]
+    ours = [*stage_labels(), *(pod.labels for pod in pods(objects))]
     for policy in of_kind(objects, "NetworkPolicy"):
         spec = policy["spec"]
         if not _meets(spec["podSelector"], ours):

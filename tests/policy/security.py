@@ -20,7 +20,7 @@ SECRETS = {
 }
 PLACEHOLDER = "REPLACE-ME"
 _VERBS = {"get", "list", "watch", "create", "patch", "delete"}
-_KFP_VERBS = {"terminate", "enable", "disable"}
+_KFP_VERBS = {"terminate", "enable", "disable", "readArtifact"}
 _NEVER = {"pods/exec", "pods/attach", "jobs", "deployments", "rolebindings", "roles"}
 _VOLUMES = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}
 _RESOURCES = {"cpu", "memory", "ephemeral-storage"}

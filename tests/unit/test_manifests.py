@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
+import yaml
 from policy import complaints, names, references, security
 from policy.breaking import GONE, NODE, POD, RUNTIME, Break, broken
 from policy.objects import (
+    CLUSTER_WIDE,
     COMPONENTS,
     OVERLAYS,
     ROOT,
     build,
+    called,
     compose,
     copy_manifests,
     shipped,
+    texts,
     with_secrets,
 )
 
+from pipelines.kubeflow.doctor.quota import charge_of, most_at_once
+from pipelines.quantities import amount
 from safescale_ammt.cluster.access import ACCESS
 
 SHAPE = (*names.RULES, *references.RULES)
 """Rules on all objects, secrets included; those of `security` are on ours alone."""
 QUEUE = "ClusterQueue/safescale"
 RUN, CI = "Role/safescale-pipeline", "Role/safescale-operator"
+VIEWER = "Role/safescale-viewer"
 PEERS = "NetworkPolicy/training-peers"
 POLICY = "ValidatingAdmissionPolicy"
 ALL = [*OVERLAYS, *(f"components/{name}" for name in COMPONENTS)]
@@ -204,6 +212,8 @@ BROKEN: dict[str, list[Break]] = {
         (RUN, ("rules", 6, "resources"), ["*"]),
         (CI, ("rules", 3, "resourceNames"), GONE),
         (CI, ("rules", 3, "verbs"), ["impersonate"]),
+        (VIEWER, ("rules", 2, "verbs"), ["get", "readArtifact"]),
+        (VIEWER, ("rules", 3, "resources"), ["pods", "secrets"]),
     ],
     "what_a_run_writes_is_guarded": [
         (f"{POLICY}/safescale-results", ("metadata", "name"), "another"),
@@ -336,6 +346,103 @@ def test_a_run_has_the_rights_that_trainjobs_need():
     assert allowed - needed == kfps_own
 
 
+def test_one_name_renames_the_namespace_with_every_component(tmp_path):
+    """As the docs say: a copy of the overlay, another name, components listed there."""
+    manifests = copy_manifests(tmp_path)
+    copied = manifests / "overlays" / "ml-research"
+    shutil.copytree(manifests / "overlays" / "team", copied)
+    for file in (copied / "kustomization.yaml", copied / "secrets/kustomization.yaml"):
+        text = file.read_text(encoding="utf-8").replace("team", "ml-research")
+        if file.parent == copied:
+            # A queue's quota of GPUs comes after the queue.
+            several = set(COMPONENTS) - {"tpu"}  # of which no queue knows
+            order = sorted(several, key=lambda name: name != "kueue")
+            listed = "".join(f"  - ../../components/{name}\n" for name in order)
+            text += f"components:\n{listed}"
+        file.write_text(text, encoding="utf-8")
+    objects = [*build(copied), *build(copied / "secrets")]
+    assert complaints(SHAPE, objects) == []
+    spaced = [o for o in objects if o["kind"] not in CLUSTER_WIDE]
+    assert {o["metadata"]["namespace"] for o in spaced} == {"ml-research"}
+    wide = [o for o in objects if o["kind"] in CLUSTER_WIDE]
+    assert [called(o) for o in wide if "namespace" in o["metadata"]] == []
+    selected = [
+        text
+        for thing in objects
+        if thing["kind"] in {"ClusterQueue", *_BINDINGS}
+        for text in texts(thing["spec"])
+        if text in {"safescale-ammt", "team", "ml-research"}
+    ]
+    assert selected == ["ml-research"] * len(selected)
+    assert len(selected) >= 3
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_what_a_component_adds_can_be_deleted_by_its_files(name):
+    """Going back leaves it there: the docs name each file."""
+    folder = ROOT / "manifests" / "components" / name
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    files = kustomization.get("resources", [])
+    there = {
+        called(thing)
+        for file in files
+        for thing in yaml.safe_load_all((folder / file).read_text(encoding="utf-8"))
+    }
+    base = {called(thing) for thing in shipped()["base"]}
+    assert {called(o) for o in shipped()[f"components/{name}"]} - base == there
+    docs = (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
+    assert all(f"-f manifests/components/{name}/{file}" in docs for file in files)
+
+
+def test_the_quota_holds_as_many_trainings_as_the_docs_say():
+    """The numbers of a pod are those of a real plane, where six pods were counted."""
+    (limits,) = [o for o in shipped()["base"] if o["kind"] == "LimitRange"]
+    (quota,) = [o for o in shipped()["base"] if o["kind"] == "ResourceQuota"]
+    train = {"cpu": "2", "memory": "4Gi"}
+    charge = charge_of(train, train, limits["spec"]["limits"])
+    beside = {
+        k: charge[k] - amount(train[k.split(".")[1]])
+        for k in charge
+        if k.split(".")[-1] in train
+    }
+    assert beside == {
+        "requests.cpu": amount("50m"),
+        "requests.memory": amount("64Mi"),
+        "limits.cpu": amount("500m"),
+        "limits.memory": amount("512Mi"),
+    }
+    assert charge["limits.ephemeral-storage"] == amount("16Gi")
+    assert charge["requests.ephemeral-storage"] == amount("1Gi")
+    assert most_at_once(quota["spec"]["hard"], charge) == 15
+    docs = (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
+    assert "**15 trainings\nof two CPUs at once**" in docs
+
+
+_BINDINGS = ("MutatingAdmissionPolicyBinding", "ValidatingAdmissionPolicyBinding")
+
+
+def test_read_only_roots_are_insisted_on_only_where_they_are_made():
+    """Below Kubernetes 1.36 `apply` leaves out what makes them, and goes on.
+
+    So what refuses writable ones waits for a label that nobody sets before.
+    """
+    objects = shipped()["components/read-only-root"]
+    (binding,) = [
+        o
+        for o in objects
+        if o["kind"] == "ValidatingAdmissionPolicyBinding"
+        and o["metadata"]["name"] == "safescale-read-only-root"
+    ]
+    wanted = binding["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+    (space,) = [o for o in objects if o["kind"] == "Namespace"]
+    labels = {**space["metadata"]["labels"], "kubernetes.io/metadata.name": "safescale"}
+    assert not wanted.items() <= labels.items()
+    command = "kubectl label namespace safescale safescale-ammt/read-only-root=insist"
+    assert command in (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
+    name, _, value = command.rsplit(maxsplit=1)[-1].partition("=")
+    assert wanted.items() <= {**labels, name: value}.items()
+
+
 def test_gpus_through_a_queue_have_a_quota_there(tmp_path):
     manifests = copy_manifests(tmp_path)
     built = build(compose(manifests, base="base", components=("kueue", "gpu")))
@@ -343,6 +450,34 @@ def test_gpus_through_a_queue_have_a_quota_there(tmp_path):
     (flavor,) = queue["spec"]["resourceGroups"][0]["flavors"]
     quota = {r["name"]: r["nominalQuota"] for r in flavor["resources"]}
     assert quota["nvidia.com/gpu"] == "4"  # with 0 a job would wait for a day
+
+
+ASKED_OF_VIEWERS = {
+    *(
+        (f"{kind}.pipelines.kubeflow.org", verb)
+        for kind in ("runs", "pipelines", "experiments", "jobs")
+        for verb in ("get", "list")
+    ),
+    ("runs.pipelines.kubeflow.org", "readArtifact"),
+    ("viewers.kubeflow.org", "get"),
+}
+"""What KFP asks for a page with a report or a log (backend/src/apiserver/server,
+frontend/server/handlers, 2.17.0)."""
+
+
+def test_a_viewer_sees_reports_and_logs_and_changes_nothing():
+    (role,) = [o for o in shipped()["base"] if called(o) == VIEWER]
+    allowed = {
+        (f"{resource}.{group}".rstrip("."), verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert allowed >= ASKED_OF_VIEWERS
+    assert {("pods/log", "get"), ("pods", "list"), ("events", "list")} <= allowed
+    assert {verb for _, verb in allowed} == {"get", "list", "readArtifact"}
+    assert not {what for what, _ in allowed} & {"secrets", "configmaps"}
 
 
 CALLS = {
@@ -361,9 +496,9 @@ def test_ci_has_the_rights_that_its_commands_need():
         path.read_text(encoding="utf-8")
         for path in (ROOT / "pipelines" / "kubeflow").glob("*.py")
     )
-    called = set(re.findall(r"\.(\w+)_service_([a-z]+)_(\w+)", source))
+    calls = set(re.findall(r"\.(\w+)_service_([a-z]+)_(\w+)", source))
     needed = {("pipelines", "create"), ("pipelines/versions", "create")}
-    for service, verb, what in called:
+    for service, verb, what in calls:
         version = what.startswith("pipeline_version")
         name = "pipeline_version" if version else f"{service}_service"
         needed.add((CALLS[name], verb))

@@ -1,14 +1,13 @@
-"""What the namespace on Kubernetes must have: labels, accounts, rights, runtime."""
+"""What the namespace on Kubernetes must have: labels, an account, a runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
-from safescale_ammt.cluster.access import ACCESS, Access
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.refusals import ApiRefusal, Denied, OutOfReach
 from safescale_ammt.cluster.resources import Resource
@@ -17,32 +16,13 @@ from safescale_ammt.errors import ClusterInputError
 
 APPLY = "kubectl apply -k manifests/base (or the overlay that you use)"
 KUBECONFIG = "set KUBECONFIG to the cluster's kubeconfig, or check that it runs"
-# What KFP's own driver, launcher and executor call under a run's account.
-LAUNCHER = (
-    Access("get", "", "configmaps"),
-    Access("get", "", "pods"),
-    Access("create", "argoproj.io", "workflowtaskresults"),
-    Access("patch", "argoproj.io", "workflowtaskresults"),
-)
-# What `submit` and `schedule` call in a multi-user KFP, which asks Kubernetes about
-# each of them under its own group.
-OPERATOR = (
-    *(Access(v, "pipelines.kubeflow.org", "experiments") for v in ("create", "list")),
-    *(
-        Access(v, "pipelines.kubeflow.org", "runs")
-        for v in ("create", "get", "list", "terminate")
-    ),
-    *(
-        Access(v, "pipelines.kubeflow.org", "jobs")
-        for v in ("create", "list", "enable", "disable")
-    ),
-)
+ARTIFACT_KEY = "mlpipeline-minio-artifact"
+"""The secret with the key of KFP's own store."""
 _TRAINER = ("trainer.kubeflow.org", "v1alpha1")
-_REVIEWS = "/apis/authorization.k8s.io/v1"
 
 
 class RawPath(Resource):
-    """A path outside of the namespaces: versions, discovery, own rights."""
+    """A path outside of the namespace: versions, discovery, reviews, nodes."""
 
     def path(self, namespace: str, name: str = "", sub: str = "") -> str:  # noqa: ARG002
         """Returns the path as it was given."""
@@ -90,9 +70,7 @@ class Cluster:
             Check("kubernetes", self._reachable, remedy=KUBECONFIG),
             Check("namespace", self._namespace, ("kubernetes",)),
             Check("pod security", self._pod_security, ("namespace", "kubeflow")),
-            Check("own rights", self._own_rights, ("kubernetes", "kubeflow")),
             Check("account", self._account, ("namespace",)),
-            Check("account's rights", self._account_rights, ("account",)),
             Check("trainer", self._trainer, ("kubernetes",)),
             Check("runtime", self._runtime, ("trainer", "namespace")),
         ]
@@ -113,6 +91,27 @@ class Cluster:
             if error.status == 401:  # nobody is logged in: a fault, no missing right
                 raise
             raise Unknown(f"you may not read {plural}") from None
+
+    def look(self, path: str, what: str) -> dict[str, Any] | None:
+        """Reads what lies outside of the namespace; None if it is not there.
+
+        Args:
+            path: of the API, such as "/api/v1/nodes".
+            what: it is, for the sentence, as in "the nodes".
+
+        Raises:
+            Unknown: we may not.
+        """
+        try:
+            return self.api.call("get", RawPath("", "", path))
+        except Denied as error:
+            if error.status == 401:
+                raise
+            raise Unknown(f"you may not read {what}") from None
+        except ApiRefusal as error:
+            if error.status != 404:
+                raise
+            return None
 
     def _reachable(self) -> str:
         try:
@@ -144,81 +143,15 @@ class Cluster:
             )
         return "restricted"
 
-    def _own_rights(self) -> str:
-        if not self.multi_user():
-            raise Unknown("KFP is in single-user mode and asks for none")
-        missing = [right for right in OPERATOR if not self._may(right)]
-        if missing:
-            raise Fault(
-                f"you may not {_words(missing)} in {self.namespace}",
-                "bind yourself to the Role safescale-operator or to kubeflow-edit",
-            )
-        return f"{len(OPERATOR)} of {len(OPERATOR)}"
-
     def _account(self) -> str:
         self.require("serviceaccounts", self.account, f"account {self.account}", APPLY)
         return self.account
 
-    def _account_rights(self) -> str:
-        # Without doubles, in a fixed order: both lists hold `get pods`.
-        rights = dict.fromkeys((*LAUNCHER, *(ACCESS if self.trainjob else ())))
-        missing = [right for right in rights if not self._may(right, self.account)]
-        if missing:
-            raise Fault(
-                f"{self.account} may not {_words(missing)}",
-                f"bind it to the Role of its name: {APPLY}",
-            )
-        return f"{len(rights)} of {len(rights)}"
-
-    def _may(self, right: Access, account: str = "") -> bool:
-        """Asks Kubernetes for a right: of an account, else our own.
-
-        Raises:
-            Unknown: we may not ask about others.
-        """
-        resource, _, sub = right.resource.partition("/")
-        attributes: dict[str, Any] = {
-            "namespace": self.namespace,
-            "verb": right.verb,
-            "group": right.group,
-            "resource": resource,
-        }
-        if sub:
-            attributes["subresource"] = sub
-        # The Role grants these two by name; asked without one, Kubernetes says no.
-        by_name = {"configmaps": "kfp-launcher", "trainingruntimes": self.runtime}
-        if right.resource in by_name:
-            attributes["name"] = by_name[right.resource]
-        spec: dict[str, Any] = {"resourceAttributes": attributes}
-        metadata: dict[str, Any] = {}
-        path, kind = f"{_REVIEWS}/selfsubjectaccessreviews", "SelfSubjectAccessReview"
-        if account:
-            # The local form: a right in this namespace is enough to ask for it.
-            spec["user"] = f"system:serviceaccount:{self.namespace}:{account}"
-            metadata = {"namespace": self.namespace}
-            path = f"{_REVIEWS}/namespaces/{self.namespace}/localsubjectaccessreviews"
-            kind = "LocalSubjectAccessReview"
-        body: dict[str, Any] = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": kind,
-            "metadata": metadata,
-            "spec": spec,
-        }
-        try:
-            review = self.api.call("create", RawPath("", "", path), body=body)
-        except Denied:
-            raise Unknown("you may not ask for the rights of others") from None
-        return bool(review["status"].get("allowed"))
-
     def _trainer(self) -> str:
         if not self.trainjob:
             raise Unknown("training.backend is not trainjob")
-        path = "/apis/" + "/".join(_TRAINER)
-        try:
-            listing = self.api.call("get", RawPath("", "", path))
-            names = [item["name"] for item in listing.get("resources", [])]
-        except ApiRefusal:  # 404: the API does not know the group
-            names = []
+        listing = self.look("/apis/" + "/".join(_TRAINER), "what the API serves") or {}
+        names = [item["name"] for item in listing.get("resources", [])]
         if "trainjobs" not in names:
             raise Fault("the API serves no TrainJob", "install Kubeflow Trainer 2.x")
         return "/".join(_TRAINER)
@@ -275,8 +208,3 @@ class Cluster:
             if error.status != 404:
                 raise
             return None
-
-
-def _words(rights: Sequence[Access]) -> str:
-    """Spells rights: `create trainjobs, get pods/log`."""
-    return ", ".join(f"{right.verb} {right.resource}" for right in rights)

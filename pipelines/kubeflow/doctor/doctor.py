@@ -7,24 +7,35 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
 from pipelines.kubeflow.doctor.guards import check_guards
+from pipelines.kubeflow.doctor.network import check_api_address
+from pipelines.kubeflow.doctor.platform import (
+    check_artifact_key,
+    check_executor,
+    check_launcher,
+)
 from pipelines.kubeflow.doctor.quota import (
     RunResources,
     check_accelerators,
+    check_nodes,
     check_quota,
 )
+from pipelines.kubeflow.doctor.rights import Rights
 from pipelines.kubeflow.doctor.secrets import Secrets
-from safescale_ammt.errors import PreconditionFailed
+from safescale_ammt.errors import PreconditionFailed, StorageError
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
 
 # Seconds; S3's signatures tolerate 15 minutes, tokens and records less.
 SKEW = 60.0
+PROBES = "runs/doctor"
+"""Where probes lie: `runs/` is every documented key's of the store of data."""
 _CLOCK = "set this machine's or the server's clock by NTP"
 
 
@@ -53,6 +64,7 @@ class Doctor:
     def checks(self) -> list[Check]:
         """Returns all checks, each after those that it needs."""
         runtime = ("runtime",) if self.run.pods else ()
+        secrets = Secrets(self.cluster, self.store)
         return [
             Check("kubeflow", self._kubeflow, remedy="check --host and the network"),
             Check(
@@ -65,11 +77,46 @@ class Doctor:
                 "check the token or the login, and --namespace",
             ),
             *self.cluster.checks(),
-            *Secrets(self.cluster).checks(),
+            *Rights(self.cluster, lambda: self.kubeflow().session).checks(),
+            *secrets.checks(),
             Check("guards", lambda: check_guards(self.cluster), ("account",)),
-            Check("quota", self._quota, (*runtime, "namespace")),
-            Check("accelerators", self._accelerators, runtime),
+            Check(
+                "artifact key",
+                partial(check_artifact_key, self.cluster),
+                ("namespace",),
+            ),
+            Check(
+                "artifact place",
+                partial(check_launcher, self.cluster),
+                ("namespace", "kubeflow"),
+            ),
+            Check(
+                "Argo's executor",
+                partial(check_executor, self.cluster),
+                ("pod security",),
+            ),
+            Check(
+                "way to the API",
+                partial(check_api_address, self.cluster),
+                ("namespace",),
+            ),
+            Check(
+                "quota",
+                partial(check_quota, self.cluster, self.run),
+                (*runtime, "namespace"),
+            ),
+            Check(
+                "nodes",
+                partial(check_nodes, self.cluster, self.run),
+                (*runtime, "kubernetes"),
+            ),
+            Check(
+                "accelerators",
+                partial(check_accelerators, self.cluster, self.run),
+                runtime,
+            ),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
+            Check("store's place", secrets.place, ("store", "secret safescale-store")),
             Check("data", self._data, ("store",)),
             Check("kubeflow's clock", self._kubeflow_clock, ("kubeflow",)),
             Check("kubernetes' clock", self._kubernetes_clock, ("kubernetes",)),
@@ -99,27 +146,28 @@ class Doctor:
         )
         return "runs can be listed"
 
-    def _quota(self) -> str:
-        return check_quota(self.cluster, self.run)
-
-    def _accelerators(self) -> str:
-        return check_accelerators(self.cluster, self.run)
-
     def _store(self) -> str:
         """Writes, reads, writes on condition and deletes a probe."""
         if not self.store:
             raise Unknown("no --store is given")
         store = open_store(self.store, environ=self.environ)
-        # A key that nobody else draws: two doctors at once would read each other's.
-        key = f"doctor/{uuid.uuid4().hex}"
+        # Below a prefix that the key of safescale-store opens, by a name that nobody
+        # else draws: two doctors at once would read each other's.
+        key = f"{PROBES}/{uuid.uuid4().hex}"
+        store.put(key, b"probe")
         try:
-            store.put(key, b"probe")
             if store.get(key) != b"probe":
                 raise Fault(f"{self.store} gives other bytes", "use another store")
             check_condition(store, key)
         finally:
-            # However the checks end, nothing stays behind.
-            store.delete(key)
+            # However the checks end, nothing stays behind, if the key may do that.
+            kept = None
+            try:
+                store.delete(key)
+            except StorageError as error:
+                kept = error
+        if kept is not None:
+            return f"{self.store} can be read and written; a probe stays there: {kept}"
         return f"{self.store} can be read and written"
 
     def _data(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a namespace's quota leaves enough for the largest moment of a run.
+"""Whether quota and nodes have room for the largest moment of a run.
 
 The stages follow each other, so a run takes at one time what its largest stage
 takes, with KFP's driver beside it, and for backend trainjob the TrainJob's pods
@@ -7,19 +7,23 @@ on top of the stage that waits for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from pipelines.kubeflow.doctor.checks import Fault
 from pipelines.kubeflow.doctor.cluster import Cluster
 from pipelines.kubeflow.preparation import IDLE
 from pipelines.quantities import amount
 
-# Limit of a KFP driver's pod; its requests are less.
-DRIVER = {"cpu": "500m", "memory": "512Mi"}
-# Of another resource, such as an accelerator, a quota counts the requests alone.
-_COUNTED = ("requests.cpu", "limits.cpu", "requests.memory", "limits.memory", "pods")
+_TRAINJOBS = "count/trainjobs.trainer.kubeflow.org"
+_NONE = Decimal(0)
+# Of KFP's driver (backend/src/v2/compiler/argocompiler, 2.17).
+_DRIVER = {
+    "limits": {"cpu": "500m", "memory": "512Mi"},
+    "requests": {"cpu": "100m", "memory": "64Mi"},
+}
 
 
 @dataclass(frozen=True)
@@ -63,39 +67,139 @@ def check_quota(cluster: Cluster, run: RunResources) -> str:
         Unknown: we may not read them.
     """
     container = cluster.node_container() if run.pods else None
-    resources = (container or {}).get("resources", {})
-    node = resources.get("limits") or resources.get("requests") or {}
-    for limits in cluster.read("limitranges").get("items", []):
-        for limit in limits["spec"]["limits"]:
-            if limit["type"] == "Container":
-                _check_limit(limit.get("max", {}), run.stage, "a stage")
-                _check_limit(limit.get("max", {}), node, "a TrainJob's pod")
-    needs = {"pods": Decimal(2 + run.pods)}  # a stage and the driver beside it
-    for name in {*run.stage, *node}:
-        total = amount(run.stage.get(name, "0")) + amount(DRIVER.get(name, "0"))
-        total += amount(node.get(name, "0")) * run.pods
-        # KFP sets limits alone, and Kubernetes then requests as much.
-        needs |= {f"requests.{name}": total, f"limits.{name}": total}
+    node = (container or {}).get("resources", {})
+    limits = [
+        limit
+        for item in cluster.read("limitranges").get("items", [])
+        for limit in item["spec"]["limits"]
+        if limit["type"] == "Container"
+    ]
+    for limit in limits:
+        _check_limit(limit.get("max", {}), run.stage, "a stage")
+        asked = node.get("limits") or node.get("requests") or {}
+        _check_limit(limit.get("max", {}), asked, "a TrainJob's pod")
+    driver = charge_of(_DRIVER["limits"], _DRIVER["requests"], limits)
+    whole = sum_of(charge_of(run.stage, run.stage, limits), charge_of_job(node, run))
     quotas = cluster.read("resourcequotas").get("items", [])
     for quota in quotas:
-        # The status is what is enforced; it is empty until a controller has looked.
-        hard = quota.get("status", {}).get("hard") or quota["spec"].get("hard", {})
-        used = quota.get("status", {}).get("used", {})
-        for key in hard:
-            # A quota's plain "cpu" and "memory" mean requests.
-            full = key if "." in key or key == "pods" else f"requests.{key}"
-            is_counted = full in _COUNTED or full.startswith("requests.")
-            if not is_counted or full not in needs:
-                continue
-            rest = amount(hard[key]) - amount(used.get(key, "0"))
-            if needs[full] > rest:
+        check_room(quota, sum_of(whole, driver))
+    if not quotas:
+        return "no quota"
+    most = min(most_at_once(hard_of(quota), whole) for quota in quotas)
+    return f"the largest stage fits, {most} like it at once where nothing else runs"
+
+
+def charge_of_job(
+    node: Mapping[str, Mapping[str, str]], run: RunResources
+) -> dict[str, Decimal]:
+    """Returns what a quota counts for a run's TrainJob; nothing if it has none."""
+    found = {"pods": Decimal(run.pods), _TRAINJOBS: Decimal(run.pods > 0)}
+    for kind in ("limits", "requests"):
+        for name, value in node.get(kind, {}).items():
+            found[f"{kind}.{name}"] = amount(value) * run.pods
+    return found
+
+
+def sum_of(*charges: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Adds charges up, each by its own name."""
+    names = {name for charge in charges for name in charge}
+    return {name: sum((c.get(name, _NONE) for c in charges), _NONE) for name in names}
+
+
+def charge_of(
+    limits: Mapping[str, str],
+    requests: Mapping[str, str],
+    ranges: Sequence[Mapping[str, Any]],
+) -> dict[str, Decimal]:
+    """Returns what a quota counts for a pod of a run: `requests.cpu` -> CPUs, ...
+
+    A pod has two containers at a time: `main`, and Argo's `wait`, which asks for
+    nothing. A LimitRange gives each of them what it does not ask for itself.
+
+    Args:
+        limits: of `main`.
+        requests: of `main`.
+        ranges: the LimitRanges' parts for containers.
+    """
+    found = {"pods": Decimal(1)}
+    for kind, field, main in (
+        ("limits", "default", limits),
+        ("requests", "defaultRequest", requests),
+    ):
+        given = {k: v for part in ranges for k, v in part.get(field, {}).items()}
+        for name in {**given, **main}:
+            both = amount(main.get(name, given.get(name, "0")))
+            found[f"{kind}.{name}"] = both + amount(given.get(name, "0"))
+    return found
+
+
+def most_at_once(hard: Mapping[str, str], charge: Mapping[str, Decimal]) -> int:
+    """Returns how many pods of one kind a quota lets exist at the same time."""
+    asked = ((amount(value), charge.get(full_key(key))) for key, value in hard.items())
+    return min((int(total // each) for total, each in asked if each), default=0)
+
+
+def full_key(key: str) -> str:
+    """Returns a quota's key in full: its plain `cpu` and the like mean requests."""
+    plain = key in ("cpu", "memory", "ephemeral-storage")
+    return f"requests.{key}" if plain else key
+
+
+def hard_of(quota: Mapping[str, Any]) -> Mapping[str, str]:
+    """Returns what a quota enforces: its status, once a controller has looked."""
+    hard = quota.get("status", {}).get("hard") or quota["spec"].get("hard", {})
+    return dict(hard)
+
+
+def check_room(quota: Mapping[str, Any], needs: Mapping[str, Decimal]) -> None:
+    """Holds what a run needs against what a quota leaves.
+
+    Raises:
+        Fault: it leaves less.
+    """
+    used = quota.get("status", {}).get("used", {})
+    for key, total in hard_of(quota).items():
+        need = needs.get(full_key(key), _NONE)
+        rest = amount(total) - amount(used.get(key, "0"))
+        if need > rest:
+            raise Fault(
+                f"quota {quota['metadata']['name']} leaves {_short(rest)} of {key},"
+                f" a run needs {_short(need)}",
+                "raise it in manifests/base/limits.yaml, wait for other runs, or "
+                "ask for less with --param",
+            )
+
+
+def check_nodes(cluster: Cluster, run: RunResources) -> str:
+    """Holds the largest pod of a run against the nodes, empty as they may be.
+
+    Raises:
+        Fault: no node is large enough, so that the pod would wait for ever.
+        Unknown: we may not list nodes.
+    """
+    listing = cluster.look("/api/v1/nodes", "the nodes") or {}
+    nodes = [
+        n
+        for n in listing.get("items", [])
+        if not n.get("spec", {}).get("unschedulable")
+    ]
+    container = cluster.node_container() if run.pods else None
+    node = (container or {}).get("resources", {})
+    asked = {"a stage": run.stage}
+    if node.get("requests"):
+        asked["a TrainJob's pod"] = node["requests"]
+    for who, resources in asked.items():
+        for name, value in resources.items():
+            offers = [
+                amount(n["status"].get("allocatable", {}).get(name, "0")) for n in nodes
+            ]
+            if amount(value) > max(offers, default=_NONE):
                 raise Fault(
-                    f"quota {quota['metadata']['name']} leaves {_short(rest)} of {key},"
-                    f" a run needs {_short(needs[full])}",
-                    "raise it in manifests/base/limits.yaml, wait for other runs, or "
-                    "ask for less with --param",
+                    f"{who} asks for {value} of {name}, the largest of {len(nodes)} "
+                    f"nodes offers {_short(max(offers, default=_NONE))}",
+                    "add such a node, or ask for less with --param",
                 )
-    return "the largest stage fits" if quotas else "no quota"
+    return f"the largest stage fits on one of {len(nodes)} nodes"
 
 
 def check_accelerators(cluster: Cluster, run: RunResources) -> str:

@@ -29,9 +29,15 @@ _DOCKER_TYPE = "kubernetes.io/dockerconfigjson"
 
 @dataclass(frozen=True)
 class Secrets:
-    """The secrets of a namespace."""
+    """The secrets of a namespace.
+
+    Attributes:
+        cluster: which.
+        store: URI of the store that is read and written from here; "" = not known.
+    """
 
     cluster: Cluster
+    store: str = ""
 
     def checks(self) -> list[Check]:
         """Returns the checks, each after those that it needs."""
@@ -122,6 +128,23 @@ class Secrets:
                     "only what it works on",
                 )
         return f"{len(secrets)} secrets differ"
+
+    def place(self) -> str:
+        """Checks that a run writes to the store that is looked at from here.
+
+        Raises:
+            Fault: it writes elsewhere: `submit` would wait for an outcome in vain.
+            Unknown: no store on S3 is named here, or we may not read the secret.
+        """
+        if not self.store.startswith("s3://"):
+            raise Unknown("no --store on S3 is given")
+        there = self.secret("safescale-store", "store.env")[STORE]
+        if there.rstrip("/") != self.store.rstrip("/"):
+            raise Fault(
+                f"{STORE} of secret safescale-store is another place than {self.store}",
+                f"give --store, or {STORE}, what stands in manifests/secrets/store.env",
+            )
+        return "as --store"
 
     def _pull_secret(self) -> str:
         account = self.cluster.read("serviceaccounts", self.cluster.account)
