@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import product
 
 _SPANS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
@@ -59,7 +60,8 @@ def day_fits(expression: str, day: date) -> bool:
     return by_number or by_name
 
 
-def _values(text: str, least: int, greatest: int) -> set[int]:
+@lru_cache(maxsize=None)
+def _values(text: str, least: int, greatest: int) -> frozenset[int]:
     found: set[int] = set()
     for part in text.split(","):
         span, slash, step = part.partition("/")
@@ -71,4 +73,4 @@ def _values(text: str, least: int, greatest: int) -> set[int]:
                 high = greatest if slash and "-" not in span else high
             if low <= value <= high and (value - low) % int(step or 1) == 0:
                 found.add(value)
-    return found
+    return frozenset(found)
