@@ -88,12 +88,23 @@ def disconnection(host: str, action: str, error: Exception) -> SafescaleError:
 
 def message(body: Any) -> str:
     """Returns the server's reason in one line, shortened, as ': ...'; "" = none."""
+    line = " ".join(_said(body).split())
+    return f": {line[:_QUOTED].rstrip('. ')}" if line else ""
+
+
+def _said(body: Any) -> str:
     try:
         status = parse_json(body or "null")
         # gRPC's gateway writes `message`; the upload service is plain HTTP and writes
         # `error_message`.
-        text = str(status.get("message") or status.get("error_message") or "")
+        return str(status.get("message") or status.get("error_message") or "")
     except (ValueError, AttributeError, TypeError):
         return ""  # a page of a gateway before the API
-    line = " ".join(text.split())
-    return f": {line[:_QUOTED].rstrip('. ')}" if line else ""
+
+
+def is_final(body: Any) -> bool:
+    """Says whether a 5xx is a no that another try does not change.
+
+    KFP answers 500 where Kubernetes lacks an object that its database knows.
+    """
+    return _said(body).rstrip(". ").endswith("not found")

@@ -21,6 +21,7 @@ from pipelines.kubeflow.answers import (
     Rejection,
     Unreachable,
     disconnection,
+    is_final,
     message,
 )
 from pipelines.kubeflow.session import Session
@@ -270,7 +271,7 @@ class Kubeflow:
                 f"{host} does not allow {action} in namespace "
                 f"{session.namespace!r}{reason}; ask for role kubeflow-edit there."
             )
-        if status in self.retry.statuses:
+        if status in self.retry.statuses and not is_final(error.body):
             # A gateway says 502 or 504 of a request that the API may have carried out.
             return LostAnswer(f"{host} answers {action} with HTTP {status}{reason}.")
         return Rejection(status, f"{host} refuses {action} (HTTP {status}{reason}).")

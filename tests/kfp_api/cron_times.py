@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 _SPANS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
@@ -60,7 +60,7 @@ def day_fits(expression: str, day: date) -> bool:
     return by_number or by_name
 
 
-@lru_cache(maxsize=None)
+@cache
 def _values(text: str, least: int, greatest: int) -> frozenset[int]:
     found: set[int] = set()
     for part in text.split(","):

@@ -209,9 +209,7 @@ class Schedules:
             run = self._start(key, due)
         # The lists were made before: a run that has just been started is in neither,
         # so that a fire at a quiet moment leaves no trace in the status.
-        mine = [
-            r.display_name for r in self.runs.values() if r.recurring_run_id == key
-        ]
+        mine = [r.display_name for r in self.runs.values() if r.recurring_run_id == key]
         seen = (
             workflow.enabled,
             tuple(sorted(r.display_name for r in going_on)),

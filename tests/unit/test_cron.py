@@ -132,8 +132,8 @@ def _some(low: int, high: int) -> st.SearchStrategy[str]:
 _expressions = st.tuples(
     *(_some(0, 59), _some(0, 23), _some(1, 31), _some(1, 12), _some(0, 6))
 ).map(lambda fields: "0 " + " ".join(fields))
-_moments = st.datetimes(datetime(2024, 1, 1), datetime(2060, 1, 1)).map(
-    lambda moment: moment.replace(tzinfo=UTC)
+_moments = st.integers(1_700_000_000, 2_800_000_000).map(
+    lambda second: datetime.fromtimestamp(second, UTC)
 )
 
 
