@@ -232,9 +232,10 @@ def test_a_status_that_was_forgotten_repeats_a_run_whose_workflow_is_gone(world)
     assert [r.display_name for r in world.api.world.runs.values()] == [name, name]
 
 
-def test_where_kubeflow_says_what_was_so_before_one_schedule_fires(world):
-    world.api.world.stale = 0.4
-    world.clock = Clock(world.clock.now, lambda _: threading.Event().wait(0.1))
+@pytest.mark.parametrize("stale", [(0.0, 0.4), (0.05, 2.0)])
+def test_where_kubeflow_says_what_was_so_before_one_schedule_fires(world, stale):
+    world.api.world.stale = stale
+    world.clock = Clock(world.clock.now, lambda _: threading.Event().wait(0.3))
     for seconds in (3600, 7200, 10800, 14400):
         # Each roll comes while the one before it is still listed as off.
         world.roll(Timing(every=seconds))
@@ -247,7 +248,7 @@ def test_where_kubeflow_says_what_was_so_before_one_schedule_fires(world):
 def test_three_at_once_leave_one_that_fires_whatever_kubeflow_says(prepared):
     for _ in range(4):
         with KfpApi() as api:
-            api.world.stale = 0.3
+            api.world.stale = (0.05, 0.4)
             worlds = [World(api, prepared) for _ in range(3)]
             for world in worlds:
                 now = world.clock.now

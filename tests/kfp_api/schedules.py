@@ -36,7 +36,7 @@ class ScheduledWorkflow:
         created: when.
         last, index: the time and the number of the last run, as its status says.
         seen: the runs that its status tells of.
-        shown_late: until when, on the monotonic clock, its row says the opposite.
+        ordered: when it was last switched, on the monotonic clock.
     """
 
     enabled: bool
@@ -44,7 +44,7 @@ class ScheduledWorkflow:
     last: datetime | None = None
     index: int = 0
     seen: Any = None
-    shown_late: float = 0.0
+    ordered: float = float("-inf")
 
 
 @dataclass
@@ -57,7 +57,8 @@ class Schedules:
         killed: runs whose workflow went away while they ran.
         history: what became of recurring runs: what, id; orders that change nothing
             are none.
-        stale: seconds for which a row says after an order what was so before.
+        stale: between which seconds after an order a row says what was so before it:
+            the agent's copy comes some time after the order.
         clock: tells the time to the controller.
         forgotten: names of runs whose Workflow was cleaned away.
     """
@@ -68,7 +69,7 @@ class Schedules:
     workflows: dict[str, ScheduledWorkflow] = field(default_factory=dict)
     killed: list[str] = field(default_factory=list)
     history: list[tuple[str, str]] = field(default_factory=list)
-    stale: float = 0.0
+    stale: tuple[float, float] = (0.0, 0.0)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     forgotten: set[str] = field(default_factory=set)
 
@@ -103,7 +104,10 @@ class Schedules:
     def show_recurring(self, key: str) -> Any:
         """Returns a row as it is seen now."""
         row, workflow = self._row(key), self.workflows.get(key)
-        if workflow is None or time.monotonic() >= workflow.shown_late:
+        if workflow is None:
+            return row
+        least, most = self.stale
+        if not least <= time.monotonic() - workflow.ordered < most:
             return row
         late = copy.copy(row)
         late.mode, late.status = _MODES[not workflow.enabled]
@@ -125,7 +129,7 @@ class Schedules:
             )
         workflow = self.workflows[key]
         if workflow.enabled != on:
-            workflow.shown_late = time.monotonic() + self.stale
+            workflow.ordered = time.monotonic()
             self.history.append((_MODES[on][1], key))
         workflow.enabled = on
         row.mode, row.status = _MODES[on]
