@@ -378,7 +378,7 @@ def test_what_has_ended_is_said_and_not_resumed(world):
 
 def test_what_was_archived_is_said_and_fires_from_another_experiment(world):
     world.roll(CRON)
-    world.api.world.archive_experiment(world.head().experiment_id)
+    world.api.world.store(world.head().experiment_id, "ARCHIVED")
     ((_, state),) = schedule.states(world.kubeflow, world.clock)
     assert state == "archived"
     for call in (lambda: world.roll(CRON), world.resume):

@@ -79,27 +79,22 @@ class Schedules:
         if not 1 <= int(given.max_concurrency or 0) <= 10:
             raise Rejected(
                 400,
-                "Failed to create a recurring run due to conversion error: Invalid "
-                "input error: Max concurrency of a recurring run must be at least 1 "
-                f"and at most 10. Received {given.max_concurrency or 0}",
-            )
+                "Invalid input error: Max concurrency of a recurring run must be at "
+                f"least 1 and at most 10. Received {int(given.max_concurrency or 0)}",
+            ).inside("Failed to create a recurring run due to conversion error")
         if given.mode not in ("ENABLE", "DISABLE"):
             raise Rejected(400, f"Invalid mode {given.mode}")
         _check_trigger(given.trigger)
         given.recurring_run_id = str(uuid.uuid4())
         given.created_at = self.clock().replace(microsecond=0)
         given.updated_at = given.created_at
+        given.namespace = self.namespace_of(given)
         given.status = f"{given.mode}D"
         key = given.recurring_run_id
         on = given.mode == "ENABLE"
         self.workflows[key] = ScheduledWorkflow(on, given.created_at)
         self.history.append((f"created {given.status}", key))
         return self.recurring.setdefault(key, given)
-
-    @property
-    def shown_recurring(self) -> dict[str, Any]:
-        """The rows as somebody sees them who asks now."""
-        return {key: self.show_recurring(key) for key in self.recurring}
 
     def show_recurring(self, key: str) -> Any:
         """Returns a row as it is seen now."""
@@ -118,15 +113,10 @@ class Schedules:
         row, on = self._row(key), mode == "ENABLE"
         if key not in self.workflows:
             name = self.workflow_name(key)
+            why = f"recurring run's {key} mode to enable:{str(on).lower()}"
             raise Rejected(
-                500,
-                f"Failed to {mode.lower()} a recurring run: Failed to change recurring "
-                f"run's {key} mode to enable:{str(on).lower()}: InternalServerError: "
-                f"Failed to change recurring run's {key} mode to "
-                f"enable:{str(on).lower()}: scheduledworkflows.kubeflow.org "
-                f'"{name}" not found',
-                13,
-            )
+                500, f'scheduledworkflows.kubeflow.org "{name}" not found'
+            ).inside(f"InternalServerError: Failed to change {why}")
         workflow = self.workflows[key]
         if workflow.enabled != on:
             workflow.ordered = time.monotonic()
@@ -152,11 +142,10 @@ class Schedules:
                 self.stand_still(run.run_id)
                 self.killed.append(run.run_id)
 
-    def archive_experiment(self, key: str) -> None:
-        """Archives an experiment: everything that it schedules is switched off."""
-        self.experiments[key].storage_state = "ARCHIVED"
+    def switch_off(self, experiment: str) -> None:
+        """Switches off all that an experiment schedules, as its archiving does."""
         for row in self.recurring.values():
-            if row.experiment_id == key:
+            if row.experiment_id == experiment:
                 self.switch(row.recurring_run_id, "DISABLE")
 
     def look(self, now: datetime) -> list[Any]:
@@ -178,6 +167,10 @@ class Schedules:
         """Returns the name of a ScheduledWorkflow."""
         return f"sch-{key}"
 
+    def namespace_of(self, item: Any) -> str:
+        """Returns the namespace that an object lies in."""
+        raise NotImplementedError
+
     def add_run(self, given: Any) -> Any:
         """Starts a run."""
         raise NotImplementedError
@@ -192,7 +185,7 @@ class Schedules:
 
     def _row(self, key: str) -> Any:
         if key not in self.recurring:
-            raise Rejected(404, f"ResourceNotFoundError: Job {key} not found.", 5)
+            raise Rejected(404, f"ResourceNotFoundError: Job {key} not found")
         return self.recurring[key]
 
     def _going_on(self, key: str) -> list[Any]:
