@@ -140,9 +140,14 @@ class Settled:
     changed: bool
 
     @property
-    def is_lost(self) -> bool:
-        """Whether the head itself is gone."""
-        return self.history[-1] in self.gone
+    def head(self) -> RecurringRun | None:
+        """The newest; None if somebody deleted all of them."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def stands(self) -> bool:
+        """Whether there is a head, in Kubernetes too."""
+        return self.head is not None and self.head not in self.gone
 
     @property
     def lost(self) -> str:

@@ -16,9 +16,14 @@ from typing import Any
 
 from pipelines.kubeflow import recurring, runs
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.handover import WAIT, Handover
 from pipelines.kubeflow.preparation import RunSpec
-from pipelines.kubeflow.recurring import RecurringRun, list_recurring, settle
+from pipelines.kubeflow.recurring import (
+    RecurringRun,
+    Settled,
+    list_recurring,
+    settle,
+)
+from pipelines.kubeflow.takeover import WAIT, Takeover
 from pipelines.kubeflow.timing import Clock, Timing
 from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.files.canonical import digest_json
@@ -76,6 +81,31 @@ class Order:
         values = self.content["runtime_config"].parameters or {}
         return not (values.get("safety") or {}).get("rehearse")
 
+    def keep(
+        self,
+        kubeflow: Kubeflow,
+        history: list[RecurringRun],
+        clock: Clock,
+        *,
+        paused: bool,
+    ) -> tuple[str, Settled]:
+        """Brings a head that was made by this order to what is wanted of it.
+
+        Returns:
+            A sentence, "" if there is no such head any more; and what is there.
+        """
+        if paused and not history[-1].paused:
+            why = "somebody switched it off in Kubeflow"
+            sentence = f"Schedule {self.name!r} {_stays(self.name)} ({why})."
+            return sentence, Settled(history, [], changed=False)
+        # Settled even so: the call that created it may have died before it fired.
+        settled = settle(kubeflow, self.name, clock)
+        if not settled.stands or settled.history[-1].digest != self.digest:
+            return "", settled
+        state = "fires again" if settled.changed else "is unchanged"
+        state = _stays(self.name) if paused else f"{state}: {self.timing}"
+        return f"Schedule {self.name!r} {state}.{settled.lost}", settled
+
     def place(
         self,
         kubeflow: Kubeflow,
@@ -97,10 +127,10 @@ class Order:
         head = history[-1] if history else None
         grid = head.timing.start if head and head.timing.every else None
         since, goes_on = None, ""
-        if head:
+        if head and not paused:
             timing = self.timing.resolved(clock.now(), grid)
-            handover = Handover(history, timing, self.spends and not paused)
-            since, goes_on = handover.await_quiet(kubeflow, self.name, wait, clock)
+            takeover = Takeover(history, timing, self.spends)
+            since, goes_on = takeover.await_quiet(kubeflow, self.name, wait, clock)
         timing = self.timing.resolved(clock.now(), grid, since)
         number = head.number + 1 if head else 1
         body = kfp.V2beta1RecurringRun(
@@ -176,28 +206,22 @@ def roll(
     )
     history = list_recurring(kubeflow, name)
     paused = _is_paused(kubeflow, history, clock)
-    stays = f"stays paused; `safescale schedule resume {name}` lets it fire"
     lost = ""
     if history and history[-1].digest == order.digest:
-        if paused and not history[-1].paused:
-            return f"Schedule {name!r} {stays} (somebody switched it off in Kubeflow)."
-        # Settled even so: the call that created it may have died before it fired.
-        settled = settle(kubeflow, name, clock)
-        if not settled.is_lost:
-            state = "fires again" if settled.changed else "is unchanged"
-            state = stays if paused else f"{state}: {timing}"
-            return f"Schedule {name!r} {state}.{settled.lost}"
+        sentence, settled = order.keep(kubeflow, history, clock, paused=paused)
+        if sentence:
+            return sentence
         history, lost = settled.history, settled.lost
     placed = order.place(kubeflow, history, clock, paused=paused, wait=wait)
     settled = settle(kubeflow, name, clock)
-    head = settled.history[-1]
-    if head.id != placed.id and head.digest != order.digest:
+    head = settled.head
+    if head is None or (head.id != placed.id and head.digest != order.digest):
         raise SafescaleError(
             f"Schedule {name!r} was rolled by somebody else at the same time and later "
-            f"than here; theirs fires: {head.timing}."
+            f"than here; theirs is {head.timing if head else 'deleted'}."
         )
     suffix = f", in place of no. {history[-1].number}" if history else ""
-    state = f"is rolled{suffix}, and {stays}" if paused else f"fires{suffix}"
+    state = f"is rolled{suffix}, and {_stays(name)}" if paused else f"fires{suffix}"
     lost = settled.lost or lost
     return f"Schedule {name!r} {state}: {placed.when}.{placed.goes_on}{lost}"
 
@@ -214,10 +238,10 @@ def pause(kubeflow: Kubeflow, name: str, clock: Clock = _CLOCK) -> str:
     if not head.paused:
         Order.of(head).place(kubeflow, history, clock, paused=True, wait=0.0)
     settled = settle(kubeflow, name, clock)
-    if not settled.history[-1].paused:
+    if settled.head is None or not settled.head.paused:
         raise SafescaleError(
-            f"Schedule {name!r} was rolled or resumed by somebody else at the same "
-            "time and later than here; it fires."
+            f"Schedule {name!r} was rolled, resumed or deleted by somebody else at "
+            "the same time and later than here."
         )
     return f"Schedule {name!r} is paused; what it started goes on.{settled.lost}"
 
@@ -241,12 +265,12 @@ def resume(
     recurring.require_experiment(kubeflow, head.item.experiment_id, name)
     if head.enabled and not head.paused:
         settled = settle(kubeflow, name, clock)
-        if not settled.is_lost:
+        if settled.stands:
             return f"Schedule {name!r} fires: {head.timing}.{settled.lost}"
         history = settled.history
     # Not the old one again: Kubeflow makes up for a time that it missed while it was
     # off, catch-up or not.
-    order = Order.of(history[-1])
+    order = Order.of(history[-1] if history else head)
     placed = order.place(kubeflow, history, clock, paused=False, wait=wait)
     settled = settle(kubeflow, name, clock)
     return f"Schedule {name!r} fires: {placed.when}.{placed.goes_on}{settled.lost}"
@@ -262,17 +286,21 @@ def states(kubeflow: Kubeflow, clock: Clock = _CLOCK) -> list[tuple[RecurringRun
     shown = []
     for item in sorted(history, key=lambda r: (r.created, r.rank)):
         experiment = item.item.experiment_id or ""
-        if experiment not in known:
+        if experiment and experiment not in known:
             known[experiment] = recurring.experiment_state(kubeflow, experiment)
         state = "fires" if item.enabled else "off"
         if item.timing.ended(clock.now()):
             state = "ended"
-        elif known[experiment]:
+        elif known.get(experiment):
             state = known[experiment]
         elif item.paused and item is heads[item.name]:
             state = "paused"
         shown.append((item, state))
     return shown
+
+
+def _stays(name: str) -> str:
+    return f"stays paused; `safescale schedule resume {name}` lets it fire"
 
 
 def _is_paused(kubeflow: Kubeflow, history: list[RecurringRun], clock: Clock) -> bool:
@@ -285,7 +313,7 @@ def _is_paused(kubeflow: Kubeflow, history: list[RecurringRun], clock: Clock) ->
     # The API's word may be old, so it is asked again.
     clock.sleep(recurring.SETTLE)
     now = list_recurring(kubeflow, head.name)
-    if now[-1].id != head.id or any(r.enabled for r in now):
+    if [r.id for r in now] != [r.id for r in history] or any(r.enabled for r in now):
         return False
     # What was archived was not paused.
     return not recurring.experiment_state(kubeflow, head.item.experiment_id)

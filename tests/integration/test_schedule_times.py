@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -359,6 +360,34 @@ def test_one_that_is_deleted_meanwhile_is_none(world):
     world.clock = Clock(world.clock.now, sleep)
     assert "fires" in world.roll(EVERY)
     assert len(world.firing) == 1
+
+
+def test_a_head_that_is_deleted_while_it_is_looked_at_is_made_anew(world):
+    world.roll(CRON)
+    world.roll(EVERY)
+    (old,) = world.firing
+
+    def sleep(_: float) -> None:
+        if old in world.api.world.recurring:
+            world.api.world.delete_recurring(old, "")
+
+    world.clock = Clock(world.clock.now, sleep)
+    assert "in place of no. 1" in world.roll(EVERY)
+    assert len(world.firing) == 1
+    assert world.head().trigger.periodic_schedule is not None
+
+
+def test_a_schedule_of_every_minute_is_rolled_within_minutes(world):
+    world.length = timedelta(seconds=20)
+    world.roll(Timing(every=60), "try")
+    world.go(timedelta(minutes=10))
+    began = world.time
+    world.roll(Timing(cron="0 * * * * *"), "try")
+    assert world.time - began < timedelta(minutes=4)
+    world.go(timedelta(minutes=10))
+    late = [b - a for a, b in pairwise(world.fired)]
+    assert max(late) <= timedelta(minutes=2)
+    assert min(late) > timedelta()
 
 
 def test_what_has_ended_is_said_and_not_resumed(world):

@@ -28,6 +28,8 @@ _LATE = timedelta(seconds=75)
 # looked twice, or the run would be one too many.
 _SOON = timedelta(seconds=15)
 # Longer than rolling takes.
+_PATIENT = timedelta(seconds=180)
+# Then a schedule that comes every minute or two is rolled all the same.
 _POLL = 5.0
 _LONGEST_RUN = timedelta(days=1)
 # As long as `submit` follows one.
@@ -37,8 +39,8 @@ _OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 @dataclass(frozen=True)
-class Handover:
-    """What a new recurring run takes over.
+class Takeover:
+    """A new recurring run that takes the place of older ones.
 
     Attributes:
         history: the recurring runs before it, oldest first; not empty.
@@ -63,21 +65,20 @@ class Handover:
             SafescaleError: a run of an older one goes on, on rows that the next run
                 would judge again beside it.
         """
-        until = clock.now() + timedelta(seconds=wait)
-        told = ""
+        began, told = clock.now(), ""
         while True:
-            runs = runs_of(kubeflow, [r.id for r in self.history])
-            now = clock.now()
-            due, beside = self.due(runs, now), self.beside(runs, now)
-            if now >= until and beside:
-                raise SafescaleError(
-                    f"Schedule {name!r} is as it was: {beside}; both would judge "
-                    "the same sealed rows, whose guarantee is spent by the first; roll "
-                    "it again when that run has ended, or with a longer --wait."
-                )
-            if not (due or beside) or now >= until:
+            runs, now = runs_of(kubeflow, [r.id for r in self.history]), clock.now()
+            due = self.due(runs, now) if now < began + _PATIENT else ""
+            beside = self.beside(runs, now)
+            if not (due or beside):
                 times = (run.scheduled_at for run in runs if run.scheduled_at)
                 return max(times, default=None), self.goes_on(runs)
+            if not due and now >= began + timedelta(seconds=wait):
+                raise SafescaleError(
+                    f"Schedule {name!r} is as it was: {beside}; both would judge the "
+                    "same sealed rows, whose guarantee is spent by the first; roll it "
+                    "again when that run has ended, or with a longer --wait."
+                )
             if told != (told := due or beside):
                 say(f"Waiting: {told}.", err=True)
             clock.sleep(_POLL)
