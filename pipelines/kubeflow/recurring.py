@@ -8,6 +8,7 @@ is wanted is ordered, whatever is said, and looked at again some seconds later.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -170,7 +171,7 @@ def settle(kubeflow: Kubeflow, name: str, clock: Clock) -> Settled:
     for _ in range(_LOOKS):
         # The head first: better two fire for a second than none for a week.
         for recurring_run in reversed(history):
-            on = _fires(recurring_run, history, clock)
+            on = fires(recurring_run, history, clock)
             if recurring_run.id in gone:
                 continue
             if not order(kubeflow, recurring_run, on=on):
@@ -182,7 +183,7 @@ def settle(kubeflow: Kubeflow, name: str, clock: Clock) -> Settled:
         ordered, history = history, list_recurring(kubeflow, name)
         same = [r.id for r in ordered] == [r.id for r in history]
         if same and all(
-            r.id in gone or r.enabled == _fires(r, history, clock) for r in history
+            r.id in gone or r.enabled == fires(r, history, clock) for r in history
         ):
             return Settled(history, [r for r in history if r.id in gone], changed)
     raise SafescaleError(
@@ -248,8 +249,8 @@ def require_experiment(kubeflow: Kubeflow, experiment: str, name: str) -> None:
         )
 
 
-def _fires(
-    recurring_run: RecurringRun, history: list[RecurringRun], clock: Clock
+def fires(
+    recurring_run: RecurringRun, history: Sequence[RecurringRun], clock: Clock
 ) -> bool:
     """Whether one of a history is wanted to fire."""
     ended = recurring_run.timing.ended(clock.now())

@@ -16,25 +16,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.recurring import RecurringRun
+from pipelines.kubeflow.recurring import RecurringRun, fires, order
 from pipelines.kubeflow.timing import Clock, Timing
 from pipelines.output import say
 from safescale_ammt.errors import SafescaleError
 
 WAIT = 600.0
 """Seconds for which a run of the older recurring run is waited for."""
-_LATE = timedelta(seconds=75)
 # A time that is older than this without its run is not coming: the controller has
 # looked twice, or the run would be one too many.
-_SOON = timedelta(seconds=15)
-# Longer than rolling takes.
+_LATE = timedelta(seconds=75)
+_SOON = timedelta(seconds=15)  # longer than rolling takes
+# After this a schedule that comes every minute or two is rolled all the same.
 _PATIENT = timedelta(seconds=180)
-# Then a schedule that comes every minute or two is rolled all the same.
-_POLL = 5.0
-_LONGEST_RUN = timedelta(days=1)
-# As long as `submit` follows one.
-_KNOWN = 20
-# Recurring runs whose runs are looked for: the newest.
+_POLL = 5.0  # seconds
+_LONGEST_RUN = timedelta(days=1)  # as long as `submit` follows one
+_KNOWN = 20  # recurring runs whose runs are looked for: the newest
 _OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
@@ -69,10 +66,13 @@ class Takeover:
         while True:
             runs, now = runs_of(kubeflow, [r.id for r in self.history]), clock.now()
             due = self.due(runs, now) if now < began + _PATIENT else ""
-            beside = self.beside(runs, now)
+            goes_on = self.going_on(kubeflow, runs, clock)
+            beside = self.beside(goes_on, now)
             if not (due or beside):
                 times = (run.scheduled_at for run in runs if run.scheduled_at)
-                return max(times, default=None), self.goes_on(runs)
+                counts = "and does not count among the new one's --concurrency"
+                sentence = f" {goes_on} goes on, {counts}." if goes_on else ""
+                return max(times, default=None), sentence
             if not due and now >= began + timedelta(seconds=wait):
                 raise SafescaleError(
                     f"Schedule {name!r} is as it was: {beside}; both would judge the "
@@ -95,26 +95,28 @@ class Takeover:
                 return f"no. {head.number} is to fire for {moment:%H:%M:%S} UTC first"
         return ""
 
-    def goes_on(self, runs: Sequence[Any]) -> str:
-        """Names a run of an older one that has not ended, in a sentence; "" = none."""
-        numbers = {r.id: r.number for r in self.history}
+    def going_on(self, kubeflow: Kubeflow, runs: Sequence[Any], clock: Clock) -> str:
+        """Names a run of an older one that has not ended; "" = none."""
+        made = {recurring_run.id: recurring_run for recurring_run in self.history}
         for run in runs:
-            if run.state not in _OVER:
-                number = numbers[run.recurring_run_id]
-                return (
-                    f" Run {run.run_id} of no. {number} goes on, and does not count "
-                    "among the new one's --concurrency."
-                )
+            of = made[run.recurring_run_id]
+            old = clock.now() - run.scheduled_at > _LONGEST_RUN
+            # A run whose recurring run was deleted in Kubernetes went with it, and is
+            # called RUNNING for ever. Only an order finds that out; it changes nothing.
+            if (
+                run.state not in _OVER
+                and not old
+                and order(kubeflow, of, on=fires(of, self.history, clock))
+            ):
+                return f"Run {run.run_id} of no. {of.number}"
         return ""
 
-    def beside(self, runs: Sequence[Any], now: datetime) -> str:
-        """Says which run would go on beside the next one; "" = none that matters."""
+    def beside(self, goes_on: str, now: datetime) -> str:
+        """Says that a run would go on beside the next one; "" = none that matters."""
         following = next(self.timing.times(now, now + _LONGEST_RUN), None)
-        goes_on = self.goes_on(runs)
         if not goes_on or not self.spends or following is None:
             return ""
-        which = goes_on.strip().partition(" goes on")[0]
-        return f"{which} goes on, and the next is to start at {following:%H:%M} UTC"
+        return f"{goes_on} goes on, and the next is to start at {following:%H:%M} UTC"
 
 
 def runs_of(kubeflow: Kubeflow, ids: Sequence[str]) -> list[Any]:
@@ -126,7 +128,7 @@ def runs_of(kubeflow: Kubeflow, ids: Sequence[str]) -> list[Any]:
         kubeflow.runs.run_service_list_runs,
         filter=json.dumps({"predicates": [predicate]}),
         sort_by="created_at desc",
-        page_size=50,
+        page_size=20,
         **kubeflow.scope,
     )
     return list(page.runs or ())

@@ -86,7 +86,8 @@ class World:
 
     def _end_runs(self) -> None:
         for run in self.api.world.runs.values():
-            if run.scheduled_at and self.time - run.scheduled_at > self.length:
+            over = run.scheduled_at and self.time - run.scheduled_at > self.length
+            if over and run.run_id not in self.api.world.killed:
                 run.state = SUCCEEDED
 
     def roll(self, timing: Timing, what: str = "one", **more: float | str) -> str:
@@ -337,6 +338,19 @@ def test_a_head_that_was_deleted_in_kubernetes_is_named_and_replaced(world):
     assert f"no. 1 (id {old})" in world.pause()
     assert not world.firing
     assert f"no. 1 (id {old})" in world.resume()
+    assert len(world.firing) == 1
+
+
+def test_a_run_that_went_with_its_schedule_is_not_waited_for(world):
+    world.roll(Timing(every=3600))
+    world.jump(SUNDAY + HOUR + timedelta(minutes=1))
+    world.api.world.vanish(*world.firing)
+    ((_, run),) = world.api.world.runs.items()
+    began = world.time
+    for what in ("one", "two"):
+        assert "counted as off: no. 1" in world.roll(Timing(every=3600), what)
+    assert world.time - began < timedelta(minutes=1)
+    assert run.state in {"PENDING", "RUNNING"}
     assert len(world.firing) == 1
 
 
