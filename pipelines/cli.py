@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """From a written constitution and raw data to a registered, tested model."""
     # Here, where a command is about to run: `--help` is spared the import.
-    from safescale_ammt.execution import quiet_libraries
+    from safescale_ammt.library_logs import quiet_libraries
 
     ctx.with_resource(quiet_libraries())
 

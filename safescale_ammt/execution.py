@@ -7,7 +7,6 @@ run` finds them, and the sentence is the last line of the step's log.
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import sys
@@ -23,14 +22,12 @@ from typing import Any
 from safescale_ammt.errors import InputError, Interrupted, Refusal, SafescaleError
 from safescale_ammt.files.artifacts import EXECUTION, read_manifest
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.library_logs import quiet_libraries, without_secrets
 from safescale_ammt.parent_death import end_with_run
 from safescale_ammt.printable import printable
 
 LONGEST = 200
 """Characters of the longest text that goes into metadata; a page does not."""
-
-TALKATIVE = ("docker", "kubernetes", "matplotlib", "minio", "urllib3")
-"""Loggers of libraries whose warnings nobody who reads a run's log can act on."""
 
 WITHHELD = "its message is left out, as it may quote a row"
 
@@ -105,8 +102,8 @@ def stage(
 
     Raises:
         SystemExit: with the error's exit code, after a `SafescaleError`, whose
-            sentence has been printed, or after an exception that may quote a row,
-            whose traceback has been printed without its message. Other exceptions
+            sentence has been printed, or after an exception that may quote a row or
+            an address, whose traceback has been printed without. Other exceptions
             pass through, so that the log shows their traceback.
     """
     end_with_run()
@@ -126,7 +123,9 @@ def stage(
             print(report["sentence"], file=sys.stderr, flush=True)
             # In place of the error, so that no traceback follows its sentence.
             raise SystemExit(error.exit_code) from None
-        if isinstance(error, Exception) and not may_be_shown(error):
+        if isinstance(error, Exception) and any(
+            shown(link) != str(link) for link in chain(error)
+        ):
             print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
             raise SystemExit(1) from None
 
@@ -144,19 +143,31 @@ def may_be_shown(error: BaseException) -> bool:
     return not quotes and room not in {"pyarrow", "numpy", "pandas"}
 
 
-def traceback_lines(error: BaseException) -> list[str]:
-    """Returns a traceback for a log, without messages that may quote a row."""
-    lines: list[str] = []
+def shown(error: BaseException) -> str:
+    """Returns the message of an exception as a log may show it."""
+    if isinstance(error, SafescaleError):
+        return str(error)
+    return without_secrets(str(error)) if may_be_shown(error) else WITHHELD
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields an exception and those that it came of, the last one first."""
     link: BaseException | None = error
-    # From the last to the first: each was raised while the next one was in the air.
+    # Each was raised while the next one was in the air.
     while link is not None:
-        head = "" if link is error else "\nThis came of:\n"
-        head += "Traceback (most recent call last):\n"
-        message = str(link) if may_be_shown(link) else WITHHELD
-        frames = traceback.format_tb(link.__traceback__)
-        lines += [head, *frames, f"{type(link).__name__}: {message}\n"]
+        yield link
         hidden = None if link.__suppress_context__ else link.__context__
         link = link.__cause__ or hidden
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Returns a traceback for a log, without what may be a row or a secret."""
+    lines: list[str] = []
+    for link in chain(error):
+        head = "" if link is error else "\nThis came of:\n"
+        head += "Traceback (most recent call last):\n"
+        frames = traceback.format_tb(link.__traceback__)
+        lines += [head, *frames, f"{type(link).__name__}: {shown(link)}\n"]
     return lines
 
 
@@ -174,8 +185,7 @@ def describe(name: str, error: BaseException | None) -> tuple[str, int, str]:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted", 1, f"{name} was stopped from the keyboard."
     # A library's message may have several lines, a sentence has one.
-    shown = printable(" ".join(str(error).split()))
-    reason = shown if may_be_shown(error) else WITHHELD
+    reason = printable(" ".join(shown(error).split()))
     return type(error).__name__, 1, f"{name} broke: {type(error).__name__}: {reason}."
 
 
@@ -184,23 +194,6 @@ def error_of(code: int, sentence: str) -> SafescaleError:
     # The code alone: the class may be one that this version or process does not know.
     kinds = {2: InputError, 3: Refusal}
     return kinds.get(code, SafescaleError)(sentence)
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps libraries' warnings out of the log while the body runs; not their errors.
-
-    Ours stay: they tell of what the user's store or cluster does.
-    """
-    loggers = [logging.getLogger(name) for name in TALKATIVE]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

@@ -105,6 +105,16 @@ def submit(**options: Any) -> None:
     say(carry_out(kubeflow, request))
 
 
+_wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a run is waited for that the next would judge the rows of.",
+)
+
+
 @click.group(invoke_without_command=True)
 @work_options
 @session_options
@@ -124,16 +134,22 @@ def submit(**options: Any) -> None:
     show_default=True,
     help="Whether times that were missed are made up for.",
 )
-@click.option("--start", type=click.DateTime(), help="Nothing fires before (UTC).")
+@click.option(
+    "--start",
+    type=click.DateTime(),
+    help="Nothing fires before; an interval is counted from it (UTC).",
+)
 @click.option("--end", type=click.DateTime(), help="Nothing fires after (UTC).")
+@_wait_option
 @click.pass_context
 def schedule(context: click.Context, /, **options: Any) -> None:
     """Starts the pipeline again and again; a second call rolls the schedule.
 
-    Of all that was ever scheduled under a name only the last fires. Nothing is
-    deleted, since that would kill what runs. Cached stages are never reused, and
-    with a --window such as 7d each run brings fresh sealed rows; without one, each
-    later run is of spent rows. Cron times are the server's, as a rule in UTC.
+    Of all that was ever scheduled under a name only the last fires; one that was
+    paused takes the order and stays paused. Nothing is deleted, since that would kill
+    what runs. Cached stages are never reused, and with a --window such as 7d each run
+    brings fresh sealed rows; without one, each later run is of spent rows. Cron times
+    are the server's, as a rule in UTC.
     """
     if context.invoked_subcommand:
         # Each command reads its own options: one that stands before it is lost.
@@ -148,6 +164,7 @@ def schedule(context: click.Context, /, **options: Any) -> None:
     from pipelines.kubeflow.cron import seconds, six_fields
     from pipelines.kubeflow.preparation import prepare
     from pipelines.kubeflow.timing import Timing
+    from safescale_ammt.execution import utc_now
 
     timing = Timing(
         cron=six_fields(options["cron"]) if options["cron"] else "",
@@ -157,6 +174,7 @@ def schedule(context: click.Context, /, **options: Any) -> None:
         concurrency=options["concurrency"],
         catch_up=options["catch_up"],
     )
+    timing.check(utc_now())
     kubeflow = kubeflow_of(options)
     # No cache: its key does not see that the bytes behind the source are others now.
     request = request_of(options, (), cache=False, recurring=True)
@@ -167,6 +185,12 @@ def schedule(context: click.Context, /, **options: Any) -> None:
             f"{run_spec.same_rows}, so each later run judges the same sealed rows: "
             "their guarantee is spent, and its best verdict is needs_human"
         )
+    elif timing.catch_up or timing.concurrency > 1:
+        which = "--catch-up" if timing.catch_up else "--concurrency"
+        _warn(
+            f"with {which} several runs may judge the same newest days: the guarantee "
+            "is spent by the first, and the others' best verdict is needs_human"
+        )
     sentence = schedules.roll(
         kubeflow,
         options["name"] or run_spec.name,
@@ -174,6 +198,7 @@ def schedule(context: click.Context, /, **options: Any) -> None:
         timing,
         experiment=options["experiment"],
         account=options["account"],
+        wait=options["wait"],
     )
     say(sentence)
 
@@ -181,24 +206,26 @@ def schedule(context: click.Context, /, **options: Any) -> None:
 @schedule.command("list")
 @session_options
 def list_(**options: Any) -> None:
-    """Lists schedules and what they were before, oldest first; times in UTC."""
-    from pipelines.kubeflow.schedule import list_recurring
+    """Lists schedules and what they were before, oldest first; times in UTC.
 
-    history = list_recurring(kubeflow_of(options))
+    What fires is Kubeflow's word, which may be some seconds old.
+    """
+    from pipelines.kubeflow.schedule import states
+
+    history = states(kubeflow_of(options))
     if not history:
         say(f"No schedule in namespace {options['namespace']!r}.")
-    for item in history:
-        state = "fires" if item.enabled else "off"
+    for item, state in history:
         # The server's zone is its own; a reader should not have to know it.
         time = f"{item.created.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        say(f"{item.name} no. {item.number}  {state:<6} {time}  {item.when}")
+        say(f"{item.name} no. {item.number}  {state:<8} {time}  {item.timing}")
 
 
 @schedule.command()
 @click.argument("name")
 @session_options
 def pause(name: str, **options: Any) -> None:
-    """Keeps a schedule from firing; what it started goes on."""
+    """Keeps a schedule from firing, whoever rolls it; what it started goes on."""
     from pipelines.kubeflow.schedule import pause as carry_out
 
     say(carry_out(kubeflow_of(options), name))
@@ -207,11 +234,12 @@ def pause(name: str, **options: Any) -> None:
 @schedule.command()
 @click.argument("name")
 @session_options
+@_wait_option
 def resume(name: str, **options: Any) -> None:
-    """Lets a paused schedule fire again."""
+    """Lets a paused schedule fire again, from its next time on."""
     from pipelines.kubeflow.schedule import resume as carry_out
 
-    say(carry_out(kubeflow_of(options), name))
+    say(carry_out(kubeflow_of(options), name, wait=options["wait"]))
 
 
 def _warn_of(request: KubeflowRequest) -> None:

@@ -120,3 +120,11 @@ def message(body: Any) -> str:
 def is_refusal(status: int, body: Any) -> bool:
     """Says whether a server's fault (500) is a no that another try would meet again."""
     return status == 500 and bool(_REFUSED.search(str(body)))
+
+
+def is_final(body: Any) -> bool:
+    """Says whether a 5xx is a no that another try does not change.
+
+    KFP answers 500 where Kubernetes lacks an object that its database knows.
+    """
+    return message(body).endswith("not found")

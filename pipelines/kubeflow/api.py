@@ -21,6 +21,7 @@ from pipelines.kubeflow.answers import (
     Rejection,
     Unreachable,
     disconnection,
+    is_final,
     is_refusal,
     message,
 )
@@ -271,7 +272,7 @@ class Kubeflow:
             who = denial(error.body)
             why = f": {who}" if who else f" in namespace {session.namespace!r}{reason}"
             return InputError(f"{host} does not allow {action}{why}; {ROLE}.")
-        refused = is_refusal(status, error.body)
+        refused = is_refusal(status, error.body) or is_final(error.body)
         if status in self.retry.statuses and not refused:
             # A gateway says 502 or 504 of a request that the API may have carried out.
             return LostAnswer(f"{host} answers {action} with HTTP {status}{reason}.")

@@ -5,20 +5,26 @@ five fields for the first five of these: `0 3 * * 1`, Monday at three for every
 crontab, would be the third minute of each hour in January. So five fields get a
 second in front, Sunday is 0 and never 7, and what cannot be meant is refused
 here, where a step of 0 would hang the server's parser.
+
+What the server's controller does with it is robfig/cron 1.2.0 (go.mod of
+kubeflow/pipelines 2.17.0): a day or weekday that holds a star, steps too, is a second
+condition, and only where neither does one of the two suffice. A search ends after five
+years with a time of the year 1, from which the controller (2.17.0,
+crd/controller/scheduledworkflow/util/cron_schedule.go) searches on and never returns.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from calendar import monthrange
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from safescale_ammt.errors import InputError, one_of
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
 _DAYS = "sun mon tue wed thu fri sat".split()  # noqa: SIM905
-# A leap year's: a run on 29 February does come, once in four years.
-_DAYS_OF_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _NAMED = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -32,6 +38,10 @@ _PART = re.compile(r"(\*|\?|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SHORTEST = 60  # seconds; a cron expression comes once a minute at most, too
 _LONGEST = 366 * 86400  # seconds
+_SEARCHED = 5  # years, by the controller, after the one that it begins in
+# Years that are looked at here. The calendar repeats itself after 28, leap days and
+# weekdays together, until the year 2100.
+_HORIZON = 40
 
 
 @dataclass(frozen=True)
@@ -157,18 +167,79 @@ def six_fields(text: str) -> str:
             f"Cron expression {text!r} comes more than once a minute: one second is "
             "expected in its first field."
         )
-    days, months, weekdays = normal[3:]
-    # Refused: the 31st of February and its like. With a weekday beside it a day of the
-    # month is an alternative, no condition, and a weekday always comes.
-    if weekdays == "*":
-        first = min(_FIELDS[3].numbers(days))
-        longest = max(_DAYS_OF_MONTHS[m - 1] for m in _FIELDS[4].numbers(months))
-        if first > longest:
-            raise InputError(
-                f"Cron expression {text!r} never comes: its months have at most "
-                f"{longest} days, and it begins at day {first}."
+    expression = " ".join(normal)
+    refuse_rare(expression, text, datetime.now(UTC).date())
+    return expression
+
+
+def refuse_rare(expression: str, text: str, today: date) -> None:
+    """Refuses six normal fields at which the controller would search for ever.
+
+    Args:
+        expression: the fields.
+        text: as somebody wrote them, for the sentence.
+        today: where the search begins.
+
+    Raises:
+        InputError: they come on no day of five years, now or after one that they have.
+    """
+    last = today
+    for day in days_of(expression, today, today.year + _HORIZON):
+        if day.year > last.year + _SEARCHED:
+            break
+        last = day
+    if last.year >= today.year + _HORIZON - _SEARCHED:
+        return
+    rarely = "never comes: no day of the next five years fits"
+    if last > today:
+        rarely = f"comes too seldom: after {last} not for more than five years"
+    days, _, weekdays = expression.split()[3:]
+    if "*/" in days + weekdays:
+        rarely += " (beside a step after * both day and weekday must fit)"
+    raise InputError(
+        f"Cron expression {text!r} {rarely}, and Kubeflow's controller would search "
+        "for ever."
+    )
+
+
+def days_of(expression: str, first: date, year: int) -> Iterator[date]:
+    """Yields the days of six normal fields, from one on to the end of a year."""
+    days, months, weekdays = expression.split()[3:]
+    by_number, by_name = _FIELDS[3].numbers(days), _FIELDS[5].numbers(weekdays)
+    # Crontabs ask for a star that stands alone: here `*/2` makes both count, too.
+    fits = all if "*" in days or "*" in weekdays else any
+    for month in range(first.year * 12 + first.month - 1, year * 12 + 12):
+        year_of, month_of = month // 12, month % 12 + 1
+        if month_of not in _FIELDS[4].numbers(months):
+            continue
+        for number in range(1, monthrange(year_of, month_of)[1] + 1):
+            day = date(year_of, month_of, number)
+            found = (number in by_number, day.isoweekday() % 7 in by_name)
+            if day >= first and fits(found):
+                yield day
+
+
+def times_of(expression: str, after: datetime, until: datetime) -> Iterator[datetime]:
+    """Yields the times of six normal fields after a moment, until another one.
+
+    Both have a zone, which is that of the expression too.
+    """
+    second, minutes, hours = expression.split()[:3]
+    moments = [
+        (hour, minute, int(second))
+        for hour in sorted(_FIELDS[2].numbers(hours))
+        for minute in sorted(_FIELDS[1].numbers(minutes))
+    ]
+    for day in days_of(expression, after.date(), until.year):
+        if day > until.date():
+            return
+        for hour, minute, of_minute in moments:
+            moment = datetime(
+                *(day.year, day.month, day.day, hour, minute, of_minute),
+                tzinfo=after.tzinfo,
             )
-    return " ".join(normal)
+            if after < moment <= until:
+                yield moment
 
 
 def seconds(text: str) -> int:

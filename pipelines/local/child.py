@@ -23,12 +23,8 @@ from typing import Any, TextIO, cast
 from pipelines.local.job import Job
 from pipelines.local.stage_log import StageLog
 from safescale_ammt.errors import SafescaleError
-from safescale_ammt.execution import (
-    WITHHELD,
-    may_be_shown,
-    quiet_libraries,
-    traceback_lines,
-)
+from safescale_ammt.execution import shown, traceback_lines
+from safescale_ammt.library_logs import quiet_libraries
 from safescale_ammt.parent_death import RUN_LOCK, run_lock
 
 _CLOSING_SECONDS = 10.0
@@ -64,7 +60,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  KFP raises whatever it likes
         print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
         # KFP's errors run over many lines; a sentence in `run.json` is one.
-        line = " ".join(str(error).split()) if may_be_shown(error) else WITHHELD
+        line = " ".join(shown(error).split())
         report("failed", code=1, sentence=f"{type(error).__name__}: {line}")
         return 1
     finally:

@@ -27,6 +27,7 @@ from safescale_ammt.launch.request import (
 )
 from safescale_ammt.launch.task import STAGE, TrainingTask, make_model
 from safescale_ammt.launch.trainer_status import TrainerStatus
+from safescale_ammt.library_logs import quiet_libraries
 from safescale_ammt.parent_death import end_with_parent, end_with_run
 from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         end_with_parent()
         end_with_run()
-        with stopping_at_sigterm(STAGE):
+        with quiet_libraries(), stopping_at_sigterm(STAGE):
             if len(arguments) != 1:
                 raise ConfigError("Name one request: a path or a URI of a JSON file.")
             request = load_request(arguments[0])

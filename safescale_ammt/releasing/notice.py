@@ -6,7 +6,7 @@
                                or a URI that ends in "/" for one object per run
 
 A webhook's URL is a secret (chat services put their token into its path): no
-sentence and no log line ever holds more of it than the host.
+sentence and no log line, of urllib3's neither, ever holds more of it than the host.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import urllib3
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.files.canonical import json_file
+from safescale_ammt.library_logs import quiet_libraries
 from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
 from safescale_ammt.retry import TRANSIENT, RetryPolicy
 from safescale_ammt.store.uri import open_store, split_uri
@@ -217,6 +218,7 @@ def _checked_url(url: str) -> tuple[str, str]:
     return parts.geturl(), f"{host}:{port}" if port else host
 
 
+@quiet_libraries()
 def _post(
     url: str,
     host: str,

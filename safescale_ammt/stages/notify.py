@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 
 from safescale_ammt.errors import ConfigError, SafescaleError, one_of
+from safescale_ammt.library_logs import quiet_libraries
 from safescale_ammt.releasing import notice
 from safescale_ammt.releasing.notice import CANCELLED, Notice, outcome_at_exit
 from safescale_ammt.releasing.run_outcome import STATUSES, RunOutcome
@@ -26,6 +27,7 @@ OFTEN = "pending,refused,crashed"
 _STATUSES = (*STATUSES, CANCELLED, "lost_race", "superseded", "unknown", ALL)
 
 
+@quiet_libraries()
 def run(
     run_id: str,
     state: str,

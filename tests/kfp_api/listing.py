@@ -21,6 +21,7 @@ _SORTABLE = {
     "storage_state": "StorageState",
     "id": "UUID",
 }
+_FILTERED = ("name", "display_name", "experiment_id", "state", "recurring_run_id")
 _DEFAULT, _MOST = 20, 200
 
 
@@ -129,17 +130,18 @@ def _spell(field: str, value: str, own: str, down: bool, wanted: str) -> str:
 
 
 def _filtered(items: Iterable[Any], wanted: str) -> list[Any]:
-    """Applies a filter's predicates, of which the clients use EQUALS alone."""
+    """Applies a filter's predicates, of which the clients use EQUALS and IN."""
     chosen = list(items)
     for predicate in json.loads(wanted or "{}").get("predicates", []):
-        if predicate.get("operation") not in ("EQUALS", 1):
+        if predicate.get("operation") not in ("EQUALS", 1, "IN"):
             raise Rejected(400, f"Invalid input error: Unknown operation: {predicate}")
         key = predicate["key"]
-        if key not in ("name", "display_name", "experiment_id", "state"):
+        if key not in _FILTERED:
             said = f"Invalid input error: no support for filtering on field {key}"
             raise Rejected(400, said)
         value = predicate.get("stringValue", predicate.get("string_value"))
-        chosen = [i for i in chosen if same(_value(i, key), value)]
+        values = predicate.get("stringValues", {}).get("values", [value])
+        chosen = [i for i in chosen if any(same(_value(i, key), v) for v in values)]
     return chosen
 
 

@@ -206,6 +206,9 @@ def _list(items: str, plural: str, key: str) -> Callable[..., Any]:
             raise error.inside(f"Failed to list {items}") from None
         if items == "runs":
             answer[plural] = [world.readable(run) for run in answer[plural]]
+        if items == "recurring":
+            rows = answer[plural]
+            answer[plural] = [world.show_recurring(r.recurring_run_id) for r in rows]
         return answer
 
     return listed
@@ -291,7 +294,7 @@ ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("POST", f"/runs/{_ID}:retry", _act("runs", "Run", "retry")),
     ("POST", "/recurringruns", _create("V2beta1RecurringRun", "add_recurring", "job")),
     ("GET", "/recurringruns", _list("recurring", "recurringRuns", "recurring_run_id")),
-    ("GET", f"/recurringruns/{_ID}", _one("recurring", "Job")),
+    ("GET", f"/recurringruns/{_ID}", _one("recurring", "Job", "show_recurring")),
     (
         "POST",
         f"/recurringruns/{_ID}:enable",

@@ -1,10 +1,8 @@
 """What a KFP installation remembers: experiments, pipelines, runs, recurring runs.
 
 The rules are those of the API server's source at 2.17: names of experiments and
-pipelines are unique in a namespace, a version's within its pipeline; recurring
-runs may share a name; `max_concurrency` is 1 to 10; deleting a recurring run
-deletes its workflows too (the garbage collector follows the owner reference),
-unless the propagation policy is ORPHAN.
+pipelines are unique in a namespace, a version's within its pipeline. Recurring runs
+are in `schedules.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ from kfp_api.lives import (
     stopped,
     workflow,
 )
+from kfp_api.schedules import Schedules
 from kfp_api.wire import Rejected, check_parameters, check_spec
 
 __all__ = ["CANCELED", "ENDED", "FAILED", "RUNNING", "SUCCEEDED", "Scene"]
@@ -45,7 +44,7 @@ UNREADABLE = (
 
 
 @dataclass
-class Installation:
+class Installation(Schedules):
     """One KFP behind the API.
 
     Attributes:
@@ -57,8 +56,6 @@ class Installation:
         exit_runs: whether the exit task of a stopped run comes to run (a race).
         deaf: how many of the next stops fail to reach the workflow.
         unreadable: runs that the API shows with ids and `error` alone.
-        killed: runs whose workflow went away while they ran.
-        history: what became of recurring runs: what, id.
     """
 
     multi_user: bool = False
@@ -68,13 +65,8 @@ class Installation:
     exit_runs: bool = True
     deaf: int = 0
     unreadable: set[str] = field(default_factory=set)
-    experiments: dict[str, Any] = field(default_factory=dict)
     pipelines: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
-    runs: dict[str, Any] = field(default_factory=dict)
-    recurring: dict[str, Any] = field(default_factory=dict)
-    killed: list[str] = field(default_factory=list)
-    history: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _scenes: dict[str, list[Scene]] = field(default_factory=dict)
     _last: dict[str, Scene] = field(default_factory=dict)
@@ -96,13 +88,14 @@ class Installation:
         return self.experiments.setdefault(given.experiment_id, given)
 
     def store(self, experiment: str, state: str) -> None:
-        """Archives an experiment with its runs, or takes it out of the archive."""
+        """Archives an experiment with all that is in it, or takes it out again."""
         found(self.experiments, experiment, "Experiment").storage_state = state
         # Out of the archive comes the experiment alone; its runs stay there.
         if state == "ARCHIVED":
             for run in self.runs.values():
                 if run.experiment_id == experiment:
                     run.storage_state = state
+            self.switch_off(experiment)
 
     def add_pipeline(
         self, name: str, namespace: str, note: str = "", shown: str = ""
@@ -141,7 +134,7 @@ class Installation:
 
     def add_run(self, given: Any) -> Any:
         """Starts a run of the script."""
-        self._check_work(given)
+        self.check_work(given)
         begin(given)
         if not given.recurring_run_id:
             given.service_account = given.service_account or "pipeline-runner"
@@ -204,68 +197,11 @@ class Installation:
         self._scenes[run_id] = list(self.again)
         show(run, Scene(RUNNING, self._last[run_id].tasks))
 
-    def add_recurring(self, given: Any) -> Any:
-        """Creates a recurring run, enabled or not as its mode says."""
-        self._check_work(given)
-        if not 1 <= int(given.max_concurrency or 0) <= 10:
-            raise Rejected(
-                400,
-                "Invalid input error: Max concurrency of a recurring run must be at "
-                f"least 1 and at most 10. Received {int(given.max_concurrency or 0)}",
-            ).inside("Failed to create a recurring run due to conversion error")
-        if given.mode not in ("ENABLE", "DISABLE"):
-            raise Rejected(400, f"Invalid mode {given.mode}")
-        _check_trigger(given.trigger)
-        given.recurring_run_id = str(uuid.uuid4())
-        given.created_at = given.updated_at = now()
-        given.namespace = self.namespace_of(given)
-        given.status = "ENABLED" if given.mode == "ENABLE" else "DISABLED"
-        self.history.append((f"created {given.status}", given.recurring_run_id))
-        return self.recurring.setdefault(given.recurring_run_id, given)
+    def stand_still(self, run_id: str) -> None:
+        """Keeps a run as it is, for ever: its workflow is gone."""
+        self._scenes[run_id] = []
 
-    def switch(self, recurring_id: str, mode: str) -> None:
-        """Enables or disables a recurring run; its runs go on."""
-        item = found(self.recurring, recurring_id, "Job")
-        item.mode, item.status, item.updated_at = mode, f"{mode}D", now()
-        self.history.append((item.status, recurring_id))
-
-    def delete_recurring(self, recurring_id: str, policy: str) -> None:
-        """Deletes a recurring run, and kills what it started unless orphaned."""
-        found(self.recurring, recurring_id, "Job")
-        del self.recurring[recurring_id]
-        if policy == "ORPHAN":
-            return
-        for run in self.runs.values():
-            if run.recurring_run_id == recurring_id and run.state not in ENDED:
-                run.state = FAILED
-                self.killed.append(run.run_id)
-
-    def fire(self, recurring_id: str) -> Any | None:
-        """Starts the next run of a schedule, as its controller does."""
-        item = found(self.recurring, recurring_id, "Job")
-        active = [
-            r
-            for r in self.runs.values()
-            if r.recurring_run_id == recurring_id and r.state not in ENDED
-        ]
-        if item.status != "ENABLED" or len(active) >= int(item.max_concurrency):
-            return None
-        return self.add_run(
-            kfp.V2beta1Run(
-                display_name=f"{item.display_name}-{len(self.runs)}",
-                experiment_id=item.experiment_id,
-                pipeline_spec=item.pipeline_spec,
-                runtime_config=item.runtime_config,
-                recurring_run_id=recurring_id,
-            )
-        )
-
-    def enabled(self) -> list[str]:
-        """Returns the display names of the schedules that fire."""
-        items = self.recurring.values()
-        return [item.display_name for item in items if item.status == "ENABLED"]
-
-    def _check_work(self, given: Any) -> None:
+    def check_work(self, given: Any) -> None:
         """Checks what runs and recurring runs have in common."""
         if not given.display_name:
             raise Rejected(400, "The name is empty. Please specify a valid name")
@@ -318,14 +254,3 @@ def parse_yaml(text: str) -> dict[str, Any]:
     """Reads a compiled pipeline's two documents the way the server does."""
     graph, *rest = yaml.safe_load_all(text)
     return {"pipeline_spec": graph, "platform_spec": rest[0]} if rest else graph
-
-
-def _check_trigger(trigger: Any) -> None:
-    cron = trigger and trigger.cron_schedule
-    periodic = trigger and trigger.periodic_schedule
-    if bool(cron) == bool(periodic):
-        raise Rejected(400, "Either a cron or a periodic schedule is required")
-    if cron and len(cron.cron.split()) not in (5, 6):
-        raise Rejected(400, "Schedule cron is not a supported format")
-    if periodic and int(periodic.interval_second) < 1:
-        raise Rejected(400, "Found invalid period schedule interval")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.local.stage_log import StageLog
-from safescale_ammt.execution import TALKATIVE, quiet_libraries, stage
+from safescale_ammt.execution import stage
+from safescale_ammt.library_logs import TALKATIVE, quiet_libraries
 from safescale_ammt.stage_progress import PROGRESS, progress_of, say_progress
 from safescale_ammt.training.training_log import TrainingLog
 
