@@ -75,6 +75,10 @@ def _bounded(
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", PART_OF)
     name = title.lower().replace(" ", "-")
     kubernetes.add_pod_label(task, "app.kubernetes.io/component", name)
+    # KFP's cache key holds URIs and the image's name, and a compiled file knows neither
+    # the bytes behind the one nor, of a tag, those behind the other: who knows both
+    # switches it on, see `CompiledPipeline.reuse`.
+    task.set_caching_options(enable_caching=False)
     return task
 
 
@@ -154,7 +158,7 @@ def train(  # noqa: PLR0917  KFP passes by name
     """
     small = TaskLimits(cpu, memory, hours=1, retries=2)
     large = TaskLimits(train_cpu, train_memory, hours=24, retries=2)
-    # A retry would repeat a refusal, and a cached gate would not be one.
+    # A retry would repeat a refusal.
     gate = TaskLimits(cpu, memory, hours=1, retries=0)
     # Its limits are fixed: the form asks nobody how large a short message may be.
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
@@ -168,14 +172,16 @@ def train(  # noqa: PLR0917  KFP passes by name
         secret_key_to_env=receivers,
         optional=True,
     )
-    # Every run has an end of its own: a notice from the cache would reach nobody.
-    notice.set_caching_options(enable_caching=False)
 
     # An exit handler and not a last step that ignores failures: that one would leave
     # a refused run green.
     with dsl.ExitHandler(exit_task=notice, name="the line of five"):
         preparation = prepare_data(
-            data=data, source=source, sealed_source=sealed_source, window=window
+            data=data,
+            source=source,
+            sealed_source=sealed_source,
+            window=window,
+            source_digest="",
         )
         _with_store(_bounded(preparation, "Prepare data", small), store_secret)
         dataset = preparation.outputs["dataset"]
@@ -237,4 +243,3 @@ def train(  # noqa: PLR0917  KFP passes by name
             secret_key_to_env=keys,
             optional=True,
         )
-        registration.set_caching_options(enable_caching=False)

@@ -154,9 +154,9 @@ def prepare(request: KubeflowRequest) -> RunSpec:
         )
     workload = resolve_for_cluster(workload, request.store, recurring=request.recurring)
     pipeline = CompiledPipeline.parse(request.compile())
-    if not request.cache:
+    if request.cache:
         # In the spec itself: KFP's API has no switch beside it.
-        pipeline.disable_caching()
+        pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
     arguments = workload.arguments()
     return RunSpec(
         str(arguments["registry"]["name"]),

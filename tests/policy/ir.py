@@ -18,6 +18,7 @@ TELLS = {"notify"}
 REGISTRY = "registry_secret"
 USER = "10001"
 _PINNED = re.compile(r".+/(?P<stage>\w+)@sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _INSTALLS = re.compile(r"\b(pip3?|uv|conda|apt-get|apk|curl|wget|git clone)\b")
 _PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _SECRET_VALUE = re.compile(
@@ -170,6 +171,19 @@ def gates_are_not_cached(pipeline: Pipeline) -> Iterator[str]:
             yield task.name
 
 
+def only_the_same_bytes_and_code_are_cached(pipeline: Pipeline) -> Iterator[str]:
+    """KFP's key sees a URI and an image's name: what lies behind them has a digest."""
+    for task in pipeline.tasks:
+        if not task.spec.get("cachingOptions", {}).get("enableCache"):
+            continue
+        if not _PINNED.fullmatch(task.container["image"]):
+            yield f"{task.name} is cached by a tag"
+        given = task.spec["inputs"].get("parameters", {})
+        digest = given.get("source_digest", {}).get("runtimeValue", {})
+        if "source" in given and not _DIGEST.fullmatch(digest.get("constant") or ""):
+            yield f"{task.name} is cached by a URI"
+
+
 def the_other_stages_are_retried(pipeline: Pipeline) -> Iterator[str]:
     """A node that dies must not cost a run."""
     for task in pipeline.tasks:
@@ -284,6 +298,7 @@ RULES = (
     each_task_can_do_without_a_writable_root,
     gates_are_not_retried,
     gates_are_not_cached,
+    only_the_same_bytes_and_code_are_cached,
     the_other_stages_are_retried,
     nothing_is_installed,
     the_registrys_key_is_the_gates,

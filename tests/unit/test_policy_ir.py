@@ -98,6 +98,10 @@ BROKEN = {
         ((*LINE, "register-model", "cachingOptions"), {"enableCache": True}),
         ((*ROOT_TASKS, "notify", "cachingOptions"), {"enableCache": True}),
     ],
+    "only_the_same_bytes_and_code_are_cached": [
+        ((*LINE, "prepare-data", "cachingOptions"), {"enableCache": True}),
+        ((*LINE, "train-agents", "cachingOptions"), {"enableCache": True}),
+    ],
     "the_other_stages_are_retried": [
         ((*LINE, "train-agents", "retryPolicy"), GONE),
     ],
@@ -202,3 +206,11 @@ def test_a_release_names_digests():
         stage = one["container"]["image"].partition("/")[2].partition(":")[0]
         one["container"]["image"] = f"r.example.org/{stage}@sha256:" + "a" * 64
     assert complaints((*ir.RELEASE, *ir.RULES), ir.read(pinned, SECRETS)) == []
+    # A reader by digest is cached only for bytes that a digest names, too.
+    reader = pinned[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    reader["prepare-data"]["cachingOptions"] = {"enableCache": True}
+    rule = ir.only_the_same_bytes_and_code_are_cached
+    assert complaints([rule], ir.read(pinned)) != []
+    given = reader["prepare-data"]["inputs"]["parameters"]
+    given["source_digest"] = {"runtimeValue": {"constant": "sha256:" + "b" * 64}}
+    assert complaints([rule], ir.read(pinned)) == []
