@@ -20,7 +20,8 @@ def prepare_data(  # noqa: PLR0917  KFP passes by name
     Args:
         data: Section `data` of the config.
         source: URI of the raw rows, s3://bucket/key or file:///path.
-        sealed_source: URI of an official test file; empty splits one off.
+        sealed_source: URI of an official test file; empty where `data.splits` has a
+            fraction `sealed`, which is then split off.
         window: Days of a folder of dated files; empty takes all.
         source_digest: Digest of the raw bytes that the run was made for; empty leaves
             it to the section.

@@ -19,6 +19,7 @@ from components.prepare_data import prepare_data
 from components.register_model import register_model
 from components.search_architecture import search_architecture
 from components.train_agents import train_agents
+from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
 from safescale_ammt.stages.notify import OFTEN
 from safescale_ammt.store.environment import SECRET_KEYS, registry_variable
@@ -90,9 +91,7 @@ def _register_channels(task: dsl.PipelineTask, *values: object) -> None:
     task.register_pipeline_channels(channels)
 
 
-def _with_store(
-    task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
-) -> dsl.PipelineTask:
+def _with_store(task: dsl.PipelineTask, secret: str) -> dsl.PipelineTask:
     """Gives a task the store of data and ledger, or of a TrainJob's hand-over."""
     # Every key is optional to Kubernetes: where a role stands in for static keys the
     # secret has none, and what is really missing the stage says in a sentence, where a
@@ -106,7 +105,11 @@ def _with_store(
 @dsl.pipeline(
     name="safescale-train",
     display_name="SAFESCALE-AMMT: train",
-    description="From raw data and a constitution to a registered, tested model.",
+    description=(
+        "From raw data and a constitution to a registered, tested model. "
+        f"Service account: {names.ACCOUNT} (with the field left empty a run fails, "
+        "and no page says why)."
+    ),
 )
 def train(  # noqa: PLR0917  KFP passes by name
     source: str,
@@ -124,10 +127,6 @@ def train(  # noqa: PLR0917  KFP passes by name
     train_memory: str = "4Gi",
     accelerators: str = "0",
     accelerator_type: str = "nvidia.com/gpu",
-    store_secret: str = "safescale-store",  # noqa: S107  a name, not a secret
-    registry_secret: str = "safescale-registry",  # noqa: S107
-    training_secret: str = "safescale-training",  # noqa: S107
-    notify_secret: str = "safescale-notify",  # noqa: S107
     notify_on: str = OFTEN,
 ) -> None:
     """Trains, judges and registers one model.
@@ -136,7 +135,8 @@ def train(  # noqa: PLR0917  KFP passes by name
         source: URI of the raw rows, s3://bucket/key, or of a folder of them.
         constitution: The constitution, as an object.
         data: Section data of the config.
-        sealed_source: URI of an official test file; empty splits one off.
+        sealed_source: URI of an official test file; empty only where data.splits has
+            a fraction named sealed, which is then split off.
         window: Days of a folder of dated files, such as 7d or
             2026-11-09/2026-11-16; empty takes all.
         search: Section search of the config.
@@ -150,11 +150,7 @@ def train(  # noqa: PLR0917  KFP passes by name
         accelerators: Accelerators that the training's pod reserves. This version
             trains on CPUs and leaves them idle, so 0 is right.
         accelerator_type: Kubernetes resource name of what accelerators reserves.
-        store_secret: Secret with the place and keys of data and ledger.
-        registry_secret: Secret with the place and keys of the registry.
-        training_secret: Secret with the place and keys of a TrainJob's hand-over.
-        notify_secret: Secret with the places that are told how a run ended.
-        notify_on: Statuses that they are told of, separated by commas.
+        notify_on: Statuses that people are told of, separated by commas.
     """
     small = TaskLimits(cpu, memory, hours=1, retries=2)
     large = TaskLimits(train_cpu, train_memory, hours=24, retries=2)
@@ -164,18 +160,18 @@ def train(  # noqa: PLR0917  KFP passes by name
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
     notice = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
-    _with_store(_bounded(notice, "Notify", last), store_secret)
+    _with_store(_bounded(notice, "Notify", last), names.STORE_SECRET)
     receivers = {name: name for name in (WEBHOOK, SECRET, FILE)}
     kubernetes.use_secret_as_env(
         notice,
-        secret_name=notify_secret,
+        secret_name=names.NOTIFY_SECRET,
         secret_key_to_env=receivers,
         optional=True,
     )
 
     # An exit handler and not a last step that ignores failures: that one would leave
     # a refused run green.
-    with dsl.ExitHandler(exit_task=notice, name="the line of five"):
+    with dsl.ExitHandler(exit_task=notice, name="five stages"):
         preparation = prepare_data(
             data=data,
             source=source,
@@ -183,7 +179,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             window=window,
             source_digest="",
         )
-        _with_store(_bounded(preparation, "Prepare data", small), store_secret)
+        _with_store(_bounded(preparation, "Prepare data", small), names.STORE_SECRET)
         dataset = preparation.outputs["dataset"]
 
         # No store: all that a search needs is in its inputs.
@@ -203,7 +199,9 @@ def train(  # noqa: PLR0917  KFP passes by name
             training=training,
         )
         # Not the store's keys: training reaches a TrainJob's hand-over and no more.
-        _with_store(_bounded(agent_training, "Train agents", large), training_secret)
+        _with_store(
+            _bounded(agent_training, "Train agents", large), names.TRAINING_SECRET
+        )
         _register_channels(agent_training, accelerators, accelerator_type)
         agent_training.set_accelerator_type(accelerator_type)
         agent_training.set_accelerator_limit(accelerators)
@@ -219,7 +217,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             safety=safety,
         )
         # The store again: the ledger that counts this use lies there.
-        _with_store(_bounded(evaluation, "Evaluate safety", small), store_secret)
+        _with_store(_bounded(evaluation, "Evaluate safety", small), names.STORE_SECRET)
 
         registration = register_model(
             model=model,
@@ -229,17 +227,17 @@ def train(  # noqa: PLR0917  KFP passes by name
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         )
         # Both: the champion is compared in the registry, the outcome lies in the store.
-        _with_store(_bounded(registration, "Register model", gate), store_secret)
+        _with_store(_bounded(registration, "Register model", gate), names.STORE_SECRET)
         keys = {key: registry_variable(key) for key in SECRET_KEYS}
         # The registry's URI is the one key that is not optional: without it the stage
         # would take the other store for the registry, as on a laptop. The pod waits.
         uri = {STORE: keys.pop(STORE)}
         kubernetes.use_secret_as_env(
-            registration, secret_name=registry_secret, secret_key_to_env=uri
+            registration, secret_name=names.REGISTRY_SECRET, secret_key_to_env=uri
         )
         kubernetes.use_secret_as_env(
             registration,
-            secret_name=registry_secret,
+            secret_name=names.REGISTRY_SECRET,
             secret_key_to_env=keys,
             optional=True,
         )

@@ -16,6 +16,8 @@ from typing import Any
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline
+from pipelines.kubeflow.revision import Revision
+from pipelines.parameter_sizes import check_sizes
 from pipelines.quantities import quantity
 from pipelines.sources import (
     default_parameters,
@@ -93,7 +95,7 @@ class KubeflowRequest:
             )
         return workload
 
-    def compile(self, arguments: Mapping[str, Any] | None = None) -> str:
+    def compile(self) -> str:
         """Compiles the pipeline with the request's images.
 
         Raises:
@@ -102,7 +104,6 @@ class KubeflowRequest:
         return compile_train(
             image_prefix=self.image_prefix or None,
             images=Lock.load(self.images) if self.images else None,
-            arguments=arguments,
         )
 
 
@@ -114,11 +115,23 @@ class RunSpec:
         name: of the registry that a model goes to; names runs and schedules too.
         pipeline: with what only Kubernetes reads.
         parameters: values of its parameters.
+        description: what it was made of, in a line for people.
     """
 
     name: str
     pipeline: CompiledPipeline
     parameters: Mapping[str, Any]
+    description: str = ""
+
+    @property
+    def anew(self) -> str:
+        """Why no finished stage is reused; "" = some may be, or none shall."""
+        if self.pipeline.pinned_images:
+            return ""
+        return (
+            "every stage runs anew: other code may bear an image's tag tomorrow; "
+            "with --images LOCK finished stages are reused"
+        )
 
     @property
     def same_rows(self) -> str:
@@ -140,8 +153,8 @@ def prepare(request: KubeflowRequest) -> RunSpec:
     """Checks a request and compiles it.
 
     Raises:
-        ConfigError: a file, key or value, a source that no cluster can read, or days
-            that stay the same for a schedule.
+        ConfigError: a file, key or value, values that are too large in sum, a source
+            that no cluster can read, or days that stay the same for a schedule.
         ConstitutionError: a constitution that cannot be compiled.
         StoreInputError: the source cannot be digested from here.
     """
@@ -157,11 +170,25 @@ def prepare(request: KubeflowRequest) -> RunSpec:
     if request.cache:
         # In the spec itself: KFP's API has no switch beside it.
         pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
-    arguments = workload.arguments()
+    arguments = workload.arguments() | _scalars(pipeline, request.parameters or {})
+    check_sizes(pipeline, arguments)
     return RunSpec(
         str(arguments["registry"]["name"]),
         pipeline,
-        arguments | _scalars(pipeline, request.parameters or {}),
+        arguments,
+        describe(workload),
+    )
+
+
+def describe(workload: Workload) -> str:
+    """Says in one line of at most 255 characters what a run is made of."""
+    constitution = workload.constitution
+    # KFP's database has 255 characters for a run's description, and MySQL refuses more:
+    # all but the author's two words is bounded.
+    head = f"{constitution.id[:40]} {constitution.version[:20]}"
+    return (
+        f"Constitution {head}, {constitution.digest}; training "
+        f"{workload.training.backend}; SAFESCALE-AMMT {Revision.find().version}"
     )
 
 
@@ -209,10 +236,12 @@ class VersionFile:
     Attributes:
         text: the file.
         sources: what it reads by default, and why, in a sentence.
+        description: what its defaults are made of, in a line for people.
     """
 
     text: str
     sources: str
+    description: str
 
 
 def version_file(request: KubeflowRequest) -> VersionFile:
@@ -237,7 +266,10 @@ def version_file(request: KubeflowRequest) -> VersionFile:
             ", since no --store with an s3:// URI is given" if unknown_store else ""
         )
         sentence = f"{sentence}{reason}."
-    return VersionFile(request.compile(values), sentence)
+    pipeline = CompiledPipeline.parse(request.compile())
+    pipeline.set_defaults(values | _scalars(pipeline, request.parameters or {}))
+    check_sizes(pipeline, {})
+    return VersionFile(pipeline.to_yaml(), sentence, describe(workload))
 
 
 def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str, str]:

