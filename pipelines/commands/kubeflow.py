@@ -103,11 +103,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
 
     if options["upload_only"] and options["follow"]:
         raise click.UsageError("Give --upload-only or --follow, not both.")
-    ways = [way for way in ("upload_only", "follow") if options[way]] or ["start"]
-    ways += ["no_wait"] * (not options["wait"])
-    for way in ways:
-        where, names = UNREAD[way]
-        refuse_unread(context, names, where)
+    refuse_what_is_unread(context)
     kubeflow = kubeflow_of(options)
     if store := store_of(options):
         # A slip shows now, and not when the run has ended.
@@ -135,6 +131,19 @@ def submit(context: click.Context, /, **options: Any) -> None:
         **{key: options[key] for key in keys},
     )
     say(carry_out(kubeflow, request))
+
+
+def refuse_what_is_unread(context: click.Context) -> None:
+    """Refuses options of `submit` that this way of calling it would not read.
+
+    Raises:
+        UsageError: there is one.
+    """
+    given = context.params
+    ways = [way for way in ("upload_only", "follow") if given[way]] or ["start"]
+    for way in (*ways, *["no_wait"] * (not given["wait"])):
+        where, names = UNREAD[way]
+        refuse_unread(context, names, where)
 
 
 @click.group(invoke_without_command=True)
