@@ -24,6 +24,8 @@ _IMAGE = re.compile(rf"^( +image: ){IMAGE_PREFIX}/(\w+):(\S+)$", re.MULTILINE)
 _PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64})")
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--(\w+))'\]\}\}")
 """How the IR spells "the value of this pipeline parameter" inside a string."""
+RESOURCES = "resources_"
+"""What the names of parameters begin with that say how large pods are."""
 READER = "prepare-data"
 """The task that reads the rows."""
 _ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -32,7 +34,7 @@ _ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit as the IR spells it, and the parameter that holds it ("" = none)."""
+    """A limit as the IR spells it, and the --param that sets it ("" = none)."""
 
     text: str
     parameter: str
@@ -105,6 +107,10 @@ class CompiledPipeline:
         """Parameter name -> type, default and description."""
         inputs: Mapping[str, Any] = self.graph["root"].get("inputDefinitions", {})
         return dict(inputs.get("parameters", {}))
+
+    def parameter(self, name: str) -> str:
+        """Returns a parameter's name for what a person calls it: `cpu`, too."""
+        return name if name in self.parameters else f"{RESOURCES}{name}"
 
     @property
     def executors(self) -> Mapping[str, dict[str, Any]]:
@@ -216,7 +222,7 @@ class CompiledPipeline:
                 return Limit(text, "")
             name = match[2]
             value = arguments.get(name) or self.parameters[name]["defaultValue"]
-            return Limit(str(value), name)
+            return Limit(str(value), name.removeprefix(RESOURCES))
 
         limits = {}
         for label, executor in self.executors.items():

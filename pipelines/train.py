@@ -121,12 +121,12 @@ def train(  # noqa: PLR0917  KFP passes by name
     training: dict = {},  # noqa: B006
     safety: dict = {},  # noqa: B006
     registry: dict = {},  # noqa: B006
-    cpu: str = "1",
-    memory: str = "2Gi",
-    train_cpu: str = "2",
-    train_memory: str = "4Gi",
-    accelerators: str = "0",
-    accelerator_type: str = "nvidia.com/gpu",
+    resources_cpu: str = "1",
+    resources_memory: str = "2Gi",
+    resources_train_cpu: str = "2",
+    resources_train_memory: str = "4Gi",
+    resources_accelerators: str = "0",
+    resources_accelerator_type: str = "nvidia.com/gpu",
     notify_on: str = OFTEN,
 ) -> None:
     """Trains, judges and registers one model.
@@ -143,17 +143,19 @@ def train(  # noqa: PLR0917  KFP passes by name
         training: Section training of the config.
         safety: Section safety of the config.
         registry: Section registry of the config.
-        cpu: CPUs of the small stages.
-        memory: Memory of the small stages.
-        train_cpu: CPUs of search and training.
-        train_memory: Memory of search and training.
-        accelerators: Accelerators that the training's pod reserves. This version
-            trains on CPUs and leaves them idle, so 0 is right.
-        accelerator_type: Kubernetes resource name of what accelerators reserves.
+        resources_cpu: CPUs of the small stages.
+        resources_memory: Memory of the small stages.
+        resources_train_cpu: CPUs of search and training.
+        resources_train_memory: Memory of search and training.
+        resources_accelerators: Accelerators that the training's pod reserves. This
+            version trains on CPUs and leaves them idle, so 0 is right.
+        resources_accelerator_type: Kubernetes resource name of what is reserved.
         notify_on: Statuses that people are told of, separated by commas.
     """
+    # One prefix: KFP's form sorts by name, and no resource can come from a dict.
+    cpu, memory = resources_cpu, resources_memory
     small = TaskLimits(cpu, memory, hours=1, retries=2)
-    large = TaskLimits(train_cpu, train_memory, hours=24, retries=2)
+    large = TaskLimits(resources_train_cpu, resources_train_memory, hours=24, retries=2)
     # A retry would repeat a refusal.
     gate = TaskLimits(cpu, memory, hours=1, retries=0)
     # Its limits are fixed: the form asks nobody how large a short message may be.
@@ -202,9 +204,10 @@ def train(  # noqa: PLR0917  KFP passes by name
         _with_store(
             _bounded(agent_training, "Train agents", large), names.TRAINING_SECRET
         )
-        _register_channels(agent_training, accelerators, accelerator_type)
-        agent_training.set_accelerator_type(accelerator_type)
-        agent_training.set_accelerator_limit(accelerators)
+        kind, count = resources_accelerator_type, resources_accelerators
+        _register_channels(agent_training, count, kind)
+        agent_training.set_accelerator_type(kind)
+        agent_training.set_accelerator_limit(count)
         model = agent_training.outputs["model"]
 
         evaluation = evaluate_safety(

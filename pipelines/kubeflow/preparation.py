@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
-from pipelines.ir import CompiledPipeline
+from pipelines.ir import RESOURCES, CompiledPipeline
 from pipelines.kubeflow.revision import Revision
 from pipelines.parameter_sizes import check_sizes
 from pipelines.quantities import quantity
@@ -33,7 +33,9 @@ from safescale_ammt.reading.fetching import stored_uris
 
 _SECTION_PARAMETERS = ("constitution", "source", "sealed_source", "window", *SECTIONS)
 """Parameters that the workload file fills in."""
-_QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
+_QUANTITIES = tuple(
+    RESOURCES + name for name in ("cpu", "memory", "train_cpu", "train_memory")
+)
 """Parameters that a pod with a wrong one would only fail on."""
 IDLE = "this version trains on CPUs, in a CUDA image too"
 """Why reserved accelerators stay idle."""
@@ -70,7 +72,10 @@ class KubeflowRequest:
     @property
     def idle_accelerators(self) -> str:
         """What the request reserves and no line of ours uses; "" = nothing."""
-        count = (self.parameters or {}).get("accelerators", "0")
+        given = {
+            n.removeprefix(RESOURCES): v for n, v in (self.parameters or {}).items()
+        }
+        count = given.get("accelerators", "0")
         if not count.isdigit() or not int(count):
             return ""
         return f"--param accelerators={count} reserves what stays idle: {IDLE}"
@@ -198,7 +203,7 @@ class WorkloadNeeds:
 
     Attributes:
         training: the training section.
-        parameters: the pipeline's scalar parameters.
+        parameters: the pipeline's scalar parameters, as `--param` names them.
         source: URI of the raw rows; "" if they lie on this machine.
     """
 
@@ -215,16 +220,15 @@ def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
     """
     workload = request.workload()
     pipeline = CompiledPipeline.parse(request.compile())
-    defaults = {
-        n: str(p.get("defaultValue", "")) for n, p in pipeline.parameters.items()
-    }
+    values = {n: str(p.get("defaultValue", "")) for n, p in pipeline.parameters.items()}
+    values |= _scalars(pipeline, request.parameters or {})
     source = workload.data.source
     # The store is not looked at: a malformed one is for the doctor to find, by name.
     if source in CATALOGUE and request.store.startswith("s3://"):
         source = stored_uris(source, request.store)["source"]
     return WorkloadNeeds(
         workload.training,
-        defaults | _scalars(pipeline, request.parameters or {}),
+        {name.removeprefix(RESOURCES): value for name, value in values.items()},
         source if source.startswith("s3://") else "",
     )
 
@@ -282,15 +286,19 @@ def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str,
     # KFP refuses an unknown name too, but takes a section, and one that was given as a
     # parameter would replace the workload's without its checks.
     names = [n for n in pipeline.parameters if n not in _SECTION_PARAMETERS]
-    for name in values:
-        if name not in names:
+    checked = {}
+    for name, value in values.items():
+        full = pipeline.parameter(name)
+        if full not in names:
+            known = [name.removeprefix(RESOURCES) for name in names]
             raise ConfigError(
-                f"--param {name} is no parameter to set here, {one_of(names, name)}."
+                f"--param {name} is no parameter to set here, {one_of(known, name)}."
             )
-        if name in _QUANTITIES:
-            quantity(values[name], f"--param {name}")
+        if full in _QUANTITIES:
+            quantity(value, f"--param {name}")
+        checked[full] = value
     # The parameter is text, so KFP would take "two", and only the pod would fail.
-    count = values.get("accelerators", "0")
+    count = checked.get(f"{RESOURCES}accelerators", "0")
     if not re.fullmatch(r"[0-9]{1,4}", count):
         raise ConfigError(f"--param accelerators is {count!r}, expected 0, 1, 2, ...")
-    return dict(values)
+    return checked

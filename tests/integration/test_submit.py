@@ -450,7 +450,7 @@ def test_the_defaults_of_a_version_are_those_of_the_command_line(api):
     (version,) = api.world.versions.values()
     spec = version.pipeline_spec["pipeline_spec"]
     form = spec["root"]["inputDefinitions"]["parameters"]
-    assert form["train_memory"]["defaultValue"] == "8Gi"
+    assert form["resources_train_memory"]["defaultValue"] == "8Gi"
     assert form["safety"]["defaultValue"]["rehearse"] is True
     assert form["window"]["defaultValue"] == "7d"
     (pipeline,) = api.world.pipelines.values()
@@ -516,7 +516,7 @@ def test_scalar_parameters_and_the_window_reach_the_run(api):
     assert other.runtime_config.parameters["window"] == "7d"
     given = run.runtime_config.parameters
     assert given["window"] == "14d"
-    assert given["train_memory"] == "8Gi"
+    assert given["resources_train_memory"] == "8Gi"
     assert given["safety"]["rehearse"] is True
     assert given["data"]["source_digest"] == "sha256:" + 64 * "0"
 

@@ -384,13 +384,17 @@ _ABSENT = "ERROR: No matching distribution found for"
         (
             [
                 _IGNORED,
-                "ERROR: Could not find a version that satisfies the requirement "
-                "torch==2.13.0+cpu (from versions: 2.13.0)",
+                (
+                    "ERROR: Could not find a version that satisfies the requirement "
+                    "torch==2.13.0+cpu (from versions: 2.13.0)"
+                ),
                 f"{_ABSENT} torch==2.13.0+cpu",
             ],
             "No matching distribution found for torch==2.13.0+cpu",
-            "Only PyTorch's own index has that build: let this machine reach "
-            "https://download.pytorch.org/whl/cpu, name a mirror of it",
+            (
+                "Only PyTorch's own index has that build: let this machine reach "
+                "https://download.pytorch.org/whl/cpu, name a mirror of it"
+            ),
         ),
         (
             ["WARNING: Retrying after 'ERROR'", f"{_ABSENT} numpy==2.4.0"],

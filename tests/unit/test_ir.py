@@ -63,10 +63,10 @@ def test_tasks_of_a_circle_are_listed_all_the_same():
 
 
 def test_values_become_defaults_of_the_form(pipeline):
-    pipeline.set_defaults({"source": "s3://b/rows.csv", "cpu": "3"})
+    pipeline.set_defaults({"source": "s3://b/rows.csv", "resources_cpu": "3"})
     assert pipeline.parameters["source"]["defaultValue"] == "s3://b/rows.csv"
     assert pipeline.parameters["source"]["isOptional"]
-    assert pipeline.parameters["cpu"]["defaultValue"] == "3"
+    assert pipeline.parameters["resources_cpu"]["defaultValue"] == "3"
 
 
 def cached(pipeline):
@@ -114,7 +114,7 @@ def test_no_stage_is_tried_again(pipeline):
 
 
 def test_limits_are_read_with_the_parameter_that_holds_them(pipeline):
-    limits = pipeline.take_limits({"train_memory": "8Gi"})
+    limits = pipeline.take_limits({"resources_train_memory": "8Gi"})
     assert limits["exec-train-agents"].memory == Limit("8Gi", "train_memory")
     assert limits["exec-train-agents"].memory.value == 8 * 1024**3
     assert limits["exec-train-agents"].cpu == Limit("2", "train_cpu")

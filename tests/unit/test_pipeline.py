@@ -172,9 +172,9 @@ def test_each_task_has_requests_and_limits_from_scalar_parameters(containers):
 
 def test_the_form_says_that_accelerators_stay_idle(graph):
     parameters = graph["root"]["inputDefinitions"]["parameters"]
-    text = " ".join(parameters["accelerators"]["description"].split())
+    text = " ".join(parameters["resources_accelerators"]["description"].split())
     assert "This version trains on CPUs and leaves them idle" in text
-    assert parameters["accelerators"]["defaultValue"] == "0"
+    assert parameters["resources_accelerators"]["defaultValue"] == "0"
 
 
 def test_the_form_asks_for_no_secret_and_every_dict_can_be_opened(graph):

@@ -79,8 +79,8 @@ BROKEN = {
         ((*executor("notify"), "resources"), GONE),
         ((*executor("train-agents"), "resources", "resourceMemoryLimit"), GONE),
         ((*executor("train-agents"), "resources", "resourceCpuRequest"), "1"),
-        ((*ROOT_INPUTS, "train_memory", "defaultValue"), "4GB or so"),
-        ((*ROOT_INPUTS, "cpu", "defaultValue"), "0"),
+        ((*ROOT_INPUTS, "resources_train_memory", "defaultValue"), "4GB or so"),
+        ((*ROOT_INPUTS, "resources_cpu", "defaultValue"), "0"),
     ],
     "each_task_has_a_deadline": [
         ((*pod("register-model"), "activeDeadlineSeconds"), GONE),
@@ -137,7 +137,7 @@ BROKEN = {
                 "train-agents",
                 "inputs",
                 "parameters",
-                "pipelinechannel--train_cpu",
+                "pipelinechannel--resources_train_cpu",
             ),
             GONE,
         ),
@@ -145,9 +145,9 @@ BROKEN = {
             (
                 *LINE,
                 *("train-agents", "inputs", "parameters"),
-                *("pipelinechannel--train_cpu", "componentInputParameter"),
+                *("pipelinechannel--resources_train_cpu", "componentInputParameter"),
             ),
-            "train_cpu",
+            "resources_train_cpu",
         ),
     ],
     "secrets_have_fixed_names": [
