@@ -115,13 +115,12 @@ def submit(context: click.Context, /, **options: Any) -> None:
         _warn_of(new_run)
     if new_run and options["upload_only"]:
         from pipelines.kubeflow.preparation import version_file
-        from pipelines.kubeflow.upload import Version, upload, version_name
+        from pipelines.kubeflow.upload import upload, version_name
 
-        name = options["version_name"] or version_name()
-        made = version_file(new_run)
-        version = Version(name, made.text, made.description, options["account"])
-        say(upload(kubeflow, version))
-        say(made.sources)
+        version = options["version_name"] or version_name()
+        file = version_file(new_run)
+        say(upload(kubeflow, file, version, options["account"]))
+        say(file.sources)
         return
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
     request = SubmitRequest(

@@ -9,35 +9,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
+from pipelines.kubeflow.preparation import VersionFile
 from pipelines.kubeflow.revision import Revision
 from pipelines.kubeflow.runs import ACCOUNT, check_name
 from safescale_ammt.errors import InputError, IntegrityError
 
 PIPELINE = "safescale-train"
-
-
-@dataclass(frozen=True)
-class Version:
-    """What is uploaded.
-
-    Attributes:
-        name: of the version.
-        text: the compiled pipeline.
-        description: what the version was made for.
-        account: service account that a run of it needs.
-    """
-
-    name: str
-    text: str
-    description: str = ""
-    account: str = ACCOUNT
 
 
 def version_name(environ: Mapping[str, str] = os.environ) -> str:
@@ -60,53 +43,72 @@ def version_name(environ: Mapping[str, str] = os.environ) -> str:
     return revision.version
 
 
-def upload(kubeflow: Kubeflow, version: Version, name: str = PIPELINE) -> str:
+def upload(
+    kubeflow: Kubeflow, file: VersionFile, version: str, account: str = ACCOUNT
+) -> str:
     """Brings a compiled pipeline to Kubeflow as a version; returns a sentence.
+
+    Args:
+        kubeflow: where to.
+        file: the pipeline, and what it is made of.
+        version: name of the version.
+        account: service account that the pipeline's page names.
 
     Raises:
         IntegrityError: a version of this name holds another pipeline.
         InputError: not allowed, or not understood.
         Unreachable: the API stayed away.
     """
-    check_name(version.name, "--version-name")
+    check_name(version, "--version-name")
     kubeflow.require_version()
-    spec = CompiledPipeline.parse(version.text)
+    spec = CompiledPipeline.parse(file.text)
+    name = PIPELINE
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
-        file.write_text(version.text, encoding="utf-8")
+        path = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
+        path.write_text(file.text, encoding="utf-8")
         for wait in kubeflow.retry.tries():
             # Looked up before each try: if an answer was lost, it may be there.
-            pipeline, existing = _look_up(kubeflow, name, version.name)
+            pipeline, existing = _look_up(kubeflow, name, version)
             if existing is not None:
                 found = CompiledPipeline.from_api(existing.pipeline_spec or {})
                 if _plain(found) != _plain(spec):
                     raise IntegrityError(
-                        f"Version {version.name} is there already and holds another "
+                        f"Version {version} is there already and holds another "
                         "pipeline; nothing was uploaded: a version never changes."
                     )
-                return (
-                    f"Version {version.name} of {name} is there, with these very bytes."
-                )
+                return f"Version {version} of {name} is there, with these very bytes."
             with AnotherTry(wait, {409} if wait else ()):  # 409: another was faster
                 if pipeline is None:
-                    pipeline = _create(kubeflow, name, spec, version.account)
+                    pipeline = create_pipeline(kubeflow, name, spec, account)
                 kubeflow.call_once(
-                    f"uploading version {version.name}",
+                    f"uploading version {version}",
                     kubeflow.uploads.upload_pipeline_version,
-                    uploadfile=str(file),
-                    name=version.name,
-                    display_name=version.name,
-                    description=version.description,
+                    uploadfile=str(path),
+                    name=version,
+                    display_name=version,
+                    description=file.description,
                     pipelineid=pipeline.pipeline_id,
                 )
-                return f"Uploaded version {version.name} of {name}."
-    raise Unreachable(f"Version {version.name} could not be uploaded.")
+                return f"Uploaded version {version} of {name}."
+    raise Unreachable(f"Version {version} could not be uploaded.")
 
 
-def _create(kubeflow: Kubeflow, name: str, spec: CompiledPipeline, account: str) -> Any:
-    """Makes a pipeline without a version.
+def create_pipeline(
+    kubeflow: Kubeflow, name: str, spec: CompiledPipeline, account: str
+) -> Any:
+    """Makes a pipeline without a version, and returns it.
 
     Uploaded with its first one, that would bear the pipeline's name beside ours.
+
+    Args:
+        kubeflow: where.
+        name: of the pipeline.
+        spec: whose title and description it gets.
+        account: service account that the description names.
+
+    Raises:
+        Rejection: not allowed, or of this name one is there.
+        Unreachable: the API stayed away.
     """
     import kfp_server_api as kfp
 
