@@ -22,6 +22,8 @@ STAGES = (
 )
 """Stages with an image of their own, in the order of the graph. The exit task is none
 of them: it runs in the gate's image."""
+REUSABLE = STAGES[:-1]
+"""Stages whose result follows from inputs and code alone; the gate speaks anew."""
 IMAGE_PREFIX = "safescale-ammt"
 """Registry path of the images; `safescale compile --image-prefix` replaces it."""
 LOCK = Path("images/lock.json")

@@ -11,6 +11,7 @@ def prepare_data(  # noqa: PLR0917  KFP passes by name
     source: str,
     sealed_source: str,
     window: str,
+    source_digest: str,
     dataset: Output[Dataset],
     holdout: Output[Dataset],
 ) -> None:
@@ -19,8 +20,11 @@ def prepare_data(  # noqa: PLR0917  KFP passes by name
     Args:
         data: Section `data` of the config.
         source: URI of the raw rows, s3://bucket/key or file:///path.
-        sealed_source: URI of an official test file; empty splits one off.
+        sealed_source: URI of an official test file; empty where `data.splits` has a
+            fraction `sealed`, which is then split off.
         window: Days of a folder of dated files; empty takes all.
+        source_digest: Digest of the raw bytes that the run was made for; empty leaves
+            it to the section.
         dataset: The development splits with schema, audit and counts.
         holdout: Names the sealed rows, which lie in the store.
     """
@@ -30,6 +34,8 @@ def prepare_data(  # noqa: PLR0917  KFP passes by name
         from safescale_ammt.stages.prepare_data import run
 
         scalars = {"source": source, "sealed_source": sealed_source, "window": window}
-        summary = run({**data, **scalars}, dataset.path, holdout.path)
+        # Last: a result is reused for the very bytes that this names.
+        fixed = {"source_digest": source_digest} if source_digest else {}
+        summary = run({**data, **scalars, **fixed}, dataset.path, holdout.path)
         dataset.metadata.update(execution.done(dataset.path, summary))
         holdout.metadata.update(execution.done(holdout.path, summary))

@@ -10,7 +10,6 @@ second call takes seconds, a change of the library's code rebuilds one layer.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,8 @@ from images.engine import Engine, find_engine
 from images.fetch import TORCH_INDEX, fetch, variants
 from images.labels import for_images
 from images.lock import from_engine, write
-from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.config.kubernetes_names import registry_path
+from safescale_ammt.errors import SafescaleError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,13 +98,9 @@ def push(engine: Engine, stage: str, prefix: str) -> None:
     """Pushes a stage's image to `prefix/<stage>:<version>`.
 
     Raises:
-        InputError: the prefix is no registry path.
+        ConfigError: the prefix is no registry path.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]", prefix):
-        raise InputError(
-            f"PUSH {prefix!r} is no registry path; give one such as "
-            "registry.example.org/team without a slash at its end."
-        )
+    registry_path(prefix, "PUSH")
     name = image(stage).replace(IMAGE_PREFIX, prefix, 1)
     print(f"push {name} ...", flush=True)
     engine.run("tag", image(stage), name)

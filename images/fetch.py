@@ -11,7 +11,6 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from safescale_ammt.errors import InputError
@@ -38,7 +37,8 @@ def fetch(variant: str) -> None:
         variant: the build of torch, see `variants`.
 
     Raises:
-        InputError: pip can reach no index, or finds other bytes than are pinned.
+        InputError: pip can reach no index, lacks a build, or finds other bytes than
+            are pinned.
     """
     here = (sys.version_info[:2], platform.system(), platform.machine())
     if here != WHEELS_FOR:
@@ -48,7 +48,7 @@ def fetch(variant: str) -> None:
         requirements = FOLDER / "requirements" / f"{name}.txt"
         wheels = FOLDER / "wheels" / layer
         if not complete(wheels, requirements):
-            _download(requirements, wheels, variant)
+            download(requirements, wheels, variant)
 
 
 def complete(wheels: Path, requirements: Path) -> bool:
@@ -65,7 +65,12 @@ def complete(wheels: Path, requirements: Path) -> bool:
     return present == pinned
 
 
-def _download(requirements: Path, wheels: Path, variant: str) -> None:
+def download(requirements: Path, wheels: Path, variant: str) -> None:
+    """Fetches the wheels of one layer by the pip of this machine.
+
+    Raises:
+        InputError: pip gave up.
+    """
     wheels.mkdir(parents=True, exist_ok=True)
     print(f"wheels of {requirements.stem} ...", flush=True)
     complaint = ""
@@ -76,8 +81,44 @@ def _download(requirements: Path, wheels: Path, variant: str) -> None:
         if result.returncode == 0:
             return
         complaint = result.stderr.strip() or complaint
-    reason = next(_errors(complaint), "no reason given")
-    raise InputError(f"pip cannot fetch the wheels of {requirements.stem}: {reason}")
+    raise InputError(
+        f"pip cannot fetch the wheels of {requirements.stem}: {reason(complaint)}. "
+        f"{remedy(complaint, variant)}"
+    )
+
+
+def reason(complaint: str) -> str:
+    """Returns the line of pip's that says why it gave up, without a full stop."""
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    # What it says on the way (versions for other Pythons, wheels passed over) is an
+    # ERROR to pip too: the one that ended it comes last.
+    errors = [line for line in lines if line.startswith("ERROR: ")]
+    last = errors[-1].removeprefix("ERROR: ") if errors else "".join(lines[-1:])
+    # A line that ends so only announces: bytes and digests, or a traceback, follow.
+    if last.endswith(":") and errors and lines[-1] != errors[-1]:
+        last = f"{last} {lines[-1]}"
+    return last.rstrip(".") or "it gives no reason"
+
+
+def remedy(complaint: str, variant: str) -> str:
+    """Returns what would do, in a sentence."""
+    again = "then `make images` again"
+    if "DO NOT MATCH THE HASHES" in complaint:
+        return (
+            "The index holds other bytes than images/requirements pins; ask one that "
+            f"holds the published ones (PIP_INDEX_URL=...), {again}."
+        )
+    wheel = re.search(r"No matching distribution found for (torch==\S+)", complaint)
+    if wheel and "+" in wheel[1]:
+        return (
+            f"Only PyTorch's own index has that build: let this machine reach "
+            f"{TORCH_INDEX}{variant}, name a mirror of it (PIP_EXTRA_INDEX_URL=...) or "
+            f"a folder with the wheel (PIP_FIND_LINKS=...), {again}."
+        )
+    return (
+        "Let this machine reach PyPI, or name a mirror (PIP_INDEX_URL=...) or a folder "
+        f"with the wheels (PIP_FIND_LINKS=...), {again}."
+    )
 
 
 def _pip(
@@ -88,9 +129,3 @@ def _pip(
     command += ["--only-binary=:all:", "--require-hashes", "--retries=2", *index]
     command += ["--dest", str(wheels), "--requirement", str(requirements)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def _errors(text: str) -> Iterator[str]:
-    return (
-        line.removeprefix("ERROR: ") for line in text.splitlines() if "ERROR" in line
-    )

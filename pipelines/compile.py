@@ -6,7 +6,6 @@ against the one in the repository.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 from components import IMAGE_PREFIX
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline, name_images
-from safescale_ammt.errors import ConfigError
-
-_PREFIX = re.compile(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]")
+from pipelines.parameter_sizes import check_sizes
+from safescale_ammt.config.kubernetes_names import registry_path
 
 
 def compile_train(
@@ -40,8 +38,8 @@ def compile_train(
         The pipeline as YAML: the graph, then what only Kubernetes reads.
 
     Raises:
-        ConfigError: the prefix is no registry path, or the lock's images were
-            never pushed to one or hold other code than this.
+        ConfigError: the prefix is no registry path, the lock's images were never
+            pushed to one or hold other code than this, or the values are too large.
     """
     # KFP's compiler takes a second to import, which a wrong command line need not wait.
     from kfp import compiler
@@ -51,11 +49,7 @@ def compile_train(
     prefix = image_prefix
     if prefix is None:
         prefix = (images.pushed if images else "") or IMAGE_PREFIX
-    if not _PREFIX.fullmatch(prefix):
-        raise ConfigError(
-            f"Image prefix {prefix!r} is no registry path; give one such as "
-            "registry.example.org/team without a slash at its end."
-        )
+    registry_path(prefix, "Image prefix")
     # Before the compiler starts: the lock alone can tell.
     if images:
         images.check_code(prefix)
@@ -72,4 +66,5 @@ def compile_train(
         return text
     pipeline = CompiledPipeline.parse(text)
     pipeline.set_defaults(arguments)
+    check_sizes(pipeline, {})
     return pipeline.to_yaml()

@@ -11,26 +11,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import yaml
 
-from components import IMAGE_PREFIX
+from components import IMAGE_PREFIX, REUSABLE
 from pipelines.quantities import quantity
 
 _IMAGE = re.compile(rf"^( +image: ){IMAGE_PREFIX}/(\w+):(\S+)$", re.MULTILINE)
 _PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64})")
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--(\w+))'\]\}\}")
 """How the IR spells "the value of this pipeline parameter" inside a string."""
+RESOURCES = "resources_"
+"""What the names of parameters begin with that say how large pods are."""
+READER = "prepare-data"
+"""The task that reads the rows."""
 _ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
 """The trigger of a task that runs however those before it end."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit as the IR spells it, and the parameter that holds it ("" = none)."""
+    """A limit as the IR spells it, and the --param that sets it ("" = none)."""
 
     text: str
     parameter: str
@@ -104,6 +108,10 @@ class CompiledPipeline:
         inputs: Mapping[str, Any] = self.graph["root"].get("inputDefinitions", {})
         return dict(inputs.get("parameters", {}))
 
+    def parameter(self, name: str) -> str:
+        """Returns a parameter's name for what a person calls it: `cpu`, too."""
+        return name if name in self.parameters else f"{RESOURCES}{name}"
+
     @property
     def executors(self) -> Mapping[str, dict[str, Any]]:
         """Executor label -> what it runs."""
@@ -136,11 +144,26 @@ class CompiledPipeline:
         for name, value in arguments.items():
             self.parameters[name].update(defaultValue=value, isOptional=True)
 
-    def disable_caching(self) -> None:
-        """Switches the cache off in every task; KFP's SDK forgets nested graphs."""
-        for _, task, _ in self._tasks():
-            # As the compiler spells "off": the field that says "on" is absent.
-            task["cachingOptions"] = {}
+    def reuse(self, source_digest: str, stages: Collection[str]) -> None:
+        """Lets KFP take finished stages from its cache; as compiled it takes none.
+
+        The digest becomes a constant of the task that reads the rows: a copy of the
+        run with other rows is refused, whatever its form says.
+
+        Args:
+            source_digest: of the bytes behind the sources; "" = not known, so that
+                the rows are read anew, and so is all that is made of them.
+            stages: those whose code is known: by their image, or by the caller.
+        """
+        known = {stage.replace("_", "-") for stage in {*REUSABLE} & {*stages}}
+        if not source_digest:
+            known.discard(READER)
+        for name, task, _ in self._tasks():
+            if name == READER and source_digest:
+                constant = {"runtimeValue": {"constant": source_digest}}
+                task["inputs"]["parameters"]["source_digest"] = constant
+            if name in known:
+                task["cachingOptions"] = {"enableCache": True}
 
     def drop_retries(self) -> None:
         """Takes retries out: KFP's local runner sleeps between them.
@@ -199,7 +222,7 @@ class CompiledPipeline:
                 return Limit(text, "")
             name = match[2]
             value = arguments.get(name) or self.parameters[name]["defaultValue"]
-            return Limit(str(value), name)
+            return Limit(str(value), name.removeprefix(RESOURCES))
 
         limits = {}
         for label, executor in self.executors.items():

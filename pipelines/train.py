@@ -22,6 +22,7 @@ from components.prepare_data import prepare_data
 from components.register_model import register_model
 from components.search_architecture import search_architecture
 from components.train_agents import train_agents
+from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
 from safescale_ammt.stages.notify import OFTEN
 from safescale_ammt.store.environment import SECRET_KEYS, registry_variable
@@ -79,6 +80,10 @@ def _bounded(
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", PART_OF)
     name = title.lower().replace(" ", "-")
     kubernetes.add_pod_label(task, "app.kubernetes.io/component", name)
+    # KFP's cache key holds URIs and the image's name, and a compiled file knows neither
+    # the bytes behind the one nor, of a tag, those behind the other: who knows both
+    # switches it on, see `CompiledPipeline.reuse`.
+    task.set_caching_options(enable_caching=False)
     return task
 
 
@@ -90,9 +95,7 @@ def _register_channels(task: dsl.PipelineTask, *values: object) -> None:
     task.register_pipeline_channels(channels)
 
 
-def _with_store(
-    task: dsl.PipelineTask, secret: pipeline_channel.PipelineChannel
-) -> dsl.PipelineTask:
+def _with_store(task: dsl.PipelineTask, secret: str) -> dsl.PipelineTask:
     """Gives a task the store of data and ledger, or of a TrainJob's hand-over."""
     # Every key is optional to Kubernetes: where a role stands in for static keys the
     # secret has none, and what is really missing the stage says in a sentence, where a
@@ -106,7 +109,11 @@ def _with_store(
 @dsl.pipeline(
     name="safescale-train",
     display_name="SAFESCALE-AMMT: train",
-    description="From raw data and a constitution to a registered, tested model.",
+    description=(
+        "From raw data and a constitution to a registered, tested model. "
+        f"Service account: {names.ACCOUNT} (with the field left empty a run fails, "
+        "and no page says why)."
+    ),
 )
 def train(  # noqa: PLR0917  KFP passes by name
     source: str,
@@ -118,16 +125,12 @@ def train(  # noqa: PLR0917  KFP passes by name
     training: dict = {},  # noqa: B006
     safety: dict = {},  # noqa: B006
     registry: dict = {},  # noqa: B006
-    cpu: str = "1",
-    memory: str = "2Gi",
-    train_cpu: str = "2",
-    train_memory: str = "4Gi",
-    accelerators: str = "0",
-    accelerator_type: str = "nvidia.com/gpu",
-    store_secret: str = "safescale-store",  # noqa: S107  a name, not a secret
-    registry_secret: str = "safescale-registry",  # noqa: S107
-    training_secret: str = "safescale-training",  # noqa: S107
-    notify_secret: str = "safescale-notify",  # noqa: S107
+    resources_cpu: str = "1",
+    resources_memory: str = "2Gi",
+    resources_train_cpu: str = "2",
+    resources_train_memory: str = "4Gi",
+    resources_accelerators: str = "0",
+    resources_accelerator_type: str = "nvidia.com/gpu",
     notify_on: str = OFTEN,
 ) -> None:
     """Trains, judges and registers one model.
@@ -136,52 +139,53 @@ def train(  # noqa: PLR0917  KFP passes by name
         source: URI of the raw rows, s3://bucket/key, or of a folder of them.
         constitution: The constitution, as an object.
         data: Section data of the config.
-        sealed_source: URI of an official test file; empty splits one off.
+        sealed_source: URI of an official test file; empty only where data.splits has
+            a fraction named sealed, which is then split off.
         window: Days of a folder of dated files, such as 7d or
             2026-11-09/2026-11-16; empty takes all.
         search: Section search of the config.
         training: Section training of the config.
         safety: Section safety of the config.
         registry: Section registry of the config.
-        cpu: CPUs of the small stages.
-        memory: Memory of the small stages.
-        train_cpu: CPUs of search and training.
-        train_memory: Memory of search and training.
-        accelerators: Accelerators that the training's pod reserves. This version
-            trains on CPUs and leaves them idle, so 0 is right.
-        accelerator_type: Kubernetes resource name of what accelerators reserves.
-        store_secret: Secret with the place and keys of data and ledger.
-        registry_secret: Secret with the place and keys of the registry.
-        training_secret: Secret with the place and keys of a TrainJob's hand-over.
-        notify_secret: Secret with the places that are told how a run ended.
-        notify_on: Statuses that they are told of, separated by commas.
+        resources_cpu: CPUs of the small stages.
+        resources_memory: Memory of the small stages.
+        resources_train_cpu: CPUs of search and training.
+        resources_train_memory: Memory of search and training.
+        resources_accelerators: Accelerators that the training's pod reserves. This
+            version trains on CPUs and leaves them idle, so 0 is right.
+        resources_accelerator_type: Kubernetes resource name of what is reserved.
+        notify_on: Statuses that people are told of, separated by commas.
     """
+    # One prefix: KFP's form sorts by name, and no resource can come from a dict.
+    cpu, memory = resources_cpu, resources_memory
     small = TaskLimits(cpu, memory, hours=1, retries=2)
-    large = TaskLimits(train_cpu, train_memory, hours=24, retries=2)
-    # A retry would repeat a refusal, and a cached gate would not be one.
+    large = TaskLimits(resources_train_cpu, resources_train_memory, hours=24, retries=2)
+    # A retry would repeat a refusal.
     gate = TaskLimits(cpu, memory, hours=1, retries=0)
     # Its limits are fixed: the form asks nobody how large a short message may be.
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
     notice = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
-    _with_store(_bounded(notice, "Notify", last), store_secret)
+    _with_store(_bounded(notice, "Notify", last), names.STORE_SECRET)
     receivers = {name: name for name in (WEBHOOK, SECRET, FILE)}
     kubernetes.use_secret_as_env(
         notice,
-        secret_name=notify_secret,
+        secret_name=names.NOTIFY_SECRET,
         secret_key_to_env=receivers,
         optional=True,
     )
-    # Every run has an end of its own: a notice from the cache would reach nobody.
-    notice.set_caching_options(enable_caching=False)
 
     # An exit handler and not a last step that ignores failures: that one would leave
     # a refused run green.
-    with dsl.ExitHandler(exit_task=notice, name="the line of five"):
+    with dsl.ExitHandler(exit_task=notice, name="five stages"):
         preparation = prepare_data(
-            data=data, source=source, sealed_source=sealed_source, window=window
+            data=data,
+            source=source,
+            sealed_source=sealed_source,
+            window=window,
+            source_digest="",
         )
-        _with_store(_bounded(preparation, "Prepare data", small), store_secret)
+        _with_store(_bounded(preparation, "Prepare data", small), names.STORE_SECRET)
         dataset = preparation.outputs["dataset"]
 
         # No store: all that a search needs is in its inputs.
@@ -202,10 +206,13 @@ def train(  # noqa: PLR0917  KFP passes by name
         )
         # Not the store's keys: training reaches a TrainJob's hand-over and no more,
         # above all no sealed row.
-        _with_store(_bounded(agent_training, "Train agents", large), training_secret)
-        _register_channels(agent_training, accelerators, accelerator_type)
-        agent_training.set_accelerator_type(accelerator_type)
-        agent_training.set_accelerator_limit(accelerators)
+        _with_store(
+            _bounded(agent_training, "Train agents", large), names.TRAINING_SECRET
+        )
+        kind, count = resources_accelerator_type, resources_accelerators
+        _register_channels(agent_training, count, kind)
+        agent_training.set_accelerator_type(kind)
+        agent_training.set_accelerator_limit(count)
         model = agent_training.outputs["model"]
 
         evaluation = evaluate_safety(
@@ -218,7 +225,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             safety=safety,
         )
         # The store again: sealed rows and the ledger that counts their use lie there.
-        _with_store(_bounded(evaluation, "Evaluate safety", small), store_secret)
+        _with_store(_bounded(evaluation, "Evaluate safety", small), names.STORE_SECRET)
 
         registration = register_model(
             model=model,
@@ -229,18 +236,17 @@ def train(  # noqa: PLR0917  KFP passes by name
         )
         # Both: the champion is compared in the registry, evidence, ledger and outcome
         # lie in the store.
-        _with_store(_bounded(registration, "Register model", gate), store_secret)
+        _with_store(_bounded(registration, "Register model", gate), names.STORE_SECRET)
         keys = {key: registry_variable(key) for key in SECRET_KEYS}
         # The registry's URI is the one key that is not optional: without it the stage
         # would take the other store for the registry, as on a laptop. The pod waits.
         uri = {STORE: keys.pop(STORE)}
         kubernetes.use_secret_as_env(
-            registration, secret_name=registry_secret, secret_key_to_env=uri
+            registration, secret_name=names.REGISTRY_SECRET, secret_key_to_env=uri
         )
         kubernetes.use_secret_as_env(
             registration,
-            secret_name=registry_secret,
+            secret_name=names.REGISTRY_SECRET,
             secret_key_to_env=keys,
             optional=True,
         )
-        registration.set_caching_options(enable_caching=False)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from components import IMAGE_PREFIX, STAGES
+from pipelines.commands.options import refuse_unread
 from pipelines.output import say
 
 
@@ -61,7 +62,10 @@ from pipelines.output import say
     show_default=True,
     help="Where those objects live.",
 )
+@click.pass_context
 def compile_(  # noqa: PLR0917  click passes by name
+    context: click.Context,
+    /,
     output: Path,
     image_prefix: str | None,
     images: Path | None,
@@ -79,6 +83,11 @@ def compile_(  # noqa: PLR0917  click passes by name
     from pipelines.workload import Workload
     from safescale_ammt.store.uri import STORE
 
+    if not config:
+        refuse_unread(context, ("store",), "without --config")
+    if not kubernetes_manifests:
+        names = ("version_name", "namespace")
+        refuse_unread(context, names, "without --kubernetes-manifests")
     # The lock and the workload first: compiling takes seconds, their errors none.
     lock = Lock.load(images) if images else None
     arguments: dict[str, Any] | None = None

@@ -14,17 +14,42 @@ from pipelines.commands.kubeflow_options import (
     store_of,
     work_options,
 )
+from pipelines.commands.options import refuse_unread
 from pipelines.output import say
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.preparation import KubeflowRequest
 
 
+_WORKLOAD = (
+    *("config", "constitution", "overrides", "parameters", "image_prefix", "images"),
+    *("window", "rehearse", "no_cache"),
+)
+_FOLLOWING = ("timeout", "poll", "stop")
+UNREAD = {
+    "upload_only": (
+        "with --upload-only, which starts nothing",
+        ("name", "experiment", "wait", *_FOLLOWING),
+    ),
+    "follow": (
+        "with --follow, which starts nothing",
+        (*_WORKLOAD, "name", "account", "experiment", "version_name"),
+    ),
+    "no_wait": ("with --no-wait, which follows nothing", _FOLLOWING),
+    "start": ("without --upload-only", ("version_name",)),
+}
+"""Way of calling `submit` -> its name, and the options that it would not read."""
+
+
 @click.command()
 @work_options
 @session_options
 @click.option("--rehearse", is_flag=True, help="Judges on *select*: nothing counted.")
-@click.option("--no-cache", is_flag=True, help="Runs every stage anew.")
+@click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Runs every stage anew, as an uploaded version always does.",
+)
 @click.option(
     "--name",
     default="",
@@ -63,7 +88,8 @@ if TYPE_CHECKING:
     default="",
     help="Name of that version  [default: <semver>-<commit>].",
 )
-def submit(**options: Any) -> None:
+@click.pass_context
+def submit(context: click.Context, /, **options: Any) -> None:
     """Trains, judges and registers a model on Kubeflow.
 
     Exits as `run` does: 0 if the model became champion or is pending, 3 if
@@ -77,24 +103,25 @@ def submit(**options: Any) -> None:
 
     if options["upload_only"] and options["follow"]:
         raise click.UsageError("Give --upload-only or --follow, not both.")
+    refuse_what_is_unread(context)
     kubeflow = kubeflow_of(options)
     if store := store_of(options):
         # A slip shows now, and not when the run has ended.
         split_uri(store)
-    if options["upload_only"]:
-        from pipelines.kubeflow.preparation import version_file
-        from pipelines.kubeflow.upload import upload, version_name
-
-        version = options["version_name"] or version_name()
-        pipeline = version_file(request_of(options, (), cache=True))
-        say(upload(kubeflow, pipeline.text, version))
-        say(pipeline.sources)
-        return
     new_run = None
     if not options["follow"]:
         rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
         new_run = request_of(options, rehearse, cache=not options["no_cache"])
         _warn_of(new_run)
+    if new_run and options["upload_only"]:
+        from pipelines.kubeflow.preparation import version_file
+        from pipelines.kubeflow.upload import upload, version_name
+
+        version = options["version_name"] or version_name()
+        file = version_file(new_run)
+        say(upload(kubeflow, file, version, options["account"]))
+        say(file.sources)
+        return
     keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
     request = SubmitRequest(
         new_run,
@@ -103,6 +130,19 @@ def submit(**options: Any) -> None:
         **{key: options[key] for key in keys},
     )
     say(carry_out(kubeflow, request))
+
+
+def refuse_what_is_unread(context: click.Context) -> None:
+    """Refuses options of `submit` that this way of calling it would not read.
+
+    Raises:
+        UsageError: there is one.
+    """
+    given = context.params
+    ways = [way for way in ("upload_only", "follow") if given[way]] or ["start"]
+    for way in (*ways, *["no_wait"] * (not given["wait"])):
+        where, names = UNREAD[way]
+        refuse_unread(context, names, where)
 
 
 _wait_option = click.option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,25 @@ def with_options(options: Sequence[Command], command: Command) -> Command:
     """Adds options to a command; help lists them in this order."""
     # A decorator's option stands before those that were added earlier: so from behind.
     return functools.reduce(lambda done, add: add(done), reversed(options), command)
+
+
+def refuse_unread(context: click.Context, names: Iterable[str], where: str) -> None:
+    """Refuses options of the command line that a way of calling it would not read.
+
+    Args:
+        context: of the command.
+        names: the options' parameters.
+        where: the way, as in "with --upload-only".
+
+    Raises:
+        UsageError: there is one.
+    """
+    command_line = click.core.ParameterSource.COMMANDLINE
+    options = {option.name: option for option in context.command.params}
+    for name in names:
+        if context.get_parameter_source(name) is command_line:
+            spelled = "/".join(options[name].opts + options[name].secondary_opts)
+            raise click.UsageError(f"{spelled} means nothing {where}.")
 
 
 def workload_options(command: Command) -> Command:

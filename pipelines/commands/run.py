@@ -87,6 +87,7 @@ def run(  # noqa: PLR0917  click passes by name
     it was refused, with 2 if data, workload or options cannot be used. With
     --strict a pending model and a rehearsal that is no pass exit with 3 too.
     """
+    from pipelines.ir import RESOURCES
     from pipelines.local.launch import RunRequest, launch
     from pipelines.quantities import quantity
     from safescale_ammt.errors import ConfigError, Refusal, one_of
@@ -95,8 +96,11 @@ def run(  # noqa: PLR0917  click passes by name
         raise click.UsageError(f"--runner is {runner!r}, {one_of(RUNNERS, runner)}.")
     # A slip is found here, before anything starts: a pod's or a container's own error
     # comes minutes later, and does not name the option.
-    limits = dict(pair.partition("=")[::2] for pair in parameters)
-    for name, value in limits.items():
+    limits = {}
+    for pair in parameters:
+        given, _, value = pair.partition("=")
+        name = given.removeprefix(RESOURCES)
+        limits[f"{RESOURCES}{name}"] = value
         if name not in LIMITS:
             expected = one_of(LIMITS, name)
             raise ConfigError(f"--param names {name!r}, unknown; {expected}.")

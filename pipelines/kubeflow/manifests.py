@@ -110,6 +110,11 @@ def kubernetes_objects(text: str, release: Release) -> list[dict[str, Any]]:
         )
         objects = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     objects[-1]["spec"].update(specs)
+    # Shown on the pipeline's page; KFP's compiler leaves both out.
+    info = pipeline.graph["pipelineInfo"]
+    objects[0]["spec"].update(
+        displayName=info["displayName"], description=info["description"]
+    )
     return objects
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
-from pipelines.ir import CompiledPipeline
+from pipelines.ir import RESOURCES, CompiledPipeline
+from pipelines.kubeflow.revision import Revision
+from pipelines.parameter_sizes import check_sizes
 from pipelines.quantities import quantity
 from pipelines.sources import (
     default_parameters,
@@ -31,7 +33,9 @@ from safescale_ammt.reading.fetching import stored_uris
 
 _SECTION_PARAMETERS = ("constitution", "source", "sealed_source", "window", *SECTIONS)
 """Parameters that the workload file fills in."""
-_QUANTITIES = ("cpu", "memory", "train_cpu", "train_memory")
+_QUANTITIES = tuple(
+    RESOURCES + name for name in ("cpu", "memory", "train_cpu", "train_memory")
+)
 """Parameters that a pod with a wrong one would only fail on."""
 IDLE = "this version trains on CPUs, in a CUDA image too"
 """Why reserved accelerators stay idle."""
@@ -68,7 +72,10 @@ class KubeflowRequest:
     @property
     def idle_accelerators(self) -> str:
         """What the request reserves and no line of ours uses; "" = nothing."""
-        count = (self.parameters or {}).get("accelerators", "0")
+        given = {
+            n.removeprefix(RESOURCES): v for n, v in (self.parameters or {}).items()
+        }
+        count = given.get("accelerators", "0")
         if not count.isdigit() or not int(count):
             return ""
         return f"--param accelerators={count} reserves what stays idle: {IDLE}"
@@ -93,7 +100,7 @@ class KubeflowRequest:
             )
         return workload
 
-    def compile(self, arguments: Mapping[str, Any] | None = None) -> str:
+    def compile(self) -> str:
         """Compiles the pipeline with the request's images.
 
         Raises:
@@ -102,7 +109,6 @@ class KubeflowRequest:
         return compile_train(
             image_prefix=self.image_prefix or None,
             images=Lock.load(self.images) if self.images else None,
-            arguments=arguments,
         )
 
 
@@ -114,11 +120,23 @@ class RunSpec:
         name: of the registry that a model goes to; names runs and schedules too.
         pipeline: with what only Kubernetes reads.
         parameters: values of its parameters.
+        description: what it was made of, in a line for people.
     """
 
     name: str
     pipeline: CompiledPipeline
     parameters: Mapping[str, Any]
+    description: str = ""
+
+    @property
+    def anew(self) -> str:
+        """Why no finished stage is reused; "" = some may be, or none shall."""
+        if self.pipeline.pinned_images:
+            return ""
+        return (
+            "every stage runs anew: other code may bear an image's tag tomorrow; "
+            "with --images LOCK finished stages are reused"
+        )
 
     @property
     def same_rows(self) -> str:
@@ -140,8 +158,8 @@ def prepare(request: KubeflowRequest) -> RunSpec:
     """Checks a request and compiles it.
 
     Raises:
-        ConfigError: a file, key or value, a source that no cluster can read, or days
-            that stay the same for a schedule.
+        ConfigError: a file, key or value, values that are too large in sum, a source
+            that no cluster can read, or days that stay the same for a schedule.
         ConstitutionError: a constitution that cannot be compiled.
         StoreInputError: the source cannot be digested from here.
     """
@@ -154,14 +172,28 @@ def prepare(request: KubeflowRequest) -> RunSpec:
         )
     workload = resolve_for_cluster(workload, request.store, recurring=request.recurring)
     pipeline = CompiledPipeline.parse(request.compile())
-    if not request.cache:
+    if request.cache:
         # In the spec itself: KFP's API has no switch beside it.
-        pipeline.disable_caching()
-    arguments = workload.arguments()
+        pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
+    arguments = workload.arguments() | _scalars(pipeline, request.parameters or {})
+    check_sizes(pipeline, arguments)
     return RunSpec(
         str(arguments["registry"]["name"]),
         pipeline,
-        arguments | _scalars(pipeline, request.parameters or {}),
+        arguments,
+        describe(workload),
+    )
+
+
+def describe(workload: Workload) -> str:
+    """Says in one line of at most 255 characters what a run is made of."""
+    constitution = workload.constitution
+    # KFP's database has 255 characters for a run's description, and MySQL refuses more:
+    # all but the author's two words is bounded.
+    head = f"{constitution.id[:40]} {constitution.version[:20]}"
+    return (
+        f"Constitution {head}, {constitution.digest}; training "
+        f"{workload.training.backend}; SAFESCALE-AMMT {Revision.find().version}"
     )
 
 
@@ -171,7 +203,7 @@ class WorkloadNeeds:
 
     Attributes:
         training: the training section.
-        parameters: the pipeline's scalar parameters.
+        parameters: the pipeline's scalar parameters, as `--param` names them.
         source: URI of the raw rows; "" if they lie on this machine.
     """
 
@@ -188,16 +220,15 @@ def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
     """
     workload = request.workload()
     pipeline = CompiledPipeline.parse(request.compile())
-    defaults = {
-        n: str(p.get("defaultValue", "")) for n, p in pipeline.parameters.items()
-    }
+    values = {n: str(p.get("defaultValue", "")) for n, p in pipeline.parameters.items()}
+    values |= _scalars(pipeline, request.parameters or {})
     source = workload.data.source
     # The store is not looked at: a malformed one is for the doctor to find, by name.
     if source in CATALOGUE and request.store.startswith("s3://"):
         source = stored_uris(source, request.store)["source"]
     return WorkloadNeeds(
         workload.training,
-        defaults | _scalars(pipeline, request.parameters or {}),
+        {name.removeprefix(RESOURCES): value for name, value in values.items()},
         source if source.startswith("s3://") else "",
     )
 
@@ -209,10 +240,12 @@ class VersionFile:
     Attributes:
         text: the file.
         sources: what it reads by default, and why, in a sentence.
+        description: what its defaults are made of, in a line for people.
     """
 
     text: str
     sources: str
+    description: str
 
 
 def version_file(request: KubeflowRequest) -> VersionFile:
@@ -237,7 +270,10 @@ def version_file(request: KubeflowRequest) -> VersionFile:
             ", since no --store with an s3:// URI is given" if unknown_store else ""
         )
         sentence = f"{sentence}{reason}."
-    return VersionFile(request.compile(values), sentence)
+    pipeline = CompiledPipeline.parse(request.compile())
+    pipeline.set_defaults(values | _scalars(pipeline, request.parameters or {}))
+    check_sizes(pipeline, {})
+    return VersionFile(pipeline.to_yaml(), sentence, describe(workload))
 
 
 def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str, str]:
@@ -250,15 +286,19 @@ def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str,
     # KFP refuses an unknown name too, but takes a section, and one that was given as a
     # parameter would replace the workload's without its checks.
     names = [n for n in pipeline.parameters if n not in _SECTION_PARAMETERS]
-    for name in values:
-        if name not in names:
+    checked = {}
+    for name, value in values.items():
+        full = pipeline.parameter(name)
+        if full not in names:
+            known = [name.removeprefix(RESOURCES) for name in names]
             raise ConfigError(
-                f"--param {name} is no parameter to set here, {one_of(names, name)}."
+                f"--param {name} is no parameter to set here, {one_of(known, name)}."
             )
-        if name in _QUANTITIES:
-            quantity(values[name], f"--param {name}")
+        if full in _QUANTITIES:
+            quantity(value, f"--param {name}")
+        checked[full] = value
     # The parameter is text, so KFP would take "two", and only the pod would fail.
-    count = values.get("accelerators", "0")
+    count = checked.get(f"{RESOURCES}accelerators", "0")
     if not re.fullmatch(r"[0-9]{1,4}", count):
         raise ConfigError(f"--param accelerators is {count!r}, expected 0, 1, 2, ...")
-    return dict(values)
+    return checked

@@ -18,11 +18,12 @@ from pipelines.kubeflow.answers import AnotherTry, LostAnswer, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.stopping import STOPPING, shown_run, stop
+from safescale_ammt.config import kubernetes_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 
 EXPERIMENT = "safescale"
-ACCOUNT = "safescale-pipeline"
+ACCOUNT = kubernetes_names.ACCOUNT
 # No blank at the end: KFP's database takes such a name for the one without.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
 # RFC 1123, as Kubernetes reads it: labels with dots between them.
@@ -143,9 +144,11 @@ def run_body(
 
     return kfp.V2beta1Run(
         display_name=name,
+        description=run_spec.description,
         experiment_id=experiment,
-        # The spec itself, no reference to an uploaded version: what runs is then what
-        # this machine compiled, and nothing has to be uploaded before.
+        # The spec itself: what runs is then what this machine compiled, with the digest
+        # of its rows. KFP takes either a spec or a reference to an uploaded version
+        # (`oneof pipeline_source`), so the description names the version.
         pipeline_spec=run_spec.pipeline.to_api(),
         runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(run_spec.parameters)),
         service_account=account,

@@ -124,7 +124,10 @@ def _start(
     if request.name:  # a name of the caller's own may be another caller's, too
         run = runs.keep_oldest(kubeflow, body, run)
     event = "started" if run.new else "is there already"
-    Progress(run.id[:8]).say(f"run {name!r} {event}: {page(kubeflow, run.id)}")
+    progress = Progress(run.id[:8])
+    progress.say(f"run {name!r} {event}: {page(kubeflow, run.id)}")
+    if run.new and run_spec.anew:
+        progress.say(run_spec.anew)
     stop_twins = runs.twin_stopper(kubeflow, body, run)
     return FollowedRun(run.id, run_spec.pipeline.titles, stop_twins)
 

@@ -7,8 +7,6 @@ a second upload of them changes nothing, one of other bytes is refused.
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +15,12 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.runs import check_dns_name, check_name
-from safescale_ammt import __version__
+from pipelines.kubeflow.preparation import VersionFile
+from pipelines.kubeflow.revision import Revision
+from pipelines.kubeflow.runs import ACCOUNT, check_dns_name, check_name
 from safescale_ammt.errors import InputError, IntegrityError
 
 PIPELINE = "safescale-train"
-# GitHub's, GitLab's and Jenkins' variable: a job may run from an image without git.
-_COMMIT = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
-_SHORT = 12  # digits of a commit
 _LONGEST = 127  # bytes of a version's name (validation/length.go, 2.17.0)
 
 
@@ -34,27 +30,30 @@ def version_name(environ: Mapping[str, str] = os.environ) -> str:
     Raises:
         InputError: the commit is not known, or the working tree is another.
     """
-    commit = next((environ[name] for name in _COMMIT if environ.get(name)), "")
-    if not commit:
-        root = Path(__file__).parents[2]
-        commit = _git(root, "rev-parse", "HEAD")
-        # A file that git does not track is no part of the code that a commit names.
-        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-        if changes:
-            raise InputError(
-                "The working tree has changes that no commit holds; commit them, or "
-                "name the version with --version-name."
-            )
-    if not re.fullmatch(r"[0-9a-f]{7,64}", commit):
+    revision = Revision.find(environ)
+    if revision.changed:
+        raise InputError(
+            "The working tree has changes that no commit holds; commit them, or "
+            "name the version with --version-name."
+        )
+    if not revision.commit:
         raise InputError(
             "The commit of this code is not known (no git, no GITHUB_SHA or "
             "CI_COMMIT_SHA); name the version with --version-name."
         )
-    return f"{__version__}-{commit[:_SHORT]}"
+    return revision.version
 
 
-def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) -> str:
+def upload(
+    kubeflow: Kubeflow, file: VersionFile, version: str, account: str = ACCOUNT
+) -> str:
     """Brings a compiled pipeline to Kubeflow as a version; returns a sentence.
+
+    Args:
+        kubeflow: where to.
+        file: the pipeline, and what it is made of.
+        version: name of the version.
+        account: service account that the pipeline's page names.
 
     Raises:
         IntegrityError: a version of this name holds another pipeline.
@@ -64,15 +63,17 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
     check_name(version, "--version-name", _LONGEST)
     kubeflow.require_version()
     check_dns_name(kubeflow, version, "--version-name")
+    spec = CompiledPipeline.parse(file.text)
+    name = PIPELINE
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
-        file.write_text(text, encoding="utf-8")
+        path = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
+        path.write_text(file.text, encoding="utf-8")
         for wait in kubeflow.retry.tries():
             # Looked up before each try: if an answer was lost, it may be there.
             pipeline, existing = _look_up(kubeflow, name, version)
             if existing is not None:
-                spec = CompiledPipeline.from_api(existing.pipeline_spec or {})
-                if _plain(spec) != _plain(CompiledPipeline.parse(text)):
+                found = CompiledPipeline.from_api(existing.pipeline_spec or {})
+                if _plain(found) != _plain(spec):
                     raise IntegrityError(
                         f"Version {version} is there already and holds another "
                         "pipeline; nothing was uploaded: a version never changes."
@@ -80,24 +81,51 @@ def upload(kubeflow: Kubeflow, text: str, version: str, name: str = PIPELINE) ->
                 return f"Version {version} of {name} is there, with these very bytes."
             with AnotherTry(wait, {409} if wait else ()):  # 409: another was faster
                 if pipeline is None:
-                    # KFP makes a first version with it, which bears the pipeline's
-                    # name and not ours; so the same file goes there once more below.
-                    pipeline = kubeflow.call_once(
-                        f"uploading pipeline {name}",
-                        kubeflow.uploads.upload_pipeline,
-                        uploadfile=str(file),
-                        name=name,
-                        **kubeflow.scope,
-                    )
+                    pipeline = create_pipeline(kubeflow, name, spec, account)
                 kubeflow.call_once(
                     f"uploading version {version}",
                     kubeflow.uploads.upload_pipeline_version,
-                    uploadfile=str(file),
+                    uploadfile=str(path),
                     name=version,
+                    display_name=version,
+                    description=file.description,
                     pipelineid=pipeline.pipeline_id,
                 )
                 return f"Uploaded version {version} of {name}."
     raise Unreachable(f"Version {version} could not be uploaded.")
+
+
+def create_pipeline(
+    kubeflow: Kubeflow, name: str, spec: CompiledPipeline, account: str
+) -> Any:
+    """Makes a pipeline without a version, and returns it.
+
+    Uploaded with its first one, that would bear the pipeline's name beside ours.
+
+    Args:
+        kubeflow: where.
+        name: of the pipeline.
+        spec: whose title and description it gets.
+        account: service account that the description names.
+
+    Raises:
+        Rejection: not allowed, or of this name one is there.
+        Unreachable: the API stayed away.
+    """
+    import kfp_server_api as kfp
+
+    info = spec.graph["pipelineInfo"]
+    pipeline = kfp.V2beta1Pipeline(
+        name=name,
+        display_name=info.get("displayName", name),
+        description=str(info.get("description", "")).replace(ACCOUNT, account),
+        namespace=kubeflow.namespace,
+    )
+    return kubeflow.call_once(
+        f"creating pipeline {name}",
+        kubeflow.pipelines.pipeline_service_create_pipeline,
+        pipeline=pipeline,
+    )
 
 
 def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
@@ -134,18 +162,3 @@ def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:
         pipeline.platform, pipeline_spec_pb2.PlatformSpec(), ignore_unknown_fields=True
     )
     return json_format.MessageToDict(graph), json_format.MessageToDict(platform)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """Returns what git prints; "" without git, or where no repository is."""
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return result.stdout.strip()

@@ -23,12 +23,11 @@ from pipelines.local.runner import TaskContext
 from pipelines.local.tasks import LocalTask
 from pipelines.workload import Workload
 from safescale_ammt.addresses import is_loopback
+from safescale_ammt.config.kubernetes_names import TRAINING_SECRET
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.notice import FILE
 from safescale_ammt.stage_progress import PROGRESS
 
-_CLUSTER_ONLY = "training_secret"
-"""The parameter of a secret that only a TrainJob on a cluster needs."""
 _COMPANIONS = {
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
     "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
@@ -182,8 +181,8 @@ def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
     for secret in context.pipeline.kubernetes.get(task.executor, {}).get(
         "secretAsEnv", ()
     ):
-        parameter = secret.get("secretNameParameter", {})
-        if not parameter.get("componentInputParameter", "").endswith(_CLUSTER_ONLY):
+        # Only a TrainJob on a cluster needs that one.
+        if secret["secretName"] != TRAINING_SECRET:
             names |= {key["envVar"] for key in secret["keyToEnv"]}
     for name in tuple(names):
         names.update(_COMPANIONS.get(name, ()))

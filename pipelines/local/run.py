@@ -9,6 +9,7 @@ import os
 import traceback
 from pathlib import Path
 
+from components import REUSABLE
 from pipelines.compile import compile_train
 from pipelines.ir import CompiledPipeline
 from pipelines.local.job import Job
@@ -47,6 +48,8 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
     # The gate and the exit task find each other's words by the run's id.
     pipeline.set_run_id(job.run)
     pipeline.drop_retries()
+    # The code is known here: the folder of the cache bears its digest.
+    pipeline.reuse(job.arguments["data"].get("source_digest", ""), REUSABLE)
     limits = pipeline.take_limits(job.arguments)
     mirror = Mirror(job.store, job.prefix)
     deadlines = {

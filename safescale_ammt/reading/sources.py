@@ -140,7 +140,8 @@ def check_digest(expected: str, source: RawTable, sealed: RawTable | None) -> st
     if expected and expected != digest:
         raise IntegrityError(
             f"The raw data behind {source.origin} changed: data.source_digest is "
-            f"{expected}, found {digest}."
+            f"{expected}, found {digest}. A run is of the rows that it was made for: "
+            "start a new one for these."
         )
     return digest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+import click
 import kfp_server_api
 import pytest
+import yaml
 from children import Child
 from kfp_api.dex import Dex
 from kfp_api.server import KfpApi
@@ -20,12 +23,16 @@ from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import STAGES, life
 from patience import PATIENCE
 
+import components
 from pipelines.cli import run_command
+from pipelines.commands import kubeflow as commands
 from pipelines.commands.options import ADULT
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
+from pipelines.kubeflow.revision import Revision
 from pipelines.kubeflow.session import Session, in_the_clear
+from safescale_ammt import __version__
 from safescale_ammt.errors import InputError
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.retry import RetryPolicy
@@ -73,7 +80,9 @@ def test_help_starts_without_kubeflows_libraries(command):
 
 
 def submit(api: KfpApi, *more: str) -> int:
-    return run_command(["submit", "--host", api.url, *SOURCE, *QUICK, *more])
+    source = () if "--follow" in more else SOURCE
+    quick = () if {"--no-wait", "--upload-only"} & {*more} else QUICK
+    return run_command(["submit", "--host", api.url, *source, *quick, *more])
 
 
 def outcome(store: Path, api: KfpApi, status: str, sentence: str) -> None:
@@ -257,7 +266,7 @@ def test_a_run_that_is_not_there_cannot_be_followed(api, capsys):
 
 
 def test_an_upload_follows_no_run(api, capsys):
-    assert upload(api, "--follow", "x") == 2
+    assert submit(api, "--upload-only", "--follow", "x") == 2
     assert "Give --upload-only or --follow" in capsys.readouterr().err
     assert not api.world.versions
 
@@ -289,17 +298,194 @@ def test_a_signal_leaves_the_run_alone_unless_asked(api, tmp_path, stop):
     assert wanted in said
 
 
-def test_the_cache_is_switched_off_in_nested_graphs_too(api):
-    assert submit(api, "--no-cache") == 0
-    (run,) = api.world.runs.values()
+def reused(run) -> set[str]:
+    """Returns the tasks that a run may take from the cache."""
     spec = run.pipeline_spec["pipeline_spec"]
     dags = [spec["root"]["dag"]]
     dags += [c["dag"] for c in spec["components"].values() if "dag" in c]
     tasks = {name: task for dag in dags for name, task in dag["tasks"].items()}
     assert set(STAGES) <= tasks.keys()
-    assert not any(
-        t.get("cachingOptions", {}).get("enableCache") for t in tasks.values()
+    return {
+        n for n, t in tasks.items() if t.get("cachingOptions", {}).get("enableCache")
+    }
+
+
+@pytest.fixture
+def lock(tmp_path) -> tuple[str, ...]:
+    """Images that were pushed once, by digest."""
+    images = {name: {"digest": "sha256:" + 64 * "a"} for name in components.STAGES}
+    file = tmp_path / "lock.json"
+    said = {"schema": 1, "version": __version__, "images": images}
+    file.write_text(json.dumps(said))
+    return ("--images", str(file), "--image-prefix", "r.example.org/team")
+
+
+def test_a_run_reuses_what_digests_name_and_holds_the_digest_itself(api, lock, capsys):
+    assert submit(api, *lock) == 0
+    (run,) = api.world.runs.values()
+    assert reused(run) == set(STAGES) - {"register-model"}
+    assert "runs anew" not in capsys.readouterr().err
+    # A copy of the run in Kubeflow's pages has another form, and the same constant.
+    spec = run.pipeline_spec["pipeline_spec"]["components"]
+    (reader,) = (c["dag"]["tasks"]["prepare-data"] for c in spec.values() if "dag" in c)
+    digest = {"runtimeValue": {"constant": "sha256:" + 64 * "0"}}
+    assert reader["inputs"]["parameters"]["source_digest"] == digest
+
+
+def test_an_image_that_only_has_a_tag_is_never_reused_and_it_is_said(api, capsys):
+    assert submit(api) == 0
+    (run,) = api.world.runs.values()
+    assert reused(run) == set()
+    said = capsys.readouterr().err
+    assert "every stage runs anew: other code may bear an image's tag" in said
+
+
+def test_without_the_cache_nothing_is_reused(api, lock):
+    assert submit(api, *lock, "--no-cache") == 0
+    (run,) = api.world.runs.values()
+    assert reused(run) == set()
+
+
+def test_an_uploaded_version_reuses_nothing(api, lock):
+    assert upload(api, *lock) == 0
+    (version,) = api.world.versions.values()
+    assert reused(version) == set()
+
+
+def test_a_run_says_what_it_is_made_of_in_what_the_database_holds(api, tmp_path):
+    head = {"id": "i" * 300, "version": "1" * 60, "owner": "me"}
+    gap = {"metric": "tpr_gap", "group": "sex", "threshold": 0.1}
+    said = {"schema": 1, "constitution": head}
+    said["principles"] = [{"id": "fair", "constraint": gap}]
+    file = tmp_path / "long.yaml"
+    file.write_text(json.dumps(said))
+    assert submit(api) == 0
+    assert submit(api, "--constitution", str(file)) == 0
+    short, long = (run.description for run in api.world.runs.values())
+    revision = Revision.find().version
+    assert re.fullmatch(
+        r"Constitution adult-income 1\.0\.0, sha256:[0-9a-f]{64}; training local; "
+        rf"SAFESCALE-AMMT {re.escape(revision)}",
+        short,
     )
+    assert len(long) <= 255
+    assert long.endswith(revision)
+
+
+WAYS = {
+    "start": (),
+    "no_wait": ("--no-wait",),
+    "follow": ("--follow", "00000000-0000-4000-8000-000000000000"),
+    "upload_only": ("--upload-only",),
+}
+GIVEN = {
+    "config": "x.yaml",
+    "constitution": "x.yaml",
+    "overrides": "training.seed=7",
+    "parameters": "train_cpu=3",
+    "image_prefix": "r.example.org",
+    "images": "lock.json",
+    "store": "s3://team",
+    "account": "somebody",
+    "experiment": "group",
+    "window": "7d",
+    "host": "http://127.0.0.1:9",
+    "namespace": "team",
+    "token_file": "token",
+    "ca_file": "ca",
+    "patience": "1",
+    "name": "one",
+    "timeout": "9",
+    "poll": "9",
+    "version_name": "1",
+}
+"""Option -> a value, of those that take one."""
+READ = {
+    "start": {"rehearse", "no_cache", "wait", "stop"},
+    "no_wait": {"rehearse", "no_cache"},
+    "follow": {"wait", "timeout", "poll", "stop"},
+    "upload_only": {"version_name", "rehearse", "no_cache"},
+}
+"""Way -> options that it reads, beside those that more than one kind of way does."""
+SESSION = {"host", "namespace", "token_file", "ca_file", "patience", "store"}
+WORK = {
+    *("config", "constitution", "overrides", "parameters", "image_prefix", "images"),
+    *("window", "account"),
+}
+STARTS = WORK | {"experiment", "name"}
+READ["start"] |= STARTS | {"timeout", "poll"}
+READ["no_wait"] |= STARTS
+READ["upload_only"] |= WORK
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_option_is_read_or_refused_whatever_submit_is_to_do(way, capsys):
+    """A new option of `submit` needs its place in these tables."""
+    for option in commands.submit.params:
+        if option.name in ("upload_only", "follow") or (
+            (way, option.name) == ("no_wait", "wait")
+        ):
+            continue
+        read = option.name in READ[way] | SESSION
+        value = () if option.is_flag else (GIVEN[option.name],)
+        spelled = [option.opts[0], *value]
+        with commands.submit.make_context("submit", [*WAYS[way], *spelled]) as context:
+            if read:
+                commands.refuse_what_is_unread(context)
+            else:
+                with pytest.raises(click.UsageError, match=f"^{option.opts[0]}"):
+                    commands.refuse_what_is_unread(context)
+
+
+def test_an_option_that_means_nothing_here_starts_nothing(api, capsys):
+    assert submit(api, "--upload-only", "--experiment", "x") == 2
+    said = capsys.readouterr().err
+    assert "--experiment means nothing with --upload-only" in said
+    assert not api.requests
+
+
+def test_the_defaults_of_a_version_are_those_of_the_command_line(api):
+    more = ("--param", "train_memory=8Gi", "--rehearse", "--no-cache")
+    assert upload(api, *more, "--window", "7d", "--service-account", "somebody") == 0
+    (version,) = api.world.versions.values()
+    spec = version.pipeline_spec["pipeline_spec"]
+    form = spec["root"]["inputDefinitions"]["parameters"]
+    assert form["resources_train_memory"]["defaultValue"] == "8Gi"
+    assert form["safety"]["defaultValue"]["rehearse"] is True
+    assert form["window"]["defaultValue"] == "7d"
+    (pipeline,) = api.world.pipelines.values()
+    assert "Service account: somebody (" in pipeline.description
+    assert upload(api, "--param", "train_memory=lots") == 2
+
+
+def test_a_pipeline_is_shown_with_its_name_and_what_it_needs(api):
+    assert upload(api) == 0
+    (pipeline,) = api.world.pipelines.values()
+    assert pipeline.name == "safescale-train"
+    assert pipeline.display_name == "SAFESCALE-AMMT: train"
+    assert "Service account: safescale-pipeline (" in pipeline.description
+    (version,) = api.world.versions.values()
+    assert version.description.startswith("Constitution adult-income 1.0.0, sha256:")
+
+
+def test_values_that_kubeflow_cannot_hand_over_start_nothing(api, tmp_path, capsys):
+    names = [f"column_{i:05d}" for i in range(4200)]
+    said = yaml.safe_load(ADULT.read_text(encoding="utf-8"))
+    note = ADULT.with_name("adult.constitution.yaml").read_text(encoding="utf-8")
+    constitution = yaml.safe_load(note)
+    constitution["principles"][0]["text"] = "<" * 10_000  # six bytes each, for KFP
+    del said["constitution_file"]
+    said["constitution"] = constitution
+    file = tmp_path / "large.yaml"
+    said["data"]["drop"] = names
+    file.write_text(yaml.safe_dump(said))
+    for more in ((), ("--upload-only", "--version-name", "1")):
+        assert submit(api, "--config", str(file), *more) == 2
+        told = capsys.readouterr().err
+        assert "bytes in sum, and Kubeflow starts no run with more than" in told
+        assert "the greatest is 'data' with" in told
+    assert not api.world.runs
+    assert not api.world.pipelines
 
 
 def test_accelerators_are_warned_of_since_nothing_uses_them(api, capsys):
@@ -330,7 +516,7 @@ def test_scalar_parameters_and_the_window_reach_the_run(api):
     assert other.runtime_config.parameters["window"] == "7d"
     given = run.runtime_config.parameters
     assert given["window"] == "14d"
-    assert given["train_memory"] == "8Gi"
+    assert given["resources_train_memory"] == "8Gi"
     assert given["safety"]["rehearse"] is True
     assert given["data"]["source_digest"] == "sha256:" + 64 * "0"
 
@@ -362,7 +548,7 @@ def test_scalar_parameters_and_the_window_reach_the_run(api):
     ],
 )
 def test_what_no_cluster_can_use_starts_nothing(api, capsys, arguments, said):
-    assert run_command(["submit", "--host", api.url, *QUICK, *arguments]) == 2
+    assert run_command(["submit", "--host", api.url, *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not api.world.runs
     assert not api.count("POST", "/runs")
@@ -550,17 +736,17 @@ def upload(api: KfpApi, *more: str) -> int:
 
 
 def test_a_server_that_takes_no_upload_is_not_hammered(api):
-    api.trouble(503, "POST", "pipelines/upload", times=1000)
+    api.trouble(503, "POST", "upload_version", times=1000)
     assert upload(api, "--patience", "2") == 1
     # Waits of 0.5 s and more, where a loop without any makes hundreds of requests.
-    assert api.count("POST", "/pipelines/upload") <= 5
+    assert api.count("POST", "/pipelines/upload_version") <= 5
 
 
 def test_a_version_is_uploaded_once(api, capsys):
     assert upload(api) == 0
     assert upload(api) == 0
     names = [version.display_name for version in api.world.versions.values()]
-    assert names == ["safescale-train", "0.1.0-abc"]
+    assert names == ["0.1.0-abc"]
     assert not api.world.runs
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "Uploaded version 0.1.0-abc of safescale-train."
@@ -577,7 +763,7 @@ def test_a_version_is_uploaded_once(api, capsys):
     ],
 )
 def test_an_upload_says_which_source_it_defaults_to(api, capsys, arguments, said):
-    command = ["submit", "--host", api.url, *QUICK, "--upload-only"]
+    command = ["submit", "--host", api.url, "--upload-only"]
     assert run_command([*command, "--version-name", "1", *arguments]) == 0
     assert said in capsys.readouterr().out.splitlines()[-1]
 
@@ -586,23 +772,23 @@ def test_a_version_never_changes(api, capsys):
     assert upload(api) == 0
     assert upload(api, "--set", "training.seed=7") == 3
     assert "holds another pipeline; nothing was uploaded" in capsys.readouterr().err
-    assert len(api.world.versions) == 2
+    assert len(api.world.versions) == 1
 
 
-@pytest.mark.parametrize("path", ["pipelines/upload", "upload_version"])
+@pytest.mark.parametrize("path", ["v2beta1/pipelines", "upload_version"])
 @pytest.mark.parametrize("kind", ["lose", 502])
 def test_an_upload_whose_answer_is_lost_is_looked_up(api, path, kind):
     api.trouble(kind, "POST", path)
     assert upload(api) == 0
     assert len(api.world.pipelines) == 1
-    assert len(api.world.versions) == 2
+    assert len(api.world.versions) == 1
 
 
 def test_a_version_bears_the_commit(api, monkeypatch):
     monkeypatch.setenv("GITHUB_SHA", "0123456789abcdef0123456789abcdef01234567")
     assert submit(api, "--upload-only") == 0
     names = [version.display_name for version in api.world.versions.values()]
-    assert names[1].endswith("-0123456789ab")
+    assert names[0].endswith("-0123456789ab")
 
 
 def test_kfps_own_client_talks_to_this_api(api, tmp_path):

@@ -10,14 +10,15 @@ from typing import Any
 from components import STAGES, image
 from policy import Object
 from policy.objects import amount, texts
+from safescale_ammt.config.kubernetes_names import REGISTRY_SECRET, TRAINING_SECRET
 
 GATES = {"register-model", "promote"}
 """Tasks that refuse: never retried, never from the cache."""
 TELLS = {"notify"}
 """Tasks that speak to the outside: never from the cache."""
-REGISTRY = "registry_secret"
 USER = "10001"
 _PINNED = re.compile(r".+/(?P<stage>\w+)@sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _INSTALLS = re.compile(r"\b(pip3?|uv|conda|apt-get|apk|curl|wget|git clone)\b")
 _PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _SECRET_VALUE = re.compile(
@@ -170,6 +171,19 @@ def gates_are_not_cached(pipeline: Pipeline) -> Iterator[str]:
             yield task.name
 
 
+def only_the_same_bytes_and_code_are_cached(pipeline: Pipeline) -> Iterator[str]:
+    """KFP's key sees a URI and an image's name: what lies behind them has a digest."""
+    for task in pipeline.tasks:
+        if not task.spec.get("cachingOptions", {}).get("enableCache"):
+            continue
+        if not _PINNED.fullmatch(task.container["image"]):
+            yield f"{task.name} is cached by a tag"
+        given = task.spec["inputs"].get("parameters", {})
+        digest = given.get("source_digest", {}).get("runtimeValue", {})
+        if "source" in given and not _DIGEST.fullmatch(digest.get("constant") or ""):
+            yield f"{task.name} is cached by a URI"
+
+
 def the_other_stages_are_retried(pipeline: Pipeline) -> Iterator[str]:
     """A node that dies must not cost a run."""
     for task in pipeline.tasks:
@@ -188,7 +202,7 @@ def nothing_is_installed(pipeline: Pipeline) -> Iterator[str]:
 def the_registrys_key_is_the_gates(pipeline: Pipeline) -> Iterator[str]:
     """Only register and promote can write the registry."""
     for task in pipeline.tasks:
-        if REGISTRY in _secrets(task) and task.name not in GATES:
+        if REGISTRY_SECRET in _secrets(task) and task.name not in GATES:
             yield task.name
 
 
@@ -196,26 +210,34 @@ def those_who_learn_hold_no_raw_rows(pipeline: Pipeline) -> Iterator[str]:
     """Search and training never hold the key of raw rows and ledger."""
     for task in pipeline.tasks:
         if task.name in {"search-architecture", "train-agents"}:
-            for secret in _secrets(task) - {"training_secret"}:
+            for secret in _secrets(task) - {TRAINING_SECRET}:
                 yield f"{task.name}: {secret}"
 
 
 def _secrets(task: Task) -> set[str]:
-    names = set()
-    for secret in task.pod.get("secretAsEnv", []):
-        source = secret.get("secretNameParameter", {})
-        said = source.get("componentInputParameter") or secret.get("secretName", "?")
-        names.add(said.removeprefix("pipelinechannel--"))
-    return names
+    return {_name(secret) for secret in task.pod.get("secretAsEnv", [])}
+
+
+def _name(secret: Object) -> str:
+    """Returns the name of a secret; "" where the form may choose it."""
+    given = secret.get("secretNameParameter", {}).get("runtimeValue", {})
+    return str(given.get("constant", ""))
+
+
+def secrets_have_fixed_names(pipeline: Pipeline) -> Iterator[str]:
+    """Whoever fills in a form chooses no secret; both spellings are one."""
+    for task in pipeline.tasks:
+        for secret in task.pod.get("secretAsEnv", []):
+            if not _name(secret) or secret.get("secretName") != _name(secret):
+                yield f"{task.name}: {secret.get('secretNameParameter')}"
 
 
 def secrets_and_their_keys_exist(pipeline: Pipeline) -> Iterator[str]:
     """What a task takes from a secret, the manifests' templates have."""
     for task in pipeline.tasks:
         for secret in task.pod.get("secretAsEnv", []):
-            said = secret["secretNameParameter"]["componentInputParameter"]
-            name = pipeline.defaults.get(said.removeprefix("pipelinechannel--"))
-            keys = pipeline.secrets.get(str(name))
+            name = _name(secret)
+            keys = pipeline.secrets.get(name)
             if keys is None:
                 yield f"{task.name}: no secret {name}"
                 continue
@@ -225,7 +247,7 @@ def secrets_and_their_keys_exist(pipeline: Pipeline) -> Iterator[str]:
 
 
 def parameters_are_handed_down(pipeline: Pipeline) -> Iterator[str]:
-    """What a task's resources and secrets are named by reaches it.
+    """What a task's resources are named by reaches it.
 
     KFP 2.17 compiles a task in a group whose limit nobody hands down, and fails
     only when it runs.
@@ -239,10 +261,6 @@ def parameters_are_handed_down(pipeline: Pipeline) -> Iterator[str]:
             above = value.get("componentInputParameter")
             if above and above not in task.inputs:
                 yield f"{task.name}: nobody hands down {above}"
-        for secret in task.pod.get("secretAsEnv", []):
-            name = secret["secretNameParameter"]["componentInputParameter"]
-            if name not in task.inputs:
-                yield f"{task.name}: nobody hands down {name}"
 
 
 def only_the_training_asks_for_accelerators(pipeline: Pipeline) -> Iterator[str]:
@@ -284,10 +302,12 @@ RULES = (
     each_task_can_do_without_a_writable_root,
     gates_are_not_retried,
     gates_are_not_cached,
+    only_the_same_bytes_and_code_are_cached,
     the_other_stages_are_retried,
     nothing_is_installed,
     the_registrys_key_is_the_gates,
     those_who_learn_hold_no_raw_rows,
+    secrets_have_fixed_names,
     secrets_and_their_keys_exist,
     parameters_are_handed_down,
     only_the_training_asks_for_accelerators,

@@ -6,7 +6,7 @@ import pytest
 
 from images import build
 from images.engine import find_engine
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import ConfigError, InputError
 
 ANSWERS = 'case "$1" in info|version) echo "Docker Engine";; '
 BUILDS = ANSWERS + "build) echo usage;; *) exit 1;; esac"
@@ -78,5 +78,5 @@ def test_an_engine_that_has_no_such_image_says_nothing_of_it(on_path):
 @pytest.mark.parametrize("prefix", ["", "Team", "a b", "team/", "x\ny"])
 def test_images_are_pushed_to_a_registry_path_alone(on_path, prefix):
     on_path({"docker": BUILDS})
-    with pytest.raises(InputError, match="no registry path"):
+    with pytest.raises(ConfigError, match="no registry path"):
         build.push(find_engine(), "prepare_data", prefix)

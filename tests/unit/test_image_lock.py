@@ -21,7 +21,7 @@ from pipelines.cli import run_command
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
 from safescale_ammt import __version__
-from safescale_ammt.errors import ConfigError
+from safescale_ammt.errors import ConfigError, InputError
 from safescale_ammt.files.library import library_digest
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -371,3 +371,78 @@ def test_wheels_that_nothing_asks_for_are_removed_before_a_build(tmp_path):
 
 def test_there_are_hashes_for_the_cpu_and_for_nvidia_gpus():
     assert fetch.variants() == ["cpu", "cu130"]
+
+
+_IGNORED = "ERROR: Ignored the following versions that require a different python: 3.7"
+_FULL = "OSError: [Errno 28] No space left on device"
+_ABSENT = "ERROR: No matching distribution found for"
+
+
+@pytest.mark.parametrize(
+    ("complaint", "reason", "remedy"),
+    [
+        (
+            [
+                _IGNORED,
+                (
+                    "ERROR: Could not find a version that satisfies the requirement "
+                    "torch==2.13.0+cpu (from versions: 2.13.0)"
+                ),
+                f"{_ABSENT} torch==2.13.0+cpu",
+            ],
+            "No matching distribution found for torch==2.13.0+cpu",
+            (
+                "Only PyTorch's own index has that build: let this machine reach "
+                "https://download.pytorch.org/whl/cpu, name a mirror of it"
+            ),
+        ),
+        (
+            ["WARNING: Retrying after 'ERROR'", f"{_ABSENT} numpy==2.4.0"],
+            "No matching distribution found for numpy==2.4.0",
+            "Let this machine reach PyPI, or name a mirror",
+        ),
+        (
+            [
+                "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES, have a look.",
+                "    six==1 from https://x:",
+                "        Expected sha256 aa",
+                "             Got        bb",
+            ],
+            "THESE PACKAGES DO NOT MATCH THE HASHES",
+            "The index holds other bytes than images/requirements pins",
+        ),
+        (
+            ["ERROR: Exception:", "Traceback (most recent call last):", _FULL],
+            f"Exception: {_FULL}",
+            "PIP_FIND_LINKS",
+        ),
+        ([], "it gives no reason", "PIP_FIND_LINKS"),
+        (["pip: killed"], "pip: killed", "PIP_FIND_LINKS"),
+    ],
+)
+def test_the_line_by_which_pip_gave_up_is_quoted_and_what_would_do(
+    complaint, reason, remedy
+):
+    assert fetch.reason("\n".join(complaint)).startswith(reason)
+    assert remedy in fetch.remedy("\n".join(complaint), "cpu")
+
+
+def test_a_build_that_no_index_has_is_named_with_its_index(monkeypatch, tmp_path):
+    """Pip itself, against an index that has other versions and nothing else."""
+    index = tmp_path / "simple" / "torch"
+    index.mkdir(parents=True)
+    (index / "index.html").write_text(
+        '<a href="torch-1.0-py3-none-any.whl" data-requires-python="&lt;3">old</a>'
+        '<a href="torch-1.1-py3-none-any.whl">torch</a>'
+    )
+    pinned = tmp_path / "torch-cpu.txt"
+    pinned.write_text(f"torch==2.13.0+cpu --hash={digest(1)}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "simple").as_uri())
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(fetch, "TORCH_INDEX", (tmp_path / "none").as_uri() + "/")
+    with pytest.raises(InputError) as caught:
+        fetch.download(pinned, tmp_path / "wheels", "cpu")
+    said = str(caught.value)
+    assert "No matching distribution found for torch==2.13.0+cpu. Only" in said
+    assert "different python" not in said

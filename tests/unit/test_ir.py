@@ -7,6 +7,7 @@ import copy
 import pytest
 import yaml
 
+from components import STAGES
 from pipelines.compile import compile_train
 from pipelines.ir import CompiledPipeline, Limit, PinnedImage, name_images
 
@@ -48,7 +49,7 @@ def test_titles_stand_in_the_order_of_the_graph(pipeline):
     titles = list(pipeline.titles.values())
     assert titles.index("Prepare data") < titles.index("Search architecture")
     assert titles.index("Train agents") < titles.index("Evaluate safety")
-    assert "the line of five" not in titles
+    assert "five stages" not in titles
 
 
 def test_tasks_of_a_circle_are_listed_all_the_same():
@@ -62,16 +63,48 @@ def test_tasks_of_a_circle_are_listed_all_the_same():
 
 
 def test_values_become_defaults_of_the_form(pipeline):
-    pipeline.set_defaults({"source": "s3://b/rows.csv", "cpu": "3"})
+    pipeline.set_defaults({"source": "s3://b/rows.csv", "resources_cpu": "3"})
     assert pipeline.parameters["source"]["defaultValue"] == "s3://b/rows.csv"
     assert pipeline.parameters["source"]["isOptional"]
-    assert pipeline.parameters["cpu"]["defaultValue"] == "3"
+    assert pipeline.parameters["resources_cpu"]["defaultValue"] == "3"
 
 
-def test_the_cache_is_switched_off_in_nested_graphs_too(pipeline):
-    assert any(task.get("cachingOptions") for _, task in tasks(pipeline.graph))
-    pipeline.disable_caching()
-    assert not any(task["cachingOptions"] for _, task in tasks(pipeline.graph))
+def cached(pipeline):
+    return {
+        name
+        for name, task in tasks(pipeline.graph)
+        if task.get("cachingOptions", {}).get("enableCache")
+    }
+
+
+DIGEST = "sha256:" + "d" * 64
+
+
+def test_known_bytes_and_code_are_reused_and_the_gate_never(pipeline):
+    assert cached(pipeline) == set()
+    pipeline.reuse(DIGEST, (*STAGES, "notify"))
+    assert cached(pipeline) == {
+        *("prepare-data", "search-architecture", "train-agents", "evaluate-safety")
+    }
+
+
+def test_rows_that_nobody_has_digested_are_read_anew(pipeline):
+    pipeline.reuse("", STAGES)
+    assert "prepare-data" not in cached(pipeline)
+
+
+def test_a_stage_whose_code_is_unknown_is_run_anew(pipeline):
+    pipeline.reuse(DIGEST, pipeline.pinned_images)
+    assert cached(pipeline) == set()
+    pipeline.reuse(DIGEST, ["train_agents"])
+    assert cached(pipeline) == {"train-agents"}
+
+
+def test_the_digest_stands_where_no_form_can_change_it(pipeline):
+    pipeline.reuse(DIGEST, STAGES)
+    (task,) = (t for name, t in tasks(pipeline.graph) if name == "prepare-data")
+    constant = {"runtimeValue": {"constant": DIGEST}}
+    assert task["inputs"]["parameters"]["source_digest"] == constant
 
 
 def test_no_stage_is_tried_again(pipeline):
@@ -81,7 +114,7 @@ def test_no_stage_is_tried_again(pipeline):
 
 
 def test_limits_are_read_with_the_parameter_that_holds_them(pipeline):
-    limits = pipeline.take_limits({"train_memory": "8Gi"})
+    limits = pipeline.take_limits({"resources_train_memory": "8Gi"})
     assert limits["exec-train-agents"].memory == Limit("8Gi", "train_memory")
     assert limits["exec-train-agents"].memory.value == 8 * 1024**3
     assert limits["exec-train-agents"].cpu == Limit("2", "train_cpu")

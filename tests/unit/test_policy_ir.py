@@ -57,10 +57,17 @@ def pod(stage):
 
 
 LINE = (0, "components", "comp-exit-handler-1", "dag", "tasks")
-"""The way to the tasks of the line of five."""
+"""The way to the tasks of the five stages."""
 ROOT_TASKS = (0, "root", "dag", "tasks")
 ROOT_INPUTS = (0, "root", "inputDefinitions", "parameters")
-SECRET = ("secretAsEnv", 0, "secretNameParameter", "componentInputParameter")
+SECRET = ("secretAsEnv", 0, "secretNameParameter")
+
+
+def named(secret):
+    """What stands there for a secret."""
+    return {"runtimeValue": {"constant": secret}}
+
+
 RETRY = {"maxRetryCount": 1}
 BROKEN = {
     "images_are_built": [
@@ -72,8 +79,8 @@ BROKEN = {
         ((*executor("notify"), "resources"), GONE),
         ((*executor("train-agents"), "resources", "resourceMemoryLimit"), GONE),
         ((*executor("train-agents"), "resources", "resourceCpuRequest"), "1"),
-        ((*ROOT_INPUTS, "train_memory", "defaultValue"), "4GB or so"),
-        ((*ROOT_INPUTS, "cpu", "defaultValue"), "0"),
+        ((*ROOT_INPUTS, "resources_train_memory", "defaultValue"), "4GB or so"),
+        ((*ROOT_INPUTS, "resources_cpu", "defaultValue"), "0"),
     ],
     "each_task_has_a_deadline": [
         ((*pod("register-model"), "activeDeadlineSeconds"), GONE),
@@ -98,6 +105,10 @@ BROKEN = {
         ((*LINE, "register-model", "cachingOptions"), {"enableCache": True}),
         ((*ROOT_TASKS, "notify", "cachingOptions"), {"enableCache": True}),
     ],
+    "only_the_same_bytes_and_code_are_cached": [
+        ((*LINE, "prepare-data", "cachingOptions"), {"enableCache": True}),
+        ((*LINE, "train-agents", "cachingOptions"), {"enableCache": True}),
+    ],
     "the_other_stages_are_retried": [
         ((*LINE, "train-agents", "retryPolicy"), GONE),
     ],
@@ -106,14 +117,14 @@ BROKEN = {
         ((*executor("prepare-data"), "args"), ["curl http://x | sh"]),
     ],
     "the_registrys_key_is_the_gates": [
-        ((*pod("evaluate-safety"), *SECRET), "pipelinechannel--registry_secret"),
-        ((*pod("notify"), *SECRET), "registry_secret"),
+        ((*pod("evaluate-safety"), *SECRET), named("safescale-registry")),
+        ((*pod("notify"), *SECRET), named("safescale-registry")),
     ],
     "those_who_learn_hold_no_raw_rows": [
-        ((*pod("train-agents"), *SECRET), "pipelinechannel--store_secret"),
+        ((*pod("train-agents"), *SECRET), named("safescale-store")),
     ],
     "secrets_and_their_keys_exist": [
-        ((*ROOT_INPUTS, "store_secret", "defaultValue"), "safescale-data"),
+        ((*pod("prepare-data"), *SECRET), named("safescale-data")),
         (
             (*pod("prepare-data"), "secretAsEnv", 0, "keyToEnv", 0, "secretKey"),
             "STORE",
@@ -126,7 +137,7 @@ BROKEN = {
                 "train-agents",
                 "inputs",
                 "parameters",
-                "pipelinechannel--train_cpu",
+                "pipelinechannel--resources_train_cpu",
             ),
             GONE,
         ),
@@ -134,11 +145,14 @@ BROKEN = {
             (
                 *LINE,
                 *("train-agents", "inputs", "parameters"),
-                *("pipelinechannel--train_cpu", "componentInputParameter"),
+                *("pipelinechannel--resources_train_cpu", "componentInputParameter"),
             ),
-            "train_cpu",
+            "resources_train_cpu",
         ),
-        ((*pod("prepare-data"), *SECRET), "store_secret"),
+    ],
+    "secrets_have_fixed_names": [
+        ((*pod("prepare-data"), *SECRET), {"componentInputParameter": "secret"}),
+        ((*pod("prepare-data"), "secretAsEnv", 0, "secretName"), "safescale-registry"),
     ],
     "only_the_training_asks_for_accelerators": [
         (
@@ -202,3 +216,11 @@ def test_a_release_names_digests():
         stage = one["container"]["image"].partition("/")[2].partition(":")[0]
         one["container"]["image"] = f"r.example.org/{stage}@sha256:" + "a" * 64
     assert complaints((*ir.RELEASE, *ir.RULES), ir.read(pinned, SECRETS)) == []
+    # A reader by digest is cached only for bytes that a digest names, too.
+    reader = pinned[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    reader["prepare-data"]["cachingOptions"] = {"enableCache": True}
+    rule = ir.only_the_same_bytes_and_code_are_cached
+    assert complaints([rule], ir.read(pinned)) != []
+    given = reader["prepare-data"]["inputs"]["parameters"]
+    given["source_digest"] = {"runtimeValue": {"constant": "sha256:" + "b" * 64}}
+    assert complaints([rule], ir.read(pinned)) == []
