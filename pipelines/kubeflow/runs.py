@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,13 @@ from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import RunSpec
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
+from safescale_ammt.files.canonical import digest_json
 
 EXPERIMENT = "safescale"
 ACCOUNT = "safescale-pipeline"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
+# No blank at the end: KFP's database takes such a name for the one without.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
+_ORDER = re.compile(r"order (sha256:[0-9a-f]{64})")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELING", "SKIPPED")
@@ -47,7 +50,8 @@ def check_name(name: str, option: str = "--name") -> str:
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{option} {name[:140]!r} is no name: 1-128 letters, digits, blanks, dots, "
-            "underscores and hyphens are expected, a letter or digit first."
+            "underscores and hyphens are expected, a letter or digit first, no blank "
+            "last."
         )
     return name
 
@@ -70,8 +74,8 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             filter=equals(display_name=name),
             **kubeflow.scope,
         )
-        if page.experiments:
-            return str(page.experiments[0].experiment_id)
+        if found := exactly(page.experiments or (), name, "Experiment"):
+            return str(found[0].experiment_id)
         with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
@@ -82,6 +86,70 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
     raise Unreachable(f"Experiment {name!r} could not be created.")
 
 
+def exactly(
+    items: Iterable[Any], name: str, what: str = "", key: str = "display_name"
+) -> list[Any]:
+    """Returns the objects of a listing that bear exactly this name.
+
+    KFP filters by what its database takes for equal: case is none of it, and accents
+    may not be either.
+
+    Args:
+        items: as the API lists them.
+        name: which.
+        what: a kind of object whose names are unique; "" = they are not.
+        key: attribute that holds the name.
+
+    Raises:
+        InputError: names are unique, and only one that the database takes for this
+            one is there.
+    """
+    found = list(items)
+    same = [item for item in found if getattr(item, key) == name]
+    if found and not same and what:
+        raise InputError(
+            f"{what} {name!r} cannot be made: {getattr(found[0], key)!r} is there, and "
+            "Kubeflow's database takes one name for the other; use that one, or a name "
+            "that differs in more than case."
+        )
+    return same
+
+
+def order_digest(run_spec: RunSpec) -> str:
+    """Returns the digest of what a run shall be: its pipeline and its values."""
+    order = {
+        "pipeline": run_spec.pipeline.to_api(),
+        "parameters": dict(run_spec.parameters),
+    }
+    return digest_json(order)
+
+
+def check_order(run: Any, body: Any) -> None:
+    """Checks that the run of a name is what is ordered under that name now.
+
+    Raises:
+        InputError: it is something else.
+    """
+    wanted = _ORDER.search(str(body.description or ""))
+    ordered = _ORDER.search(str(run.description or ""))
+    if wanted and ordered:
+        same = wanted[1] == ordered[1]
+    else:
+        # A run of somebody else, or of an earlier version: its values at least.
+        config = run.runtime_config
+        values = (config.parameters if config else None) or {}
+        same = all(
+            values.get(key) == value
+            for key, value in body.runtime_config.parameters.items()
+        )
+    if not same:
+        raise InputError(
+            f"Run {run.display_name!r} is there already and is another order: its "
+            "pipeline or its values differ. Give a --name of its own to this one, or "
+            f"follow that one with `safescale submit --follow {run.run_id}`."
+        )
+
+
 def run_body(
     run_spec: RunSpec, name: str, experiment: str, account: str = ACCOUNT
 ) -> Any:
@@ -90,6 +158,8 @@ def run_body(
 
     return kfp.V2beta1Run(
         display_name=name,
+        # By this a later call with the same name knows whether it is the same order.
+        description=f"order {order_digest(run_spec)}",
         experiment_id=experiment,
         # The spec itself, no reference to an uploaded version: what runs is then what
         # this machine compiled, and nothing has to be uploaded before.
@@ -108,23 +178,27 @@ class StartedRun:
         new: whether this call started it.
         answer_lost: whether an answer was lost on the way, so that a twin may still
             come.
+        state: as it was found; "" = not looked at.
     """
 
     id: str
     new: bool = True
     answer_lost: bool = False
+    state: str = ""
 
 
 def start(kubeflow: Kubeflow, body: Any) -> StartedRun:
     """Starts a run unless one of its name is there.
 
     Raises:
-        InputError: not allowed or not understood.
+        InputError: not allowed or not understood, or the run of this name is another
+            order.
         Unreachable: the API stayed away; a later call with the same name goes on.
     """
     same = runs_of_name(kubeflow, body)
     if same:
-        return StartedRun(same[0].run_id, new=False)
+        check_order(same[0], body)
+        return StartedRun(same[0].run_id, new=False, state=str(same[0].state or ""))
     answer_lost = False
     for wait in kubeflow.retry.tries():
         try:
@@ -158,7 +232,10 @@ def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     for twin in twins:
         if twin.state not in _ENDED:
             stop(kubeflow, twin.run_id)
-    return run if oldest.run_id == run.id else StartedRun(oldest.run_id, new=False)
+    if oldest.run_id == run.id:
+        return run
+    check_order(oldest, body)
+    return StartedRun(oldest.run_id, new=False, state=str(oldest.state or ""))
 
 
 def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[], None]:
@@ -188,7 +265,8 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
         sort_by="created_at asc",
     )
     # The API's clock has whole seconds; by their ids two callers see one order.
-    return sorted(pages, key=lambda run: (run.created_at, run.run_id))
+    same = exactly(pages, body.display_name)
+    return sorted(same, key=lambda run: (run.created_at, run.run_id))
 
 
 def stop(kubeflow: Kubeflow, run_id: str) -> None:

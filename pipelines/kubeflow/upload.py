@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.runs import check_name
+from pipelines.kubeflow.runs import check_name, exactly
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
 
@@ -106,9 +106,10 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         filter=equals(name=name),
         **kubeflow.scope,
     )
-    if not page.pipelines:
+    pipelines = exactly(page.pipelines or (), name, "Pipeline", "name")
+    if not pipelines:
         return None, None
-    pipeline = page.pipelines[0]
+    pipeline = pipelines[0]
     versions = kubeflow.pages(
         f"looking for version {version}",
         kubeflow.pipelines.pipeline_service_list_pipeline_versions,
@@ -116,7 +117,7 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         pipeline_id=pipeline.pipeline_id,
         filter=equals(name=version),
     )
-    return pipeline, next(iter(versions), None)
+    return pipeline, next(iter(exactly(versions, version, "Version", "name")), None)
 
 
 def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:

@@ -89,7 +89,7 @@ class Notice:
     def of(cls, outcome: RunOutcome, state: str) -> Notice:
         """Makes the notice of an outcome and of Kubeflow's word for the run's end."""
         fields = outcome.to_dict()
-        # The outcome counts its own versions; a notice has its own schema, and no table.
+        # The outcome counts its own versions; a notice has its own schema, no table.
         del fields["schema"], fields["promises"]
         # The gate wrote its outcome before the step ended, so both can be true: the
         # version is registered, and the run is red.

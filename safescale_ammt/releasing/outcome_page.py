@@ -75,7 +75,10 @@ def outcome_page(outcome: RunOutcome, where: str) -> str:
     head = _HEADS.get(outcome.status, outcome.status.replace("_", " ").capitalize())
     parts = [f"# {head}", plain(outcome.sentence)]
     if outcome.promises:
-        rows = ["| promise | promised | measured (bound) | shown |", "|---|---|---|---|"]
+        rows = [
+            "| promise | promised | measured (bound) | shown |",
+            "|---|---|---|---|",
+        ]
         rows += [
             f"| {plain(p.principle)} | {plain(p.promised)} | {plain(p.measured)} "
             f"| **{plain(p.outcome)}** |"

@@ -9,7 +9,7 @@ has been told.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from safescale_ammt.errors import (
     ConfigError,
@@ -74,6 +74,7 @@ def tell(
     store: Store | None,
     attempt: int = 1,
     retry: RetryPolicy = notice.WEBHOOK_RETRY,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Sends a notice to every receiver, unless nobody asked or somebody else did.
 
@@ -87,17 +88,18 @@ def tell(
             and a second notice is better than none.
         attempt: how often the run has ended.
         retry: timeouts and retries of the webhook.
+        say: takes what became of it, line by line.
     """
     receivers = [name for name in notice.PLACES if environ.get(name)]
     if not receivers:
-        print(f"Nobody to tell: neither of {', '.join(notice.PLACES)} is set.")
+        say(f"Nobody to tell: neither of {', '.join(notice.PLACES)} is set.")
         return
     if not is_wanted(note.status, on):
-        print(f"Nobody was told: notify_on is {on!r}.")
+        say(f"Nobody was told: notify_on is {on!r}.")
         return
     try:
         if store is not None and not claim(store, note.run, attempt, note.status):
-            print("Nobody was told again: this end of the run has been told.")
+            say("Nobody was told again: this end of the run has been told.")
             return
     except Exception as error:  # noqa: BLE001
         complain(error)
@@ -108,7 +110,7 @@ def tell(
                 address = notice.send(note, environ, retry=retry)
             else:
                 address = notice.put(note, environ)
-            print(f"Told {address}.", flush=True)
+            say(f"Told {address}.")
         except Exception as error:  # noqa: BLE001
             complain(error)
 

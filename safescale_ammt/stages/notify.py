@@ -12,6 +12,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from safescale_ammt.cluster.api import ACCOUNT
+from safescale_ammt.cluster.own_account import own_api
+from safescale_ammt.cluster.run_pods import pods_of_run, step_end
 from safescale_ammt.releasing import notice
 from safescale_ammt.releasing.notice import Notice, outcome_at_exit
 from safescale_ammt.releasing.outcome_page import outcome_page
@@ -21,6 +24,8 @@ from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.environment import data_store
 
 STAGE = "notify"
+PATIENCE = 10.0
+"""Seconds that the Kubernetes API is waited for; people should be told soon."""
 WHERE = (
     "Where to look: *Evaluate safety* has the report, if the run came so far; "
     "`safescale submit --follow {run}` says how the run ended, and the sentence of a "
@@ -62,6 +67,8 @@ def run(
     except Exception as error:  # noqa: BLE001
         # Without the store, Kubeflow's word still makes a notice.
         complain(error)
+    if outcome is None and not message:
+        message = last_words(run_id, environ)
     outcome = outcome_at_exit(outcome, run_id, state, message)
     note = Notice.of(outcome, state)
     print(note.text, flush=True)
@@ -73,3 +80,25 @@ def run(
             complain(error)
     tell(note, on, environ, store=store, retry=retry)
     return note
+
+
+def last_words(run_id: str, environ: Mapping[str, str], account: Path = ACCOUNT) -> str:
+    """Returns why a step of the run failed, as its pod says; "" = not known.
+
+    A step that a signal ended says nothing of why: somebody may have stopped the run.
+
+    Args:
+        run_id: the run.
+        environ: names the Kubernetes API, in a pod.
+        account: folder with the pod's token.
+    """
+    try:
+        with own_api(environ, PATIENCE, account) as api:
+            end = step_end(pods_of_run(api, run_id))
+    except Exception as error:  # noqa: BLE001
+        if environ.get("KUBERNETES_SERVICE_HOST"):
+            complain(error)
+        return ""
+    if end is None or end.stopped or not end.sentence:
+        return ""
+    return f"{end.stage or end.pod}: {end.sentence}"
