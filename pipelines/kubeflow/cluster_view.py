@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from safescale_ammt.cluster.api import Api
@@ -18,14 +19,16 @@ from safescale_ammt.cluster.run_pods import (
     StepEnd,
     pods_of_run,
     step_end,
+    told_by_log,
     warnings_of,
     why_waiting,
     workflows_of_run,
 )
 from safescale_ammt.cluster.timeouts import API_RETRY, Timeouts
-from safescale_ammt.errors import SafescaleError
+from safescale_ammt.errors import Interrupted, SafescaleError
 
 Seen = TypeVar("Seen")
+_CONFIG = Path("~/.kube/config")
 _PATIENCE = 5.0  # seconds; a person waits for the run, not for its reason
 
 
@@ -58,7 +61,14 @@ class ClusterView:
 
     def step_end(self, run: str, pod: str) -> StepEnd | None:
         """Says how a step ended; None = not known."""
-        return self._try("pods", lambda api: step_end(pods_of_run(api, run), pod))
+
+        def look(api: Api) -> StepEnd | None:
+            end = step_end(pods_of_run(api, run), pod)
+            if end is None or end.sentence:
+                return end
+            return replace(end, sentence=told_by_log(api, end.pod))
+
+        return self._try("pods", look)
 
     def shows_workflow(self, run: str) -> bool | None:
         """Says whether a run's Workflow is there; None = not known."""
@@ -73,7 +83,10 @@ class ClusterView:
 
     def _try(self, what: str, look: Callable[[Api], Seen]) -> Seen | None:
         """Looks, or gives up for good: a missing right does not come back."""
-        if what in self._blind:
+        named = self.environ.get("KUBECONFIG") or _CONFIG.expanduser().is_file()
+        inside = self.environ.get("KUBERNETES_SERVICE_HOST")
+        # Who has no cluster is spared the second that the client takes to load.
+        if what in self._blind or not (named or inside):
             return None
         try:
             if self._api is None:
@@ -83,6 +96,8 @@ class ClusterView:
                 self._api = Api.connect(self.environ, Timeouts(retry), say=quiet)
                 self._api.namespace = self.namespace
             return look(self._api)
+        except Interrupted:
+            raise
         except SafescaleError:
             self._blind.add(what)
             return None

@@ -27,7 +27,7 @@ from pipelines.kubeflow.run_state import (
     was_stopped,
 )
 from safescale_ammt.cluster.run_pods import StepEnd
-from safescale_ammt.errors import SafescaleError, StorageError
+from safescale_ammt.errors import InputError, StorageError
 from safescale_ammt.releasing.notice import CANCELLED, PLACES, UNFINISHED, Notice
 from safescale_ammt.releasing.run_outcome import CRASHED, REFUSED, RunOutcome
 from safescale_ammt.releasing.telling import OFTEN, tell
@@ -219,7 +219,7 @@ def tell_end(
     if not any(environ.get(name) for name in PLACES) or (done and tries == 1):
         return
     store = None
-    with suppress(SafescaleError):
+    with suppress(StorageError, InputError):
         store = open_store(uri, environ=environ) if uri else None
     config = run.runtime_config if run is not None else None
     asked = ((config.parameters if config else None) or {}).get("notify_on")

@@ -26,7 +26,7 @@ from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
 from safescale_ammt.constitution.promise_warnings import promise_warnings
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
-from safescale_ammt.errors import Refusal, SafescaleError
+from safescale_ammt.errors import Interrupted, Refusal, SafescaleError
 from safescale_ammt.files.disk import keep_private
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
@@ -89,7 +89,8 @@ def launch(request: RunRequest) -> RunFile:
                 except (OSError, SafescaleError) as half_made:
                     # A half-made verdict must not hide why the run failed.
                     log_failure(half_made, run.folder / LOG)
-                run.end(error.exit_code, str(error))
+                stopped = isinstance(error, Interrupted)
+                run.end(error.exit_code, str(error), stopped=stopped)
                 progress.close()
                 for line in (*run.lines, f"record and log: {run.folder}"):
                     progress.say(line)

@@ -7,12 +7,14 @@ the 4,096 bytes that Kubernetes keeps of it. All of it is in the status of pods.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from safescale_ammt.cluster.api import Api
-from safescale_ammt.cluster.refusals import ApiRefusal, one_line
+from safescale_ammt.cluster.api import Api, Query
+from safescale_ammt.cluster.refusals import ApiRefusal, Away, one_line
 from safescale_ammt.cluster.resources import EVENTS, PODS, Resource
 from safescale_ammt.execution import read_last_words
 
@@ -26,6 +28,11 @@ MAIN = "main"
 """Argo's name for the container that does a step's work."""
 _ON_THE_WAY = ("", "ContainerCreating", "PodInitializing")
 _UNWANTED = 137  # 128 + SIGKILL
+# A line of klog, whose first letter is its level, or the last one of a traceback.
+_ERROR = re.compile(
+    r"[EF]\d{4} \S+ +\d+ \S+?\] (?P<klog>.+)"
+    r"|(?P<python>(?:\w+\.)*\w+(?:Error|Exception): .+)"
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,21 @@ def _out_of_memory(pod: Mapping[str, Any], name: str) -> str:
     limit = limits[0].get("memory", "") if limits else ""
     of = f" of {limit}" if limit else ""
     return f"its memory went over the limit{of} and the kernel killed it (OOMKilled)"
+
+
+def told_by_log(api: Api, pod: str) -> str:
+    """Returns the last error that a pod's log tells of; "" = none, or no right.
+
+    For KFP's own containers, and for what fails before a stage's frame stands: neither
+    leaves last words.
+    """
+    query: Query = {"container": MAIN, "tailLines": 50}
+    told = ""
+    with suppress(ApiRefusal, Away):
+        for line in api.lines("get", PODS, pod, "log", query):
+            if match := _ERROR.match(line.decode(errors="replace").strip()):
+                told = one_line(match["klog"] or match["python"])
+    return told
 
 
 def why_waiting(

@@ -15,6 +15,7 @@ from safescale_ammt.errors import (
     ConfigError,
     PreconditionFailed,
     SafescaleError,
+    StorageError,
     one_of,
 )
 from safescale_ammt.execution import utc_now
@@ -27,7 +28,7 @@ from safescale_ammt.store.base import Store
 
 ALL = "all"
 # The ends that somebody has to act on; a champion needs nobody.
-OFTEN = "pending,refused,crashed"
+OFTEN = "pending,refused,crashed,cancelled"
 """Statuses of which a notice is sent by default."""
 WORDS = (*STATUSES, CANCELLED, UNFINISHED, "lost_race", "superseded", "unknown", ALL)
 """Statuses that may be asked for."""
@@ -101,7 +102,7 @@ def tell(
         if store is not None and not claim(store, note.run, attempt, note.status):
             say("Nobody was told again: this end of the run has been told.")
             return
-    except Exception as error:  # noqa: BLE001
+    except StorageError as error:
         complain(error)
     # Each by itself: a webhook that is down must not keep the file from being written.
     for receiver in receivers:
