@@ -141,7 +141,7 @@ def conclude(
     if run.state != SUCCEEDED and found.step != GATE and found.where:
         return broken_off(run, found, namespace, look(found.pod))
     if record.unreadable:
-        return _by_its_state(run, record, found, look)
+        return ended_without_record(run, record, found, look)
     # A gate that ends well always leaves a record, so this store is another one.
     if run.state == SUCCEEDED:
         return Ending(
@@ -153,7 +153,7 @@ def conclude(
     return broken_off(run, found, namespace, look(found.pod))
 
 
-def _by_its_state(
+def ended_without_record(
     run: Any, record: GateRecord, found: Break, look: Callable[[str], StepEnd | None]
 ) -> Ending:
     """Says how a run ended whose gate cannot be asked."""

@@ -109,20 +109,21 @@ class RunFollower:
                 f"Kubeflow shows it as {run.state} for ever. Start it anew under "
                 "another --name; finished stages come from the cache."
             )
-        if not waiting_pods(run):
-            return
-        reason = self.view.why_waiting(run.run_id) if self.view else ""
-        command = pods_command(namespace, run.run_id)
+        reason = ""
         if shown is False and self.view:
             reason = (
-                f"{self.view.host} has no Workflow of it: it was deleted, or "
+                f"{self.view.host} has no Workflow of the run: it was deleted, or "
                 "KUBECONFIG names another cluster"
             )
-        reason = reason or f"Kubeflow does not say for what; {command} shows it"
-        if reason != self.waits:
+        elif waiting_pods(run):
+            reason = self.view.why_waiting(run.run_id) if self.view else ""
+            command = pods_command(namespace, run.run_id)
+            reason = reason or f"Kubeflow does not say for what; {command} shows it"
+        if reason and reason != self.waits:
             self.waits = reason
             self.progress.close()
-            self.progress.say(f"{self._running()} waits: {reason}")
+            at = [t for n, t in self.titles.items() if self.states.get(n) == "RUNNING"]
+            self.progress.say(f"{at[-1] if at else 'the next step'} waits: {reason}")
 
     def show_outage(self, error: Unreachable) -> None:
         """Says once that the API is away; the run goes on without us."""
@@ -138,11 +139,6 @@ class RunFollower:
             self.progress.close()
             self.progress.say(f"{str(error).rstrip('.')}; still trying")
         return self.clock() - self.refused_since
-
-    def _running(self) -> str:
-        """Returns the title of the stage that the run is at."""
-        running = [t for n, t in self.titles.items() if self.states.get(n) == "RUNNING"]
-        return running[-1] if running else "the next step"
 
 
 def follow(
@@ -185,7 +181,7 @@ def follow(
         except Unreachable as error:
             follower.show_outage(error)
         except InputError as error:
-            _bear(error, kubeflow, run_id, follower)
+            bear_refusal(error, kubeflow, run_id, follower)
         else:
             follower.show(run)
             with suppress(Unreachable):
@@ -202,7 +198,7 @@ def follow(
         time.sleep(poll)
 
 
-def _bear(
+def bear_refusal(
     error: InputError, kubeflow: Kubeflow, run_id: str, follower: RunFollower
 ) -> None:
     """Bears for `--patience` that we are not let in: a token may be replaced.

@@ -88,20 +88,22 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
     with Interruptions():
         if request.new_run is None:
             kubeflow.require_version()
-            run = _found(kubeflow, request.name)
+            run = find_run(kubeflow, request.name)
         else:
             run = _start(kubeflow, request, request.new_run)
         if not request.wait and run.state not in ENDED:
             # The only chance: nobody looks for twins once this process has ended.
             run.stop_twins()
             return f"Run {run.id} goes on; {follow_hint(run.id)}"
-        ending = _followed(kubeflow, request, run)
+        ending = follow_and_tell(kubeflow, request, run)
     if ending.code:
         raise error_of(ending.code, ending.sentence)
     return ending.sentence
 
 
-def _followed(kubeflow: Kubeflow, request: SubmitRequest, run: FollowedRun) -> Ending:
+def follow_and_tell(
+    kubeflow: Kubeflow, request: SubmitRequest, run: FollowedRun
+) -> Ending:
     """Follows a run to its end, and tells who is to be told if nobody else did.
 
     Raises:
@@ -177,7 +179,7 @@ def page(kubeflow: Kubeflow, run_id: str) -> str:
     return f"{kubeflow.session.host}/#/runs/details/{run_id}"
 
 
-def _found(kubeflow: Kubeflow, run_id: str) -> FollowedRun:
+def find_run(kubeflow: Kubeflow, run_id: str) -> FollowedRun:
     """Returns a run that is there.
 
     Raises:

@@ -168,9 +168,9 @@ class RunFile:
         self.save()
         # Of a run that was refused at the door the terminal has said it all.
         if self.stages:
-            self._write_page(code, sentence, stopped=stopped)
+            self.write_page(code, sentence, stopped=stopped)
 
-    def _write_page(self, code: int, sentence: str, *, stopped: bool) -> None:
+    def write_page(self, code: int, sentence: str, *, stopped: bool) -> None:
         """Writes how the run ended as Kubeflow's graph shows it of a run there."""
         # Not above: it takes a quarter of a second that a refused config is spared.
         from safescale_ammt.judging.verdict import Verdict

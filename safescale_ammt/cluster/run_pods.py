@@ -92,17 +92,17 @@ def step_end(pods: Iterable[Mapping[str, Any]], ending: str = "") -> StepEnd | N
         if ending or stage != EXIT_STAGE:
             ends = (end.get("finishedAt") for _, end in _bad_ends(status))
             at = max((str(e or "") for e in ends), default="")
-            found.append((at, _step_end(pod, stage)))
+            found.append((at, pod_end(pod, stage)))
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
-def _step_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
+def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
     """Reads how one pod ended, the most telling first."""
     name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
     for container, end in sorted(_bad_ends(status), key=lambda one: one[0] != MAIN):
         code, text = int(end["exitCode"]), str(end.get("message") or "")
         if end.get("reason") == "OOMKilled":
-            return StepEnd(name, stage, _out_of_memory(pod, container))
+            return StepEnd(name, stage, out_of_memory(pod, container))
         if container == MAIN:
             if words := read_last_words(text):
                 stopped = words.kind == "Interrupted"
@@ -128,7 +128,8 @@ def _bad_ends(status: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
                 yield str(container["name"]), end
 
 
-def _out_of_memory(pod: Mapping[str, Any], name: str) -> str:
+def out_of_memory(pod: Mapping[str, Any], name: str) -> str:
+    """Says that a container of a pod went over its limit, and over which."""
     containers = (pod.get("spec") or {}).get("containers") or ()
     limits = [
         (c.get("resources") or {}).get("limits") or {}
@@ -173,7 +174,7 @@ def why_waiting(
         if status.get("phase", "Pending") != "Pending":
             continue
         name = str(pod["metadata"]["name"])
-        if reason := _held_up(status) or _newest(warnings, name):
+        if reason := held_up(status) or newest_warning(warnings, name):
             return f"{one_line(reason)} (pod {name})"
     for workflow in workflows:
         nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
@@ -187,7 +188,7 @@ def why_waiting(
     return ""
 
 
-def _held_up(status: Mapping[str, Any]) -> str:
+def held_up(status: Mapping[str, Any]) -> str:
     """Returns what a pod's containers wait for, or why the scheduler has no node."""
     for key in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(key) or ():
@@ -201,7 +202,7 @@ def _held_up(status: Mapping[str, Any]) -> str:
     return ""
 
 
-def _newest(warnings: Sequence[Mapping[str, Any]], pod: str) -> str:
+def newest_warning(warnings: Sequence[Mapping[str, Any]], pod: str) -> str:
     """Returns the newest warning about a pod: a volume, a secret that is not there."""
     ours = [w for w in warnings if (w.get("involvedObject") or {}).get("name") == pod]
     # Which of the three is set depends on the component that made the event.
