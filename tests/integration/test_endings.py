@@ -64,8 +64,11 @@ def cluster(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def store(tmp_path) -> str:
-    return (tmp_path / "store").as_uri()
+def store(tmp_path, monkeypatch) -> str:
+    """The store of data and ledger; the environment names it, too."""
+    uri = (tmp_path / "store").as_uri()
+    monkeypatch.setenv("SAFESCALE_STORE", uri)
+    return uri
 
 
 @pytest.fixture
@@ -191,13 +194,14 @@ def broken(api: KfpApi, stage: str = "prepare-data") -> Any:
     return started(api)
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(("kind", "code"), [("DataError", 2), ("StorageError", 1)])
 def test_a_step_that_failed_is_told_in_its_own_words_with_its_own_code(
-    api, cluster, store, capsys, kind, code
+    api, cluster, capsys, kind, code
 ):
     run = broken(api)
     add_pod(cluster, run, "prepare-data", ended(1, words(MISSING, code, kind)))
-    assert follow(api, run, "--store", store) == code
+    assert follow(api, run) == code
     assert last(capsys) == (f"Run {run.run_id} broke off in 'Prepare data': {MISSING}")
 
 
@@ -241,9 +245,10 @@ def test_what_no_frame_of_ours_saw_is_found_in_the_log(api, cluster, store, caps
     assert "ModuleNotFoundError: No module named 'kfp'" in last(capsys)
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("verb", [("list", "pods"), None])
 def test_without_a_right_to_look_the_pod_and_the_command_are_named(
-    api, cluster, store, capsys, monkeypatch, verb
+    api, cluster, capsys, monkeypatch, verb
 ):
     run = broken(api)
     add_pod(cluster, run, "prepare-data", ended(1, words(MISSING, 2)))
@@ -251,7 +256,7 @@ def test_without_a_right_to_look_the_pod_and_the_command_are_named(
         cluster.forbid(*verb)
     else:
         monkeypatch.delenv("KUBECONFIG")
-    assert follow(api, run, "--store", store) == 1
+    assert follow(api, run) == 1
     said = last(capsys)
     number = node(run, "prepare-data/executor(0)").rpartition("-")[2]
     assert f"name ends in -{number}" in said
@@ -262,9 +267,10 @@ def test_without_a_right_to_look_the_pod_and_the_command_are_named(
     assert "last line" not in said
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("driver", ["root-driver", "exit-handler-1-driver"])
 def test_a_first_driver_that_fails_is_before_the_first_step(
-    api, cluster, store, told, capsys, driver
+    api, cluster, told, capsys, driver
 ):
     run = started(api)
     api.world.look_at(run.run_id)
@@ -278,7 +284,7 @@ def test_a_first_driver_that_fails_is_before_the_first_step(
     line = "F1129 10:22:48.1 18 main.go:79] KFP driver: secret not found"
     cluster.log(pod).write(line)
     cluster.log(pod).close()
-    assert follow(api, run, "--store", store) == 1
+    assert follow(api, run) == 1
     assert last(capsys).endswith(
         "broke off before its first step: KFP driver: secret not found."
     )
@@ -337,7 +343,7 @@ SECRET = 'secret "mlpipeline-minio-artifact" not found'
 
 
 @pytest.mark.parametrize(
-    ("status", "warning", "said"),
+    "case",
     [
         (unscheduled(NO_NODE), None, f"Unschedulable: {NO_NODE}"),
         (held("ImagePullBackOff", "no such tag"), None, "ImagePullBackOff: no such"),
@@ -350,8 +356,9 @@ SECRET = 'secret "mlpipeline-minio-artifact" not found'
     ],
 )
 def test_a_run_that_stands_still_says_why_in_the_clusters_words(
-    api, cluster, waiting, capsys, status, warning, said
+    api, cluster, waiting, capsys, case
 ):
+    status, warning, said = case
     add_workflow(cluster, waiting)
     pod = add_pod(cluster, waiting, "search-architecture", status)
     if warning:
@@ -370,13 +377,13 @@ def test_a_full_quota_makes_no_pod_and_is_told_by_the_workflow(
 
 @pytest.mark.parametrize("verb", [("*", "pods"), ("*", "workflows"), None])
 def test_without_a_right_to_look_a_wait_names_the_command(
-    api, cluster, waiting, capsys, monkeypatch, verb
+    api, cluster, waiting, capsys, verb
 ):
     if verb:
         cluster.forbid(*verb)
         add_workflow(cluster, waiting)
     else:
-        monkeypatch.delenv("KUBECONFIG")
+        cluster.stop()
     said = waits(api, waiting, capsys)
     assert f"kubectl -n safescale describe pods -l pipeline/runid={waiting.run_id}" in (
         said
@@ -417,8 +424,9 @@ def test_a_verdict_outlives_the_deletion_of_its_run(api, store, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("It is pending. Run")
 
 
+@pytest.mark.usefixtures("store")
 def test_a_workflow_that_is_deleted_ends_the_following(
-    api, cluster, store, told, capsys, monkeypatch
+    api, cluster, told, capsys, monkeypatch
 ):
     monkeypatch.setattr("pipelines.kubeflow.follow.STILL", 0.2)
     api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
@@ -426,7 +434,7 @@ def test_a_workflow_that_is_deleted_ends_the_following(
     name = add_workflow(cluster, run)
     timer = threading.Timer(2.0, cluster.delete, ("workflows", name))
     timer.start()
-    assert follow(api, run, "--store", store, "--timeout", "30") == 1
+    assert follow(api, run, "--timeout", "30") == 1
     timer.join()
     said = last(capsys)
     assert "its Workflow was deleted, and Kubeflow shows it as RUNNING for ever" in said
