@@ -28,8 +28,8 @@ from safescale_ammt.files.canonical import digest_json
 
 EXPERIMENT = "safescale"
 ACCOUNT = "safescale-pipeline"
-# No blank at the end: KFP's database takes such a name for the one without.
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
+# No blank at the end: the database takes "a" and "a " for one name.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
 _ORDER = re.compile(r"order (sha256:[0-9a-f]{64})")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
@@ -41,17 +41,17 @@ def new_name(stem: str) -> str:
     return f"{stem}-{utc_now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def check_name(name: str, option: str = "--name") -> str:
+def check_name(name: str, option: str = "--name", longest: int = 128) -> str:
     """Returns a name that Kubeflow takes.
 
     Raises:
         InputError: it is empty, too long, or holds other characters.
     """
-    if not _NAME.fullmatch(name):
+    if len(name) > longest or not _NAME.fullmatch(name):
         raise InputError(
-            f"{option} {name[:140]!r} is no name: 1-128 letters, digits, blanks, dots, "
-            "underscores and hyphens are expected, a letter or digit first, no blank "
-            "last."
+            f"{option} {name[:140]!r} is no name: 1-{longest} letters, digits, blanks, "
+            "dots, underscores and hyphens are expected, a letter or digit first, no "
+            "blank at the end."
         )
     return name
 
@@ -60,7 +60,7 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
     """Returns the id of an experiment in the session's namespace, made if need be.
 
     Raises:
-        InputError: not allowed or not understood.
+        InputError: not allowed or not understood, archived, or spelled otherwise.
         Unreachable: the API stayed away.
     """
     import kfp_server_api as kfp
@@ -74,8 +74,20 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             filter=equals(display_name=name),
             **kubeflow.scope,
         )
-        if found := exactly(page.experiments or (), name, "Experiment"):
-            return str(found[0].experiment_id)
+        for found in page.experiments or ():
+            # The database ignores case, and makes no second one beside it.
+            if found.display_name != name:
+                raise InputError(
+                    f"Experiment {name!r} is there as {found.display_name!r}; give "
+                    "--experiment that name, or another one."
+                )
+            # A run would start there all the same, where no list shows it.
+            if found.storage_state == "ARCHIVED":
+                raise InputError(
+                    f"Experiment {name!r} is archived, and Kubeflow's pages would not "
+                    "list its runs; restore it there, or give another --experiment."
+                )
+            return str(found.experiment_id)
         with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
@@ -86,33 +98,30 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
     raise Unreachable(f"Experiment {name!r} could not be created.")
 
 
-def exactly(
-    items: Iterable[Any], name: str, what: str = "", key: str = "display_name"
-) -> list[Any]:
-    """Returns the objects of a listing that bear exactly this name.
+def exactly(items: Iterable[Any], name: str, what: str) -> Any | None:
+    """Returns the pipeline or version of exactly this name; None if none is there.
 
-    KFP filters by what its database takes for equal: case is none of it, and accents
-    may not be either.
+    KFP filters by what its database takes for equal: case is no difference there, and
+    accents may be none either.
 
     Args:
         items: as the API lists them.
         name: which.
-        what: a kind of object whose names are unique; "" = they are not.
-        key: attribute that holds the name.
+        what: the kind of object.
 
     Raises:
-        InputError: names are unique, and only one that the database takes for this
-            one is there.
+        InputError: one is there that the database takes for it, so none can be made.
     """
     found = list(items)
-    same = [item for item in found if getattr(item, key) == name]
-    if found and not same and what:
+    for item in found:
+        if item.name == name:
+            return item
+    if found:
         raise InputError(
-            f"{what} {name!r} cannot be made: {getattr(found[0], key)!r} is there, and "
-            "Kubeflow's database takes one name for the other; use that one, or a name "
+            f"{what} {name!r} is there as {found[0].name!r}; give that name, or one "
             "that differs in more than case."
         )
-    return same
+    return None
 
 
 def order_digest(run_spec: RunSpec) -> str:
@@ -255,7 +264,11 @@ def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[],
 
 
 def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
-    """Returns the runs of a body's name and experiment, oldest first."""
+    """Returns the runs of a body's name and experiment, oldest first.
+
+    Raises:
+        InputError: one of them cannot be shown.
+    """
     pages = kubeflow.pages(
         "looking for the run",
         kubeflow.runs.run_service_list_runs,
@@ -264,9 +277,25 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
         filter=equals(display_name=body.display_name),
         sort_by="created_at asc",
     )
-    # The API's clock has whole seconds; by their ids two callers see one order.
-    same = exactly(pages, body.display_name)
-    return sorted(same, key=lambda run: (run.created_at, run.run_id))
+    # By time and then by id (list.go, 2.17.0), so two callers see one order. Whole
+    # names are compared here: the database ignores case.
+    shown = [shown_run(run) for run in pages]
+    return [run for run in shown if run.display_name == body.display_name]
+
+
+def shown_run(run: Any) -> Any:
+    """Returns a run that the API shows whole.
+
+    Raises:
+        InputError: it shows ids and an error alone; nobody can say how such a run is.
+    """
+    if run.error and not run.state:
+        why = " ".join(str(run.error.message or "").split()).rpartition(": ")[2]
+        raise InputError(
+            f"Kubeflow cannot show run {run.run_id} ({why or 'it does not say why'}); "
+            "delete it there, or give another --name."
+        )
+    return run
 
 
 def stop(kubeflow: Kubeflow, run_id: str) -> None:

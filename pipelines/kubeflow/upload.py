@@ -106,10 +106,9 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         filter=equals(name=name),
         **kubeflow.scope,
     )
-    pipelines = exactly(page.pipelines or (), name, "Pipeline", "name")
-    if not pipelines:
+    pipeline = exactly(page.pipelines or (), name, "Pipeline")
+    if pipeline is None:
         return None, None
-    pipeline = pipelines[0]
     versions = kubeflow.pages(
         f"looking for version {version}",
         kubeflow.pipelines.pipeline_service_list_pipeline_versions,
@@ -117,7 +116,7 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         pipeline_id=pipeline.pipeline_id,
         filter=equals(name=version),
     )
-    return pipeline, next(iter(exactly(versions, version, "Version", "name")), None)
+    return pipeline, exactly(versions, version, "Version")
 
 
 def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:

@@ -6,10 +6,9 @@ a crash are the same red mark; `safescale run` writes it into the run's folder.
 
 from __future__ import annotations
 
-from safescale_ammt.judging.findings import FAILS, Finding, figure
+from safescale_ammt.judging.findings import FAILS, figure
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.printable import printable_lines
-from safescale_ammt.reporting.markdown import plain
 from safescale_ammt.releasing.notice import CANCELLED, UNFINISHED
 from safescale_ammt.releasing.run_outcome import (
     CHAMPION,
@@ -20,7 +19,9 @@ from safescale_ammt.releasing.run_outcome import (
     PromiseShown,
     RunOutcome,
 )
-from safescale_ammt.reporting.wording import line, measured
+from safescale_ammt.reporting.markdown import plain, table
+from safescale_ammt.reporting.measure_bar import Measure, measures_of
+from safescale_ammt.reporting.wording import SIGNS, line, measured
 
 PAGE = "outcome.md"
 _HEADS = {
@@ -37,32 +38,27 @@ _HEADS = {
 
 def promises_shown(verdict: Verdict) -> tuple[PromiseShown, ...]:
     """Returns the hard promises of a verdict, in its order."""
-    return tuple(
-        PromiseShown(
-            f.principle, f"{measured(f)} {line(f)}", value_and_bound(f), f.outcome
-        )
-        for f in verdict.findings
-        if f.tier != "soft"
-    )
+    rows = []
+    for f in verdict.findings:
+        if f.tier == "soft":
+            continue
+        own, *floors = measures_of(f)
+        promised = f"{measured(f)} {line(f)}"
+        rows.append(PromiseShown(f.principle, promised, shown_beside(own), f.outcome))
+        # It may fail by its floor alone, which then has to stand there.
+        for floor in floors:
+            limit = f"{floor.label} {SIGNS[floor.op]} {floor.line:g}"
+            name = f"{f.principle}: floor"
+            rows.append(PromiseShown(name, limit, shown_beside(floor), floor.outcome))
+    return tuple(rows)
 
 
-def value_and_bound(finding: Finding) -> str:
-    """Writes what was measured and the bound that decides, as `0.02 (≤ 0.05)`.
-
-    With a floor, the model's own value and its bound follow: the promise may fail by
-    it alone.
-    """
+def shown_beside(measure: Measure) -> str:
+    """Writes what was measured and the bound that decides, as `0.0210 (≤ 0.0530)`."""
     # Of a broken promise the other bound: how good the model can be at best.
-    least = (finding.op == ">=") != (finding.outcome == FAILS)
-    bound, sign = (finding.lower, "≥") if least else (finding.upper, "≤")
-    text = figure(finding.value)
-    text += "" if bound is None else f" ({sign} {figure(bound)})"
-    if finding.floor is not None and finding.by_group:
-        model = finding.by_group[0]
-        bound = model.lower if least else model.upper
-        text += f"; itself {figure(model.rate)}"
-        text += "" if bound is None else f" ({sign} {figure(bound)})"
-    return text
+    least = (measure.op == ">=") != (measure.outcome == FAILS)
+    bound, sign = (measure.lower, "≥") if least else (measure.upper, "≤")
+    return figure(measure.value) + ("" if bound is None else f" ({sign} {bound:.4f})")
 
 
 def outcome_page(outcome: RunOutcome, where: str) -> str:
@@ -75,14 +71,10 @@ def outcome_page(outcome: RunOutcome, where: str) -> str:
     head = _HEADS.get(outcome.status, outcome.status.replace("_", " ").capitalize())
     parts = [f"# {head}", plain(outcome.sentence)]
     if outcome.promises:
-        rows = [
-            "| promise | promised | measured (bound) | shown |",
-            "|---|---|---|---|",
+        cells = [
+            (p.principle, p.promised, p.measured, p.outcome) for p in outcome.promises
         ]
-        rows += [
-            f"| {plain(p.principle)} | {plain(p.promised)} | {plain(p.measured)} "
-            f"| **{plain(p.outcome)}** |"
-            for p in outcome.promises
-        ]
-        parts.append("\n".join(rows))
+        heads = ("promise", "promised", "measured (bound)", "shown")
+        rows = [(plain(a), plain(b), plain(c), f"**{d}**") for a, b, c, d in cells]
+        parts.append(table(heads, rows).rstrip())
     return printable_lines("\n\n".join([*parts, where]) + "\n")

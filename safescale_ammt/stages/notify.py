@@ -43,6 +43,7 @@ def run(
     page: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     retry: RetryPolicy = notice.WEBHOOK_RETRY,
+    account: Path = ACCOUNT,
 ) -> Notice:
     """Writes the page of how a run ended, and sends the notice if somebody wants it.
 
@@ -56,6 +57,7 @@ def run(
         page: Markdown file to write; None writes none.
         environ: names the store of the outcome, and the receivers.
         retry: timeouts and retries of the webhook.
+        account: folder with the pod's token for the Kubernetes API.
 
     Returns:
         The notice, whether it was sent or not.
@@ -68,7 +70,7 @@ def run(
         # Without the store, Kubeflow's word still makes a notice.
         complain(error)
     if outcome is None and not message:
-        message = last_words(run_id, environ)
+        message = last_words(run_id, environ, account)
     outcome = outcome_at_exit(outcome, run_id, state, message)
     note = Notice.of(outcome, state)
     print(note.text, flush=True)
@@ -82,7 +84,7 @@ def run(
     return note
 
 
-def last_words(run_id: str, environ: Mapping[str, str], account: Path = ACCOUNT) -> str:
+def last_words(run_id: str, environ: Mapping[str, str], account: Path) -> str:
     """Returns why a step of the run failed, as its pod says; "" = not known.
 
     A step that a signal ended says nothing of why: somebody may have stopped the run.

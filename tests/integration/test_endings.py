@@ -588,7 +588,7 @@ def test_names_of_runs_differ_by_case(api):
 def test_an_experiment_that_differs_in_case_alone_is_refused_at_once(api, capsys):
     assert submit(api, "--no-wait", "--experiment", "Credit") == 0
     assert submit(api, "--no-wait", "--experiment", "credit") == 2
-    assert "'Credit' is there, and Kubeflow's database takes" in last(capsys)
+    assert "is there as 'Credit'" in last(capsys)
     assert len(api.world.runs) == 1
 
 
@@ -596,11 +596,11 @@ def test_a_version_that_differs_in_case_alone_is_refused(api, capsys):
     upload = ("--upload-only", "--version-name")
     assert submit(api, *upload, "0.1.0-RC1") == 0
     assert submit(api, *upload, "0.1.0-rc1") == 2
-    assert "'0.1.0-RC1' is there" in last(capsys)
+    assert "is there as '0.1.0-RC1'" in last(capsys)
 
 
 @pytest.mark.parametrize("option", ["--name", "--experiment"])
 def test_a_blank_at_the_end_of_a_name_is_refused(api, capsys, option):
     assert submit(api, option, "nightly ") == 2
-    assert "no blank last" in last(capsys)
+    assert "no blank at the end" in last(capsys)
     assert not api.requests

@@ -37,11 +37,9 @@ def fail(tmp_path: Path, error: BaseException) -> str:
     kept.touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "TERMINATION", kept)
-        with (
-            pytest.raises(BaseException),  # noqa: B017  SystemExit, or the error
-            stage("prepare_data", tmp_path / "out" / "dataset"),
-        ):
-            (tmp_path / "out").mkdir()
+        (tmp_path / "out").mkdir()
+        frame = stage("prepare_data", tmp_path / "out" / "dataset")
+        with pytest.raises((SystemExit, type(error))), frame:
             raise error
     return kept.read_text(encoding="utf-8")
 
