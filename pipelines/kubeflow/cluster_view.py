@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.refusals import OutOfReach
 from safescale_ammt.cluster.run_pods import (
     MAIN,
     RUN_LABEL,
@@ -82,7 +83,7 @@ class ClusterView:
         return self._api.host if self._api else ""
 
     def _try(self, what: str, look: Callable[[Api], Seen]) -> Seen | None:
-        """Looks, or gives up for good: a missing right does not come back."""
+        """Looks, or gives up, for good where it is a right that is missing."""
         named = self.environ.get("KUBECONFIG") or _CONFIG.expanduser().is_file()
         inside = self.environ.get("KUBERNETES_SERVICE_HOST")
         # Who has no cluster is spared the second that the client takes to load.
@@ -98,6 +99,8 @@ class ClusterView:
             return look(self._api)
         except Interrupted:
             raise
+        except OutOfReach:
+            return None
         except SafescaleError:
             self._blind.add(what)
             return None

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from children import Child
 from cluster.api import ClusterApi
 from cluster.run_pods import (
     add_pod,
@@ -20,12 +26,15 @@ from kfp_api.lives import node
 from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import life
+from patience import PATIENCE
 from receiver import receiving
 
 from pipelines.cli import run_command
 from safescale_ammt.releasing.run_outcome import RunOutcome
+from safescale_ammt.stages.notify import run as exit_task
 from safescale_ammt.store.uri import open_store
 
+ROOT = Path(__file__).parents[2]
 SOURCE = (
     *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
     *("--set", "data.sealed_source=s3://team/test.csv"),
@@ -179,6 +188,31 @@ def test_whoever_asked_not_to_hear_of_stops_hears_nothing(api, store, told):
     assert not told.exists()
 
 
+@pytest.mark.usefixtures("store")
+def test_whoever_stops_a_run_tells_of_it_and_the_exit_task_does_not_again(
+    api, told, tmp_path
+):
+    api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
+    command = [sys.executable, "-m", "pipelines", "submit", "--host", api.url]
+    command += [*SOURCE, *QUICK, "--cancel-on-interrupt"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = Child(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Prepare data" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=PATIENCE)[1]
+    assert child.returncode == 1
+    (run,) = api.world.runs.values()
+    notice = json.loads(told.read_text())
+    assert (notice["status"], notice["run"]) == ("cancelled", run.run_id)
+    assert said.splitlines()[-1].endswith("is being stopped, as asked.")
+    told.unlink()
+    exit_task(run.run_id, "RUNNING", "", "all")
+    assert not told.exists()
+
+
 # A refusal does not look like a crash, and a crash says why.
 
 
@@ -321,6 +355,7 @@ def test_a_refusal_is_known_without_a_store_by_the_gates_own_pod(api, cluster, c
 def waiting(api, monkeypatch):
     """A run whose search waits for a pod; every look comes after the patience."""
     monkeypatch.setattr("pipelines.kubeflow.follow.STILL", 0.2)
+    monkeypatch.setattr("pipelines.kubeflow.cluster_view._PATIENCE", 0.1)
     tasks = {"prepare-data": SUCCEEDED, "search-architecture": RUNNING}
     scene = Scene(RUNNING, tasks, waiting=("search-architecture",))
     api.world.script = (scene,) * 10_000
