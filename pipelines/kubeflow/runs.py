@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,15 @@ from pipelines.kubeflow.answers import (
     Unreachable,
 )
 from pipelines.kubeflow.api import Kubeflow, equals
+from pipelines.kubeflow.orders import check_order, order_digest
 from pipelines.kubeflow.preparation import RunSpec
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
-from safescale_ammt.files.canonical import digest_json
 
 EXPERIMENT = "safescale"
 ACCOUNT = "safescale-pipeline"
 # No blank at the end: the database takes "a" and "a " for one name.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
-_ORDER = re.compile(r"order (sha256:[0-9a-f]{64})")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELING", "SKIPPED")
@@ -96,67 +95,6 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             )
             return str(answer.experiment_id)
     raise Unreachable(f"Experiment {name!r} could not be created.")
-
-
-def exactly(items: Iterable[Any], name: str, what: str) -> Any | None:
-    """Returns the pipeline or version of exactly this name; None if none is there.
-
-    KFP filters by what its database takes for equal: case is no difference there, and
-    accents may be none either.
-
-    Args:
-        items: as the API lists them.
-        name: which.
-        what: the kind of object.
-
-    Raises:
-        InputError: one is there that the database takes for it, so none can be made.
-    """
-    found = list(items)
-    for item in found:
-        if item.name == name:
-            return item
-    if found:
-        raise InputError(
-            f"{what} {name!r} is there as {found[0].name!r}; give that name, or one "
-            "that differs in more than case."
-        )
-    return None
-
-
-def order_digest(run_spec: RunSpec) -> str:
-    """Returns the digest of what a run shall be: its pipeline and its values."""
-    order = {
-        "pipeline": run_spec.pipeline.to_api(),
-        "parameters": dict(run_spec.parameters),
-    }
-    return digest_json(order)
-
-
-def check_order(run: Any, body: Any) -> None:
-    """Checks that the run of a name is what is ordered under that name now.
-
-    Raises:
-        InputError: it is something else.
-    """
-    wanted = _ORDER.search(str(body.description or ""))
-    ordered = _ORDER.search(str(run.description or ""))
-    if wanted and ordered:
-        same = wanted[1] == ordered[1]
-    else:
-        # A run of somebody else, or of an earlier version: its values at least.
-        config = run.runtime_config
-        values = (config.parameters if config else None) or {}
-        same = all(
-            values.get(key) == value
-            for key, value in body.runtime_config.parameters.items()
-        )
-    if not same:
-        raise InputError(
-            f"Run {run.display_name!r} is there already and is another order: its "
-            "pipeline or its values differ. Give a --name of its own to this one, or "
-            f"follow that one with `safescale submit --follow {run.run_id}`."
-        )
 
 
 def run_body(

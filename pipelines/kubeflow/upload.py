@@ -17,7 +17,8 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.runs import check_name, exactly
+from pipelines.kubeflow.orders import exactly
+from pipelines.kubeflow.runs import check_name
 from safescale_ammt import __version__
 from safescale_ammt.errors import InputError, IntegrityError
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
+from pipelines.local.outcome import write_outcome_page
 from pipelines.local.parent import run_job
 from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import LOG, PIPELINE, RunFile
@@ -83,14 +84,15 @@ def launch(request: RunRequest) -> RunFile:
                 run.keep_results()
                 missed = request.strict and not run.passed
                 run.end(Refusal.exit_code if missed else 0, run.last_sentence)
+                write_outcome_page(run)
             except SafescaleError as error:
                 try:
                     run.keep_results()  # the report of a refused run
                 except (OSError, SafescaleError) as half_made:
                     # A half-made verdict must not hide why the run failed.
                     log_failure(half_made, run.folder / LOG)
-                stopped = isinstance(error, Interrupted)
-                run.end(error.exit_code, str(error), stopped=stopped)
+                run.end(error.exit_code, str(error))
+                write_outcome_page(run, stopped=isinstance(error, Interrupted))
                 progress.close()
                 for line in (*run.lines, f"record and log: {run.folder}"):
                     progress.say(line)

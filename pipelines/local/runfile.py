@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from pipelines.headline import headline
 from safescale_ammt.data.audit_warnings import AUDIT, AuditWarning, read_warnings
-from safescale_ammt.errors import InputError, Refusal, SafescaleError
+from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.files.disk import private_folder
@@ -146,14 +145,8 @@ class RunFile:
             return
         self.save()
 
-    def end(self, code: int, sentence: str, *, stopped: bool = False) -> None:
-        """Closes the run with its exit code and last sentence.
-
-        Args:
-            code: the exit code.
-            sentence: the last sentence.
-            stopped: whether a signal ended it.
-        """
+    def end(self, code: int, sentence: str) -> None:
+        """Closes the run with its exit code and last sentence."""
         ended = utc_now()
         for stage in self.stages:
             if stage["status"] == "running":
@@ -166,31 +159,6 @@ class RunFile:
             "seconds": round((ended - self.started).total_seconds(), 3),
         }
         self.save()
-        # Of a run that was refused at the door the terminal has said it all.
-        if self.stages:
-            self.write_page(code, sentence, stopped=stopped)
-
-    def write_page(self, code: int, sentence: str, *, stopped: bool) -> None:
-        """Writes how the run ended as Kubeflow's graph shows it of a run there."""
-        # Not above: it takes a quarter of a second that a refused config is spared.
-        from safescale_ammt.judging.verdict import Verdict
-        from safescale_ammt.releasing import outcome_page as pages
-        from safescale_ammt.releasing.notice import CANCELLED
-        from safescale_ammt.releasing.run_outcome import CRASHED, REFUSED, RunOutcome
-
-        version, verdict = self.results.get("version"), self.path("verdict")
-        status = CRASHED if code != Refusal.exit_code else REFUSED
-        status = version["status"] if version else status
-        status = CANCELLED if stopped else status
-        facts: dict[str, Any] = {"run": self.id, "status": status}
-        with suppress(SafescaleError):  # a half-made verdict has no table
-            if verdict:
-                facts["promises"] = pages.promises_shown(Verdict.load(verdict))
-        outcome = RunOutcome.now(sentence=sentence, **facts)
-        where = f"Where to look: `{REPORT if verdict else LOG}` beside this page."
-        with suppress(OSError):  # a full disk: the record above is what counts
-            text = pages.outcome_page(outcome, where)
-            (self.folder / pages.PAGE).write_text(text, encoding="utf-8")
 
     def keep_results(self) -> None:
         """Keeps the report and reads verdict and version, if they were made."""
