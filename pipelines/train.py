@@ -24,7 +24,7 @@ from components.search_architecture import search_architecture
 from components.train_agents import train_agents
 from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
-from safescale_ammt.stages.notify import OFTEN
+from safescale_ammt.releasing.telling import OFTEN
 from safescale_ammt.store.environment import SECRET_KEYS, registry_variable
 from safescale_ammt.store.uri import STORE
 

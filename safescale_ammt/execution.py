@@ -2,18 +2,22 @@
 
 Kubeflow keeps neither the class nor the code of what a step raised: both are
 written to `execution.json` beside the stage's first output, where `safescale
-run` finds them, and the sentence is the last line of the step's log.
+run` finds them, and with the sentence to the file that Kubernetes keeps of a
+container that has ended, where `submit` and the exit task find them. In the log
+of a pod some lines of KFP's launcher and of Argo follow that sentence.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -30,6 +34,11 @@ LONGEST = 200
 """Characters of the longest text that goes into metadata; a page does not."""
 
 WITHHELD = "its message is left out, as it may quote a row"
+
+TERMINATION = Path("/dev/termination-log")
+"""Where a container leaves its last words; Kubernetes makes the file, nobody else."""
+_LAST_WORDS = re.compile(r"(.+) \((\w+), exit code (\d+)\)\s*", re.DOTALL)
+_KEPT = 4000  # of the bytes that Kubernetes keeps, 4,096
 
 
 def utc_now() -> datetime:
@@ -119,6 +128,9 @@ def stage(
         # Before anything is printed or raised: who waits for the stage reads the file.
         report = execution.to_dict(error, clock())
         write_json(Path(output).parent / EXECUTION, report)
+        if error is not None:
+            words = (report["class"], report["code"], report["sentence"])
+            leave_last_words(LastWords(*words))
         if isinstance(error, SafescaleError):
             print(report["sentence"], file=sys.stderr, flush=True)
             # In place of the error, so that no traceback follows its sentence.
@@ -128,6 +140,37 @@ def stage(
         ):
             print(*traceback_lines(error), sep="", file=sys.stderr, flush=True)
             raise SystemExit(1) from None
+
+
+@dataclass(frozen=True)
+class LastWords:
+    """What a stage that failed says of itself: the class, exit code and sentence."""
+
+    kind: str
+    code: int
+    sentence: str
+
+
+def leave_last_words(words: LastWords, file: Path | None = None) -> None:
+    """Writes why a stage failed to the file that Kubernetes keeps of a container.
+
+    Args:
+        words: class, exit code and sentence.
+        file: that file; nothing is written where it is not there already.
+    """
+    file = file or TERMINATION
+    # Cut at its end, the text would lose the code.
+    sentence = words.sentence.encode()[:_KEPT].decode(errors="ignore")
+    with suppress(OSError):
+        if file.exists():
+            text = f"{sentence} ({words.kind}, exit code {words.code})\n"
+            file.write_text(text, encoding="utf-8")
+
+
+def read_last_words(text: str) -> LastWords | None:
+    """Reads what `leave_last_words` wrote; None for what somebody else did."""
+    match = _LAST_WORDS.fullmatch(text)
+    return LastWords(match[2], int(match[3]), match[1]) if match else None
 
 
 def may_be_shown(error: BaseException) -> bool:

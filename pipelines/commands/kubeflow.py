@@ -67,7 +67,7 @@ UNREAD = {
     type=click.FloatRange(min=1),
     default=86400.0,
     show_default=True,
-    help="Seconds that the run is followed for.",
+    help="Seconds that the run is followed for; it goes on after them.",
 )
 @click.option(
     "--poll",
@@ -93,9 +93,10 @@ def submit(context: click.Context, /, **options: Any) -> None:
     """Trains, judges and registers a model on Kubeflow.
 
     Exits as `run` does: 0 if the model became champion or is pending, 3 if
-    it was refused, 2 if what was given cannot be used, 1 if anything broke. A
-    refusal is read from the gate's record in the object store (--store and its
-    keys), since Kubeflow shows a refusal and a crash alike.
+    it was refused, 2 if what was given cannot be used, 1 if anything broke or
+    was stopped. A refusal is read from the gate's record in the object store
+    (--store and its keys), since Kubeflow shows a refusal and a crash alike;
+    why a step failed or waits, from its pod, where KUBECONFIG names the cluster.
     """
     from pipelines.kubeflow.submit import SubmitRequest
     from pipelines.kubeflow.submit import submit as carry_out

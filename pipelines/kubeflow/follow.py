@@ -1,31 +1,28 @@
-"""Following a run to its end, through outages, and saying how it ended.
+"""Following a run to its end, through outages, refusals and waits.
 
-KFP's API holds a task's state but neither its sentence nor its exit code: a
-refusal and a crash look the same there. The gate's own outcome record in the
-object store tells them apart.
+What may pass by itself is waited for and said once: an API that is away, a token that
+is being replaced, a pod that no node takes. What will not pass ends the following with
+a sentence: a run that was deleted, or whose Workflow is gone, which KFP shows as
+RUNNING for ever.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.kubeflow.answers import Unreachable
+from pipelines.kubeflow.answers import Rejection, Unreachable
 from pipelines.kubeflow.api import Kubeflow
+from pipelines.kubeflow.cluster_view import ClusterView, pods_command
+from pipelines.kubeflow.run_state import ENDED, SUCCEEDED, task_states, waiting_pods
 from pipelines.progress import Progress
-from safescale_ammt.errors import SafescaleError, StorageError
-from safescale_ammt.execution import error_of
-from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
-from safescale_ammt.store.uri import open_store
+from safescale_ammt.errors import InputError, SafescaleError
 
-SUCCEEDED = "SUCCEEDED"
-ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
-GATE = "register-model"
-_LATE = 10.0  # seconds that a record may come after the run's end was reported
+STILL = 30.0
+"""Seconds without news after which a run that waits is asked why."""
 _WORDS = {
     "RUNNING": "...",
     SUCCEEDED: "done",
@@ -36,6 +33,10 @@ _WORDS = {
 }
 
 
+class RunGone(SafescaleError):
+    """A run that nobody can see the end of: it was deleted, or its Workflow was."""
+
+
 @dataclass
 class RunFollower:
     """What a person has seen of a run so far.
@@ -43,21 +44,35 @@ class RunFollower:
     Attributes:
         progress: where it is shown.
         titles: task name -> title; other tasks are KFP's own helpers.
+        view: the run as Kubernetes shows it; None = nobody looks.
+        clock: seconds that only go up.
         states: task name -> the state that was shown last.
         away_since: when the API went away; 0 = it is there.
+        refused_since: when it stopped to let us in; 0 = it does.
+        waits: what the run waits for, as it was shown; "" = for nothing.
     """
 
     progress: Progress
     titles: Mapping[str, str]
+    view: ClusterView | None = None
+    clock: Callable[[], float] = time.monotonic
     states: dict[str, str] = field(default_factory=dict)
     away_since: float = 0.0
+    refused_since: float = 0.0
+    waits: str = ""
+    _seen: Any = None
+    _news_at: float = 0.0
+    _asked_at: float = 0.0
 
     def show(self, run: Any) -> None:
         """Shows what changed since the last look."""
-        if self.away_since:
-            seconds = time.monotonic() - self.away_since
-            self.progress.say(f"the API is back after {seconds:.0f} s")
-            self.away_since = 0.0
+        if since := self.away_since or self.refused_since:
+            self.progress.say(f"the API is back after {self.clock() - since:.0f} s")
+            self.away_since = self.refused_since = 0.0
+        if run.state == "CANCELING" != self.states.get(run.run_id):
+            self.states[run.run_id] = run.state
+            self.progress.close()
+            self.progress.say("the run is being stopped")
         states = task_states(run)
         for name, title in self.titles.items():
             state = states.get(name, "")
@@ -72,12 +87,58 @@ class RunFollower:
                 self.progress.close()
                 self.progress.say(text)
 
+    def show_wait(self, run: Any, namespace: str) -> None:
+        """Says why a run stands still, once it has for `STILL` seconds.
+
+        Raises:
+            RunGone: it never goes on.
+        """
+        now, seen = self.clock(), (run.state, task_states(run), waiting_pods(run))
+        if seen != self._seen:
+            self._seen, self._news_at, self.waits = seen, now, ""
+            # Seen in time, a Workflow that is not there later is known to be gone.
+            if self.view and not self.view.has_workflow:
+                self.view.shows_workflow(run.run_id)
+        if now - max(self._news_at, self._asked_at) < STILL or run.state in ENDED:
+            return
+        self._asked_at = now
+        shown = self.view.shows_workflow(run.run_id) if self.view else None
+        if shown is False and self.view and self.view.has_workflow:
+            raise RunGone(
+                f"Run {run.run_id} does not go on: its Workflow was deleted, and "
+                f"Kubeflow shows it as {run.state} for ever. Start it anew under "
+                "another --name; finished stages come from the cache."
+            )
+        reason = ""
+        if shown is False and self.view:
+            reason = (
+                f"{self.view.host} has no Workflow of the run: it was deleted, or "
+                "KUBECONFIG names another cluster"
+            )
+        elif waiting_pods(run):
+            reason = self.view.why_waiting(run.run_id) if self.view else ""
+            command = pods_command(namespace, run.run_id)
+            reason = reason or f"Kubeflow does not say for what; {command} shows it"
+        if reason and reason != self.waits:
+            self.waits = reason
+            self.progress.close()
+            at = [t for n, t in self.titles.items() if self.states.get(n) == "RUNNING"]
+            self.progress.say(f"{at[-1] if at else 'the next step'} waits: {reason}")
+
     def show_outage(self, error: Unreachable) -> None:
         """Says once that the API is away; the run goes on without us."""
         if not self.away_since:
-            self.away_since = time.monotonic()
+            self.away_since = self.clock()
             self.progress.close()
             self.progress.say(f"{str(error).rstrip('.')}; still trying")
+
+    def show_refusal(self, error: InputError) -> float:
+        """Says once that we are not let in; returns for how many seconds by now."""
+        if not self.refused_since:
+            self.refused_since = self.clock()
+            self.progress.close()
+            self.progress.say(f"{str(error).rstrip('.')}; still trying")
+        return self.clock() - self.refused_since
 
 
 def follow(
@@ -88,26 +149,25 @@ def follow(
     timeout: float,
     poll: float,
     after_look: Callable[[], None] = lambda: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Any:
     """Looks at a run until it has ended.
 
     Args:
         kubeflow: where it runs.
         run_id: which.
-        follower: shows it.
+        follower: shows it; its clock counts.
         timeout: seconds until we give up; the run does not.
         poll: seconds between two looks.
         after_look: is called after each look, and may meet an API that is away.
-        clock: seconds that only go up.
 
     Returns:
         The run as the API shows it at its end.
 
     Raises:
-        SafescaleError: the time is up.
-        InputError: no such run, or we may not see it.
+        RunGone: it was deleted, or its Workflow was.
+        SafescaleError: the time is up, or we have not been let in for too long.
     """
+    clock = follower.clock
     end = clock() + timeout
     while True:
         try:
@@ -120,128 +180,48 @@ def follow(
             )
         except Unreachable as error:
             follower.show_outage(error)
+        except InputError as error:
+            bear_refusal(error, kubeflow, run_id, follower)
         else:
             follower.show(run)
             with suppress(Unreachable):
                 after_look()
             if run.state in ENDED:
                 return run
+            follower.show_wait(run, kubeflow.session.namespace)
         if clock() + poll > end:
+            waits = f"; it waits: {follower.waits}" if follower.waits else ""
             raise SafescaleError(
-                f"Run {run_id} was followed for {timeout:g} s and goes on; "
+                f"Run {run_id} was followed for {timeout:g} s and goes on{waits}; "
                 f"{follow_hint(run_id)}"
             )
         time.sleep(poll)
 
 
-def task_states(run: Any) -> dict[str, str]:
-    """Returns task name -> state; of equal names the last one's."""
-    details = run.run_details.task_details if run.run_details else None
-    states: dict[str, str] = {}
-    for task in details or ():
-        states[str(task.display_name)] = str(task.state or "")
-    return states
+def bear_refusal(
+    error: InputError, kubeflow: Kubeflow, run_id: str, follower: RunFollower
+) -> None:
+    """Bears for `--patience` that we are not let in: a token may be replaced.
+
+    Raises:
+        RunGone: the run was deleted.
+        SafescaleError: it has lasted too long, or will not pass.
+    """
+    status = error.status if isinstance(error, Rejection) else 0
+    if status == 404:
+        raise RunGone(
+            f"Run {run_id} was deleted from Kubeflow while it was followed, and with "
+            "it what ran of it."
+        ) from None
+    if status not in (0, 401, 403) or (
+        follower.show_refusal(error) >= kubeflow.retry.total
+    ):
+        raise SafescaleError(
+            f"{str(error).rstrip('.')}. Run {run_id} goes on without us; "
+            f"{follow_hint(run_id)}"
+        ) from None
 
 
 def follow_hint(run_id: str) -> str:
     """Says how to come back to a run."""
     return f"`safescale submit --follow {run_id}` comes back to it."
-
-
-@dataclass(frozen=True)
-class GateRecord:
-    """What the gate itself says of a run.
-
-    Attributes:
-        outcome: what it wrote; None if it wrote nothing, or the store is out of reach.
-        unreadable: why the store is out of reach; "" if it was read.
-    """
-
-    outcome: RunOutcome | None = None
-    unreadable: str = ""
-
-
-def read_record(
-    uri: str, run: Any, environ: Mapping[str, str] = os.environ
-) -> GateRecord:
-    """Reads what the gate of a run that has ended wrote.
-
-    Args:
-        uri: of the store of data and ledger; "" = not known here.
-        run: the run as the API shows it; a record that cannot be is not waited for.
-        environ: holds the store's keys.
-
-    Raises:
-        InputError: what lies there is no outcome.
-    """
-    if not uri:
-        return GateRecord(unreadable="no --store is given")
-    states = task_states(run)
-    # A server that shows no tasks does not say whether the gate came to its end.
-    gate_ended = not states or states.get(GATE) in ENDED
-    end = time.monotonic() + (_LATE if gate_ended else 0.0)
-    try:
-        store = open_store(uri, environ=environ)
-        while True:
-            outcome = RunOutcome.read(store, str(run.run_id))
-            if outcome is not None or time.monotonic() >= end:
-                return GateRecord(outcome)
-            time.sleep(1.0)
-    except StorageError as error:
-        # No error of its own: the run has ended, and its state still says something.
-        return GateRecord(unreadable=str(error).rstrip("."))
-
-
-def conclude(run: Any, record: GateRecord, titles: Mapping[str, str]) -> str:
-    """Says how a run ended: from its verdict, never from its status alone.
-
-    Returns:
-        The sentence of a run that is well.
-
-    Raises:
-        Refusal: the gate refused.
-        SafescaleError: it broke off, was stopped, or nobody can tell.
-    """
-    outcome, name = record.outcome, f"Run {run.run_id}"
-    # First, since a red run may hold a champion: its exit task alone may have failed.
-    # A crash is no word of the gate's.
-    if outcome is not None and outcome.status != CRASHED:
-        if outcome.exit_code:
-            raise error_of(outcome.exit_code, outcome.sentence)
-        return outcome.sentence
-    if run.state == "CANCELED":
-        raise SafescaleError(f"{name} was stopped by somebody.")
-    states = task_states(run)
-    step = broken_step(states, titles)
-    if record.unreadable:
-        # A server that shows no tasks leaves the state of the whole.
-        if states.get(GATE, "" if states else run.state) == SUCCEEDED:
-            return (
-                f"{name} passed its gate; what it registered is not known here: "
-                f"{record.unreadable}."
-            )
-        raise SafescaleError(
-            f"{name} ended as {run.state}{step}; Kubeflow does not say whether it was "
-            f"refused or broke off, and the gate's record is out of reach: "
-            f"{record.unreadable}."
-        )
-    # A gate that ends well always leaves a record, so this store is another one.
-    if run.state == SUCCEEDED:
-        raise SafescaleError(
-            f"{name} succeeded, but its gate left no record in the store; --store must "
-            "name the store of secret safescale-store."
-        )
-    raise SafescaleError(
-        f"{name} broke off{step} before its gate had spoken; the log of that step has "
-        "the reason in its last line."
-    )
-
-
-def broken_step(states: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """Returns " in ..." with the title of the first step that failed, or ""."""
-    for name, title in titles.items():
-        # KFP runs a driver before each task; what it cannot resolve fails there, and
-        # the task itself never comes.
-        if "FAILED" in (states.get(name), states.get(f"{name}-driver")):
-            return f" in {title!r}"
-    return ""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.kubeflow.answers import AnotherTry, LostAnswer, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
+from pipelines.kubeflow.orders import check_order, exactly, order_digest
 from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.stopping import STOPPING, shown_run, stop
 from safescale_ammt.config import kubernetes_names
@@ -107,35 +108,6 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
     raise Unreachable(f"Experiment {name!r} could not be created.")
 
 
-def exactly(
-    items: Iterable[Any], name: str, what: str = "", key: str = "display_name"
-) -> list[Any]:
-    """Returns the objects of a listing that bear exactly this name.
-
-    KFP filters by what its database takes for equal: case is none of it, and accents
-    may not be either.
-
-    Args:
-        items: as the API lists them.
-        name: which.
-        what: a kind of object whose names are unique; "" = they are not.
-        key: attribute that holds the name.
-
-    Raises:
-        InputError: names are unique, and only one that the database takes for this
-            one is there.
-    """
-    found = list(items)
-    same = [item for item in found if getattr(item, key) == name]
-    if found and not same and what:
-        raise InputError(
-            f"{what} {name!r} cannot be made: {getattr(found[0], key)!r} is there, and "
-            "Kubeflow's database takes one name for the other; use that one, or a name "
-            "that differs in more than case."
-        )
-    return same
-
-
 def run_body(
     run_spec: RunSpec, name: str, experiment: str, account: str = ACCOUNT
 ) -> Any:
@@ -144,7 +116,8 @@ def run_body(
 
     return kfp.V2beta1Run(
         display_name=name,
-        description=run_spec.description,
+        # By the order a later call with the same name knows whether it is the same.
+        description=f"{run_spec.description}\norder {order_digest(run_spec)}",
         experiment_id=experiment,
         # The spec itself: what runs is then what this machine compiled, with the digest
         # of its rows. KFP takes either a spec or a reference to an uploaded version
@@ -164,23 +137,27 @@ class StartedRun:
         new: whether this call started it.
         answer_lost: whether an answer was lost on the way, so that a twin may still
             come.
+        state: as it was found; "" = not looked at.
     """
 
     id: str
     new: bool = True
     answer_lost: bool = False
+    state: str = ""
 
 
 def start(kubeflow: Kubeflow, body: Any) -> StartedRun:
     """Starts a run unless one of its name is there.
 
     Raises:
-        InputError: not allowed or not understood.
+        InputError: not allowed or not understood, or the run of this name is another
+            order.
         Unreachable: the API stayed away; a later call with the same name goes on.
     """
     same = runs_of_name(kubeflow, body)
     if same:
-        return StartedRun(same[0].run_id, new=False)
+        check_order(same[0], body)
+        return StartedRun(same[0].run_id, new=False, state=str(same[0].state or ""))
     answer_lost = False
     for wait in kubeflow.retry.tries():
         try:
@@ -214,7 +191,10 @@ def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     for twin in twins:
         if twin.state not in STOPPING:
             stop(kubeflow, twin.run_id)
-    return run if oldest.run_id == run.id else StartedRun(oldest.run_id, new=False)
+    if oldest.run_id == run.id:
+        return run
+    check_order(oldest, body)
+    return StartedRun(oldest.run_id, new=False, state=str(oldest.state or ""))
 
 
 def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,18 +11,23 @@ from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Rejection
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.follow import (
-    GATE,
-    RunFollower,
+from pipelines.kubeflow.cluster_view import ClusterView
+from pipelines.kubeflow.endings import (
+    Ending,
     conclude,
-    follow,
-    follow_hint,
+    gate_may_speak,
     read_record,
+    tell_end,
 )
+from pipelines.kubeflow.follow import RunFollower, RunGone, follow, follow_hint
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
+from pipelines.kubeflow.run_state import ENDED, GATE
 from pipelines.kubeflow.stopping import stop
 from pipelines.progress import Progress, progress_for
+from safescale_ammt.cluster.run_pods import StepEnd
 from safescale_ammt.errors import InputError, Interrupted
+from safescale_ammt.execution import error_of
+from safescale_ammt.releasing.notice import CANCELLED, UNFINISHED
 
 TIMEOUT = 86400.0
 """Seconds that a run is followed for by default."""
@@ -56,17 +62,19 @@ class SubmitRequest:
 
 @dataclass(frozen=True)
 class FollowedRun:
-    """A run that goes on.
+    """A run that was started or found.
 
     Attributes:
         id: its id.
         titles: task name -> title.
         stop_twins: stops twins that a lost answer may have left.
+        state: as it was found; "" = it was started just now.
     """
 
     id: str
     titles: Mapping[str, str]
     stop_twins: Callable[[], None] = lambda: None
+    state: str = ""
 
 
 def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
@@ -81,32 +89,70 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
     with Interruptions():
         if request.new_run is None:
             kubeflow.require_version()
-            run = FollowedRun(request.name, _titles_of(kubeflow, request.name))
+            run = find_run(kubeflow, request.name)
         else:
             run = _start(kubeflow, request, request.new_run)
-        if not request.wait:
+        if not request.wait and run.state not in ENDED:
             # The only chance: nobody looks for twins once this process has ended.
             run.stop_twins()
             return f"Run {run.id} goes on; {follow_hint(run.id)}"
-        with progress_for(run.id[:8]) as progress:
-            try:
-                answer = follow(
-                    kubeflow,
-                    run.id,
-                    RunFollower(progress, run.titles),
-                    timeout=request.timeout,
-                    poll=request.poll,
-                    after_look=run.stop_twins,
-                )
-            except Interrupted:
-                progress.close()
-                if not request.stop:
-                    raise Interrupted(
-                        f"Run {run.id} goes on without us; {follow_hint(run.id)}"
-                    ) from None
-                stop(kubeflow, run.id)
-                raise Interrupted(f"Run {run.id} is being stopped, as asked.") from None
-        return conclude(answer, read_record(request.store, answer), run.titles)
+        ending = follow_and_tell(kubeflow, request, run)
+    if ending.code:
+        raise error_of(ending.code, ending.sentence)
+    return ending.sentence
+
+
+def follow_and_tell(
+    kubeflow: Kubeflow, request: SubmitRequest, run: FollowedRun
+) -> Ending:
+    """Follows a run to its end, and tells who is to be told if nobody else did.
+
+    Raises:
+        Interrupted: a signal came.
+        SafescaleError: the time is up, or we have not been let in for too long.
+    """
+    namespace = kubeflow.session.namespace
+    view = ClusterView(namespace, os.environ)
+    with progress_for(run.id[:8]) as progress:
+        say = progress.say
+        try:
+            answer = follow(
+                kubeflow,
+                run.id,
+                RunFollower(progress, run.titles, view),
+                timeout=request.timeout,
+                poll=request.poll,
+                after_look=run.stop_twins,
+            )
+        except Interrupted:
+            progress.close()
+            if not request.stop:
+                raise Interrupted(
+                    f"Run {run.id} goes on without us; {follow_hint(run.id)}"
+                ) from None
+            stop(kubeflow, run.id)
+            sentence = f"Run {run.id} is being stopped, as asked."
+            # Now: its exit task may come or not, and whoever comes second is silent.
+            tell_end(Ending(CANCELLED, sentence, 1), run.id, request.store, say=say)
+            raise Interrupted(sentence) from None
+        except RunGone as error:
+            progress.close()
+            record = read_record(request.store, run.id, wait=False)
+            ending = Ending(UNFINISHED, str(error), 1)
+            if record.outcome is not None:  # its gate had spoken before
+                outcome = record.outcome
+                sentence = f"{outcome.sentence} {error}"
+                ending = Ending(outcome.status, sentence, outcome.exit_code, outcome)
+            tell_end(ending, run.id, request.store, say=say)
+            return ending
+        record = read_record(request.store, run.id, wait=gate_may_speak(answer))
+
+        def look(pod: str) -> StepEnd | None:
+            return view.step_end(run.id, pod)
+
+        ending = conclude(answer, record, run.titles, namespace=namespace, look=look)
+        tell_end(ending, run.id, request.store, answer, say=say)
+    return ending
 
 
 def _start(
@@ -129,7 +175,7 @@ def _start(
     if run.new and run_spec.anew:
         progress.say(run_spec.anew)
     stop_twins = runs.twin_stopper(kubeflow, body, run)
-    return FollowedRun(run.id, run_spec.pipeline.titles, stop_twins)
+    return FollowedRun(run.id, run_spec.pipeline.titles, stop_twins, run.state)
 
 
 def page(kubeflow: Kubeflow, run_id: str) -> str:
@@ -137,8 +183,8 @@ def page(kubeflow: Kubeflow, run_id: str) -> str:
     return f"{kubeflow.session.host}/#/runs/details/{run_id}"
 
 
-def _titles_of(kubeflow: Kubeflow, run_id: str) -> dict[str, str]:
-    """Returns task name -> title of a run that is there.
+def find_run(kubeflow: Kubeflow, run_id: str) -> FollowedRun:
+    """Returns a run that is there.
 
     Raises:
         InputError: there is none, or it is not one of ours.
@@ -166,4 +212,4 @@ def _titles_of(kubeflow: Kubeflow, run_id: str) -> dict[str, str]:
     # Of another pipeline's run nobody could say how it ended: it leaves no record.
     if GATE not in titles:
         raise InputError(f"Run {run_id} is no run of the training pipeline.")
-    return titles
+    return FollowedRun(run_id, titles, state=str(run.state or ""))

@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
+from pipelines.kubeflow.orders import exactly
 from pipelines.kubeflow.preparation import VersionFile
 from pipelines.kubeflow.revision import Revision
 from pipelines.kubeflow.runs import ACCOUNT, check_dns_name, check_name
@@ -136,9 +137,10 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         filter=equals(name=name),
         **kubeflow.scope,
     )
-    if not page.pipelines:
+    found = exactly(page.pipelines or (), name, "Pipeline", "name")
+    if not found:
         return None, None
-    pipeline = page.pipelines[0]
+    (pipeline,) = found
     versions = kubeflow.pages(
         f"looking for version {version}",
         kubeflow.pipelines.pipeline_service_list_pipeline_versions,
@@ -146,7 +148,7 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         pipeline_id=pipeline.pipeline_id,
         filter=equals(name=version),
     )
-    return pipeline, next(iter(versions), None)
+    return pipeline, next(iter(exactly(versions, version, "Version", "name")), None)
 
 
 def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
+from pipelines.local.outcome import write_outcome_page
 from pipelines.local.parent import run_job
 from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import LOG, PIPELINE, RunFile
@@ -26,7 +27,7 @@ from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
 from safescale_ammt.constitution.promise_warnings import promise_warnings
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
-from safescale_ammt.errors import Refusal, SafescaleError
+from safescale_ammt.errors import Interrupted, Refusal, SafescaleError
 from safescale_ammt.files.disk import keep_private
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
@@ -83,6 +84,7 @@ def launch(request: RunRequest) -> RunFile:
                 run.keep_results()
                 missed = request.strict and not run.passed
                 run.end(Refusal.exit_code if missed else 0, run.last_sentence)
+                write_outcome_page(run)
             except SafescaleError as error:
                 try:
                     run.keep_results()  # the report of a refused run
@@ -90,6 +92,7 @@ def launch(request: RunRequest) -> RunFile:
                     # A half-made verdict must not hide why the run failed.
                     log_failure(half_made, run.folder / LOG)
                 run.end(error.exit_code, str(error))
+                write_outcome_page(run, stopped=isinstance(error, Interrupted))
                 progress.close()
                 for line in (*run.lines, f"record and log: {run.folder}"):
                     progress.say(line)

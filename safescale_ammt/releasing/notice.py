@@ -38,6 +38,8 @@ PLACES = (WEBHOOK, FILE)
 """Environment variables that name where notices go."""
 SCHEMA_VERSION = 1
 CANCELLED = "cancelled"
+UNFINISHED = "unfinished"
+"""A run that did not reach its gate, by a failure or by somebody's will."""
 # Kubeflow's words for how a task ended are those of its database: they differ by
 # version, so every spelling stands here.
 _DONE = ("SUCCEEDED", "COMPLETE", "CACHED")
@@ -88,8 +90,8 @@ class Notice:
     def of(cls, outcome: RunOutcome, state: str) -> Notice:
         """Makes the notice of an outcome and of Kubeflow's word for the run's end."""
         fields = outcome.to_dict()
-        # The outcome counts its own versions; a notice has its own schema.
-        del fields["schema"]
+        # The outcome counts its own versions; a notice has its own schema, no table.
+        del fields["schema"], fields["promises"]
         # The gate wrote its outcome before the step ended, so both can be true: the
         # version is registered, and the run is red.
         if outcome.exit_code == 0 and state == "FAILED":
@@ -110,7 +112,8 @@ def outcome_at_exit(
     Args:
         outcome: the outcome that the run wrote; None if it wrote none.
         run: the run's id.
-        state: Kubeflow's word; anything but done or stopped is a crash.
+        state: Kubeflow's word. While the exit task runs, that of a run which failed
+            and of one which somebody stops is RUNNING or FAILED alike.
         message: Kubeflow's own message about the failure; 2.17 sends none.
     """
     if outcome is not None:
@@ -123,9 +126,14 @@ def outcome_at_exit(
     if state in _STOPPED:
         sentence = "The run was cancelled before it reached its gate."
         return RunOutcome.now(run=run, status=CANCELLED, sentence=sentence)
-    sentence = "The run broke off before it reached its gate"
-    sentence += f": {message}" if message else "; the failed step's log says why."
-    return RunOutcome.now(run=run, status=CRASHED, sentence=sentence)
+    if message:
+        sentence = f"The run broke off before it reached its gate: {message}"
+        return RunOutcome.now(run=run, status=CRASHED, sentence=sentence)
+    sentence = (
+        "The run did not reach its gate: a step failed, whose log says why, or "
+        "somebody stopped it."
+    )
+    return RunOutcome.now(run=run, status=UNFINISHED, sentence=sentence)
 
 
 def send(

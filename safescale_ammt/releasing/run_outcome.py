@@ -33,6 +33,23 @@ STATUSES = (CHAMPION, PENDING, REFUSED, NOT_REGISTERED, CRASHED)
 
 
 @dataclass(frozen=True)
+class PromiseShown:
+    """A promise beside what was measured of it, as words for a table.
+
+    Attributes:
+        principle: the principle's id.
+        promised: what is promised, such as `true-positive-rate gap by sex ≤ 0.08`.
+        measured: the value and the bound that is held against the line.
+        outcome: `holds`, `fails` or `undecided`.
+    """
+
+    principle: str
+    promised: str
+    measured: str
+    outcome: str
+
+
+@dataclass(frozen=True)
 class RunOutcome:
     """How a run ended.
 
@@ -46,6 +63,7 @@ class RunOutcome:
         registry: name of the registry; "" if the run never reached it.
         version: number of the version; 0 = nothing was registered.
         model, verdict: identity digests.
+        promises: the hard promises of a judged model.
     """
 
     run: str
@@ -57,6 +75,7 @@ class RunOutcome:
     version: int = 0
     model: str = ""
     verdict: str = ""
+    promises: tuple[PromiseShown, ...] = ()
     schema: int = SCHEMA_VERSION
 
     @classmethod

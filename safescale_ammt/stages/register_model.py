@@ -51,6 +51,7 @@ from safescale_ammt.releasing.anchor import (
     keep_registry_head,
 )
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
+from safescale_ammt.releasing.outcome_page import promises_shown
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
 from safescale_ammt.releasing.sealed_uses import Opening
@@ -115,6 +116,7 @@ def run(
                 "verdict": read_manifest(verdict).identity,
                 "decision": loaded.decision,
                 "model": loaded.model,
+                "promises": promises_shown(loaded),
             }
         _record_outcome(outcome, environ)
         raise
@@ -124,6 +126,7 @@ def run(
         sentence = f"Rehearsal: {facts['decision']}; nothing was registered."
     names = ("status", "version", "decision", "model", "verdict")
     outcome |= {name: facts[name] for name in names} | {"sentence": sentence}
+    outcome["promises"] = promises_shown(Verdict.load(verdict))
     _record_outcome(outcome, environ)
     return facts
 
@@ -190,16 +193,15 @@ def _refuse(verdict: Verdict) -> None:
     # A rehearsal is never registered, so there is nothing to refuse, whatever it found.
     if verdict.mode == REHEARSAL:
         return
+    # The reason first: a list of runs and a telephone show the beginning of a sentence.
+    end = f"refused, nothing was registered: model {verdict.model}"
     if verdict.decision == "fail":
         reasons = "; ".join(reason.rstrip(". ") for reason in verdict.reasons)
-        raise Refusal(
-            f"Model {verdict.model} is refused, nothing was registered: {reasons}."
-        )
+        raise Refusal(f"{reasons}; {end}.")
     if verdict.ledger != OFFICIAL:
         raise Refusal(
-            f"Model {verdict.model} is refused, nothing was registered: its verdict "
-            f"was made in the {verdict.ledger} ledger; only verdicts of the "
-            f"{OFFICIAL} ledger can be registered (safety.ledger)."
+            f"The verdict was made in the {verdict.ledger} ledger, and only verdicts "
+            f"of the {OFFICIAL} ledger can be registered (safety.ledger); {end}."
         )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from certificates import account, certificate
+from cluster.api import ClusterApi
+from cluster.run_pods import add_pod, ended
 from laptop import CONSTITUTION, Laptop
 from patience import PATIENCE, eventually
 from receiver import HANG, Receiver, receiving
@@ -20,7 +25,9 @@ from safescale_ammt.releasing.notice import (
     send,
     sign,
 )
-from safescale_ammt.releasing.run_outcome import RunOutcome
+from safescale_ammt.releasing.run_outcome import PromiseShown, RunOutcome
+from safescale_ammt.releasing.telling import claim
+from safescale_ammt.reporting.markdown import plain
 from safescale_ammt.stages import notify
 from safescale_ammt.store.uri import open_store
 
@@ -182,8 +189,9 @@ def test_what_cannot_be_delivered_changes_nothing_about_the_run(environ, capsys)
     ("state", "message", "status", "sentence"),
     [
         ("FAILED", "OOM\nKilled", "crashed", "broke off before it reached its gate: O"),
-        ("FAILED", "", "crashed", "the failed step's log says why"),
-        ("RUNNING", "", "crashed", "the failed step's log says why"),
+        ("FAILED", "", "unfinished", "a step failed, whose log says why, or somebody"),
+        ("RUNNING", "", "unfinished", "did not reach its gate: a step failed"),
+        ("", "", "unfinished", "or somebody stopped it"),
         ("CANCELLED", "", "cancelled", "was cancelled"),
         ("CANCELED", "", "cancelled", "was cancelled"),
         ("COMPLETE", "", "unknown", "outcome record cannot be read"),
@@ -206,6 +214,122 @@ def test_without_an_outcome_kubeflows_word_is_told(
     assert told["status"] == status
     assert sentence in told["sentence"]
     assert "\n" not in told["text"]
+
+
+def test_who_asked_for_crashes_hears_of_a_run_that_did_not_reach_its_gate(environ):
+    for asked_for, count in (("crashed", 1), ("unfinished", 1), ("pending,refused", 0)):
+        with receiving() as receiver:
+            told = environ | environ_of(receiver)
+            run = f"r-{asked_for[0]}"
+            notify.run(run, "RUNNING", "", asked_for, environ=told, retry=QUICK)
+            assert len(receiver.requests) == count, asked_for
+
+
+def test_a_notice_is_sent_once_however_often_the_exit_task_runs(environ, capsys):
+    with receiving() as receiver:
+        for _ in range(3):
+            exit_task(environ | environ_of(receiver))
+        assert len(receiver.requests) == 1
+    assert capsys.readouterr().out.count("Nobody was told again") == 2
+
+
+def test_of_many_that_tell_one_end_at_once_one_does(environ):
+    with receiving() as receiver:
+        told = environ | environ_of(receiver)
+        tasks = [threading.Thread(target=exit_task, args=(told,)) for _ in range(8)]
+        for task in tasks:
+            task.start()
+        for task in tasks:
+            task.join()
+        assert len(receiver.requests) == 1
+
+
+def test_nobody_asked_claims_nothing(environ):
+    exit_task(environ, on="all")  # no receiver
+    with receiving() as receiver:
+        exit_task(environ | environ_of(receiver), on="refused")
+        exit_task(environ | environ_of(receiver), on="pending")
+        assert len(receiver.requests) == 1
+
+
+def test_a_second_end_of_a_run_is_an_end_of_its_own(s3_store):
+    assert claim(s3_store, "r-1", 1, "crashed")
+    assert not claim(s3_store, "r-1", 1, "champion")
+    assert claim(s3_store, "r-1", 2, "crashed")
+
+
+def test_the_page_says_the_reason_first_then_the_promises_then_where(environ, tmp_path):
+    shown = PromiseShown("useful|x", "accuracy ≥ 0.9", "0.84 (≤ 0.86)", "fails")
+    sentence = "useful is violated; refused, nothing was registered: model sha256:m."
+    store = open_store(environ["SAFESCALE_STORE"], environ=environ)
+    RunOutcome.now(
+        run="r-1", status="refused", sentence=sentence, promises=(shown,)
+    ).write(store)
+    page = tmp_path / "outcome"
+    exit_task(environ, state="FAILED", page=page)
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# Refused: the gate said no, nothing broke"
+    assert lines[2] == sentence
+    assert lines[6] == "| useful&#124;x | accuracy ≥ 0.9 | 0.84 (≤ 0.86) | **fails** |"
+    assert lines[-1].startswith("Where to look: ")
+    assert "submit --follow r-1" in lines[-1]
+
+
+def test_a_page_that_cannot_be_written_changes_nothing(environ, tmp_path, capsys):
+    assert exit_task(environ, page=tmp_path / "no" / "page").status == "pending"
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+@pytest.fixture
+def in_a_pod(tmp_path, environ):
+    """The environment of the exit task's pod, and the cluster around it."""
+    files = certificate(tmp_path, "api")
+    with ClusterApi(tls=files) as cluster:
+        mounted = account(tmp_path / "own", cluster.token, files[0].read_bytes())
+        port = cluster.url.rpartition(":")[2]
+        host = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}
+        yield cluster, {"environ": environ | host, "account": mounted}
+
+
+def failed_pod(cluster: ClusterApi, status: dict[str, Any]) -> None:
+    run = SimpleNamespace(run_id="00000000-0000-4000-8000-00000000000a")
+    add_pod(cluster, run, "prepare-data", status)
+
+
+POD_RUN = "00000000-0000-4000-8000-00000000000a"
+
+
+def test_the_exit_task_tells_a_crash_in_the_words_of_the_step(in_a_pod, tmp_path):
+    cluster, pod = in_a_pod
+    words = "s3://team/rows.csv does not exist."
+    failed_pod(cluster, ended(1, f"{words} (StorageError, exit code 2)"))
+    page = tmp_path / "page"
+    note = notify.run(POD_RUN, "RUNNING", **pod, page=page)
+    assert note.status == "crashed"
+    assert note.sentence.endswith(f"before it reached its gate: prepare-data: {words}")
+    assert page.read_text(encoding="utf-8").startswith("# Broke off before the gate")
+
+
+@pytest.mark.parametrize(
+    "status", [ended(143), ended(1, "x was stopped. (Interrupted, exit code 1)")]
+)
+def test_the_exit_task_blames_nobody_for_a_signal(in_a_pod, status):
+    cluster, pod = in_a_pod
+    failed_pod(cluster, status)
+    note = notify.run(POD_RUN, "RUNNING", **pod)
+    assert note.status == "unfinished"
+    assert "or somebody stopped it" in note.sentence
+
+
+@pytest.mark.parametrize("ill", ["forbidden", "nobody", "no pod"])
+def test_an_exit_task_that_may_not_look_tells_all_the_same(in_a_pod, capsys, ill):
+    cluster, pod = in_a_pod
+    if ill == "forbidden":
+        cluster.forbid("list", "pods")
+    elif ill == "nobody":
+        cluster.token = "another"
+    assert notify.run(POD_RUN, "RUNNING", **pod).status == "unfinished"
+    assert cluster.token not in capsys.readouterr().err
 
 
 def test_even_a_broken_url_parser_leaves_the_run_alone(environ, capsys):
@@ -280,6 +404,12 @@ def test_pending_refused_and_crashed_runs_are_told_and_end_as_ever(laptop):
     assert laptop.record["stages"][0]["cached"]
     notice = told(laptop)
     assert (notice["status"], notice["decision"]) == ("refused", "fail")
+    assert last.startswith("perfect is violated"), "the reason first"
+    model = laptop.record["artifacts"]["model"]["identity"]
+    assert last.endswith(f"refused, nothing was registered: model {model}.")
+    page = (laptop.folder / "runs" / "latest" / "outcome.md").read_text("utf-8")
+    assert page.startswith("# Refused")
+    assert "| perfect | accuracy ≥ 0.99 | " in page
     assert (notice["sentence"], notice["pipeline_state"]) == (last, "FAILED")
 
     bold = {**CONSTITUTION, "principles": [dict(CONSTITUTION["principles"][0])]}
@@ -291,6 +421,8 @@ def test_pending_refused_and_crashed_runs_are_told_and_end_as_ever(laptop):
     notice = told(laptop)
     assert (notice["status"], notice["version"]) == ("crashed", 0)
     assert notice["sentence"] == last
+    page = (laptop.folder / "runs" / "latest" / "outcome.md").read_text("utf-8")
+    assert page.startswith(f"# Broke off before the gate\n\n{plain(last)}\n")
 
 
 @pytest.mark.slow

@@ -251,13 +251,18 @@ def test_a_failed_model_is_refused_in_one_sentence_and_nothing_is_registered(
     world = build(tmp_path_factory.getbasetemp() / "broken", floor=0.97)
     verdict = judge(world, tmp_path / "v", environ)
     with pytest.raises(Refusal) as error:
-        register(world, verdict, tmp_path / "version", environ)
+        register(world, verdict, tmp_path / "version", environ, run_id="r-9")
 
     sentence = str(error.value)
     assert error.value.exit_code == 3
-    assert "nothing was registered" in sentence
-    assert "useful is violated" in sentence
+    model = read_manifest(world.folder / "model").identity
+    assert sentence.startswith("useful is violated")
+    assert sentence.endswith(f"; refused, nothing was registered: model {model}.")
     assert "\n" not in sentence
+    promises = {p.principle: p for p in outcome_of(environ, "r-9").promises}
+    assert promises["useful"].outcome == "fails"
+    # The floor that failed stands there by itself, with its own figures.
+    assert promises["useful: floor"].promised == "accuracy ≥ 0.97"
     assert not (tmp_path / "version").exists()
     assert versions(environ) == []
 

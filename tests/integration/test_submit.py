@@ -181,7 +181,7 @@ def test_without_a_store_a_passed_gate_is_enough(api, capsys):
 def test_a_green_run_without_a_record_in_the_store_is_not_believed(
     api, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("pipelines.kubeflow.follow._LATE", 0.1)
+    monkeypatch.setattr("pipelines.kubeflow.endings._LATE", 0.1)
     assert submit(api, "--store", (tmp_path / "other").as_uri()) == 1
     assert "left no record in the store" in capsys.readouterr().err
 

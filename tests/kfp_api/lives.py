@@ -41,11 +41,13 @@ class Scene:
             a driver (`train-agents-driver`) stands for the driver alone, `notify`
             for the exit task, which else ends well with the run.
         cached: stages that KFP's cache answered, without a pod of their own.
+        waiting: stages whose pod has not started: no node, no image, no secret.
     """
 
     state: str
     tasks: Mapping[str, str] = field(default_factory=dict)
     cached: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
 
 def now() -> datetime:
@@ -139,7 +141,8 @@ def _stage(run: Any, name: str, scene: Scene, bad: bool) -> Iterator[Any]:
     else:
         yield from _pair(run, name, state)
         yield _task(run, "executor", state, name, child=f"{name}/executor(0)")
-        yield _task(run, "executor(0)", state, name)
+        pod = PENDING if name in scene.waiting else state
+        yield _task(run, "executor(0)", pod, name)
         if state == SUCCEEDED and name != EXIT:
             yield _row_of_the_cache(run, name)
 

@@ -1,0 +1,82 @@
+"""What a name stands for: one order of a run, one pipeline, one version.
+
+KFP's database takes names for equal that differ in case, in a blank at the end, or in
+accents, so names are compared here. What was ordered under a name stands as a digest
+in the run's description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pipelines.kubeflow.preparation import RunSpec
+from safescale_ammt.errors import InputError
+from safescale_ammt.files.canonical import digest_json
+
+_ORDER = re.compile(r"order (sha256:[0-9a-f]{64})")
+
+
+def exactly(
+    items: Iterable[Any], name: str, what: str = "", key: str = "display_name"
+) -> list[Any]:
+    """Returns the objects of a listing that bear exactly this name.
+
+    KFP filters by what its database takes for equal: case is none of it, and accents
+    may not be either.
+
+    Args:
+        items: as the API lists them.
+        name: which.
+        what: a kind of object whose names are unique; "" = they are not.
+        key: attribute that holds the name.
+
+    Raises:
+        InputError: names are unique, and only one that the database takes for this
+            one is there.
+    """
+    found = list(items)
+    same = [item for item in found if getattr(item, key) == name]
+    if found and not same and what:
+        raise InputError(
+            f"{what} {name!r} cannot be made: {getattr(found[0], key)!r} is there, and "
+            "Kubeflow's database takes one name for the other; use that one, or a name "
+            "that differs in more than case."
+        )
+    return same
+
+
+def order_digest(run_spec: RunSpec) -> str:
+    """Returns the digest of what a run shall be: its pipeline and its values."""
+    order = {
+        "pipeline": run_spec.pipeline.to_api(),
+        "parameters": dict(run_spec.parameters),
+    }
+    return digest_json(order)
+
+
+def check_order(run: Any, body: Any) -> None:
+    """Checks that the run of a name is what is ordered under that name now.
+
+    Raises:
+        InputError: it is something else.
+    """
+    wanted = _ORDER.search(str(body.description or ""))
+    ordered = _ORDER.search(str(run.description or ""))
+    if wanted and ordered:
+        same = wanted[1] == ordered[1]
+    else:
+        # A run of somebody else, or of an earlier version: its values at least.
+        config = run.runtime_config
+        values = (config.parameters if config else None) or {}
+        same = all(
+            values.get(key) == value
+            for key, value in body.runtime_config.parameters.items()
+        )
+    if not same:
+        raise InputError(
+            f"Run {run.display_name!r} is there already and is another order: its "
+            "pipeline or its values differ. Give a --name of its own to this one, or "
+            f"follow that one with `safescale submit --follow {run.run_id}`."
+        )

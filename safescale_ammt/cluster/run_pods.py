@@ -1,0 +1,222 @@
+"""What the cluster itself says of a run on Kubeflow: why it waits, what ended a step.
+
+KFP shows states alone. Kubernetes knows why a pod has no node or no image, and how a
+container ended; a stage leaves its own sentence there (`execution.TERMINATION`), for
+the 4,096 bytes that Kubernetes keeps of it. All of it is in the status of pods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from safescale_ammt.cluster.api import Api, Query
+from safescale_ammt.cluster.refusals import ApiRefusal, Away, one_line
+from safescale_ammt.cluster.resources import EVENTS, PODS, Resource
+from safescale_ammt.execution import read_last_words
+
+RUN_LABEL = "pipeline/runid"
+"""KFP's label on the workflow and all pods of a run (backend/src/common/util)."""
+STAGE_LABEL = "app.kubernetes.io/component"
+"""Our label on the pods of stages; drivers have none."""
+EXIT_STAGE = "notify"
+WORKFLOWS = Resource("argoproj.io", "v1alpha1", "workflows")
+MAIN = "main"
+"""Argo's name for the container that does a step's work."""
+_ON_THE_WAY = ("", "ContainerCreating", "PodInitializing")
+_UNWANTED = 137  # 128 + SIGKILL
+# A line of klog, whose first letter is its level, or the last one of a traceback.
+_ERROR = re.compile(
+    r"[EF]\d{4} \S+ +\d+ \S+?\] (?P<klog>.+)"
+    r"|(?P<python>(?:\w+\.)*\w+(?:Error|Exception): .+)"
+)
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How a step ended that did not end well.
+
+    Attributes:
+        pod: its pod.
+        stage: our label on it; "" = one of KFP's own.
+        sentence: why, in words of the stage, of Argo or of Kubernetes; "" = unknown.
+        code: exit code of the product, 1 where the stage did not say.
+        stopped: whether a signal ended it: somebody stopped the run, or its node went.
+    """
+
+    pod: str
+    stage: str
+    sentence: str
+    code: int = 1
+    stopped: bool = False
+
+
+def pods_of_run(api: Api, run: str) -> list[dict[str, Any]]:
+    """Lists the pods of a run.
+
+    Raises:
+        ClusterError: they may not be listed, or the API stayed away.
+    """
+    query = {"labelSelector": f"{RUN_LABEL}={run}"}
+    return list(api.call("list", PODS, query=query)["items"])
+
+
+def workflows_of_run(api: Api, run: str) -> list[dict[str, Any]]:
+    """Lists the Workflows of a run: one, or none if somebody deleted it.
+
+    Raises:
+        ClusterError: they may not be listed, or the API stayed away.
+    """
+    query = {"labelSelector": f"{RUN_LABEL}={run}"}
+    return list(api.call("list", WORKFLOWS, query=query)["items"])
+
+
+def step_end(pods: Iterable[Mapping[str, Any]], ending: str = "") -> StepEnd | None:
+    """Says how the step ended that broke a run off, None if no pod shows it.
+
+    Args:
+        pods: of the run.
+        ending: how the pod's name ends; "" = the last one that failed, the exit task's
+            left out.
+    """
+    found: list[tuple[str, StepEnd]] = []
+    for pod in pods:
+        meta, status = pod["metadata"], pod.get("status") or {}
+        stage = (meta.get("labels") or {}).get(STAGE_LABEL, "")
+        failed = status.get("phase") == "Failed" or any(_bad_ends(status))
+        if not failed or not meta["name"].endswith(ending):
+            continue
+        if ending or stage != EXIT_STAGE:
+            ends = (end.get("finishedAt") for _, end in _bad_ends(status))
+            at = max((str(e or "") for e in ends), default="")
+            found.append((at, pod_end(pod, stage)))
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
+    """Reads how one pod ended, the most telling first."""
+    name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
+    for container, end in sorted(_bad_ends(status), key=lambda one: one[0] != MAIN):
+        code, text = int(end["exitCode"]), str(end.get("message") or "")
+        if end.get("reason") == "OOMKilled":
+            return StepEnd(name, stage, out_of_memory(pod, container))
+        if container == MAIN:
+            if words := read_last_words(text):
+                stopped = words.kind == "Interrupted"
+                return StepEnd(name, stage, words.sentence, words.code, stopped)
+            if status.get("reason"):
+                break
+            killed = code in (_UNWANTED, 143)  # 143: 128 + SIGTERM
+            return StepEnd(name, stage, one_line(text), 1, killed)
+        reason = one_line(text) or f"exit code {code}"
+        # Argo's `wait` stores the log and the results; without it no step succeeds.
+        return StepEnd(name, stage, f"Argo's container {container} failed: {reason}")
+    # Evicted, Preempting, DeadlineExceeded, NodeLost: the pod as a whole.
+    parts = (str(status.get(key) or "") for key in ("reason", "message"))
+    return StepEnd(name, stage, one_line(": ".join(filter(None, parts))))
+
+
+def _bad_ends(status: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields name and end of each container that did not end well."""
+    for key in ("containerStatuses", "initContainerStatuses"):
+        for container in status.get(key) or ():
+            end = (container.get("state") or {}).get("terminated") or {}
+            if end.get("exitCode"):
+                yield str(container["name"]), end
+
+
+def out_of_memory(pod: Mapping[str, Any], name: str) -> str:
+    """Says that a container of a pod went over its limit, and over which."""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    limits = [
+        (c.get("resources") or {}).get("limits") or {}
+        for c in containers
+        if c["name"] == name
+    ]
+    limit = limits[0].get("memory", "") if limits else ""
+    of = f" of {limit}" if limit else ""
+    return f"its memory went over the limit{of} and the kernel killed it (OOMKilled)"
+
+
+def told_by_log(api: Api, pod: str) -> str:
+    """Returns the last error that a pod's log tells of; "" = none, or no right.
+
+    For KFP's own containers, and for what fails before a stage's frame stands: neither
+    leaves last words.
+    """
+    query: Query = {"container": MAIN, "tailLines": 50}
+    told = ""
+    with suppress(ApiRefusal, Away):
+        for line in api.lines("get", PODS, pod, "log", query):
+            if match := _ERROR.match(line.decode(errors="replace").strip()):
+                told = one_line(match["klog"] or match["python"])
+    return told
+
+
+def why_waiting(
+    pods: Sequence[Mapping[str, Any]],
+    warnings: Sequence[Mapping[str, Any]],
+    workflows: Sequence[Mapping[str, Any]],
+) -> str:
+    """Says in the cluster's own words why a run stands still; "" if nothing does.
+
+    Args:
+        pods: of the run.
+        warnings: events of type Warning of the namespace.
+        workflows: of the run; Argo notes there why it could not make a pod, such as a
+            quota that is full.
+    """
+    for pod in pods:
+        status = pod.get("status") or {}
+        if status.get("phase", "Pending") != "Pending":
+            continue
+        name = str(pod["metadata"]["name"])
+        if reason := held_up(status) or newest_warning(warnings, name):
+            return f"{one_line(reason)} (pod {name})"
+    for workflow in workflows:
+        nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
+        for node in nodes:
+            text = one_line(node.get("message") or "")
+            if node.get("phase") == "Pending" and text not in _ON_THE_WAY:
+                return text
+        text = one_line((workflow.get("status") or {}).get("message") or "")
+        if text and not nodes:
+            return text
+    return ""
+
+
+def held_up(status: Mapping[str, Any]) -> str:
+    """Returns what a pod's containers wait for, or why the scheduler has no node."""
+    for key in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(key) or ():
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            # Some reasons are every pod's way up.
+            if (why := waiting.get("reason", "")) not in _ON_THE_WAY:
+                return f"{why}: {waiting.get('message', '')}".strip(": ")
+    for one in status.get("conditions") or ():
+        if one.get("type") == "PodScheduled" and one.get("status") == "False":
+            return f"{one.get('reason', '')}: {one.get('message', '')}".strip(": ")
+    return ""
+
+
+def newest_warning(warnings: Sequence[Mapping[str, Any]], pod: str) -> str:
+    """Returns the newest warning about a pod: a volume, a secret that is not there."""
+    ours = [w for w in warnings if (w.get("involvedObject") or {}).get("name") == pod]
+    # Which of the three is set depends on the component that made the event.
+    stamps = ("lastTimestamp", "eventTime", "firstTimestamp")
+    if not ours:
+        return ""
+    last = max(ours, key=lambda w: next(filter(None, map(w.get, stamps)), ""))
+    return f"{last.get('reason', '')}: {last.get('message', '')}".strip(": ")
+
+
+def warnings_of(api: Api) -> list[dict[str, Any]]:
+    """Lists the namespace's warnings; none where they may not be read."""
+    try:
+        query = {"fieldSelector": "type=Warning"}
+        return list(api.call("list", EVENTS, query=query)["items"])
+    except ApiRefusal:
+        return []
