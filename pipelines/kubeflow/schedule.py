@@ -66,9 +66,10 @@ def roll(
     settled = settle(kubeflow, name, clock)
     head = settled.head
     if head is None or (head.id != placed.id and head.digest != order.digest):
+        theirs = f"theirs fires: {head.timing}" if head else "it is deleted now"
         raise SafescaleError(
             f"Schedule {name!r} was rolled by somebody else at the same time and later "
-            f"than here; theirs is {head.timing if head else 'deleted'}."
+            f"than here; {theirs}."
         )
     suffix = f", in place of no. {history[-1].number}" if history else ""
     stays = f"is rolled{suffix}, and {stays_paused(name)}"
