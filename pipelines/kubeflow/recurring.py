@@ -249,6 +249,31 @@ def require_experiment(kubeflow: Kubeflow, experiment: str, name: str) -> None:
         )
 
 
+def is_paused(kubeflow: Kubeflow, history: list[RecurringRun], clock: Clock) -> bool:
+    """Whether somebody switched a schedule off, here or in Kubeflow's pages.
+
+    Args:
+        kubeflow: is asked again where its word alone says so.
+        history: recurring runs of one name, oldest first.
+        clock: tells the time.
+    """
+    if not history or history[-1].paused:
+        return bool(history)
+    head = history[-1]
+    if head.timing.ended(clock.now()) or any(r.enabled for r in history):
+        return False
+    # The API's word may be old, so it is asked again, and once more.
+    for _ in range(2):
+        clock.sleep(SETTLE)
+        now = list_recurring(kubeflow, head.name)
+        if [r.id for r in now] != [r.id for r in history]:
+            return False
+        if any(r.enabled for r in now):
+            return False
+    # What was archived was not paused.
+    return not experiment_state(kubeflow, head.item.experiment_id)
+
+
 def fires(
     recurring_run: RecurringRun, history: Sequence[RecurringRun], clock: Clock
 ) -> bool:

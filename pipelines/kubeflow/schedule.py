@@ -55,7 +55,7 @@ def roll(
         experiment_id=where,
     )
     history = list_recurring(kubeflow, name)
-    paused = _is_paused(kubeflow, history, clock)
+    paused = recurring.is_paused(kubeflow, history, clock)
     lost = ""
     if history and history[-1].digest == order.digest:
         sentence, settled = order.keep(kubeflow, history, clock, paused=paused)
@@ -66,9 +66,10 @@ def roll(
     settled = settle(kubeflow, name, clock)
     head = settled.head
     if head is None or (head.id != placed.id and head.digest != order.digest):
+        theirs = f"theirs fires: {head.timing}" if head else "it is deleted now"
         raise SafescaleError(
             f"Schedule {name!r} was rolled by somebody else at the same time and later "
-            f"than here; theirs is {head.timing if head else 'deleted'}."
+            f"than here; {theirs}."
         )
     suffix = f", in place of no. {history[-1].number}" if history else ""
     stays = f"is rolled{suffix}, and {stays_paused(name)}"
@@ -148,25 +149,6 @@ def states(kubeflow: Kubeflow, clock: Clock = _CLOCK) -> list[tuple[RecurringRun
             state = "paused"
         shown.append((item, state))
     return shown
-
-
-def _is_paused(kubeflow: Kubeflow, history: list[RecurringRun], clock: Clock) -> bool:
-    """Whether somebody switched a schedule off, here or in Kubeflow's pages."""
-    if not history or history[-1].paused:
-        return bool(history)
-    head = history[-1]
-    if head.timing.ended(clock.now()) or any(r.enabled for r in history):
-        return False
-    # The API's word may be old, so it is asked again, and once more.
-    for _ in range(2):
-        clock.sleep(recurring.SETTLE)
-        now = list_recurring(kubeflow, head.name)
-        if [r.id for r in now] != [r.id for r in history]:
-            return False
-        if any(r.enabled for r in now):
-            return False
-    # What was archived was not paused.
-    return not recurring.experiment_state(kubeflow, head.item.experiment_id)
 
 
 def _history(kubeflow: Kubeflow, name: str) -> list[RecurringRun]:

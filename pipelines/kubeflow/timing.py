@@ -95,7 +95,9 @@ class Timing:
             raise InputError("--end is in the past, so nothing would ever run.")
         if self.end:
             until = self.end + (_ZONE if self.cron else timedelta())
-            begins = max(now, self.start or now) - (until - self.end)
+            # The start itself is one of the times.
+            begins = max(now, self.start or now) - timedelta(seconds=1)
+            begins -= until - self.end
             if next(self.resolved(now).times(begins, until), None) is None:
                 raise InputError(
                     f"{str(self).capitalize()} does not come before --end, so nothing "

@@ -116,6 +116,24 @@ def test_who_schedules_the_same_sealed_rows_again_is_told(api, capsys, arguments
     assert all("needs_human" in line for line in lines)
 
 
+SEVERAL = "may judge the same newest days"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), ""),
+        (("--catch-up",), f"with --catch-up several runs {SEVERAL}"),
+        (("--concurrency", "2"), f"with --concurrency several runs {SEVERAL}"),
+    ],
+)
+def test_who_lets_runs_meet_is_told_what_they_spend(api, capsys, arguments, why):
+    assert schedule(api, *MONDAYS, *FOLDER, *SEALED, *arguments) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(why)
+    assert all(why in line for line in lines)
+
+
 def test_the_same_schedule_twice_changes_nothing(api, capsys):
     assert schedule(api, *MONDAYS) == 0
     before = list(api.world.history)
@@ -290,6 +308,11 @@ def test_in_multi_user_mode_schedules_stay_in_their_namespace(api, tmp_path):
         ([*MONDAYS, "--concurrency", "11"], "1<=x<=10"),
         ([*MONDAYS, "--start", "2030-01-02", "--end", "2030-01-01"], "comes after"),
         ([*MONDAYS, "--end", "2020-01-01"], "in the past"),
+        (
+            [*MONDAYS, "--start", "2030-01-01", "--end", "2030-01-02"],
+            "Cron '0 0 3 * * 1' does not come before --end",
+        ),
+        (["--cron", "0 0 31 2 */2"], "both day and weekday must fit"),
         ([*MONDAYS, "--window", "soon"], "soon"),
         ([*MONDAYS, *FOLDER, "--window", "2026-11-09/2026-11-16"], "same days for"),
         ([*MONDAYS, *FOLDER, "--window", "7d/2026-11-16"], "such as 7d"),

@@ -208,6 +208,17 @@ def test_what_starts_in_the_future_fires_at_its_start(world, timing):
     assert world.fired[-1] == start + WEEK
 
 
+def test_an_interval_that_is_longer_than_the_schedule_is_refused():
+    week = int(WEEK.total_seconds())
+    with pytest.raises(InputError, match="Every 604800 s does not come before --end"):
+        Timing(every=week, end=SUNDAY + DAY).check(SUNDAY)
+    Timing(every=week, start=SUNDAY + HOUR, end=SUNDAY + DAY).check(SUNDAY)
+    # In which zone the controller reads an expression is not known here.
+    Timing(cron=MONDAYS, end=MONDAY - HOUR).check(SUNDAY)
+    with pytest.raises(InputError, match="does not come before --end"):
+        Timing(cron="0 0 3 * * 3", end=MONDAY).check(SUNDAY)
+
+
 def test_a_roll_with_catch_up_goes_on_after_the_last_run(world):
     timing = Timing(cron=MONDAYS, catch_up=True)
     world.roll(timing)
