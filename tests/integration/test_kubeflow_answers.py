@@ -176,6 +176,7 @@ REFUSALS = {
     "large": "etcdserver: request is too large",
     "invalid": 'Workflow.argoproj.io "a b" is invalid: metadata.name: Invalid value',
     "webhook": 'admission webhook "guard.example.com" denied the request: no',
+    "absent": 'serviceaccounts "nobody" not found',
     "input": "Invalid input error: the pipeline spec is invalid",
 }
 
