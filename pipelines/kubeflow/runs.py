@@ -10,27 +10,33 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.kubeflow.answers import AnotherTry, LostAnswer, Unreachable
+from pipelines.kubeflow.answers import (
+    AnotherTry,
+    LostAnswer,
+    Rejection,
+    Unreachable,
+)
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.preparation import RunSpec
-from pipelines.kubeflow.stopping import STOPPING, shown_run, stop
 from safescale_ammt.config import kubernetes_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 
 EXPERIMENT = "safescale"
 ACCOUNT = kubernetes_names.ACCOUNT
-# No blank at the end: KFP's database takes such a name for the one without.
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
+# No blank at the end: the database takes "a" and "a " for one name.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
 # RFC 1123, as Kubernetes reads it: labels with dots between them.
 _LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
+_FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_ENDED = (*_FINAL, "CANCELING")
 
 
 def new_name(stem: str) -> str:
@@ -48,7 +54,7 @@ def check_name(name: str, option: str = "--name", longest: int = 128) -> str:
         raise InputError(
             f"{option} {name[:140]!r} is no name: 1-{longest} letters, digits, blanks, "
             "dots, underscores and hyphens are expected, a letter or digit first, no "
-            "blank last."
+            "blank at the end."
         )
     return name
 
@@ -89,14 +95,20 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             filter=equals(display_name=name),
             **kubeflow.scope,
         )
-        if found := exactly(page.experiments or (), name, "Experiment"):
+        for found in page.experiments or ():
+            # The database ignores case, and makes no second one beside it.
+            if found.display_name != name:
+                raise InputError(
+                    f"Experiment {name!r} is there as {found.display_name!r}; give "
+                    "--experiment that name, or another one."
+                )
             # A run would start there all the same, where no list shows it.
-            if found[0].storage_state == "ARCHIVED":
+            if found.storage_state == "ARCHIVED":
                 raise InputError(
                     f"Experiment {name!r} is archived, and Kubeflow's pages would not "
                     "list its runs; restore it there, or give another --experiment."
                 )
-            return str(found[0].experiment_id)
+            return str(found.experiment_id)
         with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
@@ -105,35 +117,6 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             )
             return str(answer.experiment_id)
     raise Unreachable(f"Experiment {name!r} could not be created.")
-
-
-def exactly(
-    items: Iterable[Any], name: str, what: str = "", key: str = "display_name"
-) -> list[Any]:
-    """Returns the objects of a listing that bear exactly this name.
-
-    KFP filters by what its database takes for equal: case is none of it, and accents
-    may not be either.
-
-    Args:
-        items: as the API lists them.
-        name: which.
-        what: a kind of object whose names are unique; "" = they are not.
-        key: attribute that holds the name.
-
-    Raises:
-        InputError: names are unique, and only one that the database takes for this
-            one is there.
-    """
-    found = list(items)
-    same = [item for item in found if getattr(item, key) == name]
-    if found and not same and what:
-        raise InputError(
-            f"{what} {name!r} cannot be made: {getattr(found[0], key)!r} is there, and "
-            "Kubeflow's database takes one name for the other; use that one, or a name "
-            "that differs in more than case."
-        )
-    return same
 
 
 def run_body(
@@ -212,7 +195,7 @@ def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     if oldest is None or not run.new:
         return run
     for twin in twins:
-        if twin.state not in STOPPING:
+        if twin.state not in _ENDED:
             stop(kubeflow, twin.run_id)
     return run if oldest.run_id == run.id else StartedRun(oldest.run_id, new=False)
 
@@ -227,7 +210,7 @@ def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[],
     def stop_twins() -> None:
         if time.monotonic() < until:
             for twin in runs_of_name(kubeflow, body):
-                if twin.run_id != run.id and twin.state not in STOPPING:
+                if twin.run_id != run.id and twin.state not in _ENDED:
                     stop(kubeflow, twin.run_id)
 
     return stop_twins
@@ -247,6 +230,61 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
         filter=equals(display_name=body.display_name),
         sort_by="created_at asc",
     )
-    # The API's clock has whole seconds; by their ids two callers see one order.
-    same = exactly(map(shown_run, pages), body.display_name)
-    return sorted(same, key=lambda run: (run.created_at, run.run_id))
+    # By time and then by id (list.go, 2.17.0), so two callers see one order. Whole
+    # names are compared here: the database ignores case.
+    shown = [shown_run(run) for run in pages]
+    return [run for run in shown if run.display_name == body.display_name]
+
+
+def shown_run(run: Any) -> Any:
+    """Returns a run that the API shows whole.
+
+    Raises:
+        InputError: it shows ids and an error alone; nobody can say how such a run is.
+    """
+    if run.error and not run.state:
+        why = " ".join(str(run.error.message or "").split()).rpartition(": ")[2]
+        raise InputError(
+            f"Kubeflow cannot show run {run.run_id} ({why or 'it does not say why'}); "
+            "delete it there, or give another --name."
+        )
+    return run
+
+
+def stop(kubeflow: Kubeflow, run_id: str) -> None:
+    """Stops a run; one that has ended meanwhile is no error.
+
+    KFP marks the run before it stops the workflow, and refuses (400) whatever is not
+    running. So after an answer that was lost a refusal says nothing: the run may have
+    ended, or be marked alone, and then it goes on (run_store.go:823-843,
+    resource_manager.go:1042-1063, 2.17.0).
+
+    Raises:
+        InputError: not allowed, not found, or not shown.
+        Unreachable: the API stayed away, or cannot reach the workflow.
+    """
+    doubtful = False
+    for wait in kubeflow.retry.tries():
+        try:
+            kubeflow.call_once(
+                f"stopping run {run_id}",
+                kubeflow.runs.run_service_terminate_run,
+                run_id=run_id,
+            )
+            return
+        except Unreachable:
+            if not wait:
+                raise
+            doubtful = True
+        except Rejection as error:
+            if error.status != 400:
+                raise
+            find = kubeflow.runs.run_service_get_run
+            run = kubeflow.call(f"looking at run {run_id}", find, run_id=run_id)
+            if shown_run(run).state in (_FINAL if doubtful else _ENDED):
+                return
+        time.sleep(wait)
+    raise Unreachable(
+        f"Run {run_id} is marked as being stopped, and Kubeflow did not stop its "
+        "workflow; it may go on: look there, and stop it again."
+    )

@@ -19,7 +19,6 @@ from pipelines.kubeflow.follow import (
     read_record,
 )
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
-from pipelines.kubeflow.stopping import stop
 from pipelines.progress import Progress, progress_for
 from safescale_ammt.errors import InputError, Interrupted
 
@@ -104,7 +103,7 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
                     raise Interrupted(
                         f"Run {run.id} goes on without us; {follow_hint(run.id)}"
                     ) from None
-                stop(kubeflow, run.id)
+                runs.stop(kubeflow, run.id)
                 raise Interrupted(f"Run {run.id} is being stopped, as asked.") from None
         return conclude(answer, read_record(request.store, answer), run.titles)
 
