@@ -30,9 +30,6 @@ EXPERIMENT = "safescale"
 ACCOUNT = kubernetes_names.ACCOUNT
 # No blank at the end: the database takes "a" and "a " for one name.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
-# RFC 1123, as Kubernetes reads it: labels with dots between them.
-_LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -57,24 +54,6 @@ def check_name(name: str, option: str = "--name", longest: int = 128) -> str:
             "blank at the end."
         )
     return name
-
-
-def check_dns_name(kubeflow: Kubeflow, name: str, option: str) -> None:
-    """Refuses a name that KFP cannot give to an object of Kubernetes, if it has to.
-
-    Such a KFP makes a pipeline before it refuses the version
-    (pipeline_store_kubernetes.go, 2.17.0): half of an upload would stay.
-
-    Raises:
-        InputError: it is no DNS name.
-    """
-    native = kubeflow.health.get("pipeline_store") == "kubernetes"
-    if native and not _SUBDOMAIN.fullmatch(name):
-        raise InputError(
-            f"{option} {name!r} is no DNS name, and {kubeflow.session.host} keeps "
-            "pipelines as Kubernetes' objects: lower-case letters, digits, hyphens and "
-            "dots are expected, a letter or digit at both ends."
-        )
 
 
 def experiment_id(kubeflow: Kubeflow, name: str) -> str:
