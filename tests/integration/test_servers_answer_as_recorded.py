@@ -35,6 +35,7 @@ ALLOWED = {
     r"metadata\.(annotations|labels) is (missing|never there)": (
         "what kubectl and kustomize add to an object when they apply it"
     ),
+    r"description is invented": "what the product describes since it was recorded",
     r"storageVersionHash": "a cache's key of the API server's own",
 }
 """Pattern of a difference -> why it may stay."""
