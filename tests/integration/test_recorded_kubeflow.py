@@ -259,7 +259,11 @@ def test_an_upload_ends_as_it_ended(flow, said, capsys, tmp_path):
     ],
 )
 def test_a_schedule_is_listed_as_it_was(flow, pipeline, capsys):
-    with ReplayServer(exchanges(flow, pipeline)) as server:
+    recorded = exchanges(flow, pipeline)
+    for listed in recorded[-1].answer["recurringRuns"]:
+        one = f"{recorded[-1].path}/{listed['recurring_run_id']}"
+        recorded.append(Exchange("GET", one, 200, "application/json", listed))
+    with ReplayServer(recorded) as server:
         assert run_command(["schedule", "list", "--host", server.url]) == 0
     (line,) = [li for li in capsys.readouterr().out.splitlines() if "rec-nightly" in li]
     assert "0 * * * * *" in line
