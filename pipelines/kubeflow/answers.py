@@ -14,11 +14,12 @@ from safescale_ammt.files.json_text import parse_json
 
 _INTERNAL, _UNAVAILABLE = 13, 14  # gRPC's codes of faults of the server's own
 _QUOTED = 300  # characters that one sentence has room for
-# What KFP answers as its own fault (500) though Kubernetes said no, and would again.
-# Not "invalid" alone: a database's "invalid connection" passes by itself.
-_REFUSED = re.compile(
+# What KFP answers as its own fault (500) though Kubernetes said no, and would again, or
+# lacks what KFP's database knows. Not "invalid" alone: a database's "invalid
+# connection" passes by itself.
+_FINAL = re.compile(
     r"\bis forbidden\b|exceeded quota|too (?:large|long)|denied the request|"
-    r"\bis invalid\b|\binvalid (?:input|value|spec|pipeline)",
+    r"\bis invalid\b|\binvalid (?:input|value|spec|pipeline)|not found[. ]*\Z",
     re.IGNORECASE,
 )
 
@@ -98,33 +99,31 @@ def message(body: Any) -> str:
 
     KFP strings together what each of its functions says of an error, the outermost
     first, so the cause stands at the end; a fault of the caller's is told once more in
-    `details` (backend/src/common/util/error.go, 2.17.0). The upload service is plain
-    HTTP: it writes `error_message`, or plain text.
+    `details` (backend/src/common/util/error.go, 2.17.0).
     """
-    text = body if isinstance(body, str) else ""
-    try:
-        status = parse_json(body or "null")
-        text = str(status.get("message") or status.get("error_message") or "")
-        told = status["details"][0]
-        if told.get("code") not in (_INTERNAL, _UNAVAILABLE):
-            text = str(told.get("message") or text)
-    except (ValueError, AttributeError, TypeError, LookupError):
-        # A page of a gateway before the API says nothing of it.
-        text = "" if text.lstrip().startswith("<") else text
-    line = " ".join(text.split()).rstrip(". ")
+    text, cause = _said(body)
+    line = " ".join((cause or text).split()).rstrip(". ")
     if len(line) > _QUOTED:
         line = f"... {line[-_QUOTED:].partition(': ')[2] or line[-_QUOTED:]}"
     return f": {line}" if line else ""
 
 
-def is_refusal(status: int, body: Any) -> bool:
-    """Says whether a server's fault (500) is a no that another try would meet again."""
-    return status == 500 and bool(_REFUSED.search(str(body)))
-
-
 def is_final(body: Any) -> bool:
-    """Says whether a 5xx is a no that another try does not change.
+    """Says whether a server's fault (5xx) is a no that another try would meet again."""
+    return bool(_FINAL.search(_said(body)[0]))
 
-    KFP answers 500 where Kubernetes lacks an object that its database knows.
-    """
-    return message(body).endswith("not found")
+
+def _said(body: Any) -> tuple[str, str]:
+    """Returns the whole of what a server says, and the caller's fault in it, or ""."""
+    text = body if isinstance(body, str) else ""
+    try:
+        status = parse_json(body or "null")
+        # gRPC's gateway writes `message`; the upload service is plain HTTP and writes
+        # `error_message`, or plain text.
+        text = str(status.get("message") or status.get("error_message") or "")
+        told = status["details"][0]
+        own = told.get("code") in (_INTERNAL, _UNAVAILABLE)
+        return text, "" if own else str(told.get("message") or "")
+    except (ValueError, AttributeError, TypeError, LookupError):
+        # A page of a gateway before the API says nothing of it.
+        return "" if text.lstrip().startswith("<") else text, ""

@@ -22,7 +22,6 @@ from pipelines.kubeflow.answers import (
     Unreachable,
     disconnection,
     is_final,
-    is_refusal,
     message,
 )
 from pipelines.kubeflow.denials import ROLE, denial, hint_of_upload
@@ -272,8 +271,7 @@ class Kubeflow:
             who = denial(error.body)
             why = f": {who}" if who else f" in namespace {session.namespace!r}{reason}"
             return InputError(f"{host} does not allow {action}{why}; {ROLE}.")
-        refused = is_refusal(status, error.body) or is_final(error.body)
-        if status in self.retry.statuses and not refused:
+        if status in self.retry.statuses and not is_final(error.body):
             # A gateway says 502 or 504 of a request that the API may have carried out.
             return LostAnswer(f"{host} answers {action} with HTTP {status}{reason}.")
         hint = hint_of_upload(status, reason)

@@ -18,33 +18,30 @@ from safescale_ammt.files.canonical import digest_json
 _ORDER = re.compile(r"order (sha256:[0-9a-f]{64})")
 
 
-def exactly(
-    items: Iterable[Any], name: str, what: str = "", key: str = "display_name"
-) -> list[Any]:
-    """Returns the objects of a listing that bear exactly this name.
+def exactly(items: Iterable[Any], name: str, what: str) -> Any | None:
+    """Returns the pipeline or version of exactly this name; None if none is there.
 
-    KFP filters by what its database takes for equal: case is none of it, and accents
-    may not be either.
+    KFP filters by what its database takes for equal: case is no difference there, and
+    accents may be none either.
 
     Args:
         items: as the API lists them.
         name: which.
-        what: a kind of object whose names are unique; "" = they are not.
-        key: attribute that holds the name.
+        what: the kind of object.
 
     Raises:
-        InputError: names are unique, and only one that the database takes for this
-            one is there.
+        InputError: one is there that the database takes for it, so none can be made.
     """
     found = list(items)
-    same = [item for item in found if getattr(item, key) == name]
-    if found and not same and what:
+    for item in found:
+        if item.name == name:
+            return item
+    if found:
         raise InputError(
-            f"{what} {name!r} cannot be made: {getattr(found[0], key)!r} is there, and "
-            "Kubeflow's database takes one name for the other; use that one, or a name "
+            f"{what} {name!r} is there as {found[0].name!r}; give that name, or one "
             "that differs in more than case."
         )
-    return same
+    return None
 
 
 def order_digest(run_spec: RunSpec) -> str:

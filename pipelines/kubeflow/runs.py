@@ -14,24 +14,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.kubeflow.answers import AnotherTry, LostAnswer, Unreachable
+from pipelines.kubeflow.answers import (
+    AnotherTry,
+    LostAnswer,
+    Rejection,
+    Unreachable,
+)
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.orders import check_order, exactly, order_digest
+from pipelines.kubeflow.orders import check_order, order_digest
 from pipelines.kubeflow.preparation import RunSpec
-from pipelines.kubeflow.stopping import STOPPING, shown_run, stop
 from safescale_ammt.config import kubernetes_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 
 EXPERIMENT = "safescale"
 ACCOUNT = kubernetes_names.ACCOUNT
-# No blank at the end: KFP's database takes such a name for the one without.
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,126}[A-Za-z0-9._-])?")
-# RFC 1123, as Kubernetes reads it: labels with dots between them.
-_LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+# No blank at the end: the database takes "a" and "a " for one name.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
+_FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_ENDED = (*_FINAL, "CANCELING")
 
 
 def new_name(stem: str) -> str:
@@ -49,27 +52,9 @@ def check_name(name: str, option: str = "--name", longest: int = 128) -> str:
         raise InputError(
             f"{option} {name[:140]!r} is no name: 1-{longest} letters, digits, blanks, "
             "dots, underscores and hyphens are expected, a letter or digit first, no "
-            "blank last."
+            "blank at the end."
         )
     return name
-
-
-def check_dns_name(kubeflow: Kubeflow, name: str, option: str) -> None:
-    """Refuses a name that KFP cannot give to an object of Kubernetes, if it has to.
-
-    Such a KFP makes a pipeline before it refuses the version
-    (pipeline_store_kubernetes.go, 2.17.0): half of an upload would stay.
-
-    Raises:
-        InputError: it is no DNS name.
-    """
-    native = kubeflow.health.get("pipeline_store") == "kubernetes"
-    if native and not _SUBDOMAIN.fullmatch(name):
-        raise InputError(
-            f"{option} {name!r} is no DNS name, and {kubeflow.session.host} keeps "
-            "pipelines as Kubernetes' objects: lower-case letters, digits, hyphens and "
-            "dots are expected, a letter or digit at both ends."
-        )
 
 
 def experiment_id(kubeflow: Kubeflow, name: str) -> str:
@@ -90,14 +75,20 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             filter=equals(display_name=name),
             **kubeflow.scope,
         )
-        if found := exactly(page.experiments or (), name, "Experiment"):
+        for found in page.experiments or ():
+            # The database ignores case, and makes no second one beside it.
+            if found.display_name != name:
+                raise InputError(
+                    f"Experiment {name!r} is there as {found.display_name!r}; give "
+                    "--experiment that name, or another one."
+                )
             # A run would start there all the same, where no list shows it.
-            if found[0].storage_state == "ARCHIVED":
+            if found.storage_state == "ARCHIVED":
                 raise InputError(
                     f"Experiment {name!r} is archived, and Kubeflow's pages would not "
                     "list its runs; restore it there, or give another --experiment."
                 )
-            return str(found[0].experiment_id)
+            return str(found.experiment_id)
         with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
                 f"creating experiment {name!r}",
@@ -189,7 +180,7 @@ def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     if oldest is None or not run.new:
         return run
     for twin in twins:
-        if twin.state not in STOPPING:
+        if twin.state not in _ENDED:
             stop(kubeflow, twin.run_id)
     if oldest.run_id == run.id:
         return run
@@ -207,7 +198,7 @@ def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[],
     def stop_twins() -> None:
         if time.monotonic() < until:
             for twin in runs_of_name(kubeflow, body):
-                if twin.run_id != run.id and twin.state not in STOPPING:
+                if twin.run_id != run.id and twin.state not in _ENDED:
                     stop(kubeflow, twin.run_id)
 
     return stop_twins
@@ -227,6 +218,61 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
         filter=equals(display_name=body.display_name),
         sort_by="created_at asc",
     )
-    # The API's clock has whole seconds; by their ids two callers see one order.
-    same = exactly(map(shown_run, pages), body.display_name)
-    return sorted(same, key=lambda run: (run.created_at, run.run_id))
+    # By time and then by id (list.go, 2.17.0), so two callers see one order. Whole
+    # names are compared here: the database ignores case.
+    shown = [shown_run(run) for run in pages]
+    return [run for run in shown if run.display_name == body.display_name]
+
+
+def shown_run(run: Any) -> Any:
+    """Returns a run that the API shows whole.
+
+    Raises:
+        InputError: it shows ids and an error alone; nobody can say how such a run is.
+    """
+    if run.error and not run.state:
+        why = " ".join(str(run.error.message or "").split()).rpartition(": ")[2]
+        raise InputError(
+            f"Kubeflow cannot show run {run.run_id} ({why or 'it does not say why'}); "
+            "delete it there, or give another --name."
+        )
+    return run
+
+
+def stop(kubeflow: Kubeflow, run_id: str) -> None:
+    """Stops a run; one that has ended meanwhile is no error.
+
+    KFP marks the run before it stops the workflow, and refuses (400) whatever is not
+    running. So after an answer that was lost a refusal says nothing: the run may have
+    ended, or be marked alone, and then it goes on (run_store.go:823-843,
+    resource_manager.go:1042-1063, 2.17.0).
+
+    Raises:
+        InputError: not allowed, not found, or not shown.
+        Unreachable: the API stayed away, or cannot reach the workflow.
+    """
+    doubtful = False
+    for wait in kubeflow.retry.tries():
+        try:
+            kubeflow.call_once(
+                f"stopping run {run_id}",
+                kubeflow.runs.run_service_terminate_run,
+                run_id=run_id,
+            )
+            return
+        except Unreachable:
+            if not wait:
+                raise
+            doubtful = True
+        except Rejection as error:
+            if error.status != 400:
+                raise
+            find = kubeflow.runs.run_service_get_run
+            run = kubeflow.call(f"looking at run {run_id}", find, run_id=run_id)
+            if shown_run(run).state in (_FINAL if doubtful else _ENDED):
+                return
+        time.sleep(wait)
+    raise Unreachable(
+        f"Run {run_id} is marked as being stopped, and Kubeflow did not stop its "
+        "workflow; it may go on: look there, and stop it again."
+    )

@@ -22,7 +22,6 @@ from pipelines.kubeflow.endings import (
 from pipelines.kubeflow.follow import RunFollower, RunGone, follow, follow_hint
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.kubeflow.run_state import ENDED, GATE
-from pipelines.kubeflow.stopping import stop
 from pipelines.progress import Progress, progress_for
 from safescale_ammt.cluster.run_pods import StepEnd
 from safescale_ammt.errors import InputError, Interrupted
@@ -130,7 +129,7 @@ def follow_and_tell(
                 raise Interrupted(
                     f"Run {run.id} goes on without us; {follow_hint(run.id)}"
                 ) from None
-            stop(kubeflow, run.id)
+            runs.stop(kubeflow, run.id)
             sentence = f"Run {run.id} is being stopped, as asked."
             # Now: its exit task may come or not, and whoever comes second is silent.
             tell_end(Ending(CANCELLED, sentence, 1), run.id, request.store, say=say)

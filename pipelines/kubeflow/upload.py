@@ -16,9 +16,10 @@ from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.orders import exactly
+from pipelines.kubeflow.native_names import check_dns_name
 from pipelines.kubeflow.preparation import VersionFile
 from pipelines.kubeflow.revision import Revision
-from pipelines.kubeflow.runs import ACCOUNT, check_dns_name, check_name
+from pipelines.kubeflow.runs import ACCOUNT, check_name
 from safescale_ammt.errors import InputError, IntegrityError
 
 PIPELINE = "safescale-train"
@@ -137,10 +138,9 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         filter=equals(name=name),
         **kubeflow.scope,
     )
-    found = exactly(page.pipelines or (), name, "Pipeline", "name")
-    if not found:
+    pipeline = exactly(page.pipelines or (), name, "Pipeline")
+    if pipeline is None:
         return None, None
-    (pipeline,) = found
     versions = kubeflow.pages(
         f"looking for version {version}",
         kubeflow.pipelines.pipeline_service_list_pipeline_versions,
@@ -148,7 +148,7 @@ def _look_up(kubeflow: Kubeflow, name: str, version: str) -> tuple[Any, Any]:
         pipeline_id=pipeline.pipeline_id,
         filter=equals(name=version),
     )
-    return pipeline, next(iter(exactly(versions, version, "Version", "name")), None)
+    return pipeline, exactly(versions, version, "Version")
 
 
 def _plain(pipeline: CompiledPipeline) -> tuple[Any, Any]:

@@ -14,10 +14,10 @@ from kfp_api.server import KfpApi
 from kfp_api.world import life
 
 from pipelines.cli import run_command
+from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Rejection, Unreachable, message
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.session import Session
-from pipelines.kubeflow.stopping import stop
 from safescale_ammt.errors import InputError
 from safescale_ammt.retry import RetryPolicy
 
@@ -73,7 +73,7 @@ def test_a_stop_that_did_not_reach_the_workflow_is_repeated_until_it_does(
 ):
     run = started(api, *GOING)
     api.world.deaf = 2  # 500, and until the agent's next report a repeat is 400
-    stop(kubeflow, run)
+    runs.stop(kubeflow, run)
     assert api.world.runs[run].state == CANCELING
     while api.world.look_at(run).state == CANCELING:
         pass
@@ -86,14 +86,14 @@ def test_a_stop_that_never_reaches_the_workflow_is_no_success(api):
     api.world.deaf = 1000
     kubeflow = Kubeflow(Session(api.url), RetryPolicy(total=0.3, first=0.01))
     with pytest.raises(Unreachable, match=r"may go on|i/o timeout"):
-        stop(kubeflow, run)
+        runs.stop(kubeflow, run)
 
 
 @pytest.mark.parametrize("kind", ["lose", 502])
 def test_a_stop_whose_answer_is_lost_counts_once_the_run_has_ended(api, kubeflow, kind):
     run = started(api, *GOING)
     api.trouble(kind, "POST", ":terminate")
-    stop(kubeflow, run)
+    runs.stop(kubeflow, run)
     # 502: it was not carried out, so the second one did. Lost: it had been.
     ended = api.world.runs[run].state
     assert ended == (FAILED if kind == "lose" else CANCELING)
@@ -102,7 +102,7 @@ def test_a_stop_whose_answer_is_lost_counts_once_the_run_has_ended(api, kubeflow
 def test_a_run_that_has_ended_needs_no_stop(api, kubeflow):
     run = started(api, Scene(SUCCEEDED))
     api.world.look_at(run)
-    stop(kubeflow, run)
+    runs.stop(kubeflow, run)
     assert stops(api) == 1
     assert api.world.runs[run].state == SUCCEEDED
 
@@ -110,13 +110,13 @@ def test_a_run_that_has_ended_needs_no_stop(api, kubeflow):
 def test_a_run_that_somebody_else_is_stopping_is_left_to_them(api, kubeflow):
     run = started(api, *GOING)
     api.world.terminate(run)
-    stop(kubeflow, run)
+    runs.stop(kubeflow, run)
     assert stops(api) == 1
 
 
 def test_a_run_that_is_not_there_cannot_be_stopped(kubeflow):
     with pytest.raises(Rejection, match="HTTP 404"):
-        stop(kubeflow, "00000000-0000-4000-8000-000000000000")
+        runs.stop(kubeflow, "00000000-0000-4000-8000-000000000000")
 
 
 def test_a_run_that_is_shown_by_its_ids_alone_starts_no_second_one(api, capsys):
@@ -143,14 +143,14 @@ def test_runs_are_told_apart_by_their_whole_name(api):
 @pytest.mark.parametrize("option", ["--name", "--experiment"])
 def test_a_name_with_a_blank_at_its_end_is_refused(api, capsys, option):
     assert submit(api, option, "nightly ") == 2
-    assert "no blank last" in capsys.readouterr().err
+    assert "no blank at the end" in capsys.readouterr().err
     assert not api.requests
 
 
 def test_an_experiment_that_is_spelled_otherwise_is_named(api, capsys):
     assert submit(api, "--no-wait", "--experiment", "Trials") == 0
     assert submit(api, "--experiment", "trials") == 2
-    assert "'Trials' is there" in capsys.readouterr().err
+    assert "is there as 'Trials'" in capsys.readouterr().err
     assert len(api.world.experiments) == len(api.world.runs) == 1
 
 
@@ -176,6 +176,7 @@ REFUSALS = {
     "large": "etcdserver: request is too large",
     "invalid": 'Workflow.argoproj.io "a b" is invalid: metadata.name: Invalid value',
     "webhook": 'admission webhook "guard.example.com" denied the request: no',
+    "absent": 'serviceaccounts "nobody" not found',
     "input": "Invalid input error: the pipeline spec is invalid",
 }
 

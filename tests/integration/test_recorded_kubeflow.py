@@ -259,7 +259,15 @@ def test_an_upload_ends_as_it_ended(flow, said, capsys, tmp_path):
     ],
 )
 def test_a_schedule_is_listed_as_it_was(flow, pipeline, capsys):
-    with ReplayServer(exchanges(flow, pipeline)) as server:
+    recorded = exchanges(flow, pipeline)
+    found = exchanges("kfp-schedule-create")[2].answer["experiments"]
+    found += recorded[-1].answer["recurringRuns"]
+    for item in found:  # each may be asked for by itself
+        kind = "recurringruns" if "recurring_run_id" in item else "experiments"
+        name = item.get("recurring_run_id") or item["experiment_id"]
+        path = f"/apis/v2beta1/{kind}/{name}"
+        recorded.append(Exchange("GET", path, 200, "application/json", item))
+    with ReplayServer(recorded) as server:
         assert run_command(["schedule", "list", "--host", server.url]) == 0
     (line,) = [li for li in capsys.readouterr().out.splitlines() if "rec-nightly" in li]
     assert "0 * * * * *" in line
