@@ -15,8 +15,8 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.orders import exactly
 from pipelines.kubeflow.native_names import check_dns_name
+from pipelines.kubeflow.orders import exactly
 from pipelines.kubeflow.preparation import VersionFile
 from pipelines.kubeflow.revision import Revision
 from pipelines.kubeflow.runs import ACCOUNT, check_name
