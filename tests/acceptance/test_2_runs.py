@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def test_a_run_ends_as_champion_with_the_weights_of_this_machine(
         environ={"SAFESCALE_STORE": (here / "store").as_uri()},
     )
     assert done.code == 0, f"safescale run ended with {done.code}: {done.last}"
-    (file,) = (here / "runs").glob("*/run.json")
-    model = json.loads(file.read_text(encoding="utf-8"))["version"]["model"]
+    record = re.search(r"^Record: (.+)$", done.out, re.MULTILINE)
+    assert record is not None, done.out
+    model = json.loads(Path(record[1]).read_text(encoding="utf-8"))["version"]["model"]
     assert model == outcome.model, (
         f"The cluster's model is {outcome.model}, this machine's {model}."
     )
