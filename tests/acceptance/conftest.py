@@ -59,9 +59,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     name = f"acceptance-{config.stash[_TABLE].id}"
     return [
         f"cluster: {os.environ[HOST]}, store {os.environ.get(STORE, '(none)')}",
-        f"makes, all named {name}-...: rows below data/{name}/, up to 14 runs, three "
-        "schedules, a version of the pipeline, probe pods; deletes pods of its own "
-        "runs to see them come back",
+        (
+            f"makes, all named {name}-...: rows below data/{name}/, up to 14 runs, "
+            "three schedules, a version of the pipeline, probe pods; deletes pods of "
+            "its own runs to see them come back"
+        ),
     ]
 
 
