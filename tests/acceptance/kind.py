@@ -4,9 +4,9 @@
                                                       to export
     .venv/bin/python tests/acceptance/kind.py down    takes it away
 
-It needs docker, kind, kubectl and the images of `make images`. KFP runs as its manifests
-for one user have it, beside a SeaweedFS of ours whose keys open one prefix each
-(manifests/secrets/policies/seaweedfs.json): KFP's own has one key for everything.
+It needs docker, kind, kubectl and the images of `make images`. KFP runs as its
+manifests for one user have it, beside a SeaweedFS of ours whose keys open one prefix
+each (manifests/secrets/policies/seaweedfs.json): KFP's own has one key for everything.
 """
 
 from __future__ import annotations

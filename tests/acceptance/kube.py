@@ -6,8 +6,10 @@ from what is tested.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -74,10 +76,30 @@ class Cluster:
         config.api_key = {"authorization": f"Bearer {token.status.token}"}
         return self._client.ApiClient(config)
 
+    def artifact_root(self) -> tuple[str, str]:
+        """Returns bucket and prefix of KFP's artifacts in this namespace."""
+        name, root = "kfp-launcher", "minio://mlpipeline/v2/artifacts"
+        # A missing one is no error to KFP, but its prefix for all.
+        with suppress(self._client.ApiException):
+            found = self.core.read_namespaced_config_map(name, self.plane.namespace)
+            root = (found.data or {}).get("defaultPipelineRoot") or root
+        bucket, _, prefix = root.partition("://")[2].partition("?")[0].partition("/")
+        return bucket, f"{prefix.rstrip('/')}/"
+
     def secret(self, name: str) -> dict[str, str]:
         """Returns the names of a secret's keys, and nothing of its values."""
         found = self.core.read_namespaced_secret(name, self.plane.namespace)
         return dict.fromkeys(found.data or {}, "")
+
+    def notify_file(self) -> str:
+        """Returns the place of the notices, "" where none is set or may be read."""
+        with suppress(self._client.ApiException):
+            found = self.core.read_namespaced_secret(
+                "safescale-notify", self.plane.namespace
+            )
+            value = (found.data or {}).get("SAFESCALE_NOTIFY_FILE", "")
+            return base64.b64decode(value).decode()
+        return ""
 
     def probe(
         self,

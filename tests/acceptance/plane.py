@@ -21,6 +21,9 @@ import pytest
 from commands import Command, Done
 from workload import Table, write_workload
 
+from pipelines.compile import compile_train
+from pipelines.image_lock import Lock
+from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.session import Session
 from safescale_ammt.releasing.run_outcome import RunOutcome
@@ -41,7 +44,7 @@ class Plane:
         folder: for files of this call alone.
         namespace: of runs, secrets and rights.
         uri: of the data store.
-        options: of the product's commands: images, token, ...
+        options: of the product's commands: which images.
         patience: seconds that anything may take.
         beat: seconds between two looks.
         quiet: seconds in which a schedule of every minute fires at least once more.
@@ -110,29 +113,27 @@ class Plane:
         given = ("--config", str(workload), *where, *self.options)
         return self.command("submit", *given, *name, *poll, *more)
 
-    def kubeflow_command(self, *arguments: str) -> Done:
-        """Runs a command that needs a session and no workload."""
-        session = [o for o in self.options if o.startswith(("--token", "--ca"))]
-        pairs = [
-            part
-            for option in session
-            for part in self.options[self.options.index(option) :][:2]
-        ]
-        return self.safescale(*arguments, "--namespace", self.namespace, *pairs)
+    def schedule(self, *arguments: str) -> Done:
+        """Runs `safescale schedule list|pause|resume` to its end."""
+        return self.safescale("schedule", *arguments, "--namespace", self.namespace)
+
+    def image(self, stage: str) -> str:
+        """Returns the image that a stage of this call's runs has."""
+        options = dict(zip(self.options[::2], self.options[1::2], strict=False))
+        lock = options.get("--images")
+        text = compile_train(
+            image_prefix=options.get("--image-prefix"),
+            images=Lock.load(Path(lock)) if lock else None,
+        )
+        executor = CompiledPipeline.parse(text).executors[f"exec-{stage}"]
+        return str(executor["container"]["image"])
 
     # --- KFP
 
     @cached_property
     def kubeflow(self) -> Kubeflow:
         """The API, as the product reaches it."""
-        options = dict(zip(self.options[::2], self.options[1::2], strict=False))
-        token, ca = options.get("--token-file"), options.get("--ca-file")
-        session = Session.find(
-            os.environ,
-            namespace=self.namespace,
-            token_file=Path(token) if token else None,
-            ca_file=Path(ca) if ca else None,
-        )
+        session = Session.find(os.environ, namespace=self.namespace)
         return Kubeflow(session, RetryPolicy(total=120))
 
     def run_id(self, what: str) -> str:

@@ -127,3 +127,11 @@ def test_the_end_of_a_run_is_told(
     assert pods, "No pod of the exit task was seen."
     phases = [str(pod.status.phase) for pod in pods]
     assert "Succeeded" in phases, f"The exit task ended {', '.join(phases)}."
+    # Where it goes, if it goes to a place of the data store: the notice itself.
+    place = cluster.notify_file()
+    if place.startswith(f"{plane.uri}/"):
+        key = place.removeprefix(f"{plane.uri}/")
+        told = [o.key for o in plane.store.list(key)]
+        assert any(run in name or not key.endswith("/") for name in told), (
+            f"{place} holds no notice of run {run}."
+        )

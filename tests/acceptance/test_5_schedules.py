@@ -23,11 +23,12 @@ def test_a_schedule_fires_rests_when_paused_and_fires_when_resumed(
 ) -> None:
     name = plane.name("fires")
     look(f"safescale schedule list --namespace {plane.namespace}")
-    _schedule(plane, "fires", "--cron", EVERY_MINUTE).end(plane.patience)
+    done = _schedule(plane, "fires", "--cron", EVERY_MINUTE).end(plane.patience)
+    assert done.code == 0, done.last
     first = plane.until(
         lambda: _runs(plane, name), "It does not fire.", plane.within(FIRES_WITHIN)
     )
-    done = plane.kubeflow_command("schedule", "pause", name)
+    done = plane.schedule("pause", name)
     assert done.code == 0, done.last
     _end_all(plane, name)
     plane.rest()
@@ -35,7 +36,7 @@ def test_a_schedule_fires_rests_when_paused_and_fires_when_resumed(
     plane.rest()
     more = len(_runs(plane, name)) - fired
     assert not more, f"It fired {more} times while it was paused."
-    done = plane.kubeflow_command("schedule", "resume", name)
+    done = plane.schedule("resume", name)
     assert done.code == 0, done.last
     plane.until(
         lambda: len(_runs(plane, name)) > fired,
@@ -43,7 +44,7 @@ def test_a_schedule_fires_rests_when_paused_and_fires_when_resumed(
         plane.within(FIRES_WITHIN),
     )
     assert len(first) == 1, f"Its first tick started {len(first)} runs."
-    plane.kubeflow_command("schedule", "pause", name)
+    plane.schedule("pause", name)
     _end_all(plane, name)
 
 
@@ -66,19 +67,19 @@ def test_a_schedule_that_has_ended_is_listed_so_and_not_resumed(
 ) -> None:
     name = plane.name("ended")
     look(f"safescale schedule list --namespace {plane.namespace}")
-    end = datetime.now(UTC) + timedelta(seconds=plane.within(60))
+    end = datetime.now(UTC) + timedelta(seconds=plane.within(100))
     text = f"{end:%Y-%m-%dT%H:%M:%S}"
-    done = _schedule(plane, "ended", "--cron", NEVER_SOON[0], "--end", text).end(
+    done = _schedule(plane, "ended", "--cron", EVERY_MINUTE, "--end", text).end(
         plane.patience
     )
     assert done.code == 0, done.last
 
     def ended() -> bool:
-        listed = plane.kubeflow_command("schedule", "list").out.splitlines()
+        listed = plane.schedule("list").out.splitlines()
         return any(name in line and "ended" in line for line in listed)
 
     plane.until(ended, "`schedule list` does not say that it has ended.", 300)
-    done = plane.kubeflow_command("schedule", "resume", name)
+    done = plane.schedule("resume", name)
     assert done.code == 2, f"`resume` of an ended schedule exits {done.code}."
 
 
@@ -122,7 +123,7 @@ def _end_all(plane: Plane, name: str) -> None:
 
 def _away(plane: Plane, name: str) -> None:
     """Takes a schedule away: its runs first, or they would stay RUNNING for ever."""
-    plane.kubeflow_command("schedule", "pause", name)
+    plane.schedule("pause", name)
     _end_all(plane, name)
     for item in _recurring(plane, name):
         plane.kubeflow.schedules.recurring_run_service_delete_recurring_run(

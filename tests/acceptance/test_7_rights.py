@@ -11,9 +11,6 @@ import pytest
 from kube import Cluster
 from plane import Plane, first_line, skip_unless
 
-from pipelines.compile import compile_train
-from pipelines.image_lock import Lock
-from pipelines.ir import CompiledPipeline
 from safescale_ammt.cluster.trainjob import TrainJob
 
 pytestmark = pytest.mark.cluster
@@ -21,23 +18,12 @@ ACCOUNT = "safescale-pipeline"
 GROUP = ("trainer.kubeflow.org", "v1alpha1")
 
 
-def image_of(plane: Plane, stage: str) -> str:
-    """Returns the image that a stage of this call's runs has."""
-    options = dict(zip(plane.options[::2], plane.options[1::2], strict=False))
-    lock = options.get("--images")
-    text = compile_train(
-        image_prefix=options.get("--image-prefix"),
-        images=Lock.load(lock) if lock else None,  # type: ignore[arg-type]
-    )
-    return CompiledPipeline.parse(text).images[stage]
-
-
 def _job(plane: Plane) -> dict[str, Any]:
     job = TrainJob(
         digest=f"sha256:{plane.id:0<64}",
         request=f"{plane.uri}/training/acceptance/request.json",
         runtime="safescale-torch",
-        image=image_of(plane, "train-agents"),
+        image=plane.image("train-agents"),
     )
     return job.to_dict()
 
@@ -161,7 +147,7 @@ def test_sealed_rows_cannot_be_read_with_the_key_in(
     code = _THIEF.format(place=plane.store.uri, key=sealed[0].key)
     found = cluster.probe(
         f"thief-{secret}",
-        image_of(plane, "evaluate-safety"),
+        plane.image("evaluate-safety"),
         code,
         # The place and the endpoint are those of the data store, the key is not.
         secrets=("safescale-store", secret),
@@ -182,10 +168,11 @@ def test_the_artifacts_of_a_run_hold_no_sealed_rows(
     run = plane.run_id("artifacts")
     look(f"safescale submit --follow {run} --namespace {plane.namespace}")
     assert done.code == 0, f"submit ended with {done.code}: {done.last}"
+    bucket, prefix = cluster.artifact_root()
     found = cluster.probe(
         "artifacts",
-        image_of(plane, "evaluate-safety"),
-        _LISTER.format(run=run, namespace=plane.namespace),
+        plane.image("evaluate-safety"),
+        _LISTER.format(run=run, bucket=bucket, prefix=prefix),
         secrets=("safescale-store", "mlpipeline-minio-artifact"),
         labels={"pipelines.kubeflow.org/v2_component": "true"},
     )
@@ -198,21 +185,21 @@ _LISTER = """
 import json, os
 from minio import Minio
 from urllib.parse import urlsplit
-where = urlsplit(os.environ["AWS_ENDPOINT_URL"])
-client = Minio(
-    where.netloc, os.environ["accesskey"], os.environ["secretkey"],
-    secure=where.scheme == "https",
-)
 names, why = [], ""
-for bucket in ("mlpipeline",):
-    for prefix in ("private-artifacts/{namespace}/", "v2/artifacts/"):
-        try:
-            names += [
-                o.object_name
-                for o in client.list_objects(bucket, prefix, recursive=True)
-                if {run!r} in o.object_name
-            ]
-        except Exception as error:
-            why = type(error).__name__
+for endpoint in ("http://minio-service.kubeflow:9000", os.environ["AWS_ENDPOINT_URL"]):
+    where = urlsplit(endpoint)
+    client = Minio(
+        where.netloc,
+        os.environ["accesskey"],
+        os.environ["secretkey"],
+        secure=where.scheme == "https",
+    )
+    try:
+        found = client.list_objects({bucket!r}, {prefix!r}, recursive=True)
+        names = [o.object_name for o in found if {run!r} in o.object_name]
+    except Exception as error:
+        why = type(error).__name__
+    if names:
+        break
 print(json.dumps({{"names": names, "why": why}}))
 """

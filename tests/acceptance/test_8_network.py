@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from kube import Cluster
 from plane import Plane, skip_unless
-from test_7_rights import image_of
 
 pytestmark = pytest.mark.cluster
 A_RUN = {"pipelines.kubeflow.org/v2_component": "true"}
@@ -46,7 +45,7 @@ def test_a_pod_of_a_run_reaches_what_it_needs_and_no_more(
     plane: Plane, cluster: Cluster, look: Callable[[str], None]
 ) -> None:
     look(f"kubectl get networkpolicies -n {plane.namespace} -o yaml")
-    image = image_of(plane, "evaluate-safety")
+    image = plane.image("evaluate-safety")
     address = cluster.probe("listener", image, _LISTEN, wait=False)
     targets = {**NEEDED, **SHUT, "another pod": (address, 8000)}
     code = _KNOCK.format(targets=targets)
