@@ -6,7 +6,7 @@
 #   PYTHON=python3.12              another interpreter
 #   TORCH_INDEX_URL=https://...    another build of torch, CPU or CUDA
 #   RUNNER=docker                      `make run` in containers of the stage images
-#   ARGS="--set training.steps=600"    options for `make run`
+#   ARGS="--set training.steps=600"    options for `make run`, or for `make cluster-test`
 #   TORCH=cu130                    build of torch in the images (default cpu; training
 #                                  uses CPUs in either)
 #   PUSH=registry.example.org/team     where `make images` pushes them
@@ -21,11 +21,12 @@ READY := .venv/.ready-$(KEY)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format golden docs engines images findings clean distclean
+.PHONY: help setup run test cluster-test lint format golden docs engines images findings clean \
+  distclean
 .DELETE_ON_ERROR:
 
 help: ## Says what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Makes .venv and installs the pinned packages and this project
 
@@ -44,6 +45,9 @@ run: $(READY) ## Trains, judges and registers a model on the Adult data
 
 test: $(READY) lint ## Runs every check and test, with coverage
 	$(BIN)/pytest tests/unit tests/integration -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
+
+cluster-test: $(READY) ## Accepts the Kubeflow that SAFESCALE_KFP_HOST names (ARGS="-k champion")
+	$(BIN)/pytest tests/acceptance -m cluster $(ARGS)
 
 lint: $(READY) ## Checks style, types and import rules
 	$(BIN)/ruff check .
