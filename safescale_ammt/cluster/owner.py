@@ -49,7 +49,7 @@ class Owner:
         # A tag may point elsewhere by now; the kubelet knows which digest it pulled.
         for status in (pod.get("status") or {}).get("containerStatuses") or ():
             pulled = str(status.get("imageID", "")).split("://")[-1]
-            if status["name"] == name and "@sha256:" in pulled:
+            if status["name"] == name and _same_repository(image, pulled):
                 return cls(reference, pulled)
         return cls(reference, image)
 
@@ -57,6 +57,22 @@ class Owner:
     def uid(self) -> str:
         """Uid of the pod."""
         return str(self.reference["uid"])
+
+
+def _same_repository(image: str, pulled: str) -> bool:
+    """Says whether an image by digest is of the repository that a tag names.
+
+    An image that was loaded into the node (`kind load`, `ctr import`) has a digest under
+    a name that containerd made up; no registry knows it, and guards do not either.
+    """
+    repository, at, _ = pulled.partition("@sha256:")
+    path, _, last = image.rpartition("/")
+    named = f"{path}/{last.partition(':')[0]}".lstrip("/")
+    return bool(at) and repository in (
+        named,
+        f"docker.io/{named}",
+        f"docker.io/library/{named}",
+    )
 
 
 def own_pod(api: Api, environ: Mapping[str, str] = os.environ) -> Owner | None:

@@ -41,6 +41,7 @@ QUICK = Timeouts(
 """The same life, some thirty times as fast; tests of a limit set it themselves."""
 PROGRAM = (sys.executable, str(ROOT / "tests" / "cluster" / "quick_worker.py"))
 IMAGE = "registry.test/safescale-ammt/train_agents@sha256:" + "5" * 64
+TAG = IMAGE.partition("@")[0] + ":1"
 STEP = """
 import json, sys
 from dataclasses import replace
@@ -133,7 +134,7 @@ class World:
         return self.api.add(
             "pods",
             name,
-            spec={"containers": [{"name": "wait"}, {"name": "main", "image": "a:1"}]},
+            spec={"containers": [{"name": "wait"}, {"name": "main", "image": TAG}]},
             status={
                 "phase": "Running",
                 "containerStatuses": [
