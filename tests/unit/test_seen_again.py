@@ -86,7 +86,8 @@ def used(
         config["splits"] = {**SPLITS, "train": 0.72}
         del config["splits"]["sealed"]
     run(config, folder / "dataset", folder / "holdout")
-    known = RowKeys.load(preparing.rows_of(folder / "holdout"))
+    with preparing.whole(folder / "holdout") as whole:
+        known = RowKeys.load(whole)
     word = digest_bytes(str(folder).encode())
     use = ledger.reserve(
         store,
@@ -406,7 +407,8 @@ def test_of_coarse_rows_any_in_common_is_a_repeat(tmp_path: Path) -> None:
         use = used(store, tmp_path / str(number), table)
         assert use.number == number
     assert use.seen in ("rows", "varying")
-    twins = RowKeys.load(tmp_path / "2" / "holdout").parts.twins
+    with preparing.whole(tmp_path / "2" / "holdout") as whole:
+        twins = RowKeys.load(whole).parts.twins
     assert "such as a time or an id, makes them fresh" in why_repeated(use, twins)
 
 

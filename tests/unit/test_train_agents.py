@@ -122,7 +122,7 @@ def attempt(folder: Path, dataset: Path, architecture: Path, **changes: Any) -> 
     try:
         train_agents.run(dataset, architecture, model=folder / "out", **given)
     finally:
-        assert not list(folder.glob("**/*partial*"))
+        assert not list(folder.glob("*partial*"))  # a store has a folder of that name
         assert not (folder / "out").exists()
 
 
