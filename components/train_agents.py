@@ -29,8 +29,9 @@ def train_agents(  # noqa: PLR0917  KFP passes by name
     with stage("train_agents", model.path) as execution:
         from pathlib import Path
 
+        from safescale_ammt.reporting.stage_summaries import training_summary
         from safescale_ammt.stages.train_agents import run
 
         done = run(dataset.path, architecture.path, constitution, training, model.path)
         model.metadata.update(execution.done(model.path, done))
-        Path(summary.path).write_text(done["markdown"])
+        Path(summary.path).write_text(training_summary(done, Path(model.path)))

@@ -62,8 +62,8 @@ class Owner:
 def _same_repository(image: str, pulled: str) -> bool:
     """Says whether an image by digest is of the repository that a tag names.
 
-    An image that was loaded into the node (`kind load`, `ctr import`) has a digest under
-    a name that containerd made up; no registry knows it, and guards do not either.
+    An image that was loaded into the node (`kind load`, `ctr import`) has a digest
+    under a name that containerd made up; no registry knows it, nor do guards.
     """
     repository, at, _ = pulled.partition("@sha256:")
     path, _, last = image.rpartition("/")

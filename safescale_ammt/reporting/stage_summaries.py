@@ -7,9 +7,12 @@ gate what it registered. The page of the judge is the report.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.printable import printable_lines
+from safescale_ammt.reporting.logs import TRAINING
 from safescale_ammt.reporting.markdown import bullets, plain, table
 from safescale_ammt.reporting.wording import METRICS, SIGNS
 
@@ -69,13 +72,14 @@ def search_summary(search: Json, power: Json, feasibility: Json) -> str:
     return _joined(parts)
 
 
-def training_summary(facts: Json, events: Sequence[Json]) -> str:
+def training_summary(facts: Json, model: Path) -> str:
     """Tells how a training ended, and how far each promise was missed on the way.
 
     Args:
         facts: `training_log.summary` of the model.
-        events: of `training.jsonl`; their rounds may be absent.
+        model: the model artifact, whose log may lack its rounds.
     """
+    events = read_json_lines(model / TRAINING)
     rounds = [e for e in events if e.get("event") == "round" and e.get("violation")]
     step = max(1, (len(rounds) - 1) // _SHOWN + 1)
     shown = [*rounds[::step], *rounds[-1:]] if rounds else []

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.launch.task import TrainingTask, make_model
-from safescale_ammt.reporting.stage_summaries import training_summary
-from safescale_ammt.training.training_log import LOG, summary
+from safescale_ammt.training.training_log import summary
 
 
 def run(
@@ -72,6 +70,4 @@ def run(
         # Only now: a stage that is killed before the model stands resumes.
         checkpoints.clear()
     # A model of the cluster comes out of a store: its parents are checked again.
-    facts = summary(model, task.parents)
-    page = training_summary(facts, read_json_lines(folder / LOG))
-    return {**facts, "agents": config.num_agents, "markdown": page}
+    return {**summary(model, task.parents), "agents": config.num_agents}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from report_world import SEARCH
@@ -97,20 +99,30 @@ def test_a_search_tells_its_power_and_its_winner() -> None:
     assert len(rows) == 1
 
 
-def test_a_training_tells_its_last_round_whatever_is_left_out() -> None:
+def trained(folder: Path, *events: dict[str, object]) -> Path:
+    """Returns a model whose log has these events."""
+    lines = [json.dumps(event) for event in ({"event": "plan"}, *events)]
+    (folder / "training.jsonl").write_text("\n".join([*lines, ""]))
+    return folder
+
+
+def test_a_training_tells_its_last_round_whatever_is_left_out(tmp_path: Path) -> None:
     rounds = [
         {"event": "round", "step": n, "violation": {"p": n / 1000}} for n in range(95)
     ]
-    page = training_summary(FACTS, [{"event": "plan", "steps": 95}, *rounds])
+    page = training_summary(FACTS, trained(tmp_path, *rounds))
     rows = [line for line in page.splitlines() if line.startswith("| 9")]
     assert rows[-1] == "| 94 | +0.0940 |"
     assert 10 <= page.count("\n| ") <= 15
-    assert "How far" not in training_summary(FACTS, [])
+    assert "How far" not in training_summary(FACTS, trained(tmp_path))
 
 
 @pytest.mark.parametrize("feasible", [True, False])
-def test_a_training_that_misses_a_promise_says_so(feasible: bool) -> None:
-    page = training_summary({**FACTS, "feasible": feasible, "accuracy": None}, [])
+def test_a_training_that_misses_a_promise_says_so(
+    feasible: bool, tmp_path: Path
+) -> None:
+    facts = {**FACTS, "feasible": feasible, "accuracy": None}
+    page = training_summary(facts, trained(tmp_path))
     assert ("does not keep every promise" in page) is not feasible
 
 
