@@ -17,6 +17,8 @@ from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline, name_images
 from safescale_ammt.errors import ConfigError
 
+TRAINING = "train-agents"
+"""The task that trains, or waits for a TrainJob that does."""
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]")
 
 
@@ -72,4 +74,17 @@ def compile_train(
         return text
     pipeline = CompiledPipeline.parse(text)
     pipeline.set_defaults(arguments)
+    fit_backend(pipeline, arguments)
     return pipeline.to_yaml()
+
+
+def fit_backend(pipeline: CompiledPipeline, arguments: Mapping[str, Any]) -> None:
+    """Gives the training task what it needs where a TrainJob does the work.
+
+    A pod asks for its resources before a line of it runs, and the resources are
+    parameters that search needs as well: so it is decided here, for the backend that
+    the workload names.
+    """
+    training = arguments.get("training") or {}
+    if training.get("backend") == "trainjob":
+        pipeline.wait_small(TRAINING)

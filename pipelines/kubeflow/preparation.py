@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.compile import compile_train
+from pipelines.compile import compile_train, fit_backend
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline
 from pipelines.quantities import quantity
@@ -158,6 +158,7 @@ def prepare(request: KubeflowRequest) -> RunSpec:
         # In the spec itself: KFP's API has no switch beside it.
         pipeline.disable_caching()
     arguments = workload.arguments()
+    fit_backend(pipeline, arguments)
     return RunSpec(
         str(arguments["registry"]["name"]),
         pipeline,
