@@ -52,6 +52,13 @@ if TYPE_CHECKING:
     help="Seconds between two looks.",
 )
 @click.option(
+    "--attempts",
+    type=click.IntRange(1, 10),
+    default=1,
+    show_default=True,
+    help="Runs in turn, where the cluster breaks one off; never after a refusal.",
+)
+@click.option(
     "--cancel-on-interrupt",
     "stop",
     is_flag=True,
@@ -76,6 +83,12 @@ def submit(**options: Any) -> None:
     from pipelines.kubeflow.submit import submit as carry_out
     from safescale_ammt.store.uri import split_uri
 
+    alone = options["upload_only"] or options["follow"] or not options["wait"]
+    if options["attempts"] > 1 and alone:
+        raise click.UsageError(
+            "--attempts starts runs and follows them: give it without --upload-only, "
+            "--follow and --no-wait."
+        )
     if options["upload_only"] and options["follow"]:
         raise click.UsageError("Give --upload-only or --follow, not both.")
     kubeflow = kubeflow_of(options)
@@ -96,7 +109,7 @@ def submit(**options: Any) -> None:
         rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
         new_run = request_of(options, rehearse, cache=not options["no_cache"])
         _warn_of(new_run)
-    keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
+    keys = ("experiment", "account", "wait", "timeout", "poll", "stop", "attempts")
     request = SubmitRequest(
         new_run,
         name=options["follow"] or options["name"],

@@ -28,6 +28,19 @@ MAIN = "main"
 """Argo's name for the container that does a step's work."""
 _ON_THE_WAY = ("", "ContainerCreating", "PodInitializing")
 _UNWANTED = 137  # 128 + SIGKILL
+LOST = frozenset({"Interrupted", "OutOfReach", "PeerLost", "StorageError"})
+"""Classes of our errors that another try, later or on another node, may not meet."""
+_TOO_LATE = "DeadlineExceeded"
+_TAKEN = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
+# Kubernetes says so of a node that has too little; a pod that goes over its own limit
+# "exceeds" it, and would again.
+_LOW = "low on resource"
+# KFP's launcher (backend/src/v2/component, launcher_v2.go and objectstore), gRPC, Go.
+_AWAY = re.compile(
+    r"failed to (?:up|down)load (?:in|out)put artifact"
+    r"|rpc error: code = (?:Unavailable|DeadlineExceeded)"
+    r"|connection (?:refused|reset)|i/o timeout|TLS handshake timeout|no such host"
+)
 # A line of klog, whose first letter is its level, or the last one of a traceback.
 _ERROR = re.compile(
     r"[EF]\d{4} \S+ +\d+ \S+?\] (?P<klog>.+)"
@@ -45,6 +58,8 @@ class StepEnd:
         sentence: why, in words of the stage, of Argo or of Kubernetes; "" = unknown.
         code: exit code of the product, 1 where the stage did not say.
         stopped: whether a signal ended it: somebody stopped the run, or its node went.
+        lost: whether the cluster ended it for a reason that may pass. What a stage
+            found wrong, a limit that it went over and what nobody knows are none.
     """
 
     pod: str
@@ -52,6 +67,7 @@ class StepEnd:
     sentence: str
     code: int = 1
     stopped: bool = False
+    lost: bool = False
 
 
 def pods_of_run(api: Api, run: str) -> list[dict[str, Any]]:
@@ -106,17 +122,27 @@ def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
         if container == MAIN:
             if words := read_last_words(text):
                 stopped = words.kind == "Interrupted"
-                return StepEnd(name, stage, words.sentence, words.code, stopped)
+                # A deadline ends a step by a signal as well, and would end it again.
+                lost = words.kind in LOST and status.get("reason") != _TOO_LATE
+                return StepEnd(name, stage, words.sentence, words.code, stopped, lost)
             if status.get("reason"):
                 break
             killed = code in (_UNWANTED, 143)  # 143: 128 + SIGTERM
-            return StepEnd(name, stage, one_line(text), 1, killed)
+            return StepEnd(name, stage, one_line(text), 1, killed, killed)
         reason = one_line(text) or f"exit code {code}"
         # Argo's `wait` stores the log and the results; without it no step succeeds.
-        return StepEnd(name, stage, f"Argo's container {container} failed: {reason}")
+        sentence = f"Argo's container {container} failed: {reason}"
+        return StepEnd(name, stage, sentence, lost=True)
     # Evicted, Preempting, DeadlineExceeded, NodeLost: the pod as a whole.
-    parts = (str(status.get(key) or "") for key in ("reason", "message"))
-    return StepEnd(name, stage, one_line(": ".join(filter(None, parts))))
+    parts = [str(status.get(key) or "") for key in ("reason", "message")]
+    lost = parts[0] in _TAKEN or (parts[0] == "Evicted" and _LOW in parts[1])
+    sentence = one_line(": ".join(filter(None, parts)))
+    return StepEnd(name, stage, sentence, lost=lost)
+
+
+def is_away(sentence: str) -> bool:
+    """Says whether an error of KFP's own tells of a service that was away."""
+    return bool(_AWAY.search(sentence))
 
 
 def _bad_ends(status: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
