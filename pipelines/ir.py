@@ -162,9 +162,13 @@ class CompiledPipeline:
             inputs = found["inputs"]["parameters"]
             for large, least in small.items():
                 source = f"pipelinechannel--{least}"
-                inputs[f"pipelinechannel--{large}"] = {"componentInputParameter": source}
+                inputs[f"pipelinechannel--{large}"] = {
+                    "componentInputParameter": source
+                }
             # What it would reserve, the TrainJob's own pods reserve.
-            inputs["pipelinechannel--accelerators"] = {"runtimeValue": {"constant": "0"}}
+            inputs["pipelinechannel--accelerators"] = {
+                "runtimeValue": {"constant": "0"}
+            }
 
     def drop_exit_tasks(self) -> None:
         """Takes the tasks out that run however the others end."""

@@ -107,7 +107,9 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
             left = max(request.poll, end - time.monotonic())
             named = replace(request, name=name, timeout=left)
             assert request.new_run is not None
-            return follow_and_tell(kubeflow, named, _start(kubeflow, named, request.new_run))
+            return follow_and_tell(
+                kubeflow, named, _start(kubeflow, named, request.new_run)
+            )
 
         ending = follow_and_tell(kubeflow, request, run)
         if run.name:

@@ -112,6 +112,27 @@ def step_end(pods: Iterable[Mapping[str, Any]], ending: str = "") -> StepEnd | N
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
+def node_end(workflows: Iterable[Mapping[str, Any]], ending: str) -> StepEnd | None:
+    """Says what Argo has noted of a step whose pod is gone, None if nothing.
+
+    Error is Argo's word for what no program did: a pod that was deleted, a node that
+    went (workflow/controller/operator.go of Argo 4.0.8).
+
+    Args:
+        workflows: of the run.
+        ending: how the pod's name ends, and so does the node's id.
+    """
+    for workflow in workflows:
+        nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
+        for node in nodes:
+            if ending and str(node.get("id", "")).endswith(ending):
+                if node.get("phase") != "Error":
+                    return None
+                why = one_line(node.get("message") or "") or "Argo does not say why"
+                return StepEnd("", "", f"its pod was lost: {why}", lost=True)
+    return None
+
+
 def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
     """Reads how one pod ended, the most telling first."""
     name, status = str(pod["metadata"]["name"]), pod.get("status") or {}

@@ -364,7 +364,10 @@ class TrainerController:
             and not _is(found, "Complete")
             and not found["spec"].get("suspend")
             and not self.fails
-            and self._refills.get(uid, 0) < REFILLS
+            and (
+                self._refills.get(uid, 0) < REFILLS
+                or found["metadata"]["name"] == self._filling
+            )
         )
 
     def _finish(self, job: Object, jobset: Object) -> None:
