@@ -18,8 +18,8 @@ _KEY = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z
 _WIDEST = 253
 _OWN_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 _PRIVATE = re.compile(r"/private-artifacts/([^/]+)/")
-_HOSTS = {"kube-system", "kubeflow", "minio"}
-"""Namespaces that others run: names, KFP, a store."""
+_HOSTS = {"kube-system", "kubeflow", "kubeflow-system", "minio"}
+"""Namespaces that others run: names, KFP, Trainer, a store."""
 _AMOUNTS = {
     "requests",
     "limits",

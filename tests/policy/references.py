@@ -29,6 +29,13 @@ FOREIGN_PODS: dict[str, list[dict[str, str]]] = {
         {"app": "seaweedfs"},
         {"component": "metadata-grpc-server"},
     ],
+    "kubeflow-system": [
+        {
+            "app.kubernetes.io/name": "trainer",
+            "app.kubernetes.io/component": "manager",
+            "app.kubernetes.io/part-of": "kubeflow",
+        }
+    ],
     "minio": [{"app": "minio"}],
 }
 """Labels of the servers that ours talk to, as their own manifests have them."""
