@@ -15,6 +15,7 @@ from cluster.api import ClusterApi, merge
 from cluster.logs import spell
 from cluster.objects import Event, Failure, Kind, Object
 from cluster.selectors import selects
+from cluster.trainer_status import is_valid
 
 if TYPE_CHECKING:
     from cluster.api import _Server
@@ -160,6 +161,8 @@ class Answers(BaseHTTPRequestHandler):
             self._send(200, objects.update(kind, place, name, self._change(sub)))
 
     def _report(self, found: Object) -> None:
+        if not is_valid(self.body["trainerStatus"]):
+            raise Failure(422, "Invalid", "status.trainerStatus: Invalid value")
         merge(found.setdefault("status", {}), self.body)
 
     def _change(self, sub: str) -> Any:

@@ -207,6 +207,8 @@ class TrainerController:
         child = self.api.add(
             "jobs", f"{name}-node-0", owners=[_owner(jobset)], spec={"backoffLimit": 0}
         )
+        # JobSet counts before there is anything to count.
+        self._status(job, {}, None)
         counts = {"active": 1}
         resumed = ("Suspended", "False", "Resumed", "TrainJob is resumed")
         self._status(job, counts, resumed if _is(job, "Suspended") else None)

@@ -94,10 +94,9 @@ def gate(world: World, folder: Path, out: str) -> dict[str, Any]:
 
 
 def check(world: World, folder: Path) -> None:
-    """Runs the gate again, and once more: nothing was done twice."""
+    """Runs the gate again under the same id: nothing was done twice."""
     facts = gate(world, folder, "again")
     assert (facts["version"], facts["status"]) == (1, "champion")
-    assert gate(world, folder, "once-more")["bundle_digest"] == facts["bundle_digest"]
     store = open_store((folder / "store").as_uri())
     (entry,) = Registry(store, "loans").versions()
     assert entry.entry.bundle_digest == facts["bundle_digest"]
@@ -108,13 +107,22 @@ def check(world: World, folder: Path) -> None:
     assert (outcome.status, outcome.version) == ("champion", 1)
 
 
-def writes_of(world: World, folder: Path) -> int:
-    """Counts what an undisturbed gate writes."""
-    counted: list[str] = []
+def writes_of(world: World, folder: Path) -> list[str]:
+    """Returns the keys that an undisturbed gate writes, in order."""
+    keys: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileStore, "put", before(counted.append))
+        patch.setattr(FileStore, "put", before(keys.append))
         gate(world, folder, "undisturbed")
-    return len(counted)
+    return keys
+
+
+def stages_of(keys: list[str]) -> list[int]:
+    """Returns where another kind of object begins, and the middle of the bundle."""
+    kinds = ["/".join(key.split("/")[:3]) for key in keys]
+    first = [n for n, kind in enumerate(kinds) if n == 0 or kind != kinds[n - 1]]
+    bundle = max(set(kinds), key=kinds.count)
+    middle = kinds.index(bundle) + kinds.count(bundle) // 2
+    return sorted({*first, middle, len(keys) - 1})
 
 
 def before(does: Callable[[str], object]) -> Callable[..., Any]:
@@ -127,14 +135,15 @@ def before(does: Callable[[str], object]) -> Callable[..., Any]:
     return noted
 
 
-def test_a_gate_that_was_lost_before_any_of_its_writes_does_its_work_once(
+def test_a_gate_that_is_lost_between_its_writes_does_its_work_once(
     world: World, judged: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(judged, tmp_path / "undisturbed")
-    writes = writes_of(world, tmp_path / "undisturbed")
-    # Heads of the books, the bundle, the registry's event, the outcome.
-    assert writes >= 5
-    for last in range(writes):
+    keys = writes_of(world, tmp_path / "undisturbed")
+    points = stages_of(keys)
+    # Heads of the books, the bundle, the registry's event, its head, the outcome.
+    assert len(points) >= 5, keys
+    for last in points:
         folder = tmp_path / str(last)
         shutil.copytree(judged, folder)
         left = [last]
@@ -152,7 +161,7 @@ def test_a_gate_that_was_lost_before_any_of_its_writes_does_its_work_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("part", [0.5, 0.99])
 def test_a_gate_that_was_killed_does_its_work_once(
     world: World, judged: Path, tmp_path: Path, part: float
 ) -> None:
@@ -160,7 +169,7 @@ def test_a_gate_that_was_killed_does_its_work_once(
     shutil.copytree(judged, tmp_path / "killed")
     folder = tmp_path / "killed"
     told = {
-        "writes": int(part * writes_of(world, tmp_path / "undisturbed")),
+        "writes": int(part * len(writes_of(world, tmp_path / "undisturbed"))),
         "model": str(world.inputs[3]),
         "verdict": str(folder / "verdict"),
         "constitution": world.constitution,

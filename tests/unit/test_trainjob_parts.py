@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.trainer_status import is_valid
 from hypothesis import given
 from hypothesis import strategies as st
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
@@ -222,24 +223,12 @@ class _Reports(BaseHTTPRequestHandler):
         self.server.got.append((self.headers["Authorization"], body))
         while self.server.silent.is_set():
             time.sleep(0.01)
-        valid = _is_valid(body["trainerStatus"])
+        valid = is_valid(body["trainerStatus"])
         self.send_response(self.server.status if valid else 422)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Says nothing."""
-
-
-def _is_valid(status: dict[str, Any]) -> bool:
-    """As the CRD of Trainer 2.3.0 validates the status when it is updated."""
-    metrics = status.get("metrics", [])
-    texts = [m[key] for m in metrics for key in ("name", "value")]
-    return (
-        0 <= status["progressPercentage"] <= 100
-        and 0 <= status.get("estimatedRemainingSeconds", 0) < 2**31
-        and len(metrics) <= 256
-        and all(1 <= len(text) <= 64 for text in texts)
-    )
 
 
 @contextmanager
