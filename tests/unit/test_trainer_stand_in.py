@@ -20,16 +20,14 @@ from patience import eventually
 WELL = (sys.executable, "-c", "import time; time.sleep(0.3)")
 ILL = (sys.executable, "-c", "raise SystemExit(1)")
 LONG = (sys.executable, "-c", "import time; time.sleep(600)")
-DEAF = (
-    sys.executable,
-    "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    "time.sleep(1.5)",
-)
+IGNORE = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+DEAF = (sys.executable, "-c", f"{IGNORE}; time.sleep(1.5)")
 ZERO = dict.fromkeys(("active", "failed", "ready", "succeeded", "suspended"), 0)
 COMPLETE = ("Complete", "True", "AllJobsCompleted", "jobset completed successfully")
 FAILED = (
-    *("Failed", "True", "ReachedMaxRestarts"),
+    "Failed",
+    "True",
+    "ReachedMaxRestarts",
     "jobset failed due to reaching max number of restarts (first failed job: j-node-0)",
 )
 
