@@ -32,6 +32,7 @@ from safescale_ammt.cluster.trainjob import (
 )
 from safescale_ammt.errors import ClusterInputError
 from safescale_ammt.launch import trainer_status as reporting
+from safescale_ammt.launch.failure import may_pass
 from safescale_ammt.launch.trainer_status import TrainerStatus
 
 DIGEST = "sha256:" + "ab" * 32
@@ -334,6 +335,26 @@ def test_progress_that_cannot_be_reported_does_not_disturb(tmp_path: Path) -> No
     told = TrainerStatus(10, gone, "", str(token))
     assert told.note(event)
     told.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended", "passes"),
+    [
+        ("", "pod: Error, 137", True),
+        ("", "", True),
+        ("", "pod: OOMKilled, 137", False),
+        ("PeerLost", "", True),
+        ("Interrupted", "", True),
+        ("StorageError", "", True),
+        ("StoreInputError", "", False),
+        ("SafescaleError", "", False),
+        ("IntegrityError", "", False),
+        ("ValueError", "", False),
+    ],
+)
+def test_only_what_was_lost_is_begun_again(kind: str, ended: str, passes: bool) -> None:
+    report = {"class": kind, "code": 1, "sentence": "It broke."} if kind else None
+    assert may_pass(report, ended) is passes
 
 
 def test_progress_goes_where_trainer_says() -> None:
