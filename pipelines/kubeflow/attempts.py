@@ -13,15 +13,17 @@ limit that a stage went over, and nothing of which nobody knows why.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipelines.kubeflow.endings import Ending
 from pipelines.kubeflow.runs import check_name
+from safescale_ammt.releasing.notice import UNFINISHED
+from safescale_ammt.releasing.run_outcome import CRASHED
 
 
-def attempt_name(name: str, number: int) -> str:
-    """Returns the name of an attempt: that of the first, then with its number."""
-    return name if number == 1 else f"{name}-{number}"
+def attempt_names(name: str, attempts: int) -> list[str]:
+    """Returns the name of each attempt: that of the first, then with its number."""
+    return [name, *(f"{name}-{number}" for number in range(2, attempts + 1))]
 
 
 def check_attempts(name: str, attempts: int) -> None:
@@ -31,33 +33,35 @@ def check_attempts(name: str, attempts: int) -> None:
         InputError: the last one's is too long.
     """
     if name:
-        check_name(attempt_name(name, attempts))
+        check_name(attempt_names(name, attempts)[-1])
 
 
 def try_again(
     ending: Ending,
-    name: str,
-    attempts: int,
+    names: Sequence[str],
     start: Callable[[str], Ending],
+    is_there: Callable[[str], bool],
     say: Callable[[str], None],
 ) -> Ending:
     """Starts a run anew, under the next name, as long as the cluster breaks it off.
 
     Args:
         ending: of the first attempt.
-        name: of the first attempt.
-        attempts: how many there may be.
+        names: of the attempts, the first one's first.
         start: starts or finds the run of a name, and follows it to its end.
+        is_there: says whether there is a run of a name.
         say: takes a line for people.
 
     Returns:
         How the last attempt ended.
     """
-    for number in range(2, attempts + 1):
-        if not ending.lost:
+    for number, name in enumerate(names[1:], start=2):
+        # Pods are gone after a while, and with them why a run broke off. Where the next
+        # attempt is there, somebody has seen it.
+        broke = ending.code == 1 and ending.status in (CRASHED, UNFINISHED)
+        if not ending.lost and not (broke and is_there(name)):
             break
-        following = attempt_name(name, number)
         say(ending.sentence)
-        say(f"attempt {number} of {attempts}: run {following!r}")
-        ending = start(following)
+        say(f"attempt {number} of {len(names)}: run {name!r}")
+        ending = start(name)
     return ending

@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipelines.interruptions import Interruptions
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Rejection
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.attempts import check_attempts, try_again
+from pipelines.kubeflow.attempts import attempt_names, check_attempts, try_again
 from pipelines.kubeflow.cluster_view import ClusterView
 from pipelines.kubeflow.endings import (
     Ending,
@@ -105,7 +106,7 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
 
         def start(name: str) -> Ending:
             left = max(request.poll, end - time.monotonic())
-            named = replace(request, name=name, timeout=left)
+            named = replace(request, name=name, timeout=left, attempts=1)
             assert request.new_run is not None
             return follow_and_tell(
                 kubeflow, named, _start(kubeflow, named, request.new_run)
@@ -114,7 +115,9 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
         ending = follow_and_tell(kubeflow, request, run)
         if run.name:
             say = Progress(run.name).say
-            ending = try_again(ending, run.name, request.attempts, start, say)
+            there = partial(runs.is_there, kubeflow, request.experiment)
+            names = attempt_names(run.name, request.attempts)
+            ending = try_again(ending, names, start, there, say)
     if ending.code:
         raise error_of(ending.code, ending.sentence)
     return ending.sentence

@@ -213,6 +213,17 @@ def test_who_was_killed_and_comes_again_finds_each_attempt(api, cluster, capsys)
     assert named(api, "one-3").state == SUCCEEDED
 
 
+def test_an_attempt_that_is_there_is_followed_when_the_pods_of_the_first_are_gone(
+    api, cluster: ClusterApi, capsys
+):
+    broken(api)
+    api.world.script = life()
+    assert submit(api, "--no-wait", "--name", "one-2") == 0
+    assert submit(api, "--attempts", "3") == 0
+    assert "attempt 2 of 3: run 'one-2'" in capsys.readouterr().err
+    assert len(api.world.runs) == 2
+
+
 def test_without_the_option_nothing_is_begun_anew(api, cluster: ClusterApi):
     add_pod(cluster, broken(api), "search-architecture", EVICTED)
     assert submit(api) == 1
