@@ -55,6 +55,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.processes": {"processes": 2, "backend": "torchrun"},
     "training.nodes": {"nodes": 2, "processes": 4, "backend": "trainjob"},
     "training.queue": {"queue": "team-a", "backend": "trainjob"},
+    "training.restarts": {"restarts": 5, "backend": "trainjob"},
     "training.checkpoint_every": {"checkpoint_every": 25},
     "registry.name": {"name": "loans"},
     "registry.description": {"description": "Who repays a loan."},

@@ -17,6 +17,9 @@ from pipelines.ir import CompiledPipeline, name_images
 from pipelines.parameter_sizes import check_sizes
 from safescale_ammt.config.kubernetes_names import registry_path
 
+TRAINING = "train-agents"
+"""The task that trains, or waits for a TrainJob that does."""
+
 
 def compile_train(
     *,
@@ -66,5 +69,18 @@ def compile_train(
         return text
     pipeline = CompiledPipeline.parse(text)
     pipeline.set_defaults(arguments)
+    fit_backend(pipeline, arguments)
     check_sizes(pipeline, {})
     return pipeline.to_yaml()
+
+
+def fit_backend(pipeline: CompiledPipeline, arguments: Mapping[str, Any]) -> None:
+    """Gives the training task what it needs where a TrainJob does the work.
+
+    A pod asks for its resources before a line of it runs, and the resources are
+    parameters that search needs as well: so it is decided here, for the backend that
+    the workload names.
+    """
+    training = arguments.get("training") or {}
+    if training.get("backend") == "trainjob":
+        pipeline.wait_small(TRAINING)

@@ -173,6 +173,26 @@ class CompiledPipeline:
         for _, task, _ in self._tasks():
             task.pop("retryPolicy", None)
 
+    def wait_small(self, task: str) -> None:
+        """Gives a task that only waits the resources of a small stage.
+
+        Its inputs keep their names: only where they come from changes.
+        """
+        small = {"train_cpu": "cpu", "train_memory": "memory"}
+        for name, found, _ in self._tasks():
+            if name != task:
+                continue
+            inputs = found["inputs"]["parameters"]
+            for large, least in small.items():
+                source = f"pipelinechannel--{RESOURCES}{least}"
+                inputs[f"pipelinechannel--{RESOURCES}{large}"] = {
+                    "componentInputParameter": source
+                }
+            # What it would reserve, the TrainJob's own pods reserve.
+            inputs[f"pipelinechannel--{RESOURCES}accelerators"] = {
+                "runtimeValue": {"constant": "0"}
+            }
+
     def drop_exit_tasks(self) -> None:
         """Takes the tasks out that run however the others end."""
         # KFP allows an exit handler at the top alone, so no nested graph holds one.

@@ -6,9 +6,9 @@
 There is no branch: a gate is a step that refuses. Only `evaluate_safety`
 receives the holdout. Wiring seals nothing: a pod of a run can read whatever artifact
 KFP keeps. So no artifact holds a sealed row or an answer about one. They lie in the
-store of data below `files.artifacts.PROTECTED`, which the key of `store_secret` opens
-and that of `training_secret` must not; the search has no key. The exit task tells
-people how it ended; it has no artifact to read and no right to write a model.
+store of data below `files.artifacts.PROTECTED`, which the key in `safescale-store`
+opens and that in `safescale-training` must not; the search has no key. The exit task
+tells people how it ended; it has no artifact to read and no right to write a model.
 """
 
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ class TaskLimits:
     """What a task may take.
 
     Attributes:
-        cpu, memory: request and limit alike. The pod is Burstable all the same, because
-            of the containers that Argo and KFP add.
+        cpu, memory: request and limit alike, so that nobody takes what a pod counts
+            on; it is Burstable all the same, for KFP's and Argo's own containers.
         hours: the pod is stopped after this time.
-        retries: further attempts, 60 s apart and doubling.
+        retries: further pods if one is lost, 5 s apart and doubling.
         scratch: what its /tmp may hold, on the node's disk.
     """
 
@@ -69,8 +69,9 @@ def _bounded(
     task.set_cpu_request(limits.cpu).set_cpu_limit(limits.cpu)
     task.set_memory_request(limits.memory).set_memory_limit(limits.memory)
     if limits.retries:
-        # As KFP ships Argo, a lost pod is tried again, never a program that failed.
-        task.set_retry(limits.retries, backoff_duration="60s", backoff_factor=2.0)
+        # As KFP ships Argo, a lost pod is made again, never a program that failed; and
+        # that one's failure is told only once the wait is over, so it is short.
+        task.set_retry(limits.retries, backoff_duration="5s", backoff_factor=2.0)
     kubernetes.set_timeout(task, limits.hours * 3600)
     kubernetes.set_security_context(
         task, run_as_user=USER, run_as_group=GROUP, run_as_non_root=True
@@ -149,8 +150,9 @@ def train(  # noqa: PLR0917  KFP passes by name
         registry: Section registry of the config.
         resources_cpu: CPUs of the small stages.
         resources_memory: Memory of the small stages.
-        resources_train_cpu: CPUs of search and training.
-        resources_train_memory: Memory of search and training.
+        resources_train_cpu: CPUs of search and training; a TrainJob has its runtime's.
+        resources_train_memory: Memory of search and training; a TrainJob has its
+            runtime's.
         resources_accelerators: Accelerators that the training's pod reserves. This
             version trains on CPUs and leaves them idle, so 0 is right.
         resources_accelerator_type: Kubernetes resource name of what is reserved.
@@ -160,7 +162,9 @@ def train(  # noqa: PLR0917  KFP passes by name
     cpu, memory = resources_cpu, resources_memory
     small = TaskLimits(cpu, memory, hours=1, retries=2)
     large = TaskLimits(resources_train_cpu, resources_train_memory, hours=24, retries=2)
-    # A retry would repeat a refusal.
+    # A cached gate would be none, and a retry of ours would repeat a refusal wherever
+    # Argo's own defaults are others. By those, its pod is made again if it is lost:
+    # the gate may run twice, and does its work once for one run.
     gate = TaskLimits(cpu, memory, hours=1, retries=0)
     # Its limits are fixed: the form asks nobody how large a short message may be.
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")

@@ -25,7 +25,7 @@ _WORKLOAD = (
     *("config", "constitution", "overrides", "parameters", "image_prefix", "images"),
     *("window", "rehearse", "no_cache"),
 )
-_FOLLOWING = ("timeout", "poll", "stop")
+_FOLLOWING = ("timeout", "poll", "stop", "attempts")
 UNREAD = {
     "upload_only": (
         "with --upload-only, which starts nothing",
@@ -33,7 +33,7 @@ UNREAD = {
     ),
     "follow": (
         "with --follow, which starts nothing",
-        (*_WORKLOAD, "name", "account", "experiment", "version_name"),
+        (*_WORKLOAD, "name", "account", "experiment", "version_name", "attempts"),
     ),
     "no_wait": ("with --no-wait, which follows nothing", _FOLLOWING),
     "start": ("without --upload-only", ("version_name",)),
@@ -75,6 +75,13 @@ UNREAD = {
     default=5.0,
     show_default=True,
     help="Seconds between two looks.",
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(1, 10),
+    default=1,
+    show_default=True,
+    help="Runs in turn, where the cluster breaks one off; never after a refusal.",
 )
 @click.option(
     "--cancel-on-interrupt",
@@ -123,7 +130,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
         say(upload(kubeflow, file, version, options["account"]))
         say(file.sources)
         return
-    keys = ("experiment", "account", "wait", "timeout", "poll", "stop")
+    keys = ("experiment", "account", "wait", "timeout", "poll", "stop", "attempts")
     request = SubmitRequest(
         new_run,
         name=options["follow"] or options["name"],

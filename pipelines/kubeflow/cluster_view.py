@@ -18,6 +18,8 @@ from safescale_ammt.cluster.run_pods import (
     RUN_LABEL,
     STAGE_LABEL,
     StepEnd,
+    is_away,
+    node_end,
     pods_of_run,
     step_end,
     told_by_log,
@@ -65,9 +67,13 @@ class ClusterView:
 
         def look(api: Api) -> StepEnd | None:
             end = step_end(pods_of_run(api, run), pod)
-            if end is None or end.sentence:
+            if end is None:
+                workflows = self._try("workflows", lambda a: workflows_of_run(a, run))
+                return node_end(workflows or (), pod)
+            if end.sentence:
                 return end
-            return replace(end, sentence=told_by_log(api, end.pod))
+            told = told_by_log(api, end.pod)
+            return replace(end, sentence=told, lost=end.lost or is_away(told))
 
         return self._try("pods", look)
 

@@ -59,12 +59,14 @@ class Ending:
         sentence: the same for people.
         code: what the command line returns.
         outcome: the gate's own record, if that is what it says.
+        lost: whether the cluster ended it for a reason that may pass.
     """
 
     status: str
     sentence: str
     code: int
     outcome: RunOutcome | None = None
+    lost: bool = False
 
     def told_of(self, run: str) -> RunOutcome:
         """Returns what a notice of this ending says."""
@@ -181,7 +183,8 @@ def broken_off(run: Any, found: Break, namespace: str, end: StepEnd | None) -> E
     name = f"Run {run.run_id} broke off{found.where}"
     if end is not None and end.sentence:
         status = UNFINISHED if end.stopped else CRASHED
-        return Ending(status, f"{name}: {end.sentence.rstrip('.')}.", end.code)
+        sentence = f"{name}: {end.sentence.rstrip('.')}."
+        return Ending(status, sentence, end.code, lost=end.lost)
     pod = end.pod if end is not None else ""
     pod = pod or (f"whose name ends in {found.pod}" if found.pod else "")
     where = f" of pod {pod}" if pod else ""
@@ -190,6 +193,7 @@ def broken_off(run: Any, found: Break, namespace: str, end: StepEnd | None) -> E
         CRASHED,
         f"{name} before its gate had spoken; {command} shows the log{where}.",
         1,
+        lost=end is not None and end.lost,
     )
 
 

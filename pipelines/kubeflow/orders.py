@@ -15,7 +15,9 @@ from pipelines.kubeflow.preparation import RunSpec
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import digest_json
 
-_ORDER = re.compile(r"order (sha256:[0-9a-f]{64})")
+# 128 bits: the description has room for 255 characters in KFP's database.
+_DIGITS = 32
+_ORDER = re.compile(rf"order ([0-9a-f]{{{_DIGITS}}})$")
 
 
 def exactly(items: Iterable[Any], name: str, what: str) -> Any | None:
@@ -45,12 +47,12 @@ def exactly(items: Iterable[Any], name: str, what: str) -> Any | None:
 
 
 def order_digest(run_spec: RunSpec) -> str:
-    """Returns the digest of what a run shall be: its pipeline and its values."""
+    """Returns the start of the digest of what a run shall be: pipeline and values."""
     order = {
         "pipeline": run_spec.pipeline.to_api(),
         "parameters": dict(run_spec.parameters),
     }
-    return digest_json(order)
+    return digest_json(order).removeprefix("sha256:")[:_DIGITS]
 
 
 def check_order(run: Any, body: Any) -> None:

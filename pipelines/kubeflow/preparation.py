@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.compile import compile_train
+from pipelines.compile import compile_train, fit_backend
 from pipelines.image_lock import Lock
 from pipelines.ir import RESOURCES, CompiledPipeline
 from pipelines.kubeflow.revision import Revision
@@ -176,6 +176,7 @@ def prepare(request: KubeflowRequest) -> RunSpec:
         # In the spec itself: KFP's API has no switch beside it.
         pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
     arguments = workload.arguments() | _scalars(pipeline, request.parameters or {})
+    fit_backend(pipeline, arguments)
     check_sizes(pipeline, arguments)
     return RunSpec(
         str(arguments["registry"]["name"]),

@@ -224,6 +224,15 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
     return [run for run in shown if run.display_name == body.display_name]
 
 
+def is_there(kubeflow: Kubeflow, experiment: str, name: str) -> bool:
+    """Says whether an experiment, by its name, has a run of a name."""
+    import kfp_server_api as kfp
+
+    group = experiment_id(kubeflow, experiment)
+    body = kfp.V2beta1Run(display_name=name, experiment_id=group)
+    return bool(runs_of_name(kubeflow, body))
+
+
 def shown_run(run: Any) -> Any:
     """Returns a run that the API shows whole.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pipelines.interruptions import Interruptions
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Rejection
 from pipelines.kubeflow.api import Kubeflow
+from pipelines.kubeflow.attempts import attempt_names, check_attempts, try_again
 from pipelines.kubeflow.cluster_view import ClusterView
 from pipelines.kubeflow.endings import (
     Ending,
@@ -46,6 +49,7 @@ class SubmitRequest:
         poll: seconds between two looks.
         stop: whether a signal stops the run, too.
         store: URI of the store with the gate's records; "" = not known here.
+        attempts: runs that may be started in turn where the cluster breaks one off.
     """
 
     new_run: KubeflowRequest | None
@@ -57,6 +61,7 @@ class SubmitRequest:
     poll: float = 5.0
     stop: bool = False
     store: str = ""
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,14 @@ class FollowedRun:
     Attributes:
         id: its id.
         titles: task name -> title.
+        name: its name; "" = it was found by its id.
         stop_twins: stops twins that a lost answer may have left.
         state: as it was found; "" = it was started just now.
     """
 
     id: str
     titles: Mapping[str, str]
+    name: str = ""
     stop_twins: Callable[[], None] = lambda: None
     state: str = ""
 
@@ -95,7 +102,22 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
             # The only chance: nobody looks for twins once this process has ended.
             run.stop_twins()
             return f"Run {run.id} goes on; {follow_hint(run.id)}"
+        end = time.monotonic() + request.timeout
+
+        def start(name: str) -> Ending:
+            left = max(request.poll, end - time.monotonic())
+            named = replace(request, name=name, timeout=left, attempts=1)
+            assert request.new_run is not None
+            return follow_and_tell(
+                kubeflow, named, _start(kubeflow, named, request.new_run)
+            )
+
         ending = follow_and_tell(kubeflow, request, run)
+        if run.name:
+            say = Progress(run.name).say
+            there = partial(runs.is_there, kubeflow, request.experiment)
+            names = attempt_names(run.name, request.attempts)
+            ending = try_again(ending, names, start, there, say)
     if ending.code:
         raise error_of(ending.code, ending.sentence)
     return ending.sentence
@@ -160,6 +182,7 @@ def _start(
     """Starts a run, or finds the one that has its name."""
     # What is wrong on this machine is said before any server is contacted.
     run_spec = prepare(new_run)
+    check_attempts(request.name, request.attempts)
     name = runs.check_name(request.name or runs.new_name(run_spec.name))
     group = runs.check_name(request.experiment, "--experiment")
     kubeflow.require_version()
@@ -174,7 +197,7 @@ def _start(
     if run.new and run_spec.anew:
         progress.say(run_spec.anew)
     stop_twins = runs.twin_stopper(kubeflow, body, run)
-    return FollowedRun(run.id, run_spec.pipeline.titles, stop_twins, run.state)
+    return FollowedRun(run.id, run_spec.pipeline.titles, name, stop_twins, run.state)
 
 
 def page(kubeflow: Kubeflow, run_id: str) -> str:

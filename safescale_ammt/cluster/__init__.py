@@ -6,6 +6,8 @@ our TrainingRuntime, follows it, and takes the model back from the store:
     handover.py   inputs, request, model: the prefix of one job in the store
     trainjob.py   the job as an object: name, body, what its status says
     life.py       create, adopt, replace, follow, stop
+    ending.py     deleted with its pods, failed, or failed with its model whole
+    pods.py       which have started, which still run, how they ended
     owner.py      the pods for which the job works
     waiting.py    why no pod has started yet
     logs.py       rank 0's log, whole and once, through broken connections

@@ -221,8 +221,8 @@ class Api:
             raise trouble
         raise OutOfReach(
             f"The Kubernetes API at {self.host} has not answered for "
-            f"{now - since:.0f} s ({trouble}); a TrainJob that runs goes on, and a "
-            "retry of this step adopts it."
+            f"{now - since:.0f} s ({trouble}); a TrainJob that runs goes on, and the "
+            "next run of the same training adopts it."
         ) from None
 
     def _once(

@@ -8,8 +8,8 @@
     jobs/<digest>/checkpoints/     gone once the model is taken
     jobs/<digest>/report/          what went wrong; gone once the model is taken
 
-Inputs, request and model stay: a retry, and another run of the same training, use
-them. A lifecycle rule of the bucket may delete them at any age.
+Inputs, request and model stay: the next pod of a step, and another run of the same
+training, use them. A lifecycle rule of the bucket may delete them at any age.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Handover:
 
     def tidy(self) -> None:
         """Deletes what nobody needs once the model has been taken."""
-        # Inputs, request and model stay: a retry of the step uses them.
+        # Inputs, request and model stay: another run of the same training uses them.
         for part in ("checkpoints", "report"):
             # A list: what is deleted while it is listed may hide what follows.
             for info in list(self._store.list(f"{self._job}/{part}/")):

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from safescale_ammt.cluster import owner as owners
-from safescale_ammt.cluster import waiting
 from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.ending import (
+    delete,
+    failure_of,
+    let_pods_end,
+    place,
+    remove,
+)
 from safescale_ammt.cluster.logs import Follower
 from safescale_ammt.cluster.owner import Owner
 from safescale_ammt.cluster.refusals import ApiRefusal, Denied
@@ -16,7 +22,6 @@ from safescale_ammt.cluster.resources import RUNTIMES, TRAINJOBS
 from safescale_ammt.cluster.trainjob import (
     JobState,
     TrainJob,
-    condition,
     progress,
     state,
 )
@@ -27,10 +32,6 @@ from safescale_ammt.errors import ClusterError, ClusterInputError, SafescaleErro
 # Bounded: who deletes the job on purpose would do so for ever.
 _ATTEMPTS = 5
 """Times that a job is made anew when it vanishes or changes meanwhile."""
-
-
-class JobFailed(ClusterError):
-    """The job failed, and the cluster says no more than this."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,19 @@ class Life:
         self._job = job
         self._owner = owner
         self._product = product
-        self._where = f"TrainJob {api.namespace}/{job.name}"
+        self._where = place(api, job.name)
+        self.say = api.say
 
     def run(self) -> None:
-        """Makes or adopts the job and follows it until it is complete.
+        """Makes or adopts the job and follows it until its model is there.
 
         Raises:
-            JobFailed: it failed.
+            JobFailed: it failed, and no pod of it has handed a model over.
             ClusterInputError: no right, no runtime, no Trainer, or the name is taken.
             ClusterError: the API stayed away, or no pod started in time.
         """
         for _ in range(_ATTEMPTS):
-            self.ensure()
-            if self._follow() or self._product.is_there():
+            if not self.ensure() or self._follow() or self._product.is_there():
                 return
             self._api.say(f"{self._where} is gone; somebody deleted it. Once more.")
         raise ClusterError(
@@ -91,8 +92,12 @@ class Life:
                 return
             raise self._explain(answer) from None
 
-    def ensure(self) -> None:
+    def ensure(self) -> bool:
         """Makes sure that the job is there: creates, adopts or replaces it.
+
+        Returns:
+            Whether there is a job to follow; if not, pods of an earlier one have
+            handed their model over meanwhile.
 
         Raises:
             ApiRefusal: it may not or cannot be made; one sentence.
@@ -101,8 +106,11 @@ class Life:
         for _ in range(_ATTEMPTS):
             live = self.read()
             if live is None:
+                # Two generations of pods would write to the same place.
+                if let_pods_end(self._api, self._job.name, self._product.is_there):
+                    return False
                 if self._create():
-                    return
+                    return True
                 continue
             if not self._job.matches(live):
                 raise ClusterInputError(
@@ -111,11 +119,12 @@ class Life:
                     f"kubectl delete trainjob -n {self._api.namespace} {self._job.name}"
                 )
             status = state(live)
-            done = status is JobState.COMPLETE and self._product.is_there()
+            ended = status in (JobState.COMPLETE, JobState.FAILED)
+            done = ended and self._product.is_there()
             if not done and status not in (JobState.ACTIVE, JobState.SUSPENDED):
                 # Failed, going, or complete without its model: of no use to anybody.
                 self._api.say(f"{self._where} is {status.value}; replacing it.")
-                self._remove(live)
+                remove(self._api, live)
                 continue
             try:
                 owners.adopt(self._api, live, self._owner)
@@ -125,7 +134,7 @@ class Life:
                     raise
             else:
                 self._api.say(f"{self._where} is {status.value}; adopting it.")
-                return
+                return True
         raise ClusterError(
             f"{self._where} could not be made in {_ATTEMPTS} attempts: it is made and "
             "deleted by somebody else at the same time."
@@ -170,7 +179,7 @@ class Life:
                     if answer.status not in (404, 409):  # 409: another let go meanwhile
                         raise
                 else:
-                    self._delete(live)
+                    delete(self._api, live)
                     return "was deleted, its checkpoints stay in the store"
         except SafescaleError as error:
             self._api.say(f"{self._where} could not be deleted: {error}")
@@ -182,12 +191,19 @@ class Life:
         refs = [self._owner.reference] if self._owner else []
         # Before the job is there: what its pods report must not be deleted.
         self._product.forget()
-        try:
-            self._api.call("create", TRAINJOBS, body=self._job.to_dict(refs))
-        except ApiRefusal as answer:
-            if answer.status == 409:
-                return False
-            raise self._explain(answer) from None
+        wait = Wait(self._api, self._job, self._where)
+        while True:
+            try:
+                self._api.call("create", TRAINJOBS, body=self._job.to_dict(refs))
+                break
+            except ApiRefusal as answer:
+                if answer.status == 409:
+                    return False
+                if not answer.is_full:
+                    raise self._explain(answer) from None
+                # Jobs that have ended count until somebody deletes them.
+                wait.tell(answer.message)
+            self._api.sleep(self._api.timeouts.poll)
         self._api.say(
             f"{self._where} was created: {self._job.processes} processes on "
             f"{self._job.nodes} nodes"
@@ -195,39 +211,8 @@ class Life:
         )
         return True
 
-    def _delete(self, live: dict[str, Any]) -> None:
-        """Deletes the very object that was read, its pods first."""
-        # By uid: a new job of the same name may be another run's. In the foreground:
-        # the job's end then means that no pod writes to the store any more.
-        options = {
-            "propagationPolicy": "Foreground",
-            "preconditions": {"uid": live["metadata"]["uid"]},
-        }
-        try:
-            self._api.call("delete", TRAINJOBS, self._job.name, body=options)
-        except ApiRefusal as answer:
-            if answer.status not in (404, 409):  # 409: the uid is another by now
-                raise
-
-    def _remove(self, live: dict[str, Any]) -> None:
-        """Deletes an object and waits until it and its pods are gone."""
-        api = self._api
-        self._delete(live)
-        deadline = api.clock() + api.timeouts.gone
-        uid = live["metadata"]["uid"]
-        for now in changes(api, self._job.name):
-            if now is None or now["metadata"]["uid"] != uid:
-                return
-            if api.clock() > deadline:
-                raise ClusterError(
-                    f"{self._where} has been deleted for {api.timeouts.gone:g} s and "
-                    "is still there (finalizers "
-                    f"{now['metadata'].get('finalizers', [])}); see what holds it: "
-                    f"kubectl describe trainjob -n {api.namespace} {self._job.name}"
-                )
-
     def _follow(self) -> bool:
-        """Follows the job; returns whether it completed, or else is gone."""
+        """Follows the job; returns whether its model is there, or else it is gone."""
         log = Follower(self._api, self._job.name, self._api.say)
         wait = Wait(self._api, self._job, self._where)
         last_progress = ""
@@ -238,20 +223,21 @@ class Life:
                 if progress(live) not in ("", last_progress):
                     last_progress = progress(live)
                     self._api.say(f"{self._where}: {last_progress}.")
-                if state(live) in (JobState.COMPLETE, JobState.FAILED):
+                ended = state(live)
+                # A job fails at once when a pod of it is deleted, and that pod may
+                # finish within its grace period.
+                handed_over = ended is JobState.FAILED and let_pods_end(
+                    self._api, self._job.name, self._product.is_there
+                )
+                if ended in (JobState.COMPLETE, JobState.FAILED):
                     # The status may come before the last lines of the log do.
                     log.finish(self._api.timeouts.retry.read)
-                if state(live) is JobState.COMPLETE:
+                if handed_over:
+                    self._api.say(f"{self._where} failed, but its model is whole.")
+                if ended is JobState.COMPLETE or handed_over:
                     return True
-                if state(live) is JobState.FAILED:
-                    failed = condition(live, "Failed") or {}
-                    why = failed.get("message") or failed.get("reason")
-                    ended = waiting.ended_by(self._api, self._job.name)
-                    raise JobFailed(
-                        f"{self._where} failed: {why or 'no reason is given'}"
-                        + (f" ({ended})" if ended else "")
-                        + "; its log is above, a retry replaces it."
-                    )
+                if ended is JobState.FAILED:
+                    raise failure_of(self._api, live)
                 wait.look(live)
         finally:
             log.stop()

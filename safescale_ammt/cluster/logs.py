@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.pods import ENDED, phase_of, pods_of
 from safescale_ammt.cluster.refusals import ApiRefusal, Away, Denied
 from safescale_ammt.cluster.resources import PODS
 from safescale_ammt.cluster.trainjob import NODE
@@ -25,19 +26,7 @@ _STAMPED = re.compile(
     rb"(?P<zone>Z|[+-]\d\d:\d\d) ?(?P<text>.*)",
     re.DOTALL,
 )
-_ENDED = ("Succeeded", "Failed")
 _LONGEST_PAUSE = 5.0  # seconds; people watch the log
-
-
-def pods_of(name: str, *, first: bool = False) -> dict[str, str]:
-    """Returns the query for a job's pods (JobSet labels them); `first`: rank 0's."""
-    labels = f"jobset.sigs.k8s.io/jobset-name={name}"
-    if first:
-        labels += (
-            f",jobset.sigs.k8s.io/replicatedjob-name={NODE}"
-            ",batch.kubernetes.io/job-completion-index=0"
-        )
-    return {"labelSelector": labels}
 
 
 class Cursor:
@@ -107,7 +96,7 @@ class Follower:
                     pod
                     for pod in self._api.call("list", PODS, query=query)["items"]
                     if pod["metadata"]["uid"] not in self._read
-                    and _phase(pod) != "Pending"
+                    and phase_of(pod) != "Pending"
                 ]
                 # A restarted job has a pod for each attempt: the oldest speaks first.
                 for pod in sorted(
@@ -132,7 +121,7 @@ class Follower:
             try:
                 live = self._api.call("get", PODS, name)
                 same = live["metadata"]["uid"] == uid
-                has_ended = not same or _phase(live) in _ENDED
+                has_ended = not same or phase_of(live) in ENDED
             except ApiRefusal as answer:
                 if answer.status != 404:
                     raise
@@ -171,7 +160,3 @@ class Follower:
         except ApiRefusal as answer:
             return answer.status == 404, lines  # 400: the container is starting
         return True, lines
-
-
-def _phase(pod: dict[str, Any]) -> str:
-    return str((pod.get("status") or {}).get("phase", "Pending"))

@@ -2,8 +2,8 @@
 
 A job names every pod that waits for it in `ownerReferences`. The garbage
 collector deletes it once all of them are gone, so that a stage that was killed
-leaves nothing behind when its workflow is deleted; the pod of a retry, or of
-another run that asks for the same training, adds itself on adoption.
+leaves nothing behind when its workflow is deleted; the pod that follows a lost one,
+or that of another run which asks for the same training, adds itself on adoption.
 """
 
 from __future__ import annotations

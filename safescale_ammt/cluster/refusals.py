@@ -24,6 +24,11 @@ class ApiRefusal(ClusterError):
         self.status = status
         self.message = message
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a quota is full: it refuses with 403, and has room again later."""
+        return self.status == 403 and "exceeded quota" in self.message
+
 
 class Denied(ApiRefusal, ClusterInputError):
     """The caller is unknown (401), or may not do this (403)."""

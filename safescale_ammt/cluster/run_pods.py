@@ -28,6 +28,19 @@ MAIN = "main"
 """Argo's name for the container that does a step's work."""
 _ON_THE_WAY = ("", "ContainerCreating", "PodInitializing")
 _UNWANTED = 137  # 128 + SIGKILL
+LOST = frozenset({"Interrupted", "OutOfReach", "PeerLost", "StorageError"})
+"""Classes of our errors that another try, later or on another node, may not meet."""
+_TOO_LATE = "DeadlineExceeded"
+_TAKEN = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
+# Kubernetes says so of a node that has too little; a pod that goes over its own limit
+# "exceeds" it, and would again.
+_LOW = "low on resource"
+# KFP's launcher (backend/src/v2/component, launcher_v2.go and objectstore), gRPC, Go.
+_AWAY = re.compile(
+    r"failed to (?:up|down)load (?:in|out)put artifact"
+    r"|rpc error: code = (?:Unavailable|DeadlineExceeded)"
+    r"|connection (?:refused|reset)|i/o timeout|TLS handshake timeout|no such host"
+)
 # A line of klog, whose first letter is its level, or the last one of a traceback.
 _ERROR = re.compile(
     r"[EF]\d{4} \S+ +\d+ \S+?\] (?P<klog>.+)"
@@ -45,6 +58,8 @@ class StepEnd:
         sentence: why, in words of the stage, of Argo or of Kubernetes; "" = unknown.
         code: exit code of the product, 1 where the stage did not say.
         stopped: whether a signal ended it: somebody stopped the run, or its node went.
+        lost: whether the cluster ended it for a reason that may pass. What a stage
+            found wrong, a limit that it went over and what nobody knows are none.
     """
 
     pod: str
@@ -52,6 +67,7 @@ class StepEnd:
     sentence: str
     code: int = 1
     stopped: bool = False
+    lost: bool = False
 
 
 def pods_of_run(api: Api, run: str) -> list[dict[str, Any]]:
@@ -96,6 +112,27 @@ def step_end(pods: Iterable[Mapping[str, Any]], ending: str = "") -> StepEnd | N
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
+def node_end(workflows: Iterable[Mapping[str, Any]], ending: str) -> StepEnd | None:
+    """Says what Argo has noted of a step whose pod is gone, None if nothing.
+
+    Error is Argo's word for what no program did: a pod that was deleted, a node that
+    went (workflow/controller/operator.go of Argo 4.0.8).
+
+    Args:
+        workflows: of the run.
+        ending: how the pod's name ends, and so does the node's id.
+    """
+    for workflow in workflows:
+        nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
+        for node in nodes:
+            if ending and str(node.get("id", "")).endswith(ending):
+                if node.get("phase") != "Error":
+                    return None
+                why = one_line(node.get("message") or "") or "Argo does not say why"
+                return StepEnd("", "", f"its pod was lost: {why}", lost=True)
+    return None
+
+
 def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
     """Reads how one pod ended, the most telling first."""
     name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
@@ -106,17 +143,27 @@ def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
         if container == MAIN:
             if words := read_last_words(text):
                 stopped = words.kind == "Interrupted"
-                return StepEnd(name, stage, words.sentence, words.code, stopped)
+                # A deadline ends a step by a signal as well, and would end it again.
+                lost = words.kind in LOST and status.get("reason") != _TOO_LATE
+                return StepEnd(name, stage, words.sentence, words.code, stopped, lost)
             if status.get("reason"):
                 break
             killed = code in (_UNWANTED, 143)  # 143: 128 + SIGTERM
-            return StepEnd(name, stage, one_line(text), 1, killed)
+            return StepEnd(name, stage, one_line(text), 1, killed, killed)
         reason = one_line(text) or f"exit code {code}"
         # Argo's `wait` stores the log and the results; without it no step succeeds.
-        return StepEnd(name, stage, f"Argo's container {container} failed: {reason}")
+        sentence = f"Argo's container {container} failed: {reason}"
+        return StepEnd(name, stage, sentence, lost=True)
     # Evicted, Preempting, DeadlineExceeded, NodeLost: the pod as a whole.
-    parts = (str(status.get(key) or "") for key in ("reason", "message"))
-    return StepEnd(name, stage, one_line(": ".join(filter(None, parts))))
+    parts = [str(status.get(key) or "") for key in ("reason", "message")]
+    lost = parts[0] in _TAKEN or (parts[0] == "Evicted" and _LOW in parts[1])
+    sentence = one_line(": ".join(filter(None, parts)))
+    return StepEnd(name, stage, sentence, lost=lost)
+
+
+def is_away(sentence: str) -> bool:
+    """Says whether an error of KFP's own tells of a service that was away."""
+    return bool(_AWAY.search(sentence))
 
 
 def _bad_ends(status: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

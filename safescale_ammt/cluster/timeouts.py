@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from safescale_ammt.retry import TRANSIENT, RetryPolicy
 
 API_RETRY = RetryPolicy(
-    # The job trains on without the API, and KFP repeats no step that fails: giving up
-    # soon would lose hours of work to an outage of minutes.
+    # The job trains on without the API, and nobody repeats a step that fails: giving
+    # up soon would lose hours of work to an outage of minutes.
     total=600.0,
     # Some forty requests in that time, not eighty, to an API server that starts.
     longest=15.0,
@@ -32,10 +32,12 @@ class Timeouts:
     """Until a first pod runs, or runs again."""
     queued: float = 86400.0
     """The same in a Kueue queue."""
+    unexplained: float = 10.0
+    """Until a wait for which the cluster gives no reason is said to have none."""
     denied: float = 60.0
     """A right that the caller has had is refused: API servers do so as they start."""
     gone: float = 300.0
-    """Until a deleted job is gone; its pods have 120 s for a last checkpoint."""
+    """Until a job and its pods are gone; a pod has 120 s for a last checkpoint."""
     grace: float = 20.0
     """For deleting the job at SIGTERM; pods have 30 s by default."""
 

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.ending import JobFailed
 from safescale_ammt.cluster.handover import Handover
-from safescale_ammt.cluster.life import JobFailed, Life, Product
+from safescale_ammt.cluster.life import Life, Product
 from safescale_ammt.cluster.owner import Owner, own_pod
 from safescale_ammt.cluster.refusals import OutOfReach
 from safescale_ammt.cluster.timeouts import TIMEOUTS, Timeouts
@@ -17,7 +18,7 @@ from safescale_ammt.cluster.trainjob import TrainJob, digest_of
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.execution import error_of
-from safescale_ammt.launch.failure import clear_failures, first_failure
+from safescale_ammt.launch.failure import clear_failures, first_failure, may_pass
 
 _LAYOUT = ("processes", "nodes", "runtime", "queue")
 """Keys of the training section that say where and how wide a job runs."""
@@ -44,7 +45,8 @@ def train_in_cluster(
         dataset: the dataset artifact.
         architecture: the architecture artifact.
         constitution: what the agents train for.
-        config: the training section; `processes`, `nodes`, `runtime`, `queue`.
+        config: the training section; `processes`, `nodes`, `runtime`, `queue` and
+            `restarts`.
         parents: identities of dataset, architecture and constitution.
         model: where the model artifact is written.
         environ: where the store, the API and the pod's name are found.
@@ -53,7 +55,8 @@ def train_in_cluster(
 
     Raises:
         ClusterInputError: no API, right, runtime or store; or the name is taken.
-        ClusterError: the API stayed away, nothing ran in time, the job failed.
+        ClusterError: the API stayed away, nothing ran in time, the job failed more
+            often than it may.
         IntegrityError: the model in the store is not what was asked for.
         SafescaleError: what the worker itself raised, with its exit code.
     """
@@ -76,7 +79,7 @@ def train_in_cluster(
         else:
             life.check_runtime()
             handover.send(dataset, architecture, constitution, config)
-            _run(life, handover, owner, environ)
+            _run(life, handover, owner, environ, config.restarts)
         try:
             handover.fetch(model, parents, config.digest)
             handover.tidy()
@@ -85,25 +88,34 @@ def train_in_cluster(
 
 
 def _run(
-    life: Life, handover: Handover, owner: Owner | None, environ: Mapping[str, str]
+    life: Life,
+    handover: Handover,
+    owner: Owner | None,
+    environ: Mapping[str, str],
+    restarts: int,
 ) -> None:
-    """Runs the job; deletes it on the way out unless it has to stay.
+    """Runs the job, again if it failed; deletes it unless it has to stay.
 
-    It stays when the API is out of reach (a retry adopts it), and when it failed
+    It stays when the API is out of reach (the next run adopts it), and when it failed
     and has an owner to be collected with: then people can look at it.
     """
-    try:
-        life.run()
-    except OutOfReach:
-        raise
-    except JobFailed as failed:
-        if owner is None:
-            life.stop()
-        # The worker's own sentence says more than the cluster's, and has its exit code.
-        report = first_failure(handover.report, environ=environ)
-        if report is None:
+    for left in range(restarts, -1, -1):
+        try:
+            life.run()
+        except OutOfReach:
             raise
-        raise error_of(int(report["code"]), str(report["sentence"])) from failed
-    except BaseException:  # SIGTERM too: nobody would take the model
-        life.stop()
-        raise
+        except JobFailed as failed:
+            report = first_failure(handover.report, environ=environ)
+            if left and may_pass(report, failed.ended):
+                life.say(f"{failed} It is made anew, {left} of {restarts} times left.")
+                continue
+            if owner is None:
+                life.stop()
+            # The worker's own sentence says more than the cluster's, and has its code.
+            if report is None:
+                raise
+            raise error_of(int(report["code"]), str(report["sentence"])) from failed
+        except BaseException:  # SIGTERM too: nobody would take the model
+            life.stop()
+            raise
+        return

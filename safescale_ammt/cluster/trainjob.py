@@ -41,8 +41,8 @@ class JobState(Enum):
 class TrainJob:
     """One job to be made.
 
-    The name comes from the digest alone: a retry of the step, and another run
-    that asks for the very same training, find the job that is there.
+    The name comes from the digest alone: the next pod of a step, and another
+    run that asks for the very same training, find the job that is there.
     """
 
     digest: str

@@ -1,17 +1,19 @@
-"""Why no pod of a job runs, and what ended the pods of one that failed."""
+"""Why no pod of a job runs, in the cluster's own words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from safescale_ammt.cluster.api import Api
-from safescale_ammt.cluster.logs import pods_of
+from safescale_ammt.cluster.pods import has_started, pods_named
 from safescale_ammt.cluster.refusals import ApiRefusal
-from safescale_ammt.cluster.resources import EVENTS, PODS
+from safescale_ammt.cluster.resources import EVENTS
 from safescale_ammt.cluster.trainjob import JobState, TrainJob, condition, state
-from safescale_ammt.errors import ClusterError, SafescaleError
+from safescale_ammt.errors import ClusterError
+
+UNKNOWN = "the cluster gives no reason; is the Trainer controller running?"
 
 
 class Wait:
@@ -38,35 +40,40 @@ class Wait:
         if runs or self._runs:
             self._since = self._api.clock()
         self._runs = runs
-        if runs:
-            return
-        why = reason(self._api, live)
-        if why != self._reason:
+        if not runs:
+            self.tell(reason(self._api, live))
+
+    def tell(self, why: str) -> None:
+        """Says a reason that is new; "" is none, and none is said only after a while.
+
+        Raises:
+            ClusterError: nothing has run for too long.
+        """
+        waited = self._api.clock() - self._since
+        timeouts = self._api.timeouts
+        # Controller, scheduler and kubelet need some seconds for any job: a way up is
+        # no reason to send people looking.
+        if not why and waited >= timeouts.unexplained:
+            why = UNKNOWN
+        if why and why != self._reason:
             self._reason = why
             self._api.say(f"{self._where} waits: {why}")
-        timeouts = self._api.timeouts
         limit = timeouts.queued if self._job.queue else timeouts.pending
-        if self._api.clock() - self._since > limit:
+        if waited > limit:
             raise ClusterError(
-                f"{self._where} has had no running pod for {limit:g} s: {why}; make "
-                "room for it or ask for less, then run again."
+                f"{self._where} has had no running pod for {limit:g} s: "
+                f"{why or UNKNOWN}; make room for it or ask for less, then run again."
             )
 
 
-def has_started(api: Api, name: str) -> bool:
-    """Says whether any pod of a job runs or has run."""
-    phases = {(pod.get("status") or {}).get("phase") for pod in _pods(api, name)}
-    return bool(phases & {"Running", "Succeeded", "Failed"})
-
-
 def reason(api: Api, live: Mapping[str, Any]) -> str:
-    """Says in the cluster's own words why a job's pods do not run.
+    """Says in the cluster's own words why a job's pods do not run, "" if it does not.
 
     The most telling first: what a container waits for or why the scheduler finds
     no node, the last warning about the job or its pods, the job's condition.
     """
     name = str(live["metadata"]["name"])
-    for pod in _pods(api, name):
+    for pod in pods_named(api, name):
         status = pod.get("status") or {}
         for container in status.get("containerStatuses") or ():
             waiting = (container.get("state") or {}).get("waiting") or {}
@@ -84,42 +91,37 @@ def reason(api: Api, live: Mapping[str, Any]) -> str:
         warnings = api.call("list", EVENTS, query=query)["items"]
     except ApiRefusal:
         warnings = []  # Not permitted: then the other reasons must do.
-    # By name, since JobSet, Jobs and pods all have names that begin with the job's.
+    # By name, since JobSet, Jobs and pods all have names that begin with the job's; and
+    # by time: an event outlives its object by an hour, and a job before this one had
+    # the same name.
+    made = time_of(live["metadata"].get("creationTimestamp"))
     ours = [w for w in warnings if w["involvedObject"].get("name", "").startswith(name)]
+    ours = [w for w in ours if last_seen(w) >= made]
     if ours:
-        newest = max(ours, key=_time)
+        newest = max(ours, key=last_seen)
         return f"{newest['reason']}: {newest['message']}"
     suspended = condition(live, "Suspended")
     if suspended or live["spec"].get("suspend"):
         return str((suspended or {}).get("message") or "it is suspended")
-    return "the cluster gives no reason; is the Trainer controller running?"
+    return ""
 
 
-def ended_by(api: Api, name: str) -> str:
-    """Says how the containers of a failed job ended, "" if nothing is known."""
-    pods: list[dict[str, Any]] = []
-    ends = []
-    # A bonus: pods that cannot be read must not hide the failure.
-    with suppress(SafescaleError):
-        pods = _pods(api, name)
-    for pod in pods:
-        status = pod.get("status") or {}
-        for container in status.get("containerStatuses") or ():
-            end = (container.get("state") or {}).get("terminated") or {}
-            if end.get("exitCode"):
-                why = end.get("reason") or "Error"
-                ends.append(f"{pod['metadata']['name']}: {why}, {end['exitCode']}")
-        if not ends and status.get("reason"):
-            ends.append(f"{pod['metadata']['name']}: {status['reason']}")
-    # A few are enough: one rank's end makes the others end.
-    return "; ".join(ends[:4])
+def last_seen(event: Mapping[str, Any]) -> datetime:
+    """Returns when an event happened last.
+
+    Who made it through `events.k8s.io`, as Trainer and the scheduler do, sets
+    `eventTime` and, once it repeats, a series; core's own have `lastTimestamp`.
+    """
+    series = event.get("series") or {}
+    stamps = [event.get(k) for k in ("lastTimestamp", "eventTime", "firstTimestamp")]
+    return max(time_of(stamp) for stamp in [series.get("lastObservedTime"), *stamps])
 
 
-def _pods(api: Api, name: str) -> list[dict[str, Any]]:
-    return list(api.call("list", PODS, query=pods_of(name))["items"])
-
-
-def _time(event: Mapping[str, Any]) -> str:
-    # Which of the three is set depends on the component that made the event.
-    stamps = (event.get(k) for k in ("lastTimestamp", "eventTime", "firstTimestamp"))
-    return str(next(filter(None, stamps), ""))
+def time_of(stamp: object) -> datetime:
+    """Reads a time as Kubernetes writes it; what is none is long ago."""
+    try:
+        # Not by spelling: "…16.5Z" comes before "…16Z" there.
+        read = datetime.fromisoformat(str(stamp))
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

@@ -443,13 +443,23 @@ class TrainingConfig(Section):
     """TrainingRuntime of a TrainJob."""
     queue: str = ""
     """Kueue LocalQueue of a TrainJob; "" = none."""
+    restarts: int = 2
+    """Times that a TrainJob which was lost is made anew, from its checkpoint."""
     checkpoint_every: int = 0
     """Sync rounds between checkpoints; 0 = only when stopped, if a store is given."""
 
     # Any backend and any number of processes trains the same bits (docs/decisions.md,
     # 30 and 31). `threads` is not among them: sums depend on it.
     how: ClassVar[frozenset[str]] = frozenset(
-        {"backend", "processes", "nodes", "runtime", "queue", "checkpoint_every"}
+        {
+            "backend",
+            "processes",
+            "nodes",
+            "runtime",
+            "queue",
+            "restarts",
+            "checkpoint_every",
+        }
     )
     later: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
@@ -491,9 +501,12 @@ class TrainingConfig(Section):
         named = not self.queue or is_label(self.queue)
         self.require("queue", named, "a Kubernetes name")
         # What nobody reads is no setting: it would look obeyed.
-        for key, unused in (("queue", ""), ("runtime", type(self).runtime)):
+        own = type(self)
+        defaults = (("queue", ""), ("runtime", own.runtime), ("restarts", own.restarts))
+        for key, unused in defaults:
             read = self.backend == "trainjob" or getattr(self, key) == unused
             self.require(key, read, f"{unused!r} without backend: trainjob")
+        self.require("restarts", 0 <= self.restarts <= 100, "0 to 100")
         self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from safescale_ammt.errors import Interrupted, PeerLost
+from safescale_ammt.errors import Interrupted, PeerLost, StorageError
 from safescale_ammt.execution import describe
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.files.json_text import LARGEST, parse_json
@@ -45,6 +45,21 @@ def first_failure(
     # between a failure and its consequence.
     reports.sort(key=lambda report: (report["class"] in CONSEQUENCES, report["time"]))
     return reports[0] if reports else None
+
+
+def may_pass(report: Mapping[str, Any] | None, ended: str) -> bool:
+    """Says whether a training that failed may do well when it is begun again.
+
+    What the program itself found fault with, it would find again: a wrong input, a
+    refusal, steps without a finite gradient. So would memory that does not suffice.
+
+    Args:
+        report: of the process that failed first; None = each was lost without a word.
+        ended: how the cluster says that its containers ended.
+    """
+    if report is None:
+        return "OOMKilled" not in ended
+    return report["class"] in (*CONSEQUENCES, StorageError.__name__)
 
 
 def clear_failures(where: str, environ: Mapping[str, str] = os.environ) -> None:

@@ -55,7 +55,8 @@ def run_worker(
             remote = "://" in place and not place.startswith("file:")
             model = scratch / "model" if remote else local_folder(place, scratch)
             status = TrainerStatus.from_environ(task.config.steps, environ)
-            make_model(task, model, checkpoints, process_group, status.note)
+            with closing(status):
+                make_model(task, model, checkpoints, process_group, status.note)
             if process_group.rank == 0:
                 if remote:
                     deliver(model, place, environ)

@@ -6,8 +6,9 @@
     rehearsal    nothing registered, and the version artifact says so
 
 A verdict is trusted only after it has been derived again from its evidence and
-the ledger has confirmed the use that it claims. This stage is never cached and
-never retried; registering the same verdict twice gives the same version.
+the ledger has confirmed the use that it claims. This stage is never cached. It may
+run twice, since a cluster makes a lost pod again: for one verdict, and one run, its
+work is done once.
 
 The evidence comes from the protected prefix of the store of data (`store.protected`)
 and goes into the bundle, which lies in the registry alone: the version artifact names

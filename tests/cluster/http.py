@@ -17,6 +17,7 @@ from cluster.guards import guard
 from cluster.logs import spell
 from cluster.objects import Event, Failure, Kind, Object
 from cluster.selectors import selects
+from cluster.trainer_status import is_valid
 
 if TYPE_CHECKING:
     from cluster.api import _Server
@@ -197,6 +198,8 @@ class Answers(BaseHTTPRequestHandler):
         guard(self.api, kind, place, user=self.user, **about)
 
     def _report(self, found: Object) -> None:
+        if not is_valid(self.body["trainerStatus"]):
+            raise Failure(422, "Invalid", "status.trainerStatus: Invalid value")
         merge(found.setdefault("status", {}), self.body)
 
     def _change(self, sub: str) -> Any:

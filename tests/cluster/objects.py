@@ -85,6 +85,8 @@ class Objects:
         self._kinds: dict[str, Kind] = {}
         self.lingering: Callable[[Kind, Object], bool] = lambda *_: False
         """Says which deleted objects stay until `remove` (a kubelet's pods)."""
+        self.refilled: Callable[[Kind, Object], bool] = lambda *_: False
+        """Says which objects a controller still gives dependents as they go."""
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
         """Returns a copy of one object."""
@@ -269,6 +271,8 @@ class Objects:
         for (plural, _, _), found in list(self._all.items()):
             meta = found["metadata"]
             if FOREGROUND in meta.get("finalizers", []) and meta["uid"] not in blocked:
+                if self.refilled(self._kinds[plural], found):
+                    continue
                 meta["finalizers"] = [f for f in meta["finalizers"] if f != FOREGROUND]
                 self._finish(self._kinds[plural], found)
                 return True

@@ -488,6 +488,23 @@ def test_values_that_kubeflow_cannot_hand_over_start_nothing(api, tmp_path, caps
     assert not api.world.pipelines
 
 
+def test_a_run_with_a_trainjob_waits_for_it_in_a_small_pod(api):
+    for backend in ("local", "trainjob"):
+        more = ("--set", f"training.backend={backend}")
+        assert submit(api, "--no-wait", "--name", backend, *more) == 0
+    sources = {}
+    for run in api.world.runs.values():
+        components = run.pipeline_spec["pipeline_spec"]["components"]
+        line = components["comp-exit-handler-1"]["dag"]["tasks"]
+        inputs = line["train-agents"]["inputs"]["parameters"]
+        found = inputs["pipelinechannel--train_cpu"]
+        sources[run.display_name] = found["componentInputParameter"]
+    assert sources == {
+        "local": "pipelinechannel--train_cpu",
+        "trainjob": "pipelinechannel--cpu",
+    }
+
+
 def test_accelerators_are_warned_of_since_nothing_uses_them(api, capsys):
     assert submit(api, "--param", "accelerators=2") == 0
     said = capsys.readouterr().err

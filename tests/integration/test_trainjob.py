@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from patience import PATIENCE, eventually
 from trainjob_world import IMAGE, QUICK, Trained, World, threads, trained_locally
 
 from safescale_ammt.cluster.access import ACCESS, Access
-from safescale_ammt.cluster.life import JobFailed
+from safescale_ammt.cluster.ending import JobFailed
 from safescale_ammt.cluster.refusals import OutOfReach
 from safescale_ammt.errors import (
     ClusterError,
@@ -122,7 +123,185 @@ def test_a_warning_of_the_cluster_is_said_unless_events_may_not_be_read(
     assert not world.left()
 
 
-def _warn(world: World, plural: str, body: dict[str, Any]) -> None:
+def test_a_warning_from_before_the_job_is_not_about_it(world: World) -> None:
+    world.timeouts = replace(QUICK, pending=0.5)
+    world.api.admission.append(lambda _, plural, body: _warn(world, plural, body, -60))
+    with pytest.raises(ClusterError, match="the cluster gives no reason"):
+        world.step()
+
+
+def test_that_there_is_no_reason_is_not_said_at_once(world: World) -> None:
+    world.timeouts = replace(QUICK, pending=0.6, unexplained=0.4)
+    asked = time.monotonic()
+    with pytest.raises(ClusterError, match="the cluster gives no reason"):
+        world.step()
+    assert len([said for said in world.said if "gives no reason" in said]) == 1
+    assert time.monotonic() - asked > 0.4
+    # In real life: within the ten seconds that a scheduler and a kubelet take.
+    world.timeouts = replace(QUICK, unexplained=PATIENCE)
+    with world.trainer():
+        world.step()
+    assert len([said for said in world.said if "gives no reason" in said]) == 1
+
+
+def test_what_trainer_cannot_make_is_read_from_its_event(world: World) -> None:
+    world.timeouts = replace(QUICK, pending=0.8)
+    with world.trainer() as trainer:
+        trainer.fails = 'jobsets.jobset.x-k8s.io "x" is forbidden: no such right'
+        with pytest.raises(
+            ClusterError, match=r"TrainJobResourcesCreationFailed: .* no such right"
+        ):
+            world.step()
+        world.until(lambda: not world.left())
+
+
+def test_a_full_quota_is_waited_for_and_said(world: World) -> None:
+    count = "count/trainjobs.trainer.kubeflow.org"
+    world.api.add("resourcequotas", "runs", spec={"hard": {count: "1"}})
+    world.api.add("trainjobs", "done", spec={"suspend": True, "runtimeRef": {}})
+    with world.trainer() as trainer, world.stepping() as step:
+        world.until(lambda: any("exceeded quota: runs" in s for s in world.said))
+        assert trainer.started == 0
+        world.api.delete("trainjobs", "done")
+        assert same(step.result(PATIENCE), world)
+    assert len([said for said in world.said if "exceeded quota" in said]) == 1
+
+
+def test_a_quota_that_stays_full_ends_the_step_with_its_words(world: World) -> None:
+    world.timeouts = replace(QUICK, pending=0.3)
+    count = "count/trainjobs.trainer.kubeflow.org"
+    world.api.add("resourcequotas", "runs", spec={"hard": {count: "0"}})
+    with (
+        world.trainer(),
+        pytest.raises(ClusterError, match=r"no running pod .*exceeded quota: runs"),
+    ):
+        world.step()
+    assert not world.left()
+
+
+def test_a_pod_that_was_removed_and_handed_its_model_over_is_enough(
+    world: World,
+) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True, deaf="1") as trainer:
+        with world.stepping("step-1") as step:
+            world.until(world.holding)
+            (pod,) = [
+                p for p in world.api.list("pods") if "node" in p["metadata"]["name"]
+            ]
+            world.api.delete("pods", pod["metadata"]["name"])
+            world.until(lambda: "Failed" in str(world.job().get("status")))
+            world.until(lambda: any("have not ended yet" in s for s in world.said))
+            world.release()
+            assert same(step.result(PATIENCE), world)
+        assert trainer.started == 1
+        world.until(lambda: not world.left())
+    assert any("but its model is whole" in said for said in world.said)
+
+
+def test_a_job_whose_pod_was_removed_is_made_anew_in_the_step(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True) as trainer, world.stepping("step-1") as step:
+        world.until(world.holding)
+        first = world.job()["metadata"]["uid"]
+        (pod,) = [p for p in world.api.list("pods") if "node" in p["metadata"]["name"]]
+        world.api.delete("pods", pod["metadata"]["name"])
+        world.until(lambda: trainer.started == 2)
+        assert world.job()["metadata"]["uid"] != first
+        world.release()
+        assert same(step.result(PATIENCE), world)
+    said = " ".join(world.said)
+    assert "ReachedMaxRestarts" not in said
+    assert "reaching max number of restarts (first failed job: " in said
+    assert "1 of 2 times left" not in said
+    assert "2 of 2 times left" in said
+
+
+@pytest.mark.parametrize("kind", ["PeerLost", "StorageError", "silently"])
+def test_a_training_that_was_lost_is_begun_again_as_often_as_the_config_says(
+    world: World, kind: str
+) -> None:
+    fail = (
+        {"fail": "silently"} if kind == "silently" else {"fail": "Away.", "class": kind}
+    )
+    with world.trainer(fails="2", **fail) as trainer:
+        assert same(world.step(restarts=2), world)
+        assert trainer.started == 3
+        world.until(lambda: not world.left())
+    assert len([said for said in world.said if "times left" in said]) == 2
+
+
+def test_a_training_that_is_lost_too_often_says_why_in_the_end(world: World) -> None:
+    with world.trainer(fail="silently") as trainer:
+        with pytest.raises(JobFailed, match=r"Error, 1\); its log is above"):
+            world.step(restarts=1)
+        assert trainer.started == 2
+        world.until(lambda: not world.left())
+
+
+def test_what_the_program_found_wrong_is_not_tried_again(world: World) -> None:
+    with world.trainer(fail="A byte was changed.") as trainer:
+        with pytest.raises(Refusal, match="A byte was changed"):
+            world.step(restarts=5)
+        assert trainer.started == 1
+
+
+def test_a_job_is_never_deleted_in_the_foreground(world: World) -> None:
+    # Trainer 2.3 starts pods of a job that still stands: the stand-in does, too.
+    with world.trainer(hold=True) as trainer, world.stepping() as step:
+        world.until(world.holding)
+        kind = world.api.kind("trainjobs")
+        name = world.job()["metadata"]["name"]
+        world.api.objects.delete(kind, world.api.namespace, name, policy="Foreground")
+        world.until(lambda: trainer.started >= 3)
+        world.release()
+        assert same(step.result(PATIENCE), world)
+    assert trainer.started >= 3
+    with world.trainer(fail="silently") as trainer:
+        for info in list(open_store(world.store).list("jobs/")):
+            open_store(world.store).delete(info.key)
+        with pytest.raises(JobFailed):
+            world.step(restarts=0)
+        world.until(lambda: not world.left())
+        assert trainer.started == 1
+
+
+def test_pods_of_an_earlier_job_end_before_another_is_made(world: World) -> None:
+    world.pod("step-1")
+    with world.trainer(hold=True, deaf="1") as trainer:
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE)
+        world.until(lambda: not world.api.list("trainjobs"))
+        assert [n for n in world.left() if n.startswith("pods/")]
+        with world.stepping("step-1") as step:
+            world.until(lambda: any("have not ended yet" in s for s in world.said))
+            assert not world.api.list("trainjobs")
+            world.release()
+            # It handed its model over within its grace period: nobody trains again.
+            assert same(step.result(PATIENCE), world)
+        assert trainer.started == 1
+        world.until(lambda: not world.left())
+
+
+def test_pods_of_an_earlier_job_that_do_not_end_are_named(world: World) -> None:
+    world.pod("step-1")
+    world.timeouts = replace(QUICK, gone=0.5)
+    with world.trainer(hold=True, deaf="1"):
+        with world.start("step-1") as process:
+            world.until(world.holding)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE)
+        with pytest.raises(ClusterError, match=r"still run 0\.5 s after .*node-0-0"):
+            world.step("step-1")
+        world.release()
+        world.until(lambda: not world.left())
+
+
+def _warn(world: World, plural: str, body: dict[str, Any], after: float = 1.0) -> None:
+    if plural != "trainjobs":
+        return
     name = body["metadata"]["name"]
     with suppress(Failure):
         world.api.add(
@@ -131,7 +310,7 @@ def _warn(world: World, plural: str, body: dict[str, Any]) -> None:
             type="Warning",
             reason="FailedCreate",
             message="exceeded quota: compute, requested: cpu=4, limited: cpu=2",
-            lastTimestamp="2026-01-01T00:00:00Z",
+            lastTimestamp=(datetime.now(UTC) + timedelta(seconds=after)).isoformat(),
             involvedObject={"kind": "Job", "name": f"{name}-node-0"},
         )
 
@@ -270,7 +449,10 @@ def test_a_failed_job_without_word_tells_what_the_cluster_knows(world: World) ->
 
 def test_a_worker_killed_from_outside_is_told_with_its_exit_code(world: World) -> None:
     world.pod("step-1")
-    with world.trainer(hold=True) as trainer, world.stepping("step-1") as step:
+    with (
+        world.trainer(hold=True) as trainer,
+        world.stepping("step-1", restarts=0) as step,
+    ):
         world.until(world.holding)
         trainer.pods[0].process.kill()
         with pytest.raises(
@@ -409,8 +591,8 @@ GONE = (
 
 
 def test_another_refusal_of_a_webhook_is_passed_on(world: World) -> None:
-    world.api.admission.append(lambda *_: "exceeded quota: jobs, used: 2, limited: 2")
-    with pytest.raises(ClusterInputError, match="exceeded quota: jobs, used: 2"):
+    world.api.admission.append(lambda *_: "spec.trainer.numNodes is above 1")
+    with pytest.raises(ClusterInputError, match="numNodes is above 1"):
         world.step()
 
 

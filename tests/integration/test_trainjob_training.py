@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import uuid
@@ -98,6 +99,28 @@ def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> Non
     undisturbed = world.folder / "undisturbed"
     given = world.trained
     section = {**given.training, "steps": 240}
+    train_agents.run(
+        given.dataset, given.architecture, given.rules, section, undisturbed
+    )
+    assert read_manifest(model).identity == read_manifest(undisturbed).identity
+    assert "checkpoints" not in world.stored()
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on_in_the_same_step(world: World) -> None:
+    world.pod("step-1")
+    every = {"checkpoint_every": 1, "steps": 240}
+    with world.trainer() as trainer, world.stepping("step-1", **every) as step:
+        world.until(lambda: "checkpoints" in world.stored())
+        os.killpg(trainer.pods[0].process.pid, signal.SIGKILL)
+        model = step.result(PATIENCE)
+        assert trainer.started == 2
+        world.until(lambda: not world.left())
+    assert any("2 of 2 times left" in said for said in world.said)
+    assert any("Went on from the checkpoint" in said for said in world.said)
+    given = world.trained
+    section = {**given.training, "steps": 240}
+    undisturbed = world.folder / "undisturbed"
     train_agents.run(
         given.dataset, given.architecture, given.rules, section, undisturbed
     )

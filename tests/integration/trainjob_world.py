@@ -36,6 +36,7 @@ QUICK = Timeouts(
     pending=PATIENCE,
     queued=PATIENCE,
     gone=PATIENCE,
+    unexplained=0.3,
     grace=8.0,
 )
 """The same life, some thirty times as fast; tests of a limit set it themselves."""
@@ -224,7 +225,7 @@ class World:
 
     def left(self) -> list[str]:
         """Lists what is in the namespace besides what was there before."""
-        kinds = ("trainjobs", "jobsets", "pods")
+        kinds = ("trainjobs", "jobsets", "jobs", "pods", "configmaps")
         names = [
             f"{k}/{f['metadata']['name']}" for k in kinds for f in self.api.list(k)
         ]

@@ -13,7 +13,9 @@ from policy.objects import amount, texts
 from safescale_ammt.config.kubernetes_names import REGISTRY_SECRET, TRAINING_SECRET
 
 GATES = {"register-model", "promote"}
-"""Tasks that refuse: never retried, never from the cache."""
+"""Tasks that refuse: compiled without a retry, never from the cache."""
+LONGEST_WAIT = 15
+"""Seconds before a lost pod is made again; a failure is told only after them."""
 TELLS = {"notify"}
 """Tasks that speak to the outside: never from the cache."""
 USER = "10001"
@@ -155,7 +157,11 @@ def each_task_can_do_without_a_writable_root(pipeline: Pipeline) -> Iterator[str
 
 
 def gates_are_not_retried(pipeline: Pipeline) -> Iterator[str]:
-    """A retry would repeat a refusal; neither may a graph around it be retried."""
+    """A retry would repeat a refusal; neither may a graph around it be retried.
+
+    As KFP ships Argo, a gate's *lost pod* is made again all the same: the gate may run
+    twice and is idempotent by run (tests/integration/test_gate_twice.py).
+    """
     for task in pipeline.tasks:
         if task.name in GATES:
             for spec in (task.spec, *task.above):
@@ -185,10 +191,20 @@ def only_the_same_bytes_and_code_are_cached(pipeline: Pipeline) -> Iterator[str]
 
 
 def the_other_stages_are_retried(pipeline: Pipeline) -> Iterator[str]:
-    """A node that dies must not cost a run."""
+    """A node that dies must not cost a run, nor a failure be told late."""
     for task in pipeline.tasks:
-        if task.name not in GATES and not task.spec.get("retryPolicy"):
+        policy = task.spec.get("retryPolicy")
+        if task.name not in GATES and not policy:
             yield task.name
+        elif policy and _seconds(policy) > LONGEST_WAIT:
+            yield f"{task.name}: {_seconds(policy):g} s before the last pod"
+
+
+def _seconds(policy: Object) -> float:
+    """Returns the wait before the last of a task's pods."""
+    first = float(policy.get("backoffDuration", "0s").removesuffix("s"))
+    doublings = max(0, int(policy["maxRetryCount"]) - 1)
+    return first * float(policy.get("backoffFactor", 1)) ** doublings
 
 
 def nothing_is_installed(pipeline: Pipeline) -> Iterator[str]:

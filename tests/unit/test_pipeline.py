@@ -234,7 +234,7 @@ def test_the_gate_is_not_retried(tasks):
     assert "retryPolicy" not in tasks["register-model"]
     for name in TASKS - {"register-model"}:
         assert tasks[name]["retryPolicy"]["maxRetryCount"] == 2
-        assert tasks[name]["retryPolicy"]["backoffDuration"] == "60s"
+        assert tasks[name]["retryPolicy"]["backoffDuration"] == "5s"
 
 
 def test_only_the_gate_has_the_registrys_keys(pods):
@@ -311,3 +311,23 @@ def test_a_workload_fills_in_the_form():
     assert parameters["training"]["defaultValue"]["num_agents"] == 8
     assert all(p.get("isOptional") for p in parameters.values())
     assert platform["platforms"]
+
+
+@pytest.mark.parametrize("backend", ["local", "torchrun", "trainjob"])
+def test_the_task_that_waits_for_a_trainjob_asks_for_a_small_pod(backend):
+    text = compile_train(arguments={"training": {"backend": backend}})
+    graph = next(yaml.safe_load_all(text))
+    line = graph["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+
+    def source(task, name):
+        return line[task]["inputs"]["parameters"][f"pipelinechannel--{name}"]
+
+    waits = backend == "trainjob"
+    for large, small in (("train_cpu", "cpu"), ("train_memory", "memory")):
+        taken = {"componentInputParameter": f"pipelinechannel--{small}"}
+        own = {"componentInputParameter": f"pipelinechannel--{large}"}
+        assert source("train-agents", large) == (taken if waits else own)
+        assert source("search-architecture", large) == own
+    none = {"runtimeValue": {"constant": "0"}}
+    asked = {"componentInputParameter": "pipelinechannel--accelerators"}
+    assert source("train-agents", "accelerators") == (none if waits else asked)

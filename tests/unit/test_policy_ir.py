@@ -111,6 +111,7 @@ BROKEN = {
     ],
     "the_other_stages_are_retried": [
         ((*LINE, "train-agents", "retryPolicy"), GONE),
+        ((*LINE, "train-agents", "retryPolicy", "backoffDuration"), "60s"),
     ],
     "nothing_is_installed": [
         ((*executor("prepare-data"), "command"), ["sh", "-c", "pip install kfp"]),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.trainer_status import is_valid
 from hypothesis import given
 from hypothesis import strategies as st
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
+from patience import eventually
 
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.handover import Handover
@@ -29,6 +32,7 @@ from safescale_ammt.cluster.trainjob import (
 )
 from safescale_ammt.errors import ClusterInputError
 from safescale_ammt.launch import trainer_status as reporting
+from safescale_ammt.launch.failure import may_pass
 from safescale_ammt.launch.trainer_status import TrainerStatus
 
 DIGEST = "sha256:" + "ab" * 32
@@ -191,12 +195,24 @@ def test_the_kubernetes_client_and_torch_are_imported_only_when_needed() -> None
 
 
 class _Trainer(ThreadingHTTPServer):
-    """Where Kubeflow Trainer takes reports; answers with a status of choice."""
+    """Trainer's status server (2.3.0, pkg/statusserver): its answer, or silence.
+
+    It answers 422 for what the TrainJob's CRD does not allow.
+    """
+
+    daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Reports)
         self.status = 200
+        self.silent = threading.Event()
+        """Set: as behind a policy that drops packets."""
         self.got: list[tuple[str | None, dict[str, Any]]] = []
+
+    @property
+    def url(self) -> str:
+        path = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/n/trainjobs/j/status"
+        return f"http://127.0.0.1:{self.server_address[1]}{path}"
 
 
 class _Reports(BaseHTTPRequestHandler):
@@ -206,7 +222,10 @@ class _Reports(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         body = json.loads(self.rfile.read(length))
         self.server.got.append((self.headers["Authorization"], body))
-        self.send_response(self.server.status)
+        while self.server.silent.is_set():
+            time.sleep(0.01)
+        valid = is_valid(body["trainerStatus"])
+        self.send_response(self.server.status if valid else 422)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
@@ -229,17 +248,19 @@ def test_progress_is_reported_with_the_token_of_the_moment(tmp_path: Path) -> No
     token, now = tmp_path / "token", [100.0]
     token.write_text("first\n", encoding="utf-8")
     with trainer() as server:
-        url = f"http://127.0.0.1:{server.server_address[1]}/status"
-        told = TrainerStatus(200, url, "", str(token), clock=lambda: now[0])
+        told = TrainerStatus(200, server.url, "", str(token), clock=lambda: now[0])
         now[0] += 10
         event = {"event": "round", "step": 50, "violation": {"tpr": -0.0123}}
         assert told.note(event)
+        eventually(lambda: len(server.got) == 1)
         assert not told.note({**event, "step": 51})  # too soon
         assert not told.note({"event": "merge"})
         token.write_text("second", encoding="utf-8")
         now[0] += 5
         assert told.note({**event, "step": 100})
+        eventually(lambda: len(server.got) == 2)
         assert told.note({"event": "end", "step": 200})
+        told.close()
     assert [who for who, _ in server.got] == [
         "Bearer first",
         "Bearer second",
@@ -251,18 +272,89 @@ def test_progress_is_reported_with_the_token_of_the_moment(tmp_path: Path) -> No
     assert server.got[-1][1]["trainerStatus"]["progressPercentage"] == 100
 
 
+def test_training_never_waits_for_a_status_server_that_says_nothing(
+    tmp_path: Path,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t", encoding="utf-8")
+    with trainer() as server:
+        server.silent.set()
+        told = TrainerStatus(10**6, server.url, "", str(token), every=0.0)
+        began = time.monotonic()
+        for step in range(2000):
+            assert told.note({"event": "round", "step": step})
+        lasted = time.monotonic() - began
+        server.silent.clear()
+        told.close()
+    # Each report that was waited for would have lasted two seconds.
+    assert lasted < 2.0
+    # One was on its way, and the newest took the place of all that came after it.
+    assert len(server.got) <= 3
+    assert server.got[-1][1]["trainerStatus"]["metrics"][0]["value"] == "1999"
+
+
+def test_a_status_server_that_refuses_is_asked_less_and_less_often(
+    tmp_path: Path,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t", encoding="utf-8")
+    with trainer() as server:
+        server.status = 403
+        told = TrainerStatus(10**6, server.url, "", str(token), every=0.05)
+        began = time.monotonic()
+        while time.monotonic() - began < 1.0:
+            told.note({"event": "round", "step": 1})
+            time.sleep(0.01)
+        told.close()
+    # 0.05 s, then 0.1, 0.2, 0.4 ...: five or six tries, where every report made twenty.
+    assert 2 <= len(server.got) <= 8
+
+
+def test_reports_are_what_trainers_validation_takes(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("t", encoding="utf-8")
+    long = {f"{'a very long name of a promise ' * 4}{n}": 0.5 for n in range(400)}
+    with trainer() as server:
+        told = TrainerStatus(10**12, server.url, "", str(token))
+        assert told.report(1, long)["metrics"][1]["name"].endswith("...")
+        for step in (1, 10**12, 10**13):
+            assert told.send(told.report(step, long))
+        wrong = told.report(1, {})
+        wrong["metrics"] = [{"name": "x" * 65, "value": "1"}]
+        assert not told.send(wrong)
+
+
 def test_progress_that_cannot_be_reported_does_not_disturb(tmp_path: Path) -> None:
     event = {"event": "round", "step": 1}
     assert not TrainerStatus(10).note(event)
     gone = "http://127.0.0.1:9/status"
-    assert not TrainerStatus(10, gone, "", str(tmp_path / "none")).note(event)
+    assert not TrainerStatus(10, gone, "", str(tmp_path / "none")).send({})
     token = tmp_path / "token"
     token.write_text("t", encoding="utf-8")
-    assert not TrainerStatus(10, gone, "", str(token)).note(event)
-    with trainer() as server:
-        server.status = 403
-        url = f"http://127.0.0.1:{server.server_address[1]}/status"
-        assert not TrainerStatus(10, url, "", str(token)).note(event)
+    assert not TrainerStatus(10, gone, "", str(token)).send({})
+    told = TrainerStatus(10, gone, "", str(token))
+    assert told.note(event)
+    told.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended", "passes"),
+    [
+        ("", "pod: Error, 137", True),
+        ("", "", True),
+        ("", "pod: OOMKilled, 137", False),
+        ("PeerLost", "", True),
+        ("Interrupted", "", True),
+        ("StorageError", "", True),
+        ("StoreInputError", "", False),
+        ("SafescaleError", "", False),
+        ("IntegrityError", "", False),
+        ("ValueError", "", False),
+    ],
+)
+def test_only_what_was_lost_is_begun_again(kind: str, ended: str, passes: bool) -> None:
+    report = {"class": kind, "code": 1, "sentence": "It broke."} if kind else None
+    assert may_pass(report, ended) is passes
 
 
 def test_progress_goes_where_trainer_says() -> None:
