@@ -365,11 +365,11 @@ def test_a_run_says_what_it_is_made_of_in_what_the_database_holds(api, tmp_path)
     revision = Revision.find().version
     assert re.fullmatch(
         r"Constitution adult-income 1\.0\.0, sha256:[0-9a-f]{64}; training local; "
-        rf"SAFESCALE-AMMT {re.escape(revision)}",
+        rf"SAFESCALE-AMMT {re.escape(revision)}\norder [0-9a-f]{{32}}",
         short,
     )
     assert len(long) <= 255
-    assert long.endswith(revision)
+    assert re.search(rf"{re.escape(revision)}\norder [0-9a-f]{{32}}$", long)
 
 
 WAYS = {
