@@ -50,8 +50,10 @@ def kubeflow(api) -> Kubeflow:
 
 
 def submit(api: KfpApi, *more: str) -> int:
-    quick = ("--poll", "0.05", "--patience", "5")
-    return run_command(["submit", "--host", api.url, *SOURCE, *quick, *more])
+    follows = not {"--no-wait", "--upload-only"} & set(more)
+    poll = ("--poll", "0.05") if follows else ()
+    host = ("--host", api.url, "--patience", "5")
+    return run_command(["submit", *host, *SOURCE, *poll, *more])
 
 
 def started(api: KfpApi, *scenes: Scene) -> str:

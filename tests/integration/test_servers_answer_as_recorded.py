@@ -88,7 +88,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shapes]:
 def again(api: KfpApi, folder: Path) -> None:
     """Does what was done on the real plane."""
     session = ("--host", api.url, "--token-file", str(folder / "token"))
-    quick = (*session, *SOURCE, "--poll", "0.05")
+    quick = (*session, *SOURCE)
     waiting = (Scene(PENDING), Scene(RUNNING, {"prepare-data": RUNNING}))
     run_command(["doctor", *session])
     for version in ("1", "1", "2"):
@@ -100,7 +100,7 @@ def again(api: KfpApi, folder: Path) -> None:
         (*waiting, *[Scene(RUNNING, {"prepare-data": SUCCEEDED})] * 99),
     ):
         api.world.script = script
-        run_command(["submit", *quick, "--timeout", "2"])
+        run_command(["submit", *quick, "--poll", "0.05", "--timeout", "2"])
     run = next(reversed(api.world.runs))
     get(api, f"/runs/{run}:terminate", "POST")
     while api.world.runs[run].state != FAILED:

@@ -522,6 +522,21 @@ def test_brackets_in_a_line_are_shown_on_a_terminal_as_they_are(text):
     assert f"r[1] {text}" in shown
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--store", "s3://team"], "--store means nothing without --config"),
+        (["--namespace", "x"], "--namespace means nothing without --kubernetes"),
+        (["--version-name", "1"], "--version-name means nothing without --kubernetes"),
+    ],
+)
+def test_compile_refuses_what_it_would_not_read(tmp_path, capsys, given, said):
+    file = tmp_path / "p.yaml"
+    assert run_command(["compile", "-o", str(file), *given]) == 2
+    assert said in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_a_compiled_workload_reads_what_data_fetch_puts_into_the_store(
     tmp_path, monkeypatch
 ):
