@@ -18,6 +18,7 @@ from pipelines.kubeflow.answers import Rejection, Unreachable
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.cluster_view import ClusterView, pods_command
 from pipelines.kubeflow.run_state import ENDED, SUCCEEDED, task_states, waiting_pods
+from pipelines.kubeflow.runs import shown_run
 from pipelines.progress import Progress
 from safescale_ammt.errors import InputError, SafescaleError
 
@@ -183,7 +184,7 @@ def follow(
         except InputError as error:
             bear_refusal(error, kubeflow, run_id, follower)
         else:
-            follower.show(run)
+            follower.show(shown_run(run))
             with suppress(Unreachable):
                 after_look()
             if run.state in ENDED:

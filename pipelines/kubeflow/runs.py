@@ -243,7 +243,7 @@ def shown_run(run: Any) -> Any:
         why = " ".join(str(run.error.message or "").split()).rpartition(": ")[2]
         raise InputError(
             f"Kubeflow cannot show run {run.run_id} ({why or 'it does not say why'}); "
-            "delete it there, or give another --name."
+            "it may go on: delete it there, or give another --name."
         )
     return run
 

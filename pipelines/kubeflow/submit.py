@@ -222,7 +222,7 @@ def find_run(kubeflow: Kubeflow, run_id: str) -> FollowedRun:
             "takes the id that `safescale submit` printed."
         ) from None
     # A run of an uploaded version holds a reference in place of the pipeline.
-    spec = run.pipeline_spec
+    spec = runs.shown_run(run).pipeline_spec
     if not spec and (reference := run.pipeline_version_reference):
         spec = kubeflow.call(
             "reading its pipeline",

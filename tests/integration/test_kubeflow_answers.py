@@ -7,6 +7,8 @@ as they do.
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 from kfp_api.lives import CANCELING, FAILED, RUNNING, SUCCEEDED, Scene
@@ -54,6 +56,10 @@ def submit(api: KfpApi, *more: str) -> int:
     poll = ("--poll", "0.05") if follows else ()
     host = ("--host", api.url, "--patience", "5")
     return run_command(["submit", *host, *SOURCE, *poll, *more])
+
+
+def follow(api: KfpApi, run: str) -> int:
+    return run_command(["submit", "--host", api.url, "--poll", "0.05", "--follow", run])
 
 
 def started(api: KfpApi, *scenes: Scene) -> str:
@@ -130,6 +136,27 @@ def test_a_run_that_is_shown_by_its_ids_alone_starts_no_second_one(api, capsys):
     assert f"cannot show run {run} (Failed to parse the pipeline source)" in said
     assert "another --name" in said
     assert len(api.world.runs) == 1
+
+
+def test_a_run_that_cannot_be_shown_is_not_followed_for_ever(api, capsys):
+    run = started(api, *GOING)
+    api.world.unreadable.add(run)
+    assert follow(api, run) == 2
+    assert f"cannot show run {run}" in capsys.readouterr().err
+
+
+def test_a_run_that_can_no_longer_be_shown_ends_the_following(api, capsys):
+    def lose(number: str) -> None:
+        while api.count("GET", number) < 3:
+            time.sleep(0.01)
+        api.world.unreadable.add(number)
+
+    run = started(api, *GOING)
+    losing = threading.Thread(target=lose, args=(run,), daemon=True)
+    losing.start()
+    assert follow(api, run) == 2
+    losing.join()
+    assert "it may go on" in capsys.readouterr().err
 
 
 def test_runs_are_told_apart_by_their_whole_name(api):
