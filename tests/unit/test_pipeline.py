@@ -320,14 +320,17 @@ def test_the_task_that_waits_for_a_trainjob_asks_for_a_small_pod(backend):
     line = graph["components"]["comp-exit-handler-1"]["dag"]["tasks"]
 
     def source(task, name):
-        return line[task]["inputs"]["parameters"][f"pipelinechannel--{name}"]
+        return line[task]["inputs"]["parameters"][channel(name)]
+
+    def channel(name):
+        return f"pipelinechannel--resources_{name}"
 
     waits = backend == "trainjob"
     for large, small in (("train_cpu", "cpu"), ("train_memory", "memory")):
-        taken = {"componentInputParameter": f"pipelinechannel--{small}"}
-        own = {"componentInputParameter": f"pipelinechannel--{large}"}
+        taken = {"componentInputParameter": channel(small)}
+        own = {"componentInputParameter": channel(large)}
         assert source("train-agents", large) == (taken if waits else own)
         assert source("search-architecture", large) == own
     none = {"runtimeValue": {"constant": "0"}}
-    asked = {"componentInputParameter": "pipelinechannel--accelerators"}
+    asked = {"componentInputParameter": channel("accelerators")}
     assert source("train-agents", "accelerators") == (none if waits else asked)
