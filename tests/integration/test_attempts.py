@@ -5,22 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import submit_world
 from cluster.api import ClusterApi
 from cluster.run_pods import add_pod, add_workflow, ended
 from kfp_api.lives import node
 from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, SUCCEEDED
 from kfp_api.world import life
+from submit_world import leave_home
 
-from pipelines.cli import run_command
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.store.uri import open_store
 
-SOURCE = (
-    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
-    *("--set", "data.sealed_source=s3://team/test.csv"),
-    *("--set", "data.source_digest=sha256:" + 64 * "0"),
-)
 LAUNCHER = (
     "F1129 10:23:20.1 18 main.go:79] failed to execute component: failed to upload "
     'output artifact "architecture" to remote storage URI "minio://mlpipeline/v2": '
@@ -31,11 +27,8 @@ LAUNCHER = (
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
     """Nothing of this machine's own reaches the command."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    leave_home(monkeypatch, tmp_path)
     monkeypatch.setattr("pipelines.kubeflow.endings._LATE", 0.1)
-    for name in ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "CI", "KUBECONFIG"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -53,8 +46,7 @@ def cluster(tmp_path, monkeypatch):
 
 
 def submit(api: KfpApi, *more: str) -> int:
-    options = ("--host", api.url, *SOURCE, "--poll", "0.05", "--name", "one")
-    return run_command(["submit", *options, *more])
+    return submit_world.submit(api, "--name", "one", *more)
 
 
 def named(api: KfpApi, name: str) -> Any:

@@ -28,32 +28,20 @@ from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import life
 from patience import PATIENCE
 from receiver import receiving
+from submit_world import QUICK, SOURCE, leave_home, submit
 
-from pipelines.cli import run_command
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages.notify import run as exit_task
 from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
-SOURCE = (
-    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
-    *("--set", "data.sealed_source=s3://team/test.csv"),
-    *("--set", "data.source_digest=sha256:" + 64 * "0"),
-)
-QUICK = ("--poll", "0.05")
-PLACES = ("SAFESCALE_WEBHOOK_URL", "SAFESCALE_NOTIFY_FILE", "SAFESCALE_WEBHOOK_SECRET")
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
     """Nothing of this machine's own reaches the command."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    leave_home(monkeypatch, tmp_path)
     monkeypatch.setattr("pipelines.kubeflow.endings._LATE", 0.1)
-    for name in ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "CI", "KUBECONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    for name in PLACES:
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -88,10 +76,6 @@ def told(tmp_path, monkeypatch):
     return file
 
 
-def submit(api: KfpApi, *more: str) -> int:
-    return run_command(["submit", "--host", api.url, *SOURCE, *QUICK, *more])
-
-
 def started(api: KfpApi, *more: str) -> Any:
     """Starts a run, follows it not, and returns it as the server has it."""
     assert submit(api, "--no-wait", "--name", "one", *more) == 0
@@ -99,9 +83,7 @@ def started(api: KfpApi, *more: str) -> Any:
 
 
 def follow(api: KfpApi, run: Any, *more: str) -> int:
-    return run_command(
-        ["submit", "--host", api.url, *QUICK, "--follow", run.run_id, *more]
-    )
+    return submit(api, "--follow", run.run_id, *more)
 
 
 def last(capsys) -> str:

@@ -11,11 +11,12 @@ import threading
 import time
 
 import pytest
+import submit_world
 from kfp_api.lives import CANCELING, FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.server import KfpApi
 from kfp_api.world import life
+from submit_world import leave_home
 
-from pipelines.cli import run_command
 from pipelines.kubeflow import runs
 from pipelines.kubeflow.answers import Rejection, Unreachable, message
 from pipelines.kubeflow.api import Kubeflow
@@ -23,20 +24,13 @@ from pipelines.kubeflow.session import Session
 from safescale_ammt.errors import InputError
 from safescale_ammt.retry import RetryPolicy
 
-SOURCE = (
-    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
-    *("--set", "data.sealed_source=s3://team/test.csv"),
-    *("--set", "data.source_digest=sha256:" + 64 * "0"),
-)
 QUICK = RetryPolicy(total=5.0, first=0.01, longest=0.02)
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
     """Nothing of this machine's own reaches the command."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE", "CI"):
-        monkeypatch.delenv(name, raising=False)
+    leave_home(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -52,10 +46,7 @@ def kubeflow(api) -> Kubeflow:
 
 
 def submit(api: KfpApi, *more: str) -> int:
-    follows = not {"--no-wait", "--upload-only"} & set(more)
-    poll = ("--poll", "0.05") if follows else ()
-    host = ("--host", api.url, "--patience", "5")
-    return run_command(["submit", *host, *SOURCE, *poll, *more])
+    return submit_world.submit(api, "--patience", "5", *more)
 
 
 def follow(api: KfpApi, run: str) -> int:

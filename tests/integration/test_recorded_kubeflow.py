@@ -20,6 +20,7 @@ from kfp_api.server import KfpApi
 from kfp_api.wire import to_json
 from replay.recordings import Exchange, events, exchanges, names
 from replay.server import ReplayServer
+from submit_world import QUICK, SOURCE, leave_home
 
 from pipelines.cli import run_command
 from pipelines.ir import CompiledPipeline
@@ -32,23 +33,13 @@ from safescale_ammt.errors import InputError
 from safescale_ammt.retry import RetryPolicy
 
 ROOT = Path(__file__).parents[2]
-PLACE = (
-    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
-    *("--set", "data.sealed_source=s3://team/test.csv"),
-    *("--set", "data.source_digest=sha256:" + 64 * "0"),
-)
-QUICK = ("--poll", "0.05")
 Call = Callable[[Kubeflow, Exchange], Any]
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
     """Nothing of this machine's own reaches the command."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    alone = ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE", "CI")
-    for name in (*alone, "KUBECONFIG", "SAFESCALE_KFP_HOST"):
-        monkeypatch.delenv(name, raising=False)
+    leave_home(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +188,7 @@ SUBMITTED = {
 @pytest.mark.parametrize("flow", SUBMITTED)
 def test_a_run_ends_for_who_submits_it_as_it_ended(flow, pipeline, capsys):
     more, code, said = SUBMITTED[flow]
-    ended, server = replayed(flow, pipeline, "submit", *PLACE, *QUICK, *more)
+    ended, server = replayed(flow, pipeline, "submit", *SOURCE, *QUICK, *more)
     shown = capsys.readouterr()
     assert ended == code, shown.err
     assert said in shown.err
@@ -239,7 +230,7 @@ def test_a_token_that_was_not_taken_is_named_by_its_file(
     [("kfp-upload", "Uploaded version rec-1"), ("kfp-upload-again", "is there")],
 )
 def test_an_upload_ends_as_it_ended(flow, said, capsys, tmp_path):
-    command = ["--upload-only", "--version-name", "rec-1", *PLACE]
+    command = ["--upload-only", "--version-name", "rec-1", *SOURCE]
     with KfpApi() as api:  # gives our pipeline as this machine compiles it
         assert run_command(["submit", "--host", api.url, *command]) == 0
         (spec,) = {json.dumps(v.pipeline_spec) for v in api.world.versions.values()}

@@ -20,14 +20,10 @@ from kfp_api.server import KfpApi
 from kfp_api.world import encoded, furnish, life
 from replay.recordings import exchanges, names
 from replay.shapes import Shapes, differences, question, unexplained
+from submit_world import SOURCE
 
 from pipelines.cli import run_command
 
-SOURCE = (
-    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
-    *("--set", "data.sealed_source=s3://team/test.csv"),
-    *("--set", "data.source_digest=sha256:" + 64 * "0"),
-)
 ALLOWED = {
     r"(RUNNING|SUCCEEDED): .*execution_id is invented": (
         "a row of the cache's own: seen in runs whose long answers were shortened"

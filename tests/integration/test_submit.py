@@ -22,6 +22,7 @@ from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import STAGES, life
 from patience import PATIENCE
+from submit_world import PLACE, QUICK, SOURCE, leave_home, submit
 
 import components
 from pipelines.cli import run_command
@@ -39,20 +40,12 @@ from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
-PLACE = (
-    *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
-    *("--set", "data.sealed_source=s3://team/test.csv"),
-)
-SOURCE = (*PLACE, "--set", "data.source_digest=sha256:" + 64 * "0")
-QUICK = ("--poll", "0.05")
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
     """Nothing of this machine's own reaches the command."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("SAFESCALE_STORE", "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE", "CI"):
-        monkeypatch.delenv(name, raising=False)
+    leave_home(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -77,12 +70,6 @@ def test_help_starts_without_kubeflows_libraries(command):
         cwd=ROOT,
     )
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def submit(api: KfpApi, *more: str) -> int:
-    source = () if "--follow" in more else SOURCE
-    quick = () if {"--no-wait", "--upload-only"} & {*more} else QUICK
-    return run_command(["submit", "--host", api.url, *source, *quick, *more])
 
 
 def outcome(store: Path, api: KfpApi, status: str, sentence: str) -> None:
