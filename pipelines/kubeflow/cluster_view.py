@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safescale_ammt.cluster.api import Api
+from safescale_ammt.cluster.reasons import warnings_of
 from safescale_ammt.cluster.refusals import OutOfReach
 from safescale_ammt.cluster.run_pods import (
     MAIN,
@@ -23,7 +24,6 @@ from safescale_ammt.cluster.run_pods import (
     pods_of_run,
     step_end,
     told_by_log,
-    warnings_of,
     why_waiting,
     workflows_of_run,
 )

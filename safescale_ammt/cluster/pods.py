@@ -1,7 +1,8 @@
-"""The pods of a job: which have started, which still run, how they ended."""
+"""Pods, of a job above all: which have started, which still run, how they ended."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,9 +31,18 @@ def pods_named(api: Api, name: str) -> list[dict[str, Any]]:
     return list(api.call("list", PODS, query=pods_of(name))["items"])
 
 
-def phase_of(pod: dict[str, Any]) -> str:
+def phase_of(pod: Mapping[str, Any]) -> str:
     """Returns the word of a pod's phase; one that nobody has looked at is Pending."""
     return str((pod.get("status") or {}).get("phase", "Pending"))
+
+
+def bad_ends(status: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields name and end of each container of a pod that did not end well."""
+    for key in ("containerStatuses", "initContainerStatuses"):
+        for container in status.get(key) or ():
+            end = (container.get("state") or {}).get("terminated") or {}
+            if end.get("exitCode"):
+                yield str(container["name"]), end
 
 
 def has_started(api: Api, name: str) -> bool:
@@ -59,11 +69,9 @@ def ended_by(api: Api, name: str) -> str:
         pods = pods_named(api, name)
     for pod in pods:
         status = pod.get("status") or {}
-        for container in status.get("containerStatuses") or ():
-            end = (container.get("state") or {}).get("terminated") or {}
-            if end.get("exitCode"):
-                why = end.get("reason") or "Error"
-                ends.append(f"{pod['metadata']['name']}: {why}, {end['exitCode']}")
+        for _, end in bad_ends(status):
+            why = end.get("reason") or "Error"
+            ends.append(f"{pod['metadata']['name']}: {why}, {end['exitCode']}")
         if not ends and status.get("reason"):
             ends.append(f"{pod['metadata']['name']}: {status['reason']}")
     # A few are enough: one rank's end makes the others end.

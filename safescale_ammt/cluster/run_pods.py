@@ -8,14 +8,21 @@ the 4,096 bytes that Kubernetes keeps of it. All of it is in the status of pods.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from safescale_ammt.cluster.api import Api, Query
+from safescale_ammt.cluster.pods import bad_ends, phase_of
+from safescale_ammt.cluster.reasons import (
+    ON_THE_WAY,
+    held_up,
+    newest_warning,
+    subject,
+)
 from safescale_ammt.cluster.refusals import ApiRefusal, Away, one_line
-from safescale_ammt.cluster.resources import EVENTS, PODS, Resource
+from safescale_ammt.cluster.resources import PODS, Resource
 from safescale_ammt.execution import read_last_words
 
 RUN_LABEL = "pipeline/runid"
@@ -26,7 +33,6 @@ EXIT_STAGE = "notify"
 WORKFLOWS = Resource("argoproj.io", "v1alpha1", "workflows")
 MAIN = "main"
 """Argo's name for the container that does a step's work."""
-_ON_THE_WAY = ("", "ContainerCreating", "PodInitializing")
 _UNWANTED = 137  # 128 + SIGKILL
 LOST = frozenset({"Interrupted", "OutOfReach", "PeerLost", "StorageError"})
 """Classes of our errors that another try, later or on another node, may not meet."""
@@ -102,11 +108,11 @@ def step_end(pods: Iterable[Mapping[str, Any]], ending: str = "") -> StepEnd | N
     for pod in pods:
         meta, status = pod["metadata"], pod.get("status") or {}
         stage = (meta.get("labels") or {}).get(STAGE_LABEL, "")
-        failed = status.get("phase") == "Failed" or any(_bad_ends(status))
+        failed = status.get("phase") == "Failed" or any(bad_ends(status))
         if not failed or not meta["name"].endswith(ending):
             continue
         if ending or stage != EXIT_STAGE:
-            ends = (end.get("finishedAt") for _, end in _bad_ends(status))
+            ends = (end.get("finishedAt") for _, end in bad_ends(status))
             at = max((str(e or "") for e in ends), default="")
             found.append((at, pod_end(pod, stage)))
     return max(found, key=lambda one: one[0])[1] if found else None
@@ -136,7 +142,7 @@ def node_end(workflows: Iterable[Mapping[str, Any]], ending: str) -> StepEnd | N
 def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
     """Reads how one pod ended, the most telling first."""
     name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
-    for container, end in sorted(_bad_ends(status), key=lambda one: one[0] != MAIN):
+    for container, end in sorted(bad_ends(status), key=lambda one: one[0] != MAIN):
         code, text = int(end["exitCode"]), str(end.get("message") or "")
         if end.get("reason") == "OOMKilled":
             return StepEnd(name, stage, out_of_memory(pod, container))
@@ -164,15 +170,6 @@ def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
 def is_away(sentence: str) -> bool:
     """Says whether an error of KFP's own tells of a service that was away."""
     return bool(_AWAY.search(sentence))
-
-
-def _bad_ends(status: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields name and end of each container that did not end well."""
-    for key in ("containerStatuses", "initContainerStatuses"):
-        for container in status.get(key) or ():
-            end = (container.get("state") or {}).get("terminated") or {}
-            if end.get("exitCode"):
-                yield str(container["name"]), end
 
 
 def out_of_memory(pod: Mapping[str, Any], name: str) -> str:
@@ -217,53 +214,19 @@ def why_waiting(
             quota that is full.
     """
     for pod in pods:
-        status = pod.get("status") or {}
-        if status.get("phase", "Pending") != "Pending":
+        if phase_of(pod) != "Pending":
             continue
         name = str(pod["metadata"]["name"])
-        if reason := held_up(status) or newest_warning(warnings, name):
-            return f"{one_line(reason)} (pod {name})"
+        ours = (event for event in warnings if subject(event) == name)
+        if why := held_up(pod.get("status") or {}) or newest_warning(ours):
+            return f"{why} (pod {name})"
     for workflow in workflows:
         nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
         for node in nodes:
             text = one_line(node.get("message") or "")
-            if node.get("phase") == "Pending" and text not in _ON_THE_WAY:
+            if node.get("phase") == "Pending" and text not in ON_THE_WAY:
                 return text
         text = one_line((workflow.get("status") or {}).get("message") or "")
         if text and not nodes:
             return text
     return ""
-
-
-def held_up(status: Mapping[str, Any]) -> str:
-    """Returns what a pod's containers wait for, or why the scheduler has no node."""
-    for key in ("initContainerStatuses", "containerStatuses"):
-        for container in status.get(key) or ():
-            waiting = (container.get("state") or {}).get("waiting") or {}
-            # Some reasons are every pod's way up.
-            if (why := waiting.get("reason", "")) not in _ON_THE_WAY:
-                return f"{why}: {waiting.get('message', '')}".strip(": ")
-    for one in status.get("conditions") or ():
-        if one.get("type") == "PodScheduled" and one.get("status") == "False":
-            return f"{one.get('reason', '')}: {one.get('message', '')}".strip(": ")
-    return ""
-
-
-def newest_warning(warnings: Sequence[Mapping[str, Any]], pod: str) -> str:
-    """Returns the newest warning about a pod: a volume, a secret that is not there."""
-    ours = [w for w in warnings if (w.get("involvedObject") or {}).get("name") == pod]
-    # Which of the three is set depends on the component that made the event.
-    stamps = ("lastTimestamp", "eventTime", "firstTimestamp")
-    if not ours:
-        return ""
-    last = max(ours, key=lambda w: next(filter(None, map(w.get, stamps)), ""))
-    return f"{last.get('reason', '')}: {last.get('message', '')}".strip(": ")
-
-
-def warnings_of(api: Api) -> list[dict[str, Any]]:
-    """Lists the namespace's warnings; none where they may not be read."""
-    try:
-        query = {"fieldSelector": "type=Warning"}
-        return list(api.call("list", EVENTS, query=query)["items"])
-    except ApiRefusal:
-        return []

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from safescale_ammt.cluster.api import Api
 from safescale_ammt.cluster.pods import has_started, pods_named
-from safescale_ammt.cluster.refusals import ApiRefusal
-from safescale_ammt.cluster.resources import EVENTS
+from safescale_ammt.cluster.reasons import (
+    held_up,
+    last_seen,
+    newest_warning,
+    subject,
+    time_of,
+    warnings_of,
+)
 from safescale_ammt.cluster.trainjob import JobState, TrainJob, condition, state
 from safescale_ammt.errors import ClusterError
 
@@ -74,54 +79,16 @@ def reason(api: Api, live: Mapping[str, Any]) -> str:
     """
     name = str(live["metadata"]["name"])
     for pod in pods_named(api, name):
-        status = pod.get("status") or {}
-        for container in status.get("containerStatuses") or ():
-            waiting = (container.get("state") or {}).get("waiting") or {}
-            why = waiting.get("reason")
-            # These two are every pod's way up, not a reason to wait.
-            if why and why not in ("ContainerCreating", "PodInitializing"):
-                return f"{why}: {waiting.get('message', '')}".strip(": ")
-        for one in status.get("conditions") or ():
-            why = f"{one.get('reason', '')}: {one.get('message', '')}".strip(": ")
-            kind, holds = one.get("type"), one.get("status")
-            if kind == "PodScheduled" and holds == "False" and why:
-                return str(why)
-    try:
-        query = {"fieldSelector": "type=Warning"}
-        warnings = api.call("list", EVENTS, query=query)["items"]
-    except ApiRefusal:
-        warnings = []  # Not permitted: then the other reasons must do.
+        if why := held_up(pod.get("status") or {}):
+            return why
     # By name, since JobSet, Jobs and pods all have names that begin with the job's; and
     # by time: an event outlives its object by an hour, and a job before this one had
     # the same name.
     made = time_of(live["metadata"].get("creationTimestamp"))
-    ours = [w for w in warnings if w["involvedObject"].get("name", "").startswith(name)]
-    ours = [w for w in ours if last_seen(w) >= made]
-    if ours:
-        newest = max(ours, key=last_seen)
-        return f"{newest['reason']}: {newest['message']}"
+    ours = (w for w in warnings_of(api) if subject(w).startswith(name))
+    if why := newest_warning(w for w in ours if last_seen(w) >= made):
+        return why
     suspended = condition(live, "Suspended")
     if suspended or live["spec"].get("suspend"):
         return str((suspended or {}).get("message") or "it is suspended")
     return ""
-
-
-def last_seen(event: Mapping[str, Any]) -> datetime:
-    """Returns when an event happened last.
-
-    Who made it through `events.k8s.io`, as Trainer and the scheduler do, sets
-    `eventTime` and, once it repeats, a series; core's own have `lastTimestamp`.
-    """
-    series = event.get("series") or {}
-    stamps = [event.get(k) for k in ("lastTimestamp", "eventTime", "firstTimestamp")]
-    return max(time_of(stamp) for stamp in [series.get("lastObservedTime"), *stamps])
-
-
-def time_of(stamp: object) -> datetime:
-    """Reads a time as Kubernetes writes it; what is none is long ago."""
-    try:
-        # Not by spelling: "…16.5Z" comes before "…16Z" there.
-        read = datetime.fromisoformat(str(stamp))
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return read if read.tzinfo else read.replace(tzinfo=UTC)

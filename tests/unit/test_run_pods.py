@@ -9,9 +9,8 @@ import pytest
 from cluster.run_pods import ended, held, unscheduled
 
 from safescale_ammt import execution
+from safescale_ammt.cluster.reasons import held_up, newest_warning
 from safescale_ammt.cluster.run_pods import (
-    held_up,
-    newest_warning,
     out_of_memory,
     pod_end,
     step_end,
@@ -126,16 +125,20 @@ def test_a_pod_on_its_way_up_waits_for_nothing():
 
 
 def test_the_newest_warning_about_the_pod_counts_whatever_its_stamp():
-    def warning(name: str, reason: str, **stamp: str) -> dict:
+    def warning(name: str, reason: str, **stamp: object) -> dict:
         return {"involvedObject": {"name": name}, "reason": reason, **stamp}
 
-    events = [
-        warning("a", "Old", lastTimestamp="2026-11-29T10:00:00Z"),
-        warning("a", "New", eventTime="2026-11-29T10:00:05.000001Z"),
-        warning("b", "Other", lastTimestamp="2026-11-29T11:00:00Z"),
-    ]
-    assert newest_warning(events, "a") == "New"
-    assert newest_warning(events, "c") == ""
+    old = warning("a", "Old", lastTimestamp="2026-11-29T10:00:00Z")
+    new = warning("a", "New", eventTime="2026-11-29T10:00:00.500001Z")
+    again = {"lastObservedTime": "2026-11-29T10:00:09.1Z"}
+    repeated = warning("a", "Again", eventTime="2026-11-29T09:00:00Z", series=again)
+    other = warning("b", "Other", lastTimestamp="2026-11-29T11:00:00Z")
+    assert newest_warning([new, old]) == "New"
+    assert newest_warning([new, repeated, old]) == "Again"
+    assert newest_warning([]) == ""
+    waits = pod("a", {"phase": "Pending"})
+    assert why_waiting([waits], [old, other, new], []) == "New (pod a)"
+    assert why_waiting([waits], [other], []) == ""
 
 
 def test_a_workflow_that_argo_does_not_take_up_says_why():
