@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pipelines.kubeflow.endings import Ending
-from pipelines.kubeflow.runs import check_name
+from pipelines.kubeflow.names import check_name
 from safescale_ammt.releasing.notice import UNFINISHED
 from safescale_ammt.releasing.run_outcome import CRASHED
 

@@ -7,7 +7,6 @@ is stopped. So a name stands for one run.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable
@@ -21,40 +20,24 @@ from pipelines.kubeflow.answers import (
     Unreachable,
 )
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.orders import check_order, order_digest
+from pipelines.kubeflow.names import exactly
 from pipelines.kubeflow.preparation import RunSpec
+from pipelines.kubeflow.run_state import ENDED
+from pipelines.kubeflow.same_order import check_order, order_digest
 from safescale_ammt.config import kubernetes_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
 
 EXPERIMENT = "safescale"
 ACCOUNT = kubernetes_names.ACCOUNT
-# No blank at the end: the database takes "a" and "a " for one name.
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
 _SETTLE = 1.0  # seconds that a server mostly needs for a request that it took
 _LATEST = 120.0  # ... and at most, gateways and all
-_FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-_ENDED = (*_FINAL, "CANCELING")
+_LET_BE = (*ENDED, "CANCELING")
 
 
 def new_name(stem: str) -> str:
     """Returns a name that no other run has: stem, time, six hexadecimal digits."""
     return f"{stem}-{utc_now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-def check_name(name: str, option: str = "--name", longest: int = 128) -> str:
-    """Returns a name that Kubeflow takes.
-
-    Raises:
-        InputError: it is empty, too long, or holds other characters.
-    """
-    if len(name) > longest or not _NAME.fullmatch(name):
-        raise InputError(
-            f"{option} {name[:140]!r} is no name: 1-{longest} letters, digits, blanks, "
-            "dots, underscores and hyphens are expected, a letter or digit first, no "
-            "blank at the end."
-        )
-    return name
 
 
 def experiment_id(kubeflow: Kubeflow, name: str) -> str:
@@ -75,19 +58,14 @@ def experiment_id(kubeflow: Kubeflow, name: str) -> str:
             filter=equals(display_name=name),
             **kubeflow.scope,
         )
-        for found in page.experiments or ():
-            # The database ignores case, and makes no second one beside it.
-            if found.display_name != name:
-                raise InputError(
-                    f"Experiment {name!r} is there as {found.display_name!r}; give "
-                    "--experiment that name, or another one."
-                )
-            # A run would start there all the same, where no list shows it.
-            if found.storage_state == "ARCHIVED":
-                raise InputError(
-                    f"Experiment {name!r} is archived, and Kubeflow's pages would not "
-                    "list its runs; restore it there, or give another --experiment."
-                )
+        found = exactly(page.experiments or (), name, "Experiment", "display_name")
+        # A run would start there all the same, where no list shows it.
+        if found is not None and found.storage_state == "ARCHIVED":
+            raise InputError(
+                f"Experiment {name!r} is archived, and Kubeflow's pages would not "
+                "list its runs; restore it there, or give another --experiment."
+            )
+        if found is not None:
             return str(found.experiment_id)
         with AnotherTry(wait, {409}):  # 409: somebody else was faster
             answer = kubeflow.call_once(
@@ -180,7 +158,7 @@ def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     if oldest is None or not run.new:
         return run
     for twin in twins:
-        if twin.state not in _ENDED:
+        if twin.state not in _LET_BE:
             stop(kubeflow, twin.run_id)
     if oldest.run_id == run.id:
         return run
@@ -198,7 +176,7 @@ def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[],
     def stop_twins() -> None:
         if time.monotonic() < until:
             for twin in runs_of_name(kubeflow, body):
-                if twin.run_id != run.id and twin.state not in _ENDED:
+                if twin.run_id != run.id and twin.state not in _LET_BE:
                     stop(kubeflow, twin.run_id)
 
     return stop_twins
@@ -278,7 +256,7 @@ def stop(kubeflow: Kubeflow, run_id: str) -> None:
                 raise
             find = kubeflow.runs.run_service_get_run
             run = kubeflow.call(f"looking at run {run_id}", find, run_id=run_id)
-            if shown_run(run).state in (_FINAL if doubtful else _ENDED):
+            if shown_run(run).state in (ENDED if doubtful else _LET_BE):
                 return
         time.sleep(wait)
     raise Unreachable(

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from pipelines.kubeflow import recurring, runs
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.order import Order, stays_paused
+from pipelines.kubeflow.names import check_name
 from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.recurring import RecurringRun, list_recurring, settle
+from pipelines.kubeflow.recurring_order import Order, stays_paused
 from pipelines.kubeflow.takeover import WAIT
 from pipelines.kubeflow.timing import Clock, Timing
 from safescale_ammt.errors import InputError, SafescaleError
@@ -44,8 +45,8 @@ def roll(
             goes on whose sealed rows the next would judge again.
     """
     kubeflow.require_version()
-    runs.check_name(name)
-    runs.check_name(experiment, "--experiment")
+    check_name(name)
+    check_name(experiment, "--experiment")
     where = runs.experiment_id(kubeflow, experiment)
     recurring.require_experiment(kubeflow, where, name)
     order = Order.new(

@@ -23,6 +23,7 @@ from pipelines.kubeflow.endings import (
     tell_end,
 )
 from pipelines.kubeflow.follow import RunFollower, RunGone, follow, follow_hint
+from pipelines.kubeflow.names import check_name
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.kubeflow.run_state import ENDED, GATE
 from pipelines.progress import Progress, progress_for
@@ -183,8 +184,8 @@ def _start(
     # What is wrong on this machine is said before any server is contacted.
     run_spec = prepare(new_run)
     check_attempts(request.name, request.attempts)
-    name = runs.check_name(request.name or runs.new_name(run_spec.name))
-    group = runs.check_name(request.experiment, "--experiment")
+    name = check_name(request.name or runs.new_name(run_spec.name))
+    group = check_name(request.experiment, "--experiment")
     kubeflow.require_version()
     experiment = runs.experiment_id(kubeflow, group)
     body = runs.run_body(run_spec, name, experiment, request.account)

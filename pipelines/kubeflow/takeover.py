@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.kubeflow.api import Kubeflow
 from pipelines.kubeflow.recurring import RecurringRun, fires, order
+from pipelines.kubeflow.run_state import ENDED
 from pipelines.kubeflow.timing import Clock, Timing
 from pipelines.output import say
 from safescale_ammt.errors import SafescaleError
@@ -32,7 +33,6 @@ _PATIENT = timedelta(seconds=180)
 _POLL = 5.0  # seconds
 _LONGEST_RUN = timedelta(days=1)  # as long as `submit` follows one
 _KNOWN = 20  # recurring runs whose runs are looked for: the newest
-_OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Takeover:
             # A run whose recurring run was deleted in Kubernetes went with it, and is
             # called RUNNING for ever. Only an order finds that out; it changes nothing.
             if (
-                run.state not in _OVER
+                run.state not in ENDED
                 and not old
                 and order(kubeflow, of, on=fires(of, self.history, clock))
             ):

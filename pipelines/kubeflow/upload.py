@@ -15,11 +15,10 @@ from typing import Any
 from pipelines.ir import CompiledPipeline
 from pipelines.kubeflow.answers import AnotherTry, Unreachable
 from pipelines.kubeflow.api import Kubeflow, equals
-from pipelines.kubeflow.native_names import check_dns_name
-from pipelines.kubeflow.orders import exactly
+from pipelines.kubeflow.names import check_dns_name, check_name, exactly
 from pipelines.kubeflow.preparation import VersionFile
 from pipelines.kubeflow.revision import Revision
-from pipelines.kubeflow.runs import ACCOUNT, check_name
+from pipelines.kubeflow.runs import ACCOUNT
 from safescale_ammt.errors import InputError, IntegrityError
 
 PIPELINE = "safescale-train"

@@ -1,14 +1,11 @@
-"""What a name stands for: one order of a run, one pipeline, one version.
+"""Whether the run of a name is what is ordered under that name now.
 
-KFP's database takes names for equal that differ in case, in a blank at the end, or in
-accents, so names are compared here. What was ordered under a name stands as a digest
-in the run's description.
+What was ordered under a name stands as a digest in the run's description.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from pipelines.kubeflow.preparation import RunSpec
@@ -18,32 +15,6 @@ from safescale_ammt.files.canonical import digest_json
 # 128 bits: the description has room for 255 characters in KFP's database.
 _DIGITS = 32
 _ORDER = re.compile(rf"order ([0-9a-f]{{{_DIGITS}}})$")
-
-
-def exactly(items: Iterable[Any], name: str, what: str) -> Any | None:
-    """Returns the pipeline or version of exactly this name; None if none is there.
-
-    KFP filters by what its database takes for equal: case is no difference there, and
-    accents may be none either.
-
-    Args:
-        items: as the API lists them.
-        name: which.
-        what: the kind of object.
-
-    Raises:
-        InputError: one is there that the database takes for it, so none can be made.
-    """
-    found = list(items)
-    for item in found:
-        if item.name == name:
-            return item
-    if found:
-        raise InputError(
-            f"{what} {name!r} is there as {found[0].name!r}; give that name, or one "
-            "that differs in more than case."
-        )
-    return None
 
 
 def order_digest(run_spec: RunSpec) -> str:
