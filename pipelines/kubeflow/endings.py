@@ -178,6 +178,20 @@ def ended_without_record(
     )
 
 
+def ended_unseen(why: str, record: GateRecord) -> Ending:
+    """Says how a run ended that nobody can look at any more.
+
+    Args:
+        why: one sentence.
+        record: the gate's, which may have spoken before.
+    """
+    outcome = record.outcome
+    if outcome is None:
+        return Ending(UNFINISHED, why, 1)
+    sentence = f"{outcome.sentence} {why}"
+    return Ending(outcome.status, sentence, outcome.exit_code, outcome)
+
+
 def broken_off(run: Any, found: Break, namespace: str, end: StepEnd | None) -> Ending:
     """Says where and why a run broke off, in words of the step if there are any."""
     name = f"Run {run.run_id} broke off{found.where}"

@@ -103,6 +103,19 @@ class RunFollower:
         if now - max(self._news_at, self._asked_at) < STILL or run.state in ENDED:
             return
         self._asked_at = now
+        reason = self.why_waiting(run, namespace)
+        if reason and reason != self.waits:
+            self.waits = reason
+            self.progress.close()
+            at = [t for n, t in self.titles.items() if self.states.get(n) == "RUNNING"]
+            self.progress.say(f"{at[-1] if at else 'the next step'} waits: {reason}")
+
+    def why_waiting(self, run: Any, namespace: str) -> str:
+        """Says why a run stands still; "" if it does not wait.
+
+        Raises:
+            RunGone: it never goes on.
+        """
         shown = self.view.shows_workflow(run.run_id) if self.view else None
         if shown is False and self.view and self.view.has_workflow:
             raise RunGone(
@@ -110,21 +123,16 @@ class RunFollower:
                 f"Kubeflow shows it as {run.state} for ever. Start it anew under "
                 "another --name; finished stages come from the cache."
             )
-        reason = ""
         if shown is False and self.view:
-            reason = (
+            return (
                 f"{self.view.host} has no Workflow of the run: it was deleted, or "
                 "KUBECONFIG names another cluster"
             )
-        elif waiting_pods(run):
-            reason = self.view.why_waiting(run.run_id) if self.view else ""
-            command = pods_command(namespace, run.run_id)
-            reason = reason or f"Kubeflow does not say for what; {command} shows it"
-        if reason and reason != self.waits:
-            self.waits = reason
-            self.progress.close()
-            at = [t for n, t in self.titles.items() if self.states.get(n) == "RUNNING"]
-            self.progress.say(f"{at[-1] if at else 'the next step'} waits: {reason}")
+        if not waiting_pods(run):
+            return ""
+        reason = self.view.why_waiting(run.run_id) if self.view else ""
+        command = pods_command(namespace, run.run_id)
+        return reason or f"Kubeflow does not say for what; {command} shows it"
 
     def show_outage(self, error: Unreachable) -> None:
         """Says once that the API is away; the run goes on without us."""

@@ -106,8 +106,6 @@ class Order:
             Unreachable: the API stayed away; the same call again goes on from there.
             SafescaleError: a run goes on whose sealed rows the next would judge again.
         """
-        import kfp_server_api as kfp
-
         head = history[-1] if history else None
         grid = head.timing.start if head and head.timing.every else None
         since, goes_on = None, ""
@@ -116,21 +114,26 @@ class Order:
             takeover = Takeover(history, timing, self.spends)
             since, goes_on = takeover.await_quiet(kubeflow, self.name, wait, clock)
         timing = self.timing.resolved(clock.now(), grid, since)
-        number = head.number + 1 if head else 1
-        body = kfp.V2beta1RecurringRun(
+        body = self.body(head.number + 1 if head else 1, timing, paused=paused)
+        before = {recurring_run.id for recurring_run in history}
+        made = recurring.create(kubeflow, body, self.name, before)
+        return Placed(made, timing, goes_on)
+
+    def body(self, number: int, timing: Timing, *, paused: bool) -> Any:
+        """Returns the recurring run to create, as the `number`th of the schedule."""
+        import kfp_server_api as kfp
+
+        return kfp.V2beta1RecurringRun(
             display_name=self.name,
             description=recurring.note(self.name, number, self.digest, paused=paused),
             # Disabled, so that a caller that dies here leaves the older one firing
             # alone. Where there is none, it could not be told from a paused one.
-            mode="DISABLE" if head or paused else "ENABLE",
+            mode="DISABLE" if number > 1 or paused else "ENABLE",
             max_concurrency=str(timing.concurrency),
             no_catchup=not timing.catch_up,
             trigger=timing.trigger(),
             **self.content,
         )
-        before = {recurring_run.id for recurring_run in history}
-        made = recurring.create(kubeflow, body, self.name, before)
-        return Placed(made, timing, goes_on)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipelines.kubeflow.cluster_view import ClusterView
 from pipelines.kubeflow.endings import (
     Ending,
     conclude,
+    ended_unseen,
     gate_may_speak,
     read_record,
     tell_end,
@@ -27,10 +28,9 @@ from pipelines.kubeflow.names import check_name
 from pipelines.kubeflow.preparation import KubeflowRequest, prepare
 from pipelines.kubeflow.run_state import ENDED, GATE
 from pipelines.progress import Progress, progress_for
-from safescale_ammt.cluster.run_pods import StepEnd
 from safescale_ammt.errors import InputError, Interrupted
 from safescale_ammt.execution import error_of
-from safescale_ammt.releasing.notice import CANCELLED, UNFINISHED
+from safescale_ammt.releasing.notice import CANCELLED
 
 TIMEOUT = 86400.0
 """Seconds that a run is followed for by default."""
@@ -134,9 +134,8 @@ def follow_and_tell(
         SafescaleError: the time is up, or we have not been let in for too long.
     """
     namespace = kubeflow.session.namespace
-    view = ClusterView(namespace, os.environ)
+    view, answer = ClusterView(namespace, os.environ), None
     with progress_for(run.id[:8]) as progress:
-        say = progress.say
         try:
             answer = follow(
                 kubeflow,
@@ -152,29 +151,33 @@ def follow_and_tell(
                 raise Interrupted(
                     f"Run {run.id} goes on without us; {follow_hint(run.id)}"
                 ) from None
-            runs.stop(kubeflow, run.id)
-            sentence = f"Run {run.id} is being stopped, as asked."
-            # Now: its exit task may come or not, and whoever comes second is silent.
-            tell_end(Ending(CANCELLED, sentence, 1), run.id, request.store, say=say)
-            raise Interrupted(sentence) from None
+            raise Interrupted(stop(kubeflow, request, run, progress.say)) from None
         except RunGone as error:
             progress.close()
             record = read_record(request.store, run.id, wait=False)
-            ending = Ending(UNFINISHED, str(error), 1)
-            if record.outcome is not None:  # its gate had spoken before
-                outcome = record.outcome
-                sentence = f"{outcome.sentence} {error}"
-                ending = Ending(outcome.status, sentence, outcome.exit_code, outcome)
-            tell_end(ending, run.id, request.store, say=say)
-            return ending
-        record = read_record(request.store, run.id, wait=gate_may_speak(answer))
-
-        def look(pod: str) -> StepEnd | None:
-            return view.step_end(run.id, pod)
-
-        ending = conclude(answer, record, run.titles, namespace=namespace, look=look)
-        tell_end(ending, run.id, request.store, answer, say=say)
+            ending = ended_unseen(str(error), record)
+        else:
+            record = read_record(request.store, run.id, wait=gate_may_speak(answer))
+            look = partial(view.step_end, run.id)
+            ending = conclude(
+                answer, record, run.titles, namespace=namespace, look=look
+            )
+        tell_end(ending, run.id, request.store, answer, say=progress.say)
     return ending
+
+
+def stop(
+    kubeflow: Kubeflow,
+    request: SubmitRequest,
+    run: FollowedRun,
+    say: Callable[[str], None],
+) -> str:
+    """Stops a run that a signal was to stop, and tells of it; returns the sentence."""
+    runs.stop(kubeflow, run.id)
+    sentence = f"Run {run.id} is being stopped, as asked."
+    # Now: its exit task may come or not, and whoever comes second is silent.
+    tell_end(Ending(CANCELLED, sentence, 1), run.id, request.store, say=say)
+    return sentence
 
 
 def _start(

@@ -105,40 +105,52 @@ class Life:
         """
         for _ in range(_ATTEMPTS):
             live = self.read()
-            if live is None:
-                # Two generations of pods would write to the same place.
-                if let_pods_end(self._api, self._job.name, self._product.is_there):
-                    return False
-                if self._create():
+            if live is not None:
+                if self.adopt(live):
                     return True
                 continue
-            if not self._job.matches(live):
-                raise ClusterInputError(
-                    f"{self._where} is there and was not made for this training (its "
-                    "annotation safescale-ammt/request differs); rename or delete it: "
-                    f"kubectl delete trainjob -n {self._api.namespace} {self._job.name}"
-                )
-            status = state(live)
-            ended = status in (JobState.COMPLETE, JobState.FAILED)
-            done = ended and self._product.is_there()
-            if not done and status not in (JobState.ACTIVE, JobState.SUSPENDED):
-                # Failed, going, or complete without its model: of no use to anybody.
-                self._api.say(f"{self._where} is {status.value}; replacing it.")
-                remove(self._api, live)
-                continue
-            try:
-                owners.adopt(self._api, live, self._owner)
-            except ApiRefusal as answer:
-                # 409: it has changed since it was read; 404: it is gone.
-                if answer.status not in (404, 409):
-                    raise
-            else:
-                self._api.say(f"{self._where} is {status.value}; adopting it.")
+            # Two generations of pods would write to the same place.
+            if let_pods_end(self._api, self._job.name, self._product.is_there):
+                return False
+            if self._create():
                 return True
         raise ClusterError(
             f"{self._where} could not be made in {_ATTEMPTS} attempts: it is made and "
             "deleted by somebody else at the same time."
         )
+
+    def adopt(self, live: dict[str, Any]) -> bool:
+        """Adopts the job as it was read, or removes it if it is of no use to anybody.
+
+        Returns:
+            Whether it is adopted; if not, it may have changed or gone meanwhile.
+
+        Raises:
+            ClusterInputError: the name is taken by something else.
+        """
+        if not self._job.matches(live):
+            raise ClusterInputError(
+                f"{self._where} is there and was not made for this training (its "
+                "annotation safescale-ammt/request differs); rename or delete it: "
+                f"kubectl delete trainjob -n {self._api.namespace} {self._job.name}"
+            )
+        status = state(live)
+        ended = status in (JobState.COMPLETE, JobState.FAILED)
+        done = ended and self._product.is_there()
+        if not done and status not in (JobState.ACTIVE, JobState.SUSPENDED):
+            # Failed, going, or complete without its model.
+            self._api.say(f"{self._where} is {status.value}; replacing it.")
+            remove(self._api, live)
+            return False
+        try:
+            owners.adopt(self._api, live, self._owner)
+        except ApiRefusal as answer:
+            # 409: it has changed since it was read; 404: it is gone.
+            if answer.status not in (404, 409):
+                raise
+            return False
+        self._api.say(f"{self._where} is {status.value}; adopting it.")
+        return True
 
     def read(self) -> dict[str, Any] | None:
         """Returns the job as the API has it, None if it is not there."""

@@ -6,7 +6,7 @@ gate what it registered. The page of the judge is the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,7 @@ def search_summary(search: Json, power: Json, feasibility: Json) -> str:
         feasibility: `feasibility.json` beside it.
     """
     winner, budget = search["winner"], search["budget"]
-    ranked = sorted(search["candidates"], key=lambda c: _fitness(c, winner))
-    rows = [
-        (
-            f"**{c['id']}**" if c["id"] == winner else str(c["id"]),
-            plain(_form(c["genome"])),
-            f"{c['parameters']:,}",
-            _number(c["loss"]),
-            _number(c["violation"]),
-            str(c["steps"]),
-        )
-        for c in ranked[:_SHOWN]
-    ]
-    tried = len(ranked)
+    tried = len(search["candidates"])
     heads = ("candidate", "form", "parameters", "loss", "violation", "steps")
     fights = [fight["sentence"] for fight in feasibility.get("fights", [])]
     promises = [
@@ -66,7 +54,7 @@ def search_summary(search: Json, power: Json, feasibility: Json) -> str:
             f"{budget['planned']:,} {plain(budget['unit'])}; candidate **{winner}** "
             "won.\n"
         ),
-        table(heads, rows),
+        table(heads, _best(search["candidates"], winner)),
         f"The best {_SHOWN} of {tried} are shown.\n" if tried > _SHOWN else "",
     ]
     return _joined(parts)
@@ -79,18 +67,7 @@ def training_summary(facts: Json, model: Path) -> str:
         facts: `training_log.summary` of the model.
         model: the model artifact, whose log may lack its rounds.
     """
-    events = read_json_lines(model / TRAINING)
-    rounds = [e for e in events if e.get("event") == "round" and e.get("violation")]
-    step = max(1, (len(rounds) - 1) // _SHOWN + 1)
-    shown = [*rounds[::step], *rounds[-1:]] if rounds else []
-    names = list(shown[0]["violation"]) if shown else []
-    rows = dict.fromkeys(
-        (
-            str(e["step"]),
-            *(f"{e['violation'].get(name, 0.0):+.4f}" for name in names),
-        )
-        for e in shown
-    )
+    names, rows = _violations(read_json_lines(model / TRAINING))
     accuracy = facts["accuracy"]
     parts = [
         "# How the agents were merged\n",
@@ -131,10 +108,42 @@ def version_summary(version: Json) -> str:
     return _joined(parts)
 
 
-def _fitness(candidate: Json, winner: int) -> tuple[bool, float]:
-    """Sorts the winner first, then by fitness; who was never measured comes last."""
-    fitness = candidate.get("fitness")
-    return candidate["id"] != winner, float("inf") if fitness is None else fitness
+def _best(candidates: Sequence[Json], winner: int) -> list[tuple[str, ...]]:
+    """Returns a row each of the best candidates, the winner first."""
+
+    def rank(candidate: Json) -> tuple[bool, float]:
+        fitness = candidate.get("fitness")  # who was never measured comes last
+        return candidate["id"] != winner, float("inf") if fitness is None else fitness
+
+    return [
+        (
+            f"**{c['id']}**" if c["id"] == winner else str(c["id"]),
+            plain(_form(c["genome"])),
+            f"{c['parameters']:,}",
+            _number(c["loss"]),
+            _number(c["violation"]),
+            str(c["steps"]),
+        )
+        for c in sorted(candidates, key=rank)[:_SHOWN]
+    ]
+
+
+def _violations(
+    events: Sequence[Json],
+) -> tuple[Sequence[str], Iterable[tuple[str, ...]]]:
+    """Returns the promises of a training log, and a row each of some of its rounds."""
+    rounds = [e for e in events if e.get("event") == "round" and e.get("violation")]
+    step = max(1, (len(rounds) - 1) // _SHOWN + 1)
+    shown = [*rounds[::step], *rounds[-1:]] if rounds else []
+    names = list(shown[0]["violation"]) if shown else []
+    # Without doubles: the last round may be among those before it.
+    return names, dict.fromkeys(
+        (
+            str(e["step"]),
+            *(f"{e['violation'].get(name, 0.0):+.4f}" for name in names),
+        )
+        for e in shown
+    )
 
 
 def _form(genome: Json) -> str:

@@ -11,21 +11,12 @@ from functools import partial
 from typing import Any
 
 from pipelines.kubeflow.api import Kubeflow
+from pipelines.kubeflow.doctor import platform, quota
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
 from pipelines.kubeflow.doctor.guards import check_guards
 from pipelines.kubeflow.doctor.network import check_api_address
-from pipelines.kubeflow.doctor.platform import (
-    check_artifact_key,
-    check_executor,
-    check_launcher,
-)
-from pipelines.kubeflow.doctor.quota import (
-    RunResources,
-    check_accelerators,
-    check_nodes,
-    check_quota,
-)
+from pipelines.kubeflow.doctor.quota import RunResources
 from pipelines.kubeflow.doctor.rights import Rights
 from pipelines.kubeflow.doctor.secrets import Secrets
 from safescale_ammt.errors import PreconditionFailed, StorageError
@@ -63,8 +54,8 @@ class Doctor:
 
     def checks(self) -> list[Check]:
         """Returns all checks, each after those that it needs."""
-        runtime = ("runtime",) if self.run.pods else ()
         secrets = Secrets(self.cluster, self.store)
+        way = partial(check_api_address, self.cluster)
         return [
             Check("kubeflow", self._kubeflow, remedy="check --host and the network"),
             Check(
@@ -79,42 +70,10 @@ class Doctor:
             *self.cluster.checks(),
             *Rights(self.cluster, lambda: self.kubeflow().session).checks(),
             *secrets.checks(),
-            Check("guards", lambda: check_guards(self.cluster), ("account",)),
-            Check(
-                "artifact key",
-                partial(check_artifact_key, self.cluster),
-                ("namespace",),
-            ),
-            Check(
-                "artifact place",
-                partial(check_launcher, self.cluster),
-                ("namespace", "kubeflow"),
-            ),
-            Check(
-                "Argo's executor",
-                partial(check_executor, self.cluster),
-                ("pod security",),
-            ),
-            Check(
-                "way to the API",
-                partial(check_api_address, self.cluster),
-                ("namespace",),
-            ),
-            Check(
-                "quota",
-                partial(check_quota, self.cluster, self.run),
-                (*runtime, "namespace"),
-            ),
-            Check(
-                "nodes",
-                partial(check_nodes, self.cluster, self.run),
-                (*runtime, "kubernetes"),
-            ),
-            Check(
-                "accelerators",
-                partial(check_accelerators, self.cluster, self.run),
-                runtime,
-            ),
+            Check("guards", partial(check_guards, self.cluster), ("account",)),
+            *platform.checks(self.cluster),
+            Check("way to the API", way, ("namespace",)),
+            *quota.checks(self.cluster, self.run),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
             Check("store's place", secrets.place, ("store", "secret safescale-store")),
             Check("data", self._data, ("store",)),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from yaml import YAMLError
 
-from pipelines.kubeflow.doctor.checks import Fault, Unknown
+from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import APPLY, ARTIFACT_KEY, Cluster
 from safescale_ammt.files.yaml_file import parse_yaml
 
@@ -19,6 +20,19 @@ _ARGO = "workflow-controller-configmap"
 _SHARED = "mlpipeline"
 """KFP's own bucket, where each namespace has a prefix."""
 _PLACEHOLDER = "REPLACE-ME"
+
+
+def checks(cluster: Cluster) -> list[Check]:
+    """Returns the checks, each after those that it needs."""
+    key, place, executor = (
+        partial(look, cluster)
+        for look in (check_artifact_key, check_launcher, check_executor)
+    )
+    return [
+        Check("artifact key", key, ("namespace",)),
+        Check("artifact place", place, ("namespace", "kubeflow")),
+        Check("Argo's executor", executor, ("pod security",)),
+    ]
 
 
 def check_artifact_key(cluster: Cluster) -> str:
@@ -88,11 +102,11 @@ def check_executor(cluster: Cluster) -> str:
     spec = (settings.get("workflowDefaults") or {}).get("spec") or {}
     found = {**(spec.get("securityContext") or {}), **executor}
     seccomp = (found.get("seccompProfile") or {}).get("type")
+    may_escalate = executor.get("allowPrivilegeEscalation")
+    dropped = (executor.get("capabilities") or {}).get("drop", ())
     keeps = {
-        "allowPrivilegeEscalation: false": executor.get("allowPrivilegeEscalation")
-        is False,
-        "capabilities.drop: [ALL]": "ALL"
-        in (executor.get("capabilities") or {}).get("drop", ()),
+        "allowPrivilegeEscalation: false": may_escalate is False,
+        "capabilities.drop: [ALL]": "ALL" in dropped,
         "runAsNonRoot: true": found.get("runAsNonRoot") is True,
         "seccompProfile": seccomp in ("RuntimeDefault", "Localhost"),
     }

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from pipelines.kubeflow.doctor.checks import Fault
+from pipelines.kubeflow.doctor.checks import Check, Fault
 from pipelines.kubeflow.doctor.cluster import Cluster
 from pipelines.kubeflow.preparation import IDLE
 from pipelines.quantities import amount
@@ -57,6 +58,20 @@ def resources_of(
     if amount(parameters.get("accelerators", "0")):
         stage[parameters["accelerator_type"]] = parameters["accelerators"]
     return RunResources(stage, nodes if trainjob else 0)
+
+
+def checks(cluster: Cluster, run: RunResources) -> list[Check]:
+    """Returns the checks, each after those that it needs."""
+    room, nodes, accelerators = (
+        partial(look, cluster, run)
+        for look in (check_quota, check_nodes, check_accelerators)
+    )
+    runtime = ("runtime",) if run.pods else ()
+    return [
+        Check("quota", room, (*runtime, "namespace")),
+        Check("nodes", nodes, (*runtime, "kubernetes")),
+        Check("accelerators", accelerators, runtime),
+    ]
 
 
 def check_quota(cluster: Cluster, run: RunResources) -> str:

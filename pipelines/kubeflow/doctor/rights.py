@@ -135,10 +135,24 @@ class Rights:
         Raises:
             Unknown: we may not ask.
         """
-        space = self.cluster.namespace
+        body: dict[str, Any] = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"namespace": self.cluster.namespace} if more else {},
+            "spec": {"resourceAttributes": self.attributes(right), **more},
+        }
+        try:
+            review = self.cluster.api.call("create", RawPath("", "", path), body=body)
+        except Denied:
+            who = more.get("user", "ourselves")
+            raise Unknown(f"you may not ask for the rights of {who}") from None
+        return bool(review["status"].get("allowed"))
+
+    def attributes(self, right: Access) -> dict[str, str]:
+        """Returns a right as a review names it."""
         resource, _, sub = right.resource.partition("/")
-        attributes: dict[str, Any] = {
-            "namespace": space,
+        attributes = {
+            "namespace": self.cluster.namespace,
             "verb": right.verb,
             "group": right.group,
             "resource": resource,
@@ -153,18 +167,7 @@ class Rights:
         }
         if right.resource in by_name:
             attributes["name"] = by_name[right.resource]
-        body: dict[str, Any] = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"namespace": space} if more else {},
-            "spec": {"resourceAttributes": attributes, **more},
-        }
-        try:
-            review = self.cluster.api.call("create", RawPath("", "", path), body=body)
-        except Denied:
-            who = more.get("user", "ourselves")
-            raise Unknown(f"you may not ask for the rights of {who}") from None
-        return bool(review["status"].get("allowed"))
+        return attributes
 
 
 def words(rights: Iterable[Access]) -> str:
