@@ -114,6 +114,11 @@ class StartedRun:
     answer_lost: bool = False
     state: str = ""
 
+    @classmethod
+    def found(cls, run: Any) -> StartedRun:
+        """Returns a run that was there before this call."""
+        return cls(run.run_id, new=False, state=str(run.state or ""))
+
 
 def start(kubeflow: Kubeflow, body: Any) -> StartedRun:
     """Starts a run unless one of its name is there.
@@ -126,7 +131,7 @@ def start(kubeflow: Kubeflow, body: Any) -> StartedRun:
     same = runs_of_name(kubeflow, body)
     if same:
         check_order(same[0], body)
-        return StartedRun(same[0].run_id, new=False, state=str(same[0].state or ""))
+        return StartedRun.found(same[0])
     answer_lost = False
     for wait in kubeflow.retry.tries():
         try:
@@ -163,7 +168,7 @@ def keep_oldest(kubeflow: Kubeflow, body: Any, run: StartedRun) -> StartedRun:
     if oldest.run_id == run.id:
         return run
     check_order(oldest, body)
-    return StartedRun(oldest.run_id, new=False, state=str(oldest.state or ""))
+    return StartedRun.found(oldest)
 
 
 def twin_stopper(kubeflow: Kubeflow, body: Any, run: StartedRun) -> Callable[[], None]:

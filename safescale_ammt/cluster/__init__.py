@@ -8,8 +8,11 @@ our TrainingRuntime, follows it, and takes the model back from the store:
     life.py       create, adopt, replace, follow, stop
     ending.py     deleted with its pods, failed, or failed with its model whole
     pods.py       which have started, which still run, how they ended
+    run_pods.py   the pods of a run on Kubeflow: why it waits, what ended a step
+    own_account.py  the API for a pod without the client's package
     owner.py      the pods for which the job works
-    waiting.py    why no pod has started yet
+    waiting.py    why no pod has started yet, and for how long
+    reasons.py    why a pod does not run, in the cluster's own words
     logs.py       rank 0's log, whole and once, through broken connections
     watch.py      the job after each change, through 410 Gone and outages
     api.py        calls of the API, tried again in outages

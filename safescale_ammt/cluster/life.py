@@ -235,22 +235,22 @@ class Life:
                 if progress(live) not in ("", last_progress):
                     last_progress = progress(live)
                     self._api.say(f"{self._where}: {last_progress}.")
-                ended = state(live)
+                failed = state(live) is JobState.FAILED
+                if not failed and state(live) is not JobState.COMPLETE:
+                    wait.look(live)
+                    continue
                 # A job fails at once when a pod of it is deleted, and that pod may
                 # finish within its grace period.
-                handed_over = ended is JobState.FAILED and let_pods_end(
+                done = not failed or let_pods_end(
                     self._api, self._job.name, self._product.is_there
                 )
-                if ended in (JobState.COMPLETE, JobState.FAILED):
-                    # The status may come before the last lines of the log do.
-                    log.finish(self._api.timeouts.retry.read)
-                if handed_over:
-                    self._api.say(f"{self._where} failed, but its model is whole.")
-                if ended is JobState.COMPLETE or handed_over:
-                    return True
-                if ended is JobState.FAILED:
+                # The status may come before the last lines of the log do.
+                log.finish(self._api.timeouts.retry.read)
+                if not done:
                     raise failure_of(self._api, live)
-                wait.look(live)
+                if failed:
+                    self._api.say(f"{self._where} failed, but its model is whole.")
+                return True
         finally:
             log.stop()
         raise AssertionError("changes() never ends by itself")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from children import Child
 from kfp_api.server import KfpApi
+from kfp_api.state import RUNNING, Scene
+from patience import PATIENCE
 
 from pipelines.cli import run_command
 
+ROOT = Path(__file__).parents[2]
 PLACE = (
     *("--set", "data.source=s3://team/rows.csv", "--set", "data.label=income"),
     *("--set", "data.sealed_source=s3://team/test.csv"),
@@ -33,3 +41,20 @@ def submit(api: KfpApi, *more: str) -> int:
     source = () if "--follow" in more else SOURCE
     quick = () if _FOLLOWS_NOTHING & {*more} else QUICK
     return run_command(["submit", "--host", api.url, *source, *quick, *more])
+
+
+def interrupted(api: KfpApi, folder: Path, *more: str) -> str:
+    """Sends SIGINT to a `submit` whose first stage goes on; returns what it said."""
+    api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
+    command = [sys.executable, "-m", "pipelines", "submit", "--host", api.url]
+    command += [*SOURCE, *QUICK, *more]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = Child(command, stderr=subprocess.PIPE, text=True, cwd=folder, env=environ)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Prepare data" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=PATIENCE)[1]
+    assert child.returncode == 1
+    return str(said)

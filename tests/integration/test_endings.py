@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from children import Child
 from cluster.api import ClusterApi
 from cluster.run_pods import (
     add_pod,
@@ -26,9 +21,8 @@ from kfp_api.lives import node
 from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import life
-from patience import PATIENCE
 from receiver import receiving
-from submit_world import QUICK, SOURCE, leave_home, submit
+from submit_world import interrupted, leave_home, submit
 
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.stages.notify import run as exit_task
@@ -174,18 +168,7 @@ def test_whoever_asked_not_to_hear_of_stops_hears_nothing(api, store, told):
 def test_whoever_stops_a_run_tells_of_it_and_the_exit_task_does_not_again(
     api, told, tmp_path
 ):
-    api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
-    command = [sys.executable, "-m", "pipelines", "submit", "--host", api.url]
-    command += [*SOURCE, *QUICK, "--cancel-on-interrupt"]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = Child(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ)
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "Prepare data" in line:
-            break
-    child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=PATIENCE)[1]
-    assert child.returncode == 1
+    said = interrupted(api, tmp_path, "--cancel-on-interrupt")
     (run,) = api.world.runs.values()
     notice = json.loads(told.read_text())
     assert (notice["status"], notice["run"]) == ("cancelled", run.run_id)

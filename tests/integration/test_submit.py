@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -16,13 +14,12 @@ import click
 import kfp_server_api
 import pytest
 import yaml
-from children import Child
 from kfp_api.dex import Dex
 from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import STAGES, life
 from patience import PATIENCE
-from submit_world import PLACE, QUICK, SOURCE, leave_home, submit
+from submit_world import PLACE, QUICK, SOURCE, interrupted, leave_home, submit
 
 import components
 from pipelines.cli import run_command
@@ -266,18 +263,7 @@ def test_following_gives_up_in_time_and_says_how_to_come_back(api, capsys):
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_signal_leaves_the_run_alone_unless_asked(api, tmp_path, stop):
-    api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
-    command = [sys.executable, "-m", "pipelines", "submit", "--host", api.url]
-    command += [*SOURCE, *QUICK, *(["--cancel-on-interrupt"] if stop else [])]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = Child(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ)
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "Prepare data" in line:
-            break
-    child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=PATIENCE)[1]
-    assert child.returncode == 1
+    said = interrupted(api, tmp_path, *(["--cancel-on-interrupt"] if stop else []))
     (run,) = api.world.runs.values()
     stopped = any(path.endswith(":terminate") for _, path in api.requests)
     assert stopped == stop
