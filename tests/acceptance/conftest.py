@@ -12,6 +12,7 @@ It runs against whatever Kubeflow these name, as the product itself finds them:
     SAFESCALE_IMAGE_PREFIX               registry path of the images
     SAFESCALE_BEAT, SAFESCALE_QUIET      seconds between two looks (2), and in which a
                                          schedule of every minute must have fired (150)
+    SAFESCALE_PATIENCE                   seconds in which a run must have ended (1800)
 
 All that is made bears the name `acceptance-<id>`; the end takes it away again and
 lists what has to stay. Each check is one test: `-k champion` runs one alone.

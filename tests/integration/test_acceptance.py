@@ -19,6 +19,7 @@ from cluster.api import ClusterApi
 from kfp_api.executor import Executor
 from kfp_api.server import KfpApi
 from kfp_api.world import furnish
+from patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +42,7 @@ def environ(s3_server, tmp_path) -> Iterator[dict[str, str]]:
                 "SAFESCALE_KFP_HOST": kubeflow.url,
                 "SAFESCALE_BEAT": "0.2",
                 "SAFESCALE_QUIET": "2",
+                "SAFESCALE_PATIENCE": str(PATIENCE / 2),
             }
 
 

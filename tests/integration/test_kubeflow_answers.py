@@ -50,7 +50,7 @@ def submit(api: KfpApi, *more: str) -> int:
 
 
 def follow(api: KfpApi, run: str) -> int:
-    return run_command(["submit", "--host", api.url, "--poll", "0.05", "--follow", run])
+    return submit_world.submit(api, "--follow", run)
 
 
 def started(api: KfpApi, *scenes: Scene) -> str:

@@ -83,8 +83,12 @@ class Executor:
         if reason:
             life.wait(reason)
             return
-        while not life.attempt():
-            pass
+        try:
+            while not life.attempt():
+                pass
+        finally:
+            # What breaks here ends the run, or who follows it would wait in vain.
+            life.fail()
 
 
 class _Life:
@@ -234,6 +238,10 @@ class _Life:
             self.tasks[stage] = state
         self._pod("notify", "Succeeded")
         self._show(state)
+
+    def fail(self) -> None:
+        """Shows the end of a run that nothing carries out any more."""
+        self._show(FAILED)
 
     def _show(self, state: str) -> None:
         world = self.executor.api.world
