@@ -81,8 +81,8 @@ def show(name: str, as_json: bool, output: Path) -> None:
             cached = stage["cached"]
             state = "from the cache" if cached else f"{stage['seconds']:.1f} s"
         lines.append((stage["stage"], state))
-    artifacts = run["artifacts"].values()
-    lines += [(artifact["name"], artifact["identity"]) for artifact in artifacts]
+    artifacts = run["artifacts"].items()
+    lines += [(name, artifact["identity"]) for name, artifact in artifacts]
     say("\n".join(aligned(lines)))
     reasons = (run["verdict"] or {}).get("reasons", ())
     say("\n".join(filter(None, [*reasons, run["sentence"]])))

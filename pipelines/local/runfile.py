@@ -55,7 +55,8 @@ class RunFile:
         started: when the run began.
         facts: what is to run: command, digests, store, source.
         stages: one entry per stage begun, in order.
-        artifacts: one entry per artifact, by name.
+        artifacts: one entry per artifact, by name; by `stage.name` where an earlier
+            stage has one of that name.
         warnings: about the data, once they are prepared.
         outcome: exit code and final sentence, empty until the end.
         results: verdict, version, bundle and report, as far as they were made.
@@ -134,7 +135,12 @@ class RunFile:
         elif event["event"] == "finished":
             names = ("seconds", "cached", "summary")
             self.stages[-1] |= {k: event[k] for k in names} | {"status": "finished"}
-            self.artifacts |= {entry["name"]: entry for entry in event["artifacts"]}
+            stage = self.stages[-1]["stage"]
+            for entry in event["artifacts"]:
+                # Several stages have a summary, and none of them takes another's place.
+                known = self.artifacts.get(entry["name"], {}).get("stage", stage)
+                prefix = "" if known == stage else f"{stage}."
+                self.artifacts[prefix + entry["name"]] = entry
             dataset = self.path("dataset")
             if dataset and not self.warnings:
                 self.warnings = read_warnings(dataset / AUDIT)

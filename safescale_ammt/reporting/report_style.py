@@ -134,7 +134,7 @@ footer { color: var(--muted); font-size: 13px; margin-top: 36px; }
   .card, figure { padding: 14px 12px; }
   dl.digests { grid-template-columns: 1fr; }
   dl.provenance div { grid-template-columns: 8em 1fr; }
-  .facts { grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); }
+  .facts { grid-template-columns: 1fr 1fr; }
   /* A row is a card: its first cell on top, each other beside its column's heading. */
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
     clip-path: inset(50%); }

@@ -10,25 +10,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.logs import TRAINING
 from safescale_ammt.reporting.markdown import bullets, plain, table
-from safescale_ammt.reporting.wording import METRICS, SIGNS
+from safescale_ammt.reporting.wording import line, measured
 
 Json = Mapping[str, Any]
 _SHOWN = 10
 """Candidates that are listed, the best first."""
 
 
-def search_summary(search: Json, power: Json, feasibility: Json) -> str:
+def search_summary(
+    search: Json, power: Json, feasibility: Json, constitution: Constitution
+) -> str:
     """Tells what can be certified, and which candidates were tried.
 
     Args:
         search: `search.json` of an architecture.
         power: `power.json` beside it.
         feasibility: `feasibility.json` beside it.
+        constitution: what was promised.
     """
+    promised = {p.id: p.constraint for p in constitution.principles}
     winner, budget = search["winner"], search["budget"]
     tried = len(search["candidates"])
     heads = ("candidate", "form", "parameters", "loss", "violation", "steps")
@@ -36,7 +41,7 @@ def search_summary(search: Json, power: Json, feasibility: Json) -> str:
     promises = [
         (
             plain(p["principle"]),
-            f"{METRICS[p['metric']]} {SIGNS[p['op']]} {p['line']:g}",
+            f"{measured(promised[p['principle']])} {line(promised[p['principle']])}",
             _share(p["spread"]["passes"]),
             ", ".join(map(plain, p["too_small"])) or "none",
         )
@@ -97,7 +102,7 @@ def version_summary(version: Json) -> str:
     """
     name, number = plain(version["registry"]), version["version"]
     status = plain(version["status"].replace("_", " "))
-    head = f"{name} version {number}: {status}" if number else status
+    head = f"{name} version {number}: {status}" if number else status.capitalize()
     keys = ("decision", "model", "verdict", "bundle", "bundle_digest")
     rows = [(key, plain(version[key])) for key in keys if version[key]]
     commands = (
@@ -158,7 +163,7 @@ def _number(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+    return "–" if value is None else f"{value * 100:.0f} %"
 
 
 def _joined(parts: Sequence[str]) -> str:

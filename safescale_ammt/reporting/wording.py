@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import MAJORITY, TWIN
+from safescale_ammt.constitution.principles import MAJORITY, TWIN, Constraint
 from safescale_ammt.constitution.promise_warnings import NOTHING, promises_something
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
@@ -134,20 +134,21 @@ def told_figures(verdict: Verdict, figures: Mapping[str, Any]) -> list[str]:
     return [key for key in told if key in figures]
 
 
-def measured(finding: Finding) -> str:
-    """Says what was measured, such as `true-positive-rate gap by sex`."""
+def measured(finding: Finding | Constraint) -> str:
+    """Says what is measured, such as `true-positive-rate gap by sex`."""
     group = f" by {finding.group}" if finding.group else ""
     return METRICS[finding.metric] + group
 
 
-def line(finding: Finding) -> str:
+def line(finding: Finding | Constraint) -> str:
     """Says where the line is, such as `≤ 0.08`."""
     sign = SIGNS[finding.op]
+    # Beside a reference the difference that is allowed, negative for a loss.
+    at = finding.line if isinstance(finding, Constraint) else finding.threshold
     if finding.reference is None:
-        return f"{sign} {finding.threshold:g}"
-    # The threshold is the difference that is allowed, negative for a loss.
-    less = f" − {-finding.threshold:g}" if finding.threshold < 0 else ""
-    less = f" + {finding.threshold:g}" if finding.threshold > 0 else less
+        return f"{sign} {at:g}"
+    less = f" − {-at:g}" if at < 0 else ""
+    less = f" + {at:g}" if at > 0 else less
     floor = f" and {sign} {finding.floor:g}" if finding.floor is not None else ""
     return f"{sign} {REFERENCES[finding.reference]}{less}{floor}"
 

@@ -127,7 +127,7 @@ def run(
         "certifiable": power.certifiable,
         "power": power.sentence,
         "fights": [fight["sentence"] for fight in feasibility.get("fights", [])],
-        "markdown": search_summary(log, power.to_dict(), feasibility),
+        "markdown": search_summary(log, power.to_dict(), feasibility, parsed),
     }
 
 

@@ -10,12 +10,15 @@ It runs against whatever Kubeflow these name, as the product itself finds them:
                                          delete those of its own runs, to start pods
     SAFESCALE_IMAGES                     lock file of the images
     SAFESCALE_IMAGE_PREFIX               registry path of the images
+    SAFESCALE_PATIENCE                   seconds that anything may take (1800)
     SAFESCALE_BEAT, SAFESCALE_QUIET      seconds between two looks (2), and in which a
                                          schedule of every minute must have fired (150)
     SAFESCALE_PATIENCE                   seconds in which a run must have ended (1800)
 
-All that is made bears the name `acceptance-<id>`; the end takes it away again and
-lists what has to stay. Each check is one test: `-k champion` runs one alone.
+All that is made bears the name `acceptance-<id>`, but for the public table that `data
+fetch adult` brings below data/adult/. The end takes away what is no record, and lists
+what stays. Each check is one test: `-k champion` runs one alone. docs/kubeflow.md says
+whose rights KUBECONFIG should have; `kind.py` makes a Kubeflow to try it on.
 """
 
 from __future__ import annotations
@@ -62,8 +65,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"cluster: {os.environ[HOST]}, store {os.environ.get(STORE, '(none)')}",
         (
             f"makes, all named {name}-...: rows below data/{name}/, up to 14 runs, "
-            "three schedules, a version of the pipeline, probe pods; deletes pods of "
-            "its own runs to see them come back"
+            "three schedules with their runs, a version of the pipeline, probe pods; "
+            "fetches data/adult/; deletes pods of its own runs to see them come back"
         ),
     ]
 
@@ -105,7 +108,7 @@ def plane(
     )
     yield plane
     plane.tidy()
-    table.left = plane.left
+    table.left, table.stays = plane.left, plane.stays
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@
 It needs docker, kind, kubectl and the images of `make images`. KFP runs as its
 manifests for one user have it, beside a SeaweedFS of ours whose keys open one prefix
 each (manifests/secrets/policies/seaweedfs.json): KFP's own has one key for everything.
+There the network is open (overlays/local), so its check is skipped.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -53,7 +55,7 @@ def up() -> None:
     kubectl("apply", "--server-side", "-k", f"{TRAINER}?ref={TRAINER_VERSION}")
     kubectl("rollout", "status", "-n", "kubeflow-system", "--timeout=600s", _TRAINER)
     keys = {name: (secrets.token_hex(8), secrets.token_hex(20)) for name in PLACES}
-    for item in (*_store(keys), *_secrets(keys), _way_in()):
+    for item in (*_store(keys), *_secrets(keys), *_ways()):
         kubectl("apply", "-f", "-", given=json.dumps(item))
     kubectl("apply", "-k", str(ROOT / "manifests/overlays/local"))
     for name in ("ml-pipeline", "objects"):
@@ -70,7 +72,8 @@ def up() -> None:
         f"AWS_ACCESS_KEY_ID={access}",
         f"AWS_SECRET_ACCESS_KEY={secret}",
         "AWS_REGION=us-east-1",
-        f"KUBECONFIG={Path.home() / '.kube' / 'config'}",
+        # Where kind has just written its part.
+        f"KUBECONFIG={os.environ.get('KUBECONFIG') or Path.home() / '.kube/config'}",
         sep="\n",
     )
 
@@ -79,8 +82,21 @@ _TRAINER = "deployment/kubeflow-trainer-controller-manager"
 
 
 def run(*command: str, given: str = "") -> None:
-    """Runs a program; what it prints goes to standard error."""
-    subprocess.run(command, input=given, text=True, check=True, stdout=sys.stderr)
+    """Runs a program; what it prints goes to standard error.
+
+    Raises:
+        SystemExit: it is not installed or failed; with a sentence.
+    """
+    try:
+        subprocess.run(command, input=given, text=True, check=True, stdout=sys.stderr)
+    except FileNotFoundError:
+        sys.exit(f"{command[0]} is not installed: docker, kind and kubectl are needed.")
+    except subprocess.CalledProcessError as error:
+        words = [w for w in command if not w.startswith(("-", f"kind-{CLUSTER}"))]
+        sys.exit(
+            f"`{' '.join(words[:3])}` ended with {error.returncode}, its reason is "
+            "above; `kind.py down` takes away what was made."
+        )
 
 
 def kubectl(*arguments: str, given: str = "") -> None:
@@ -140,7 +156,6 @@ def _store(keys: dict[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
             },
         },
     }
-    yield _service("objects", labels, 8333, S3)
 
 
 def _secrets(keys: dict[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
@@ -153,11 +168,18 @@ def _secrets(keys: dict[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
             "AWS_REGION": "us-east-1",
         }
         yield _secret(name, values)
+    # The nodes hold the images, but the accounts name a key, and `doctor` asks for it.
+    pull = json.dumps({"auths": {"registry.invalid": {"auth": "bm9ib2R5Om5vbmU="}}})
+    yield {
+        **_secret("safescale-pull", {".dockerconfigjson": pull}),
+        "type": "kubernetes.io/dockerconfigjson",
+    }
 
 
-def _way_in() -> dict[str, Any]:
-    """Returns a service that leads from this machine to KFP's API."""
-    return _service("safescale-kfp", {"app": "ml-pipeline"}, 8888, API)
+def _ways() -> Iterator[dict[str, Any]]:
+    """Yields the services that lead from this machine to the store and KFP's API."""
+    yield _service("objects", {"app": "objects"}, 8333, S3)
+    yield _service("safescale-kfp", {"app": "ml-pipeline"}, 8888, API)
 
 
 def _service(name: str, labels: dict[str, str], port: int, node: int) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Plane:
         beat: seconds between two looks.
         quiet: seconds in which a schedule of every minute fires at least once more.
         id: is part of every name that this call makes.
+        left: what could not be taken away, and why.
+        stays: what is a record and is never taken away.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Plane:
     quiet: float = 150.0
     id: str = field(default_factory=lambda: secrets.token_hex(3))
     left: list[str] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)
     _commands: list[Command] = field(default_factory=list)
     _undo: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
 
@@ -93,6 +96,12 @@ class Plane:
 
     def command(self, *arguments: str, environ: Mapping[str, str] = {}) -> Command:
         """Starts a command of the product."""
+        if arguments[0] in {"submit", "schedule"} and not self.stays:
+            self.stays = [
+                f"runs of experiment {self.name('runs')} in Kubeflow",
+                f"what they recorded below runs/, ledger/ and sealed/ of {self.uri}",
+                f"registered models {self.name('...')}",
+            ]
         command = Command(
             [sys.executable, "-m", "pipelines", *arguments],
             folder=self.folder,
@@ -201,7 +210,7 @@ class Plane:
         self._undo.append((what, undo))
 
     def tidy(self) -> None:
-        """Ends what goes on and takes away what was made; what stays is listed."""
+        """Ends what goes on and takes away what was made; what is left is listed."""
         for command in self._commands:
             command.kill()
         while self._undo:

@@ -33,11 +33,13 @@ class Table:
         id: is part of every name that the call makes.
         lines: the checks, as they ended.
         left: what could not be taken away, and why.
+        stays: what is a record and is never taken away.
     """
 
     id: str
     lines: list[Line] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)
 
     def add(self, line: Line) -> None:
         """Takes a check; what its tidying found replaces a pass."""
@@ -63,3 +65,5 @@ class Table:
         yield ", ".join(counts)
         for item in self.left:
             yield f"left: {item}"
+        for item in self.stays:
+            yield f"stays: {item}"

@@ -73,6 +73,12 @@ def test_runs_and_their_endings_are_accepted(environ):
     assert set(states.values()) == {"passed"}, said
     assert (code, len(states)) == (0, 6), said
     assert "left:" not in said
+    # Records are not taken away, and who looks for them finds where they are.
+    assert re.findall(r"^stays: (\w+ \w+) ", said, re.MULTILINE) == [
+        "runs of",
+        "what they",
+        "registered models",
+    ]
 
 
 def test_without_a_kubeflow_one_sentence_says_what_to_name():

@@ -390,6 +390,23 @@ def test_a_run_holds_the_warnings_about_its_data_once_they_are_prepared(tmp_path
     ]
 
 
+def test_artifacts_of_one_name_from_two_stages_are_all_on_record(tmp_path, capsys):
+    run = RunFile.create(tmp_path / "runs", ["safescale", "run"])
+    for stage in ("search_architecture", "train_agents", "train_agents"):
+        run.apply({"event": "started", "stage": stage})
+        entry = {"name": "summary", "stage": stage, "identity": f"sha256:{stage}"}
+        done = {"event": "finished", "seconds": 1.0, "cached": True, "summary": {}}
+        run.apply({**done, "artifacts": [{**entry, "path": "/somewhere"}]})
+    run.end(0, "Done.")
+    assert run_command(["runs", "show", "latest"]) == 0
+    told = capsys.readouterr().out
+    for name, stage in (
+        ("summary", "search_architecture"),
+        ("train_agents.summary", "train_agents"),
+    ):
+        assert re.search(rf"^{name} +sha256:{stage}$", told, re.MULTILINE)
+
+
 def test_a_run_cut_short_keeps_what_it_knew(tmp_path):
     run = RunFile.create(tmp_path / "runs", ["safescale", "run"])
     run.apply({"event": "started", "stage": "train_agents"})

@@ -310,3 +310,23 @@ def test_no_sentence_promises_an_approval_or_a_promotion():
         if word.lower() not in NAMES
     ]
     assert found == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns what a link may name in a page: its headings, as GitHub spells them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))],
+    ids=lambda p: p.name,
+)
+def test_every_link_of_a_document_leads_to_a_file_and_a_heading(page):
+    links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link

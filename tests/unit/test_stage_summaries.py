@@ -26,13 +26,11 @@ POWER = {
     "sealed": 700,
     "principles": [
         {
-            "principle": "equal | opportunity",
-            "metric": "tpr_gap",
-            "op": "<=",
-            "line": 0.08,
+            "principle": "equal-opportunity",
             "spread": {"passes": 0.93},
-            "too_small": ["<b>few</b>"],
-        }
+            "too_small": ["<b>few | fewer</b>"],
+        },
+        {"principle": "useful", "spread": {"passes": None}, "too_small": []},
     ],
 }
 FACTS = {
@@ -90,9 +88,11 @@ def test_a_search_tells_its_power_and_its_winner() -> None:
     tried = [{**c, **more, "fitness": c["loss"]} for c in SEARCH["candidates"]]
     budget = {"unit": "optimizer steps", "planned": 1440, "spent": 1440}
     log = {**SEARCH, "candidates": tried, "budget": budget}
-    page = search_summary(log, POWER, {"checked": False})
-    assert "| equal &#124; opportunity | true-positive-rate gap ≤ 0.08 | 93% |" in page
-    assert "<b>" not in page
+    page = search_summary(log, POWER, {"checked": False}, constitution(0.08))
+    gap = "| equal-opportunity | true-positive-rate gap by sex ≤ 0.08 | 93 % |"
+    assert f"{gap} &lt;b&gt;few &#124; fewer&lt;/b&gt; |" in page
+    # A line beside the twin is a difference, and says so.
+    assert "| useful | accuracy ≥ the twin's − 0.02" in page
     winner = SEARCH["winner"]
     assert f"candidate **{winner}** won" in page
     rows = [line for line in page.splitlines() if line.startswith("| **")]
@@ -142,5 +142,5 @@ def test_a_version_names_the_commands_and_a_rehearsal_none() -> None:
     assert "safescale registry show adult 3" in page
     rehearsal = {**facts, "version": 0, "status": "not_registered", "bundle": ""}
     page = version_summary(rehearsal)
-    assert page.startswith("# not registered")
+    assert page.startswith("# Not registered")
     assert "registry show" not in page

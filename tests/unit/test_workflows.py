@@ -71,7 +71,9 @@ def test_no_job_has_a_right_that_it_does_not_need(file):
     for name, job in workflow["jobs"].items():
         needed = {"contents": "read", **RIGHTS.get(name, {})}
         assert job["permissions"] == needed, name
-        assert "uses" in job or job["timeout-minutes"] <= 90, name
+        # Acceptance is up to 14 runs of some minutes, one after the other.
+        longest = 180 if file.name == "cluster.yaml" else 90
+        assert "uses" in job or job["timeout-minutes"] <= longest, name
 
 
 def test_no_key_is_kept_and_no_checkout_leaves_one():
