@@ -10,6 +10,8 @@ It runs against whatever Kubeflow these name, as the product itself finds them:
                                          delete those of its own runs, to start pods
     SAFESCALE_IMAGES                     lock file of the images
     SAFESCALE_IMAGE_PREFIX               registry path of the images
+    SAFESCALE_PARAMS                     what pods may take, small enough for a node of
+                                         two CPUs ("cpu=500m train_cpu=1")
     SAFESCALE_BEAT, SAFESCALE_QUIET      seconds between two looks (2), and in which a
                                          schedule of every minute must have fired (150)
 
@@ -32,6 +34,7 @@ from table import Line, Table
 
 HOST = "SAFESCALE_KFP_HOST"
 STORE = "SAFESCALE_STORE"
+SMALL = "cpu=500m train_cpu=1"
 _TABLE = pytest.StashKey[Table]()
 
 
@@ -62,7 +65,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         (
             f"makes, all named {name}-...: rows below data/{name}/, up to 14 runs, "
             "three schedules, a version of the pipeline, probe pods; deletes pods of "
-            "its own runs to see them come back"
+            "its own runs to see them come back; one run tells whom safescale-notify "
+            "names"
         ),
     ]
 
@@ -91,6 +95,8 @@ def plane(
             value = os.environ[variable]
             path = option == "--images"
             options += [option, str(Path(value).absolute()) if path else value]
+    for value in os.environ.get("SAFESCALE_PARAMS", SMALL).split():
+        options += ["--param", value]
     table = request.config.stash[_TABLE]
     plane = Plane(
         tmp_path_factory.mktemp("acceptance"),
