@@ -10,7 +10,8 @@ It runs against whatever Kubeflow these name, as the product itself finds them:
                                          delete those of its own runs, to start pods
     SAFESCALE_IMAGES                     lock file of the images
     SAFESCALE_IMAGE_PREFIX               registry path of the images
-    SAFESCALE_PATIENCE                   seconds that anything may take (1800)
+    SAFESCALE_PARAMS                     what pods may take, small enough for a node of
+                                         two CPUs ("cpu=500m train_cpu=1")
     SAFESCALE_BEAT, SAFESCALE_QUIET      seconds between two looks (2), and in which a
                                          schedule of every minute must have fired (150)
     SAFESCALE_PATIENCE                   seconds in which a run must have ended (1800)
@@ -36,6 +37,7 @@ from table import Line, Table
 
 HOST = "SAFESCALE_KFP_HOST"
 STORE = "SAFESCALE_STORE"
+SMALL = "cpu=500m train_cpu=1"
 _TABLE = pytest.StashKey[Table]()
 
 
@@ -66,7 +68,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         (
             f"makes, all named {name}-...: rows below data/{name}/, up to 14 runs, "
             "three schedules with their runs, a version of the pipeline, probe pods; "
-            "fetches data/adult/; deletes pods of its own runs to see them come back"
+            "fetches data/adult/; deletes pods of its own runs to see them come back; "
+            "one run tells whom safescale-notify names"
         ),
     ]
 
@@ -95,6 +98,8 @@ def plane(
             value = os.environ[variable]
             path = option == "--images"
             options += [option, str(Path(value).absolute()) if path else value]
+    for value in os.environ.get("SAFESCALE_PARAMS", SMALL).split():
+        options += ["--param", value]
     table = request.config.stash[_TABLE]
     plane = Plane(
         tmp_path_factory.mktemp("acceptance"),

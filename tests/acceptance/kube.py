@@ -11,11 +11,17 @@ import json
 import os
 from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from plane import PART_LABEL, RUN_LABEL, Plane, first_line
 
+from pipelines.kubeflow.runs import ACCOUNT
+
 SMALL = {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "100Mi"}
+MOST = {**SMALL, "cpu": "500m"}
+ALONE = {"sidecar.istio.io/inject": "false"}
+"""Label and annotation of a pod that no mesh adds to."""
 
 
 class Cluster:
@@ -61,35 +67,49 @@ class Cluster:
         )
         return str(pod.metadata.name)
 
-    def as_account(self, account: str) -> Any:
-        """Returns a client that is a service account of the namespace."""
+    def as_pod(self, name: str, image: str) -> tuple[Any, Any]:
+        """Makes a pod as those of a run are; returns it, and a client that is it.
+
+        The token is bound to the pod, as the kubelet's are; whether the pod has begun
+        is no matter to it.
+        """
+        pod = self._made(pod_of(name, image, "import time; time.sleep(500)", (), {}))
+        bound = self._client.V1BoundObjectReference(
+            api_version="v1", kind="Pod", name=name, uid=pod.metadata.uid
+        )
         request = self._client.AuthenticationV1TokenRequest(
-            spec=self._client.V1TokenRequestSpec(audiences=[], expiration_seconds=600)
+            spec=self._client.V1TokenRequestSpec(
+                audiences=[], bound_object_ref=bound, expiration_seconds=600
+            )
         )
         token = self.core.create_namespaced_service_account_token(
-            account, self.plane.namespace, request
+            ACCOUNT, self.plane.namespace, request
         )
         config = self._client.Configuration()
-        config.host = self._config.host
-        config.ssl_ca_cert = self._config.ssl_ca_cert
-        config.verify_ssl = self._config.verify_ssl
+        for what in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name", "proxy"):
+            setattr(config, what, getattr(self._config, what))
         config.api_key = {"authorization": f"Bearer {token.status.token}"}
-        return self._client.ApiClient(config)
+        return pod, self._client.ApiClient(config)
 
-    def artifact_root(self) -> tuple[str, str]:
-        """Returns bucket and prefix of KFP's artifacts in this namespace."""
-        name, root = "kfp-launcher", "minio://mlpipeline/v2/artifacts"
-        # A missing one is no error to KFP, but its prefix for all.
+    def artifact_places(self, run_id: str, part: str) -> dict[str, str]:
+        """Returns output -> URI of its folder, as KFP's launcher in a pod is told."""
+        places: dict[str, str] = {}
+        for pod in self.pods(run_id, part):
+            for container in pod.spec.containers:
+                command = [*(container.command or ()), *(container.args or ())]
+                for flag, value in pairwise(command):
+                    if flag == "--executor_input":
+                        outputs = json.loads(value).get("outputs", {})
+                        for name, found in outputs.get("artifacts", {}).items():
+                            places[name] = str(found["artifacts"][0]["uri"])
+        return places
+
+    def secret(self, name: str) -> bool:
+        """Says whether a secret is there and holds something."""
         with suppress(self._client.ApiException):
-            found = self.core.read_namespaced_config_map(name, self.plane.namespace)
-            root = (found.data or {}).get("defaultPipelineRoot") or root
-        bucket, _, prefix = root.partition("://")[2].partition("?")[0].partition("/")
-        return bucket, f"{prefix.rstrip('/')}/"
-
-    def secret(self, name: str) -> dict[str, str]:
-        """Returns the names of a secret's keys, and nothing of its values."""
-        found = self.core.read_namespaced_secret(name, self.plane.namespace)
-        return dict.fromkeys(found.data or {}, "")
+            found = self.core.read_namespaced_secret(name, self.plane.namespace)
+            return bool(found.data)
+        return False
 
     def notify_file(self) -> str:
         """Returns the place of the notices, "" where none is set or may be read."""
@@ -109,7 +129,6 @@ class Cluster:
         *,
         secrets: tuple[str, ...] = (),
         labels: dict[str, str] | None = None,
-        account: str = "safescale-pipeline",
         wait: bool = True,
     ) -> Any:
         """Runs Python in a pod like those of a run; returns the JSON that it prints.
@@ -120,18 +139,10 @@ class Cluster:
             code: prints one line of JSON.
             secrets: become its environment.
             labels: of the pod; policies of the network go by them.
-            account: it runs as.
             wait: whether its end is waited for; else its address is returned.
         """
         name = self.plane.name(what)
-        body = pod_of(name, image, code, secrets, labels or {}, account)
-        self.core.create_namespaced_pod(self.plane.namespace, body)
-        self.plane.later(
-            f"pod {name}",
-            lambda: self.core.delete_namespaced_pod(
-                name, self.plane.namespace, grace_period_seconds=0
-            ),
-        )
+        self._made(pod_of(name, image, code, secrets, labels or {}))
 
         def state() -> Any:
             pod = self.core.read_namespaced_pod(name, self.plane.namespace)
@@ -142,12 +153,29 @@ class Cluster:
         phase = self.plane.until(state, f"Probe pod {name} did not start.", 300)
         if not wait:
             return phase
-        log = self.core.read_namespaced_pod_log(name, self.plane.namespace)
-        last = (str(log).strip().splitlines() or [""])[-1]
+        # As it came: the client takes a log that is one line of JSON apart.
+        log = self.core.read_namespaced_pod_log(
+            name, self.plane.namespace, _preload_content=False
+        ).data.decode(errors="replace")
+        last = (log.strip().splitlines() or [""])[-1]
         try:
             return json.loads(last)
         except ValueError:
-            raise AssertionError(f"Probe pod {name} says {last[:200]!r}.") from None
+            raise AssertionError(
+                f"Probe pod {name} {phase.lower()} and says {last[:200]!r}."
+            ) from None
+
+    def _made(self, body: dict[str, Any]) -> Any:
+        """Makes a pod, which goes again at the end."""
+        space, name = self.plane.namespace, body["metadata"]["name"]
+        pod = self.core.create_namespaced_pod(space, body)
+        self.plane.later(
+            f"pod {name}",
+            lambda: self.core.delete_namespaced_pod(
+                name, space, grace_period_seconds=0
+            ),
+        )
+        return pod
 
 
 def reachable_cluster(plane: Plane) -> tuple[Cluster | None, str]:
@@ -162,22 +190,25 @@ def reachable_cluster(plane: Plane) -> tuple[Cluster | None, str]:
     return cluster, ""
 
 
-def pod_of(  # noqa: PLR0917
+def pod_of(
     name: str,
     image: str,
     code: str,
     secrets: tuple[str, ...],
     labels: dict[str, str],
-    account: str,
 ) -> dict[str, Any]:
-    """Returns a pod that Pod Security `restricted` admits."""
-    shut = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    """Returns a pod of a run's account that Pod Security `restricted` admits."""
+    shut = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
     container = {
         "name": "main",
         "image": image,
         "command": ["python", "-c", code],
         "envFrom": [{"secretRef": {"name": s, "optional": True}} for s in secrets],
-        "resources": {"requests": SMALL, "limits": SMALL},
+        "resources": {"requests": SMALL, "limits": MOST},
         "securityContext": shut,
     }
     person = {
@@ -188,11 +219,12 @@ def pod_of(  # noqa: PLR0917
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "labels": {**ALONE, **labels}, "annotations": ALONE},
         "spec": {
-            "serviceAccountName": account,
+            "serviceAccountName": ACCOUNT,
             "restartPolicy": "Never",
             "activeDeadlineSeconds": 600,
+            "terminationGracePeriodSeconds": 1,
             "securityContext": person,
             "containers": [container],
         },

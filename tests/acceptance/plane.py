@@ -44,7 +44,7 @@ class Plane:
         folder: for files of this call alone.
         namespace: of runs, secrets and rights.
         uri: of the data store.
-        options: of the product's commands: which images.
+        options: of the product's commands: which images, how large the pods.
         patience: seconds that anything may take.
         beat: seconds between two looks.
         quiet: seconds in which a schedule of every minute fires at least once more.
@@ -64,6 +64,7 @@ class Plane:
     left: list[str] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     _commands: list[Command] = field(default_factory=list)
+    _submitted: dict[str, Command] = field(default_factory=dict)
     _undo: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
 
     # --- names and inputs
@@ -120,7 +121,9 @@ class Plane:
         name = ("--name", self.name(what), "--experiment", self.name("runs"))
         where = ("--namespace", self.namespace, "--store", self.uri)
         given = ("--config", str(workload), *where, *self.options)
-        return self.command("submit", *given, *name, *poll, *more)
+        command = self.command("submit", *given, *name, *poll, *more)
+        self._submitted[self.name(what)] = command
+        return command
 
     def schedule(self, *arguments: str) -> Done:
         """Runs `safescale schedule list|pause|resume` to its end."""
@@ -148,7 +151,17 @@ class Plane:
     def run_id(self, what: str) -> str:
         """Waits until the run of a check is there, and returns its id."""
         name = self.name(what)
-        run = self.until(lambda: self._find(name), f"No run {name!r} came to be.")
+
+        def find() -> str:
+            command = self._submitted.get(name)
+            ended = command is not None and not command.running
+            found = self._find(name)
+            if ended and not found and command:
+                last = command.end(self.patience).last
+                raise AssertionError(f"`submit` ended and made no run: {last}")
+            return found
+
+        run = self.until(find, f"No run {name!r} came to be.")
         self.later(f"run {name}", lambda: self.terminate(run))
         return str(run)
 
@@ -172,7 +185,7 @@ class Plane:
 
     def terminate(self, run_id: str) -> None:
         """Ends a run as the button of KFP's pages does."""
-        if self.run(run_id).state not in ENDED:
+        if self.run(run_id).state not in (*ENDED, "CANCELING"):
             self.kubeflow.runs.run_service_terminate_run(run_id=run_id)
 
     def outcome(self, run_id: str) -> RunOutcome:
@@ -223,8 +236,10 @@ class Plane:
 
 def first_line(error: BaseException) -> str:
     """Returns the sentence of an error, without what a client adds to it."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    # An API's client puts the reason below the number.
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    status = getattr(error, "status", None)
+    return f"HTTP {status} {error.reason}" if status else lines[0][:300]  # type: ignore[attr-defined]
 
 
 def skip_unless(condition: object, sentence: str) -> None:

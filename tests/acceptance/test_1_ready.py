@@ -31,8 +31,9 @@ def test_data_are_brought_once(plane: Plane, look: Callable[[str], None]) -> Non
     look(f"safescale data fetch adult --store {plane.uri}")
     first = plane.safescale("data", "fetch", "adult", "--store", plane.uri)
     assert first.code == 0, first.last
-    before = plane.store.head("data/adult/adult.data")
+    before = plane.store.stat("data/adult/adult.data")
     again = plane.safescale("data", "fetch", "adult", "--store", plane.uri)
     assert again.code == 0, again.last
-    after = plane.store.head("data/adult/adult.data")
+    after = plane.store.stat("data/adult/adult.data")
+    assert before is not None, "The file is not where a run looks for it."
     assert after == before, "The second fetch wrote the file again."

@@ -9,23 +9,82 @@ from typing import Any
 
 import pytest
 from kube import Cluster
-from plane import Plane, first_line, skip_unless
+from plane import Plane, skip_unless
 
 from safescale_ammt.cluster.trainjob import TrainJob
+from safescale_ammt.files.artifacts import APART, MANIFEST
 
 pytestmark = pytest.mark.cluster
-ACCOUNT = "safescale-pipeline"
-GROUP = ("trainer.kubeflow.org", "v1alpha1")
+TRAINJOBS = ("trainer.kubeflow.org", "v1alpha1", "trainjobs")
+RESULTS = ("argoproj.io", "v1alpha1", "workflowtaskresults")
+GUARDS = "kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings"
 
 
-def _job(plane: Plane) -> dict[str, Any]:
-    job = TrainJob(
-        digest=f"sha256:{plane.id:0<64}",
-        request=f"{plane.uri}/training/acceptance/request.json",
-        runtime="safescale-torch",
-        image=plane.image("train-agents"),
-    )
-    return job.to_dict()
+class OfARun:
+    """Code in a stage: it has the token of its pod, and asks for what it likes.
+
+    The pod is named as Argo names those of a workflow, and belongs to none.
+    """
+
+    def __init__(self, plane: Plane, cluster: Cluster) -> None:
+        from kubernetes import client
+
+        self.plane = plane
+        self.workflow = plane.name("guarded")
+        name = f"{self.workflow}-system-container-impl-1234567"
+        self.pod, api = cluster.as_pod(name, plane.image("evaluate-safety"))
+        self._objects = client.CustomObjectsApi(api)
+        self._error = client.ApiException
+
+    def asks(self, kind: tuple[str, str, str], body: dict[str, Any]) -> str:
+        """Asks for an object in a dry run; returns the refusal, "" = none."""
+        group, version, plural = kind
+        try:
+            self._objects.create_namespaced_custom_object(
+                group, version, self.plane.namespace, plural, body, dry_run="All"
+            )
+        except self._error as error:
+            try:
+                return str(json.loads(error.body)["message"])
+            except (TypeError, ValueError, KeyError):
+                return f"HTTP {error.status} {error.reason}"
+        return ""
+
+    def job(self) -> dict[str, Any]:
+        """Returns a TrainJob as the step that trains makes it."""
+        hexdigits = f"{self.plane.id:0<64}"
+        owner = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": self.pod.metadata.name,
+            "uid": self.pod.metadata.uid,
+            "controller": False,
+            "blockOwnerDeletion": False,
+        }
+        job = TrainJob(
+            digest=f"sha256:{hexdigits}",
+            request=f"{self.plane.uri}/training/jobs/{hexdigits}/request.json",
+            runtime="safescale-torch",
+            image=self.plane.image("train-agents"),
+        )
+        return job.to_dict([owner])
+
+    def result(self, number: int) -> dict[str, Any]:
+        """Returns what Argo's executor writes for the pod of this number."""
+        return {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "WorkflowTaskResult",
+            "metadata": {
+                "name": f"{self.workflow}-{number}",
+                "labels": {"workflows.argoproj.io/workflow": self.workflow},
+            },
+        }
+
+
+@pytest.fixture(scope="module")
+def intruder(plane: Plane, cluster: Cluster) -> OfARun:
+    """Code in a stage, for all checks of the guards."""
+    return OfARun(plane, cluster)
 
 
 def _of_another_runtime(job: dict[str, Any]) -> None:
@@ -43,68 +102,55 @@ def _with_an_image(job: dict[str, Any]) -> None:
     job["spec"]["trainer"]["image"] = "registry.invalid/another:1"
 
 
+def _with_a_command(job: dict[str, Any]) -> None:
+    job["spec"]["trainer"]["command"] = ["sh", "-c", "id"]
+
+
 def _with_an_initializer(job: dict[str, Any]) -> None:
     job["spec"]["initializer"] = {"dataset": {"storageUri": "s3://a/b"}}
+
+
+def _for_another_pod(job: dict[str, Any]) -> None:
+    job["metadata"]["ownerReferences"][0]["uid"] = (
+        "00000000-0000-4000-8000-000000000000"
+    )
 
 
 ATTACKS = {
     "another runtime": _of_another_runtime,
     "a secret in its environment": _with_a_secret,
     "an image of its own": _with_an_image,
+    "a command of its own": _with_a_command,
     "an initializer": _with_an_initializer,
+    "another pod as its owner": _for_another_pod,
 }
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_guards_refuse_a_trainjob_with(
-    attack: str, plane: Plane, cluster: Cluster, look: Callable[[str], None]
+    attack: str, intruder: OfARun, look: Callable[[str], None]
 ) -> None:
-    look("kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings")
-    from kubernetes import client
-
-    mine = client.CustomObjectsApi(cluster.as_account(ACCOUNT))
-
-    def ask(job: dict[str, Any]) -> str:
-        try:
-            mine.create_namespaced_custom_object(
-                *GROUP, plane.namespace, "trainjobs", job, dry_run="All"
-            )
-        except client.ApiException as error:
-            body = json.loads(error.body or "{}")
-            return str(body.get("message") or error.reason)
-        return ""
-
-    honest = _job(plane)
-    refused = ask(honest)
-    skip_unless("not find" not in refused, f"No TrainJobs here: {refused}")
-    assert not refused, f"An honest TrainJob is refused: {refused[:200]}"
+    look(GUARDS)
+    honest = intruder.job()
+    refused = intruder.asks(TRAINJOBS, honest)
+    skip_unless("could not find" not in refused, f"No TrainJobs here: {refused}")
+    assert not refused, f"An honest TrainJob is refused: {refused[:300]}"
     forged = copy.deepcopy(honest)
     ATTACKS[attack](forged)
-    refused = ask(forged)
-    assert refused, f"A TrainJob with {attack} is admitted for {ACCOUNT}."
-    assert "ValidatingAdmissionPolicy" in refused, f"Another refused it: {refused}"
+    refused = intruder.asks(TRAINJOBS, forged)
+    assert refused, f"A TrainJob with {attack} is admitted."
+    assert "'safescale-trainjobs'" in refused, f"Another refused it: {refused[:300]}"
 
 
-def test_guards_refuse_a_result_of_another_pod(
-    plane: Plane, cluster: Cluster, look: Callable[[str], None]
+def test_guards_let_a_pod_write_its_own_result_and_no_other(
+    intruder: OfARun, look: Callable[[str], None]
 ) -> None:
-    look("kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings")
-    from kubernetes import client
-
-    mine = client.CustomObjectsApi(cluster.as_account(ACCOUNT))
-    body = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "WorkflowTaskResult",
-        "metadata": {"name": plane.name("result-1234567")},
-    }
-    group = ("argoproj.io", "v1alpha1", plane.namespace, "workflowtaskresults")
-    try:
-        mine.create_namespaced_custom_object(*group, body, dry_run="All")
-    except client.ApiException as error:
-        message = first_line(ValueError(json.loads(error.body)["message"]))
-        assert "ValidatingAdmissionPolicy" in message, f"Another refused: {message}"
-    else:
-        raise AssertionError(f"{ACCOUNT} may write the result of any pod.")
+    look(GUARDS)
+    refused = intruder.asks(RESULTS, intruder.result(1234567))
+    assert not refused, f"A pod may not write its own result: {refused[:300]}"
+    refused = intruder.asks(RESULTS, intruder.result(7654321))
+    assert refused, "A pod may write the result of another."
+    assert "'safescale-results'" in refused, f"Another refused it: {refused[:300]}"
 
 
 # What a pod of a run can try with the key that KFP's launcher needs: it lists the
@@ -114,10 +160,10 @@ import json, os
 from safescale_ammt.store.uri import open_store
 place, key = {place!r}, {key!r}
 environ = dict(os.environ)
-environ["AWS_ACCESS_KEY_ID"] = environ.get("accesskey", environ["AWS_ACCESS_KEY_ID"])
-environ["AWS_SECRET_ACCESS_KEY"] = environ.get(
-    "secretkey", environ["AWS_SECRET_ACCESS_KEY"]
-)
+for name, key_of_kfp in (
+    ("AWS_ACCESS_KEY_ID", "accesskey"), ("AWS_SECRET_ACCESS_KEY", "secretkey")
+):
+    environ[name] = environ.get(key_of_kfp) or environ.get(name, "")
 found = {{}}
 for name, attempt in (
     ("lists", lambda s: len(list(s.list(key.rpartition("/")[0] + "/")))),
@@ -143,7 +189,7 @@ def test_sealed_rows_cannot_be_read_with_the_key_in(
         assert done.code == 0, f"submit ended with {done.code}: {done.last}"
         sealed = [o for o in plane.store.list("sealed/") if o.key.endswith(".parquet")]
     assert sealed, f"No sealed rows lie below {plane.store.uri}/sealed/."
-    assert cluster.secret(secret), f"Secret {secret} is empty."
+    skip_unless(cluster.secret(secret), f"There is no secret {secret} to try.")
     code = _THIEF.format(place=plane.store.uri, key=sealed[0].key)
     found = cluster.probe(
         f"thief-{secret}",
@@ -153,7 +199,7 @@ def test_sealed_rows_cannot_be_read_with_the_key_in(
         secrets=("safescale-store", secret),
         labels={"pipelines.kubeflow.org/v2_component": "true"},
     )
-    open_ = [name for name, size in found.items() if isinstance(size, int)]
+    open_ = [name for name, size in found.items() if isinstance(size, int) and size]
     assert not open_, (
         f"The key in {secret} {' and '.join(open_)} the judge's rows "
         f"({plane.store.uri}/sealed/)."
@@ -168,38 +214,57 @@ def test_the_artifacts_of_a_run_hold_no_sealed_rows(
     run = plane.run_id("artifacts")
     look(f"safescale submit --follow {run} --namespace {plane.namespace}")
     assert done.code == 0, f"submit ended with {done.code}: {done.last}"
-    bucket, prefix = cluster.artifact_root()
+    places = cluster.artifact_places(run, "prepare-data")
+    places |= cluster.artifact_places(run, "evaluate-safety")
+    wanted = {
+        f"{places[kind]}/{name}": name != MANIFEST
+        for kind, names in APART.items()
+        for name in (MANIFEST, *names)
+        if kind in places
+    }
+    skip_unless(wanted, "No pod of the run says where its artifacts lie.")
     found = cluster.probe(
         "artifacts",
         plane.image("evaluate-safety"),
-        _LISTER.format(run=run, bucket=bucket, prefix=prefix),
+        _READER.format(wanted=list(wanted)),
         secrets=("safescale-store", "mlpipeline-minio-artifact"),
         labels={"pipelines.kubeflow.org/v2_component": "true"},
     )
-    skip_unless(found["names"], f"KFP's store shows nothing of the run: {found}")
-    rows = [n for n in found["names"] if n.endswith(("sealed.parquet", "rows.parquet"))]
+    # Who cannot read what is there has not shown that the rows are not.
+    blind = [
+        uri for uri, apart in wanted.items() if not apart and found[uri] != "there"
+    ]
+    skip_unless(not blind, f"KFP's store shows nothing of the run: {found}")
+    rows = [uri for uri, apart in wanted.items() if apart and found[uri] == "there"]
     assert not rows, f"KFP's store holds {', '.join(rows)}."
 
 
-_LISTER = """
+# KFP's own store, where its pods look for it: by its Service, or at the place of ours.
+_READER = """
 import json, os
 from minio import Minio
 from urllib.parse import urlsplit
-names, why = [], ""
-for endpoint in ("http://minio-service.kubeflow:9000", os.environ["AWS_ENDPOINT_URL"]):
-    where = urlsplit(endpoint)
-    client = Minio(
-        where.netloc,
-        os.environ["accesskey"],
-        os.environ["secretkey"],
-        secure=where.scheme == "https",
-    )
-    try:
-        found = client.list_objects({bucket!r}, {prefix!r}, recursive=True)
-        names = [o.object_name for o in found if {run!r} in o.object_name]
-    except Exception as error:
-        why = type(error).__name__
-    if names:
-        break
-print(json.dumps({{"names": names, "why": why}}))
+found = {{}}
+for uri in {wanted!r}:
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    for endpoint in (
+        "http://seaweedfs.kubeflow:9000",
+        "http://minio-service.kubeflow:9000",
+        os.environ.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com",
+    ):
+        where = urlsplit(endpoint)
+        client = Minio(
+            where.netloc,
+            os.environ["accesskey"],
+            os.environ["secretkey"],
+            secure=where.scheme == "https",
+            region="us-east-1",
+        )
+        try:
+            client.stat_object(bucket, key.partition("?")[0])
+            found[uri] = "there"
+            break
+        except Exception as error:
+            found[uri] = getattr(error, "code", "") or type(error).__name__
+print(json.dumps(found))
 """
