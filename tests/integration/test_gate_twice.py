@@ -71,6 +71,7 @@ def judged(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the verdict about the model, and the store behind it."""
     folder = tmp_path_factory.mktemp("judged")
     dataset, holdout, architecture, model = world.inputs
+    world.kept_in(open_store((folder / "store").as_uri()))
     evaluate_safety.run(
         *(dataset, holdout, architecture, model),
         world.constitution,
