@@ -197,7 +197,10 @@ class Plane:
     # --- waiting and tidying
 
     def until(
-        self, holds: Callable[[], Any], sentence: str, within: float = 0.0
+        self,
+        holds: Callable[[], Any],
+        sentence: str | Callable[[], str],
+        within: float = 0.0,
     ) -> Any:
         """Waits until something holds and returns it.
 
@@ -206,7 +209,10 @@ class Plane:
         """
         deadline = time.monotonic() + (within or self.patience)
         while not (found := holds()):
-            assert time.monotonic() < deadline, sentence
+            if time.monotonic() >= deadline:
+                raise AssertionError(
+                    sentence if isinstance(sentence, str) else sentence()
+                )
             time.sleep(self.beat / 2)
         return found
 

@@ -69,7 +69,7 @@ def test_a_schedule_that_has_ended_is_listed_so_and_not_resumed(
 ) -> None:
     name = plane.name("ended")
     look(f"safescale schedule list --namespace {plane.namespace}")
-    end = datetime.now(UTC) + timedelta(seconds=plane.within(100))
+    end = datetime.now(UTC) + timedelta(seconds=max(15, plane.within(100)))
     text = f"{end:%Y-%m-%dT%H:%M:%S}"
     done = _schedule(plane, "ended", "--cron", EVERY_MINUTE, "--end", text).end(
         plane.patience
