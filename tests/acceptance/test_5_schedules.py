@@ -144,7 +144,7 @@ def _away(plane: Plane, name: str) -> None:
     """Takes a schedule away: its runs first, or they would stay RUNNING for ever."""
     plane.schedule("pause", name)
     _end_all(plane, name)
+    delete = plane.kubeflow.schedules.recurring_run_service_delete_recurring_run
     for item in _recurring(plane, name):
-        plane.kubeflow.schedules.recurring_run_service_delete_recurring_run(
-            recurring_run_id=item.recurring_run_id
-        )
+        one = item.recurring_run_id
+        plane.kubeflow.call("deleting a schedule", delete, recurring_run_id=one)
