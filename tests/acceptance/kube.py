@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
@@ -22,6 +23,17 @@ SMALL = {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "100Mi"}
 MOST = {**SMALL, "cpu": "500m"}
 ALONE = {"sidecar.istio.io/inject": "false"}
 """Label and annotation of a pod that no mesh adds to."""
+
+
+class Shown(dict[str, Any]):
+    """An object as the API shows it; what is not there is None.
+
+    The client's own models refuse what real servers leave out, such as the names of
+    images that were loaded into a node.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
 
 
 class Cluster:
@@ -49,10 +61,21 @@ class Cluster:
     def pods(self, run_id: str, part: str = "") -> list[Any]:
         """Returns the pods of a run, or of one of its stages."""
         selector = f"{RUN_LABEL}={run_id}" + (f",{PART_LABEL}={part}" if part else "")
-        found = self.core.list_namespaced_pod(
-            self.plane.namespace, label_selector=selector
+        found = self.shown(
+            self.core.list_namespaced_pod,
+            self.plane.namespace,
+            label_selector=selector,
         )
-        return list(found.items)
+        return list(found["items"])
+
+    def nodes(self) -> list[Any]:
+        """Returns the nodes."""
+        return list(self.shown(self.core.list_node)["items"])
+
+    def shown(self, call: Callable[..., Any], *place: str, **more: Any) -> Shown:
+        """Returns the answer to a call of the client as it came."""
+        answer = call(*place, _preload_content=False, **more)
+        return Shown(json.loads(answer.data, object_hook=Shown))
 
     def lose(self, run_id: str, part: str) -> str:
         """Deletes the pod of a stage while it runs, at once; returns its name."""
@@ -62,10 +85,21 @@ class Cluster:
             return pods and pods[0]
 
         pod = self.plane.until(running, f"No pod of {part} was seen running.")
-        self.core.delete_namespaced_pod(
-            pod.metadata.name, self.plane.namespace, grace_period_seconds=0
-        )
+        self.delete_pod(str(pod.metadata.name))
         return str(pod.metadata.name)
+
+    def delete_pod(self, name: str) -> None:
+        """Deletes a pod at once; one that is gone already is no error."""
+        try:
+            self.shown(
+                self.core.delete_namespaced_pod,
+                name,
+                self.plane.namespace,
+                grace_period_seconds=0,
+            )
+        except self._client.ApiException as error:
+            if error.status != 404:
+                raise
 
     def as_pod(self, name: str, image: str) -> tuple[Any, Any]:
         """Makes a pod as those of a run are; returns it, and a client that is it.
@@ -145,10 +179,11 @@ class Cluster:
         self._made(pod_of(name, image, code, secrets, labels or {}))
 
         def state() -> Any:
-            pod = self.core.read_namespaced_pod(name, self.plane.namespace)
+            pod = self.shown(self.core.read_namespaced_pod, name, self.plane.namespace)
+            status = pod.status or Shown()
             if not wait:
-                return pod.status.phase == "Running" and pod.status.pod_ip
-            return pod.status.phase in ("Succeeded", "Failed") and pod.status.phase
+                return status.phase == "Running" and status.podIP
+            return status.phase in ("Succeeded", "Failed") and status.phase
 
         phase = self.plane.until(state, f"Probe pod {name} did not start.", 300)
         if not wait:
@@ -168,13 +203,8 @@ class Cluster:
     def _made(self, body: dict[str, Any]) -> Any:
         """Makes a pod, which goes again at the end."""
         space, name = self.plane.namespace, body["metadata"]["name"]
-        pod = self.core.create_namespaced_pod(space, body)
-        self.plane.later(
-            f"pod {name}",
-            lambda: self.core.delete_namespaced_pod(
-                name, space, grace_period_seconds=0
-            ),
-        )
+        pod = self.shown(self.core.create_namespaced_pod, space, body=body)
+        self.plane.later(f"pod {name}", lambda: self.delete_pod(name))
         return pod
 
 
@@ -184,7 +214,7 @@ def reachable_cluster(plane: Plane) -> tuple[Cluster | None, str]:
         return None, "KUBECONFIG is not set, so the cluster is not looked at."
     try:
         cluster = Cluster(plane)
-        cluster.core.list_namespaced_pod(plane.namespace, limit=1)
+        cluster.shown(cluster.core.list_namespaced_pod, plane.namespace, limit=1)
     except Exception as error:  # noqa: BLE001  every client error means the same here
         return None, f"The cluster of KUBECONFIG does not answer: {first_line(error)}"
     return cluster, ""

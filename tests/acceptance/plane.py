@@ -24,6 +24,7 @@ from workload import Table, write_workload
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline
+from pipelines.kubeflow.answers import Rejection
 from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.session import Session
 from safescale_ammt.releasing.run_outcome import RunOutcome
@@ -185,8 +186,14 @@ class Plane:
 
     def terminate(self, run_id: str) -> None:
         """Ends a run as the button of KFP's pages does."""
-        if self.run(run_id).state not in (*ENDED, "CANCELING"):
-            self.kubeflow.runs.run_service_terminate_run(run_id=run_id)
+        stop = self.kubeflow.runs.run_service_terminate_run
+        try:
+            if self.run(run_id).state not in (*ENDED, "CANCELING"):
+                self.kubeflow.call(f"stopping run {run_id}", stop, run_id=run_id)
+        except Rejection:
+            # It may have ended between the look and the order.
+            if self.run(run_id).state not in (*ENDED, "CANCELING"):
+                raise
 
     def outcome(self, run_id: str) -> RunOutcome:
         """Returns what the gate recorded."""
@@ -197,7 +204,10 @@ class Plane:
     # --- waiting and tidying
 
     def until(
-        self, holds: Callable[[], Any], sentence: str, within: float = 0.0
+        self,
+        holds: Callable[[], Any],
+        sentence: str | Callable[[], str],
+        within: float = 0.0,
     ) -> Any:
         """Waits until something holds and returns it.
 
@@ -206,7 +216,10 @@ class Plane:
         """
         deadline = time.monotonic() + (within or self.patience)
         while not (found := holds()):
-            assert time.monotonic() < deadline, sentence
+            if time.monotonic() >= deadline:
+                raise AssertionError(
+                    sentence if isinstance(sentence, str) else sentence()
+                )
             time.sleep(self.beat / 2)
         return found
 

@@ -23,7 +23,7 @@ def test_doctor_finds_nothing_missing(
     assert done.out.strip(), done.last
     findings = json.loads(done.out)
     failed = [f for f in findings if f["state"] == "FAILED"]
-    assert not failed, "; ".join(f"{f['check']}: {f['detail']}" for f in failed)
+    assert not failed, "; ".join(f"{f['check']}: {f['found']}" for f in failed)
     assert done.code == 0, done.last
 
 

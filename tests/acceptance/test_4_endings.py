@@ -37,7 +37,7 @@ def test_a_stage_too_large_for_any_node_is_told_as_such(
     words = ("memory", "quota", "maximum")
     plane.until(
         lambda: _says(command.said, words) or not command.running,
-        "Nobody says why the run waits.",
+        lambda: f"Nobody says why the run waits: {command.said[-300:]}",
         _until_the_search(plane),
     )
     assert _says(command.said, words), f"The reason is not told: {command.said[-300:]}"
@@ -115,7 +115,7 @@ def _largest_node(cluster: Cluster) -> int:
     from kubernetes.utils.quantity import parse_quantity
 
     try:
-        nodes = cluster.core.list_node().items
+        nodes = cluster.nodes()
     except ApiException:
         nodes = []
     sizes = [int(parse_quantity(n.status.allocatable["memory"])) for n in nodes]

@@ -69,7 +69,7 @@ def test_a_schedule_that_has_ended_is_listed_so_and_not_resumed(
 ) -> None:
     name = plane.name("ended")
     look(f"safescale schedule list --namespace {plane.namespace}")
-    end = datetime.now(UTC) + timedelta(seconds=plane.within(100))
+    end = datetime.now(UTC) + timedelta(seconds=max(15, plane.within(100)))
     text = f"{end:%Y-%m-%dT%H:%M:%S}"
     done = _schedule(plane, "ended", "--cron", EVERY_MINUTE, "--end", text).end(
         plane.patience
@@ -144,7 +144,7 @@ def _away(plane: Plane, name: str) -> None:
     """Takes a schedule away: its runs first, or they would stay RUNNING for ever."""
     plane.schedule("pause", name)
     _end_all(plane, name)
+    delete = plane.kubeflow.schedules.recurring_run_service_delete_recurring_run
     for item in _recurring(plane, name):
-        plane.kubeflow.schedules.recurring_run_service_delete_recurring_run(
-            recurring_run_id=item.recurring_run_id
-        )
+        one = item.recurring_run_id
+        plane.kubeflow.call("deleting a schedule", delete, recurring_run_id=one)

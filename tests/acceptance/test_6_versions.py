@@ -66,7 +66,9 @@ def _run(plane: Plane, pipeline: str, version: Any, what: str) -> str:
         runtime_config=kfp.V2beta1RuntimeConfig(parameters={}),
         service_account=ACCOUNT,
     )
-    run = str(plane.kubeflow.runs.run_service_create_run(run=body).run_id)
+    create = plane.kubeflow.runs.run_service_create_run
+    made = plane.kubeflow.call_once(f"starting {body.display_name}", create, run=body)
+    run = str(made.run_id)
     plane.later(f"run {body.display_name}", lambda: plane.terminate(run))
     plane.until(
         lambda: plane.run(run).state in ENDED, f"Run {run} of the version does not end."
@@ -75,6 +77,9 @@ def _run(plane: Plane, pipeline: str, version: Any, what: str) -> str:
 
 
 def _away(plane: Plane, version: Any) -> None:
-    plane.kubeflow.pipelines.pipeline_service_delete_pipeline_version(
-        pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
+    plane.kubeflow.call(
+        "deleting the version",
+        plane.kubeflow.pipelines.pipeline_service_delete_pipeline_version,
+        pipeline_id=version.pipeline_id,
+        pipeline_version_id=version.pipeline_version_id,
     )

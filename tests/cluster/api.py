@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from cluster.logs import PodLog
 from cluster.objects import Failure, Kind, Object, Objects
+from cluster.tokens import Bearer
 
 TRAINER = ("trainer.kubeflow.org", "v1alpha1")
 ADMISSION = ("admissionregistration.k8s.io", "v1")
@@ -67,6 +68,8 @@ class ClusterApi:
         self.token = "token-of-the-test"
         self.pod: tuple[str, str] | None = None
         """Name and uid of the pod that the token was made for; None = for none."""
+        self.tokens: dict[str, Bearer] = {}
+        """Those that somebody asked for, beside `token`."""
         self.version = version
         self.tls = tls
         """Files of a certificate and its key; None = plain HTTP."""

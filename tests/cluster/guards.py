@@ -16,6 +16,7 @@ def guard(
     place: str,
     *,
     user: str,
+    pod: tuple[str, str] | None,
     old: Object | None = None,
     new: Object | None = None,
     sub: str = "",
@@ -37,8 +38,6 @@ def guard(
         "labels": about.get("labels") or {},
         "annotations": about.get("annotations") or {},
     }
-    # Whoever acts as somebody else brings no pod along.
-    pod = api.pod if user == api.user else None
     request = Request(kind.full_name, operation, user=user, pod=pod, **asked)
     for policy in policies_of([thing for p in KINDS for thing in api.list(p)]):
         if said := policy.refusals(request):

@@ -17,6 +17,7 @@ from cluster.guards import guard
 from cluster.logs import spell
 from cluster.objects import Event, Failure, Kind, Object
 from cluster.selectors import selects
+from cluster.tokens import Bearer, issue
 from cluster.trainer_status import is_valid
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _ROUTE = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]))?"
-    r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>status|log))?)?"
+    r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>status|log|token))?)?"
 )
 _OTHERS = re.compile(
     r"/apis/authorization.k8s.io/v1/namespaces/(?P<namespace>[^/]+)"
@@ -73,12 +74,16 @@ class Answers(BaseHTTPRequestHandler):
 
     def _authenticate(self) -> None:
         scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
-        if scheme.lower() != "bearer" or token != self.api.token:
+        known = {self.api.token: Bearer(self.api.user, self.api.pod)}
+        bearer = {**known, **self.api.tokens}.get(token)
+        if scheme.lower() != "bearer" or bearer is None:
             raise Failure(401, "Unauthorized", "Unauthorized")
-        self.user = self.headers.get("Impersonate-User") or self.api.user
+        self.user = self.headers.get("Impersonate-User") or bearer.user
+        # Whoever acts as somebody else brings no pod along.
+        self.pod = bearer.pod if self.user == bearer.user else None
         place = self.user.split(":")[2] if self.user.count(":") == 3 else ""
         right = ("impersonate", "", "serviceaccounts", place)
-        if self.user != self.api.user and not self.api.allows(*right):
+        if self.user != bearer.user and not self.api.allows(*right):
             raise Failure(
                 403,
                 "Forbidden",
@@ -117,6 +122,8 @@ class Answers(BaseHTTPRequestHandler):
         self._authorise(kind, place, name, match["sub"] or "")
         if match["sub"] == "log":
             self._log(place, name)
+        elif match["sub"] == "token":
+            self._send(201, issue(self.api, place, name, self.body))
         elif self.command == "GET":
             self._read(kind, place, name)
         else:
@@ -197,7 +204,7 @@ class Answers(BaseHTTPRequestHandler):
             self._send(200, objects.update(kind, place, name, guarded))
 
     def _guard(self, kind: Kind, place: str, **about: Any) -> None:
-        guard(self.api, kind, place, user=self.user, **about)
+        guard(self.api, kind, place, user=self.user, pod=self.pod, **about)
 
     def _report(self, found: Object) -> None:
         if not is_valid(self.body["trainerStatus"]):

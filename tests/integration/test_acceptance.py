@@ -17,25 +17,41 @@ from pathlib import Path
 import pytest
 from cluster.api import ClusterApi
 from kfp_api.executor import Executor
+from kfp_api.probes import Probes
 from kfp_api.server import KfpApi
-from kfp_api.world import furnish
+from kfp_api.world import encoded, furnish
 from patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def environ(s3_server, tmp_path) -> Iterator[dict[str, str]]:
+def plane_of_the_test() -> Iterator[ClusterApi]:
+    """The cluster below, with all that a run needs."""
+    with ClusterApi() as cluster:
+        furnish(cluster)
+        yield cluster
+
+
+@pytest.fixture
+def environ(s3_server, tmp_path, plane_of_the_test) -> Iterator[dict[str, str]]:
     """A Kubeflow, its cluster and its store, as the suite is told of them."""
+    cluster = plane_of_the_test
     place = f"{s3_server.uri}/{uuid.uuid4().hex}"
     stages = {**os.environ, **s3_server.environ, "SAFESCALE_STORE": place}
     stages["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     folder = tmp_path / "runs"
     folder.mkdir()
-    with KfpApi() as kubeflow, ClusterApi() as cluster:
-        furnish(cluster)
+    with KfpApi() as kubeflow:
+        keys = {k: stages[k] for k in s3_server.environ if k.startswith("AWS_")}
+        ours = encoded({**keys, "SAFESCALE_STORE": place})
+        cluster.patch("secrets", "safescale-store", {"data": ours})
         kubeconfig = cluster.write_kubeconfig(tmp_path / "kubeconfig")
-        with Executor(kubeflow, cluster, stages, folder):
+        bare = {k: v for k, v in stages.items() if not k.startswith("AWS_")}
+        with (
+            Executor(kubeflow, cluster, stages, folder),
+            Probes(cluster, bare),
+        ):
             yield {
                 **stages,
                 "KUBECONFIG": str(kubeconfig),
@@ -79,6 +95,40 @@ def test_runs_and_their_endings_are_accepted(environ):
         "what they",
         "registered models",
     ]
+
+
+def test_what_a_run_needs_and_what_it_may_not_do_are_accepted(environ):
+    checks = "doctor or guards or sealed_rows_cannot or too_large or while_it_waits"
+    code, said = accept(environ, checks)
+    states = lines_of(said)
+    assert set(states.values()) == {"passed"}, said
+    assert (code, len(states)) == (0, 12), said
+    assert "left:" not in said
+
+
+def test_schedules_are_accepted(environ):
+    code, said = accept(environ, "three_rolls or has_ended")
+    states = lines_of(said)
+    assert set(states.values()) == {"passed"}, said
+    assert (code, len(states)) == (0, 2), said
+
+
+def test_a_plane_without_guards_and_with_one_key_for_all_is_not_accepted(
+    environ, plane_of_the_test
+):
+    cluster = plane_of_the_test
+    for policy in ("safescale-trainjobs", "safescale-results"):
+        cluster.delete("validatingadmissionpolicies", policy)
+    ours = cluster.get("secrets", "safescale-store")["data"]
+    cluster.patch("secrets", "safescale-training", {"data": ours})
+    code, said = accept(environ, "guards or key_in")
+    states = lines_of(said)
+    assert code == 1, said
+    assert "A TrainJob with another runtime is admitted." in said
+    assert "A pod may write the result of another." in said
+    assert "The key in safescale-training lists and reads the judge's rows" in said
+    kept = "sealed rows cannot be read with the key in[mlpipeline-minio-artifact]"
+    assert [check for check, state in states.items() if state == "passed"] == [kept]
 
 
 def test_without_a_kubeflow_one_sentence_says_what_to_name():

@@ -365,6 +365,14 @@ def test_a_run_that_went_with_its_schedule_is_not_waited_for(world):
     assert len(world.firing) == 1
 
 
+def test_a_run_that_cannot_be_shown_keeps_nobody_from_rolling(world):
+    world.roll(Timing(every=3600))
+    world.jump(SUNDAY + HOUR + timedelta(minutes=4))
+    world.api.world.unreadable |= {*world.api.world.runs}
+    assert "fires" in world.roll(Timing(every=7200))
+    assert len(world.firing) == 1
+
+
 def test_a_head_that_is_gone_is_resumed_as_a_new_one(world):
     world.roll(CRON)
     world.api.world.vanish(*world.firing)
@@ -436,7 +444,7 @@ def test_what_was_archived_is_said_and_fires_from_another_experiment(world):
     ((_, state),) = schedule.states(world.kubeflow, world.clock)
     assert state == "archived"
     for call in (lambda: world.roll(CRON), world.resume):
-        with pytest.raises(InputError, match=r"is archived, (which switches off|and)"):
+        with pytest.raises(InputError, match="is archived, "):
             call()
     assert "fires" in world.roll(CRON, experiment="another")
     assert len(world.firing) == 1

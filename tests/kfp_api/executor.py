@@ -79,6 +79,10 @@ class Executor:
     def _carry_out(self, run: Any) -> None:
         """Runs a run to its end, its stages anew as often as their pods are lost."""
         life = _Life(self, run)
+        # KFP's label is on the Workflow, too; the client asks whether it is there.
+        self.cluster.add(
+            "workflows", run.run_id[:8], labels={"pipeline/runid": run.run_id}
+        )
         reason = life.waits_for()
         if reason:
             life.wait(reason)
@@ -124,7 +128,7 @@ class _Life:
         images = [e["container"]["image"] for e in self.pipeline.executors.values()]
         if any(image.startswith(NOWHERE) for image in images):
             return "ImagePullBackOff"
-        memory = str(self.arguments.get("train_memory", "1Gi"))
+        memory = str(self.arguments.get("resources_train_memory", "1Gi"))
         return "Unschedulable" if quantity(memory, "memory") > NODE_MEMORY else ""
 
     def wait(self, reason: str) -> None:
