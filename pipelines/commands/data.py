@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.commands.options import FiniteRange
 from pipelines.headline import ABSENT
 from pipelines.output import aligned, say, say_json
 from safescale_ammt.errors import InputError
@@ -17,6 +18,8 @@ from safescale_ammt.errors import InputError
 if TYPE_CHECKING:
     from safescale_ammt.store.base import Store
 
+LONGEST = 36_500
+"""Days of the greatest age that may be asked for: a hundred years."""
 _HEAD = ("kind", "digest", "bytes", "written", "versions")
 
 
@@ -69,7 +72,7 @@ def fetch(name: str, store: str | None, output: Path | None) -> None:
 )
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(0, LONGEST),
     metavar="DAYS",
     help="Only what was written longer ago, and what no registered version names.",
 )

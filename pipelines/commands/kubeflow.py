@@ -14,7 +14,7 @@ from pipelines.commands.kubeflow_options import (
     store_of,
     work_options,
 )
-from pipelines.commands.options import refuse_unread
+from pipelines.commands.options import FiniteRange, refuse_unread
 from pipelines.output import say
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ UNREAD = {
 @click.option("--follow", metavar="RUN", default="", help="Follows a run, starts none.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=86400.0,
     show_default=True,
     help="Seconds that the run is followed for; it goes on after them.",
 )
 @click.option(
     "--poll",
-    type=click.FloatRange(min=0.05),
+    type=FiniteRange(min=0.05),
     default=5.0,
     show_default=True,
     help="Seconds between two looks.",
@@ -155,7 +155,7 @@ def refuse_what_is_unread(context: click.Context) -> None:
 
 _wait_option = click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=600.0,
     show_default=True,
     metavar="SECONDS",

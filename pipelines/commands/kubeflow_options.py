@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.options import with_options, workload_options
+from pipelines.commands.options import (
+    FiniteRange,
+    with_options,
+    workload_options,
+)
 from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.store.uri import STORE
 
@@ -96,7 +100,7 @@ def session_options(
     """Adds the options that name a Kubeflow, the credentials and how long to try."""
     option = click.option(
         "--patience",
-        type=click.FloatRange(min=0),
+        type=FiniteRange(min=0),
         default=patience,
         show_default=True,
         metavar="SECONDS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,19 @@ import click
 
 Command = Callable[..., Any]
 ADULT = Path(__file__).parents[1] / "adult.yaml"
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN, which no comparison refuses, and infinity are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Returns the number; see `click.ParamType.convert`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is no finite number.", param, ctx)
+        return number
 
 
 def with_options(options: Sequence[Command], command: Command) -> Command:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.commands.options import workload_options
+from pipelines.commands.options import FiniteRange, workload_options
 from pipelines.local.runners import RUNNERS, runner_named
 from pipelines.output import say
 
@@ -50,14 +50,14 @@ LIMITS = ("cpu", "memory", "train_cpu", "train_memory")
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=14400.0,  # `launch.TIMEOUT`, whose import would slow `--help` down
     show_default=True,
     help="Seconds that the run may take.",
 )
 @click.option(
     "--stage-timeout",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     help="Seconds that a stage may take  [default: as compiled].",
 )
 @click.option(

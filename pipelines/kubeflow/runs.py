@@ -23,7 +23,7 @@ from pipelines.kubeflow.api import Kubeflow, equals
 from pipelines.kubeflow.names import exactly
 from pipelines.kubeflow.preparation import RunSpec
 from pipelines.kubeflow.run_state import ENDED
-from pipelines.kubeflow.same_order import check_order, order_digest
+from pipelines.kubeflow.same_order import check_order, is_same_order, order_digest
 from safescale_ammt.config import kubernetes_names
 from safescale_ammt.errors import InputError
 from safescale_ammt.execution import utc_now
@@ -207,13 +207,10 @@ def runs_of_name(kubeflow: Kubeflow, body: Any) -> list[Any]:
     return [run for run in shown if run.display_name == body.display_name]
 
 
-def is_there(kubeflow: Kubeflow, experiment: str, name: str) -> bool:
-    """Says whether an experiment, by its name, has a run of a name."""
-    import kfp_server_api as kfp
-
-    group = experiment_id(kubeflow, experiment)
-    body = kfp.V2beta1Run(display_name=name, experiment_id=group)
-    return bool(runs_of_name(kubeflow, body))
+def is_there(kubeflow: Kubeflow, run_spec: RunSpec, experiment: str, name: str) -> bool:
+    """Says whether an experiment, by its name, has a run of a name and this order."""
+    body = run_body(run_spec, name, experiment_id(kubeflow, experiment))
+    return any(is_same_order(run, body) for run in runs_of_name(kubeflow, body)[:1])
 
 
 def shown_run(run: Any) -> Any:

@@ -26,25 +26,28 @@ def order_digest(run_spec: RunSpec) -> str:
     return digest_json(order).removeprefix("sha256:")[:_DIGITS]
 
 
+def is_same_order(run: Any, body: Any) -> bool:
+    """Says whether a run is what a body orders."""
+    wanted = _ORDER.search(str(body.description or ""))
+    ordered = _ORDER.search(str(run.description or ""))
+    if wanted and ordered:
+        return wanted[1] == ordered[1]
+    # A run of somebody else, or of an earlier version: its values at least.
+    config = run.runtime_config
+    values = (config.parameters if config else None) or {}
+    return all(
+        values.get(key) == value
+        for key, value in body.runtime_config.parameters.items()
+    )
+
+
 def check_order(run: Any, body: Any) -> None:
     """Checks that the run of a name is what is ordered under that name now.
 
     Raises:
         InputError: it is something else.
     """
-    wanted = _ORDER.search(str(body.description or ""))
-    ordered = _ORDER.search(str(run.description or ""))
-    if wanted and ordered:
-        same = wanted[1] == ordered[1]
-    else:
-        # A run of somebody else, or of an earlier version: its values at least.
-        config = run.runtime_config
-        values = (config.parameters if config else None) or {}
-        same = all(
-            values.get(key) == value
-            for key, value in body.runtime_config.parameters.items()
-        )
-    if not same:
+    if not is_same_order(run, body):
         raise InputError(
             f"Run {run.display_name!r} is there already and is another order: its "
             "pipeline or its values differ. Give a --name of its own to this one, or "

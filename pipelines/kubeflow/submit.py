@@ -25,7 +25,7 @@ from pipelines.kubeflow.endings import (
 )
 from pipelines.kubeflow.follow import RunFollower, RunGone, follow, follow_hint
 from pipelines.kubeflow.names import check_name
-from pipelines.kubeflow.preparation import KubeflowRequest, prepare
+from pipelines.kubeflow.preparation import KubeflowRequest, RunSpec, prepare
 from pipelines.kubeflow.run_state import ENDED, GATE
 from pipelines.progress import Progress, progress_for
 from safescale_ammt.errors import InputError, Interrupted
@@ -94,11 +94,15 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
         SafescaleError: the run broke off, or nobody can tell how it ended.
     """
     with Interruptions():
+        run_spec = None
         if request.new_run is None:
             kubeflow.require_version()
             run = find_run(kubeflow, request.name)
         else:
-            run = _start(kubeflow, request, request.new_run)
+            # What is wrong on this machine is said before any server is contacted. And
+            # once: who edits the files meanwhile orders nothing by that.
+            run_spec = prepare(request.new_run)
+            run = _start(kubeflow, request, run_spec)
         if not request.wait and run.state not in ENDED:
             # The only chance: nobody looks for twins once this process has ended.
             run.stop_twins()
@@ -108,15 +112,13 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
         def start(name: str) -> Ending:
             left = max(request.poll, end - time.monotonic())
             named = replace(request, name=name, timeout=left, attempts=1)
-            assert request.new_run is not None
-            return follow_and_tell(
-                kubeflow, named, _start(kubeflow, named, request.new_run)
-            )
+            assert run_spec is not None
+            return follow_and_tell(kubeflow, named, _start(kubeflow, named, run_spec))
 
         ending = follow_and_tell(kubeflow, request, run)
-        if run.name:
+        if run_spec is not None:
             say = Progress(run.name).say
-            there = partial(runs.is_there, kubeflow, request.experiment)
+            there = partial(runs.is_there, kubeflow, run_spec, request.experiment)
             names = attempt_names(run.name, request.attempts)
             ending = try_again(ending, names, start, there, say)
     if ending.code:
@@ -181,11 +183,9 @@ def stop(
 
 
 def _start(
-    kubeflow: Kubeflow, request: SubmitRequest, new_run: KubeflowRequest
+    kubeflow: Kubeflow, request: SubmitRequest, run_spec: RunSpec
 ) -> FollowedRun:
     """Starts a run, or finds the one that has its name."""
-    # What is wrong on this machine is said before any server is contacted.
-    run_spec = prepare(new_run)
     check_attempts(request.name, request.attempts)
     name = check_name(request.name or runs.new_name(run_spec.name))
     group = check_name(request.experiment, "--experiment")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.kubeflow.cron import times_of
@@ -22,6 +22,8 @@ from safescale_ammt.execution import utc_now
 # No zone is further from UTC; in which one the controller reads a cron expression is
 # known to the cluster alone.
 _ZONE = timedelta(hours=14)
+_FIRST = 1970  # year; catching up begins there at the earliest
+_LAST = datetime.max.replace(tzinfo=UTC) - _ZONE
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,14 @@ class Timing:
         """
         if bool(self.cron) == bool(self.every):
             raise InputError("A schedule needs either --cron or --every.")
+        if self.start and self.start.year < _FIRST:
+            raise InputError(f"--start lies before {_FIRST}; give a later one.")
         if self.start and self.end and self.start >= self.end:
             raise InputError("--start comes after --end, so nothing would ever run.")
         if self.end and self.end <= now:
             raise InputError("--end is in the past, so nothing would ever run.")
         if self.end:
-            until = self.end + (_ZONE if self.cron else timedelta())
+            until = min(self.end, _LAST) + (_ZONE if self.cron else timedelta())
             # The start itself is one of the times.
             begins = max(now, self.start or now) - timedelta(seconds=1)
             begins -= until - self.end

@@ -243,7 +243,10 @@ class Api:
             raise Away("an answer that is not JSON") from None
         finally:
             response.release_conn()
-        return dict(answer)
+        if not isinstance(answer, dict) or (verb == "list" and "items" not in answer):
+            raise Away("an answer of another form")
+        # Go writes an empty list as null.
+        return answer | ({"items": answer["items"] or []} if verb == "list" else {})
 
     def _open(
         self,

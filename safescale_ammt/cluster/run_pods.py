@@ -24,6 +24,7 @@ from safescale_ammt.cluster.reasons import (
 from safescale_ammt.cluster.refusals import ApiRefusal, Away, one_line
 from safescale_ammt.cluster.resources import PODS, Resource
 from safescale_ammt.execution import read_last_words
+from safescale_ammt.library_logs import without_secrets
 
 RUN_LABEL = "pipeline/runid"
 """KFP's label on the workflow and all pods of a run (backend/src/common/util)."""
@@ -155,8 +156,9 @@ def pod_end(pod: Mapping[str, Any], stage: str) -> StepEnd:
             if status.get("reason"):
                 break
             killed = code in (_UNWANTED, 143)  # 143: 128 + SIGTERM
-            return StepEnd(name, stage, one_line(text), 1, killed, killed)
-        reason = one_line(text) or f"exit code {code}"
+            told = one_line(without_secrets(text))
+            return StepEnd(name, stage, told, 1, killed, killed)
+        reason = one_line(without_secrets(text)) or f"exit code {code}"
         # Argo's `wait` stores the log and the results; without it no step succeeds.
         sentence = f"Argo's container {container} failed: {reason}"
         return StepEnd(name, stage, sentence, lost=True)
@@ -196,7 +198,7 @@ def told_by_log(api: Api, pod: str) -> str:
     with suppress(ApiRefusal, Away):
         for line in api.lines("get", PODS, pod, "log", query):
             if match := _ERROR.match(line.decode(errors="replace").strip()):
-                told = one_line(match["klog"] or match["python"])
+                told = one_line(without_secrets(match["klog"] or match["python"]))
     return told
 
 

@@ -8,6 +8,7 @@ that the gate may lean on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.constitution.principles import GAPS
+from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.group_rates import point_value
@@ -117,33 +119,39 @@ def confusion(evidence: Evidence) -> list[list[int]]:
     return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
 
 
-def roc(evidence: Evidence, most: int = ROC_POINTS) -> dict[str, list[float]] | None:
+def roc(
+    evidence: Evidence, most: int = ROC_POINTS, least: int = LEAST_SHOWN
+) -> dict[str, list[float]] | None:
     """Points of the ROC curve of the positive class, finite and at most `most`.
 
-    Starts at (0, 0), whose threshold is put just above the highest score. None where
-    all rows or none are of that class: one of the two rates is not defined.
+    Starts at (0, 0). None where all rows or none are of that class: one of the two
+    rates is not defined. A page shows them, so they tell of no row by itself: between
+    two points lie at least `least` rows, and no threshold is the score of one.
     """
     # Sorted stably, so that equal scores keep the rows' order on every machine.
     order = np.argsort(-evidence.score, kind="stable")
     score, positive = (
-        evidence.score[order],
+        evidence.score[order].astype(np.float64),
         evidence.label[order] == positive_code(evidence),
     )
     if positive.all() or not positive.any():
         return None
-    # One point per distinct score, at its last row: rows of one score are accepted
-    # together.
-    last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
-    if len(last) > most - 1:
-        # Thinned evenly by position; the first and the last point stay.
-        last = last[np.unique(np.linspace(0, len(last) - 1, most - 1).astype(int))]
-    # scikit-learn writes infinity as the first threshold, which no artifact metadata
-    # can hold.
+    rows, last, before = len(score), [], 0
+    step = max(least, math.ceil(rows / (most - 2)))
+    # At the last row of a score alone: those of one score are accepted together.
+    for end in (*(np.flatnonzero(np.diff(score)) + 1).tolist(), rows):
+        if end == rows or (end - before >= step and rows - end >= least):
+            last.append(end - 1)
+            before = end
+    # The middle to the next score accepts the same rows; scikit-learn's infinity for
+    # the first is no number that an artifact's metadata can hold.
+    middle = (score[last[:-1]] + score[np.array(last[:-1], int) + 1]) / 2
+    ends = (1.0 + math.ceil(score[0]), float(math.floor(score[-1])))
     hits, alarms = np.cumsum(positive)[last], np.cumsum(~positive)[last]
     return {
         "fpr": [0.0, *(alarms / (~positive).sum()).tolist()],
         "tpr": [0.0, *(hits / positive.sum()).tolist()],
-        "threshold": [float(score[0]) + 1.0, *score[last].tolist()],
+        "threshold": [ends[0], *middle.tolist(), ends[1]],
     }
 
 

@@ -142,6 +142,7 @@ def send(
     *,
     retry: RetryPolicy = WEBHOOK_RETRY,
     clock: Callable[[], float] = time.time,
+    attempt: int = 1,
 ) -> str:
     """Posts a notice to the webhook; returns its host.
 
@@ -154,6 +155,7 @@ def send(
         environ: holds URL and secret.
         retry: timeouts and retries.
         clock: gives the time in seconds since 1970.
+        attempt: how often the run has ended.
 
     Raises:
         ConfigError: the URL is neither https nor loopback.
@@ -165,8 +167,9 @@ def send(
         "Content-Type": "application/json",
         "User-Agent": "safescale-ammt",
         # The same for every try: a receiver that took a notice whose answer was lost
-        # can drop the second copy.
-        "X-Safescale-Delivery": f"{notice.run}-{notice.status}",
+        # can drop the second copy. A second end of the run is another notice.
+        "X-Safescale-Delivery": f"{notice.run}-{notice.status}"
+        + (f"-{attempt}" if attempt > 1 else ""),
     }
     if environ.get(SECRET):
         # The time is part of what is signed, or an old notice could be sent again.

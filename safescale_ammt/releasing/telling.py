@@ -108,7 +108,7 @@ def tell(
     for receiver in receivers:
         try:
             if receiver == notice.WEBHOOK:
-                address = notice.send(note, environ, retry=retry)
+                address = notice.send(note, environ, retry=retry, attempt=attempt)
             else:
                 address = notice.put(note, environ)
             say(f"Told {address}.")

@@ -34,7 +34,7 @@ from safescale_ammt.files.artifacts import (
     verify,
     writing,
 )
-from safescale_ammt.files.canonical import write_json
+from safescale_ammt.files.canonical import is_digest, write_json
 from safescale_ammt.files.disk import CHUNK, keep_private, local_disk, private_folder
 from safescale_ammt.store.base import ObjectInfo, Store
 
@@ -57,7 +57,9 @@ def private_scratch(beside: Path | None = None) -> Iterator[Path]:
     if beside is not None:
         folder = beside.parent
         private_folder(folder)
-    with TemporaryDirectory(prefix=".safescale-", dir=folder) as scratch:
+    with local_disk("making a private folder"):
+        temporary = TemporaryDirectory(prefix=".safescale-", dir=folder)
+    with temporary as scratch:
         keep_private(Path(scratch))
         yield Path(scratch)
 
@@ -126,14 +128,19 @@ def made_whole(
     manifest = verify(path, kind)
     check_apart(path, manifest)
     with private_scratch(beside) as scratch:
-        folder = shutil.copytree(path, scratch / kind)
-        whole = {}
+        folder, whole = scratch / kind, {}
         for name, entry in manifest.files.items():
             whole[name] = replace(entry, apart=False)
+            with local_disk(f"copying {path / name}"):
+                private_folder((folder / name).parent)
+                if not entry.apart:
+                    shutil.copyfile(path / name, folder / name)
+                    keep_private(folder / name)
             if entry.apart:
                 with _told_what_for():
                     fetch_checked(store, manifest, name, folder / name)
-        write_json(folder / MANIFEST, replace(manifest, files=whole).to_dict())
+        with local_disk(f"writing {folder / MANIFEST}"):
+            write_json(folder / MANIFEST, replace(manifest, files=whole).to_dict())
         yield folder
 
 
@@ -227,7 +234,7 @@ def all_kept(store: Store) -> list[Kept]:
         for info in store.list(PROTECTED):
             kind, _, rest = info.key.removeprefix(PROTECTED).partition("/")
             hexdigits, _, name = rest.partition("/")
-            if name in APART.get(kind, ()):
+            if name in APART.get(kind, ()) and is_digest(f"sha256:{hexdigits}"):
                 found.setdefault((kind, f"sha256:{hexdigits}"), []).append(info)
     every = [
         Kept(

@@ -79,6 +79,8 @@ def read_uri(
 def _parse(uri: str) -> tuple[str, str, str]:
     """Returns scheme, bucket or absolute path, and (S3 only) the key."""
     scheme, separator, rest = uri.partition("://")
+    # Keys do not belong there; where somebody wrote some, no sentence repeats them.
+    uri = re.sub(r"//.*@", "//...@", uri)
     if not separator or scheme not in ("s3", "file"):
         raise StoreInputError(
             f"{uri!r} is no storage URI, {one_of(['s3://BUCKET', 'file:///PATH'])}."

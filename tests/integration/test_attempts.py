@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from kfp_api.state import FAILED, SUCCEEDED
 from kfp_api.world import life
 from submit_world import leave_home
 
+import pipelines
+from pipelines.kubeflow import submit as submitting
 from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.store.uri import open_store
 
@@ -231,3 +234,52 @@ def test_attempts_that_nobody_can_make_are_refused(api, capsys, more):
     unread = f"--attempts means nothing with {more[0]}" if more else "is no name"
     assert unread in capsys.readouterr().err
     assert not api.world.runs
+
+
+def test_a_run_of_the_next_name_that_is_another_order_is_no_attempt(api, capsys):
+    broken(api)
+    api.world.script = life()
+    assert submit(api, "--no-wait", "--name", "one-2", "--set", "training.seed=7") == 0
+    capsys.readouterr()
+    assert submit(api, "--attempts", "2") == 1
+    said = capsys.readouterr().err
+    assert "attempt 2" not in said
+    assert "broke off in 'Search architecture'" in said
+
+
+def test_a_lost_run_tells_how_it_ended_where_the_next_name_is_anothers(
+    api, cluster, capsys
+):
+    run = broken(api)
+    add_pod(cluster, run, "search-architecture", EVICTED)
+    api.world.script = life()
+    assert submit(api, "--no-wait", "--name", "one-2", "--set", "training.seed=7") == 0
+    assert submit(api, "--attempts", "2") == 2
+    said = capsys.readouterr().err
+    assert f"Run {run.run_id} broke off in 'Search architecture'" in said
+    assert "Run 'one-2' is there already and is another order" in said
+
+
+def test_files_that_are_edited_while_a_run_goes_on_are_no_part_of_its_next_attempt(
+    api, cluster, monkeypatch, tmp_path
+):
+    workload = tmp_path / "my.yaml"
+    shipped = Path(pipelines.__file__).with_name("adult.yaml").read_text("utf-8")
+    shipped = shipped.replace("adult.constitution.yaml", "my.constitution.yaml")
+    workload.write_text(shipped, "utf-8")
+    promises = Path(pipelines.__file__).with_name("adult.constitution.yaml")
+    (tmp_path / "my.constitution.yaml").write_text(promises.read_text("utf-8"), "utf-8")
+    api.world.script = life(FAILED, at="search-architecture")
+    follow = submitting.follow_and_tell
+
+    def edited(kubeflow, request, run):
+        if request.name == "one":
+            add_pod(cluster, named(api, "one"), "search-architecture", EVICTED)
+            workload.write_text("schema: 1\n", "utf-8")
+            api.world.script = life()
+        return follow(kubeflow, request, run)
+
+    monkeypatch.setattr(submitting, "follow_and_tell", edited)
+    assert submit(api, "--attempts", "2", "--config", str(workload)) == 0
+    first, second = api.world.runs.values()
+    assert first.runtime_config.parameters == second.runtime_config.parameters

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from cluster.api import ClusterApi
@@ -617,3 +620,54 @@ def test_how_many_runs_fit_is_said(world, capsys):
     assert beside == "the largest stage fits, 7 like it at once where nothing else runs"
     _small("count/trainjobs.trainer.kubeflow.org", "3", "1")(world)
     assert "3 like it at once" in world.ask(capsys)["quota"]["found"]
+
+
+ODD = {
+    "nothing": {},
+    "no object": [],
+    "nulls": dict.fromkeys(("items", "resources", "metadata", "spec", "status"), None),
+    "bare items": {"items": [{}, {"metadata": {}, "spec": {}}], "resources": [{}]},
+    "lists": {key: ["hush"] for key in ("items", "resources", "metadata", "status")},
+    "quantities": {
+        "items": [
+            {
+                "metadata": {"name": "q"},
+                "spec": {"hard": {"cpu": "hush"}, "limits": [{"type": "Container"}]},
+            }
+        ],
+        "status": {"allowed": True},
+    },
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=list(ODD))
+def test_whatever_answers_every_check_has_its_line(world, capsys, monkeypatch, answer):
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None: ...
+
+    every = world.ask(capsys).keys()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}"
+        file = Path(os.environ["KUBECONFIG"])
+        file.write_text(
+            re.sub(r"http://127[^\s\"']+", host, file.read_text("utf-8")), "utf-8"
+        )
+        try:
+            found = world.ask(capsys)
+        finally:
+            server.shutdown()
+    assert found.keys() == every
+    assert world.code == 2
+    assert "hush" not in json.dumps(found)

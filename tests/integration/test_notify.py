@@ -26,7 +26,7 @@ from safescale_ammt.releasing.notice import (
     sign,
 )
 from safescale_ammt.releasing.run_outcome import PromiseShown, RunOutcome
-from safescale_ammt.releasing.telling import claim
+from safescale_ammt.releasing.telling import claim, tell
 from safescale_ammt.reporting.markdown import plain
 from safescale_ammt.stages import notify
 from safescale_ammt.store.uri import open_store
@@ -242,6 +242,16 @@ def test_of_many_that_tell_one_end_at_once_one_does(environ):
         for task in tasks:
             task.join()
         assert len(receiver.requests) == 1
+
+
+def test_each_end_of_a_run_that_is_tried_again_is_a_delivery_of_its_own():
+    quiet: Any = lambda _: None  # noqa: E731
+    with receiving() as receiver:
+        for attempt in (1, 2, 2, 3):
+            tell(NOTICE, "all", environ_of(receiver), store=None, attempt=attempt,
+                 say=quiet)  # fmt: skip
+        ids = [r.headers["x-safescale-delivery"] for r in receiver.requests]
+    assert ids == ["r-1-pending", *2 * ["r-1-pending-2"], "r-1-pending-3"]
 
 
 def test_nobody_asked_claims_nothing(environ):

@@ -219,6 +219,15 @@ def test_an_interval_that_is_longer_than_the_schedule_is_refused():
         Timing(cron="0 0 3 * * 3", end=MONDAY).check(SUNDAY)
 
 
+@pytest.mark.parametrize("span", [{"cron": MONDAYS}, {"every": 86_400}])
+def test_the_ends_of_the_calendar_are_days_like_others(span):
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    Timing(**span, end=last).check(SUNDAY)
+    assert Timing(**span, start=last).resolved(SUNDAY).trigger()
+    with pytest.raises(InputError, match="--start lies before 1970"):
+        Timing(**span, start=datetime(1, 1, 1, tzinfo=UTC), catch_up=True).check(SUNDAY)
+
+
 def test_a_roll_with_catch_up_goes_on_after_the_last_run(world):
     timing = Timing(cron=MONDAYS, catch_up=True)
     world.roll(timing)

@@ -580,6 +580,30 @@ def test_compile_takes_no_store_that_is_none(capsys):
     assert "'bucket' is no storage URI" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:hush@bucket/x",
+        "s3://AKIA:hush/hush@bucket",
+        "https://me:hush@store/x",
+        "s3a://AKIA:hush@bucket",
+        "file://me:hush@host/x",
+    ],
+)
+def test_keys_that_somebody_wrote_into_a_storage_uri_are_never_repeated(
+    uri, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["data", "sealed", "--store", uri]) == 2
+    assert run_command(["verify", uri]) == 2
+    assert run_command(["run", "--store", uri]) == 2
+    shown = capsys.readouterr()
+    assert "hush" not in shown.out + shown.err
+    assert "...@" in shown.err
+    kept = [f.read_text("utf-8") for f in tmp_path.rglob("*") if f.is_file()]
+    assert not any("hush" in text for text in kept)
+
+
 def test_compile_names_what_is_left_to_fill_in(capsys):
     config = yaml.safe_load(ADULT.read_text(encoding="utf-8"))
     config["data"] |= {"source": "mine.csv", "label": "income", "sensitive": []}
@@ -667,3 +691,22 @@ def test_the_environment_is_as_it_was_after_a_store_was_open(tmp_path, monkeypat
     with opened_store((tmp_path / "one").as_uri()):
         assert os.environ["SAFESCALE_STORE"].endswith("/one")
     assert "SAFESCALE_STORE" not in os.environ
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--timeout"],
+        ["run", "--stage-timeout"],
+        ["submit", "--timeout"],
+        ["submit", "--poll"],
+        ["submit", "--patience"],
+        ["schedule", "resume", "nightly", "--wait"],
+        ["data", "sealed", "--older-than"],
+    ],
+    ids=" ".join,
+)
+def test_a_time_that_never_comes_is_refused_by_its_option(words, number, capsys):
+    assert run_command([*words, number]) == 2
+    assert f"Invalid value for '{words[-1]}'" in capsys.readouterr().err

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -289,3 +292,37 @@ def test_waiting_is_counted_on_the_clock_that_is_given(
             calls.call("list", PODS)
         assert slept == [1, 2, 4, 8, 15, 15, 15]
         api.start()
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"null", b'"x"', b'{"kind": "x"}'])
+def test_what_is_no_list_is_no_empty_list(answer: bytes, tmp_path: Path) -> None:
+    with answering(answer, tmp_path) as calls, pytest.raises(OutOfReach):
+        calls.call("list", PODS)
+
+
+def test_an_empty_list_may_be_written_as_null(tmp_path: Path) -> None:
+    with answering(b'{"items": null}', tmp_path) as calls:
+        assert calls.call("list", PODS)["items"] == []
+
+
+@contextmanager
+def answering(body: bytes, tmp_path: Path) -> Iterator[Api]:
+    """Gives calls to a server with one answer to everything."""
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server, ClusterApi() as api:
+        Thread(target=server.serve_forever, daemon=True).start()
+        file = api.write_kubeconfig(tmp_path / "kubeconfig")
+        address = f"http://127.0.0.1:{server.server_port}"
+        file.write_text(file.read_text("utf-8").replace(api.url, address), "utf-8")
+        timeouts = replace(QUICK, retry=replace(QUICK.retry, total=0.0))
+        yield Api.connect({"KUBECONFIG": str(file)}, timeouts, say=lambda _: None)
+        server.shutdown()

@@ -107,3 +107,22 @@ def test_a_verdict_whose_evidence_was_removed_says_so_when_it_is_verified(
     assert len(listed(capsys, "--older-than", "0", "--remove")) == 1
     assert run_command(["verify", str(tmp_path / "v")]) == 2
     assert "evidence.parquet is not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "1e300", "1e6", "-1"])
+def test_an_age_that_no_object_has_is_refused_by_its_option(
+    store: Store, days: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["data", "sealed", "--older-than", days]) == 2
+    assert "--older-than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["a\x1b[31m", "ab" * 31, "AB" * 32, "0x" * 32])
+def test_what_lies_in_a_folder_of_another_form_is_not_ours_to_list_or_remove(
+    store: Store, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = f"{PROTECTED}verdict/{folder}/evidence.parquet"
+    store.put(key, b"somebody else's")
+    age(store, 2)
+    assert listed(capsys, "--older-than", "0", "--remove") == []
+    assert store.exists(key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 import tracemalloc
 from pathlib import Path
 
@@ -282,3 +284,30 @@ def test_a_private_scratch_is_nobody_elses_and_goes(tmp_path: Path) -> None:
         assert folder.parent == tmp_path / "stage"
         assert folder.stat().st_mode & 0o7777 == 0o2770
     assert list((tmp_path / "stage").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["holdout", "verdict"])
+@pytest.mark.parametrize("room", [0, 1, 20_000])
+def test_a_disk_without_room_is_one_sentence_wherever_it_ends(
+    tmp_path: Path, file_store: Store, kind: str, room: int
+) -> None:
+    artifact = tmp_path / kind
+    set_apart(file_store, whole_artifact(tmp_path / "whole", kind), artifact)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(StorageError, match="the disk has no room left"):
+            fetch(file_store, artifact, kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    fetch(file_store, artifact, kind)
+
+
+def test_a_place_for_temporary_files_that_takes_none_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match="making a private folder failed"):
+        private_scratch().__enter__()

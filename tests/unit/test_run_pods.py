@@ -145,3 +145,15 @@ def test_a_workflow_that_argo_does_not_take_up_says_why():
     refused = {"status": {"phase": "Pending", "message": "waiting for a semaphore"}}
     assert why_waiting([], [], [refused]) == "waiting for a semaphore"
     assert why_waiting([], [], [{}]) == ""
+
+
+@pytest.mark.parametrize("container", ["main", "wait", "init"])
+def test_an_address_in_the_clusters_own_words_keeps_its_host_alone(container):
+    message = (
+        'failed to put file: Put "https://store:9000/logs/a?X-Amz-Credential=hush&'
+        'X-Amz-Signature=hush": dial tcp 10.0.0.1:9000: connect: connection refused'
+    )
+    end = pod_end(pod("p", ended(1, message, name=container)), "prepare-data")
+    assert "hush" not in end.sentence
+    assert "https://store:9000/" in end.sentence
+    assert end.sentence.endswith("connection refused")

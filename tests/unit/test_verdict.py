@@ -323,7 +323,7 @@ def test_the_digest_of_rows_ignores_order_and_repetition(names: list[bytes]) -> 
 @settings(max_examples=15)
 def test_roc_points_are_finite_and_agree_with_scikit_learn(seed: int) -> None:
     rows = evidence(rows=150, seed=seed)
-    points = roc(rows, most=200)
+    points = roc(rows, most=200, least=1)
 
     assert all(np.isfinite(v).all() for v in points.values())
     assert (points["fpr"][0], points["tpr"][0]) == (0.0, 0.0)
@@ -337,6 +337,28 @@ def test_a_long_roc_curve_is_thinned_but_keeps_its_ends() -> None:
 
     assert len(points["fpr"]) <= 50
     assert (points["fpr"][-1], points["tpr"][-1]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [2, 11, 19, 20, 21, 40, 487, 488, 5000])
+@pytest.mark.parametrize("digits", [1, 2, 9])
+def test_no_point_of_a_roc_curve_tells_of_under_ten_rows(
+    count: int, digits: int
+) -> None:
+    rows = evidence(rows=count)
+    score = np.round(rows.score, digits)
+    label = np.arange(count) % 2
+    points = roc(replace(rows, score=score, label=label))
+    accepted = np.array([(score >= cut).sum() for cut in points["threshold"]])
+
+    assert (accepted[0], accepted[-1]) == (0, count)
+    assert (np.diff(accepted) >= min(10, count)).all()
+    hits, alarms = (
+        [((score >= cut) & (label == side)).sum() for cut in points["threshold"]]
+        for side in (1, 0)
+    )
+    assert points["tpr"] == pytest.approx(np.array(hits) / (label == 1).sum())
+    assert points["fpr"] == pytest.approx(np.array(alarms) / (label == 0).sum())
+    assert set(points["threshold"][1:-1]).isdisjoint(score.tolist())
 
 
 def test_confusion_agrees_with_scikit_learn() -> None:

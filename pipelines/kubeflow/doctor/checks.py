@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from safescale_ammt.errors import SafescaleError
 
 OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading an answer of a form that nobody expected raises."""
+UNREAD = "look what answers at this address; if it is what it should be, report this"
 
 
 class Fault(Exception):
@@ -103,8 +106,13 @@ def examine(
                 result = CheckResult(name, SKIPPED, str(error))
             except Fault as fault:
                 result = CheckResult(name, FAILED, fault.observation, fault.remedy)
-            # Of errors ours alone: another one is a bug, and no fault of the cluster's.
             except SafescaleError as error:
                 result = CheckResult(name, FAILED, str(error), check.remedy)
+            # A gateway, another server, or a bug of ours: the checks after it go on.
+            except UNREADABLE as error:
+                found = (
+                    f"an answer that this check cannot read ({type(error).__name__})"
+                )
+                result = CheckResult(name, FAILED, found, UNREAD)
         states[name] = result.state
         yield result
