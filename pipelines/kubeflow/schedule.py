@@ -48,7 +48,6 @@ def roll(
     check_name(name)
     check_name(experiment, "--experiment")
     where = runs.experiment_id(kubeflow, experiment)
-    recurring.require_experiment(kubeflow, where, name)
     order = Order.new(
         *(name, run_spec, timing),
         account=account,
