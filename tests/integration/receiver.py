@@ -47,6 +47,7 @@ def receiving(*answers: int) -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # as in cluster/http.py
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -55,6 +55,7 @@ class SickStore(ThreadingHTTPServer):
 class _Answers(BaseHTTPRequestHandler):
     server: SickStore
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as in cluster/http.py
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -27,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
 
     api: ClassVar[KfpApi]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as in cluster/http.py
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

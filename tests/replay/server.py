@@ -74,6 +74,7 @@ class ReplayServer:
 class _Handler(BaseHTTPRequestHandler):
     replay: ReplayServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as in cluster/http.py
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
