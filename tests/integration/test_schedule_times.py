@@ -219,15 +219,6 @@ def test_an_interval_that_is_longer_than_the_schedule_is_refused():
         Timing(cron="0 0 3 * * 3", end=MONDAY).check(SUNDAY)
 
 
-@pytest.mark.parametrize("span", [{"cron": MONDAYS}, {"every": 86_400}])
-def test_the_ends_of_the_calendar_are_days_like_others(span):
-    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-    Timing(**span, end=last).check(SUNDAY)
-    assert Timing(**span, start=last).resolved(SUNDAY).trigger()
-    with pytest.raises(InputError, match="--start lies before 1970"):
-        Timing(**span, start=datetime(1, 1, 1, tzinfo=UTC), catch_up=True).check(SUNDAY)
-
-
 def test_a_roll_with_catch_up_goes_on_after_the_last_run(world):
     timing = Timing(cron=MONDAYS, catch_up=True)
     world.roll(timing)
@@ -374,14 +365,6 @@ def test_a_run_that_went_with_its_schedule_is_not_waited_for(world):
     assert len(world.firing) == 1
 
 
-def test_a_run_that_cannot_be_shown_keeps_nobody_from_rolling(world):
-    world.roll(Timing(every=3600))
-    world.jump(SUNDAY + HOUR + timedelta(minutes=4))
-    world.api.world.unreadable |= {*world.api.world.runs}
-    assert "fires" in world.roll(Timing(every=7200))
-    assert len(world.firing) == 1
-
-
 def test_a_head_that_is_gone_is_resumed_as_a_new_one(world):
     world.roll(CRON)
     world.api.world.vanish(*world.firing)
@@ -453,7 +436,7 @@ def test_what_was_archived_is_said_and_fires_from_another_experiment(world):
     ((_, state),) = schedule.states(world.kubeflow, world.clock)
     assert state == "archived"
     for call in (lambda: world.roll(CRON), world.resume):
-        with pytest.raises(InputError, match="is archived, "):
+        with pytest.raises(InputError, match=r"is archived, (which switches off|and)"):
             call()
     assert "fires" in world.roll(CRON, experiment="another")
     assert len(world.firing) == 1
