@@ -85,7 +85,8 @@ class Cluster:
         # The only group that is read here, besides Kubernetes' own, is the trainer's.
         version = "v1alpha1" if group else "v1"
         try:
-            verb = "get" if name else "list"
+            # Without a plural it is the namespace itself.
+            verb = "get" if name or not plural else "list"
             return self.api.call(verb, Resource(group, version, plural), name)
         except Denied as error:
             if error.status == 401:  # nobody is logged in: a fault, no missing right
