@@ -67,11 +67,12 @@ def test_of_three_rolls_at_once_one_is_left_firing(
 def test_a_schedule_that_has_ended_is_listed_so_and_not_resumed(
     plane: Plane, look: Callable[[str], None]
 ) -> None:
-    name = plane.name("ended")
+    # The word that is looked for is no part of it.
+    name = plane.name("over")
     look(f"safescale schedule list --namespace {plane.namespace}")
     end = datetime.now(UTC) + timedelta(seconds=max(15, plane.within(100)))
     text = f"{end:%Y-%m-%dT%H:%M:%S}"
-    done = _schedule(plane, "ended", "--cron", EVERY_MINUTE, "--end", text).end(
+    done = _schedule(plane, "over", "--cron", EVERY_MINUTE, "--end", text).end(
         plane.patience
     )
     assert done.code == 0, done.last
