@@ -275,7 +275,7 @@ class _Life:
     def _exists(self, pod: str) -> bool:
         try:
             self.executor.cluster.get("pods", pod)
-        except Failure:
+        except KeyError:
             return False
         return True
 
