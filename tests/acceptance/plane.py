@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from commands import Command, Done
@@ -79,10 +80,14 @@ class Plane:
         """The data store, with the keys of this environment."""
         return open_store(self.uri)
 
+    def table(self, what: str, seed: int = 0, rows: int = 12_000) -> Table:
+        """Returns the rows of a check; other people in each check and in each call."""
+        # Sealed rows that two checks shared would be spent by whichever comes first.
+        return Table(what, crc32(f"{self.id}/{what}/{seed}".encode()), rows)
+
     def put_rows(self, what: str, *, seed: int = 0, rows: int = 12_000) -> str:
         """Puts rows into the store, below `data/`, and returns their URI."""
-        # Other people in each call: their sealed rows are nobody's before.
-        table = Table(what, int(self.id, 16) + seed, rows)
+        table = self.table(what, seed, rows)
         key = f"data/acceptance-{self.id}/{what}.csv"
         self.store.put(key, table.csv())
         self.later(f"rows {key}", lambda: self.store.delete(key))
@@ -251,8 +256,8 @@ def first_line(error: BaseException) -> str:
     """Returns the sentence of an error, without what a client adds to it."""
     # An API's client puts the reason below the number.
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    status = getattr(error, "status", None)
-    return f"HTTP {status} {error.reason}" if status else lines[0][:300]  # type: ignore[attr-defined]
+    status, reason = (getattr(error, name, None) for name in ("status", "reason"))
+    return f"HTTP {status} {reason}" if status and reason else lines[0][:300]
 
 
 def skip_unless(condition: object, sentence: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kube import Cluster
 from plane import Plane, skip_unless
-from workload import Table, write_workload
+from workload import write_workload
 
 from components import STAGES
 
@@ -40,8 +40,7 @@ def test_a_run_ends_as_champion_with_the_weights_of_this_machine(
     # The same rows, in a store of this machine's own: another use of nobody's rows.
     here = plane.folder / "here"
     write_workload(here, "rows.csv", plane.name("champion"))
-    table = Table("champion", int(plane.id, 16))
-    (here / "rows.csv").write_bytes(table.csv())
+    (here / "rows.csv").write_bytes(plane.table("champion").csv())
     done = plane.safescale(
         *("run", "--config", str(here / "workload.yaml")),
         *("--output", str(here / "runs")),

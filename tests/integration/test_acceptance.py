@@ -83,7 +83,9 @@ def lines_of(said: str) -> dict[str, str]:
 
 
 def test_runs_and_their_endings_are_accepted(environ):
-    checks = "weights or fails_is_quoted or pulled or another_stops or lost or version"
+    checks = (
+        "weights or fails_is_quoted or pulled or another_stops or lost or sees_rows"
+    )
     code, said = accept(environ, checks)
     states = lines_of(said)
     assert set(states.values()) == {"passed"}, said

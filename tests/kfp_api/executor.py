@@ -22,8 +22,19 @@ from typing import Any
 from children import Child
 from cluster.api import ClusterApi
 from cluster.objects import Failure
+from cluster.run_pods import ended
 
-from kfp_api.lives import CANCELING, ENDED, FAILED, RUNNING, SUCCEEDED, Scene, show
+from kfp_api.lives import (
+    CANCELING,
+    ENDED,
+    FAILED,
+    RUNNING,
+    SUCCEEDED,
+    Scene,
+    node,
+    show,
+    workflow,
+)
 from kfp_api.server import KfpApi
 from pipelines.ir import CompiledPipeline
 from pipelines.local.job import Job
@@ -103,7 +114,7 @@ class _Life:
         self.tasks: dict[str, str] = {}
         self.cached: list[str] = []
         self.attempts = 0
-        self.pod = ""
+        self.pod = self.last_words = ""
         world = executor.api.world
         spec = run.pipeline_spec
         if reference := run.pipeline_version_reference:
@@ -216,9 +227,15 @@ class _Life:
         return True
 
     def _take(self, event: Mapping[str, Any]) -> None:
-        """Shows one event of a worker: a stage begins, or has ended well."""
+        """Shows one event of a worker: a stage begins, ends well, or breaks."""
         stage = str(event.get("stage", "")).replace("_", "-")
-        if event["event"] == "started":
+        if self.tasks.get(stage) == SUCCEEDED:
+            return  # before the pod of a later one was lost
+        if event["event"] == "failed":
+            code, sentence = event["code"], event["sentence"]
+            kind = {2: "InputError", 3: "Refusal"}.get(code, "SafescaleError")
+            self.last_words = f"{sentence} ({kind}, exit code {code})\n"
+        elif event["event"] == "started":
             self.tasks[stage] = RUNNING
             self.pod = self._pod(stage, "Running")
         elif event["event"] == "finished":
@@ -234,7 +251,8 @@ class _Life:
     def _end(self, code: int) -> None:
         """Shows the end of a run that nobody stopped."""
         if self.pod:
-            self._phase(self.pod, "Failed")
+            status = ended(code, self.last_words)
+            self.executor.cluster.patch("pods", self.pod, {"status": status})
         if self.stopped:
             return
         state = FAILED if code else SUCCEEDED
@@ -257,7 +275,9 @@ class _Life:
             show(self.run, scene)
 
     def _pod(self, stage: str, phase: str) -> str:
-        name = f"{self.run.run_id[:8]}-{stage}-{self.attempts}"
+        # As Argo names it: by the number of the node that KFP's API shows.
+        number = node(self.run, f"{stage}/executor(0)").rpartition("-")[2]
+        name = f"{workflow(self.run)}-{stage}-{self.attempts}-{number}"
         labels = {
             "pipeline/runid": self.run.run_id,
             "app.kubernetes.io/component": stage,

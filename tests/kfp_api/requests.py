@@ -237,6 +237,17 @@ def _one(items: str, what: str, look: str = "") -> Callable[..., Any]:
     return one
 
 
+def _delete_version(
+    handler: Handler, _asked: Mapping[str, str], _body: bytes, pipeline: str, key: str
+) -> Any:
+    world = handler.api.world
+    found(world.versions, key, "PipelineVersion")
+    where = world.namespace_of(found(world.pipelines, pipeline, "Pipeline"))
+    handler.permit(where, "delete", "versions", key)
+    del world.versions[key]
+    return {}
+
+
 def _act(items: str, what: str, act: str, *more: str) -> Callable[..., Any]:
     def acted(
         handler: Handler, asked: Mapping[str, str], _body: bytes, key: str
@@ -288,6 +299,7 @@ ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("GET", "/pipelines", _list("pipelines", "pipelines", "pipeline_id")),
     ("GET", _VERSIONS, _list("versions", "pipeline_versions", "pipeline_version_id")),
     ("GET", f"{_VERSIONS}/{_ID}", _one("versions", "PipelineVersion")),
+    ("DELETE", f"{_VERSIONS}/{_ID}", _delete_version),
     ("POST", "/runs", _create("V2beta1Run", "add_run", "run")),
     ("GET", "/runs", _list("runs", "runs", "run_id")),
     ("GET", f"/runs/{_ID}", _one("runs", "Run", "look_at")),
