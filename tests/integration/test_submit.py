@@ -371,6 +371,7 @@ GIVEN = {
     "timeout": "9",
     "poll": "9",
     "version_name": "1",
+    "attempts": "2",
 }
 """Option -> a value, of those that take one."""
 READ = {
@@ -386,7 +387,7 @@ WORK = {
     *("window", "account"),
 }
 STARTS = WORK | {"experiment", "name"}
-READ["start"] |= STARTS | {"timeout", "poll"}
+READ["start"] |= STARTS | {"timeout", "poll", "attempts"}
 READ["no_wait"] |= STARTS
 READ["upload_only"] |= WORK
 
