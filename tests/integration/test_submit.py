@@ -471,11 +471,11 @@ def test_a_run_with_a_trainjob_waits_for_it_in_a_small_pod(api):
         components = run.pipeline_spec["pipeline_spec"]["components"]
         line = components["comp-exit-handler-1"]["dag"]["tasks"]
         inputs = line["train-agents"]["inputs"]["parameters"]
-        found = inputs["pipelinechannel--train_cpu"]
+        found = inputs["pipelinechannel--resources_train_cpu"]
         sources[run.display_name] = found["componentInputParameter"]
     assert sources == {
-        "local": "pipelinechannel--train_cpu",
-        "trainjob": "pipelinechannel--cpu",
+        "local": "pipelinechannel--resources_train_cpu",
+        "trainjob": "pipelinechannel--resources_cpu",
     }
 
 
