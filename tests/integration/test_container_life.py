@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 from patience import eventually
 
 from components import image
@@ -50,15 +51,23 @@ def containers(engine):
 
 def left(engine, box):
     """Lists what is left of a run."""
-    return engine.containers.list(all=True, filters={"label": f"{RUN}={box.run}"})
+    label = {"label": f"{RUN}={box.run}"}
+    # Sparse: the client asks for each one again, which may be gone or not quite there.
+    return engine.containers.list(all=True, filters=label, sparse=True)
 
 
 def asked_once_it_says(engine, box, word):
     """Returns what is set as soon as a container has said a word."""
     asked = threading.Event()
 
+    def says() -> bool:
+        try:
+            return any(word in c.logs() for c in left(engine, box))
+        except NotFound:  # listed, and not there for another question: made just now
+            return False
+
     def wait() -> None:
-        eventually(lambda: any(word in c.logs() for c in left(engine, box)))
+        eventually(says)
         asked.set()
 
     threading.Thread(target=wait, daemon=True).start()
