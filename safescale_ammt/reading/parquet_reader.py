@@ -16,7 +16,8 @@ from safescale_ammt.printable import printable
 from safescale_ammt.reading.blocks import BATCH_ROWS, BLOCK_BYTES, Blocks
 from safescale_ammt.reading.byte_streams import CHUNK
 from safescale_ammt.reading.columns import Column
-from safescale_ammt.reading.csv_reader import LONGEST_ROW, Layout
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.csv_rows import LONGEST_ROW
 from safescale_ammt.reading.header import check_width, without_index
 from safescale_ammt.reading.typed_texts import check_times, coded_texts, times_outside
 
@@ -129,8 +130,8 @@ class ParquetReader:
             check_fits(size_of(footer), self.origin)
         for groups, rows in spans(footer):
             for at in self.places:
-                for column in self._pieces(groups, at, rows):
-                    self._add(blocks, at, column)
+                for column in self.pieces(groups, at, rows):
+                    self.add(blocks, at, column)
         for at, longest in self._longest.items():
             if longest > LONGEST_ROW:
                 raise DataError(
@@ -148,7 +149,7 @@ class ParquetReader:
             )
             self.names = [self.names[at] for at in self.places]
 
-    def _pieces(self, groups: list[int], at: int, rows: int) -> Iterator[pa.Array]:
+    def pieces(self, groups: list[int], at: int, rows: int) -> Iterator[pa.Array]:
         """Yields a column of row groups, so many rows at a time."""
         footer = self._file.metadata
         # A page may be as large as all of its column in the group.
@@ -179,7 +180,7 @@ class ParquetReader:
                 "write it anew with plain text in place of dictionaries (categories)."
             ) from None
 
-    def _add(self, blocks: Blocks, at: int, column: pa.ChunkedArray) -> None:
+    def add(self, blocks: Blocks, at: int, column: pa.ChunkedArray) -> None:
         """Adds the next rows of a column as texts; what is wrong is told later."""
         if pa.types.is_dictionary(column.type):
             longest = (pc.max(pc.binary_length(c.dictionary)) for c in column.chunks)

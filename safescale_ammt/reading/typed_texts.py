@@ -88,6 +88,8 @@ def _coded(values: pa.Array) -> pa.DictionaryArray:
         used = pc.unique(values.indices).drop_null()
         codes, distinct = pc.index_in(values.indices, used), values.dictionary
         texts = _texts(distinct.take(used))
+        # No reader of Parquet looks whether a text is one.
+        texts.validate(full=True)
     elif pa.types.is_decimal(kind) or (
         pa.types.is_primitive(kind) and not pa.types.is_float16(kind)
     ):
