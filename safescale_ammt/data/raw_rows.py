@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from safescale_ammt.reading.spelling import spelled_as, without_marks
 # Absent columns that a sentence names; an application may lack hundreds.
 _MOST_NAMED = 10
 
+Read = TypeVar("Read")
 LARGEST = 1e150
 """Largest magnitude of a number: its square is finite, and so is a variance."""
 
@@ -166,13 +168,24 @@ def raw_table(
     Raises:
         DataError: the rows are unreadable.
     """
+    layout = raw_layout(schema, keep)
+    return in_encoding(schema, layout, lambda layout: _read(source, layout, origin))
+
+
+def raw_layout(schema: Schema, keep: tuple[str, ...] = ()) -> Layout:
+    """Returns how rows for a prediction are read.
+
+    Args:
+        schema: the model's schema.
+        keep: columns that are wanted as the file has them.
+    """
     numeric = {f.name for f in schema.features if f.kind == "numeric"}
     unlabelled = tuple(name for name in schema.columns if name != schema.label)
     # The file's dialect is found out anew; what the config declared for training
     # decides only where the file leaves it open.
     declared = schema.dialect.get("delimiter", "")
     decimal = schema.dialect.get("decimal", "")
-    layout = Layout(
+    return Layout(
         comment=schema.comment,
         missing=schema.missing,
         chosen=frozenset((*schema.columns, *keep)),
@@ -183,14 +196,22 @@ def raw_table(
         decimal_apart=decimal,
         keep=keep,
     )
+
+
+def in_encoding(schema: Schema, layout: Layout, read: Callable[[Layout], Read]) -> Read:
+    """Reads rows as UTF-8 or, if they are not, in the encoding of the training rows.
+
+    Raises:
+        EncodingError: they are in neither.
+    """
     try:
-        return _read(source, layout, origin)
+        return read(layout)
     except EncodingError:
         # UTF-8 first, which no other text is by chance; then what trained the model.
         encoding = schema.dialect.get("encoding", "")
         if not encoding:
             raise
-        return _read(source, replace(layout, encoding=encoding), origin)
+        return read(replace(layout, encoding=encoding))
 
 
 def typed_features(schema: Schema, table: RawTable) -> pa.Table:
@@ -198,6 +219,26 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
 
     Raises:
         DataError: a needed column is missing, or a numeric column holds a text.
+    """
+    check_columns(schema, table)
+
+    def row_name(row: int) -> str:
+        return f"data row {table.start + row + 1} of {table.origin}"
+
+    typed = {
+        feature.name: typed_feature(
+            schema, feature, table.columns[feature.name], row_name
+        )
+        for feature in schema.features
+    }
+    return pa.table(typed)
+
+
+def check_columns(schema: Schema, table: RawTable) -> None:
+    """Refuses rows without a column that the model needs.
+
+    Raises:
+        DataError: such rows.
     """
     absent = [name for name in schema.names if name not in table.columns]
     if absent:
@@ -211,17 +252,6 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
             )
         near = (table.near(name, schema.columns) for name in absent)
         raise DataError(f"{table.origin} lacks {head}{next(filter(None, near), '')}.")
-
-    def row_name(row: int) -> str:
-        return f"data row {row + 1} of {table.origin}"
-
-    typed = {
-        feature.name: typed_feature(
-            schema, feature, table.columns[feature.name], row_name
-        )
-        for feature in schema.features
-    }
-    return pa.table(typed)
 
 
 def typed_feature(
