@@ -32,8 +32,14 @@ class Column:
     values: pa.StringArray
 
     @classmethod
-    def of(cls, chunked: pa.ChunkedArray) -> Column:
-        """Builds a column of a text or dictionary array; null reads as ""."""
+    def of(cls, chunked: pa.ChunkedArray, *, distinct: bool = False) -> Column:
+        """Builds a column of a text or dictionary array; null reads as "".
+
+        Args:
+            chunked: the texts.
+            distinct: no dictionary has a text twice: what is trimmed already is not
+                compared again.
+        """
         if not pa.types.is_dictionary(chunked.type):
             chunked = pc.dictionary_encode(pc.cast(chunked, pa.string()))
         # Every chunk has a dictionary of its own until they are unified.
@@ -41,12 +47,13 @@ class Column:
         if isinstance(merged, pa.ChunkedArray):
             # An array without a chunk stays one, and has no dictionary.
             return cls(np.zeros(0, np.int32), pa.array([], pa.string()))
-        texts = pc.cast(merged.dictionary, pa.string())
-        if merged.indices.null_count:
+        texts, codes = pc.cast(merged.dictionary, pa.string()), merged.indices
+        if codes.null_count:
             texts = pa.concat_arrays([texts, pa.array([""])])
-        # Without a null there is nothing to fill; with one, "" is the last text.
-        codes = pc.fill_null(merged.indices, len(texts) - 1)
-        return cls(_int32(codes), texts).mapped(pc.utf8_trim_whitespace(texts))
+            codes = pc.fill_null(codes, len(texts) - 1)
+            distinct = False
+        column, trimmed = cls(_int32(codes), texts), pc.utf8_trim_whitespace(texts)
+        return column if distinct and trimmed.equals(texts) else column.mapped(trimmed)
 
     @classmethod
     def decoded(cls, array: pa.DictionaryArray) -> Column:

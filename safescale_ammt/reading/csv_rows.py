@@ -88,7 +88,9 @@ class CsvRows:
             # An open quote swallows the rows after it into one value, the last.
             last = [column[-1].as_py() or "" for column in batch.columns]
             broken = any({*value} & {"\n", "\r"} for value in last)
-            columns = [Column.of(pa.chunked_array([c])) for c in batch.columns]
+            columns = [
+                Column.of(pa.chunked_array([c]), distinct=True) for c in batch.columns
+            ]
             # Comment lines may happen to have the right number of fields.
             if self.comment:
                 starts = pc.starts_with(columns[0].values, self.comment)

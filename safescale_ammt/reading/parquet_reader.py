@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safescale_ammt.errors import DataError
-from safescale_ammt.files.memory import check_fits
+from safescale_ammt.files.memory import Room
 from safescale_ammt.files.parquet import size_of, text_columns
 from safescale_ammt.printable import printable
 from safescale_ammt.reading.blocks import BATCH_ROWS, BLOCK_BYTES, Blocks
@@ -118,6 +118,7 @@ class ParquetReader:
         self._longest = dict.fromkeys(self.places, 0)
         self._outside = dict.fromkeys(self.places, 0)
         self._faults: dict[int, DataError] = {}
+        self._room = Room.in_memory()
 
     def read(self, blocks: Blocks) -> None:
         """Reads all rows into blocks, columns by their positions in the file.
@@ -127,7 +128,7 @@ class ParquetReader:
         """
         footer = self._file.metadata
         if blocks.scratch.folder is None:
-            check_fits(size_of(footer), self.origin)
+            self._room.check(size_of(footer), self.origin)
         for groups, rows in spans(footer):
             for at in self.places:
                 for column in self.pieces(groups, at, rows):
@@ -143,6 +144,11 @@ class ParquetReader:
             if at in self._faults:
                 raise self._faults[at]
             check_times(self._outside[at], name, self.origin)
+        if any(blocks.lengths[at] != blocks.sizes for at in self.places):
+            raise DataError(
+                f"{self.origin} is a damaged Parquet file: its columns have different "
+                "numbers of rows; fetch it again."
+            )
         if blocks.rows:
             self.places, self.notes = without_index(
                 self.names, blocks.column, self.origin, self.layout.chosen
@@ -155,7 +161,7 @@ class ParquetReader:
         # A page may be as large as all of its column in the group.
         for group in groups:
             size = footer.row_group(group).column(at).total_uncompressed_size
-            check_fits(size, f"A row group of {self.origin}, which smaller ones mend,")
+            self._room.check(size, f"A row group of {self.origin}")
         held: list[pa.Array] = []
         try:
             for batch in self._file.reader.iter_batches(
@@ -196,7 +202,7 @@ class ParquetReader:
             self._faults[at] = error
             return
         self._outside[at] += times_outside(column.type, texts)
-        blocks.add(at, Column.of(texts))
+        blocks.add(at, Column.of(texts, distinct=True))
         if name in self.layout.keep and self.names.count(name) == 1:
             blocks.keep(name, column.combine_chunks())
 
