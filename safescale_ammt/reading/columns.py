@@ -65,8 +65,8 @@ class Column:
         ]
         return self.mapped(pa.array(texts, pa.string()))
 
-    def take(self, rows: NDArray[Any]) -> Column:
-        """Returns the chosen rows (indices or mask) with the values they use."""
+    def take(self, rows: NDArray[Any] | slice) -> Column:
+        """Returns the chosen rows (indices, mask, slice) with the values they use."""
         codes = self.codes[rows]
         # A value that only other rows have would count as a class or a level here.
         used = np.bincount(codes, minlength=len(self.values)) > 0
@@ -145,6 +145,7 @@ class RawTable:
             them; a text file has none.
         commas: names of columns in whose files a decimal comma has become a point.
         unclear: those whose commas may be decimal signs or part thousands.
+        start: rows of the source before the first one here, for sentences.
     """
 
     columns: Mapping[str, Column]
@@ -156,6 +157,7 @@ class RawTable:
     kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     commas: frozenset[str] = frozenset()
     unclear: frozenset[str] = frozenset()
+    start: int = 0
 
     def column(self, name: str, role: str, others: Collection[str] = ()) -> Column:
         """Returns one column.
@@ -196,9 +198,9 @@ class RawTable:
         place = list(self.columns).index(near) + 1
         return f", and column {place} is spelled nearly like {name!r}"
 
-    def take(self, rows: NDArray[Any]) -> RawTable:
-        """Returns the chosen rows (indices or mask)."""
+    def take(self, rows: NDArray[Any] | slice) -> RawTable:
+        """Returns the chosen rows (indices, mask or slice)."""
         columns = {name: c.take(rows) for name, c in self.columns.items()}
-        # `rows` is a mask or indices: indexing gives their number for both.
+        # Indexing gives the number of rows for all three.
         count = len(np.arange(self.rows)[rows])
         return replace(self, columns=columns, rows=count)

@@ -11,6 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from safescale_ammt.reading.dialect import with_points
 from safescale_ammt.reading.header import check_names, without_index
 from safescale_ammt.reading.parquet_reader import parse_parquet
 from safescale_ammt.reading.partitions import is_data, with_partitions
+from safescale_ammt.reading.spool import Spool
 from safescale_ammt.reading.typed_texts import as_texts
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
@@ -75,6 +77,22 @@ def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
                 "folder holds one table, with its columns in one order."
             )
     return _raw_table(files, uri, layout.missing)
+
+
+def spool_table(uri: str, layout: Layout, window: Window, scratch: Path) -> Spool:
+    """Reads every row behind a URI once, in bounded memory.
+
+    Args:
+        uri: as in `read_table`, which raises the same.
+        layout: how the files are written.
+        window: which of a folder's dated files.
+        scratch: a private folder that outlives the spool; rows that are many lie there,
+            in a file without a name.
+
+    Raises:
+        StorageError: the scratch folder's disk is full.
+    """
+    return Spool.of(read_table(uri, layout, window))
 
 
 def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
