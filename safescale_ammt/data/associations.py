@@ -19,6 +19,8 @@ _ROUNDING = 1e-9
 # Codes below 2^31 times a radix below 2^31 stay in int64; beyond that they wrap
 # around silently, so combinations are renumbered first.
 _LARGEST = 2**31
+# Combinations that are possible for each row, up to which looking them up is cheap.
+_DENSE = 4
 
 
 def binned(column: pa.ChunkedArray, bins: int) -> Codes:
@@ -64,14 +66,22 @@ def joint(columns: Sequence[NDArray[Any]]) -> tuple[Codes, list[Codes]]:
         its code (k,) in each combination.
     """
     codes = np.zeros(len(columns[0]), np.int64)
-    size = 1
+    size, radices = 1, []
     for column in columns:
         radix = int(column.max(initial=0)) + 1
         if size * radix > _LARGEST:
             combinations, codes = np.unique(codes, return_inverse=True)
-            size = len(combinations)
+            size, radices = len(combinations), []
         codes = codes * radix + column
         size *= radix
+        radices.append(radix)
+    if len(radices) == len(columns) and size <= _DENSE * len(codes):
+        # Few possible combinations are looked up; many are sorted.
+        found = np.zeros(size, np.bool_)
+        found[codes] = True
+        combinations = np.flatnonzero(found)
+        parts = np.unravel_index(combinations, radices)
+        return (np.cumsum(found) - 1)[codes], [p.astype(np.int64) for p in parts]
     _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
     return codes, [column[first].astype(np.int64) for column in columns]
 

@@ -27,9 +27,9 @@ from safescale_ammt.data.counts import (
 )
 from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS, Split
 from safescale_ammt.data.disclosure import shown_counts
-from safescale_ammt.data.joining import SEALED
 from safescale_ammt.data.leaks import refuse_leaks
 from safescale_ammt.data.preparation import Prepared, prepare
+from safescale_ammt.data.relations import SEALED
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
@@ -187,7 +187,7 @@ def write_holdout(
             config_digest=config.digest,
         ) as draft:
             write_json(draft.folder / "schema.json", schema.to_dict())
-            prepared.splits[SEALED].write(draft.folder / SEALED_ROWS, schema)
+            prepared.rows.write(SEALED, draft.folder / SEALED_ROWS, schema)
             if schema.entity:
                 rows = {"schema": 1, "rows": prepared.sealed}
                 write_json(draft.folder / SAMPLING, rows)
