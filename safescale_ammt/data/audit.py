@@ -27,6 +27,7 @@ from safescale_ammt.data.associations import (
     twin_pairs,
 )
 from safescale_ammt.data.audit_warnings import AuditWarning, ranked
+from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.leaks import Leak, label_tellers, leak_warnings
 from safescale_ammt.data.schema import Schema
@@ -44,6 +45,8 @@ STRENGTH_BINS = 256
 LARGE_EFFECT = 0.5
 """Cohen's w from which an association is large (Cohen 1988, Statistical Power
 Analysis for the Behavioral Sciences, section 7.2.3)."""
+AUDITED_ROWS = 2_000_000
+"""Development rows that are audited; of more, a sample of so many."""
 MIN_ROWS, MIN_POSITIVES = 200, 50
 """A group under these is too small to be judged (defaults of a constitution)."""
 
@@ -85,6 +88,7 @@ def audit(
     splits: Mapping[str, Split],
     seed: int,
     facts: Iterable[AuditWarning] = (),
+    counts: Counts | None = None,
 ) -> Audit:
     """Audits the development rows.
 
@@ -93,6 +97,8 @@ def audit(
         splits: the five development splits (others are not looked at).
         seed: of the permutations.
         facts: warnings that the preparation of these rows has led to.
+        counts: of all development rows, if the splits are a sample of them; then the
+            rates are of all rows, and the rest of the sample.
     """
     parts = [splits[name] for name in SPLITS]
     rows = Split(
@@ -109,9 +115,16 @@ def audit(
     leaks = label_tellers(schema, rows, folds)
     # With a positive class its rates say it all; else each class has some.
     outcomes = (schema.positive,) if schema.positive else schema.classes
+    tables = {
+        group: sum(counts.table(split, group)[2] for split in SPLITS)
+        if counts
+        else class_table(schema, rows, group)
+        for group in schema.groups
+    }
+    whole = sum(counts.split(split).rows for split in SPLITS) if counts else len(rows)
     sections = {
         "base_rates": [
-            _base_rates(schema, rows, group, outcome)
+            _base_rates(schema, tables[group], group, outcome)
             for group in schema.groups
             for outcome in outcomes
         ],
@@ -119,7 +132,9 @@ def audit(
         "label_noise": _label_noise(schema, rows, seed),
     }
     figures = {
-        "rows": len(rows),
+        "rows": whole,
+        # All that is not said of them is said of this sample.
+        **({"sampled_rows": len(rows)} if len(rows) < whole else {}),
         "level": LEVEL,
         **sections,
         "label_bias": {
@@ -132,14 +147,26 @@ def audit(
     return Audit(figures, ranked(found), tuple(leaks))
 
 
+def class_table(schema: Schema, rows: Split, group: str) -> NDArray[np.int64]:
+    """Counts the rows of every group value and class, int64 (values, classes)."""
+    shape = len(schema.groups[group]), len(schema.classes)
+    cells = rows.groups[group] * shape[1] + rows.label
+    return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def _base_rates(
-    schema: Schema, rows: Split, group: str, outcome: str
+    schema: Schema, table: NDArray[np.int64], group: str, outcome: str
 ) -> dict[str, Any]:
-    """Rates of one outcome by group value, and gaps to the largest group."""
-    values, codes = schema.groups[group], rows.groups[group]
-    hit = rows.label == schema.classes.index(outcome)
-    n = np.bincount(codes, minlength=len(values))
-    x = np.bincount(codes[hit], minlength=len(values))
+    """Rates of one outcome by group value, and gaps to the largest group.
+
+    Args:
+        schema: names groups and classes.
+        table: rows of every value and class (values, classes).
+        group: the group.
+        outcome: the class.
+    """
+    values = schema.groups[group]
+    n, x = table.sum(axis=1), table[:, schema.classes.index(outcome)]
     largest = int(np.argmax(n))
     # Bonferroni: every other group with rows is compared with the largest one.
     level = LEVEL / max(int((n > 0).sum()) - 1, 1)
@@ -147,7 +174,7 @@ def _base_rates(
     for i, value in enumerate(values):
         rates[value] = {
             "rows": int(n[i]),
-            "share": float(n[i] / len(codes)),
+            "share": float(n[i] / n.sum()),
             "hits": int(x[i]),
             "under_represented": bool(n[i] < MIN_ROWS or x[i] < MIN_POSITIVES),
             **_rate(x[i], n[i]),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safescale_ammt.data.placing import DRAWN, PLACED, Placing, records_of
 from safescale_ammt.data.relations import Keyed, Placement, RowFacts, Rule, Times
 from safescale_ammt.data.splitting import ROW, words
-from safescale_ammt.files.disk import keep_private
+from safescale_ammt.files.disk import local_disk
 
 BUCKET_ROWS = 1 << 21
 """Rows of a bucket, about."""
@@ -31,9 +31,9 @@ class Spill:
 
     def __init__(self, folder: Path | None, kind: np.dtype, bits: int) -> None:
         self._kind, self._bits, self._held = kind, bits, list[NDArray]()
-        self._files = [
-            (folder / f"{i}").open("w+b") for i in range(1 << bits) if folder and bits
-        ]
+        # Without names: whatever becomes of this process, they go with it.
+        number = 1 << bits if folder and bits else 0
+        self._files = [TemporaryFile(dir=folder) for _ in range(number)]
 
     def add(self, keys: NDArray[np.uint64], records: NDArray) -> None:
         """Adds records (n,) by the leading bits of their keys (n,)."""
@@ -86,9 +86,8 @@ class Buckets:
         if not bits:
             yield Spill(None, kind, 0)
             return
-        with TemporaryDirectory(prefix="buckets-", dir=self.folder) as name:
-            keep_private(Path(name))
-            spill = Spill(Path(name), kind, bits)
+        with local_disk(f"writing rows aside to {self.folder}"):
+            spill = Spill(self.folder, kind, bits)
             try:
                 yield spill
             finally:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from safescale_ammt.data.scratch import KeptColumns, Scratch
+from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.spool import BATCH_ROWS, Spool
 
@@ -40,9 +40,9 @@ class CodedRows:
     """
 
     def __init__(
-        self, sides: Sequence[Spool], scratch: Scratch, most: int = BATCH_ROWS
+        self, sides: Sequence[Spool], shelf: Shelf, most: int = BATCH_ROWS
     ) -> None:
-        self._scratch, self._most = scratch, most
+        self._scratch, self._most = shelf, most
         self.rows, self.border = sum(side.rows for side in sides), sides[0].rows
         self._codes: dict[str, list[Callable[[], NDArray[Any]]]] = {}
         self._entries: dict[str, int] = {}
@@ -156,9 +156,9 @@ class Coding:
             add_counts(self.counts, codes)
             yield codes.astype(kind) + kind.type(self._first)
 
-    def kept(self, scratch: Scratch) -> Callable[[], Column]:
+    def kept(self, shelf: Shelf) -> Callable[[], Column]:
         """Keeps the entries; what is returned gives them back."""
-        texts, counts = scratch.keep_texts(self.texts), scratch.keep(self.counts)
+        texts, counts = shelf.keep_texts(self.texts), shelf.keep(self.counts)
 
         def entries() -> Column:
             values = texts()

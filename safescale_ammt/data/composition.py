@@ -20,7 +20,7 @@ from safescale_ammt.data.coded_rows import CodedRows, Places, add_counts, smalle
 from safescale_ammt.data.groups import check_few, group_columns
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.relations import REMOVED, Placement
-from safescale_ammt.data.scratch import Scratch
+from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.reading.columns import Column, RawTable
 
 Combination = tuple[int, ...]
@@ -50,7 +50,7 @@ class Composition:
         joined: Joined,
         classes: tuple[str, ...],
         label: NDArray[np.int64],
-        scratch: Scratch,
+        shelf: Shelf,
     ) -> Composition:
         """Finds the combinations.
 
@@ -59,7 +59,7 @@ class Composition:
             joined: all rows.
             classes: their names.
             label: class code of every label entry.
-            scratch: for the combination of each row.
+            shelf: for the combination of each row.
 
         Raises:
             DataError: a sensitive column with too many values.
@@ -80,7 +80,7 @@ class Composition:
             codes = index.astype(smallest(len(found)))[codes]
             counts = np.append(counts, np.zeros(len(found) - len(counts), np.int64))
             add_counts(counts, codes)
-            rows.append(scratch.keep(codes))
+            rows.append(shelf.keep(codes))
         combinations = np.array(list(found))
         stays = combinations[:, 0] > 0
         columns = {

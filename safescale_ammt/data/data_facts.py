@@ -20,7 +20,7 @@ from safescale_ammt.data.input_keys import InputKeys, Keys, joint_words
 from safescale_ammt.data.placed_rows import PlacedRows, TypedEntries
 from safescale_ammt.data.relations import SEALED_CODE, Relations, Times
 from safescale_ammt.data.schema import CategoricalFeature, Schema
-from safescale_ammt.data.scratch import Scratch
+from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.data.splitting import words
 from safescale_ammt.data.typing_columns import PlacedColumns
 
@@ -83,7 +83,7 @@ def repeated_rows(
     rows: PlacedRows,
     columns: PlacedColumns,
     relations: Relations,
-    scratch: Scratch,
+    shelf: Shelf,
 ) -> list[AuditWarning]:
     """Counts rows whose inputs another row has, if chance does not explain them.
 
@@ -93,7 +93,7 @@ def repeated_rows(
     sizes, people = rows.placement.sizes, rows.composition
     n = sum(sizes[:SEALED_CODE])
     values = {name: typed.load for name, typed in rows.typed.items()}
-    inputs = InputKeys.of(rows.coded, values, scratch)
+    inputs = InputKeys.of(rows.coded, values, shelf)
 
     def counted(keys: Keys) -> Iterator[Times]:
         """Counts rows by their keys; asked about are those of development."""

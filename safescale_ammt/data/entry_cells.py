@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.scratch import KeptColumns, Scratch
+from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.splitting import ROW
 from safescale_ammt.reading.cells import Cells, Words, salted
 from safescale_ammt.reading.columns import Column
@@ -42,7 +42,7 @@ class EntryCells:
     counter: bool
 
     @classmethod
-    def of(cls, name: str, column: Column, scratch: Scratch) -> EntryCells:
+    def of(cls, name: str, column: Column, shelf: Shelf) -> EntryCells:
         """Hashes the entries of a column, those that no row has as any other."""
         used = np.flatnonzero(column.weights)
         cells = Cells.of(column.take(used))
@@ -50,10 +50,10 @@ class EntryCells:
         codes[used] = cells.codes
         named = cells.named(name)
         return cls(
-            scratch.keep(cells.words[codes]),
-            scratch.keep(named[codes]),
-            scratch.keep(cells.numbers[codes]),
-            scratch.keep(cells.texts[codes]),
+            shelf.keep(cells.words[codes]),
+            shelf.keep(named[codes]),
+            shelf.keep(cells.numbers[codes]),
+            shelf.keep(cells.texts[codes]),
             named[0] if cells.constant else None,
             cells.counter,
         )
@@ -64,7 +64,7 @@ class EntryCells:
 
 
 def written_cells(
-    config: DataConfig, joined: Joined, kinds: Kinds, scratch: Scratch
+    config: DataConfig, joined: Joined, kinds: Kinds, shelf: Shelf
 ) -> dict[str, EntryCells]:
     """Returns the cells of all rows as the files spell them, the label too.
 
@@ -85,12 +85,12 @@ def written_cells(
     for name in columns:
         one = replace(joined.table, columns={name: columns[name]})
         read = read_columns(one, forms, plain.missing).columns[name]
-        cells[name] = EntryCells.of(name, read, scratch)
+        cells[name] = EntryCells.of(name, read, shelf)
     return cells
 
 
 def hashed_rows(
-    coded: CodedRows, cells: Mapping[str, EntryCells], scratch: Scratch
+    coded: CodedRows, cells: Mapping[str, EntryCells], shelf: Shelf
 ) -> Hashes:
     """Hashes every row: the sum of its cells' words; see `splitting.row_hashes`."""
     kept = []
@@ -99,5 +99,5 @@ def hashed_rows(
         total = np.zeros((part.stop - part.start, 2), np.uint64)
         for name, cell in cells.items():
             total += cell.named()[coded.codes(name, batch)]
-        kept.append(scratch.keep(total.view(ROW)[:, 0]))
+        kept.append(shelf.keep(total.view(ROW)[:, 0]))
     return lambda batch: kept[batch]()

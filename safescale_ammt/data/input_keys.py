@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.data.coded_rows import CodedRows
-from safescale_ammt.data.scratch import Scratch
+from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.reading.cells import Words, mixed
 
 Keys = Callable[[int], Words]
@@ -39,11 +39,11 @@ class InputKeys:
         cls,
         coded: CodedRows,
         columns: Mapping[str, Callable[[], NDArray[Any]]],
-        scratch: Scratch,
+        shelf: Shelf,
     ) -> InputKeys:
         """Makes keys by codes or numbers of the entries of columns."""
         words = {
-            name: scratch.keep(value_words(values(), name))
+            name: shelf.keep(value_words(values(), name))
             for name, values in columns.items()
         }
         return cls(coded, words)

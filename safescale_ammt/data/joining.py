@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.relations import ALL_SPLITS
-from safescale_ammt.data.scratch import KeptColumns, Scratch
+from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.shown import shown_values
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
@@ -52,7 +52,7 @@ class Joined:
         config: DataConfig,
         coded: CodedRows,
         tables: tuple[RawTable, RawTable | None],
-        scratch: Scratch,
+        shelf: Shelf,
     ) -> Joined:
         """Joins the tables and merges the label's spellings.
 
@@ -60,7 +60,7 @@ class Joined:
             config: spelled by kinds.
             coded: the rows.
             tables: entries of both sides, spelled by kinds.
-            scratch: for columns.
+            shelf: for columns.
 
         Raises:
             DataError: unknown or unequal columns.
@@ -80,7 +80,7 @@ class Joined:
         strangers = tuple(sorted(set(config.label_map) - known))
         label = written.renamed(names, config.label_other or None)
         columns = KeptColumns(
-            source.columns, lambda n: label if n == config.label else both(n), scratch
+            source.columns, lambda n: label if n == config.label else both(n), shelf
         )
         joined = cls(
             RawTable(columns, coded.rows, source.origin, source.digests),
@@ -91,9 +91,9 @@ class Joined:
             strangers=strangers if config.label_other else (),
         )
         drops = config.unlabelled == "drop"
-        return joined.labelled(config, scratch) if drops else joined
+        return joined.labelled(config, shelf) if drops else joined
 
-    def labelled(self, config: DataConfig, scratch: Scratch) -> Joined:
+    def labelled(self, config: DataConfig, shelf: Shelf) -> Joined:
         """Leaves out the rows without a label; sentences number the rest as before.
 
         Raises:
@@ -119,7 +119,7 @@ class Joined:
         def kept(name: str) -> Column:
             return replace(old[name], weights=self.coded.count(name, without.stays, 2)[:, 1])
 
-        columns = KeptColumns(old, kept, scratch)
+        columns = KeptColumns(old, kept, shelf)
         return replace(
             without,
             table=replace(self.table, columns=columns),

@@ -16,13 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.composition import Composition
+from safescale_ammt.data.counts import Counts, tally
 from safescale_ammt.data.dataset import Split, write_split
+from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.entry_cells import Hashes
-from safescale_ammt.data.relations import ALL_SPLITS, Placement
+from safescale_ammt.data.relations import ALL_SPLITS, SEALED, SEALED_CODE, Placement
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.scratch import Scratch
+from safescale_ammt.data.shelf import Shelf
+from safescale_ammt.data.splitting import drawn_keys
 from safescale_ammt.files.parquet import ROW_GROUP
 
 _GAP = np.iinfo(np.int64).min
@@ -43,17 +47,17 @@ class TypedEntries:
     texts: pa.StringArray | None = None
 
     @classmethod
-    def of(cls, entries: pa.Array, scratch: Scratch) -> TypedEntries:
+    def of(cls, entries: pa.Array, shelf: Shelf) -> TypedEntries:
         """Keeps typed entries; a text is kept once."""
         if pa.types.is_string(entries.type):
             coded = entries.dictionary_encode("encode")
-            codes = scratch.keep(coded.indices.to_numpy())
+            codes = shelf.keep(coded.indices.to_numpy())
             return cls(entries.type, codes, coded.dictionary)
         if pa.types.is_timestamp(entries.type):
             values = entries.cast(pa.int64()).fill_null(_GAP).to_numpy()
         else:
             values = entries.to_numpy(zero_copy_only=False)
-        return cls(entries.type, scratch.keep(values))
+        return cls(entries.type, shelf.keep(values))
 
     @property
     def gaps(self) -> NDArray[np.bool_]:
@@ -109,6 +113,33 @@ class PlacedRows:
         """Rows of each combination of class and groups by split, int64 (k, splits)."""
         return self.composition.split_counts(self.placement)
 
+    def told(self, positive: str) -> Counts:
+        """Counts the rows of every split; of the sealed one what may be told."""
+        of, classes = self.composition, len(self.composition.classes)
+        stays = of.label >= 0
+        label, counts = of.label[stays], self.counts[stays]
+        groups = {name: (v, codes[stays]) for name, (v, codes) in of.groups.items()}
+        told = {
+            name: tally(label, groups, classes, weights=counts[:, i])
+            for i, name in enumerate(SPLITS)
+        }
+        # With development rows: their combinations of groups narrow down hidden counts.
+        sealed = counts[:, SEALED_CODE]
+        weights = np.concatenate([counts.sum(axis=1) - sealed, sealed])
+        used = weights > 0
+        twice = {
+            name: (values, np.tile(codes, 2)[used])
+            for name, (values, codes) in groups.items()
+        }
+        told[SEALED] = shown_counts(
+            np.tile(label, 2)[used],
+            twice,
+            classes,
+            np.repeat([False, True], len(label))[used],
+            weights[used],
+        )
+        return Counts(of.classes, positive, told)
+
     def size(self, name: str) -> int:
         """Returns the number of rows of a split."""
         return self.placement.sizes[ALL_SPLITS.index(name)]
@@ -132,6 +163,27 @@ class PlacedRows:
     def split(self, name: str) -> Split:
         """Returns a split in memory."""
         return next(self.parts(name, self.coded.rows))
+
+    def drawn(self, most: int) -> dict[str, Split]:
+        """Draws about so many development rows, in memory, by split; all if fewer.
+
+        Each by itself, by its hash and position: equal rows are drawn apart.
+        """
+        share = most / sum(self.placement.sizes[:SEALED_CODE])
+        if share >= 1:
+            return {name: self.split(name) for name in SPLITS}
+        held: dict[int, list[list[NDArray[Any]]]] = {i: [] for i in range(len(SPLITS))}
+        for batch in self.coded.batches:
+            place = np.arange(*self.coded.slice(batch).indices(self.coded.rows))
+            keys = drawn_keys(self.hashes(batch), "audit", place)
+            drawn = keys < np.uint64(int(share * 2**64))
+            for code, rows in held.items():
+                some = np.flatnonzero(drawn & (self.places(batch) == code))
+                rows.append(self._picked(batch, some))
+        # The rows of an entity tell of each other wherever they are: no number is used.
+        return {
+            SPLITS[code]: self._made(rows, None) for code, rows in held.items()
+        }
 
     def write(self, name: str, path: Path, schema: Schema) -> None:
         """Writes the Parquet file of a split."""

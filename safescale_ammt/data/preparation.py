@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.audit_warnings import AuditWarning
-from safescale_ammt.data.buckets import Buckets
+from safescale_ammt.data.buckets import BUCKET_ROWS, Buckets
 from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.composition import Composition
 from safescale_ammt.data.data_facts import column_facts, note_facts, repeated_rows
@@ -33,7 +33,7 @@ from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.row_notes import development_notes, sharing_features
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
-from safescale_ammt.data.scratch import KeptColumns, Scratch
+from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.splitting import ROW, words
 from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.data.typing_columns import (
@@ -85,8 +85,9 @@ def prepare(
     config: DataConfig,
     source: RawTable | Spool,
     sealed: RawTable | Spool | None,
-    scratch: Scratch | None = None,
+    shelf: Shelf | None = None,
     batch_rows: int = BATCH_ROWS,
+    bucket_rows: int = BUCKET_ROWS,
 ) -> Prepared:
     """Types and splits raw rows.
 
@@ -94,33 +95,34 @@ def prepare(
         config: roles of the columns, fractions, seed.
         source: the development rows.
         sealed: rows of an official test file; None cuts them from the source.
-        scratch: for what is too much for memory; None = nothing is.
+        shelf: for what is too much for memory; None = nothing is.
         batch_rows: rows that are held at once, at most.
+        bucket_rows: rows among which equal ones are looked for at once, about.
 
     Raises:
         DataError: the tables do not fit their description.
-        StorageError: the scratch folder's disk is full.
+        StorageError: the shelf folder's disk is full.
     """
-    scratch = scratch or Scratch()
+    shelf = shelf or Shelf()
     sides = [s if isinstance(s, Spool) else Spool.of(s) for s in (source, sealed) if s]
-    coded = CodedRows(sides, scratch, batch_rows)
+    coded = CodedRows(sides, shelf, batch_rows)
     kinds = learn_kinds(coded.tables[0], config.missing)
     # What the config declares is read as it stands, whatever it looks like.
     kinds |= dict.fromkeys([*config.numbers, *config.dates], "text")
     config = spelled_config(config, kinds)
     spelled = spelled_sides(config, coded, kinds)
-    joined = Joined.of(config, coded, spelled, scratch)
+    joined = Joined.of(config, coded, spelled, shelf)
     classes, label = class_codes(config, joined)
-    composition = Composition.of(config, joined, classes, label, scratch)
-    cells = written_cells(config, joined, kinds, scratch)
-    hashes = hashed_rows(coded, cells, scratch)
-    relations = Buckets(coded.rows, scratch.folder)
-    same = with_merged_labels(joined, cells, hashes, scratch)
+    composition = Composition.of(config, joined, classes, label, shelf)
+    cells = written_cells(config, joined, kinds, shelf)
+    hashes = hashed_rows(coded, cells, shelf)
+    relations = Buckets(coded.rows, shelf.folder, bucket_rows)
+    same = with_merged_labels(joined, cells, hashes, shelf)
     placement = place(config, joined, composition, same, relations)
-    columns = PlacedColumns(joined, placement, scratch)
+    columns = PlacedColumns(joined, placement, shelf)
     table = replace(joined.table, columns=columns.development)
     readings = learn_readings(config, table, kinds)
-    typed, constant = typed_columns(config, columns, readings, scratch)
+    typed, constant = typed_columns(config, columns, readings, shelf)
     inputs = learnt_features(config, columns, typed, readings)
     schema = schema_of(config, composition, inputs, readings, kinds)
     schema = replace(schema, columns=tuple(joined.table.columns))
@@ -142,13 +144,13 @@ def prepare(
         refuse_gaps(schema, gaps, judged, joined.sealed_origin, known)
     notes = development_notes(joined, placement, composition, schema, constant)
     notes["records_sharing_features"] = sharing_features(
-        joined, placement, schema, relations, scratch
+        joined, placement, schema, relations, shelf
     )
     notes |= sealed_notes(config, columns, composition, rows.counts, levels_of(schema))
     notes |= column_notes(config, columns, schema, readings, typed)
     facts = (
         *column_facts(schema, columns, typed),
-        *repeated_rows(schema, rows, columns, relations, scratch),
+        *repeated_rows(schema, rows, columns, relations, shelf),
         *note_facts(
             notes, rows.size(SEALED), respelled(config, columns, spelled[0], schema)
         ),
@@ -179,11 +181,11 @@ def spelled_sides(
 
 
 def with_merged_labels(
-    joined: Joined, cells: Mapping[str, EntryCells], hashes: Hashes, scratch: Scratch
+    joined: Joined, cells: Mapping[str, EntryCells], hashes: Hashes, shelf: Shelf
 ) -> Hashes:
     """Returns hashes that are equal for copies, whatever a file calls their label."""
     name, coded = joined.name, joined.coded
-    merged = EntryCells.of(name, joined.table.columns[name], scratch)
+    merged = EntryCells.of(name, joined.table.columns[name], shelf)
     change = merged.named() - cells[name].named()
     if not change.any():
         return hashes

@@ -14,7 +14,7 @@ from safescale_ammt.data.input_keys import InputKeys
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.relations import SEALED_CODE, Keyed, Placement, Relations
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.scratch import Scratch
+from safescale_ammt.data.shelf import Shelf
 
 
 def development_notes(
@@ -77,7 +77,7 @@ def sharing_features(
     placement: Placement,
     schema: Schema,
     relations: Relations,
-    scratch: Scratch,
+    shelf: Shelf,
 ) -> int:
     """Counts distinct development records whose features another one has too.
 
@@ -85,7 +85,7 @@ def sharing_features(
     """
     coded, columns = joined.coded, joined.table.columns
     texts = {name: (lambda n=name: columns[n].codes) for name in schema.names}
-    keys = InputKeys.of(coded, texts, scratch)
+    keys = InputKeys.of(coded, texts, shelf)
 
     def firsts() -> Iterator[Keyed]:
         # Repeated raw rows are counted by themselves: here one of each is enough.

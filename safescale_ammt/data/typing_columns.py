@@ -18,7 +18,7 @@ from safescale_ammt.data.placed_rows import TypedEntries
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.relations import ALL_SPLITS, REMOVED, Placement
 from safescale_ammt.data.schema import Feature
-from safescale_ammt.data.scratch import KeptColumns, Scratch
+from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.unseen import refuse_near_unique
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column
@@ -34,8 +34,8 @@ class PlacedColumns:
         development: the entries that development rows have, by name.
     """
 
-    def __init__(self, joined: Joined, placement: Placement, scratch: Scratch) -> None:
-        self.joined, self._split, self._scratch = joined, placement.split, scratch
+    def __init__(self, joined: Joined, placement: Placement, shelf: Shelf) -> None:
+        self.joined, self._split, self._scratch = joined, placement.split, shelf
         self._counts: dict[str, Callable[[], NDArray[np.int64]]] = {}
         names = joined.table.columns
         self.development = KeptColumns(names, lambda name: self.among(name, *SPLITS))
@@ -64,7 +64,7 @@ def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[s
 
 
 def typed_columns(
-    config: DataConfig, columns: PlacedColumns, readings: Readings, scratch: Scratch
+    config: DataConfig, columns: PlacedColumns, readings: Readings, shelf: Shelf
 ) -> tuple[dict[str, TypedEntries], list[str]]:
     """Types the input columns; returns them and the names of constant ones.
 
@@ -81,7 +81,7 @@ def typed_columns(
             constant.append(name)
         else:
             entries = typed_entries(config, joined, readings, name, known)
-            typed[name] = TypedEntries.of(entries, scratch)
+            typed[name] = TypedEntries.of(entries, shelf)
     if not typed:
         raise DataError(
             f"{joined.table.origin} has no column left that could be a model input."

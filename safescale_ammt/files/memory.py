@@ -8,8 +8,11 @@ still take.
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from safescale_ammt.errors import DataError
 
@@ -54,6 +57,47 @@ def room_for_table() -> int:
     return free_memory() // SHARE
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a table may take of something that is free.
+
+    Attributes:
+        size: bytes.
+        of: `memory` or `disk`.
+    """
+
+    size: int
+    of: Literal["memory", "disk"] = "memory"
+
+    @classmethod
+    def in_memory(cls) -> Room:
+        """Returns the room of a table that is held in memory."""
+        return cls(room_for_table())
+
+    @classmethod
+    def on_disk(cls, folder: Path) -> Room:
+        """Returns the room of a table that lies in a folder."""
+        return cls(shutil.disk_usage(folder).free // SHARE, "disk")
+
+    def check(self, size: int, what: str) -> None:
+        """Refuses what would take more.
+
+        Args:
+            size: bytes that it takes at least.
+            what: the file, for the sentence.
+
+        Raises:
+            DataError: it does not fit.
+        """
+        if size > self.size:
+            raise DataError(
+                f"{what} unfolds to at least {in_units(size)}, more than the "
+                f"{in_units(self.size)} that a table may take here (half of the free "
+                f"{self.of}); leave columns or rows out of the file, or use a machine "
+                f"with more {self.of}."
+            )
+
+
 def check_fits(size: int, what: str, room: int | None = None) -> None:
     """Refuses what would take more memory than a table may.
 
@@ -65,13 +109,7 @@ def check_fits(size: int, what: str, room: int | None = None) -> None:
     Raises:
         DataError: it does not fit.
     """
-    room = room_for_table() if room is None else room
-    if size > room:
-        raise DataError(
-            f"{what} unfolds to at least {in_units(size)}, more than the "
-            f"{in_units(room)} that a table may take here (half of the free memory); "
-            "leave columns or rows out of the file, or use a machine with more memory."
-        )
+    (Room.in_memory() if room is None else Room(room)).check(size, what)
 
 
 def in_units(size: int) -> str:

@@ -17,12 +17,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from safescale_ammt.errors import DataError
-from safescale_ammt.files.memory import check_fits, in_units, room_for_table
+from safescale_ammt.files.memory import Room, in_units
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
 UNFOLDED = 4
-"""A packed text may unfold to so many times the memory that a table may take."""
+"""A packed text may unfold to so many times what a table may take."""
 PARQUET_MAGIC = b"PAR1"
 """The first and last four bytes of every Parquet file."""
 _PACKED = {
@@ -106,16 +106,24 @@ class Unpacked(_Filled):
         packing: `gzip`, `zstd`, `bzip2`, `xz` or "".
         is_parquet: the first bytes, unpacked, are Parquet's.
 
+    Args:
+        stream: the bytes as they are stored.
+        origin: the file, for sentences.
+        room: what its table may take; None = half of the free memory.
+
     Raises:
         DataError: the file is damaged, of a format that no reader here opens, or what
             has been made of it takes more memory than a table may.
     """
 
-    def __init__(self, stream: HashedStream, origin: str) -> None:
+    def __init__(
+        self, stream: HashedStream, origin: str, room: Room | None = None
+    ) -> None:
         self._origin = origin
         # Measured, not guessed from a ratio: a column of one value packs a
         # thousandfold and takes four bytes a row.
-        self._room = room_for_table()
+        self._room = Room.in_memory()
+        self._whole = room or self._room
         self._taken = pa.total_allocated_bytes()
         self._unfolded = 0
         packed = io.BufferedReader(stream, CHUNK)
@@ -157,17 +165,18 @@ class Unpacked(_Filled):
 
     def check_room(self) -> None:
         """Refuses a table that has outgrown its room by now; see the class."""
-        check_fits(pa.total_allocated_bytes() - self._taken, self._origin, self._room)
+        self._room.check(pa.total_allocated_bytes() - self._taken, self._origin)
 
     def _fitting(self, data: bytes) -> bytes:
         self._unfolded += len(data)
         self.check_room()
         # What makes no cell takes no memory, and time all the same.
-        if self.packing and self._unfolded > UNFOLDED * self._room:
+        most, of = UNFOLDED * self._whole.size, self._whole.of
+        if self.packing and self._unfolded > most:
             raise DataError(
                 f"{self._origin} is packed by {self.packing} and unfolds to more than "
-                f"{in_units(UNFOLDED * self._room)}, twice the free memory; unpack it, "
-                "leave out what is not needed, or use a machine with more memory."
+                f"{in_units(most)}, twice the free {of}; unpack it, leave out what is "
+                f"not needed, or use a machine with more {of}."
             )
         return data
 
@@ -179,10 +188,10 @@ def read_whole(stream: BinaryIO | _Filled, origin: str) -> bytes:
         DataError: they do not fit in the memory that a table may take.
     """
     parts: list[bytes] = []
-    size, room = 0, room_for_table()
+    size, room = 0, Room.in_memory()
     while part := stream.read(CHUNK):
         size += len(part)
-        check_fits(size, origin, room)
+        room.check(size, origin)
         parts.append(part)
     return b"".join(parts)
 

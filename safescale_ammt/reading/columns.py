@@ -7,7 +7,7 @@ every check (strip, missing, number) looks at each spelling once, not at each ro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,6 +50,24 @@ class Column:
         codes = pc.fill_null(merged.indices, len(texts) - 1)
         return cls(_int32(codes), texts).mapped(pc.utf8_trim_whitespace(texts))
 
+    @classmethod
+    def decoded(cls, array: pa.DictionaryArray) -> Column:
+        """Makes a column of what `coded` gives."""
+        codes = array.indices.to_numpy().astype(np.int32, copy=False)
+        return cls(codes, array.dictionary)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Column]) -> Column:
+        """Puts the rows of columns one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        arrays = [
+            pa.DictionaryArray.from_arrays(pa.array(part.codes), part.values)
+            for part in parts
+        ]
+        merged = pa.chunked_array(arrays).unify_dictionaries().combine_chunks()
+        return cls(_int32(merged.indices), merged.dictionary)
+
     def __len__(self) -> int:
         """Returns the number of entries."""
         return len(self.codes)
@@ -67,6 +85,13 @@ class Column:
     def weighed(self, weights: NDArray[np.int64]) -> Column:
         """Returns the entries that stand for any row, for so many (n,)."""
         return replace(self, weights=weights).take(weights > 0)
+
+    def coded(self) -> pa.DictionaryArray:
+        """Returns the column as Arrow's array, its codes as narrow as they may be."""
+        width = np.min_scalar_type(max(0, len(self.values) - 1))
+        # Wider than two bytes they stay as they are.
+        codes = self.codes.astype(width) if width.itemsize < 4 else self.codes
+        return pa.DictionaryArray.from_arrays(pa.array(codes), self.values)
 
     def mapped(self, texts: pa.StringArray) -> Column:
         """Replaces the i-th distinct value by `texts[i]`; equal ones become one."""
@@ -220,6 +245,12 @@ class RawTable:
             return f"; the nearest is {near!r}"
         place = list(self.columns).index(near) + 1
         return f", and column {place} is spelled nearly like {name!r}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes and values."""
+        columns = self.columns.values()
+        return sum(c.codes.nbytes + int(c.values.nbytes) for c in columns)
 
     def take(self, rows: NDArray[Any] | slice) -> RawTable:
         """Returns the chosen rows (indices, mask or slice)."""

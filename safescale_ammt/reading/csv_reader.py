@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.blocks import Blocks
 from safescale_ammt.reading.byte_streams import CHUNK, TextStream
 from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.dialect import (
@@ -27,11 +29,11 @@ from safescale_ammt.reading.dialect import (
     SAMPLE,
     SAMPLED_ROWS,
     Record,
+    Signs,
     after_lines,
     comma_numbers,
     find_delimiter,
     records,
-    with_points,
 )
 from safescale_ammt.reading.header import check_header, check_names, without_index
 
@@ -110,9 +112,11 @@ class CsvReader:
     """Reads one CSV stream, saying where it is broken.
 
     Attributes:
+        names: of the columns; once all rows are read, those that stay.
+        places: positions of the columns that stay, among those of the file.
         notes: what was found out about the file, one short sentence each.
-        commas: positions of the columns whose decimal comma has become a point.
-        unclear: positions of the columns in which it may part thousands as well.
+        commas: names of the columns with a decimal comma, which is to become a point.
+        unclear: names of the columns in which it may part thousands as well.
     """
 
     def __init__(self, text: TextStream, origin: str, layout: Layout) -> None:
@@ -120,19 +124,73 @@ class CsvReader:
         self.origin = origin
         self.layout = layout
         self.names = list(layout.columns)
+        self.places: list[int] = []
         self.delimiter = layout.delimiter
         self.rejects = _Rejects(layout.comment)
         self.head_rows = layout.skip_rows
         self.notes: list[str] = []
-        self.commas: list[int] = []
-        self.unclear: list[int] = []
+        self.commas: list[str] = []
+        self.unclear: list[str] = []
 
-    def read(self) -> pa.Table:
-        """Returns all rows: dictionary-coded text, one column per name.
+    def read(self, blocks: Blocks) -> None:
+        """Reads all rows into blocks, columns by their positions in the file.
 
         Raises:
             DataError: the stream is no such table.
         """
+        self._begin()
+        self.places = [*range(len(self.names))]
+        # pyarrow calls a stream without a byte an error, and not a table without rows.
+        if not self.text.head(1):
+            return
+        signs, again = self._signs(), set[int]()
+        rows, broken = 0, False
+        for batch in self._batches():
+            rows += batch.num_rows
+            # An open quote swallows the rows after it into one value, the last.
+            last = [column[-1].as_py() or "" for column in batch.columns]
+            broken = any({*value} & {"\n", "\r"} for value in last)
+            for at, column in enumerate(self._columns(batch)):
+                blocks.add(at, column)
+                if (
+                    at not in again
+                    and pc.index(column.values, self.names[at]).as_py() >= 0
+                ):
+                    again.add(at)
+                if at in signs:
+                    signs[at].add(column.values)
+        self._check_rejects(rows)
+        if self.text.quotes % 2 and broken:
+            raise self._open_quote()
+        if blocks.rows:
+            self._settle(blocks, signs, again)
+
+    def _settle(
+        self, blocks: Blocks, signs: Mapping[int, Signs], again: Collection[int]
+    ) -> None:
+        """Decides what all rows together say about columns and their commas."""
+        layout, names = self.layout, self.names
+        self.places, notes = without_index(
+            names, blocks.column, self.origin, layout.chosen
+        )
+        self.notes += notes
+        # A file for a prediction tells by the names that the model knows.
+        if not layout.columns and not layout.orders:
+            known = len({*again} & {*self.places})
+            check_header(known, len(self.places), self.origin)
+        left = {i: signs[at] for i, at in enumerate(self.places) if at in signs}
+        self.names = names = [names[at] for at in self.places]
+        found, unclear = comma_numbers(left, bool(self._decimal), self.origin)
+        # A few rows to predict do not show it: there a comma that parts no fields is
+        # the decimal sign of a column that the model knows as plain numbers.
+        found, unclear = (found + unclear, []) if layout.orders else (found, unclear)
+        self.commas, self.unclear = ([names[i] for i in c] for c in (found, unclear))
+        if found:
+            places = ", ".join(str(i + 1) for i in found)
+            self.notes.append(f"numbers have a decimal comma in column {places}")
+
+    def _begin(self) -> None:
+        """Takes what stands before the rows: delimiter and names are known then."""
         sample = self.text.head(SAMPLE)
         if not sample:
             raise DataError(f"{self.origin} is empty (0 bytes).")
@@ -150,28 +208,6 @@ class CsvReader:
         self._choose_delimiter(self.text.head(SAMPLE))
         self._take_header()
         check_names(self.names, self.origin, self.layout.chosen)
-        # pyarrow calls a stream without a byte an error, and not a table without rows.
-        if not self.text.head(1):
-            return pa.table([pa.array([], _TEXT) for _ in self.names], self.names)
-        table = self._parse()
-        self._check_rejects(table.num_rows)
-        # An open quote swallows the rows after it into one value, the last.
-        last = [column[-1].as_py() or "" for column in table.columns if len(column)]
-        if self.text.quotes % 2 and any({*value} & {"\n", "\r"} for value in last):
-            raise self._open_quote()
-        # Comment lines may happen to have the right number of fields.
-        if self.layout.comment and table.num_rows:
-            first = Column.of(table.column(0))
-            starts = pc.starts_with(first.values, self.layout.comment)
-            if pc.any(starts).as_py():
-                table = table.filter(pc.invert(starts).take(pa.array(first.codes)))
-        table = table.rename_columns(self.names)
-        table, notes = without_index(table, self.origin, self.layout.chosen)
-        self.notes += notes
-        # A file for a prediction tells by the names that the model knows.
-        if not self.layout.columns and not self.layout.orders:
-            check_header(table, self.origin)
-        return self._with_points(table)
 
     def _choose_delimiter(self, sample: bytes) -> None:
         if self.delimiter:
@@ -235,7 +271,8 @@ class CsvReader:
             if line and not (comment and line.startswith(comment)):
                 yield record
 
-    def _parse(self) -> pa.Table:
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        """Yields the rows, dictionary-coded text, as many as a block of bytes holds."""
         # Names may be empty here, positions never are.
         names = [str(i) for i in range(len(self.names))]
         try:
@@ -257,7 +294,11 @@ class CsvReader:
                     check_utf8=False,
                 ),
             )
-            table = reader.read_all()
+            for batch in reader:
+                # Arrow makes cells later than it reads bytes: now they are there.
+                self.text.check_room()
+                if batch.num_rows:
+                    yield batch
         except pa.ArrowInvalid as error:
             self._check_rejects(None)
             # pyarrow's own message may quote a row: it is not passed on. "Straddling
@@ -265,9 +306,17 @@ class CsvReader:
             if "straddling" in str(error):
                 raise self._long_row() from None
             raise DataError(f"{self.origin} is not a CSV table.") from None
-        # Arrow makes cells later than it reads bytes: only now all of them are there.
-        self.text.check_room()
-        return table
+
+    def _columns(self, batch: pa.RecordBatch) -> list[Column]:
+        """Returns the columns of a block without the comment lines."""
+        columns = [Column.of(pa.chunked_array([column])) for column in batch.columns]
+        # Comment lines may happen to have the right number of fields.
+        if self.layout.comment:
+            starts = pc.starts_with(columns[0].values, self.layout.comment)
+            if pc.any(starts).as_py():
+                rows = ~np.asarray(starts, bool)[columns[0].codes]
+                columns = [column.take(rows) for column in columns]
+        return columns
 
     def _check_rejects(self, rows: int | None) -> None:
         if not self.rejects.bad:
@@ -294,24 +343,22 @@ class CsvReader:
             f"parted by {sign}; {remedy}."
         )
 
-    def _with_points(self, table: pa.Table) -> pa.Table:
-        layout = self.layout
+    @property
+    def _decimal(self) -> str:
         # Between commas a decimal comma stands in quotes, as lists and codes do too.
-        apart = self.delimiter != ","
-        decimal = layout.decimal or (layout.decimal_apart if apart else "")
-        if decimal == "." or not (apart or decimal):
-            return table
-        found, unclear = comma_numbers(
-            table, bool(decimal), layout.missing, layout.texts, self.origin
-        )
-        # A few rows to predict do not show it: there a comma that parts no fields is
-        # the decimal sign of a column that the model knows as plain numbers.
-        found, unclear = (found + unclear, []) if layout.orders else (found, unclear)
-        self.commas, self.unclear = found, unclear
-        if found:
-            places = ", ".join(str(i + 1) for i in found)
-            self.notes.append(f"numbers have a decimal comma in column {places}")
-        return with_points(table, found, layout.missing) if found else table
+        apart = self.layout.decimal_apart if self.delimiter != "," else ""
+        return self.layout.decimal or apart
+
+    def _signs(self) -> dict[int, Signs]:
+        """Makes what looks for a decimal comma, by position; none where none may be."""
+        if self._decimal == "." or (self.delimiter == "," and not self._decimal):
+            return {}
+        missing = pa.array(["", *self.layout.missing], pa.string())
+        return {
+            at: Signs(missing)
+            for at, name in enumerate(self.names)
+            if name not in self.layout.texts
+        }
 
     def _open_quote(self) -> DataError:
         return DataError(

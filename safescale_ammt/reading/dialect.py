@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safescale_ammt.errors import DataError
+from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.number_forms import marked
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -114,12 +115,42 @@ def find_delimiter(
     return max(shares, key=lambda sign: shares[sign])
 
 
+@dataclass
+class Signs:
+    """What the texts of a column say of its decimal sign, block by block of rows.
+
+    Attributes:
+        missing: spellings of a missing value, "" among them.
+        commas: each text is a number that may have a decimal comma.
+        thousands: each of those commas may part thousands as well.
+        points: each text is a number that may have a decimal point.
+        found: which of `,` and `.` some text has.
+    """
+
+    missing: pa.StringArray
+    commas: bool = True
+    thousands: bool = True
+    points: bool = True
+    found: frozenset[str] = frozenset()
+
+    def add(self, values: pa.StringArray) -> None:
+        """Looks at the distinct texts of some rows."""
+        # Of a column of words nothing is left to be learnt.
+        if not (self.commas or self.points):
+            return
+        absent = pc.is_in(values, value_set=self.missing)
+        values = values.filter(pc.invert(absent))
+        if len(values):
+            self.commas = self.commas and _all(values, _COMMA_NUMBER)
+            self.thousands = self.thousands and _all(values, _BY_THOUSANDS)
+            self.points = self.points and _all(values, _POINT_NUMBER)
+            for sign in ",.":
+                if pc.any(pc.match_substring(values, sign)).as_py():
+                    self.found |= {sign}
+
+
 def comma_numbers(
-    table: pa.Table,
-    declared: bool,
-    missing: Collection[str],
-    texts: Collection[str],
-    origin: str,
+    signs: Mapping[int, Signs], declared: bool, origin: str
 ) -> tuple[list[int], list[int]]:
     """Returns the positions of the columns of numbers with a decimal comma.
 
@@ -128,10 +159,8 @@ def comma_numbers(
     thousands as well, `1,234`, it is unclear.
 
     Args:
-        table: dictionary-coded text columns.
+        signs: of columns that may hold numbers, by position.
         declared: whether the config says that the sign is a comma.
-        missing: spellings of a missing value.
-        texts: names of columns that are not numbers.
         origin: the file, for the sentence.
 
     Returns:
@@ -143,18 +172,11 @@ def comma_numbers(
     commas: list[int] = []
     points: list[int] = []
     unclear: list[int] = []
-    table = table.unify_dictionaries()
-    for i, name in enumerate(table.column_names):
-        if name in texts or not table.num_rows:
-            continue
-        values = pc.utf8_trim_whitespace(table.column(i).chunk(0).dictionary)
-        absent = pc.is_in(values, value_set=pa.array(["", *missing], pa.string()))
-        values = values.filter(pc.invert(absent))
-        signs = "[.,]" if declared else ","
-        if _all(values, _COMMA_NUMBER) and _any(values, signs):
-            is_clear = declared or not _all(values, _BY_THOUSANDS)
+    for i, column in signs.items():
+        if column.commas and column.found & {*(",." if declared else ",")}:
+            is_clear = declared or not column.thousands
             (commas if is_clear else unclear).append(i)
-        elif _all(values, _POINT_NUMBER) and _any(values, "[.]"):
+        elif column.points and "." in column.found:
             points.append(i)
     if commas and points and not declared:
         raise DataError(
@@ -165,34 +187,16 @@ def comma_numbers(
     return commas, unclear
 
 
-def with_points(
-    table: pa.Table, columns: Collection[int], missing: Collection[str]
-) -> pa.Table:
-    """Spells the numbers of columns that `comma_numbers` found with a point."""
-    table = table.unify_dictionaries()
-    for i in columns:
-        column = table.column(i)
-        texts = column.chunk(0).dictionary
-        plain = pc.replace_substring(texts, ".", "")
-        plain = pc.replace_substring(plain, ",", ".")
-        # What is missing keeps its spelling: "n.a." is one with points.
-        absent = pc.is_in(
-            pc.utf8_trim_whitespace(texts), value_set=pa.array([*missing], pa.string())
-        )
-        # Read once: a column's form shall not take the new point for thousands'.
-        spelled = pc.if_else(absent, texts, marked(pc.utf8_trim_whitespace(plain)))
-        chunks = [
-            pa.DictionaryArray.from_arrays(chunk.indices, spelled)
-            for chunk in column.chunks
-        ]
-        table = table.set_column(i, table.field(i).name, pa.chunked_array(chunks))
-    return table
+def with_points(column: Column, missing: Collection[str]) -> Column:
+    """Spells the numbers of a column that `comma_numbers` found with a point."""
+    plain = pc.replace_substring(column.values, ".", "")
+    plain = pc.replace_substring(plain, ",", ".")
+    # What is missing keeps its spelling: "n.a." is one with points.
+    absent = pc.is_in(column.values, value_set=pa.array([*missing], pa.string()))
+    # Read once: a column's form shall not take the new point for thousands'.
+    spelled = pc.if_else(absent, column.values, marked(pc.utf8_trim_whitespace(plain)))
+    return column.mapped(spelled)
 
 
 def _all(values: pa.StringArray, pattern: str) -> bool:
-    matches = pc.match_substring_regex(values, pattern)
-    return len(values) > 0 and bool(pc.all(matches).as_py())
-
-
-def _any(values: pa.StringArray, pattern: str) -> bool:
-    return bool(pc.any(pc.match_substring_regex(values, pattern)).as_py())
+    return bool(pc.all(pc.match_substring_regex(values, pattern)).as_py())

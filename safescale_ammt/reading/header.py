@@ -6,7 +6,9 @@ For that reason no sentence here holds a cell: columns are told apart by positio
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ _REMEDY = (
 )
 
 
+_SORTED_AT_ONCE = 1 << 25
 MOST_COLUMNS = 10_000
 """Columns of a table; each costs a pass over all rows."""
 
@@ -76,64 +79,56 @@ def check_names(
             raise DataError(f"The name of column {i + 1} of {origin} {wrong}{_REMEDY}.")
 
 
-def check_header(table: pa.Table, origin: str) -> None:
+def check_header(again: int, columns: int, origin: str) -> None:
     """Refuses a first line that is a row like the others.
 
     Its cells come again in their columns, which names of columns do not.
 
     Args:
-        table: dictionary-coded text.
+        again: columns that have their name as a value.
+        columns: all of them.
         origin: the file, for the sentence.
 
     Raises:
         DataError: at least two columns, and half of all, have their name as a value.
     """
-    names = table.column_names
-    again = 0
-    for name, column in zip(names, table.columns, strict=True):
-        # Trimmed as names are; every chunk has a dictionary of its own.
-        texts = [pc.utf8_trim_whitespace(chunk.dictionary) for chunk in column.chunks]
-        again += any(pc.any(pc.equal(t, name)).as_py() for t in texts)
-    if again >= max(2, len(names) / 2):
+    if again >= max(2, columns / 2):
         raise DataError(
-            f"{origin} seems to have no header: in {again} of its {len(names)} columns "
+            f"{origin} seems to have no header: in {again} of its {columns} columns "
             "the first line has what other lines have; data.columns names the columns."
         )
 
 
 def without_index(
-    table: pa.Table, origin: str, chosen: Collection[str]
-) -> tuple[pa.Table, list[str]]:
+    names: Sequence[str],
+    read: Callable[[int], Iterator[Column]],
+    origin: str,
+    chosen: Collection[str],
+) -> tuple[list[int], list[str]]:
     """Leaves out columns that hold a writer's row numbers, or nothing at all.
 
     Args:
-        table: dictionary-coded text; names may be "".
+        names: of the columns; they may be "".
+        read: gives a column by its position, block by block of rows; there are rows.
         origin: the file, for the sentence.
         chosen: names that the config uses: these columns stay.
 
     Returns:
-        The table, and one note on each column that was left out.
+        The positions of the columns that stay, and one note on each other one.
 
     Raises:
         DataError: a nameless column that holds something else.
     """
     notes, kept = [], []
-    for i, name in enumerate(table.column_names):
+    for i, name in enumerate(names):
         indexed = bool(_PANDAS_INDEX.fullmatch(name))
         if name in chosen or (name and not indexed):
             kept.append(i)
-            continue
-        column = Column.of(table.column(i))
-        # A shuffled or filtered table keeps its numbers, in any order and with gaps.
-        digits = pc.all(pc.match_substring_regex(column.values, r"^\d{1,18}$")).as_py()
-        distinct = len(column.values) == len(column)
-        is_index = (i == 0 or indexed) and digits and distinct
-        if is_index and name == "Unnamed: 0":
-            numbers = pc.cast(column.values, pa.int64()).to_numpy()[column.codes]
-            is_index = bool((np.diff(numbers) == 1).all())
-        if not name and column.values.to_pylist()[:2] in ([""], []):
+        elif not name and all(part.values.to_pylist() == [""] for part in read(i)):
             notes.append(f"nameless column {i + 1} is empty and left out")
-        elif is_index:
+        elif (i == 0 or indexed) and numbers_rows(
+            partial(read, i), in_order=name == "Unnamed: 0"
+        ):
             notes.append(f"column {i + 1} only numbers the rows and is left out")
         elif not name or name.startswith("_"):
             raise DataError(
@@ -142,4 +137,41 @@ def without_index(
             )
         else:
             kept.append(i)
-    return table.select(kept) if notes else table, notes
+    return kept, notes
+
+
+def numbers_rows(read: Callable[[], Iterator[Column]], *, in_order: bool) -> bool:
+    """Says whether a column has another whole number in every row.
+
+    A shuffled or filtered table keeps its numbers, in any order and with gaps.
+
+    Args:
+        read: gives the column, block by block of rows, whenever it is called.
+        in_order: only numbers that count upwards by one will do.
+    """
+    last, rows, steps, lengths = -1, 0, True, set[int]()
+    rising = True
+    for part in read():
+        digits = pc.all(pc.match_substring_regex(part.values, r"^\d{1,18}$")).as_py()
+        if not digits or len(part.values) < len(part):
+            return False
+        numbers = pc.cast(part.values, pa.int64()).to_numpy()[part.codes]
+        between = np.diff(numbers, prepend=last if rows else numbers[0] - 1)
+        steps = steps and bool((between == 1).all())
+        rising = rising and bool((between > 0).all())
+        lengths |= {*pc.unique(pc.binary_length(part.values)).to_pylist()}
+        last, rows = int(numbers[-1]), rows + len(part)
+    if in_order or rising:
+        return steps or not in_order
+    # Of texts of one length, those are equal whose numbers are.
+    shares = 1 + rows // _SORTED_AT_ONCE
+    for length, share in product(lengths, range(shares)):
+        found = []
+        for part in read():
+            same = pc.equal(pc.binary_length(part.values), length)
+            numbers = pc.cast(part.values.filter(same), pa.int64()).to_numpy()
+            found.append(numbers[numbers % shares == share])
+        ordered = np.sort(np.concatenate(found))
+        if (ordered[1:] == ordered[:-1]).any():
+            return False
+    return True

@@ -9,12 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-import numpy as np
-import pyarrow as pa
-
-from safescale_ammt.errors import DataError
-from safescale_ammt.reading.columns import Column
-
 _ENDINGS = (".csv", ".tsv", ".parquet")
 _PACKED = (".gz", ".zst", ".bz2", ".xz")
 # What writers put in place of a missing value and of an empty one.
@@ -34,32 +28,17 @@ def is_data(name: str) -> bool:
     return plain.endswith(_ENDINGS)
 
 
-def with_partitions(table: pa.Table, folders: Sequence[str], origin: str) -> pa.Table:
-    """Appends the columns that a file's folders spell, text as it stands there.
+def partitions(folders: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns names and texts of the columns that a file's folders spell.
 
     Args:
-        table: dictionary-coded text.
         folders: names of the folders that the file lies in, outermost first.
-        origin: the file, for the sentence.
-
-    Raises:
-        DataError: the file has such a column itself, with other values.
     """
+    spelled = []
     for folder in folders:
         column, sign, value = folder.partition("=")
-        if not sign or not column:
-            continue
-        # Writers spell what a path cannot hold as %20.
-        column, value = unquote(column), unquote(value)
-        text = "" if value == _NO_VALUE else value
-        if column in table.column_names:
-            if Column.of(table.column(column)).values.to_pylist() != [text]:
-                raise DataError(
-                    f"{origin} has a column {column!r} and lies in a folder that gives "
-                    "it another value; rename one of them."
-                )
-            continue
-        codes = pa.array(np.zeros(table.num_rows, np.int32))
-        array = pa.DictionaryArray.from_arrays(codes, pa.array([text], pa.string()))
-        table = table.append_column(column, pa.chunked_array([array]))
-    return table
+        if sign and column:
+            # Writers spell what a path cannot hold as %20.
+            column, value = unquote(column), unquote(value)
+            spelled.append((column, "" if value == _NO_VALUE else value))
+    return spelled

@@ -8,32 +8,20 @@ sentence ever holds a row of data.
 from __future__ import annotations
 
 import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from safescale_ammt.config.window import Days, Window, choose, has_date
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.canonical import digest_json, digest_stream
-from safescale_ammt.reading.byte_streams import (
-    HashedStream,
-    TextStream,
-    Unpacked,
-    read_whole,
-)
-from safescale_ammt.reading.columns import Column, RawTable
-from safescale_ammt.reading.csv_reader import CsvReader, Layout
-from safescale_ammt.reading.dialect import with_points
-from safescale_ammt.reading.header import check_names, without_index
-from safescale_ammt.reading.parquet_reader import parse_parquet
-from safescale_ammt.reading.partitions import is_data, with_partitions
+from safescale_ammt.reading.columns import RawTable
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.files import File, read_file
+from safescale_ammt.reading.partitions import is_data
+from safescale_ammt.reading.scratch import Scratch
 from safescale_ammt.reading.spool import Spool
-from safescale_ammt.reading.typed_texts import as_texts
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
 
@@ -54,29 +42,7 @@ def read_table(uri: str, layout: Layout, window: Window = ALL) -> RawTable:
         DataError: nothing there, or bytes that are no such table.
         StoreInputError: missing bucket or credentials.
     """
-    files: dict[str, _File] = {}
-    for name, origin, stream in open_objects(uri, window):
-        with stream:
-            # The day that a window chooses files by is no column of the table.
-            folders = [
-                folder
-                for folder in name.split("/")[:-1]
-                if not (window and has_date(folder))
-            ]
-            files[name] = _read_one(stream, origin, layout, folders)
-    # `concat_tables` refuses other columns too, without a word on which file has them.
-    # Names stay out of the sentence: a file without a header has a row in their place.
-    tables = [file.table for file in files.values()]
-    columns = tables[0].column_names
-    for name, table in zip(files, tables, strict=True):
-        if table.column_names != columns:
-            odd = set(table.column_names) ^ set(columns)
-            raise DataError(
-                f"{name} in {uri} has {len(table.column_names)} columns and the files "
-                f"before it have {len(columns)}, {len(odd)} of them in one only; a "
-                "folder holds one table, with its columns in one order."
-            )
-    return _raw_table(files, uri, layout.missing)
+    return _spooled(uri, layout, window, Scratch()).table()
 
 
 def spool_table(uri: str, layout: Layout, window: Window, scratch: Path) -> Spool:
@@ -92,7 +58,18 @@ def spool_table(uri: str, layout: Layout, window: Window, scratch: Path) -> Spoo
     Raises:
         StorageError: the scratch folder's disk is full.
     """
-    return Spool.of(read_table(uri, layout, window))
+    return _spooled(uri, layout, window, Scratch(scratch))
+
+
+def spool_stream(stream: BinaryIO, origin: str, layout: Layout, scratch: Path) -> Spool:
+    """Reads the rows of one open file once, in bounded memory; see `spool_table`.
+
+    Raises:
+        DataError: the bytes are no such table.
+        StorageError: the scratch folder's disk is full.
+    """
+    file = read_file(stream, origin, layout, Scratch(scratch))
+    return Spool.of_files({"": file}, origin)
 
 
 def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
@@ -101,8 +78,8 @@ def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
     Raises:
         DataError: the bytes are no such table.
     """
-    file = _read_one(io.BytesIO(data), origin, layout)
-    return _raw_table({"": file}, origin, layout.missing)
+    file = read_file(io.BytesIO(data), origin, layout, Scratch())
+    return Spool.of_files({"": file}, origin).table()
 
 
 def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -> str:
@@ -235,122 +212,15 @@ def _digests(uri: str, window: Window) -> dict[str, str]:
     return digests
 
 
-@dataclass(frozen=True)
-class _File:
-    """One file that was read.
-
-    Attributes:
-        table: dictionary-coded text.
-        digest: of its bytes as they are stored.
-        notes: what was found out about how it is written.
-        names_are_safe: they come from a schema or the config, and are no row.
-        kept: columns in their own types, of a Parquet file.
-        commas: names of columns whose decimal comma has become a point.
-        unclear: those whose commas may be decimal signs or part thousands.
-    """
-
-    table: pa.Table
-    digest: str
-    notes: tuple[str, ...]
-    names_are_safe: bool
-    kept: Mapping[str, pa.ChunkedArray]
-    commas: frozenset[str] = frozenset()
-    unclear: frozenset[str] = frozenset()
-
-
-def _raw_table(
-    files: Mapping[str, _File], origin: str, missing: Sequence[str]
-) -> RawTable:
-    commas = frozenset[str]().union(*(file.commas for file in files.values()))
-    unclear = frozenset[str]().union(*(file.unclear for file in files.values()))
-    table = pa.concat_tables(agreed_commas(files, origin, missing))
-    names = table.column_names
-    columns = {name: Column.of(table.column(i)) for i, name in enumerate(names)}
-    arrays = [file.kept for file in files.values()]
-    kept = {
-        name: pa.chunked_array([c for part in arrays for c in part[name].chunks])
-        for name in arrays[0]
-        if all(part.get(name) is not None for part in arrays)
-        and len({part[name].type for part in arrays}) == 1
-    }
-    return RawTable(
-        columns,
-        table.num_rows,
-        origin,
-        {name: file.digest for name, file in files.items()},
-        notes=Counter(note for file in files.values() for note in file.notes),
-        names_are_safe=all(file.names_are_safe for file in files.values()),
-        kept=kept,
-        commas=commas,
-        unclear=unclear - commas,
-    )
-
-
-def agreed_commas(
-    files: Mapping[str, _File], origin: str, missing: Sequence[str]
-) -> list[pa.Table]:
-    """Reads unclear commas of a folder's files as its clear ones: one hand wrote it.
-
-    Args:
-        files: by name.
-        origin: the folder, for the sentence.
-        missing: spellings of a missing value.
-
-    Raises:
-        DataError: a column whose commas are unclear has decimal points elsewhere.
-    """
-    commas = frozenset[str]().union(*(file.commas for file in files.values()))
-    unclear = frozenset[str]().union(*(file.unclear for file in files.values()))
-    tables = []
-    for name, file in files.items():
-        settled = [file.table.column_names.index(n) for n in file.unclear & commas]
-        tables.append(with_points(file.table, settled, missing))
-        for column in unclear - commas - file.unclear:
-            at = file.table.column_names.index(column)
-            if pc.any(pc.match_substring(file.table[at].cast("string"), ".")).as_py():
-                raise DataError(
-                    f"Column {at + 1} of {name} in {origin} has decimal points, and in "
-                    "another file commas that may be decimal signs or part thousands; "
-                    "data.decimal says which."
-                )
-    return tables
-
-
-def _read_one(
-    stream: BinaryIO, origin: str, layout: Layout, folders: Sequence[str] = ()
-) -> _File:
-    """Reads one file; the folders that it lies in may spell columns (`g=01`)."""
-    hashed = HashedStream(stream)
-    data = Unpacked(hashed, origin)
-    notes = [f"packed by {data.packing}"] if data.packing else []
-    commas = unclear = frozenset[str]()
-    is_parquet = layout.format == "parquet" or (
-        layout.format == "auto" and data.is_parquet
-    )
-    kept: dict[str, pa.ChunkedArray] = {}
-    if is_parquet:
-        table = parse_parquet(read_whole(data, origin), origin)
-        names = table.column_names
-        kept = {n: table.column(n) for n in layout.keep if names.count(n) == 1}
-        # As text, like a CSV file: what a column holds is decided later, for both.
-        texts = [as_texts(table[i], name, origin) for i, name in enumerate(names)]
-        table = pa.table(texts, names=table.column_names)
-        table, left_out = without_index(table, origin, layout.chosen)
-    else:
-        text = TextStream(data, origin, layout.encoding)
-        reader = CsvReader(text, origin, layout)
-        table, left_out = reader.read(), reader.notes
-        commas, unclear = (
-            frozenset(table.column_names[i] for i in places)
-            for places in (reader.commas, reader.unclear)
-        )
-        if text.encoding != "utf-8":
-            notes.append(f"spelled in {text.encoding}")
-    table = with_partitions(table, folders, origin)
-    check_names(table.column_names, origin, layout.chosen)
-    if table.num_rows == 0:
-        raise DataError(f"{origin} has column names but no rows.")
-    safe = is_parquet or bool(layout.columns)
-    notes += left_out
-    digest = hashed.digest()
-    return _File(table, digest, tuple(notes), safe, kept, commas, unclear)
+def _spooled(uri: str, layout: Layout, window: Window, scratch: Scratch) -> Spool:
+    files: dict[str, File] = {}
+    for name, origin, stream in open_objects(uri, window):
+        with stream:
+            # The day that a window chooses files by is no column of the table.
+            folders = [
+                folder
+                for folder in name.split("/")[:-1]
+                if not (window and has_date(folder))
+            ]
+            files[name] = read_file(stream, origin, layout, scratch, folders)
+    return Spool.of_files(files, uri)

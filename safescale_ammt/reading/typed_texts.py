@@ -10,8 +10,6 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.reading.number_forms import marked_codes
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
-# As the reader gives every column of texts.
-_CODES = (_CODED, pa.dictionary(pa.int32(), pa.binary()))
 # What Arrow writes in place of a time outside the years 1 to 9999.
 _NO_TIME = "<value out of range"
 
@@ -30,43 +28,82 @@ def as_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray
     Raises:
         DataError: a value that has no text.
     """
+    texts = coded_texts(column, name, origin)
+    check_times(times_outside(column.type, texts), name, origin)
+    return texts
+
+
+def coded_texts(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray:
+    """Spells a column as `as_texts` does; times outside the years have a text of Arrow.
+
+    Raises:
+        DataError: a value that has no text.
+    """
+    kind = column.type
     try:
-        if column.type in _CODES:
-            # Never written out: a column of one long text would take it in every row.
-            return pa.chunked_array([_coded(c) for c in column.chunks], _CODED)
-        texts = pa.chunked_array([_texts(c) for c in column.chunks], pa.string())
+        # Texts are never written out: a column of one long text would take it in every
+        # row. Of all else the distinct values are spelled, which are fewer than rows.
+        coded = pa.chunked_array([_coded(chunk) for chunk in column.chunks], _CODED)
     except pa.ArrowException:
         # Arrow's own message may quote a value: it is not passed on.
         raise DataError(
-            f"Column {name!r} of {origin} holds {column.type}, and a value of it has "
+            f"Column {name!r} of {origin} holds {kind}, and a value of it has "
             "no spelling as text; write the column as numbers or text."
         ) from None
-    if pa.types.is_timestamp(column.type):
-        outside = pc.sum(pc.starts_with(texts, _NO_TIME)).as_py()
-        if outside:
-            raise DataError(
-                f"Column {name!r} of {origin} has {outside} times outside the years "
-                "1 to 9999; write them as missing."
-            )
-    coded, kind = pc.dictionary_encode(texts), column.type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     # A form that the development rows have for texts reads 1.234 as 1,234 perhaps.
     fractions = pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     return marked_codes(coded) if fractions else coded
 
 
-def _coded(values: pa.DictionaryArray) -> pa.DictionaryArray:
+def times_outside(kind: pa.DataType, texts: pa.ChunkedArray) -> int:
+    """Counts the rows of a column of some type whose time Arrow cannot spell."""
+    if not pa.types.is_timestamp(kind):
+        return 0
+    outside = (
+        pc.sum(pc.starts_with(c.dictionary, _NO_TIME).take(c.indices)).as_py() or 0
+        for c in texts.chunks
+    )
+    return sum(outside)
+
+
+def check_times(outside: int, name: str, origin: str) -> None:
+    """Refuses a column with times outside the years that have a text.
+
+    Raises:
+        DataError: there are some.
+    """
+    if outside:
+        raise DataError(
+            f"Column {name!r} of {origin} has {outside} times outside the years "
+            "1 to 9999; write them as missing."
+        )
+
+
+def _coded(values: pa.Array) -> pa.DictionaryArray:
     """Spells the few distinct values that rows have, in the order of the rows."""
-    # A category without a row would be a class or a level without one.
-    used = pc.unique(values.indices).drop_null()
-    codes = pc.index_in(values.indices, used)
-    return pa.DictionaryArray.from_arrays(codes, _texts(values.dictionary.take(used)))
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        # A category without a row would be a class or a level without one.
+        used = pc.unique(values.indices).drop_null()
+        codes, distinct = pc.index_in(values.indices, used), values.dictionary
+        texts = _texts(distinct.take(used))
+    elif pa.types.is_decimal(kind) or (
+        pa.types.is_primitive(kind) and not pa.types.is_float16(kind)
+    ):
+        coded = pc.dictionary_encode(values)
+        codes, texts = coded.indices, _texts(coded.dictionary)
+    else:
+        return pc.dictionary_encode(_texts(values))
+    if texts.null_count:
+        # A NaN has no text, as a gap has none.
+        spelled = pc.dictionary_encode(texts)
+        codes, texts = spelled.indices.take(codes), spelled.dictionary
+    return pa.DictionaryArray.from_arrays(codes, texts)
 
 
 def _texts(values: pa.Array) -> pa.StringArray:
     kind = values.type
-    if pa.types.is_dictionary(kind):
-        return pc.cast(_coded(values), pa.string())
     if pa.types.is_float16(kind):
         # Arrow spells a half as the double it equals, 0.0999755859375 for 0.1.
         coded = pc.dictionary_encode(pc.cast(values, pa.float32()))

@@ -1,4 +1,4 @@
-"""Arrays for later: in memory while they are few, then in one file of a private folder.
+"""Arrays for later: in memory while they are few, then in one file without a name.
 
 What was kept is read again by `pread`: pages that are mapped would count as memory.
 """
@@ -6,22 +6,24 @@ What was kept is read again by `pread`: pages that are mapped would count as mem
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from safescale_ammt.files.disk import keep_private, local_disk
+from safescale_ammt.files.disk import local_disk
 from safescale_ammt.reading.columns import Column
 
 MEMORY = 1 << 28
 """Bytes that are held before arrays go to the file."""
 
 
-class Scratch:
+class Shelf:
     """Keeps arrays.
 
     Attributes:
@@ -30,13 +32,8 @@ class Scratch:
 
     def __init__(self, folder: Path | None = None, memory: int = MEMORY) -> None:
         self.folder, self._left = folder, memory
-        self._file, self._end = -1, 0
-
-    def close(self) -> None:
-        """Closes the file, if there is one."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file: IO[bytes] | None = None
+        self._end = 0
 
     def keep(self, array: NDArray[Any]) -> Callable[[], NDArray[Any]]:
         """Keeps an array; what is returned gives it back, not to be changed.
@@ -47,25 +44,37 @@ class Scratch:
         if self.folder is None or array.nbytes <= self._left:
             self._left -= array.nbytes
             return lambda: array
-        with local_disk(f"writing below {self.folder}"):
-            if self._file < 0:
-                path = self.folder / "arrays"
-                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-                keep_private(path)
-            start, kind, shape = self._end, array.dtype, array.shape
+        action = f"writing rows aside to {self.folder}"
+        with local_disk(action):
+            if self._file is None:
+                # Without a name: whatever becomes of this process, it goes with it.
+                self._file = TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
+            number, start = self._number, self._end
             data = memoryview(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
             while data:
-                done = os.pwrite(self._file, data, self._end)
+                done = os.pwrite(number, data, self._end)
                 self._end, data = self._end + done, data[done:]
-        size = array.nbytes
 
         def load() -> NDArray[Any]:
-            data = bytearray(size)
-            with local_disk(f"reading below {self.folder}"):
-                os.preadv(self._file, [data], start)
-            return np.frombuffer(data, kind).reshape(shape)
+            # Names the shelf, whose file is closed with it.
+            found, number = np.empty(shape, kind), self._number
+            left, at = memoryview(found.view(np.uint8).reshape(-1)), start
+            with local_disk(action):
+                while left:
+                    done = os.preadv(number, [left], at)
+                    at, left = at + done, left[done:]
+            return found
 
+        kind, shape = array.dtype, array.shape
+        # The array itself must not live on in what loads it.
+        del array, data
         return load
+
+    @property
+    def _number(self) -> int:
+        assert self._file is not None
+        return self._file.fileno()
 
     def keep_texts(self, texts: pa.StringArray) -> Callable[[], pa.StringArray]:
         """Keeps an array of texts without a null."""
@@ -91,16 +100,16 @@ class KeptColumns(Mapping[str, Column]):
 
     Attributes:
         make: makes a column by its name.
-        scratch: where they are kept; None = they are made whenever they are asked for.
+        shelf: where they are kept; None = they are made whenever they are asked for.
     """
 
     def __init__(
         self,
         names: Iterable[str],
         make: Callable[[str], Column],
-        scratch: Scratch | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        self.make, self.scratch = make, scratch
+        self.make, self.shelf = make, shelf
         self._kept: dict[str, Callable[[], Column] | None] = dict.fromkeys(names)
 
     def __getitem__(self, name: str) -> Column:
@@ -108,13 +117,13 @@ class KeptColumns(Mapping[str, Column]):
         if load := self._kept[name]:
             return load()
         column = self.make(name)
-        if self.scratch:
-            codes = self.scratch.keep(column.codes)
-            texts = self.scratch.keep_texts(column.values)
+        if self.shelf:
+            codes = self.shelf.keep(column.codes)
+            texts = self.shelf.keep_texts(column.values)
             if column.weights is None:
                 self._kept[name] = lambda: Column(codes(), texts())
             else:
-                weights = self.scratch.keep(column.weights)
+                weights = self.shelf.keep(column.weights)
                 self._kept[name] = lambda: Column(codes(), texts(), weights())
         return column
 
