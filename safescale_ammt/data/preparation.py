@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.row_notes import development_notes, sharing_features
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
-from safescale_ammt.data.shelf import KeptColumns, Shelf
+from safescale_ammt.data.shelf import MEMORY, KeptColumns, Shelf
 from safescale_ammt.data.splitting import ROW, words
 from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.data.typing_columns import (
@@ -51,6 +52,21 @@ from safescale_ammt.reading.spelling import (
     spelled_table,
 )
 from safescale_ammt.reading.spool import BATCH_ROWS, Spool
+
+
+@dataclass(frozen=True)
+class Held:
+    """How much is held at once.
+
+    Attributes:
+        batch_rows: rows of a batch, at most.
+        bucket_rows: rows among which equal ones are looked for, about.
+        memory: bytes of arrays that stay in memory.
+    """
+
+    batch_rows: int = BATCH_ROWS
+    bucket_rows: int = BUCKET_ROWS
+    memory: int = MEMORY
 
 
 @dataclass(frozen=True)
@@ -85,9 +101,8 @@ def prepare(
     config: DataConfig,
     source: RawTable | Spool,
     sealed: RawTable | Spool | None,
-    shelf: Shelf | None = None,
-    batch_rows: int = BATCH_ROWS,
-    bucket_rows: int = BUCKET_ROWS,
+    held: Held = Held(),  # noqa: B008
+    scratch: Path | None = None,
 ) -> Prepared:
     """Types and splits raw rows.
 
@@ -95,17 +110,16 @@ def prepare(
         config: roles of the columns, fractions, seed.
         source: the development rows.
         sealed: rows of an official test file; None cuts them from the source.
-        shelf: for what is too much for memory; None = nothing is.
-        batch_rows: rows that are held at once, at most.
-        bucket_rows: rows among which equal ones are looked for at once, about.
+        held: how much is held at once; what is made does not depend on it.
+        scratch: private folder for what is too much for memory; None = nothing is.
 
     Raises:
         DataError: the tables do not fit their description.
-        StorageError: the shelf folder's disk is full.
+        StorageError: the scratch folder's disk is full.
     """
-    shelf = shelf or Shelf()
+    shelf = Shelf(scratch, held.memory)
     sides = [s if isinstance(s, Spool) else Spool.of(s) for s in (source, sealed) if s]
-    coded = CodedRows(sides, shelf, batch_rows)
+    coded = CodedRows(sides, shelf, held.batch_rows)
     kinds = learn_kinds(coded.tables[0], config.missing)
     # What the config declares is read as it stands, whatever it looks like.
     kinds |= dict.fromkeys([*config.numbers, *config.dates], "text")
@@ -116,7 +130,7 @@ def prepare(
     composition = Composition.of(config, joined, classes, label, shelf)
     cells = written_cells(config, joined, kinds, shelf)
     hashes = hashed_rows(coded, cells, shelf)
-    relations = Buckets(coded.rows, shelf.folder, bucket_rows)
+    relations = Buckets(coded.rows, scratch, held.bucket_rows)
     same = with_merged_labels(joined, cells, hashes, shelf)
     placement = place(config, joined, composition, same, relations)
     columns = PlacedColumns(joined, placement, shelf)

@@ -18,9 +18,8 @@ from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import LEAST_SHOWN, Counts, SplitCounts, Withheld
 from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
-from safescale_ammt.data.preparation import Prepared, prepare
+from safescale_ammt.data.preparation import Held, Prepared, prepare
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
-from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
@@ -49,6 +48,7 @@ def run(
     holdout: Path,
     *,
     environ: Mapping[str, str] = os.environ,
+    held: Held = Held(),  # noqa: B008
 ) -> dict[str, Any]:
     """Prepares the two artifacts.
 
@@ -60,6 +60,7 @@ def run(
         dataset: where the dataset artifact is written.
         holdout: where the holdout artifact is written.
         environ: names the store that gets the sealed rows (`SAFESCALE_STORE`).
+        held: how much is held at once; the artifacts do not depend on it.
 
     Returns:
         Rows per split, numbers of inputs and warnings, digests, days, small groups if
@@ -108,7 +109,7 @@ def run(
         # Kubeflow's cache sees the URI and not the bytes behind it: a config that
         # states their digest is only served from the cache for these very bytes.
         digest = check_digest(config.source_digest, source, sealed)
-        prepared = prepare(config, source, sealed, Shelf(scratch))
+        prepared = prepare(config, source, sealed, held, scratch)
         say_progress(3, 4, "rows split")
         return write_prepared(
             config, prepared, (source, sealed), days, digest, store, dataset, holdout
