@@ -23,10 +23,12 @@ from safescale_ammt.data.associations import (
     cramers_v,
     equal_rows,
     proxies,
+    proxies_by_law,
     spread_p_value,
     twin_pairs,
 )
 from safescale_ammt.data.audit_warnings import AuditWarning, ranked
+from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.leaks import Leak, label_tellers, leak_warnings
 from safescale_ammt.data.schema import Schema
@@ -39,6 +41,13 @@ LEVEL = 0.05
 PERMUTATIONS = 200
 MOST_ROWS = 50_000
 """Rows that the permutation tests look at: more would only cost time."""
+MOST_PERMUTED = 1 << 29
+"""Cells that all permutations of a table visit, at most; of more the law decides."""
+BY_LAW = (
+    "mutual information over entropy, above its mean of independent columns; "
+    "family-wise p-values by the chi-squared law and Bonferroni's factor; Cramer's V "
+    "and Cohen's w without bias; flagged where p and w are"
+)
 PROXY_BINS = 20
 STRENGTH_BINS = 256
 LARGE_EFFECT = 0.5
@@ -85,6 +94,7 @@ def audit(
     splits: Mapping[str, Split],
     seed: int,
     facts: Iterable[AuditWarning] = (),
+    counts: Counts | None = None,
 ) -> Audit:
     """Audits the development rows.
 
@@ -93,6 +103,8 @@ def audit(
         splits: the five development splits (others are not looked at).
         seed: of the permutations.
         facts: warnings that the preparation of these rows has led to.
+        counts: of all development rows, if the splits are a sample of them; then the
+            rates are of all rows, and the rest of the sample.
     """
     parts = [splits[name] for name in SPLITS]
     rows = Split(
@@ -109,9 +121,16 @@ def audit(
     leaks = label_tellers(schema, rows, folds)
     # With a positive class its rates say it all; else each class has some.
     outcomes = (schema.positive,) if schema.positive else schema.classes
+    tables = {
+        group: np.sum([counts.table(split, group)[2] for split in SPLITS], axis=0)
+        if counts
+        else class_table(schema, rows, group)
+        for group in schema.groups
+    }
+    whole = sum(counts.split(split).rows for split in SPLITS) if counts else len(rows)
     sections = {
         "base_rates": [
-            _base_rates(schema, rows, group, outcome)
+            _base_rates(schema, tables[group], group, outcome)
             for group in schema.groups
             for outcome in outcomes
         ],
@@ -119,7 +138,9 @@ def audit(
         "label_noise": _label_noise(schema, rows, seed),
     }
     figures = {
-        "rows": len(rows),
+        "rows": whole,
+        # All that is not said of them is said of this sample.
+        **({"sampled_rows": len(rows)} if len(rows) < whole else {}),
         "level": LEVEL,
         **sections,
         "label_bias": {
@@ -132,14 +153,26 @@ def audit(
     return Audit(figures, ranked(found), tuple(leaks))
 
 
+def class_table(schema: Schema, rows: Split, group: str) -> NDArray[np.int64]:
+    """Counts the rows of every group value and class, int64 (values, classes)."""
+    shape = len(schema.groups[group]), len(schema.classes)
+    cells = rows.groups[group] * shape[1] + rows.label
+    return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def _base_rates(
-    schema: Schema, rows: Split, group: str, outcome: str
+    schema: Schema, table: NDArray[np.int64], group: str, outcome: str
 ) -> dict[str, Any]:
-    """Rates of one outcome by group value, and gaps to the largest group."""
-    values, codes = schema.groups[group], rows.groups[group]
-    hit = rows.label == schema.classes.index(outcome)
-    n = np.bincount(codes, minlength=len(values))
-    x = np.bincount(codes[hit], minlength=len(values))
+    """Rates of one outcome by group value, and gaps to the largest group.
+
+    Args:
+        schema: names groups and classes.
+        table: rows of every value and class (values, classes).
+        group: the group.
+        outcome: the class.
+    """
+    values = schema.groups[group]
+    n, x = table.sum(axis=1), table[:, schema.classes.index(outcome)]
     largest = int(np.argmax(n))
     # Bonferroni: every other group with rows is compared with the largest one.
     level = LEVEL / max(int((n > 0).sum()) - 1, 1)
@@ -147,7 +180,7 @@ def _base_rates(
     for i, value in enumerate(values):
         rates[value] = {
             "rows": int(n[i]),
-            "share": float(n[i] / len(codes)),
+            "share": float(n[i] / n.sum()),
             "hits": int(x[i]),
             "under_represented": bool(n[i] < MIN_ROWS or x[i] < MIN_POSITIVES),
             **_rate(x[i], n[i]),
@@ -196,18 +229,23 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     }
     if not names or not schema.sensitive:
         return section
-    tests = proxies(
-        [binned(rows.features[name], PROXY_BINS)[index] for name in names],
-        [rows.groups[name][index] for name in schema.sensitive],
-        PERMUTATIONS,
-        seed,
-    )
+    features = [binned(rows.features[name], PROXY_BINS)[index] for name in names]
+    targets = [rows.groups[name][index] for name in schema.sensitive]
+    if len(names) * len(index) * PERMUTATIONS <= MOST_PERMUTED:
+        tests = proxies(features, targets, PERMUTATIONS, seed)
+    else:
+        # A wide table of many rows: no draw of 200 could say more than the law does.
+        tests = proxies_by_law(features, targets)
+        section |= {"method": BY_LAW, "permutations": 0}
     bins = min(STRENGTH_BINS, max(2, len(index) // 20))
-    fine = [binned(rows.features[name], bins)[index] for name in names]
+    effects: dict[tuple[int, int], tuple[float, float]] = {}
+    for j, name in enumerate(names):
+        fine = binned(rows.features[name], bins)[index]
+        effects |= {(j, t): cramers_v(fine, target) for t, target in enumerate(targets)}
     for proxy in sorted(tests, key=lambda p: (-p.strength, p.feature, p.target)):
         group = schema.sensitive[proxy.target]
         # Few bins for two hundred permutations; more where a level may tell it all.
-        v, w = cramers_v(fine[proxy.feature], rows.groups[group][index])
+        v, w = effects[proxy.feature, proxy.target]
         section["features"].append(
             {
                 "feature": names[proxy.feature],

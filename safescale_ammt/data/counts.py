@@ -280,6 +280,7 @@ def tally(
     classes: int,
     *,
     masked: bool = False,
+    weights: IntArray | None = None,
 ) -> SplitCounts:
     """Counts one split.
 
@@ -289,13 +290,15 @@ def tally(
             listed, those without rows too.
         classes: number of classes.
         masked: hide counts under 10 (the sealed split).
+        weights: rows (n,) that each entry stands for; None = one.
     """
     label = np.asarray(label, dtype=np.int64)
+    rows = len(label) if weights is None else int(weights.sum())
     label_counts: dict[str, dict[str, LabelCounts]] = {}
     for name, (values, codes) in groups.items():
         # A cell is a group value x class; `minlength` lists those without rows too.
         cells = np.asarray(codes, dtype=np.int64) * classes + label
-        sizes = np.bincount(cells, minlength=len(values) * classes)
+        sizes = np.bincount(cells, weights, minlength=len(values) * classes)
         label_counts[name] = {
             value: LabelCounts(
                 _mask(int(row.sum()), masked),
@@ -303,7 +306,7 @@ def tally(
             )
             for value, row in zip(values, sizes.reshape(-1, classes), strict=True)
         }
-    return SplitCounts(len(label), label_counts)
+    return SplitCounts(rows, label_counts)
 
 
 def _mask(n: int, masked: bool) -> int | Withheld:

@@ -7,22 +7,22 @@ sealed rows only counts are told, and none under 10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS
-from safescale_ammt.data.associations import equal_rows, joint, levels
 from safescale_ammt.data.audit_warnings import AuditWarning, named, percent
 from safescale_ammt.data.counts import LEAST_SHOWN, Withheld, told_part
-from safescale_ammt.data.dataset import Split
-from safescale_ammt.data.joining import SEALED
+from safescale_ammt.data.input_keys import InputKeys, Keys, joint_words
+from safescale_ammt.data.placed_rows import PlacedRows, TypedEntries
+from safescale_ammt.data.relations import SEALED_CODE, Relations, Times
 from safescale_ammt.data.schema import CategoricalFeature, Schema
-from safescale_ammt.data.splitting import equal_codes
+from safescale_ammt.data.shelf import Shelf
+from safescale_ammt.data.splitting import words
+from safescale_ammt.data.typing_columns import PlacedColumns
 
 ALMOST_EMPTY = 0.95
 """Share of missing values from which a column is almost empty: the 95 to 5 of caret's
@@ -33,77 +33,113 @@ BY_CHANCE = 2.0
 """Repeated inputs are told if there are so many times more pairs than by chance."""
 
 
-def column_facts(schema: Schema, rows: pa.Table) -> list[AuditWarning]:
+def column_facts(
+    schema: Schema, columns: PlacedColumns, typed: Mapping[str, TypedEntries]
+) -> list[AuditWarning]:
     """Finds inputs that are almost empty, or whose levels share an input.
 
     Args:
         schema: inputs with what was learnt of them.
-        rows: features of the development rows.
+        columns: with the development rows.
+        typed: the inputs.
     """
     found = []
     for feature in schema.features:
-        name, column = feature.name, rows[feature.name]
-        empty = column.null_count / max(len(column), 1)
-        if empty >= ALMOST_EMPTY:
+        name, column = feature.name, columns.development[feature.name]
+        gaps = typed[name].gaps[columns.rows(name, *SPLITS) > 0]
+        rows, empty = int(column.counts.sum()), column.rows(gaps)
+        if (share := empty / rows) >= ALMOST_EMPTY:
             sentence = (
-                f"{name!r} is empty in {column.null_count} of {len(column)} "
-                f"development rows ({percent(empty)})."
+                f"{name!r} is empty in {empty} of {rows} "
+                f"development rows ({percent(share)})."
             )
-            found.append(AuditWarning("almost_empty", (name,), empty, sentence))
+            found.append(AuditWarning("almost_empty", (name,), share, sentence))
         if not isinstance(feature, CategoricalFeature) or not feature.pooled:
             continue
-        own = pc.is_in(column, value_set=pa.array(feature.levels, pa.string()))
-        rare = pc.sum(pc.and_not(pc.is_valid(column), own)).as_py() or 0
-        if rare >= NOTABLE * len(column):
-            share, many = rare / len(column), pc.count_distinct(column).as_py()
+        rare = column.rows(~column.among(feature.levels) & ~gaps)
+        if rare >= NOTABLE * rows:
+            share, many = rare / rows, len(column.take(~gaps).values)
             sentence = (
                 f"{len(feature.levels)} of {many} values of {name!r} have an input of "
-                f"their own; the others, in {rare} of {len(column)} development rows "
+                f"their own; the others, in {rare} of {rows} development rows "
                 f"({percent(share)}), share one."
             )
             found.append(AuditWarning("pooled", (name,), share, sentence))
     return found
 
 
-def sharing(codes: NDArray[np.int64]) -> tuple[int, float]:
-    """Counts the rows whose code another row has too, and the pairs of such rows."""
-    counts = np.bincount(codes).astype(np.float64)
-    return int(counts[counts > 1].sum()), float((counts * (counts - 1)).sum() / 2)
+def sharing(counts: NDArray[np.int64]) -> tuple[int, float]:
+    """Counts the rows that share their value, and the pairs of such rows.
+
+    Args:
+        counts: rows of each value.
+    """
+    rows = counts.astype(np.float64)
+    return int(counts[counts > 1].sum()), float((rows * (rows - 1)).sum() / 2)
 
 
-def repeated_rows(schema: Schema, splits: Mapping[str, Split]) -> list[AuditWarning]:
+def repeated_rows(
+    schema: Schema,
+    rows: PlacedRows,
+    columns: PlacedColumns,
+    relations: Relations,
+    shelf: Shelf,
+) -> list[AuditWarning]:
     """Counts rows whose inputs another row has, if chance does not explain them.
 
     By chance: were inputs, sensitive columns and label independent, a pair of rows
     would agree in all of them with the product of the chances to agree in each.
     """
-    everyone = [splits[name] for name in (*SPLITS, SEALED)]
-    table = pa.concat_tables([split.features for split in everyone])
-    inputs, n = equal_rows(table), table.num_rows - len(splits[SEALED])
-    development, sealed = inputs[:n], inputs[n:]
-    label = np.concatenate([splits[name].label for name in SPLITS])
-    others = [
-        np.concatenate([splits[name].groups[group] for name in SPLITS])
-        for group in schema.sensitive
-    ]
-    columns = [levels(column, n) for column in table.slice(0, n).columns]
-    possible = n * (n - 1) / 2
-    chances = [sharing(codes)[1] / possible for codes in (*columns, *others, label)]
-    pairs = sharing(joint([development, *others, label])[0])[1]
-    rows, _ = sharing(development)
-    if rows < NOTABLE * n or pairs <= BY_CHANCE * np.prod(chances) * possible:
+    sizes, people = rows.placement.sizes, rows.composition
+    n = sum(sizes[:SEALED_CODE])
+    values = {name: typed.load for name, typed in rows.typed.items()}
+    inputs = InputKeys.of(rows.coded, values, shelf)
+
+    def counted(keys: Keys) -> Iterator[Times]:
+        """Counts rows by their keys; asked about are those of development."""
+        places = map(rows.places, rows.coded.batches)
+        return relations.times(
+            (keys(i)[place <= SEALED_CODE], place[place <= SEALED_CODE] < SEALED_CODE)
+            for i, place in enumerate(places)
+        )
+
+    def beside(codes: Sequence[NDArray[np.int64]]) -> Keys:
+        of_combination = joint_words(codes)
+        return lambda i: inputs(i) + of_combination[people.of_rows(i)]
+
+    alike, across = 0, 0
+    for times, developed in counted(inputs):
+        alike += sharing(developed)[0]
+        across += int((times - developed)[developed > 0].sum())
+    if alike < NOTABLE * n:
         return []
-    alike, _ = sharing(joint([development, label])[0])
-    whole, _ = sharing(equal_codes(np.concatenate([splits[s].rows for s in SPLITS])))
-    across = int(np.isin(sealed, development).sum())
-    told = str(told_part(across, len(sealed))).replace("<", "under ")
+    by_group = [people.groups[name][1] for name in schema.sensitive]
+    possible = n * (n - 1) / 2
+    chances = [
+        sharing(typed.counts(columns.rows(name, *SPLITS)))[1] / possible
+        for name, typed in rows.typed.items()
+    ]
+    counts = people.split_counts(rows.placement)[:, :SEALED_CODE].sum(axis=1)
+    for codes in (*by_group, people.label + 1):
+        sums = np.bincount(codes, counts).astype(np.int64)
+        chances.append(sharing(sums)[1] / possible)
+    same = counted(beside([*by_group, people.label]))
+    pairs = sum(sharing(developed)[1] for _, developed in same)
+    if pairs <= BY_CHANCE * np.prod(chances) * possible:
+        return []
+    labelled = counted(beside([people.label]))
+    same_label = sum(sharing(developed)[0] for _, developed in labelled)
+    whole_rows = counted(lambda i: words(rows.hashes(i))[0])
+    whole = sum(sharing(developed)[0] for _, developed in whole_rows)
+    judged = sizes[SEALED_CODE]
+    told = str(told_part(across, judged)).replace("<", "under ")
     sentence = (
-        f"{rows} of {n} development rows have the inputs of another ({alike} its label "
-        f"too, {whole} its whole row), {told} of {len(sealed)} sealed rows those of a "
+        f"{alike} of {n} development rows have the inputs of another ({same_label} its "
+        f"label too, {whole} its whole row), {told} of {judged} sealed rows those of a "
         f"development row: each {'entity' if schema.entity else 'row'} counts as "
         f"independent{repeats_advice(schema, whole / n)}."
     )
-    return [AuditWarning("duplicates", (), rows, sentence)]
+    return [AuditWarning("duplicates", (), alike, sentence)]
 
 
 def repeats_advice(schema: Schema, whole: float) -> str:

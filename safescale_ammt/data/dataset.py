@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from safescale_ammt.data.splitting import ROW, arrow_rows, one_of_each
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
-from safescale_ammt.files.parquet import read_parquet
+from safescale_ammt.files.parquet import ROW_GROUP, read_parquet
 
 SEALED_ROWS = "sealed.parquet"
 """The file of the holdout with the sealed rows."""
@@ -72,8 +72,8 @@ class Split:
             return self
         return self.take(one_of_each(self.entity, self.rows))
 
-    def write(self, path: Path, schema: Schema) -> None:
-        """Writes the split's Parquet file."""
+    def table(self, schema: Schema) -> pa.Table:
+        """Returns the split as its Parquet file has it."""
         columns = dict(zip(schema.names, self.features.columns, strict=True))
         columns[_LABEL] = pa.array(self.label)
         columns[_ROW] = arrow_rows(self.rows)
@@ -82,7 +82,11 @@ class Split:
         for name, codes in self.groups.items():
             values = pa.array(schema.groups[name], pa.string())
             columns[_GROUP + name] = values.take(pa.array(codes))
-        pq.write_table(pa.table(columns), path, compression="zstd")
+        return pa.table(columns)
+
+    def write(self, path: Path, schema: Schema) -> None:
+        """Writes the split's Parquet file."""
+        write_split([self], path, schema)
 
     @classmethod
     def read(cls, path: Path, schema: Schema) -> Split:
@@ -113,6 +117,25 @@ class Split:
         features = table.select(list(schema.names))
         entity = table[_ENTITY].to_numpy() if schema.entity else None
         return cls(features, label, codes, np.frombuffer(rows, dtype=ROW), entity)
+
+
+def write_split(parts: Iterable[Split], path: Path, schema: Schema) -> None:
+    """Writes a split's Parquet file, a row group at a time.
+
+    Args:
+        parts: the rows; all parts but the last have `ROW_GROUP` of them.
+        path: of the file.
+        schema: of the rows.
+    """
+    writer = None
+    try:
+        for part in parts:
+            table = part.table(schema)
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table, ROW_GROUP)
+    finally:
+        if writer:
+            writer.close()
 
 
 def _codes(path: Path, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:

@@ -35,6 +35,7 @@ def shown_counts(
     groups: Groups,
     classes: int,
     sealed: NDArray[np.bool_],
+    weights: NDArray[np.int64] | None = None,
 ) -> SplitCounts:
     """Counts the sealed rows and withholds what must not be published.
 
@@ -43,11 +44,13 @@ def shown_counts(
         groups: group name -> (its values, codes (n,)).
         classes: number of classes.
         sealed: mask (n,) of the sealed rows.
+        weights: rows (n,) that each entry stands for; None = one.
     """
     full = tally(
         label[sealed],
         {name: (values, codes[sealed]) for name, (values, codes) in groups.items()},
         classes,
+        weights=None if weights is None else weights[sealed],
     )
     if not groups:
         return full

@@ -30,14 +30,7 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
     groups: dict[str, Column] = {}
     for name in config.sensitive:
         column = table.column(name, "data.sensitive")
-        # Rows without a value are a group too: they are people, and judged as others.
-        groups[name] = column.renamed(dict.fromkeys(config.missing, MISSING))
-        if len(groups[name].values) > MOST_VALUES:
-            raise DataError(
-                f"Sensitive column {name!r} of {table.origin} has "
-                f"{len(groups[name].values)} values, more than {MOST_VALUES}; bin it "
-                "into groups first."
-            )
+        groups[name] = check_few(config, name, column, table.origin)
     for name, merge in config.merges.items():
         _check_new(name, groups)
         groups[name] = _merge(name, merge, groups)
@@ -63,8 +56,26 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
             )
             for combination in zip(*value_codes, strict=True)
         ]
-        groups[name] = Column(codes.astype(np.int32), pa.array(texts, pa.string()))
+        groups[name] = Column(
+            codes.astype(np.int32), pa.array(texts, pa.string()), columns[0].weights
+        )
     return groups
+
+
+def check_few(config: DataConfig, name: str, column: Column, origin: str) -> Column:
+    """Returns the groups of a sensitive column.
+
+    Raises:
+        DataError: too many values.
+    """
+    # Rows without a value are a group too: they are people, and judged as others.
+    group = column.renamed(dict.fromkeys(config.missing, MISSING))
+    if (many := np.count_nonzero(group.counts)) > MOST_VALUES:
+        raise DataError(
+            f"Sensitive column {name!r} of {origin} has {many} values, more than "
+            f"{MOST_VALUES}; bin it into groups first."
+        )
+    return group
 
 
 def _check_new(name: str, groups: Mapping[str, Column]) -> None:
@@ -92,9 +103,8 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
     unknown = sorted(set(names) - {MISSING} - set(column.values.to_pylist()))
     # A misspelt value would silently land in `other`, and a group be judged as another.
     if unknown:
-        known, codes = column.ranked()
-        counts = np.bincount(codes, minlength=len(known)).tolist()
-        shown = shown_values(dict(zip(known, counts, strict=True)), unknown[0])
+        known, rows = column.values.to_pylist(), column.counts.tolist()
+        shown = shown_values(dict(zip(known, rows, strict=True)), unknown[0])
         raise ConfigError(
             f"data.merges.{name}.values names {unknown[0]!r}, which is no value of "
             f"{source!r}{shown}."

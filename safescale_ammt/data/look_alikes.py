@@ -12,8 +12,6 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 from safescale_ammt.data.shown import values_to_show
 from safescale_ammt.reading.columns import Column
 
@@ -86,10 +84,10 @@ def look_alikes(
     """
     noted: dict[str, dict[str, Any]] = {}
     for name, column in columns.items():
-        levels, codes = column.ranked()
-        pairs, alike = alike_pairs(list(levels))
+        levels = column.values.to_pylist()
+        pairs, alike = alike_pairs(levels)
         if pairs:
-            rows = np.bincount(codes, minlength=len(levels)).tolist()
+            rows = column.counts.tolist()
             shown = values_to_show(dict(zip(levels, rows, strict=True)))
             noted[name] = {"pairs": pairs}
             if names := [level for level in alike if level in shown]:

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from safescale_ammt.data.raw_rows import (
     check_columns,
@@ -109,10 +111,10 @@ def check_whole(schema: Schema, spool: Spool, names: Collection[str]) -> None:
         DataError: a text that is no number or date of the feature's form.
     """
 
-    def row_name(row: int) -> str:
-        return f"data row {row + 1} of {spool.origin}"
+    def first_row(mask: NDArray[np.bool_]) -> str:
+        return f"data row {int(np.argmax(mask)) + 1} of {spool.origin}"
 
     for feature in schema.features:
         if feature.name in names:
             column = spool.table([feature.name]).columns[feature.name]
-            typed_feature(schema, feature, column, row_name)
+            typed_feature(schema, feature, column, first_row)

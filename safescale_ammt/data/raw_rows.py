@@ -40,8 +40,12 @@ def as_levels(column: Column, missing: Collection[str]) -> pa.StringArray:
     return texts.take(pa.array(column.codes))
 
 
+FirstRow = Callable[[NDArray[np.bool_]], str]
+"""Names the first row of the entries of a column in a mask (n,), for a sentence."""
+
+
 def as_numbers(
-    column: Column, name: str, missing: Collection[str], row_name: Callable[[int], str]
+    column: Column, name: str, missing: Collection[str], first_row: FirstRow
 ) -> pa.DoubleArray:
     """Returns a numeric feature column: float64, null where missing.
 
@@ -49,7 +53,7 @@ def as_numbers(
         column: texts.
         name: column name, for the sentence.
         missing: spellings of a missing value.
-        row_name: names row i for a sentence.
+        first_row: names the first of some rows.
 
     Raises:
         DataError: a text that is no number, or a number that is not finite or
@@ -58,11 +62,12 @@ def as_numbers(
     numbers = column.numbers(missing)
     if numbers is None:
         wrong = column.non_numbers(missing)
-        row = int(np.argmax(wrong))
-        others = f", the first of {wrong.sum()}" if wrong.sum() > 1 else ""
+        rows = column.rows(wrong)
+        others = f", the first of {rows}" if rows > 1 else ""
         raise DataError(
-            f"Numeric column {name!r} has a text that is no number at {row_name(row)}"
-            f"{others}; declare the column categorical or add the text to data.missing."
+            f"Numeric column {name!r} has a text that is no number at "
+            f"{first_row(wrong)}{others}; declare the column categorical or add the "
+            "text to data.missing."
         )
     absent = column.among(missing)
     # "nan" and "inf" are numbers to Arrow's parser; one of them in a row would make
@@ -70,11 +75,10 @@ def as_numbers(
     # doubles, with which some programs mark a gap.
     useless = ~absent & ~(np.abs(numbers) <= LARGEST)
     if useless.any():
-        row = int(np.argmax(useless))
         raise DataError(
-            f"Numeric column {name!r} has {int(useless.sum())} NaN, infinite or huge "
-            f"(beyond {LARGEST:g}) values, the first at {row_name(row)}; a missing "
-            "value has one of the spellings in data.missing."
+            f"Numeric column {name!r} has {column.rows(useless)} NaN, infinite or huge "
+            f"(beyond {LARGEST:g}) values, the first at {first_row(useless)}; a "
+            "missing value has one of the spellings in data.missing."
         )
     return pa.array(numbers, mask=absent)
 
@@ -84,7 +88,7 @@ def as_form(
     name: str,
     form: Form,
     missing: Collection[str],
-    row_name: Callable[[int], str],
+    first_row: FirstRow,
     *,
     border: int = 0,
 ) -> pa.Array:
@@ -95,25 +99,26 @@ def as_form(
         name: column name, for the sentence.
         form: of the development rows.
         missing: spellings of a missing value.
-        row_name: names row i for a sentence.
-        border: rows before it are of another source than the others.
+        first_row: names the first of some rows.
+        border: entries before it are of another source than the others.
 
     Raises:
         DataError: a text of another form, or one that may be of another.
     """
     if isinstance(form, NumberForm):
-        for rows in (np.arange(border), np.arange(border, len(column))):
-            refuse_unsure(column, name, form, rows, row_name)
+        source = np.arange(len(column)) < border
+        for side in (source, ~source):
+            refuse_unsure(column, name, form, side, first_row)
     read, wrong = read_as(column, form, missing)
     if wrong.any():
         raise DataError(
-            f"Column {name!r} has {int(wrong.sum())} values of another form than "
-            f"{form}, the first at {row_name(int(np.argmax(wrong)))}; write them so, "
+            f"Column {name!r} has {column.rows(wrong)} values of another form than "
+            f"{form}, the first at {first_row(wrong)}; write them so, "
             "name what is a missing value in data.missing, or declare the column's "
             "form (data.numbers, data.dates) or categorical."
         )
     if isinstance(form, NumberForm):
-        return as_numbers(read, name, missing, row_name)
+        return as_numbers(read, name, missing, first_row)
     return instants(as_levels(read, missing))
 
 
@@ -121,21 +126,23 @@ def refuse_unsure(
     column: Column,
     name: str,
     form: NumberForm,
-    rows: NDArray[np.int64],
-    row_name: Callable[[int], str],
+    side: NDArray[np.bool_],
+    first_row: FirstRow,
 ) -> None:
     """Refuses rows of one source of which some may have a decimal point: `1.234`.
 
     Raises:
         DataError: such rows.
     """
-    part = column.take(rows)
+    part = column.take(side)
     unsure = np.asarray(form.unsure(part.values), bool)[part.codes]
     if unsure.any():
+        those = side.copy()
+        those[side] = unsure
         raise DataError(
-            f"Column {name!r} has {int(unsure.sum())} values of which nobody knows "
+            f"Column {name!r} has {part.rows(unsure)} values of which nobody knows "
             "whether their point parts thousands, the first at "
-            f"{row_name(int(rows[np.argmax(unsure)]))}: other values there have a "
+            f"{first_row(those)}: other values there have a "
             f"decimal point, and the column is read as {form}; write them all so."
         )
 
@@ -222,12 +229,12 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
     """
     check_columns(schema, table)
 
-    def row_name(row: int) -> str:
-        return f"data row {table.start + row + 1} of {table.origin}"
+    def first_row(mask: NDArray[np.bool_]) -> str:
+        return f"data row {table.start + int(np.argmax(mask)) + 1} of {table.origin}"
 
     typed = {
         feature.name: typed_feature(
-            schema, feature, table.columns[feature.name], row_name
+            schema, feature, table.columns[feature.name], first_row
         )
         for feature in schema.features
     }
@@ -255,7 +262,7 @@ def check_columns(schema: Schema, table: RawTable) -> None:
 
 
 def typed_feature(
-    schema: Schema, feature: Feature, column: Column, row_name: Callable[[int], str]
+    schema: Schema, feature: Feature, column: Column, first_row: FirstRow
 ) -> pa.Array:
     """Returns one feature column of raw rows, typed as the schema says.
 
@@ -266,7 +273,7 @@ def typed_feature(
         schema: the model's schema.
         feature: one of its features.
         column: texts.
-        row_name: names row i for a sentence.
+        first_row: names the first of some rows.
 
     Raises:
         DataError: a text that is no number or date of the feature's form.
@@ -274,9 +281,9 @@ def typed_feature(
     name, missing, form = feature.name, schema.missing, schema.form(feature.name)
     if form:
         column = spelled_as(column, "time" if feature.kind == "date" else "text")
-        return as_form(column, name, form, missing, row_name)
+        return as_form(column, name, form, missing, first_row)
     if feature.kind == "numeric":
-        return as_numbers(spelled_as(column, "number"), name, missing, row_name)
+        return as_numbers(spelled_as(column, "number"), name, missing, first_row)
     # By the kind that the development table had: one row may not decide it.
     column = spelled_as(column, schema.spellings.get(name, "text"))
     return as_levels(without_marks(column), missing)

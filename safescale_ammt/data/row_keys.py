@@ -13,10 +13,8 @@ more counts. Of each part the least keys are kept (a bottom-k sketch, Cohen & Ka
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.splitting import ROW, arrow_rows, row_hashes
+from safescale_ammt.data.splitting import ROW, arrow_rows
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.json_text import LARGEST
-from safescale_ammt.files.parquet import fitting, read_parquet
+from safescale_ammt.files.parquet import ROW_GROUP, fitting, read_parquet
 from safescale_ammt.files.regular import read_regular
-from safescale_ammt.reading.cells import Cells, Words, cells_of, row_sums
-from safescale_ammt.reading.readings import learn_readings, read_columns
-from safescale_ammt.reading.spelling import Kinds
+from safescale_ammt.reading.cells import Words
 
 KEYS = "keys.parquet"
 PARTS = "parts.parquet"
@@ -42,8 +36,6 @@ PARTS = "parts.parquet"
 _LARGEST = 2 * LARGEST
 KEPT = 256
 """Most keys of a part."""
-MOST_PAIRED = 24
-"""Tables of more columns have no parts without two of them: there are too many."""
 _SIDES = ("rows", "others", "twins")
 _KEYS = pa.schema({"kind": pa.string(), "key": pa.binary(ROW.itemsize)})
 _PARTS = pa.schema({"part": pa.int32(), "chance": pa.float64(), "key": pa.uint64()})
@@ -139,11 +131,16 @@ class RowKeys:
 
     def save(self, folder: Path) -> None:
         """Writes two files into the folder of a holdout."""
-        sizes = [len(keys) for keys in self.whole.values()]
-        kinds = np.repeat(np.array([*self.whole], object), sizes)
-        keys = arrow_rows(np.concatenate([*self.whole.values()]))
-        table = pa.table({"kind": pa.array(kinds, pa.string()), "key": keys})
-        pq.write_table(table, folder / KEYS, compression="zstd")
+        sizes = np.cumsum([len(keys) for keys in self.whole.values()])
+        keys = np.concatenate([*self.whole.values()])
+        kinds = pa.array([*self.whole], pa.string())
+        with pq.ParquetWriter(folder / KEYS, _KEYS, compression="zstd") as writer:
+            for start in range(0, len(keys), ROW_GROUP):
+                some = keys[start : start + ROW_GROUP]
+                place = np.arange(start, start + len(some))
+                kind = kinds.take(pa.array(np.searchsorted(sizes, place, side="right")))
+                columns = {"kind": kind, "key": arrow_rows(some)}
+                writer.write_table(pa.table(columns), ROW_GROUP)
         (folder / PARTS).write_bytes(self.parts.to_bytes())
 
     @classmethod
@@ -177,119 +174,22 @@ class RowKeys:
         return cls(whole, parts)
 
 
-def written_cells(config: DataConfig, joined: Joined, kinds: Kinds) -> dict[str, Cells]:
-    """Returns the cells of all rows as the files spell them, the label too.
-
-    A row is the same whatever its numbers and dates look like, so they are read; of
-    the config only what settles how they are written has a part in it.
-    """
-    columns = {**joined.table.columns, config.label: joined.label}
-    table = replace(joined.table, columns=columns)
-    plain = DataConfig(
-        numbers=config.numbers,
-        dates=config.dates,
-        decimal=config.decimal,
-        missing=(*DataConfig().missing, *config.missing),
-    )
-    source = table.take(np.arange(joined.border))
-    forms = learn_readings(plain, source, kinds).forms
-    return cells_of(read_columns(table, forms, plain.missing).columns)
-
-
-def row_keys(
-    config: DataConfig,
-    cells: Mapping[str, Cells],
-    sealed: NDArray[np.bool_],
-    development: NDArray[np.bool_],
-    digests: Iterable[str],
-) -> RowKeys:
-    """Returns what the sealed rows of a table are known by.
-
-    Args:
-        config: names the entity, the ids and the label.
-        cells: of every column as the files spell them, the label too.
-        sealed: mask (n,).
-        development: mask (n,) of all others that stayed.
-        digests: `sha256:...` of the files that the sealed rows come from.
-    """
-    rows = np.concatenate([np.flatnonzero(sealed), np.flatnonzero(development)])
-    count = int(sealed.sum())
-    varying = {name: c for name, c in cells.items() if not c.constant}
-    files = b"".join(bytes.fromhex(d.removeprefix("sha256:"))[:16] for d in digests)
-    every = row_hashes(varying)
-    _, same, times = np.unique(
-        every.view(np.uint64)[::2], return_inverse=True, return_counts=True
-    )
-    whole = {
-        "varying": every[sealed],
-        "file": np.frombuffer(files, ROW),
-    }
-    if config.entity:
-        # The label is part of the name: what was seen of these people is their label.
-        name = f"entity {config.entity} {config.label}"
-        whole["entity"] = row_hashes({name: cells[config.entity]})[sealed]
-    # A sequence of ids begins anew in other data, perhaps.
-    ids = [
-        cells[name].named(f"id {name} {config.label}")[cells[name].codes[rows], 0]
-        for name in config.ids
-        if not cells[name].counter
-    ]
-    made = (sketch(keys, count) for keys in chain(parts_of(cells, rows), ids))
-    sketches = tuple(part for part in made if len(part.keys))
-    # Equal rows that are copies of one record are no people whom chance made equal.
-    twins = float((times[same[sealed]] > 1).mean() * (not config.drop_duplicates))
-    return RowKeys(
-        {kind: np.unique(keys) for kind, keys in whole.items()},
-        Parts(count, len(rows) - count, twins, sketches),
-    )
-
-
-def parts_of(cells: Mapping[str, Cells], rows: NDArray[np.int64]) -> Iterator[Words]:
-    """Yields the keys (m,) of every part of some rows.
-
-    A column that is constant, or only numbers the rows, is in no part: it tells
-    nothing, or joins rows that have nothing to do with each other.
-    """
-    used = {name: c for name, c in cells.items() if not (c.constant or c.counter)}
-    codes = [c.codes[rows] for c in used.values()]
-    for names in (True, False):
-        words = [
-            (c.named(name) if names else c.words)[:, 0] for name, c in used.items()
-        ]
-        yield from without_few(list(zip(words, codes, strict=True)))
-        for kind in ("numbers", "texts"):
-            some = [
-                np.where(getattr(c, kind), w, np.uint64(0))
-                for c, w in zip(used.values(), words, strict=True)
-            ]
-            yield row_sums(zip(some, codes, strict=True))
-
-
-def without_few(columns: Sequence[tuple[Words, NDArray[np.int32]]]) -> Iterator[Words]:
-    """Yields the sums of all columns, and without one or two of at least three each."""
-    total, count = row_sums(columns), len(columns)
-    yield total
-
-    @lru_cache(MOST_PAIRED)
-    def cells_at(i: int) -> Words:
-        words, codes = columns[i]
-        return words[codes]
-
-    for i in range(count if count >= 3 else 0):
-        rest = total - cells_at(i)
-        yield rest
-        for j in range(i if 6 <= count <= MOST_PAIRED else 0):
-            yield rest - cells_at(j)
-
-
 def sketch(keys: Words, sealed: int) -> Part:
-    """Keeps the least keys (n,) of a part; the first `sealed` ones are of sealed rows.
+    """Keeps the least keys (n,) of a part; the first ones are of the sealed rows."""
+    near = keys <= nearest(sealed)
+    return sketched(keys[:sealed][near[:sealed]], keys[sealed:][near[sealed:]])
+
+
+def nearest(sealed: int) -> np.uint64:
+    """Returns a key below which lie twice as many as are kept; of few rows, all."""
+    return np.uint64(min(2**64 - 1, 2**64 * 2 * KEPT // sealed))
+
+
+def sketched(own: Words, others: Words) -> Part:
+    """Keeps the least of some keys of sealed rows, beside those of all other rows.
 
     Chance is the share of the sealed rows whose key another row has, sealed or not.
     """
-    # Below it lie twice as many as are kept; of few rows, all.
-    near = keys <= np.uint64(min(2**64 - 1, 2**64 * 2 * KEPT // sealed))
-    own, others = keys[:sealed][near[:sealed]], keys[sealed:][near[sealed:]]
     kept, times = np.unique(own, return_counts=True)
     kept, times = kept[:KEPT], times[:KEPT]
     met = (times > 1) | np.isin(kept, others)

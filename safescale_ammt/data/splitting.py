@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,11 +56,25 @@ def equal_codes(rows: NDArray[np.void]) -> NDArray[np.int64]:
 
 def occurrences(rows: NDArray[np.void]) -> NDArray[np.int64]:
     """Numbers equal row hashes from 0, in the order of the rows (n,)."""
-    codes = equal_codes(rows)
-    order = np.argsort(codes, kind="stable")
-    number = np.empty(len(rows), dtype=np.int64)
-    number[order] = np.arange(len(rows)) - np.searchsorted(codes[order], codes[order])
+    number = np.zeros(len(rows), dtype=np.int64)
+    # Most rows have no equal: half a hash tells, sorted without the row it is of.
+    half = words(rows)[0]
+    ordered = np.sort(half)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        place = np.minimum(np.searchsorted(twice, half), len(twice) - 1)
+        tied = np.flatnonzero(twice[place] == half)
+        codes = equal_codes(rows[tied])
+        order = np.argsort(codes, kind="stable")
+        start = np.searchsorted(codes[order], codes[order])
+        number[tied[order]] = np.arange(len(tied)) - start
     return number
+
+
+def words(rows: NDArray[np.void]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Returns both halves of row hashes, uint64 (n,) each."""
+    halves = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), 2)
+    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
 
 def drawn_keys(
@@ -76,7 +91,7 @@ def drawn_keys(
         number: of each unit among its equals (n,); None = all are distinct.
     """
     # Half of the hash is random enough for a rank; the salt gives another order.
-    word = hashes.view(np.uint64).reshape(len(hashes), 2)[:, 0]
+    word = words(hashes)[0]
     salt = hashlib.sha256(f"safescale {purpose}".encode()).digest()[:8]
     x = word ^ np.uint64(int.from_bytes(salt, "little"))
     if number is not None:
@@ -99,14 +114,43 @@ def assign_splits(
     Returns:
         Split codes (n,).
     """
-    order = np.lexsort((keys, strata))
-    stratum = strata[order]
-    start = np.searchsorted(stratum, stratum, side="left")
-    size = np.searchsorted(stratum, stratum, side="right") - start
+    sizes = np.bincount(strata)
+    at = np.arange(len(keys))
+    return ranked_splits(keys, strata, fractions, (np.zeros_like(sizes), sizes), at)
+
+
+def ranked_splits(
+    keys: NDArray[np.uint64],
+    strata: NDArray[Any],
+    fractions: Sequence[float],
+    ranks: tuple[NDArray[np.int64], NDArray[np.int64]],
+    at: NDArray[Any],
+) -> NDArray[np.int64]:
+    """Cuts a part of every stratum into splits, a stretch of its ranks.
+
+    Args:
+        keys: (n,) rank of each unit in the draw.
+        strata: (n,) stratum codes.
+        fractions: share of each split, summing to 1.
+        ranks: of each stratum the units before these, and all of its units.
+        at: (n,) position of each unit, by which those of one key are ranked.
+
+    Returns:
+        Split codes (n,).
+    """
+    order = np.argsort(keys)
+    # Small codes are sorted by radix, and those of one stratum keep their order.
+    order = order[np.argsort(strata[order], kind="stable")]
+    stratum, key = strata[order], keys[order]
+    if ((key[1:] == key[:-1]) & (stratum[1:] == stratum[:-1])).any():
+        order = np.lexsort((at, keys, strata))
+    before, size = ranks
+    counts = np.bincount(stratum, minlength=len(size))
+    rank = np.arange(len(keys)) + (before - (np.cumsum(counts) - counts))[stratum]
     # A unit is a point within its width, drawn by its key's low bits: by its start, a
     # stratum of few units would fill the first splits alone.
     phase = (keys[order] & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
-    quantile = (np.arange(len(keys)) - start + phase) / size
+    quantile = (rank + phase) / size[stratum]
     # Without the last sum, which is 1 up to rounding: nothing lies beyond the last cut.
     cuts = np.cumsum(fractions)[:-1]
     splits = np.empty(len(keys), dtype=np.int64)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.data.composition import Composition
 from safescale_ammt.data.counts import LEAST_SHOWN, Withheld
-from safescale_ammt.data.joining import SEALED, Cut, Joined
-from safescale_ammt.data.raw_rows import as_levels
+from safescale_ammt.data.relations import SEALED, SEALED_CODE
+from safescale_ammt.data.typing_columns import PlacedColumns
 from safescale_ammt.data.unseen import (
     Unseen,
-    count_unseen,
     expected_unseen,
     refuse_mostly_unseen,
+    unseen_among,
 )
-from safescale_ammt.reading.columns import Column
 
 # A group of which so many sealed rows would be expected is absent by no chance.
 _SURELY = 20
@@ -24,20 +25,20 @@ _SURELY = 20
 
 def sealed_notes(
     config: DataConfig,
-    joined: Joined,
-    cuts: Cut,
+    columns: PlacedColumns,
+    composition: Composition,
+    counts: NDArray[np.int64],
     levels: Collection[str],
-    groups: Mapping[str, Column],
 ) -> dict[str, object]:
     """Compares the sealed rows with the development rows.
 
     Args:
         config: the sensitive columns and missing spellings.
-        joined: all rows.
-        cuts: where every row goes.
-        levels: names of the categorical inputs.
-        groups: every group by name; crosses are left out, as most of their
+        columns: of all rows.
+        composition: with every group; crosses are left out, as most of their
             combinations are rare on either side.
+        counts: rows of each combination by split.
+        levels: names of the categorical inputs.
 
     Returns:
         `sealed_rows_with_unseen_values` by column and `groups_on_one_side` by group,
@@ -46,7 +47,9 @@ def sealed_notes(
     Raises:
         DataError: an official test file of which most values of a column are unseen.
     """
-    found = _unseen(config, joined, cuts, [*levels, *config.sensitive])
+    joined = columns.joined
+    names = dict.fromkeys([*levels, *config.sensitive])
+    found = [u for name in names if (u := unseen_of(config, columns, name))]
     # Rows that were cut from one table are spelled by one hand: what is new among them
     # is rare, or belongs to one entity.
     if joined.sealed_origin:
@@ -61,39 +64,39 @@ def sealed_notes(
     }
     if unseen:
         notes["sealed_rows_with_unseen_values"] = unseen
+    # In the order of the config: columns, then merges.
     sides = {
         name: one_sided
-        for name, column in groups.items()
-        if name not in config.crosses and (one_sided := _one_sided(column, cuts))
+        for name in (*config.sensitive, *config.merges)
+        if (one_sided := on_one_side(*composition.groups[name], counts))
     }
     if sides:
         notes["groups_on_one_side"] = sides
     return notes
 
 
-def _unseen(
-    config: DataConfig, joined: Joined, cuts: Cut, names: Collection[str]
-) -> list[Unseen]:
-    sealed, development = cuts.among(SEALED), cuts.among(*SPLITS)
-    found = []
-    for name in dict.fromkeys(names):
-        column = joined.table.columns[name]
-        known = column.take(development)
-        unseen = count_unseen(
-            name,
-            as_levels(column.take(sealed), config.missing),
-            known.values.to_pylist(),
-            expected_unseen(known, config.missing),
-        )
-        found += [unseen] if unseen else []
-    return found
+def unseen_of(config: DataConfig, columns: PlacedColumns, name: str) -> Unseen | None:
+    """Counts the sealed rows whose value of a column no development row has."""
+    known, sealed = columns.development[name], columns.among(name, SEALED)
+    present = sealed.take(~sealed.among(config.missing))
+    rows = dict(zip(present.values.to_pylist(), present.counts.tolist(), strict=True))
+    expected = expected_unseen(known, config.missing)
+    return unseen_among(name, rows, known.values.to_pylist(), expected)
 
 
-def _one_sided(column: Column, cuts: Cut) -> dict[str, list[str]]:
-    """Names the values of a group that one side has, in sorted order."""
-    values, codes = column.ranked()
-    sealed = np.bincount(codes[cuts.among(SEALED)], minlength=len(values))
-    development = np.bincount(codes[cuts.among(*SPLITS)], minlength=len(values))
+def on_one_side(
+    values: Sequence[str], codes: NDArray[np.int64], counts: NDArray[np.int64]
+) -> dict[str, list[str]]:
+    """Names the values of a group that one side has, in sorted order.
+
+    Args:
+        values: of the group.
+        codes: value (k,) of each combination.
+        counts: rows (k, splits) of each combination.
+    """
+    sizes = np.zeros((len(values), counts.shape[1]), np.int64)
+    np.add.at(sizes, codes, counts)
+    development, sealed = sizes[:, :SEALED_CODE].sum(axis=1), sizes[:, SEALED_CODE]
     expected = development / development.sum() * sealed.sum()
     # Not "no sealed row": an exact zero could give away a hidden count beside it. That
     # a count is under 10 is what the published counts say already.
@@ -103,7 +106,7 @@ def _one_sided(column: Column, cuts: Cut) -> dict[str, list[str]]:
         f"development_but_{Withheld.SMALL.value}_sealed": rare,
     }
     return {
-        side: [values[i] for i in np.flatnonzero(mask)]
+        side: [values[i] for i in np.flatnonzero(mask).tolist()]
         for side, mask in sides.items()
         if mask.any()
     }

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -149,6 +148,13 @@ def count_unseen(
     """
     counted = pc.value_counts(pc.drop_null(pc.cast(values, pa.string())))
     counts = {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
+    return unseen_among(name, counts, known, expected)
+
+
+def unseen_among(
+    name: str, counts: Mapping[str, int], known: Collection[str], expected: float
+) -> Unseen | None:
+    """Counts the rows whose value is not known, by the rows of each value."""
     strange = set(counts) - set(known)
     if not strange:
         return None
@@ -162,7 +168,8 @@ def expected_unseen(column: Column, missing: Collection[str]) -> float:
 
     By Good and Turing (Good 1953) a new row has a value never seen about as often.
     """
-    counts = np.bincount(column.codes[~column.among(missing)])
+    present = ~column.among(missing)
+    counts = column.take(present).counts
     return float((counts == 1).sum() / max(counts.sum(), 1))
 
 
@@ -181,7 +188,7 @@ def refuse_near_unique(
         DataError: over half of at least `ENOUGH` rows have a text of their own.
     """
     share = expected_unseen(column, missing)
-    if share > MOSTLY and (~column.among(missing)).sum() >= ENOUGH:
+    if share > MOSTLY and column.rows(~column.among(missing)) >= ENOUGH:
         raise DataError(
             f"Column {name!r} has a text of its own in {100 * share:.0f} % of the "
             "rows, as names and ids have, and is no input; data.drop leaves it out, "
@@ -233,13 +240,22 @@ def refuse_mostly_unseen(
 def refuse_mostly_missing(
     schema: Schema, features: pa.Table, origin: str, known: str
 ) -> None:
+    """Refuses a table of feature columns as `refuse_gaps` does."""
+    gaps = {name: features[name].null_count for name in schema.names}
+    refuse_gaps(schema, gaps, features.num_rows, origin, known)
+
+
+def refuse_gaps(
+    schema: Schema, gaps: Mapping[str, int], rows: int, origin: str, known: str
+) -> None:
     """Refuses rows of which most lack a value that no row of train lacks.
 
     They would all be the median, and every figure about a column that is not there.
 
     Args:
         schema: the model's schema.
-        features: its feature columns, typed.
+        gaps: rows without a value, by feature.
+        rows: all of them.
         origin: of the rows, for the sentence.
         known: the rows of train, for the sentence.
 
@@ -249,8 +265,8 @@ def refuse_mostly_missing(
     for feature in schema.features:
         # The first part of a date says whether the date is missing.
         first = feature.parts[0] if isinstance(feature, DateFeature) else feature
-        gaps, rows = features[feature.name].null_count, features.num_rows
-        if not first.has_missing and rows >= ENOUGH and gaps > MOSTLY * rows:
+        many = gaps[feature.name] > MOSTLY * rows
+        if not first.has_missing and rows >= ENOUGH and many:
             raise DataError(
                 f"In {origin} most rows have no value of column {feature.name!r}, "
                 f"which all of {known} have; fill it, or leave the column out "

@@ -23,6 +23,8 @@ CELL = 16
 """Bytes of a cell that was read: a value of 8, a code of 4, and their copies."""
 SPELLED = 40
 """Bytes of a cell while its column is spelled as text, one column at a time."""
+ROW_GROUP = 1 << 20
+"""Rows of a row group, at most: what Arrow's writer makes of a table."""
 TEXTS = (
     pa.types.is_string,
     pa.types.is_large_string,

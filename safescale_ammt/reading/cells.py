@@ -90,14 +90,19 @@ class Cells:
         return len(self.words) < 2
 
     def named(self, name: str) -> Words:
-        """Returns words (values, 2) that only a column of this name has.
+        """Returns words (values, 2) that only a column of this name has."""
+        return salted(self.words, name)
 
-        Of names, letters and digits count, in any case: `Marital Status` is
-        `marital_status`.
-        """
-        name = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
-        salt = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], np.uint64)
-        return mixed(self.words + salt)
+
+def salted(words: Words, name: str) -> Words:
+    """Makes words (n, 2) those of a column of this name alone.
+
+    Of names, letters and digits count, in any case: `Marital Status` is
+    `marital_status`.
+    """
+    name = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
+    salt = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], np.uint64)
+    return mixed(words + salt)
 
 
 def number_words(texts: pa.StringArray) -> Words:
@@ -151,7 +156,7 @@ def is_counter(column: Column) -> bool:
     Such numbers are the same in tables that have nothing to do with each other.
     """
     values = column.values
-    if len(values) < max(2, _DISTINCT * len(column)):
+    if len(values) < max(2, _DISTINCT * column.counts.sum()):
         return False
     if not pc.all(pc.match_substring_regex(values, _COUNTED)).as_py():
         return False

@@ -26,10 +26,12 @@ class Column:
     Attributes:
         codes: int32 (n,), position in `values` of each row's text.
         values: the distinct texts, white space stripped.
+        weights: int64 (n,), the rows that each entry stands for; None = one each.
     """
 
     codes: NDArray[np.int32]
     values: pa.StringArray
+    weights: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, chunked: pa.ChunkedArray, *, distinct: bool = False) -> Column:
@@ -74,8 +76,28 @@ class Column:
         return cls(_int32(merged.indices), merged.dictionary)
 
     def __len__(self) -> int:
-        """Returns the number of rows."""
+        """Returns the number of entries."""
         return len(self.codes)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The rows of each value, int64 (values,)."""
+        sums = np.bincount(self.codes, self.weights, minlength=len(self.values))
+        return sums.astype(np.int64)
+
+    @property
+    def stands_for(self) -> NDArray[np.int64]:
+        """The rows that each entry stands for, int64 (n,)."""
+        one = np.ones(len(self.codes), np.int64)
+        return one if self.weights is None else self.weights
+
+    def rows(self, mask: NDArray[np.bool_]) -> int:
+        """Returns the number of rows that the entries in a mask (n,) stand for."""
+        return int((mask if self.weights is None else self.weights[mask]).sum())
+
+    def weighed(self, weights: NDArray[np.int64]) -> Column:
+        """Returns the entries that stand for any row, for so many (n,)."""
+        return replace(self, weights=weights).take(weights > 0)
 
     def coded(self) -> pa.DictionaryArray:
         """Returns the column as Arrow's array, its codes as narrow as they may be."""
@@ -88,7 +110,8 @@ class Column:
         """Replaces the i-th distinct value by `texts[i]`; equal ones become one."""
         # Codes may be compared (entities, groups) only while equal texts share one.
         merged = pc.dictionary_encode(texts)
-        return Column(_int32(merged.indices)[self.codes], merged.dictionary)
+        codes = _int32(merged.indices)[self.codes]
+        return Column(codes, merged.dictionary, self.weights)
 
     def renamed(self, names: Mapping[str, str], other: str | None = None) -> Column:
         """Maps values by name; one that is not named stays, or becomes `other`."""
@@ -103,12 +126,18 @@ class Column:
         # A value that only other rows have would count as a class or a level here.
         used = np.bincount(codes, minlength=len(self.values)) > 0
         new_code = np.cumsum(used, dtype=np.int32) - np.int32(1)
-        return Column(new_code[codes], self.values.filter(pa.array(used)))
+        weights = None if self.weights is None else self.weights[rows]
+        return Column(new_code[codes], self.values.filter(pa.array(used)), weights)
 
     def extended(self, other: Column) -> Column:
         """Appends another column's rows."""
         codes = np.concatenate([self.codes, other.codes + np.int32(len(self.values))])
-        both = Column(codes, pa.concat_arrays([self.values, other.values]))
+        weights = (
+            None
+            if self.weights is None or other.weights is None
+            else np.concatenate([self.weights, other.weights])
+        )
+        both = Column(codes, pa.concat_arrays([self.values, other.values]), weights)
         return both.mapped(both.values)
 
     def among(self, texts: Collection[str]) -> NDArray[np.bool_]:

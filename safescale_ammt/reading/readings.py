@@ -123,7 +123,7 @@ def nearly_read(config: DataConfig, column: Column) -> str | None:
     absent = column.among(config.missing)
     for what, share in (("numbers", number_share), ("dates", date_share)):
         like = np.asarray(share(column.values), bool)[column.codes]
-        rows, present = int(like[~absent].sum()), int((~absent).sum())
+        rows, present = column.rows(like & ~absent), column.rows(~absent)
         # Of numbers as programs write them, some texts may be versions: 1.10 and 1.1.
         if 0 < present == rows and column.numbers(config.missing) is None:
             return (

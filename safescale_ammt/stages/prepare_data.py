@@ -7,30 +7,19 @@ names them (`store.protected`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from safescale_ammt.config.sections import SPLITS, DataConfig
-from safescale_ammt.config.window import Window
-from safescale_ammt.data.attack import Groups
+from safescale_ammt.config.window import Days, Window
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
-from safescale_ammt.data.counts import (
-    LEAST_SHOWN,
-    Counts,
-    SplitCounts,
-    Withheld,
-    tally,
-)
-from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS, Split
-from safescale_ammt.data.disclosure import shown_counts
-from safescale_ammt.data.joining import SEALED
+from safescale_ammt.data.counts import LEAST_SHOWN, Counts, SplitCounts, Withheld
+from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
-from safescale_ammt.data.preparation import Prepared, prepare
-from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.preparation import HELD, Held, Prepared, prepare
+from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
@@ -39,9 +28,10 @@ from safescale_ammt.reading.sources import (
     ALL,
     check_digest,
     chosen_days,
-    read_table,
+    spool_table,
     window_of_sealed,
 )
+from safescale_ammt.reading.spool import Spool
 from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store
@@ -58,6 +48,7 @@ def run(
     holdout: Path,
     *,
     environ: Mapping[str, str] = os.environ,
+    held: Held = HELD,
 ) -> dict[str, Any]:
     """Prepares the two artifacts.
 
@@ -69,6 +60,7 @@ def run(
         dataset: where the dataset artifact is written.
         holdout: where the holdout artifact is written.
         environ: names the store that gets the sealed rows (`SAFESCALE_STORE`).
+        held: how much is held at once; nothing but the audit depends on it.
 
     Returns:
         Rows per split, numbers of inputs and warnings, digests, days, small groups if
@@ -103,25 +95,56 @@ def run(
         # What is no input keeps its spelling, whatever its texts look like.
         texts=config.text_columns | {*config.numbers, *config.dates},
     )
-    source = read_table(config.source, layout, days.window if days else ALL)
-    say_progress(1, 4, "development rows read")
-    # Without an official test file, `prepare` splits the sealed rows off.
-    sealed = None
-    if config.sealed_source:
-        window = window_of_sealed(config.sealed_source, days)
-        sealed = read_table(config.sealed_source, layout, window)
-    say_progress(2, 4, "all rows read")
-    # Kubeflow's cache sees the URI and not the bytes behind it: a config that states
-    # their digest is only served from the cache for these very bytes.
-    digest = check_digest(config.source_digest, source, sealed)
-    prepared = prepare(config, source, sealed)
-    say_progress(3, 4, "rows split")
-    schema, splits = prepared.schema, prepared.splits
-    audited = audit(schema, splits, config.seed, prepared.facts)
+    # Beside the dataset: what is too much for memory may be too much for /tmp.
+    with private_scratch(Path(dataset)) as scratch:
+        window = days.window if days else ALL
+        source = spool_table(config.source, layout, window, scratch)
+        say_progress(1, 4, "development rows read")
+        # Without an official test file, `prepare` splits the sealed rows off.
+        sealed = None
+        if config.sealed_source:
+            window = window_of_sealed(config.sealed_source, days)
+            sealed = spool_table(config.sealed_source, layout, window, scratch)
+        say_progress(2, 4, "all rows read")
+        # Kubeflow's cache sees the URI and not the bytes behind it: a config that
+        # states their digest is only served from the cache for these very bytes.
+        digest = check_digest(config.source_digest, source, sealed)
+        prepared = prepare(config, source, sealed, held, scratch)
+        say_progress(3, 4, "rows split")
+        return write_prepared(
+            config,
+            prepared,
+            (source, sealed),
+            days=days,
+            digest=digest,
+            store=store,
+            paths=(Path(dataset), Path(holdout)),
+            audited_rows=held.audited_rows,
+        )
+
+
+def write_prepared(
+    config: DataConfig,
+    prepared: Prepared,
+    sides: tuple[Spool, Spool | None],
+    *,
+    days: Days | None,
+    digest: str,
+    store: Store,
+    paths: tuple[Path, Path],
+    audited_rows: int,
+) -> dict[str, Any]:
+    """Audits prepared rows, writes both artifacts and tells of them; see `run`."""
+    (source, sealed), (dataset, holdout), schema = sides, paths, prepared.schema
+    sizes = {name: prepared.rows.size(name) for name in ALL_SPLITS}
+    counts = prepared.rows.told(schema.positive)
+    sample = prepared.rows.drawn(audited_rows)
+    audited = audit(schema, sample, config.seed, prepared.facts, counts)
     # Before anything is written: nothing is spent on a label among the inputs.
-    development = sum(len(splits[name]) for name in SPLITS)
-    refuse_leaks(audited.leaks, config.allow_leak, config.entity, development)
-    sealed_identity = write_holdout(prepared, config, Path(holdout), store).identity
+    looked_at = sum(map(len, sample.values()))
+    refuse_leaks(audited.leaks, config.allow_leak, config.entity, looked_at)
+    del sample
+    sealed_identity = write_holdout(prepared, config, holdout, store).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (
         {"data.sealed_source": sealed} if sealed else {}
@@ -155,22 +178,22 @@ def run(
         for name, form in prepared.notes.get("columns_read", {}).items()
     ]
     if drawn := prepared.notes.get("sealed_rows_beside_one_of_their_entity"):
-        print(f"Sealed: one row of each of {len(splits[SEALED])} entities, by lot.")
+        print(f"Sealed: one row of each of {sizes[SEALED]} entities, by lot.")
         print(f"Other sealed rows of these entities, left out: {drawn}.", flush=True)
     for line in (*reading, *forms, *in_lines(audited.warnings)):
         print(line, flush=True)
     files = {"source.json": report, AUDIT: audited.to_dict()}
-    shown = _write_dataset(prepared, config, dataset, files)
+    write_dataset(prepared, config, dataset, files, counts)
     return {
         "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
         "source_digest": digest,
         # Texts with a slash are taken for paths and kept out of the metadata.
         "window": str(days.window).replace("/", " to ") if days else "",
-        "rows": {name: len(split) for name, split in splits.items()},
+        "rows": sizes,
         "features": len(schema.features),
         "warnings": len(audited.warnings),
-        **_in_words(report, shown),
+        **_in_words(report, counts.splits[SEALED]),
     }
 
 
@@ -187,46 +210,35 @@ def write_holdout(
             config_digest=config.digest,
         ) as draft:
             write_json(draft.folder / "schema.json", schema.to_dict())
-            prepared.splits[SEALED].write(draft.folder / SEALED_ROWS, schema)
+            prepared.rows.write(SEALED, draft.folder / SEALED_ROWS, schema)
             if schema.entity:
                 rows = {"schema": 1, "rows": prepared.sealed}
                 write_json(draft.folder / SAMPLING, rows)
-            prepared.keys.save(draft.folder)
+            prepared.keys().save(draft.folder)
         return set_apart(store, scratch / "holdout", path)
 
 
-def _write_dataset(
-    prepared: Prepared, config: DataConfig, path: Path, files: Mapping[str, Any]
-) -> SplitCounts:
-    """Writes the dataset artifact; returns what it shows of the sealed split."""
-    schema, splits = prepared.schema, prepared.splits
-    classes = len(schema.classes)
-    # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
-    counts = {
-        name: tally(splits[name].label, _groups(schema, [splits[name]]), classes)
-        for name in SPLITS
-    }
-    # With development rows: their combinations of groups narrow down hidden counts.
-    everyone = list(splits.values())
-    counts[SEALED] = shown_counts(
-        np.concatenate([split.label for split in everyone]),
-        _groups(schema, everyone),
-        classes,
-        np.repeat([name == SEALED for name in splits], [len(s) for s in everyone]),
-    )
-    all_counts = Counts(schema.classes, schema.positive, counts)
+def write_dataset(
+    prepared: Prepared,
+    config: DataConfig,
+    path: Path,
+    files: Mapping[str, Any],
+    counts: Counts,
+) -> None:
+    """Writes the dataset artifact with some files of JSON and the counts."""
+    schema = prepared.schema
     with writing(
         path, kind="dataset", stage=STAGE, config_digest=config.digest
     ) as draft:
         # Its words may change: who trains on these rows trains on the same dataset.
         draft.outside_identity.add(AUDIT)
         write_json(draft.folder / "schema.json", schema.to_dict())
-        write_json(draft.folder / "counts.json", all_counts.to_dict())
+        write_json(draft.folder / "counts.json", counts.to_dict())
         for name, value in files.items():
             write_json(draft.folder / name, value)
+        # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
         for name in SPLITS:
-            splits[name].write(draft.folder / f"{name}.parquet", schema)
-    return counts[SEALED]
+            prepared.rows.write(name, draft.folder / f"{name}.parquet", schema)
 
 
 def _in_words(report: Mapping[str, Any], shown: SplitCounts) -> dict[str, str]:
@@ -252,10 +264,3 @@ def _in_words(report: Mapping[str, Any], shown: SplitCounts) -> dict[str, str]:
     if withheld := [text] * bool(small) + [beside] * bool(hidden):
         words["withheld"] = "; ".join(withheld)
     return words
-
-
-def _groups(schema: Schema, splits: Sequence[Split]) -> Groups:
-    return {
-        name: (values, np.concatenate([split.groups[name] for split in splits]))
-        for name, values in schema.groups.items()
-    }

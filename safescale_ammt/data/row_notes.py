@@ -1,0 +1,97 @@
+"""What an auditor wants to know of the rows that became the splits, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from safescale_ammt.config.sections import SPLITS
+from safescale_ammt.data.composition import Composition
+from safescale_ammt.data.counts import told_part
+from safescale_ammt.data.data_facts import sharing
+from safescale_ammt.data.input_keys import InputKeys
+from safescale_ammt.data.joining import Joined
+from safescale_ammt.data.relations import SEALED_CODE, Keyed, Placement, Relations
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.shelf import Shelf
+
+
+def development_notes(
+    joined: Joined,
+    placement: Placement,
+    composition: Composition,
+    schema: Schema,
+    constant: list[str],
+) -> dict[str, object]:
+    """Counts the rows that were left out or are repeated, and the empty groups."""
+    size = joined.coded.rows - sum(joined.unlabelled)
+
+    def told(key: str, count: int, whole: int | None = None) -> dict[str, object]:
+        # A plain table, as before a key existed, says nothing of it.
+        return {key: told_part(count, whole) if whole else count} if count else {}
+
+    source, sealed = joined.unlabelled
+    first, later = placement.dropped
+    strangers = list(joined.strangers)
+    thinned, judged = placement.thinned, placement.sizes[SEALED_CODE]
+    return {
+        **told("unlabelled_rows_dropped", source),
+        **told("unlabelled_sealed_rows_dropped", sealed, size),
+        **({"label_map_names_without_rows": strangers} if strangers else {}),
+        **told("repeated_rows_dropped", first),
+        **told("repeated_sealed_rows_dropped", later, size),
+        # Told of every table with entities: that there are none is a count too.
+        **(
+            {
+                "sealed_rows_beside_one_of_their_entity": told_part(
+                    thinned, thinned + judged
+                )
+            }
+            if schema.entity
+            else {}
+        ),
+        "constant_columns_dropped": constant,
+        "development_rows_also_sealed_removed": placement.copies,
+        "development_rows_repeated": placement.repeated,
+        "empty_groups": empty_groups(composition, placement),
+    }
+
+
+def empty_groups(
+    composition: Composition, placement: Placement
+) -> dict[str, dict[str, list[str]]]:
+    """Names the group values without a row, by split and group."""
+    counts = composition.split_counts(placement)
+    empty: dict[str, dict[str, list[str]]] = {}
+    for i, split in enumerate(SPLITS):
+        for name, (values, codes) in composition.groups.items():
+            sizes = np.bincount(codes, counts[:, i], minlength=len(values))
+            unused = [v for v, n in zip(values, sizes, strict=True) if n == 0]
+            if unused:
+                empty.setdefault(split, {})[name] = unused
+    return empty
+
+
+def sharing_features(
+    joined: Joined,
+    placement: Placement,
+    schema: Schema,
+    relations: Relations,
+    shelf: Shelf,
+) -> int:
+    """Counts distinct development records whose features another one has too.
+
+    No model tells them apart, so their labels bound what any model can reach.
+    """
+    coded, columns = joined.coded, joined.table.columns
+    texts = {name: (lambda n=name: columns[n].codes) for name in schema.names}
+    keys = InputKeys.of(coded, texts, shelf)
+
+    def firsts() -> Iterator[Keyed]:
+        # Repeated raw rows are counted by themselves: here one of each is enough.
+        for batch in coded.batches:
+            found = keys(batch)[placement.first[coded.slice(batch)]]
+            yield found, np.ones(len(found), np.bool_)
+
+    return sum(sharing(times)[0] for times, _ in relations.times(firsts()))
