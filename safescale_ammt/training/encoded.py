@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safescale_ammt.data.encoding import encode, width
+from safescale_ammt.data.coding import encode, width
 
 if TYPE_CHECKING:
     from safescale_ammt.data.counts import Counts
     from safescale_ammt.data.dataset import Dataset
-    from safescale_ammt.data.encoding import Numeric
+    from safescale_ammt.data.feature_codes import Numeric
     from safescale_ammt.data.schema import Schema
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from safescale_ammt.binomial.two_rates import difference_upper
+from safescale_ammt.data.coding import encode
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.encoding import encode
 from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
