@@ -41,6 +41,7 @@ def fit(
     if not constraints.pairs:
         return None
     inside = constraints.membership(rows.groups, rows.y)
+    x = rows.inputs(torch.arange(len(rows)))
     # Cells of one group column and condition share one model of the groups. A cell
     # that two principles name is fitted once, with the weight of the first.
     blocks: dict[tuple[str, bool | None], dict[int, int]] = {}
@@ -53,7 +54,7 @@ def fit(
         # Of no row nobody learns which group it is likely to be of.
         if not inside[cells].any():
             continue
-        weight, bias, chance = _group_model(rows.x, inside[cells])
+        weight, bias, chance = _group_model(x, inside[cells])
         kappa = {True: eta, False: 1 - eta, None: torch.ones_like(eta)}
         share = inside[cells].to(torch.float32).mean(1).clamp(min=_LEAST_SHARE)
         pulls[cells] = (chance.T / share[:, None]) * kappa[condition].float()

@@ -190,7 +190,7 @@ def _candidates(
     ranking = []
     for i in trained.finite.nonzero()[:, 0].tolist():
         agent = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
-        hits = int((agent.answer(rows.x).prediction == rows.y.numpy()).sum())
+        hits = int((rows.answers(agent).prediction == rows.y.numpy()).sum())
         ranking.append((-hits, i, agent))
     # Equal agents stay in the order of their numbers: the same choice in every run.
     ranking.sort(key=lambda entry: entry[:2])
@@ -203,7 +203,7 @@ def _candidates(
         # *select* is left out: a head that was fitted there would be judged on the
         # rows that it was made for.
         rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
-        eta = torch.from_numpy(soup.answer(rows.x).score)
+        eta = torch.from_numpy(rows.answers(soup).score)
         head = fit(trained.constraints, rows, eta, trained.targets)
         if head is not None:
             forms[HEADED] = replace(soup, head=head)

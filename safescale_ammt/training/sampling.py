@@ -97,17 +97,23 @@ class RowOrder:
 
     def __init__(self, rows: Tensor, weights: Tensor | None, seed: int) -> None:
         self._rows = rows
-        self._weights = weights
         self._generator = torch.Generator().manual_seed(seed)
         self._before = self._generator.get_state()
         self._ahead = rows[:0]
+        # Where each row ends on the line of weights that `multinomial`, which stops at
+        # 2^24 rows, would lay out.
+        self._ends = None if weights is None else weights.cumsum(0)
 
     def take(self, count: int) -> Tensor:
-        """Returns the next `count` row numbers."""
-        while len(self._ahead) < count:
-            self._ahead = torch.cat([self._ahead, self._next_pass()])
-        batch, self._ahead = self._ahead[:count], self._ahead[count:]
-        return batch
+        """Returns the next `count` row numbers, int64."""
+        batch, missing = [self._ahead[:count]], count - len(self._ahead)
+        self._ahead = self._ahead[count:]
+        while missing > 0:
+            following = self._next_pass()
+            batch.append(following[:missing])
+            self._ahead = following[missing:]
+            missing -= len(following)
+        return torch.cat(batch).to(torch.long)
 
     def cursor(self) -> Tensor:
         """Returns where the order is: rows left, and the generator of their pass.
@@ -130,12 +136,13 @@ class RowOrder:
     def _next_pass(self) -> Tensor:
         n = len(self._rows)
         self._before = self._generator.get_state()
-        if self._weights is None:
-            return self._rows[torch.randperm(n, generator=self._generator)]
-        # Inverse of the cumulative weights: `multinomial` stops at 2^24 rows.
-        edges = self._weights.cumsum(0)
+        if self._ends is None:
+            # Numbers of four bytes, the same as those of eight.
+            order = torch.randperm(n, generator=self._generator, dtype=torch.int32)
+            return self._rows[order]
         draws = torch.rand(n, generator=self._generator, dtype=torch.float64)
-        positions = torch.searchsorted(edges, draws * edges[-1], right=True)
+        draws *= self._ends[-1]
+        positions = torch.searchsorted(self._ends, draws, right=True, out_int32=True)
         # A draw that rounds up to the last edge would lie one row past the end.
         return self._rows[positions.clamp_(max=n - 1)]
 

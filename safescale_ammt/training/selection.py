@@ -67,7 +67,7 @@ class Selection:
         # Each form answers once: it is judged on both halves and compared with others.
         self._answers: dict[str, Prediction] = {}
         self.twin = replace(twin, threshold=self._thresholds(TWIN.name, twin)[0])
-        self._twin_answer = self.twin.answer(self._rows.x)
+        self._twin_answer = self._rows.answers(self.twin)
 
     def settle(self, name: str, model: Deployable) -> Deployable:
         """Gives a form its threshold: the best that nothing refutes, or the best."""
@@ -110,12 +110,12 @@ class Selection:
         That nothing is refuted says little where rows are few, so that the promises
         must hold at the level `LIKELY` on all rows that no weight has seen.
         """
-        sizes, twin = GroupRule(1, 1), self.twin.answer(self._unseen.x)
+        sizes, twin = GroupRule(1, 1), self._unseen.answers(self.twin)
         for name, point in points:
             model = self.settle(name, point)
             if any(self.doubts(name, model, half) for half in (0, 1)):
                 continue
-            answer = model.answer(self._unseen.x)
+            answer = self._unseen.answers(model)
             rows = self._as_evidence(self._unseen, answer, twin)
             hard = self._constitution.hard
             if all(judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in hard):
@@ -159,7 +159,7 @@ class Selection:
 
     def _answer(self, name: str, model: Deployable) -> Prediction:
         if name not in self._answers:
-            self._answers[name] = model.answer(self._rows.x)
+            self._answers[name] = self._rows.answers(model)
         return self._answers[name]
 
     def _findings(self, name: str, model: Deployable, half: int) -> list[Finding]:

@@ -223,11 +223,10 @@ def _specialise(
 def accuracies(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
     """Returns every net's accuracy on *validation*, averaged weights (nets,)."""
     rows = plan.encoded.rows("validation", plan.genome.encoding)
+    alone, found = placement.one_of_several(), []
     with torch.no_grad():
-        out = forward(
-            plan.genome,
-            learner.weights(),
-            rows.x[None],
-            one_of_several=placement.one_of_several(),
-        ).mean(1)
-    return placement.gather((predicted(out) == rows.y).to(torch.float64).mean(1))
+        for x in rows.blocks():
+            out = forward(plan.genome, learner.weights(), x[None], one_of_several=alone)
+            found.append(predicted(out.mean(1)))
+    right = torch.cat(found, 1) == rows.y
+    return placement.gather(right.to(torch.float64).mean(1))
