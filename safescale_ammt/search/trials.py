@@ -236,7 +236,7 @@ def logits(genome: Genome, theta: Tensor, rows: EncodedRows, n_out: int) -> Tens
     """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
     weights = unflatten(theta, shapes(genome, rows.width, n_out))
     with torch.no_grad():
-        blocks = [forward(genome, weights, x[None]).mean(1)[0] for x in rows.blocks()]
+        blocks = [forward(genome, weights, x[None]).mean(1)[0] for x in rows.chunks()]
     return torch.cat(blocks)
 
 

@@ -21,12 +21,11 @@ from safescale_ammt.data.counts import Counts
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import Weights, forward, predicted
 from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
-from safescale_ammt.training.encoded import BLOCK_ROWS, EncodedRows
+from safescale_ammt.training.encoded import CHUNK_ROWS, EncodedRows
 from safescale_ammt.training.multipliers import NuPI, targets
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan, derived_seed
 from safescale_ammt.training.stateful import StateDict
-
 
 MEASURED = 1 << 18
 """Most rows that one update measures: the pooled rate of one of eight cells is then
@@ -130,7 +129,7 @@ class DualUpdate:
         """
         inside = self.constraints.membership(rows.groups, rows.y)
         with torch.no_grad():
-            blocks = [forward(self._genome, trunk, x[None]) for x in rows.blocks()]
+            blocks = [forward(self._genome, trunk, x[None]) for x in rows.chunks()]
         found = torch.cat([predicted(out.mean(1)) for out in blocks], 1)
         hits = hard_rates(found, inside, self._outcomes)[0]
         rates = hits / inside.sum(-1)
@@ -182,12 +181,12 @@ class DualUpdate:
         total = torch.zeros(agents, len(self._outcomes))
         alone = self.placement.one_of_several(len(self._sizes))
         weights = {name: weight[:agents] for name, weight in averaged.items()}
-        most = max(1, BLOCK_ROWS // max(1, agents))
+        most = max(1, CHUNK_ROWS // max(1, agents))
         # Without an agent there is nothing to compute.
         for first in range(0, rows if agents else 0, most):
             block = slice(first, first + most)
             index = self._index[:, block]
-            x = self._rows.inputs(index.flatten()).view(*index.shape, -1)
+            x = self._rows.batch(index)
             with torch.no_grad():
                 out = forward(self._genome, weights, x, one_of_several=alone).mean(1)
             inside = self._membership[:, :, block]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safescale_ammt.data.coding import Codes, Coding, width
 from safescale_ammt.model.predictor import BLOCK, Prediction
-from safescale_ammt.training.thinning import MOST_OTHER_ROWS, MOST_ROWS, Thinning
+from safescale_ammt.training.thinning import TRAINING, Limits, Thinning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from safescale_ammt.data.schema import Schema
     from safescale_ammt.model.predictor import Deployable
 
-BLOCK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 16
 """Most rows that are inputs at the same time where all rows are looked at."""
-_BLOCK_NUMBERS = 1 << 25
+_CHUNK_NUMBERS = 1 << 25
 """Most numbers of these."""
 
 
@@ -62,26 +62,29 @@ class EncodedRows:
         """Model inputs of a row."""
         return self.x.shape[1] if isinstance(self.x, Tensor) else self.x.coding.width
 
-    def inputs(self, index: Tensor) -> Tensor:
-        """Returns the inputs of some rows, float32 (len(index), width)."""
+    def batch(self, index: Tensor) -> Tensor:
+        """Returns the inputs (..., width) of rows by their numbers (...)."""
+        rows = index.flatten()
         if isinstance(self.x, Tensor):
-            # On a processor this is more than twice as fast as indexing.
-            return self.x.index_select(0, index)
-        codes = self.x.codes.take(index.numpy())
-        return torch.from_numpy(self.x.coding.inputs(codes))
+            # On a processor this is more than twice as fast as indexing with `index`.
+            found = self.x.index_select(0, rows)
+        else:
+            codes = self.x.codes.take(rows.numpy())
+            found = torch.from_numpy(self.x.coding.inputs(codes))
+        return found.view(*index.shape, -1)
 
-    def blocks(self) -> Iterator[Tensor]:
-        """Yields the inputs of all rows, of at most `BLOCK_ROWS` at a time."""
+    def chunks(self) -> Iterator[Tensor]:
+        """Yields the inputs of all rows, of at most `CHUNK_ROWS` at a time."""
         # A multiple of the predictor's blocks: none of its own is cut.
         most = max(
-            BLOCK, min(BLOCK_ROWS, _BLOCK_NUMBERS // self.width) // BLOCK * BLOCK
+            BLOCK, min(CHUNK_ROWS, _CHUNK_NUMBERS // self.width) // BLOCK * BLOCK
         )
-        for index in torch.arange(len(self)).split(most):
-            yield self.inputs(index)
+        for index in torch.split(torch.arange(len(self)), most):
+            yield self.batch(index)
 
     def answers(self, model: Deployable) -> Prediction:
         """Returns what a model says of all rows."""
-        answers = [model.answer(x) for x in self.blocks()]
+        answers = [model.answer(x) for x in self.chunks()]
         return Prediction(
             *(np.concatenate(each) for each in zip(*answers, strict=True))
         )
@@ -140,9 +143,15 @@ class EncodedRows:
 
 
 class EncodedDataset:
-    """A dataset, read and coded split by split and encoding by encoding, once each."""
+    """A dataset, read and coded split by split and encoding by encoding, once each.
 
-    def __init__(self, dataset: Dataset) -> None:
+    Args:
+        dataset: the artifact.
+        limits: the most rows that are kept of a split (`thinning`).
+    """
+
+    def __init__(self, dataset: Dataset, limits: Limits = TRAINING) -> None:
+        self.limits = limits
         self.dataset = dataset
         self.schema: Schema = dataset.schema
         self.counts: Counts = dataset.counts
@@ -186,8 +195,7 @@ class EncodedDataset:
 
     def _read(self, split: str, coding: Coding) -> EncodedRows:
         """Reads and codes one split batch by batch, of a large one the drawn part."""
-        rows = self.dataset.rows(split)
-        thinning = Thinning(rows, MOST_ROWS.get(split, MOST_OTHER_ROWS))
+        thinning = Thinning(self.dataset.rows(split), self.limits.of(split))
         parts = []
         for batch in self.dataset.batches(split):
             strata = batch.label

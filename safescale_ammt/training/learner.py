@@ -126,7 +126,7 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """Returns the task loss and the Lagrangian of every net, both (k,)."""
         index = torch.cat([batch, extra], 1)
-        x = self._rows.inputs(index.flatten()).view(*index.shape, -1)
+        x = self._rows.batch(index)
         for i, probability_of_0 in enumerate(self._traits.input_drop.tolist()):
             if probability_of_0 > 0:
                 x[i] = self._input_drop[i](x[i])

@@ -38,7 +38,7 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.model.network import shapes, unflatten
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.training.encoded import EncodedDataset
-from safescale_ammt.training.fair_head import fit
+from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.trainer import Trained
@@ -203,6 +203,7 @@ def _candidates(
         # *select* is left out: a head that was fitted there would be judged on the
         # rows that it was made for.
         rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
+        rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
         eta = torch.from_numpy(rows.answers(soup).score)
         head = fit(trained.constraints, rows, eta, trained.targets)
         if head is not None:

@@ -59,7 +59,8 @@ class Selection:
         self._constitution, self._rule = constitution, rule
         self._schema = encoded.schema
         self._rows = encoded.rows("select", twin.genome.encoding)
-        self._unseen = encoded.joined(UNSEEN, twin.genome.encoding)
+        unseen = encoded.joined(UNSEEN, twin.genome.encoding)
+        self._unseen = unseen.part(encoded.limits.other)
         # Halves of equal strata: a small group's positives are in both.
         strata = strata_of(self._rows, constitution)
         second = stratified_folds(strata, 2, seed, self._rows.entity).numpy() == 1

@@ -1,10 +1,10 @@
-"""Thinning: the rows of a large split that training looks at.
+"""Thinning: the rows of a large split that training or search looks at.
 
 A run takes a fixed number of steps, so that a net draws no more rows than steps times
-batch size, however many there are. Of a split with more than `MOST_ROWS` rows a part
-is drawn once, while the split is read, and is the split from then on: a draw without
-repeats from a part drawn without repeats is one from the whole. What a rate loses by
-it is its standard error, at most 1 / (2 sqrt(rows)).
+batch size, however many there are. Of a split with more rows than its limit a part is
+drawn once, while the split is read, and is the split from then on: what is drawn
+without repeats from a part drawn without repeats is drawn so from the whole. A rate
+loses by it what its standard error says, at most 1 / (2 sqrt(rows)).
 
 The draw is systematic within strata, which keeps their shares to a row: the rows of a
 stratum are cut into runs of rows / most in the order of the file, and a keyed hash of
@@ -14,14 +14,27 @@ the run says which of its rows stays. Nothing but a counter for each stratum is 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_ROWS = {"train": 1 << 21}
-"""Most rows of a split that are kept: over three times what a net draws by default."""
-MOST_OTHER_ROWS = 1 << 18
-"""Most rows of any other split: a rate of all of them is within .002, twice in three."""
+
+class Limits(NamedTuple):
+    """Most rows that are kept: of *train*, and of each other split."""
+
+    train: int
+    other: int
+
+    def of(self, split: str) -> int:
+        """Returns the most rows of a split."""
+        return self.train if split == "train" else self.other
+
+
+TRAINING = Limits(1 << 21, 1 << 18)
+"""Over three times what a net draws by default, and rates that err by .001."""
+SEARCH = Limits(1 << 17, 1 << 15)
+"""Over three times what a short run draws, and rates that err by .003."""
 # Odd numbers of splitmix64 (Steele, Lea & Flood 2014).
 _STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
