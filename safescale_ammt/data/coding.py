@@ -99,6 +99,7 @@ class Coding:
 
     Attributes:
         width: inputs of a row.
+        sizes: codes of each part.
     """
 
     def __init__(self, schema: Schema, numeric: Numeric) -> None:
@@ -114,8 +115,8 @@ class Coding:
         self.width: int = ends[-1]
         self._columns = [slice(*pair) for pair in pairwise(ends)]
         self._valued = [part.places is not None for part in parts]
-        most = max((part.last for part in parts), default=0)
-        self._type = np.min_scalar_type(most)
+        self.sizes = [part.last + 1 for part in parts]
+        self._type = np.min_scalar_type(max(self.sizes, default=1) - 1)
 
     def codes(self, features: pa.Table) -> Codes:
         """Codes raw feature columns.

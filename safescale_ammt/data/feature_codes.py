@@ -82,6 +82,7 @@ class Pieces:
     Attributes:
         width: inputs.
         last: the greatest code.
+        home: the piece of each code (codes,).
         table: the inputs of each code, without the value (codes, width).
         places: at which input each code has its value (codes,); None if it has none.
     """
@@ -93,18 +94,22 @@ class Pieces:
         pieces = len(self._low)
         self._codes = max(pieces, 1)
         others = [*spikes, *[feature.median] * feature.has_missing]
-        of = np.append(np.arange(self._codes), self._piece(np.array(others)))
+        self.home = np.append(np.arange(self._codes), self._piece(np.array(others)))
         # What lies below a value's piece is full; `codes` says the rest.
         with np.errstate(over="ignore", invalid="ignore"):
             full = (self._high - self._low) / (self._high - self._low)
-        self.table = np.zeros((len(of), feature_width(feature, "ple")), np.float32)
-        self.table[:, :pieces] = np.where(np.arange(pieces) < of[:, None], full, 0)
+        self.table = np.zeros(
+            (len(self.home), feature_width(feature, "ple")), np.float32
+        )
+        self.table[:, :pieces] = np.where(
+            np.arange(pieces) < self.home[:, None], full, 0
+        )
         for i, spike in enumerate(spikes):
             self.table[self._codes + i, pieces + i] = 1
             self.table[self._codes + len(spikes) :, pieces + i] = spike == others[-1]
         if feature.has_missing:
             self.table[-1, -1] = 1
-        self.places = of if pieces else None
+        self.places = self.home if pieces else None
         self.width, self.last = self.table.shape[1], len(self.table) - 1
 
     def _piece(self, x: Floats) -> NDArray[np.int64]:

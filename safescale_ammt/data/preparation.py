@@ -32,6 +32,7 @@ from safescale_ammt.data.joining import (
     cut,
 )
 from safescale_ammt.data.look_alikes import look_alikes
+from safescale_ammt.data.narrowing import narrowed
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.row_keys import RowKeys, row_keys, written_cells
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
@@ -157,6 +158,7 @@ def prepare(config: DataConfig, source: RawTable, sealed: RawTable | None) -> Pr
             if cuts.entity is None
             else np.unique(cuts.entity[index], return_inverse=True)[1],
         )
+    schema = narrowed(schema, [splits["train"]])
     if joined.sealed_origin:
         known = f"the train rows of {source.origin}"
         sealed_rows = splits[SEALED].features

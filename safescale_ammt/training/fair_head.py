@@ -19,7 +19,7 @@ _Q_STEPS, _Q_RATE, _Q_DECAY = 200, 0.05, 1e-3
 """Steps, learning rate and decay of Adam for the group chances q."""
 _W_STEPS, _W_RATE, _W_HALF = 400, 0.02, 50
 """Steps, first rate, and steps until the rate is half, of the multipliers."""
-FITTED_ROWS, FITTED_NUMBERS = 1 << 16, 1 << 25
+FITTED_ROWS, FITTED_NUMBERS = 1 << 16, 1 << 24
 """Most rows that a head is fitted on, and most inputs of all of them."""
 _LEAST_SHARE = 1e-3
 """A cell's share of the rows is taken to be no less: its weight is divided by it."""
