@@ -11,7 +11,7 @@ exactly: a row encodes to the same bits in every batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -84,7 +84,7 @@ class Codes:
         return Codes(self.code.take(rows, 0), self.value.take(rows, 0))
 
     @classmethod
-    def joined(cls, parts: list[Codes]) -> Codes:
+    def joined(cls, parts: Sequence[Codes]) -> Codes:
         """Returns the rows of several, one after the other."""
         code = np.concatenate([part.code for part in parts])
         return cls(code, np.concatenate([part.value for part in parts]))

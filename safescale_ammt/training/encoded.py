@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from safescale_ammt.data.schema import Schema
     from safescale_ammt.model.predictor import Deployable
 
-CHUNK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 15
 """Most rows that are inputs at the same time where all rows are looked at."""
 _CHUNK_NUMBERS = 1 << 25
 """Most numbers of these."""
@@ -191,6 +191,8 @@ class EncodedDataset:
             self._encoded[splits, encoding] = EncodedRows.joined(
                 [self._read(split, coding) for split in splits]
             )
+            # Arrow keeps what it has freed, and much of it is read only once.
+            pa.default_memory_pool().release_unused()
         return self._encoded[splits, encoding]
 
     def _read(self, split: str, coding: Coding) -> EncodedRows:

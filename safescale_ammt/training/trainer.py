@@ -101,10 +101,11 @@ def train(
         PeerLost: another process went away.
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
-    keep_freed_memory()
     checkpoints = checkpoints or Checkpoints()
     with settled(config.threads):
         plan = make_plan(encoded, genome, config, constitution, twin=twin)
+        # Only now: what reading has freed goes back.
+        keep_freed_memory()
         log({"event": "plan", "steps": plan.steps})
         for reason in plan.constraints.left_out:
             log({"event": "left_out", "reason": reason})
