@@ -156,6 +156,30 @@ class Coding:
                     flat[at] = next(values)
         return out
 
+    def pairs(self, codes: Codes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Returns rows as few pairs of a column and a weight, in place of the inputs.
+
+        With T the matrix W whose rows are summed within the pieces of each number,
+        from the first one on, x W = sum_j weight_j T[column_j]. Of pieces there are two
+        pairs, of a level's or the spikes' indicators one, and one of any other input.
+
+        Returns:
+            Columns int32 and weights float32, both (n, m).
+        """
+        found: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        values = iter(codes.value.T)
+        for part, columns, code in zip(
+            self._parts, self._columns, codes.code.T, strict=True
+        ):
+            value = next(values) if part.places is not None else code
+            for places, weights in part.pairs(code, value):
+                found.append((places + columns.start, weights))
+        shape = (len(codes), len(found))
+        column, weight = np.empty(shape, np.int32), np.empty(shape, np.float32)
+        for j, (places, weights) in enumerate(found):
+            column[:, j], weight[:, j] = places, weights
+        return column, weight
+
 
 def columns_of(schema: Schema, features: pa.Table) -> Iterator[pa.ChunkedArray]:
     """Yields the column of each part, in the order of `parts_of`.

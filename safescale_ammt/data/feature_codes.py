@@ -136,6 +136,24 @@ class Pieces:
         with np.errstate(over="ignore", invalid="ignore"):
             return code, (np.clip(x, low, high) - low) / (high - low)
 
+    def pairs(
+        self, code: NDArray[Any], value: NDArray[np.float32]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Yields columns and weights (n,): `Coding.pairs`."""
+        pieces, spikes = len(self._low), len(self._feature.spikes)
+        if pieces:
+            # Whole pieces; in the next one there is the value's fraction.
+            whole = self.home.take(code) + (value == 1)
+            within = np.where(value == 1, 0, value)
+            yield np.minimum(whole, pieces - 1), within
+            yield np.maximum(whole - 1, 0), (1 - within) * (whole > 0)
+        if spikes:
+            ones = self.table[:, pieces : pieces + spikes]
+            yield pieces + ones.argmax(1).take(code), ones.max(1).take(code)
+        if self._feature.has_missing:
+            last = np.full(len(code), self.width - 1)
+            yield last, self.table[:, -1].take(code)
+
 
 class Deviation:
     """A number as its distance from the mean, and whether it is missing."""
@@ -157,6 +175,14 @@ class Deviation:
         with np.errstate(over="ignore"):
             z = (x - feature.mean) / feature.std
         return absent & feature.has_missing, np.clip(z, -FARTHEST, FARTHEST)
+
+    def pairs(
+        self, code: NDArray[Any], value: NDArray[np.float32]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Yields columns and weights (n,): `Coding.pairs`."""
+        yield np.zeros(len(code), np.int64), value
+        if self._feature.has_missing:
+            yield np.ones(len(code), np.int64), code
 
 
 class Level:
@@ -203,6 +229,15 @@ class Level:
         share = [0.0 if t is None else frequency.get(t, 0.0) for t in texts]
         index = at.to_numpy()
         return np.array(code)[index], np.array(share)[index]
+
+    def pairs(
+        self, code: NDArray[Any], value: NDArray[np.float32]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Yields columns and weights (n,): `Coding.pairs`."""
+        if self.hot:
+            yield self.spots.take(code), self.is_one.take(code)
+        if self._feature.frequency:
+            yield np.full(len(code), self.width - 1), value
 
 
 Part = Pieces | Deviation | Level

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from test_schema import SCHEMA
 
 from safescale_ammt.data.coding import Codes, Coding, encode, width
-from safescale_ammt.data.feature_codes import FARTHEST, Numeric, date_parts
+from safescale_ammt.data.feature_codes import (
+    FARTHEST,
+    Numeric,
+    date_parts,
+    feature_width,
+    parts_of,
+)
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     DateFeature,
@@ -93,8 +99,9 @@ def said_plainly(feature: Feature, column: Any, how: Numeric) -> list[np.ndarray
         return [one for part in each for one in part]
     if isinstance(feature, CategoricalFeature):
         texts = pc.cast(column, pa.string()).to_pylist()
-        other = np.array([t is not None and t not in feature.levels for t in texts])
-        absent = np.array([t is None for t in texts])
+        known = {None, *feature.levels}
+        other = np.array([t not in known for t in texts], bool)
+        absent = np.array([t is None for t in texts], bool)
         found = [np.array([t == level for t in texts]) for level in feature.levels]
         if feature.pooled:
             found.append(other if feature.has_missing else other | absent)
@@ -160,3 +167,24 @@ def test_codes_of_very_many_levels_take_two_bytes() -> None:
     np.testing.assert_array_equal(
         encode(schema, pa.table({"c": ["l299"]})).argmax(1), [levels.index("l299")]
     )
+
+
+@given(tables(), st.sampled_from(["ple", "standard"]))
+@settings(deadline=None, max_examples=40)
+def test_pairs_give_the_products_of_the_inputs(
+    case: tuple[Schema, pa.Table], how: Numeric
+) -> None:
+    schema, table = case
+    coding = Coding(schema, how)
+    codes = coding.codes(table)
+    matrix = np.random.default_rng(0).normal(size=(coding.width, 3))
+    summed, start = matrix.copy(), 0
+    for part in parts_of(schema):
+        if part.kind == "numeric" and how == "ple":
+            stop = start + max(len(part.edges) - 1, 0)
+            summed[start:stop] = matrix[start:stop].cumsum(0)
+        start += feature_width(part, how)
+    column, weight = coding.pairs(codes)
+    product = (weight[..., None] * summed[column]).sum(1)
+    expected = coding.inputs(codes).astype(float) @ matrix
+    np.testing.assert_allclose(product, expected, rtol=1e-5, atol=1e-6)
