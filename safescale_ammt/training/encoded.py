@@ -73,12 +73,15 @@ class EncodedRows:
             found = torch.from_numpy(self.x.coding.inputs(codes))
         return found.view(*index.shape, -1)
 
-    def chunks(self) -> Iterator[Tensor]:
-        """Yields the inputs of all rows, of at most `CHUNK_ROWS` at a time."""
+    def chunks(self, nets: int = 1) -> Iterator[Tensor]:
+        """Yields the inputs of all rows, of at most `CHUNK_ROWS` at a time.
+
+        Args:
+            nets: that compute them at once, each with layers of its own.
+        """
         # A multiple of the predictor's blocks: none of its own is cut.
-        most = max(
-            BLOCK, min(CHUNK_ROWS, _CHUNK_NUMBERS // self.width) // BLOCK * BLOCK
-        )
+        most = min(CHUNK_ROWS, 2 * CHUNK_ROWS // nets, _CHUNK_NUMBERS // self.width)
+        most = max(BLOCK, most // BLOCK * BLOCK)
         for index in torch.split(torch.arange(len(self)), most):
             yield self.batch(index)
 

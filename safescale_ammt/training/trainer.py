@@ -228,7 +228,7 @@ def accuracies(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
     rows = plan.encoded.rows("validation", plan.genome.encoding).part(_LOOKED_AT)
     alone, found = placement.one_of_several(), []
     with torch.no_grad():
-        for x in rows.chunks():
+        for x in rows.chunks(len(learner.theta)):
             out = forward(plan.genome, learner.weights(), x[None], one_of_several=alone)
             found.append(predicted(out.mean(1)))
     right = torch.cat(found, 1) == rows.y
