@@ -126,7 +126,7 @@ class Nets(torch.nn.Module):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
-        self.plan, d_in = plan, plan.rows.x.shape[1]
+        self.plan, d_in = plan, plan.rows.width
         nets = len(plan.slots)
         start = initial(GENOME, d_in, plan.encoded.n_out, [plan.seed("weights")])
         self.theta = torch.nn.Parameter(start.repeat(nets, 1))
@@ -138,7 +138,7 @@ class Nets(torch.nn.Module):
         """Returns the loss of this process' share of the rows."""
         index, size = torch.cat([batch, extra], 1), batch.shape[1]
         rows = self.plan.rows
-        x = rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
+        x = rows.batch(index)
         out = forward(GENOME, unflatten(self.theta, self.layout), x, self.dropout)
         task = task_loss(out[:, :, :size], rows.y[batch], self.traits.brier)
         cells = self.plan.constraints.cells

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
+from safescale_ammt.data.coding import encode
 from safescale_ammt.data.dataset import Dataset, Holdout, Split
-from safescale_ammt.data.encoding import encode
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.protected import made_whole

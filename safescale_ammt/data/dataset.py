@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,19 @@ from safescale_ammt.data.splitting import ROW, arrow_rows, one_of_each
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
-from safescale_ammt.files.parquet import ROW_GROUP, read_parquet
+from safescale_ammt.files.parquet import (
+    ROW_GROUP,
+    parquet_batches,
+    parquet_rows,
+    read_parquet,
+)
 
 SEALED_ROWS = "sealed.parquet"
 """The file of the holdout with the sealed rows."""
 SAMPLING = "sampling.json"
 """The file of the holdout that says how many rows its entities had."""
+BATCH_ROWS = 1 << 17
+"""Most rows of a batch."""
 # Columns of ours beside the raw ones; a raw name never begins with an underscore.
 _LABEL = "_label"
 _ROW = "_row"
@@ -42,7 +49,7 @@ class Split:
             for categorical, timestamp for dates, null for missing.
         label: class codes, int64 (n,).
         groups: group name -> int64 (n,) codes into `schema.groups[name]`.
-        rows: raw-row hashes, V16 (n,); `row_hex` spells them.
+        rows: raw-row hashes, V16 (n,); `row_hex` spells them. None in a batch.
         entity: number within the split of each row's entity, int64 (n,); None if rows
             have none. A number and not a name: it tells of nobody.
     """
@@ -96,23 +103,45 @@ class Split:
             DataError: its columns or group values are not those of the schema, or it
                 is no whole Parquet file.
         """
-        table = read_parquet(path)
-        groups = [_GROUP + name for name in schema.groups]
-        expected = [*schema.names, _LABEL, _ROW, *[_ENTITY] * bool(schema.entity)]
-        expected += groups
+        return cls.of(read_parquet(path), schema, path)
+
+    @classmethod
+    def batches(cls, path: Path, schema: Schema) -> Iterator[Split]:
+        """Reads a split's Parquet file batch by batch, all but the row hashes.
+
+        Raises:
+            DataError: as `read`.
+        """
+        columns = [name for name in stored_columns(schema) if name != _ROW]
+        for table in parquet_batches(path, columns, BATCH_ROWS):
+            yield cls.of(table, schema, path, hashed=False)
+
+    @classmethod
+    def of(
+        cls, table: pa.Table, schema: Schema, path: Path, *, hashed: bool = True
+    ) -> Split:
+        """Makes a split of the columns of its file, with or without the row hashes.
+
+        Raises:
+            DataError: they are not those of the schema.
+        """
+        expected = [n for n in stored_columns(schema) if hashed or n != _ROW]
         if table.column_names != expected:
             raise DataError(
                 f"{path} has the columns {', '.join(table.column_names)}, its schema "
                 f"says {', '.join(expected)}."
             )
-        kinds = table.schema.field(_LABEL).type, table.schema.field(_ROW).type
-        if kinds != (pa.int64(), pa.binary(ROW.itemsize)) or table[_LABEL].null_count:
+        kinds = {_LABEL: pa.int64()}
+        if hashed:
+            kinds[_ROW] = pa.binary(ROW.itemsize)
+        found = {name: table.schema.field(name).type for name in kinds}
+        if found != kinds or table[_LABEL].null_count:
             raise DataError(f"{path} has labels or row hashes of another type.")
         codes = {
             name: _codes(path, table[_GROUP + name], values)
             for name, values in schema.groups.items()
         }
-        rows = b"".join(table[_ROW].to_pylist())
+        rows = b"".join(table[_ROW].to_pylist()) if hashed else b""
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
         entity = table[_ENTITY].to_numpy() if schema.entity else None
@@ -138,6 +167,12 @@ def write_split(parts: Iterable[Split], path: Path, schema: Schema) -> None:
             writer.close()
 
 
+def stored_columns(schema: Schema) -> list[str]:
+    """Returns the columns of a split's file, in their order."""
+    groups = [_GROUP + name for name in schema.groups]
+    return [*schema.names, _LABEL, _ROW, *[_ENTITY] * bool(schema.entity), *groups]
+
+
 def _codes(path: Path, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:
     indices = pc.index_in(column, value_set=pa.array(values, pa.string()))
     if indices.null_count:
@@ -150,10 +185,33 @@ def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:
 
     Only their labels are read; the folder's digests are the caller's to verify.
     """
-    table = read_parquet(Path(dataset) / "train.parquet", [_LABEL])
-    label = table[_LABEL].to_numpy()
-    rows = np.bincount(label, minlength=len(schema.classes))
-    return tuple((rows / max(1, len(label))).tolist())
+    rows = np.zeros(len(schema.classes), np.int64)
+    for table in parquet_batches(Path(dataset) / "train.parquet", [_LABEL], BATCH_ROWS):
+        rows += np.bincount(table[_LABEL].to_numpy(), minlength=len(rows))
+    return tuple((rows / max(1, rows.sum())).tolist())
+
+
+class StoredSplits(Mapping[str, Split]):
+    """The development splits of a dataset artifact, each read when it is asked for."""
+
+    def __init__(self, folder: Path, schema: Schema) -> None:
+        self._folder, self._schema = folder, schema
+        self._read: dict[str, Split] = {}
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self._read:
+            self._read[name] = Split.read(self.file(name), self._schema)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SPLITS)
+
+    def __len__(self) -> int:
+        return len(SPLITS)
+
+    def file(self, name: str) -> Path:
+        """Returns the file of a split."""
+        return self._folder / f"{name}.parquet"
 
 
 @dataclass(frozen=True)
@@ -174,7 +232,7 @@ class Dataset:
 
     @classmethod
     def load(cls, path: Path | str) -> Dataset:
-        """Verifies and reads a dataset artifact.
+        """Verifies a dataset artifact; its rows are read when they are asked for.
 
         Raises:
             InputError: this is no dataset artifact.
@@ -184,8 +242,25 @@ class Dataset:
         # Verified before a byte is parsed: nothing later has to doubt the files.
         manifest = verify(path, "dataset")
         schema = Schema.load(path)
-        splits = {name: Split.read(path / f"{name}.parquet", schema) for name in SPLITS}
+        splits = StoredSplits(path, schema)
         return cls(schema, splits, Counts.load(path), manifest.identity)
+
+    def rows(self, split: str) -> int:
+        """Returns the rows of a split without reading them."""
+        if not isinstance(self.splits, StoredSplits):
+            return len(self.splits[split])
+        return parquet_rows(self.splits.file(split))
+
+    def batches(self, split: str) -> Iterator[Split]:
+        """Yields a split in batches of at most `BATCH_ROWS`, in the order of its rows.
+
+        Raises:
+            DataError: the file's columns or group values are not those of the schema.
+        """
+        if isinstance(self.splits, StoredSplits):
+            yield from Split.batches(self.splits.file(split), self.schema)
+        else:
+            yield self.splits[split]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from safescale_ammt.data.associations import Codes, Floats, binned, joint, levels
 from safescale_ammt.data.audit_warnings import AuditWarning, named
 from safescale_ammt.data.dataset import Split
-from safescale_ammt.data.encoding import date_parts
+from safescale_ammt.data.feature_codes import date_parts
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import DataError
 

@@ -28,6 +28,7 @@ from safescale_ammt.data.entry_cells import (
 from safescale_ammt.data.joining import Joined, class_codes
 from safescale_ammt.data.key_parts import row_keys
 from safescale_ammt.data.look_alikes import look_alikes
+from safescale_ammt.data.narrowing import narrowed
 from safescale_ammt.data.placed_rows import PlacedRows
 from safescale_ammt.data.placement import place
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
@@ -155,6 +156,7 @@ def prepare(
         hashes,
         (config.entity, entity.codes.astype(np.int64)) if entity else None,
     )
+    schema = narrowed(schema, rows.parts("train", held.batch_rows))
     if joined.sealed_origin:
         gaps = {
             name: int(columns.rows(name, SEALED)[entries.gaps].sum())

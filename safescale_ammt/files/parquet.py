@@ -42,15 +42,23 @@ def text_columns(schema: pa.Schema) -> list[str]:
     return [f.name for f in schema if any(fits(f.type) for fits in TEXTS)]
 
 
-def size_of(footer: pq.FileMetaData, columns: Collection[str] | None = None) -> int:
+def size_of(
+    footer: pq.FileMetaData,
+    columns: Collection[str] | None = None,
+    group: int | None = None,
+) -> int:
     """Returns the bytes that columns take once they are read, texts standing once.
 
     Args:
         footer: of the file; of several numbers of rows it states, the largest counts.
         columns: those that are read; None = all.
+        group: the row group that is read; None = all.
     """
-    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-    rows: int = max(footer.num_rows, sum(max(0, group.num_rows) for group in groups))
+    numbers = range(footer.num_row_groups) if group is None else [group]
+    groups = [footer.row_group(i) for i in numbers]
+    rows: int = sum(max(0, g.num_rows) for g in groups)
+    if group is None:
+        rows = max(footer.num_rows, rows)
     size = rows * SPELLED
     for at in range(footer.num_columns):
         column = footer.schema.column(at)
@@ -58,7 +66,7 @@ def size_of(footer: pq.FileMetaData, columns: Collection[str] | None = None) -> 
             continue
         size += rows * CELL
         if column.physical_type in _LONG:
-            parts = (group.column(at).total_uncompressed_size for group in groups)
+            parts = (g.column(at).total_uncompressed_size for g in groups)
             size += sum(max(0, part) for part in parts)
     return size
 
@@ -83,14 +91,27 @@ def parquet_file(
 
 
 def fitting(
-    source: BinaryIO, what: str, columns: Sequence[str] | None = None
+    source: BinaryIO,
+    what: str,
+    columns: Sequence[str] | None = None,
+    *,
+    whole: bool = True,
 ) -> pq.ParquetFile:
-    """Opens bytes as `parquet_file` does a file; `what` names them in a sentence."""
+    """Opens bytes as `parquet_file` does a file.
+
+    Args:
+        source: the bytes.
+        what: names them in a sentence.
+        columns: those that are read; None = all.
+        whole: whether all rows are held together, or each row group after another.
+    """
     footer = pq.read_metadata(source)
     schema = footer.schema.to_arrow_schema()
     if any(pa.types.is_nested(field.type) for field in schema):
         raise IntegrityError(f"{what} has nested columns, a table of ours has none.")
-    check_fits(size_of(footer, columns), what)
+    groups = [None] if whole else range(footer.num_row_groups)
+    sizes = (size_of(footer, columns, group) for group in groups)
+    check_fits(max(sizes, default=0), what)
     return pq.ParquetFile(source, metadata=footer, read_dictionary=text_columns(schema))
 
 
@@ -101,7 +122,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         DataError: it is no whole Parquet file, or its rows do not fit in memory.
         IntegrityError: a column is nested.
     """
-    try:
+    with _refused(path):
         with parquet_file(path, columns) as file:
             table = file.read(columns=columns)
         coded = [
@@ -113,10 +134,50 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             plain = column.cast(column.type.value_type)
             table = table.set_column(i, table.field(i).name, plain)
         return table
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read as Parquet ({type(error).__name__})."
         ) from None
+
+
+def parquet_rows(path: Path) -> int:
+    """Returns the rows that a file states, without reading them.
+
+    Raises:
+        DataError: it is no whole Parquet file.
+    """
+    with _refused(path), open_regular(path, follow=False) as source:
+        return int(pq.read_metadata(source).num_rows)
+
+
+def parquet_batches(
+    path: Path, columns: Sequence[str], rows: int
+) -> Iterator[pa.Table]:
+    """Reads columns batch by batch, texts coded, in memory for one row group.
+
+    Args:
+        path: the file.
+        columns: those that are read, as far as they are there.
+        rows: of a batch, at most.
+
+    Raises:
+        DataError: it is no whole Parquet file, or one of its row groups does not
+                fit in memory.
+        IntegrityError: a column is nested.
+    """
+    with _refused(path), open_regular(path, follow=False) as source:
+        file = fitting(source, str(path), columns, whole=False)
+        if not file.metadata.num_rows:
+            # Without a row there is no batch, but there are columns.
+            yield file.read(columns=columns)
+        for batch in file.iter_batches(rows, columns=columns):
+            yield pa.Table.from_batches([batch])
 
 
 def written_out(column: pa.ChunkedArray) -> int:

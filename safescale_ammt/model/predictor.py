@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from safescale_ammt.data.encoding import Numeric, encode, width
+from safescale_ammt.data.coding import encode, width
+from safescale_ammt.data.feature_codes import Numeric
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json, write_json

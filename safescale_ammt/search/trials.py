@@ -234,10 +234,10 @@ def _enforce_only(constitution: Constitution, names: Collection[str]) -> Constit
 
 def logits(genome: Genome, theta: Tensor, rows: EncodedRows, n_out: int) -> Tensor:
     """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
-    layout = shapes(genome, rows.x.shape[1], n_out)
+    weights = unflatten(theta, shapes(genome, rows.width, n_out))
     with torch.no_grad():
-        out = forward(genome, unflatten(theta, layout), rows.x[None])
-    return out.mean(1)[0]
+        blocks = [forward(genome, weights, x[None]).mean(1)[0] for x in rows.chunks()]
+    return torch.cat(blocks)
 
 
 def log_loss(out: Tensor, label: Tensor) -> float:

@@ -85,8 +85,9 @@ def run(
     # These import torch, seconds of work that a refused constitution is spared.
     from safescale_ammt.search.trials import Trials
     from safescale_ammt.training.encoded import EncodedDataset
+    from safescale_ammt.training.thinning import SEARCH
 
-    trials = Trials(EncodedDataset(data), parsed, config, settings)
+    trials = Trials(EncodedDataset(data, SEARCH), parsed, config, settings)
     stopwatch = _Stopwatch()
     say_progress(0, 1, "which promises fight")
     feasibility = check_feasibility(parsed, trials.read, config.feasibility_steps)

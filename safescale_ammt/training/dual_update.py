@@ -21,11 +21,15 @@ from safescale_ammt.data.counts import Counts
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import Weights, forward, predicted
 from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
-from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.encoded import CHUNK_ROWS, EncodedRows
 from safescale_ammt.training.multipliers import NuPI, targets
 from safescale_ammt.training.placement import Placement
-from safescale_ammt.training.plan import Plan
+from safescale_ammt.training.plan import Plan, derived_seed
 from safescale_ammt.training.stateful import StateDict
+
+MEASURED = 1 << 18
+"""Most rows that one update measures: the pooled rate of one of eight cells is then
+within .003, two times in three, and the margin of the targets allows for it."""
 
 
 class DualUpdate:
@@ -75,18 +79,17 @@ class DualUpdate:
         # forward pass measures all agents. Sizes are kept of all agents, rows only
         # of those that this process holds.
         inside = constraints.membership(rows.groups, rows.y)
-        in_a_cell = inside.any(0)
-        folds = [fold[in_a_cell[fold]] for fold in held_out]
-        longest = max((len(fold) for fold in folds), default=0)
-        index = torch.zeros(len(folds), longest, dtype=torch.long)
-        is_row = torch.zeros(len(folds), longest, dtype=torch.bool)
-        for i, fold in enumerate(folds):
-            index[i, : len(fold)] = fold
-            is_row[i, : len(fold)] = True
-        membership = inside[:, index].transpose(0, 1) & is_row[:, None]
+        parts = measured(inside, held_out, derived_seed(config.seed, "measured"))
+        longest = max((part.shape[1] for part, _ in parts), default=0)
+        membership = torch.zeros(len(parts), len(inside), longest, dtype=torch.bool)
+        index = torch.zeros(len(parts), longest, dtype=torch.long)
+        for i, (part, numbers) in enumerate(parts):
+            membership[i, :, : len(numbers)] = part
+            index[i, : len(numbers)] = numbers
         self._sizes = membership.sum(-1).to(torch.float32)
-        local = list(self.placement.local_below(len(folds)))
-        self._x, self._membership = rows.x[index[local]], membership[local]
+        local = list(self.placement.local_below(len(parts)))
+        self._rows, self._index = rows, index[local]
+        self._membership = membership[local]
 
     @classmethod
     def start(cls, plan: Plan, trunk: Weights, placement: Placement) -> DualUpdate:
@@ -126,8 +129,9 @@ class DualUpdate:
         """
         inside = self.constraints.membership(rows.groups, rows.y)
         with torch.no_grad():
-            out = forward(self._genome, trunk, rows.x[None]).mean(1)
-        hits = hard_rates(predicted(out), inside, self._outcomes)[0]
+            blocks = [forward(self._genome, trunk, x[None]) for x in rows.chunks()]
+        found = torch.cat([predicted(out.mean(1)) for out in blocks], 1)
+        hits = hard_rates(found, inside, self._outcomes)[0]
         rates = hits / inside.sum(-1)
         aims = targets(
             self.constraints, constitution, counts, rates, self._sizes.sum(0)
@@ -149,20 +153,7 @@ class DualUpdate:
         """
         pooled, eligible = torch.zeros(0), finite
         if self.constraints.pairs:
-            agents = len(self._x)
-            # Hits per cell (agents, cells) of the local agents on their folds; none in
-            # a process that holds the twin alone.
-            local = torch.zeros(0, len(self._outcomes))
-            if agents > 0:
-                with torch.no_grad():
-                    out = forward(
-                        self._genome,
-                        {name: weight[:agents] for name, weight in averaged.items()},
-                        self._x,
-                        one_of_several=self.placement.one_of_several(len(self._sizes)),
-                    ).mean(1)
-                local = hard_rates(predicted(out), self._membership, self._outcomes)
-            hits = self.placement.gather(local, len(finite))
+            hits = self.placement.gather(self.hits(averaged), len(finite))
             # 0 / 0 is NaN: a cell that no row was set aside of moves and marks nothing.
             pooled = hits[finite].sum(0) / self._sizes[finite].sum(0)
             self.controller.step(self.constraints.differences(pooled) - self.targets)
@@ -180,6 +171,27 @@ class DualUpdate:
             "multiplier": self.constraints.by_pair(self.controller.multipliers),
             "teaches": eligible.tolist(),
         }
+
+    def hits(self, averaged: Weights) -> Tensor:
+        """Returns hits per cell (agents, cells) of the local agents on their folds.
+
+        None in a process that holds the twin alone.
+        """
+        agents, rows = self._index.shape
+        total = torch.zeros(agents, len(self._outcomes))
+        alone = self.placement.one_of_several(len(self._sizes))
+        weights = {name: weight[:agents] for name, weight in averaged.items()}
+        most = max(1, CHUNK_ROWS // max(1, agents))
+        # Without an agent there is nothing to compute.
+        for first in range(0, rows if agents else 0, most):
+            block = slice(first, first + most)
+            index = self._index[:, block]
+            x = self._rows.batch(index)
+            with torch.no_grad():
+                out = forward(self._genome, weights, x, one_of_several=alone).mean(1)
+            inside = self._membership[:, :, block]
+            total += hard_rates(predicted(out), inside, self._outcomes)
+        return total
 
     def _mark_violating(self, rates: Tensor) -> None:
         """Marks an agent whose violation is sure, and clears one without any.
@@ -211,3 +223,36 @@ class DualUpdate:
             tensors.pop("eligible"),
         )
         self.controller.load_tensors(**tensors)
+
+
+def measured(
+    inside: Tensor, held_out: Sequence[Tensor], seed: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Returns the rows that each agent is measured on, and the cells they count in.
+
+    These are its fold's rows of all cells. If they are over `MEASURED` in all, rows of
+    the large cells are drawn, cell by cell: small ones keep theirs, and no rate is
+    biased.
+
+    Args:
+        inside: which row counts in which cell (cells, n).
+        held_out: row numbers that each agent sets aside.
+        seed: of the draw.
+
+    Returns:
+        Per agent booleans (cells, rows) and row numbers (rows,).
+    """
+    parts = [inside[:, fold] for fold in held_out]
+    if sum(int(part.any(0).sum()) for part in parts) > MEASURED:
+        most = MEASURED // (len(parts) * len(inside))
+        generator = torch.Generator().manual_seed(seed)
+        for part in parts:
+            for cell in part:
+                members = cell.nonzero()[:, 0]
+                order = torch.randperm(len(members), generator=generator)
+                cell[members[order[most:]]] = False
+    counted = [part.any(0) for part in parts]
+    return [
+        (part[:, any_cell], fold[any_cell])
+        for part, fold, any_cell in zip(parts, held_out, counted, strict=True)
+    ]

@@ -19,6 +19,8 @@ _Q_STEPS, _Q_RATE, _Q_DECAY = 200, 0.05, 1e-3
 """Steps, learning rate and decay of Adam for the group chances q."""
 _W_STEPS, _W_RATE, _W_HALF = 400, 0.02, 50
 """Steps, first rate, and steps until the rate is half, of the multipliers."""
+FITTED_ROWS, FITTED_NUMBERS = 1 << 16, 1 << 24
+"""Most rows that a head is fitted on, and most inputs of all of them."""
 _LEAST_SHARE = 1e-3
 """A cell's share of the rows is taken to be no less: its weight is divided by it."""
 
@@ -41,6 +43,7 @@ def fit(
     if not constraints.pairs:
         return None
     inside = constraints.membership(rows.groups, rows.y)
+    x = rows.batch(torch.arange(len(rows)))
     # Cells of one group column and condition share one model of the groups. A cell
     # that two principles name is fitted once, with the weight of the first.
     blocks: dict[tuple[str, bool | None], dict[int, int]] = {}
@@ -53,7 +56,7 @@ def fit(
         # Of no row nobody learns which group it is likely to be of.
         if not inside[cells].any():
             continue
-        weight, bias, chance = _group_model(rows.x, inside[cells])
+        weight, bias, chance = _group_model(x, inside[cells])
         kappa = {True: eta, False: 1 - eta, None: torch.ones_like(eta)}
         share = inside[cells].to(torch.float32).mean(1).clamp(min=_LEAST_SHARE)
         pulls[cells] = (chance.T / share[:, None]) * kappa[condition].float()

@@ -13,7 +13,7 @@ def strata_of(rows: EncodedRows, constitution: Constitution) -> Tensor:
     """Numbers the strata that occur: label x the constitution's group columns.
 
     Returns:
-        Codes (n,) int64 from 0 to the number of strata - 1.
+        Codes (n,) int32 from 0 to the number of strata - 1.
     """
     code = rows.y
     for name in constitution.group_columns:
@@ -22,7 +22,7 @@ def strata_of(rows: EncodedRows, constitution: Constitution) -> Tensor:
     # Most products of labels and groups have no row: without the gaps `bincount`
     # over the codes stays small, however many columns are crossed.
     strata: Tensor = torch.unique(code, return_inverse=True)[1]
-    return strata
+    return strata.to(torch.int32)
 
 
 def stratified_folds(
@@ -52,6 +52,6 @@ def stratified_folds(
     # The stable sort keeps the shuffled order inside a stratum. Fold numbers run on
     # from one stratum to the next, so that the remainders do not all fall to fold 0.
     by_stratum = shuffled[torch.argsort(strata[shuffled], stable=True)]
-    fold = torch.empty(len(strata), dtype=torch.long)
-    fold[by_stratum] = torch.arange(len(strata)) % folds
+    fold = torch.empty(len(strata), dtype=torch.int32)
+    fold[by_stratum] = torch.arange(len(strata), dtype=torch.int32) % folds
     return fold

@@ -69,7 +69,7 @@ class Learner:
         # Steps write in place, and the caller's tensor is not ours to change.
         self.theta = theta.clone()
         self.averaged = theta.clone()
-        self.layout = shapes(genome, rows.x.shape[1], n_out)
+        self.layout = shapes(genome, rows.width, n_out)
         self.placement = Placement(len(theta))
         self._rows = rows
         self._ema = ema
@@ -87,7 +87,7 @@ class Learner:
         return cls(
             genome,
             plan.rows,
-            initial(genome, plan.rows.x.shape[1], n_out, [plan.seed("weights")]),
+            initial(genome, plan.rows.width, n_out, [plan.seed("weights")]),
             n_out=n_out,
             ema=config.ema,
             stability=config.gradient_stability_threshold,
@@ -126,8 +126,7 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """Returns the task loss and the Lagrangian of every net, both (k,)."""
         index = torch.cat([batch, extra], 1)
-        # On a processor this is more than twice as fast as indexing with `index`.
-        x = self._rows.x.index_select(0, index.flatten()).view(*index.shape, -1)
+        x = self._rows.batch(index)
         for i, probability_of_0 in enumerate(self._traits.input_drop.tolist()):
             if probability_of_0 > 0:
                 x[i] = self._input_drop[i](x[i])

@@ -38,7 +38,7 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.model.network import shapes, unflatten
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.training.encoded import EncodedDataset
-from safescale_ammt.training.fair_head import fit
+from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.trainer import Trained
@@ -190,7 +190,7 @@ def _candidates(
     ranking = []
     for i in trained.finite.nonzero()[:, 0].tolist():
         agent = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
-        hits = int((agent.answer(rows.x).prediction == rows.y.numpy()).sum())
+        hits = int((rows.answers(agent).prediction == rows.y.numpy()).sum())
         ranking.append((-hits, i, agent))
     # Equal agents stay in the order of their numbers: the same choice in every run.
     ranking.sort(key=lambda entry: entry[:2])
@@ -203,7 +203,8 @@ def _candidates(
         # *select* is left out: a head that was fitted there would be judged on the
         # rows that it was made for.
         rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
-        eta = torch.from_numpy(soup.answer(rows.x).score)
+        rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
+        eta = torch.from_numpy(rows.answers(soup).score)
         head = fit(trained.constraints, rows, eta, trained.targets)
         if head is not None:
             forms[HEADED] = replace(soup, head=head)

@@ -38,8 +38,8 @@ class Plan:
         constraints: what is enforced on them.
         roles: of the k agents.
         slots: roles of all nets: the agents', then the twin's if there is one.
-        held_out: row numbers that each agent sets aside.
-        views: row numbers that each agent trains on; the last view is all rows.
+        held_out: row numbers int32 that each agent sets aside.
+        views: row numbers int32 that each trains on; the last view is all rows.
         strata: label x group columns of the constitution, per row (n,).
         trunk_steps: steps before the agents part.
         steps: steps of each net in all.
@@ -107,9 +107,14 @@ def make_plan(
     fold = stratified_folds(strata, folds, seed, rows.entity)
     # With more agents than folds, agents i and i + folds hold out the same one: an
     # agent never gives up more than one fold of its rows.
-    held_out = [fold == i % folds for i in range(len(roles))]
+    # They share its row numbers, which are four bytes each.
+    cut = [
+        [mask.nonzero()[:, 0].to(torch.int32) for mask in (fold == i, fold != i)]
+        for i in range(min(folds, len(roles)))
+    ]
+    held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
     # The twin answers for what the constitution costs, so it sees all rows.
-    views = [~mask for mask in held_out] + [torch.ones_like(fold, dtype=torch.bool)]
+    everything = torch.arange(len(rows), dtype=torch.int32)
     trunk_steps, steps = config.trunk_steps, config.steps
     if config.max_epochs:
         per_epoch = math.ceil(len(rows) / config.batch_size)
@@ -125,8 +130,8 @@ def make_plan(
         constraints=constraints,
         roles=roles,
         slots=(*roles, *(TWIN,) * twin),
-        held_out=tuple(mask.nonzero()[:, 0] for mask in held_out),
-        views=tuple(mask.nonzero()[:, 0] for mask in views),
+        held_out=held_out,
+        views=(*views, everything),
         strata=strata,
         trunk_steps=trunk_steps,
         steps=steps,

@@ -15,6 +15,8 @@ from safescale_ammt.training.stateful import StateDict, stack_rows
 CELL_ROWS = 32
 """Rows drawn from each cell per step and net, where cells are few."""
 _LEAST_CELL_ROWS = 8
+_APART = 1 << 40
+"""More than any number of rows: where the next of several lists in one begins."""
 _MOST_ROWS_OF_CELLS = 256
 """Rows of all cells together per step and net: half a default batch."""
 
@@ -97,17 +99,23 @@ class RowOrder:
 
     def __init__(self, rows: Tensor, weights: Tensor | None, seed: int) -> None:
         self._rows = rows
-        self._weights = weights
         self._generator = torch.Generator().manual_seed(seed)
         self._before = self._generator.get_state()
         self._ahead = rows[:0]
+        # Where each row ends on the line of weights that `multinomial`, which stops at
+        # 2^24 rows, would lay out.
+        self._ends = None if weights is None else weights.cumsum(0)
 
     def take(self, count: int) -> Tensor:
-        """Returns the next `count` row numbers."""
-        while len(self._ahead) < count:
-            self._ahead = torch.cat([self._ahead, self._next_pass()])
-        batch, self._ahead = self._ahead[:count], self._ahead[count:]
-        return batch
+        """Returns the next `count` row numbers, int64."""
+        batch, missing = [self._ahead[:count]], count - len(self._ahead)
+        self._ahead = self._ahead[count:]
+        while missing > 0:
+            following = self._next_pass()
+            batch.append(following[:missing])
+            self._ahead = following[missing:]
+            missing -= len(following)
+        return torch.cat(batch).to(torch.long)
 
     def cursor(self) -> Tensor:
         """Returns where the order is: rows left, and the generator of their pass.
@@ -130,12 +138,13 @@ class RowOrder:
     def _next_pass(self) -> Tensor:
         n = len(self._rows)
         self._before = self._generator.get_state()
-        if self._weights is None:
-            return self._rows[torch.randperm(n, generator=self._generator)]
-        # Inverse of the cumulative weights: `multinomial` stops at 2^24 rows.
-        edges = self._weights.cumsum(0)
+        if self._ends is None:
+            # Numbers of four bytes, the same as those of eight.
+            order = torch.randperm(n, generator=self._generator, dtype=torch.int32)
+            return self._rows[order]
         draws = torch.rand(n, generator=self._generator, dtype=torch.float64)
-        positions = torch.searchsorted(edges, draws * edges[-1], right=True)
+        draws *= self._ends[-1]
+        positions = torch.searchsorted(self._ends, draws, right=True, out_int32=True)
         # A draw that rounds up to the last edge would lie one row past the end.
         return self._rows[positions.clamp_(max=n - 1)]
 
@@ -164,25 +173,49 @@ class CellSampler:
         rows_for_each = _MOST_ROWS_OF_CELLS // max(1, cells)
         self.per_cell = min(CELL_ROWS, max(_LEAST_CELL_ROWS, rows_for_each))
         self.generator = torch.Generator().manual_seed(seed)
-        self._slots = slice(slots.start, slots.stop) if slots else slice(None)
-        lists = [[rows[inside[c][rows]] for c in range(cells)] for rows in views]
-        longest = max((len(rows) for net in lists for rows in net), default=0)
-        self._rows = torch.zeros(len(views), cells, longest, dtype=torch.long)
-        self._sizes = torch.zeros(len(views), cells, 1)
-        for i, net in enumerate(lists):
-            for c, rows in enumerate(net):
-                self._rows[i, c, : len(rows)] = rows
-                self._sizes[i, c] = len(rows)
+        self._nets, local = len(views), slots or range(len(views))
+        self._slots = slice(local.start, local.stop)
+        members = [cell.nonzero()[:, 0] for cell in inside]
+        sizes = torch.tensor([len(member) for member in members], dtype=torch.long)
+        # One row more, to look at where a cell has none.
+        self._rows = torch.cat([*members, torch.zeros(1, dtype=torch.long)])
+        self._rows = self._rows.to(torch.int32)
+        self._begins = (sizes.cumsum(0) - sizes)[:, None]
+        # A view has nearly all rows of a cell. What is held are the others: of each,
+        # how many of the view's come before it. Views that nets share are held once.
+        distinct = {id(views[i]): views[i] for i in local}
+        skipped = []
+        for view in distinct.values():
+            seen = torch.zeros(inside.shape[1], dtype=torch.bool)
+            seen[view] = True
+            for member in members:
+                others = (~seen[member]).nonzero()[:, 0]
+                skipped.append(others - torch.arange(len(others)))
+        lengths = torch.tensor([len(others) for others in skipped], dtype=torch.long)
+        at = [list(distinct).index(id(views[i])) for i in local]
+        self._list = torch.tensor(at)[:, None, None] * cells
+        self._list = self._list + torch.arange(cells)[:, None]
+        self._sizes = sizes[:, None] - lengths[self._list]
+        self._earlier = (lengths.cumsum(0) - lengths)[self._list]
+        ordered = [each + i * _APART for i, each in enumerate(skipped)]
+        self._skipped = torch.cat([*ordered, torch.zeros(0, dtype=torch.long)])
 
     def draw(self) -> Tensor:
         """Returns row numbers (k, cells * per_cell), with replacement."""
-        k, cells, longest = self._rows.shape
-        rows = self._rows[self._slots]
-        if longest == 0:
-            return torch.zeros(len(rows), 0, dtype=torch.long)
+        k, cells, _ = self._sizes.shape
         # Numbers are drawn for all nets and then cut: a net gets the same rows
         # however many processes there are.
-        draws = torch.rand(k, cells, self.per_cell, generator=self.generator)
+        draws = torch.rand(self._nets, cells, self.per_cell, generator=self.generator)[
+            self._slots
+        ]
         # In float32 a draw just below 1, times the size, may round up to the size.
-        positions = (draws * self._sizes).to(torch.long).clamp_(max=longest - 1)
-        return rows.gather(2, positions[self._slots]).flatten(1)
+        number = (draws * self._sizes.to(torch.float32)).to(torch.long)
+        number = torch.minimum(number, self._sizes - 1)
+        # The row of a number among the view's stands behind the others before it.
+        found = torch.searchsorted(
+            self._skipped, number + self._list * _APART, right=True
+        )
+        at = self._begins + number + found - self._earlier
+        # A cell without a row here is one of soft rates that nobody steers by.
+        rows = torch.where(self._sizes > 0, at, len(self._rows) - 1)
+        return self._rows[rows].to(torch.long).view(k, -1)

@@ -59,7 +59,8 @@ class Selection:
         self._constitution, self._rule = constitution, rule
         self._schema = encoded.schema
         self._rows = encoded.rows("select", twin.genome.encoding)
-        self._unseen = encoded.joined(UNSEEN, twin.genome.encoding)
+        unseen = encoded.joined(UNSEEN, twin.genome.encoding)
+        self._unseen = unseen.part(encoded.limits.other)
         # Halves of equal strata: a small group's positives are in both.
         strata = strata_of(self._rows, constitution)
         second = stratified_folds(strata, 2, seed, self._rows.entity).numpy() == 1
@@ -67,7 +68,7 @@ class Selection:
         # Each form answers once: it is judged on both halves and compared with others.
         self._answers: dict[str, Prediction] = {}
         self.twin = replace(twin, threshold=self._thresholds(TWIN.name, twin)[0])
-        self._twin_answer = self.twin.answer(self._rows.x)
+        self._twin_answer = self._rows.answers(self.twin)
 
     def settle(self, name: str, model: Deployable) -> Deployable:
         """Gives a form its threshold: the best that nothing refutes, or the best."""
@@ -110,12 +111,12 @@ class Selection:
         That nothing is refuted says little where rows are few, so that the promises
         must hold at the level `LIKELY` on all rows that no weight has seen.
         """
-        sizes, twin = GroupRule(1, 1), self.twin.answer(self._unseen.x)
+        sizes, twin = GroupRule(1, 1), self._unseen.answers(self.twin)
         for name, point in points:
             model = self.settle(name, point)
             if any(self.doubts(name, model, half) for half in (0, 1)):
                 continue
-            answer = model.answer(self._unseen.x)
+            answer = self._unseen.answers(model)
             rows = self._as_evidence(self._unseen, answer, twin)
             hard = self._constitution.hard
             if all(judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in hard):
@@ -159,7 +160,7 @@ class Selection:
 
     def _answer(self, name: str, model: Deployable) -> Prediction:
         if name not in self._answers:
-            self._answers[name] = model.answer(self._rows.x)
+            self._answers[name] = self._rows.answers(model)
         return self._answers[name]
 
     def _findings(self, name: str, model: Deployable, half: int) -> list[Finding]:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from safescale_ammt.binomial.two_rates import difference_upper
+from safescale_ammt.data.coding import encode
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.encoding import encode
 from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 MEGABYTE = 1 << 20
@@ -40,6 +42,16 @@ def test_encoding_of_a_table(benchmark, dataset: Dataset) -> None:
     train = dataset.splits["train"]
     encoded = benchmark(encode, dataset.schema, train.features)
     assert len(encoded) == len(train)
+
+
+@pytest.mark.parametrize("form", ["codes", "floats"])
+def test_drawing_of_a_batch(benchmark, dataset: Dataset, form: str) -> None:
+    rows = EncodedDataset(dataset).rows("train", "ple")
+    if form == "floats":
+        everything = rows.batch(torch.arange(len(rows)))
+        rows = EncodedRows(everything, rows.y, rows.groups)
+    index = torch.randint(len(rows), (9, 512))
+    assert benchmark(rows.batch, index).shape == (9, 512, rows.width)
 
 
 def test_a_bound_at_the_counts_of_adult(benchmark) -> None:

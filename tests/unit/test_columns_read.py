@@ -19,8 +19,9 @@ from preparing import run
 from small_tables import config, officially_sealed, save
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.data.coding import encode, width
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.encoding import date_parts, encode, width
+from safescale_ammt.data.feature_codes import date_parts
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConfigError, DataError, InputError

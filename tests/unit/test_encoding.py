@@ -12,14 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schema import SCHEMA
 
-from safescale_ammt.data.encoding import (
-    MOST_SPIKES,
-    Numeric,
-    encode,
-    learn_categorical,
-    learn_numeric,
-    width,
-)
+from safescale_ammt.data.coding import encode, width
+from safescale_ammt.data.encoding import MOST_SPIKES, learn_categorical, learn_numeric
+from safescale_ammt.data.feature_codes import Numeric
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import (
     CategoricalFeature,

@@ -197,7 +197,7 @@ def test_a_collapsed_choice_gives_way_to_the_first_step_that_shows_skill(
         blends(constant, encoded), range(names.index(found.choice)), strict=False
     ):
         rows = encoded.rows("select", GENOME.encoding)
-        answer = step.answer(rows.x).prediction
+        answer = rows.answers(step).prediction
         assert answer.mean() > 0.9, name
     told = [event["reason"] for event in found.events() if event["event"] == "doubt"]
     assert "soup is no better than the same answer for everybody" in told[0]
@@ -254,7 +254,7 @@ def test_a_threshold_is_chosen_on_select_and_travels_with_the_model(
     loaded = Predictor.load(tmp_path / "m").model
     assert loaded.threshold == found.model.threshold
     rows = encoded.rows("select", GENOME.encoding)
-    answer = loaded.answer(rows.x)
+    answer = rows.answers(loaded)
     np.testing.assert_array_equal(
         answer.prediction, answer.score >= found.model.threshold
     )

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_world import GENOME, prepared, prepared_three_classes
 
+from safescale_ammt.data.coding import encode, width
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.encoding import encode, width
 from safescale_ammt.errors import DataError, InputError
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.model.device import keep_freed_memory, settled

@@ -14,8 +14,8 @@ from preparing import run
 from small_tables import GROUPS, HEADER, config, loans, officially_sealed, save, spell
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.data.coding import encode, width
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.encoding import encode, width
 from safescale_ammt.data.splitting import row_hex
 from safescale_ammt.errors import ConfigError, DataError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest

@@ -23,8 +23,8 @@ from preparing import run
 from small_tables import config, loans, officially_sealed, save
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.data.coding import encode
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.data.encoding import encode
 from safescale_ammt.data.raw_rows import read_raw
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import row_hashes, row_hex

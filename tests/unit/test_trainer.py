@@ -386,10 +386,12 @@ def test_the_sampler_draws_rows_of_the_cell_that_the_net_may_see(
 def test_the_soup_of_agents_from_one_trunk_still_works(encoded: EncodedDataset) -> None:
     trained, _ = run(encoded, num_agents=4, steps=120)
     rows = encoded.rows("validation", GENOME.encoding)
-    layout = shapes(GENOME, rows.x.shape[1], 1)
+    layout = shapes(GENOME, rows.width, 1)
+
+    x = rows.batch(torch.arange(len(rows)))
 
     def accuracy(theta: torch.Tensor) -> float:
-        out = forward(GENOME, unflatten(theta, layout), rows.x[None])[0, 0, :, 0]
+        out = forward(GENOME, unflatten(theta, layout), x[None])[0, 0, :, 0]
         return ((out > 0) == rows.y).double().mean().item()
 
     soup = accuracy(trained.agents.mean(0, keepdim=True))

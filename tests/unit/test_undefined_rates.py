@@ -306,8 +306,8 @@ def test_rows_that_miss_a_cell_mark_no_agent_and_push_no_multiplier() -> None:
     fold = (~positives).nonzero()[:, 0]  # of group a no positive is set aside
     dual = DualUpdate(GENOME, found, rows, [fold], brief(safety_threshold=0.5))
     dual.targets = torch.zeros(len(found.pairs))
-    layout = shapes(GENOME, rows.x.shape[1], 1)
-    theta = initial(GENOME, rows.x.shape[1], 1, [0])
+    layout = shapes(GENOME, rows.width, 1)
+    theta = initial(GENOME, rows.width, 1, [0])
     report = dual.update(unflatten(theta, layout), torch.tensor([True]))
     assert report["violation"] == {}
     for pair, value in zip(found.pairs, dual.controller.multipliers, strict=True):
