@@ -17,7 +17,8 @@ exactly: a row encodes to the same bits in every batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -192,6 +193,46 @@ def _feature_width(feature: Feature, numeric: Numeric) -> int:
         return 1 + feature.has_missing
     pieces = max(len(feature.edges) - 1, 0)
     return pieces + len(feature.spikes) + feature.has_missing
+
+
+class Block(NamedTuple):
+    """Neighbouring inputs, and how many of them a row can need.
+
+    Attributes:
+        kind: `ladder`: ones up to a piece, a fraction there, then zeros; `one`: at
+            most one of them, which is 1; `number`: a single input of any value.
+        start: the first input.
+        stop: one past the last.
+    """
+
+    kind: Literal["ladder", "one", "number"]
+    start: int
+    stop: int
+
+
+def blocks(schema: Schema, numeric: Numeric = "ple") -> tuple[Block, ...]:
+    """Cuts the inputs of a row into blocks, in their order, none of them empty."""
+    widths: list[tuple[Literal["ladder", "one", "number"], int]] = []
+    for feature in schema.features:
+        parts = feature.parts if isinstance(feature, DateFeature) else (feature,)
+        for part in parts:
+            if isinstance(part, CategoricalFeature):
+                own = len(part.levels) + part.pooled + part.has_missing
+                widths += [("one", own), ("number", int(bool(part.frequency)))]
+                continue
+            # A missing number stands at the median, which may be a spike as well.
+            missing: tuple[Literal["number"], int] = ("number", int(part.has_missing))
+            if numeric == "standard":
+                widths += [("number", 1), missing]
+            else:
+                pieces = max(len(part.edges) - 1, 0)
+                widths += [("ladder", pieces), ("one", len(part.spikes)), missing]
+    stops = list(accumulate(width for _, width in widths))
+    return tuple(
+        Block(kind, stop - width, stop)
+        for (kind, width), stop in zip(widths, stops, strict=True)
+        if width
+    )
 
 
 def encode(

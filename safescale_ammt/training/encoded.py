@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from safescale_ammt.data.encoding import encode, width
+from safescale_ammt.data.encoding import Block, blocks, encode, width
+from safescale_ammt.training.pairs import Pairs
 
 if TYPE_CHECKING:
     from safescale_ammt.data.counts import Counts
@@ -28,12 +30,14 @@ class EncodedRows:
         y: class codes (n,) int64.
         groups: group name -> codes (n,) int64.
         entity: number (n,) int64 of each row's entity, from 0; None if there are none.
+        blocks: how a row of x is made; empty if nobody knows.
     """
 
     x: Tensor
     y: Tensor
     groups: Mapping[str, Tensor]
     entity: Tensor | None = None
+    blocks: tuple[Block, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -42,7 +46,17 @@ class EncodedRows:
         """Returns the rows of a mask or of row numbers."""
         groups = {name: codes[index] for name, codes in self.groups.items()}
         entity = None if self.entity is None else self.entity[index]
-        return EncodedRows(self.x[index], self.y[index], groups, entity)
+        return EncodedRows(self.x[index], self.y[index], groups, entity, self.blocks)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Returns the inputs (..., d) of rows by their numbers (...)."""
+        # On a processor this is more than twice as fast as indexing with `index`.
+        return self.x.index_select(0, index.flatten()).view(*index.shape, -1)
+
+    @cached_property
+    def pairs(self) -> Pairs | None:
+        """All rows as pairs; None where the dense product is no slower."""
+        return Pairs.of(self.x, self.blocks)
 
 
 class EncodedDataset:
@@ -85,8 +99,9 @@ class EncodedDataset:
             x = encode(self.schema, raw.features, cast("Numeric", encoding))
             label = raw.label.astype(np.int64)
             entity = None if raw.entity is None else torch.tensor(raw.entity)
+            known = blocks(self.schema, cast("Numeric", encoding))
             self._encoded[key] = EncodedRows(
-                torch.from_numpy(x), torch.from_numpy(label), groups, entity
+                torch.from_numpy(x), torch.from_numpy(label), groups, entity, known
             )
         return self._encoded[key]
 
@@ -105,4 +120,5 @@ class EncodedDataset:
             if part.entity is not None:
                 numbers.append(part.entity + first)
                 first = int(numbers[-1].max()) + 1
-        return EncodedRows(x, y, groups, torch.cat(numbers) if numbers else None)
+        entity = torch.cat(numbers) if numbers else None
+        return EncodedRows(x, y, groups, entity, parts[0].blocks)
