@@ -176,7 +176,7 @@ def _write_model(
     from safescale_ammt.training.merge import merge
 
     say_progress(trained.steps, trained.steps, "merging the agents")
-    # As training itself: with the machine's own number a fit takes several times as long.
+    # On as many threads as training: a fit on all of them takes several times as long.
     with settled(task.config.threads):
         merged = merge(
             trained,

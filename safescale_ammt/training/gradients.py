@@ -125,7 +125,9 @@ class Backprop:
             pairs.ladders.sum_(tables)
         logits = []
         for i, x in enumerate(rows):
-            own = {name: w[i] for name, w in weights.items()}
+            # Copies, which begin at the edge of a cache line as a view of theta may not:
+            # products of the same numbers elsewhere can have other bits.
+            own = {name: w[i].clone() for name, w in weights.items()}
             into = {name: w[i] for name, w in slopes.items()}
             drop = [layer[i] for layer in masks if layer]
             table = None if tables is None else tables[i]
@@ -133,8 +135,8 @@ class Backprop:
             matrix = own["out.weight"][0]
             logits.append(torch.addmm(own["out.bias"], h, matrix))
             slope = objective.slope(i, logits[-1])
-            torch.mm(h.T, slope, out=into["out.weight"][0])
-            torch.sum(slope, 0, keepdim=True, out=into["out.bias"])
+            into["out.weight"][0].copy_(h.T @ slope)
+            into["out.bias"].copy_(slope.sum(0))
             self._backward(own, into, trail, slope @ matrix.T)
         if pairs:
             # What the loss says of a table's rows becomes what it says of the matrix'.
@@ -186,8 +188,8 @@ class Backprop:
                 matrix.copy_(found[:-1])
                 bias.copy_(found[-1:])
                 continue
-            torch.mm(h.T, inner, out=matrix)
-            torch.sum(inner, 0, keepdim=True, out=bias)
+            matrix.copy_(h.T @ inner)
+            bias.copy_(inner.sum(0))
             if i:
                 below = inner @ weights[f"layer{i}.weight"].T
                 slope = below.add_(slope) if skip else below

@@ -2,11 +2,11 @@
 
 Forms, in order of preference: the soup (mean of the agents' averaged weights), the
 best agent by validation accuracy, the ensemble of their logits (k nets deployed as
-one), and, where a hard principle refutes the soup, the soup with a fair head. The choice is made on one half of *select*: of
-the forms that no hard principle refutes there, the first that no other beats by
-more than two standard errors of the paired difference. The choice is then judged on
-the other half, and if a hard principle is refuted there too, the best single agent
-that is refuted on neither half takes its place.
+one), and the soup with a fair head where a hard principle refutes the soup. The choice
+is made on one half of *select*: of the forms that no hard principle refutes there, the
+first that no other beats by more than two standard errors of the paired difference. The
+choice is then judged on the other half, and if a hard principle is refuted there too,
+the best single agent that is refuted on neither half takes its place.
 
 A choice that *select* likens to the same answer for everybody (`judging.usefulness`)
 gives way to a better point, if one was kept: the first of the other forms, the single
