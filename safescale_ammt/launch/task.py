@@ -188,7 +188,7 @@ def _write_model(
         )
     for event in merged.events():
         log.write(event)
-    log.write({"event": "end", "step": trained.steps})
+    log.write({"event": "end", "step": trained.steps, "agents": len(trained.agents)})
     merged.save(folder, task.data.schema)
     # The promises travel with the model: whoever serves it can read them.
     write_json(folder / "constitution.json", task.constitution.to_dict())

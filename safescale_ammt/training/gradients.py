@@ -125,8 +125,8 @@ class Backprop:
             pairs.ladders.sum_(tables)
         logits = []
         for i, x in enumerate(rows):
-            # Copies, which begin at the edge of a cache line as a view of theta may not:
-            # products of the same numbers elsewhere can have other bits.
+            # Copies, which begin at the edge of a cache line: products of the same
+            # numbers at another place can have other bits.
             own = {name: w[i].clone() for name, w in weights.items()}
             into = {name: w[i] for name, w in slopes.items()}
             drop = [layer[i] for layer in masks if layer]

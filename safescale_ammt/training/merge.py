@@ -141,7 +141,7 @@ def merge(
     agents, forms = _candidates(trained, encoded)
     if form != "auto":
         forms = {form: forms[form]}
-    scores = {}
+    scores: dict[str, dict[str, Any]] = {}
     for name, candidate in _with_head(forms, scores, trained, encoded):
         forms[name] = selection.settle(name, candidate)
         scores[name] = selection.score(name, forms[name])

@@ -83,15 +83,24 @@ def make_plan(
     constitution: Constitution,
     *,
     twin: bool = True,
+    agents: int | None = None,
 ) -> Plan:
     """Deals out roles and folds.
+
+    Args:
+        encoded: the dataset as tensors.
+        genome: of every net.
+        config: the training section.
+        constitution: names the enforced principles.
+        twin: whether there is one.
+        agents: how many; None is the first number that the section names.
 
     Raises:
         ConfigError: an unknown role.
         DataError: too few rows for the folds.
     """
     rows = encoded.joined(POOL, genome.encoding)
-    roles = assign(config.agent_specializations, config.num_agents)
+    roles = assign(config.agent_specializations, agents or config.agent_counts[0])
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
     draws = len(rows) if rows.entity is None else int(rows.entity.max()) + 1
     if draws < 2 * folds:

@@ -33,13 +33,14 @@ from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.flatness import evidence, held_out_figures
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
 from safescale_ammt.training.sync import Sharing
-from safescale_ammt.training.training_log import Log
+from safescale_ammt.training.training_log import Log, discard
 
 _ACCURACY_EVERY = 5
 """Dual updates between two measurements of accuracy: a look, and no decision."""
@@ -57,6 +58,7 @@ class Trained:
         constraints: what was enforced.
         targets: gap that each pair aimed at (pairs,).
         steps: optimizer steps of each net.
+        enough: whether no more agents are to be tried.
     """
 
     genome: Genome
@@ -66,6 +68,7 @@ class Trained:
     constraints: Constraints
     targets: Tensor
     steps: int
+    enough: bool = True
 
 
 def train(
@@ -106,10 +109,33 @@ def train(
         log({"event": "plan", "steps": plan.steps})
         for reason in plan.constraints.left_out:
             log({"event": "left_out", "reason": reason})
-        placement = Placement(len(plan.slots), process_group)
         with checkpoints.session(process_group, log) as record:
-            trunk = _train_trunk(plan, record, checkpoints, process_group)
-            return _specialise(plan, trunk, record, checkpoints, placement)
+            return _train_enough(plan, record, checkpoints, process_group)
+
+
+def _train_enough(
+    plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
+) -> Trained:
+    """Trains as many agents as the section names, or more until they are enough."""
+    begun = [f"{k} agents" == checkpoints.phase for k in plan.config.agent_counts]
+    first = begun.index(True) if any(begun) else 0
+    trained = None
+    for k in plan.config.agent_counts[first:]:
+        again = k > plan.config.agent_counts[0]
+        if again:
+            twin = len(plan.slots) > len(plan.roles)
+            common = (plan.encoded, plan.genome, plan.config, plan.constitution)
+            plan = make_plan(*common, twin=twin, agents=k)
+        # A fork leaves no trunk. To train it again gives the same bits and is cheap
+        # beside the agents, so that no checkpoint has to hold it.
+        seen = (discard, Checkpoints()) if again else (log, checkpoints)
+        trunk = _train_trunk(plan, *seen, process_group)
+        placement = Placement(len(plan.slots), process_group)
+        trained = _specialise(plan, trunk, log, checkpoints, placement)
+        if trained.enough:
+            break
+    assert trained is not None
+    return trained
 
 
 def _train_trunk(
@@ -145,7 +171,10 @@ def _specialise(
     placement: Placement,
 ) -> Trained:
     """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
-    config, k = plan.config, plan.config.num_agents
+    config, k = plan.config, len(plan.roles)
+    # Checkpoints are numbered on from those of fewer agents.
+    tried = config.agent_counts.index(k) if k in config.agent_counts else 0
+    before = tried * (plan.steps - plan.trunk_steps)
     dual = DualUpdate.start(plan, learner.weights(), placement)
     sharing = Sharing(learner.theta[0], config)
     # The twin is a slot in the same program and not a run of its own: it takes as many
@@ -154,7 +183,7 @@ def _specialise(
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
     start = checkpoints.begin(
-        "agents",
+        f"{k} agents",
         placement,
         learner=learner,
         batches=batches,
@@ -162,6 +191,7 @@ def _specialise(
         dual=dual,
         sharing=sharing,
     )
+    start -= before
 
     for step in range(max(plan.trunk_steps, start), plan.steps):
         since_fork = step - plan.trunk_steps
@@ -169,7 +199,7 @@ def _specialise(
         if is_sync_round:
             # Here nothing is half done: weights, multipliers, consensus and statistics
             # are all of the same step, in every process.
-            checkpoints.save_if_due(step)
+            checkpoints.save_if_due(step + before)
 
         # The dual update comes before the share, which asks it who may teach: its word
         # is then of this round and not of the one before. It also sees a lost agent
@@ -208,6 +238,15 @@ def _specialise(
     # Apart, or one agent more would make up for a lost twin.
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
+    enough = torch.tensor([True])
+    if config.num_agents == "auto":
+        weights = learner.weights()
+        figures = held_out_figures(plan, weights, finite[:k], placement)
+        event = evidence(k, figures, config.agent_counts[-1])
+        enough = torch.tensor([event["event"] == "agents"])
+        # A comparison, as in the dual update: every process takes rank 0's word.
+        placement.broadcast(enough)
+        log(event)
     averaged = placement.gather(learner.averaged)
     return Trained(
         genome=plan.genome,
@@ -217,6 +256,7 @@ def _specialise(
         constraints=plan.constraints,
         targets=dual.targets,
         steps=plan.steps,
+        enough=bool(enough),
     )
 
 
