@@ -17,19 +17,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as f
 
-from safescale_ammt.model.network import Weights, forward, predicted
+from safescale_ammt.model.network import forward, predicted, shapes, unflatten
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
+from safescale_ammt.training.training_log import Log
 
 _LEAST = 2
 """Agents that two variances need."""
+
+
+class Ended(Protocol):
+    """What a training of agents ended as."""
+
+    @property
+    def agents(self) -> Tensor:
+        """Averaged weights (k, P)."""
+
+    @property
+    def finite(self) -> Tensor:
+        """Which agents ended with finite weights (k,)."""
 
 
 @dataclass(frozen=True)
@@ -72,35 +85,57 @@ class Figure:
         return self.spread / self.error
 
 
+def are_enough(plan: Plan, trained: Ended, placement: Placement, log: Log) -> bool:
+    """Decides whether no more agents are to be trained, and logs why.
+
+    Args:
+        plan: of these agents.
+        trained: what they ended as.
+        placement: of agents and twin.
+        log: receives the evidence, unless the section names a number.
+    """
+    counts = plan.config.agent_counts
+    if len(counts) == 1:
+        return True
+    event = evidence(
+        len(plan.roles), held_out_figures(plan, trained, placement), counts[-1]
+    )
+    log(event)
+    enough = torch.tensor([event["event"] == "agents"])
+    # A comparison, as in the dual update: every process takes rank 0's word.
+    placement.broadcast(enough)
+    return bool(enough)
+
+
 def held_out_figures(
-    plan: Plan, averaged: Weights, finite: Tensor, placement: Placement
+    plan: Plan, trained: Ended, placement: Placement
 ) -> dict[str, Figure]:
     """Measures loss and differences of rates of each agent on the rows it held out.
 
     Args:
         plan: of the agents.
-        averaged: weights of this process' nets, its agents first.
-        finite: which agents count (k,).
-        placement: of agents and twin.
+        trained: what they ended as.
+        placement: of agents and twin; each process measures its own.
 
     Returns:
         `loss`, and by principle its pair that is least flat.
     """
     constraints, k = plan.constraints, len(plan.roles)
+    layout = shapes(plan.genome, plan.rows.x.shape[1], plan.encoded.n_out)
     inside = constraints.membership(plan.rows.groups, plan.rows.y)
     outcomes = torch.tensor([c.outcome for c in constraints.cells], dtype=torch.long)
     measured = torch.zeros(len(placement.local_below(k)), 2 + 2 * len(outcomes))
     for i, slot in enumerate(placement.local_below(k)):
         fold = plan.held_out[slot]
         # Alone: its bits do not depend on how many agents this process holds.
-        own = {name: weight[i : i + 1].clone() for name, weight in averaged.items()}
+        own = unflatten(trained.agents[slot : slot + 1].clone(), layout)
         with torch.no_grad():
             out = forward(plan.genome, own, plan.rows.batch(fold)[None]).mean(1)
         losses = row_losses(out[0], plan.rows.y[fold])
         hits = hard_rates(predicted(out), inside[:, fold], outcomes)[0]
         each = losses.mean(), losses.var() / len(losses)
         measured[i] = torch.cat([torch.stack(each), hits, inside[:, fold].sum(1)])
-    loss, variance, *cells = placement.gather(measured, k)[finite].T
+    loss, variance, *cells = placement.gather(measured, k)[trained.finite].T
     times = max(1.0, sum(map(len, plan.held_out)) / len(plan.rows))
     figures = {"loss": Figure.pooled(loss, variance, times)}
     if constraints.pairs:

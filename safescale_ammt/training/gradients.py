@@ -131,13 +131,13 @@ class Backprop:
             into = {name: w[i] for name, w in slopes.items()}
             drop = [layer[i] for layer in masks if layer]
             table = None if tables is None else tables[i]
-            h, trail = self._forward(own, x, table, drop)
+            h, trail = self.forward(own, x, table, drop)
             matrix = own["out.weight"][0]
             logits.append(torch.addmm(own["out.bias"], h, matrix))
             slope = objective.slope(i, logits[-1])
             into["out.weight"][0].copy_(h.T @ slope)
             into["out.bias"].copy_(slope.sum(0))
-            self._backward(own, into, trail, slope @ matrix.T)
+            self.backward(own, into, trail, slope @ matrix.T)
         if pairs:
             # What the loss says of a table's rows becomes what it says of the matrix'.
             found = pairs.tables(grad, self._genome.widths[0])
@@ -148,7 +148,7 @@ class Backprop:
                 found[at] = pairs.ladders.sum_(found[at], back=True)
         return torch.stack(logits), grad
 
-    def _forward(
+    def forward(
         self,
         weights: Weights,
         x: Tensor | Pairs,
@@ -176,7 +176,7 @@ class Backprop:
         assert isinstance(h, Tensor)
         return h, trail
 
-    def _backward(
+    def backward(
         self, weights: Weights, into: Weights, trail: Sequence[Step], slope: Tensor
     ) -> None:
         """Writes the hidden layers' gradient from that by the last one (n, width)."""

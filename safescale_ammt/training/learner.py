@@ -121,23 +121,23 @@ class Learner:
             The task losses (k,), and which nets skipped the step (k,) because
             their gradient was not finite or longer than the stability threshold.
         """
+        task, grad = self.gradient(batch, extra, cell_weights)
+        active = self.adam.step(self.theta, grad, rate)
+        # A net that skips is averaged too: all averages are over as many steps.
+        self.averaged.lerp_(self.theta, 1 - self._ema)
+        return task, ~active
+
+    def gradient(
+        self, batch: Tensor, extra: Tensor, cell_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the task losses (k,) and the Lagrangians' gradient (k, P)."""
         if self._backprop is None:
             theta = self.theta.requires_grad_()
             task, lagrangian = self._losses(theta, batch, extra, cell_weights)
             # No tensor is shared between nets: the sum's gradient is each net's own.
             (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
             self.theta = theta.detach()
-        else:
-            task, grad = self._by_hand(self._backprop, batch, extra, cell_weights)
-        active = self.adam.step(self.theta, grad, rate)
-        # A net that skips is averaged too: all averages are over as many steps.
-        self.averaged.lerp_(self.theta, 1 - self._ema)
-        return task.detach(), ~active
-
-    def _by_hand(
-        self, backprop: Backprop, batch: Tensor, extra: Tensor, cell_weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the task losses (k,) and the gradient (k, P) of nets of one head."""
+            return task.detach(), grad
         index = torch.cat([batch, extra], 1)
         masks = [self._dropout.masks(index.shape[1] * w) for w in self.genome.widths]
         each = extra.shape[1] // max(1, len(self._cells))
@@ -148,13 +148,13 @@ class Learner:
             self._outcomes.repeat_interleave(each),
             self._traits.constraint_weight[:, None] * weight,
         )
-        rows = [self._inputs(i, index[i]) for i in range(len(index))]
-        logits, grad = backprop(self.theta, rows, masks, objective)
+        rows = [self.inputs(i, index[i]) for i in range(len(index))]
+        logits, grad = self._backprop(self.theta, rows, masks, objective)
         task = logits[:, None, : batch.shape[1]]
         return task_loss(task, objective.label, self._traits.brier), grad
 
-    def _inputs(self, net: int, index: Tensor) -> Tensor | Pairs:
-        """Returns the rows of one net: as pairs where that is faster."""
+    def inputs(self, net: int, index: Tensor) -> Tensor | Pairs:
+        """Returns rows as one net sees them in training: as pairs if that is faster."""
         drops = self._roles[net].input_drop > 0
         if self._paired and not drops and self._rows.pairs is not None:
             return self._rows.pairs.select(index)

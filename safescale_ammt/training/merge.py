@@ -142,7 +142,7 @@ def merge(
     if form != "auto":
         forms = {form: forms[form]}
     scores: dict[str, dict[str, Any]] = {}
-    for name, candidate in _with_head(forms, scores, trained, encoded):
+    for name, candidate in with_head(forms, scores, trained, encoded):
         forms[name] = selection.settle(name, candidate)
         scores[name] = selection.score(name, forms[name])
     feasible_forms = [name for name in scores if not scores[name]["refuted"]]
@@ -204,7 +204,7 @@ def _candidates(
     return [(f"agent {i}", agent) for _, i, agent in ranking], forms
 
 
-def _with_head(
+def with_head(
     forms: Mapping[str, Deployable],
     scores: Mapping[str, Mapping[str, Any]],
     trained: Trained,

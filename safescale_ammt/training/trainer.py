@@ -33,10 +33,10 @@ from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.encoded import EncodedDataset
-from safescale_ammt.training.flatness import evidence, held_out_figures
+from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.plan import Plan, attempts, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
 from safescale_ammt.training.sync import Sharing
@@ -58,7 +58,6 @@ class Trained:
         constraints: what was enforced.
         targets: gap that each pair aimed at (pairs,).
         steps: optimizer steps of each net.
-        enough: whether no more agents are to be tried.
     """
 
     genome: Genome
@@ -68,7 +67,6 @@ class Trained:
     constraints: Constraints
     targets: Tensor
     steps: int
-    enough: bool = True
 
 
 def train(
@@ -110,38 +108,23 @@ def train(
         for reason in plan.constraints.left_out:
             log({"event": "left_out", "reason": reason})
         with checkpoints.session(process_group, log) as record:
-            return _train_enough(plan, record, checkpoints, process_group)
-
-
-def _train_enough(
-    plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
-) -> Trained:
-    """Trains as many agents as the section names, or more until they are enough."""
-    begun = [f"{k} agents" == checkpoints.phase for k in plan.config.agent_counts]
-    first = begun.index(True) if any(begun) else 0
-    trained = None
-    for k in plan.config.agent_counts[first:]:
-        again = k > plan.config.agent_counts[0]
-        if again:
-            twin = len(plan.slots) > len(plan.roles)
-            common = (plan.encoded, plan.genome, plan.config, plan.constitution)
-            plan = make_plan(*common, twin=twin, agents=k)
-        # A fork leaves no trunk. To train it again gives the same bits and is cheap
-        # beside the agents, so that no checkpoint has to hold it.
-        seen = (discard, Checkpoints()) if again else (log, checkpoints)
-        trunk = _train_trunk(plan, *seen, process_group)
-        placement = Placement(len(plan.slots), process_group)
-        trained = _specialise(plan, trunk, log, checkpoints, placement)
-        if trained.enough:
-            break
-    assert trained is not None
-    return trained
+            for attempt in attempts(plan, checkpoints):
+                trunk = _train_trunk(attempt, record, checkpoints, process_group)
+                placement = Placement(len(attempt.slots), process_group)
+                trained = _specialise(attempt, trunk, record, checkpoints, placement)
+                if are_enough(attempt, trained, placement, record):
+                    break
+            return trained
 
 
 def _train_trunk(
     plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
 ) -> Learner:
     """Trains the one net that all agents and the twin start from."""
+    # A fork leaves no trunk. For more agents it is trained again, to the same bits and
+    # quickly beside them, so that no checkpoint has to hold it.
+    if plan.before:
+        log, checkpoints = discard, Checkpoints()
     placement, unconstrained = Placement(1), torch.zeros(0)
     learner, batches, stats = Learner.start(plan), trunk_batches(plan), StepStats(1)
     start = checkpoints.begin(
@@ -171,17 +154,15 @@ def _specialise(
     placement: Placement,
 ) -> Trained:
     """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
-    config, k = plan.config, len(plan.roles)
-    # Checkpoints are numbered on from those of fewer agents.
-    tried = config.agent_counts.index(k) if k in config.agent_counts else 0
-    before = tried * (plan.steps - plan.trunk_steps)
     dual = DualUpdate.start(plan, learner.weights(), placement)
+    config, k = plan.config, len(dual.eligible)
     sharing = Sharing(learner.theta[0], config)
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
+    # Checkpoints are numbered on from those of fewer agents.
     start = checkpoints.begin(
         f"{k} agents",
         placement,
@@ -191,15 +172,14 @@ def _specialise(
         dual=dual,
         sharing=sharing,
     )
-    start -= before
 
-    for step in range(max(plan.trunk_steps, start), plan.steps):
+    for step in range(max(plan.trunk_steps, start - plan.before), plan.steps):
         since_fork = step - plan.trunk_steps
         is_sync_round = since_fork % config.sync_every == 0
         if is_sync_round:
             # Here nothing is half done: weights, multipliers, consensus and statistics
             # are all of the same step, in every process.
-            checkpoints.save_if_due(step + before)
+            checkpoints.save_if_due(step + plan.before)
 
         # The dual update comes before the share, which asks it who may teach: its word
         # is then of this round and not of the one before. It also sees a lost agent
@@ -224,11 +204,14 @@ def _specialise(
             # a reduction adds in another order, and its sum is another model.
             theta = placement.gather(learner.theta)[:k]
             sync_round = sharing.share(
-                theta, usable=usable, eligible=dual.eligible, fitness=fitness
+                theta,
+                usable=usable,
+                eligible=dual.eligible,
+                fitness=fitness,
+                step=step,
+                log=log,
             )
             learner.adopt(theta, sync_round.lost)
-            if sync_round.eventful:
-                log({"event": "share", "step": step, **sync_round.to_dict()})
             stats.clear()
 
         rate = plan.learning_rate(step)
@@ -238,15 +221,6 @@ def _specialise(
     # Apart, or one agent more would make up for a lost twin.
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
-    enough = torch.tensor([True])
-    if config.num_agents == "auto":
-        weights = learner.weights()
-        figures = held_out_figures(plan, weights, finite[:k], placement)
-        event = evidence(k, figures, config.agent_counts[-1])
-        enough = torch.tensor([event["event"] == "agents"])
-        # A comparison, as in the dual update: every process takes rank 0's word.
-        placement.broadcast(enough)
-        log(event)
     averaged = placement.gather(learner.averaged)
     return Trained(
         genome=plan.genome,
@@ -256,7 +230,6 @@ def _specialise(
         constraints=plan.constraints,
         targets=dual.targets,
         steps=plan.steps,
-        enough=bool(enough),
     )
 
 
