@@ -45,7 +45,13 @@ from safescale_ammt.reporting.wording import METRICS
 
 PAGE = DOCS / "configuration.md"
 HEADS = ("key", "type", "default", "allowed", "meaning", "example")
-_TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+_TYPES = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    int | Literal["auto"]: "whole number, or auto",
+}
 # Values that some keys refuse; the refusal says what they would take.
 _WRONG: Mapping[Any, tuple[Any, ...]] = {
     int: (-1, 2, 10**9),

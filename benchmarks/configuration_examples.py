@@ -49,6 +49,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.dual_nu": {"dual_nu": 0.8},
     "training.safety_threshold": {"safety_threshold": 0.99},
     "training.agent_specializations": {"agent_specializations": ["generalist"]},
+    "training.num_agents": {"num_agents": "auto"},
     "training.max_epochs": {"max_epochs": 20},
     "training.outer_momentum": {"outer_momentum": 0.9},
     "training.bias_tolerance": {"bias_tolerance": 0.01},

@@ -172,6 +172,7 @@ _SCALARS: dict[Any, Callable[[Any, str], Any]] = {
     float: _real,
     bool: _flag,
     str: _string,
+    int | Literal["auto"]: lambda v, where: v if v == "auto" else _whole(v, where),
 }
 
 

@@ -346,6 +346,10 @@ _FRACTIONS = (
 )
 
 
+AUTO_AGENTS = (4, 8, 16)
+"""Numbers of agents that `num_agents: auto` tries in turn."""
+
+
 class Threshold(TypedDict, total=False):
     """How the decision threshold is chosen; empty: one half."""
 
@@ -358,8 +362,9 @@ class Threshold(TypedDict, total=False):
 class TrainingConfig(Section):
     """How the agents are trained."""
 
-    num_agents: int = 8
-    """Agents trained together (any k >= 1)."""
+    num_agents: int | Literal["auto"] = 8
+    """Agents trained together (any k >= 1); auto = 4, then twice as many up to 16
+    while held-out rows could tell the difference."""
     agent_specializations: tuple[str, ...] = (
         "generalist",
         "safety",
@@ -463,10 +468,16 @@ class TrainingConfig(Section):
     )
     later: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
+    @property
+    def agent_counts(self) -> tuple[int, ...]:
+        """Numbers of agents to train, in turn until one is enough."""
+        return AUTO_AGENTS if self.num_agents == "auto" else (self.num_agents,)
+
     def __post_init__(self) -> None:
         """Checks ranges and names what this version does not have."""
         self.require_seed()
-        self.require("num_agents", 1 <= self.num_agents <= 256, "1 to 256")
+        known = all(1 <= k <= 256 for k in self.agent_counts)
+        self.require("num_agents", known, "1 to 256, or auto")
         has_roles = bool(self.agent_specializations)
         self.require("agent_specializations", has_roles, "at least one role")
         for role in self.agent_specializations:
@@ -487,8 +498,8 @@ class TrainingConfig(Section):
         positive = all(isinstance(c, float) and c > 0 for c in costs)
         self.require("threshold", right and positive, ways)
         # Whole nets are dealt out to processes; a process without one would only wait.
-        nets = self.num_agents + 1
-        fits = f"1 to {nets}, a net for each: {self.num_agents} agents and the twin"
+        nets = self.agent_counts[0] + 1
+        fits = f"1 to {nets}, a net for each: {nets - 1} agents and the twin"
         self.require("processes", 1 <= self.processes <= nets, fits)
         alone = self.backend != "local" or self.processes == 1
         self.require("processes", alone, "1 with backend local; set backend: torchrun")

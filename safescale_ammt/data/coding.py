@@ -100,6 +100,8 @@ class Coding:
     Attributes:
         width: inputs of a row.
         sizes: codes of each part.
+        ladders: the inputs of each number's pieces: ones, a fraction, then zeros.
+        paired: pairs of a row.
     """
 
     def __init__(self, schema: Schema, numeric: Numeric) -> None:
@@ -117,6 +119,13 @@ class Coding:
         self._valued = [part.places is not None for part in parts]
         self.sizes = [part.last + 1 for part in parts]
         self._type = np.min_scalar_type(max(self.sizes, default=1) - 1)
+        self.ladders = [
+            range(columns.start, columns.start + part.pieces)
+            for part, columns in zip(parts, self._columns, strict=True)
+            if isinstance(part, Pieces) and part.pieces
+        ]
+        none = np.zeros((0, len(parts)), self._type), np.zeros((0, sum(self._valued)))
+        self.paired = self.pairs(Codes(*none))[0].shape[1]
 
     def codes(self, features: pa.Table) -> Codes:
         """Codes raw feature columns.

@@ -81,6 +81,7 @@ class Pieces:
 
     Attributes:
         width: inputs.
+        pieces: of the number, in the first inputs.
         last: the greatest code.
         home: the piece of each code (codes,).
         table: the inputs of each code, without the value (codes, width).
@@ -91,7 +92,7 @@ class Pieces:
         self._feature = feature
         edges, spikes = np.array(feature.edges), np.array(feature.spikes)
         self._low, self._high = edges[:-1], edges[1:]
-        pieces = len(self._low)
+        self.pieces = pieces = len(self._low)
         self._codes = max(pieces, 1)
         others = [*spikes, *[feature.median] * feature.has_missing]
         self.home = np.append(np.arange(self._codes), self._piece(np.array(others)))
@@ -140,7 +141,7 @@ class Pieces:
         self, code: NDArray[Any], value: NDArray[np.float32]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
         """Yields columns and weights (n,): `Coding.pairs`."""
-        pieces, spikes = len(self._low), len(self._feature.spikes)
+        pieces, spikes = self.pieces, len(self._feature.spikes)
         if pieces:
             # Whole pieces; in the next one there is the value's fraction.
             whole = self.home.take(code) + (value == 1)

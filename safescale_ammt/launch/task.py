@@ -172,20 +172,23 @@ def _write_model(
     log: TrainingLog,
 ) -> None:
     """Merges the agents; writes model, twin and constitution, and ends the log."""
+    from safescale_ammt.model.device import settled
     from safescale_ammt.training.merge import merge
 
     say_progress(trained.steps, trained.steps, "merging the agents")
-    merged = merge(
-        trained,
-        encoded,
-        task.constitution,
-        form=task.config.merge,
-        seed=task.config.seed,
-        rule=task.config.threshold,
-    )
+    # On as many threads as training: a fit on all of them takes several times as long.
+    with settled(task.config.threads):
+        merged = merge(
+            trained,
+            encoded,
+            task.constitution,
+            form=task.config.merge,
+            seed=task.config.seed,
+            rule=task.config.threshold,
+        )
     for event in merged.events():
         log.write(event)
-    log.write({"event": "end", "step": trained.steps})
+    log.write({"event": "end", "step": trained.steps, "agents": len(trained.agents)})
     merged.save(folder, task.data.schema)
     # The promises travel with the model: whoever serves it can read them.
     write_json(folder / "constitution.json", task.constitution.to_dict())

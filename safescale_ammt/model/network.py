@@ -25,13 +25,15 @@ from safescale_ammt.model.genome import Genome
 Weights = dict[str, Tensor]
 """Layer name -> tensor (k, ...): the k nets stacked along the first axis."""
 
-_ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "gelu": f.gelu,
     "silu": f.silu,
     "tanh": torch.tanh,
 }
 
+_MASK_UNITS = 1 << 20
+"""Units of the row that dropout masks are windows of."""
 _VECTOR = 32
 """Numbers that two registers of the widest vector unit (AVX-512) hold."""
 
@@ -104,34 +106,52 @@ def initial(genome: Genome, d_in: int, n_out: int, seeds: Sequence[int]) -> Tens
 
 
 class Dropout:
-    """Draws dropout masks from bytes: eight units per 64-bit random number.
+    """Takes dropout masks as windows of one long row of random units.
 
-    The probability is rounded to 1/256; the scale of the other units is exact for
-    the rounded value, so the expectation is unchanged.
+    Where a window begins is drawn for each net, layer and step; the row is drawn once.
+    Units of one mask are independent; a later mask that has some of the same bits has
+    them at other units. The probability is rounded to 1/256; the scale of the other
+    units is exact for the rounded value, so the expectation is unchanged.
     """
 
     def __init__(self, probability: float, seed: int) -> None:
         self._cut = round(probability * 256)
         self.generator = torch.Generator().manual_seed(seed)
         self._local, self._nets = slice(None), 1
+        self._row = torch.zeros(0)
+        if self._cut:
+            drawn = torch.empty(_MASK_UNITS, dtype=torch.uint8)
+            drawn.random_(generator=torch.Generator().manual_seed(seed))
+            self._row = (drawn >= self._cut) * (256 / (256 - self._cut))
 
     def place(self, slots: range, nets: int) -> None:
-        """Draws for all nets from now on, and applies the masks of some slots."""
+        """Draws for all nets from now on, and gives the masks of some slots."""
         self._local, self._nets = slice(slots.start, slots.stop), nets
 
+    def masks(self, units: int) -> Sequence[Tensor]:
+        """Returns a mask (units,) of each net here, none of them if nothing drops."""
+        if self._cut == 0:
+            return ()
+        # Windows are drawn for all nets, also those of other processes: a net gets the
+        # same ones wherever it is computed. Long masks are several windows.
+        length = min(units, _MASK_UNITS // 2)
+        parts = -(-units // length)
+        starts = torch.randint(
+            _MASK_UNITS - length, (self._nets, parts), generator=self.generator
+        )
+        return [
+            self._row[net[0] : net[0] + units]
+            if parts == 1
+            else torch.cat([self._row[s : s + length] for s in net])[:units]
+            for net in starts[self._local].tolist()
+        ]
+
     def __call__(self, x: Tensor) -> Tensor:
-        """Returns x with each unit dropped independently."""
+        """Returns x (k, ...) with each unit dropped independently."""
         if self._cut == 0:
             return x
-        # Masks are drawn for all nets, also those of other processes: a net gets the
-        # same ones wherever it is computed. Each net's units lie together, those of
-        # net i after those of net i - 1.
-        units = x.numel() if self._nets == 1 else x[0].numel() * self._nets
-        words = torch.empty((units + 7) // 8, dtype=torch.int64)
-        words.random_(-(2**63), None, generator=self.generator)
-        masks = words.view(torch.uint8)[:units].view(self._nets, -1)
-        active = masks[self._local] >= self._cut
-        return x * (active.view(x.shape) * (256 / (256 - self._cut)))
+        units = x.numel() if self._nets == 1 else x[0].numel()
+        return x * torch.stack([*self.masks(units)]).view(x.shape)
 
 
 def forward(
@@ -159,7 +179,7 @@ def forward(
     x = x.expand(k, -1, -1)
     rows = x.shape[1]
     hidden = x[:, None]
-    activation = _ACTIVATION[genome.activation]
+    activation = ACTIVATION[genome.activation]
     for i in range(len(genome.widths)):
         before = hidden
         layer = _layer(weights, f"layer{i}", hidden, one_of_several)

@@ -25,6 +25,7 @@ from safescale_ammt.reporting.figures import (
     missing,
     short,
 )
+from safescale_ammt.reporting.logs import last_rounds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def training_curves(events: Sequence[Json]) -> Picture:
     """
     name, title = "training", "Training"
     # Training writes an event per sync round; one round alone is a point, no curve.
-    rounds = [e for e in events if e.get("event") == "round"]
+    rounds = last_rounds(events)
     if len(rounds) < 2:
         return missing(name, title, "the training log holds no rounds")
     trunk = [e for e in events if e.get("event") == "trunk"]

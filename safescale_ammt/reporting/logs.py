@@ -6,7 +6,7 @@ its identity, so that its page can be written again wherever the verdict is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,18 @@ LOG_FILES = {
     "power": "power.json",
 }
 """What `render` calls a log -> its file."""
+
+
+def last_rounds(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the rounds of those agents, of a training's events, that are merged."""
+    rounds: list[Mapping[str, Any]] = []
+    for event in events:
+        # Fewer agents were not enough: those that follow begin where they began.
+        if event.get("event") == "more_agents":
+            rounds = []
+        if event.get("event") == "round":
+            rounds.append(event)
+    return rounds
 
 
 def log_contents(model: Path, architecture: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.printable import printable_lines
-from safescale_ammt.reporting.logs import TRAINING
+from safescale_ammt.reporting.logs import TRAINING, last_rounds
 from safescale_ammt.reporting.markdown import bullets, plain, table
 from safescale_ammt.reporting.wording import line, measured
 
@@ -86,7 +86,7 @@ def training_summary(facts: Json, model: Path) -> str:
                 else "; on *select* it does not keep every promise.\n"
             )
         ),
-        bullets([*facts["doubts"], *facts["left_out"]]),
+        bullets([*facts.get("decided", ()), *facts["doubts"], *facts["left_out"]]),
         "# How far each promise was missed while training\n" if rows else "",
         table(("step", *map(plain, names)), rows) if rows else "",
         "Below zero a promise is kept on the rows that train it.\n" if rows else "",
@@ -137,7 +137,7 @@ def _violations(
     events: Sequence[Json],
 ) -> tuple[Sequence[str], Iterable[tuple[str, ...]]]:
     """Returns the promises of a training log, and a row each of some of its rounds."""
-    rounds = [e for e in events if e.get("event") == "round" and e.get("violation")]
+    rounds = [e for e in last_rounds(events) if e.get("violation")]
     step = max(1, (len(rounds) - 1) // _SHOWN + 1)
     shown = [*rounds[::step], *rounds[-1:]] if rounds else []
     names = list(shown[0]["violation"]) if shown else []

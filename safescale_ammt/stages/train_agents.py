@@ -70,4 +70,4 @@ def run(
         # Only now: a stage that is killed before the model stands resumes.
         checkpoints.clear()
     # A model of the cluster comes out of a store: its parents are checked again.
-    return {**summary(model, task.parents), "agents": config.num_agents}
+    return summary(model, task.parents)

@@ -62,13 +62,21 @@ class Adam:
     def move(self, theta: Tensor, grad: Tensor, rate: float) -> None:
         """Moves all rows of theta (k, P), whatever their gradient is."""
         self.count += 1
-        self.first.lerp_(grad, 1 - _BETA1)
-        self.second.mul_(_BETA2).addcmul_(grad, grad, value=1 - _BETA2)
-        root = (1 - _BETA2**self.count).sqrt()
-        step = self.first / (self.second.sqrt() / root + _EPSILON)
-        # The decay comes before the step and apart from the gradient (AdamW).
-        theta.mul_(1 - rate * self._decay)
-        theta.sub_(step * (rate / (1 - _BETA1**self.count)))
+        state = (self.first, self.second, self.count[:, 0])
+        for i, decay in enumerate(self._decay[:, 0].tolist()):
+            row, slope, first, second, count = (t[i] for t in (theta, grad, *state))
+            # The kernel of `torch.optim.AdamW(fused=True)`: one pass over the memory.
+            # The decay comes before the step and apart from the gradient.
+            torch._fused_adamw_(
+                *([row], [slope], [first], [second], [], [count]),
+                lr=rate,
+                beta1=_BETA1,
+                beta2=_BETA2,
+                weight_decay=decay,
+                eps=_EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
 
     def select(self, rows: Tensor, decay: Tensor) -> Adam:
         """Returns a copy of the state of some rows; a row may occur twice.

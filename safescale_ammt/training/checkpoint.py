@@ -54,7 +54,7 @@ class Checkpoint:
 
     Attributes:
         step: the step that comes next.
-        phase: trunk or agents.
+        phase: trunk, agents, or so many of them.
         events: the training log up to there.
         state: of all nets.
     """
@@ -144,7 +144,7 @@ class Checkpoints:
         """Begins a phase, from its checkpoint if there is one.
 
         Args:
-            phase: trunk or agents.
+            phase: trunk, agents, or so many of them.
             placement: of the phase's nets.
             components: whose state the checkpoints of this phase hold.
 
@@ -155,11 +155,19 @@ class Checkpoints:
         self._phase, self._placement, self._components = phase, placement, components
         if self._newest is None:
             return 0
+        newest = self._newest
         # States are saved with the rows of all nets, so that another number of
         # processes can take its own.
-        if self._newest.phase == phase:
-            load_states(components, self._newest.state.select(placement.local_slots))
-        return self._newest.step
+        if newest.phase == phase:
+            load_states(components, newest.state.select(placement.local_slots))
+            # What comes after this phase begins at its own beginning.
+            self._newest = None
+        return newest.step
+
+    @property
+    def phase(self) -> str:
+        """The phase that the checkpoint is of which training goes on from, or ""."""
+        return self._newest.phase if self._newest else ""
 
     def save_if_due(self, step: int) -> None:
         """Takes a checkpoint if one is due, in all processes together.

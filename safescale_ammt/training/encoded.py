@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from safescale_ammt.data.coding import Codes, Coding, width
 from safescale_ammt.model.predictor import BLOCK, Prediction
+from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.thinning import TRAINING, Limits, Thinning
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ CHUNK_ROWS = 1 << 15
 """Most rows that are inputs at the same time where all rows are looked at."""
 _CHUNK_NUMBERS = 1 << 25
 """Most numbers of these."""
+PAIRED_ROWS = 1 << 18
+"""Most rows that are kept as pairs, some 200 bytes each; of more, those drawn become
+pairs."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,21 @@ class EncodedRows:
             codes = self.x.codes.take(rows.numpy())
             found = torch.from_numpy(self.x.coding.inputs(codes))
         return found.view(*index.shape, -1)
+
+    @cached_property
+    def kept_pairs(self) -> Pairs | None:
+        """All rows as pairs; None of very many, or where inputs are no slower."""
+        if not isinstance(self.x, CodedInputs) or len(self) > PAIRED_ROWS:
+            return None
+        return Pairs.of(self.x.coding, self.x.codes)
+
+    def pairs(self, index: Tensor) -> Pairs | None:
+        """Returns rows by their numbers (m,) as pairs; None if inputs are no slower."""
+        if not isinstance(self.x, CodedInputs):
+            return None
+        if len(self) <= PAIRED_ROWS:
+            return self.kept_pairs and self.kept_pairs.select(index)
+        return Pairs.of(self.x.coding, self.x.codes.take(index.numpy()))
 
     def chunks(self, nets: int = 1) -> Iterator[Tensor]:
         """Yields the inputs of all rows, of at most `CHUNK_ROWS` at a time.

@@ -33,6 +33,8 @@ from safescale_ammt.model.network import (
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.gradients import Backprop, Objective
+from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.placement import Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.roles import traits
@@ -74,11 +76,19 @@ class Learner:
         self._rows = rows
         self._ema = ema
         self._dropout = Dropout(genome.dropout, seed)
+        self._dropout.place(range(len(theta)), len(theta))
         self._seed = seed
         self._input_drop: list[Dropout] = []
-        self._traits = traits([ROLES["generalist"]] * len(theta))
+        self._roles: Sequence[Role] = [ROLES["generalist"]] * len(theta)
+        self._traits = traits(self._roles)
         self._cells = cells
+        self._outcomes = torch.tensor([c.outcome for c in cells], dtype=torch.long)
         self.adam = Adam(theta, self._traits.weight_decay[:, None], stability)
+        plain = genome.heads == 1
+        self._backprop = Backprop(genome, self.layout) if plain else None
+        # A residual link from the inputs adds them whole.
+        own = self.layout["layer0.weight"] if genome.widths else (0, 0)
+        self._paired = own[1] > 0 and not (genome.residual and own[0] == own[1])
 
     @classmethod
     def start(cls, plan: Plan) -> Learner:
@@ -111,15 +121,47 @@ class Learner:
             The task losses (k,), and which nets skipped the step (k,) because
             their gradient was not finite or longer than the stability threshold.
         """
-        theta = self.theta.requires_grad_()
-        task, lagrangian = self._losses(theta, batch, extra, cell_weights)
-        # No tensor is shared between nets: the sum's gradient is each net's own.
-        (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
-        self.theta = theta.detach()
+        task, grad = self.gradient(batch, extra, cell_weights)
         active = self.adam.step(self.theta, grad, rate)
         # A net that skips is averaged too: all averages are over as many steps.
         self.averaged.lerp_(self.theta, 1 - self._ema)
-        return task.detach(), ~active
+        return task, ~active
+
+    def gradient(
+        self, batch: Tensor, extra: Tensor, cell_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the task losses (k,) and the Lagrangians' gradient (k, P)."""
+        if self._backprop is None:
+            theta = self.theta.requires_grad_()
+            task, lagrangian = self._losses(theta, batch, extra, cell_weights)
+            # No tensor is shared between nets: the sum's gradient is each net's own.
+            (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
+            self.theta = theta.detach()
+            return task.detach(), grad
+        index = torch.cat([batch, extra], 1)
+        masks = [self._dropout.masks(index.shape[1] * w) for w in self.genome.widths]
+        each = extra.shape[1] // max(1, len(self._cells))
+        weight = (cell_weights / each).repeat_interleave(each)
+        objective = Objective(
+            self._rows.y[batch],
+            [role.brier for role in self._roles],
+            self._outcomes.repeat_interleave(each),
+            self._traits.constraint_weight[:, None] * weight,
+        )
+        rows = [self.inputs(i, index[i]) for i in range(len(index))]
+        logits, grad = self._backprop(self.theta, rows, masks, objective)
+        task = logits[:, None, : batch.shape[1]]
+        return task_loss(task, objective.label, self._traits.brier), grad
+
+    def inputs(self, net: int, index: Tensor) -> Tensor | Pairs:
+        """Returns rows as one net sees them in training: as pairs if that is faster."""
+        drops = self._roles[net].input_drop > 0
+        if self._paired and not drops:
+            pairs = self._rows.pairs(index)
+            if pairs is not None:
+                return pairs
+        x = self._rows.batch(index)
+        return self._input_drop[net](x) if drops else x
 
     def _losses(
         self, theta: Tensor, batch: Tensor, extra: Tensor, cell_weights: Tensor
@@ -157,7 +199,7 @@ class Learner:
         local_roles = [roles[i] for i in slots]
         rows = torch.zeros(len(slots), dtype=torch.long)
         self.theta, self.averaged = self.theta[rows], self.averaged[rows]
-        self._traits = traits(local_roles)
+        self._roles, self._traits = local_roles, traits(local_roles)
         self.adam = self.adam.select(rows, self._traits.weight_decay[:, None])
         self._dropout.place(slots, len(roles))
         # A generator per net, seeded by its slot: whichever process holds it, the

@@ -2,11 +2,11 @@
 
 Forms, in order of preference: the soup (mean of the agents' averaged weights), the
 best agent by validation accuracy, the ensemble of their logits (k nets deployed as
-one), and the soup with a fair head. The choice is made on one half of *select*: of
-the forms that no hard principle refutes there, the first that no other beats by
-more than two standard errors of the paired difference. The choice is then judged on
-the other half, and if a hard principle is refuted there too, the best single agent
-that is refuted on neither half takes its place.
+one), and the soup with a fair head where a hard principle refutes the soup. The choice
+is made on one half of *select*: of the forms that no hard principle refutes there, the
+first that no other beats by more than two standard errors of the paired difference. The
+choice is then judged on the other half, and if a hard principle is refuted there too,
+the best single agent that is refuted on neither half takes its place.
 
 A choice that *select* likens to the same answer for everybody (`judging.usefulness`)
 gives way to a better point, if one was kept: the first of the other forms, the single
@@ -21,7 +21,7 @@ the rule alone, so that a difference to it is the constitution's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -139,10 +139,12 @@ def merge(
     twin = deployable(trained, encoded, trained.twin, TWIN.name)
     selection = Selection(twin, encoded, constitution, seed, rule or {})
     agents, forms = _candidates(trained, encoded)
-    forms = {name: selection.settle(name, model) for name, model in forms.items()}
     if form != "auto":
         forms = {form: forms[form]}
-    scores = {name: selection.score(name, model) for name, model in forms.items()}
+    scores: dict[str, dict[str, Any]] = {}
+    for name, candidate in with_head(forms, scores, trained, encoded):
+        forms[name] = selection.settle(name, candidate)
+        scores[name] = selection.score(name, forms[name])
     feasible_forms = [name for name in scores if not scores[name]["refuted"]]
     # If every form breaks a promise, the one that breaks the fewest is judged on.
     fewest = sorted(scores, key=lambda name: len(scores[name]["refuted"]))[:1]
@@ -199,16 +201,29 @@ def _candidates(
     forms = {SOUP: soup, BEST: ranking[0][2]}
     if len(agents) > 1:
         forms[ENSEMBLE] = deployable(trained, encoded, agents, ENSEMBLE)
-    if encoded.n_out == 1:
-        # *select* is left out: a head that was fitted there would be judged on the
-        # rows that it was made for.
-        rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
-        rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
-        eta = torch.from_numpy(rows.answers(soup).score)
-        head = fit(trained.constraints, rows, eta, trained.targets)
-        if head is not None:
-            forms[HEADED] = replace(soup, head=head)
     return [(f"agent {i}", agent) for _, i, agent in ranking], forms
+
+
+def with_head(
+    forms: Mapping[str, Deployable],
+    scores: Mapping[str, Mapping[str, Any]],
+    trained: Trained,
+    encoded: EncodedDataset,
+) -> Iterator[tuple[str, Deployable]]:
+    """Yields the forms, then the soup with a fair head if its score is refuted."""
+    yield from tuple(forms.items())
+    # A correction is for what is broken: its fit takes longer than all else here.
+    if SOUP not in scores or not scores[SOUP]["refuted"] or encoded.n_out > 1:
+        return
+    # *select* is left out: a head that was fitted there would be judged on the rows
+    # that it was made for.
+    rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
+    rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
+    soup = forms[SOUP]
+    eta = torch.from_numpy(rows.answers(soup).score)
+    head = fit(trained.constraints, rows, eta, trained.targets)
+    if head is not None:
+        yield HEADED, replace(soup, head=head)
 
 
 def blends(

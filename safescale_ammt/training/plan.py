@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ from safescale_ammt.training.constraints import Constraints, enforce
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.folds import strata_of, stratified_folds
 from safescale_ammt.training.roles import TWIN, assign
+
+if TYPE_CHECKING:
+    from safescale_ammt.training.checkpoint import Checkpoints
 
 POOL = ("train", "constraint")
 """Splits whose rows the agents train on, fold by fold."""
@@ -43,6 +48,7 @@ class Plan:
         strata: label x group columns of the constitution, per row (n,).
         trunk_steps: steps before the agents part.
         steps: steps of each net in all.
+        before: steps that fewer agents took before, which were not enough.
     """
 
     encoded: EncodedDataset
@@ -58,6 +64,7 @@ class Plan:
     strata: Tensor
     trunk_steps: int
     steps: int
+    before: int = 0
 
     @property
     def batch_size(self) -> int:
@@ -83,15 +90,24 @@ def make_plan(
     constitution: Constitution,
     *,
     twin: bool = True,
+    agents: int | None = None,
 ) -> Plan:
     """Deals out roles and folds.
+
+    Args:
+        encoded: the dataset as tensors.
+        genome: of every net.
+        config: the training section.
+        constitution: names the enforced principles.
+        twin: whether there is one.
+        agents: how many; None is the first number that the section names.
 
     Raises:
         ConfigError: an unknown role.
         DataError: too few rows for the folds.
     """
     rows = encoded.joined(POOL, genome.encoding)
-    roles = assign(config.agent_specializations, config.num_agents)
+    roles = assign(config.agent_specializations, agents or config.agent_counts[0])
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
     draws = len(rows) if rows.entity is None else int(rows.entity.max()) + 1
     if draws < 2 * folds:
@@ -136,6 +152,29 @@ def make_plan(
         trunk_steps=trunk_steps,
         steps=steps,
     )
+
+
+def attempts(plan: Plan, checkpoints: Checkpoints) -> Iterator[Plan]:
+    """Yields a plan and those of more agents that its section names.
+
+    Args:
+        plan: of the first number of agents.
+        checkpoints: name the number that training goes on with.
+    """
+    counts = plan.config.agent_counts
+    begun = [f"{k} agents" == checkpoints.phase for k in counts]
+    for tried in range(begun.index(True) if any(begun) else 0, len(counts)):
+        if tried == 0:
+            yield plan
+            continue
+        twin, common = (
+            len(plan.slots) > len(plan.roles),
+            (plan.config, plan.constitution),
+        )
+        more = make_plan(
+            plan.encoded, plan.genome, *common, twin=twin, agents=counts[tried]
+        )
+        yield replace(more, before=tried * (plan.steps - plan.trunk_steps))
 
 
 def derived_seed(seed: int, use: str) -> int:

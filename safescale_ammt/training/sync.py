@@ -24,6 +24,7 @@ from torch import Tensor
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.training.stateful import StateDict
+from safescale_ammt.training.training_log import Log, discard
 
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 _TRIM = 0.2
@@ -114,7 +115,14 @@ class Sharing:
         self._velocity = torch.zeros_like(start)
 
     def share(
-        self, theta: Tensor, *, usable: Tensor, eligible: Tensor, fitness: Tensor
+        self,
+        theta: Tensor,
+        *,
+        usable: Tensor,
+        eligible: Tensor,
+        fitness: Tensor,
+        step: int = 0,
+        log: Log = discard,
     ) -> Round:
         """Runs one sync round; changes theta (k, P) in place.
 
@@ -124,6 +132,8 @@ class Sharing:
                 do those with non-finite weights.
             eligible: (k,) booleans, who may teach.
             fitness: (k,) scores, read by the aggregate `fitness` alone.
+            step: at which it runs.
+            log: receives a round that was anything but one of all agents.
         """
         finite = theta.isfinite().all(1) & usable
         outlying = finite & _outlying(theta, self.consensus, finite)
@@ -139,17 +149,20 @@ class Sharing:
                 # Outer step: v <- mu v + d, then g <- g - rate (d + mu v).
                 pull = self.consensus - aggregate
                 self._velocity = self._momentum * self._velocity + pull
-                step = pull + self._momentum * self._velocity
-                self.consensus = self.consensus - self._rate * step
+                move = pull + self._momentum * self._velocity
+                self.consensus = self.consensus - self._rate * move
             # An agent that may not teach still learns from those that may.
             theta[finite] = torch.lerp(self.consensus, theta[finite], self._alpha)
         theta[~finite] = self.consensus
-        return Round(
+        done = Round(
             shared,
             tuple(teachers.tolist()),
             tuple((~finite).nonzero()[:, 0].tolist()),
             tuple(outlying.nonzero()[:, 0].tolist()),
         )
+        if done.eventful:
+            log({"event": "share", "step": step, **done.to_dict()})
+        return done
 
     def state_dict(self) -> StateDict:
         """Returns consensus and velocity."""

@@ -33,13 +33,14 @@ from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.plan import Plan, attempts, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
 from safescale_ammt.training.sync import Sharing
-from safescale_ammt.training.training_log import Log
+from safescale_ammt.training.training_log import Log, discard
 
 _ACCURACY_EVERY = 5
 """Dual updates between two measurements of accuracy: a look, and no decision."""
@@ -109,16 +110,24 @@ def train(
         log({"event": "plan", "steps": plan.steps})
         for reason in plan.constraints.left_out:
             log({"event": "left_out", "reason": reason})
-        placement = Placement(len(plan.slots), process_group)
         with checkpoints.session(process_group, log) as record:
-            trunk = _train_trunk(plan, record, checkpoints, process_group)
-            return _specialise(plan, trunk, record, checkpoints, placement)
+            for attempt in attempts(plan, checkpoints):
+                trunk = _train_trunk(attempt, record, checkpoints, process_group)
+                placement = Placement(len(attempt.slots), process_group)
+                trained = _specialise(attempt, trunk, record, checkpoints, placement)
+                if are_enough(attempt, trained, placement, record):
+                    break
+            return trained
 
 
 def _train_trunk(
     plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
 ) -> Learner:
     """Trains the one net that all agents and the twin start from."""
+    # A fork leaves no trunk. For more agents it is trained again, to the same bits and
+    # quickly beside them, so that no checkpoint has to hold it.
+    if plan.before:
+        log, checkpoints = discard, Checkpoints()
     placement, unconstrained = Placement(1), torch.zeros(0)
     learner, batches, stats = Learner.start(plan), trunk_batches(plan), StepStats(1)
     start = checkpoints.begin(
@@ -148,16 +157,17 @@ def _specialise(
     placement: Placement,
 ) -> Trained:
     """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
-    config, k = plan.config, plan.config.num_agents
     dual = DualUpdate.start(plan, learner.weights(), placement)
+    config, k = plan.config, len(dual.eligible)
     sharing = Sharing(learner.theta[0], config)
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
+    # Checkpoints are numbered on from those of fewer agents.
     start = checkpoints.begin(
-        "agents",
+        f"{k} agents",
         placement,
         learner=learner,
         batches=batches,
@@ -166,13 +176,13 @@ def _specialise(
         sharing=sharing,
     )
 
-    for step in range(max(plan.trunk_steps, start), plan.steps):
+    for step in range(max(plan.trunk_steps, start - plan.before), plan.steps):
         since_fork = step - plan.trunk_steps
         is_sync_round = since_fork % config.sync_every == 0
         if is_sync_round:
             # Here nothing is half done: weights, multipliers, consensus and statistics
             # are all of the same step, in every process.
-            checkpoints.save_if_due(step)
+            checkpoints.save_if_due(step + plan.before)
 
         # The dual update comes before the share, which asks it who may teach: its word
         # is then of this round and not of the one before. It also sees a lost agent
@@ -197,11 +207,14 @@ def _specialise(
             # a reduction adds in another order, and its sum is another model.
             theta = placement.gather(learner.theta)[:k]
             sync_round = sharing.share(
-                theta, usable=usable, eligible=dual.eligible, fitness=fitness
+                theta,
+                usable=usable,
+                eligible=dual.eligible,
+                fitness=fitness,
+                step=step,
+                log=log,
             )
             learner.adopt(theta, sync_round.lost)
-            if sync_round.eventful:
-                log({"event": "share", "step": step, **sync_round.to_dict()})
             stats.clear()
 
         rate = plan.learning_rate(step)

@@ -23,6 +23,8 @@ _TELL_EVERY = 0.25
 """Least seconds between two lines of progress, which cost a step or two."""
 _SENTENCES = {
     "left_out": "{reason}",
+    "agents": "{reason}",
+    "more_agents": "{reason}",
     "merge": "Merged into one model: {choice}.",
     "doubt": "{reason}",
     "resumed": "Went on from the checkpoint before step {step}.",
@@ -118,5 +120,8 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
         "accuracy": merged["scores"].get(merged["choice"], {}).get("accuracy"),
         "doubts": merged["doubts"],
         "steps": events[-1]["step"],
+        "agents": events[-1]["agents"],
+        # How it was decided that they are enough; nothing where the section says so.
+        "decided": [e["reason"] for e in events if "agents" in e["event"]],
         "left_out": [e["reason"] for e in events if e["event"] == "left_out"],
     }

@@ -62,7 +62,7 @@ sections: dict[str, st.SearchStrategy[Section]] = {
     "training": st.builds(
         TrainingConfig,
         seed=seeds,
-        num_agents=st.integers(1, 256),
+        num_agents=st.integers(1, 256) | st.just("auto"),
         agent_specializations=st.lists(
             st.sampled_from(sorted(ROLES)), min_size=1, max_size=4
         ).map(tuple),
@@ -154,8 +154,13 @@ def test_a_section_that_is_no_mapping_is_one_clear_sentence(raw: Any) -> None:
         ({"num_agents": True}, "must be a whole number, found True"),
         ({"num_agents": None}, "must be a whole number, found None"),
         ({"num_agents": float("inf")}, "must be a whole number, found inf"),
-        ({"num_agents": 0}, "training.num_agents is 0, expected 1 to 256"),
+        ({"num_agents": 0}, "training.num_agents is 0, expected 1 to 256, or auto"),
         ({"num_agents": 257}, "expected 1 to 256"),
+        ({"num_agents": "Auto"}, "must be a whole number, found 'Auto'"),
+        (
+            {"num_agents": "auto", "backend": "torchrun", "processes": 6},
+            "expected 1 to 5, a net for each: 4 agents and the twin",
+        ),
         ({"seed": 2**53}, "at most 2^53 - 1 survives KFP"),
         ({"seed": float(2**53)}, "at most 2^53 - 1 survives KFP"),
         ({"seed": -1}, "training.seed is -1, expected a whole number in [0, 2^53)"),

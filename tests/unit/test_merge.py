@@ -45,7 +45,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
 
 @pytest.fixture(scope="module")
 def trained(encoded: EncodedDataset) -> Trained:
-    return train(encoded, GENOME, brief(), constitution(TPR), log=discard)
+    return train(encoded, GENOME, brief(seed=2), constitution(TPR), log=discard)
 
 
 def merged(
@@ -59,6 +59,7 @@ def test_every_form_is_scored_and_one_is_chosen(
     trained: Trained, encoded: EncodedDataset
 ) -> None:
     found = merged(trained, encoded)
+    assert found.scores[SOUP]["refuted"]
     assert set(found.scores) == {SOUP, BEST, ENSEMBLE, HEADED}
     assert found.choice in found.scores
     assert found.feasible
@@ -146,6 +147,14 @@ def test_where_every_form_breaks_the_promise_the_best_fair_agent_takes_over(
     assert HEADED not in found.scores
     assert all(score["refuted"] for score in found.scores.values())
     assert (found.choice, found.feasible) == ("agent 0", True)
+
+
+def test_a_soup_that_nothing_refutes_gets_no_head(
+    trained: Trained, encoded: EncodedDataset
+) -> None:
+    found = merged(trained, encoded, {**TPR, "threshold": 0.99}, USEFUL)
+    assert found.scores[SOUP]["refuted"] == []
+    assert set(found.scores) == {SOUP, BEST, ENSEMBLE}
 
 
 def test_a_head_only_goes_with_a_binary_label(
