@@ -28,8 +28,8 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.model.device import keep_freed_memory, settled
-from safescale_ammt.model.genome import Genome
-from safescale_ammt.model.network import Dropout, forward, initial, shapes, unflatten
+from safescale_ammt.model.genome import Genome, shapes
+from safescale_ammt.model.network import Dropout, forward, initial, unflatten
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.learner import soft_rates, task_loss

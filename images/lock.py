@@ -25,7 +25,7 @@ from safescale_ammt.files.canonical import read_json
 
 _CONFIG_DIGEST = "containerimage.config.digest"
 _DIGEST = "containerimage.digest"
-TORCH_FREE = ("prepare_data", "register_model")
+TORCH_FREE = ("prepare_data", "evaluate_safety", "register_model")
 
 
 def from_engine(engine: Engine, base: str = "", pushed: str = "") -> dict[str, Any]:

@@ -49,15 +49,15 @@ class Layer:
 
 LAYERS = {
     "core": Layer(
-        ("certifi", "minio", "numpy", "pyarrow", "PyYAML", "scipy", "urllib3"), ("kfp",)
+        (
+            *("certifi", "minio", "numpy", "pyarrow", "PyYAML"),
+            *("safetensors", "scipy", "urllib3"),
+        ),
+        ("kfp",),
     ),
     # `===` compares the text: PyPI's own build, never one with a local version.
-    "torch-cpu": Layer(
-        ("safetensors", "torch"), below=("core",), exact=(("torch", "==2.13.0+cpu"),)
-    ),
-    "torch-cu130": Layer(
-        ("safetensors", "torch"), below=("core",), exact=(("torch", "===2.13.0"),)
-    ),
+    "torch-cpu": Layer(("torch",), below=("core",), exact=(("torch", "==2.13.0+cpu"),)),
+    "torch-cu130": Layer(("torch",), below=("core",), exact=(("torch", "===2.13.0"),)),
     "charts": Layer(("matplotlib",), below=("core",)),
     "kubernetes": Layer(("kubernetes",), below=("core",)),
 }

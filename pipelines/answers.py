@@ -17,7 +17,7 @@ import json
 import lzma
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.typed_texts import as_texts
 
 STDOUT = Path("-")
+BATCH = 8192
+"""Rows that are Python's objects at once."""
 _PACKED: dict[str, Callable[[BinaryIO], Any]] = {
     ".gz": partial(pa.CompressedOutputStream, compression="gzip"),
     ".zst": partial(pa.CompressedOutputStream, compression="zstd"),
@@ -39,6 +41,8 @@ _PACKED: dict[str, Callable[[BinaryIO], Any]] = {
     ".xz": partial(lzma.open, mode="wb"),
 }
 """Ending -> what packs a file; the endings that `reading` unpacks."""
+_NUMBERS = (pa.types.is_float64, pa.types.is_integer)
+"""Types that a CSV file spells as Python does."""
 _JSON_TYPES = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean)
 Writer = Callable[[pa.Table, BinaryIO], None]
 
@@ -99,11 +103,12 @@ def form_of(output: Path) -> tuple[Writer, Callable[[BinaryIO], Any] | None]:
 
 def write_csv(table: pa.Table, stream: BinaryIO, delimiter: str = ",") -> None:
     """Writes a header and one line per row, in UTF-8."""
-    texts = [texts_of(column, name).to_pylist() for name, column in _columns(table)]
+    table = spelled(table)
     # Python quotes the line end that it writes, and not the other one.
-    odd = any("\r" in text for column in texts for text in column)
-    # Not closed with the text: standard output belongs to others too.
-    text = io.TextIOWrapper(stream, "utf-8", newline="", write_through=True)
+    texts = [c for c in table.columns if pa.types.is_string(c.type)]
+    odd = any(pc.any(pc.match_substring(column, "\r")).as_py() for column in texts)
+    # Standard output belongs to others too: a wrapper of it would be closed with it.
+    text = io.StringIO(newline="")
     writer = csv.writer(
         text,
         delimiter=delimiter,
@@ -111,8 +116,13 @@ def write_csv(table: pa.Table, stream: BinaryIO, delimiter: str = ",") -> None:
         quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL,
     )
     writer.writerow(table.column_names)
-    writer.writerows(zip(*texts, strict=True))
-    text.detach()
+    for part in batches(table):
+        # Of a float that is its `repr`, the shortest text that reads back as the very
+        # same one: whoever compares with evidence compares exactly.
+        writer.writerows(zip(*(c.to_pylist() for c in part.columns), strict=True))
+        stream.write(text.getvalue().encode())
+        text.seek(0)
+        text.truncate()
 
 
 def write_tsv(table: pa.Table, stream: BinaryIO) -> None:
@@ -122,17 +132,13 @@ def write_tsv(table: pa.Table, stream: BinaryIO) -> None:
 
 def write_jsonl(table: pa.Table, stream: BinaryIO) -> None:
     """Writes one JSON object per row: texts, whole numbers, booleans, the score."""
-    values = []
-    for name, column in _columns(table):
-        as_is = name == "score" or any(fits(column.type) for fits in _JSON_TYPES)
-        missing = column.is_null().to_pylist()
-        plain = (column if as_is else texts_of(column, name)).to_pylist()
-        values.append(
-            [None if m else value for value, m in zip(plain, missing, strict=True)]
-        )
-    for row in zip(*values, strict=True):
-        facts = dict(zip(table.column_names, row, strict=True))
-        stream.write(json.dumps(facts, ensure_ascii=False).encode() + b"\n")
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name != "score" and not any(fits(column.type) for fits in _JSON_TYPES):
+            texts = pc.if_else(column.is_null(), None, texts_of(column, name))
+            table = table.set_column(table.column_names.index(name), name, texts)
+    for part in batches(table):
+        lines = (json.dumps(facts, ensure_ascii=False) for facts in part.to_pylist())
+        stream.writelines(f"{line}\n".encode() for line in lines)
 
 
 def write_parquet(table: pa.Table, stream: BinaryIO) -> None:
@@ -149,16 +155,27 @@ WRITERS: dict[str, Writer] = {
 """Ending -> what writes such a file."""
 
 
+def spelled(table: pa.Table) -> pa.Table:
+    """Returns a table with the texts of all columns but those of numbers."""
+    columns = zip(table.column_names, table.columns, strict=True)
+    return pa.table(
+        {
+            name: column
+            if any(fits(column.type) for fits in _NUMBERS)
+            else texts_of(column, name)
+            for name, column in columns
+        }
+    )
+
+
 def texts_of(column: pa.ChunkedArray, name: str) -> pa.StringArray:
     """Returns the texts of a column, "" where it is missing."""
-    if pa.types.is_float64(column.type):
-        # The shortest text that reads back as the very same float: whoever compares
-        # with the evidence of a verdict compares exactly.
-        return pa.array([repr(value) for value in column.to_pylist()])
     if pa.types.is_string(column.type):
         return pc.fill_null(column, "").combine_chunks()
     return Column.of(as_texts(column, name, "the predictions")).texts()
 
 
-def _columns(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
-    return list(zip(table.column_names, table.columns, strict=True))
+def batches(table: pa.Table) -> Iterator[pa.Table]:
+    """Yields a table in slices; the first one also of a table without rows."""
+    for at in range(0, max(table.num_rows, 1), BATCH):
+        yield table.slice(at, BATCH)

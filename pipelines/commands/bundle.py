@@ -58,7 +58,7 @@ def verify(
     id) it is the bundle that it registered, else its verdict. What nobody vouches for,
     by the registry's events or by --digest, is whole, but by whom is not shown. What
     was not derived again is named as no evidence. With --data the sealed rows are
-    answered again, which takes torch.
+    answered again.
     """
     from pipelines.local.resolution import Places, found
     from pipelines.verification import checked

@@ -13,12 +13,16 @@ kappa is eta for rates among positives, 1 - eta among negatives and 1 for all ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.model.arithmetic import Floats, Product, exact, in_order, softmax
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,22 @@ class Part:
     """
 
     condition: bool | None
-    weight: Tensor
-    bias: Tensor
-    shift: Tensor
+    weight: Array
+    bias: Array
+    shift: Array
 
-    def pull(self, x: Tensor, eta: Tensor) -> Tensor:
-        """Returns kappa(eta) sum_a shift_a q_a(x), (n,)."""
+    def pull(
+        self, x: Floats, eta: Floats, multiplied: Callable[[Floats], Product]
+    ) -> Floats:
+        """Returns kappa(eta) sum_a shift_a q_a(x), (n,); groups in their order."""
         # Fitted in float32, applied in the predictor's float64.
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        chance = torch.softmax(torch.addmm(bias, x, weight), 1)
-        kappa = {True: eta, False: 1 - eta, None: torch.ones_like(eta)}[self.condition]
-        return kappa * (chance @ self.shift.to(x.dtype))
+        weight, bias, shift = (
+            np.asarray(part, np.float64)
+            for part in (self.weight, self.bias, self.shift)
+        )
+        chance = softmax(multiplied(weight)(x) + bias)
+        kappa = {True: eta, False: 1 - eta, None: np.ones_like(eta)}[self.condition]
+        return kappa * in_order(chance * shift)
 
 
 @dataclass(frozen=True)
@@ -52,18 +61,26 @@ class FairHead:
 
     parts: tuple[Part, ...]
 
-    def correct(self, x: Tensor, eta: Tensor) -> Tensor:
-        """Returns corrected scores (n,) in [0, 1] of encoded rows (n, d)."""
-        pull = torch.zeros_like(eta)
-        for part in self.parts:
-            pull = pull + part.pull(x, eta)
-        # The correction may leave [0, 1]; clamped, it is a score and not a chance.
-        return (eta - pull / 2).clamp(0, 1)
+    def correct(
+        self, x: Floats, eta: Floats, multiplied: Callable[[Floats], Product] = exact
+    ) -> Floats:
+        """Returns corrected scores (n,) in [0, 1] of encoded rows (n, d).
 
-    def tensors(self) -> dict[str, Tensor]:
+        Args:
+            x: encoded rows.
+            eta: scores (n,).
+            multiplied: how a matrix multiplies rows.
+        """
+        pull = np.zeros_like(eta)
+        for part in self.parts:
+            pull = pull + part.pull(x, eta, multiplied)
+        # The correction may leave [0, 1]; clamped, it is a score and not a chance.
+        return np.clip(eta - pull / 2, 0.0, 1.0)
+
+    def tensors(self) -> dict[str, Array]:
         """Returns the tensors to store, by name."""
         return {
-            f"{i}.{name}": getattr(part, name).contiguous()
+            f"{i}.{name}": np.ascontiguousarray(getattr(part, name))
             for i, part in enumerate(self.parts)
             for name in ("weight", "bias", "shift")
         }
@@ -74,7 +91,7 @@ class FairHead:
 
     @classmethod
     def from_dict(
-        cls, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]
+        cls, raw: Mapping[str, Any], tensors: Mapping[str, Array]
     ) -> FairHead:
         """Joins the JSON form with its tensors."""
         return cls(

@@ -140,6 +140,29 @@ class Genome:
         return 2 * self.heads * (dense + sizes[-1] * n_out)
 
 
+def shapes(genome: Genome, d_in: int, n_out: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each layer's tensors, for one net, in a fixed order.
+
+    Args:
+        genome: the architecture.
+        d_in: width of an encoded row.
+        n_out: logits (1 for a binary label, else one per class).
+    """
+    h = genome.heads
+    layout: dict[str, tuple[int, ...]] = {}
+    fan_in = d_in
+    for i, width in enumerate(genome.widths):
+        layout[f"layer{i}.weight"] = (fan_in, width)
+        layout[f"layer{i}.bias"] = (h, width)
+        if h > 1:
+            layout[f"layer{i}.scale_in"] = (h, fan_in)
+            layout[f"layer{i}.scale_out"] = (h, width)
+        fan_in = width
+    layout["out.weight"] = (h, fan_in, n_out)
+    layout["out.bias"] = (h, n_out)
+    return layout
+
+
 def _integral(value: object) -> Any:
     """Turns 64.0 back into 64 and returns anything else as it is."""
     # KFP carries a mapping as a protobuf struct, whose numbers are all doubles.

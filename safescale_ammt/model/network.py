@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as f
 
-from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.genome import Genome, shapes
 
 Weights = dict[str, Tensor]
 """Layer name -> tensor (k, ...): the k nets stacked along the first axis."""
@@ -36,29 +36,6 @@ _MASK_UNITS = 1 << 20
 """Units of the row that dropout masks are windows of."""
 _VECTOR = 32
 """Numbers that two registers of the widest vector unit (AVX-512) hold."""
-
-
-def shapes(genome: Genome, d_in: int, n_out: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each layer's tensors, for one net, in a fixed order.
-
-    Args:
-        genome: the architecture.
-        d_in: width of an encoded row.
-        n_out: logits (1 for a binary label, else one per class).
-    """
-    h = genome.heads
-    layout: dict[str, tuple[int, ...]] = {}
-    fan_in = d_in
-    for i, width in enumerate(genome.widths):
-        layout[f"layer{i}.weight"] = (fan_in, width)
-        layout[f"layer{i}.bias"] = (h, width)
-        if h > 1:
-            layout[f"layer{i}.scale_in"] = (h, fan_in)
-            layout[f"layer{i}.scale_out"] = (h, width)
-        fan_in = width
-    layout["out.weight"] = (h, fan_in, n_out)
-    layout["out.bias"] = (h, n_out)
-    return layout
 
 
 def unflatten(theta: Tensor, layout: dict[str, tuple[int, ...]]) -> Weights:

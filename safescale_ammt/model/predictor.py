@@ -1,10 +1,9 @@
 """Predictor: raw rows in, a score and a decision out, the same bits everywhere.
 
-Trainer, evaluator and `safescale predict` all answer through this module. A row's
-answer depends on that row alone: rows are computed in blocks of one fixed size,
-padded with zeros, by one thread and in double precision, and logits are rounded to
-a grid of 2^-20, so that neither the neighbours of a row, nor the number of
-threads, nor (within rounding distance of a grid edge) the processor shows.
+Trainer, evaluator and `safescale predict` all answer through this module, without
+torch. A row's answer depends on that row alone, and its bits on nothing else than the
+definition that its model was saved with (`logits`, `arithmetic`): neither the
+neighbours of a row, nor threads, library or processor show.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.numpy import load_file, save
 
 from safescale_ammt.data.coding import encode, width
 from safescale_ammt.data.feature_codes import Numeric
@@ -28,16 +25,17 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.files.regular import open_regular
-from safescale_ammt.model.device import settled
-from safescale_ammt.model.fair_head import FairHead
-from safescale_ammt.model.genome import Genome
-from safescale_ammt.model.network import Weights, forward, shapes
+from safescale_ammt.model.arithmetic import Floats, sigmoid, softmax
+from safescale_ammt.model.fair_head import Array, FairHead
+from safescale_ammt.model.genome import Genome, shapes
+from safescale_ammt.model.logits import BY_LIBRARY, EXACT, MULTIPLIED, logits
 
-BLOCK = 1024
-"""Rows per block; the last one is padded."""
-GRID = 2.0**20
-"""Logits are rounded to multiples of 1 / GRID."""
-_SCHEMA = 1
+BLOCK = 512
+"""Rows that are computed at once, as a cache holds them."""
+BATCH = 16 * BLOCK
+"""Rows that are encoded at once."""
+DECISION = "decision.json"
+"""Form, head, threshold, and as `schema` the definition of a model's scores."""
 _DECISION_KEYS = {"schema", "form", "members", "threshold", "head"}
 _HEAD = "head."
 """Prefix of the fair head's tensors beside the weights."""
@@ -62,20 +60,22 @@ class Deployable:
 
     Attributes:
         genome: architecture of each member.
-        weights: stacked tensors (members, ...), float32.
+        weights: stacked arrays (members, ...), float32.
         form: how it came to be: soup, best, ensemble or twin.
         positive: code of the positive class, or None.
         head: group-blind score correction, or None.
         threshold: least score (corrected, if there is a head) that is answered
             positive, of two classes.
+        definition: of its scores, a key of `MULTIPLIED`.
     """
 
     genome: Genome
-    weights: Weights
+    weights: Mapping[str, Array]
     form: str
     positive: int | None
     head: FairHead | None = None
     threshold: float = 0.5
+    definition: int = EXACT
 
     def __post_init__(self) -> None:
         at = self.threshold
@@ -87,54 +87,55 @@ class Deployable:
         """Nets whose logits are averaged."""
         return len(self.weights["out.bias"])
 
-    def answer(self, x: NDArray[np.float32] | Tensor) -> Prediction:
+    def answer(self, x: ArrayLike) -> Prediction:
         """Answers encoded rows (n, d)."""
-        rows = torch.as_tensor(x)
-        weights = {name: w.double() for name, w in self.weights.items()}
-        scores, predictions = [], []
-        # One thread: a sum that is split over threads is added in another order.
-        with settled(1), torch.no_grad():
-            for part in torch.split(rows, BLOCK):
-                # Always a whole block: matrix routines choose by size, and another
-                # routine may give a row other bits.
-                block = torch.zeros(BLOCK, rows.shape[1], dtype=torch.float64)
+        rows = np.asarray(x)
+        weights = {n: np.asarray(w, np.float64) for n, w in self.weights.items()}
+        answer = Prediction(np.empty(len(rows)), np.empty(len(rows), np.int64))
+        # What is infinite or no number anywhere has no score, and needs no warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for at in range(0, len(rows), BLOCK):
+                part = rows[at : at + BLOCK]
+                # By definition 1 always a whole block: matrix routines choose by size,
+                # and another routine may give a row other bits.
+                size = BLOCK if self.definition == BY_LIBRARY else len(part)
+                block = np.zeros((size, rows.shape[1]))
                 block[: len(part)] = part
-                logits = forward(self.genome, weights, block[None]).mean((0, 1))
-                # The grid is far coarser than double precision: what processors round
-                # differently falls on one point of it, unless an edge lies between.
-                logits = torch.round(logits * GRID) / GRID
-                if logits.shape[1] > 1:
-                    chance = torch.softmax(logits, 1)
-                    score, prediction = chance.max(1)
-                    if self.positive is not None:
-                        score = chance[:, self.positive]
-                else:
-                    score = torch.sigmoid(logits[:, 0])
-                    if self.head is not None:
-                        score = self.head.correct(block, score)
-                    prediction = (score >= self.threshold).to(torch.int64)
-                scores.append(score[: len(part)])
-                predictions.append(prediction[: len(part)])
-        return Prediction(torch.cat(scores).numpy(), torch.cat(predictions).numpy())
+                found = logits(self.genome, weights, block, self.definition)
+                for whole, own in zip(answer, self.decide(block, found), strict=True):
+                    whole[at : at + BLOCK] = own[: len(part)]
+        return answer
+
+    def decide(self, x: Floats, found: Floats) -> Prediction:
+        """Scores encoded rows (n, d) by their logits (n, n_out), and decides."""
+        if found.shape[1] > 1:
+            chance, prediction = softmax(found), found.argmax(1)
+            if self.positive is not None:
+                return Prediction(chance[:, self.positive], prediction)
+            return Prediction(chance.max(1), prediction)
+        score = sigmoid(found[:, 0])
+        if self.head is not None:
+            score = self.head.correct(x, score, MULTIPLIED[self.definition])
+        return Prediction(score, (score >= self.threshold).astype(np.int64))
 
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes weights, genome, schema and decision rule."""
         folder.mkdir(parents=True, exist_ok=True)
         # Layers are views of one row of theta, and safetensors wants whole tensors.
-        tensors = {name: w.contiguous() for name, w in self.weights.items()}
+        tensors = {n: np.ascontiguousarray(w) for n, w in self.weights.items()}
         if self.head is not None:
             tensors |= {_HEAD + n: w for n, w in self.head.tensors().items()}
         (folder / "weights.safetensors").write_bytes(save(tensors))
         write_json(folder / "genome.json", self.genome.to_dict())
         write_json(folder / "schema.json", schema.to_dict())
         decision = {
-            "schema": _SCHEMA,
+            "schema": self.definition,
             "form": self.form,
             "members": self.members,
             "threshold": self.threshold,
             "head": None if self.head is None else self.head.to_dict(),
         }
-        write_json(folder / "decision.json", decision)
+        write_json(folder / DECISION, decision)
 
 
 class Predictor:
@@ -155,15 +156,15 @@ class Predictor:
         folder = Path(model_dir)
         schema = Schema.load(folder)
         genome = Genome.from_dict(read_json(folder / "genome.json"))
-        decision = read_json(folder / "decision.json")
+        decision = read_json(folder / DECISION)
         if (
             not isinstance(decision, Mapping)
             or set(decision) != _DECISION_KEYS
-            or decision["schema"] != _SCHEMA
+            or decision["schema"] not in MULTIPLIED
         ):
+            known = " or ".join(map(str, MULTIPLIED))
             raise InputError(
-                f"{folder / 'decision.json'} is not a decision rule of schema "
-                f"{_SCHEMA}."
+                f"{folder / DECISION} is not a decision rule of schema {known}."
             )
         weights, rest = _tensors(folder, schema, genome, decision["members"])
         head = None
@@ -171,7 +172,8 @@ class Predictor:
             head = FairHead.from_dict(decision["head"], rest)
         positive = schema.classes.index(schema.positive) if schema.positive else None
         form, at = decision["form"], decision["threshold"]
-        model = Deployable(genome, weights, form, positive, head, at)
+        rule = (form, positive, head, at, decision["schema"])
+        model = Deployable(genome, weights, *rule)
         return cls(schema, model)
 
     def predict_table(self, features: pa.Table) -> Prediction:
@@ -184,10 +186,15 @@ class Predictor:
             DataError: a feature column is missing.
         """
         encoding = cast("Numeric", self.model.genome.encoding)
-        return self.model.answer(encode(self.schema, features, encoding))
+        # Encoded rows take many times the room of typed ones.
+        parts = [
+            self.model.answer(encode(self.schema, features.slice(at, BATCH), encoding))
+            for at in range(0, max(features.num_rows, 1), BATCH)
+        ]
+        return Prediction(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def tensors_of(path: Path) -> dict[str, Tensor]:
+def tensors_of(path: Path) -> dict[str, NDArray[Any]]:
     """Reads the tensors of a safetensors file.
 
     Raises:
@@ -196,16 +203,18 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
     try:
         # The library opens by name, and would wait for a pipe.
         open_regular(path, follow=False).close()
-        return load_file(path)
+        tensors: dict[str, NDArray[Any]] = load_file(path)
+        return tensors
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
-    except (OSError, SafetensorError) as error:
+    # numpy has no bfloat16, and says so in one way or the other.
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a safetensors file ({error}).") from None
 
 
 def _tensors(
     folder: Path, schema: Schema, genome: Genome, members: int
-) -> tuple[Weights, dict[str, Tensor]]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Reads the stacked weights, and the fair head's tensors.
 
     Raises:

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 from safescale_ammt.data.dataset import Holdout, Split
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import IntegrityError
+from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.assembly import evidence_of
 from safescale_ammt.judging.evidence import ROW_BYTES, Evidence
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.model.logits import EXACT
+from safescale_ammt.model.predictor import DECISION, Predictor
 
 SCORE_TOLERANCE = 1e-6
-"""Scores may differ by this between processors: half a step of a logit's grid does."""
+"""Scores of the first definition may differ by this between processors and libraries: a
+step of a logit's grid does."""
 
 
 def answered(model: Path, schema: Schema, split: Split) -> Evidence:
@@ -34,9 +38,6 @@ def answered(model: Path, schema: Schema, split: Split) -> Evidence:
         schema: of the rows.
         split: the rows.
     """
-    # torch comes in here, for those alone who ask for answers.
-    from safescale_ammt.model.predictor import Predictor
-
     score, prediction = Predictor.load(model).predict_table(split.features)
     twin = Predictor.load(model / "twin")
     twin_score, twin_prediction = twin.predict_table(split.features)
@@ -53,6 +54,17 @@ def answered(model: Path, schema: Schema, split: Split) -> Evidence:
         classes=len(schema.classes),
         positive=schema.classes.index(schema.positive) if schema.positive else None,
     )
+
+
+def tolerance(model: Path) -> float:
+    """Returns how far apart two scores of a row may be that a model gave.
+
+    Args:
+        model: a verified model artifact, with its twin.
+    """
+    rules = (read_json(folder / DECISION) for folder in (model, model / "twin"))
+    exact = all(rule["schema"] == EXACT for rule in rules)
+    return 0.0 if exact else SCORE_TOLERANCE
 
 
 def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
@@ -83,20 +95,25 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
         )
     stated, keys = evidence_of(bundle / "verdict", verdict)
     own = answered(bundle / "model", sealed.schema, sealed.split)
-    if faults := [*departures(stated, keys, own, sealed.split.rows)]:
+    near = tolerance(bundle / "model")
+    if faults := [*departures(stated, keys, own, sealed.split.rows, near)]:
         raise IntegrityError(
             f"The evidence departs from what {len(own.label):,} sealed rows give: "
             f"{'; '.join(faults)}."
         )
-    near = f"{SCORE_TOLERANCE:g}"
+    close = f"within {near:g}" if near else "to the last bit"
     return (
         f"The sealed rows of holdout {sealed.identity} are those of the evidence.",
-        f"Model and twin give them the answers of the evidence, scores within {near}.",
+        f"Model and twin give them the answers of the evidence, scores {close}.",
     )
 
 
 def departures(
-    stated: Evidence, keys: NDArray[np.uint8], own: Evidence, rows: NDArray[np.void]
+    stated: Evidence,
+    keys: NDArray[np.uint8],
+    own: Evidence,
+    rows: NDArray[np.void],
+    tolerance: float,
 ) -> Iterator[str]:
     """Yields each way in which evidence departs from answers, with a count of rows.
 
@@ -105,6 +122,7 @@ def departures(
         keys: their hashes, (n, 16).
         own: the same of the sealed rows, m rows.
         rows: their hashes, V16 (m,).
+        tolerance: how far apart two scores of a row may be.
     """
     kind = f"S{ROW_BYTES}"
     left = np.ascontiguousarray(keys).reshape(-1).view(kind)
@@ -121,7 +139,7 @@ def departures(
                 yield f"{rest.total():,} {where}"
         return
     for name, a, b in compared(stated, own):
-        near = SCORE_TOLERANCE if name.startswith("score") else 0
+        near = tolerance if name.startswith("score") else 0
         # Written so that what is no number departs too.
         if wrong := int((~(np.abs(a[orders[0]] - b[orders[1]]) <= near)).sum()):
             yield f"{name} differs in {wrong:,} rows"

@@ -26,8 +26,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, SafescaleError
-from safescale_ammt.model.genome import ENCODINGS, Genome
-from safescale_ammt.model.network import forward, predicted, shapes, unflatten
+from safescale_ammt.model.genome import ENCODINGS, Genome, shapes
+from safescale_ammt.model.network import forward, predicted, unflatten
 from safescale_ammt.search.asha import rung_steps
 from safescale_ammt.search.domination import Measurement
 from safescale_ammt.search.evolution import Trial

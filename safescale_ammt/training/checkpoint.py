@@ -281,5 +281,6 @@ def read(folder: Path, run: str) -> Checkpoint:
             f"it was taken in run {manifest.parents.get('run')}, this is {run}."
         )
     progress = read_json(folder / _PROGRESS)
-    state = StateDict.unflatten(tensors_of(folder / _STATE))
+    arrays = tensors_of(folder / _STATE)
+    state = StateDict.unflatten({n: torch.from_numpy(a) for n, a in arrays.items()})
     return Checkpoint(progress["step"], progress["phase"], progress["events"], state)

@@ -65,7 +65,7 @@ def fit(
         return None
     weights = _solve(constraints, inside, eta.float(), pulls, targets)
     parts = (
-        Part(condition, weight, bias, weights[cells] / share)
+        Part(condition, *(t.numpy() for t in (weight, bias, weights[cells] / share)))
         for condition, weight, bias, share, cells in models
     )
     return FairHead(tuple(parts))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.config.roles import ROLES, Role
-from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import (
     Dropout,
     Weights,
@@ -27,7 +27,6 @@ from safescale_ammt.model.network import (
     initial,
     net_by_net,
     probability,
-    shapes,
     unflatten,
 )
 from safescale_ammt.training.adam import Adam

@@ -35,7 +35,8 @@ from torch import Tensor
 from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.model.network import shapes, unflatten
+from safescale_ammt.model.genome import shapes
+from safescale_ammt.model.network import unflatten
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit
@@ -181,7 +182,8 @@ def deployable(
     d_in = encoded.d_in(trained.genome.encoding)
     layout = shapes(trained.genome, d_in, encoded.n_out)
     positive = encoded.outcomes[0] if len(encoded.outcomes) == 1 else None
-    return Deployable(trained.genome, unflatten(theta, layout), form, positive)
+    weights = {name: w.numpy() for name, w in unflatten(theta, layout).items()}
+    return Deployable(trained.genome, weights, form, positive)
 
 
 def _candidates(

@@ -14,7 +14,8 @@ from safescale_ammt.data.counts import Counts, tally
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.group_rates import point_value
 from safescale_ammt.model.fair_head import FairHead
-from safescale_ammt.model.network import initial, shapes, unflatten
+from safescale_ammt.model.genome import shapes
+from safescale_ammt.model.network import initial, unflatten
 from safescale_ammt.training.constraints import (
     Constraints,
     enforce,
@@ -312,7 +313,7 @@ def test_a_fair_head_closes_the_gap_without_seeing_the_group(metric: str) -> Non
     found = enforced(metric, rows)
     head = fit(found, rows, eta, torch.zeros(len(found.pairs)))
     assert head is not None
-    corrected = head.correct(rows.x.double(), eta)
+    corrected = torch.from_numpy(head.correct(rows.x.double().numpy(), eta.numpy()))
     assert ((corrected >= 0) & (corrected <= 1)).all()
 
     def gap(score: torch.Tensor) -> float:
@@ -330,7 +331,7 @@ def test_a_fair_head_survives_storage_and_needs_something_to_enforce() -> None:
     head = fit(found, rows, eta, torch.zeros(len(found.pairs)))
     assert head is not None
     again = FairHead.from_dict(head.to_dict(), head.tensors())
-    x = rows.x.double()
-    assert torch.equal(again.correct(x, eta), head.correct(x, eta))
+    x, scores = rows.x.double().numpy(), eta.numpy()
+    assert np.array_equal(again.correct(x, scores), head.correct(x, scores))
     nothing = enforced("dp_gap", rows, min_n=10_000)
     assert fit(nothing, rows, eta, torch.zeros(0)) is None

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.model.genome import ACTIVATIONS, ENCODINGS, Genome
-from safescale_ammt.model.network import shapes
+from safescale_ammt.model.genome import ACTIVATIONS, ENCODINGS, Genome, shapes
 
 genomes = st.builds(
     Genome,

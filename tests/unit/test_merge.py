@@ -14,7 +14,8 @@ from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepare
 
 from safescale_ammt.config.sections import Threshold
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.model.network import shapes, unflatten
+from safescale_ammt.model.genome import shapes
+from safescale_ammt.model.network import unflatten
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from training_world import BRIEF, promises, searched
 
+from pipelines.answers import BATCH, put_answers
 from pipelines.cli import run_command
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.stages import train_agents
@@ -245,6 +246,52 @@ def test_every_ending_holds_the_same_answers_packed_or_not(
         np.testing.assert_allclose(found["score"], plain["score"], rtol=1e-15)
     # Nothing half-written stays.
     assert not list(Path().glob(".*"))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("rows", [0, 1, BATCH, BATCH + 1, 2 * BATCH + 1])
+def test_many_rows_are_written_as_few_are(
+    ending: str, rows: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(rows)
+    table = pa.table(
+        {
+            "id": pa.array([f"r{i}" for i in range(rows)], pa.string()),
+            "day": pa.array(np.arange(rows, dtype=np.int32)).cast(pa.date32()),
+            "number": pa.array([None if i % 3 else i for i in range(rows)], pa.int64()),
+            "score": pa.array(rng.random(rows)),
+        }
+    )
+    put_answers(table, tmp_path / f"out{ending}")
+    if ending == ".parquet":
+        assert pq.read_table(tmp_path / "out.parquet").equals(table)
+        return
+    text = (tmp_path / f"out{ending}").read_text("utf-8")
+    lines = text.split("\n")
+    assert lines.pop() == ""
+    if ending == ".jsonl":
+        found = [json.loads(line) for line in lines]
+        assert [f["day"] for f in found] == [str(d) for d in table["day"].to_pylist()]
+        assert [f["number"] for f in found] == table["number"].to_pylist()
+    else:
+        parts = {".csv": ",", ".tsv": "\t"}
+        found = list(csv.DictReader(lines, delimiter=parts[ending]))
+        assert lines[0].split(parts[ending]) == table.column_names
+    assert [f["id"] for f in found] == table["id"].to_pylist()
+    assert [float(f["score"]) for f in found] == table["score"].to_pylist()
+
+
+def test_one_odd_line_end_beyond_the_first_batch_quotes_all_rows(
+    tmp_path: Path,
+) -> None:
+    ids = ["a"] * BATCH + ["b\rc"]
+    table = pa.table({"id": ids, "score": [0.5] * len(ids)})
+    put_answers(table, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    assert lines[0] == '"id","score"'
+    assert lines[1:3] == ['"a","0.5"'] * 2
+    assert lines[-2] == '"b\rc","0.5"'
 
 
 def test_a_written_table_can_be_read_as_rows_again(

@@ -25,8 +25,8 @@ from training_world import (
 from safescale_ammt.config.roles import ROLES
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, DataError, SafescaleError
-from safescale_ammt.model.genome import Genome
-from safescale_ammt.model.network import forward, initial, shapes, unflatten
+from safescale_ammt.model.genome import Genome, shapes
+from safescale_ammt.model.network import forward, initial, unflatten
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss

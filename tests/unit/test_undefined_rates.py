@@ -30,7 +30,8 @@ from safescale_ammt.judging.profile import profile, roc
 from safescale_ammt.judging.skill import balance
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import Verdict
-from safescale_ammt.model.network import initial, shapes, unflatten
+from safescale_ammt.model.genome import shapes
+from safescale_ammt.model.network import initial, unflatten
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.record import result_statement
 from safescale_ammt.reporting import charts
@@ -328,7 +329,7 @@ def test_a_fair_head_is_not_bent_by_a_rate_of_no_rows() -> None:
     eta = torch.full((len(few),), 0.7, dtype=torch.float64)
     head = fit(found, few, eta, torch.zeros(len(found.pairs)))
     assert head is not None
-    corrected = head.correct(few.x.double(), eta)
+    corrected = torch.from_numpy(head.correct(few.x.double().numpy(), eta.numpy()))
     assert bool((corrected == 0.7).all())  # all rates that are defined are equal
     none = rows.where(rows.y == 0)
     eta = torch.full((len(none),), 0.7, dtype=torch.float64)
