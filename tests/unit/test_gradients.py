@@ -18,6 +18,7 @@ from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import CodedInputs, EncodedDataset, EncodedRows
 from safescale_ammt.training.gradients import Backprop, Objective
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
+from safescale_ammt.training.pairs import Pairs
 
 PER_CELL, BATCH, NETS = 8, 40, 3
 CELLS = [
