@@ -58,7 +58,6 @@ LAYERS = {
     # `===` compares the text: PyPI's own build, never one with a local version.
     "torch-cpu": Layer(("torch",), below=("core",), exact=(("torch", "==2.13.0+cpu"),)),
     "torch-cu130": Layer(("torch",), below=("core",), exact=(("torch", "===2.13.0"),)),
-    "charts": Layer(("matplotlib",), below=("core",)),
     "kubernetes": Layer(("kubernetes",), below=("core",)),
 }
 

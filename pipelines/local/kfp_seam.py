@@ -1,24 +1,41 @@
 """Every touch of KFP's local runner, so that a KFP upgrade opens one file.
 
 KFP (2.17) offers no callback, keeps neither a stage's sentence nor its exit code, and
-takes a container that vanished for one that went well. So two of its functions are
-replaced: the one that executes a task, and the one that starts a container. What
+takes a container that vanished for one that went well. So two of its names are
+replaced: the function that executes a task, and the class that starts its command. What
 they are called with is turned into words of our own here, and back.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
+import runpy
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Outputs = Mapping[str, Any]
 """Output name -> KFP's artifact."""
+
+EXECUTOR = "kfp.dsl.executor_main"
+"""KFP's program that runs a component's function inside of a task."""
+KFP_RUNTIME = {"_KFP_RUNTIME": "true"}
+"""The variable that KFP sets for that program; it spares it the compiler's imports."""
+_FUNCTION = "--function_to_execute"
+_SCRIPT = re.compile(
+    r'\s*program_path=\$\(mktemp -d\)\s+printf "%s" "\$0" > '
+    r'"\$program_path/ephemeral_component\.py"\s+_KFP_RUNTIME=true python3 -m '
+    rf"{re.escape(EXECUTOR)}\s+--component_module_path\s+"
+    r'"\$program_path/ephemeral_component\.py"\s+"\$@"\s*'
+)
+"""The shell script that KFP (2.17) starts a Python function with."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +60,67 @@ class TaskCall:
     execute: Callable[[], tuple[Outputs, bool]]
 
 
+@dataclass(frozen=True)
+class StageCall:
+    """What KFP would have started a stage's interpreter with.
+
+    Attributes:
+        function: name of the component's function.
+        source: its module's text, which travels inside the compiled pipeline.
+        arguments: of KFP's executor.
+    """
+
+    function: str
+    source: str
+    arguments: tuple[str, ...]
+
+    def to_line(self) -> bytes:
+        """Returns the call as one line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """Reads what `to_line` wrote."""
+        found = json.loads(line)
+        return cls(**{**found, "arguments": tuple(found["arguments"])})
+
+    def execute(self) -> None:
+        """Runs KFP's executor in this process, as `python3 -m` does."""
+        # The lines of KFP's command: a folder with the source, whose place comes first.
+        file = Path(tempfile.mkdtemp(), "ephemeral_component.py")
+        file.write_text(self.source, encoding="utf-8")
+        sys.argv = [EXECUTOR, "--component_module_path", str(file), *self.arguments]
+        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+
+
+def stage_call(command: Sequence[str]) -> StageCall | None:
+    """Reads KFP's command of a Python function; None for any other command."""
+    if list(command[:2]) != ["sh", "-ec"] or len(command) < 4:
+        return None
+    script, source, *arguments = command[2:]
+    if not _SCRIPT.fullmatch(script) or _FUNCTION not in arguments[:-1]:
+        return None
+    function = arguments[arguments.index(_FUNCTION) + 1]
+    return StageCall(function, source, tuple(arguments))
+
+
 Watch = Callable[[TaskCall], tuple[Outputs, bool]]
 """What is called in the place of KFP's function per task."""
-RunContainer = Callable[[str, Sequence[str], Mapping[str, str]], bool]
-"""Runs a command in a container: image, command, environment -> success."""
+RunTask = Callable[[str, Sequence[str], Mapping[str, str]], bool]
+"""Runs a task's command, in a container or not: image, command, environment -> success.
+"""
+
+
+def import_without_client() -> None:
+    """Imports KFP's package without its API client, and Kubernetes' behind that.
+
+    It does so where it is told that it runs inside of a task; nobody is called here.
+    """
+    os.environ.update(KFP_RUNTIME)
+    import kfp  # noqa: F401
+
+    for name in KFP_RUNTIME:
+        del os.environ[name]
 
 
 def run_pipeline(
@@ -56,7 +130,8 @@ def run_pipeline(
     pipeline_root: str,
     cache: bool,
     watch: Watch,
-    run_container: RunContainer | None,
+    run_task: RunTask,
+    in_containers: bool,
 ) -> None:
     """Runs a compiled pipeline under KFP's local runner.
 
@@ -66,26 +141,28 @@ def run_pipeline(
         pipeline_root: folder that artifacts and cache stay in.
         cache: whether finished tasks are taken from the cache.
         watch: is called for every task, and executes it.
-        run_container: starts a task's container; None runs tasks as processes.
+        run_task: runs a task's command.
+        in_containers: whether that is in its image, or in this environment.
     """
     from kfp import components, local
+    from kfp.local import subprocess_task_handler
 
     # KFP warns of image names without "python" in them, of display names and of
     # resources: all of them are meant, and none concerns who reads the run's log.
     warnings.filterwarnings("ignore", module=r"kfp\.")
     # It also logs every call and output, pages of JSON; its warnings and errors remain.
     logging.disable(logging.INFO)
-    # KFP replaces the word `python3` by `sys.executable` wherever it stands in the
-    # command line, in a data set's path too: so it starts `python3` from the PATH.
-    python3 = Path(sys.executable).with_name("python3")
-    if python3.exists() and python3.samefile(sys.executable):
-        os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
-        sys.executable = "python3"
-    # This very environment: a venv for each task would ask a package index.
-    runner: Any = local.SubprocessRunner(use_venv=False)
-    if run_container is not None:
+    handler = _handler(run_task)
+    runner: Any
+    if in_containers:
+        from kfp.local import docker_task_handler
+
         runner = local.DockerRunner()
-        _replace_container_handler(run_container)
+        docker_task_handler.DockerTaskHandler = handler
+    else:
+        # This very environment: a venv for each task would ask a package index.
+        runner = local.SubprocessRunner(use_venv=False)
+        subprocess_task_handler.SubprocessTaskHandler = handler
     # A process-wide singleton: one more reason why this runs in a child. An error of
     # KFP's would hold neither sentence nor exit code, and its final state is the same
     # for success and failure: `watch` knows better.
@@ -130,9 +207,8 @@ def _replace_task_executor(watch: Watch) -> None:
     task_executor.execute_single_task = execute_single_task
 
 
-def _replace_container_handler(run_container: RunContainer) -> None:
-    """Calls `run_container` where KFP starts a container."""
-    from kfp.local import docker_task_handler
+def _handler(run_task: RunTask) -> type:
+    """Returns what KFP starts commands by: it calls `run_task`."""
     from kfp.local.status import Status
 
     class Handler:
@@ -148,6 +224,6 @@ def _replace_container_handler(run_container: RunContainer) -> None:
             self._call = (image, full_command, env_vars or {})
 
         def run(self) -> Status:
-            return Status.SUCCESS if run_container(*self._call) else Status.FAILURE
+            return Status.SUCCESS if run_task(*self._call) else Status.FAILURE
 
-    docker_task_handler.DockerTaskHandler = Handler
+    return Handler
