@@ -24,12 +24,13 @@ them lies in both intervals unless these are apart, which z < 0 then excludes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from safescale_ammt.binomial.supremum import (
     SPENT,
@@ -39,6 +40,7 @@ from safescale_ammt.binomial.supremum import (
     rate_limits,
     span_of,
 )
+from safescale_ammt.binomial.windows import Windows, rows
 from safescale_ammt.errors import InputError
 
 Kind = Literal["difference", "ratio"]
@@ -49,7 +51,8 @@ WHOLE_UP_TO = 5_000
 _FINE, _WIDE = 0.01, 0.015
 # Masses per array operation: bounds memory at a few megabytes, whatever the sizes.
 _BLOCK = 1 << 19
-_WINDOW_SD = 6.5
+# Borders between which all others are sought.
+_EVERY = 64
 # Tables with one statistic in exact arithmetic differ in the last digits. Counting
 # near-ties as ties enlarges the region, so that the p-value errs upward.
 TIE = 1e-9
@@ -131,12 +134,12 @@ class Line:
             l1 = (n0 * at - l3 - 2 * x0) * at + x1 + x0
             l0 = x0 * at * (1 - at)
             third = l2 / (3 * l3)
-            q = third**3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
-            p = np.sqrt(np.maximum(third**2 - l1 / (3 * l3), 0.0))
+            q = third * third * third - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
+            p = np.sqrt(np.maximum(third * third - l1 / (3 * l3), 0.0))
             # The root has the sign of q (MN): of the cubic's three real solutions this
             # picks the one that is a rate.
             p = np.where(q < 0, -p, p)
-            cube = np.where(p == 0, 1.0, p**3)
+            cube = np.where(p == 0, 1.0, p * p * p)
             # Rounding takes |q / p^3| above 1 where the cubic has a double root.
             angle = (np.pi + np.arccos(np.clip(q / cube, -1.0, 1.0))) / 3
             p0 = 2 * p * np.cos(angle) - third
@@ -199,15 +202,17 @@ class Line:
 
 
 class TwoRates:
-    """The tables {z <= observed} of a line, for nuisance rates t within a span.
+    """The tables {z <= observed} of a line, for the cells of a span.
 
     `least[a]` is where the region begins for `a` hits of the smaller sample: the least
     x0 in it for every x1, or the least number of x1's failures for every x0. So the
     arrays are as long as the smaller sample's window, whatever the other size.
     """
 
+    order = 2
+
     def __init__(self, line: Line, z: float, span: Span) -> None:
-        self.line, self.first_small = line, line.n1 <= line.n0
+        self.line, self.span, self.first_small = line, span, line.n1 <= line.n0
         ends = np.array([span.first, span.last]) / span.grid
         p0 = line.nuisance(ends)
         # The second sample is counted so that more of it means "below the line".
@@ -215,22 +220,17 @@ class TwoRates:
         sizes = (line.n1, line.n0) if self.first_small else (line.n0, line.n1)
         self.small = Windows(sizes[0], *rates[0])
         self.large = Windows(sizes[1], *rates[1])
-        a = self.small.x
-        outside = np.full(len(a), -1)
-        inside = np.full(len(a), self.large.n + 1)
-        # Bisects all hits at once.
-        while np.any(inside - outside > 1):
-            middle = (inside + outside) // 2
-            hits = np.clip(middle, 0, self.large.n)
+
+        def within(a: IntArray, hits: IntArray) -> NDArray[np.bool_]:
             table = (a, hits) if self.first_small else (line.n1 - hits, a)
-            within = line.statistic(*table) <= z + TIE
-            within |= middle > self.large.n
-            inside = np.where(within, middle, inside)
-            outside = np.where(within, outside, middle)
-        # Monotone in exact arithmetic; ties broken by rounding must not undo that,
-        # since the bound on a cell rests on it. A larger region errs upward.
-        step = -1 if self.first_small else 1
-        self.least = np.minimum.accumulate(inside[::step])[::step]
+            return np.asarray(line.statistic(*table) <= z + TIE)
+
+        step = 1 if self.first_small else -1
+        self.least = borders(within, self.small.x[::step], self.large.n)[::step]
+
+    def narrow(self, cells: IntArray) -> Array:
+        """Ceilings of single cells of the span's grid, (c,)."""
+        return self.ceiling(cells / self.span.grid, (cells + 1) / self.span.grid)
 
     def ceiling(self, left: Array, right: Array) -> Array:
         """P(region) at the worst corner: p1 at the cell's left end, p0 at its right."""
@@ -257,64 +257,92 @@ class TwoRates:
             parts.append(inside.sum(axis=1) + np.maximum(missing, 0.0))
         return np.concatenate([np.zeros(0), *parts])
 
-    def floor(self, left: Array, right: Array) -> Array:
-        """P(region) at the best corner, up to the masses outside the windows."""
-        return self.ceiling(right, left)
+    @cached_property
+    def corners(self) -> tuple[Array, Array, Array]:
+        """The worst corners of the span's cells: rates (2, c), their logits, turns.
 
+        The turns (c,) add up how much steeper the way through the corners, p1's logit
+        over p0's, becomes from one to the next.
+        """
+        t = np.arange(self.span.first, self.span.last + 1) / self.span.grid
+        p0 = self.line.nuisance(t)
+        rates = np.stack([self.line.p1(p0[:-1]), p0[1:]])
+        inner = np.clip(rates, 1e-300, 1 - 1e-16)
+        logits = np.log(inner) - np.log1p(-inner)
+        turns = np.zeros(len(t) - 1)
+        if len(t) > 3:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bends = np.diff(np.divide(*np.diff(logits)))
+            np.cumsum(np.maximum(bends, 0.0), out=turns[1:-1])
+            turns[-1] = turns[-2]
+        return rates, logits, turns
 
-class Windows:
-    """Binomial masses of n trials around n p, for rates p between two ends."""
+    def between(self, first: IntArray, last: IntArray, ends: Array) -> Array:
+        """Upper bounds of the ceilings of all cells between two, (c,).
 
-    def __init__(self, n: int, p_from: float, p_to: float) -> None:
-        low, high = sorted((float(p_from), float(p_to)))
-        self.n = n
-        widest = low * (1 - low), high * (1 - high), 0.25 * (low <= 0.5 <= high)
-        # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are
-        # for rates near 0 and 1, whose law has a longer tail than the normal one.
-        reach = _WINDOW_SD * math.sqrt(n * max(widest)) + 15
-        self.width = min(n + 1, int(2 * reach) + 2)
-        ends = math.floor(n * low - reach) - 3, math.ceil(n * high + reach) + 4
-        self.x: IntArray = np.arange(max(0, ends[0]), min(n, ends[1]) + 1)
-        self.log_choose = gammaln(n + 1) - gammaln(self.x + 1) - gammaln(n - self.x + 1)
-        with np.errstate(divide="ignore"):
-            self.log_rates = np.log(self.x / n), np.log1p(-self.x / n)
-
-    def places(self, low: Array, high: Array) -> tuple[IntArray, int]:
-        """Where in `x` nearly all hits lie for rates in [low, high]: starts, width."""
+        Args:
+            first: a cell (c,).
+            last: a later cell (c,).
+            ends: the ceilings of both (2, c).
+        """
+        rates, logits, turns = self.corners
+        i, j = first - self.span.first, last - self.span.first
+        low, high = rates[:, i], rates[:, j]
         widest = np.maximum(low * (1 - low), high * (1 - high))
         widest = np.where((low <= 0.5) & (high >= 0.5), 0.25, widest)
-        reach = 2 * (_WINDOW_SD * np.sqrt(self.n * widest) + 15)
-        width = int((reach + self.n * (high - low)).max()) + 2
-        width = min(len(self.x), width)
-        start = np.floor(self.n * (low + high) / 2 - width / 2) - self.x[0]
-        return np.clip(start, 0, len(self.x) - width).astype(np.int64), width
-
-    def masses(self, start: IntArray, width: int, p: Array) -> Array:
-        """Probabilities (c, w) of the values from these places on, for rates (c,)."""
-        # The logarithms of 0 and 1 - 1 would make 0 * inf = nan of an impossible value.
-        inner = np.clip(p, 1e-300, 1 - 1e-16)
-        none = np.log1p(-inner)
-        odds = np.log(inner) - none
-        log = rows(self.log_choose, start, width)
-        log += odds[:, None] * np.arange(width)
-        log += (self.x[start] * odds + self.n * none)[:, None]
-        result: Array = np.exp(log, out=log)
-        return result
-
-    def largest(self, start: IntArray, width: int, low: Array, high: Array) -> Array:
-        """Largest probabilities of these values, for rates in [low, high]."""
-        # Of x hits x / n is the likeliest rate, or else the end that is next to it.
-        x = rows(self.x, start, width)
-        ends = np.clip(np.array([low, high]), 1e-300, 1 - 1e-16)[..., None]
-        some = np.clip(rows(self.log_rates[0], start, width), *np.log(ends))
-        none = np.clip(rows(self.log_rates[1], start, width), *np.log1p(-ends[::-1]))
-        log: Array = rows(self.log_choose, start, width)
-        log += x * some
-        log += (self.n - x) * none
-        result: Array = np.exp(log, out=log)
-        return result
+        rise = logits[:, j] - logits[:, i]
+        with np.errstate(over="ignore", invalid="ignore"):
+            dip = rise[1] / 4 * (turns[j - 1] - turns[i])
+            variance = np.array([[self.line.n1], [self.line.n0]]) * widest
+            variance[0] *= np.exp(dip)
+            lifted = 2 * np.log(np.sqrt(ends) + 0.5 * dip * np.sqrt(variance[0]) + 1e-150)
+            bend = (variance * rise**2).sum(axis=0)
+            apart = lifted[1] - lifted[0]
+            s = np.clip(0.5 + apart / np.maximum(bend, 1e-300), 0, 1)
+            bound: Array = np.exp(lifted[0] + s * apart + bend * s * (1 - s) / 2)
+        return np.where(np.isfinite(bound), bound, 1.0)
 
 
-def rows(values: NDArray[Any], start: IntArray, width: int) -> NDArray[Any]:
-    """Stretches of `values` (c, width) that begin at these places (c,), copied."""
-    return np.lib.stride_tricks.sliding_window_view(values, width)[start]
+def borders(
+    within: Callable[[IntArray, IntArray], NDArray[np.bool_]], a: IntArray, top: int
+) -> IntArray:
+    """Least hits from 0 on with `within(a, hits)`, `top` + 1 where there are none.
+
+    Exact if the border rises along `a` (k,) and whatever lies above it is within. What
+    breaks this by rounding is moved down to the next border: a larger region.
+    """
+    few = np.unique(np.append(np.arange(0, len(a), _EVERY), len(a) - 1))
+    outside, inside = np.full(len(few), -1), np.full(len(few), top + 1)
+    found = border(within, a[few], outside, inside, (outside + inside) // 2)
+    # Between two known borders lie all others, near the line through the two.
+    place = np.arange(len(a))
+    before = np.minimum(np.searchsorted(few, place, side="right"), len(few) - 1) - 1
+    before = np.maximum(before, 0)
+    after = np.minimum(before + 1, len(few) - 1)
+    guess = np.rint(np.interp(place, few, found)).astype(np.int64)
+    found = border(within, a, found[before] - 1, found[after], guess)
+    return np.asarray(np.minimum.accumulate(found[::-1])[::-1])
+
+
+def border(
+    within: Callable[[IntArray, IntArray], NDArray[np.bool_]],
+    a: IntArray,
+    outside: IntArray,
+    inside: IntArray,
+    guess: IntArray,
+) -> IntArray:
+    """Bisects between hits known to be outside and within, from a guess on."""
+    outside, inside, round_ = outside.copy(), inside.copy(), 0
+    open_ = np.flatnonzero(inside - outside > 1)
+    while len(open_):
+        low, high = outside[open_], inside[open_]
+        # A good guess is the border or next to it: its neighbour settles that.
+        middle = (low + high) // 2
+        if round_ == 0:
+            middle = np.clip(guess[open_], low + 1, high - 1)
+        elif round_ == 1:
+            middle = np.where(guess[open_] == high, high - 1, low + 1)
+        hit = within(a[open_], middle)
+        inside[open_], outside[open_] = np.where(hit, middle, high), np.where(hit, low, middle)
+        open_, round_ = open_[inside[open_] - outside[open_] > 1], round_ + 1
+    return inside

@@ -40,16 +40,30 @@ _LEAST_P = 1e-9
 _FIRST_CELLS = 64
 # Corners are asked for a wide cell only: deeper ones seldom settle what those did not.
 _CORNER_ROUNDS = 3
+# Gaps that are divided at once, and the parts of one.
+_ASKED, _MOST_PARTS = 32, 32
 
 
 class Region(Protocol):
     """The tables {z <= observed}, and bounds of their probability on cells of t."""
 
+    order: int
+    """Power of a gap's width with which `between` exceeds the truth."""
+
     def ceiling(self, left: Array, right: Array) -> Array:
         """Upper bounds on [left, right], shape (c,), exact where left is right."""
 
-    def floor(self, left: Array, right: Array) -> Array:
-        """Lower bounds on [left, right], shape (c,)."""
+    def narrow(self, cells: IntArray) -> Array:
+        """The ceilings of single cells of the grid, (c,)."""
+
+    def between(self, first: IntArray, last: IntArray, ends: Array) -> Array:
+        """Upper bounds of the ceilings of all cells between two, (c,).
+
+        Args:
+            first: a cell (c,).
+            last: a later cell (c,).
+            ends: the ceilings of both (2, c).
+        """
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,85 @@ class Span:
         return Span(first, last, self.grid, self.spent)
 
 
+@dataclass(frozen=True)
+class Gaps:
+    """Stretches of cells between two whose ceilings are known, and bounds of theirs.
+
+    Attributes:
+        cells: cells that were asked for last, with their ceilings `values`.
+        first, last: the two known cells of each gap (g,).
+        ends: their ceilings (2, g).
+        bound: upper bound of the ceilings between them (g,).
+    """
+
+    cells: IntArray
+    values: Array
+    first: IntArray
+    last: IntArray
+    ends: Array
+    bound: Array
+
+    @classmethod
+    def over(cls, region: Region, span: Span) -> Gaps:
+        """Asks for cells all over the span, and bounds what lies between."""
+        steps = min(_FIRST_CELLS, int(span.last - span.first) - 1)
+        cells = span.first + np.arange(steps + 1) * (span.last - 1 - span.first) // max(
+            1, steps
+        )
+        values = region.narrow(cells)
+        ends = np.stack([values[:-1], values[1:]])
+        bound = region.between(cells[:-1], cells[1:], ends)
+        return cls(cells, values, cells[:-1], cells[1:], ends, bound)
+
+    def kept(self, which: NDArray[np.bool_]) -> Gaps:
+        """Only these gaps, and of them those that hold a cell."""
+        which = which & (self.last - self.first > 1)
+        of = self.first[which], self.last[which], self.ends[:, which]
+        return Gaps(self.cells, self.values, *of, self.bound[which])
+
+    def divided(self, region: Region, allowed: float) -> Gaps:
+        """Asks for cells within the gaps with the largest bounds."""
+        worst = np.zeros(len(self.bound), dtype=bool)
+        worst[np.argsort(-self.bound)[:_ASKED]] = True
+        asked, rest = self.kept(worst), self.kept(~worst)
+        width, top = asked.last - asked.first, asked.ends.max(axis=0)
+        # So many that the bounds of the parts may be expected within the level.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log(asked.bound / top) / np.log(allowed / top)
+        parts = np.where(ratio > 1, ratio, _MOST_PARTS**region.order) ** (1 / region.order)
+        parts = np.clip(np.ceil(parts), 2, np.minimum(width, _MOST_PARTS)).astype(int)
+        of = np.repeat(np.arange(len(parts)), parts + 1)
+        place = np.arange(len(of)) - np.repeat(np.cumsum(parts + 1) - parts - 1, parts + 1)
+        cuts = asked.first[of] + width[of] * place // parts[of]
+        at = np.where(place == 0, asked.ends[0][of], asked.ends[1][of])
+        inner = (place > 0) & (place < parts[of])
+        at[inner] = region.narrow(cuts[inner])
+        left = np.flatnonzero(place < parts[of])
+        first, last = cuts[left], cuts[left + 1]
+        ends = np.stack([at[left], at[left + 1]])
+        open_ = last - first > 1
+        first, last, ends = first[open_], last[open_], ends[:, open_]
+        return Gaps(
+            cuts[inner],
+            at[inner],
+            np.append(rest.first, first),
+            np.append(rest.last, last),
+            np.append(rest.ends, ends, axis=1),
+            np.append(rest.bound, region.between(first, last, ends)),
+        )
+
+
+def peak(region: Region, span: Span, floor: float) -> float:
+    """Largest ceiling of the span's cells, `floor` if none is larger."""
+    gaps, best = Gaps.over(region, span), floor
+    while True:
+        best = max(best, float(gaps.values.max(initial=0.0)))
+        gaps = gaps.kept(gaps.bound > best)
+        if not len(gaps.bound):
+            return best
+        gaps = gaps.divided(region, best)
+
+
 RegionAt = Callable[[float, Span], Region]
 """Makes the region of an observed z, for nuisance rates within a span."""
 
@@ -85,26 +178,31 @@ def span_of(low: Array, high: Array, grid: int) -> Span:
 
 
 def rejects(region: Region, span: Span, level: float) -> bool:
-    """Tells whether the p-value over the span is at most `level`.
+    """Tells whether the p-value over the span is at most `level`."""
+    one = np.array([span.first]), np.array([span.last])
+    return not exceeded(region, Span(*one, span.grid, span.spent), level)[0]
 
-    Same answer as `supremum(region, span) <= level`, but stops as soon as it is known.
-    """
-    allowed, cells = level - span.spent, _coarse(span)
-    if allowed < 0:
-        return False
-    rounds = 0
-    while len(cells) > 0:
-        left, right = cells.T / span.grid
-        cells = cells[region.ceiling(left, right) > allowed]
-        if np.any(cells[:, 1] - cells[:, 0] == 1):
-            return False
-        # The probability at a corner is attained: one above the level settles it.
-        corners = cells[:, 0] / span.grid
-        early = rounds < _CORNER_ROUNDS
-        if early and np.any(region.ceiling(corners, corners) > allowed):
-            return False
-        rounds, cells = rounds + 1, _halve(cells)
-    return True
+
+def exceeded(region: Region, spans: Span, level: float) -> NDArray[np.bool_]:
+    """Tells which of many spans (k,) hold a cell whose ceiling is above the level."""
+    hull, allowed = spans.of(np.ones(len(spans.first), dtype=bool)), level - spans.spent
+    gaps = Gaps.over(region, hull)
+    ends = np.array([spans.first, spans.last]) - hull.first
+    high = np.zeros(hull.last - hull.first, dtype=bool)
+    while True:
+        high[gaps.cells[gaps.values > allowed] - hull.first] = True
+        before, until = np.cumsum([0, *high])[ends]
+        found = until > before
+        # Where spans without such a cell lie: only there cells are asked for.
+        open_ = ends[:, ~found & (spans.first < spans.last)]
+        cover = np.bincount(open_[0], minlength=len(high) + 1)
+        cover = np.cumsum(cover - np.bincount(open_[1], minlength=len(high) + 1)) > 0
+        cover = np.cumsum([0, *cover])
+        asked = cover[gaps.last - hull.first] > cover[gaps.first + 1 - hull.first]
+        gaps = gaps.kept(asked & (gaps.bound > allowed))
+        if not len(gaps.bound):
+            return found
+        gaps = gaps.divided(region, allowed)
 
 
 def supremum(region: Region, span: Span, refine_below: float = 0.5) -> float:
@@ -113,21 +211,21 @@ def supremum(region: Region, span: Span, refine_below: float = 0.5) -> float:
     Values certainly above `refine_below` are returned as coarse upper bounds.
     """
     cells, found, reached = _coarse(span), 0.0, 0.0
-    rounds = 0
-    while len(cells) > 0:
+    for _ in range(_CORNER_ROUNDS):
         left, right = cells.T / span.grid
         bound = region.ceiling(left, right)
-        if rounds < _CORNER_ROUNDS:
-            reached = max(reached, float(region.ceiling(left, left).max()))
+        reached = max(reached, float(region.ceiling(left, left).max()))
         narrow = cells[:, 1] - cells[:, 0] == 1
         if reached > refine_below or bound.max() < _LEAST_P or narrow.all():
             found = max(found, float(bound.max()))
             break
         found = max(found, float(bound[narrow].max(initial=0.0)))
-        # A cell whose bound lies below an attained value cannot hold the supremum;
-        # the margin keeps rounding from dropping the cell that does.
         near = ~narrow & (bound >= max(reached, found) * (1 - 1e-6) - _LEAST_P)
-        rounds, cells = rounds + 1, _halve(cells[near])
+        cells = _halve(cells[near])
+        if not len(cells):
+            break
+    else:
+        found = peak(region, span, max(found, reached, _LEAST_P))
     return float(np.clip(found, _LEAST_P, 1.0)) + span.spent
 
 
@@ -155,30 +253,12 @@ def shown(
             misses = np.full(z.shape, not rejects(region, hull, level))
         else:
             # Too probable cells before each, so that a difference counts those within.
-            count = np.cumsum([0, *_probable(region, hull, level)])
-            ends = np.array([spans.first, spans.last]) - hull.first
-            before, until = count[np.clip(ends, 0, len(count) - 1)]
-            misses = until > before
+            misses = np.zeros(z.shape, dtype=bool)
+            part = Span(spans.first[open_], spans.last[open_], spans.grid, spans.spent)
+            misses[open_] = exceeded(region, part, level)
         result |= open_ & (z <= at) & ~misses
         open_ &= np.where(misses, z < at, z > at)
     return result
-
-
-def _probable(region: Region, span: Span, level: float) -> NDArray[np.bool_]:
-    """Tells which cells of one span have a ceiling above the level."""
-    allowed, cells = level - span.spent, _coarse(span)
-    above = np.zeros(span.last - span.first, dtype=bool)
-    while len(cells) > 0:
-        left, right = cells.T / span.grid
-        high = region.ceiling(left, right) > allowed
-        cells, left, right = cells[high], left[high], right[high]
-        # Of a cell that is too probable throughout every part is.
-        sure = cells[:, 1] - cells[:, 0] == 1
-        sure[~sure] = region.floor(left[~sure], right[~sure]) > allowed
-        for first, last in cells[sure] - span.first:
-            above[first:last] = True
-        cells = _halve(cells[~sure])
-    return above
 
 
 def _coarse(span: Span) -> IntArray:
