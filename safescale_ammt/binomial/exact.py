@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -53,6 +53,7 @@ _FINE, _WIDE = 0.01, 0.015
 _BLOCK = 1 << 19
 # Borders between which all others are sought.
 _EVERY = 64
+_TABLES = 1024
 # Tables with one statistic in exact arithmetic differ in the last digits. Counting
 # near-ties as ties enlarges the region, so that the p-value errs upward.
 TIE = 1e-9
@@ -106,15 +107,19 @@ class Line:
         rate = p0 + self.at if self.kind == "difference" else p0 * self.at
         return np.clip(rate, 0.0, 1.0)
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest p0 whose p1 is a rate."""
+        if self.kind == "difference":
+            return max(0.0, -self.at), min(1.0, 1.0 - self.at)
+        return 0.0, min(1.0, 1.0 / self.at)
+
     def nuisance(self, t: Array) -> Array:
         """Maps t in [0, 1] to all p0 whose p1 is a rate, dense at both ends.
 
         The arcsine scale makes steps of t about equally many standard errors.
         """
-        if self.kind == "difference":
-            low, high = max(0.0, -self.at), min(1.0, 1.0 - self.at)
-        else:
-            low, high = 0.0, min(1.0, 1.0 / self.at)
+        low, high = self.ends
         share: Array = np.sin(0.5 * np.pi * t) ** 2
         return low + (high - low) * share
 
@@ -195,7 +200,7 @@ class Line:
 
     def scale(self, p0: Array) -> Array:
         """Maps p0 to t, the inverse of `nuisance`; beyond its range to its ends."""
-        low, high = self.nuisance(np.array([0.0, 1.0]))
+        low, high = self.ends
         share = np.clip((p0 - low) / (high - low), 0.0, 1.0)
         t: Array = np.arcsin(np.sqrt(share)) * 2 / np.pi
         return t
@@ -248,9 +253,10 @@ class TwoRates:
             below = np.zeros((len(q), length + 1))
             np.cumsum(self.large.masses(begin, length, q), axis=1, out=below[:, 1:])
             column = rows(self.least, start, width) - self.large.x[begin][:, None]
-            column = np.clip(column, 0, length)
+            column = np.clip(column, 0, length, out=column)
+            column += np.arange(len(q))[:, None] * (length + 1)
             held = below[:, -1:]
-            inside = mass * (held - np.take_along_axis(below, column, axis=1))
+            inside = mass * (held - below.ravel()[column])
             # What lies outside the windows counts as inside the region: the sum is
             # never too small.
             missing = 2 - mass.sum(axis=1) - held[:, 0]
@@ -264,13 +270,13 @@ class TwoRates:
         The turns (c,) add up how much steeper the way through the corners, p1's logit
         over p0's, becomes from one to the next.
         """
-        t = np.arange(self.span.first, self.span.last + 1) / self.span.grid
-        p0 = self.line.nuisance(t)
+        low, high = self.line.ends
+        p0 = low + (high - low) * shares(self.span.first, self.span.last, self.span.grid)
         rates = np.stack([self.line.p1(p0[:-1]), p0[1:]])
         inner = np.clip(rates, 1e-300, 1 - 1e-16)
         logits = np.log(inner) - np.log1p(-inner)
-        turns = np.zeros(len(t) - 1)
-        if len(t) > 3:
+        turns = np.zeros(len(p0) - 1)
+        if len(p0) > 3:
             with np.errstate(divide="ignore", invalid="ignore"):
                 bends = np.diff(np.divide(*np.diff(logits)))
             np.cumsum(np.maximum(bends, 0.0), out=turns[1:-1])
@@ -303,6 +309,12 @@ class TwoRates:
         return np.where(np.isfinite(bound), bound, 1.0)
 
 
+@lru_cache(maxsize=4)
+def shares(first: int, last: int, grid: int) -> Array:
+    """Shares of the way through the nuisance rates at the ends of these cells."""
+    return np.asarray(np.sin(0.5 * np.pi * (np.arange(first, last + 1) / grid)) ** 2)
+
+
 def borders(
     within: Callable[[IntArray, IntArray], NDArray[np.bool_]], a: IntArray, top: int
 ) -> IntArray:
@@ -311,7 +323,9 @@ def borders(
     Exact if the border rises along `a` (k,) and whatever lies above it is within. What
     breaks this by rounding is moved down to the next border: a larger region.
     """
-    few = np.unique(np.append(np.arange(0, len(a), _EVERY), len(a) - 1))
+    # Dense at both ends, where it bends most.
+    few = np.sin(np.linspace(0, np.pi / 2, len(a) // _EVERY + 8)) ** 2 * (len(a) - 1)
+    few = np.unique(np.rint(few).astype(np.int64))
     outside, inside = np.full(len(few), -1), np.full(len(few), top + 1)
     found = border(within, a[few], outside, inside, (outside + inside) // 2)
     # Between two known borders lie all others, near the line through the two.
@@ -331,18 +345,24 @@ def border(
     inside: IntArray,
     guess: IntArray,
 ) -> IntArray:
-    """Bisects between hits known to be outside and within, from a guess on."""
-    outside, inside, round_ = outside.copy(), inside.copy(), 0
+    """Searches between hits known to be outside and within, from a guess on."""
+    outside, inside, rounds = outside.copy(), inside.copy(), 0
     open_ = np.flatnonzero(inside - outside > 1)
     while len(open_):
         low, high = outside[open_], inside[open_]
         # A good guess is the border or next to it: its neighbour settles that.
-        middle = (low + high) // 2
-        if round_ == 0:
-            middle = np.clip(guess[open_], low + 1, high - 1)
-        elif round_ == 1:
-            middle = np.where(guess[open_] == high, high - 1, low + 1)
-        hit = within(a[open_], middle)
-        inside[open_], outside[open_] = np.where(hit, middle, high), np.where(hit, low, middle)
-        open_, round_ = open_[inside[open_] - outside[open_] > 1], round_ + 1
+        asked = np.where(guess[open_] == high, high - 1, low + 1)[:, None]
+        if rounds == 0:
+            asked = np.clip(guess[open_], low + 1, high - 1)[:, None]
+        elif rounds > 1:
+            # One call costs as much as hundreds of tables.
+            parts = max(2, min(16, _TABLES // len(open_)))
+            asked = low[:, None] + (high - low)[:, None] * np.arange(1, parts) // parts
+        hit = within(np.repeat(a[open_], asked.shape[1]), asked.ravel())
+        grid = np.concatenate([low[:, None], asked, high[:, None]], axis=1)
+        first = hit.reshape(asked.shape).argmax(axis=1) + 1
+        first = np.where(hit.reshape(asked.shape).any(axis=1), first, asked.shape[1] + 1)
+        row = np.arange(len(open_))
+        outside[open_], inside[open_] = grid[row, first - 1], grid[row, first]
+        open_, rounds = open_[inside[open_] - outside[open_] > 1], rounds + 1
     return inside

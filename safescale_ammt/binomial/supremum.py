@@ -186,20 +186,27 @@ def rejects(region: Region, span: Span, level: float) -> bool:
 def exceeded(region: Region, spans: Span, level: float) -> NDArray[np.bool_]:
     """Tells which of many spans (k,) hold a cell whose ceiling is above the level."""
     hull, allowed = spans.of(np.ones(len(spans.first), dtype=bool)), level - spans.spent
-    gaps = Gaps.over(region, hull)
-    ends = np.array([spans.first, spans.last]) - hull.first
-    high = np.zeros(hull.last - hull.first, dtype=bool)
+    gaps, origin = Gaps.over(region, hull), hull.first
+    ends = np.array([spans.first, spans.last]) - origin
+    alike, size = np.ptp(ends, axis=1).max() == 0, hull.last - origin + 1
+    found = np.zeros(ends.shape[1], dtype=bool)
+    high = np.zeros(size, dtype=np.int64)
     while True:
-        high[gaps.cells[gaps.values > allowed] - hull.first] = True
-        before, until = np.cumsum([0, *high])[ends]
-        found = until > before
-        # Where spans without such a cell lie: only there cells are asked for.
-        open_ = ends[:, ~found & (spans.first < spans.last)]
-        cover = np.bincount(open_[0], minlength=len(high) + 1)
-        cover = np.cumsum(cover - np.bincount(open_[1], minlength=len(high) + 1)) > 0
-        cover = np.cumsum([0, *cover])
-        asked = cover[gaps.last - hull.first] > cover[gaps.first + 1 - hull.first]
-        gaps = gaps.kept(asked & (gaps.bound > allowed))
+        above = gaps.values > allowed
+        wanted = gaps.bound > allowed
+        if alike:
+            found |= above.any()
+            wanted &= ~found[0]
+        else:
+            # The cells before each cell that are above, so that a difference tells.
+            high[gaps.cells[above] + 1 - origin] = 1
+            before, until = np.cumsum(high)[ends]
+            found = until > before
+            # Where spans without such a cell lie: only there cells are asked for.
+            left, right = (np.bincount(e, minlength=size) for e in ends[:, ~found])
+            cover = np.cumsum(np.append(0, np.cumsum(left - right) > 0))
+            wanted &= cover[gaps.last - origin] > cover[gaps.first + 1 - origin]
+        gaps = gaps.kept(wanted)
         if not len(gaps.bound):
             return found
         gaps = gaps.divided(region, allowed)
