@@ -19,6 +19,7 @@ the probability at the true t, is <= level - spent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -180,19 +181,28 @@ def span_of(low: Array, high: Array, grid: int) -> Span:
 def rejects(region: Region, span: Span, level: float) -> bool:
     """Tells whether the p-value over the span is at most `level`."""
     one = np.array([span.first]), np.array([span.last])
-    return not exceeded(region, Span(*one, span.grid, span.spent), level)[0]
+    return not exceeded(region, Span(*one, span.grid, span.spent), level)[0][0]
 
 
-def exceeded(region: Region, spans: Span, level: float) -> NDArray[np.bool_]:
-    """Tells which of many spans (k,) hold a cell whose ceiling is above the level."""
+def exceeded(
+    region: Region, spans: Span, level: float
+) -> tuple[NDArray[np.bool_], int]:
+    """Tells which of many spans (k,) hold a cell whose ceiling is above the level.
+
+    Returns:
+        Which, and of the cells asked for the one that is most probable.
+    """
     hull, allowed = spans.of(np.ones(len(spans.first), dtype=bool)), level - spans.spent
     gaps, origin = Gaps.over(region, hull), hull.first
     ends = np.array([spans.first, spans.last]) - origin
     alike, size = np.ptp(ends, axis=1).max() == 0, hull.last - origin + 1
-    found = np.zeros(ends.shape[1], dtype=bool)
-    high = np.zeros(size, dtype=np.int64)
+    found, high = np.zeros(ends.shape[1], dtype=bool), np.zeros(size, dtype=np.int64)
+    worst, most = int(origin), 0.0
     while True:
         above = gaps.values > allowed
+        if gaps.values.max(initial=0.0) > most:
+            most = float(gaps.values.max())
+            worst = int(gaps.cells[np.argmax(gaps.values)])
         wanted = gaps.bound > allowed
         if alike:
             found |= above.any()
@@ -208,7 +218,7 @@ def exceeded(region: Region, spans: Span, level: float) -> NDArray[np.bool_]:
             wanted &= cover[gaps.last - origin] > cover[gaps.first + 1 - origin]
         gaps = gaps.kept(wanted)
         if not len(gaps.bound):
-            return found
+            return found, worst
         gaps = gaps.divided(region, allowed)
 
 
@@ -249,23 +259,43 @@ def shown(
     result, open_ = np.zeros(z.shape, dtype=bool), (z < 0) & (level >= spans.spent)
     if open_.sum() > 1 and spans.spent:
         z = np.ceil(z / ROUNDED) * ROUNDED
-    rounds = 0
+    if not open_.any():
+        return result
+    cell = int(spans.of(open_).first + spans.of(open_).last) // 2
     while open_.any():
         values = np.unique(z[open_])
-        # The ends come first: often all or none are shown, and that is cheap to know.
-        at = float(values[(0, -1)[rounds] if rounds < 2 else len(values) // 2])
-        hull, rounds = spans.of(open_), rounds + 1
-        region = region_at(at, hull)
-        if np.all((spans.first == hull.first) & (spans.last == hull.last) | ~open_):
-            misses = np.full(z.shape, not rejects(region, hull, level))
-        else:
-            # Too probable cells before each, so that a difference counts those within.
-            misses = np.zeros(z.shape, dtype=bool)
-            part = Span(spans.first[open_], spans.last[open_], spans.grid, spans.spent)
-            misses[open_] = exceeded(region, part, level)
+        at = float(values[len(values) // 2])
+        # Of one cell all of this is known soon; what is within it is asked of the rest.
+        held = open_ & (spans.first <= cell) & (cell < spans.last)
+        if len(values) > 1 and 2 * held.sum() >= open_.sum():
+            at = largest_within(region_at, cell, np.unique(z[held]), spans, level)
+            open_ &= ~held | (z <= at)
+        if not open_.any():
+            break
+        at = max(at, float(z[open_].min()))
+        hull = spans.of(open_)
+        part = Span(spans.first[open_], spans.last[open_], spans.grid, spans.spent)
+        misses = np.zeros(z.shape, dtype=bool)
+        misses[open_], cell = exceeded(region_at(at, hull), part, level)
         result |= open_ & (z <= at) & ~misses
         open_ &= np.where(misses, z < at, z > at)
     return result
+
+
+def largest_within(
+    region_at: RegionAt, cell: int, values: Array, spans: Span, level: float
+) -> float:
+    """Largest of sorted z values at which one cell is within the level, else -inf."""
+    at, asked = Span(np.int64(cell), np.int64(cell + 1), spans.grid), np.array([cell])
+    low, high = -1, len(values)
+    # The largest comes first: often all are within, and that is soon known.
+    middle = high - 1
+    while high - low > 1:
+        ceiling = region_at(float(values[middle]), at).narrow(asked)
+        within = bool(ceiling[0] <= level - spans.spent)
+        low, high = (middle, high) if within else (low, middle)
+        middle = (low + high) // 2
+    return float(values[low]) if low >= 0 else -math.inf
 
 
 def _coarse(span: Span) -> IntArray:
