@@ -51,8 +51,7 @@ WHOLE_UP_TO = 5_000
 _FINE, _WIDE = 0.01, 0.015
 # Masses per array operation: bounds memory at a few megabytes, whatever the sizes.
 _BLOCK = 1 << 19
-# Borders between which all others are sought.
-_EVERY = 64
+_NODES = 64
 _TABLES = 1024
 # Tables with one statistic in exact arithmetic differ in the last digits. Counting
 # near-ties as ties enlarges the region, so that the p-value errs upward.
@@ -169,6 +168,19 @@ class Line:
         z: Array = np.where(flat, sign, numerator / np.where(flat, 1.0, scale))
         return z
 
+    def contour(self, z: float, nodes: int) -> tuple[Array, Array]:
+        """Points (x1, x0) whose statistic is z, by rising restricted MLE.
+
+        On the line at p0 the statistic's equation and the likelihood's are linear in
+        the hits. Where no MLE within (0, 1) has them the points are a guess.
+        """
+        p0 = self.nuisance(np.linspace(0.0, 1.0, nodes + 2)[1:-1])
+        p1, slope = self.p1(p0), self.at if self.kind == "ratio" else 1.0
+        v1, v0 = p1 * (1 - p1) / self.n1, slope**2 * p0 * (1 - p0) / self.n0
+        total = self.n1 + self.n0
+        apart = z * np.sqrt((v1 + v0) * total / (total - 1)) / (v1 + v0)
+        return self.n1 * (p1 + apart * v1), self.n0 * (p0 - apart * v0 / slope)
+
     @property
     def whole(self) -> bool:
         """Whether the samples are so small that all nuisance rates are searched."""
@@ -230,8 +242,15 @@ class TwoRates:
             table = (a, hits) if self.first_small else (line.n1 - hits, a)
             return np.asarray(line.statistic(*table) <= z + TIE)
 
-        step = 1 if self.first_small else -1
-        self.least = borders(within, self.small.x[::step], self.large.n)[::step]
+        x1, x0 = line.contour(z, _NODES + len(self.small.x) // 8)
+        # The border rises with x1 and falls with x0.
+        along, hits = (x1, x0) if self.first_small else (x0, line.n1 - x1)
+        guess = np.interp(self.small.x, np.maximum.accumulate(along), hits)
+        least = border(within, self.small.x, self.large.n, np.ceil(guess))
+        # Monotone in exact arithmetic; ties broken by rounding must not undo that,
+        # since the bounds of cells rest on it. A larger region errs upward.
+        step = -1 if self.first_small else 1
+        self.least = np.minimum.accumulate(least[::step])[::step]
 
     def narrow(self, cells: IntArray) -> Array:
         """Ceilings of single cells of the span's grid, (c,)."""
@@ -315,54 +334,33 @@ def shares(first: int, last: int, grid: int) -> Array:
     return np.asarray(np.sin(0.5 * np.pi * (np.arange(first, last + 1) / grid)) ** 2)
 
 
-def borders(
-    within: Callable[[IntArray, IntArray], NDArray[np.bool_]], a: IntArray, top: int
-) -> IntArray:
-    """Least hits from 0 on with `within(a, hits)`, `top` + 1 where there are none.
-
-    Exact if the border rises along `a` (k,) and whatever lies above it is within. What
-    breaks this by rounding is moved down to the next border: a larger region.
-    """
-    # Dense at both ends, where it bends most.
-    few = np.sin(np.linspace(0, np.pi / 2, len(a) // _EVERY + 8)) ** 2 * (len(a) - 1)
-    few = np.unique(np.rint(few).astype(np.int64))
-    outside, inside = np.full(len(few), -1), np.full(len(few), top + 1)
-    found = border(within, a[few], outside, inside, (outside + inside) // 2)
-    # Between two known borders lie all others, near the line through the two.
-    place = np.arange(len(a))
-    before = np.minimum(np.searchsorted(few, place, side="right"), len(few) - 1) - 1
-    before = np.maximum(before, 0)
-    after = np.minimum(before + 1, len(few) - 1)
-    guess = np.rint(np.interp(place, few, found)).astype(np.int64)
-    found = border(within, a, found[before] - 1, found[after], guess)
-    return np.asarray(np.minimum.accumulate(found[::-1])[::-1])
-
-
 def border(
     within: Callable[[IntArray, IntArray], NDArray[np.bool_]],
     a: IntArray,
-    outside: IntArray,
-    inside: IntArray,
-    guess: IntArray,
+    top: int,
+    guess: Array,
 ) -> IntArray:
-    """Searches between hits known to be outside and within, from a guess on."""
-    outside, inside, rounds = outside.copy(), inside.copy(), 0
-    open_ = np.flatnonzero(inside - outside > 1)
+    """Least hits from 0 on with `within(a, hits)`, `top` + 1 where there are none.
+
+    Exact whatever the guess (k,), if all hits above the border are within.
+    """
+    outside, inside = np.full(len(a), -1), np.full(len(a), top + 1)
+    start = np.clip(guess, 0, top).astype(np.int64)
+    open_, rounds = np.arange(len(a)), 0
     while len(open_):
         low, high = outside[open_], inside[open_]
         # A good guess is the border or next to it: its neighbour settles that.
-        asked = np.where(guess[open_] == high, high - 1, low + 1)[:, None]
+        asked = np.where(start[open_] == high, high - 1, low + 1)[:, None]
         if rounds == 0:
-            asked = np.clip(guess[open_], low + 1, high - 1)[:, None]
+            asked = start[:, None]
         elif rounds > 1:
             # One call costs as much as hundreds of tables.
             parts = max(2, min(16, _TABLES // len(open_)))
             asked = low[:, None] + (high - low)[:, None] * np.arange(1, parts) // parts
         hit = within(np.repeat(a[open_], asked.shape[1]), asked.ravel())
-        grid = np.concatenate([low[:, None], asked, high[:, None]], axis=1)
-        first = hit.reshape(asked.shape).argmax(axis=1) + 1
-        first = np.where(hit.reshape(asked.shape).any(axis=1), first, asked.shape[1] + 1)
-        row = np.arange(len(open_))
-        outside[open_], inside[open_] = grid[row, first - 1], grid[row, first]
+        hit = hit.reshape(asked.shape)
+        first = np.where(hit.any(axis=1), hit.argmax(axis=1), asked.shape[1])
+        steps, row = np.column_stack([low, asked, high]), np.arange(len(open_))
+        outside[open_], inside[open_] = steps[row, first], steps[row, first + 1]
         open_, rounds = open_[inside[open_] - outside[open_] > 1], rounds + 1
     return inside
