@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.binomial.supremum import (
+from safescale_ammt.binomial.cells import (
     SPENT,
     Array,
     IntArray,
@@ -40,7 +40,7 @@ from safescale_ammt.binomial.supremum import (
     rate_limits,
     span_of,
 )
-from safescale_ammt.binomial.windows import Windows, rows
+from safescale_ammt.binomial.windows import Windows, largest_variance, rows
 from safescale_ammt.errors import InputError
 
 Kind = Literal["difference", "ratio"]
@@ -313,8 +313,7 @@ class TwoRates:
         rates, logits, turns = self.corners
         i, j = first - self.span.first, last - self.span.first
         low, high = rates[:, i], rates[:, j]
-        widest = np.maximum(low * (1 - low), high * (1 - high))
-        widest = np.where((low <= 0.5) & (high >= 0.5), 0.25, widest)
+        widest = largest_variance(low, high)
         rise = logits[:, j] - logits[:, i]
         with np.errstate(over="ignore", invalid="ignore"):
             dip = rise[1] / 4 * (turns[j - 1] - turns[i])
@@ -325,7 +324,7 @@ class TwoRates:
             apart = lifted[1] - lifted[0]
             s = np.clip(0.5 + apart / np.maximum(bend, 1e-300), 0, 1)
             bound: Array = np.exp(lifted[0] + s * apart + bend * s * (1 - s) / 2)
-        return np.where(np.isfinite(bound), bound, 1.0)
+        return np.where(bound < 1, bound, 1.0)
 
 
 @lru_cache(maxsize=4)

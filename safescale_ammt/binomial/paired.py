@@ -25,17 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, gammaln, ndtr, ndtri
 
-from safescale_ammt.binomial.exact import TIE
-from safescale_ammt.binomial.supremum import (
+from safescale_ammt.binomial.cells import (
     SPENT,
     Array,
     IntArray,
     Span,
     rate_limits,
-    shown,
     span_of,
-    supremum,
 )
+from safescale_ammt.binomial.exact import TIE
+from safescale_ammt.binomial.supremum import shown, supremum
 from safescale_ammt.binomial.two_rates import around, check_rate, least_shown
 from safescale_ammt.binomial.windows import Windows, rows
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from safescale_ammt.binomial.supremum import Array, IntArray
+from safescale_ammt.binomial.cells import Array, IntArray
 
 _WINDOW_SD = 6.5
 # Samples up to this size take their factorials from one table, made once (.5 MiB).
@@ -23,16 +23,22 @@ def log_factorials() -> Array:
     return np.asarray(gammaln(np.arange(1, _TABLED + 1)))
 
 
+def largest_variance(low: Array, high: Array) -> Array:
+    """Largest p (1 - p) of rates in [low, high], of any shape."""
+    most = np.maximum(low * (1 - low), high * (1 - high))
+    return np.where((low <= 0.5) & (high >= 0.5), 0.25, most)
+
+
 class Windows:
     """Binomial masses of n trials around n p, for rates p between two ends."""
 
     def __init__(self, n: int, p_from: float, p_to: float) -> None:
         low, high = sorted((float(p_from), float(p_to)))
         self.n = n
-        widest = low * (1 - low), high * (1 - high), 0.25 * (low <= 0.5 <= high)
+        widest = largest_variance(np.array(low), np.array(high))
         # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are
         # for rates near 0 and 1, whose law has a longer tail than the normal one.
-        reach = _WINDOW_SD * math.sqrt(n * max(widest)) + 15
+        reach = _WINDOW_SD * math.sqrt(n * float(widest)) + 15
         self.width = min(n + 1, int(2 * reach) + 2)
         ends = math.floor(n * low - reach) - 3, math.ceil(n * high + reach) + 4
         self.x: IntArray = np.arange(max(0, ends[0]), min(n, ends[1]) + 1)
@@ -51,8 +57,7 @@ class Windows:
 
     def places(self, low: Array, high: Array) -> tuple[IntArray, int]:
         """Where in `x` nearly all hits lie for rates in [low, high]: starts, width."""
-        widest = np.maximum(low * (1 - low), high * (1 - high))
-        widest = np.where((low <= 0.5) & (high >= 0.5), 0.25, widest)
+        widest = largest_variance(low, high)
         reach = 2 * (_WINDOW_SD * np.sqrt(self.n * widest) + 15)
         width = int((reach + self.n * (high - low)).max()) + 2
         width = min(len(self.x), width)

@@ -19,7 +19,7 @@ from safescale_ammt.binomial.paired import (
     tango,
     tango_statistic,
 )
-from safescale_ammt.binomial.supremum import Span
+from safescale_ammt.binomial.cells import Span
 from safescale_ammt.errors import InputError
 
 
