@@ -35,7 +35,7 @@ from scipy.stats import binom
 
 from benchmarks.provenance import origin
 from safescale_ammt.binomial.cells import Span
-from safescale_ammt.binomial.exact import Line, TwoRates
+from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.paired import (
     EXACT_PAIRED,
     Discordant,
@@ -43,6 +43,7 @@ from safescale_ammt.binomial.paired import (
     shows_gain,
     tango_statistic,
 )
+from safescale_ammt.binomial.region import TwoRates
 from safescale_ammt.binomial.supremum import RegionAt, rejects
 from safescale_ammt.binomial.two_rates import method, shows_below
 from safescale_ammt.constitution.principles import Constraint

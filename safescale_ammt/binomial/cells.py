@@ -1,10 +1,10 @@
 """Cells of a nuisance rate, and stretches of them whose probabilities are bounded.
 
 A nuisance rate is searched on a scale t in [0, 1] that is cut into equal cells. The
-*ceiling* of a cell is an upper bound of P(z(table) <= z observed) over it. What is asked
-of cells (which one has the largest ceiling, whether one is above a level) needs few of
-them: a `Region` bounds all cells between two whose ceilings are known, and only a gap
-whose bound is too large is divided.
+*ceiling* of a cell is an upper bound of P(z(table) <= z observed) over it. What is
+asked of cells (which has the largest ceiling, whether one is above a level) needs few
+of them: a `Region` bounds all cells between two whose ceilings are known, and only a
+gap whose bound is too large is divided.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Region(Protocol):
     def narrow(self, cells: IntArray) -> Array:
         """The ceilings of single cells of the grid, (c,)."""
 
-    def between(self, first: IntArray, last: IntArray, ends: Array) -> Array:
+    def between(self, first: IntArray, last: IntArray, ends: Array, /) -> Array:
         """Upper bounds of the ceilings of all cells between two, (c,).
 
         Args:
@@ -151,21 +151,24 @@ class Gaps:
         of = np.repeat(np.arange(len(parts)), parts + 1)
         place = np.concatenate([np.arange(p + 1) for p in parts])
         cuts = asked.first[of] + (asked.last - asked.first)[of] * place // parts[of]
-        at = np.where(place == 0, *asked.ends[:, of])
+        at = np.where(place == 0, asked.ends[0, of], asked.ends[1, of])
         inner = (place > 0) & (place < parts[of])
         at[inner] = region.narrow(cuts[inner])
         left = np.flatnonzero(place < parts[of])
         left = left[cuts[left + 1] - cuts[left] > 1]
-        new = cuts[left], cuts[left + 1], np.stack([at[left], at[left + 1]])
-        first, last, ends, bound = (
-            np.append(old, more, axis=-1)
-            for old, more in zip(
-                (rest.first, rest.last, rest.ends, rest.bound),
-                (*new, region.between(*new)),
-                strict=True,
-            )
+        first, last, ends = (
+            cuts[left],
+            cuts[left + 1],
+            np.stack([at[left], at[left + 1]]),
         )
-        return Gaps(cuts[inner], at[inner], first, last, ends, bound)
+        return Gaps(
+            cuts[inner],
+            at[inner],
+            np.append(rest.first, first),
+            np.append(rest.last, last),
+            np.append(rest.ends, ends, axis=1),
+            np.append(rest.bound, region.between(first, last, ends)),
+        )
 
     def parts(self, order: int, allowed: float) -> IntArray:
         """Into how many parts each gap is cut so that their bounds may be allowed."""

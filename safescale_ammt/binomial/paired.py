@@ -33,7 +33,7 @@ from safescale_ammt.binomial.cells import (
     rate_limits,
     span_of,
 )
-from safescale_ammt.binomial.exact import TIE
+from safescale_ammt.binomial.region import TIE
 from safescale_ammt.binomial.supremum import shown, supremum
 from safescale_ammt.binomial.two_rates import around, check_rate, least_shown
 from safescale_ammt.binomial.windows import Windows, rows
@@ -43,7 +43,7 @@ EXACT_PAIRED = "exact paired (Tango order)"
 # larger, and up to 2 times where the discordance is hardly more than |delta|.
 _CELL = 0.04
 # Masses per array operation: bounds memory at a few megabytes, whatever the rows.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 # By Bernstein's inequality less than this lies beyond both ends of a window of
 # 6.5 standard deviations and 15 rows.
 _OUTSIDE = 2e-9
@@ -220,7 +220,7 @@ class Discordant:
         """Ceilings of single cells of the span's grid, (c,)."""
         return self.ceiling(cells / self.grid, (cells + 1) / self.grid)
 
-    def between(self, first: IntArray, last: IntArray, ends: Array) -> Array:
+    def between(self, first: IntArray, last: IntArray, _ends: Array, /) -> Array:
         """Upper bounds of the ceilings of all cells between two, (c,)."""
         return self.ceiling((first + 1) / self.grid, last / self.grid)
 

@@ -6,10 +6,10 @@ orders its tables by a statistic z, small z speaking for what is to be shown, an
     p-value = sup over the nuisance rate t of P(z(table) <= z observed | t) + spent
 
 The set {z <= z observed} is monotone, hence its probability over a cell [a, b] of t
-has an upper bound, its ceiling, that is attained up to first order in b - a: the largest
-ceiling of a finite number of cells is a *proven* upper bound of the supremum. Between
-known cells all others are bounded at once, to second order (`cells`), so that few are
-asked for.
+has an upper bound, its ceiling, that is attained up to first order in b - a: the
+largest ceiling of a finite number of cells is a *proven* upper bound of the supremum.
+Between known cells all others are bounded at once, to second order (`cells`), so that
+few are asked for.
 
 Which t are searched: all (`spent` = 0, Chan and Zhang 1999), or those of an exact
 interval that misses the true t with probability at most `spent` (Berger and Boos
@@ -30,7 +30,6 @@ from safescale_ammt.binomial.cells import (
     Array,
     BoolArray,
     Gaps,
-    IntArray,
     Region,
     Span,
 )
@@ -68,7 +67,9 @@ def exceeded(region: Region, spans: Span, level: float) -> tuple[BoolArray, int]
         above = np.sort(cells[values > allowed])
         before, until = np.searchsorted(above, [spans.first, spans.last])
         # Spans with such a cell are settled; what the others do not hold is not asked.
-        rest = spans.only(order[((until == before) & (spans.first < spans.last))[order]])
+        rest = spans.only(
+            order[((until == before) & (spans.first < spans.last))[order]]
+        )
         held = gaps.meet(rest.first, rest.last)
         gaps = gaps.kept(held & (gaps.bound > allowed))
         if not len(gaps.bound):
@@ -124,7 +125,7 @@ def shown(region_at: RegionAt, z: Array, spans: Span, level: float) -> BoolArray
     cells of their own spans, and unless all rates are searched z is rounded up to
     multiples of `ROUNDED`, if there is more than one table.
     """
-    result, open_ = np.zeros(z.shape, dtype=bool), (z < 0) & (level >= spans.spent)
+    result, open_ = np.zeros(z.shape, dtype=bool), (z < 0) & (level > spans.spent)
     if open_.sum() > 1 and spans.spent:
         z = np.ceil(z / ROUNDED) * ROUNDED
     asked: list[int] = []
@@ -174,11 +175,13 @@ def largest_within(
     region_at: RegionAt, cell: int, values: Array, spans: Span, level: float
 ) -> float:
     """Largest of sorted z values at which one cell is within the level, else -inf."""
-    at, allowed = Span(np.int64(cell), np.int64(cell + 1), spans.grid), level - spans.spent
+    asked, allowed = np.array([cell]), level - spans.spent
+    at = Span(asked, asked + 1, spans.grid).of(asked == cell)
     low, high, step, rounds = -1, len(values), 2, 0
     # It lies near the normal law's, and there the logarithm is nearly straight.
-    guess = float(ndtri(allowed))
-    slope = math.exp(-(guess**2) / 2) / math.sqrt(2 * math.pi) / allowed
+    tail = min(allowed, 0.5)
+    guess = float(ndtri(tail))
+    slope = math.exp(-(guess**2) / 2) / math.sqrt(2 * math.pi) / tail
     while high - low > 1:
         middle = (low + high) // 2
         if rounds < _STRAIGHT_STEPS:
@@ -187,7 +190,7 @@ def largest_within(
             middle, step = (high - step if low < 0 else low + step), 4 * step
         middle = min(max(middle, low + 1), high - 1)
         region = region_at(float(values[middle]), at)
-        ceiling = float(region.narrow(np.array([cell]))[0])
+        ceiling = float(region.narrow(asked)[0])
         low, high = (middle, high) if ceiling <= allowed else (low, middle)
         guess = float(values[middle]) + math.log(allowed / max(ceiling, 1e-300)) / slope
         rounds += 1

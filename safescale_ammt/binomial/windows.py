@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, xlogy
 
 from safescale_ammt.binomial.cells import Array, IntArray
 
@@ -50,10 +50,12 @@ class Windows:
             self.log_choose = gammaln(n + 1) - ways
 
     @cached_property
-    def log_rates(self) -> tuple[Array, Array]:
-        """Logarithms of the rates of hits and of misses that each number of hits is."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.x / self.n), np.log1p(-self.x / self.n)
+    def likeliest(self) -> Array:
+        """Logarithms of p^x (1 - p)^(n - x) at p = x / n, for each number of hits x."""
+        misses = self.n - self.x
+        return np.asarray(
+            xlogy(self.x, self.x / self.n) + xlogy(misses, misses / self.n)
+        )
 
     def places(self, low: Array, high: Array) -> tuple[IntArray, int]:
         """Where in `x` nearly all hits lie for rates in [low, high]: starts, width."""
@@ -78,14 +80,24 @@ class Windows:
 
     def largest(self, start: IntArray, width: int, low: Array, high: Array) -> Array:
         """Largest probabilities of these values, for rates in [low, high]."""
-        # Of x hits x / n is the likeliest rate, or else the end that is next to it.
-        x = rows(self.x, start, width)
-        ends = np.clip(np.array([low, high]), 1e-300, 1 - 1e-16)[..., None]
-        some = np.clip(rows(self.log_rates[0], start, width), *np.log(ends))
-        none = np.clip(rows(self.log_rates[1], start, width), *np.log1p(-ends[::-1]))
-        log: Array = rows(self.log_choose, start, width)
-        log += x * some
-        log += (self.n - x) * none
+        # Of x hits the end of [low, high] next to x / n is the likeliest, or x / n.
+        ends = np.clip(np.array([low, high]), 1e-300, 1 - 1e-16)
+        none = np.log1p(-ends)
+        odds = (np.log(ends) - none)[:, :, None]
+        first = self.x[start] * odds[:, :, 0] + self.n * none
+        log, other = odds * np.arange(width) + first[:, :, None]
+        np.maximum(log, other, out=log)
+        # Only those between the ends are their own likeliest.
+        place = np.ceil(self.n * low).astype(np.int64) - self.x[start]
+        least = np.maximum(place, 0)
+        most = np.minimum(np.floor(self.n * high) - self.x[start], width - 1)
+        within = least[:, None] + np.arange(
+            max(0, int((most - least).max(initial=-1)) + 1)
+        )
+        row, column = np.nonzero(within <= most[:, None])
+        column = within[row, column]
+        log[row, column] = self.likeliest[start[row] + column]
+        log += rows(self.log_choose, start, width)
         result: Array = np.exp(log, out=log)
         return result
 
