@@ -25,6 +25,8 @@ _BLOCK = 1 << 16
 _NODES = 64
 # Tables that cost as much as a call of the statistic.
 _TABLES = 1024
+# Sums of masses err by less, which counts where they are next to nothing.
+_ROUNDING = 1e-12
 # Tables with one statistic in exact arithmetic differ in the last digits. Counting
 # near-ties as ties enlarges the region, so that the p-value errs upward.
 TIE = 1e-9
@@ -131,9 +133,8 @@ class TwoRates:
             dip = rise[1] / 4 * (turns[j - 1] - turns[i])
             variance = np.array([[self.line.n1], [self.line.n0]]) * widest
             variance[0] *= np.exp(dip)
-            lifted = 2 * np.log(
-                np.sqrt(ends) + 0.5 * dip * np.sqrt(variance[0]) + 1e-150
-            )
+            root = np.sqrt(ends + _ROUNDING) + 0.5 * dip * np.sqrt(variance[0])
+            lifted = 2 * np.log(root)
             bend = (variance * rise**2).sum(axis=0)
             apart = lifted[1] - lifted[0]
             s = np.clip(0.5 + apart / np.maximum(bend, 1e-300), 0, 1)
@@ -170,6 +171,7 @@ def border(
             # One call costs as much as hundreds of tables.
             parts = max(2, min(16, _TABLES // len(open_)))
             asked = low[:, None] + (high - low)[:, None] * np.arange(1, parts) // parts
+            asked = np.maximum(asked, low[:, None] + 1)
         hit = within(np.repeat(a[open_], asked.shape[1]), asked.ravel())
         hit = hit.reshape(asked.shape)
         first = np.where(hit.any(axis=1), hit.argmax(axis=1), asked.shape[1])
