@@ -21,10 +21,12 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import scipy
@@ -32,8 +34,9 @@ from scipy.stats import binom
 
 from benchmarks.house import checkout
 from benchmarks.provenance import ROOT, origin
+from safescale_ammt.binomial import exact
 from safescale_ammt.binomial.exact import Line
-from safescale_ammt.binomial.two_rates import p_below
+from safescale_ammt.binomial.two_rates import difference_upper, p_below
 
 RESULT = ROOT / "benchmarks" / "results" / "exact-tests.json"
 NOW, BEFORE, ISSUE = "now", "b82994b", "5109587"
@@ -43,6 +46,7 @@ LEVELS = (0.05, 0.001)
 RATES = (0.002, 0.1, 0.6)
 ASKED_SIZE, LIMIT = 5_000, 0.1
 ENUMERATED = ((1, 1), (3, 7), (20, 9), (25, 25))
+BOTH_WAYS = ((300, 20_000), (10_000, 10_000), (20_000, 20_000))
 LINES = (
     *(("difference", -0.1), ("difference", 0.0), ("difference", 0.2)),
     *(("ratio", 0.8), ("ratio", 1.25)),
@@ -157,7 +161,7 @@ def enumerated(n1: int, n0: int, kind: str, at: float) -> list[float]:
     line = Line("ratio" if kind == "ratio" else "difference", at, n1, n0)
     p0 = line.nuisance(np.linspace(0, 1, 401))
     x1, x0 = (t.ravel() for t in np.indices((n1 + 1, n0 + 1)))
-    mass = binom.pmf(x1[:, None], n1, line.p1(p0)) * binom.pmf(x0[:, None], n0, p0)
+    mass: Any = binom.pmf(x1[:, None], n1, line.p1(p0)) * binom.pmf(x0[:, None], n0, p0)
     z = line.statistic(x1, x0)
     order = np.argsort(z)
     below = np.asarray(np.cumsum(mass[order], axis=0)).max(axis=1)
@@ -169,6 +173,18 @@ def enumerated(n1: int, n0: int, kind: str, at: float) -> list[float]:
         for i in speaking[:: max(1, len(speaking) // 30)]
         if below[last[i]] > 1e-6
     ]
+
+
+def both_ways(n1: int, n0: int, rate: float = 0.3) -> dict[str, Any]:
+    """Upper bounds of a difference with an interval of the rates, and with all."""
+    table = round(n1 * rate), n1, round(n0 * rate), n0
+    row: dict[str, Any] = {"both ways": f"{n1:,} beside {n0:,}, rate {rate:g}"}
+    for name, limit in (("interval", 0), ("all_rates", n1 + n0)):
+        with patch.object(exact, "WHOLE_UP_TO", limit):
+            start = time.process_time()
+            row[f"{name}_upper"] = difference_upper(*table, 0.05)
+            row[f"{name}_cpu_s"] = time.process_time() - start
+    return row
 
 
 def rows_of(asked: list[Any], answers: dict[str, list[Any]]) -> list[dict[str, Any]]:
@@ -241,11 +257,7 @@ def main() -> None:
     ratios = [v for n in ENUMERATED for line in LINES for v in enumerated(*n, *line)]
     rows = rows_of(asked[0], answers)
     for row in rows:
-        print(
-            ", ".join(
-                f"{k} {v:.4g}" if v != row["bound"] else v for k, v in row.items()
-            )
-        )
+        print(", ".join(f"{k} {v:.4g}" for k, v in list(row.items())[1:]), row["bound"])
     for of, *seconds in zip(CHECKS, *checks.values(), strict=True):
         rows.append({"power check": " ".join(map(str, of))})
         for revision, answer in zip(checks, seconds, strict=True):
@@ -253,24 +265,29 @@ def main() -> None:
                 rows[-1][f"{revision}_cpu_s"] = answer[0]
                 rows[-1][f"{revision}_passes"] = answer[1]
         print(rows[-1])
-    found = {
-        "name": "exact-tests",
-        "command": f"python -m benchmarks exact-tests --sizes "
-        f"{' '.join(map(str, options.sizes))} --repeats {options.repeats} --write",
-        **origin("exact-tests"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
-        "seeds": [],
-        "rows": rows,
-        "goals": goals_of(asked[0], answers, checks, ratios),
-        "raw": [
-            {"case": case, "each_cpu_s": [a and a[0] for a in of]}
-            for case, *of in zip(asked[0], *answers.values(), strict=True)
-        ],
-    }
-    for g in found["goals"]:
+    for pair in BOTH_WAYS:
+        rows.append(both_ways(*pair))
+        print(rows[-1])
+    goals = goals_of(asked[0], answers, checks, ratios)
+    for g in goals:
         print(f"{g['what']}: {g['value']:.4g} ({g['op']} {g['goal']:g})")
     if options.write:
+        sizes = " ".join(map(str, options.sizes))
+        found = {
+            "name": "exact-tests",
+            "command": f"python -m benchmarks exact-tests --sizes {sizes} "
+            f"--repeats {options.repeats} --write",
+            **origin("exact-tests"),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+            "seeds": [],
+            "rows": rows,
+            "goals": goals,
+            "raw": [
+                {"case": case, "each_cpu_s": [a and a[0] for a in of]}
+                for case, *of in zip(asked[0], *answers.values(), strict=True)
+            ],
+        }
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
 
 
