@@ -62,6 +62,8 @@ CHECKS = (
 ASKED = """
 import json, sys, time
 from importlib import import_module
+# What a checkout lacks must not come from the one that is installed for editing.
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
 def found(name, *modules):
     for module in modules:
         try:
