@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ import pytest
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store
+
+# Small nets on several threads wait for each other, which takes CPU seconds, the more
+# so beside another worker. NumPy and torch read these when they are imported, in this
+# process by a test's file, and in the processes that it starts.
+for _library in ("OMP", "OPENBLAS"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
