@@ -9,6 +9,7 @@ from pathlib import Path
 
 import children
 import pytest
+import thread_deaths
 
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.server import EmbeddedStore
@@ -32,6 +33,12 @@ def _signals_as_in_the_foreground() -> Iterator[None]:
 def _no_process_outlives_its_test() -> Iterator[None]:
     yield
     children.end_all()
+
+
+@pytest.fixture(autouse=True)
+def _who_waits_for_a_dead_thread_is_told() -> Iterator[None]:
+    with thread_deaths.end_the_test():
+        yield
 
 
 @pytest.fixture(scope="session")
