@@ -20,6 +20,9 @@ KEY := $(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 READY := .venv/.ready-$(KEY)
 BIN := .venv/bin
 
+# Where it is set, each process of a run or a test would compile all code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test cluster-test lint format golden docs engines images findings clean \
   distclean

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -108,7 +109,7 @@ def reach(start: str, root: Path) -> set[str]:
         if path in reached or path.startswith(_FIGURELESS):
             continue
         reached.add(path)
-        for module in _modules(ast.parse((root / path).read_text("utf-8"))):
+        for module in _modules((root / path).read_text("utf-8")):
             # A name may be a module's, or what one defines; packages run as well.
             parts = module.split(".")
             for end in range(1, len(parts) + 1):
@@ -118,16 +119,21 @@ def reach(start: str, root: Path) -> set[str]:
     return reached
 
 
-def _modules(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+# Most files are reached by most benchmarks.
+@cache
+def _modules(text: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from _MODULE.findall(node.value)
+            found += _MODULE.findall(node.value)
+    return tuple(found)
 
 
+@cache
 def code_lines(text: str) -> str:
     """Returns Python code without docstrings, lines of comment and blank lines."""
     lines = text.splitlines()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,6 @@ def compile_train(
         ConfigError: the prefix is no registry path, the lock's images were never
             pushed to one or hold other code than this, or the values are too large.
     """
-    # KFP's compiler takes a second to import, which a wrong command line need not wait.
-    from kfp import compiler
-
-    from pipelines.train import train
-
     prefix = image_prefix
     if prefix is None:
         prefix = (images.pushed if images else "") or IMAGE_PREFIX
@@ -56,10 +52,7 @@ def compile_train(
     # Before the compiler starts: the lock alone can tell.
     if images:
         images.check_code(prefix)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "train.yaml")
-        compiler.Compiler().compile(train, str(path))
-        text = path.read_text(encoding="utf-8")
+    text = compiled_graph()
 
     def reference(stage: str, tag: str) -> str:
         return images.pinned(stage, prefix) if images else f"{prefix}/{stage}:{tag}"
@@ -72,6 +65,23 @@ def compile_train(
     fit_backend(pipeline, arguments)
     check_sizes(pipeline, {})
     return pipeline.to_yaml()
+
+
+@cache
+def compiled_graph() -> str:
+    """Compiles the graph as it is written, with the images' own names.
+
+    Once in a process: `submit` asks for a run and for a version of its pipeline.
+    """
+    # KFP's compiler takes a second to import, which a wrong command line need not wait.
+    from kfp import compiler
+
+    from pipelines.train import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "train.yaml")
+        compiler.Compiler().compile(train, str(path))
+        return path.read_text(encoding="utf-8")
 
 
 def fit_backend(pipeline: CompiledPipeline, arguments: Mapping[str, Any]) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import children
 import pytest
+import thread_deaths
 
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store
+
+# Small nets on several threads wait for each other, which takes CPU seconds, the more
+# so beside another worker. NumPy and torch read these when they are imported, in this
+# process by a test's file, and in the processes that it starts.
+for _library in ("OMP", "OPENBLAS"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +33,12 @@ def _signals_as_in_the_foreground() -> Iterator[None]:
 def _no_process_outlives_its_test() -> Iterator[None]:
     yield
     children.end_all()
+
+
+@pytest.fixture(autouse=True)
+def _who_waits_for_a_dead_thread_is_told() -> Iterator[None]:
+    with thread_deaths.end_the_test():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -278,8 +278,9 @@ class TrainerController:
         uid = jobset["metadata"]["uid"]
         self.pods.append(Pod(name, job["metadata"]["name"], uid, process, reader))
         self.started += 1
-        self.api.patch("pods", name, {"status": {"phase": "Running"}})
+        # First of all: it closes the pipe, and the pod may be gone by now.
         reader.start()
+        self.api.patch("pods", name, {"status": {"phase": "Running"}})
 
     def _environ(self, job: Object, name: str, rank: int, port: int) -> dict[str, str]:
         trainer = job["spec"]["trainer"]

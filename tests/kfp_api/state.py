@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kfp_server_api as kfp
-import yaml
+from yaml_texts import documents
 
 from kfp_api.listing import same
 from kfp_api.lives import (
@@ -252,5 +252,5 @@ def found(items: Mapping[str, Any], key: str, what: str) -> Any:
 
 def parse_yaml(text: str) -> dict[str, Any]:
     """Reads a compiled pipeline's two documents the way the server does."""
-    graph, *rest = yaml.safe_load_all(text)
+    graph, *rest = documents(text)
     return {"pipeline_spec": graph, "platform_spec": rest[0]} if rest else graph

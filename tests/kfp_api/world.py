@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from cluster.api import ClusterApi
+from yaml_texts import documents
 
 from kfp_api.lives import FAILED, RUNNING, STAGES, SUCCEEDED, Scene
 
@@ -38,11 +39,11 @@ def furnish(api: ClusterApi) -> None:
     files = ("namespace", "accounts", "limits", "runtime", "launcher", "network")
     for file in (*files, "object-store"):
         text = (BASE / f"{file}.yaml").read_text(encoding="utf-8")
-        for item in yaml.safe_load_all(text):
+        for item in documents(text):
             put(api, item)
     for file in ("trainjobs", "results"):
         text = (GUARDS / f"{file}.yaml").read_text(encoding="utf-8")
-        for item in yaml.safe_load_all(text):
+        for item in documents(text):
             put(api, item)
     for name, (place, key) in STORES.items():
         values = {

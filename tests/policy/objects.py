@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from yaml_texts import documents
 
 from policy import Object
 
@@ -51,7 +52,7 @@ def build(folder: Path) -> list[Object]:
     if done.returncode == _NO_KUSTOMIZE:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    return [o for o in yaml.safe_load_all(done.stdout) if o]
+    return [o for o in documents(done.stdout) if o]
 
 
 def copy_manifests(folder: Path) -> Path:

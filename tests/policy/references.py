@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from yaml_texts import documents
 
 from components import STAGES
 from policy import Object
@@ -120,7 +120,7 @@ def _sources(source: Object) -> Iterator[tuple[str, str]]:
 def stage_labels() -> tuple[dict[str, str], ...]:
     """Labels of the pods of a run, from the compiled pipeline."""
     golden = Path(ROOT, "tests", "golden", "train.yaml").read_text(encoding="utf-8")
-    *_, platform = yaml.safe_load_all(golden)
+    *_, platform = documents(golden)
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     given = [e.get("podMetadata", {}).get("labels", {}) for e in executors.values()]
     return tuple({**KFP_PODS, **labels} for labels in given)

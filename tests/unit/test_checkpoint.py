@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoded(dataset: Path) -> EncodedDataset:
     return EncodedDataset(Dataset.load(dataset))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(encoded: EncodedDataset) -> Callable[[str], Outcome]:
+    """Outcomes of one process in one go, each case trained once."""
+    return cache(lambda name: outcome(encoded, {**CASES, **LONG}[name]))
 
 
 def saved(store: Store, every: int = 0, run: str = "this") -> Checkpoints:
@@ -74,36 +82,37 @@ def stop(encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints)
 @pytest.mark.parametrize("at", [10, 20, 25, 45])
 @pytest.mark.parametrize("name", ["roles", "median", "uneven", "heads"])
 def test_a_run_that_sigterm_stops_goes_on_to_the_same_bits(
-    encoded: EncodedDataset, file_store: Store, name: str, at: int
+    encoded: EncodedDataset,
+    undisturbed: Callable[[str], Outcome],
+    file_store: Store,
+    name: str,
+    at: int,
 ) -> None:
     case = CASES[name]
-    steps = [e["step"] for e in outcome(encoded, case).events if "step" in e]
+    steps = [e["step"] for e in undisturbed(name).events if "step" in e]
     at = min(s for s in steps if s >= at)
     before = signal.getsignal(signal.SIGTERM)
     sentence = stop(encoded, case, at, saved(file_store))
     assert sentence.startswith("Training was stopped by SIGTERM before step ")
     assert signal.getsignal(signal.SIGTERM) is before
     again = outcome(encoded, case, checkpoints=saved(file_store))
-    same(again, outcome(encoded, case))
+    same(again, undisturbed(name))
     assert [e["event"] for e in again.events].count("resumed") == 1
 
 
 def test_a_run_may_be_stopped_again_and_again(
-    encoded: EncodedDataset, store: Store
+    encoded: EncodedDataset, undisturbed: Callable[[str], Outcome], store: Store
 ) -> None:
     for at in (10, 25, 35, 45):
         stop(encoded, ROLES, at, saved(store, every=1))
-    same(
-        outcome(encoded, ROLES, checkpoints=saved(store)),
-        outcome(encoded, ROLES),
-    )
+    same(outcome(encoded, ROLES, checkpoints=saved(store)), undisturbed("roles"))
 
 
 def test_keeping_checkpoints_changes_nothing(
-    encoded: EncodedDataset, file_store: Store
+    encoded: EncodedDataset, undisturbed: Callable[[str], Outcome], file_store: Store
 ) -> None:
     result = outcome(encoded, ROLES, checkpoints=saved(file_store, every=1))
-    same(result, outcome(encoded, ROLES))
+    same(result, undisturbed("roles"))
 
 
 def test_two_checkpoints_stay_and_none_once_the_model_is_delivered(
@@ -146,11 +155,15 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(
-    encoded: EncodedDataset, file_store: Store, two: list[Path], damage: str
+    encoded: EncodedDataset,
+    undisturbed: Callable[[str], Outcome],
+    file_store: Store,
+    two: list[Path],
+    damage: str,
 ) -> None:
     DAMAGES[damage](two[1])
     result = outcome(encoded, ROLES, checkpoints=saved(file_store))
-    same(result, outcome(encoded, ROLES))
+    same(result, undisturbed("roles"))
     ignored = [e["reason"] for e in result.events if e["event"] == "checkpoint_ignored"]
     assert len(ignored) == 1
     assert ignored[0].startswith(f"{two[1].name}: ")
@@ -158,29 +171,35 @@ def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(
 
 
 def test_without_a_whole_one_training_begins_anew(
-    encoded: EncodedDataset, file_store: Store, two: list[Path]
+    encoded: EncodedDataset,
+    undisturbed: Callable[[str], Outcome],
+    file_store: Store,
+    two: list[Path],
 ) -> None:
     for folder in two:
         flip(folder / "state.safetensors")
     result = outcome(encoded, ROLES, checkpoints=saved(file_store))
-    same(result, outcome(encoded, ROLES))
+    same(result, undisturbed("roles"))
     assert not [e for e in result.events if e["event"] == "resumed"]
 
 
 @pytest.mark.usefixtures("two")
 def test_a_checkpoint_of_another_run_is_left_alone_with_one_line(
-    encoded: EncodedDataset, file_store: Store
+    encoded: EncodedDataset, undisturbed: Callable[[str], Outcome], file_store: Store
 ) -> None:
     before = names(file_store)
     result = outcome(encoded, ROLES, checkpoints=saved(file_store, run="another"))
-    same(result, outcome(encoded, ROLES))
+    same(result, undisturbed("roles"))
     ignored = [e["reason"] for e in result.events if e["event"] == "checkpoint_ignored"]
     assert ignored == [f"2 of other data, config or code, such as {before[0]}"]
     assert names(file_store) == before
 
 
 def test_one_that_was_renamed_to_another_run_is_detected(
-    encoded: EncodedDataset, file_store: Store, two: list[Path]
+    encoded: EncodedDataset,
+    undisturbed: Callable[[str], Outcome],
+    file_store: Store,
+    two: list[Path],
 ) -> None:
     other = saved(file_store, every=1, run="another")
     outcome(encoded, ROLES, checkpoints=other)
@@ -190,7 +209,7 @@ def test_one_that_was_renamed_to_another_run_is_detected(
         for file in target.iterdir():
             file.write_bytes((folder / file.name).read_bytes())
     result = outcome(encoded, ROLES, checkpoints=saved(file_store, run="another"))
-    same(result, outcome(encoded, ROLES))
+    same(result, undisturbed("roles"))
     assert any("it was taken in run sha256:" in str(e) for e in result.events)
 
 
@@ -203,7 +222,7 @@ def wait_for_checkpoint(store: Store, processes: list[Child]) -> None:
         for info in store.list():
             if info.key.endswith(MANIFEST) and info.key[5:13] > "00000040":
                 return
-        time.sleep(0.002)
+        time.sleep(0.01)
     raise AssertionError([process.communicate()[1] for process in processes])
 
 
@@ -212,7 +231,10 @@ KILLS = [(1, 1, signal.SIGKILL), (2, 2, signal.SIGKILL), (3, 1, signal.SIGTERM)]
 
 @pytest.mark.parametrize("case", KILLS)
 def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
-    dataset: Path, encoded: EncodedDataset, tmp_path: Path, case: Any
+    dataset: Path,
+    undisturbed: Callable[[str], Outcome],
+    tmp_path: Path,
+    case: Any,
 ) -> None:
     before, after, signum = case
     out = tmp_path / "out"
@@ -228,7 +250,7 @@ def test_killed_processes_and_as_many_or_others_end_in_the_bits_of_one_process(
     assert not (out / "long").exists() or load(out, "long").sentence
     assert wait(start(after, *arguments, CHECKPOINTS=place)) == [(0, "")] * after
     result = load(out, "long")
-    same(result, outcome(encoded, LONG["long"]))
+    same(result, undisturbed("long"))
     assert any(e["event"] == "resumed" for e in result.events)
 
 
@@ -255,7 +277,7 @@ def test_the_state_is_small_tensors_and_json(two: list[Path]) -> None:
 
 
 def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
-    encoded: EncodedDataset, tmp_path: Path
+    encoded: EncodedDataset, undisturbed: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
     # A file where the store needs a folder for half-written objects.
@@ -264,17 +286,14 @@ def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
     result = outcome(encoded, ROLES, checkpoints=saved(broken, every=2))
     failed = [e for e in result.events if e["event"] == "checkpoint_failed"]
     assert len(failed) == 2
-    for key, tensor in outcome(encoded, ROLES).tensors.items():
+    for key, tensor in undisturbed("roles").tensors.items():
         assert torch.equal(result.tensors[key], tensor)
 
 
 def test_sigterm_after_the_last_round_is_not_lost(
-    encoded: EncodedDataset, file_store: Store
+    encoded: EncodedDataset, undisturbed: Callable[[str], Outcome], file_store: Store
 ) -> None:
-    steps = [e["step"] for e in outcome(encoded, ROLES).events if "step" in e]
+    steps = [e["step"] for e in undisturbed("roles").events if "step" in e]
     sentence = stop(encoded, ROLES, max(steps), saved(file_store))
     assert sentence == "Training was stopped by SIGTERM before it was done."
-    same(
-        outcome(encoded, ROLES, checkpoints=saved(file_store)),
-        outcome(encoded, ROLES),
-    )
+    same(outcome(encoded, ROLES, checkpoints=saved(file_store)), undisturbed("roles"))

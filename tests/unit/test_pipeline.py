@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components import image
-from pipelines.compile import compile_train
+from pipelines.compile import compile_train, compiled_graph
 from pipelines.workload import Workload
 from safescale_ammt.errors import ConfigError
 
@@ -70,6 +70,7 @@ def test_the_compiled_pipeline_is_the_one_in_the_repository(compiled):
 
 
 def test_compiling_twice_gives_the_same_bytes(compiled):
+    compiled_graph.cache_clear()
     assert compile_train() == compiled
 
 

@@ -1,0 +1,11 @@
+"""Properties are tried without a clock: a busy machine makes no example wrong."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+# By default an example of more than .2 s fails, and so do inputs that are long drawn.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
