@@ -39,7 +39,7 @@ import pandas as pd
 from benchmarks.house import checkout
 from benchmarks.provenance import ROOT, origin
 from benchmarks.start_up_others import SCRIPTS, save_others
-from safescale_ammt.data.encoding import width
+from safescale_ammt.data.coding import width
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.model.genome import Genome, shapes

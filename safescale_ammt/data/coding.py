@@ -124,8 +124,9 @@ class Coding:
             for part, columns in zip(parts, self._columns, strict=True)
             if isinstance(part, Pieces) and part.pieces
         ]
-        none = np.zeros((0, len(parts)), self._type), np.zeros((0, sum(self._valued)))
-        self.paired = self.pairs(Codes(*none))[0].shape[1]
+        code = np.zeros((0, len(parts)), self._type)
+        no_rows = Codes(code, np.zeros((0, sum(self._valued)), np.float32))
+        self.paired = self.pairs(no_rows)[0].shape[1]
 
     def codes(self, features: pa.Table) -> Codes:
         """Codes raw feature columns.

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as f
 
-from safescale_ammt.model.network import forward, predicted, shapes, unflatten
+from safescale_ammt.model.genome import shapes
+from safescale_ammt.model.network import forward, predicted, unflatten
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan

@@ -141,11 +141,10 @@ def machine_settings():
     return [word for value in values for word in value.split() if "/" in word]
 
 
-def test_torch_free_images_stay_under_350_mb_and_with_charts_under_425(sizes):
+def test_torch_free_images_stay_under_350_mb(sizes):
     for stage in TORCH_FREE:
-        most = 425 if stage == "evaluate_safety" else 350
-        assert sizes["images"][stage]["size"] <= most * MB
-    assert sizes["together"]["torch_free"] <= 425 * MB
+        assert sizes["images"][stage]["size"] <= 350 * MB
+    assert sizes["together"]["torch_free"] <= 350 * MB
 
 
 def test_torch_images_stay_under_1300_mb_shared_layers_counted_once(sizes):
