@@ -22,7 +22,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -105,7 +105,9 @@ def adult(cache: Path) -> EncodedDataset:
             *(folder / "data", folder / "holdout"),
             environ={STORE: (folder / "store").as_uri()},
         )
-        return EncodedDataset(Dataset.load(folder / "data"))
+        dataset = Dataset.load(folder / "data")
+        # Read while the folder is there.
+        return EncodedDataset(replace(dataset, splits=dict(dataset.splits)))
 
 
 def searched(strategy: str, trials: Trials) -> Pick:
