@@ -36,7 +36,7 @@ from safescale_ammt.store.uri import STORE
 RESULT = ROOT / "benchmarks" / "results" / "agents-cost.json"
 CACHE = Path.home() / ".cache" / "safescale-ammt"
 # The last commit before a step's gradient was computed by hand.
-BEFORE = "5109587"
+BEFORE = "b82994b"
 AGENTS = (2, 4, 8, 16, 32)
 MOST = {8: 2.5, 16: 4.0}
 """What so many agents may cost, in costs of one."""
@@ -55,8 +55,8 @@ from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.sampling import agent_batches
-dataset, steps, *agents = sys.argv[1:]
-gap = {"metric": "tpr_gap", "group": "sex", "threshold": 0.08}
+dataset, steps, group, *agents = sys.argv[1:]
+gap = {"metric": "tpr_gap", "group": group, "threshold": 0.08}
 promises = Constitution.from_dict(
     {"schema": 1, "principles": [{"id": "equal-opportunity", "constraint": gap}]}
 )
@@ -101,10 +101,10 @@ print(json.dumps(found))
 
 
 def measured(
-    root: Path, dataset: Path, steps: int, agents: Sequence[int]
+    root: Path, dataset: Path, steps: int, agents: Sequence[int], group: str = "sex"
 ) -> dict[int, dict[str, float]]:
     """Returns CPU seconds of a step and share of the matrix rate, by agents."""
-    words = [str(dataset), str(steps), *map(str, agents)]
+    words = [str(dataset), str(steps), group, *map(str, agents)]
     done = subprocess.run(
         [sys.executable, "-c", STEPS, *words],
         cwd=dataset.parent,

@@ -72,6 +72,9 @@ def training_curves(events: Sequence[Json]) -> Picture:
         "rows that each agent had set aside; above 0 the promise is broken. "
         "Multipliers: what the violation drives and what presses the gaps down."
     )
+    # Where the section left their number open, why they are as many.
+    reasons = [e["reason"] for e in events if e.get("event") == "agents"]
+    caption = " ".join([caption, *reasons])
     tall = 150.0 + LEGEND_LINE * max(3, len(gaps), len(pairs))
     panels = [
         Panel("Loss", partial(_losses, trunk=trunk, rounds=rounds), tall),

@@ -117,6 +117,22 @@ def test_a_training_tells_its_last_round_whatever_is_left_out(tmp_path: Path) ->
     assert "How far" not in training_summary(FACTS, trained(tmp_path))
 
 
+def test_a_training_whose_agents_were_not_enough_shows_those_that_followed(
+    tmp_path: Path,
+) -> None:
+    reason = "8 agents: they are enough."
+    few, more = (
+        [{"event": "round", "step": n, "violation": {"p": v}} for n in (400, 420)]
+        for v in (0.5, 0.1)
+    )
+    events = [*few, {"event": "more_agents", "reason": "4 agents: more."}, *more]
+    model = trained(tmp_path, *events, {"event": "agents", "reason": reason})
+    page = training_summary({**FACTS, "decided": [reason]}, model)
+    assert "+0.5000" not in page
+    assert "| 420 | +0.1000 |" in page
+    assert reason in page
+
+
 @pytest.mark.parametrize("feasible", [True, False])
 def test_a_training_that_misses_a_promise_says_so(
     feasible: bool, tmp_path: Path
