@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipelines.local.container_engine import engine, stage_images, swept
 from pipelines.local.containers import KILLED, Box, Containers
-from pipelines.local.kfp_seam import RunContainer
+from pipelines.local.kfp_seam import RunTask
 from pipelines.local.runner import TaskContext
 from pipelines.local.tasks import LocalTask
 from pipelines.workload import Workload
@@ -84,7 +84,7 @@ class ContainerRunner:
         return swept(run)
 
     @contextmanager
-    def tasks(self, context: TaskContext) -> Iterator[RunContainer]:
+    def tasks(self, context: TaskContext) -> Iterator[RunTask]:
         """Gives the function that runs a task in a container.
 
         Raises:

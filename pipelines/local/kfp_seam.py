@@ -1,16 +1,14 @@
 """Every touch of KFP's local runner, so that a KFP upgrade opens one file.
 
 KFP (2.17) offers no callback, keeps neither a stage's sentence nor its exit code, and
-takes a container that vanished for one that went well. So two of its functions are
-replaced: the one that executes a task, and the one that starts a container. What
+takes a container that vanished for one that went well. So two of its names are
+replaced: the function that executes a task, and the class that starts its command. What
 they are called with is turned into words of our own here, and back.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,8 +43,9 @@ class TaskCall:
 
 Watch = Callable[[TaskCall], tuple[Outputs, bool]]
 """What is called in the place of KFP's function per task."""
-RunContainer = Callable[[str, Sequence[str], Mapping[str, str]], bool]
-"""Runs a command in a container: image, command, environment -> success."""
+RunTask = Callable[[str, Sequence[str], Mapping[str, str]], bool]
+"""Runs a task's command, in a container or not: image, command, environment -> success.
+"""
 
 
 def run_pipeline(
@@ -56,7 +55,8 @@ def run_pipeline(
     pipeline_root: str,
     cache: bool,
     watch: Watch,
-    run_container: RunContainer | None,
+    run_task: RunTask,
+    in_containers: bool,
 ) -> None:
     """Runs a compiled pipeline under KFP's local runner.
 
@@ -66,26 +66,28 @@ def run_pipeline(
         pipeline_root: folder that artifacts and cache stay in.
         cache: whether finished tasks are taken from the cache.
         watch: is called for every task, and executes it.
-        run_container: starts a task's container; None runs tasks as processes.
+        run_task: runs a task's command.
+        in_containers: whether that is in its image, or in this environment.
     """
     from kfp import components, local
+    from kfp.local import subprocess_task_handler
 
     # KFP warns of image names without "python" in them, of display names and of
     # resources: all of them are meant, and none concerns who reads the run's log.
     warnings.filterwarnings("ignore", module=r"kfp\.")
     # It also logs every call and output, pages of JSON; its warnings and errors remain.
     logging.disable(logging.INFO)
-    # KFP replaces the word `python3` by `sys.executable` wherever it stands in the
-    # command line, in a data set's path too: so it starts `python3` from the PATH.
-    python3 = Path(sys.executable).with_name("python3")
-    if python3.exists() and python3.samefile(sys.executable):
-        os.environ["PATH"] = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
-        sys.executable = "python3"
-    # This very environment: a venv for each task would ask a package index.
-    runner: Any = local.SubprocessRunner(use_venv=False)
-    if run_container is not None:
+    handler = _handler(run_task)
+    runner: Any
+    if in_containers:
+        from kfp.local import docker_task_handler
+
         runner = local.DockerRunner()
-        _replace_container_handler(run_container)
+        docker_task_handler.DockerTaskHandler = handler
+    else:
+        # This very environment: a venv for each task would ask a package index.
+        runner = local.SubprocessRunner(use_venv=False)
+        subprocess_task_handler.SubprocessTaskHandler = handler
     # A process-wide singleton: one more reason why this runs in a child. An error of
     # KFP's would hold neither sentence nor exit code, and its final state is the same
     # for success and failure: `watch` knows better.
@@ -130,9 +132,8 @@ def _replace_task_executor(watch: Watch) -> None:
     task_executor.execute_single_task = execute_single_task
 
 
-def _replace_container_handler(run_container: RunContainer) -> None:
-    """Calls `run_container` where KFP starts a container."""
-    from kfp.local import docker_task_handler
+def _handler(run_task: RunTask) -> type:
+    """Returns what KFP starts commands by: it calls `run_task`."""
     from kfp.local.status import Status
 
     class Handler:
@@ -148,6 +149,6 @@ def _replace_container_handler(run_container: RunContainer) -> None:
             self._call = (image, full_command, env_vars or {})
 
         def run(self) -> Status:
-            return Status.SUCCESS if run_container(*self._call) else Status.FAILURE
+            return Status.SUCCESS if run_task(*self._call) else Status.FAILURE
 
-    docker_task_handler.DockerTaskHandler = Handler
+    return Handler

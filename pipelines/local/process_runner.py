@@ -1,15 +1,34 @@
-"""Stages as processes of the child's own group."""
+"""Stages as processes of the child's own group, forked from a warm one if possible."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from pipelines.local.runner import TaskContext
+from pipelines.local.warm import EXECUTOR, KFP_RUNTIME, StageCall, possible
 
 if TYPE_CHECKING:
+    from pipelines.local.kfp_seam import RunTask
     from pipelines.workload import Workload
+
+_FUNCTION = "--function_to_execute"
+_SCRIPT = re.compile(
+    r'\s*program_path=\$\(mktemp -d\)\s+printf "%s" "\$0" > '
+    r'"\$program_path/ephemeral_component\.py"\s+_KFP_RUNTIME=true python3 -m '
+    rf"{re.escape(EXECUTOR)}\s+--component_module_path\s+"
+    r'"\$program_path/ephemeral_component\.py"\s+"\$@"\s*'
+)
+"""The shell script that KFP (2.17) starts a Python function with."""
 
 
 class SubprocessRunner:
@@ -27,7 +46,114 @@ class SubprocessRunner:
         del run
         return nullcontext()
 
-    def tasks(self, context: TaskContext) -> AbstractContextManager[None]:
-        """Leaves the processes to KFP."""
-        del context
-        return nullcontext()
+    @contextmanager
+    def tasks(self, context: TaskContext) -> Iterator[RunTask]:
+        """Gives the function that runs a task's command in a process."""
+        with WarmProcess() as warm:
+
+            def run(
+                image: str, command: Sequence[str], environ: Mapping[str, str]
+            ) -> bool:
+                del image
+                # Stopped before it began: no signal comes that could stop it later.
+                if context.current().stop_requested.is_set():
+                    return False
+                call = stage_call(command)
+                code: int | None = None
+                # Variables may be read at an import, which is over in a fork.
+                if call and not environ and possible():
+                    code = warm.run(call)
+                if code is None:
+                    code = run_cold(command, environ)
+                return code == 0
+
+            yield run
+
+
+class WarmProcess:
+    """The process that stages are forked from (`warm`), started at the first call."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def __enter__(self) -> WarmProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process and self._channel:
+            # Without a stage it has nothing to lose, and asked by SIGTERM it stays.
+            self._process.kill()
+            self._process.wait()
+            self._channel.close()
+
+    def run(self, call: StageCall) -> int | None:
+        """Runs a stage, prints what it prints, and returns its exit code.
+
+        Returns:
+            The code; negative for a signal; None if nothing could be started.
+        """
+        channel = self._started()
+        output, stage_end = os.pipe()
+        line = call.to_line()
+        try:
+            sent = socket.send_fds(channel, [line], [stage_end])
+            channel.sendall(line[sent:])
+        finally:
+            os.close(stage_end)
+        with os.fdopen(output, encoding="utf-8", errors="replace") as lines:
+            show(lines)
+        with channel.makefile("rb") as answers:
+            answer = answers.readline()
+        # It was killed, and its stage with it.
+        return json.loads(answer) if answer else -signal.SIGKILL
+
+    def _started(self) -> socket.socket:
+        """Starts the process unless it lives; returns the socket that it reads."""
+        # One that was killed with a stage whose time was up is followed by another.
+        if self._process and self._channel and self._process.poll() is None:
+            return self._channel
+        self.__exit__()
+        self._channel, other = socket.socketpair()
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.local.warm", str(other.fileno())],
+                env={**os.environ, **KFP_RUNTIME},
+                pass_fds=[other.fileno()],
+            )
+        return self._channel
+
+
+def stage_call(command: Sequence[str]) -> StageCall | None:
+    """Reads KFP's command of a Python function; None for any other command."""
+    if list(command[:2]) != ["sh", "-ec"] or len(command) < 4:
+        return None
+    script, source, *arguments = command[2:]
+    if not _SCRIPT.fullmatch(script) or _FUNCTION not in arguments[:-1]:
+        return None
+    function = arguments[arguments.index(_FUNCTION) + 1]
+    return StageCall(function, source, tuple(arguments))
+
+
+def run_cold(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Runs a task's command in a process of its own; returns its exit code."""
+    # In KFP's script alone: `python3` may stand in the path of a data set, too.
+    script = re.sub(r"\bpython3(?= -m )", shlex.quote(sys.executable), command[2])
+    with subprocess.Popen(
+        [*command[:2], script, *command[3:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, **environ},
+    ) as process:
+        assert process.stdout is not None
+        show(process.stdout)
+        return process.wait()
+
+
+def show(lines: Iterable[Any]) -> None:
+    """Prints a stage's lines as they come, and ends the last one."""
+    for line in lines:
+        print(line, end="")
+    print(flush=True)

@@ -76,14 +76,16 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
         closing=closing,
         current=lambda: watch.task,
     )
-    with runner.tasks(context) as run_container:
+    with runner.tasks(context) as run_task:
         run_pipeline(
             pipeline.to_yaml(),
             job.arguments,
             pipeline_root=job.pipeline_root,
             cache=job.cache,
             watch=watch.execute,
-            run_container=run_container,
+            run_task=run_task,
+            # Where a stage is no process of our group, it is in a container.
+            in_containers=not runner.stops_group,
         )
     # Only now: the exit task has to run after a failure too.
     if watch.error is not None:

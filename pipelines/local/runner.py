@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 # what the child runs tasks with are not loaded for it.
 if TYPE_CHECKING:
     from pipelines.ir import CompiledPipeline, ContainerLimits
-    from pipelines.local.kfp_seam import RunContainer
+    from pipelines.local.kfp_seam import RunTask
     from pipelines.local.tasks import LocalTask, Report
     from pipelines.workload import Workload
 
@@ -73,7 +73,5 @@ class Runner(Protocol):
             InputError: what it needs is not there.
         """
 
-    def tasks(
-        self, context: TaskContext
-    ) -> AbstractContextManager[RunContainer | None]:
-        """Gives the function that runs a task's container; None runs a process."""
+    def tasks(self, context: TaskContext) -> AbstractContextManager[RunTask]:
+        """Gives the function that runs a task's command."""

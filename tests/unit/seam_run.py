@@ -30,7 +30,7 @@ def main(root: str) -> None:
         say(task={**facts, **places, "success": success, "made": len(outputs)})
         return outputs, success
 
-    def run_container(
+    def run_task(
         image: str, command: Sequence[str], environ: Mapping[str, str]
     ) -> bool:
         inputs = command[list(command).index("--executor_input") + 1]
@@ -45,7 +45,8 @@ def main(root: str) -> None:
         pipeline_root=root,
         cache=False,
         watch=watch,
-        run_container=run_container,
+        run_task=run_task,
+        in_containers=True,
     )
 
 

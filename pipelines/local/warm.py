@@ -1,0 +1,183 @@
+"""A process that has imported what stages need, and becomes each of them by a fork.
+
+A stage imports for one to two seconds and often computes for less. So the runner starts
+this process beside KFP's (`process_runner`); for each stage it imports what that one
+needs, keeps it, and forks. The fork runs the very command of the compiled pipeline,
+KFP's executor, under its own exit code, and what one stage does the next never sees:
+this process itself computes nothing and has one thread of Python. (OpenBLAS and
+jemalloc have threads from their import on, and fork handlers for them.)
+
+It reads calls on a Unix socket, whose other end the runner's process holds: when that
+one dies, however hard, the kernel closes it, and this process ends its whole group.
+Linux alone has a file for a process' end, and macOS' frameworks do not bear a fork:
+elsewhere stages start cold.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+import warnings
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+from safescale_ammt.parent_death import PARENT, end_with_parent
+
+EXECUTOR = "kfp.dsl.executor_main"
+KFP_RUNTIME = {"_KFP_RUNTIME": "true"}
+"""The variable that KFP sets for an executor; it spares that the compiler's imports."""
+_LATE = {
+    "search_architecture": ("safescale_ammt.search.trials",),
+    "train_agents": ("safescale_ammt.launch.task",),
+}
+"""What a stage imports once it has begun, and surely needs if nothing is refused."""
+_PIECE = 65536  # bytes
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """What KFP would have started a stage's interpreter with.
+
+    Attributes:
+        function: name of the component's function.
+        source: its module's text, which travels inside the compiled pipeline.
+        arguments: of KFP's executor.
+    """
+
+    function: str
+    source: str
+    arguments: tuple[str, ...]
+
+    def to_line(self) -> bytes:
+        """Returns the call as one line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """Reads what `to_line` wrote."""
+        found = json.loads(line)
+        return cls(**{**found, "arguments": tuple(found["arguments"])})
+
+    def execute(self) -> None:
+        """Runs KFP's executor in this process, as `python3 -m` does."""
+        # The lines of KFP's command: a folder with the source, whose place comes first.
+        file = Path(tempfile.mkdtemp(), "ephemeral_component.py")
+        file.write_text(self.source, encoding="utf-8")
+        sys.argv = [EXECUTOR, "--component_module_path", str(file), *self.arguments]
+        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+
+
+class StageServer:
+    """Answers each call with the exit code of a fork that ran it.
+
+    Args:
+        channel: the socket of calls; an answer is a line, `null` if what the stage
+            needs could not be imported, a negative signal as in `subprocess`.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._stopped = False
+        # A run that is stopped sends SIGTERM to the whole group. It is meant for the
+        # stage; this process only has to start none afterwards.
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self._stopped = True
+
+    def next_stage(self) -> StageCall:
+        """Serves calls; returns in a fork alone, with the call that it is to run."""
+        while True:
+            call, output = self._receive()
+            answer: int | None = None
+            if imported(call.function):
+                answer = self._run(call, output)
+                if answer is None:
+                    return call
+            os.close(output)
+            self._stopped = False
+            self._channel.sendall(json.dumps(answer).encode() + b"\n")
+
+    def _receive(self) -> tuple[StageCall, int]:
+        """Waits for a call; returns it and the file that gets what the stage prints."""
+        line, files = b"", list[int]()
+        while not line.endswith(b"\n"):
+            piece, found, _, _ = socket.recv_fds(self._channel, _PIECE, 1)
+            if not piece:
+                os.killpg(0, signal.SIGKILL)
+            line, files = line + piece, files + list(found)
+        return StageCall.from_line(line), files[0]
+
+    def _run(self, call: StageCall, output: int) -> int | None:
+        """Forks a stage and waits for it; returns its exit code, None in the fork."""
+        parent = str(os.getpid())
+        # Held back around the fork: a signal in between would reach neither of both.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        if self._stopped:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            return -signal.SIGTERM
+        # Python 3.12 warns of each fork beside threads, jemalloc's too.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            stage = os.fork()
+        if stage == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            # Should this process be killed alone, nobody would wait for the stage.
+            end_with_parent(signal.SIGKILL, {PARENT: parent})
+            self._channel.close()
+            for standard in (1, 2):
+                os.dup2(output, standard)
+            os.close(output)
+            # What `ps` shows, as the command line is that of the process before.
+            with suppress(OSError):
+                Path("/proc/self/comm").write_text(call.function[:15], encoding="ascii")
+            return None
+        if signal.SIGTERM in signal.sigpending():
+            os.kill(stage, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        ended = os.pidfd_open(stage)
+        # Nobody calls while a stage runs: what can be read is the end of the runner.
+        if self._channel in select.select([ended, self._channel], [], [])[0]:
+            os.killpg(0, signal.SIGKILL)
+        os.close(ended)
+        return os.waitstatus_to_exitcode(os.waitpid(stage, 0)[1])
+
+
+def imported(function: str) -> bool:
+    """Imports what a stage needs; says whether that went well."""
+    own = f"safescale_ammt.stages.{function}"
+    try:
+        for name in ("kfp.dsl.executor", own, *_LATE.get(function, ())):
+            import_module(name)
+    except Exception:  # noqa: BLE001  a stage that starts cold says it with its frame
+        traceback.print_exc()
+        return False
+    # What is there now is never collected: a fork that looked at it would copy it.
+    gc.collect()
+    gc.freeze()
+    return True
+
+
+def possible() -> bool:
+    """Says whether stages can be forked here."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return sys.platform == "linux"
+
+
+if __name__ == "__main__":
+    StageServer(socket.socket(fileno=int(sys.argv[1]))).next_stage().execute()
