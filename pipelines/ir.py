@@ -76,7 +76,9 @@ class CompiledPipeline:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Reads what the compiler wrote."""
-        graph, *platform = yaml.safe_load_all(text)
+        # libyaml's reader is equally safe and eight times as fast, where it is there.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        graph, *platform = yaml.load_all(text, loader)
         return cls(graph, platform[0] if platform else {})
 
     @classmethod

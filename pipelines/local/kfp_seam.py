@@ -8,15 +8,34 @@ they are called with is turned into words of our own here, and back.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import re
+import runpy
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Outputs = Mapping[str, Any]
 """Output name -> KFP's artifact."""
+
+EXECUTOR = "kfp.dsl.executor_main"
+"""KFP's program that runs a component's function inside of a task."""
+KFP_RUNTIME = {"_KFP_RUNTIME": "true"}
+"""The variable that KFP sets for that program; it spares it the compiler's imports."""
+_FUNCTION = "--function_to_execute"
+_SCRIPT = re.compile(
+    r'\s*program_path=\$\(mktemp -d\)\s+printf "%s" "\$0" > '
+    r'"\$program_path/ephemeral_component\.py"\s+_KFP_RUNTIME=true python3 -m '
+    rf"{re.escape(EXECUTOR)}\s+--component_module_path\s+"
+    r'"\$program_path/ephemeral_component\.py"\s+"\$@"\s*'
+)
+"""The shell script that KFP (2.17) starts a Python function with."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +60,67 @@ class TaskCall:
     execute: Callable[[], tuple[Outputs, bool]]
 
 
+@dataclass(frozen=True)
+class StageCall:
+    """What KFP would have started a stage's interpreter with.
+
+    Attributes:
+        function: name of the component's function.
+        source: its module's text, which travels inside the compiled pipeline.
+        arguments: of KFP's executor.
+    """
+
+    function: str
+    source: str
+    arguments: tuple[str, ...]
+
+    def to_line(self) -> bytes:
+        """Returns the call as one line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """Reads what `to_line` wrote."""
+        found = json.loads(line)
+        return cls(**{**found, "arguments": tuple(found["arguments"])})
+
+    def execute(self) -> None:
+        """Runs KFP's executor in this process, as `python3 -m` does."""
+        # The lines of KFP's command: a folder with the source, whose place comes first.
+        file = Path(tempfile.mkdtemp(), "ephemeral_component.py")
+        file.write_text(self.source, encoding="utf-8")
+        sys.argv = [EXECUTOR, "--component_module_path", str(file), *self.arguments]
+        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+
+
+def stage_call(command: Sequence[str]) -> StageCall | None:
+    """Reads KFP's command of a Python function; None for any other command."""
+    if list(command[:2]) != ["sh", "-ec"] or len(command) < 4:
+        return None
+    script, source, *arguments = command[2:]
+    if not _SCRIPT.fullmatch(script) or _FUNCTION not in arguments[:-1]:
+        return None
+    function = arguments[arguments.index(_FUNCTION) + 1]
+    return StageCall(function, source, tuple(arguments))
+
+
 Watch = Callable[[TaskCall], tuple[Outputs, bool]]
 """What is called in the place of KFP's function per task."""
 RunTask = Callable[[str, Sequence[str], Mapping[str, str]], bool]
 """Runs a task's command, in a container or not: image, command, environment -> success.
 """
+
+
+def import_without_client() -> None:
+    """Imports KFP's package without its API client, and Kubernetes' behind that.
+
+    It does so where it is told that it runs inside of a task; nobody is called here.
+    """
+    os.environ.update(KFP_RUNTIME)
+    import kfp  # noqa: F401
+
+    for name in KFP_RUNTIME:
+        del os.environ[name]
 
 
 def run_pipeline(

@@ -14,21 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from pipelines.local.kfp_seam import KFP_RUNTIME, StageCall, stage_call
 from pipelines.local.runner import TaskContext
-from pipelines.local.warm import EXECUTOR, KFP_RUNTIME, StageCall, possible
+from pipelines.local.warm import possible
 
 if TYPE_CHECKING:
     from pipelines.local.kfp_seam import RunTask
     from pipelines.workload import Workload
-
-_FUNCTION = "--function_to_execute"
-_SCRIPT = re.compile(
-    r'\s*program_path=\$\(mktemp -d\)\s+printf "%s" "\$0" > '
-    r'"\$program_path/ephemeral_component\.py"\s+_KFP_RUNTIME=true python3 -m '
-    rf"{re.escape(EXECUTOR)}\s+--component_module_path\s+"
-    r'"\$program_path/ephemeral_component\.py"\s+"\$@"\s*'
-)
-"""The shell script that KFP (2.17) starts a Python function with."""
 
 
 class SubprocessRunner:
@@ -122,17 +114,6 @@ class WarmProcess:
                 pass_fds=[other.fileno()],
             )
         return self._channel
-
-
-def stage_call(command: Sequence[str]) -> StageCall | None:
-    """Reads KFP's command of a Python function; None for any other command."""
-    if list(command[:2]) != ["sh", "-ec"] or len(command) < 4:
-        return None
-    script, source, *arguments = command[2:]
-    if not _SCRIPT.fullmatch(script) or _FUNCTION not in arguments[:-1]:
-        return None
-    function = arguments[arguments.index(_FUNCTION) + 1]
-    return StageCall(function, source, tuple(arguments))
 
 
 def run_cold(command: Sequence[str], environ: Mapping[str, str]) -> int:

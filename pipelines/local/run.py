@@ -1,6 +1,6 @@
 """One run of the compiled pipeline under KFP's local runner, inside the child.
 
-The graph is compiled, made to fit this machine, and run with every task watched.
+The compiled graph is made to fit this machine, and run with every task watched.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import traceback
 from pathlib import Path
 
 from components import REUSABLE
-from pipelines.compile import compile_train
 from pipelines.ir import CompiledPipeline
 from pipelines.local.job import Job
-from pipelines.local.kfp_seam import run_pipeline
+from pipelines.local.kfp_seam import import_without_client, run_pipeline
 from pipelines.local.mirror import Mirror
 from pipelines.local.runner import Closing, TaskContext
 from pipelines.local.runners import runner_named
+from pipelines.local.state import compiled_pipeline
 from pipelines.local.tasks import Report, TaskWatch
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.releasing.notice import PLACES
@@ -36,7 +36,8 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
         SafescaleError: what broke the first stage that broke.
     """
     runner = runner_named(job.runner)
-    text = compile_train()
+    text = compiled_pipeline()
+    import_without_client()
     # The record holds what Kubeflow would get; the edits below are of this machine.
     Path(job.pipeline).write_text(text, encoding="utf-8")
     pipeline = CompiledPipeline.parse(text)

@@ -18,64 +18,26 @@ from __future__ import annotations
 import gc
 import json
 import os
-import runpy
 import select
 import signal
 import socket
 import sys
-import tempfile
 import traceback
 import warnings
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from pipelines.local.kfp_seam import StageCall
 from safescale_ammt.parent_death import PARENT, end_with_parent
 
-EXECUTOR = "kfp.dsl.executor_main"
-KFP_RUNTIME = {"_KFP_RUNTIME": "true"}
-"""The variable that KFP sets for an executor; it spares that the compiler's imports."""
 _LATE = {
     "search_architecture": ("safescale_ammt.search.trials",),
     "train_agents": ("safescale_ammt.launch.task",),
 }
 """What a stage imports once it has begun, and surely needs if nothing is refused."""
 _PIECE = 65536  # bytes
-
-
-@dataclass(frozen=True)
-class StageCall:
-    """What KFP would have started a stage's interpreter with.
-
-    Attributes:
-        function: name of the component's function.
-        source: its module's text, which travels inside the compiled pipeline.
-        arguments: of KFP's executor.
-    """
-
-    function: str
-    source: str
-    arguments: tuple[str, ...]
-
-    def to_line(self) -> bytes:
-        """Returns the call as one line."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @classmethod
-    def from_line(cls, line: bytes) -> Self:
-        """Reads what `to_line` wrote."""
-        found = json.loads(line)
-        return cls(**{**found, "arguments": tuple(found["arguments"])})
-
-    def execute(self) -> None:
-        """Runs KFP's executor in this process, as `python3 -m` does."""
-        # The lines of KFP's command: a folder with the source, whose place comes first.
-        file = Path(tempfile.mkdtemp(), "ephemeral_component.py")
-        file.write_text(self.source, encoding="utf-8")
-        sys.argv = [EXECUTOR, "--component_module_path", str(file), *self.arguments]
-        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
 
 
 class StageServer:

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safescale_ammt.binomial.intervals import holm
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.promise_warnings import (
     NOTHING,
@@ -101,6 +100,9 @@ def decide(
     # Over the hard principles alone that can be violated: the others decide nothing,
     # and would cost these power.
     tested = [f for f in hard if not f.promises_nothing]
+    # Here: whoever reads a verdict's form needs no statistics, nor waits for them.
+    from safescale_ammt.binomial.intervals import holm
+
     p_values = holm([f.p_violated for f in tested])
     adjusted = {f.principle: f.p_violated for f in hard}
     adjusted |= {f.principle: p for f, p in zip(tested, p_values, strict=True)}
