@@ -34,7 +34,7 @@ from safescale_ammt.parent_death import PARENT, end_with_parent
 
 _LATE = {
     "search_architecture": ("safescale_ammt.search.trials",),
-    "train_agents": ("safescale_ammt.launch.task",),
+    "train_agents": ("safescale_ammt.launch.task", "safescale_ammt.training.merge"),
 }
 """What a stage imports once it has begun, and surely needs if nothing is refused."""
 _PIECE = 65536  # bytes
@@ -123,6 +123,9 @@ def imported(function: str) -> bool:
     try:
         for name in ("kfp.dsl.executor", own, *_LATE.get(function, ())):
             import_module(name)
+        # The client of the store that the stages open, or that of their registry.
+        if any(value.startswith("s3:") for value in os.environ.values()):
+            import_module("safescale_ammt.store.s3")
     except Exception:  # noqa: BLE001  a stage that starts cold says it with its frame
         traceback.print_exc()
         return False

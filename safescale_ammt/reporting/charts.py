@@ -8,31 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.judging.findings import Finding, figure
+from safescale_ammt.reporting.axes import GRID, INK, MUTED, WIDTH, Axes
 from safescale_ammt.reporting.figures import (
     BLUE,
     GREEN,
-    GRID,
-    INK,
-    MUTED,
     ORANGE,
     RED,
-    ROOM,
-    SURFACE,
     Panel,
     Picture,
-    label_rows,
     missing,
-    short,
-    write_in_row,
 )
 from safescale_ammt.reporting.glossary import rate_words
 from safescale_ammt.reporting.measure_bar import measures_of
+from safescale_ammt.reporting.scales import Scale, percent, short
 from safescale_ammt.reporting.wording import (
     METRICS,
     RATES,
@@ -40,9 +32,6 @@ from safescale_ammt.reporting.wording import (
     rows_told,
     without_few,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Json = Mapping[str, Any]
 OUTCOME_COLOUR = {"holds": GREEN, "undecided": ORANGE, "fails": RED}
@@ -92,13 +81,13 @@ def group_rates(number: int, name: str, figures: Json, positive: str) -> Picture
         _whiskers(axes, [r[kind] for r in twin], MUTED, filled=False)
         # An interval is read against its own rows, those that the rate is a share of.
         names = (
-            f"{short(str(r['value']), ROOM - 60)} · {rows_told(r[kind]['n'])}"
+            f"{short(str(r['value']), WIDTH - 86)} · {rows_told(r[kind]['n'])}"
             for r in model
         )
-        label_rows(axes, list(names))
-        axes.xaxis.set_major_formatter(_percent)
+        axes.in_rows(list(names))
+        axes.x.words = percent
 
-    names, height = [r["value"] for r in model], 0.5 + 0.5 * len(model)
+    names, height = [r["value"] for r in model], 36.0 + 36.0 * len(model)
     panels = [
         Panel(
             *(RATES[k], partial(draw, kind=k), height),
@@ -132,10 +121,6 @@ def side_by_side(
     )
 
 
-def _percent(value: float, _position: object = None) -> str:
-    return f"{value * 100:.4g}%"
-
-
 def _whiskers(axes: Axes, rates: Sequence[Json], colour: str, *, filled: bool) -> None:
     """Draws one dot with its interval per row, and none where there is no rate."""
     # Model above, twin below the row's middle: equal rates would hide one another.
@@ -144,17 +129,11 @@ def _whiskers(axes: Axes, rates: Sequence[Json], colour: str, *, filled: bool) -
         if rate["value"] is None:
             # Of few rows or of none, which the page does not tell apart.
             if filled:
-                write_in_row(axes, i, "not shown")
+                axes.say(i, "not shown")
             continue
-        axes.hlines(i + offset, rate["lower"], rate["upper"], colour, linewidth=2)
-        axes.plot(
-            rate["value"],
-            i + offset,
-            "o",
-            markersize=5.5,
-            color=colour,
-            markerfacecolor=colour if filled else SURFACE,
-        )
+        ends, row = (rate["lower"], rate["upper"]), i + offset
+        axes.line(ends, (row, row), colour, width=2.0)
+        axes.dots([rate["value"]], [row], colour, filled=filled)
 
 
 def gap_bounds(findings: Sequence[Finding]) -> Picture:
@@ -170,22 +149,21 @@ def gap_bounds(findings: Sequence[Finding]) -> Picture:
             colour = OUTCOME_COLOUR[f.outcome]
             if f.value is None or f.lower is None or f.upper is None:
                 # Nothing at 0 or 1: what is not defined lies nowhere on the axis.
-                write_in_row(axes, i, f"{figure(None)}; the line is {f.threshold:g}")
+                axes.say(i, f"{figure(None)}; the line is {f.threshold:g}")
                 continue
-            axes.barh(i, f.threshold, height=0.3, color=GRID)
+            axes.box((0, f.threshold), (i - 0.15, i + 0.15), GRID)
             # A gap is never negative, while the bound of a difference can be.
-            axes.hlines(i, max(f.lower, 0), f.upper, colour, linewidth=4)
-            axes.plot(f.value, i, "o", color=colour, markersize=7)
-            axes.vlines(f.threshold, i - 0.22, i + 0.22, INK, linewidth=2)
-        labels = [f"{f.principle}\n{measured(f)}" for f in shown]
-        label_rows(axes, labels)
+            axes.line((max(f.lower, 0), f.upper), (i, i), colour, width=4.0)
+            axes.dots([f.value], [i], colour, size=7.5)
+            line = (f.threshold, f.threshold)
+            axes.line(line, (i - 0.22, i + 0.22), INK, width=2.0)
+        axes.in_rows([f"{f.principle}\n{measured(f)}" for f in shown])
         most = max(max(f.upper or 0.0, f.threshold) for f in shown)
         # A line at 0 whose gap is not defined leaves the axis no width.
-        axes.set_xlim(0, 1.05 * most or 1.0)
-        axes.grid(visible=False, axis="y")
+        axes.x.low, axes.x.high = 0.0, 1.05 * most or 1.0
 
     words = ". ".join(m.sentence for f in shown for m in measures_of(f))
-    panel = Panel("", draw, 0.5 + 0.7 * len(shown), words)
+    panel = Panel("", draw, 36.0 + 50.0 * len(shown), words)
     return Picture(name, title, _BOUNDS, [panel])
 
 
@@ -210,8 +188,8 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         accuracy = [figures[who]["accuracy"] for who in ("model", "twin")]
         _whiskers(axes, accuracy[:1], BLUE, filled=True)
         _whiskers(axes, accuracy[1:], MUTED, filled=False)
-        label_rows(axes, ["All rows"])
-        axes.xaxis.set_major_formatter(_percent)
+        axes.in_rows(["All rows"])
+        axes.x.words = percent
 
     differences = [
         [figures[who]["groups"][group]["gaps"][metric] for _, metric, group in rows]
@@ -222,22 +200,22 @@ def twin_comparison(figures: Json, named: Collection[str]) -> Picture:
         for i, (model, twin) in enumerate(zip(*differences, strict=True)):
             # Of the same rows: where the model's is not defined, the twin's is neither.
             if model is None or twin is None:
-                write_in_row(axes, i, figure(None))
+                axes.say(i, figure(None))
                 continue
-            axes.hlines(i, model, twin, GRID, linewidth=3)
+            axes.line((model, twin), (i, i), GRID, width=3.0)
             # The model's dot last: where both are equal, it is the one to see.
-            axes.plot(twin, i, "o", color=MUTED, markerfacecolor=SURFACE)
-            axes.plot(model, i, "o", color=BLUE)
-        label_rows(axes, [text for text, _, _ in rows])
-        axes.set_xlim(left=0)
+            axes.dots([twin], [i], MUTED, filled=False)
+            axes.dots([model], [i], BLUE)
+        axes.in_rows([text for text, _, _ in rows])
+        axes.x.low = 0.0
 
     shares = [[figures[who]["accuracy"]["value"]] for who in ("model", "twin")]
     words = side_by_side(["all rows"], shares)
-    panels = [Panel("Accuracy", accuracies, 1.0, words)]
+    panels = [Panel("Accuracy", accuracies, 72.0, words)]
     if rows:
         heading = "Gaps between groups (smaller is fairer)"
         words = side_by_side([text for text, _, _ in rows], differences)
-        panels.append(Panel(heading, gaps, 0.5 + 0.45 * len(rows), words))
+        panels.append(Panel(heading, gaps, 36.0 + 33.0 * len(rows), words))
     return Picture(name, title, _TWIN, panels)
 
 
@@ -249,26 +227,26 @@ def reliability(figures: Json) -> Picture:
         return missing(name, title, "scores of more than two classes have no one curve")
 
     def curve(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.line((0, 1), (0, 1), MUTED, width=1.0, dashed=True)
         # Only the model has a shade: two of them would hide each other.
-        for who, colour, style in (("twin", MUTED, "--"), ("model", BLUE, "-")):
+        for who, colour in (("twin", MUTED), ("model", BLUE)):
             bins = curves[who]["bins"]
             x = [b["score"] for b in bins]
-            axes.plot(x, [b["value"] for b in bins], style, color=colour, label=who)
             if who == "model":
                 low, high = ([b[k] for b in bins] for k in ("lower", "upper"))
-                axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.set(xlabel="mean score in the bin", ylabel="share of positives")
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="upper left")
+                axes.band(x, low, high, colour)
+            y = [b["value"] for b in bins]
+            axes.line(x, y, colour, dashed=who == "twin", label=who)
+        axes.x = Scale("mean score in the bin", 0.0, 1.0)
+        axes.y = Scale("share of positives", 0.0, 1.0)
 
     def counts(axes: Axes) -> None:
         spread = curves["model"]["spread"]
-        edges = np.linspace(0, 1, len(spread) + 1)
-        width = 0.92 / len(spread)
-        axes.bar(edges[:-1], spread, width, align="edge", color=BLUE)
-        axes.set(xlabel="score", xlim=(0, 1))
-        axes.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+        for i, rows in enumerate(spread):
+            left, right = i / len(spread), (i + 0.92) / len(spread)
+            axes.box((left, right), (0, rows), BLUE)
+        axes.x = Scale("score", 0.0, 1.0)
+        axes.y.low = 0.0
 
     errors = {who: curve["error"] for who, curve in curves.items()}
     caption = (
@@ -276,5 +254,5 @@ def reliability(figures: Json) -> Picture:
         f"calibration error): model {errors['model']:.4f}, twin {errors['twin']:.4f}. "
         "Shade: 95 % intervals. Calibration is reported, never certified."
     )
-    panels = [Panel("Reliability", curve, 2.5), Panel("Rows per bin", counts, 2.5)]
+    panels = [Panel("Reliability", curve, 200.0), Panel("Rows per bin", counts, 168.0)]
     return Picture(name, title, caption, panels)

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from safescale_ammt.judging.sampling_model import units_in_words
+from safescale_ammt.reporting.axes import GRID, INK, LEGEND_LINE, MUTED, Axes
 from safescale_ammt.reporting.figures import (
     BLUE,
-    GRID,
-    INK,
-    LEGEND_LINE,
-    MUTED,
     ORANGE,
     RED,
     SERIES,
-    SURFACE,
     Panel,
     Picture,
-    legend,
     missing,
-    short,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from safescale_ammt.reporting.scales import Scale, compact, short
 
 Json = Mapping[str, Any]
 # Lines of one panel; a metric with many groups has a multiplier for every pair.
 _MOST_LINES = 10
-_STAR: dict[str, Any] = {
-    "marker": "*",
-    "linestyle": "none",
-    "color": RED,
-    "markersize": 13,
-    "zorder": 4,
-}
 # The seed is one of the search's own candidates, as are its children.
-_ORIGINS: dict[str, dict[str, Any]] = {
-    "random": {"color": MUTED, "markerfacecolor": SURFACE, "markersize": 5.5},
-    "evolution": {"color": BLUE, "markerfacecolor": BLUE, "markersize": 5.5},
-}
+_ORIGINS = {"random": MUTED, "evolution": BLUE}
 _CANDIDATES = (
     "Filled: bred from what did well; hollow: drawn at random. Crosses: infeasible. "
     "Line: the Pareto front of the search; the star is the winner."
@@ -68,21 +50,19 @@ def training_curves(events: Sequence[Json]) -> Picture:
     gaps, pairs = (_series(rounds, key) for key in ("violation", "multiplier"))
 
     def violation(axes: Axes) -> None:
-        axes.axhline(0, color=INK, linewidth=1)
-        for colour, (label, y) in _coloured(gaps):
-            axes.plot(*y, color=colour, label=label)
-        axes.set_xlabel("step")
-        legend(axes)
+        axes.across(0.0, INK)
+        for colour, (label, (x, y)) in _coloured(gaps):
+            axes.line(x, y, colour, label=label)
+        axes.x.label = "step"
 
     def dual(axes: Axes) -> None:
-        for colour, (label, y) in _coloured(pairs):
+        for colour, (label, (x, y)) in _coloured(pairs):
             # Promises are told apart by their beginnings, pairs by what follows; with
             # one promise its name would only repeat the other panel's legend.
             promise, _, pair = label.partition(": ")
             known = "" if len(gaps) == 1 else f"{short(promise, 60)} "
-            axes.plot(*y, color=colour, label=known + pair)
-        axes.set_xlabel("step")
-        legend(axes)
+            axes.line(x, y, colour, label=known + pair)
+        axes.x.label = "step"
 
     k = np.size(rounds[-1]["loss"])
     caption = (
@@ -91,7 +71,7 @@ def training_curves(events: Sequence[Json]) -> Picture:
         "rows that each agent had set aside; above 0 the promise is broken. "
         "Multipliers: what the violation drives and what presses the gaps down."
     )
-    tall = 2.3 + LEGEND_LINE * max(3, len(gaps), len(pairs))
+    tall = 150.0 + LEGEND_LINE * max(3, len(gaps), len(pairs))
     panels = [
         Panel("Loss", partial(_losses, trunk=trunk, rounds=rounds), tall),
         Panel("Violation on held-out rows", violation, tall),
@@ -104,20 +84,21 @@ def _losses(axes: Axes, trunk: Sequence[Json], rounds: Sequence[Json]) -> None:
     """Draws the trunk's loss, each agent's, their mean and the twin's."""
     if trunk:
         x, y = [e["step"] for e in trunk], [_floats(e["loss"])[0] for e in trunk]
-        axes.plot(x, y, color=ORANGE, label="trunk")
+        axes.line(x, y, ORANGE, label="trunk")
     steps = [e["step"] for e in rounds]
     agents = np.array([_floats(e["loss"]) for e in rounds])
-    axes.plot(steps, agents, color=GRID, linewidth=0.9)
+    for own in agents.T:
+        axes.line(steps, own.tolist(), GRID, width=0.9)
     # Not `nanmean`: it warns at a round in which every agent is lost, and a round like
     # that has to be a gap in the curve.
     finite = np.isfinite(agents)
     mean = np.where(finite, agents, 0).sum(1) / np.maximum(finite.sum(1), 1)
-    axes.plot(steps, np.where(finite.any(1), mean, np.nan), color=BLUE, label="agents")
+    mean = np.where(finite.any(1), mean, np.nan)
+    axes.line(steps, mean.tolist(), BLUE, label="agents")
     if "twin_loss" in rounds[0]:
         twin = [_floats(e["twin_loss"])[0] for e in rounds]
-        axes.plot(steps, twin, color=MUTED, linestyle="--", label="twin")
-    axes.set_xlabel("step")
-    legend(axes)
+        axes.line(steps, twin, MUTED, dashed=True, label="twin")
+    axes.x.label = "step"
 
 
 def _floats(values: Any) -> list[float]:
@@ -168,33 +149,25 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
     winners = [c for c in rows if c["id"] == search["winner"]]
 
     def draw(axes: Axes, cost: str, label: str) -> None:
-        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-
-        for origin, style in _ORIGINS.items():
-            for feasible, mark in ((True, "o"), (False, "x")):
+        on_front = sorted((c[cost], c["loss"]) for c in front)
+        x, y = zip(*on_front, strict=True) if on_front else ((), ())
+        axes.line(x, y, BLUE, width=1.0)
+        for origin, colour in _ORIGINS.items():
+            for feasible, shape in ((True, "o"), (False, "x")):
                 points = [
                     (c[cost], c["loss"])
                     for c in rows
                     if (c["origin"] == "random") == (origin == "random")
                     and bool(c["feasible"]) is feasible
                 ]
-                axes.plot(
-                    [x for x, _ in points],
-                    [y for _, y in points],
-                    mark,
-                    label=origin if feasible else None,
-                    **style,
-                )
-        on_front = sorted((c[cost], c["loss"]) for c in front)
-        axes.plot(*zip(*on_front, strict=True), color=BLUE, linewidth=1)
+                x, y = zip(*points, strict=True) if points else ((), ())
+                filled, name = origin != "random", origin if feasible else ""
+                axes.dots(x, y, colour, shape=shape, filled=filled, label=name)
         for c in winners:
-            axes.plot(c[cost], c["loss"], label="winner", **_STAR)
-        axes.set(xscale="log", xlabel=label, ylabel="validation loss")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        # A log axis labels its minor ticks where it spans less than a decade.
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        legend(axes)
+            star = {"size": 15.0, "shape": "star", "label": "winner"}
+            axes.dots([c[cost]], [c["loss"]], RED, **star)
+        axes.x = Scale(label, log=True, words=compact)
+        axes.y.label = "validation loss"
 
     spent = [
         f"{len(log['candidates'])} candidates by {log['strategy']} search in "
@@ -205,7 +178,9 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
     told = ", and as a control ".join(spent) + (", no control" * (len(spent) == 1))
     caption = f"{told}. {_CANDIDATES}"
     costs = {"flops": "FLOPs per row", "parameters": "parameters"}
-    panels = [Panel("", partial(draw, cost=c, label=n), 2.9) for c, n in costs.items()]
+    panels = [
+        Panel("", partial(draw, cost=c, label=n), 220.0) for c, n in costs.items()
+    ]
     return Picture(name, title, caption, panels)
 
 
@@ -218,17 +193,16 @@ def power_curves(power: Json | None) -> Picture:
     required = power["required"]
 
     def draw(axes: Axes) -> None:
+        axes.across(required, MUTED, dashed=True)
+        axes.upright(1.0, MUTED, "the line")
         for colour, (label, (x, y)) in _coloured({n: _odds(e) for n, e in entries}):
-            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=label)
-        axes.plot(*_odds(power), "s-", color=INK, linewidth=2.2, label="all together")
-        axes.axhline(required, color=MUTED, linewidth=1, linestyle="--")
-        axes.axvline(1, color=MUTED, linewidth=1)
-        axes.text(1.01, 0.5, " the line", color=MUTED)
-        axes.set(ylim=(-0.03, 1.03), xticks=_odds(power)[0])
-        axes.set_xlabel("true gap, as a multiple of what is allowed")
-        axes.set_ylabel("probability to pass")
-        axes.xaxis.set_major_formatter("{x:g}")
-        legend(axes)
+            axes.line(x, y, colour, label=label)
+            axes.dots(x, y, colour, size=5.0, label=label)
+        scales, passes = _odds(power)
+        axes.line(scales, passes, INK, width=2.2, label="all together")
+        axes.dots(scales, passes, INK, shape="square", label="all together")
+        axes.x = Scale("true gap, as a multiple of what is allowed", ticks=scales)
+        axes.y = Scale("probability to pass", -0.03, 1.03, most=7)
 
     spread = power["spread"]["passes"]
     # A power check of before the sampling model was stated names no sample size.
@@ -243,7 +217,7 @@ def power_curves(power: Json | None) -> Picture:
         "bounds."
     )
     return Picture(
-        name, title, caption, [Panel("", draw, 2.6 + LEGEND_LINE * len(entries))]
+        name, title, caption, [Panel("", draw, 190.0 + LEGEND_LINE * len(entries))]
     )
 
 

@@ -18,7 +18,6 @@ from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.data_warnings import warnings_section
-from safescale_ammt.reporting.figures import blank
 from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
 from safescale_ammt.reporting.headline import facts, headline
@@ -80,7 +79,7 @@ def render(
         power: `power.json` of the architecture, if there is one.
         provenance: day, run, name and rows; what the verdict says itself, if None.
         warnings: about the data, the worst first.
-        drawn: whether its pictures are drawn, which takes matplotlib; a page that is
+        drawn: whether its pictures are drawn; a page that is
             written to be compared has all their words and empty drawings.
 
     Returns:
@@ -89,7 +88,7 @@ def render(
     title = f"Safety report: {constitution.id} {constitution.version}"
     figures = []
     for p in gallery(verdict, training, (search, control), power):
-        panels = p.html(None if drawn else blank)
+        panels = p.html(drawn=drawn)
         body = f'<div class="panels n{len(p.panels)}">{panels}</div>'
         if p.absent:
             body = f'<p class="absent">Absent: {escape(p.absent)}.</p>'

@@ -14,8 +14,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from report_world import crowded
 
-from safescale_ammt.reporting.figures import ROOM, WIDTH, short, themed
+from safescale_ammt.reporting.axes import WIDTH
 from safescale_ammt.reporting.report_style import STYLE
+from safescale_ammt.reporting.scales import FONT_SIZE, short, width_of
 
 PHONE = 390
 # Of `main` and of `figure` on a narrow screen, either side.
@@ -103,22 +104,35 @@ def test_no_two_texts_of_a_drawing_lie_on_one_another() -> None:
 
 
 def test_a_label_that_is_too_wide_is_cut_where_its_room_ends() -> None:
-    wide = short("W" * 80)
+    room = WIDTH - 26
+    wide = short("W" * 80, room)
 
     assert wide.endswith("…")
     assert 20 < len(wide) < 30
-    assert short("narrow") == "narrow"
-    assert short("i" * 60, ROOM) == "i" * 60
-    assert ROOM < WIDTH * 72
+    assert short("narrow", room) == "narrow"
+    assert short("i" * 60, room) == "i" * 60
 
 
-def test_two_drawings_of_one_page_share_no_id() -> None:
-    file = '<svg viewBox="0 0 1 1" id="a"><g id="b"/><use xlink:href="#b"/></svg>'
-    first, second = (themed(name, "t", "w", file) for name in ("x", "y"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Amer-Indian-Eskimo · 159", "WWW MMM @@@", "iiilll|||", "0.1234 %"),
+        *("Jürgen Ødegård", "Щёлоково", "ΑΒΓ αβγ", "…—“”", "αθήνα ж ю м"),
+    ],
+)
+def test_a_text_is_never_wider_than_it_is_taken_for(text: str) -> None:
+    font = FontProperties(family=["DejaVu Sans"], size=FONT_SIZE)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
 
-    assert 'id="x-b"' in first
-    assert 'href="#x-b"' in first
-    assert 'id="y-b"' in second
+    assert width <= width_of(text) + 0.1
+    assert width_of(text) <= 1.6 * width + FONT_SIZE
+
+
+def test_no_two_elements_of_a_page_share_an_id() -> None:
+    ids = re.findall(r'\bid="([^"]+)"', crowded())
+
+    assert ids
+    assert len(ids) == len(set(ids))
 
 
 class Tables(HTMLParser):
