@@ -58,7 +58,6 @@ LAYERS = {
     "torch-cu130": Layer(
         ("safetensors", "torch"), below=("core",), exact=(("torch", "===2.13.0"),)
     ),
-    "charts": Layer(("matplotlib",), below=("core",)),
     "kubernetes": Layer(("kubernetes",), below=("core",)),
 }
 

@@ -49,8 +49,6 @@ PATHS = (
     "torch/lib/*_test.so",
     "torch/lib/libbackend_with_compiler.so",
     "torch/testing/_internal/py312_intrinsics.py",  # not for this Python
-    "matplotlib/mpl-data/sample_data",
-    "fontTools/*.c",
 )
 
 
