@@ -164,6 +164,12 @@ class Laptop:
                 found.append(process)
         return found
 
+    def stages(self, *names: str) -> list[psutil.Process]:
+        """Lists the living processes of stages, those of all without a name."""
+        # Linux keeps 15 characters of what a process calls itself.
+        wanted = {name[:15] for name in names or STAGES}
+        return [p for p in self.processes() if comm_of(p) in wanted]
+
     @contextmanager
     def without_store(self) -> Iterator[None]:
         """Kills this folder's object store and lets it rise again afterwards."""
@@ -187,6 +193,14 @@ def words_of(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
         return []
+
+
+def comm_of(process: psutil.Process) -> str:
+    """Returns what a process calls itself, nothing if it has ended."""
+    try:
+        return Path("/proc", str(process.pid), "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _is_supervisor(process: psutil.Process) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from children import background
-from laptop import STAGES, Laptop, end_hard, wait_for, words_of
+from laptop import STAGES, Laptop, end_hard, wait_for
 from patience import PATIENCE, eventually
 
 
@@ -86,6 +86,17 @@ def test_a_runner_that_is_killed_leaves_no_stage_behind(laptop):
     assert laptop.is_quiet()
 
 
+def test_what_stages_are_forked_from_is_killed_and_takes_its_stage_along(laptop):
+    process = laptop.start_run()
+    wait_for(process, "search_architecture ...")
+    stage = _stage_process(laptop, "search_architecture")
+    stage.parent().kill()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "search_architecture ended without a word" in output.splitlines()[-1]
+    assert laptop.is_quiet()
+
+
 def test_a_run_that_takes_too_long_is_stopped(laptop):
     code, last = laptop.run("--set", "search.rung_steps=1000000", "--timeout", "6")
     assert code == 1
@@ -131,10 +142,5 @@ def _ignores(pid: int, signum: int) -> bool:
 
 
 def _stage_process(laptop: Laptop, stage: str):
-    """Waits for the interpreter of a stage."""
-
-    def found():
-        wanted = {"kfp.dsl.executor_main", stage}
-        return [p for p in laptop.processes() if wanted <= set(words_of(p))]
-
-    return eventually(found)[0]
+    """Waits for the process of a stage."""
+    return eventually(lambda: laptop.stages(stage))[0]

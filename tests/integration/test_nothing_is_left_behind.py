@@ -46,7 +46,7 @@ def test_a_run_and_its_runner_killed_at_once_leave_no_stage(laptop):
     for stage in STAGES:
         process = laptop.start_run()
         wait_for(process, f"{stage} ...")
-        eventually(lambda: _named(laptop, "kfp.dsl.executor_main"))
+        eventually(laptop.stages)
         _kill_at_once(process, _runner(laptop))
         assert laptop.is_quiet(), [p.cmdline() for p in laptop.processes()]
     # What they had finished is kept, and the next run goes on from it.
@@ -103,7 +103,9 @@ def test_the_processes_of_a_spread_training_end_with_the_run(laptop, stage_too):
     wait_for(process, "train_agents ...")
     worker = "safescale_ammt.launch.worker"
     eventually(lambda: len(_named(laptop, worker)) >= 2)
-    stages = _named(laptop, "kfp.dsl.executor_main") if stage_too else []
+    warm = _named(laptop, "pipelines.local.warm")
+    assert warm
+    stages = warm if stage_too else []
     _kill_at_once(process, _runner(laptop), *stages)
     assert laptop.is_quiet()
 
