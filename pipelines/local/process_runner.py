@@ -73,6 +73,10 @@ class WarmProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
         if self._process and self._channel:
             # Without a stage it has nothing to lose, and asked by SIGTERM it stays.
             self._process.kill()
@@ -91,21 +95,29 @@ class WarmProcess:
         try:
             sent = socket.send_fds(channel, [line], [stage_end])
             channel.sendall(line[sent:])
+        except OSError:  # it died since it was looked at
+            self.close()
+            os.close(output)
+            return None
         finally:
             os.close(stage_end)
         with os.fdopen(output, encoding="utf-8", errors="replace") as lines:
             show(lines)
         with channel.makefile("rb") as answers:
             answer = answers.readline()
-        # It was killed, and its stage with it.
-        return json.loads(answer) if answer else -signal.SIGKILL
+        if answer:
+            code: int | None = json.loads(answer)
+            return code
+        # It was killed, and its stage with it; it may still be on its way out.
+        self.close()
+        return -signal.SIGKILL
 
     def _started(self) -> socket.socket:
         """Starts the process unless it lives; returns the socket that it reads."""
         # One that was killed with a stage whose time was up is followed by another.
         if self._process and self._channel and self._process.poll() is None:
             return self._channel
-        self.__exit__()
+        self.close()
         self._channel, other = socket.socketpair()
         with other:
             self._process = subprocess.Popen(

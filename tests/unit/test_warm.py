@@ -115,6 +115,8 @@ def test_each_stage_has_its_own_exit_code_and_the_next_one_starts_anew(
 ):
     for body, code in (
         ("raise SystemExit(3)", 3),
+        ("raise SystemExit", 0),
+        ("raise SystemExit('last word')", 1),
         ("raise ValueError('broken')", 1),
         ("import os\nos.kill(os.getpid(), 9)", -9),
         ("import os\nos.kill(os.getpid(), 15)", -15),
@@ -123,7 +125,26 @@ def test_each_stage_has_its_own_exit_code_and_the_next_one_starts_anew(
         assert warm.run(a_call(tmp_path, body)) == code
     said = capfd.readouterr().out
     assert "ValueError: broken" in said
+    assert "last word" in said
     assert "well" in said
+
+
+def test_what_is_due_at_the_end_of_a_process_is_done_at_that_of_a_stage(
+    warm, tmp_path, capfd
+):
+    body = """
+        import atexit, sys, threading, time
+        from concurrent.futures import ThreadPoolExecutor
+        atexit.register(print, "at the end")
+        threading.Thread(target=lambda: (time.sleep(.2), print("a thread"))).start()
+        ThreadPoolExecutor(1).submit(print, "a pool")
+        sys.stdout = open(1, "w", buffering=1 << 16, closefd=False)
+        print("not yet written")
+    """
+    assert warm.run(a_call(tmp_path, body)) == 0
+    said = capfd.readouterr().out
+    for words in ("a thread", "a pool", "at the end", "not yet written"):
+        assert words in said
 
 
 def test_what_one_stage_changes_the_next_does_not_see(warm, tmp_path, capfd):

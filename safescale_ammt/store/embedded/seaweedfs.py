@@ -34,6 +34,9 @@ _FLAGS = (
     # By default it reports statistics of the cluster to its makers.
     "-master.telemetry=false",
 )
+RUNTIME = {"GOMAXPROCS": "2", "GOGC": "400"}
+"""Go's share of the machine: one user's server needs no thread for each core, nor to
+collect its first megabytes a dozen times while it comes up."""
 
 
 def credentials(file: Path) -> dict[str, str]:

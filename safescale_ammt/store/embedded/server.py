@@ -42,6 +42,7 @@ from safescale_ammt.files.disk import local_disk
 from safescale_ammt.retry import RetryPolicy
 from safescale_ammt.store.embedded.certificate import closed_doors
 from safescale_ammt.store.embedded.seaweedfs import (
+    RUNTIME,
     SERVICES,
     command,
     credentials,
@@ -238,7 +239,7 @@ class EmbeddedStore:
         with supervisor.stdin as pipe:
             # weed reads variables named like its settings: it gets these only.
             doors = closed_doors(self.state_dir / "inner.pem")
-            pipe.write(json.dumps({**self._keys, **doors}).encode())
+            pipe.write(json.dumps({**self._keys, **doors, **RUNTIME}).encode())
         return supervisor
 
     def _answers(self) -> bool:
