@@ -20,7 +20,11 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ("safescale_ammt", "components", "pipelines")
-WHOLE = {"house": HOUSE, "store-start": ("safescale_ammt/store",)}
+WHOLE = {
+    "house": HOUSE,
+    "short-run": HOUSE,
+    "store-start": ("safescale_ammt/store",),
+}
 """Benchmarks that look at all the code in these folders, comments included."""
 # They fetch, write, wait or say, and no figure comes out otherwise for it.
 _FIGURELESS = (
