@@ -47,15 +47,14 @@ class SubprocessRunner:
                 image: str, command: Sequence[str], environ: Mapping[str, str]
             ) -> bool:
                 del image
-                # Stopped before it began: no signal comes that could stop it later.
-                if context.current().stop_requested.is_set():
-                    return False
+                stop = context.current().stop_requested
                 call = stage_call(command)
                 code: int | None = None
+                # Stopped before it began: no signal comes that could stop it later.
                 # Variables may be read at an import, which is over in a fork.
-                if call and not environ and possible():
+                if call and not environ and possible() and not stop.is_set():
                     code = warm.run(call)
-                if code is None:
+                if code is None and not stop.is_set():
                     code = run_cold(command, environ)
                 return code == 0
 
@@ -89,7 +88,7 @@ class WarmProcess:
         Returns:
             The code; negative for a signal; None if nothing could be started.
         """
-        channel = self._started()
+        channel = self.started()
         output, stage_end = os.pipe()
         line = call.to_line()
         try:
@@ -112,7 +111,7 @@ class WarmProcess:
         self.close()
         return -signal.SIGKILL
 
-    def _started(self) -> socket.socket:
+    def started(self) -> socket.socket:
         """Starts the process unless it lives; returns the socket that it reads."""
         # One that was killed with a stage whose time was up is followed by another.
         if self._process and self._channel and self._process.poll() is None:

@@ -56,25 +56,26 @@ class StageServer:
         self._stopped = False
         # A run that is stopped sends SIGTERM to the whole group. It is meant for the
         # stage; this process only has to start none afterwards.
-        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGTERM, self.stop)
 
-    def _note(self, *_: Any) -> None:
+    def stop(self, *_: Any) -> None:
+        """Starts no stage any more, until a call has been answered."""
         self._stopped = True
 
     def next_stage(self) -> StageCall:
         """Serves calls; returns in a fork alone, with the call that it is to run."""
         while True:
-            call, output = self._receive()
+            call, output = self.receive()
             answer: int | None = None
             if imported(call.function):
-                answer = self._run(call, output)
+                answer = self.fork(call, output)
                 if answer is None:
                     return call
             os.close(output)
             self._stopped = False
             self._channel.sendall(json.dumps(answer).encode() + b"\n")
 
-    def _receive(self) -> tuple[StageCall, int]:
+    def receive(self) -> tuple[StageCall, int]:
         """Waits for a call; returns it and the file that gets what the stage prints."""
         line, files = b"", list[int]()
         while not line.endswith(b"\n"):
@@ -84,7 +85,7 @@ class StageServer:
             line, files = line + piece, files + list(found)
         return StageCall.from_line(line), files[0]
 
-    def _run(self, call: StageCall, output: int) -> int | None:
+    def fork(self, call: StageCall, output: int) -> int | None:
         """Forks a stage and waits for it; returns its exit code, None in the fork."""
         parent = str(os.getpid())
         # Held back around the fork: a signal in between would reach neither of both.
@@ -114,7 +115,8 @@ class StageServer:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         ended = os.pidfd_open(stage)
         # Nobody calls while a stage runs: what can be read is the end of the runner.
-        if self._channel in select.select([ended, self._channel], [], [])[0]:
+        runner = self._channel.fileno()
+        if runner in select.select([ended, runner], [], [])[0]:
             os.killpg(0, signal.SIGKILL)
         os.close(ended)
         return os.waitstatus_to_exitcode(os.waitpid(stage, 0)[1])

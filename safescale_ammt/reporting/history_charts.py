@@ -164,8 +164,8 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
                 filled, name = origin != "random", origin if feasible else ""
                 axes.dots(x, y, colour, shape=shape, filled=filled, label=name)
         for c in winners:
-            star = {"size": 15.0, "shape": "star", "label": "winner"}
-            axes.dots([c[cost]], [c["loss"]], RED, **star)
+            place = [c[cost]], [c["loss"]]
+            axes.dots(*place, RED, size=15.0, shape="star", label="winner")
         axes.x = Scale(label, log=True, words=compact)
         axes.y.label = "validation loss"
 
