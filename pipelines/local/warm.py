@@ -29,9 +29,11 @@ import traceback
 import warnings
 from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from components import STAGES
 from pipelines.local.kfp_seam import StageCall
 from safescale_ammt.parent_death import PARENT, end_with_parent
 
@@ -40,6 +42,7 @@ _LATE = {
     "train_agents": ("safescale_ammt.launch.task", "safescale_ammt.training.merge"),
 }
 """What a stage imports once it has begun, and surely needs if nothing is refused."""
+_NEXT = dict(pairwise(STAGES))
 _PIECE = 65536  # bytes
 
 
@@ -114,6 +117,9 @@ class StageServer:
             os.kill(stage, signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         ended = os.pidfd_open(stage)
+        # Meanwhile what the next one needs: a second that the run does not wait for.
+        if following := _NEXT.get(call.function):
+            imported(following)
         # Nobody calls while a stage runs: what can be read is the end of the runner.
         runner = self._channel.fileno()
         if runner in select.select([ended, runner], [], [])[0]:
