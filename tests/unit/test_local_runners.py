@@ -19,6 +19,7 @@ from pipelines.local.run import record_crash
 from pipelines.local.runner import TaskContext
 from pipelines.local.runners import RUNNERS, runner_named
 from pipelines.local.stage_log import StageLog
+from pipelines.local.state import compiled_pipeline
 from pipelines.local.tasks import LocalTask
 from pipelines.workload import Workload
 from safescale_ammt.errors import ConfigError, InputError
@@ -168,3 +169,15 @@ def test_a_container_is_asked_for_progress_as_a_process_is(tmp_path):
     assert box.environ[PROGRESS] == "1"
     assert box.environ["PYTHONWARNINGS"] == "ignore"
     assert "HOME" not in box.environ
+
+
+def test_the_pipeline_is_compiled_once_for_the_same_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert compiled_pipeline() == compile_train()
+    (file,) = (tmp_path / ".safescale" / "compiled").iterdir()
+    assert file.suffix == ".yaml"
+    # What lies there is taken, so that its name has to say what it is made of.
+    file.write_text("kept", encoding="utf-8")
+    assert compiled_pipeline() == "kept"
+    monkeypatch.setattr("pipelines.local.state.code_digest", lambda: "sha256:other")
+    assert compiled_pipeline() == compile_train()
