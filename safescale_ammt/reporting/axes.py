@@ -155,7 +155,7 @@ class Axes:
         self.y.fit(self._seen[1])
         names = list(self._legend)
         legend = LEGEND_LINE * len(names) + (4 if names else 0)
-        below = _TICK + _LINE + (_LINE + 2 if self.x.label else 0)
+        below = _TICK + _LINE + 2 + (_LINE + 2 if self.x.label else 0)
         self.y.start = self.height - _EDGE - legend - below
         self.y.end = _EDGE + 4
         written_y = [word for _, word in self.y.numbers()]
@@ -200,12 +200,12 @@ class Axes:
             at = self.x.place(value)
             grid += f"M{at:.2f} {top:.2f}V{foot:.2f}"
             marks += f"M{at:.2f} {foot:.2f}v{_TICK:g}"
-            yield written(word, at, foot + _TICK + 9, INK, "middle")
+            yield written(word, at, foot + _TICK + 11, INK, "middle")
         for value, word in self.y.numbers():
             at = self.y.place(value)
             grid += f"M{left:.2f} {at:.2f}H{right:.2f}"
             marks += f"M{left:.2f} {at:.2f}h-{_TICK:g}"
-            yield written(word, left - _TICK - 2, at + 3.5, INK, "end")
+            yield written(word, left - _TICK - 2, at + 3, INK, "end")
         for path, colour, wide in ((grid, GRID, 0.7), (marks, MUTED, 0.8)):
             style = f"fill: none; stroke: {colour}; stroke-width: {wide}"
             yield f'<path d="{path or "M0 0"}" style="{style}"/>'
@@ -220,7 +220,7 @@ class Axes:
                 yield written(short(line, WIDTH - 26), self.x.start + 2, place, INK)
         if self.x.label:
             middle = (self.x.start + self.x.end) / 2
-            foot = self.y.start + _TICK + 2 * _LINE
+            foot = self.y.start + _TICK + 2 * _LINE + 2
             yield written(self.x.label, middle, foot, INK, "middle")
         if self.y.label:
             middle = (self.y.start + self.y.end) / 2
