@@ -1,6 +1,6 @@
 """True one-sided error of the gate's tests, worst case over the nuisance rate.
 
-    python -m benchmarks interval-sizes [--write]
+    python -m benchmarks interval-sizes [--small] [--write]
 
 For each test, pair of sizes, line and level: which tables the gate's own test rejects,
 and how probable these are on the null line, computed afresh (scipy's binomial) on a
@@ -11,7 +11,7 @@ probable first, or count as rejected. Tables
 next to the border are asked of the gate one by one as well. Beside it Miettinen and
 Nurminen's or Tango's normal law, and the time that 40 pairs of large groups take.
 `--write` stores benchmarks/results/interval-sizes.json and the table in
-docs/mathematical_foundations.md.
+docs/mathematical_foundations.md; `--small` measures a few sizes at one level, unstored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from scipy.special import ndtri
 from scipy.stats import binom
 
 from benchmarks.provenance import origin
-from safescale_ammt.binomial.exact import Line, TwoRates
+from safescale_ammt.binomial.cells import Span
+from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.paired import (
     EXACT_PAIRED,
     Discordant,
@@ -42,7 +43,8 @@ from safescale_ammt.binomial.paired import (
     shows_gain,
     tango_statistic,
 )
-from safescale_ammt.binomial.supremum import RegionAt, Span, rejects
+from safescale_ammt.binomial.region import TwoRates
+from safescale_ammt.binomial.supremum import RegionAt, rejects
 from safescale_ammt.binomial.two_rates import method, shows_below
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.judging.bounds import bounds
@@ -62,6 +64,7 @@ LARGE = (
     *((60, 200_000), (200_000, 60), (300, 20_000), (5_421, 10_860)),
     *((200_000, 5_001), (5_001, 200_000), (200_000, 200_000)),
 )
+SMALL = ((60, 120), (900, 118), (1_000, 1_000), (60, 6_000), (4_000, 3_000))
 PAIRED = (1_000, 16_281, 200_000)
 DELTAS = (-0.02, -0.01, -0.001, 0.0, 0.01)
 GRID = 400
@@ -279,12 +282,14 @@ def least_b(s: np.ndarray, n: int, delta: float, limit: np.ndarray) -> np.ndarra
     return in_
 
 
-def cases() -> Iterator[tuple[str, int, int, float, float]]:
+def cases(*, small: bool = False) -> Iterator[tuple[str, int, int, float, float]]:
     """Yields tests, sizes, lines and levels: the arguments of `measured`."""
-    two = [(*line, *sizes) for sizes in (*WHOLE, *LARGE) for line in LINES]
-    paired = [("two models", at, n, n) for n in PAIRED for at in DELTAS]
+    pairs = SMALL if small else (*WHOLE, *LARGE)
+    two = [(*line, *sizes) for sizes in pairs for line in LINES]
+    rows = PAIRED[:1] if small else PAIRED
+    paired = [("two models", at, n, n) for n in rows for at in DELTAS]
     for test, at, n1, n0 in (*two, *paired):
-        for level in LEVELS:
+        for level in LEVELS[:1] if small else LEVELS:
             yield test, n1, n0, at, level
 
 
@@ -370,16 +375,18 @@ def result(rows: list[dict[str, Any]], judged_in: float) -> dict[str, Any]:
 def main() -> None:
     """Prints the table; stores it with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true")
-    write = parser.parse_args().write
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--write", action="store_true")
+    some.add_argument("--small", action="store_true")
+    options = parser.parse_args()
     judged_in = seconds()
     with ProcessPoolExecutor(WORKERS) as pool:
-        rows = list(pool.map(measured, *zip(*cases(), strict=True)))
+        rows = list(pool.map(measured, *zip(*cases(small=options.small), strict=True)))
     print(table(rows))
     found = result(rows, judged_in)
     for g in found["goals"]:
         print(f"{g['what']}: {g['value']:.4g} ({g['op']} {g['goal']:g})")
-    if write:
+    if options.write:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
         start, end = "<!-- interval-sizes -->", "<!-- /interval-sizes -->"

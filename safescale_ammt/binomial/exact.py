@@ -28,17 +28,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammaln
 
-from safescale_ammt.binomial.supremum import (
-    SPENT,
-    Array,
-    IntArray,
-    Span,
-    rate_limits,
-    span_of,
-)
+from safescale_ammt.binomial.cells import SPENT, Array, Span, rate_limits, span_of
 from safescale_ammt.errors import InputError
 
 Kind = Literal["difference", "ratio"]
@@ -47,12 +38,6 @@ WHOLE_UP_TO = 5_000
 """Trials of both samples together up to which all nuisance rates are searched."""
 # Cells in z: the normal tail at 1.645 falls by 2 % for .01.
 _FINE, _WIDE = 0.01, 0.015
-# Masses per array operation: bounds memory at a few megabytes, whatever the sizes.
-_BLOCK = 1 << 19
-_WINDOW_SD = 6.5
-# Tables with one statistic in exact arithmetic differ in the last digits. Counting
-# near-ties as ties enlarges the region, so that the p-value errs upward.
-TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -103,15 +88,19 @@ class Line:
         rate = p0 + self.at if self.kind == "difference" else p0 * self.at
         return np.clip(rate, 0.0, 1.0)
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest p0 whose p1 is a rate."""
+        if self.kind == "difference":
+            return max(0.0, -self.at), min(1.0, 1.0 - self.at)
+        return 0.0, min(1.0, 1.0 / self.at)
+
     def nuisance(self, t: Array) -> Array:
         """Maps t in [0, 1] to all p0 whose p1 is a rate, dense at both ends.
 
         The arcsine scale makes steps of t about equally many standard errors.
         """
-        if self.kind == "difference":
-            low, high = max(0.0, -self.at), min(1.0, 1.0 - self.at)
-        else:
-            low, high = 0.0, min(1.0, 1.0 / self.at)
+        low, high = self.ends
         share: Array = np.sin(0.5 * np.pi * t) ** 2
         return low + (high - low) * share
 
@@ -131,12 +120,12 @@ class Line:
             l1 = (n0 * at - l3 - 2 * x0) * at + x1 + x0
             l0 = x0 * at * (1 - at)
             third = l2 / (3 * l3)
-            q = third**3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
-            p = np.sqrt(np.maximum(third**2 - l1 / (3 * l3), 0.0))
+            q = third * third * third - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
+            p = np.sqrt(np.maximum(third * third - l1 / (3 * l3), 0.0))
             # The root has the sign of q (MN): of the cubic's three real solutions this
             # picks the one that is a rate.
             p = np.where(q < 0, -p, p)
-            cube = np.where(p == 0, 1.0, p**3)
+            cube = np.where(p == 0, 1.0, p * p * p)
             # Rounding takes |q / p^3| above 1 where the cubic has a double root.
             angle = (np.pi + np.arccos(np.clip(q / cube, -1.0, 1.0))) / 3
             p0 = 2 * p * np.cos(angle) - third
@@ -160,6 +149,19 @@ class Line:
         sign = np.where(np.abs(numerator) < 1e-12, 0.0, np.sign(numerator) * 1e12)
         z: Array = np.where(flat, sign, numerator / np.where(flat, 1.0, scale))
         return z
+
+    def contour(self, z: float, nodes: int) -> tuple[Array, Array]:
+        """Points (x1, x0) whose statistic is z, by rising restricted MLE.
+
+        On the line at p0 the statistic's equation and the likelihood's are linear in
+        the hits. Where no MLE within (0, 1) has them the points are a guess.
+        """
+        p0 = self.nuisance(np.linspace(0.0, 1.0, nodes + 2)[1:-1])
+        p1, slope = self.p1(p0), self.at if self.kind == "ratio" else 1.0
+        v1, v0 = p1 * (1 - p1) / self.n1, slope**2 * p0 * (1 - p0) / self.n0
+        total = self.n1 + self.n0
+        apart = z * np.sqrt((v1 + v0) * total / (total - 1)) / (v1 + v0)
+        return self.n1 * (p1 + apart * v1), self.n0 * (p0 - apart * v0 / slope)
 
     @property
     def whole(self) -> bool:
@@ -192,129 +194,7 @@ class Line:
 
     def scale(self, p0: Array) -> Array:
         """Maps p0 to t, the inverse of `nuisance`; beyond its range to its ends."""
-        low, high = self.nuisance(np.array([0.0, 1.0]))
+        low, high = self.ends
         share = np.clip((p0 - low) / (high - low), 0.0, 1.0)
         t: Array = np.arcsin(np.sqrt(share)) * 2 / np.pi
         return t
-
-
-class TwoRates:
-    """The tables {z <= observed} of a line, for nuisance rates t within a span.
-
-    `least[a]` is where the region begins for `a` hits of the smaller sample: the least
-    x0 in it for every x1, or the least number of x1's failures for every x0. So the
-    arrays are as long as the smaller sample's window, whatever the other size.
-    """
-
-    def __init__(self, line: Line, z: float, span: Span) -> None:
-        self.line, self.first_small = line, line.n1 <= line.n0
-        ends = np.array([span.first, span.last]) / span.grid
-        p0 = line.nuisance(ends)
-        # The second sample is counted so that more of it means "below the line".
-        rates = (line.p1(p0), p0) if self.first_small else (p0, 1 - line.p1(p0))
-        sizes = (line.n1, line.n0) if self.first_small else (line.n0, line.n1)
-        self.small = Windows(sizes[0], *rates[0])
-        self.large = Windows(sizes[1], *rates[1])
-        a = self.small.x
-        outside = np.full(len(a), -1)
-        inside = np.full(len(a), self.large.n + 1)
-        # Bisects all hits at once.
-        while np.any(inside - outside > 1):
-            middle = (inside + outside) // 2
-            hits = np.clip(middle, 0, self.large.n)
-            table = (a, hits) if self.first_small else (line.n1 - hits, a)
-            within = line.statistic(*table) <= z + TIE
-            within |= middle > self.large.n
-            inside = np.where(within, middle, inside)
-            outside = np.where(within, outside, middle)
-        # Monotone in exact arithmetic; ties broken by rounding must not undo that,
-        # since the bound on a cell rests on it. A larger region errs upward.
-        step = -1 if self.first_small else 1
-        self.least = np.minimum.accumulate(inside[::step])[::step]
-
-    def ceiling(self, left: Array, right: Array) -> Array:
-        """P(region) at the worst corner: p1 at the cell's left end, p0 at its right."""
-        p1 = self.line.p1(self.line.nuisance(left))
-        p0 = self.line.nuisance(right)
-        small, large = (p1, p0) if self.first_small else (p0, 1 - p1)
-        parts = []
-        block = max(1, _BLOCK // (len(self.small.x) + self.large.width))
-        for i in range(0, len(p1), block):
-            p, q = small[i : i + block], large[i : i + block]
-            start, width = self.small.places(p, p)
-            begin, length = self.large.places(q, q)
-            mass = self.small.masses(start, width, p)
-            # Below each value, so that the last is all that the window holds.
-            below = np.zeros((len(q), length + 1))
-            np.cumsum(self.large.masses(begin, length, q), axis=1, out=below[:, 1:])
-            column = rows(self.least, start, width) - self.large.x[begin][:, None]
-            column = np.clip(column, 0, length)
-            held = below[:, -1:]
-            inside = mass * (held - np.take_along_axis(below, column, axis=1))
-            # What lies outside the windows counts as inside the region: the sum is
-            # never too small.
-            missing = 2 - mass.sum(axis=1) - held[:, 0]
-            parts.append(inside.sum(axis=1) + np.maximum(missing, 0.0))
-        return np.concatenate([np.zeros(0), *parts])
-
-    def floor(self, left: Array, right: Array) -> Array:
-        """P(region) at the best corner, up to the masses outside the windows."""
-        return self.ceiling(right, left)
-
-
-class Windows:
-    """Binomial masses of n trials around n p, for rates p between two ends."""
-
-    def __init__(self, n: int, p_from: float, p_to: float) -> None:
-        low, high = sorted((float(p_from), float(p_to)))
-        self.n = n
-        widest = low * (1 - low), high * (1 - high), 0.25 * (low <= 0.5 <= high)
-        # The normal tails beyond 6.5 standard deviations hold 8e-11. The 15 more are
-        # for rates near 0 and 1, whose law has a longer tail than the normal one.
-        reach = _WINDOW_SD * math.sqrt(n * max(widest)) + 15
-        self.width = min(n + 1, int(2 * reach) + 2)
-        ends = math.floor(n * low - reach) - 3, math.ceil(n * high + reach) + 4
-        self.x: IntArray = np.arange(max(0, ends[0]), min(n, ends[1]) + 1)
-        self.log_choose = gammaln(n + 1) - gammaln(self.x + 1) - gammaln(n - self.x + 1)
-        with np.errstate(divide="ignore"):
-            self.log_rates = np.log(self.x / n), np.log1p(-self.x / n)
-
-    def places(self, low: Array, high: Array) -> tuple[IntArray, int]:
-        """Where in `x` nearly all hits lie for rates in [low, high]: starts, width."""
-        widest = np.maximum(low * (1 - low), high * (1 - high))
-        widest = np.where((low <= 0.5) & (high >= 0.5), 0.25, widest)
-        reach = 2 * (_WINDOW_SD * np.sqrt(self.n * widest) + 15)
-        width = int((reach + self.n * (high - low)).max()) + 2
-        width = min(len(self.x), width)
-        start = np.floor(self.n * (low + high) / 2 - width / 2) - self.x[0]
-        return np.clip(start, 0, len(self.x) - width).astype(np.int64), width
-
-    def masses(self, start: IntArray, width: int, p: Array) -> Array:
-        """Probabilities (c, w) of the values from these places on, for rates (c,)."""
-        # The logarithms of 0 and 1 - 1 would make 0 * inf = nan of an impossible value.
-        inner = np.clip(p, 1e-300, 1 - 1e-16)
-        none = np.log1p(-inner)
-        odds = np.log(inner) - none
-        log = rows(self.log_choose, start, width)
-        log += odds[:, None] * np.arange(width)
-        log += (self.x[start] * odds + self.n * none)[:, None]
-        result: Array = np.exp(log, out=log)
-        return result
-
-    def largest(self, start: IntArray, width: int, low: Array, high: Array) -> Array:
-        """Largest probabilities of these values, for rates in [low, high]."""
-        # Of x hits x / n is the likeliest rate, or else the end that is next to it.
-        x = rows(self.x, start, width)
-        ends = np.clip(np.array([low, high]), 1e-300, 1 - 1e-16)[..., None]
-        some = np.clip(rows(self.log_rates[0], start, width), *np.log(ends))
-        none = np.clip(rows(self.log_rates[1], start, width), *np.log1p(-ends[::-1]))
-        log: Array = rows(self.log_choose, start, width)
-        log += x * some
-        log += (self.n - x) * none
-        result: Array = np.exp(log, out=log)
-        return result
-
-
-def rows(values: NDArray[Any], start: IntArray, width: int) -> NDArray[Any]:
-    """Stretches of `values` (c, width) that begin at these places (c,), copied."""
-    return np.lib.stride_tricks.sliding_window_view(values, width)[start]

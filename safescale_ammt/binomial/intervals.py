@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, rel_entr
 
-from safescale_ammt.binomial.supremum import Array, rate_limits
+from safescale_ammt.binomial.cells import Array, rate_limits
 from safescale_ammt.binomial.two_rates import check_rate, least_shown
 
 

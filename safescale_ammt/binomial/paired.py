@@ -25,25 +25,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, gammaln, ndtr, ndtri
 
-from safescale_ammt.binomial.exact import TIE, Windows, rows
-from safescale_ammt.binomial.supremum import (
+from safescale_ammt.binomial.cells import (
     SPENT,
     Array,
     IntArray,
     Span,
     rate_limits,
-    shown,
     span_of,
-    supremum,
 )
+from safescale_ammt.binomial.region import TIE
+from safescale_ammt.binomial.supremum import shown, supremum
 from safescale_ammt.binomial.two_rates import around, check_rate, least_shown
+from safescale_ammt.binomial.windows import Windows, rows
 
 EXACT_PAIRED = "exact paired (Tango order)"
 # Cells in standard errors of b + c: the probability over one is .4 times as much
 # larger, and up to 2 times where the discordance is hardly more than |delta|.
 _CELL = 0.04
 # Masses per array operation: bounds memory at a few megabytes, whatever the rows.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 # By Bernstein's inequality less than this lies beyond both ends of a window of
 # 6.5 standard deviations and 15 rows.
 _OUTSIDE = 2e-9
@@ -183,8 +183,10 @@ class Discordant:
     none; from one s to the next it stays or rises by one.
     """
 
+    order = 1
+
     def __init__(self, n: int, delta: float, z: float, span: Span) -> None:
-        self.delta = delta
+        self.delta, self.grid = delta, span.grid
         self.window = Windows(
             n, *self.rates(np.array([span.first, span.last]) / span.grid)
         )
@@ -214,15 +216,16 @@ class Discordant:
         d: Array = np.maximum(np.sin(0.5 * np.pi * t) ** 2, abs(self.delta))
         return d
 
+    def narrow(self, cells: IntArray) -> Array:
+        """Ceilings of single cells of the span's grid, (c,)."""
+        return self.ceiling(cells / self.grid, (cells + 1) / self.grid)
+
+    def between(self, first: IntArray, last: IntArray, _ends: Array, /) -> Array:
+        """Upper bounds of the ceilings of all cells between two, (c,)."""
+        return self.ceiling((first + 1) / self.grid, last / self.grid)
+
     def ceiling(self, left: Array, right: Array) -> Array:
         """Upper bounds: every mass of s and every share of b at its largest."""
-        return self._bound(left, right, upper=True)
-
-    def floor(self, left: Array, right: Array) -> Array:
-        """Lower bounds: every mass of s and every share of b at its smallest."""
-        return self._bound(left, right, upper=False)
-
-    def _bound(self, left: Array, right: Array, *, upper: bool) -> Array:
         low, high = self.rates(left), self.rates(right)
         window, parts = self.window, []
         block = max(1, _BLOCK // len(window.x))
@@ -230,15 +233,9 @@ class Discordant:
             ends = low[i : i + block], high[i : i + block]
             start, width = window.places(*ends)
             # The share of b among s rises in d where delta is below 0.
-            best = ends[upper == (self.delta < 0)]
-            chances = self.chances(start, width, best)
-            if upper:
-                mass = window.largest(start, width, *ends)
-                parts.append((mass * chances).sum(axis=1) + _OUTSIDE)
-            else:
-                # The mass has one peak: it is smallest at an end.
-                mass = np.minimum(*(window.masses(start, width, d) for d in ends))
-                parts.append((mass * chances).sum(axis=1))
+            chances = self.chances(start, width, ends[self.delta < 0])
+            mass = window.largest(start, width, *ends)
+            parts.append((mass * chances).sum(axis=1) + _OUTSIDE)
         return np.concatenate([np.zeros(0), *parts])
 
     def chances(self, places: IntArray, width: int, d: Array) -> Array:

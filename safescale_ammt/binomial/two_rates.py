@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from safescale_ammt.binomial.exact import Line, TwoRates
-from safescale_ammt.binomial.supremum import Span, shown, supremum
+from safescale_ammt.binomial.cells import Span
+from safescale_ammt.binomial.exact import Line
+from safescale_ammt.binomial.region import TwoRates
+from safescale_ammt.binomial.supremum import shown, supremum
 from safescale_ammt.errors import InputError
 
 # Share of alpha that an exact test spends at best at the usual sizes.

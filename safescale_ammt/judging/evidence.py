@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from safescale_ammt.binomial.supremum import Array
+from safescale_ammt.binomial.cells import Array
 from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.files.canonical import digest_bytes, digest_json
 from safescale_ammt.files.parquet import parquet_file

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.binomial.supremum import Array
+from safescale_ammt.binomial.cells import Array
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.judging.calibration import calibration_error
 from safescale_ammt.judging.evidence import Evidence, IntArray

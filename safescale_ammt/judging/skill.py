@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from safescale_ammt.binomial.cells import Array
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import mean_bounds, mean_p_below
-from safescale_ammt.binomial.supremum import Array
 from safescale_ammt.binomial.two_rates import (
     difference_lower,
     difference_upper,

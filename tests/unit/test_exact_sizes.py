@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from scipy.special import betainc, ndtri
 
+from safescale_ammt.binomial.cells import SPENT, rate_limits
 from safescale_ammt.binomial.exact import Line
-from safescale_ammt.binomial.supremum import SPENT, rate_limits
 from safescale_ammt.binomial.two_rates import (
     BERGER_BOOS,
     difference_lower,

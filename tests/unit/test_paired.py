@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import gammaln, ndtr, xlogy
 
+from safescale_ammt.binomial.cells import Span
 from safescale_ammt.binomial.paired import (
     Discordant,
     gain_bounds,
@@ -19,7 +20,6 @@ from safescale_ammt.binomial.paired import (
     tango,
     tango_statistic,
 )
-from safescale_ammt.binomial.supremum import Span
 from safescale_ammt.errors import InputError
 
 

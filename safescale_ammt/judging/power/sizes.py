@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.binomial.supremum import Array
+from safescale_ammt.binomial.cells import Array
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.data.counts import Counts, SplitCounts, Withheld
