@@ -10,6 +10,7 @@ gap whose bound is too large is divided.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ BoolArray = NDArray[np.bool_]
 
 SPENT = 1e-7
 """Chance that the interval of the nuisance rate misses: no level below it shows."""
+# Samples whose limits are kept, 4 MiB for each.
+_KEPT_UP_TO = 1 << 18
 _FIRST_CELLS = 64
 # Gaps that are divided at once, and the parts of one.
 _DIVIDED, _MOST_PARTS = 32, 32
@@ -87,13 +90,31 @@ def span_of(low: Array, high: Array, grid: int) -> Span:
 
 def rate_limits(x: IntArray, n: int, tail: float) -> tuple[Array, Array]:
     """Clopper and Pearson's limits (1934) of rates, (k,), each one-sided at `tail`."""
-    values, place = np.unique(x, return_inverse=True)
+    if n > _KEPT_UP_TO:
+        values, place = np.unique(x, return_inverse=True)
+        low, high = new_limits(values, n, tail)
+        return low[place], high[place]
+    # Lines, pairs of groups and draws ask for the same hits again and again.
+    kept = kept_limits(n, tail)
+    values = np.unique(x[np.isnan(kept[0, x])])
+    kept[:, values] = new_limits(values, n, tail)
+    return kept[0, x], kept[1, x]
+
+
+@lru_cache(maxsize=8)
+def kept_limits(n: int, _tail: float) -> Array:
+    """Limits (2, n + 1) of all hits as far as they were asked for, else NaN."""
+    return np.full((2, n + 1), np.nan)
+
+
+def new_limits(x: IntArray, n: int, tail: float) -> Array:
+    """The limits (2, k) themselves."""
     # P(X >= x | n, p) is the regularised incomplete beta function I_p(x, n - x + 1);
     # 1 and 0 for it where there is no such limit.
-    some, most = np.maximum(values, 1), np.minimum(values, n - 1)
-    low = np.where(values > 0, betaincinv(some, n - some + 1, tail), 0.0)
-    high = np.where(values < n, betaincinv(most + 1, n - most, 1 - tail), 1.0)
-    return low[place], high[place]
+    some, most = np.maximum(x, 1), np.minimum(x, n - 1)
+    low = np.where(x > 0, betaincinv(some, n - some + 1, tail), 0.0)
+    high = np.where(x < n, betaincinv(most + 1, n - most, 1 - tail), 1.0)
+    return np.stack([low, high])
 
 
 @dataclass(frozen=True)
