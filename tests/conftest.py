@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import children
+import measured
 import pytest
 import thread_deaths
 
@@ -38,6 +39,12 @@ def _no_process_outlives_its_test() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _who_waits_for_a_dead_thread_is_told() -> Iterator[None]:
     with thread_deaths.end_the_test():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _coverage_looks_at_first() -> Iterator[None]:
+    with measured.at_first():
         yield
 
 
