@@ -11,12 +11,12 @@ from pathlib import Path
 
 from components import REUSABLE
 from pipelines.ir import CompiledPipeline
+from pipelines.local.compiled import compiled_pipeline
 from pipelines.local.job import Job
 from pipelines.local.kfp_seam import import_without_client, run_pipeline
 from pipelines.local.mirror import Mirror
 from pipelines.local.runner import Closing, TaskContext
 from pipelines.local.runners import runner_named
-from pipelines.local.state import compiled_pipeline
 from pipelines.local.tasks import Report, TaskWatch
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.releasing.notice import PLACES

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.compile import compile_train
 from pipelines.ir import CompiledPipeline
+from pipelines.local.compiled import compiled_pipeline
 from pipelines.local.container_runner import _box, network_of
 from pipelines.local.containers import _Listener
 from pipelines.local.job import Job
@@ -19,7 +20,6 @@ from pipelines.local.run import record_crash
 from pipelines.local.runner import TaskContext
 from pipelines.local.runners import RUNNERS, runner_named
 from pipelines.local.stage_log import StageLog
-from pipelines.local.state import compiled_pipeline
 from pipelines.local.tasks import LocalTask
 from pipelines.workload import Workload
 from safescale_ammt.errors import ConfigError, InputError
