@@ -23,6 +23,7 @@ from safescale_ammt.data.associations import (
     cramers_v,
     equal_rows,
     proxies,
+    proxies_by_law,
     spread_p_value,
     twin_pairs,
 )
@@ -40,6 +41,13 @@ LEVEL = 0.05
 PERMUTATIONS = 200
 MOST_ROWS = 50_000
 """Rows that the permutation tests look at: more would only cost time."""
+MOST_PERMUTED = 1 << 29
+"""Cells that all permutations of a table visit, at most; of more the law decides."""
+BY_LAW = (
+    "mutual information over entropy, above its mean of independent columns; family-wise "
+    "p-values by the chi-squared law and Bonferroni's factor; Cramer's V and Cohen's w "
+    "without bias; flagged where p and w are"
+)
 PROXY_BINS = 20
 STRENGTH_BINS = 256
 LARGE_EFFECT = 0.5
@@ -223,18 +231,23 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     }
     if not names or not schema.sensitive:
         return section
-    tests = proxies(
-        [binned(rows.features[name], PROXY_BINS)[index] for name in names],
-        [rows.groups[name][index] for name in schema.sensitive],
-        PERMUTATIONS,
-        seed,
-    )
+    features = [binned(rows.features[name], PROXY_BINS)[index] for name in names]
+    targets = [rows.groups[name][index] for name in schema.sensitive]
+    if len(names) * len(index) * PERMUTATIONS <= MOST_PERMUTED:
+        tests = proxies(features, targets, PERMUTATIONS, seed)
+    else:
+        # A wide table of many rows: no draw of 200 could say more than the law does.
+        tests = proxies_by_law(features, targets)
+        section |= {"method": BY_LAW, "permutations": 0}
     bins = min(STRENGTH_BINS, max(2, len(index) // 20))
-    fine = [binned(rows.features[name], bins)[index] for name in names]
+    effects = {}
+    for j, name in enumerate(names):
+        fine = binned(rows.features[name], bins)[index]
+        effects |= {(j, t): cramers_v(fine, target) for t, target in enumerate(targets)}
     for proxy in sorted(tests, key=lambda p: (-p.strength, p.feature, p.target)):
         group = schema.sensitive[proxy.target]
         # Few bins for two hundred permutations; more where a level may tell it all.
-        v, w = cramers_v(fine[proxy.feature], rows.groups[group][index])
+        v, w = effects[proxy.feature, proxy.target]
         section["features"].append(
             {
                 "feature": names[proxy.feature],

@@ -74,7 +74,9 @@ class Composition:
         found: dict[Combination, int] = {}
         rows, counts = [], np.zeros(0, np.int64)
         for batch in coded.batches:
-            codes, parts = joint([of[coded.codes(name, batch)] for name, of in of_entry])
+            codes, parts = joint(
+                [of[coded.codes(name, batch)] for name, of in of_entry]
+            )
             each = zip(*(part.tolist() for part in parts), strict=True)
             index = np.array([found.setdefault(c, len(found)) for c in each])
             codes = index.astype(smallest(len(found)))[codes]

@@ -6,7 +6,6 @@ that people read that is no error, and no row is judged or placed by them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safescale_ammt.data.associations import value_words
 from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.shelf import Shelf
-from safescale_ammt.reading.cells import Words, mixed
+from safescale_ammt.reading.cells import Words
 
 Keys = Callable[[int], Words]
 """Gives the keys (n,) of the rows of a batch."""
@@ -55,13 +55,6 @@ class InputKeys:
         for name, words in self.words.items():
             total += words()[self.coded.codes(name, batch)]
         return total
-
-
-def value_words(values: NDArray[Any], name: str) -> Words:
-    """Returns words (n,) of codes or numbers that only a column of this name has."""
-    salt = np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], np.uint64)
-    bits = values.view(np.uint64) if values.itemsize == 8 else values.astype(np.uint64)
-    return mixed(mixed(bits) + salt)
 
 
 def joint_words(columns: Sequence[NDArray[Any]]) -> Words:

@@ -117,7 +117,9 @@ class Joined:
         without = replace(self, absent=absent, unlabelled=(source, sealed))
 
         def kept(name: str) -> Column:
-            return replace(old[name], weights=self.coded.count(name, without.stays, 2)[:, 1])
+            return replace(
+                old[name], weights=self.coded.count(name, without.stays, 2)[:, 1]
+            )
 
         columns = KeptColumns(old, kept, shelf)
         return replace(
@@ -195,7 +197,9 @@ class Joined:
             )
 
 
-def check_columns(config: DataConfig, source: RawTable, sealed: RawTable | None) -> None:
+def check_columns(
+    config: DataConfig, source: RawTable, sealed: RawTable | None
+) -> None:
     """Refuses columns that the config names and a table lacks, or one table alone has.
 
     Raises:

@@ -115,7 +115,9 @@ class Sketches:
     @property
     def near(self) -> tuple[list[Words], list[Words]]:
         none, sides = np.zeros(0, np.uint64), zip(*self._near, strict=True)
-        own, others = ([np.concatenate([none, *keys]) for keys in side] for side in sides)
+        own, others = (
+            [np.concatenate([none, *keys]) for keys in side] for side in sides
+        )
         return own, others
 
     def see(self, batch: int, split: NDArray[np.uint8]) -> None:
@@ -149,7 +151,9 @@ class Sketches:
             yield from without_few(words_of)
             for kind in ("numbers", "texts"):
                 total = np.zeros(len(rows), np.uint64)
-                for (name, c), column in zip(self._cells.items(), words_of, strict=True):
+                for (name, c), column in zip(
+                    self._cells.items(), words_of, strict=True
+                ):
                     mask = getattr(c, kind)()
                     if mask.all():
                         total += column

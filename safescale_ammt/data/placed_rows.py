@@ -181,9 +181,7 @@ class PlacedRows:
                 some = np.flatnonzero(drawn & (self.places(batch) == code))
                 rows.append(self._picked(batch, some))
         # The rows of an entity tell of each other wherever they are: no number is used.
-        return {
-            SPLITS[code]: self._made(rows, None) for code, rows in held.items()
-        }
+        return {SPLITS[code]: self._made(rows, None) for code, rows in held.items()}
 
     def write(self, name: str, path: Path, schema: Schema) -> None:
         """Writes the Parquet file of a split."""

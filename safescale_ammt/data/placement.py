@@ -108,7 +108,9 @@ def check_splits(
                 f"{joined.table.origin}; {advice}."
             )
     counts = composition.split_counts(placement)
-    train = [counts[composition.label == c, 0].sum() for c in range(len(composition.classes))]
+    train = [
+        counts[composition.label == c, 0].sum() for c in range(len(composition.classes))
+    ]
     if not all(train):
         raise DataError(
             f"Split 'train' of {joined.table.origin} lacks a class altogether; the "

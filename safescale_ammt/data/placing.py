@@ -12,7 +12,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.data.relations import REMOVED, SEALED_CODE, Placement, RowFacts, Rule
+from safescale_ammt.data.relations import (
+    REMOVED,
+    SEALED_CODE,
+    Placement,
+    RowFacts,
+    Rule,
+)
 from safescale_ammt.data.splitting import (
     ROW,
     assign_splits,
@@ -163,7 +169,11 @@ class Placing:
             rows = np.ascontiguousarray(judged["row"])
             keys = drawn_keys(rows, "row of an entity", occurrences(rows))
             order = np.lexsort((judged["at"], keys, judged["entity"]))
-            whose, keys, here = judged["entity"][order], keys[order], judged["at"][order]
+            whose, keys, here = (
+                judged["entity"][order],
+                keys[order],
+                judged["at"][order],
+            )
             new = np.append(True, whose[1:] != whose[:-1])[: len(whose)]
             whose, keys, here = whose[new], keys[new], here[new]
             tied = (keys == key[whose]) & (here < at[whose])

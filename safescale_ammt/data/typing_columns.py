@@ -44,7 +44,9 @@ class PlacedColumns:
         """Returns how many rows of some splits have each entry, int64 (entries,)."""
         coded = self.joined.coded
         if name not in self._counts:
-            counts = coded.count(name, lambda i: self._split[coded.slice(i)], REMOVED + 1)
+            counts = coded.count(
+                name, lambda i: self._split[coded.slice(i)], REMOVED + 1
+            )
             self._counts[name] = self._scratch.keep(counts)
         counts = self._counts[name]()
         return counts[:, [ALL_SPLITS.index(split) for split in splits]].sum(axis=1)
@@ -77,7 +79,8 @@ def typed_columns(
     for name in feature_columns(config, joined.table.columns):
         known = columns.development[name]
         # Missing spellings are one value: a column of "?" and "NA" is constant.
-        if len(known.renamed(dict.fromkeys(config.missing, "")).values) == 1:
+        few = len(known.values) <= len(config.missing) + 1
+        if few and len(known.renamed(dict.fromkeys(config.missing, "")).values) == 1:
             constant.append(name)
         else:
             entries = typed_entries(config, joined, readings, name, known)

@@ -80,7 +80,9 @@ def official(n: int) -> Case:
     # Copies of sealed rows, labels of another spelling, and a value of one side alone.
     source = below(source, first(sealed, n // 20))
     sealed["approved"] = [f"{label}." for label in sealed["approved"]]
-    sealed["city"] = ["paris" if i % 40 == 0 else c for i, c in enumerate(sealed["city"])]
+    sealed["city"] = [
+        "paris" if i % 40 == 0 else c for i, c in enumerate(sealed["city"])
+    ]
     maps = {"yes.": "yes", "no.": "no"}
     return source, sealed, section(splits=_official(), label_map=maps)
 
@@ -117,8 +119,10 @@ def repeats(n: int) -> Case:
 def equals(n: int) -> Case:
     """Few columns: most rows equal another one, and stay."""
     table = people(n, 9)
-    return {k: table[k] for k in ("gain", "city", "sex", "approved")}, None, section(
-        sensitive=["sex"]
+    return (
+        {k: table[k] for k in ("gain", "city", "sex", "approved")},
+        None,
+        section(sensitive=["sex"]),
     )
 
 
@@ -154,7 +158,8 @@ def other(n: int) -> Case:
     table = people(n, 13)
     words = rng.choice(["late", "lost", "void"], n)
     table["approved"] = [
-        str(w) if y == "no" else y for w, y in zip(words, table["approved"], strict=True)
+        str(w) if y == "no" else y
+        for w, y in zip(words, table["approved"], strict=True)
     ]
     maps = {"yes": "yes", "never": "yes"}
     return table, None, section(label_map=maps, label_other="no")

@@ -99,7 +99,9 @@ def test_rows_are_placed_in_any_number_of_buckets_as_they_are_all_at_once(
     rule = Rule(parts, 3, drop, who)
     expected = defined(facts, rule)
     for rows, bucket in ((N, N), (7, 50), (1000, 900)):
-        found = Buckets(N, tmp_path, bucket).place(lambda r=rows: batches(facts, r), rule)
+        found = Buckets(N, tmp_path, bucket).place(
+            lambda r=rows: batches(facts, r), rule
+        )
         np.testing.assert_array_equal(found.split, expected)
         development = facts.rows[expected < SEALED_CODE]
         assert found.repeated == np.count_nonzero(occurrences(development))
