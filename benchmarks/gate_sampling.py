@@ -40,8 +40,8 @@ from benchmarks.provenance import origin
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import shows_below
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.joining import ALL_SPLITS, SEALED
 from safescale_ammt.data.preparation import prepare
+from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.data.splitting import (
     draw_splits,
     drawn_keys,

@@ -85,7 +85,7 @@ def joint(columns: Sequence[NDArray[Any]]) -> tuple[Codes, list[Codes]]:
         its code (k,) in each combination.
     """
     codes = np.zeros(len(columns[0]), np.int64)
-    size, radices = 1, []
+    size, radices = 1, list[int]()
     for column in columns:
         radix = int(column.max(initial=0)) + 1
         if size * radix > _LARGEST:
@@ -178,7 +178,8 @@ def proxies_by_law(features: Sequence[Codes], targets: Sequence[Codes]) -> list[
     p-values family-wise, which needs no draw for columns that are far from the line.
 
     Args:
-        features, targets: as in `proxies`; of many rows.
+        features: bin codes (n,) of each feature, of many rows.
+        targets: codes (n,) of each sensitive column.
     """
     sizes = [np.bincount(target) for target in targets]
     tests = []
@@ -189,9 +190,9 @@ def proxies_by_law(features: Sequence[Codes], targets: Sequence[Codes]) -> list[
             table = np.bincount(feature * width + target, minlength=cells * width)
             entropy = _entropy(sizes[t])
             gain = _entropy(rows) + entropy - _entropy(table)
-            free = (np.count_nonzero(rows) - 1) * (np.count_nonzero(sizes[t]) - 1)
+            free = int(np.count_nonzero(rows) - 1) * int(np.count_nonzero(sizes[t]) - 1)
             n = len(feature)
-            p = float(gammaincc(free / 2, max(gain, 0.0) * n)) if free else 1.0
+            p = float(gammaincc(free / 2, max(float(gain), 0.0) * n)) if free else 1.0
             above = max(gain - free / (2 * n), 0.0)
             strength = above / entropy if entropy > 0 else 0.0
             many = len(features) * len(targets)

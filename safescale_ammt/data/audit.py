@@ -44,9 +44,9 @@ MOST_ROWS = 50_000
 MOST_PERMUTED = 1 << 29
 """Cells that all permutations of a table visit, at most; of more the law decides."""
 BY_LAW = (
-    "mutual information over entropy, above its mean of independent columns; family-wise "
-    "p-values by the chi-squared law and Bonferroni's factor; Cramer's V and Cohen's w "
-    "without bias; flagged where p and w are"
+    "mutual information over entropy, above its mean of independent columns; "
+    "family-wise p-values by the chi-squared law and Bonferroni's factor; Cramer's V "
+    "and Cohen's w without bias; flagged where p and w are"
 )
 PROXY_BINS = 20
 STRENGTH_BINS = 256
@@ -124,7 +124,7 @@ def audit(
     # With a positive class its rates say it all; else each class has some.
     outcomes = (schema.positive,) if schema.positive else schema.classes
     tables = {
-        group: sum(counts.table(split, group)[2] for split in SPLITS)
+        group: np.sum([counts.table(split, group)[2] for split in SPLITS], axis=0)
         if counts
         else class_table(schema, rows, group)
         for group in schema.groups
@@ -240,7 +240,7 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
         tests = proxies_by_law(features, targets)
         section |= {"method": BY_LAW, "permutations": 0}
     bins = min(STRENGTH_BINS, max(2, len(index) // 20))
-    effects = {}
+    effects: dict[tuple[int, int], tuple[float, float]] = {}
     for j, name in enumerate(names):
         fine = binned(rows.features[name], bins)[index]
         effects |= {(j, t): cramers_v(fine, target) for t, target in enumerate(targets)}

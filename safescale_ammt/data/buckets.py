@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,13 @@ _KEYED = np.dtype([("key", "u8"), ("asked", "?")])
 class Spill:
     """Records by bucket: arrays while there is one bucket, else a file for each."""
 
-    def __init__(self, folder: Path | None, kind: np.dtype, bits: int) -> None:
-        self._kind, self._bits, self._held = kind, bits, list[NDArray]()
+    def __init__(self, folder: Path | None, kind: np.dtype[Any], bits: int) -> None:
+        self._kind, self._bits, self._held = kind, bits, list[NDArray[Any]]()
         # Without names: whatever becomes of this process, they go with it.
         number = 1 << bits if folder and bits else 0
-        self._files = [TemporaryFile(dir=folder) for _ in range(number)]
+        self._files = [TemporaryFile(dir=folder) for _ in range(number)]  # noqa: SIM115
 
-    def add(self, keys: NDArray[np.uint64], records: NDArray) -> None:
+    def add(self, keys: NDArray[np.uint64], records: NDArray[Any]) -> None:
         """Adds records (n,) by the leading bits of their keys (n,)."""
         if not self._files:
             self._held.append(records)
@@ -47,7 +48,7 @@ class Spill:
         for file, start, end in zip(self._files, [0, *ends[:-1]], ends, strict=True):
             file.write(records[start:end].data)
 
-    def __iter__(self) -> Iterator[NDArray]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         """Yields the records of each bucket in the order in which they were added."""
         if not self._files:
             whole = np.concatenate([np.zeros(0, self._kind), *self._held])
@@ -78,7 +79,7 @@ class Buckets:
     bucket_rows: int = BUCKET_ROWS
 
     @contextmanager
-    def spill(self, kind: np.dtype) -> Iterator[Spill]:
+    def spill(self, kind: np.dtype[Any]) -> Iterator[Spill]:
         """Gives room for records; it goes with the context."""
         bits = max(0, (self.rows - 1) // self.bucket_rows).bit_length()
         # Files of at most 256 buckets are open at once.

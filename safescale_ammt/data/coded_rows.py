@@ -17,8 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from safescale_ammt.data.shelf import KeptColumns, Shelf
+from safescale_ammt.reading.blocks import BATCH_ROWS
 from safescale_ammt.reading.columns import Column, RawTable
-from safescale_ammt.reading.spool import BATCH_ROWS, Spool
+from safescale_ammt.reading.spool import Spool
 
 # Columns that are coded at once, and cells whose texts are made one dictionary at once.
 _TOGETHER = 32

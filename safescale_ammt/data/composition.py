@@ -69,7 +69,7 @@ class Composition:
         values = {name: table.columns[name].values for name in config.sensitive}
         for name in config.sensitive:
             check_few(config, name, table.columns[name], table.origin)
-        of_entry = [(config.label, label + 1)]
+        of_entry: list[tuple[str, NDArray[Any]]] = [(config.label, label + 1)]
         of_entry += [(name, table.columns[name].codes) for name in config.sensitive]
         found: dict[Combination, int] = {}
         rows, counts = [], np.zeros(0, np.int64)

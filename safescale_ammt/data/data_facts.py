@@ -131,10 +131,11 @@ def repeated_rows(
     same_label = sum(sharing(developed)[0] for _, developed in labelled)
     whole_rows = counted(lambda i: words(rows.hashes(i))[0])
     whole = sum(sharing(developed)[0] for _, developed in whole_rows)
-    told = str(told_part(across, sizes[-1])).replace("<", "under ")
+    judged = sizes[SEALED_CODE]
+    told = str(told_part(across, judged)).replace("<", "under ")
     sentence = (
-        f"{alike} of {n} development rows have the inputs of another ({same_label} its label "
-        f"too, {whole} its whole row), {told} of {sizes[-1]} sealed rows those of a "
+        f"{alike} of {n} development rows have the inputs of another ({same_label} its "
+        f"label too, {whole} its whole row), {told} of {judged} sealed rows those of a "
         f"development row: each {'entity' if schema.entity else 'row'} counts as "
         f"independent{repeats_advice(schema, whole / n)}."
     )

@@ -163,6 +163,7 @@ def learn_date(
     zoned: bool,
     bins: int,
     most: int,
+    *,
     weights: NDArray[np.int64],
 ) -> DateFeature:
     """Learns one column of dates of the train split, part by part.

@@ -1,4 +1,4 @@
-"""The cells of all rows as words of entries: what rows are hashed and known again by."""
+"""The cells of all rows as words of entries, by which rows are hashed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EntryCells:
     @classmethod
     def of(cls, name: str, column: Column, shelf: Shelf) -> EntryCells:
         """Hashes the entries of a column, those that no row has as any other."""
-        used = np.flatnonzero(column.weights)
+        used = np.flatnonzero(column.stands_for)
         cells = Cells.of(column.take(used))
         codes = np.zeros(len(column), np.int32)
         codes[used] = cells.codes

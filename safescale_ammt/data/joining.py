@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,7 +104,7 @@ class Joined:
         if not label.rows(absent):
             return self
         counts = self.coded.count(
-            config.label, lambda batch: self.coded.sealed(batch), 2
+            config.label, lambda batch: np.array(self.coded.sealed(batch)), 2
         )
         for side, origin in enumerate(filter(None, self.origins)):
             if not counts[~absent, side].sum():
@@ -150,12 +150,13 @@ class Joined:
         part = self.coded.slice(batch)
         if self.absent is None:
             return np.ones(part.stop - part.start, np.bool_)
-        return ~self.absent[self.coded.codes(self.name, batch)]
+        absent: NDArray[np.bool_] = self.absent[self.coded.codes(self.name, batch)]
+        return ~absent
 
     def of_source(self, name: str) -> Column:
         """Returns the entries of the source's rows that stay."""
         column = self.table.columns[name]
-        weights = column.weights.copy()
+        weights = column.stands_for.copy()
         weights[self.coded.entries(name) :] = 0
         return column.weighed(weights)
 

@@ -28,6 +28,7 @@ def row_keys(
     config: DataConfig,
     joined: Joined,
     cells: Mapping[str, EntryCells],
+    *,
     hashes: Hashes,
     placement: Placement,
     digests: Iterable[str],
@@ -50,7 +51,7 @@ def row_keys(
     shift = reduce(add, constants, np.zeros(2, np.uint64))
 
     def sealed(batch: int) -> NDArray[np.bool_]:
-        return placement.split[coded.slice(batch)] == SEALED_CODE
+        return np.equal(placement.split[coded.slice(batch)], SEALED_CODE)
 
     def varying() -> Iterator[NDArray[np.void]]:
         for batch in coded.batches:
@@ -114,6 +115,7 @@ class Sketches:
 
     @property
     def near(self) -> tuple[list[Words], list[Words]]:
+        """The keys so far."""
         none, sides = np.zeros(0, np.uint64), zip(*self._near, strict=True)
         own, others = (
             [np.concatenate([none, *keys]) for keys in side] for side in sides

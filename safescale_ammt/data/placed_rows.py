@@ -64,8 +64,10 @@ class TypedEntries:
         """A mask (entries,) of those without a value."""
         values = self.load()
         if self.texts is not None:
-            return self.texts.is_null().to_numpy(zero_copy_only=False)[values]
-        return np.isnan(values) if values.dtype.kind == "f" else values == _GAP
+            missing = self.texts.is_null().to_numpy(zero_copy_only=False)
+            return np.asarray(missing[values], np.bool_)
+        gaps = np.isnan(values) if values.dtype.kind == "f" else values == _GAP
+        return np.asarray(gaps, np.bool_)
 
     def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the rows of each value, of those of each entry (entries,)."""

@@ -6,7 +6,7 @@ places of all rows are one byte a row; entities have a few words each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -45,12 +45,12 @@ class Spilling(Protocol):
     def add(self, keys: NDArray[np.uint64], records: NDArray[np.void]) -> None:
         """Adds records (n,) with their keys (n,)."""
 
-    def __iter__(self) -> Iterable[NDArray[np.void]]:
+    def __iter__(self) -> Iterator[NDArray[np.void]]:
         """Yields the records of each bucket."""
 
 
 def records_of(batch: RowFacts, start: int) -> NDArray[np.void]:
-    """Returns the rows of a batch that have a label, as records; it begins at `start`."""
+    """Returns the rows of a batch that stay, as records; it begins at `start`."""
     records = np.empty(len(batch.rows), PLACED)
     records["at"] = np.arange(start, start + len(batch.rows))
     records["row"], records["sealed"] = batch.rows, batch.sealed

@@ -43,6 +43,7 @@ from safescale_ammt.data.typing_columns import (
     typed_columns,
 )
 from safescale_ammt.data.unseen import refuse_gaps
+from safescale_ammt.reading.blocks import BATCH_ROWS
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.readings import Readings, learn_readings, settled_commas
 from safescale_ammt.reading.spelling import (
@@ -51,7 +52,7 @@ from safescale_ammt.reading.spelling import (
     spelled_config,
     spelled_table,
 )
-from safescale_ammt.reading.spool import BATCH_ROWS, Spool
+from safescale_ammt.reading.spool import Spool
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class Held:
     batch_rows: int = BATCH_ROWS
     bucket_rows: int = BUCKET_ROWS
     memory: int = MEMORY
+
+
+HELD = Held()
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def prepare(
     config: DataConfig,
     source: RawTable | Spool,
     sealed: RawTable | Spool | None,
-    held: Held = Held(),  # noqa: B008
+    held: Held = HELD,
     scratch: Path | None = None,
 ) -> Prepared:
     """Types and splits raw rows.
@@ -170,7 +174,15 @@ def prepare(
         ),
     )
     digests = sides[-1].digests.values()
-    keys = row_keys(config, joined, cells, hashes, placement, digests, relations)
+    keys = row_keys(
+        config,
+        joined,
+        cells,
+        hashes=hashes,
+        placement=placement,
+        digests=digests,
+        relations=relations,
+    )
     before = rows.size(SEALED) + placement.thinned
     return Prepared(schema, rows, notes, facts, before, keys)
 
@@ -206,7 +218,8 @@ def with_merged_labels(
 
     def rows(batch: int) -> NDArray[np.void]:
         both = np.stack(words(hashes(batch)), axis=1)
-        return (both + change[coded.codes(name, batch)]).view(ROW)[:, 0]
+        both += change[coded.codes(name, batch)]
+        return both.view(ROW)[:, 0]
 
     return rows
 
@@ -231,7 +244,7 @@ def schema_of(
         classes=classes,
         positive=config.positive or (classes[1] if len(classes) == 2 else ""),
         sensitive=config.sensitive,
-        groups={name: values for name, (values, _) in composition.groups.items()},
+        groups={name: tuple(v) for name, (v, _) in composition.groups.items()},
         merges=config.merges,
         crosses=config.crosses,
         drop=config.drop,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from safescale_ammt.reading.spelling import spelled_as, without_marks
 # Absent columns that a sentence names; an application may lack hundreds.
 _MOST_NAMED = 10
 
+Read = TypeVar("Read")
 LARGEST = 1e150
 """Largest magnitude of a number: its square is finite, and so is a variance."""
 
@@ -63,8 +65,9 @@ def as_numbers(
         rows = column.rows(wrong)
         others = f", the first of {rows}" if rows > 1 else ""
         raise DataError(
-            f"Numeric column {name!r} has a text that is no number at {first_row(wrong)}"
-            f"{others}; declare the column categorical or add the text to data.missing."
+            f"Numeric column {name!r} has a text that is no number at "
+            f"{first_row(wrong)}{others}; declare the column categorical or add the "
+            "text to data.missing."
         )
     absent = column.among(missing)
     # "nan" and "inf" are numbers to Arrow's parser; one of them in a row would make
@@ -74,8 +77,8 @@ def as_numbers(
     if useless.any():
         raise DataError(
             f"Numeric column {name!r} has {column.rows(useless)} NaN, infinite or huge "
-            f"(beyond {LARGEST:g}) values, the first at {first_row(useless)}; a missing "
-            "value has one of the spellings in data.missing."
+            f"(beyond {LARGEST:g}) values, the first at {first_row(useless)}; a "
+            "missing value has one of the spellings in data.missing."
         )
     return pa.array(numbers, mask=absent)
 
@@ -172,13 +175,24 @@ def raw_table(
     Raises:
         DataError: the rows are unreadable.
     """
+    layout = raw_layout(schema, keep)
+    return in_encoding(schema, layout, lambda layout: _read(source, layout, origin))
+
+
+def raw_layout(schema: Schema, keep: tuple[str, ...] = ()) -> Layout:
+    """Returns how rows for a prediction are read.
+
+    Args:
+        schema: the model's schema.
+        keep: columns that are wanted as the file has them.
+    """
     numeric = {f.name for f in schema.features if f.kind == "numeric"}
     unlabelled = tuple(name for name in schema.columns if name != schema.label)
     # The file's dialect is found out anew; what the config declared for training
     # decides only where the file leaves it open.
     declared = schema.dialect.get("delimiter", "")
     decimal = schema.dialect.get("decimal", "")
-    layout = Layout(
+    return Layout(
         comment=schema.comment,
         missing=schema.missing,
         chosen=frozenset((*schema.columns, *keep)),
@@ -189,14 +203,22 @@ def raw_table(
         decimal_apart=decimal,
         keep=keep,
     )
+
+
+def in_encoding(schema: Schema, layout: Layout, read: Callable[[Layout], Read]) -> Read:
+    """Reads rows as UTF-8 or, if they are not, in the encoding of the training rows.
+
+    Raises:
+        EncodingError: they are in neither.
+    """
     try:
-        return _read(source, layout, origin)
+        return read(layout)
     except EncodingError:
         # UTF-8 first, which no other text is by chance; then what trained the model.
         encoding = schema.dialect.get("encoding", "")
         if not encoding:
             raise
-        return _read(source, replace(layout, encoding=encoding), origin)
+        return read(replace(layout, encoding=encoding))
 
 
 def typed_features(schema: Schema, table: RawTable) -> pa.Table:
@@ -204,6 +226,26 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
 
     Raises:
         DataError: a needed column is missing, or a numeric column holds a text.
+    """
+    check_columns(schema, table)
+
+    def first_row(mask: NDArray[np.bool_]) -> str:
+        return f"data row {table.start + int(np.argmax(mask)) + 1} of {table.origin}"
+
+    typed = {
+        feature.name: typed_feature(
+            schema, feature, table.columns[feature.name], first_row
+        )
+        for feature in schema.features
+    }
+    return pa.table(typed)
+
+
+def check_columns(schema: Schema, table: RawTable) -> None:
+    """Refuses rows without a column that the model needs.
+
+    Raises:
+        DataError: such rows.
     """
     absent = [name for name in schema.names if name not in table.columns]
     if absent:
@@ -217,17 +259,6 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
             )
         near = (table.near(name, schema.columns) for name in absent)
         raise DataError(f"{table.origin} lacks {head}{next(filter(None, near), '')}.")
-
-    def first_row(mask: NDArray[np.bool_]) -> str:
-        return f"data row {table.start + int(np.argmax(mask)) + 1} of {table.origin}"
-
-    typed = {
-        feature.name: typed_feature(
-            schema, feature, table.columns[feature.name], first_row
-        )
-        for feature in schema.features
-    }
-    return pa.table(typed)
 
 
 def typed_feature(

@@ -1,4 +1,4 @@
-"""What rows of a whole table have to do with each other: which are equal, who goes where.
+"""What rows of a table have to do with each other: which are equal, who goes where.
 
 All that the preparation asks of many rows at once is one of three operations, each a
 grouping or a ranking by a key. `data.buckets` does them on one machine, in memory or
@@ -90,7 +90,8 @@ class Placement:
     @property
     def sizes(self) -> list[int]:
         """The rows of each of `ALL_SPLITS`."""
-        return np.bincount(self.split, minlength=REMOVED + 2)[:REMOVED].tolist()
+        sizes = np.bincount(self.split, minlength=REMOVED + 2)
+        return [int(size) for size in sizes[:REMOVED]]
 
     @property
     def repeated(self) -> int:

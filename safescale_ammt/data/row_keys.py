@@ -175,7 +175,7 @@ class RowKeys:
 
 
 def sketch(keys: Words, sealed: int) -> Part:
-    """Keeps the least keys (n,) of a part; the first `sealed` ones are of sealed rows."""
+    """Keeps the least keys (n,) of a part; the first ones are of the sealed rows."""
     near = keys <= nearest(sealed)
     return sketched(keys[:sealed][near[:sealed]], keys[sealed:][near[sealed:]])
 

@@ -62,7 +62,8 @@ def empty_groups(
     composition: Composition, placement: Placement
 ) -> dict[str, dict[str, list[str]]]:
     """Names the group values without a row, by split and group."""
-    counts, empty = composition.split_counts(placement), {}
+    counts = composition.split_counts(placement)
+    empty: dict[str, dict[str, list[str]]] = {}
     for i, split in enumerate(SPLITS):
         for name, (values, codes) in composition.groups.items():
             sizes = np.bincount(codes, counts[:, i], minlength=len(values))

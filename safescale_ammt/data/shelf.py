@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -44,37 +45,36 @@ class Shelf:
         if self.folder is None or array.nbytes <= self._left:
             self._left -= array.nbytes
             return lambda: array
-        action = f"writing rows aside to {self.folder}"
-        with local_disk(action):
+        return partial(self.read, self.write(array), array.dtype, array.shape)
+
+    def write(self, array: NDArray[Any]) -> int:
+        """Appends an array to the file; returns where it begins."""
+        with local_disk(f"writing rows aside to {self.folder}"):
             if self._file is None:
                 # Without a name: whatever becomes of this process, it goes with it.
                 self._file = TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
-            number, start = self._number, self._end
-            data = memoryview(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
-            while data:
-                done = os.pwrite(number, data, self._end)
-                self._end, data = self._end + done, data[done:]
+            start = self._end
+            left = memoryview(
+                np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            )
+            while left:
+                done = os.pwrite(self._file.fileno(), left, self._end)
+                self._end, left = self._end + done, left[done:]
+        return start
 
-        def load() -> NDArray[Any]:
-            # Names the shelf, whose file is closed with it.
-            found, number = np.empty(shape, kind), self._number
-            left, at = memoryview(found.view(np.uint8).reshape(-1)), start
-            with local_disk(action):
-                while left:
-                    done = os.preadv(number, [left], at)
-                    at, left = at + done, left[done:]
-            return found
-
-        kind, shape = array.dtype, array.shape
-        # The array itself must not live on in what loads it.
-        del array, data
-        return load
-
-    @property
-    def _number(self) -> int:
+    def read(
+        self, start: int, kind: np.dtype[Any], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """Reads an array that begins somewhere in the file."""
         assert self._file is not None
-        return self._file.fileno()
+        found = np.empty(shape, kind)
+        left, at = memoryview(found.reshape(-1).view(np.uint8).data), start
+        with local_disk(f"reading rows laid aside in {self.folder}"):
+            while left:
+                done = os.preadv(self._file.fileno(), [left], at)
+                at, left = at + done, left[done:]
+        return found
 
     def keep_texts(self, texts: pa.StringArray) -> Callable[[], pa.StringArray]:
         """Keeps an array of texts without a null."""

@@ -106,7 +106,7 @@ def on_one_side(
         f"development_but_{Withheld.SMALL.value}_sealed": rare,
     }
     return {
-        side: [values[i] for i in np.flatnonzero(mask)]
+        side: [values[i] for i in np.flatnonzero(mask).tolist()]
         for side, mask in sides.items()
         if mask.any()
     }

@@ -49,7 +49,8 @@ class PlacedColumns:
             )
             self._counts[name] = self._scratch.keep(counts)
         counts = self._counts[name]()
-        return counts[:, [ALL_SPLITS.index(split) for split in splits]].sum(axis=1)
+        places = [ALL_SPLITS.index(split) for split in splits]
+        return np.asarray(counts[:, places].sum(axis=1))
 
     def among(self, name: str, *splits: str) -> Column:
         """Returns the entries that rows of some splits have, with their rows."""
@@ -105,7 +106,7 @@ def typed_entries(
         known: the entries of the development rows.
     """
     whole, missing = joined.table.columns[name], config.missing
-    used = whole.weights > 0
+    used = whole.stands_for > 0
     column, border = whole.take(used), int(used[: joined.coded.entries(name)].sum())
 
     def first_row(mask: NDArray[np.bool_]) -> str:
@@ -148,7 +149,9 @@ def learnt_features(
         elif pa.types.is_timestamp(entries.kind):
             form, times = readings.forms[name], entries.array(used)
             zoned = isinstance(form, DateForm) and form.zoned
-            features.append(learn_date(name, times, zoned, bins, most, rows[used]))
+            features.append(
+                learn_date(name, times, zoned, bins, most, weights=rows[used])
+            )
         else:
             train = columns.among(name, "train")
             features.append(learn_categorical(name, train, config.missing, most))

@@ -22,7 +22,7 @@ class Blocks:
     Attributes:
         held: the blocks of every column of texts, by position in the file.
         kept: blocks of columns in the file's own types, by name.
-        sizes: rows of each block.
+        lengths: rows of each block of every column, by position.
 
     Args:
         scratch: takes them.
@@ -34,7 +34,12 @@ class Blocks:
         self.origin = origin
         self.held: dict[int, list[Held]] = defaultdict(list)
         self.kept: dict[str, list[Held]] = defaultdict(list)
-        self.sizes: list[int] = []
+        self.lengths: dict[int, list[int]] = defaultdict(list)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each block, by the first column."""
+        return self.lengths[0]
 
     @property
     def rows(self) -> int:
@@ -42,7 +47,7 @@ class Blocks:
         return sum(self.sizes)
 
     def add(self, at: int, column: Column) -> None:
-        """Adds the next block of a column; the first column's may not be empty.
+        """Adds the next block of a column; without rows it is none.
 
         Raises:
             DataError: there is no room for it.
@@ -50,8 +55,7 @@ class Blocks:
         """
         if not len(column):
             return
-        if at == 0:
-            self.sizes.append(len(column))
+        self.lengths[at].append(len(column))
         self.held[at].append(self.scratch.put(column.coded(), self.origin))
 
     def keep(self, name: str, array: pa.Array) -> None:

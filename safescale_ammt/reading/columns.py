@@ -34,8 +34,14 @@ class Column:
     weights: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, chunked: pa.ChunkedArray) -> Column:
-        """Builds a column of a text or dictionary array; null reads as ""."""
+    def of(cls, chunked: pa.ChunkedArray, *, distinct: bool = False) -> Column:
+        """Builds a column of a text or dictionary array; null reads as "".
+
+        Args:
+            chunked: the texts.
+            distinct: no dictionary has a text twice: what is trimmed already is not
+                compared again.
+        """
         if not pa.types.is_dictionary(chunked.type):
             chunked = pc.dictionary_encode(pc.cast(chunked, pa.string()))
         # Every chunk has a dictionary of its own until they are unified.
@@ -43,12 +49,13 @@ class Column:
         if isinstance(merged, pa.ChunkedArray):
             # An array without a chunk stays one, and has no dictionary.
             return cls(np.zeros(0, np.int32), pa.array([], pa.string()))
-        texts = pc.cast(merged.dictionary, pa.string())
-        if merged.indices.null_count:
+        texts, codes = pc.cast(merged.dictionary, pa.string()), merged.indices
+        if codes.null_count:
             texts = pa.concat_arrays([texts, pa.array([""])])
-        # Without a null there is nothing to fill; with one, "" is the last text.
-        codes = pc.fill_null(merged.indices, len(texts) - 1)
-        return cls(_int32(codes), texts).mapped(pc.utf8_trim_whitespace(texts))
+            codes = pc.fill_null(codes, len(texts) - 1)
+            distinct = False
+        column, trimmed = cls(_int32(codes), texts), pc.utf8_trim_whitespace(texts)
+        return column if distinct and trimmed.equals(texts) else column.mapped(trimmed)
 
     @classmethod
     def decoded(cls, array: pa.DictionaryArray) -> Column:
@@ -77,6 +84,12 @@ class Column:
         """The rows of each value, int64 (values,)."""
         sums = np.bincount(self.codes, self.weights, minlength=len(self.values))
         return sums.astype(np.int64)
+
+    @property
+    def stands_for(self) -> NDArray[np.int64]:
+        """The rows that each entry stands for, int64 (n,)."""
+        one = np.ones(len(self.codes), np.int64)
+        return one if self.weights is None else self.weights
 
     def rows(self, mask: NDArray[np.bool_]) -> int:
         """Returns the number of rows that the entries in a mask (n,) stand for."""

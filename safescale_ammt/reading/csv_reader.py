@@ -7,22 +7,23 @@ row of data (pyarrow's own messages may, and are dropped).
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.blocks import Blocks
-from safescale_ammt.reading.byte_streams import CHUNK, TextStream
-from safescale_ammt.reading.columns import Column
+from safescale_ammt.reading.byte_streams import TextStream
+from safescale_ammt.reading.csv_rows import (
+    LONGEST_ROW,
+    CsvRows,
+    long_row,
+    open_quote,
+)
 from safescale_ammt.reading.dialect import (
     DELIMITERS,
     NAMES,
@@ -37,10 +38,6 @@ from safescale_ammt.reading.dialect import (
 )
 from safescale_ammt.reading.header import check_header, check_names, without_index
 
-LONGEST_ROW = 1 << 23
-"""Bytes of the longest row: pyarrow parses blocks of this size."""
-# A dictionary while the file is read already: a column of texts costs 4 bytes a cell.
-_TEXT = pa.dictionary(pa.int32(), pa.string())
 _BREAK = re.compile(r"\s*[\r\n]+\s*")
 
 
@@ -82,32 +79,6 @@ class Layout:
     keep: tuple[str, ...] = ()
 
 
-@dataclass
-class _Rejects:
-    """Rows that do not fit: comments are skipped, bad rows remembered.
-
-    Called by pyarrow with each row whose number of fields is not the expected.
-
-    Attributes:
-        comment: sign of a comment line; "" = none.
-        comments: comment lines that were skipped.
-        bad: number (from 1, comments counted) and number of fields of bad rows.
-    """
-
-    comment: str
-    comments: int = 0
-    bad: list[tuple[int, int]] = field(default_factory=list)
-
-    def __call__(self, row: Any) -> str:
-        if self.comment and row.text.lstrip().startswith(self.comment):
-            self.comments += 1
-            return "skip"
-        self.bad.append((row.number, row.actual_columns))
-        # Only the end of the file tells whether the first bad row is the last of all,
-        # which means truncated. A second one settles it, and pyarrow may stop.
-        return "skip" if len(self.bad) == 1 else "error"
-
-
 class CsvReader:
     """Reads one CSV stream, saying where it is broken.
 
@@ -126,7 +97,6 @@ class CsvReader:
         self.names = list(layout.columns)
         self.places: list[int] = []
         self.delimiter = layout.delimiter
-        self.rejects = _Rejects(layout.comment)
         self.head_rows = layout.skip_rows
         self.notes: list[str] = []
         self.commas: list[str] = []
@@ -138,46 +108,53 @@ class CsvReader:
         Raises:
             DataError: the stream is no such table.
         """
-        self._begin()
+        self.begin()
         self.places = [*range(len(self.names))]
         # pyarrow calls a stream without a byte an error, and not a table without rows.
         if not self.text.head(1):
             return
         signs, again = self._signs(), set[int]()
-        rows, broken = 0, False
-        for batch in self._batches():
-            rows += batch.num_rows
-            # An open quote swallows the rows after it into one value, the last.
-            last = [column[-1].as_py() or "" for column in batch.columns]
-            broken = any({*value} & {"\n", "\r"} for value in last)
-            for at, column in enumerate(self._columns(batch)):
+        # A file for a prediction tells by the names that the model knows.
+        doubted = not self.layout.columns and not self.layout.orders
+        rows = CsvRows(
+            self.text,
+            self.origin,
+            len(self.names),
+            self.delimiter,
+            self.head_rows,
+            self.layout.comment,
+            bool(self.layout.columns),
+        )
+        for columns in rows.blocks():
+            for at, column in enumerate(columns):
                 blocks.add(at, column)
-                if (
-                    at not in again
-                    and pc.index(column.values, self.names[at]).as_py() >= 0
-                ):
+                if doubted and pc.index(column.values, self.names[at]).as_py() >= 0:
                     again.add(at)
                 if at in signs:
                     signs[at].add(column.values)
-        self._check_rejects(rows)
-        if self.text.quotes % 2 and broken:
-            raise self._open_quote()
         if blocks.rows:
-            self._settle(blocks, signs, again)
+            self.settle(blocks, signs, again)
 
-    def _settle(
+    def settle(
         self, blocks: Blocks, signs: Mapping[int, Signs], again: Collection[int]
     ) -> None:
-        """Decides what all rows together say about columns and their commas."""
+        """Decides what all rows together say about columns and their commas.
+
+        Args:
+            blocks: all rows.
+            signs: what their texts say of decimal signs, by position.
+            again: positions of columns with their name as a value.
+
+        Raises:
+            DataError: the first line is no header, a column has no name, or decimal
+                signs contradict each other.
+        """
         layout, names = self.layout, self.names
         self.places, notes = without_index(
             names, blocks.column, self.origin, layout.chosen
         )
         self.notes += notes
-        # A file for a prediction tells by the names that the model knows.
-        if not layout.columns and not layout.orders:
-            known = len({*again} & {*self.places})
-            check_header(known, len(self.places), self.origin)
+        check_header(len({*again} & {*self.places}), len(self.places), self.origin)
         left = {i: signs[at] for i, at in enumerate(self.places) if at in signs}
         self.names = names = [names[at] for at in self.places]
         found, unclear = comma_numbers(left, bool(self._decimal), self.origin)
@@ -189,8 +166,12 @@ class CsvReader:
             places = ", ".join(str(i + 1) for i in found)
             self.notes.append(f"numbers have a decimal comma in column {places}")
 
-    def _begin(self) -> None:
-        """Takes what stands before the rows: delimiter and names are known then."""
+    def begin(self) -> None:
+        """Takes what stands before the rows: delimiter and names are known then.
+
+        Raises:
+            DataError: the stream is empty, no text, or has no header.
+        """
         sample = self.text.head(SAMPLE)
         if not sample:
             raise DataError(f"{self.origin} is empty (0 bytes).")
@@ -256,11 +237,11 @@ class CsvReader:
                 self.head_rows += 1
                 return self.text.drop(first.end)
             if whole and '"' in text[at:]:
-                raise self._open_quote()
+                raise open_quote(self.origin)
             if whole:
                 raise DataError(f"{self.origin} holds no header and no rows.")
             if size >= LONGEST_ROW:
-                raise self._long_row()
+                raise long_row(self.origin)
             size *= 4
 
     def _rows(self, text: str, delimiter: str, at: int) -> Iterator[Record]:
@@ -270,78 +251,6 @@ class CsvReader:
             line = text[record.start : record.end].strip()
             if line and not (comment and line.startswith(comment)):
                 yield record
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        """Yields the rows, dictionary-coded text, as many as a block of bytes holds."""
-        # Names may be empty here, positions never are.
-        names = [str(i) for i in range(len(self.names))]
-        try:
-            reader = pacsv.open_csv(
-                io.BufferedReader(self.text, CHUNK),
-                # Rows have numbers, for the sentences, on one thread alone.
-                pacsv.ReadOptions(
-                    use_threads=False, column_names=names, block_size=LONGEST_ROW
-                ),
-                pacsv.ParseOptions(
-                    delimiter=self.delimiter,
-                    newlines_in_values=True,
-                    invalid_row_handler=self.rejects,
-                ),
-                # Missing texts are the config's to say; UTF-8 is checked on the way.
-                pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(names, _TEXT),
-                    strings_can_be_null=False,
-                    check_utf8=False,
-                ),
-            )
-            for batch in reader:
-                # Arrow makes cells later than it reads bytes: now they are there.
-                self.text.check_room()
-                if batch.num_rows:
-                    yield batch
-        except pa.ArrowInvalid as error:
-            self._check_rejects(None)
-            # pyarrow's own message may quote a row: it is not passed on. "Straddling
-            # object" is a row longer than a block, which an open quote makes as well.
-            if "straddling" in str(error):
-                raise self._long_row() from None
-            raise DataError(f"{self.origin} is not a CSV table.") from None
-
-    def _columns(self, batch: pa.RecordBatch) -> list[Column]:
-        """Returns the columns of a block without the comment lines."""
-        columns = [Column.of(pa.chunked_array([column])) for column in batch.columns]
-        # Comment lines may happen to have the right number of fields.
-        if self.layout.comment:
-            starts = pc.starts_with(columns[0].values, self.layout.comment)
-            if pc.any(starts).as_py():
-                rows = ~np.asarray(starts, bool)[columns[0].codes]
-                columns = [column.take(rows) for column in columns]
-        return columns
-
-    def _check_rejects(self, rows: int | None) -> None:
-        if not self.rejects.bad:
-            return
-        number, fields = self.rejects.bad[0]
-        # pyarrow counts from the first row that it is given.
-        row = number + self.head_rows
-        expected = len(self.names)
-        last = rows is not None and number == rows + self.rejects.comments + 1
-        if last and fields < expected and len(self.rejects.bad) == 1:
-            raise DataError(
-                f"{self.origin} ends in the middle of row {row}: found {fields} of "
-                f"{expected} fields; the file is truncated, fetch it again."
-            )
-        sign = NAMES.get(self.delimiter, repr(self.delimiter))
-        # A title above the table makes a header of one field.
-        remedy = f"quote values that hold {sign}, or set data.delimiter"
-        if expected == 1 and not self.layout.columns:
-            remedy += (
-                "; data.skip_rows or data.comment leaves out lines above the table"
-            )
-        raise DataError(
-            f"Row {row} of {self.origin} has {fields} fields, expected {expected} "
-            f"parted by {sign}; {remedy}."
-        )
 
     @property
     def _decimal(self) -> str:
@@ -359,19 +268,6 @@ class CsvReader:
             for at, name in enumerate(self.names)
             if name not in self.layout.texts
         }
-
-    def _open_quote(self) -> DataError:
-        return DataError(
-            f"{self.origin} has a quoted value that is never closed; the file is "
-            "truncated or a quote is missing."
-        )
-
-    def _long_row(self) -> DataError:
-        return DataError(
-            f"{self.origin} has a row of more than {LONGEST_ROW >> 20} MiB, or a "
-            "quoted value that is never closed; close the quote, or leave the long "
-            "column out of the file."
-        )
 
 
 def _scanned(data: bytes, *, whole: bool = False) -> str:

@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safescale_ammt.errors import DataError
-from safescale_ammt.files.memory import check_fits
+from safescale_ammt.files.memory import Room
 from safescale_ammt.files.parquet import size_of, text_columns
 from safescale_ammt.printable import printable
 from safescale_ammt.reading.blocks import BATCH_ROWS, BLOCK_BYTES, Blocks
 from safescale_ammt.reading.byte_streams import CHUNK
 from safescale_ammt.reading.columns import Column
-from safescale_ammt.reading.csv_reader import LONGEST_ROW, Layout
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.csv_rows import LONGEST_ROW
 from safescale_ammt.reading.header import check_width, without_index
 from safescale_ammt.reading.typed_texts import check_times, coded_texts, times_outside
 
@@ -117,6 +118,7 @@ class ParquetReader:
         self._longest = dict.fromkeys(self.places, 0)
         self._outside = dict.fromkeys(self.places, 0)
         self._faults: dict[int, DataError] = {}
+        self._room = Room.in_memory()
 
     def read(self, blocks: Blocks) -> None:
         """Reads all rows into blocks, columns by their positions in the file.
@@ -126,11 +128,11 @@ class ParquetReader:
         """
         footer = self._file.metadata
         if blocks.scratch.folder is None:
-            check_fits(size_of(footer), self.origin)
+            self._room.check(size_of(footer), self.origin)
         for groups, rows in spans(footer):
             for at in self.places:
-                for column in self._pieces(groups, at, rows):
-                    self._add(blocks, at, column)
+                for column in self.pieces(groups, at, rows):
+                    self.add(blocks, at, column)
         for at, longest in self._longest.items():
             if longest > LONGEST_ROW:
                 raise DataError(
@@ -142,19 +144,24 @@ class ParquetReader:
             if at in self._faults:
                 raise self._faults[at]
             check_times(self._outside[at], name, self.origin)
+        if any(blocks.lengths[at] != blocks.sizes for at in self.places):
+            raise DataError(
+                f"{self.origin} is a damaged Parquet file: its columns have different "
+                "numbers of rows; fetch it again."
+            )
         if blocks.rows:
             self.places, self.notes = without_index(
                 self.names, blocks.column, self.origin, self.layout.chosen
             )
             self.names = [self.names[at] for at in self.places]
 
-    def _pieces(self, groups: list[int], at: int, rows: int) -> Iterator[pa.Array]:
+    def pieces(self, groups: list[int], at: int, rows: int) -> Iterator[pa.Array]:
         """Yields a column of row groups, so many rows at a time."""
         footer = self._file.metadata
         # A page may be as large as all of its column in the group.
         for group in groups:
             size = footer.row_group(group).column(at).total_uncompressed_size
-            check_fits(size, f"A row group of {self.origin}, which smaller ones mend,")
+            self._room.check(size, f"A row group of {self.origin}")
         held: list[pa.Array] = []
         try:
             for batch in self._file.reader.iter_batches(
@@ -179,7 +186,7 @@ class ParquetReader:
                 "write it anew with plain text in place of dictionaries (categories)."
             ) from None
 
-    def _add(self, blocks: Blocks, at: int, column: pa.ChunkedArray) -> None:
+    def add(self, blocks: Blocks, at: int, column: pa.ChunkedArray) -> None:
         """Adds the next rows of a column as texts; what is wrong is told later."""
         if pa.types.is_dictionary(column.type):
             longest = (pc.max(pc.binary_length(c.dictionary)) for c in column.chunks)
@@ -195,7 +202,7 @@ class ParquetReader:
             self._faults[at] = error
             return
         self._outside[at] += times_outside(column.type, texts)
-        blocks.add(at, Column.of(texts))
+        blocks.add(at, Column.of(texts, distinct=True))
         if name in self.layout.keep and self.names.count(name) == 1:
             blocks.keep(name, column.combine_chunks())
 

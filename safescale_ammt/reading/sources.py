@@ -122,7 +122,9 @@ def window_of_sealed(sealed_source: str, days: Days | None) -> Window:
     return days.window
 
 
-def check_digest(expected: str, source: RawTable, sealed: RawTable | None) -> str:
+def check_digest(
+    expected: str, source: RawTable | Spool, sealed: RawTable | Spool | None
+) -> str:
     """Compares what was read with `data.source_digest`; returns what was read.
 
     Raises:

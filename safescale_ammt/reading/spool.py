@@ -15,7 +15,7 @@ from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.files import File
 from safescale_ammt.reading.scratch import array_of
 
-BATCH_BYTES = 1 << 27
+BATCH_BYTES = 1 << 24
 """Bytes of codes and texts from which on a batch takes no further rows."""
 
 

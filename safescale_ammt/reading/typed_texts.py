@@ -10,6 +10,12 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.reading.number_forms import marked_codes
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
+# Of these types no two values have one text.
+_TOLD_APART = (
+    *(pa.bool_(), pa.float32(), pa.float64()),
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+)
 # What Arrow writes in place of a time outside the years 1 to 9999.
 _NO_TIME = "<value out of range"
 
@@ -88,6 +94,8 @@ def _coded(values: pa.Array) -> pa.DictionaryArray:
         used = pc.unique(values.indices).drop_null()
         codes, distinct = pc.index_in(values.indices, used), values.dictionary
         texts = _texts(distinct.take(used))
+        # No reader of Parquet looks whether a text is one.
+        texts.validate(full=True)
     elif pa.types.is_decimal(kind) or (
         pa.types.is_primitive(kind) and not pa.types.is_float16(kind)
     ):
@@ -95,8 +103,8 @@ def _coded(values: pa.Array) -> pa.DictionaryArray:
         codes, texts = coded.indices, _texts(coded.dictionary)
     else:
         return pc.dictionary_encode(_texts(values))
-    if texts.null_count:
-        # A NaN has no text, as a gap has none.
+    if texts.null_count or not (kind in _TOLD_APART or pa.types.is_decimal(kind)):
+        # A NaN has no text, as a gap has none; two values of a writer may have one.
         spelled = pc.dictionary_encode(texts)
         codes, texts = spelled.indices.take(codes), spelled.dictionary
     return pa.DictionaryArray.from_arrays(codes, texts)

@@ -18,7 +18,7 @@ from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import LEAST_SHOWN, Counts, SplitCounts, Withheld
 from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
-from safescale_ammt.data.preparation import Held, Prepared, prepare
+from safescale_ammt.data.preparation import HELD, Held, Prepared, prepare
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
@@ -48,7 +48,7 @@ def run(
     holdout: Path,
     *,
     environ: Mapping[str, str] = os.environ,
-    held: Held = Held(),  # noqa: B008
+    held: Held = HELD,
 ) -> dict[str, Any]:
     """Prepares the two artifacts.
 
@@ -112,7 +112,13 @@ def run(
         prepared = prepare(config, source, sealed, held, scratch)
         say_progress(3, 4, "rows split")
         return write_prepared(
-            config, prepared, (source, sealed), days, digest, store, dataset, holdout
+            config,
+            prepared,
+            (source, sealed),
+            days=days,
+            digest=digest,
+            store=store,
+            paths=(Path(dataset), Path(holdout)),
         )
 
 
@@ -120,23 +126,23 @@ def write_prepared(
     config: DataConfig,
     prepared: Prepared,
     sides: tuple[Spool, Spool | None],
+    *,
     days: Days | None,
     digest: str,
     store: Store,
-    dataset: Path,
-    holdout: Path,
+    paths: tuple[Path, Path],
 ) -> dict[str, Any]:
     """Audits prepared rows, writes both artifacts and tells of them; see `run`."""
-    (source, sealed), schema = sides, prepared.schema
-    rows, sizes = prepared.rows, dict(zip(ALL_SPLITS, prepared.rows.placement.sizes))
-    counts = rows.told(schema.positive)
-    sample = rows.drawn(AUDITED_ROWS)
+    (source, sealed), (dataset, holdout), schema = sides, paths, prepared.schema
+    sizes = {name: prepared.rows.size(name) for name in ALL_SPLITS}
+    counts = prepared.rows.told(schema.positive)
+    sample = prepared.rows.drawn(AUDITED_ROWS)
     audited = audit(schema, sample, config.seed, prepared.facts, counts)
     # Before anything is written: nothing is spent on a label among the inputs.
     looked_at = sum(map(len, sample.values()))
     refuse_leaks(audited.leaks, config.allow_leak, config.entity, looked_at)
     del sample
-    sealed_identity = write_holdout(prepared, config, Path(holdout), store).identity
+    sealed_identity = write_holdout(prepared, config, holdout, store).identity
     # By role and not by URI: a copy elsewhere has the same identity.
     tables = {"data.source": source} | (
         {"data.sealed_source": sealed} if sealed else {}

@@ -1,4 +1,4 @@
-"""Rows stream: however few are held at once, the artifacts are those they always were."""
+"""Rows stream: however few are held at once, the artifacts are what they were."""
 
 from __future__ import annotations
 
