@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-CLOCKED = ("cpu_s", "wall_s", "loopback_bytes")
+CLOCKED = ("cpu_s", "wall_s", "peak_mib", "loopback_bytes")
 """Endings of keys whose figures depend on the machine's load."""
 
 

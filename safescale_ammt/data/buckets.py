@@ -8,7 +8,7 @@ buckets of one size. With one bucket nothing is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -61,7 +61,9 @@ class Spill:
     def close(self) -> None:
         """Closes the files."""
         for file in self._files:
-            file.close()
+            # What could not be written was told already.
+            with suppress(OSError):
+                file.close()
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,13 @@ class CodedRows:
         for i in range(0, len(side.names), _TOGETHER):
             some = side.names[i : i + _TOGETHER]
             coding = {name: Coding(self._entries.get(name, 0)) for name in some}
-            held: list[RawTable] = []
-            for batch in within(side.batches(some), self._most):
+            held: list[dict[str, Column]] = []
+            for batch in regular(side.batches(some), self._most):
                 held.append(batch)
-                if sum(b.rows for b in held) * len(some) >= _CELLS:
+                if len(held) * self._most * len(some) >= _CELLS:
                     self._keep(coding, held)
                 if i == 0:
-                    self.starts.append(self.starts[-1] + batch.rows)
+                    self.starts.append(self.starts[-1] + len(batch[some[0]]))
             self._keep(coding, held)
             for name, coded in coding.items():
                 made[name] = coded.kept(self._scratch)
@@ -113,10 +113,10 @@ class CodedRows:
         columns = KeptColumns(side.names, lambda name: made[name]())
         return replace(side.outline, columns=columns, rows=side.rows)
 
-    def _keep(self, coding: dict[str, Coding], held: list[RawTable]) -> None:
+    def _keep(self, coding: dict[str, Coding], held: list[dict[str, Column]]) -> None:
         for name, coded in coding.items():
             kept = self._codes.setdefault(name, [])
-            for codes in coded.add([batch.columns[name] for batch in held]):
+            for codes in coded.add([batch[name] for batch in held]):
                 kept.append(self._scratch.keep(codes))
         held.clear()
 
@@ -181,11 +181,32 @@ def add_counts(counts: NDArray[np.int64], codes: NDArray[Any]) -> None:
         np.add.at(counts, codes, 1)
 
 
-def within(batches: Iterator[RawTable], most: int) -> Iterator[RawTable]:
-    """Cuts batches into those of at most so many rows."""
+def regular(batches: Iterator[RawTable], most: int) -> Iterator[dict[str, Column]]:
+    """Cuts and joins batches into those of so many rows, the last one of the rest.
+
+    A batch that is read holds as many bytes, and fewer rows of more columns.
+    """
+    held: list[RawTable] = []
+    rows = 0
     for batch in batches:
-        if batch.rows <= most:
-            yield batch
-            continue
-        for start in range(0, batch.rows, most):
-            yield batch.take(slice(start, start + most))
+        start = 0
+        while start < batch.rows:
+            some = min(most - rows, batch.rows - start)
+            part = (
+                batch if some == batch.rows else batch.take(slice(start, start + some))
+            )
+            held.append(part)
+            rows, start = rows + some, start + some
+            if rows == most:
+                yield joined(held)
+                held, rows = [], 0
+    if held:
+        yield joined(held)
+
+
+def joined(parts: Sequence[RawTable]) -> dict[str, Column]:
+    """Puts the rows of tables one after another."""
+    return {
+        name: Column.joined([part.columns[name] for part in parts])
+        for name in parts[0].columns
+    }

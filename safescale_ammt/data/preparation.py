@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Prepared:
             as, which are unclear, and pairs of levels that look alike, if any.
         facts: what of it a reader of figures should know, as warnings.
         sealed: sealed rows before one of each entity was drawn.
-        keys: what the sealed rows are known by.
+        keys: gives what the sealed rows are known by; 16 bytes for each of them.
     """
 
     schema: Schema
@@ -93,7 +93,7 @@ class Prepared:
     notes: Mapping[str, Any]
     facts: tuple[AuditWarning, ...]
     sealed: int
-    keys: RowKeys
+    keys: Callable[[], RowKeys]
 
     @cached_property
     def splits(self) -> Mapping[str, Split]:
@@ -174,13 +174,14 @@ def prepare(
         ),
     )
     digests = sides[-1].digests.values()
-    keys = row_keys(
+    keys = partial(
+        row_keys,
         config,
         joined,
         cells,
         hashes=hashes,
         placement=placement,
-        digests=digests,
+        digests=tuple(digests),
         relations=relations,
     )
     before = rows.size(SEALED) + placement.thinned

@@ -212,7 +212,7 @@ def write_holdout(
             if schema.entity:
                 rows = {"schema": 1, "rows": prepared.sealed}
                 write_json(draft.folder / SAMPLING, rows)
-            prepared.keys.save(draft.folder)
+            prepared.keys().save(draft.folder)
         return set_apart(store, scratch / "holdout", path)
 
 

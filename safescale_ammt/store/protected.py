@@ -54,10 +54,10 @@ def private_scratch(beside: Path | None = None) -> Iterator[Path]:
             be memory or small.
     """
     folder = None
-    if beside is not None:
-        folder = beside.parent
-        private_folder(folder)
     with local_disk("making a private folder"):
+        if beside is not None:
+            folder = beside.parent
+            private_folder(folder)
         temporary = TemporaryDirectory(prefix=".safescale-", dir=folder)
     with temporary as scratch:
         keep_private(Path(scratch))
