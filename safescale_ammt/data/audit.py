@@ -53,8 +53,6 @@ STRENGTH_BINS = 256
 LARGE_EFFECT = 0.5
 """Cohen's w from which an association is large (Cohen 1988, Statistical Power
 Analysis for the Behavioral Sciences, section 7.2.3)."""
-AUDITED_ROWS = 2_000_000
-"""Development rows that are audited; of more, a sample of so many."""
 MIN_ROWS, MIN_POSITIVES = 200, 50
 """A group under these is too small to be judged (defaults of a constitution)."""
 

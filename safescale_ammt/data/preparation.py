@@ -63,11 +63,13 @@ class Held:
         batch_rows: rows of a batch, at most.
         bucket_rows: rows among which equal ones are looked for, about.
         memory: bytes of arrays that stay in memory.
+        audited_rows: development rows that are audited; of more, about so many.
     """
 
     batch_rows: int = BATCH_ROWS
     bucket_rows: int = BUCKET_ROWS
     memory: int = MEMORY
+    audited_rows: int = 2_000_000
 
 
 HELD = Held()

@@ -13,7 +13,7 @@ from typing import Any
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.config.window import Days, Window
-from safescale_ammt.data.audit import AUDITED_ROWS, audit
+from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import LEAST_SHOWN, Counts, SplitCounts, Withheld
 from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS
@@ -60,7 +60,7 @@ def run(
         dataset: where the dataset artifact is written.
         holdout: where the holdout artifact is written.
         environ: names the store that gets the sealed rows (`SAFESCALE_STORE`).
-        held: how much is held at once; the artifacts do not depend on it.
+        held: how much is held at once; nothing but the audit depends on it.
 
     Returns:
         Rows per split, numbers of inputs and warnings, digests, days, small groups if
@@ -119,6 +119,7 @@ def run(
             digest=digest,
             store=store,
             paths=(Path(dataset), Path(holdout)),
+            audited_rows=held.audited_rows,
         )
 
 
@@ -131,12 +132,13 @@ def write_prepared(
     digest: str,
     store: Store,
     paths: tuple[Path, Path],
+    audited_rows: int,
 ) -> dict[str, Any]:
     """Audits prepared rows, writes both artifacts and tells of them; see `run`."""
     (source, sealed), (dataset, holdout), schema = sides, paths, prepared.schema
     sizes = {name: prepared.rows.size(name) for name in ALL_SPLITS}
     counts = prepared.rows.told(schema.positive)
-    sample = prepared.rows.drawn(AUDITED_ROWS)
+    sample = prepared.rows.drawn(audited_rows)
     audited = audit(schema, sample, config.seed, prepared.facts, counts)
     # Before anything is written: nothing is spent on a label among the inputs.
     looked_at = sum(map(len, sample.values()))

@@ -107,3 +107,23 @@ prepare_data.run(given, out / "dataset", out / "holdout", environ=environ, held=
     # A folder may stay, and nothing is in it: the files had no names.
     assert not [path for path in out.rglob("*") if path.is_file()]
     assert not (tmp_path / "store").exists()
+
+
+def test_of_many_rows_a_sample_is_audited_and_all_are_counted(tmp_path: Path) -> None:
+    given = put(tmp_path / "in", "grouped", 4000)
+    whole = identities(given, tmp_path / "whole")
+    held = Held(audited_rows=1500)
+    assert identities(given, tmp_path / "part", held=held) | {"audit": 0} == whole | {
+        "audit": 0
+    }
+    part, every = (
+        read_json(tmp_path / name / "dataset" / "audit.json")
+        for name in ("part", "whole")
+    )
+    assert part["rows"] == every["rows"]
+    assert part["base_rates"] == every["base_rates"]
+    assert "sampled_rows" not in every
+    # Each row by itself: binomial, with a standard deviation of 28.
+    assert abs(part["sampled_rows"] - 1500) < 140
+    again = identities(given, tmp_path / "again", held=held)
+    assert again["audit"] == digest_json(part)
