@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from safescale_ammt.data.shelf import KeptColumns, Shelf
+from safescale_ammt.files.memory import check_fits
 from safescale_ammt.reading.blocks import BATCH_ROWS
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.spool import Spool
@@ -24,6 +25,8 @@ from safescale_ammt.reading.spool import Spool
 # Columns that are coded at once, and cells whose texts are made one dictionary at once.
 _TOGETHER = 32
 _CELLS = 1 << 24
+# Bytes that work on distinct texts takes for each byte of them.
+_WORK = 6
 _NO_TEXT = pa.array([], pa.string())
 
 Places = Callable[[int], NDArray[Any]]
@@ -97,7 +100,9 @@ class CodedRows:
         made: dict[str, Callable[[], Column]] = {}
         for i in range(0, len(side.names), _TOGETHER):
             some = side.names[i : i + _TOGETHER]
-            coding = {name: Coding(self._entries.get(name, 0)) for name in some}
+            coding = {
+                name: Coding(self._entries.get(name, 0), side.origin) for name in some
+            }
             held: list[dict[str, Column]] = []
             for batch in regular(side.batches(some), self._most):
                 held.append(batch)
@@ -129,8 +134,9 @@ class Coding:
         counts: their rows.
     """
 
-    def __init__(self, first: int) -> None:
-        self.texts, self.counts, self._first = _NO_TEXT, np.zeros(0, np.int64), first
+    def __init__(self, first: int, origin: str) -> None:
+        self.texts, self.counts = _NO_TEXT, np.zeros(0, np.int64)
+        self._first, self._origin = first, origin
 
     def add(self, parts: list[Column]) -> Iterator[NDArray[Any]]:
         """Adds the rows of some batches; yields their codes, from `first` on."""
@@ -147,6 +153,8 @@ class Coding:
             ]
             merged = pa.chunked_array(chunks).unify_dictionaries()
             self.texts = merged.chunk(0).dictionary
+            # Refused with a sentence, and not by who watches over the memory.
+            check_fits(_WORK * self.texts.nbytes, f"A column of {self._origin}")
             indices = [chunk.indices.to_numpy() for chunk in merged.chunks[1:]]
         elif parts:
             self.texts = parts[0].values

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ ALL_SPLITS = (*SPLITS, SEALED)
 SEALED_CODE = len(SPLITS)
 REMOVED = len(ALL_SPLITS)
 """Code of a row that goes nowhere; those before it are codes into `ALL_SPLITS`."""
+
+_PART = 1 << 20
 
 Keyed = tuple[NDArray[np.uint64], NDArray[np.bool_]]
 """Keys (n,) of some rows, and a mask of those that are asked about."""
@@ -87,10 +90,14 @@ class Placement:
     thinned: int = 0
     shared: int = 0
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """The rows of each of `ALL_SPLITS`."""
-        sizes = np.bincount(self.split, minlength=REMOVED + 2)
+        sizes = np.zeros(REMOVED + 2, np.int64)
+        # Part by part: what counts them makes eight bytes of each.
+        for start in range(0, len(self.split), _PART):
+            part = self.split[start : start + _PART]
+            sizes += np.bincount(part, minlength=len(sizes))
         return [int(size) for size in sizes[:REMOVED]]
 
     @property
