@@ -45,7 +45,7 @@ class EntryCells:
     def of(cls, name: str, column: Column, shelf: Shelf) -> EntryCells:
         """Hashes the entries of a column, those that no row has as any other."""
         used = np.flatnonzero(column.stands_for)
-        cells = Cells.of(column.take(used))
+        cells = Cells.of(column.weighed(column.stands_for))
         codes = np.zeros(len(column), np.int32)
         codes[used] = cells.codes
         named = cells.named(name)

@@ -107,7 +107,10 @@ def typed_entries(
     """
     whole, missing = joined.table.columns[name], config.missing
     used = whole.stands_for > 0
-    column, border = whole.take(used), int(used[: joined.coded.entries(name)].sum())
+    column, border = (
+        whole.weighed(whole.stands_for),
+        int(used[: joined.coded.entries(name)].sum()),
+    )
 
     def first_row(mask: NDArray[np.bool_]) -> str:
         entries = np.zeros(len(used), np.bool_)

@@ -97,7 +97,9 @@ class Column:
 
     def weighed(self, weights: NDArray[np.int64]) -> Column:
         """Returns the entries that stand for any row, for so many (n,)."""
-        return replace(self, weights=weights).take(weights > 0)
+        whole = replace(self, weights=weights)
+        # Each value has an entry: where all stay, nothing is looked up.
+        return whole if (weights > 0).all() else whole.take(weights > 0)
 
     def coded(self) -> pa.DictionaryArray:
         """Returns the column as Arrow's array, its codes as narrow as they may be."""
