@@ -176,7 +176,7 @@ def raw_table(
         DataError: the rows are unreadable.
     """
     layout = raw_layout(schema, keep)
-    return in_encoding(schema, layout, lambda layout: _read(source, layout, origin))
+    return in_encoding(schema, layout, lambda layout: table_of(source, layout, origin))
 
 
 def raw_layout(schema: Schema, keep: tuple[str, ...] = ()) -> Layout:
@@ -289,7 +289,12 @@ def typed_feature(
     return as_levels(without_marks(column), missing)
 
 
-def _read(source: str | Path | bytes, layout: Layout, origin: str) -> RawTable:
+def table_of(source: str | Path | bytes, layout: Layout, origin: str) -> RawTable:
+    """Reads rows from wherever they lie.
+
+    Raises:
+        DataError: the rows are unreadable.
+    """
     if isinstance(source, bytes):
         return parse_bytes(source, origin, layout)
     if "://" in str(source):

@@ -133,6 +133,20 @@ class ParquetReader:
             for at in self.places:
                 for column in self.pieces(groups, at, rows):
                     self.add(blocks, at, column)
+        self.check(blocks)
+        if blocks.rows:
+            self.places, self.notes = without_index(
+                self.names, blocks.column, self.origin, self.layout.chosen
+            )
+            self.names = [self.names[at] for at in self.places]
+
+    def check(self, blocks: Blocks) -> None:
+        """Refuses what stands out once all rows are read, of the first column first.
+
+        Raises:
+            DataError: a text is too long, a value has no text, or columns differ in
+                their rows.
+        """
         for at, longest in self._longest.items():
             if longest > LONGEST_ROW:
                 raise DataError(
@@ -149,11 +163,6 @@ class ParquetReader:
                 f"{self.origin} is a damaged Parquet file: its columns have different "
                 "numbers of rows; fetch it again."
             )
-        if blocks.rows:
-            self.places, self.notes = without_index(
-                self.names, blocks.column, self.origin, self.layout.chosen
-            )
-            self.names = [self.names[at] for at in self.places]
 
     def pieces(self, groups: list[int], at: int, rows: int) -> Iterator[pa.Array]:
         """Yields a column of row groups, so many rows at a time."""

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias
 
@@ -66,8 +66,12 @@ class Scratch:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         memory = Room.in_memory()
-        self.room = Room.on_disk(folder) if folder else memory
+        self.room = memory
         self._in_memory = min(IN_MEMORY, memory.size // _MEMORY_SHARE)
+        if folder:
+            disk = Room.on_disk(folder)
+            # What needs no disk is not refused for want of one.
+            self.room = replace(disk, size=max(disk.size, self._in_memory))
         self._taken = self._held = self._end = 0
         self._file: IO[bytes] | None = None
 
@@ -110,13 +114,18 @@ class Scratch:
             DataError: they take more than the room.
             StorageError: the disk is full or failed.
         """
+        start = io.BytesIO()
+        file: IO[bytes] = start
         size = 0
-        with io.BytesIO() if self.folder is None else self.nameless() as file:
-            while part := stream.read(CHUNK):
-                size += len(part)
-                self.room.check(size, origin)
-                with local_disk(f"writing raw rows aside to {self.folder}"):
-                    write_all(file, part)
+        while part := stream.read(CHUNK):
+            size += len(part)
+            self.room.check(size, origin)
+            with local_disk(f"writing raw rows aside to {self.folder}"):
+                if self.folder and size > self._in_memory >= size - len(part):
+                    file = self.nameless()
+                    write_all(file, start.getvalue())
+                write_all(file, part)
+        with file:
             yield pa.PythonFile(file, mode="r"), size
 
     def nameless(self) -> IO[bytes]:
