@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -170,7 +170,7 @@ def proxies(
     return tests
 
 
-def proxies_by_law(features: Sequence[Codes], targets: Sequence[Codes]) -> list[Proxy]:
+def proxies_by_law(features: Iterable[Codes], targets: Sequence[Codes]) -> list[Proxy]:
     """Tests every feature against every sensitive column by the chi-squared law.
 
     Of independent columns 2 n I follows it with (r - 1)(c - 1) degrees of freedom
@@ -178,7 +178,7 @@ def proxies_by_law(features: Sequence[Codes], targets: Sequence[Codes]) -> list[
     p-values family-wise, which needs no draw for columns that are far from the line.
 
     Args:
-        features: bin codes (n,) of each feature, of many rows.
+        features: bin codes (n,) of each feature, of many rows; one is held at a time.
         targets: codes (n,) of each sensitive column.
     """
     sizes = [np.bincount(target) for target in targets]
@@ -195,9 +195,10 @@ def proxies_by_law(features: Sequence[Codes], targets: Sequence[Codes]) -> list[
             p = float(gammaincc(free / 2, max(float(gain), 0.0) * n)) if free else 1.0
             above = max(gain - free / (2 * n), 0.0)
             strength = above / entropy if entropy > 0 else 0.0
-            many = len(features) * len(targets)
-            tests.append(Proxy(j, t, strength, min(1.0, p * many)))
-    return tests
+            tests.append(Proxy(j, t, strength, p))
+    return [
+        replace(test, p_value=min(1.0, test.p_value * len(tests))) for test in tests
+    ]
 
 
 def _entropy(counts: NDArray[np.float64] | NDArray[np.int64]) -> float:

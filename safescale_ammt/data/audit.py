@@ -229,10 +229,10 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     }
     if not names or not schema.sensitive:
         return section
-    features = [binned(rows.features[name], PROXY_BINS)[index] for name in names]
+    features = (binned(rows.features[name], PROXY_BINS)[index] for name in names)
     targets = [rows.groups[name][index] for name in schema.sensitive]
     if len(names) * len(index) * PERMUTATIONS <= MOST_PERMUTED:
-        tests = proxies(features, targets, PERMUTATIONS, seed)
+        tests = proxies([*features], targets, PERMUTATIONS, seed)
     else:
         # A wide table of many rows: no draw of 200 could say more than the law does.
         tests = proxies_by_law(features, targets)
