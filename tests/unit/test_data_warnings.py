@@ -201,7 +201,7 @@ def test_pairs_of_equal_rows_are_counted() -> None:
     assert codes[0] == codes[1] != codes[2]
     assert codes[3] == codes[4]
     assert sharing(np.bincount(codes)) == (4, 2.0)
-    assert sharing(np.array([0, 0, 0, 1])) == (3, 3.0)
+    assert sharing(np.array([3, 1])) == (3, 3.0)
 
 
 def test_levels_that_share_an_input_are_counted(tmp_path: Path) -> None:
