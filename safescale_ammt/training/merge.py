@@ -143,7 +143,8 @@ def merge(
     if form != "auto":
         forms = {form: forms[form]}
     scores: dict[str, dict[str, Any]] = {}
-    for name, candidate in with_head(forms, scores, trained, encoded):
+    offered = with_head(forms, scores, trained, encoded)
+    for name, candidate in offered if form == "auto" else tuple(forms.items()):
         forms[name] = selection.settle(name, candidate)
         scores[name] = selection.score(name, forms[name])
     feasible_forms = [name for name in scores if not scores[name]["refuted"]]
