@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.data.placing import DRAWN, PLACED, Placing, records_of
-from safescale_ammt.data.relations import Keyed, Placement, RowFacts, Rule, Times
+from safescale_ammt.data.relations import Keyed, Placed, RowFacts, Rule, Times
 from safescale_ammt.data.splitting import ROW, words
 from safescale_ammt.files.disk import local_disk
 
@@ -125,7 +125,7 @@ class Buckets:
                 found.append(rows[order][new[: len(rows)]])
         return np.concatenate(found)
 
-    def place(self, facts: Callable[[], Iterable[RowFacts]], rule: Rule) -> Placement:
+    def place(self, facts: Callable[[], Iterable[RowFacts]], rule: Rule) -> Placed:
         """Places every row; a development row that is also sealed is removed."""
         with self.spill(PLACED) as placed:
             rows = 0

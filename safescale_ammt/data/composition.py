@@ -19,7 +19,7 @@ from safescale_ammt.data.attack import Groups
 from safescale_ammt.data.coded_rows import CodedRows, Places, add_counts, smallest
 from safescale_ammt.data.groups import check_few, group_columns
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import REMOVED, Placement
+from safescale_ammt.data.relations import REMOVED, Placed
 from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.reading.columns import Column, RawTable
 
@@ -111,7 +111,7 @@ class Composition:
             add_counts(found, codes)
         return found.reshape(-1, kinds)
 
-    def split_counts(self, placement: Placement) -> NDArray[np.int64]:
+    def split_counts(self, placement: Placed) -> NDArray[np.int64]:
         """Counts the rows of every combination by split, int64 (k, splits)."""
         split = placement.split
         counts = self.count(lambda i: split[self.coded.slice(i)], REMOVED + 1)

@@ -13,7 +13,7 @@ from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.entry_cells import EntryCells, Hashes
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import SEALED_CODE, Placement, Relations
+from safescale_ammt.data.relations import SEALED_CODE, Placed, Relations
 from safescale_ammt.data.row_keys import Parts, RowKeys, nearest, sketched
 from safescale_ammt.data.splitting import ROW, words
 from safescale_ammt.reading.cells import Words
@@ -30,7 +30,7 @@ def row_keys(
     cells: Mapping[str, EntryCells],
     *,
     hashes: Hashes,
-    placement: Placement,
+    placement: Placed,
     digests: Iterable[str],
     relations: Relations,
 ) -> RowKeys:

@@ -23,7 +23,7 @@ from safescale_ammt.data.counts import Counts, tally
 from safescale_ammt.data.dataset import Split, write_split
 from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.entry_cells import Hashes
-from safescale_ammt.data.relations import ALL_SPLITS, SEALED, SEALED_CODE, Placement
+from safescale_ammt.data.relations import ALL_SPLITS, SEALED, SEALED_CODE, Placed
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.data.splitting import drawn_keys
@@ -100,7 +100,7 @@ class PlacedRows:
     """
 
     coded: CodedRows
-    placement: Placement
+    placement: Placed
     typed: Mapping[str, TypedEntries]
     composition: Composition
     hashes: Hashes

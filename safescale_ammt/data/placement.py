@@ -14,7 +14,7 @@ from safescale_ammt.data.entry_cells import Hashes
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.relations import (
     ALL_SPLITS,
-    Placement,
+    Placed,
     Relations,
     RowFacts,
     Rule,
@@ -29,7 +29,7 @@ def place(
     composition: Composition,
     hashes: Hashes,
     relations: Relations,
-) -> Placement:
+) -> Placed:
     """Assigns rows to splits; a development row that is also sealed is removed.
 
     Of equal rows one stays with `data.drop_duplicates`. Of a sealed entity one row is
@@ -87,9 +87,7 @@ def place(
     return placement
 
 
-def check_splits(
-    placement: Placement, composition: Composition, joined: Joined
-) -> None:
+def check_splits(placement: Placed, composition: Composition, joined: Joined) -> None:
     """Refuses splits that have no row, or train rows that lack a class.
 
     Raises:

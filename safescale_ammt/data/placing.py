@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safescale_ammt.data.relations import (
     REMOVED,
     SEALED_CODE,
-    Placement,
+    Placed,
     RowFacts,
     Rule,
 )
@@ -64,7 +64,7 @@ class Placing:
 
     Attributes:
         split: uint8 (n,), the place of every row so far.
-        first: mask (n,), see `Placement`.
+        first: mask (n,), see `Placed`.
         shared: entities on both sides.
     """
 
@@ -78,10 +78,10 @@ class Placing:
         self._least = np.full(entities, np.iinfo(np.int64).max)
 
     @property
-    def placement(self) -> Placement:
+    def placement(self) -> Placed:
         """What has become of the rows."""
         source, sealed = self._dropped
-        return Placement(
+        return Placed(
             self.split,
             self.first,
             self._copies,

@@ -70,7 +70,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placed:
     """Where every row goes.
 
     Attributes:
@@ -109,7 +109,7 @@ class Placement:
 class Relations(Protocol):
     """The operations."""
 
-    def place(self, facts: Callable[[], Iterable[RowFacts]], rule: Rule) -> Placement:
+    def place(self, facts: Callable[[], Iterable[RowFacts]], rule: Rule) -> Placed:
         """Places every row; a development row that is also sealed is removed.
 
         Args:

@@ -12,14 +12,14 @@ from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import sharing
 from safescale_ammt.data.input_keys import InputKeys
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import SEALED_CODE, Keyed, Placement, Relations
+from safescale_ammt.data.relations import SEALED_CODE, Keyed, Placed, Relations
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shelf import Shelf
 
 
 def development_notes(
     joined: Joined,
-    placement: Placement,
+    placement: Placed,
     composition: Composition,
     schema: Schema,
     constant: list[str],
@@ -59,7 +59,7 @@ def development_notes(
 
 
 def empty_groups(
-    composition: Composition, placement: Placement
+    composition: Composition, placement: Placed
 ) -> dict[str, dict[str, list[str]]]:
     """Names the group values without a row, by split and group."""
     counts = composition.split_counts(placement)
@@ -75,7 +75,7 @@ def empty_groups(
 
 def sharing_features(
     joined: Joined,
-    placement: Placement,
+    placement: Placed,
     schema: Schema,
     relations: Relations,
     shelf: Shelf,

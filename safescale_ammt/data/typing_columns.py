@@ -16,7 +16,7 @@ from safescale_ammt.data.encoding import learn_categorical, learn_date, learn_nu
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.placed_rows import TypedEntries
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
-from safescale_ammt.data.relations import ALL_SPLITS, REMOVED, Placement
+from safescale_ammt.data.relations import ALL_SPLITS, REMOVED, Placed
 from safescale_ammt.data.schema import Feature
 from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.unseen import refuse_near_unique
@@ -34,7 +34,7 @@ class PlacedColumns:
         development: the entries that development rows have, by name.
     """
 
-    def __init__(self, joined: Joined, placement: Placement, shelf: Shelf) -> None:
+    def __init__(self, joined: Joined, placement: Placed, shelf: Shelf) -> None:
         self.joined, self._split, self._scratch = joined, placement.split, shelf
         self._counts: dict[str, Callable[[], NDArray[np.int64]]] = {}
         names = joined.table.columns
