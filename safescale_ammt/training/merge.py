@@ -215,10 +215,8 @@ def with_head(
 ) -> Iterator[tuple[str, Deployable]]:
     """Yields the forms, then the soup with a fair head if its score is refuted."""
     yield from tuple(forms.items())
-    # A correction is for what is broken: its fit takes longer than all else here. One
-    # form that was asked for is used as it is.
-    wanted = SOUP in scores and len(forms) > 1 and encoded.n_out == 1
-    if not (wanted and scores[SOUP]["refuted"]):
+    # A correction is for what is broken: its fit takes longer than all else here.
+    if not scores[SOUP]["refuted"] or encoded.n_out > 1:
         return
     # *select* is left out: a head that was fitted there would be judged on the rows
     # that it was made for.
