@@ -81,16 +81,17 @@ class Shelf:
         if self.folder is None or texts.nbytes <= self._left:
             self._left -= texts.nbytes
             return lambda: texts
-        # A slice has its own first offset; a copy of it begins at 0.
+        # A slice has its own first offset; a copy of it begins at 0. What loads it must
+        # not name it, or the texts stay in memory.
         whole = pa.concat_arrays([texts.slice(0, 0), texts])
-        _, ends, data = whole.buffers()
+        size, (_, ends, data) = len(whole), whole.buffers()
         first, second = (
             self.keep(np.frombuffer(part or b"", np.uint8)) for part in (ends, data)
         )
 
         def load() -> pa.StringArray:
             buffers = pa.py_buffer(first()), pa.py_buffer(second())
-            return pa.StringArray.from_buffers(len(whole), *buffers)
+            return pa.StringArray.from_buffers(size, *buffers)
 
         return load
 

@@ -89,6 +89,14 @@ def test_what_is_on_the_shelf_is_what_was_put_there(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_lies_in_the_file_takes_no_memory(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 0)
+    before = pa.total_allocated_bytes()
+    load = shelf.keep_texts(pa.array([f"text {i}" for i in range(100_000)]))
+    assert pa.total_allocated_bytes() - before < 1000
+    assert load()[99_999].as_py() == "text 99999"
+
+
 def test_a_number_is_learnt_of_values_and_their_rows_as_of_the_rows() -> None:
     rng = np.random.default_rng(3)
     for values in (
