@@ -94,7 +94,9 @@ with settled(1):
         cpu(step, 3)
         each = cpu(step, int(steps))
         rows = sum(part.shape[1] for part in batches.draw())
-        dense = products(rows, plan.rows.x.shape[1], k + 1)
+        # Rows of an earlier revision are a matrix.
+        d = getattr(plan.rows, "width", 0) or plan.rows.x.shape[1]
+        dense = products(rows, d, k + 1)
         found[k] = {"step_cpu_s": each, "share": dense / each}
 print(json.dumps(found))
 """

@@ -179,5 +179,5 @@ def test_the_pipeline_is_compiled_once_for_the_same_code(tmp_path, monkeypatch):
     # What lies there is taken, so that its name has to say what it is made of.
     file.write_text("kept", encoding="utf-8")
     assert compiled_pipeline() == "kept"
-    monkeypatch.setattr("pipelines.local.state.code_digest", lambda: "sha256:other")
+    monkeypatch.setattr("pipelines.local.compiled.code_digest", lambda: "sha256:other")
     assert compiled_pipeline() == compile_train()
