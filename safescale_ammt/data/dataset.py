@@ -22,6 +22,7 @@ from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.files.parquet import (
     ROW_GROUP,
+    fixed_bytes,
     parquet_batches,
     parquet_rows,
     read_parquet,
@@ -135,17 +136,17 @@ class Split:
         if hashed:
             kinds[_ROW] = pa.binary(ROW.itemsize)
         found = {name: table.schema.field(name).type for name in kinds}
-        if found != kinds or table[_LABEL].null_count:
+        if found != kinds or any(table[name].null_count for name in kinds):
             raise DataError(f"{path} has labels or row hashes of another type.")
         codes = {
             name: _codes(path, table[_GROUP + name], values)
             for name, values in schema.groups.items()
         }
-        rows = b"".join(table[_ROW].to_pylist()) if hashed else b""
+        rows = fixed_bytes(table[_ROW], ROW) if hashed else np.empty(0, ROW)
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
         entity = table[_ENTITY].to_numpy() if schema.entity else None
-        return cls(features, label, codes, np.frombuffer(rows, dtype=ROW), entity)
+        return cls(features, label, codes, rows, entity)
 
 
 def write_split(parts: Iterable[Split], path: Path, schema: Schema) -> None:

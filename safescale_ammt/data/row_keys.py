@@ -13,7 +13,7 @@ more counts. Of each part the least keys are kept (a bottom-k sketch, Cohen & Ka
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,12 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW, arrow_rows
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.json_text import LARGEST
-from safescale_ammt.files.parquet import ROW_GROUP, fitting, read_parquet
+from safescale_ammt.files.parquet import (
+    ROW_GROUP,
+    fitting,
+    parquet_batches,
+    read_fixed,
+)
 from safescale_ammt.files.regular import read_regular
 from safescale_ammt.reading.cells import Words
 
@@ -157,13 +162,7 @@ class RowKeys:
                 f"{folder} holds no {KEYS}, by which the ledger knows its rows again; "
                 "prepare the data anew."
             )
-        table = read_parquet(folder / KEYS)
-        gaps = sum(column.null_count for column in table.columns)
-        if table.schema != _KEYS or gaps:
-            raise IntegrityError(f"{folder / KEYS} holds no keys of rows.")
-        keys = np.frombuffer(b"".join(table["key"].to_pylist()), ROW)
-        kinds = np.array(table["kind"].to_pylist(), str)
-        whole = {str(kind): keys[kinds == kind] for kind in np.unique(kinds)}
+        whole = StoredKeys(folder / KEYS)
         parts = Parts.from_bytes(
             read_regular(folder / PARTS, _LARGEST), str(folder / PARTS)
         )
@@ -172,6 +171,37 @@ class RowKeys:
         if lost := sorted({"varying", "file", *entity} - whole.keys()):
             raise IntegrityError(f"{folder / KEYS} holds no keys of kind {lost[0]!r}.")
         return cls(whole, parts)
+
+
+class StoredKeys(Mapping[str, NDArray[np.void]]):
+    """Keys of whole rows in the file of a holdout, those of a kind read when asked for.
+
+    Raises:
+        IntegrityError: the file holds something else.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, kinds = file, set[str]()
+        for table in parquet_batches(file, _KEYS.names, ROW_GROUP):
+            coded = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+            found = {f.name: f.type for f in table.schema}
+            found |= {name: table.schema.field(name).type.value_type for name in coded}
+            gaps = sum(column.null_count for column in table.columns)
+            if found != dict(zip(_KEYS.names, _KEYS.types, strict=True)) or gaps:
+                raise IntegrityError(f"{file} holds no keys of rows.")
+            kinds |= set(table["kind"].cast(pa.string()).unique().to_pylist())
+        self._kinds = sorted(kinds)
+
+    def __getitem__(self, kind: str) -> NDArray[np.void]:
+        if kind not in self._kinds:
+            raise KeyError(kind)
+        return read_fixed(self._file, "key", ROW, {"kind": kind})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
 
 
 def sketch(keys: Words, sealed: int) -> Part:

@@ -122,7 +122,7 @@ def is_digest(value: Any) -> bool:
     return isinstance(value, str) and bool(_DIGEST.fullmatch(value))
 
 
-def digest_bytes(data: bytes) -> str:
+def digest_bytes(data: bytes | memoryview) -> str:
     """Returns `sha256:<hex>` of bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 

@@ -6,14 +6,16 @@ is in the file, and what it takes when it is written out is known before it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.memory import check_fits
@@ -178,6 +180,58 @@ def parquet_batches(
             yield file.read(columns=columns)
         for batch in file.iter_batches(rows, columns=columns):
             yield pa.Table.from_batches([batch])
+
+
+def fixed_bytes(column: pa.ChunkedArray, kind: np.dtype[Any]) -> NDArray[Any]:
+    """Returns the values of a column of so many bytes each, (n,), in a new array.
+
+    No value becomes a Python object, which takes four times the room of a hash.
+
+    Args:
+        column: of `pa.binary(width)`, without a null.
+        kind: of the array, as wide.
+    """
+    found, at = np.empty(len(column), kind), 0
+    for chunk in column.chunks:
+        own = found[at : at + len(chunk)]
+        if len(chunk):
+            start = chunk.offset * kind.itemsize
+            own[:] = np.frombuffer(chunk.buffers()[1], kind, len(chunk), start)
+        at += len(chunk)
+    return found
+
+
+def read_fixed(
+    path: Path,
+    column: str,
+    kind: np.dtype[Any],
+    among: Mapping[str, str] | None = None,
+) -> NDArray[Any]:
+    """Reads a column of so many bytes each, (n,), in the memory of its values.
+
+    Args:
+        path: the file.
+        column: of `pa.binary(width)`.
+        kind: of the array, as wide.
+        among: column of texts -> text of the rows that are read; all if None.
+
+    Raises:
+        DataError: it is no whole Parquet file, its rows do not fit in memory, or the
+            column is of another type or lacks a value.
+    """
+    rows, at = parquet_rows(path), 0
+    check_fits(rows * kind.itemsize, str(path))
+    # What is not filled takes no memory.
+    found = np.empty(rows, kind)
+    for table in parquet_batches(path, [column, *(among or ())], ROW_GROUP):
+        values = table[column]
+        if values.type != pa.binary(kind.itemsize) or values.null_count:
+            raise DataError(f"{path} has values of another type in {column!r}.")
+        for name, text in (among or {}).items():
+            values = values.filter(pc.equal(table[name].cast(pa.string()), text))
+        found[at : at + len(values)] = fixed_bytes(values, kind)
+        at += len(values)
+    return found[:at]
 
 
 def written_out(column: pa.ChunkedArray) -> int:

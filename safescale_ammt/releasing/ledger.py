@@ -106,6 +106,8 @@ def reserve(
     # The sets are stored first: an event whose set is missing would stop every later
     # count, while a set that no event names does no harm.
     digest = sets.put(rows, "rows")
+    # The store has them now: one set of hashes is held at a time.
+    del rows
     others = {kind: sets.put(value, kind) for kind, value in (keys or {}).items()}
     of_parts = sets.put_parts(parts) if parts else ""
     facts = {
@@ -113,7 +115,7 @@ def reserve(
         "constitution": constitution,
         "holdout": holdout,
         "rows": digest,
-        "count": len(sets.get(digest)),
+        "count": sets.size(digest),
         "ledger": ledger,
         "keys": others,
         "parts": of_parts,
@@ -199,7 +201,7 @@ def verify(store: Store) -> list[Use]:
     past = uses(store)
     for use in past:
         sets.parts(use.parts)
-        sizes = {name: len(sets.get(digest)) for name, digest in use.sets.items()}
+        sizes = {name: sets.size(digest) for name, digest in use.sets.items()}
         if sizes["rows"] != use.count:
             raise IntegrityError(
                 f"use {use.event} of {store.uri}/{BOOK} counts {use.count} rows, its "

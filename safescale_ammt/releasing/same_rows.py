@@ -77,7 +77,7 @@ def shared_key(sets: KeySets, use: Use, named: Mapping[str, str], parts: str) ->
     kinds = sorted(named.keys() & use.sets.keys(), key=lambda k: (k != "rows", k))
     for kind in kinds:
         one, other = use.sets[kind], named[kind]
-        smaller = min(len(sets.get(digest)) for digest in (one, other))
+        smaller = min(sets.size(digest) for digest in (one, other))
         by_chance = rows_by_chance(*both) if kind in WHOLE else 0.0
         if sets.common(one, other) > by_chance * smaller:
             return kind

@@ -39,6 +39,7 @@ from safescale_ammt.data.dataset import (
 )
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.splitting import ROW
 from safescale_ammt.data.unseen import unseen_inputs
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.execution import utc_now
@@ -49,7 +50,7 @@ from safescale_ammt.files.canonical import (
     json_file,
     read_json,
 )
-from safescale_ammt.files.parquet import read_parquet
+from safescale_ammt.files.parquet import parquet_rows, read_fixed
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
@@ -306,16 +307,16 @@ class _UseCounter:
         constitution: Constitution,
     ) -> SealedUse:
         """Counts the use; of the sealed file only the row hashes are read so far."""
-        hashes = read_parquet(inputs.holdout / SEALED_ROWS, ["_row"])
+        rows = parquet_rows(inputs.holdout / SEALED_ROWS)
         known = RowKeys.load(inputs.holdout)
-        if known.parts.rows != len(hashes):
+        if known.parts.rows != rows:
             raise IntegrityError(
-                f"{inputs.holdout} holds {len(hashes):,} sealed rows and keys of "
+                f"{inputs.holdout} holds {rows:,} sealed rows and keys of "
                 f"{known.parts.rows:,}; prepare the data anew."
             )
         self.use = ledger.reserve(
             self.store,
-            rows=hashes["_row"].to_pylist(),
+            rows=read_fixed(inputs.holdout / SEALED_ROWS, "_row", ROW),
             model=manifests["model"].identity,
             holdout=manifests["holdout"].identity,
             planned=constitution.gate.planned_submissions,

@@ -86,19 +86,19 @@ def used(
         config["splits"] = {**SPLITS, "train": 0.72}
         del config["splits"]["sealed"]
     run(config, folder / "dataset", folder / "holdout")
+    word = digest_bytes(str(folder).encode())
     with preparing.whole(folder / "holdout") as whole:
         known = RowKeys.load(whole)
-    word = digest_bytes(str(folder).encode())
-    use = ledger.reserve(
-        store,
-        rows=preparing.sealed(folder / "holdout").split.rows,
-        model=word,
-        holdout=word,
-        planned=1,
-        constitution=word,
-        keys=known.whole,
-        parts=known.parts,
-    )
+        use = ledger.reserve(
+            store,
+            rows=preparing.sealed(folder / "holdout").split.rows,
+            model=word,
+            holdout=word,
+            planned=1,
+            constitution=word,
+            keys=known.whole,
+            parts=known.parts,
+        )
     # What the gate does: it follows from the ledger alone.
     ledger.recount(store, use, 1)
     ledger.mark_opened(store, use, evidence=word, verdict=word)
