@@ -30,7 +30,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
 from safescale_ammt.data.coding import encode
-from safescale_ammt.data.dataset import Dataset, Holdout, Split
+from safescale_ammt.data.dataset import Dataset, Split
+from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.protected import made_whole
@@ -68,7 +69,7 @@ class Case:
         """Reads the artifacts and lets the twin score every row."""
         data = Dataset.load(dataset)
         with made_whole(store_beside(holdout), holdout, "holdout") as rows_too:
-            sealed = Holdout.load(rows_too)
+            sealed = Holdout.load(rows_too).split
         twin = Predictor.load(model / "twin")
         names = data.schema.groups["sex"]
 
@@ -79,7 +80,7 @@ class Case:
             return Rows(x, split.label, female, eta)
 
         fitted = {name: rows(split) for name, split in data.splits.items()}
-        return cls(fitted, rows(sealed.split))
+        return cls(fitted, rows(sealed))
 
     def joined(self, names: tuple[str, ...]) -> Rows:
         """Returns the rows of several splits."""

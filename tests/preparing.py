@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.data.dataset import Holdout
+from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.base import Store
@@ -49,7 +49,10 @@ def opened(artifact: Path, kind: str) -> Iterator[Path]:
 def sealed(holdout: Path) -> Holdout:
     """Reads the sealed rows that a holdout names."""
     with whole(holdout) as folder:
-        return Holdout.load(folder)
+        rows = Holdout.load(folder)
+        # Read while they are there.
+        assert len(rows.split) == len(rows.stored)
+        return rows
 
 
 def rows_of(artifact: Path) -> Path:

@@ -17,9 +17,8 @@ from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW, arrow_rows, one_of_each
-from safescale_ammt.errors import DataError, IntegrityError
+from safescale_ammt.errors import DataError
 from safescale_ammt.files.artifacts import verify
-from safescale_ammt.files.canonical import read_json
 from safescale_ammt.files.parquet import (
     ROW_GROUP,
     fixed_bytes,
@@ -28,16 +27,12 @@ from safescale_ammt.files.parquet import (
     read_parquet,
 )
 
-SEALED_ROWS = "sealed.parquet"
-"""The file of the holdout with the sealed rows."""
-SAMPLING = "sampling.json"
-"""The file of the holdout that says how many rows its entities had."""
 BATCH_ROWS = 1 << 17
 """Most rows of a batch."""
 # Columns of ours beside the raw ones; a raw name never begins with an underscore.
 _LABEL = "_label"
-_ROW = "_row"
-_ENTITY = "_entity"
+ROW_COLUMN = "_row"
+ENTITY_COLUMN = "_entity"
 _GROUP = "_group:"
 
 
@@ -50,7 +45,8 @@ class Split:
             for categorical, timestamp for dates, null for missing.
         label: class codes, int64 (n,).
         groups: group name -> int64 (n,) codes into `schema.groups[name]`.
-        rows: raw-row hashes, V16 (n,); `row_hex` spells them. None in a batch.
+        rows: raw-row hashes, V16 (n,); `row_hex` spells them. None are in a
+            batch.
         entity: number within the split of each row's entity, int64 (n,); None if rows
             have none. A number and not a name: it tells of nobody.
     """
@@ -72,7 +68,8 @@ class Split:
         groups = {name: codes[index] for name, codes in self.groups.items()}
         features = self.features.take(pa.array(index))
         entity = None if self.entity is None else self.entity[index]
-        return Split(features, self.label[index], groups, self.rows[index], entity)
+        rows = self.rows[index] if len(self.rows) else self.rows
+        return Split(features, self.label[index], groups, rows, entity)
 
     def thinned(self) -> Split:
         """Returns one row of each entity, drawn by the rows; all if there are none."""
@@ -84,9 +81,9 @@ class Split:
         """Returns the split as its Parquet file has it."""
         columns = dict(zip(schema.names, self.features.columns, strict=True))
         columns[_LABEL] = pa.array(self.label)
-        columns[_ROW] = arrow_rows(self.rows)
+        columns[ROW_COLUMN] = arrow_rows(self.rows)
         if self.entity is not None:
-            columns[_ENTITY] = pa.array(self.entity)
+            columns[ENTITY_COLUMN] = pa.array(self.entity)
         for name, codes in self.groups.items():
             values = pa.array(schema.groups[name], pa.string())
             columns[_GROUP + name] = values.take(pa.array(codes))
@@ -113,7 +110,7 @@ class Split:
         Raises:
             DataError: as `read`.
         """
-        columns = [name for name in stored_columns(schema) if name != _ROW]
+        columns = [name for name in stored_columns(schema) if name != ROW_COLUMN]
         for table in parquet_batches(path, columns, BATCH_ROWS):
             yield cls.of(table, schema, path, hashed=False)
 
@@ -126,7 +123,7 @@ class Split:
         Raises:
             DataError: they are not those of the schema.
         """
-        expected = [n for n in stored_columns(schema) if hashed or n != _ROW]
+        expected = [n for n in stored_columns(schema) if hashed or n != ROW_COLUMN]
         if table.column_names != expected:
             raise DataError(
                 f"{path} has the columns {', '.join(table.column_names)}, its schema "
@@ -134,7 +131,7 @@ class Split:
             )
         kinds = {_LABEL: pa.int64()}
         if hashed:
-            kinds[_ROW] = pa.binary(ROW.itemsize)
+            kinds[ROW_COLUMN] = pa.binary(ROW.itemsize)
         found = {name: table.schema.field(name).type for name in kinds}
         if found != kinds or any(table[name].null_count for name in kinds):
             raise DataError(f"{path} has labels or row hashes of another type.")
@@ -142,10 +139,10 @@ class Split:
             name: _codes(path, table[_GROUP + name], values)
             for name, values in schema.groups.items()
         }
-        rows = fixed_bytes(table[_ROW], ROW) if hashed else np.empty(0, ROW)
+        rows = fixed_bytes(table[ROW_COLUMN], ROW) if hashed else np.empty(0, ROW)
         label = table[_LABEL].to_numpy().astype(np.int64)
         features = table.select(list(schema.names))
-        entity = table[_ENTITY].to_numpy() if schema.entity else None
+        entity = table[ENTITY_COLUMN].to_numpy() if schema.entity else None
         return cls(features, label, codes, rows, entity)
 
 
@@ -171,7 +168,13 @@ def write_split(parts: Iterable[Split], path: Path, schema: Schema) -> None:
 def stored_columns(schema: Schema) -> list[str]:
     """Returns the columns of a split's file, in their order."""
     groups = [_GROUP + name for name in schema.groups]
-    return [*schema.names, _LABEL, _ROW, *[_ENTITY] * bool(schema.entity), *groups]
+    return [
+        *schema.names,
+        _LABEL,
+        ROW_COLUMN,
+        *[ENTITY_COLUMN] * bool(schema.entity),
+        *groups,
+    ]
 
 
 def _codes(path: Path, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:
@@ -262,62 +265,3 @@ class Dataset:
             yield from Split.batches(self.splits.file(split), self.schema)
         else:
             yield self.splits[split]
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """The sealed split, for `evaluate_safety` alone.
-
-    Attributes:
-        schema: as in the dataset that was made with it.
-        split: the sealed rows.
-        identity: identity digest of the artifact.
-        rows: sealed rows before one of each entity was drawn.
-    """
-
-    schema: Schema
-    split: Split
-    identity: str
-    rows: int
-
-    @classmethod
-    def load(cls, path: Path | str) -> Holdout:
-        """Verifies and reads a whole holdout artifact (`store.protected.made_whole`).
-
-        Raises:
-            InputError: this is no holdout artifact.
-            IntegrityError: a byte of it was changed, or an entity has several rows.
-        """
-        path = Path(path)
-        manifest = verify(path, "holdout")
-        schema = Schema.load(path)
-        split = Split.read(path / SEALED_ROWS, schema)
-        rows = len(split)
-        if schema.entity:
-            # Rows of one entity are no independent draws, and no test here is of any.
-            if many := rows - len(split.thinned()):
-                raise IntegrityError(
-                    f"{many} sealed rows of {path} are of an entity that another row "
-                    "is of; prepare the data again, which draws one row of each."
-                )
-            rows = rows_before(path / SAMPLING, rows)
-        return cls(schema, split, manifest.identity, rows)
-
-
-def rows_before(file: Path, drawn: int) -> int:
-    """Reads how many sealed rows there were before one of each entity was drawn.
-
-    Args:
-        file: `sampling.json` of a holdout.
-        drawn: rows that are left.
-
-    Raises:
-        IntegrityError: it holds something else, or fewer than were drawn.
-    """
-    stated = read_json(file)
-    rows = stated.get("rows") if isinstance(stated, Mapping) else None
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < drawn:
-        raise IntegrityError(
-            f"{file} states no number of rows of which {drawn} can have been drawn."
-        )
-    return rows

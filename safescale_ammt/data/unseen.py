@@ -9,8 +9,9 @@ the kind of difference, never a value.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -213,6 +214,36 @@ def unseen_inputs(schema: Schema, features: pa.Table) -> list[Unseen]:
         if isinstance(f, CategoricalFeature)
     )
     return [unseen for unseen in counts if unseen]
+
+
+@dataclass
+class UnseenTally:
+    """Counts the rows whose level the model does not know, batch by batch.
+
+    Attributes:
+        schema: the model's schema.
+        present: column -> rows with a value.
+        unknown: column -> those of them whose value is unknown.
+    """
+
+    schema: Schema
+    present: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def add(self, features: pa.Table) -> None:
+        """Counts the rows of a table of feature columns, typed."""
+        for f in self.schema.features:
+            if isinstance(f, CategoricalFeature):
+                texts = pc.drop_null(pc.cast(features[f.name], pa.string()))
+                known = pa.array(sorted(f.known), pa.string())
+                seen = pc.sum(pc.is_in(texts, known)).as_py() or 0
+                self.present[f.name] += len(texts)
+                self.unknown[f.name] += len(texts) - seen
+
+    def told(self) -> dict[str, int | str]:
+        """Returns the number of rows of each column that has any, as `Unseen.shown`."""
+        found = {name: n for name, n in self.unknown.items() if n}
+        return {name: told_part(n, self.present[name]) for name, n in found.items()}
 
 
 def refuse_mostly_unseen(

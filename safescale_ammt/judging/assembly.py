@@ -176,9 +176,11 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     submission = submission_of(verdict)
     if sampling := verdict.sampling:
         # How many draws there are, and how many are distinct, the evidence shows.
-        distinct = len(distinct_rows(rows.tobytes()))
+        units, distinct = len(rows), len(distinct_rows(rows))
+        # What follows is about the evidence alone.
+        del rows
         try:
-            sampling = replace(sampling, units=len(rows), distinct=distinct)
+            sampling = replace(sampling, units=units, distinct=distinct)
         except InputError as error:
             raise IntegrityError(
                 f"The verdict in {folder} does not follow from its evidence: {error}"

@@ -9,10 +9,12 @@ in the bundle; keep it as long as an audit needs it and let few people read it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +25,18 @@ from numpy.typing import NDArray
 from safescale_ammt.binomial.cells import Array
 from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.files.canonical import digest_bytes, digest_json
-from safescale_ammt.files.parquet import parquet_file
+from safescale_ammt.files.memory import check_fits
+from safescale_ammt.files.parquet import fitting, fixed_bytes
+from safescale_ammt.files.regular import open_regular
 
-IntArray = NDArray[np.int64]
+IntArray = NDArray[Any]
+"""Whole numbers: counts, or codes in the smallest type that holds them."""
 EVIDENCE = "evidence.parquet"
 ROW_BYTES = 16
 PART_ROWS = 1 << 20
 """Rows of which figures are made at once, and of a row group."""
+ROOM = 28
+"""Bytes of a row that must fit (`files.memory`): twice as many are held at most."""
 # Groups are named by the user: the prefix keeps a group `label` apart from the label.
 GROUP = "group:"
 _COLUMNS = {
@@ -110,47 +117,70 @@ def judged_classes(classes: int, positive: int | None) -> tuple[int, ...]:
     return (1,) if classes == 2 else tuple(range(classes))
 
 
-def evidence_file(evidence: Evidence, rows: np.ndarray) -> bytes:
-    """Returns the evidence table as a Parquet file; nothing is written to a disk.
+def code_type(size: int) -> np.dtype[Any]:
+    """Returns the smallest type of codes below `size`, and of -1."""
+    return np.dtype(np.int8 if size <= 1 << 7 else np.int16 if size <= 1 << 15 else int)
+
+
+def parts_of(column: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yields a column by parts, of which no figure takes much memory."""
+    for at in range(0, len(column), PART_ROWS):
+        yield column[at : at + PART_ROWS]
+
+
+def write_evidence(
+    sink: Path | BinaryIO, evidence: Evidence, rows: NDArray[Any]
+) -> None:
+    """Writes the evidence table as a Parquet file, row group by row group.
 
     Args:
+        sink: the file.
         evidence: labels, predictions, scores and group codes of n rows.
         rows: raw-row hashes, (n,) of 16 bytes each or (n, 16) uint8.
     """
-    # The hashes' bytes are the column's buffer: no row becomes a Python object.
-    hashes = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(ROW_BYTES), len(evidence.label), [None, pa.py_buffer(rows.tobytes())]
-    )
-    columns: dict[str, Any] = {"row": hashes}
-    for name in list(_COLUMNS)[1:]:
-        columns[name] = pa.array(getattr(evidence, name), type=_COLUMNS[name])
-    for name, (values, codes) in evidence.groups.items():
-        # Values, not codes: the file is read without the verdict that numbers them.
-        columns[GROUP + name] = pa.array(np.array(values, dtype=object)[codes])
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
-    return bytes(sink.getvalue())
+    columns = {name: getattr(evidence, name) for name in list(_COLUMNS)[1:]}
+    texts = {
+        n: pa.array(values, pa.string()) for n, (values, _) in evidence.groups.items()
+    }
+    kinds = {**_COLUMNS, **{GROUP + name: pa.string() for name in texts}}
+    with pq.ParquetWriter(sink, pa.schema(kinds), compression="zstd") as writer:
+        for at in range(0, len(evidence.label), PART_ROWS):
+            own = slice(at, at + PART_ROWS)
+            # The hashes' bytes are the column's buffer: no row becomes an object.
+            count, data = len(evidence.label[own]), pa.py_buffer(rows[own].tobytes())
+            hashes = pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(ROW_BYTES), count, [None, data]
+            )
+            table = {"row": hashes}
+            for name, column in columns.items():
+                kind = _COLUMNS[name]
+                table[name] = pa.array(column[own].astype(kind.to_pandas_dtype()))
+            # Values, not codes: the file is read without the verdict that numbers them.
+            for name, (_, codes) in evidence.groups.items():
+                table[GROUP + name] = texts[name].take(pa.array(codes[own]))
+            writer.write_table(pa.table(table))
 
 
-def write_evidence(path: Path, evidence: Evidence, rows: np.ndarray) -> None:
-    """Writes the evidence table; see `evidence_file`."""
-    path.write_bytes(evidence_file(evidence, rows))
-
-
-def evidence_digest(evidence: Evidence, rows: np.ndarray) -> str:
+def evidence_digest(evidence: Evidence, rows: NDArray[Any]) -> str:
     """Returns the digest of what the evidence says, row by row.
 
     Unlike that of the file it stays the same if another version of the library
     writes the file: the ledger binds a use by it.
     """
-    parts: dict[str, Any] = {"row": digest_bytes(rows.tobytes())}
+    parts: dict[str, Any] = {"row": _column_digest(rows, rows.dtype)}
     for name, kind in list(_COLUMNS.items())[1:]:
-        column = np.asarray(getattr(evidence, name), kind.to_pandas_dtype())
-        parts[name] = digest_bytes(column.tobytes())
+        column = getattr(evidence, name)
+        parts[name] = _column_digest(column, kind.to_pandas_dtype())
     for name, (values, codes) in evidence.groups.items():
-        spelled = np.asarray(codes, np.int64).tobytes()
-        parts[GROUP + name] = [list(values), digest_bytes(spelled)]
+        parts[GROUP + name] = [list(values), _column_digest(codes, np.int64)]
     return digest_json(parts)
+
+
+def _column_digest(column: NDArray[Any], kind: Any) -> str:
+    sha = hashlib.sha256()
+    for part in parts_of(column):
+        sha.update(np.ascontiguousarray(part, kind).view(np.uint8).reshape(-1).data)
+    return f"sha256:{sha.hexdigest()}"
 
 
 def read_evidence(
@@ -178,47 +208,81 @@ def read_evidence(
             or of another type, or a row's group is none of the stated values.
         DataError: its rows do not fit in memory.
     """
-    table = evidence_table(path, groups, rows)
-    columns = {n: table[n].to_numpy() for n in list(_COLUMNS)[1:]}
-    coded = {}
-    for name, values in groups.items():
-        known = pa.array(values, pa.string())
-        codes = [
-            np.asarray(pc.index_in(chunk.dictionary, known))[chunk.indices]
-            for chunk in table[GROUP + name].chunks
-        ]
-        coded[name] = tuple(values), np.concatenate([[], *codes]).astype(np.int64)
-    hashes = np.frombuffer(b"".join(table["row"].to_pylist()), np.uint8)
+    sizes = {name: len(classes) for name in ("label", "prediction", "twin_prediction")}
+    sizes |= {GROUP + name: len(values) for name, values in groups.items()}
+    known = {n: pa.array(values, pa.string()) for n, values in groups.items()}
+    at = 0
+    with opened(path, groups, rows) as file:
+        count = file.metadata.num_rows
+        check_fits(count * ROOM, str(path))
+        hashes = np.empty(count, f"V{ROW_BYTES}")
+        columns: dict[str, NDArray[Any]] = {
+            name: np.empty(count, code_type(sizes[name]) if name in sizes else float)
+            for name in (*list(_COLUMNS)[1:], *(GROUP + name for name in groups))
+        }
+        for batch in file.iter_batches(PART_ROWS):
+            table = pa.Table.from_batches([batch])
+            check_values(path, table, groups)
+            own = slice(at, at := at + len(table))
+            if at > count:
+                break
+            hashes[own] = fixed_bytes(table["row"], hashes.dtype)
+            for name, column in columns.items():
+                values = table[name].combine_chunks()
+                if name.startswith(GROUP):
+                    found = pc.index_in(
+                        values.dictionary, known[name.removeprefix(GROUP)]
+                    )
+                    values = found.take(values.indices)
+                columns[name] = filled(
+                    column, own, values.to_numpy(zero_copy_only=False)
+                )
+    if at != count:
+        raise IntegrityError(f"{path} states {count:,} rows and holds others.")
+    coded = {n: (tuple(v), columns.pop(GROUP + n)) for n, v in groups.items()}
     evidence = Evidence(
         groups=coded,
         classes=len(classes),
         positive=classes.index(positive) if positive else None,
         **columns,
     )
-    return evidence, hashes.reshape(-1, ROW_BYTES)
+    return evidence, hashes.view(np.uint8).reshape(-1, ROW_BYTES)
 
 
-def evidence_table(
+def filled(column: NDArray[Any], own: slice, values: NDArray[Any]) -> NDArray[Any]:
+    """Puts values into a part of a column, in a wider type if they need one."""
+    if np.issubdtype(column.dtype, np.integer) and len(values):
+        kind = np.iinfo(column.dtype)
+        if values.min() < kind.min or values.max() > kind.max:
+            column = column.astype(np.int64)
+    column[own] = values
+    return column
+
+
+@contextmanager
+def opened(
     path: Path, groups: Mapping[str, tuple[str, ...]], rows: int | None
-) -> pa.Table:
-    """Reads the columns of evidence, checked; the errors of `read_evidence`."""
+) -> Iterator[pq.ParquetFile]:
+    """Opens evidence, its columns and number of rows checked by the footer.
+
+    Raises:
+        IntegrityError, DataError: as `read_evidence`.
+    """
     try:
-        with parquet_file(path) as file:
-            # By the footer, before a value is read.
+        with open_regular(path, follow=False) as source:
+            file = fitting(source, str(path), whole=False)
             check_types(path, file.schema_arrow, groups)
             if rows not in (None, file.metadata.num_rows):
                 raise IntegrityError(
                     f"The verdict beside {path} does not follow from its evidence: it "
                     f"speaks of {rows:,} rows, found {file.metadata.num_rows:,}."
                 )
-            table = file.read()
+            yield file
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(
             f"{path} cannot be read as evidence ({type(error).__name__}); a verdict "
             "counts only with its evidence."
         ) from None
-    check_values(path, table, groups)
-    return table
 
 
 def distinct_rows(hashes: bytes | NDArray[Any]) -> NDArray[np.bytes_]:

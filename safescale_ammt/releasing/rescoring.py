@@ -7,7 +7,6 @@ predictions and scores must be those of the evidence, row by row.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,37 +14,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.data.dataset import Holdout, Split
+from safescale_ammt.data.holdout import Holdout, StoredRows
 from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.unseen import UnseenTally
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.assembly import evidence_of
-from safescale_ammt.judging.evidence import ROW_BYTES, Evidence
+from safescale_ammt.judging.evidence import (
+    ROW_BYTES,
+    Evidence,
+    code_type,
+    filled,
+    parts_of,
+)
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.logits import EXACT
 from safescale_ammt.model.predictor import DECISION, Predictor
 
+Orders = tuple[NDArray[np.int64], NDArray[np.int64]]
+Times = tuple[NDArray[np.bytes_], NDArray[np.int64]]
+"""Distinct hashes, sorted, and how often each occurs."""
 SCORE_TOLERANCE = 1e-6
 """Scores of the first definition may differ by this between processors and libraries: a
 step of a logit's grid does."""
 
 
-def answered(model: Path, schema: Schema, split: Split) -> Evidence:
-    """Lets a model and its twin answer the rows of a split.
+def answered(model: Path, stored: StoredRows, tally: UnseenTally) -> Evidence:
+    """Lets a model and its twin answer rows, batch by batch.
 
     Args:
         model: a verified model artifact.
-        schema: of the rows.
-        split: the rows.
+        stored: the rows.
+        tally: counts the values that the model does not know.
     """
-    score, prediction = Predictor.load(model).predict_table(split.features)
-    twin = Predictor.load(model / "twin")
-    twin_score, twin_prediction = twin.predict_table(split.features)
+    schema, rows, at = stored.schema, len(stored), 0
+    code = code_type(len(schema.classes))
+    pair = (Predictor.load(model), Predictor.load(model / "twin"))
+    answers = [(np.empty(rows), np.empty(rows, code)) for _ in pair]
+    label = np.empty(rows, code)
     groups = {
-        name: (schema.groups[name], codes) for name, codes in split.groups.items()
+        name: (values, np.empty(rows, code_type(len(values))))
+        for name, values in schema.groups.items()
     }
+    for batch in stored.batches():
+        own = slice(at, at := at + len(batch))
+        tally.add(batch.features)
+        label = filled(label, own, batch.label)
+        for name, codes in batch.groups.items():
+            groups[name][1][own] = codes
+        for (score, prediction), predictor in zip(answers, pair, strict=True):
+            score[own], prediction[own] = predictor.predict_table(batch.features)
+    (score, prediction), (twin_score, twin_prediction) = answers
     return Evidence(
-        label=split.label,
+        label=label,
         prediction=prediction,
         score=score,
         groups=groups,
@@ -94,13 +115,19 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
             f"The schema of holdout {sealed.identity} is not that of the model."
         )
     stated, keys = evidence_of(bundle / "verdict", verdict)
-    own = answered(bundle / "model", sealed.schema, sealed.split)
-    near = tolerance(bundle / "model")
-    if faults := [*departures(stated, keys, own, sealed.split.rows, near)]:
+    # Before the rows are answered: both sides' hashes are held without the answers.
+    orders, faults = orders_of(keys, sealed.stored.hashes())
+    del keys
+    if not faults:
+        tally = UnseenTally(sealed.schema)
+        own = answered(bundle / "model", sealed.stored, tally)
+        faults = [*departures(stated, own, orders, tolerance(bundle / "model"))]
+    if faults:
         raise IntegrityError(
-            f"The evidence departs from what {len(own.label):,} sealed rows give: "
+            f"The evidence departs from what {len(sealed.stored):,} sealed rows give: "
             f"{'; '.join(faults)}."
         )
+    near = tolerance(bundle / "model")
     close = f"within {near:g}" if near else "to the last bit"
     return (
         f"The sealed rows of holdout {sealed.identity} are those of the evidence.",
@@ -108,40 +135,67 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
     )
 
 
+def orders_of(
+    keys: NDArray[np.uint8], rows: NDArray[np.void]
+) -> tuple[Orders | None, list[str]]:
+    """Returns the orders in which two sides have the same hashes, or what departs.
+
+    By their keys, equal ones as they lie: the order of a table is no fault.
+
+    Args:
+        keys: hashes of the evidence, (n, 16).
+        rows: hashes of the sealed rows, V16 (m,).
+
+    Returns:
+        Both orders, None if the rows lie alike; and how the sides depart, with a count
+        of rows.
+    """
+    kind = f"S{ROW_BYTES}"
+    left = np.ascontiguousarray(keys).reshape(-1).view(kind)
+    right = np.ascontiguousarray(rows).view(kind)
+    sides = zip(parts_of(left), parts_of(right), strict=False)
+    if len(left) == len(right) and all((a == b).all() for a, b in sides):
+        return None, []
+    orders = tuple(np.argsort(side, kind="stable") for side in (left, right))
+    present, known = (np.unique(side, return_counts=True) for side in (left, right))
+    faults = []
+    for one, other, where in (
+        (known, present, "sealed rows are not in the evidence"),
+        (present, known, "rows of the evidence are no sealed rows"),
+    ):
+        if count := more_than(one, other):
+            faults.append(f"{count:,} {where}")
+    return (orders[0], orders[1]), faults
+
+
+def more_than(one: Times, other: Times) -> int:
+    """Counts the rows of one table beyond those that another one has of them."""
+    (hashes, times), (others, their) = one, other
+    place = np.searchsorted(others, hashes).clip(max=len(others) - 1)
+    met = np.where(others[place] == hashes, their[place], 0)
+    return int(np.maximum(times - met, 0).sum())
+
+
 def departures(
-    stated: Evidence,
-    keys: NDArray[np.uint8],
-    own: Evidence,
-    rows: NDArray[np.void],
-    tolerance: float,
+    stated: Evidence, own: Evidence, orders: Orders | None, tolerance: float
 ) -> Iterator[str]:
     """Yields each way in which evidence departs from answers, with a count of rows.
 
     Args:
         stated: the evidence, n rows.
-        keys: their hashes, (n, 16).
-        own: the same of the sealed rows, m rows.
-        rows: their hashes, V16 (m,).
+        own: the answers to as many sealed rows.
+        orders: of both sides, in which they have the same hashes; None = as they lie.
         tolerance: how far apart two scores of a row may be.
     """
-    kind = f"S{ROW_BYTES}"
-    left = np.ascontiguousarray(keys).reshape(-1).view(kind)
-    right = np.ascontiguousarray(rows).view(kind)
-    # By their keys, equal ones as they lie: the order of a table is no fault.
-    orders = [np.argsort(side, kind="stable") for side in (left, right)]
-    present, known = (Counter(side.tolist()) for side in (left, right))
-    if present != known:
-        for rest, where in (
-            (known - present, "sealed rows are not in the evidence"),
-            (present - known, "rows of the evidence are no sealed rows"),
-        ):
-            if rest:
-                yield f"{rest.total():,} {where}"
-        return
     for name, a, b in compared(stated, own):
-        near = tolerance if name.startswith("score") else 0
-        # Written so that what is no number departs too.
-        if wrong := int((~(np.abs(a[orders[0]] - b[orders[1]]) <= near)).sum()):
+        near, wrong = tolerance if name.startswith("score") else 0, 0
+        one, other = (a, b) if orders is None else (a[orders[0]], b[orders[1]])
+        for left, right in zip(parts_of(one), parts_of(other), strict=True):
+            # Written so that what is no number departs too. Codes are small types, in
+            # which a difference may not fit.
+            apart = np.abs(left.astype(float) - right)
+            wrong += int((~(apart <= near)).sum())
+        if wrong:
             yield f"{name} differs in {wrong:,} rows"
 
 

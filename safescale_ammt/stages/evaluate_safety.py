@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
 from safescale_ammt.constitution.constitution import Constitution
@@ -30,26 +32,28 @@ from safescale_ammt.data.audit_warnings import (
     warnings_form,
 )
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.data.dataset import (
-    SEALED_ROWS,
-    Dataset,
-    Holdout,
-    Split,
-    class_shares,
-)
+from safescale_ammt.data.dataset import ROW_COLUMN, class_shares
+from safescale_ammt.data.holdout import SEALED_ROWS, Holdout, StoredRows
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW
-from safescale_ammt.data.unseen import unseen_inputs
+from safescale_ammt.data.unseen import UnseenTally
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.execution import utc_now
-from safescale_ammt.files.artifacts import Manifest, describe_contents, verify, writing
+from safescale_ammt.files.artifacts import (
+    FileEntry,
+    Manifest,
+    describe_contents,
+    verify,
+    writing,
+)
 from safescale_ammt.files.canonical import (
-    digest_bytes,
     digest_json,
+    digest_stream,
     json_file,
     read_json,
 )
+from safescale_ammt.files.disk import local_disk
 from safescale_ammt.files.parquet import parquet_rows, read_fixed
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import (
@@ -57,7 +61,7 @@ from safescale_ammt.judging.evidence import (
     Evidence,
     distinct_rows,
     evidence_digest,
-    evidence_file,
+    write_evidence,
 )
 from safescale_ammt.judging.findings import HOLDS
 from safescale_ammt.judging.profile import roc
@@ -143,39 +147,37 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     manifests = inputs.verified(parsed)
     # A rehearsal is use number 0 and guarantees nothing: it reads no sealed row.
     use = SealedUse(0, parsed.gate.planned_submissions, "none")
-    with ExitStack() as stack:
-        if counter:
-            # Rows that are not there, or not those, cost no use.
-            inputs = stack.enter_context(inputs.with_rows(store, verdict))
-            # Before they are read: a run that is killed from here on has spent it.
-            use = counter.reserve(inputs, manifests, parsed)
-        say_progress(1, 4, "inputs verified")
-        predictions = inputs.predictions(rehearse=config.rehearse)
-    schema, split, evidence, drawn_of = predictions
-    say_progress(2, 4, "rows answered by model and twin")
-    submission = Submission(
-        model=manifests["model"].identity,
-        dataset=manifests["dataset"].identity,
-        holdout=manifests["holdout"].identity,
-        mode=REHEARSAL if config.rehearse else SEALED,
-        ledger=config.ledger,
-        use=use,
-        classes=schema.classes,
-        positive=schema.positive,
-        bins=config.calibration_bins,
-        base_rates=class_shares(inputs.dataset, schema),
-        sampling=SamplingModel(
-            schema.unit,
-            drawn_of,
-            len(split),
-            len(distinct_rows(split.rows.tobytes())),
-        ),
-    )
-    contents = {EVIDENCE: evidence_file(evidence, split.rows)}
-    judged = assemble(parsed, evidence, submission, digest_bytes(contents[EVIDENCE]))
-    say_progress(3, 4, "promises judged")
-    contents |= _contents(judged, parsed, inputs)
-    with private_scratch(verdict) as scratch:
+    with private_scratch(verdict) as scratch, ExitStack() as held:
+        with ExitStack() as stack:
+            if counter:
+                # Rows that are not there, or not those, cost no use.
+                inputs = stack.enter_context(inputs.with_rows(store, verdict))
+                # Before they are read: a run that is killed from here on has spent it.
+                use = counter.reserve(inputs, manifests, parsed)
+            say_progress(1, 4, "inputs verified")
+            stored, drawn_of = inputs.judged_rows(rehearse=config.rehearse)
+            schema, tally = stored.schema, UnseenTally(stored.schema)
+            evidence = answered(inputs.model, stored, tally)
+            written = held.enter_context(_written(scratch, evidence, stored))
+        say_progress(2, 4, "rows answered by model and twin")
+        submission = Submission(
+            model=manifests["model"].identity,
+            dataset=manifests["dataset"].identity,
+            holdout=manifests["holdout"].identity,
+            mode=REHEARSAL if config.rehearse else SEALED,
+            ledger=config.ledger,
+            use=use,
+            classes=schema.classes,
+            positive=schema.positive,
+            bins=config.calibration_bins,
+            base_rates=class_shares(inputs.dataset, schema),
+            sampling=SamplingModel(
+                schema.unit, drawn_of, len(stored), written.distinct
+            ),
+        )
+        judged = assemble(parsed, evidence, submission, written.entry.sha256)
+        say_progress(3, 4, "promises judged")
+        contents = _contents(judged, parsed, inputs)
         with writing(
             scratch / "verdict",
             kind="verdict",
@@ -189,25 +191,63 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             draft.outside_identity |= {f"{LOGS}/{name}" for name in LOG_FILES.values()}
             if counter:
                 # Whoever can read a figure may choose by it. Until this event stands
-                # all that tells of the rows is in memory: a kill leaves nothing behind.
+                # all that tells of the rows is in memory, or in a file without a name:
+                # a kill leaves nothing behind.
                 whole = describe_contents(
                     contents, draft, "verdict", STAGE, config.digest
                 )
-                digest = evidence_digest(evidence, split.rows)
-                counter.mark_opened(digest, whole.identity)
+                whole = replace(whole, files={**whole.files, EVIDENCE: written.entry})
+                counter.mark_opened(written.says, whole.identity)
             for name, data in contents.items():
                 (draft.folder / name).parent.mkdir(exist_ok=True)
                 (draft.folder / name).write_bytes(data)
+            with (draft.folder / EVIDENCE).open("wb") as file:
+                shutil.copyfileobj(written.file, file)
         set_apart(store, scratch / "verdict", verdict)
     summary = summarise(judged, parsed, evidence, verdict / REPORT)
     # A count of a sensitive value would undo what the counts hide.
-    if found := [
-        f"{unseen.column}: {unseen.shown}"
-        for unseen in unseen_inputs(schema, split.features)
-        if unseen.column not in schema.sensitive
-    ]:
+    told = tally.told().items()
+    if found := [f"{n}: {shown}" for n, shown in told if n not in schema.sensitive]:
         summary["unseen_values"] = "; ".join(found)
     return summary
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Evidence in a file that has no name yet, at its beginning.
+
+    Attributes:
+        file: its bytes.
+        entry: of the manifest.
+        says: digest of what it says, row by row.
+        distinct: distinct rows.
+    """
+
+    file: BinaryIO
+    entry: FileEntry
+    says: str
+    distinct: int
+
+
+@contextmanager
+def _written(
+    scratch: Path, evidence: Evidence, stored: StoredRows
+) -> Iterator[_Written]:
+    """Writes evidence aside: whatever becomes of this process, the file goes with it.
+
+    The hashes of the rows are held here alone, while no figure is made.
+    """
+    rows = stored.hashes()
+    with TemporaryFile(dir=scratch) as file:
+        with local_disk("writing evidence aside"):
+            write_evidence(file, evidence, rows)
+        size = file.tell()
+        file.seek(0)
+        digest = digest_stream(file)
+        file.seek(0)
+        says, distinct = evidence_digest(evidence, rows), len(distinct_rows(rows))
+        del rows
+        yield _Written(file, FileEntry(digest, size, True), says, distinct)
 
 
 @dataclass(frozen=True)
@@ -249,23 +289,21 @@ class _Inputs:
         with made_whole(store, self.holdout, "holdout", beside) as rows:
             yield replace(self, holdout=rows)
 
-    def predictions(self, *, rehearse: bool) -> tuple[Schema, Split, Evidence, int]:
-        """Lets model and twin predict *select* of the dataset, or the sealed rows.
+    def judged_rows(self, *, rehearse: bool) -> tuple[StoredRows, int]:
+        """Returns *select* of the dataset, or the sealed rows.
 
         Of an entity one row is judged, in a rehearsal as in earnest.
 
         Returns:
-            Schema, judged rows, what was predicted, and the rows there were before one
-            of each entity was drawn.
+            The judged rows, and the rows there were before one of each entity was
+            drawn.
         """
         if rehearse:
-            data = Dataset.load(self.dataset)
-            whole = data.splits["select"]
-            schema, split, rows = data.schema, whole.thinned(), len(whole)
-        else:
-            sealed = Holdout.load(self.holdout)
-            schema, split, rows = sealed.schema, sealed.split, sealed.rows
-        return schema, split, answered(self.model, schema, split), rows
+            schema = Schema.load(self.dataset)
+            stored = StoredRows.of(self.dataset / "select.parquet", schema)
+            return stored, stored.rows
+        sealed = Holdout.load(self.holdout)
+        return sealed.stored, sealed.rows
 
     def provenance(self, judged: Verdict) -> Provenance:
         """Says when the verdict was made, and of which rows."""
@@ -316,7 +354,7 @@ class _UseCounter:
             )
         self.use = ledger.reserve(
             self.store,
-            rows=read_fixed(inputs.holdout / SEALED_ROWS, "_row", ROW),
+            rows=read_fixed(inputs.holdout / SEALED_ROWS, ROW_COLUMN, ROW),
             model=manifests["model"].identity,
             holdout=manifests["holdout"].identity,
             planned=constitution.gate.planned_submissions,

@@ -16,7 +16,7 @@ from safescale_ammt.config.window import Days, Window
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import LEAST_SHOWN, Counts, SplitCounts, Withheld
-from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS
+from safescale_ammt.data.holdout import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
 from safescale_ammt.data.preparation import HELD, Held, Prepared, prepare
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from safescale_ammt.data.dataset import SAMPLING, SEALED_ROWS
+from safescale_ammt.data.holdout import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.row_keys import KEYS, PARTS
 from safescale_ammt.errors import (
     InputError,

@@ -19,7 +19,8 @@ from small_tables import config, loans, officially_sealed, save, spell
 
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.audit_warnings import read_warnings
-from safescale_ammt.data.dataset import Dataset, Holdout
+from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import row_hex
 from safescale_ammt.errors import DataError, InputError, IntegrityError
