@@ -6,7 +6,7 @@
 Tables of Adult's shape are drawn in a folder for temporary files, with its columns,
 levels and gaps, and hardly two rows are equal; a wide one has numbers, whole numbers
 and levels by turns. Each stage is a process of its own, whose CPU seconds and
-peak resident memory (`ru_maxrss`) the system counts; what its imports took is beside
+peak resident memory (VmHWM) the system counts; what its imports took is beside
 it. `--before` measures the same stages of an earlier revision in turn, `--others` what
 DuckDB, polars and pandas take for the reading, the hashes, the copies, the split and
 the quantiles of such a table; DuckDB is no dependency, and is looked for in
@@ -81,7 +81,9 @@ def imported():
 TAIL = """
 used = resource.getrusage(resource.RUSAGE_SELF)
 times["cpu_s"] = used.ru_utime + used.ru_stime
-times["peak_mib"] = used.ru_maxrss / 1024
+# Of this program alone: `ru_maxrss` begins at what the process had that started it.
+[peak] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+times["peak_mib"] = int(peak.split()[1]) / 1024
 print("\\n" + json.dumps(times))
 """
 
@@ -159,8 +161,10 @@ def called(code: str, folder: Path, *paths: Path) -> dict[str, float]:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise SystemExit(done.stderr)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -162,17 +163,25 @@ def number(
     return np.round(40 + 12 * rng.normal(0.5 * person, 1)).clip(17, 90)
 
 
-def write_dataset(folder: Path, rows: int, columns: int = 14) -> None:
-    """Writes a dataset artifact of so many development rows."""
+def write_dataset(
+    folder: Path,
+    rows: int,
+    columns: int = 14,
+    files: Mapping[str, Any] | None = None,
+    sealed: SplitCounts | None = None,
+) -> None:
+    """Writes a dataset artifact of so many development rows, with files of JSON."""
     people = People(columns)
     schema, counts = people.schema, {}
     with writing(folder, kind="dataset", stage="benchmark") as draft:
+        for file, value in (files or {}).items():
+            write_json(draft.folder / file, value)
         write_json(draft.folder / "schema.json", schema.to_dict())
         for name, share in SHARES.items():
             path = draft.folder / f"{name}.parquet"
             counts[name] = write_split(path, people, round(rows * share))
         # What the targets' margins are made of: as many rows as *select* has.
-        counts["sealed"] = counts["select"]
+        counts["sealed"] = sealed or counts["select"]
         table = Counts(schema.classes, schema.positive, counts)
         write_json(draft.folder / "counts.json", table.to_dict())
 

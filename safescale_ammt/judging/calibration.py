@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from safescale_ammt.binomial.cells import Array
+
 if TYPE_CHECKING:
     from safescale_ammt.judging.evidence import Evidence
 
 BINS = 15
+AT_ONCE = 1 << 17
+"""Rows whose bins are found at once."""
 METHOD = "McDiarmid"
 
 
@@ -58,14 +62,26 @@ def binned_errors(
         if rows.any() and np.isfinite(score).all():
             # Of several classes the score is the predicted one's: a hit is being right.
             truth = classes[0] if len(classes) == 1 else evidence.prediction[rows]
-            gap = (evidence.label[rows] == truth) - score
-            # A score of the data as edge, none between two: equal scores share a bin.
-            shares = np.arange(1, bins) / bins
-            edges = np.unique(np.quantile(score, shares, method="lower"))
-            sums = np.bincount(np.searchsorted(edges, score, side="right"), gap)
+            hits = evidence.label[rows] == truth
+            edges = bin_edges(score, bins)
+            sums = np.zeros(len(edges) + 1)
+            # Row after row, as all at once would be added.
+            for at in range(0, len(score), AT_ONCE):
+                part = score[at : at + AT_ONCE]
+                place = np.searchsorted(edges, part, side="right")
+                np.add.at(sums, place, hits[at : at + AT_ONCE] - part)
             error = float(np.abs(sums).sum() / len(score))
         errors[value] = error, int(rows.sum())
     return errors
+
+
+def bin_edges(score: Array, bins: int) -> Array:
+    """Returns the edges of bins of equal mass, sorted and distinct.
+
+    A score of the data is an edge, none lies between two: equal scores share a bin.
+    """
+    shares = np.arange(1, bins) / bins
+    return np.unique(np.quantile(score, shares, method="lower"))
 
 
 def error_bounds(

@@ -18,8 +18,8 @@ import numpy as np
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.constitution.principles import GAPS
 from safescale_ammt.data.counts import LEAST_SHOWN
-from safescale_ammt.judging.calibration import calibration_error
-from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.calibration import bin_edges, calibration_error
+from safescale_ammt.judging.evidence import Evidence, code_type, parts_of
 from safescale_ammt.judging.group_rates import point_value
 
 # Error level of either end of a descriptive interval: 95 % between them.
@@ -93,12 +93,14 @@ def _reliability(evidence: Evidence, bins: int) -> dict[str, Any] | None:
     # `assembly.problems` reports a score out of bounds; here it has no bin.
     if positive is None or not ((score >= 0) & (score <= 1)).all():
         return None
-    quantiles = np.quantile(score, np.arange(1, bins) / bins, method="lower")
-    bin_of = np.searchsorted(np.unique(quantiles), score, side="right")
+    edges, bin_of = bin_edges(score, bins), np.empty(len(score), code_type(bins))
+    for place, part in zip(parts_of(bin_of), parts_of(score), strict=True):
+        place[:] = np.searchsorted(edges, part, side="right")
     curve = []
-    for b in np.unique(bin_of):
-        entry = rate(evidence.label[bin_of == b] == positive)
-        curve.append({**entry, "score": float(score[bin_of == b].mean())})
+    for b in range(len(edges) + 1):
+        if (inside := bin_of == b).any():
+            entry = rate(evidence.label[inside] == positive)
+            curve.append({**entry, "score": float(score[inside].mean())})
     spread = np.histogram(score, bins=bins, range=(0, 1))[0]
     return {
         "error": calibration_error(evidence, bins=bins),
@@ -109,13 +111,15 @@ def _reliability(evidence: Evidence, bins: int) -> dict[str, Any] | None:
 
 def confusion(evidence: Evidence) -> list[list[int]]:
     """Counts rows by [label][prediction]."""
-    label, prediction = evidence.label, evidence.prediction
     classes = evidence.classes
-    # `assembly.problems` reports predictions of other classes; they have no cell.
-    listed = (prediction >= 0) & (prediction < classes)
-    cells = np.bincount(
-        (label * classes + prediction)[listed], minlength=classes * classes
-    )
+    cells = np.zeros(classes * classes, np.int64)
+    columns = (evidence.label, evidence.prediction)
+    for label, prediction in zip(*map(parts_of, columns), strict=True):
+        # `assembly.problems` reports predictions of other classes; they have no cell.
+        listed = (prediction >= 0) & (prediction < classes)
+        # A cell's number may be beyond the type of a code.
+        cell = label[listed].astype(np.int64) * classes + prediction[listed]
+        cells += np.bincount(cell, minlength=len(cells))
     return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
 
 
@@ -128,29 +132,34 @@ def roc(
     rates is not defined. A page shows them, so they tell of no row by itself: between
     two points lie at least `least` rows, and no threshold is the score of one.
     """
-    # Sorted stably, so that equal scores keep the rows' order on every machine.
-    order = np.argsort(-evidence.score, kind="stable")
-    score, positive = (
-        evidence.score[order].astype(np.float64),
-        evidence.label[order] == positive_code(evidence),
-    )
-    if positive.all() or not positive.any():
+    is_positive = evidence.label == positive_code(evidence)
+    if is_positive.all() or not is_positive.any():
         return None
-    rows, last, before = len(score), [], 0
+    # The smallest last; a score's rows are one run, whose order changes no point.
+    below = -np.asarray(evidence.score, np.float64)
+    own = below[is_positive]
+    below.sort()
+    own.sort()
+    rows, last, before = len(below), [], 0
     step = max(least, math.ceil(rows / (most - 2)))
-    # At the last row of a score alone: those of one score are accepted together.
-    for end in (*(np.flatnonzero(np.diff(score)) + 1).tolist(), rows):
-        if end == rows or (end - before >= step and rows - end >= least):
-            last.append(end - 1)
-            before = end
+    while before < rows:
+        # At the last row of a score alone: those of one score are accepted together.
+        near = min(before + step, rows)
+        end = int(np.searchsorted(below, below[near - 1], "right"))
+        if rows - end < least:
+            end = rows
+        last.append(end - 1)
+        before = end
+    hits, inner = np.searchsorted(own, below[last], "right"), np.array(last[:-1], int)
+    alarms = np.array(last) + 1 - hits
     # The middle to the next score accepts the same rows; scikit-learn's infinity for
     # the first is no number that an artifact's metadata can hold.
-    middle = (score[last[:-1]] + score[np.array(last[:-1], int) + 1]) / 2
-    ends = (1.0 + math.ceil(score[0]), float(math.floor(score[-1])))
-    hits, alarms = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    middle = -(below[inner] + below[inner + 1]) / 2
+    ends = (1.0 + math.ceil(-below[0]), float(math.floor(-below[-1])))
+    positives = len(own)
     return {
-        "fpr": [0.0, *(alarms / (~positive).sum()).tolist()],
-        "tpr": [0.0, *(hits / positive.sum()).tolist()],
+        "fpr": [0.0, *(alarms / (rows - positives)).tolist()],
+        "tpr": [0.0, *(hits / positives).tolist()],
         "threshold": [ends[0], *middle.tolist(), ends[1]],
     }
 

@@ -30,7 +30,7 @@ from safescale_ammt.binomial.two_rates import (
     shows_below,
 )
 from safescale_ammt.errors import InputError
-from safescale_ammt.judging.evidence import Evidence, IntArray
+from safescale_ammt.judging.evidence import Evidence, IntArray, parts_of
 from safescale_ammt.judging.findings import NO_METHOD
 from safescale_ammt.judging.profile import positive_code
 
@@ -163,11 +163,15 @@ def area(evidence: Evidence) -> MeanHits:
     # A score that is not finite ranks nothing (and fails the evidence anyhow).
     if not n1 or not n0 or not np.isfinite(evidence.score).all():
         return MeanHits(np.asarray(np.nan), 0)
-    _, place, rows = np.unique(evidence.score, return_inverse=True, return_counts=True)
-    # Of equal scores each has the mean of their ranks.
-    rank = np.cumsum(rows) - (rows - 1) / 2
-    ranks = float(rank[place[positive]].sum())
-    return MeanHits(np.asarray((ranks - n1 * (n1 + 1) / 2) / (n1 * n0)), min(n1, n0))
+    whole, own = np.sort(evidence.score), evidence.score[positive]
+    own.sort()
+    # Of equal scores each has the mean of their ranks, here twice: whole numbers.
+    ranks = 0
+    for part in parts_of(own):
+        low, high = (np.searchsorted(whole, part, side) for side in ("left", "right"))
+        ranks += int(low.sum()) + int(high.sum()) + len(part)
+    area = (ranks / 2 - n1 * (n1 + 1) / 2) / (n1 * n0)
+    return MeanHits(np.asarray(area), min(n1, n0))
 
 
 def balance(evidence: Evidence) -> TwoClassHits | MeanHits:

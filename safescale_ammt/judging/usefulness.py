@@ -69,8 +69,10 @@ def headline(evidence: Evidence) -> dict[str, Any]:
     figures["predicted_positive"] = rate(evidence.prediction == positive)
     if is_positive.any() and not is_positive.all():
         figures["auc"] = float(area(evidence).value)
+    # In place, since each step would take the room of another column.
     chance = np.where(is_positive, score, 1 - score)
-    figures["log_loss"] = float(-np.log(np.maximum(chance, _LEAST_CHANCE)).mean())
+    np.log(np.maximum(chance, _LEAST_CHANCE, out=chance), out=chance)
+    figures["log_loss"] = float(-chance.mean())
     return figures
 
 
@@ -85,8 +87,9 @@ def constant_answer(evidence: Evidence, base_rates: Sequence[float]) -> Evidence
     rows = len(evidence.label)
     return replace(
         evidence,
-        prediction=np.full(rows, answer, dtype=np.int64),
-        score=np.full(rows, score, dtype=np.float64),
+        # One number for all rows, which takes the room of one.
+        prediction=np.broadcast_to(np.asarray(answer, evidence.label.dtype), rows),
+        score=np.broadcast_to(np.asarray(score, np.float64), rows),
     )
 
 
