@@ -99,7 +99,7 @@ def write_table(folder: Path, rows: int) -> dict[str, Path]:
 def measured(root: Path, file: Path, when: str) -> dict[str, float]:
     """Reads a file with the code of a checkout, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(file), when],
+        [sys.executable, "-P", "-c", MEASURED, str(file), when],
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,

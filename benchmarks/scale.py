@@ -157,7 +157,7 @@ def called(code: str, folder: Path, *paths: Path) -> dict[str, float]:
     """Runs code in a process of its own; returns what it took."""
     path = os.pathsep.join(map(str, paths))
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + code + TAIL, str(folder)],
+        [sys.executable, "-P", "-c", HEAD + code + TAIL, str(folder)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

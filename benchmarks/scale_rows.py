@@ -223,7 +223,7 @@ def staged(root: Path, stage: str, dataset: Path, architecture: Path) -> dict[st
     with tempfile.TemporaryDirectory(prefix="scale-out-") as out:
         words = [stage, dataset, Path(out) / "out", json.dumps(RULES), architecture]
         done = subprocess.run(
-            [sys.executable, "-c", STAGE, *map(str, words)],
+            [sys.executable, "-P", "-c", STAGE, *map(str, words)],
             env={**os.environ, "PYTHONPATH": str(root)},
             capture_output=True,
             text=True,

@@ -114,7 +114,13 @@ def fitting(
     groups = [None] if whole else range(footer.num_row_groups)
     sizes = (size_of(footer, columns, group) for group in groups)
     check_fits(max(sizes, default=0), what)
-    return pq.ParquetFile(source, metadata=footer, read_dictionary=text_columns(schema))
+    # Read ahead, the bytes of all row groups would be held until the last row is read.
+    return pq.ParquetFile(
+        source,
+        metadata=footer,
+        read_dictionary=text_columns(schema),
+        pre_buffer=False,
+    )
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

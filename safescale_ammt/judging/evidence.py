@@ -35,6 +35,8 @@ EVIDENCE = "evidence.parquet"
 ROW_BYTES = 16
 PART_ROWS = 1 << 20
 """Rows of which figures are made at once, and of a row group."""
+READ_ROWS = 1 << 17
+"""Rows that are read at once."""
 ROOM = 28
 """Bytes of a row that must fit (`files.memory`): twice as many are held at most."""
 # Groups are named by the user: the prefix keeps a group `label` apart from the label.
@@ -220,7 +222,7 @@ def read_evidence(
             name: np.empty(count, code_type(sizes[name]) if name in sizes else float)
             for name in (*list(_COLUMNS)[1:], *(GROUP + name for name in groups))
         }
-        for batch in file.iter_batches(PART_ROWS):
+        for batch in file.iter_batches(READ_ROWS):
             table = pa.Table.from_batches([batch])
             check_values(path, table, groups)
             own = slice(at, at := at + len(table))
