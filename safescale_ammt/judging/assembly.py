@@ -24,7 +24,7 @@ from safescale_ammt.files.library import code_version
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
     Evidence,
-    distinct_rows,
+    distinct_count,
     read_evidence,
 )
 from safescale_ammt.judging.findings import Finding
@@ -176,7 +176,7 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     submission = submission_of(verdict)
     if sampling := verdict.sampling:
         # How many draws there are, and how many are distinct, the evidence shows.
-        units, distinct = len(rows), len(distinct_rows(rows))
+        units, distinct = len(rows), distinct_count(rows, in_place=True)
         # What follows is about the evidence alone.
         del rows
         try:

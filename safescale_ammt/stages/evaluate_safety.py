@@ -59,7 +59,7 @@ from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
     Evidence,
-    distinct_rows,
+    distinct_count,
     evidence_digest,
     write_evidence,
 )
@@ -245,7 +245,8 @@ def _written(
         file.seek(0)
         digest = digest_stream(file)
         file.seek(0)
-        says, distinct = evidence_digest(evidence, rows), len(distinct_rows(rows))
+        says = evidence_digest(evidence, rows)
+        distinct = distinct_count(rows, in_place=True)
         del rows
         yield _Written(file, FileEntry(digest, size, True), says, distinct)
 

@@ -226,7 +226,10 @@ def _check_use(store: Store, folder: Path, verdict: Verdict, planned: int) -> No
             evidence or verdict, or a use that is counted wrongly.
     """
     evidence, hashes = evidence_of(folder, verdict)
-    digest = rows_digest(hashes)
+    told = evidence_digest(evidence, hashes)
+    # Their order is told; of what follows none needs it, or what was answered.
+    digest = rows_digest(hashes, in_place=True)
+    del evidence, hashes
     where = f"The ledger {store.uri}/{ledger.BOOK}"
     # By the hashes in the evidence, not by the holdout's digest alone: a verdict could
     # name a fresh holdout and hold the rows of another.
@@ -250,7 +253,7 @@ def _check_use(store: Store, folder: Path, verdict: Verdict, planned: int) -> No
             f"{use.number} of {use.planned} with {use.guarantee!r}, "
             f"{'opened' if use.opened else 'never opened'}."
         )
-    opening = Opening(evidence_digest(evidence, hashes), read_manifest(folder).identity)
+    opening = Opening(told, read_manifest(folder).identity)
     if fault := use.departure(opening):
         raise IntegrityError(f"{where} recorded another judgement: {fault}.")
     ledger.recount(store, use, planned)

@@ -87,7 +87,7 @@ def invented(world: World, judged: Path, folder: Path, change: Change) -> Path:
     digest = digest_file(verdict / EVIDENCE)
     about = submission_of(stated)
     assert about.sampling is not None
-    distinct = len(distinct_rows(keys.tobytes()))
+    distinct = len(distinct_rows(keys))
     about = replace(about, sampling=replace(about.sampling, distinct=distinct))
     assemble(rule, rows, about, digest).save(verdict)
     (verdict / REPORT).write_text(page_of(verdict, rule, drawn=False), "utf-8")
