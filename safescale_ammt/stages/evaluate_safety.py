@@ -4,8 +4,9 @@ It always reports: a violated promise still yields a complete verdict and report
 The gate that refuses is the next stage. The order makes the numbers honest:
 
     verify inputs, fetch the sealed rows -> reserve the use in the ledger -> read and
-    score the rows -> judge, in memory -> mark the rows as opened, by the digests of
-    evidence and verdict -> write the first byte of them
+    score the rows by batches -> judge; what is told of them is in memory, or in a file
+    without a name -> mark the rows as opened, by the digests of evidence and verdict
+    -> write the first byte of them that another could read
 
 The sealed rows come from the protected prefix of the store of data, and the evidence
 goes there (`store.protected`): the artifacts of a run name them.
