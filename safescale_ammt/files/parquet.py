@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from safescale_ammt.errors import DataError, IntegrityError
+from safescale_ammt.files.disk import CHUNK
 from safescale_ammt.files.memory import check_fits
 from safescale_ammt.files.regular import open_regular
 
@@ -114,12 +115,14 @@ def fitting(
     groups = [None] if whole else range(footer.num_row_groups)
     sizes = (size_of(footer, columns, group) for group in groups)
     check_fits(max(sizes, default=0), what)
-    # Read ahead, the bytes of all row groups would be held until the last row is read.
+    # Read ahead, the bytes of all row groups would be held until the last row is read;
+    # without a buffer of its own, each column of a row group is read as a whole.
     return pq.ParquetFile(
         source,
         metadata=footer,
         read_dictionary=text_columns(schema),
         pre_buffer=False,
+        buffer_size=CHUNK,
     )
 
 
