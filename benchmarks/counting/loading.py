@@ -31,7 +31,9 @@ def write(*_):
         file.write("\\n".join(sorted(sys.modules)))
     os.replace(f"{folder}/{os.getpid()}.part", f"{folder}/{os.getpid()}.txt")
 def hear(event, given):
-    if event == "subprocess.Popen" and "--executor_input" in str(given[1]):
+    # A stage that starts cold, or the process that stages are forked from.
+    stage = "--executor_input", "pipelines.local.warm"
+    if event == "subprocess.Popen" and any(s in str(given[1]) for s in stage):
         if not os.path.exists(f"{os.environ['LOADED']}/{os.getpid()}.txt"):
             write()
             os.kill(os.getppid(), signal.SIGUSR1)
