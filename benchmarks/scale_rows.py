@@ -77,10 +77,12 @@ if stage == "search":
 else:
     from safescale_ammt.stages.train_agents import run
     inputs = (dataset, architecture, rules, {"threads": 1}, out)
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run(*map(lambda x: Path(x) if isinstance(x, str) else x, inputs))
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"cpu_s": used.ru_utime + used.ru_stime, "rss": used.ru_maxrss << 10}))
+# Of this program alone: `ru_maxrss` begins at what the process had that started it.
+[peak] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+cpu = used.ru_utime + used.ru_stime
+print(json.dumps({"cpu_s": cpu, "rss": int(peak.split()[1]) << 10}))
 """
 
 
