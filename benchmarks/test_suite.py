@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,22 @@ def cost(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> Co
             cpu += used.ru_utime + used.ru_stime
             code = os.waitstatus_to_exitcode(status)
         process.returncode = code
+        cpu += of_orphans()
         said.seek(0)
         text = said.read().decode(errors="replace")
     return Cost(code, cpu, time.monotonic() - begun, text)
+
+
+def of_orphans(seconds: float = 10.0) -> float:
+    """Waits for what is left, so long at most; returns its seconds of CPU."""
+    until, cpu = time.monotonic() + seconds, 0.0
+    with suppress(ChildProcessError):
+        while time.monotonic() < until:
+            ended, _, used = os.wait4(-1, os.WNOHANG)
+            cpu += used.ru_utime + used.ru_stime
+            if not ended:
+                time.sleep(0.05)
+    return cpu
 
 
 def outcomes(report: Path) -> dict[str, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-_STARTED: list[Child] = []
+_STARTED: list[Child | Fork] = []
+_WARM = multiprocessing.get_context("forkserver")
 _STOPPING = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 
 
@@ -32,6 +35,104 @@ class Child(subprocess.Popen[Any]):
         # Else a test that fails in the block would wait for a process that hangs.
         self.kill()
         super().__exit__(kind, error, trace)
+
+
+class Fork:
+    """A `Child` that a process has forked which has imported `warm`'s modules once.
+
+    Of use where importing (torch takes a second and a half) is most of what a child
+    does, and nothing that is tested. That process ends with this one.
+
+    Args:
+        main: a function of a module, called with the arguments.
+        arguments: of `main`.
+        environ: beside the environment of the first of all forks.
+    """
+
+    def __init__(
+        self,
+        main: Callable[..., None],
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+    ) -> None:
+        output, printed = _WARM.Pipe(duplex=False)
+        errors, said = _WARM.Pipe(duplex=False)
+        given = (main, [*arguments], {**environ}, printed, said)
+        self._process = _WARM.Process(target=_become, args=given)
+        with _unmeasured():
+            self._process.start()
+        for end in (printed, said):
+            end.close()
+        self.stdout, self._errors = (
+            os.fdopen(os.dup(end.fileno()), encoding="utf-8")
+            for end in (output, errors)
+        )
+        _STARTED.append(self)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, as of `Child`."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Returns the exit code, None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """Kills it."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Waits for its end; returns what it printed. It prints little."""
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired("a fork", timeout or 0)
+        with self.stdout, self._errors:
+            return self.stdout.read(), self._errors.read()
+
+    def __enter__(self) -> Fork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._process.join()
+        self.stdout.close()
+        self._errors.close()
+
+
+def warm(*modules: str) -> None:
+    """Names what is imported before the first fork."""
+    _WARM.set_forkserver_preload([*modules])
+
+
+@contextmanager
+def _unmeasured() -> Iterator[None]:
+    """Lets coverage begin in the fork (it does by itself), not in what it is of."""
+    names = [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]
+    before = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _become(
+    main: Callable[..., None],
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *outputs: Any,
+) -> None:
+    """Runs in the fork."""
+    os.environ.update(environ)
+    for number, output in enumerate(outputs, 1):
+        os.dup2(output.fileno(), number)
+        output.close()
+    main(*arguments)
 
 
 def end_all() -> None:

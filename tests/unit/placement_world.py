@@ -1,9 +1,8 @@
 """Trainings that several real processes run together: the cases, and one process.
 
-    python placement_world.py DATASET OUT [NAME ...]      RANK, WORLD_SIZE, MASTER_...
-
-trains the named cases (all of them without names) one after the other and rank 0
-writes the outcome of each to OUT.
+Each process (`main`; RANK, WORLD_SIZE, MASTER_... in its environment) trains the named
+cases, all of them without names, one after the other, and rank 0 writes the outcome of
+each to a folder.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from children import Child
+import children
+from coverage import Coverage
 from patience import PATIENCE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -35,7 +34,6 @@ from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 from safescale_ammt.training.trainer import train
 
-ROOT = Path(__file__).parents[2]
 WIDE = Genome(widths=(16,), dropout=0.1)
 ODD = Genome(widths=(48, 16), dropout=0.1, activation="gelu")
 NARROW = Genome(widths=(7, 5), dropout=0.1, activation="gelu")
@@ -133,33 +131,21 @@ def load(folder: Path, name: str) -> Outcome:
     return Outcome(load_file(folder / name), words["events"], words["sentence"])
 
 
-def start(processes: int, *arguments: str, **more: str) -> list[Child]:
-    """Starts so many processes of this file, as one process group."""
+def start(processes: int, *arguments: str, **more: str) -> list[children.Fork]:
+    """Starts so many processes, as one process group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     group |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    path = os.pathsep.join(map(str, (ROOT, *Path(__file__).parents[:2])))
+    children.warm(__name__)
     return [
-        Child(
-            [sys.executable, __file__, *arguments],
-            env={**_measured(r), **group, **more, "RANK": str(r), "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        children.Fork(main, arguments, {**group, **more, "RANK": str(r)})
         for r in range(processes)
     ]
 
 
-def _measured(rank: int) -> dict[str, str]:
-    """Leaves coverage to two processes: a third one runs the lines of the second."""
-    words = os.environ.items()
-    return {k: v for k, v in words if rank < 2 or not k.startswith("COVERAGE_")}
-
-
-def wait(processes: Sequence[Child]) -> list[tuple[int, str]]:
+def wait(processes: Sequence[children.Fork]) -> list[tuple[int, str]]:
     """Waits for all; returns exit codes and the last lines of their errors."""
     ends = []
     for process in processes:
@@ -170,6 +156,10 @@ def wait(processes: Sequence[Child]) -> list[tuple[int, str]]:
 
 def main(dataset: str, out: str, *names: str) -> None:
     """Runs one process."""
+    measured = Coverage.current()
+    # A third one runs the lines of the second.
+    if measured and int(os.environ["RANK"]) > 1:
+        measured.stop()
     timeout = timedelta(seconds=float(os.environ.get("TIMEOUT", PATIENCE)))
     process_group = (
         GlooGroup(timeout) if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
@@ -191,7 +181,3 @@ def main(dataset: str, out: str, *names: str) -> None:
             # peer hangs (seen once, signal 6): the product reads a report, no code.
             os._exit(1)
     process_group.close()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

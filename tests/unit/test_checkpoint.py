@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from children import Child
+from children import Fork
 from placement_world import CASES, LONG, Case, Outcome, load, outcome, start, wait
 from training_world import DP, brief, constitution, prepared
 
@@ -216,7 +216,7 @@ def test_one_that_was_renamed_to_another_run_is_detected(
 # --- processes ---
 
 
-def wait_for_checkpoint(store: Store, processes: list[Child]) -> None:
+def wait_for_checkpoint(store: Store, processes: list[Fork]) -> None:
     """Waits until there is a whole one of the agents' phase."""
     while all(process.poll() is None for process in processes):
         for info in store.list():
