@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import children
 import measured
 import pytest
 import thread_deaths
+from coverage import Coverage
 
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.server import EmbeddedStore
@@ -43,9 +44,20 @@ def _who_waits_for_a_dead_thread_is_told() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _coverage_looks_at_first() -> Iterator[None]:
-    with measured.at_first():
+def _coverage_looks_at_first(request: pytest.FixtureRequest) -> Iterator[None]:
+    with measured.children_at_first(str(request.path)), measured.at_first():
         yield
+
+
+# Innermost: before pytest-cov, which is another wrapper of it, puts all files together.
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Leaves to coverage what it can read; workers may still write, so at the end."""
+    result = yield
+    running = Coverage.current()
+    if running and not hasattr(session.config, "workerinput"):
+        measured.remove_torn(Path(running.config.data_file).absolute())
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -3,19 +3,28 @@
 Before Python 3.14 coverage is asked at every call, also in files that it leaves out,
 which doubles the CPU seconds of what calls much: properties with a hundred examples,
 and the plain answers that ours are compared with. A line that only runs later counts as
-not run: what is reported is never more than what ran.
+not run: what is reported is never more than what ran. So it is with the processes that
+tests start: the first of each file of tests are measured, and the others start bare.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from coverage import Coverage
 
 SECONDS = 0.5
 """Of CPU, of all threads of this process."""
+OF_CHILDREN = 5.0
+"""Of CPU, of all that the tests of a file start."""
+_TAKEN: Counter[str] = Counter()
 
 
 @contextmanager
@@ -45,3 +54,49 @@ def at_first(seconds: float = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before if callable(before) else signal.SIG_IGN)
         if rests:
             collector.start()
+
+
+@contextmanager
+def children_at_first(file: str, seconds: float = OF_CHILDREN) -> Iterator[None]:
+    """Lets children be measured until those of a file have taken these CPU seconds."""
+    begun = _of_children()
+    names = [name for name in os.environ if name.startswith("COVERAGE_PROCESS_")]
+    bare = _TAKEN[file] >= seconds
+    before = {name: os.environ.pop(name) for name in names if bare}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+        _TAKEN[file] += _of_children() - begun
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def remove_torn(base: Path) -> list[Path]:
+    """Removes what processes left that were killed while they wrote what they saw.
+
+    Nothing is lost by it: coverage itself cannot read such a file, and warns.
+
+    Args:
+        base: the data file; those of processes have its name and a suffix.
+
+    Returns:
+        The files that were there.
+    """
+    found = sorted(base.parent.glob(f"{base.name}.*"))
+    torn = [file for file in found if not _is_whole(file)]
+    for file in torn:
+        file.unlink()
+    return torn
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as data:
+            data.execute("SELECT version FROM coverage_schema").fetchone()
+            return bool(data.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite3.Error:
+        return False

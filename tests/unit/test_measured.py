@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import measured
+import pytest
+from coverage import Coverage, CoverageData
+
 PROGRAM = """
 def busy(seconds):
     begun = time.process_time()
@@ -68,3 +72,40 @@ def test_what_runs_first_and_what_runs_in_the_next_test_is_seen(tmp_path: Path) 
 def test_what_did_not_run_is_not_seen(tmp_path: Path) -> None:
     numbers = {text.strip(): n for n, text in enumerate(PROGRAM.split("\n"), 1)}
     assert numbers["return 3"] not in lines_seen(tmp_path, "never")
+
+
+def test_children_are_measured_until_those_of_their_file_have_taken_their_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", "some")
+    busy = "import time\nwhile time.process_time() < .2: pass"
+    seen = []
+    for file in ("one", "one", "one", "other"):
+        with measured.children_at_first(file, 0.3):
+            seen.append(os.environ.get("COVERAGE_PROCESS_CONFIG"))
+            subprocess.run([sys.executable, "-S", "-c", busy], check=True)
+        assert os.environ["COVERAGE_PROCESS_CONFIG"] == "some"
+    assert seen == ["some", "some", None, "some"]
+
+
+def written(base: Path, suffix: str) -> Path:
+    data = CoverageData(str(base), suffix=suffix)
+    data.add_lines({f"{number}.py": range(1, 900) for number in range(200)})
+    data.write()
+    return Path(data.data_filename())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_what_a_killed_process_did_not_write_to_its_end_is_taken_away(
+    tmp_path: Path, share: float
+) -> None:
+    base = tmp_path / "seen"
+    whole, torn = written(base, "host.1"), written(base, "host.2")
+    written_bytes = torn.read_bytes()
+    torn.write_bytes(written_bytes[: int(share * len(written_bytes))])
+    assert measured.remove_torn(base) == [torn]
+    assert whole.exists()
+    # No warning, which would be an error here.
+    together = Coverage(data_file=str(base), config_file=False)
+    together.combine([str(tmp_path)], strict=True)
+    assert len(together.get_data().measured_files()) == 200
