@@ -355,12 +355,12 @@ COLUMNS: dict[str, tuple[st.SearchStrategy[Any], str]] = {
 
 @st.composite
 def tables(draw: st.DrawFn) -> pd.DataFrame:
-    """Draws 120 rows with a label, a group and up to four columns of drawn types."""
+    """Draws 120 rows with a label, a group and up to twelve columns of drawn types."""
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     table = pd.DataFrame(
         {"y": rng.choice(["no", "yes"], 120), "g": rng.choice(["f", "m"], 120)}
     )
-    kinds = st.lists(st.sampled_from(sorted(COLUMNS)), min_size=1, max_size=4)
+    kinds = st.lists(st.sampled_from(sorted(COLUMNS)), min_size=1, max_size=12)
     for i, kind in enumerate(draw(kinds)):
         values, dtype = COLUMNS[kind]
         pool = [*draw(st.lists(values, min_size=2, max_size=9, unique=True))]
@@ -422,7 +422,8 @@ WRITERS: list[Callable[[pd.DataFrame, Path], None]] = [
 
 @given(table=tables(), declared=st.booleans())
 @settings(
-    max_examples=200,
+    # Some 450 columns by each writer; most of a preparation's cost is no column's.
+    max_examples=82,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
