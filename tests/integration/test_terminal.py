@@ -83,7 +83,7 @@ def test_a_terminal_shows_how_far_each_stage_is_in_one_line_that_changes(laptop)
 def test_a_pipe_gets_plain_lines_and_says_how_far_a_slow_stage_is(laptop):
     code, lines = laptop.call(
         *("run", "--config", "loans.yaml", "--no-cache", "--rehearse"),
-        *("--set", "training.steps=12000"),
+        *("--set", "training.steps=6000"),
     )
     assert code == 0
     run = laptop.record["run"]
@@ -91,6 +91,6 @@ def test_a_pipe_gets_plain_lines_and_says_how_far_a_slow_stage_is(laptop):
     steps = [line for line in told if "%, step " in line]
     assert steps
     assert len(steps) < 20
-    pattern = rf"\[{run}\] train_agents \d+%, step \d+ of 12000"
+    pattern = rf"\[{run}\] train_agents \d+%, step \d+ of 6000"
     assert all(re.fullmatch(pattern, line) for line in steps)
     assert "\x1b" not in "".join(lines)

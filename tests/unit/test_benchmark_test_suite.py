@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.test_suite import Cost, Suite, outcomes, result
+from benchmarks.test_suite import WHOLE, Cost, Suite, drawn, files_of, outcomes, result
 
 ROOT = Path(__file__).parents[2]
 BUSY = "import time\nwhile time.process_time() < {}: pass\n"
@@ -116,6 +116,45 @@ def test_a_part_of_the_suite_is_not_stored() -> None:
     )
     assert done.returncode == 2
     assert "--write stores the whole suite" in done.stderr
+
+
+def test_a_sample_has_one_of_each_few_files_that_take_about_as_long() -> None:
+    files = {f"test_{n}.py": float(n) for n in range(42)}
+    samples = [drawn(files, 4, seed) for seed in range(30)]
+    assert drawn(files, 4, 7) == samples[7]
+    for sample in samples:
+        strata = [int((41 - files[name]) // 4) for name in sample]
+        assert strata == list(range(11))
+    # Every file may be drawn.
+    assert {name for sample in samples for name in sample} == files.keys()
+
+
+def test_a_sample_is_drawn_from_the_files_of_both_checkouts(tmp_path: Path) -> None:
+    for n, folder in enumerate(WHOLE):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"test_new_{n}.py").write_text("")
+    files = files_of(ROOT, tmp_path)
+    assert files["tests/unit/test_new_0.py"] == 0.0
+    assert files["tests/integration/test_run.py"] > 10
+
+
+def test_two_checkouts_run_the_sample_in_turns(tree: Path) -> None:
+    for folder in WHOLE:
+        (tree / folder).mkdir()
+    (tree / "tests/test_small.py").rename(tree / WHOLE[0] / "test_small.py")
+    code = (
+        "import benchmarks.test_suite as measured\n"
+        "measured.LINTERS = (('ruff', '--version'),)\n"
+        "root = Path.cwd()\n"
+        "for suite in measured.run_sample((root, root / 'none'), 2, 0, []):\n"
+        "    print(dict(suite.counts()), sorted(suite.parts))"
+    )
+    (tree / "none").mkdir()
+    old, new = in_a_process(code, tree).splitlines()
+    assert old == (
+        "{'passed': 2, 'failed': 1, 'skipped': 1} ['ruff --version', 'tests 1']"
+    )
+    assert new == "{} ['ruff --version']"
 
 
 def test_programs_that_fail_are_told_by_their_code(tmp_path: Path) -> None:
