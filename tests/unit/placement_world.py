@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import children
-from coverage import Coverage
 from patience import PATIENCE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -156,10 +155,6 @@ def wait(processes: Sequence[children.Fork]) -> list[tuple[int, str]]:
 
 def main(dataset: str, out: str, *names: str) -> None:
     """Runs one process."""
-    measured = Coverage.current()
-    # A third one runs the lines of the second.
-    if measured and int(os.environ["RANK"]) > 1:
-        measured.stop()
     timeout = timedelta(seconds=float(os.environ.get("TIMEOUT", PATIENCE)))
     process_group = (
         GlooGroup(timeout) if int(os.environ["WORLD_SIZE"]) > 1 else SINGLE_PROCESS
