@@ -16,6 +16,7 @@ import click
 
 from safescale_ammt import __version__
 from safescale_ammt.errors import SafescaleError, one_of
+from safescale_ammt.library_imports import spare_imports
 
 # Names and help stand here: to read them from the commands would load them all, and
 # with them KFP, which takes seconds.
@@ -82,26 +83,11 @@ def cli(ctx: click.Context) -> None:
     ctx.with_resource(quiet_libraries())
 
 
-class WithoutPandas:
-    """Finds no pandas, of which nothing here asks for a frame.
-
-    Arrow looks for it at the first list that it converts, and where it is installed its
-    import takes .3 CPU seconds: more than all else that `safescale predict` imports.
-    """
-
-    def find_spec(
-        self, name: str, _path: object = None, _target: object = None
-    ) -> None:
-        """Ends a search for pandas, and leaves every other to the next finder."""
-        if name == "pandas":
-            raise ModuleNotFoundError("safescale needs no pandas.", name=name)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its code."""
     # Rows of people, or what comes of them: who is to read it, its owner decides.
     os.umask(0o077)
-    sys.meta_path.insert(0, WithoutPandas())
+    spare_imports()
     # Python's own rule for programs: warnings are for who asks for them (`-W`).
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

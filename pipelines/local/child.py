@@ -24,6 +24,7 @@ from pipelines.local.job import Job
 from pipelines.local.stage_log import StageLog
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import shown, traceback_lines
+from safescale_ammt.library_imports import spare_imports
 from safescale_ammt.library_logs import quiet_libraries
 from safescale_ammt.parent_death import RUN_LOCK, run_lock
 
@@ -99,5 +100,6 @@ def end_with_parent() -> list[Callable[[], None]]:
 
 
 if __name__ == "__main__":
+    spare_imports()
     with run_lock(Path(os.environ[RUN_LOCK])):
         sys.exit(main())

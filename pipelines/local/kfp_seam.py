@@ -144,6 +144,7 @@ def run_pipeline(
         run_task: runs a task's command.
         in_containers: whether that is in its image, or in this environment.
     """
+    import yaml
     from kfp import components, local
     from kfp.local import subprocess_task_handler
 
@@ -170,6 +171,8 @@ def run_pipeline(
         runner, pipeline_root=pipeline_root, raise_on_error=False, enable_caching=cache
     )
     _replace_task_executor(watch)
+    # libyaml's reader is equally safe; KFP asks PyYAML for the slow one, in Python.
+    yaml.__dict__["SafeLoader"] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     components.load_component_from_text(text)(**arguments)
 
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from components import STAGES
 from pipelines.local.kfp_seam import StageCall
+from safescale_ammt.library_imports import spare_imports
 from safescale_ammt.parent_death import PARENT, end_with_parent
 
 _LATE = {
@@ -179,6 +180,7 @@ def run_to_end(call: StageCall) -> int:
 
 
 if __name__ == "__main__":
+    spare_imports()
     # Taking all modules apart would copy their memory: a quarter of a second a stage.
     os._exit(
         run_to_end(StageServer(socket.socket(fileno=int(sys.argv[1]))).next_stage())

@@ -49,6 +49,11 @@ Another version of this code may word them otherwise: there they are not compare
 """
 
 
+_FOLLOW: set[tuple[str, ...]] = set()
+"""What was found to follow in this process: digests of constitution, evidence and
+verdict, and the versions that wrote and derived it. Equal bytes derive equally."""
+
+
 @dataclass(frozen=True)
 class Submission:
     """What is judged, on which rows and as which use of them.
@@ -172,6 +177,41 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
     _same_digest(folder, "constitution", verdict.constitution, constitution.digest)
     evidence_digest = digest_file(folder / EVIDENCE)
     _same_digest(folder, "evidence", verdict.evidence, evidence_digest)
+    # The gate asks for the same bytes before and after it packs them.
+    told = (constitution.digest, evidence_digest, digest_file(folder / VERDICT))
+    derived_by = (*told, read_manifest(folder).code_version, code_version())
+    if derived_by not in _FOLLOW:
+        check_figures(folder, verdict, constitution, evidence_digest)
+        _FOLLOW.add(derived_by)
+    # The finding files repeat the verdict for reading one by one: a file that departs
+    # from it would say what no decision rests on.
+    files = verdict.finding_files()
+    present = {f"{FINDINGS}/{path.name}" for path in (folder / FINDINGS).glob("*")}
+    for name in sorted(present ^ files.keys()):
+        raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
+    for name, finding in files.items():
+        # By bytes: of a key that stands twice, a parser sees one value.
+        if (folder / name).read_bytes() != json_file(finding.to_dict()):
+            raise IntegrityError(
+                f"{folder / name} departs from the finding in the verdict."
+            )
+    return verdict
+
+
+def check_figures(
+    folder: Path, verdict: Verdict, constitution: Constitution, evidence_digest: str
+) -> None:
+    """Derives all figures of a verdict from its evidence, and compares them.
+
+    Args:
+        folder: a verdict artifact.
+        verdict: what its file holds.
+        constitution: the constitution that it was judged by.
+        evidence_digest: of the evidence's bytes.
+
+    Raises:
+        IntegrityError: a figure, finding, reason or decision does not follow.
+    """
     evidence, rows = evidence_of(folder, verdict)
     submission = submission_of(verdict)
     if sampling := verdict.sampling:
@@ -196,19 +236,6 @@ def rederive(folder: Path | str, constitution: Constitution) -> Verdict:
         raise IntegrityError(
             f"The verdict in {folder} does not follow from its evidence: {difference}."
         )
-    # The finding files repeat the verdict for reading one by one: a file that departs
-    # from it would say what no decision rests on.
-    files = verdict.finding_files()
-    present = {f"{FINDINGS}/{path.name}" for path in (folder / FINDINGS).glob("*")}
-    for name in sorted(present ^ files.keys()):
-        raise IntegrityError(f"{folder / name} is missing or belongs to no finding.")
-    for name, finding in files.items():
-        # By bytes: of a key that stands twice, a parser sees one value.
-        if (folder / name).read_bytes() != json_file(finding.to_dict()):
-            raise IntegrityError(
-                f"{folder / name} departs from the finding in the verdict."
-            )
-    return verdict
 
 
 def evidence_of(folder: Path, verdict: Verdict) -> tuple[Evidence, np.ndarray]:

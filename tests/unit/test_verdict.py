@@ -55,6 +55,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_what_was_found_to_follow_no_longer_does_once_a_byte_changes(
+    made: Path, tmp_path: Path
+) -> None:
+    path = copied(made, tmp_path)
+    assert rederive(path, constitution()) == rederive(made, constitution())
+    file = path / VERDICT
+    told = json.loads(file.read_bytes())
+    write_json(file, {**told, "accuracy": told["accuracy"] - 0.01})
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="does not follow"):
+            rederive(path, constitution())
+
+
 def copied(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "v")
     return tmp_path / "v"

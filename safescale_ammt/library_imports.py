@@ -1,0 +1,84 @@
+"""What libraries import that nothing here asks for, left out of our own processes.
+
+pyarrow looks for pandas at the first list that it converts; scipy.special takes every
+name of numpy along, its Fortran compiler's and its test tools' too; minio's package
+brings a client for administrators, whose ciphers parse C. Each costs a tenth of a CPU
+second or more at each start, and a run has four of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+_FUNCTIONS = {"minio.crypto": ("decrypt", "encrypt")}
+"""Modules of which names are imported that are called later, or never."""
+LATE = frozenset(
+    f"numpy.{name}" for name in ("ctypeslib", "f2py", "fft", "ma", "testing")
+)
+LATE |= _FUNCTIONS.keys()
+"""What is read from its file once something of it is used. Nothing of ours does so, and
+so it happens to no two threads at once."""
+
+
+class SpareImports:
+    """Finds no pandas, and the modules above without reading them.
+
+    A finder for the beginning of `sys.meta_path`.
+    """
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, _target: object = None
+    ) -> ModuleSpec | None:
+        """Finds a module that is to be spared; None for every other one."""
+        if name == "pandas":
+            raise ModuleNotFoundError("safescale needs no pandas.", name=name)
+        spec = PathFinder.find_spec(name, path) if name in LATE else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LateLoader(spec.loader)
+        return spec
+
+
+class LateLoader(Loader):
+    """Loads a module when something of it is used.
+
+    Unlike `importlib.util.LazyLoader` it bears to be looked at: `inspect`, which KFP's
+    executor uses, asks each module that is loaded for its `__file__`.
+
+    Args:
+        loader: reads the module's file.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Has an empty module ask for its content at the first name."""
+        called = _FUNCTIONS.get(module.__name__, ())
+
+        def use(name: str) -> Any:
+            if module.__dict__.pop("__getattr__", None):
+                self._loader.exec_module(module)
+            return getattr(module, name)
+
+        def call(name: str, *arguments: Any, **options: Any) -> Any:
+            return use(name)(*arguments, **options)
+
+        def late(name: str) -> Any:
+            # Python and those who look around ask for such names.
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return partial(call, name) if name in called else use(name)
+
+        module.__dict__["__getattr__"] = late
+
+
+def spare_imports() -> None:
+    """Spares this process, which is one of ours, what nothing here asks for."""
+    if not any(isinstance(finder, SpareImports) for finder in sys.meta_path):
+        sys.meta_path.insert(0, SpareImports())
