@@ -82,6 +82,11 @@ def initial(genome: Genome, d_in: int, n_out: int, seeds: Sequence[int]) -> Tens
     return torch.stack(theta)
 
 
+def kept_scale(dropout: float) -> float:
+    """Returns what a mask multiplies the units by that it does not drop."""
+    return 256 / (256 - round(dropout * 256))
+
+
 class Dropout:
     """Takes dropout masks as windows of one long row of random units.
 
@@ -99,7 +104,7 @@ class Dropout:
         if self._cut:
             drawn = torch.empty(_MASK_UNITS, dtype=torch.uint8)
             drawn.random_(generator=torch.Generator().manual_seed(seed))
-            self._row = (drawn >= self._cut) * (256 / (256 - self._cut))
+            self._row = (drawn >= self._cut) * kept_scale(probability)
 
     def place(self, slots: range, nets: int) -> None:
         """Draws for all nets from now on, and gives the masks of some slots."""

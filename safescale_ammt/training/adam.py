@@ -62,13 +62,17 @@ class Adam:
     def move(self, theta: Tensor, grad: Tensor, rate: float) -> None:
         """Moves all rows of theta (k, P), whatever their gradient is."""
         self.count += 1
-        state = (self.first, self.second, self.count[:, 0])
-        for i, decay in enumerate(self._decay[:, 0].tolist()):
-            row, slope, first, second, count = (t[i] for t in (theta, grad, *state))
+        rows = [t.unbind() for t in (theta, grad, self.first, self.second)]
+        counts, decays = self.count[:, 0].unbind(), self._decay[:, 0].tolist()
+        for decay in dict.fromkeys(decays):
+            at = [i for i, other in enumerate(decays) if other == decay]
+            row, slope, first, second, count = (
+                [each[i] for i in at] for each in (*rows, counts)
+            )
             # The kernel of `torch.optim.AdamW(fused=True)`: one pass over the memory.
             # The decay comes before the step and apart from the gradient.
             torch._fused_adamw_(
-                *([row], [slope], [first], [second], [], [count]),
+                *(row, slope, first, second, [], count),
                 lr=rate,
                 beta1=_BETA1,
                 beta2=_BETA2,

@@ -147,20 +147,31 @@ class Learner:
             self._outcomes.repeat_interleave(each),
             self._traits.constraint_weight[:, None] * weight,
         )
-        rows = [self.inputs(i, index[i]) for i in range(len(index))]
+        rows = self.inputs(index)
         logits, grad = self._backprop(self.theta, rows, masks, objective)
         task = logits[:, None, : batch.shape[1]]
         return task_loss(task, objective.label, self._traits.brier), grad
 
-    def inputs(self, net: int, index: Tensor) -> Tensor | Pairs:
-        """Returns rows as one net sees them in training: as pairs if that is faster."""
-        drops = self._roles[net].input_drop > 0
-        if self._paired and not drops:
-            pairs = self._rows.pairs(index)
-            if pairs is not None:
-                return pairs
-        x = self._rows.batch(index)
-        return self._input_drop[net](x) if drops else x
+    def inputs(self, index: Tensor) -> list[Tensor | Pairs]:
+        """Returns each net's rows as it sees them in training: as pairs if faster.
+
+        Args:
+            index: row numbers (k, n).
+        """
+        drops = [role.input_drop > 0 for role in self._roles]
+        paired, found = iter(()), list[Tensor | Pairs]()
+        if self._paired and not all(drops):
+            # Of all nets at once: rows are far apart in memory, and lookups overlap.
+            whole = index[~torch.tensor(drops)].flatten()
+            pairs = self._rows.pairs(whole)
+            paired = iter(() if pairs is None else pairs.split(index.shape[1]))
+        for i, drop in enumerate(drops):
+            rows = None if drop else next(paired, None)
+            if rows is None:
+                x = self._rows.batch(index[i])
+                rows = self._input_drop[i](x) if drop else x
+            found.append(rows)
+        return found
 
     def _losses(
         self, theta: Tensor, batch: Tensor, extra: Tensor, cell_weights: Tensor

@@ -120,11 +120,16 @@ class Pairs:
         # The bias follows the matrix in a net of one head.
         return theta[:, : (self.width + 1) * width].view(len(theta), -1, width)
 
+    def split(self, rows: int) -> list[Pairs]:
+        """Returns runs of so many rows."""
+        parts = zip(self.column.split(rows), self.weight.split(rows), strict=True)
+        return [Pairs(*part, self.width, self.ladders) for part in parts]
+
     def product(self, table: Tensor) -> Tensor:
         """Returns the sums of the rows of a table (d + 1, w): (n, w)."""
-        return f.embedding_bag(
-            self.column, table, mode="sum", per_sample_weights=self.weight
-        )
+        n, m = self.column.shape
+        starts = torch.arange(0, n * m, m, dtype=torch.int32)
+        return _sums(table, self.column.view(-1), starts, self.weight.view(-1))
 
     def back(self, slope: Tensor) -> Tensor:
         """Returns a table's gradient (d + 1, w) from its product's (n, w)."""
@@ -136,12 +141,14 @@ class Pairs:
         ends = np.bincount(keys, minlength=self.width + 1).cumsum()
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int32)
         rows = (order // self.column.shape[1]).astype(np.int32)
-        return f.embedding_bag(
-            torch.from_numpy(rows),
-            slope,
-            torch.from_numpy(starts),
-            mode="sum",
-            per_sample_weights=self.weight.view(-1).index_select(
-                0, torch.from_numpy(order)
-            ),
-        )
+        weight = self.weight.view(-1).index_select(0, torch.from_numpy(order))
+        return _sums(slope, *map(torch.from_numpy, (rows, starts)), weight)
+
+
+def _sums(table: Tensor, rows: Tensor, starts: Tensor, weight: Tensor) -> Tensor:
+    """Returns weighted sums of runs of a table's rows, which begin at `starts`."""
+    # What `functional.embedding_bag` calls, which takes as long again to get there.
+    found: Tensor = torch.embedding_bag(
+        table, rows, starts, False, 0, False, weight, False
+    )[0]
+    return found
