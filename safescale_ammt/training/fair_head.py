@@ -78,19 +78,19 @@ def _group_model(x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Weight (d, groups), bias (groups,) and the chances of all rows (n, groups).
     """
     in_a_cell = inside.any(0)
-    inputs, target = x[in_a_cell], inside[:, in_a_cell].to(torch.float32).T
+    inputs, target = x[in_a_cell], inside[:, in_a_cell].to(torch.float32)
     size, groups = x.shape[1], len(inside)
     theta = torch.zeros(1, (size + 1) * groups)
+    bias, weight = theta[0, :groups, None], theta[0, groups:].view(groups, size)
     adam = Adam(theta, torch.full((1, 1), _Q_DECAY))
     for _ in range(_Q_STEPS):
         # The gradient of softmax and log loss in closed form: autograd has no part.
-        weight, bias = theta[0, groups:].view(size, groups), theta[0, :groups]
-        error = torch.softmax(torch.addmm(bias, inputs, weight), 1) - target
-        grad = torch.cat([error.mean(0), (inputs.T @ error / len(inputs)).flatten()])
+        # A group is a row: with few columns the same products take eight times as long.
+        error = torch.softmax(torch.addmm(bias, weight, inputs.T), 0) - target
+        grad = torch.cat([error.mean(1), (error @ inputs / len(inputs)).flatten()])
         adam.step(theta, grad[None], _Q_RATE)
-    weight = theta[0, groups:].view(size, groups).clone()
-    bias = theta[0, :groups].clone()
-    return weight, bias, torch.softmax(torch.addmm(bias, x, weight), 1)
+    chance = torch.softmax(torch.addmm(bias, weight, x.T), 0).T
+    return weight.T.contiguous(), bias[:, 0].clone(), chance
 
 
 def _solve(

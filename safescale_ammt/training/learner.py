@@ -12,7 +12,7 @@ net's own, and a net whose loss is not finite cannot touch another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -159,18 +159,20 @@ class Learner:
             index: row numbers (k, n).
         """
         drops = [role.input_drop > 0 for role in self._roles]
-        paired, found = iter(()), list[Tensor | Pairs]()
+        found: list[Tensor | Pairs] = []
+        paired: Iterator[Pairs] = iter([])
         if self._paired and not all(drops):
             # Of all nets at once: rows are far apart in memory, and lookups overlap.
             whole = index[~torch.tensor(drops)].flatten()
             pairs = self._rows.pairs(whole)
-            paired = iter(() if pairs is None else pairs.split(index.shape[1]))
+            paired = iter(pairs.split(index.shape[1]) if pairs else [])
         for i, drop in enumerate(drops):
             rows = None if drop else next(paired, None)
             if rows is None:
                 x = self._rows.batch(index[i])
-                rows = self._input_drop[i](x) if drop else x
-            found.append(rows)
+                found.append(self._input_drop[i](x) if drop else x)
+            else:
+                found.append(rows)
         return found
 
     def _losses(

@@ -122,8 +122,11 @@ class Pairs:
 
     def split(self, rows: int) -> list[Pairs]:
         """Returns runs of so many rows."""
-        parts = zip(self.column.split(rows), self.weight.split(rows), strict=True)
-        return [Pairs(*part, self.width, self.ladders) for part in parts]
+        column, weight = (torch.split(t, rows) for t in (self.column, self.weight))
+        return [
+            Pairs(*part, self.width, self.ladders)
+            for part in zip(column, weight, strict=True)
+        ]
 
     def product(self, table: Tensor) -> Tensor:
         """Returns the sums of the rows of a table (d + 1, w): (n, w)."""
@@ -142,7 +145,8 @@ class Pairs:
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int32)
         rows = (order // self.column.shape[1]).astype(np.int32)
         weight = self.weight.view(-1).index_select(0, torch.from_numpy(order))
-        return _sums(slope, *map(torch.from_numpy, (rows, starts)), weight)
+        begins = torch.from_numpy(starts)
+        return _sums(slope, torch.from_numpy(rows), begins, weight)
 
 
 def _sums(table: Tensor, rows: Tensor, starts: Tensor, weight: Tensor) -> Tensor:
