@@ -16,7 +16,7 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import Dropout, forward, initial, shapes, unflatten
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import CodedInputs, EncodedDataset, EncodedRows
-from safescale_ammt.training.gradients import Backprop, Objective
+from safescale_ammt.training.gradients import Backprop, Objective, at_lines
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.pairs import Pairs
 
@@ -161,3 +161,37 @@ def test_a_step_on_pairs_is_the_step_on_the_rows(
             net.step(index, extra, torch.tensor([0.1, -0.1, 0.2, 0.0]), 0.01)
         found.append(net.theta)
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_net_has_the_same_bits_alone_and_beside_others(
+    encoded: EncodedDataset, activation: str
+) -> None:
+    # Widths that end on no edge of a cache line or of a vector.
+    genome = Genome(widths=(13, 7), dropout=0.2, activation=activation)
+    rows = encoded.rows("train", "ple")
+    theta = initial(genome, rows.width, 1, range(NETS))
+    backprop = Backprop(genome, shapes(genome, rows.width, 1))
+    drop, n = Dropout(genome.dropout, 5), BATCH + len(CELLS) * PER_CELL
+    drop.place(range(NETS), NETS)
+    masks = [drop.masks(n * units) for units in genome.widths]
+    index = torch.randint(0, len(rows), (NETS * n,))
+    pairs, held = rows.pairs(index), objective(1)
+    assert pairs is not None
+    # The middle net reads inputs, the others pairs.
+    each = [*pairs.split(n)[:1], rows.batch(index[n : 2 * n]), *pairs.split(n)[2:]]
+    _, together = backprop(theta, each, masks, held)
+    for i in range(NETS):
+        own = Objective(
+            held.label[i : i + 1], BRIER[i : i + 1], held.outcome, held.weight[i][None]
+        )
+        mine = [layer[i : i + 1] for layer in masks]
+        _, alone = backprop(theta[i : i + 1], each[i : i + 1], mine, own)
+        assert torch.equal(alone[0], together[i])
+
+
+def test_nets_begin_where_cache_lines_do() -> None:
+    room = at_lines(torch.zeros(3, 5, 7))
+    assert room.shape == (3, 5, 7)
+    assert [net.data_ptr() % 64 for net in room.unbind()] == [0, 0, 0]
+    assert all(net.is_contiguous() for net in room.unbind())
