@@ -84,7 +84,8 @@ def initial(genome: Genome, d_in: int, n_out: int, seeds: Sequence[int]) -> Tens
 
 def kept_scale(dropout: float) -> float:
     """Returns what a mask multiplies the units by that it does not drop."""
-    return 256 / (256 - round(dropout * 256))
+    # The number that a mask of float32 holds, to the bit, also in doubles.
+    return torch.tensor(256 / (256 - round(dropout * 256))).item()
 
 
 class Dropout:
