@@ -1,17 +1,25 @@
-"""What each stage costs by rows and columns: CPU seconds and peak memory.
+"""What each stage costs by rows and columns: CPU seconds, peak memory and disk.
 
-    python -m benchmarks scale [--rows N ...] [--wide ROWS COLUMNS] [--others]
-                               [--before REV] [--libraries FOLDER] [--write]
+    python -m benchmarks scale [--sizes ROWS | ROWSxCOLUMNS ...] [--others LIBRARY ...]
+                               [--libraries FOLDER] [--before REV] [--most ROWS]
+                               [--write] [--anew]
 
-Tables of Adult's shape are drawn in a folder for temporary files, with its columns,
-levels and gaps, and hardly two rows are equal; a wide one has numbers, whole numbers
-and levels by turns. Each stage is a process of its own, whose CPU seconds and
-peak resident memory (VmHWM) the system counts; what its imports took is beside
-it. `--before` measures the same stages of an earlier revision in turn, `--others` what
+Tables of Adult's shape are drawn in a folder for temporary files (TMPDIR), with its
+columns, levels and gaps; a wide one, such as 100000x500, has numbers, whole numbers and
+levels by turns. Then the five stages run, each in a process of its own, one after the
+other on one artifact after the other: CPU seconds and peak resident memory (VmHWM) as
+the system counts them, CPU seconds of the imports beside them, and the disk. They hold
+while other programs run, which wall time would not. Beyond 50 million rows a model as
+before its first step is judged, and neither searched, trained nor registered.
+
+`--before` measures preparation and training of an earlier revision too, `--others` what
 DuckDB, polars and pandas take for the reading, the hashes, the copies, the split and
-the quantiles of such a table; DuckDB is no dependency, and is looked for in
-`--libraries` (`pip install --target FOLDER duckdb`). `--write` stores
-benchmarks/results/scale.json.
+the quantiles of such a table, both up to `--most` rows; DuckDB is no dependency, and is
+looked for in `--libraries` (`pip install --target FOLDER duckdb`).
+
+`--write` stores benchmarks/results/scale.json, or adds to it what is measured: a long
+table may be measured size by size. Rows of other code are not added to: `--anew`
+begins again.
 """
 
 from __future__ import annotations
@@ -20,252 +28,215 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, changes, measured_code, origin
+from benchmarks.scale_figures import COMPARED, OWN, TRAINED, Row, added, goals, table
+from benchmarks.scale_judged import write_model
 from benchmarks.scale_others import OTHERS
+from benchmarks.scale_rows import searched
+from benchmarks.scale_stages import STAGES, called
+from benchmarks.scale_tables import NARROW, put
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.files.artifacts import verify
+from safescale_ammt.files.canonical import write_json
 
 RESULT = ROOT / "benchmarks" / "results" / "scale.json"
-ROWS = (50_000, 500_000, 5_000_000)
-WIDE = (100_000, 500)
-MOST_MIB = 2048
-DRAWN = 1 << 17
-"""Rows that are drawn at once."""
-SPLITS = dict.fromkeys(("validation", "constraint", "monitor", "select"), 0.1)
-DATA = {
-    "label": "income",
-    "positive": ">50K",
-    "sensitive": ["race", "sex"],
-    "splits": {"train": 0.4, **SPLITS, "sealed": 0.2},
-}
-# Levels of Adult's columns of texts, and how unequal they are.
-LEVELS = {
-    "workclass": 9,
-    "education": 16,
-    "marital-status": 7,
-    "occupation": 15,
-    "relationship": 6,
-    "race": 5,
-    "sex": 2,
-    "native-country": 42,
-}
-# Run in the process of a stage, whose folder is the first argument.
-PREPARE = """
-from pathlib import Path
-from safescale_ammt.stages import prepare_data
-imported()
-folder = Path(sys.argv[1])
-section = json.loads((folder / "data.json").read_text())
-environ = {"SAFESCALE_STORE": (folder / "store").as_uri()}
-prepare_data.run(section, folder / "dataset", folder / "holdout", environ=environ)
-"""
-STAGES = {"prepare_data": PREPARE}
-"""Code of each stage by name, in the order in which they run; artifacts stay there."""
-HEAD = """
-import json, resource, sys, time
-times = {}
-def imported():
-    times["start_cpu_s"] = time.process_time()
-"""
-TAIL = """
-used = resource.getrusage(resource.RUSAGE_SELF)
-times["cpu_s"] = used.ru_utime + used.ru_stime
-# Of this program alone: `ru_maxrss` begins at what the process had that started it.
-[peak] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-times["peak_mib"] = int(peak.split()[1]) / 1024
-print("\\n" + json.dumps(times))
-"""
-
-
-def drawn(rows: int, columns: int, seed: int = 0) -> Iterator[pa.Table]:
-    """Yields a table by parts: of Adult's shape with 15 columns, else a wide one."""
-    rng = np.random.default_rng(seed)
-    for start in range(0, rows, DRAWN):
-        n = min(DRAWN, rows - start)
-        yield adult_like(rng, n) if columns == 15 else wide(rng, n, columns)
-
-
-def adult_like(rng: np.random.Generator, n: int) -> pa.Table:
-    """Draws rows with the columns, levels and gaps of Adult."""
-    texts = {}
-    for name, count in LEVELS.items():
-        share = 1 / np.arange(1, count + 1) ** 1.2
-        codes = rng.choice(count, n, p=share / share.sum())
-        levels = pa.array([f"{name} {i}" if i else "?" for i in range(count)])
-        texts[name] = levels.take(pa.array(codes))
-    gain = np.where(rng.random(n) < 0.92, 0, rng.integers(100, 99_999, n) // 37)
-    education = rng.integers(1, 17, n)
-    odds = 0.1 + 0.02 * education + 0.3 * (gain > 100)
-    label = np.where(rng.random(n) < odds, ">50K", "<=50K")
-    return pa.table(
+SIZES = ("50000", "500000", "5000000", "100000x500", "50000000", "100000000")
+RULES = {
+    "schema": 1,
+    "constitution": {"id": "scale"},
+    "principles": [
         {
-            "age": rng.integers(17, 91, n),
-            "fnlwgt": rng.integers(12_285, 1_490_400, n),
-            "education-num": education,
-            "capital-gain": gain,
-            "capital-loss": np.where(
-                rng.random(n) < 0.95, 0, rng.integers(155, 4356, n)
-            ),
-            "hours-per-week": np.minimum(rng.poisson(40, n), 99),
-            **texts,
-            "income": label,
-        }
-    )
-
-
-def wide(rng: np.random.Generator, n: int, columns: int) -> pa.Table:
-    """Draws rows of numbers, whole numbers and levels, with a label and two groups."""
-    found: dict[str, Any] = {}
-    for i in range(columns - 3):
-        if i % 5 < 3:
-            found[f"x{i}"] = rng.normal(size=n)
-        elif i % 5 == 3:
-            found[f"n{i}"] = rng.integers(0, 50, n)
-        else:
-            found[f"c{i}"] = pa.array([f"v{v}" for v in rng.integers(0, 12, n)])
-    for name, levels in {"race": "abcde", "sex": "fm"}.items():
-        found[name] = pa.array(rng.choice([*levels], n))
-    found["income"] = np.where(rng.random(n) < 0.3, ">50K", "<=50K")
-    return pa.table(found)
-
-
-def put(folder: Path, rows: int, columns: int) -> None:
-    """Writes a table and the data section that describes it."""
-    file = folder / "rows.csv"
-    parts = drawn(rows, columns)
-    first = next(parts)
-    with pa_csv.CSVWriter(file, first.schema) as writer:
-        writer.write_table(first)
-        for part in parts:
-            writer.write_table(part)
-    section = {**DATA, "source": file.as_uri()}
-    (folder / "data.json").write_text(json.dumps(section))
-
-
-def called(code: str, folder: Path, *paths: Path) -> dict[str, float]:
-    """Runs code in a process of its own; returns what it took."""
-    path = os.pathsep.join(map(str, paths))
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", HEAD + code + TAIL, str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+            "id": "equal-opportunity",
+            "constraint": {"metric": "tpr_gap", "group": "sex", "threshold": 0.4},
+        },
+        {
+            "id": "parity",
+            "constraint": {"metric": "dp_gap", "group": "race", "threshold": 0.4},
+        },
+    ],
+    # The smallest table cannot show it of each race, and is measured all the same.
+    "gate": {"on_uncertifiable": "human"},
+}
+SECTIONS: dict[str, Any] = {
+    "rules": RULES,
+    "search": {"threads": 1},
+    "training": {"threads": 1},
+}
+"""What the stages read beside the data, by file: all else as it is by default."""
 
 
 def measured(
-    rows: int, columns: int, roots: dict[str, Path], others: list[str], libraries: Path
-) -> Iterator[dict[str, Any]]:
-    """Yields a row for each stage and revision, then for each other library.
+    rows: int, columns: int, given: argparse.Namespace, roots: Mapping[str, Path]
+) -> Iterator[Row]:
+    """Yields what libraries, stages and revisions take at one size.
 
     Args:
         rows: of the table.
         columns: of the table.
+        given: the command's options.
         roots: checkouts by name.
-        others: names of other libraries.
-        libraries: folder in which they may be.
     """
+    size = {"rows": rows, "columns": columns}
+    small = rows <= given.most
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         put(folder, rows, columns)
-        size = {"rows": rows, "columns": columns}
-        for stage, code in STAGES.items():
-            for who, root in roots.items():
-                yield {**size, "stage": stage, "by": who, **called(code, folder, root)}
-        for who in others:
-            found = called(OTHERS[who], folder, libraries, ROOT)
+        for who in given.others if small else ():
+            found = called(OTHERS[who], folder, given.libraries, ROOT)
             yield {**size, "stage": "prepare_data", "by": who, **found}
+            for file in folder.glob(f"{who}*.parquet"):
+                file.unlink()
+        for section, said in SECTIONS.items():
+            write_json(folder / f"{section}.json", said)
+        for who, root in roots.items() if small else [(OWN, roots[OWN])]:
+            place = folder if who == OWN else earlier(folder)
+            for stage in stages(rows, who):
+                if stage != "prepare_data" and not (place / "model").exists():
+                    stand_in(place, stage)
+                took = called(STAGES[stage], place, root)
+                yield {**size, "stage": stage, "by": who, **took}
 
 
-def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Says what was promised, and what came of it."""
-    own = [r for r in rows if r["by"] == "now"]
-    peaks = [r["peak_mib"] for r in own]
-    found = [
-        {
-            "what": "peak resident memory of a stage, MiB, greatest",
-            "op": "<=",
-            "goal": MOST_MIB,
-            "value": max(peaks),
-            "spread": [min(peaks), max(peaks)],
+def stages(rows: int, who: str) -> list[str]:
+    """Names the stages that are measured."""
+    if who != OWN:
+        return ["prepare_data", "train_agents"]
+    return [*STAGES] if rows <= TRAINED else ["prepare_data", "evaluate_safety"]
+
+
+def earlier(folder: Path) -> Path:
+    """Makes a folder for another revision, with the same rows and sections."""
+    place = folder / "store" / "before"
+    place.mkdir(parents=True)
+    for file in ("data", *SECTIONS):
+        shutil.copy(folder / f"{file}.json", place)
+    return place
+
+
+def stand_in(folder: Path, stage: str) -> None:
+    """Writes what a stage needs of stages that do not run: an architecture, a model."""
+    dataset = folder / "dataset"
+    if stage != "search_architecture" and not (folder / "architecture").exists():
+        searched(folder, dataset, RULES)
+    if stage == "evaluate_safety":
+        parents = {
+            "dataset": verify(dataset, "dataset").identity,
+            "architecture": verify(folder / "architecture", "architecture").identity,
+            "constitution": Constitution.from_dict(RULES).digest,
         }
-    ]
-    for stage in STAGES:
-        narrow = [r for r in own if r["columns"] == 15 and r["stage"] == stage]
-        if len(narrow) > 1:
-            each = [(r["cpu_s"] - r["start_cpu_s"]) / r["rows"] for r in narrow]
-            found.append(
-                {
-                    "what": f"CPU s a row of {stage}, largest table / the one before",
-                    "op": "<=",
-                    "goal": 1.1,
-                    "value": each[-1] / each[-2],
-                    "spread": [min(each) / each[-1], max(each) / each[-1]],
-                }
-            )
+        write_model(folder, parents, Schema.load(dataset), RULES)
+
+
+def stored(rows: list[Row], before: str, most: int) -> dict[str, Any]:
+    """Puts the figures into the form of all benchmark results.
+
+    Args:
+        rows: of all sizes.
+        before: the earlier revision; "" = none.
+        most: rows up to which it, and other libraries, were measured.
+    """
+    words = ["python -m benchmarks scale --anew --write --sizes"]
+    for r, c in dict.fromkeys((row["rows"], row["columns"]) for row in rows):
+        words += [f"{r}" if c == NARROW else f"{r}x{c}"]
+    others = [name for name in OTHERS if any(row["by"] == name for row in rows)]
+    words += ["--others", *others] if others else []
+    words += ["--before", before] if before else []
+    words += ["--most", f"{most}"] if before or others else []
+    return {
+        "name": "scale",
+        "command": " ".join(words),
+        **origin("scale"),
+        "before": before,
+        "most": most,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, beside other "
+        "programs: CPU seconds and memory of each process, no wall time",
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "pyarrow": pa.__version__,
+        },
+        "seeds": [0],
+        "rows": rows,
+        "goals": goals(rows),
+        "raw": [],
+    }
+
+
+def earlier_result(*, anew: bool) -> dict[str, Any]:
+    """Returns the stored result, to which figures of the same code are added.
+
+    Raises:
+        SystemExit: it is of other code.
+    """
+    if anew or not RESULT.exists():
+        return {"rows": []}
+    found: dict[str, Any] = json.loads(RESULT.read_text())
+    if rooms := changes(found.get("code", {}), measured_code("scale")):
+        raise SystemExit(
+            f"{RESULT.name} holds figures of other code ({', '.join(rooms)}); measure "
+            "with that code, or begin again with --anew."
+        )
     return found
 
 
-def options() -> argparse.Namespace:
+def size_of(word: str) -> tuple[int, int]:
+    """Reads rows, or rows and columns, of a table."""
+    rows, _, columns = word.partition("x")
+    return int(rows), int(columns or NARROW)
+
+
+def options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, nargs="*", default=[*ROWS])
-    parser.add_argument("--wide", type=int, nargs=2, metavar=("ROWS", "COLUMNS"))
+    parser.add_argument(
+        "--sizes", type=size_of, nargs="+", default=[size_of(s) for s in SIZES]
+    )
     parser.add_argument("--others", nargs="*", choices=[*OTHERS], default=[])
-    parser.add_argument("--before", metavar="REV")
+    parser.add_argument("--before", metavar="REV", default="")
+    parser.add_argument("--most", type=int, metavar="ROWS", default=COMPARED)
     parser.add_argument("--libraries", type=Path, default=Path())
     parser.add_argument("--write", action="store_true")
-    return parser.parse_args()
+    parser.add_argument("--anew", action="store_true")
+    return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table; stores it with `--write`."""
-    given = options()
-    sizes = [(rows, 15) for rows in given.rows]
-    sizes += [(given.wide[0], given.wide[1])] if given.wide else []
-    rows = []
-    with checkout(given.before) if given.before else nullcontext() as before:
-        roots = {"now": ROOT} | ({"before": before} if before else {})
-        for size in sizes:
-            for row in measured(*size, roots, given.others, given.libraries):
-                words = f"{row['columns']:<4} {row['stage']:<14} {row['by']:<8}"
+    given = options(argv)
+    old = earlier_result(anew=given.anew or not given.write)
+    rows: list[Row] = old["rows"]
+    before, most = given.before or old.get("before", ""), given.most
+    most = max(most, old.get("most", 0))
+    with checkout(given.before) if given.before else nullcontext() as root:
+        roots = {OWN: ROOT} | ({"before": root} if root else {})
+        for count, columns in given.sizes:
+            for row in measured(count, columns, given, roots):
+                words = f"{row['columns']:<4} {row['stage']:<20} {row['by']:<8}"
                 cost = f"{row['cpu_s']:8.1f} CPU s {row['peak_mib']:7.0f} MiB"
-                print(f"{row['rows']:>11,} x {words} {cost}", flush=True)
-                rows.append(row)
-    found = goals(rows)
-    for g in found:
-        print(f"{g['what']}: {g['value']:.3g} ({g['op']} {g['goal']:g})")
-    if given.write:
-        stored = {
-            "name": "scale",
-            "command": f"python -m benchmarks {' '.join(['scale', *sys.argv[1:]])}",
-            **origin("scale"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"numpy": np.__version__, "pyarrow": pa.__version__},
-            "seeds": [0],
-            "rows": rows,
-            "goals": found,
-            "raw": [],
-        }
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+                disk = f"{row['disk_peak_mib']:8.0f} MiB of disk"
+                print(f"{row['rows']:>11,} x {words} {cost} {disk}", flush=True)
+                rows = added(rows, [row])
+                if given.write:
+                    result = stored(rows, before, most)
+                    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(rows))
+    for g in goals(rows):
+        met = "met" if g["value"] <= g["goal"] else "MISSED"
+        print(f"{g['what']}: {g['value']:.3g} ({g['op']} {g['goal']:g}), {met}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ import numpy as np
 
 from benchmarks.house import checkout
 from benchmarks.provenance import ROOT, origin
-from benchmarks.scale import called
 from benchmarks.scale_rows import (
     MOST_RSS,
     RULES,
@@ -35,6 +35,7 @@ from benchmarks.scale_rows import (
     write_dataset,
     write_split,
 )
+from benchmarks.scale_stages import EVALUATE, REGISTER, called
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.coding import width
 from safescale_ammt.data.counts import SplitCounts
@@ -74,30 +75,6 @@ LENIENT = {
     ],
 }
 """Promises that any model keeps: one that fails is not registered."""
-# Run in the process of a stage, as `scale.STAGES`.
-EVALUATE = """
-from pathlib import Path
-from safescale_ammt.stages import evaluate_safety
-imported()
-folder = Path(sys.argv[1])
-inputs = [folder / n for n in ("dataset", "holdout", "architecture", "model")]
-rules = json.loads((folder / "rules.json").read_text())
-environ = {"SAFESCALE_STORE": (folder / "store").as_uri()}
-evaluate_safety.run(*inputs, rules, {}, folder / "verdict", environ=environ)
-"""
-REGISTER = """
-from pathlib import Path
-from safescale_ammt.stages import register_model
-imported()
-folder = Path(sys.argv[1])
-rules = json.loads((folder / "rules.json").read_text())
-environ = {
-    "SAFESCALE_STORE": (folder / "store").as_uri(),
-    "SAFESCALE_REGISTRY_STORE": (folder / "registry").as_uri(),
-}
-inputs = (folder / "model", folder / "verdict", rules, {"name": "scale"})
-register_model.run(*inputs, folder / "version", environ=environ)
-"""
 VERIFY = """
 from pathlib import Path
 from safescale_ammt.releasing.bundle import verify_bundle
@@ -122,14 +99,19 @@ def write_holdout(folder: Path, rows: int) -> tuple[str, SplitCounts]:
     return read_manifest(folder / "holdout").identity, counts
 
 
-def write_model(folder: Path, parents: dict[str, str], schema: Schema) -> None:
+def write_model(
+    folder: Path,
+    parents: dict[str, str],
+    schema: Schema,
+    rules: Mapping[str, Any] = LENIENT,
+) -> None:
     """Writes a model and its twin as they are before the first step of training."""
     rng = np.random.default_rng(0)
     with writing(
         folder / "model", kind="model", stage="benchmark", parents=parents
     ) as draft:
-        rules = Constitution.from_dict(LENIENT).to_dict()
-        write_json(draft.folder / "constitution.json", rules)
+        promised = Constitution.from_dict(rules).to_dict()
+        write_json(draft.folder / "constitution.json", promised)
         for place in (draft.folder, draft.folder / "twin"):
             layers = shapes(GENOME, width(schema, "ple"), 1).items()
             weights = {

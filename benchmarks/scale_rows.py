@@ -208,11 +208,11 @@ def write_split(path: Path, people: People, rows: int) -> SplitCounts:
     return tally(np.concatenate([label for label, _ in drawn]), groups, 2)
 
 
-def searched(folder: Path, dataset: Path) -> Path:
+def searched(folder: Path, dataset: Path, rules: Mapping[str, Any] = RULES) -> Path:
     """Writes an architecture artifact of the default genome."""
     parents = {
         "dataset": verify(dataset, "dataset").identity,
-        "constitution": Constitution.from_dict(RULES).digest,
+        "constitution": Constitution.from_dict(rules).digest,
     }
     out = folder / "architecture"
     with writing(out, kind="architecture", stage="benchmark", parents=parents) as draft:
