@@ -17,8 +17,9 @@ from safescale_ammt.stages.prepare_data import run
 imported()
 folder = Path(sys.argv[1])
 section = json.loads((folder / "data.json").read_text())
-environ = {"SAFESCALE_STORE": (folder / "store").as_uri()}
-run(section, folder / "dataset", folder / "holdout", environ=environ)
+# An earlier revision sealed rows without a store.
+os.environ["SAFESCALE_STORE"] = (folder / "store").as_uri()
+run(section, folder / "dataset", folder / "holdout")
 """
 SEARCH = """
 from pathlib import Path
@@ -70,7 +71,7 @@ STAGES = {
 }
 """Code of each stage by name, in the order in which they run; artifacts stay there."""
 HEAD = """
-import json, resource, sys, time
+import json, os, resource, sys, time
 times = {"start_cpu_s": 0.0}
 def imported():
     times["start_cpu_s"] = time.process_time()
