@@ -328,10 +328,15 @@ def waiting(api, monkeypatch):
 
 
 def waits(api: KfpApi, run: Any, capsys) -> str:
-    """Follows a run for a second, and returns what it is said to wait for."""
-    assert follow(api, run, "--timeout", "1") == 1
-    shown = capsys.readouterr().err
-    (line,) = [x for x in shown.splitlines() if "] Search architecture waits" in x]
+    """Follows a run, and returns what it is said to wait for."""
+    # A second is enough but on a machine that is busy with something else.
+    for seconds in ("1", "20"):
+        assert follow(api, run, "--timeout", seconds) == 1
+        shown = capsys.readouterr().err
+        lines = [x for x in shown.splitlines() if "] Search architecture waits" in x]
+        if lines:
+            break
+    (line,) = lines
     reason = line.split(" waits: ", 1)[1]
     assert f"goes on; it waits: {reason}; `safescale submit --follow" in shown
     return reason
