@@ -5,19 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from safescale_ammt.data.holdout import Holdout
-from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.data.preparation import HELD, Held
+from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
+from safescale_ammt.files.shards import is_shard
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.protected import made_whole, set_apart
+from safescale_ammt.store.shards import put_shard
 from safescale_ammt.store.uri import STORE, open_store
 
 
-def run(section: Mapping[str, Any], dataset: Path, holdout: Path) -> dict[str, Any]:
+def run(
+    section: Mapping[str, Any], dataset: Path, holdout: Path, held: Held = HELD
+) -> dict[str, Any]:
     """Prepares the two artifacts; the sealed rows go to a store beside them."""
-    return prepare_data.run(section, dataset, holdout, environ=environ_of(holdout))
+    environ = environ_of(holdout)
+    return prepare_data.run(section, dataset, holdout, environ=environ, held=held)
+
+
+def lay_apart(dataset: Path, to: Path, store: Store | None = None) -> Manifest:
+    """Writes a dataset again, its rows in a store, that beside it if none is given."""
+    manifest = read_manifest(dataset, "dataset")
+    with writing(
+        to,
+        kind=manifest.kind,
+        stage=manifest.stage,
+        config_digest=manifest.config_digest,
+        parents=manifest.parents,
+    ) as draft:
+        for name, entry in manifest.files.items():
+            if is_shard(name):
+                draft.apart[name] = put_shard(store or store_of(to), dataset / name)
+                continue
+            copyfile(dataset / name, draft.folder / name)
+            if not entry.identity:
+                draft.outside_identity.add(name)
+    return read_manifest(to)
 
 
 def environ_of(artifact: Path) -> dict[str, str]:

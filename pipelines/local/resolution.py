@@ -28,6 +28,7 @@ from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import registry_environ, registry_variable
 from safescale_ammt.store.protected import made_whole
+from safescale_ammt.store.shards import check_shards
 from safescale_ammt.store.uri import STORE, open_store, split_uri
 
 PREFIX = "registry/"
@@ -181,8 +182,12 @@ def with_rows(folder: Path, store: str | None) -> Iterator[Path]:
         if manifest and any(entry.apart for entry in manifest.files.values()):
             chosen = None if store == EMBEDDED else store
             opened = stack.enter_context(opened_store(chosen, reads_only=True))
-            whole = made_whole(opened, folder, manifest.kind)
-            folder = stack.enter_context(whole)
+            if manifest.kind == "dataset":
+                # Read where they lie: they may be more than this disk has room for.
+                check_shards(opened, manifest)
+            else:
+                whole = made_whole(opened, folder, manifest.kind)
+                folder = stack.enter_context(whole)
         yield folder
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,11 @@ from safescale_ammt.files.parquet import (
     ROW_GROUP,
     fixed_bytes,
     parquet_batches,
-    parquet_rows,
     read_parquet,
 )
+from safescale_ammt.files.regular import Readable
+from safescale_ammt.files.shards import shard_name, shards_of
+from safescale_ammt.store.shards import Shards
 
 BATCH_ROWS = 1 << 17
 """Most rows of a batch."""
@@ -94,17 +97,17 @@ class Split:
         write_split([self], path, schema)
 
     @classmethod
-    def read(cls, path: Path, schema: Schema) -> Split:
+    def read(cls, path: Path | Readable, schema: Schema) -> Split:
         """Reads a split's Parquet file.
 
         Raises:
             DataError: its columns or group values are not those of the schema, or it
                 is no whole Parquet file.
         """
-        return cls.of(read_parquet(path), schema, path)
+        return cls.of(read_parquet(path), schema, Readable.of(path).name)
 
     @classmethod
-    def batches(cls, path: Path, schema: Schema) -> Iterator[Split]:
+    def batches(cls, path: Path | Readable, schema: Schema) -> Iterator[Split]:
         """Reads a split's Parquet file batch by batch, all but the row hashes.
 
         Raises:
@@ -112,11 +115,11 @@ class Split:
         """
         columns = [name for name in stored_columns(schema) if name != ROW_COLUMN]
         for table in parquet_batches(path, columns, BATCH_ROWS):
-            yield cls.of(table, schema, path, hashed=False)
+            yield cls.of(table, schema, Readable.of(path).name, hashed=False)
 
     @classmethod
     def of(
-        cls, table: pa.Table, schema: Schema, path: Path, *, hashed: bool = True
+        cls, table: pa.Table, schema: Schema, path: str, *, hashed: bool = True
     ) -> Split:
         """Makes a split of the columns of its file, with or without the row hashes.
 
@@ -146,20 +149,33 @@ class Split:
         return cls(features, label, codes, rows, entity)
 
 
-def write_split(parts: Iterable[Split], path: Path, schema: Schema) -> None:
-    """Writes a split's Parquet file, a row group at a time.
+def write_split(
+    parts: Iterable[Split],
+    path: Path | BinaryIO,
+    schema: Schema,
+    shard_rows: int | None = None,
+) -> None:
+    """Writes the Parquet files of a split, a row group at a time.
 
     Args:
-        parts: the rows; all parts but the last have `ROW_GROUP` of them.
-        path: of the file.
+        parts: the rows; all parts but the last have `ROW_GROUP` of them, or, of
+            smaller shards, all of a shard.
+        path: of the first file, others stand beside it (`files.shards`); or the one
+            file, open.
         schema: of the rows.
+        shard_rows: rows of a file; None = all are in one.
     """
-    writer = None
+    writer, rows, number = None, 0, 0
     try:
         for part in parts:
+            if writer and rows == shard_rows and isinstance(path, Path):
+                writer.close()
+                writer, rows, number = None, 0, number + 1
+                path = path.with_name(shard_name(path.stem.split("-")[0], number))
             table = part.table(schema)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table, ROW_GROUP)
+            rows += len(part)
     finally:
         if writer:
             writer.close()
@@ -177,34 +193,25 @@ def stored_columns(schema: Schema) -> list[str]:
     ]
 
 
-def _codes(path: Path, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:
+def _codes(path: str, column: pa.Array, values: tuple[str, ...]) -> NDArray[np.int64]:
     indices = pc.index_in(column, value_set=pa.array(values, pa.string()))
     if indices.null_count:
         raise DataError(f"{path} has a group value that its schema does not know.")
     return np.asarray(indices.to_numpy()).astype(np.int64)
 
 
-def class_shares(dataset: Path | str, schema: Schema) -> tuple[float, ...]:
-    """Returns each class's share of the training rows of a dataset, by code.
-
-    Only their labels are read; the folder's digests are the caller's to verify.
-    """
-    rows = np.zeros(len(schema.classes), np.int64)
-    for table in parquet_batches(Path(dataset) / "train.parquet", [_LABEL], BATCH_ROWS):
-        rows += np.bincount(table[_LABEL].to_numpy(), minlength=len(rows))
-    return tuple((rows / max(1, rows.sum())).tolist())
-
-
 class StoredSplits(Mapping[str, Split]):
     """The development splits of a dataset artifact, each read when it is asked for."""
 
-    def __init__(self, folder: Path, schema: Schema) -> None:
-        self._folder, self._schema = folder, schema
+    def __init__(self, shards: Shards, schema: Schema) -> None:
+        self.shards, self._schema = shards, schema
         self._read: dict[str, Split] = {}
 
     def __getitem__(self, name: str) -> Split:
         if name not in self._read:
-            self._read[name] = Split.read(self.file(name), self._schema)
+            files = self.shards.of(name)
+            table = pa.concat_tables(list(map(read_parquet, files)))
+            self._read[name] = Split.of(table, self._schema, files[0].name)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -212,10 +219,6 @@ class StoredSplits(Mapping[str, Split]):
 
     def __len__(self) -> int:
         return len(SPLITS)
-
-    def file(self, name: str) -> Path:
-        """Returns the file of a split."""
-        return self._folder / f"{name}.parquet"
 
 
 @dataclass(frozen=True)
@@ -235,33 +238,96 @@ class Dataset:
     identity: str
 
     @classmethod
-    def load(cls, path: Path | str) -> Dataset:
+    def load(
+        cls,
+        path: Path | str,
+        environ: Mapping[str, str] = os.environ,
+        beside: Path | None = None,
+    ) -> Dataset:
         """Verifies a dataset artifact; its rows are read when they are asked for.
+
+        Args:
+            path: of the artifact.
+            environ: names the store of rows that lie apart, if any do.
+            beside: as in `store.shards.Shards`.
 
         Raises:
             InputError: this is no dataset artifact.
             IntegrityError: a byte of it was changed.
         """
-        path = Path(path)
         # Verified before a byte is parsed: nothing later has to doubt the files.
         manifest = verify(path, "dataset")
-        schema = Schema.load(path)
-        splits = StoredSplits(path, schema)
-        return cls(schema, splits, Counts.load(path), manifest.identity)
+        return cls.of(Shards(Path(path), manifest, environ, beside))
+
+    @classmethod
+    def of(cls, shards: Shards) -> Dataset:
+        """Takes the files of a dataset artifact that was verified."""
+        schema, counts = Schema.load(shards.folder), Counts.load(shards.folder)
+        splits = StoredSplits(shards, schema)
+        return cls(schema, splits, counts, shards.manifest.identity)
 
     def rows(self, split: str) -> int:
         """Returns the rows of a split without reading them."""
         if not isinstance(self.splits, StoredSplits):
             return len(self.splits[split])
-        return parquet_rows(self.splits.file(split))
+        return self.counts.split(split).rows
 
     def batches(self, split: str) -> Iterator[Split]:
         """Yields a split in batches of at most `BATCH_ROWS`, in the order of its rows.
 
         Raises:
-            DataError: the file's columns or group values are not those of the schema.
+            DataError: the columns or group values of a file are not those of the
+                schema, or the split has not the rows that its counts say.
+            InputError, IntegrityError, StorageError: rows that lie apart cannot be had,
+                or not as they were.
         """
-        if isinstance(self.splits, StoredSplits):
-            yield from Split.batches(self.splits.file(split), self.schema)
-        else:
+        if not isinstance(self.splits, StoredSplits):
             yield self.splits[split]
+            return
+        rows, files = 0, self.splits.shards.of(split)
+        for file in files:
+            for batch in Split.batches(file, self.schema):
+                rows += len(batch)
+                yield batch
+        check_rows(files[0].name, rows, self.rows(split))
+
+    def apart(self, split: str) -> bool:
+        """Says whether rows of a split lie in the store of data."""
+        if not isinstance(self.splits, StoredSplits):
+            return False
+        shards = self.splits.shards
+        return any(map(shards.apart, shards_of(split, shards.manifest.files)))
+
+    @property
+    def beside(self) -> Path | None:
+        """What its reader writes; as in `store.shards.Shards`."""
+        if not isinstance(self.splits, StoredSplits):
+            return None
+        return self.splits.shards.beside
+
+    def class_shares(self) -> tuple[float, ...]:
+        """Returns each class's share of the training rows, by code.
+
+        Of a dataset with groups the counts tell; else the labels are read.
+        """
+        counted = self.counts.split("train").groups
+        rows = np.zeros(len(self.schema.classes), np.int64)
+        for group in list(counted)[:1]:
+            rows = self.counts.table("train", group)[2].sum(axis=0)
+        if not counted:
+            for batch in self.batches("train"):
+                rows += np.bincount(batch.label, minlength=len(rows))
+        return tuple((rows / max(1, rows.sum())).tolist())
+
+
+def check_rows(what: str, found: int, stated: int) -> None:
+    """Compares the rows of a split with what its dataset counts.
+
+    Raises:
+        DataError: they are more or fewer.
+    """
+    if found != stated:
+        raise DataError(
+            f"The split that begins with {what} has {found:,} rows, and counts.json of "
+            f"its dataset says {stated:,}; prepare the data anew."
+        )

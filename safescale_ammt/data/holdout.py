@@ -6,7 +6,7 @@ Of an entity one row is judged. The sealed rows were drawn when they were prepar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,23 @@ from safescale_ammt.data.dataset import (
     BATCH_ROWS,
     ENTITY_COLUMN,
     ROW_COLUMN,
+    Dataset,
     Split,
+    StoredSplits,
+    check_rows,
 )
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW, one_of_each
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
-from safescale_ammt.files.parquet import parquet_batches, parquet_rows, read_fixed
+from safescale_ammt.files.parquet import (
+    fixed_bytes,
+    parquet_batches,
+    parquet_rows,
+    read_fixed,
+)
+from safescale_ammt.files.regular import Readable
 
 SEALED_ROWS = "sealed.parquet"
 """The file of the holdout with the sealed rows."""
@@ -35,16 +44,16 @@ SAMPLING = "sampling.json"
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows of the file of a split that are judged.
+    """Rows of a split that are judged.
 
     Attributes:
-        path: the file.
+        files: of the split, in order.
         schema: of the rows.
-        rows: of the file.
-        drawn: mask (n,) of the rows of the file that are judged; None = all.
+        rows: of the split.
+        drawn: mask (n,) of the rows that are judged; None = all.
     """
 
-    path: Path
+    files: Sequence[Path | Readable]
     schema: Schema
     rows: int
     drawn: NDArray[np.bool_] | None = None
@@ -54,34 +63,57 @@ class StoredRows:
         return self.rows if self.drawn is None else int(self.drawn.sum())
 
     @classmethod
-    def of(cls, path: Path, schema: Schema) -> StoredRows:
-        """Takes the rows of a file, of each entity the one that is drawn.
+    def of_select(cls, dataset: Dataset) -> StoredRows:
+        """Takes the rows of *select* of a stored dataset; as `of`."""
+        assert isinstance(dataset.splits, StoredSplits)
+        files = dataset.splits.shards.of("select")
+        return cls.of(files, dataset.schema, dataset.rows("select"))
+
+    @classmethod
+    def of(
+        cls, files: Sequence[Path | Readable], schema: Schema, rows: int
+    ) -> StoredRows:
+        """Takes the rows of a split, of each entity the one that is drawn.
 
         Raises:
-            DataError: it is no split's file.
+            DataError: these are no split's files, or hold other rows.
         """
-        drawn = None
-        if schema.entity:
-            drawn = one_of_each(entities(path), read_fixed(path, ROW_COLUMN, ROW))
-        return cls(path, schema, parquet_rows(path), drawn)
+        stored = cls(files, schema, rows)
+        if not schema.entity:
+            return stored
+        return cls(files, schema, rows, one_of_each(*stored.entities()))
 
     def batches(self) -> Iterator[Split]:
         """Yields the rows in batches, all but their hashes; as `Split.batches`."""
         at = 0
-        for batch in Split.batches(self.path, self.schema):
-            own = slice(at, at := at + len(batch))
-            yield batch if self.drawn is None else batch.take(self.drawn[own])
+        for file in self.files:
+            for batch in Split.batches(file, self.schema):
+                own = slice(at, at := at + len(batch))
+                yield batch if self.drawn is None else batch.take(self.drawn[own])
+        self._check(at)
 
     def hashes(self) -> NDArray[np.void]:
         """Returns the raw-row hashes, V16 (n,)."""
-        rows = read_fixed(self.path, ROW_COLUMN, ROW)
+        parts = [read_fixed(file, ROW_COLUMN, ROW) for file in self.files]
+        # Copied only where there are several.
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._check(len(rows))
         return rows if self.drawn is None else rows[self.drawn]
 
+    def entities(self) -> tuple[NDArray[np.int64], NDArray[np.void]]:
+        """Reads the number of each row's entity, and its hash, (n,), of all rows."""
+        numbers, rows = [], []
+        for file in self.files:
+            columns = [ROW_COLUMN, ENTITY_COLUMN]
+            for table in parquet_batches(file, columns, BATCH_ROWS):
+                numbers.append(table[ENTITY_COLUMN].to_numpy())
+                rows.append(fixed_bytes(table[ROW_COLUMN], ROW))
+        found = np.concatenate(numbers)
+        self._check(len(found))
+        return found, np.concatenate(rows)
 
-def entities(path: Path) -> NDArray[np.int64]:
-    """Reads the number of each row's entity, (n,)."""
-    parts = parquet_batches(path, [ENTITY_COLUMN], BATCH_ROWS)
-    return np.concatenate([table[ENTITY_COLUMN].to_numpy() for table in parts])
+    def _check(self, rows: int) -> None:
+        check_rows(Readable.of(self.files[0]).name, rows, self.rows)
 
 
 @dataclass(frozen=True)
@@ -106,7 +138,7 @@ class Holdout:
     @cached_property
     def split(self) -> Split:
         """All sealed rows at once, for those that can hold them."""
-        return Split.read(self.stored.path, self.stored.schema)
+        return Split.read(self.stored.files[0], self.stored.schema)
 
     @classmethod
     def load(cls, path: Path | str) -> Holdout:
@@ -119,13 +151,12 @@ class Holdout:
         path = Path(path)
         manifest = verify(path, "holdout")
         schema = Schema.load(path)
-        stored = StoredRows(
-            path / SEALED_ROWS, schema, parquet_rows(path / SEALED_ROWS)
-        )
+        file = path / SEALED_ROWS
+        stored = StoredRows((file,), schema, parquet_rows(file))
         rows = stored.rows
         if schema.entity:
             # Rows of one entity are no independent draws, and no test here is of any.
-            if many := rows - len(np.unique(entities(stored.path))):
+            if many := rows - len(np.unique(stored.entities()[0])):
                 raise IntegrityError(
                     f"{many} sealed rows of {path} are of an entity that another row "
                     "is of; prepare the data again, which draws one row of each."

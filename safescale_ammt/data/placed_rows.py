@@ -185,9 +185,12 @@ class PlacedRows:
         # The rows of an entity tell of each other wherever they are: no number is used.
         return {SPLITS[code]: self._made(rows, None) for code, rows in held.items()}
 
-    def write(self, name: str, path: Path, schema: Schema) -> None:
-        """Writes the Parquet file of a split."""
-        write_split(self.parts(name), path, schema)
+    def write(
+        self, name: str, path: Path, schema: Schema, shard_rows: int | None = None
+    ) -> None:
+        """Writes the Parquet files of a split; see `write_split`."""
+        most = min(ROW_GROUP, shard_rows or ROW_GROUP)
+        write_split(self.parts(name, most), path, schema, shard_rows)
 
     def _picked(self, batch: int, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Returns codes of features, combination, entity and hashes of some rows."""

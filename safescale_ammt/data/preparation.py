@@ -44,6 +44,8 @@ from safescale_ammt.data.typing_columns import (
     typed_columns,
 )
 from safescale_ammt.data.unseen import refuse_gaps
+from safescale_ammt.files.parquet import ROW_GROUP
+from safescale_ammt.files.shards import SHARD_ROWS
 from safescale_ammt.reading.blocks import BATCH_ROWS
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.readings import Readings, learn_readings, settled_commas
@@ -65,12 +67,21 @@ class Held:
         bucket_rows: rows among which equal ones are looked for, about.
         memory: bytes of arrays that stay in memory.
         audited_rows: development rows that are audited; of more, about so many.
+        shard_rows: rows of a file of a development split: the dataset depends on it.
+
+    Raises:
+        ValueError: a shard has no whole number of row groups.
     """
 
     batch_rows: int = BATCH_ROWS
     bucket_rows: int = BUCKET_ROWS
     memory: int = MEMORY
     audited_rows: int = 2_000_000
+    shard_rows: int = SHARD_ROWS
+
+    def __post_init__(self) -> None:
+        if self.shard_rows > ROW_GROUP and self.shard_rows % ROW_GROUP:
+            raise ValueError(f"{self.shard_rows} is no multiple of {ROW_GROUP}")
 
 
 HELD = Held()

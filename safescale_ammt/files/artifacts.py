@@ -31,6 +31,7 @@ from safescale_ammt.files.disk import NO_ROOM, keep_private, private_folder
 from safescale_ammt.files.json_text import LARGEST, JsonError, parse_json
 from safescale_ammt.files.library import code_version
 from safescale_ammt.files.regular import read_regular, walk
+from safescale_ammt.files.shards import DATASETS, is_shard
 from safescale_ammt.files.typed_json import build
 
 MANIFEST = "manifest.json"
@@ -45,7 +46,9 @@ APART = {
     ),
     "verdict": frozenset(("evidence.parquet",)),
 }
-"""Kind of artifact -> its files that lie there, and in no artifact of a run."""
+"""Kind of artifact -> its files that lie there, and in no artifact of a run.
+
+Shards of a dataset may lie apart too, elsewhere (`files.shards`)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class FileEntry:
         sha256: digest of its bytes.
         size: bytes.
         identity: whether it is part of the artifact's identity.
-        apart: whether it lies in the store of data, below `PROTECTED`, and not in the
+        apart: whether it lies in the store of data (`Manifest.place`), and not in the
             folder.
     """
 
@@ -106,8 +109,11 @@ class Manifest:
         """Returns where a file that lies apart is in the store; equal for equal work.
 
         Other bytes have another digest, so that no object there is ever replaced by
-        another one.
+        another one. Of a dataset it is the digest of the file alone: who writes a shard
+        knows neither the other files nor the identity that they will have.
         """
+        if self.kind == "dataset":
+            return DATASETS + self.files[name].sha256.partition(":")[2]
         _, _, hexdigits = self.identity.partition(":")
         return f"{PROTECTED}{self.kind}/{hexdigits}/{name}"
 
@@ -143,7 +149,8 @@ class Manifest:
         for name, entry in stated["files"].items():
             files[name] = {k: v for k, v in entry.items() if k != "place"}
             if "place" in entry:
-                if name not in APART.get(stated["kind"], ()):
+                shard = stated["kind"] == "dataset" and is_shard(name)
+                if not (shard or name in APART.get(stated["kind"], ())):
                     raise TypeError(f"{name} lies apart")
                 files[name]["apart"] = True
         return build(cls, {**stated, "files": files})
@@ -317,7 +324,8 @@ def digest_of(file: Path, entry: FileEntry) -> str:
 def verify(path: Path | str, kind: str | None = None) -> Manifest:
     """Checks every byte of an artifact against its manifest; links are refused.
 
-    What lies apart is not in the folder: who reads it checks it (`store.protected`).
+    What lies apart is not in the folder: who reads it checks it (`store.protected`,
+    `store.shards`).
 
     Raises:
         InputError: this is no artifact, or one of another kind.

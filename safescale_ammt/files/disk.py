@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 from safescale_ammt.errors import StorageError, StoreInputError
 from safescale_ammt.files.regular import open_regular
@@ -74,6 +75,23 @@ def private_folder(path: Path) -> None:
             folder.mkdir(mode=0o700)
             keep_private(folder)
     path.mkdir(exist_ok=True)
+
+
+def nameless(beside: Path | None = None) -> BinaryIO:
+    """Opens a new file without a name: whatever becomes of this process, it goes too.
+
+    Args:
+        beside: the file lies on the disk that takes this; None = with temporary files,
+            which may be memory or small.
+
+    Raises:
+        StoreInputError, StorageError: as `local_disk`.
+    """
+    with local_disk("opening a file without a name"):
+        if beside is not None:
+            private_folder(beside.parent)
+        file = TemporaryFile(dir=beside.parent if beside else None)  # noqa: SIM115
+    return cast("BinaryIO", file)
 
 
 @contextmanager

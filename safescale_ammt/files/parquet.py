@@ -7,7 +7,7 @@ is in the file, and what it takes when it is written out is known before it is.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safescale_ammt.errors import DataError, IntegrityError
 from safescale_ammt.files.disk import CHUNK
 from safescale_ammt.files.memory import check_fits
-from safescale_ammt.files.regular import open_regular
+from safescale_ammt.files.regular import Readable
 
 CELL = 16
 """Bytes of a cell that was read: a value of 8, a code of 4, and their copies."""
@@ -76,12 +76,12 @@ def size_of(
 
 @contextmanager
 def parquet_file(
-    path: Path, columns: Sequence[str] | None = None
+    path: Path | Readable, columns: Sequence[str] | None = None
 ) -> Iterator[pq.ParquetFile]:
     """Opens a file that fits in memory and has no nested columns.
 
     Args:
-        path: the file, which may be no link.
+        path: the file.
         columns: those that are read; None = all.
 
     Raises:
@@ -89,8 +89,9 @@ def parquet_file(
         IntegrityError: a column is nested, so that no table of ours is this one.
         OSError, pa.ArrowException: it is not there, or no whole Parquet file.
     """
-    with open_regular(path, follow=False) as source:
-        yield fitting(source, str(path), columns)
+    file = Readable.of(path)
+    with file.open() as source:
+        yield fitting(source, file.name, columns)
 
 
 def fitting(
@@ -126,20 +127,23 @@ def fitting(
     )
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    path: Path | Readable, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Reads columns of a file, texts written out.
 
     Raises:
         DataError: it is no whole Parquet file, or its rows do not fit in memory.
         IntegrityError: a column is nested.
     """
-    with _refused(path):
+    what = Readable.of(path).name
+    with _refused(what):
         with parquet_file(path, columns) as file:
             table = file.read(columns=columns)
         coded = [
             i for i, f in enumerate(table.schema) if pa.types.is_dictionary(f.type)
         ]
-        check_fits(sum(written_out(table.column(i)) for i in coded), str(path))
+        check_fits(sum(written_out(table.column(i)) for i in coded), what)
         for i in coded:
             column = table.column(i)
             plain = column.cast(column.type.value_type)
@@ -148,27 +152,28 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def _refused(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"{path} cannot be read as Parquet ({type(error).__name__})."
+            f"{what} cannot be read as Parquet ({type(error).__name__})."
         ) from None
 
 
-def parquet_rows(path: Path) -> int:
+def parquet_rows(path: Path | Readable) -> int:
     """Returns the rows that a file states, without reading them.
 
     Raises:
         DataError: it is no whole Parquet file.
     """
-    with _refused(path), open_regular(path, follow=False) as source:
+    file = Readable.of(path)
+    with _refused(file.name), file.open() as source:
         return int(pq.read_metadata(source).num_rows)
 
 
 def parquet_batches(
-    path: Path, columns: Sequence[str], rows: int
+    path: Path | Readable, columns: Sequence[str], rows: int
 ) -> Iterator[pa.Table]:
     """Reads columns batch by batch, texts coded, in memory for one row group.
 
@@ -182,8 +187,9 @@ def parquet_batches(
                 fit in memory.
         IntegrityError: a column is nested.
     """
-    with _refused(path), open_regular(path, follow=False) as source:
-        file = fitting(source, str(path), columns, whole=False)
+    readable = Readable.of(path)
+    with _refused(readable.name), readable.open() as source:
+        file = fitting(source, readable.name, columns, whole=False)
         if not file.metadata.num_rows:
             # Without a row there is no batch, but there are columns.
             yield file.read(columns=columns)
@@ -211,7 +217,7 @@ def fixed_bytes(column: pa.ChunkedArray, kind: np.dtype[Any]) -> NDArray[Any]:
 
 
 def read_fixed(
-    path: Path,
+    path: Path | Readable,
     column: str,
     kind: np.dtype[Any],
     among: Mapping[str, str] | None = None,
@@ -228,18 +234,24 @@ def read_fixed(
         DataError: it is no whole Parquet file, its rows do not fit in memory, or the
             column is of another type or lacks a value.
     """
-    rows, at = parquet_rows(path), 0
-    check_fits(rows * kind.itemsize, str(path))
-    # What is not filled takes no memory.
-    found = np.empty(rows, kind)
-    for table in parquet_batches(path, [column, *(among or ())], ROW_GROUP):
-        values = table[column]
-        if values.type != pa.binary(kind.itemsize) or values.null_count:
-            raise DataError(f"{path} has values of another type in {column!r}.")
-        for name, text in (among or {}).items():
-            values = values.filter(pc.equal(table[name].cast(pa.string()), text))
-        found[at : at + len(values)] = fixed_bytes(values, kind)
-        at += len(values)
+    file, at = Readable.of(path), 0
+    with _refused(file.name), file.open() as source:
+        # Opened once: a file that lies apart is fetched whenever it is opened.
+        once = Readable(file.name, lambda: nullcontext(source))
+        rows = parquet_rows(once)
+        check_fits(rows * kind.itemsize, file.name)
+        # What is not filled takes no memory.
+        found = np.empty(rows, kind)
+        for table in parquet_batches(once, [column, *(among or ())], ROW_GROUP):
+            values = table[column]
+            if values.type != pa.binary(kind.itemsize) or values.null_count:
+                raise DataError(
+                    f"{file.name} has values of another type in {column!r}."
+                )
+            for name, text in (among or {}).items():
+                values = values.filter(pc.equal(table[name].cast(pa.string()), text))
+            found[at : at + len(values)] = fixed_bytes(values, kind)
+            at += len(values)
     return found[:at]
 
 

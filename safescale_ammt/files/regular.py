@@ -11,7 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +33,26 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFLNK: "a link",
 }
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A file that can be read, wherever it lies.
+
+    Attributes:
+        name: what sentences call it.
+        open: gives its bytes while a context lasts.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+
+    @classmethod
+    def of(cls, file: Path | Readable) -> Readable:
+        """Takes a path as a file of this machine, which may be no link."""
+        if isinstance(file, Readable):
+            return file
+        return cls(str(file), partial(open_regular, file, follow=False))
 
 
 def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:

@@ -9,6 +9,7 @@ imported, and what is written does not depend on how many processes there are.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -62,8 +63,19 @@ class TrainingTask:
         architecture: Path | str,
         constitution: Mapping[str, Any],
         training: Mapping[str, Any],
+        *,
+        environ: Mapping[str, str] = os.environ,
+        beside: Path | None = None,
     ) -> TrainingTask:
         """Reads and verifies the inputs.
+
+        Args:
+            dataset: the artifact.
+            architecture: the artifact.
+            constitution: the file's mapping.
+            training: the section.
+            environ: names the store of rows that lie apart.
+            beside: as in `store.shards.Shards`.
 
         Raises:
             ConfigError: the section is wrong, or its threshold parts three classes.
@@ -73,7 +85,7 @@ class TrainingTask:
         config = TrainingConfig.from_params(training)
         promises = Constitution.from_dict(constitution)
         manifest = verify(architecture, "architecture")
-        data = Dataset.load(dataset)
+        data = Dataset.load(dataset, environ, beside)
         parents = {"dataset": data.identity, "constitution": promises.digest}
         require_two_classes(config.threshold, data.schema)
         # A genome that was found elsewhere would train just as well, and the verdict

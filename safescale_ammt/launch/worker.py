@@ -46,7 +46,12 @@ def run_worker(
         dataset = local_folder(request.dataset, scratch / "dataset", environ)
         searched = local_folder(request.architecture, scratch / "architecture", environ)
         task = TrainingTask.load(
-            dataset, searched, request.constitution, request.training
+            dataset,
+            searched,
+            request.constitution,
+            request.training,
+            environ=environ,
+            beside=scratch / "rows",
         )
         # Inputs first: a bad one ends each process by itself, with nobody waiting.
         with closing(join_processes(task, environ)) as process_group:

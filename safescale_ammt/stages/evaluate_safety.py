@@ -33,7 +33,7 @@ from safescale_ammt.data.audit_warnings import (
     warnings_form,
 )
 from safescale_ammt.data.counts import Counts
-from safescale_ammt.data.dataset import ROW_COLUMN, class_shares
+from safescale_ammt.data.dataset import ROW_COLUMN, Dataset
 from safescale_ammt.data.holdout import SEALED_ROWS, Holdout, StoredRows
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
@@ -98,6 +98,7 @@ from safescale_ammt.store.protected import (
     private_scratch,
     set_apart,
 )
+from safescale_ammt.store.shards import Shards
 
 STAGE = "evaluate_safety"
 CONSTITUTION = "constitution.json"
@@ -156,7 +157,12 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
                 # Before they are read: a run that is killed from here on has spent it.
                 use = counter.reserve(inputs, manifests, parsed)
             say_progress(1, 4, "inputs verified")
-            stored, drawn_of = inputs.judged_rows(rehearse=config.rehearse)
+            development = Dataset.of(
+                Shards(inputs.dataset, manifests["dataset"], environ, verdict)
+            )
+            stored, drawn_of = inputs.judged_rows(
+                development if config.rehearse else None
+            )
             schema, tally = stored.schema, UnseenTally(stored.schema)
             evidence = answered(inputs.model, stored, tally)
             written = held.enter_context(_written(scratch, evidence, stored))
@@ -171,7 +177,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             classes=schema.classes,
             positive=schema.positive,
             bins=config.calibration_bins,
-            base_rates=class_shares(inputs.dataset, schema),
+            base_rates=development.class_shares(),
             sampling=SamplingModel(
                 schema.unit, drawn_of, len(stored), written.distinct
             ),
@@ -291,18 +297,20 @@ class _Inputs:
         with made_whole(store, self.holdout, "holdout", beside) as rows:
             yield replace(self, holdout=rows)
 
-    def judged_rows(self, *, rehearse: bool) -> tuple[StoredRows, int]:
+    def judged_rows(self, rehearsed: Dataset | None) -> tuple[StoredRows, int]:
         """Returns *select* of the dataset, or the sealed rows.
 
         Of an entity one row is judged, in a rehearsal as in earnest.
+
+        Args:
+            rehearsed: the dataset, in a rehearsal.
 
         Returns:
             The judged rows, and the rows there were before one of each entity was
             drawn.
         """
-        if rehearse:
-            schema = Schema.load(self.dataset)
-            stored = StoredRows.of(self.dataset / "select.parquet", schema)
+        if rehearsed:
+            stored = StoredRows.of_select(rehearsed)
             return stored, stored.rows
         sealed = Holdout.load(self.holdout)
         return sealed.stored, sealed.rows

@@ -23,6 +23,7 @@ from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.files.shards import shard_name
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import (
     ALL,
@@ -60,7 +61,7 @@ def run(
         dataset: where the dataset artifact is written.
         holdout: where the holdout artifact is written.
         environ: names the store that gets the sealed rows (`SAFESCALE_STORE`).
-        held: how much is held at once; nothing but the audit depends on it.
+        held: how much is held at once, on which the audit depends, and rows of a shard.
 
     Returns:
         Rows per split, numbers of inputs and warnings, digests, days, small groups if
@@ -119,7 +120,7 @@ def run(
             digest=digest,
             store=store,
             paths=(Path(dataset), Path(holdout)),
-            audited_rows=held.audited_rows,
+            held=held,
         )
 
 
@@ -132,13 +133,13 @@ def write_prepared(
     digest: str,
     store: Store,
     paths: tuple[Path, Path],
-    audited_rows: int,
+    held: Held,
 ) -> dict[str, Any]:
     """Audits prepared rows, writes both artifacts and tells of them; see `run`."""
     (source, sealed), (dataset, holdout), schema = sides, paths, prepared.schema
     sizes = {name: prepared.rows.size(name) for name in ALL_SPLITS}
     counts = prepared.rows.told(schema.positive)
-    sample = prepared.rows.drawn(audited_rows)
+    sample = prepared.rows.drawn(held.audited_rows)
     audited = audit(schema, sample, config.seed, prepared.facts, counts)
     # Before anything is written: nothing is spent on a label among the inputs.
     looked_at = sum(map(len, sample.values()))
@@ -183,7 +184,7 @@ def write_prepared(
     for line in (*reading, *forms, *in_lines(audited.warnings)):
         print(line, flush=True)
     files = {"source.json": report, AUDIT: audited.to_dict()}
-    write_dataset(prepared, config, dataset, files, counts)
+    write_dataset(prepared, config, dataset, files, counts, shard_rows=held.shard_rows)
     return {
         "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
@@ -224,6 +225,8 @@ def write_dataset(
     path: Path,
     files: Mapping[str, Any],
     counts: Counts,
+    *,
+    shard_rows: int,
 ) -> None:
     """Writes the dataset artifact with some files of JSON and the counts."""
     schema = prepared.schema
@@ -238,7 +241,8 @@ def write_dataset(
             write_json(draft.folder / name, value)
         # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
         for name in SPLITS:
-            prepared.rows.write(name, draft.folder / f"{name}.parquet", schema)
+            file = draft.folder / shard_name(name, 0)
+            prepared.rows.write(name, file, schema, shard_rows)
 
 
 def _in_words(report: Mapping[str, Any], shown: SplitCounts) -> dict[str, str]:

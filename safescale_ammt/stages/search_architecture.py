@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.dataset import Dataset, class_shares
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.artifacts import read_manifest, writing
@@ -68,14 +68,14 @@ def run(
     # Before anything is spent: a role that nobody knows would fail the next stage.
     settings = TrainingConfig.from_params(training)
     parsed = Constitution.from_dict(constitution)
-    data = Dataset.load(dataset)
+    data = Dataset.load(dataset, beside=Path(architecture))
     check_groups(parsed, data.schema)
     require_two_classes(settings.threshold, data.schema)
     say_progress(0, 1, "what the sealed rows can certify")
     power = power_check(
         parsed,
         data.counts,
-        shares=class_shares(dataset, data.schema),
+        shares=data.class_shares(),
         draws=config.power_draws,
         seed=config.seed,
         unit=data.schema.unit,

@@ -40,8 +40,11 @@ def run(
             dataset or for another constitution.
         SafescaleError: training lost most of its agents, or one of its processes.
     """
-    task = TrainingTask.load(dataset, architecture, constitution, training)
-    config, folder = task.config, Path(model)
+    folder = Path(model)
+    task = TrainingTask.load(
+        dataset, architecture, constitution, training, beside=folder
+    )
+    config = task.config
     # Each branch imports what it alone needs, such as the Kubernetes client.
     if config.backend == "trainjob":
         from safescale_ammt.cluster.training import train_in_cluster

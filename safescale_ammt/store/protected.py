@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from safescale_ammt.errors import InputError, IntegrityError, StoreInputError
 from safescale_ammt.files.artifacts import (
@@ -41,8 +42,13 @@ from safescale_ammt.store.base import ObjectInfo, Store
 _ANEW = {
     "holdout": "prepare the data anew, not from a cache (--no-cache)",
     "verdict": "judge the model anew, not from a cache (--no-cache)",
+    "dataset": "prepare the data anew, not from a cache (--no-cache)",
 }
 """Kind of artifact -> what writes its rows again."""
+_NEED = (
+    f"what tells of sealed rows lies below {PROTECTED}, which the key of prepare, "
+    "judge and gate has to read, list and write"
+)
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def set_apart(store: Store, whole: Path, path: Path) -> Manifest:
     """
     manifest = read_manifest(whole)
     inside = manifest.files.keys() - APART[manifest.kind]
-    with _told_what_for(), local_disk(f"reading {whole}"):
+    with told_what_for(), local_disk(f"reading {whole}"):
         for name in sorted(manifest.files.keys() - inside):
             key = manifest.place(name)
             info = store.stat(key)
@@ -137,8 +143,11 @@ def made_whole(
                     shutil.copyfile(path / name, folder / name)
                     keep_private(folder / name)
             if entry.apart:
-                with _told_what_for():
-                    fetch_checked(store, manifest, name, folder / name)
+                target = folder / name
+                fetching = local_disk(f"fetching {manifest.place(name)}")
+                with fetching, target.open("xb") as file, told_what_for():
+                    keep_private(target)
+                    copy_checked(store, manifest, name, file)
         with local_disk(f"writing {folder / MANIFEST}"):
             write_json(folder / MANIFEST, replace(manifest, files=whole).to_dict())
         yield folder
@@ -159,13 +168,22 @@ def check_apart(path: Path, manifest: Manifest) -> None:
             )
 
 
-def fetch_checked(store: Store, manifest: Manifest, name: str, target: Path) -> None:
+def copy_checked(
+    store: Store, manifest: Manifest, name: str, file: BinaryIO | None = None
+) -> None:
     """Copies a file that lies apart, and checks it while it streams.
+
+    Args:
+        store: of data.
+        manifest: of the artifact.
+        name: of the file.
+        file: takes the bytes; None = they are only checked.
 
     Raises:
         InputError: it is not there.
         IntegrityError: it has other bytes than the manifest recorded.
-        StorageError: the store fails, or the disk has no room.
+        StorageError: the store fails.
+        OSError: the disk has no room.
     """
     entry, kind, key = manifest.files[name], manifest.kind, manifest.place(name)
     info = store.stat(key)
@@ -177,12 +195,11 @@ def fetch_checked(store: Store, manifest: Manifest, name: str, target: Path) -> 
     sha, found = hashlib.sha256(), f"{info.size:,} bytes"
     # By its size first: nobody waits for, or has the room for, an object put there.
     if info.size == entry.size:
-        disk = local_disk(f"fetching {key}")
-        with store.open(key) as source, disk, target.open("xb") as file:
-            keep_private(target)
+        with store.open(key) as source:
             while chunk := source.read(CHUNK):
                 sha.update(chunk)
-                file.write(chunk)
+                if file:
+                    file.write(chunk)
         found = f"sha256:{sha.hexdigest()}"
     if found != entry.sha256:
         raise IntegrityError(
@@ -192,16 +209,16 @@ def fetch_checked(store: Store, manifest: Manifest, name: str, target: Path) -> 
 
 
 @contextmanager
-def _told_what_for() -> Iterator[None]:
-    """Adds to what a store refuses who has to have that right."""
+def told_what_for(need: str = _NEED) -> Iterator[None]:
+    """Adds to what a store refuses who has to have that right.
+
+    Raises:
+        StoreInputError: the store refused something.
+    """
     try:
         yield
     except StoreInputError as error:
-        raise StoreInputError(
-            f"{str(error).rstrip('.')}; what tells of sealed rows lies below "
-            f"{PROTECTED}, which the key of prepare, judge and gate has to read, list "
-            "and write."
-        ) from None
+        raise StoreInputError(f"{str(error).rstrip('.')}; {need}.") from None
 
 
 @dataclass(frozen=True)
@@ -230,7 +247,7 @@ def all_kept(store: Store) -> list[Kept]:
         StorageError: the store fails, or its key does not open `PROTECTED`.
     """
     found: dict[tuple[str, str], list[ObjectInfo]] = {}
-    with _told_what_for():
+    with told_what_for():
         for info in store.list(PROTECTED):
             kind, _, rest = info.key.removeprefix(PROTECTED).partition("/")
             hexdigits, _, name = rest.partition("/")

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.data.coding import Codes, Coding, width
+from safescale_ammt.data.dataset import Split
 from safescale_ammt.model.predictor import BLOCK, Prediction
+from safescale_ammt.training.kept_rows import kept_rows
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.thinning import TRAINING, Limits, Thinning
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from safescale_ammt.data.counts import Counts
-    from safescale_ammt.data.dataset import Dataset, Split
+    from safescale_ammt.data.dataset import Dataset
     from safescale_ammt.data.feature_codes import Numeric
     from safescale_ammt.data.schema import Schema
+    from safescale_ammt.files.regular import Readable
     from safescale_ammt.model.predictor import Deployable
 
 CHUNK_ROWS = 1 << 15
@@ -179,6 +180,7 @@ class EncodedDataset:
         self.schema: Schema = dataset.schema
         self.counts: Counts = dataset.counts
         self._encoded: dict[tuple[tuple[str, ...], str], EncodedRows] = {}
+        self._kept: dict[str, Readable] = {}
 
     @property
     def n_out(self) -> int:
@@ -211,37 +213,45 @@ class EncodedDataset:
         if (splits, encoding) not in self._encoded:
             coding = Coding(self.schema, cast("Numeric", encoding))
             # In the order of `splits`: row numbers of a plan depend on it.
-            self._encoded[splits, encoding] = EncodedRows.joined(
-                [self._read(split, coding) for split in splits]
-            )
+            parts = [
+                EncodedRows.joined(
+                    [coded(batch, coding, self.schema) for batch in self._drawn(split)],
+                    one_split=True,
+                )
+                for split in splits
+            ]
+            self._encoded[splits, encoding] = EncodedRows.joined(parts)
             # Arrow keeps what it has freed, and much of it is read only once.
             pa.default_memory_pool().release_unused()
         return self._encoded[splits, encoding]
 
-    def _read(self, split: str, coding: Coding) -> EncodedRows:
-        """Reads and codes one split batch by batch, of a large one the drawn part."""
-        thinning = Thinning(self.dataset.rows(split), self.limits.of(split))
-        parts = []
+    def _drawn(self, split: str) -> Iterator[Split]:
+        """Yields a split in batches, of a large one the part that is drawn."""
+        rows, most = self.dataset.rows(split), self.limits.of(split)
+        if rows <= most and not self.dataset.apart(split):
+            yield from self.dataset.batches(split)
+            return
+        # Gone through once, whatever is asked for: it is large, or far away.
+        if split not in self._kept:
+            parts = self._thinned(split, Thinning(rows, most))
+            self._kept[split] = kept_rows(parts, self.schema, self.dataset.beside)
+        yield from Split.batches(self._kept[split], self.schema)
+
+    def _thinned(self, split: str, thinning: Thinning) -> Iterator[Split]:
         for batch in self.dataset.batches(split):
             strata = batch.label
             for name in self.schema.sensitive:
                 values = self.schema.groups[name]
                 strata = strata * len(values) + batch.groups[name]
-            parts.append(coded(batch, thinning.kept(strata), coding, self.schema))
-        return EncodedRows.joined(parts, one_split=True)
+            yield batch.take(thinning.kept(strata))
 
 
-def coded(
-    batch: Split, rows: NDArray[np.int64], coding: Coding, schema: Schema
-) -> EncodedRows:
-    """Codes some rows of a batch."""
-    features = batch.features
-    if len(rows) < len(batch):
-        features = features.take(pa.array(rows))
+def coded(batch: Split, coding: Coding, schema: Schema) -> EncodedRows:
+    """Codes the rows of a batch."""
     groups = {}
     for name, values in schema.groups.items():
         small = torch.uint8 if len(values) <= 256 else torch.int32
-        groups[name] = torch.from_numpy(batch.groups[name][rows]).to(small)
-    entity = None if batch.entity is None else torch.from_numpy(batch.entity[rows])
-    x = CodedInputs(coding.codes(features), coding)
-    return EncodedRows(x, torch.from_numpy(batch.label[rows]), groups, entity)
+        groups[name] = torch.from_numpy(batch.groups[name]).to(small)
+    entity = None if batch.entity is None else torch.tensor(batch.entity)
+    x = CodedInputs(coding.codes(batch.features), coding)
+    return EncodedRows(x, torch.from_numpy(batch.label), groups, entity)

@@ -192,7 +192,7 @@ def test_judged_rows_come_in_batches_one_of_each_entity(
     )
     whole.write(tmp_path / "s.parquet", schema)
     monkeypatch.setattr(dataset, "BATCH_ROWS", 16)
-    stored = StoredRows.of(tmp_path / "s.parquet", schema)
+    stored = StoredRows.of([tmp_path / "s.parquet"], schema, 90)
     judged, batches = whole.thinned(), [*stored.batches()]
 
     assert (len(stored), stored.rows) == (len(judged), 90)

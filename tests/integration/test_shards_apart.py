@@ -1,0 +1,96 @@
+"""Shards over a store that refuses, falters or breaks off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sick_store import KEYS, SickStore, sick_store
+
+from safescale_ammt.errors import StorageError, StoreInputError
+from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
+from safescale_ammt.store.shards import Shards, check_shards, put_shard
+from safescale_ammt.store.uri import STORE
+
+ROWS = b"PAR1 many rows PAR1" * 1000
+
+
+@pytest.fixture
+def sick() -> Iterator[SickStore]:
+    """A store that is well until its script says otherwise."""
+    with sick_store() as server:
+        yield server
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """The file of a split, before it is in a store."""
+    file = tmp_path / "train.parquet"
+    file.write_bytes(ROWS)
+    return file
+
+
+@pytest.fixture
+def manifest(sick: SickStore, shard: Path, tmp_path: Path) -> Manifest:
+    """A dataset of that one shard, which lies apart."""
+    with writing(tmp_path / "dataset", kind="dataset", stage="test") as draft:
+        draft.apart[shard.name] = put_shard(sick.store(), shard)
+    return read_manifest(tmp_path / "dataset")
+
+
+def read(sick: SickStore, manifest: Manifest, folder: Path) -> bytes:
+    """Reads the shard as a stage does, beside what it would write."""
+    environ = {**KEYS, STORE: "s3://bucket", "AWS_ENDPOINT_URL": sick.endpoint}
+    shards = Shards(folder / "dataset", manifest, environ, folder / "out" / "model")
+    [file] = shards.of("train")
+    with file.open() as source:
+        return source.read()
+
+
+def test_a_key_that_does_not_open_datasets_is_one_sentence(
+    sick: SickStore, shard: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    """Whoever reads and whoever writes."""
+    assert read(sick, manifest, tmp_path) == ROWS
+    sick.script = ["403"]
+    with pytest.raises(
+        StoreInputError, match=r"SAFESCALE_STORE, has to read\."
+    ) as reads:
+        read(sick, manifest, tmp_path)
+    sick.objects.clear()
+    sick.script = ["404", "403"]
+    with pytest.raises(StoreInputError, match="who prepares data has to") as writes:
+        put_shard(sick.store(), shard)
+    for error in (reads, writes):
+        sentence = str(error.value)
+        assert "the credentials do not permit this action" in sentence
+        assert "datasets/" in sentence
+        assert "\n" not in sentence
+        assert error.value.exit_code == 2
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+@pytest.mark.parametrize("script", [["503"], ["500", "503"], ["well", "half"]])
+def test_a_store_that_falters_is_tried_again(
+    sick: SickStore, manifest: Manifest, script: list[str]
+) -> None:
+    sick.script = script
+    check_shards(sick.store(), manifest)
+    assert sick.script == []
+
+
+def test_a_store_that_breaks_off_gives_no_row(
+    sick: SickStore, manifest: Manifest
+) -> None:
+    sick.script = ["well", *["half"] * 9]
+    with pytest.raises(StorageError):
+        check_shards(sick.store(), manifest)
+
+
+def test_a_shard_that_is_there_is_not_sent_again(
+    sick: SickStore, shard: Path, manifest: Manifest
+) -> None:
+    before = len(sick.seen)
+    assert put_shard(sick.store(), shard) == manifest.files[shard.name]
+    assert not [line for line in sick.seen[before:] if line.startswith("PUT")]
