@@ -37,12 +37,12 @@ def kept_rows(
         StorageError: this disk fails, or has no room.
     """
     file = nameless(beside)
-    with local_disk("keeping the rows that were drawn"):
-        write_split(in_batches(parts), file, schema)
-        file.flush()
     kept = Readable("the rows that were drawn", lambda: nullcontext(file))
     # Open as long as somebody may read it, and no longer.
     finalize(kept, file.close)
+    with local_disk("keeping the rows that were drawn"):
+        write_split(in_batches(parts), file, schema)
+        file.flush()
     return kept
 
 

@@ -86,11 +86,3 @@ def test_a_store_that_breaks_off_gives_no_row(
     sick.script = ["well", *["half"] * 9]
     with pytest.raises(StorageError):
         check_shards(sick.store(), manifest)
-
-
-def test_a_shard_that_is_there_is_not_sent_again(
-    sick: SickStore, shard: Path, manifest: Manifest
-) -> None:
-    before = len(sick.seen)
-    assert put_shard(sick.store(), shard) == manifest.files[shard.name]
-    assert not [line for line in sick.seen[before:] if line.startswith("PUT")]

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from cluster.api import ClusterApi
 from patience import PATIENCE
+from preparing import environ_of, lay_apart
 from trainjob_world import QUICK, Trained, World, trained_locally
 
 from safescale_ammt.errors import SafescaleError
-from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.files.artifacts import MANIFEST, read_manifest
 from safescale_ammt.stages import train_agents
 from safescale_ammt.store.embedded.server import EmbeddedStore
-from safescale_ammt.store.uri import open_store
+from safescale_ammt.store.environment import DATASET_STORE
+from safescale_ammt.store.uri import STORE, open_store
 
 SLOW = replace(QUICK, retry=replace(QUICK.retry, read=10.0), grace=30.0)
 """Training imports torch, and here several engineers share two cores."""
@@ -66,6 +68,24 @@ def test_the_stage_with_a_trainjob_writes_the_model_that_it_writes_alone(
         "request.json",
         "model",
     }
+
+
+@pytest.mark.slow
+def test_rows_that_lie_apart_are_read_by_the_pods_and_not_handed_over(
+    world: World, tmp_path: Path
+) -> None:
+    apart = lay_apart(world.trained.dataset, tmp_path / "dataset")
+    shards = environ_of(tmp_path / "dataset")[STORE]
+    world.environ[DATASET_STORE] = shards
+    world.trained = replace(world.trained, dataset=tmp_path / "dataset")
+    with world.trainer():
+        model = world.step(processes=2, nodes=2)
+    alone = read_manifest(world.trained.model)
+    assert read_manifest(model).identity == alone.identity
+    store = open_store(world.store, environ=world.environ)
+    sent = {info.key.rpartition("/")[2] for info in store.list("inputs/dataset/")}
+    inside = {name for name, entry in apart.files.items() if not entry.apart}
+    assert sent == {MANIFEST, *inside}
 
 
 @pytest.mark.slow
