@@ -7,7 +7,8 @@ There is no branch: a gate is a step that refuses. Only `evaluate_safety`
 receives the holdout. Wiring seals nothing: a pod of a run can read whatever artifact
 KFP keeps. So no artifact holds a sealed row or an answer about one. They lie in the
 store of data below `files.artifacts.PROTECTED`, which the key in `safescale-store`
-opens and that in `safescale-training` must not; the search has no key. The exit task
+opens and those in `safescale-training` and `safescale-datasets` must not; the last, of
+those who learn, reads rows of datasets that lie apart and nothing else. The exit task
 tells people how it ended; it has no artifact to read and no right to write a model.
 """
 
@@ -25,7 +26,12 @@ from components.train_agents import train_agents
 from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
 from safescale_ammt.releasing.telling import OFTEN
-from safescale_ammt.store.environment import SECRET_KEYS, registry_variable
+from safescale_ammt.store.environment import (
+    DATASETS,
+    SECRET_KEYS,
+    own_variable,
+    registry_variable,
+)
 from safescale_ammt.store.uri import STORE
 
 USER = 10001
@@ -96,12 +102,20 @@ def _register_channels(task: dsl.PipelineTask, *values: object) -> None:
     task.register_pipeline_channels(channels)
 
 
-def _with_store(task: dsl.PipelineTask, secret: str) -> dsl.PipelineTask:
-    """Gives a task the store of data and ledger, or of a TrainJob's hand-over."""
+def _with_store(
+    task: dsl.PipelineTask, secret: str, prefix: str = ""
+) -> dsl.PipelineTask:
+    """Gives a task the store of data and ledger, of datasets, or of a hand-over.
+
+    Args:
+        task: that mounts the secret.
+        secret: its name.
+        prefix: of variables of its own; "" = it is the task's first store.
+    """
     # Every key is optional to Kubernetes: where a role stands in for static keys the
     # secret has none, and what is really missing the stage says in a sentence, where a
     # pod that waits for a secret only waits.
-    keys = {key: key for key in SECRET_KEYS}
+    keys = {key: own_variable(prefix, key) if prefix else key for key in SECRET_KEYS}
     return kubernetes.use_secret_as_env(
         task, secret_name=secret, secret_key_to_env=keys, optional=True
     )
@@ -192,7 +206,8 @@ def train(  # noqa: PLR0917  KFP passes by name
         _with_store(_bounded(preparation, "Prepare data", small), names.STORE_SECRET)
         dataset = preparation.outputs["dataset"]
 
-        # No store: all that a search needs is in its inputs.
+        # Of all stores the rows that lie apart from the dataset: what a search needs is
+        # in its inputs, or there.
         architecture_search = search_architecture(
             dataset=dataset,
             constitution=constitution,
@@ -200,6 +215,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             training=training,
         )
         _bounded(architecture_search, "Search architecture", large)
+        _with_store(architecture_search, names.DATASETS_SECRET, DATASETS)
         architecture = architecture_search.outputs["architecture"]
 
         agent_training = train_agents(
@@ -208,11 +224,12 @@ def train(  # noqa: PLR0917  KFP passes by name
             constitution=constitution,
             training=training,
         )
-        # Not the store's keys: training reaches a TrainJob's hand-over and no more,
-        # above all no sealed row.
+        # Not the store's keys: training reaches a TrainJob's hand-over, reads rows that
+        # lie apart, and no more, above all no sealed row.
         _with_store(
             _bounded(agent_training, "Train agents", large), names.TRAINING_SECRET
         )
+        _with_store(agent_training, names.DATASETS_SECRET, DATASETS)
         kind, count = resources_accelerator_type, resources_accelerators
         _register_channels(agent_training, count, kind)
         agent_training.set_accelerator_type(kind)

@@ -27,6 +27,7 @@ from safescale_ammt.config.kubernetes_names import TRAINING_SECRET
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.notice import FILE
 from safescale_ammt.stage_progress import PROGRESS
+from safescale_ammt.store.environment import DATASET_STORE
 
 _COMPANIONS = {
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
@@ -67,11 +68,13 @@ class ContainerRunner:
                 "keys nor a network to ask a cluster; set it to local or torchrun, or "
                 "take --runner subprocess."
             )
-        for name, uri in {"The store": store, FILE: environ.get(FILE, "")}.items():
+        read = environ.get(DATASET_STORE, "")
+        places = {"The store": store, FILE: environ.get(FILE, ""), DATASET_STORE: read}
+        for name, uri in places.items():
             if uri.startswith("file:"):
                 raise ConfigError(
-                    f"{name} is {uri}, but a container writes to no folder of this "
-                    "machine except its stage's own; name an s3:// place, or take "
+                    f"{name} is {uri}, but a container has no folder of this machine "
+                    "except its stage's own; name an s3:// place, or take "
                     "--runner subprocess."
                 )
 
@@ -204,4 +207,5 @@ def network_of(environ: Mapping[str, str]) -> str:
     # Keys without an address mean AWS, which the client finds by itself.
     if any(map(is_loopback, hosts)):
         return "host"
-    return "bridge" if hosts or "AWS_ACCESS_KEY_ID" in environ else "none"
+    keys = any(name.endswith("AWS_ACCESS_KEY_ID") for name in environ)
+    return "bridge" if hosts or keys else "none"

@@ -12,6 +12,7 @@ ACCOUNT = "safescale-pipeline"
 STORE_SECRET = "safescale-store"  # noqa: S105
 REGISTRY_SECRET = "safescale-registry"  # noqa: S105
 TRAINING_SECRET = "safescale-training"  # noqa: S105
+DATASETS_SECRET = "safescale-datasets"  # noqa: S105
 NOTIFY_SECRET = "safescale-notify"  # noqa: S105
 # RFC 1123: a label is one part of a host's name, a subdomain is several with dots.
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"

@@ -37,6 +37,7 @@ PLACES = {
     "safescale-store": f"s3://{BUCKET}",
     "safescale-registry": f"s3://{BUCKET}/registry",
     "safescale-training": f"s3://{BUCKET}/training",
+    "safescale-datasets": f"s3://{BUCKET}",
 }
 S3, API = 30333, 30888
 """Ports of this machine that lead to the store and to KFP's API."""

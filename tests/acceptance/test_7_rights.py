@@ -177,7 +177,9 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("secret", ["mlpipeline-minio-artifact", "safescale-training"])
+@pytest.mark.parametrize(
+    "secret", ["mlpipeline-minio-artifact", "safescale-training", "safescale-datasets"]
+)
 def test_sealed_rows_cannot_be_read_with_the_key_in(
     secret: str, plane: Plane, cluster: Cluster, look: Callable[[str], None]
 ) -> None:

@@ -87,6 +87,21 @@ def _secret(name: str, **changed: str | None) -> Callable[[World], None]:
     return change
 
 
+def _datasets(**changed: str) -> Callable[[World], None]:
+    """Adds the key that learners read rows apart with."""
+    values = {
+        "SAFESCALE_STORE": "s3://team/data",
+        "AWS_ENDPOINT_URL": "",
+        "AWS_ACCESS_KEY_ID": "key-of-datasets",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        **changed,
+    }
+    return lambda world: world.cluster.add(
+        "secrets", "safescale-datasets", data=encoded(values)
+    )
+
+
 def _limits(kind: str, **changed: object) -> Callable[[World], None]:
     return lambda world: world.cluster.patch(kind, "safescale", changed)
 
@@ -351,6 +366,14 @@ FAULTS["registry opens with the data's key"] = (
     _secret("safescale-registry", AWS_ACCESS_KEY_ID="key-of-data"),
     "same AWS_ACCESS_KEY_ID",
 )
+for _fault, _harm, _said in (
+    ("elsewhere", _datasets(SAFESCALE_STORE="s3://x"), "another place"),
+    ("by the data's key", _datasets(AWS_ACCESS_KEY_ID="key-of-data"), "the same AWS"),
+    ("by half a key", _datasets(AWS_SECRET_ACCESS_KEY=""), "half a key"),
+    ("by a placeholder", _datasets(AWS_REGION="REPLACE-ME"), "a placeholder"),
+):
+    _named = "secret safescale-datasets"
+    FAULTS[f"rows apart are read {_fault}"] = (_named, _harm, _said)
 FAULTS["nobody to tell"] = (
     "secret safescale-notify",
     lambda w: w.cluster.add(
@@ -377,6 +400,25 @@ def test_what_is_missing_is_named_and_nothing_else(world, capsys, fault):
     told = findings[check]
     assert said in f"{told['found']}: {told['remedy']}"
     assert told["remedy"] or check in ("access", "version")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (None, "absent: rows of datasets that lie apart are not read"),
+        (dict.fromkeys(("SAFESCALE_STORE", "AWS_ACCESS_KEY_ID"), ""), "empty: rows"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "by role"),
+        ({"SAFESCALE_STORE": "s3://team/data/"}, "whole"),
+    ],
+)
+def test_the_key_of_rows_apart_may_be_absent_empty_or_a_role(
+    world, capsys, values, said
+):
+    if values is not None:
+        _datasets(**values)(world)
+    findings = world.ask(capsys)
+    assert failed(findings) == []
+    assert said in findings["secret safescale-datasets"]["found"]
 
 
 def test_a_check_whose_ground_is_missing_says_which(world, capsys):

@@ -28,14 +28,18 @@ from safescale_ammt.store.uri import open_store
 POLICIES = Path(__file__).parents[2] / "manifests" / "secrets" / "policies"
 BUCKET = "team"
 OPENS = {
-    "safescale-store": ("data", "ledger", "runs", "sealed"),
+    "safescale-store": ("data", "datasets", "ledger", "runs", "sealed"),
     "safescale-registry": ("registry",),
     "safescale-training": ("training",),
+    "safescale-datasets": (),
 }
-READS = {"safescale-store": ("research-ledger",)}
+READS = {
+    "safescale-store": ("research-ledger",),
+    "safescale-datasets": ("datasets",),
+}
 PREFIXES = (
     *("data", "ledger", "runs", "sealed", "research-ledger", "registry", "training"),
-    *("private-artifacts", "sealed-2", "data2"),
+    *("datasets", "private-artifacts", "sealed-2", "data2"),
 )
 CASES = [(key, prefix) for key in OPENS for prefix in PREFIXES]
 

@@ -10,7 +10,11 @@ from typing import Any
 from components import STAGES, image
 from policy import Object
 from policy.objects import amount, texts
-from safescale_ammt.config.kubernetes_names import REGISTRY_SECRET, TRAINING_SECRET
+from safescale_ammt.config.kubernetes_names import (
+    DATASETS_SECRET,
+    REGISTRY_SECRET,
+    TRAINING_SECRET,
+)
 
 GATES = {"register-model", "promote"}
 """Tasks that refuse: compiled without a retry, never from the cache."""
@@ -226,7 +230,7 @@ def those_who_learn_hold_no_raw_rows(pipeline: Pipeline) -> Iterator[str]:
     """Search and training never hold the key of raw rows and ledger."""
     for task in pipeline.tasks:
         if task.name in {"search-architecture", "train-agents"}:
-            for secret in _secrets(task) - {TRAINING_SECRET}:
+            for secret in _secrets(task) - {TRAINING_SECRET, DATASETS_SECRET}:
                 yield f"{task.name}: {secret}"
 
 

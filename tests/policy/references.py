@@ -14,6 +14,7 @@ from components import STAGES
 from policy import Object
 from policy.objects import ROOT, called, key, of_kind, pods
 from safescale_ammt import __version__
+from safescale_ammt.store.environment import SECRET_KEYS
 
 MADE_BY_KFP = {("Secret", "mlpipeline-minio-artifact"), ("ConfigMap", "kfp-launcher")}
 """What Kubeflow Pipelines puts into a namespace itself."""
@@ -214,6 +215,12 @@ def runtime_fits_our_trainjobs(objects: list[Object]) -> Iterator[str]:
         secrets = [e["secretRef"]["name"] for e in container.get("envFrom", [])]
         if container["name"] != "node" or secrets != ["safescale-training"]:
             yield f"container {container['name']} with secrets {secrets}"
+        sources = [e.get("valueFrom", {}) for e in container["env"]]
+        keys = [source["secretKeyRef"] for source in sources if source]
+        # Without it a job of rows inside of their dataset runs as well.
+        fit = all(k["name"] == "safescale-datasets" and k["optional"] for k in keys)
+        if not fit or {k["key"] for k in keys} != set(SECRET_KEYS):
+            yield f"container {container['name']} with keys of {keys}"
 
 
 def queues_cover_their_jobs(objects: list[Object]) -> Iterator[str]:

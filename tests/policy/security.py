@@ -15,6 +15,7 @@ SECRETS = {
     "safescale-store",
     "safescale-registry",
     "safescale-training",
+    "safescale-datasets",
     "safescale-notify",
     "safescale-pull",
 }

@@ -27,6 +27,8 @@ from pipelines.kubeflow.doctor.quota import charge_of, most_at_once
 from pipelines.quantities import amount
 from safescale_ammt.cluster.access import ACCESS
 
+ROWS = (*NODE, "env", 2, "valueFrom", "secretKeyRef")
+"""Where a node is told the store of rows that lie apart."""
 SHAPE = (*names.RULES, *references.RULES)
 """Rules on all objects, secrets included; those of `security` are on ours alone."""
 QUEUE = "ClusterQueue/safescale"
@@ -160,6 +162,9 @@ BROKEN: dict[str, list[Break]] = {
             (*NODE, "envFrom", 1),
             {"secretRef": {"name": "safescale-registry"}},
         ),
+        (RUNTIME, (*ROWS, "name"), "safescale-store"),
+        (RUNTIME, (*ROWS, "optional"), False),
+        (RUNTIME, (*ROWS, "key"), "SAFESCALE_PLACE"),
     ],
     "queues_cover_their_jobs": [
         (

@@ -15,7 +15,7 @@ from safescale_ammt.store.environment import (
 from safescale_ammt.store.s3_access import Renewing, connect
 from safescale_ammt.store.s3_retry import S3_RETRY
 
-STORES = ("store", "registry", "training")
+STORES = ("store", "registry", "training", "datasets")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 

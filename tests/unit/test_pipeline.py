@@ -245,8 +245,8 @@ def test_only_the_gate_has_the_registrys_keys(pods):
     }
     assert secrets == {
         "prepare-data": ["store"],
-        "search-architecture": [],
-        "train-agents": ["training"],
+        "search-architecture": ["datasets"],
+        "train-agents": ["training", "datasets"],
         "evaluate-safety": ["store"],
         "register-model": ["store", "registry", "registry"],
         EXIT: ["store", "notify"],

@@ -123,6 +123,7 @@ BROKEN = {
     ],
     "those_who_learn_hold_no_raw_rows": [
         ((*pod("train-agents"), *SECRET), named("safescale-store")),
+        ((*pod("search-architecture"), *SECRET), named("safescale-store")),
     ],
     "secrets_and_their_keys_exist": [
         ((*pod("prepare-data"), *SECRET), named("safescale-data")),

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
+from safescale_ammt.config.kubernetes_names import DATASETS_SECRET
 from safescale_ammt.errors import StoreInputError
 from safescale_ammt.files.json_text import parse_json
 from safescale_ammt.store.environment import SECRET_KEYS
@@ -21,6 +22,7 @@ from safescale_ammt.store.uri import STORE, split_uri
 
 FILL = "fill in manifests/secrets/{} and kubectl apply -k manifests/secrets"
 NOTIFY = "safescale-notify"
+STORED = "safescale-store"
 _PLACEHOLDERS = ("REPLACE-ME", "REPLACE_ME", "CHANGE-ME", "CHANGEME")
 # What the kubelet takes as a key of an image registry.
 _DOCKER = ".dockerconfigjson"
@@ -53,13 +55,18 @@ class Secrets:
         return [
             *store_secrets,
             Check(f"secret {NOTIFY}", self._notify, ("namespace",)),
+            Check(
+                f"secret {DATASETS_SECRET}",
+                self.check_datasets,
+                ("kubeflow", "namespace", f"secret {STORED}"),
+            ),
             Check("secrets apart", self._apart, ("kubeflow", *names)),
             Check("pull secret", self._pull_secret, ("account",)),
         ]
 
     def _names(self) -> dict[str, str]:
         """Returns the secrets with an object store, and the file that makes each."""
-        names = {"safescale-store": "store.env", "safescale-registry": "registry.env"}
+        names = {STORED: "store.env", "safescale-registry": "registry.env"}
         return names | (
             {"safescale-training": "training.env"} if self.cluster.trainjob else {}
         )
@@ -106,6 +113,36 @@ class Secrets:
                 )
         return "whole"
 
+    def check_datasets(self) -> str:
+        """Whether who learns may read rows that lie apart; absent, it may not.
+
+        Raises:
+            Fault: it is not filled in, names another place, or has a key that writes.
+            Unknown: we may not read it.
+        """
+        file = "datasets.env"
+        if self.cluster.find("secrets", DATASETS_SECRET) is None:
+            return "absent: rows of datasets that lie apart are not read"
+        given = self.secret(DATASETS_SECRET, file)
+        if not any(given.get(key) for key in (STORE, "AWS_ACCESS_KEY_ID")):
+            return "empty: rows of datasets that lie apart are not read"
+        told = self._store_secret(DATASETS_SECRET, file)
+        data = self.secret(STORED, "store.env")
+        if given[STORE].rstrip("/") != data[STORE].rstrip("/"):
+            raise Fault(
+                f"{STORE} of secret {DATASETS_SECRET} is another place than that of "
+                f"{STORED}, where rows are prepared",
+                FILL.format(file),
+            )
+        key = given["AWS_ACCESS_KEY_ID"]
+        # In single-user mode KFP has one key for all, and "secrets apart" says so.
+        if key and key == data["AWS_ACCESS_KEY_ID"] and self.cluster.multi_user():
+            raise Fault(
+                f"{DATASETS_SECRET} and {STORED} have the same AWS_ACCESS_KEY_ID",
+                "give it a key that reads datasets/ and opens nothing else",
+            )
+        return told
+
     def _apart(self) -> str:
         """No secret may open what another is there to keep shut."""
         secrets = {
@@ -138,7 +175,7 @@ class Secrets:
         """
         if not self.store.startswith("s3://"):
             raise Unknown("no --store on S3 is given")
-        there = self.secret("safescale-store", "store.env")[STORE]
+        there = self.secret(STORED, "store.env")[STORE]
         if there.rstrip("/") != self.store.rstrip("/"):
             raise Fault(
                 f"{STORE} of secret safescale-store is another place than {self.store}",
