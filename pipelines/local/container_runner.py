@@ -72,9 +72,10 @@ class ContainerRunner:
         places = {"The store": store, FILE: environ.get(FILE, ""), DATASET_STORE: read}
         for name, uri in places.items():
             if uri.startswith("file:"):
+                does = "reads" if name == DATASET_STORE else "writes to"
                 raise ConfigError(
-                    f"{name} is {uri}, but a container has no folder of this machine "
-                    "except its stage's own; name an s3:// place, or take "
+                    f"{name} is {uri}, but a container {does} no folder of this "
+                    "machine except its stage's own; name an s3:// place, or take "
                     "--runner subprocess."
                 )
 

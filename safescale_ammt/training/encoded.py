@@ -15,7 +15,7 @@ from torch import Tensor
 from safescale_ammt.data.coding import Codes, Coding, width
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.model.predictor import BLOCK, Prediction
-from safescale_ammt.training.kept_rows import kept_rows
+from safescale_ammt.training.kept_rows import kept_rows, thinned
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.thinning import TRAINING, Limits, Thinning
 
@@ -233,17 +233,10 @@ class EncodedDataset:
             return
         # Gone through once, whatever is asked for: it is large, or far away.
         if split not in self._kept:
-            parts = self._thinned(split, Thinning(rows, most))
+            batches = self.dataset.batches(split)
+            parts = thinned(batches, self.schema, Thinning(rows, most))
             self._kept[split] = kept_rows(parts, self.schema, self.dataset.beside)
         yield from Split.batches(self._kept[split], self.schema)
-
-    def _thinned(self, split: str, thinning: Thinning) -> Iterator[Split]:
-        for batch in self.dataset.batches(split):
-            strata = batch.label
-            for name in self.schema.sensitive:
-                values = self.schema.groups[name]
-                strata = strata * len(values) + batch.groups[name]
-            yield batch.take(thinning.kept(strata))
 
 
 def coded(batch: Split, coding: Coding, schema: Schema) -> EncodedRows:

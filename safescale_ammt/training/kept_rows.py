@@ -21,6 +21,7 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW
 from safescale_ammt.files.disk import local_disk, nameless
 from safescale_ammt.files.regular import Readable
+from safescale_ammt.training.thinning import Thinning
 
 
 def kept_rows(
@@ -44,6 +45,23 @@ def kept_rows(
         write_split(in_batches(parts), file, schema)
         file.flush()
     return kept
+
+
+def thinned(
+    batches: Iterable[Split], schema: Schema, thinning: Thinning
+) -> Iterator[Split]:
+    """Yields of each batch the rows that stay; strata are classes and sensitive groups.
+
+    Args:
+        batches: of a split, all of them.
+        schema: of the rows.
+        thinning: of that split, before its first row.
+    """
+    for batch in batches:
+        strata = batch.label
+        for name in schema.sensitive:
+            strata = strata * len(schema.groups[name]) + batch.groups[name]
+        yield batch.take(thinning.kept(strata))
 
 
 def in_batches(parts: Iterable[Split]) -> Iterator[Split]:

@@ -367,7 +367,7 @@ FAULTS["registry opens with the data's key"] = (
     "same AWS_ACCESS_KEY_ID",
 )
 for _fault, _harm, _said in (
-    ("elsewhere", _datasets(SAFESCALE_STORE="s3://x"), "another place"),
+    ("elsewhere", _datasets(SAFESCALE_STORE="s3://another"), "another place"),
     ("by the data's key", _datasets(AWS_ACCESS_KEY_ID="key-of-data"), "the same AWS"),
     ("by half a key", _datasets(AWS_SECRET_ACCESS_KEY=""), "half a key"),
     ("by a placeholder", _datasets(AWS_REGION="REPLACE-ME"), "a placeholder"),

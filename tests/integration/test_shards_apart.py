@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import Child
+from patience import PATIENCE, eventually
 from sick_store import KEYS, SickStore, sick_store
 
 from safescale_ammt.errors import StorageError, StoreInputError
@@ -86,3 +89,33 @@ def test_a_store_that_breaks_off_gives_no_row(
     sick.script = ["well", *["half"] * 9]
     with pytest.raises(StorageError):
         check_shards(sick.store(), manifest)
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from safescale_ammt.files.artifacts import read_manifest
+from safescale_ammt.store.shards import Shards
+
+folder = Path(sys.argv[1])
+environ = dict(pair.split("=", 1) for pair in sys.argv[2:])
+manifest = read_manifest(folder / "dataset")
+[file] = Shards(folder, manifest, environ, folder / "out" / "model").of("train")
+with file.open():
+    pass
+"""
+
+
+def test_a_process_that_is_killed_while_it_fetches_leaves_nothing(
+    sick: SickStore, manifest: Manifest, tmp_path: Path
+) -> None:
+    assert manifest.files
+    sick.script, before = ["well", "stall"], len(sick.seen)
+    environ = {**KEYS, STORE: "s3://bucket", "AWS_ENDPOINT_URL": sick.endpoint}
+    pairs = [f"{name}={value}" for name, value in environ.items()]
+    with Child([sys.executable, "-c", FETCH, str(tmp_path), *pairs]) as process:
+        eventually(lambda: len(sick.seen) == before + 2)
+        process.kill()
+        process.wait(PATIENCE)
+    sick.well.set()
+    assert not [*(tmp_path / "out").iterdir()]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from preparing import environ_of, lay_apart, run, store_of
 from small_tables import config, loans, save, spell
 
+from pipelines.cli import run_command
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.dataset import BATCH_ROWS, Dataset, Split
 from safescale_ammt.data.preparation import Held
@@ -42,6 +46,7 @@ from safescale_ammt.files.shards import (
 from safescale_ammt.store.shards import Shards, check_shards, put_shard
 from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.kept_rows import compacted, in_batches, kept_rows
 from safescale_ammt.training.thinning import TRAINING, Limits
 
 SMALL = Held(shard_rows=50)
@@ -243,6 +248,56 @@ def test_a_fetched_shard_has_no_name_and_goes(apart: Path) -> None:
             assert not [*out.iterdir()]
     assert rows_of(apart) == rows_of(apart)
     assert not [*out.iterdir()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_one_shard_at_a_time_is_on_disk(apart: Path) -> None:
+    out, most = apart.parent / "out", 0
+    data = Dataset.load(apart, environ_of(apart), out / "model")
+    for _ in data.batches("train"):
+        held = 0
+        for file in [*Path("/proc/self/fd").iterdir()]:
+            with suppress(FileNotFoundError):  # that of this listing
+                held += str(out) in str(file.readlink())
+        most = max(most, held)
+    assert most == 1
+
+
+def test_what_was_drawn_is_kept_in_few_batches_with_few_texts(world: Path) -> None:
+    """However many rows and texts a batch had of which they were drawn."""
+    data = opened(world, "many")
+    texts = [
+        i
+        for i, column in enumerate(data.splits["train"].features.columns)
+        if pa.types.is_string(column.type)
+    ]
+    parts = [part.take(np.arange(0, len(part), 25)) for part in data.batches("train")]
+    [batch] = in_batches(parts)
+    assert len(batch) == sum(map(len, parts)) < len(parts) * 3
+    for i in texts:
+        whole = pa.chunked_array([c for p in parts for c in p.features[i].chunks])
+        assert batch.features[i].to_pylist() == whole.to_pylist()
+        kept = compacted(parts[0]).features[i].chunk(0).dictionary
+        assert sorted(kept.to_pylist()) == sorted(
+            set(parts[0].features[i].drop_null().to_pylist())
+        )
+    read = list(Split.batches(kept_rows(parts, data.schema), data.schema))
+    assert np.concatenate([each.label for each in read]).tolist() == (
+        batch.label.tolist()
+    )
+    assert pa.concat_tables([each.features for each in read]).to_pylist() == (
+        batch.features.to_pylist()
+    )
+
+
+def test_verify_reads_what_lies_apart(
+    apart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["verify", str(apart), "--store", environ_of(apart)[STORE]]
+    assert run_command(ask) == 0
+    tampered(place(apart, "train-00001.parquet"), apart)
+    assert run_command(ask) != 0
+    assert "was changed" in capsys.readouterr().err
 
 
 def test_a_dataset_with_its_rows_inside_needs_no_store(world: Path) -> None:
