@@ -15,7 +15,12 @@ from torch import Tensor
 from safescale_ammt.data.coding import Codes, Coding, width
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.model.predictor import BLOCK, Prediction
-from safescale_ammt.training.kept_rows import kept_rows, thinned
+from safescale_ammt.training.kept_rows import (
+    KEPT_ROWS,
+    in_batches,
+    kept_rows,
+    thinned,
+)
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.thinning import TRAINING, Limits, Thinning
 
@@ -231,10 +236,13 @@ class EncodedDataset:
         if rows <= most and not self.dataset.apart(split):
             yield from self.dataset.batches(split)
             return
-        # Gone through once, whatever is asked for: it is large, or far away.
         if split not in self._kept:
             batches = self.dataset.batches(split)
-            parts = thinned(batches, self.schema, Thinning(rows, most))
+            thinning = Thinning(rows, most)
+            parts = in_batches(thinned(batches, self.schema, thinning))
+            if most > KEPT_ROWS:
+                yield from parts
+                return
             self._kept[split] = kept_rows(parts, self.schema, self.dataset.beside)
         yield from Split.batches(self._kept[split], self.schema)
 

@@ -1,4 +1,4 @@
-"""Rows of a split that were drawn, kept on disk for every encoding that is asked for.
+"""Rows of a split that were drawn, kept on disk for whoever asks for them again.
 
 A large split, or one whose files lie apart, is gone through once: what `thinning` draws
 of it is then the file of a split like another, without a name, so that it goes with
@@ -23,6 +23,9 @@ from safescale_ammt.files.disk import local_disk, nameless
 from safescale_ammt.files.regular import Readable
 from safescale_ammt.training.thinning import Thinning
 
+KEPT_ROWS = 1 << 18
+"""Rows that are kept, at most: *train* of a training has more, and is asked for once."""
+
 
 def kept_rows(
     parts: Iterable[Split], schema: Schema, beside: Path | None = None
@@ -30,7 +33,7 @@ def kept_rows(
     """Writes rows into a file that goes with this process.
 
     Args:
-        parts: the rows, without their hashes; their order stays.
+        parts: the rows, as `in_batches` gives them; their order stays.
         schema: of the rows.
         beside: the file lies on the disk that takes this; None = with temporary files.
 
@@ -42,7 +45,7 @@ def kept_rows(
     # Open as long as somebody may read it, and no longer.
     finalize(kept, file.close)
     with local_disk("keeping the rows that were drawn"):
-        write_split(in_batches(parts), file, schema)
+        write_split(parts, file, schema)
         file.flush()
     return kept
 
@@ -67,8 +70,8 @@ def thinned(
 def in_batches(parts: Iterable[Split]) -> Iterator[Split]:
     """Joins parts to such of `BATCH_ROWS` or more, but the last.
 
-    Of ten billion rows a batch has a handful that was drawn: tens of thousands of row
-    groups, each with its footer, would be no small file, and as slow to read.
+    Of ten billion rows a batch has a handful that was drawn: tens of thousands of parts
+    would be no small memory, and no fast file.
     """
     held, rows = list[Split](), 0
     for part in parts:

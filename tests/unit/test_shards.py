@@ -281,7 +281,8 @@ def test_what_was_drawn_is_kept_in_few_batches_with_few_texts(world: Path) -> No
         assert sorted(kept.to_pylist()) == sorted(
             set(parts[0].features[i].drop_null().to_pylist())
         )
-    read = list(Split.batches(kept_rows(parts, data.schema), data.schema))
+    kept = kept_rows(in_batches(parts), data.schema)
+    read = list(Split.batches(kept, data.schema))
     assert np.concatenate([each.label for each in read]).tolist() == (
         batch.label.tolist()
     )
