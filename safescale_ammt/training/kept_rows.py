@@ -24,7 +24,7 @@ from safescale_ammt.files.regular import Readable
 from safescale_ammt.training.thinning import Thinning
 
 KEPT_ROWS = 1 << 18
-"""Rows that are kept, at most: *train* of a training has more, and is asked for once."""
+"""Rows that are kept, at most: *train* of training has more, and is asked for once."""
 
 
 def kept_rows(
