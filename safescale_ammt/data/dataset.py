@@ -306,7 +306,7 @@ class Dataset:
         return self.splits.shards.beside
 
     def class_shares(self) -> tuple[float, ...]:
-        """Returns each class's share of the training rows, by code.
+        """Returns each class's share of the training rows of an artifact, by code.
 
         Of a dataset with groups the counts tell; else the labels are read.
         """
@@ -314,9 +314,12 @@ class Dataset:
         rows = np.zeros(len(self.schema.classes), np.int64)
         for group in list(counted)[:1]:
             rows = self.counts.table("train", group)[2].sum(axis=0)
-        if not counted:
-            for batch in self.batches("train"):
-                rows += np.bincount(batch.label, minlength=len(rows))
+        if not counted and isinstance(self.splits, StoredSplits):
+            files = self.splits.shards.of("train")
+            for file in files:
+                for table in parquet_batches(file, [_LABEL], BATCH_ROWS):
+                    rows += np.bincount(table[_LABEL].to_numpy(), minlength=len(rows))
+            check_rows(files[0].name, int(rows.sum()), self.rows("train"))
         return tuple((rows / max(1, rows.sum())).tolist())
 
 

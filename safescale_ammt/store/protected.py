@@ -38,11 +38,13 @@ from safescale_ammt.files.artifacts import (
 from safescale_ammt.files.canonical import is_digest, write_json
 from safescale_ammt.files.disk import CHUNK, keep_private, local_disk, private_folder
 from safescale_ammt.store.base import ObjectInfo, Store
+from safescale_ammt.store.environment import DATASET_STORE
 
 _ANEW = {
     "holdout": "prepare the data anew, not from a cache (--no-cache)",
     "verdict": "judge the model anew, not from a cache (--no-cache)",
-    "dataset": "prepare the data anew, not from a cache (--no-cache)",
+    "dataset": f"name the store in which it was prepared by {DATASET_STORE}, or "
+    "prepare the data anew, not from a cache (--no-cache)",
 }
 """Kind of artifact -> what writes its rows again."""
 _NEED = (
