@@ -192,13 +192,20 @@ def test_what_is_wrong_with_a_run_in_containers_is_said_before_an_engine_is_aske
 
 
 @pytest.mark.usefixtures("no_engine")
-@pytest.mark.parametrize("name", ["SAFESCALE_STORE", "SAFESCALE_NOTIFY_FILE"])
+@pytest.mark.parametrize(
+    ("name", "does"),
+    [
+        ("SAFESCALE_STORE", "writes to"),
+        ("SAFESCALE_NOTIFY_FILE", "writes to"),
+        ("SAFESCALE_DATASETS_STORE", "reads"),
+    ],
+)
 def test_a_folder_in_the_environment_is_refused_before_an_engine_is_asked(
-    name, capsys, monkeypatch
+    name, does, capsys, monkeypatch
 ):
     monkeypatch.setenv("SAFESCALE_STORE", "s3://nowhere")
     monkeypatch.setenv(name, "file:///folder")
-    refused(["--runner", "docker"], "a container writes to no folder", capsys)
+    refused(["--runner", "docker"], f"a container {does} no folder", capsys)
 
 
 def refused(arguments: list[str], part: str, capsys) -> None:

@@ -38,6 +38,8 @@ ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
         ({"AWS_ENDPOINT_URL": "http://[::1]:8333"}, "host"),
         ({"AWS_ENDPOINT_URL": "https://store.example.org"}, "bridge"),
         ({"AWS_ENDPOINT_URL": "http://192.0.2.7:9000"}, "bridge"),
+        ({"SAFESCALE_DATASETS_AWS_ACCESS_KEY_ID": "of rows apart, at AWS"}, "bridge"),
+        ({"SAFESCALE_DATASETS_AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "host"),
         ({"AWS_ACCESS_KEY_ID": "key"}, "bridge"),
         ({"SAFESCALE_WEBHOOK_URL": "https://chat.example.org/x"}, "bridge"),
     ],
