@@ -19,13 +19,14 @@ TORCH ?= cpu
 KEY := $(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 READY := .venv/.ready-$(KEY)
 BIN := .venv/bin
+SPARK := .venv/spark/.ready-$(shell sha256sum < requirements-spark.txt | cut -c1-16)
 
 # Where it is set, each process of a run or a test would compile all code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test cluster-test lint format golden docs engines images findings clean \
-  distclean
+.PHONY: help setup run test cluster-test lint format golden docs engines images findings spark \
+  clean distclean
 .DELETE_ON_ERROR:
 
 help: ## Says what there is
@@ -46,7 +47,7 @@ $(READY):
 run: $(READY) ## Trains, judges and registers a model on the Adult data
 	$(BIN)/safescale run --runner $(RUNNER) $(ARGS)
 
-test: $(READY) lint ## Runs every check and test, with coverage
+test: $(READY) lint spark ## Runs every check and test, with coverage
 	$(BIN)/pytest tests/unit tests/integration -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
 
 cluster-test: $(READY) ## Accepts the Kubeflow that SAFESCALE_KFP_HOST names (ARGS="-k champion")
@@ -61,6 +62,17 @@ lint: $(READY) ## Checks style, types and import rules
 format: $(READY) ## Formats the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+spark: $(READY) ## Installs PySpark for the tests, where there is a Java
+	@if test -f $(SPARK); then :; \
+	elif ! command -v java >/dev/null; then \
+	  echo "skipped: Spark's tests, because there is no Java (Debian: openjdk-17-jre-headless)"; \
+	else \
+	  rm -rf .venv/spark; \
+	  { $(BIN)/python -m pip install --quiet --no-deps --target .venv/spark \
+	    -r requirements-spark.txt && touch $(SPARK); } || \
+	  echo "skipped: Spark's tests, because PySpark could not be installed (see above)"; \
+	fi
 
 engines: ## Installs and starts a container engine where it can (Debian, root)
 	@sh images/engines.sh

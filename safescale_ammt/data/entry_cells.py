@@ -14,8 +14,8 @@ from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.splitting import ROW
 from safescale_ammt.reading.cells import Cells, Words, salted
-from safescale_ammt.reading.columns import Column
-from safescale_ammt.reading.readings import learn_readings, read_columns
+from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.readings import Form, learn_readings, read_columns
 from safescale_ammt.reading.spelling import Kinds
 
 Hashes = Callable[[int], NDArray[np.void]]
@@ -71,22 +71,38 @@ def written_cells(
     A row is the same whatever its numbers and dates look like, so they are read; of
     the config only what settles how they are written has a part in it.
     """
+    written = joined.written
+    columns = written.table.columns
+    source = KeptColumns(columns, written.of_source)
+    forms, missing = written_forms(config, replace(joined.table, columns=source), kinds)
+    cells = {}
+    for name in columns:
+        one = replace(joined.table, columns={name: columns[name]})
+        read = read_columns(one, forms, missing).columns[name]
+        cells[name] = EntryCells.of(name, read, shelf)
+    return cells
+
+
+def written_forms(
+    config: DataConfig, source: RawTable, kinds: Kinds
+) -> tuple[Mapping[str, Form], tuple[str, ...]]:
+    """Finds by what forms cells are read before they are hashed.
+
+    Args:
+        config: spelled by kinds.
+        source: its rows, spelled by kinds, the label as the files have it.
+        kinds: of its columns.
+
+    Returns:
+        Forms by column, and the spellings of a missing value.
+    """
     plain = DataConfig(
         numbers=config.numbers,
         dates=config.dates,
         decimal=config.decimal,
         missing=(*DataConfig().missing, *config.missing),
     )
-    written = joined.written
-    columns = written.table.columns
-    source = KeptColumns(columns, written.of_source)
-    forms = learn_readings(plain, replace(joined.table, columns=source), kinds).forms
-    cells = {}
-    for name in columns:
-        one = replace(joined.table, columns={name: columns[name]})
-        read = read_columns(one, forms, plain.missing).columns[name]
-        cells[name] = EntryCells.of(name, read, shelf)
-    return cells
+    return learn_readings(plain, source, kinds).forms, tuple(plain.missing)
 
 
 def hashed_rows(

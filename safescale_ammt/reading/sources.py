@@ -151,10 +151,30 @@ def open_objects(uri: str, window: Window = ALL) -> Iterator[tuple[str, str, Bin
             window.
     """
     files = _Files.at(uri)
+    for name in names_behind(uri, window):
+        yield name, origin_of(uri, name), files.store.open(files.prefix + name)
+
+
+def names_behind(uri: str, window: Window = ALL) -> tuple[str, ...]:
+    """Lists the files of a folder by their relative names; of a file it is "".
+
+    Raises:
+        DataError: as `open_objects`.
+    """
     days = chosen_days(uri, window)
-    for name in days.files if days else files.names:
-        origin = f"{uri.rstrip('/')}/{name}" if name else uri
-        yield name, origin, files.store.open(files.prefix + name)
+    return tuple(days.files) if days else _Files.at(uri).names
+
+
+def origin_of(uri: str, name: str) -> str:
+    """Returns the URI of a file below another."""
+    return f"{uri.rstrip('/')}/{name}" if name else uri
+
+
+def folders_of(name: str, window: Window) -> list[str]:
+    """Returns the folders of a file that may spell a column, outermost first."""
+    # The day that a window chooses files by is no column of the table.
+    folders = name.split("/")[:-1]
+    return [folder for folder in folders if not (window and has_date(folder))]
 
 
 @dataclass(frozen=True)
@@ -218,11 +238,6 @@ def _spooled(uri: str, layout: Layout, window: Window, scratch: Scratch) -> Spoo
     files: dict[str, File] = {}
     for name, origin, stream in open_objects(uri, window):
         with stream:
-            # The day that a window chooses files by is no column of the table.
-            folders = [
-                folder
-                for folder in name.split("/")[:-1]
-                if not (window and has_date(folder))
-            ]
+            folders = folders_of(name, window)
             files[name] = read_file(stream, origin, layout, scratch, folders)
     return Spool.of_files(files, uri)

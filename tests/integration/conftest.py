@@ -1,4 +1,4 @@
-"""What the container tests stand on: a real engine, with this code's images."""
+"""What tests stand on that not every machine has: a container engine, a Spark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import spark_server
 
+from benchmarks.local_spark import lacking, local_spark
 from components import STAGES, image
 from pipelines.local.container_engine import engine as found_engine
 from pipelines.local.container_engine import stage_images
@@ -34,3 +36,13 @@ def engine() -> Iterator[Any]:
                 gc.collect()
             pytest.skip(f"{missing} (`make engines images` does both.)")
         yield client
+
+
+@pytest.fixture(scope="session")
+def spark(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A session of a real Spark Connect server; without Java or PySpark, a skip."""
+    if reason := lacking():
+        pytest.skip(reason)
+    environ = request.getfixturevalue("s3_environ") | spark_server.ENVIRON
+    with local_spark(1, spark_server.SETTINGS, environ) as session:
+        yield session
