@@ -66,7 +66,6 @@ class Composition:
             ConfigError: a merge or cross of something unknown.
         """
         table, coded = joined.table, joined.coded
-        values = {name: table.columns[name].values for name in config.sensitive}
         for name in config.sensitive:
             check_few(config, name, table.columns[name], table.origin)
         of_entry: list[tuple[str, NDArray[Any]]] = [(config.label, label + 1)]
@@ -84,19 +83,7 @@ class Composition:
             add_counts(counts, codes)
             rows.append(shelf.keep(codes))
         combinations = np.array(list(found))
-        stays = combinations[:, 0] > 0
-        columns = {
-            name: Column(combinations[:, i].astype(np.int32), texts, counts).take(stays)
-            for i, (name, texts) in enumerate(values.items(), 1)
-        }
-        few = RawTable(columns, int(stays.sum()), table.origin, table.digests)
-        groups = group_columns(config, few)
-        ranked = {}
-        # JSON sorts keys: written and read groups have one order.
-        for name in sorted(groups):
-            codes = np.zeros(len(stays), np.int64)
-            texts, codes[stays] = groups[name].ranked()
-            ranked[name] = texts, codes
+        ranked = groups_of(config, table, combinations, counts)
         return cls(coded, classes, combinations[:, 0] - 1, ranked, tuple(rows))
 
     def of_rows(self, batch: int) -> NDArray[Any]:
@@ -116,3 +103,55 @@ class Composition:
         split = placement.split
         counts = self.count(lambda i: split[self.coded.slice(i)], REMOVED + 1)
         return counts[:, :REMOVED]
+
+
+def groups_of(
+    config: DataConfig,
+    table: RawTable,
+    combinations: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> Groups:
+    """Returns every group by name: its values, sorted, and codes (k,) into them.
+
+    Args:
+        config: names sensitive columns, merges and crosses.
+        table: the entries of all rows.
+        combinations: (k, 1 + sensitive columns): class code and one, 0 of rows that
+            are left out; then the value of each sensitive column.
+        counts: rows (k,) of each.
+
+    Raises:
+        ConfigError: a merge or cross of something unknown.
+    """
+    stays = combinations[:, 0] > 0
+    columns = {}
+    for i, name in enumerate(config.sensitive, 1):
+        texts, values = table.columns[name].values, combinations[:, i].astype(np.int32)
+        columns[name] = Column(values, texts, counts).take(stays)
+    few = RawTable(columns, int(stays.sum()), table.origin, table.digests)
+    groups = group_columns(config, few)
+    ranked = {}
+    # JSON sorts keys: written and read groups have one order.
+    for name in sorted(groups):
+        codes = np.zeros(len(stays), np.int64)
+        names, codes[stays] = groups[name].ranked()
+        ranked[name] = names, codes
+    return ranked
+
+
+def strata_of(
+    config: DataConfig, label: NDArray[np.int64], classes: int, groups: Groups
+) -> NDArray[np.int64]:
+    """Returns the stratum (k,) of combinations: class and first sensitive value.
+
+    Args:
+        config: names sensitive columns.
+        label: class code (k,); -1 of rows that are left out.
+        classes: how many there are.
+        groups: see `groups_of`.
+    """
+    strata = np.maximum(label, 0)
+    if config.sensitive:
+        _, first = groups[config.sensitive[0]]
+        strata = first * classes + strata
+    return strata

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.composition import Composition
+from safescale_ammt.data.composition import Composition, strata_of
 from safescale_ammt.data.entry_cells import Hashes
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.relations import (
@@ -46,10 +46,8 @@ def place(
         DataError: rows without an entity, an entity on both sides, or a split without
             rows.
     """
-    strata = np.maximum(composition.label, 0)
-    if config.sensitive:
-        _, first = composition.groups[config.sensitive[0]]
-        strata = first * len(composition.classes) + strata
+    label, groups = composition.label, composition.groups
+    strata = strata_of(config, label, len(composition.classes), groups)
     rule = Rule(
         tuple(config.splits.get(name, 0.0) for name in ALL_SPLITS),
         config.seed,

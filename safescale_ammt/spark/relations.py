@@ -92,7 +92,10 @@ class SparkRelations:
         tables = [kind.empty_table()]
         for keys, asked in batches:
             tables.append(pa.table([pa.array(signed(keys)), asked], kind))
-        frame = frame_of(self.session, pa.concat_tables(tables))
+        return self.times_in(frame_of(self.session, pa.concat_tables(tables)))
+
+    def times_in(self, frame: Any) -> Iterator[Times]:
+        """Counts as `times` does, of a frame with `key` and `asked`."""
         # Few pairs of counts differ, however many keys there are.
         found = self.session.sql(_TIMES, rows=frame).toArrow()
         for row in found.to_pylist():
@@ -108,7 +111,10 @@ class SparkRelations:
             # By its bytes a hash is a number that begins with its first byte.
             halves = [pa.array(signed(word.byteswap())) for word in words(rows)]
             tables.append(pa.table(halves, kind))
-        frame = frame_of(self.session, pa.concat_tables(tables))
+        return self.distinct_in(frame_of(self.session, pa.concat_tables(tables)))
+
+    def distinct_in(self, frame: Any) -> NDArray[np.void]:
+        """Returns as `distinct` does, of a frame with `high` and `low` of bytes."""
         found = frame.distinct().orderBy("high", "low").toArrow()
         halves = [unsigned(found[n].to_numpy()).byteswap() for n in ("high", "low")]
         return np.stack(halves, axis=1).view(ROW)[:, 0]

@@ -10,11 +10,14 @@ import numpy as np
 from spark_server import SPARK, partitions
 
 from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.data.buckets import Buckets
 from safescale_ammt.data.coded_rows import CodedRows
-from safescale_ammt.data.composition import Composition
+from safescale_ammt.data.composition import Composition, groups_of, strata_of
 from safescale_ammt.data.entry_cells import hashed_rows, written_cells, written_forms
 from safescale_ammt.data.joining import Joined, class_codes
+from safescale_ammt.data.placement import place
 from safescale_ammt.data.preparation import spelled_sides
+from safescale_ammt.data.relations import ALL_SPLITS, REMOVED, Rule
 from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.splitting import ROW
 from safescale_ammt.reading.csv_reader import Layout
@@ -27,7 +30,7 @@ CONFIG = DataConfig(label="y", sensitive=("sex",), missing=("?", "n. a."))
 WORDS = ["a", "A", "a ", "é", "e\u0301", "x  y", "", "?", "n. a.", "1", "01", "yes"]
 
 
-def write(folder: Path, files: int) -> None:
+def write(folder: Path, files: int, *labels: str) -> None:
     """Writes rows whose cells have many spellings, in files of unlike sizes."""
     folder.mkdir()
     draw = random.Random(4)
@@ -35,7 +38,7 @@ def write(folder: Path, files: int) -> None:
         lines = ["y,sex,n,euro,day,code,flag,word"]
         for _ in range(37 * (i % 3 + 1)):
             cells = [
-                draw.choice([">50K", "<=50K", ">50K."]),
+                draw.choice([">50K", "<=50K", ">50K.", *labels]),
                 draw.choice(["F", "M"]),
                 draw.choice(["39", "39.0", "+39", "3.9e1", "-0.0", "0", "nan", "?"]),
                 f'"{draw.choice(["1.234,5", "7,25", "0,5"])}"',
@@ -82,3 +85,72 @@ def test_entries_and_hashes_of_spark_are_those_of_one_machine(
     halves = [unsigned(frame[name].to_numpy()) for name in ("high", "low")]
     assert len({row.tobytes() for row in expected}) > 100
     np.testing.assert_array_equal(np.stack(halves, 1).view(ROW)[:, 0], expected)
+
+
+def test_spark_combines_and_places_rows_as_one_machine_does(
+    spark, tmp_path: Path
+) -> None:
+    from safescale_ammt.spark.combining import Combining
+    from safescale_ammt.spark.entries import entries_of
+    from safescale_ammt.spark.hashing import RowHashing
+    from safescale_ammt.spark.placing import Drawing
+    from safescale_ammt.spark.reading import spark_rows
+
+    splits = dict(zip(ALL_SPLITS, (0.4, 0.1, 0.1, 0.1, 0.1, 0.2), strict=True))
+    rest = replace(CONFIG, unlabelled="drop", splits=splits)
+    write(tmp_path / "rows", 5, "?", "")
+    uri, shelf = (tmp_path / "rows").as_uri(), Shelf()
+    coded = CodedRows([Spool.of(read_table(uri, Layout()))], shelf)
+    kinds = learn_kinds(coded.tables[0], rest.missing)
+    config = spelled_config(rest, kinds)
+    joined = Joined.of(config, coded, spelled_sides(config, coded, kinds), shelf)
+    classes, label = class_codes(config, joined)
+    composition = Composition.of(config, joined, classes, label, shelf)
+    hashes = hashed_rows(coded, written_cells(config, joined, kinds, shelf), shelf)
+
+    with partitions(spark, 3):
+        rows = spark_rows(spark, uri, Layout())
+        entries, table = entries_of(spark, rows), joined.table
+        names = list(entries.columns)
+        source = KeptColumns(joined.written.table.columns, joined.written.of_source)
+        written = replace(joined.written.table, columns=source)
+        hashing = RowHashing(
+            tuple(names), kinds, *written_forms(config, written, kinds)
+        )
+        roles = (config.label, *config.sensitive)
+        combining = Combining(
+            hashing,
+            tuple(names.index(name) for name in roles),
+            tuple(entries.columns[name].values for name in roles),
+            (label + 1, *(table.columns[n].codes.astype(np.int64) for n in roles[1:])),
+        )
+        frame = combining.rows(rows.frame)
+        combinations, counts = combining.combinations(spark, frame)
+        groups = groups_of(config, table, combinations, counts)
+        strata = strata_of(config, combinations[:, 0] - 1, len(classes), groups)
+        facts = combining.facts(spark, frame, combinations, strata)
+        fractions = tuple(config.splits.get(name, 0.0) for name in ALL_SPLITS)
+        drawing = Drawing(spark, Rule(fractions, config.seed, False), 3)
+        found = drawing.drawn(drawing.fates(facts)).orderBy("at").toArrow()
+
+    held = composition.count(lambda i: np.zeros(len(hashes(i)), np.int64), 1)[:, 0]
+
+    def told(label, groups, counts):
+        codes = [groups[name][1] for name in sorted(groups)]
+        texts = [groups[name][0] for name in sorted(groups)]
+        return texts, sorted(zip(label.tolist(), *codes, counts.tolist(), strict=True))
+
+    assert {*groups} == {*composition.groups}
+    assert (combinations[:, 0] == 0).any()
+    assert told(combinations[:, 0] - 1, groups, counts) == told(
+        composition.label, composition.groups, held
+    )
+    absent = np.concatenate(
+        [composition.label[composition.of_rows(i)] < 0 for i in coded.batches]
+    )
+    expected = place(config, joined, composition, hashes, Buckets(coded.rows))
+    at = found["at"].to_numpy()
+    np.testing.assert_array_equal(at, np.flatnonzero(~absent))
+    assert len({*found["split"].to_pylist()} - {REMOVED}) > 3
+    np.testing.assert_array_equal(found["split"].to_numpy(), expected.split[at])
+    np.testing.assert_array_equal(found["first"].to_numpy(), expected.first[at])
