@@ -40,7 +40,7 @@ from benchmarks.provenance import origin
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import shows_below
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.preparation import prepare
+from safescale_ammt.data.local_table import prepare_here
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.data.splitting import (
     draw_splits,
@@ -57,6 +57,7 @@ from safescale_ammt.judging.group_rates import Rates
 from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.verdict import SealedUse
 from safescale_ammt.reading.columns import Column
+from safescale_ammt.reading.spool import Spool
 
 RESULT = Path(__file__).parent / "results" / "gate-sampling.json"
 PAGE = DOCS / "mathematical_foundations.md"
@@ -167,8 +168,8 @@ def below(x1: np.ndarray, x0: np.ndarray, line: Line) -> bool:
 
 def prepared_and_judged(people: People, seed: int) -> tuple[list[str], list[bool]]:
     """Prepares, judges and decides; returns the sealed rows, and which gaps pass."""
-    prepared = prepare(people.config(seed), people.table(), None)
-    sealed, schema = prepared.splits[SEALED], prepared.schema
+    prepared = prepare_here(people.config(seed), [Spool.of(people.table())])
+    sealed, schema = prepared.rows.split(SEALED), prepared.schema
     sex, label = sealed.groups["sex"], sealed.label
     u = sealed.features["u"].to_numpy()
     rows, passed = sealed.rows, []
@@ -205,7 +206,8 @@ def prepared_hashes(people: People) -> np.ndarray:
         plain.config(0), entity="", drop=("who",) * (plain.entity is not None)
     )
     found: dict[int, np.void] = {}
-    for split in prepare(config, plain.table(), None).splits.values():
+    rows = prepare_here(config, [Spool.of(plain.table())]).rows
+    for split in map(rows.split, ALL_SPLITS):
         content = split.features["content"].to_numpy().astype(np.int64)
         number = numbered(content, split.label, split.groups["sex"])
         found |= dict(zip(number.tolist(), split.rows, strict=True))

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from safescale_ammt.data.shelf import KeptColumns, Shelf
+from safescale_ammt.data.table import Left
 from safescale_ammt.files.memory import check_fits
 from safescale_ammt.reading.blocks import BATCH_ROWS
 from safescale_ammt.reading.columns import Column, RawTable
@@ -90,10 +91,26 @@ class CodedRows:
         """Returns how many entries of a column are of the source; they come first."""
         return self._first[name]
 
-    def rows_of(self, name: str, batch: int, entries: NDArray[np.bool_]) -> list[int]:
-        """Returns the positions of a batch's rows that have one of some entries."""
-        found = np.flatnonzero(entries[self.codes(name, batch)])
-        return (found + self.starts[batch]).tolist()
+    def stays(self, left: Left, batch: int) -> NDArray[np.bool_]:
+        """Returns a mask (n,) of the rows of a batch that are not left out."""
+        gone: NDArray[np.bool_] = left.entries[self.codes(left.name, batch)]
+        return ~gone
+
+    def kept(self, name: str, left: Left) -> NDArray[np.int64]:
+        """Counts the rows of each entry (entries,) of a column that stay."""
+        return self.count(name, lambda batch: self.stays(left, batch), 2)[:, 1]
+
+    def first_row(
+        self, name: str, entries: NDArray[np.bool_], left: Left | None
+    ) -> int:
+        """Returns the position of the first row that has one of some entries."""
+        for batch in self.batches:
+            found = entries[self.codes(name, batch)]
+            if left is not None:
+                found &= self.stays(left, batch)
+            if found.any():
+                return self.starts[batch] + int(np.argmax(found))
+        raise ValueError("no row has such an entry")
 
     def _coded(self, side: Spool) -> RawTable:
         """Codes all columns of one side; returns its entries."""

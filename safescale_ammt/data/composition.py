@@ -6,24 +6,22 @@ few; each row is one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.associations import joint
+from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.attack import Groups
-from safescale_ammt.data.coded_rows import CodedRows, Places, add_counts, smallest
+from safescale_ammt.data.counts import Counts, tally
+from safescale_ammt.data.disclosure import shown_counts
 from safescale_ammt.data.groups import check_few, group_columns
-from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import REMOVED, Placed
-from safescale_ammt.data.shelf import Shelf
+from safescale_ammt.data.relations import SEALED, SEALED_CODE
 from safescale_ammt.reading.columns import Column, RawTable
 
-Combination = tuple[int, ...]
+Coded = Sequence[tuple[str, NDArray[np.int64]]]
+"""By name of a column the code (entries,) of each entry."""
 
 
 @dataclass(frozen=True)
@@ -31,78 +29,84 @@ class Composition:
     """The combinations of all rows.
 
     Attributes:
-        coded: the rows.
         classes: class names in code order.
         label: class code (k,) of each combination; -1 of rows that are left out.
         groups: every group by name: its values, sorted, and codes (k,) into them.
     """
 
-    coded: CodedRows
     classes: tuple[str, ...]
     label: NDArray[np.int64]
     groups: Groups
-    _rows: tuple[Callable[[], NDArray[Any]], ...]
 
     @classmethod
     def of(
         cls,
         config: DataConfig,
-        joined: Joined,
+        table: RawTable,
+        combine: Callable[[Coded], tuple[NDArray[np.int64], NDArray[np.int64]]],
         classes: tuple[str, ...],
         label: NDArray[np.int64],
-        shelf: Shelf,
     ) -> Composition:
         """Finds the combinations.
 
         Args:
             config: names sensitive columns, merges and crosses.
-            joined: all rows.
+            table: the entries of all rows.
+            combine: counts which codes of entries rows have together, as
+                `table.Table.combine`.
             classes: their names.
             label: class code of every label entry.
-            shelf: for the combination of each row.
 
         Raises:
             DataError: a sensitive column with too many values.
             ConfigError: a merge or cross of something unknown.
         """
-        table, coded = joined.table, joined.coded
+        columns = [(config.label, label + 1)]
         for name in config.sensitive:
             check_few(config, name, table.columns[name], table.origin)
-        of_entry: list[tuple[str, NDArray[Any]]] = [(config.label, label + 1)]
-        of_entry += [(name, table.columns[name].codes) for name in config.sensitive]
-        found: dict[Combination, int] = {}
-        rows, counts = [], np.zeros(0, np.int64)
-        for batch in coded.batches:
-            codes, parts = joint(
-                [of[coded.codes(name, batch)] for name, of in of_entry]
-            )
-            each = zip(*(part.tolist() for part in parts), strict=True)
-            index = np.array([found.setdefault(c, len(found)) for c in each])
-            codes = index.astype(smallest(len(found)))[codes]
-            counts = np.append(counts, np.zeros(len(found) - len(counts), np.int64))
-            add_counts(counts, codes)
-            rows.append(shelf.keep(codes))
-        combinations = np.array(list(found))
-        ranked = groups_of(config, table, combinations, counts)
-        return cls(coded, classes, combinations[:, 0] - 1, ranked, tuple(rows))
+            columns.append((name, table.columns[name].codes.astype(np.int64)))
+        combinations, counts = combine(columns)
+        groups = groups_of(config, table, combinations, counts)
+        return cls(classes, combinations[:, 0] - 1, groups)
 
-    def of_rows(self, batch: int) -> NDArray[Any]:
-        """Returns the combination (n,) of each row of a batch."""
-        return self._rows[batch]()
+    def strata(self, config: DataConfig) -> NDArray[np.int64]:
+        """Returns the stratum (k,) of combinations: class and first sensitive value."""
+        strata = np.maximum(self.label, 0)
+        if config.sensitive:
+            _, first = self.groups[config.sensitive[0]]
+            strata = first * len(self.classes) + strata
+        return strata
 
-    def count(self, places: Places, kinds: int) -> NDArray[np.int64]:
-        """Counts the rows of every combination by place, int64 (k, kinds)."""
-        found = np.zeros(len(self.label) * kinds, np.int64)
-        for batch in self.coded.batches:
-            codes = self.of_rows(batch).astype(np.int64) * kinds + places(batch)
-            add_counts(found, codes)
-        return found.reshape(-1, kinds)
+    def told(self, counts: NDArray[np.int64], positive: str) -> Counts:
+        """Counts the rows of every split; of the sealed one what may be told.
 
-    def split_counts(self, placement: Placed) -> NDArray[np.int64]:
-        """Counts the rows of every combination by split, int64 (k, splits)."""
-        split = placement.split
-        counts = self.count(lambda i: split[self.coded.slice(i)], REMOVED + 1)
-        return counts[:, :REMOVED]
+        Args:
+            counts: rows of each combination by split, int64 (k, splits).
+            positive: name of the class that counts as such.
+        """
+        stays = self.label >= 0
+        label, counts = self.label[stays], counts[stays]
+        groups = {name: (v, codes[stays]) for name, (v, codes) in self.groups.items()}
+        told = {
+            name: tally(label, groups, len(self.classes), weights=counts[:, i])
+            for i, name in enumerate(SPLITS)
+        }
+        # With development rows: their combinations of groups narrow down hidden counts.
+        judged = counts[:, SEALED_CODE]
+        weights = np.concatenate([counts.sum(axis=1) - judged, judged])
+        used = weights > 0
+        twice = {
+            name: (values, np.tile(codes, 2)[used])
+            for name, (values, codes) in groups.items()
+        }
+        told[SEALED] = shown_counts(
+            np.tile(label, 2)[used],
+            twice,
+            len(self.classes),
+            np.repeat([False, True], len(label))[used],
+            weights[used],
+        )
+        return Counts(self.classes, positive, told)
 
 
 def groups_of(
@@ -137,21 +141,3 @@ def groups_of(
         names, codes[stays] = groups[name].ranked()
         ranked[name] = names, codes
     return ranked
-
-
-def strata_of(
-    config: DataConfig, label: NDArray[np.int64], classes: int, groups: Groups
-) -> NDArray[np.int64]:
-    """Returns the stratum (k,) of combinations: class and first sensitive value.
-
-    Args:
-        config: names sensitive columns.
-        label: class code (k,); -1 of rows that are left out.
-        classes: how many there are.
-        groups: see `groups_of`.
-    """
-    strata = np.maximum(label, 0)
-    if config.sensitive:
-        _, first = groups[config.sensitive[0]]
-        strata = first * classes + strata
-    return strata

@@ -7,7 +7,7 @@ sealed rows only counts are told, and none under 10.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.audit_warnings import AuditWarning, named, percent
 from safescale_ammt.data.counts import LEAST_SHOWN, Withheld, told_part
-from safescale_ammt.data.input_keys import InputKeys, Keys, joint_words
-from safescale_ammt.data.placed_rows import PlacedRows, TypedEntries
-from safescale_ammt.data.relations import SEALED_CODE, Relations, Times
+from safescale_ammt.data.relations import SEALED_CODE
 from safescale_ammt.data.schema import CategoricalFeature, Schema
-from safescale_ammt.data.shelf import Shelf
-from safescale_ammt.data.splitting import words
+from safescale_ammt.data.table import Filling, PlacedTable, Placement
+from safescale_ammt.data.typed_entries import TypedEntries
 from safescale_ammt.data.typing_columns import PlacedColumns
 
 ALMOST_EMPTY = 0.95
@@ -80,35 +78,20 @@ def sharing(counts: NDArray[np.int64]) -> tuple[int, float]:
 
 def repeated_rows(
     schema: Schema,
-    rows: PlacedRows,
+    rows: PlacedTable,
+    placement: Placement,
+    filling: Filling,
     columns: PlacedColumns,
-    relations: Relations,
-    shelf: Shelf,
 ) -> list[AuditWarning]:
     """Counts rows whose inputs another row has, if chance does not explain them.
 
     By chance: were inputs, sensitive columns and label independent, a pair of rows
     would agree in all of them with the product of the chances to agree in each.
     """
-    sizes, people = rows.placement.sizes, rows.composition
-    n = sum(sizes[:SEALED_CODE])
-    values = {name: typed.load for name, typed in rows.typed.items()}
-    inputs = InputKeys.of(rows.coded, values, shelf)
-
-    def counted(keys: Keys) -> Iterator[Times]:
-        """Counts rows by their keys; asked about are those of development."""
-        places = map(rows.places, rows.coded.batches)
-        return relations.times(
-            (keys(i)[place <= SEALED_CODE], place[place <= SEALED_CODE] < SEALED_CODE)
-            for i, place in enumerate(places)
-        )
-
-    def beside(codes: Sequence[NDArray[np.int64]]) -> Keys:
-        of_combination = joint_words(codes)
-        return lambda i: inputs(i) + of_combination[people.of_rows(i)]
-
+    sizes, people = placement.sizes, filling.composition
+    n = placement.developed
     alike, across = 0, 0
-    for times, developed in counted(inputs):
+    for times, developed in rows.times():
         alike += sharing(developed)[0]
         across += int((times - developed)[developed > 0].sum())
     if alike < NOTABLE * n:
@@ -117,20 +100,19 @@ def repeated_rows(
     possible = n * (n - 1) / 2
     chances = [
         sharing(typed.counts(columns.rows(name, *SPLITS)))[1] / possible
-        for name, typed in rows.typed.items()
+        for name, typed in filling.typed.items()
     ]
-    counts = people.split_counts(rows.placement)[:, :SEALED_CODE].sum(axis=1)
+    counts = placement.counts[:, :SEALED_CODE].sum(axis=1)
     for codes in (*by_group, people.label + 1):
         sums = np.bincount(codes, counts).astype(np.int64)
         chances.append(sharing(sums)[1] / possible)
-    same = counted(beside([*by_group, people.label]))
+    same = rows.times(beside=[*by_group, people.label])
     pairs = sum(sharing(developed)[1] for _, developed in same)
     if pairs <= BY_CHANCE * np.prod(chances) * possible:
         return []
-    labelled = counted(beside([people.label]))
+    labelled = rows.times(beside=[people.label])
     same_label = sum(sharing(developed)[0] for _, developed in labelled)
-    whole_rows = counted(lambda i: words(rows.hashes(i))[0])
-    whole = sum(sharing(developed)[0] for _, developed in whole_rows)
+    whole = sum(sharing(developed)[0] for _, developed in rows.whole_times())
     judged = sizes[SEALED_CODE]
     told = str(told_part(across, judged)).replace("<", "under ")
     sentence = (

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.coded_rows import CodedRows
-from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.shelf import KeptColumns, Shelf
-from safescale_ammt.data.splitting import ROW
+from safescale_ammt.data.shelf import Shelf
 from safescale_ammt.reading.cells import Cells, Words, salted
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.readings import Form, learn_readings, read_columns
 from safescale_ammt.reading.spelling import Kinds
-
-Hashes = Callable[[int], NDArray[np.void]]
-"""Gives the row hashes V16 (n,) of a batch."""
 
 
 @dataclass(frozen=True)
@@ -63,57 +59,70 @@ class EntryCells:
         return salted(self.words(), name)
 
 
-def written_cells(
-    config: DataConfig, joined: Joined, kinds: Kinds, shelf: Shelf
-) -> dict[str, EntryCells]:
-    """Returns the cells of all rows as the files spell them, the label too.
+@dataclass(frozen=True)
+class Written:
+    """The cells of all rows as the files spell them, the label too.
 
-    A row is the same whatever its numbers and dates look like, so they are read; of
-    the config only what settles how they are written has a part in it.
+    Attributes:
+        kinds: of values, by column.
+        forms: by which cells are read before they are hashed.
+        missing: spellings of a missing value.
+        cells: of the entries of each column.
+        label: its name.
+        change: words (entries, 2) that make of a row's hash one that is equal for
+            copies, whatever a file calls their label; None = there is no difference.
     """
-    written = joined.written
-    columns = written.table.columns
-    source = KeptColumns(columns, written.of_source)
-    forms, missing = written_forms(config, replace(joined.table, columns=source), kinds)
-    cells = {}
-    for name in columns:
-        one = replace(joined.table, columns={name: columns[name]})
-        read = read_columns(one, forms, missing).columns[name]
-        cells[name] = EntryCells.of(name, read, shelf)
-    return cells
 
+    kinds: Kinds
+    forms: Mapping[str, Form]
+    missing: tuple[str, ...]
+    cells: Mapping[str, EntryCells]
+    label: str
+    change: Words | None
 
-def written_forms(
-    config: DataConfig, source: RawTable, kinds: Kinds
-) -> tuple[Mapping[str, Form], tuple[str, ...]]:
-    """Finds by what forms cells are read before they are hashed.
+    @classmethod
+    def of(
+        cls,
+        config: DataConfig,
+        written: RawTable,
+        source: Mapping[str, Column],
+        merged: Column,
+        *,
+        kinds: Kinds,
+        shelf: Shelf,
+    ) -> Written:
+        """Reads the cells of all rows.
 
-    Args:
-        config: spelled by kinds.
-        source: its rows, spelled by kinds, the label as the files have it.
-        kinds: of its columns.
+        A row is the same whatever its numbers and dates look like, so they are read; of
+        the config only what settles how they are written has a part in it.
 
-    Returns:
-        Forms by column, and the spellings of a missing value.
-    """
-    plain = DataConfig(
-        numbers=config.numbers,
-        dates=config.dates,
-        decimal=config.decimal,
-        missing=(*DataConfig().missing, *config.missing),
-    )
-    return learn_readings(plain, source, kinds).forms, tuple(plain.missing)
+        Args:
+            config: spelled by kinds.
+            written: entries of all rows, the label as the files spell it.
+            source: those that rows of the source have.
+            merged: the label with its spellings merged.
+            kinds: of values, by column.
+            shelf: for words.
+        """
+        plain = DataConfig(
+            numbers=config.numbers,
+            dates=config.dates,
+            decimal=config.decimal,
+            missing=(*DataConfig().missing, *config.missing),
+        )
+        learnt = replace(written, columns=source)
+        forms = learn_readings(plain, learnt, kinds).forms
+        cells, label = {}, config.label
+        for name, column in written.columns.items():
+            one = replace(written, columns={name: column})
+            read = read_columns(one, forms, plain.missing).columns[name]
+            cells[name] = EntryCells.of(name, read, shelf)
+        change = EntryCells.of(label, merged, shelf).named() - cells[label].named()
+        known = change if change.any() else None
+        return cls(kinds, forms, tuple(plain.missing), cells, label, known)
 
-
-def hashed_rows(
-    coded: CodedRows, cells: Mapping[str, EntryCells], shelf: Shelf
-) -> Hashes:
-    """Hashes every row: the sum of its cells' words; see `splitting.row_hashes`."""
-    kept = []
-    for batch in coded.batches:
-        part = coded.slice(batch)
-        total = np.zeros((part.stop - part.start, 2), np.uint64)
-        for name, cell in cells.items():
-            total += cell.named()[coded.codes(name, batch)]
-        kept.append(shelf.keep(total.view(ROW)[:, 0]))
-    return lambda batch: kept[batch]()
+    @property
+    def shift(self) -> Words:
+        """The words (2,) of the columns that are equal in all rows."""
+        constants = [c.constant for c in self.cells.values() if c.constant is not None]
+        return reduce(add, constants, np.zeros(2, np.uint64))

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.coded_rows import CodedRows
 from safescale_ammt.data.relations import ALL_SPLITS
 from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.shown import shown_values
+from safescale_ammt.data.table import Left, Table
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column, RawTable
 
@@ -27,30 +27,30 @@ class Joined:
     Attributes:
         table: entries of the source, then of the sealed rows; label spellings are
             merged. A column's weights are the rows that stay; an entry may have none.
-        coded: the rows.
+        rows: all of them.
         sealed_origin: URI of the sealed rows, for sentences.
         name: of the label.
         label: the label as the files spell it.
         unlabelled: rows that are left out, of the source and of the sealed rows.
-        absent: entries of the label whose rows are; None = every row stays.
+        left: entries of the label whose rows are; None = every row stays.
         strangers: names of `data.label_map` that no row has, if every other label is
             `data.label_other`: a misspelt one gives its rows to that class.
     """
 
     table: RawTable
-    coded: CodedRows
+    rows: Table
     sealed_origin: str
     name: str
     label: Column
     unlabelled: tuple[int, int] = (0, 0)
-    absent: NDArray[np.bool_] | None = None
+    left: Left | None = None
     strangers: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
         config: DataConfig,
-        coded: CodedRows,
+        rows: Table,
         tables: tuple[RawTable, RawTable | None],
         shelf: Shelf,
     ) -> Joined:
@@ -58,7 +58,7 @@ class Joined:
 
         Args:
             config: spelled by kinds.
-            coded: the rows.
+            rows: all of them.
             tables: entries of both sides, spelled by kinds.
             shelf: for columns.
 
@@ -83,8 +83,8 @@ class Joined:
             source.columns, lambda n: label if n == config.label else both(n), shelf
         )
         joined = cls(
-            RawTable(columns, coded.rows, source.origin, source.digests),
-            coded,
+            RawTable(columns, rows.rows, source.origin, source.digests),
+            rows,
             sealed.origin if sealed else "",
             config.label,
             written,
@@ -103,23 +103,22 @@ class Joined:
         absent = label.among(config.missing)
         if not label.rows(absent):
             return self
-        counts = self.coded.count(
-            config.label, lambda batch: np.array(self.coded.sealed(batch)), 2
-        )
-        for side, origin in enumerate(filter(None, self.origins)):
-            if not counts[~absent, side].sum():
+        # Each entry is of one side, those of the source come first.
+        later = np.arange(len(label)) >= self.rows.entries(config.label)
+        for side, origin in zip(
+            (~later, later), filter(None, self.origins), strict=False
+        ):
+            if not label.rows(side & ~absent):
                 raise DataError(
                     f"No row of {origin} has a label {config.label!r}; with "
                     "data.unlabelled: drop nothing is left."
                 )
-        source, sealed = counts[absent].sum(axis=0).tolist()
-        old = self.table.columns
-        without = replace(self, absent=absent, unlabelled=(source, sealed))
+        source, sealed = (label.rows(side & absent) for side in (~later, later))
+        old, left = self.table.columns, Left(config.label, absent)
+        without = replace(self, left=left, unlabelled=(source, sealed))
 
         def kept(name: str) -> Column:
-            return replace(
-                old[name], weights=self.coded.count(name, without.stays, 2)[:, 1]
-            )
+            return replace(old[name], weights=self.rows.kept(name, left))
 
         columns = KeptColumns(old, kept, shelf)
         return replace(
@@ -141,23 +140,20 @@ class Joined:
         return replace(self, table=replace(self.table, columns=columns))
 
     @property
+    def source(self) -> Mapping[str, Column]:
+        """The entries of the source's rows that stay, by column."""
+        return KeptColumns(self.table.columns, self.of_source)
+
+    @property
     def size(self) -> int:
         """The rows of the source that stay."""
-        return self.coded.border - self.unlabelled[0]
-
-    def stays(self, batch: int) -> NDArray[np.bool_]:
-        """Returns a mask of the rows of a batch that stay."""
-        part = self.coded.slice(batch)
-        if self.absent is None:
-            return np.ones(part.stop - part.start, np.bool_)
-        absent: NDArray[np.bool_] = self.absent[self.coded.codes(self.name, batch)]
-        return ~absent
+        return self.rows.border - self.unlabelled[0]
 
     def of_source(self, name: str) -> Column:
         """Returns the entries of the source's rows that stay."""
         column = self.table.columns[name]
         weights = column.stands_for.copy()
-        weights[self.coded.entries(name) :] = 0
+        weights[self.rows.entries(name) :] = 0
         return column.weighed(weights)
 
     def row_name(self, name: str, entries: NDArray[np.bool_]) -> str:
@@ -165,15 +161,10 @@ class Joined:
 
         The data rows of its file are counted from 1.
         """
-        row = next(
-            row
-            for batch in self.coded.batches
-            for row in self.coded.rows_of(name, batch, entries)
-            if self.stays(batch)[row - self.coded.starts[batch]]
-        )
-        if row < self.coded.border:
+        row = self.rows.first_row(name, entries, self.left)
+        if row < self.rows.border:
             return f"data row {row + 1} of {self.table.origin}"
-        return f"data row {row - self.coded.border + 1} of {self.sealed_origin}"
+        return f"data row {row - self.rows.border + 1} of {self.sealed_origin}"
 
     def check_complete(
         self, role: str, name: str, missing: Collection[str], advice: str = ""

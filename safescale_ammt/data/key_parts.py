@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.coded_rows import CodedRows
-from safescale_ammt.data.entry_cells import EntryCells, Hashes
-from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import SEALED_CODE, Placed, Relations
+from safescale_ammt.data.entry_cells import EntryCells, Written
+from safescale_ammt.data.relations import SEALED_CODE, Keyed
 from safescale_ammt.data.row_keys import Parts, RowKeys, nearest, sketched
+from safescale_ammt.data.rows_here import RowsHere
 from safescale_ammt.data.splitting import ROW, words
+from safescale_ammt.data.table import Entity
 from safescale_ammt.reading.cells import Words
 
 MOST_PAIRED = 24
@@ -25,145 +27,189 @@ _CELLS = 1 << 24
 
 
 def row_keys(
-    config: DataConfig,
-    joined: Joined,
-    cells: Mapping[str, EntryCells],
-    *,
-    hashes: Hashes,
-    placement: Placed,
-    digests: Iterable[str],
-    relations: Relations,
+    config: DataConfig, here: RowsHere, entity: Entity | None, digests: Sequence[str]
 ) -> RowKeys:
     """Returns what the sealed rows of a table are known by.
 
     Args:
-        config: names the entity, the ids and the label.
-        joined: all rows.
-        cells: of every column as the files spell them, the label too.
-        hashes: of the rows by these cells.
-        placement: of the rows.
+        config: names the ids and the label.
+        here: the rows.
+        entity: who they are about.
         digests: `sha256:...` of the files that the sealed rows come from.
-        relations: of rows.
     """
-    coded, count = joined.coded, placement.sizes[SEALED_CODE]
-    # All rows have the cells of these columns, and are equal without them if they are.
-    constants = [c.constant for c in cells.values() if c.constant is not None]
-    shift = reduce(add, constants, np.zeros(2, np.uint64))
-
-    def sealed(batch: int) -> NDArray[np.bool_]:
-        return np.equal(placement.split[coded.slice(batch)], SEALED_CODE)
+    coded, written, places = here.coded, here.written, here.places
 
     def varying() -> Iterator[NDArray[np.void]]:
         for batch in coded.batches:
-            rows = hashes(batch)[sealed(batch)]
-            yield (np.stack(words(rows), axis=1) - shift).view(ROW)[:, 0]
+            rows = here.hashes[batch]()[places(batch) == SEALED_CODE]
+            # All rows have the cells of constants, and are equal without them.
+            yield (np.stack(words(rows), axis=1) - written.shift).view(ROW)[:, 0]
 
-    files = b"".join(bytes.fromhex(d.removeprefix("sha256:"))[:16] for d in digests)
-    whole = {
-        "varying": relations.distinct(varying()),
-        "file": np.unique(np.frombuffer(files, ROW)),
-    }
-    if config.entity:
-        # The label is part of the name: what was seen of these people is their label.
-        named = cells[config.entity].renamed(f"entity {config.entity} {config.label}")
-        mine = np.zeros(len(named), np.bool_)
+    def asked() -> Iterator[Keyed]:
         for batch in coded.batches:
-            mine[coded.codes(config.entity, batch)[sealed(batch)]] = True
-        whole["entity"] = np.unique(named[mine].view(ROW)[:, 0])
-    stays = ((joined.stays(i), words(hashes(i))[0], sealed(i)) for i in coded.batches)
-    met = sum(
-        int(asked[times > 1].sum())
-        for times, asked in relations.times((w[s], mine[s]) for s, w, mine in stays)
-    )
-    # Equal rows that are copies of one record are no people whom chance made equal.
-    twins = met / count * (not config.drop_duplicates)
-    sketches = Sketches(config, coded, cells, count)
+            stays = here.stays[here.people[batch]()]
+            yield (
+                words(here.hashes[batch]())[0][stays],
+                places(batch)[stays] == SEALED_CODE,
+            )
+
+    def sealed(batch: int) -> NDArray[np.uint8]:
+        return np.equal(places(batch), SEALED_CODE).astype(np.uint8)
+
+    distinct = here.relations.distinct(varying())
+    mine = coded.count(entity[0], sealed, 2)[:, 1] > 0 if entity else None
+    whole = whole_keys(config, written, distinct, mine, digests)
+    met = sum(int(mine[n > 1].sum()) for n, mine in here.relations.times(asked()))
+    parts, sketches = PartKeys.of(config, written), Sketches(here.placed.sizes)
     for batch in coded.batches:
-        sketches.see(batch, placement.split[coded.slice(batch)])
-    parts = tuple(part for part in map(sketched, *sketches.near) if len(part.keys))
-    return RowKeys(whole, Parts(count, sum(placement.sizes) - count, twins, parts))
+        chosen = np.flatnonzero(places(batch) <= SEALED_CODE)
+        # The cells of all columns are held at once.
+        most = max(1, _CELLS // len(parts.cells))
+        for start in range(0, len(chosen), most):
+            rows = chosen[start : start + most]
+            codes = {name: coded.codes(name, batch)[rows] for name in parts.names}
+            sketches.see(parts.keys(codes), places(batch)[rows] == SEALED_CODE)
+    return RowKeys(whole, sketches.parts(config, met))
 
 
-class Sketches:
-    """The least keys of every part, gathered batch by batch.
+def whole_keys(
+    config: DataConfig,
+    written: Written,
+    varying: NDArray[np.void],
+    mine: NDArray[np.bool_] | None,
+    digests: Sequence[str],
+) -> dict[str, NDArray[np.void]]:
+    """Returns the keys of which one in common shows the same data, by kind.
+
+    Args:
+        config: names the entity and the label.
+        written: cells of the rows.
+        varying: the distinct hashes of sealed rows without constants, sorted.
+        mine: entries of the entity's column that sealed rows have; None without one.
+        digests: `sha256:...` of the files that the sealed rows come from.
+    """
+    files = b"".join(bytes.fromhex(d.removeprefix("sha256:"))[:16] for d in digests)
+    whole = {"varying": varying, "file": np.unique(np.frombuffer(files, ROW))}
+    if mine is not None:
+        # The label is part of the name: what was seen of these people is their label.
+        name = f"entity {config.entity} {config.label}"
+        named = written.cells[config.entity].renamed(name)
+        whole["entity"] = np.unique(named[mine].view(ROW)[:, 0])
+    return whole
+
+
+@dataclass(frozen=True)
+class PartKeys:
+    """What keys of parts of rows are made of.
 
     A column that is constant, or only numbers the rows, is in no part: it tells
     nothing, or joins rows that have nothing to do with each other.
 
     Attributes:
-        near: of every part the least keys of sealed rows; the same of all others.
+        cells: of the columns of parts.
+        ids: words (values,) of columns that name a row.
     """
 
-    def __init__(
-        self,
+    cells: Mapping[str, EntryCells]
+    ids: Mapping[str, Words]
+
+    @classmethod
+    def of(
+        cls,
         config: DataConfig,
-        coded: CodedRows,
-        cells: Mapping[str, EntryCells],
-        sealed: int,
-    ) -> None:
-        self._coded, self._nearest = coded, nearest(sealed)
-        self._cells = {
-            name: c for name, c in cells.items() if c.constant is None and not c.counter
+        written: Written,
+        here: Mapping[str, EntryCells] | None = None,
+    ) -> PartKeys:
+        """Chooses the columns by the cells of all rows.
+
+        Args:
+            config: names the ids and the label.
+            written: cells of all rows.
+            here: cells of some rows, if keys are made of theirs.
+        """
+        whole = written.cells
+        here = here or whole
+        cells = {
+            name: here[name]
+            for name, c in whole.items()
+            if c.constant is None and not c.counter
         }
         # A sequence of ids begins anew in other data, perhaps.
-        self._ids = {
-            name: cells[name].renamed(f"id {name} {config.label}")[:, 0]
+        ids = {
+            name: here[name].renamed(f"id {name} {config.label}")[:, 0]
             for name in config.ids
-            if not cells[name].counter
+            if not whole[name].counter
         }
-        self._near: list[tuple[list[Words], list[Words]]] = []
+        return cls(cells, ids)
 
     @property
-    def near(self) -> tuple[list[Words], list[Words]]:
-        """The keys so far."""
-        none, sides = np.zeros(0, np.uint64), zip(*self._near, strict=True)
-        own, others = (
-            [np.concatenate([none, *keys]) for keys in side] for side in sides
-        )
-        return own, others
+    def names(self) -> set[str]:
+        """Names of the columns whose codes are needed."""
+        return {*self.cells, *self.ids}
 
-    def see(self, batch: int, split: NDArray[np.uint8]) -> None:
-        """Takes the keys of a batch's rows, of which these are the places."""
-        chosen = np.flatnonzero(split <= SEALED_CODE)
-        # The cells of all columns are held at once.
-        most = max(1, _CELLS // len(self._cells))
-        for start in range(0, len(chosen), most):
-            rows = chosen[start : start + most]
-            sealed = split[rows] == SEALED_CODE
-            for i, keys in enumerate(self._keys(batch, rows)):
-                if i == len(self._near):
-                    self._near.append(([], []))
-                at = np.flatnonzero(keys <= self._nearest)
-                if len(at):
-                    own, others = self._near[i]
-                    own.append(keys[at[sealed[at]]])
-                    others.append(keys[at[~sealed[at]]])
+    def keys(self, codes: Mapping[str, NDArray[Any]]) -> Iterator[Words]:
+        """Yields the keys (n,) of every part of some rows.
 
-    def _keys(self, batch: int, rows: NDArray[np.int64]) -> Iterator[Words]:
-        """Yields the keys (n,) of every part of some rows of a batch."""
-        codes = {
-            name: self._coded.codes(name, batch)[rows]
-            for name in (*self._cells, *self._ids)
-        }
+        Args:
+            codes: of the rows (n,), by column.
+        """
         for named in (True, False):
             words_of = [
                 (c.named if named else c.words)()[:, 0][codes[name]]
-                for name, c in self._cells.items()
+                for name, c in self.cells.items()
             ]
             yield from without_few(words_of)
             for kind in ("numbers", "texts"):
-                total = np.zeros(len(rows), np.uint64)
-                for (name, c), column in zip(
-                    self._cells.items(), words_of, strict=True
-                ):
+                total = np.zeros_like(words_of[0])
+                for (name, c), column in zip(self.cells.items(), words_of, strict=True):
                     mask = getattr(c, kind)()
                     if mask.all():
                         total += column
                     elif mask.any():
                         total += np.where(mask[codes[name]], column, np.uint64(0))
                 yield total
-        for name, table in self._ids.items():
+        for name, table in self.ids.items():
             yield table[codes[name]]
+
+
+class Sketches:
+    """The least keys of every part, gathered batch by batch.
+
+    Args:
+        sizes: rows of each of `ALL_SPLITS`.
+
+    Attributes:
+        near: of every part the least keys of sealed rows, and those of all others.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes, self._nearest = sizes, nearest(sizes[SEALED_CODE])
+        self.near: list[tuple[list[Words], list[Words]]] = []
+
+    def see(self, parts: Iterable[Words], sealed: NDArray[np.bool_]) -> None:
+        """Takes the keys (n,) of each part of some rows, of which some are sealed."""
+        for i, keys in enumerate(parts):
+            if i == len(self.near):
+                self.near.append(([], []))
+            at = np.flatnonzero(keys <= self._nearest)
+            if len(at):
+                own, others = self.near[i]
+                own.append(keys[at[sealed[at]]])
+                others.append(keys[at[~sealed[at]]])
+
+    def parts(self, config: DataConfig, met: int) -> Parts:
+        """Returns the least keys.
+
+        Args:
+            config: says whether equal rows are copies.
+            met: sealed rows that are equal to another row of the table.
+        """
+        none, count = np.zeros(0, np.uint64), self._sizes[SEALED_CODE]
+        # Equal rows that are copies of one record are no people whom chance made equal.
+        twins = met / count * (not config.drop_duplicates)
+        sides = (map(np.concatenate, ([none, *o], [none, *x])) for o, x in self.near)
+        parts = tuple(part for both in sides if len((part := sketched(*both)).keys))
+        return Parts(count, sum(self._sizes) - count, twins, parts)
 
 
 def without_few(columns: Sequence[Words]) -> Iterator[Words]:

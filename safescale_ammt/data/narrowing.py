@@ -12,7 +12,7 @@ A table of at most `MOST_INPUTS` inputs is left as it is, digests included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
@@ -50,19 +50,17 @@ class Form(NamedTuple):
     worth: float
 
 
-def narrowed(schema: Schema, train: Iterable[Split], most: int | None = None) -> Schema:
-    """Returns a schema of at most so many inputs, as far as its columns allow it.
+def code_counts(schema: Schema, train: Iterable[Split]) -> list[Counts]:
+    """Counts the rows of each code and class of every part of the inputs.
 
     Args:
         schema: as learnt.
-        train: the train rows, in batches; not looked at where all inputs have room.
-        most: inputs of a row; None = `MOST_INPUTS`.
+        train: rows in batches; the counts of several add up to those of all.
+
+    Returns:
+        Of each part int64 (codes, classes).
     """
-    most = MOST_INPUTS if most is None else most
-    if width(schema) <= most:
-        return schema
-    coding, parts = Coding(schema, "ple"), [*parts_of(schema)]
-    classes = len(schema.classes)
+    coding, classes = Coding(schema, "ple"), len(schema.classes)
     counts = [np.zeros((size, classes), np.int64) for size in coding.sizes]
     for batch in train:
         codes = coding.codes(batch.features).code.astype(np.int64)
@@ -70,7 +68,26 @@ def narrowed(schema: Schema, train: Iterable[Split], most: int | None = None) ->
         for i, table in enumerate(counts):
             found = np.bincount(cells[:, i], minlength=table.size)
             counts[i] = table + found.reshape(table.shape)
-    forms = [[*forms_of(*pair)] for pair in zip(parts, counts, strict=True)]
+    return counts
+
+
+def narrowed(
+    schema: Schema,
+    counted: Callable[[Schema], list[Counts]],
+    most: int | None = None,
+) -> Schema:
+    """Returns a schema of at most so many inputs, as far as its columns allow it.
+
+    Args:
+        schema: as learnt.
+        counted: `code_counts` of the train rows; not asked where all inputs have room.
+        most: inputs of a row; None = `MOST_INPUTS`.
+    """
+    most = MOST_INPUTS if most is None else most
+    if width(schema) <= most:
+        return schema
+    pairs = zip(parts_of(schema), counted(schema), strict=True)
+    forms = [[*forms_of(*pair)] for pair in pairs]
     taken = [len(each) - 1 for each in forms]
     room = most - sum(each[-1].width for each in forms)
     steps = [step for i in range(len(forms)) for step in wider(forms[i], taken[i], i)]

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
-from safescale_ammt.data.composition import Composition, strata_of
-from safescale_ammt.data.entry_cells import Hashes
+from safescale_ammt.data.composition import Composition
+from safescale_ammt.data.entry_cells import Written
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import (
-    ALL_SPLITS,
-    Placed,
-    Relations,
-    RowFacts,
-    Rule,
-)
+from safescale_ammt.data.relations import ALL_SPLITS, Rule
 from safescale_ammt.data.splitting import entity_hashes
+from safescale_ammt.data.table import Entity, Placement
 from safescale_ammt.errors import DataError
 
 
 def place(
-    config: DataConfig,
-    joined: Joined,
-    composition: Composition,
-    hashes: Hashes,
-    relations: Relations,
-) -> Placed:
+    config: DataConfig, joined: Joined, composition: Composition, written: Written
+) -> tuple[Placement, Entity | None]:
     """Assigns rows to splits; a development row that is also sealed is removed.
 
     Of equal rows one stays with `data.drop_duplicates`. Of a sealed entity one row is
@@ -39,42 +28,29 @@ def place(
         config: splits, seed, roles of columns.
         joined: all rows.
         composition: classes and groups; the first sensitive column makes strata.
-        hashes: equal for equal rows, however a file spells their label.
-        relations: of rows.
+        written: cells of the rows.
+
+    Returns:
+        Where rows went, and who they are about.
 
     Raises:
         DataError: rows without an entity, an entity on both sides, or a split without
             rows.
     """
-    label, groups = composition.label, composition.groups
-    strata = strata_of(config, label, len(composition.classes), groups)
     rule = Rule(
         tuple(config.splits.get(name, 0.0) for name in ALL_SPLITS),
         config.seed,
         config.drop_duplicates,
     )
-    entity: NDArray[np.int64] | None = None
+    entity = None
     if config.entity:
         # Rows without an entity would be one: all of them in one split.
         joined.check_complete("entity", config.entity, config.missing)
         column = joined.table.columns[config.entity]
-        entity = column.codes.astype(np.int64)
+        entity = config.entity, column.codes.astype(np.int64)
         rule = replace(rule, entities=entity_hashes(column))
-
-    def facts() -> Iterator[RowFacts]:
-        for batch in joined.coded.batches:
-            rows, stays = hashes(batch), joined.stays(batch)
-            yield RowFacts(
-                rows,
-                np.full(len(rows), joined.coded.sealed(batch)),
-                strata[composition.of_rows(batch)].astype(np.uint16),
-                None
-                if entity is None
-                else entity[joined.coded.codes(config.entity, batch)],
-                None if stays.all() else ~stays,
-            )
-
-    placement = relations.place(facts, rule)
+    strata, stays = composition.strata(config), composition.label >= 0
+    placement = joined.rows.place(written, strata, stays, entity, rule)
     if placement.shared:
         raise DataError(
             f"{placement.shared} entities of {config.entity!r} are in "
@@ -82,10 +58,12 @@ def place(
             "belongs to one split."
         )
     check_splits(placement, composition, joined)
-    return placement
+    return placement, entity
 
 
-def check_splits(placement: Placed, composition: Composition, joined: Joined) -> None:
+def check_splits(
+    placement: Placement, composition: Composition, joined: Joined
+) -> None:
     """Refuses splits that have no row, or train rows that lack a class.
 
     Raises:
@@ -103,7 +81,7 @@ def check_splits(placement: Placed, composition: Composition, joined: Joined) ->
                 f"Split {name!r} gets no row of the {joined.size} in "
                 f"{joined.table.origin}; {advice}."
             )
-    counts = composition.split_counts(placement)
+    counts = placement.counts
     train = [
         counts[composition.label == c, 0].sum() for c in range(len(composition.classes))
     ]

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.composition import Composition
 from safescale_ammt.data.counts import told_part
 from safescale_ammt.data.data_facts import sharing
-from safescale_ammt.data.input_keys import InputKeys
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.relations import SEALED_CODE, Keyed, Placed, Relations
+from safescale_ammt.data.relations import SEALED_CODE
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.shelf import Shelf
+from safescale_ammt.data.table import PlacedTable, Placement
 
 
 def development_notes(
     joined: Joined,
-    placement: Placed,
+    placement: Placement,
     composition: Composition,
     schema: Schema,
     constant: list[str],
 ) -> dict[str, object]:
     """Counts the rows that were left out or are repeated, and the empty groups."""
-    size = joined.coded.rows - sum(joined.unlabelled)
+    size = joined.rows.rows - sum(joined.unlabelled)
 
     def told(key: str, count: int, whole: int | None = None) -> dict[str, object]:
         # A plain table, as before a key existed, says nothing of it.
@@ -59,10 +56,10 @@ def development_notes(
 
 
 def empty_groups(
-    composition: Composition, placement: Placed
+    composition: Composition, placement: Placement
 ) -> dict[str, dict[str, list[str]]]:
     """Names the group values without a row, by split and group."""
-    counts = composition.split_counts(placement)
+    counts = placement.counts
     empty: dict[str, dict[str, list[str]]] = {}
     for i, split in enumerate(SPLITS):
         for name, (values, codes) in composition.groups.items():
@@ -73,25 +70,10 @@ def empty_groups(
     return empty
 
 
-def sharing_features(
-    joined: Joined,
-    placement: Placed,
-    schema: Schema,
-    relations: Relations,
-    shelf: Shelf,
-) -> int:
+def sharing_features(rows: PlacedTable, schema: Schema) -> int:
     """Counts distinct development records whose features another one has too.
 
     No model tells them apart, so their labels bound what any model can reach.
     """
-    coded, columns = joined.coded, joined.table.columns
-    texts = {name: (lambda n=name: columns[n].codes) for name in schema.names}
-    keys = InputKeys.of(coded, texts, shelf)
-
-    def firsts() -> Iterator[Keyed]:
-        # Repeated raw rows are counted by themselves: here one of each is enough.
-        for batch in coded.batches:
-            found = keys(batch)[placement.first[coded.slice(batch)]]
-            yield found, np.ones(len(found), np.bool_)
-
-    return sum(sharing(times)[0] for times, _ in relations.times(firsts()))
+    # Repeated raw rows are counted by themselves: here one of each is enough.
+    return sum(sharing(times)[0] for times, _ in rows.text_times(schema.names))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.encoding import learn_categorical, learn_date, learn_numeric
 from safescale_ammt.data.joining import Joined
-from safescale_ammt.data.placed_rows import TypedEntries
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
-from safescale_ammt.data.relations import ALL_SPLITS, REMOVED, Placed
+from safescale_ammt.data.relations import ALL_SPLITS
 from safescale_ammt.data.schema import Feature
 from safescale_ammt.data.shelf import KeptColumns, Shelf
+from safescale_ammt.data.typed_entries import TypedEntries
 from safescale_ammt.data.unseen import refuse_near_unique
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column
@@ -34,20 +34,16 @@ class PlacedColumns:
         development: the entries that development rows have, by name.
     """
 
-    def __init__(self, joined: Joined, placement: Placed, shelf: Shelf) -> None:
-        self.joined, self._split, self._scratch = joined, placement.split, shelf
+    def __init__(self, joined: Joined, shelf: Shelf) -> None:
+        self.joined, self._scratch = joined, shelf
         self._counts: dict[str, Callable[[], NDArray[np.int64]]] = {}
         names = joined.table.columns
         self.development = KeptColumns(names, lambda name: self.among(name, *SPLITS))
 
     def rows(self, name: str, *splits: str) -> NDArray[np.int64]:
         """Returns how many rows of some splits have each entry, int64 (entries,)."""
-        coded = self.joined.coded
         if name not in self._counts:
-            counts = coded.count(
-                name, lambda i: self._split[coded.slice(i)], REMOVED + 1
-            )
-            self._counts[name] = self._scratch.keep(counts)
+            self._counts[name] = self._scratch.keep(self.joined.rows.placed(name))
         counts = self._counts[name]()
         places = [ALL_SPLITS.index(split) for split in splits]
         return np.asarray(counts[:, places].sum(axis=1))
@@ -109,7 +105,7 @@ def typed_entries(
     used = whole.stands_for > 0
     column, border = (
         whole.weighed(whole.stands_for),
-        int(used[: joined.coded.entries(name)].sum()),
+        int(used[: joined.rows.entries(name)].sum()),
     )
 
     def first_row(mask: NDArray[np.bool_]) -> str:

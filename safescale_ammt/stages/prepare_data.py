@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Days, Window
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
-from safescale_ammt.data.counts import LEAST_SHOWN, Counts, SplitCounts, Withheld
+from safescale_ammt.data.counts import LEAST_SHOWN, SplitCounts, Withheld
 from safescale_ammt.data.holdout import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
-from safescale_ammt.data.preparation import HELD, Held, Prepared, prepare
+from safescale_ammt.data.local_table import HELD, Held, prepare_here
+from safescale_ammt.data.preparation import Prepared
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
-from safescale_ammt.files.shards import shard_name
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import (
     ALL,
@@ -110,7 +110,8 @@ def run(
         # Kubeflow's cache sees the URI and not the bytes behind it: a config that
         # states their digest is only served from the cache for these very bytes.
         digest = check_digest(config.source_digest, source, sealed)
-        prepared = prepare(config, source, sealed, held, scratch)
+        sides = [side for side in (source, sealed) if side]
+        prepared = prepare_here(config, sides, held, scratch)
         say_progress(3, 4, "rows split")
         return write_prepared(
             config,
@@ -137,8 +138,8 @@ def write_prepared(
 ) -> dict[str, Any]:
     """Audits prepared rows, writes both artifacts and tells of them; see `run`."""
     (source, sealed), (dataset, holdout), schema = sides, paths, prepared.schema
-    sizes = {name: prepared.rows.size(name) for name in ALL_SPLITS}
-    counts = prepared.rows.told(schema.positive)
+    sizes = dict(zip(ALL_SPLITS, prepared.placement.sizes, strict=True))
+    counts = prepared.counts
     sample = prepared.rows.drawn(held.audited_rows)
     audited = audit(schema, sample, config.seed, prepared.facts, counts)
     # Before anything is written: nothing is spent on a label among the inputs.
@@ -184,7 +185,7 @@ def write_prepared(
     for line in (*reading, *forms, *in_lines(audited.warnings)):
         print(line, flush=True)
     files = {"source.json": report, AUDIT: audited.to_dict()}
-    write_dataset(prepared, config, dataset, files, counts, shard_rows=held.shard_rows)
+    write_dataset(prepared, config, dataset, files, held.shard_rows)
     return {
         "dataset": read_manifest(dataset).identity,
         "holdout": sealed_identity,
@@ -211,7 +212,7 @@ def write_holdout(
             config_digest=config.digest,
         ) as draft:
             write_json(draft.folder / "schema.json", schema.to_dict())
-            prepared.rows.write(SEALED, draft.folder / SEALED_ROWS, schema)
+            prepared.rows.write_sealed(draft.folder / SEALED_ROWS, schema)
             if schema.entity:
                 rows = {"schema": 1, "rows": prepared.sealed}
                 write_json(draft.folder / SAMPLING, rows)
@@ -224,8 +225,6 @@ def write_dataset(
     config: DataConfig,
     path: Path,
     files: Mapping[str, Any],
-    counts: Counts,
-    *,
     shard_rows: int,
 ) -> None:
     """Writes the dataset artifact with some files of JSON and the counts."""
@@ -236,13 +235,11 @@ def write_dataset(
         # Its words may change: who trains on these rows trains on the same dataset.
         draft.outside_identity.add(AUDIT)
         write_json(draft.folder / "schema.json", schema.to_dict())
-        write_json(draft.folder / "counts.json", counts.to_dict())
+        write_json(draft.folder / "counts.json", prepared.counts.to_dict())
         for name, value in files.items():
             write_json(draft.folder / name, value)
-        # `SPLITS` leaves out the sealed rows, which lie in the holdout alone.
-        for name in SPLITS:
-            file = draft.folder / shard_name(name, 0)
-            prepared.rows.write(name, file, schema, shard_rows)
+        # Of the development splits alone: the sealed rows lie in the holdout.
+        prepared.rows.write_shards(draft, schema, shard_rows)
 
 
 def _in_words(report: Mapping[str, Any], shown: SplitCounts) -> dict[str, str]:

@@ -28,10 +28,11 @@ from safescale_ammt.constitution.principles import (
     SKILL_METRICS,
     TIERS,
 )
-from safescale_ammt.data.preparation import prepare
+from safescale_ammt.data.local_table import prepare_here
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import parse_bytes
+from safescale_ammt.reading.spool import Spool
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -126,7 +127,7 @@ def test_the_mappings_come_to_what_the_page_says(tmp_path):
     path = loans(tmp_path / "with-spellings.csv")
     config = SECTIONS["data"].from_params({**raw, "source": path.as_uri()})
     rows = parse_bytes(path.read_bytes(), "loans.csv", Layout("csv"))
-    schema = prepare(config, rows, None).schema  # type: ignore[arg-type]
+    schema = prepare_here(config, [Spool.of(rows)]).schema
     assert (set(schema.classes), schema.positive) == ({"lost", "repaid"}, "repaid")
     assert set(schema.groups) == {"sex", "district", "region", "sex_by_region"}
     for group in ("region", "sex_by_region", "district", "sex"):

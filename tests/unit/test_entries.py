@@ -18,8 +18,8 @@ from safescale_ammt.data.encoding import (
     sorted_quantiles,
 )
 from safescale_ammt.data.input_keys import InputKeys
-from safescale_ammt.data.placed_rows import TypedEntries
 from safescale_ammt.data.shelf import Shelf
+from safescale_ammt.data.typed_entries import TypedEntries
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.spool import Spool
 

@@ -15,7 +15,7 @@ from safescale_ammt.data import narrowing
 from safescale_ammt.data.coding import encode, width
 from safescale_ammt.data.dataset import Dataset, Split
 from safescale_ammt.data.encoding import learn_categorical, learn_numeric
-from safescale_ammt.data.narrowing import narrowed, worth
+from safescale_ammt.data.narrowing import code_counts, narrowed, worth
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     DateFeature,
@@ -54,9 +54,14 @@ def widths(schema: Schema) -> dict[str, int]:
     }
 
 
+def counts_of(*parts: Split):
+    """Counts the codes of some train rows, once they are asked for."""
+    return lambda schema: code_counts(schema, parts)
+
+
 def test_what_tells_of_the_label_keeps_its_inputs_and_noise_does_not() -> None:
     schema, train = world()
-    small = narrowed(schema, [train], 90)
+    small = narrowed(schema, counts_of(train), 90)
     assert width(small) <= 90 < width(schema)
     before, after = widths(schema), widths(small)
     assert after["told"] == before["told"] == 24
@@ -67,25 +72,25 @@ def test_what_tells_of_the_label_keeps_its_inputs_and_noise_does_not() -> None:
 
 def test_batches_and_the_order_of_rows_change_nothing() -> None:
     schema, train = world()
-    whole = narrowed(schema, [train], 90)
+    whole = narrowed(schema, counts_of(train), 90)
     order = np.random.default_rng(1).permutation(ROWS)
     parts = [train.take(order[i : i + 700]) for i in range(0, ROWS, 700)]
-    assert narrowed(schema, parts, 90).digest == whole.digest
+    assert narrowed(schema, counts_of(*parts), 90).digest == whole.digest
 
 
 def test_a_table_that_has_room_is_not_even_read() -> None:
     schema, _ = world()
 
-    def unread() -> Split:
+    def unread(schema: Schema) -> list[np.ndarray]:
         raise AssertionError
 
-    assert narrowed(schema, (unread() for _ in range(1)), width(schema)) is schema
-    assert narrowed(schema, (unread() for _ in range(1))) is schema
+    assert narrowed(schema, unread, width(schema)) is schema
+    assert narrowed(schema, unread) is schema
 
 
 def test_every_column_keeps_something_however_little_room_there_is() -> None:
     schema, train = world()
-    least = narrowed(schema, [train], 1)
+    least = narrowed(schema, counts_of(train), 1)
     assert min(widths(least).values()) >= 1
     forms = {f.name: f for f in least.features}
     assert all(len(f.edges) == 2 for f in forms.values() if f.kind == "numeric")
@@ -95,7 +100,7 @@ def test_every_column_keeps_something_however_little_room_there_is() -> None:
 
 def test_a_level_that_is_pooled_stays_known_by_name() -> None:
     schema, train = world()
-    text = narrowed(schema, [train], 1).features[-1]
+    text = narrowed(schema, counts_of(train), 1).features[-1]
     assert isinstance(text, CategoricalFeature)
     assert len(text.levels) == 1
     assert text.pooled
@@ -112,7 +117,7 @@ def test_parts_of_dates_are_narrowed_one_by_one() -> None:
     days = pa.array([i * 86_400_000_000 for i in range(40)], pa.timestamp("us"))
     label = np.arange(40) % 2
     train = Split(pa.table({"when": days}), label, {}, np.zeros(40, ROW))
-    (narrow,) = narrowed(schema, [train], 4).features
+    (narrow,) = narrowed(schema, counts_of(train), 4).features
     assert isinstance(narrow, DateFeature)
     assert [part.name for part in narrow.parts] == ["elapsed", "month"]
     assert narrow.parts[0].edges == (0.0, 19.0)  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ import preparing
 import pytest
 from prepared_tables import CASES, put
 
-from safescale_ammt.data.preparation import Held
+from safescale_ammt.data.local_table import Held
 from safescale_ammt.errors import StorageError
 from safescale_ammt.files.canonical import digest_json, read_json
 from safescale_ammt.stages import prepare_data
@@ -87,7 +87,7 @@ def test_a_killed_preparation_leaves_no_row_behind(tmp_path: Path) -> None:
 import json, os, signal, sys
 from pathlib import Path
 from safescale_ammt.data import preparation
-from safescale_ammt.data.preparation import Held
+from safescale_ammt.data.local_table import Held
 from safescale_ammt.errors import StorageError
 from safescale_ammt.stages import prepare_data
 
