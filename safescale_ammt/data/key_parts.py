@@ -60,7 +60,8 @@ def row_keys(
     mine = coded.count(entity[0], sealed, 2)[:, 1] > 0 if entity else None
     whole = whole_keys(config, written, distinct, mine, digests)
     met = sum(int(mine[n > 1].sum()) for n, mine in here.relations.times(asked()))
-    parts, sketches = PartKeys.of(config, written), Sketches(here.placed.sizes)
+    parts = PartKeys.of(PartColumns.of(config, written), written.cells)
+    sketches = Sketches(here.placed.sizes)
     for batch in coded.batches:
         chosen = np.flatnonzero(places(batch) <= SEALED_CODE)
         # The cells of all columns are held at once.
@@ -99,11 +100,35 @@ def whole_keys(
 
 
 @dataclass(frozen=True)
-class PartKeys:
-    """What keys of parts of rows are made of.
+class PartColumns:
+    """Which columns have a part in keys of parts of rows.
 
     A column that is constant, or only numbers the rows, is in no part: it tells
     nothing, or joins rows that have nothing to do with each other.
+
+    Attributes:
+        names: of the columns of parts.
+        ids: names of columns that name a row.
+        label: its name.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+    label: str
+
+    @classmethod
+    def of(cls, config: DataConfig, written: Written) -> PartColumns:
+        """Chooses the columns by the cells of all rows."""
+        cells = written.cells
+        names = [n for n, c in cells.items() if c.constant is None and not c.counter]
+        # A sequence of ids begins anew in other data, perhaps.
+        ids = [name for name in config.ids if not cells[name].counter]
+        return cls(tuple(names), tuple(ids), config.label)
+
+
+@dataclass(frozen=True)
+class PartKeys:
+    """What keys of parts of rows are made of.
 
     Attributes:
         cells: of the columns of parts.
@@ -114,33 +139,15 @@ class PartKeys:
     ids: Mapping[str, Words]
 
     @classmethod
-    def of(
-        cls,
-        config: DataConfig,
-        written: Written,
-        here: Mapping[str, EntryCells] | None = None,
-    ) -> PartKeys:
-        """Chooses the columns by the cells of all rows.
-
-        Args:
-            config: names the ids and the label.
-            written: cells of all rows.
-            here: cells of some rows, if keys are made of theirs.
-        """
-        whole = written.cells
-        here = here or whole
-        cells = {
-            name: here[name]
-            for name, c in whole.items()
-            if c.constant is None and not c.counter
-        }
-        # A sequence of ids begins anew in other data, perhaps.
-        ids = {
-            name: here[name].renamed(f"id {name} {config.label}")[:, 0]
-            for name in config.ids
-            if not whole[name].counter
-        }
-        return cls(cells, ids)
+    def of(cls, columns: PartColumns, cells: Mapping[str, EntryCells]) -> PartKeys:
+        """Makes them of cells of all columns."""
+        return cls(
+            {name: cells[name] for name in columns.names},
+            {
+                name: cells[name].renamed(f"id {name} {columns.label}")[:, 0]
+                for name in columns.ids
+            },
+        )
 
     @property
     def names(self) -> set[str]:

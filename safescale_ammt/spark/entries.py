@@ -18,7 +18,7 @@ ORDER BY name, min(at), text
 """
 
 
-def entries_of(session: Any, rows: SparkRows) -> RawTable:
+def entries_of(session: Any, rows: SparkRows, frame: Any) -> RawTable:
     """Returns the entries of every column, as `data.coded_rows` has them.
 
     They are in the order in which the rows have them first, and have to fit in the
@@ -27,11 +27,12 @@ def entries_of(session: Any, rows: SparkRows) -> RawTable:
     Args:
         session: of Spark Connect.
         rows: of one source.
+        frame: of these rows.
     """
     names = [*rows.outline.columns]
     cells = ", ".join(f"{i}, c{i}" for i in range(len(names)))
     stacked = f"stack({len(names)}, {cells}) AS (name, text)"
-    found = session.sql(_COUNTED, cells=rows.frame.selectExpr("at", stacked)).toArrow()
+    found = session.sql(_COUNTED, cells=frame.selectExpr("at", stacked)).toArrow()
     column = found["name"].to_numpy()
     ends = np.searchsorted(column, np.arange(len(names) + 1))
     columns = {}

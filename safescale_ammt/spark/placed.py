@@ -1,0 +1,247 @@
+"""Typed rows of Spark in their splits; see `data.table.PlacedTable`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.data.buckets import Buckets
+from safescale_ammt.data.dataset import Split, write_split
+from safescale_ammt.data.entry_cells import Written
+from safescale_ammt.data.key_parts import PartColumns, PartKeys, Sketches, whole_keys
+from safescale_ammt.data.narrowing import code_counts
+from safescale_ammt.data.relations import (
+    ALL_SPLITS,
+    SEALED_CODE,
+    Times,
+)
+from safescale_ammt.data.row_keys import RowKeys
+from safescale_ammt.data.schema import Schema
+from safescale_ammt.data.splitting import ROW, words
+from safescale_ammt.data.table import Filling
+from safescale_ammt.files.artifacts import Draft
+from safescale_ammt.files.parquet import ROW_GROUP
+from safescale_ammt.spark.files import Batches
+from safescale_ammt.spark.raw_cells import RawCells
+from safescale_ammt.spark.relations import hashes_of, times_of
+from safescale_ammt.spark.typed_rows import KEYED, RowTyping, text_keys
+
+# Positions of a range of rows; of those before a place, rows are counted by ranges.
+_RANGE_BITS = 20
+_RANGES = """
+SELECT shiftright(at, :bits) AS part, count(*) AS rows FROM {rows}
+GROUP BY part ORDER BY part
+"""
+_MET = """
+SELECT sum(asked) AS met FROM (
+  SELECT count(*) AS times, count_if(split = :sealed) AS asked FROM {rows}
+  GROUP BY high) WHERE times > 1
+"""
+
+
+@dataclass(frozen=True)
+class SparkPlaced:
+    """Typed rows of Spark.
+
+    Attributes:
+        session: of Spark Connect.
+        frame: the placed rows: `at`, `sealed`, `people`, `entity`, `high`, `low`,
+            `split`, `first` and texts.
+        raw: how their cells are read.
+        written: the cells of entries.
+        filling: what makes rows typed.
+        sizes: rows of each of `ALL_SPLITS`.
+        numbers: of entities within each split, by their codes.
+    """
+
+    session: Any
+    frame: Any
+    raw: RawCells
+    written: Written
+    filling: Filling
+    sizes: Sequence[int]
+    numbers: Mapping[int, NDArray[np.int64]]
+
+    @cached_property
+    def typing(self) -> RowTyping:
+        """How rows become those of splits."""
+        filling, of = self.filling, self.filling.composition
+        return RowTyping(
+            self.raw,
+            {name: entries.kind for name, entries in filling.typed.items()},
+            {n: form for n, form in filling.forms.items() if n in filling.typed},
+            tuple(filling.missing),
+            of.label,
+            {name: codes for name, (_, codes) in of.groups.items()},
+        )
+
+    def code_counts(self, schema: Schema) -> list[NDArray[np.int64]]:
+        """Counts the train rows of each code and class of every part of the inputs."""
+        counting = partial(code_sums, typing=self.typing, schema=schema)
+        train = self.frame.where("split = 0")
+        sums = train.mapInArrow(counting, "part int, counts binary").toArrow()
+        counts: dict[int, NDArray[np.int64]] = {}
+        for row in sums.to_pylist():
+            found = np.frombuffer(row["counts"], np.int64)
+            counts[row["part"]] = counts.get(row["part"], 0) + found
+        classes = len(schema.classes)
+        return [counts[i].reshape(-1, classes) for i in sorted(counts)]
+
+    def split(self, name: str) -> Split:
+        """Returns a split in memory."""
+        code = ALL_SPLITS.index(name)
+        rows = self.frame.where(f"split = {code}")
+        return self._collected(self.typing, rows, code)
+
+    def drawn(self, most: int) -> dict[str, Split]:
+        """Draws about so many development rows, in memory, by split; all if fewer."""
+        share = most / sum(self.sizes[:SEALED_CODE])
+        if share >= 1:
+            return {name: self.split(name) for name in SPLITS}
+        typing = replace(self.typing, most=int(share * 2**64))
+        return {
+            name: self._collected(typing, self.frame.where(f"split = {code}"), None)
+            for code, name in enumerate(SPLITS)
+        }
+
+    def write(self, name: str, draft: Draft, schema: Schema) -> None:
+        """Writes the Parquet files of a split into an artifact."""
+        code = ALL_SPLITS.index(name)
+        parts = regrouped(self._parts(code), ROW_GROUP)
+        splits = (self.typing.split(part, self.numbers.get(code)) for part in parts)
+        write_split(splits, draft.folder / f"{name}.parquet", schema)
+
+    def times(self, *, beside: Sequence[NDArray[np.int64]] = ()) -> Iterator[Times]:
+        """Counts rows by their inputs; asked about are those of development."""
+        keys = partial(self.typing.input_keys, beside=beside)
+        rows = self.frame.where(f"split <= {SEALED_CODE}")
+        return times_of(self.session, rows.mapInArrow(keys, KEYED))
+
+    def whole_times(self) -> Iterator[Times]:
+        """Counts rows by all of their cells; asked about are those of development."""
+        rows = self.frame.where(f"split <= {SEALED_CODE}")
+        keyed = rows.selectExpr("high AS key", f"split < {SEALED_CODE} AS asked")
+        return times_of(self.session, keyed)
+
+    def text_times(self, names: Sequence[str]) -> Iterator[Times]:
+        """Counts development rows that no earlier one equals by texts of columns."""
+        keys = partial(text_keys, raw=self.raw, names=tuple(names))
+        firsts = self.frame.where(f"first AND split < {SEALED_CODE}")
+        return times_of(self.session, firsts.mapInArrow(keys, KEYED))
+
+    def keys(self, config: DataConfig, digests: Sequence[str]) -> RowKeys:
+        """Returns what the sealed rows are known by."""
+        sealed = self.frame.where(f"split = {SEALED_CODE}")
+        hashes = hashes_of(sealed.select("high", "low").distinct().toArrow())
+        # All rows have the cells of constants, and are equal without them.
+        halves = np.stack(words(hashes), axis=1) - self.written.shift
+        varying = np.ascontiguousarray(halves).view(ROW)[:, 0]
+        distinct, mine = Buckets(len(varying)).distinct([varying]), None
+        if self.filling.entity:
+            _, codes = self.filling.entity
+            known = np.diff(self.numbers[SEALED_CODE], prepend=-1) > 0
+            mine = known[codes]
+        whole = whole_keys(config, self.written, distinct, mine, digests)
+        met = self.session.sql(_MET, {"sealed": SEALED_CODE}, rows=self.frame).first()
+        return RowKeys(whole, self._sketches(config).parts(config, met["met"] or 0))
+
+    def _sketches(self, config: DataConfig) -> Sketches:
+        """Gathers the least keys of parts of the rows that were placed."""
+        columns = PartColumns.of(config, self.written)
+        sketching = Sketching(self.raw, columns, tuple(self.sizes))
+        rows = self.frame.where(f"split <= {SEALED_CODE}")
+        kinds = "part int, own binary, others binary"
+        found = rows.mapInArrow(sketching.near, kinds).toArrow()
+        sketches = Sketches(self.sizes)
+        for row in sorted(found.to_pylist(), key=lambda row: int(row["part"])):
+            if row["part"] == len(sketches.near):
+                sketches.near.append(([], []))
+            for side, name in zip(
+                sketches.near[row["part"]], ("own", "others"), strict=True
+            ):
+                side.append(np.frombuffer(row[name], np.uint64))
+        return sketches
+
+    def _collected(self, typing: RowTyping, rows: Any, code: int | None) -> Split:
+        found = rows.mapInArrow(typing.rows, typing.kinds).orderBy("at").toArrow()
+        return typing.split(found, None if code is None else self.numbers.get(code))
+
+    def _parts(self, code: int) -> Iterator[pa.Table]:
+        """Yields a split's typed rows in order, some ranges of positions at a time."""
+        rows = self.frame.where(f"split = {code}")
+        # Typed once, and looked at range by range.
+        typed = rows.mapInArrow(self.typing.rows, self.typing.kinds).persist()
+        ranges = self.session.sql(_RANGES, {"bits": _RANGE_BITS}, rows=typed).toArrow()
+        bounds, held = [0], 0
+        for row in ranges.to_pylist():
+            if held and held + row["rows"] > ROW_GROUP:
+                bounds.append(row["part"] << _RANGE_BITS)
+                held = 0
+            held += row["rows"]
+        for start, end in zip(bounds, [*bounds[1:], 1 << 62], strict=True):
+            some = typed.where(f"at >= {start} AND at < {end}")
+            yield some.orderBy("at").toArrow()
+        typed.unpersist()
+
+
+@dataclass(frozen=True)
+class Sketching:
+    """How workers find the least keys of parts of rows.
+
+    Attributes:
+        raw: how cells are read.
+        columns: that have a part in keys.
+        sizes: rows of each of `ALL_SPLITS`.
+    """
+
+    raw: RawCells
+    columns: PartColumns
+    sizes: tuple[int, ...]
+
+    def near(self, batches: Batches) -> Batches:
+        """Yields the least keys of each part among the rows of a task."""
+        sketches = Sketches(self.sizes)
+        for batch, sealed in self.raw.sides(batches):
+            cells, codes = self.raw.entry_cells(batch, sealed=sealed)
+            parts = PartKeys.of(self.columns, cells)
+            mine = batch["split"].to_numpy() == SEALED_CODE
+            sketches.see(parts.keys(codes), mine)
+        for part, sides in enumerate(sketches.near):
+            own, others = (np.concatenate([*keys]).tobytes() for keys in sides)
+            columns = {"own": [own], "others": [others]}
+            table = {"part": pa.array([part], pa.int32()), **columns}
+            yield pa.RecordBatch.from_pydict(table)
+
+
+def code_sums(batches: Batches, typing: RowTyping, schema: Schema) -> Batches:
+    """Counts, in a worker, the codes and classes of train rows; see `code_counts`."""
+
+    def splits() -> Iterator[Split]:
+        for batch in typing.rows(batches):
+            yield typing.split(pa.Table.from_batches([batch]))
+
+    for part, counts in enumerate(code_counts(schema, splits())):
+        columns = {"part": pa.array([part], pa.int32()), "counts": [counts.tobytes()]}
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def regrouped(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:
+    """Cuts and joins tables into those of so many rows, the last one of the rest."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += len(table)
+        while rows >= most:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, most)
+            held, rows = [whole.slice(most)], rows - most
+    if rows:
+        yield pa.concat_tables(held)
