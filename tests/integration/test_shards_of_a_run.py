@@ -10,7 +10,7 @@ import pytest
 from laptop import WORKLOAD
 from trained_world import World, build
 
-from safescale_ammt.data.preparation import Held
+from safescale_ammt.data.local_table import Held
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json

@@ -20,7 +20,7 @@ from small_tables import config, loans, save, spell
 from pipelines.cli import run_command
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.dataset import BATCH_ROWS, Dataset, Split
-from safescale_ammt.data.preparation import Held
+from safescale_ammt.data.local_table import Held
 from safescale_ammt.errors import (
     DataError,
     InputError,
