@@ -22,6 +22,9 @@ STAGES = (
 )
 """Stages with an image of their own, in the order of the graph. The exit task is none
 of them: it runs in the gate's image."""
+SPARK = "spark"
+"""The image of Spark's server and executors, which prepare_data runs in where they do
+the work: one build of Spark on both ends."""
 REUSABLE = STAGES[:-1]
 """Stages whose result follows from inputs and code alone; the gate speaks anew."""
 IMAGE_PREFIX = "safescale-ammt"

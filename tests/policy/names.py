@@ -18,6 +18,7 @@ _KEY = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z
 _WIDEST = 253
 _OWN_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 _PRIVATE = re.compile(r"/private-artifacts/([^/]+)/")
+_SERVICE = re.compile(r"\.([-a-z0-9]+)\.svc\b")
 _HOSTS = {"kube-system", "kubeflow", "kubeflow-system", "minio"}
 """Namespaces that others run: names, KFP, Trainer, a store."""
 _AMOUNTS = {
@@ -134,6 +135,8 @@ def _strangers(objects: list[Object], ours: str) -> Iterator[str]:
     for config in of_kind(objects, "ConfigMap"):
         root = config.get("data", {}).get("defaultPipelineRoot", "")
         named += [(config, n, {ours}) for n in _PRIVATE.findall(root)]
+        hosts = " ".join(config.get("data", {}).values())
+        named += [(config, n, known) for n in _SERVICE.findall(hosts)]
     for thing, name, allowed in named:
         if name not in allowed:
             yield f"{called(thing)} names namespace {name}"

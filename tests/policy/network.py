@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from policy import Object
 from policy.objects import called, of_kind, pods
@@ -109,6 +110,8 @@ SHUT = (
     *_server("another server of KFP", 8887, 8333, 8080),
 )
 """Open to nobody, with whatever component; 443 of the internet depends on those."""
+SPARK_PORTS = (15002, 7078, 7079, 4040)
+"""Connect, the server's RPC, blocks, pages."""
 FOREIGNERS = (
     *(_pod(name, "kubeflow", app=name) for name in ("ml-pipeline", "ml-pipeline-ui")),
     _pod(
@@ -133,7 +136,46 @@ def kinds(objects: list[Object]) -> dict[str, tuple[End, tuple[Target, ...]]]:
         node = End("training-node", "", OURS, pod.labels)
         peers = tuple(Target(node, port) for port in (29500, 1024, 65535))
         found[node.name] = node, (*NAMES, *ARTIFACTS, *peers)
-    return found
+    return found | _of_spark(objects, found)
+
+
+def _of_spark(
+    objects: list[Object], stages: dict[str, tuple[End, tuple[Target, ...]]]
+) -> dict[str, tuple[End, tuple[Target, ...]]]:
+    """Returns Spark's pods, if there are any, and prepare_data that talks to them.
+
+    Executors fetch shuffled rows from each other; with the server it goes both ways.
+    """
+    found = {}
+    for pod in pods(of_kind(objects, "SparkConnect")):
+        name = pod.labels["app.kubernetes.io/component"]
+        found[name] = End(name, "", OURS, pod.labels | of_the_operator(name))
+    if not found:
+        return {}
+    server, executor = found["spark-server"], found["spark-executor"]
+    client, needs = stages["prepare-data"]
+    blocks = Target(executor, 7079)
+    own = (Target(server, 7078), Target(server, 7079), blocks)
+    return {
+        "prepare-data": (client, (*needs, Target(server, 15002))),
+        "spark-server": (server, (*NAMES, *ARTIFACTS, *API, blocks)),
+        "spark-executor": (executor, (*NAMES, *ARTIFACTS, *own)),
+    }
+
+
+def of_the_operator(name: str) -> dict[str, str]:
+    """Labels that spark-operator (2.5.2) and Spark (4.3.0) add to those of a template.
+
+    internal/controller/sparkconnect/util.go and options.go; Spark's deploy.k8s
+    Constants.
+    """
+    labels = {
+        "sparkoperator.k8s.io/launched-by-spark-operator": "true",
+        "sparkoperator.k8s.io/connect-name": "safescale-spark",
+    }
+    if name == "spark-server":
+        return labels | {"spark-role": "connect-server", "spark-version": "4.3.0"}
+    return labels | {"spark-role": "executor", "spark-exec-id": "1"}
 
 
 def reaches(objects: list[Object], source: End, target: Target) -> bool:
@@ -220,18 +262,22 @@ def the_rest_is_shut(objects: list[Object]) -> Iterator[str]:
     stray = {"another pod of the namespace": (End("stray", "", OURS, {}), ())}
     found = {**kinds(objects), **stray}
     stages = [source for source, _ in kinds(objects).values() if source.labels]
-    inner = [Target(end, port) for end in stages for port in (443, 6443, 8080, 29500)]
+    ports = (443, 6443, 8080, 29500, *SPARK_PORTS)
+    inner = [Target(end, port) for end in stages for port in ports]
     for name, (source, needs) in found.items():
         for target in (*SHUT, *inner):
-            itself = target.end.labels == source.labels  # of a TrainJob: its peers
+            itself = target.end.labels == source.labels  # its peers
             if not itself and target not in needs and reaches(objects, source, target):
                 yield f"{name} reaches {target}"
-        for other in FOREIGNERS:
-            inwards = Target(source, 29500)
+        for other, port in product(FOREIGNERS, (29500, *SPARK_PORTS)):
+            inwards = Target(source, port)
             if _allowed(objects, source, other, inwards, "Ingress"):
-                yield f"{name} lets {other.name} in"
+                yield f"{name} lets {other.name} in at {port}"
     for target in (*API, *PIPELINES):
-        for name in {*found} & {"training-node", *stray}:
+        shut = {"training-node", "spark-executor", *stray}
+        if target not in API:
+            shut |= {"spark-server"}
+        for name in {*found} & shut:
             if reaches(objects, found[name][0], target):
                 yield f"{name} reaches {target}"
 

@@ -27,7 +27,7 @@ OVERLAYS = (
 """What builds as it lies there; `overlays/gitops` needs a release first."""
 COMPONENTS = (
     *("minio", "irsa", "api-server", "notify-egress", "read-only-root"),
-    *("gpu", "kueue", "tpu"),
+    *("gpu", "kueue", "tpu", "spark"),
 )
 CLUSTER_WIDE = {
     "Namespace",

@@ -10,7 +10,7 @@ from typing import Any
 
 from yaml_texts import documents
 
-from components import STAGES
+from components import SPARK, STAGES
 from policy import Object
 from policy.objects import ROOT, called, key, of_kind, pods
 from safescale_ammt import __version__
@@ -43,6 +43,7 @@ _RESOURCE = {
     "serviceaccounts": "ServiceAccount",
     "trainingruntimes": "TrainingRuntime",
     "namespaces": "Namespace",
+    "sparkconnects": "SparkConnect",
 }
 _POINTERS = {
     "LocalQueue": ("clusterQueue", "ClusterQueue"),
@@ -168,12 +169,12 @@ def _meets(selector: Object, known: list[dict[str, str]]) -> bool:
 
 
 def images_are_built(objects: list[Object]) -> Iterator[str]:
-    """Each image is a stage's that images/ builds, of this version or a digest."""
+    """Each image is one that images/ builds, of this version or a digest."""
     targets = set(re.findall(r"^FROM \S+ AS (\S+)$", _dockerfile(), re.MULTILINE))
     for where, image in _images(objects):
         named = _TAGGED.fullmatch(image)
         stage = named["stage"] if named else ""
-        built = stage in STAGES and stage.replace("_", "-") in targets
+        built = stage in {*STAGES, SPARK} and stage.replace("_", "-") in targets
         if not named or not built or named["tag"] not in {None, __version__}:
             yield f"{where}: {image}"
 
@@ -193,7 +194,8 @@ def all_images(objects: list[Object]) -> list[tuple[str, str]]:
 
 @cache
 def _dockerfile() -> str:
-    return Path(ROOT, "images", "Dockerfile").read_text(encoding="utf-8")
+    files = sorted(Path(ROOT, "images").glob("*Dockerfile"))
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def runtime_fits_our_trainjobs(objects: list[Object]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import kfp_server_api
 from kfp_server_api.api_client import ApiClient
+from kubeflow_spark_api import models as spark
 from kubeflow_trainer_api import models as trainer
 from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
@@ -32,11 +33,14 @@ CUSTOM = {
     "LocalQueue",
     "Pipeline",
     "PipelineVersion",
+    "SparkConnect",
 }
 """Kinds that no Kubernetes has of itself."""
-_TRAINER = {
+_MODELS = {
     "TrainingRuntime": trainer.TrainerV1alpha1TrainingRuntime,
     "TrainJob": trainer.TrainerV1alpha1TrainJob,
+    # Of spark-operator 2.4.0, whose CRD is that of 2.5.2 (config/crd/bases, no diff).
+    "SparkConnect": spark.SparkV1alpha1SparkConnect,
 }
 _KUEUE: dict[str, set[str]] = {
     "ResourceFlavor": {"nodeLabels", "nodeTaints", "tolerations", "topologyName"},
@@ -88,16 +92,16 @@ def _definitions(version: str) -> Any:
 def custom_complaint(thing: Object) -> str | None:
     """Returns what the project behind a custom resource would find wrong."""
     kind = thing["kind"]
-    if kind in _TRAINER:
-        return _through_trainer(thing)
+    if kind in _MODELS:
+        return _through_model(thing)
     if kind in _KUEUE:
         unknown = thing.get("spec", {}).keys() - _KUEUE[kind]
         return f"{called(thing)}: unknown {sorted(unknown)}" if unknown else None
     return _through_kfp(thing)
 
 
-def _through_trainer(thing: Object) -> str | None:
-    model = _TRAINER[thing["kind"]]
+def _through_model(thing: Object) -> str | None:
+    model = _MODELS[thing["kind"]]
     try:
         found = model.from_json(json.dumps(thing)).to_dict()
     except ValueError as error:
@@ -108,7 +112,7 @@ def _through_trainer(thing: Object) -> str | None:
 
 
 def _through_kubernetes(pod: Pod) -> str | None:
-    """Asks Kubernetes about a pod: the trainer's models forget what is required."""
+    """Asks Kubernetes about a pod: the operators' models forget what is required."""
     template = {
         "apiVersion": "v1",
         "kind": "PodTemplate",

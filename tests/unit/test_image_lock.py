@@ -315,6 +315,7 @@ def test_the_build_context_is_an_allow_list():
         "!images/wheels",
         "!images/install.sh",
         "!images/slim.py",
+        "!images/spark_executor.py",
     }
 
 

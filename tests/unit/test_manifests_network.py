@@ -56,7 +56,7 @@ def test_components_together_shut_and_open_no_more_than_alone(tmp_path):
     """In every order: a component that replaces what another added shows here."""
     manifests = copy_manifests(tmp_path)
     found = network_components()
-    assert set(found) == {"minio", "irsa", "api-server", "notify-egress"}
+    assert set(found) == {"minio", "irsa", "api-server", "notify-egress", "spark"}
     opened = {"minio": MINIO, "irsa": AWS}
     all_of_them = (tuple(found), tuple(reversed(found)))
     # With irsa the webhook needs no rule of its own, so that is not asked here.
