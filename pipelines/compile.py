@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from components import IMAGE_PREFIX
+from components import IMAGE_PREFIX, SPARK
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline, name_images
 from pipelines.parameter_sizes import check_sizes
@@ -27,6 +27,7 @@ def compile_train(
     image_prefix: str | None = None,
     images: Lock | None = None,
     arguments: Mapping[str, Any] | None = None,
+    spark: bool = False,
 ) -> str:
     """Compiles the training pipeline.
 
@@ -37,6 +38,8 @@ def compile_train(
         images: lock whose digests replace the images' tags.
         arguments: values that become the parameters' defaults, so that the
             form in Kubeflow is filled in.
+        spark: whether rows are prepared on Spark: prepare_data then runs in its image,
+            which alone has the client.
 
     Returns:
         The pipeline as YAML: the graph, then what only Kubernetes reads.
@@ -55,6 +58,7 @@ def compile_train(
     text = compiled_graph()
 
     def reference(stage: str, tag: str) -> str:
+        stage = SPARK if spark and stage == "prepare_data" else stage
         return images.pinned(stage, prefix) if images else f"{prefix}/{stage}:{tag}"
 
     text = name_images(text, reference)

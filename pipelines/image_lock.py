@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import IMAGE_PREFIX, LOCK_SCHEMA, STAGES
+from components import IMAGE_PREFIX, LOCK_SCHEMA, SPARK, STAGES
 from safescale_ammt import __version__
 from safescale_ammt.errors import ConfigError, InputError
 from safescale_ammt.files.canonical import is_digest, read_json
@@ -58,7 +58,7 @@ class Lock:
         commit: commit of the code inside, `-dirty` behind it if it was changed.
         code: digest of the library inside; "" if the lock does not say.
         pushed: registry path that they were pushed to; "" if they were not.
-        images: stage -> image.
+        images: stage -> image; Spark's too, where it was built.
     """
 
     path: Path
@@ -103,9 +103,11 @@ class Lock:
         entries = raw.get("images")
         if not isinstance(entries, dict):
             raise ConfigError(f"{path} has no mapping `images` of stage to image.")
-        images = {stage: _image(entries, stage, path) for stage in STAGES}
-        names = ("commit", "code", "pushed")
-        commit, code, pushed = (str(raw.get(name) or "") for name in names)
+        # Spark's is built where it is asked for, and looked for where it is needed.
+        names = (*STAGES, *{SPARK} & entries.keys())
+        images = {name: _image(entries, name, path) for name in names}
+        about = ("commit", "code", "pushed")
+        commit, code, pushed = (str(raw.get(name) or "") for name in about)
         return cls(path, __version__, commit, code, pushed, images)
 
     def reference(self, stage: str) -> str:
@@ -126,8 +128,14 @@ class Lock:
         """Returns what Kubernetes pulls for a stage: `prefix/stage@sha256:...`.
 
         Raises:
-            ConfigError: the image was never pushed, so no registry has a digest.
+            ConfigError: the image was never pushed, so no registry has a digest, or
+                Spark's was not built.
         """
+        if stage not in self.images:
+            raise ConfigError(
+                f"{self.path} has no image {stage}, which data.engine: spark takes; "
+                f"`make images SPARK=1 PUSH={prefix}` builds and pushes it too."
+            )
         image = self.images[stage]
         if not image.digest:
             raise ConfigError(

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import yaml
 
-from components import IMAGE_PREFIX, REUSABLE
+from components import IMAGE_PREFIX, REUSABLE, SPARK
 from pipelines.quantities import quantity
 
 _IMAGE = re.compile(rf"^( +image: ){IMAGE_PREFIX}/(\w+):(\S+)$", re.MULTILINE)
@@ -158,6 +158,7 @@ class CompiledPipeline:
             stages: those whose code is known: by their image, or by the caller.
         """
         known = {stage.replace("_", "-") for stage in {*REUSABLE} & {*stages}}
+        known |= {READER} if SPARK in stages else set()
         if not source_digest:
             known.discard(READER)
         for name, task, _ in self._tasks():
@@ -223,6 +224,12 @@ class CompiledPipeline:
         for executor in self.executors.values():
             image = executor["container"]["image"]
             executor["container"]["image"] = images[image]
+
+    def swap_image(self, old: str, new: str) -> None:
+        """Runs what ran in one image in another."""
+        for executor in self.executors.values():
+            if executor["container"]["image"] == old:
+                executor["container"]["image"] = new
 
     def take_limits(self, arguments: Mapping[str, Any]) -> dict[str, ContainerLimits]:
         """Takes the limits out of the graph, and a task's inputs that only they need.
@@ -294,6 +301,11 @@ class CompiledPipeline:
                 yield from walk(component.get("dag", {}))
 
         yield from walk(self.graph["root"]["dag"])
+
+
+def on_spark(data: Mapping[str, Any]) -> bool:
+    """Says whether a workload's section `data` has its rows prepared on Spark."""
+    return data.get("engine") == "spark"
 
 
 def name_images(text: str, reference: Callable[[str, str], str]) -> str:

@@ -204,6 +204,13 @@ def train(  # noqa: PLR0917  KFP passes by name
             source_digest="",
         )
         _with_store(_bounded(preparation, "Prepare data", small), names.STORE_SECRET)
+        # An address and no secret; where no Spark is there is no such ConfigMap.
+        kubernetes.use_config_map_as_env(
+            preparation,
+            config_map_name=names.SPARK,
+            config_map_key_to_env={names.SPARK_ADDRESS: names.SPARK_ADDRESS},
+            optional=True,
+        )
         dataset = preparation.outputs["dataset"]
 
         # Of all stores the rows that lie apart from the dataset: what a search needs is

@@ -78,6 +78,7 @@ def compile_(  # noqa: PLR0917  click passes by name
     """Compiles the training pipeline into a file that Kubeflow reads."""
     from pipelines.compile import compile_train
     from pipelines.image_lock import Lock
+    from pipelines.ir import on_spark
     from pipelines.output import write_text
     from pipelines.sources import ROLES, default_parameters, default_store
     from pipelines.workload import Workload
@@ -101,7 +102,12 @@ def compile_(  # noqa: PLR0917  click passes by name
             if role not in arguments:
                 name = getattr(workload.data, role)
                 say(f"{role} {name!r} is no URI: fill it in yourself.")
-    text = compile_train(image_prefix=image_prefix, images=lock, arguments=arguments)
+    text = compile_train(
+        image_prefix=image_prefix,
+        images=lock,
+        arguments=arguments,
+        spark=on_spark((arguments or {}).get("data", {})),
+    )
     if kubernetes_manifests:
         from pipelines.kubeflow.manifests import (
             Release,

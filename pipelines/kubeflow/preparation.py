@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.compile import compile_train, fit_backend
 from pipelines.image_lock import Lock
-from pipelines.ir import RESOURCES, CompiledPipeline
+from pipelines.ir import RESOURCES, CompiledPipeline, on_spark
 from pipelines.kubeflow.revision import Revision
 from pipelines.parameter_sizes import check_sizes
 from pipelines.quantities import quantity
@@ -100,8 +100,11 @@ class KubeflowRequest:
             )
         return workload
 
-    def compile(self) -> str:
+    def compile(self, data: Mapping[str, Any] | None = None) -> str:
         """Compiles the pipeline with the request's images.
+
+        Args:
+            data: section of that name; it says whether an image is Spark's.
 
         Raises:
             ConfigError: the lock or the prefix cannot be used.
@@ -109,6 +112,7 @@ class KubeflowRequest:
         return compile_train(
             image_prefix=self.image_prefix or None,
             images=Lock.load(self.images) if self.images else None,
+            spark=on_spark(data or {}),
         )
 
 
@@ -171,7 +175,8 @@ def prepare(request: KubeflowRequest) -> RunSpec:
             "window that moves on, such as 7d."
         )
     workload = resolve_for_cluster(workload, request.store, recurring=request.recurring)
-    pipeline = CompiledPipeline.parse(request.compile())
+    data = workload.arguments()["data"]
+    pipeline = CompiledPipeline.parse(request.compile(data))
     if request.cache:
         # In the spec itself: KFP's API has no switch beside it.
         pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
@@ -271,7 +276,7 @@ def version_file(request: KubeflowRequest) -> VersionFile:
             ", since no --store with an s3:// URI is given" if unknown_store else ""
         )
         sentence = f"{sentence}{reason}."
-    pipeline = CompiledPipeline.parse(request.compile())
+    pipeline = CompiledPipeline.parse(request.compile(values["data"]))
     pipeline.set_defaults(values | _scalars(pipeline, request.parameters or {}))
     check_sizes(pipeline, {})
     return VersionFile(pipeline.to_yaml(), sentence, describe(workload))

@@ -23,7 +23,7 @@ from pipelines.local.runner import TaskContext
 from pipelines.local.tasks import LocalTask
 from pipelines.workload import Workload
 from safescale_ammt.addresses import is_loopback
-from safescale_ammt.config.kubernetes_names import TRAINING_SECRET
+from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS, TRAINING_SECRET
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.notice import FILE
 from safescale_ammt.stage_progress import PROGRESS
@@ -38,7 +38,7 @@ _COMPANIONS = {
 _ASKED = (PROGRESS, "PYTHONWARNINGS")
 """Variables by which the run says what its stages are to say."""
 _CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
-_URLS = re.compile(r"_URL(_S3)?$")
+_URLS = re.compile(rf"_URL(_S3)?$|^{SPARK_ADDRESS}$")
 """Names of variables that hold an address: of the store, of the webhook."""
 
 
@@ -188,6 +188,8 @@ def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
         # Only a TrainJob on a cluster needs that one.
         if secret["secretName"] != TRAINING_SECRET:
             names |= {key["envVar"] for key in secret["keyToEnv"]}
+    config = context.pipeline.kubernetes.get(task.executor, {}).get("configMapAsEnv", ())
+    names |= {key["envVar"] for given in config for key in given["keyToEnv"]}
     for name in tuple(names):
         names.update(_COMPANIONS.get(name, ()))
     # A store of a company's own often has a certificate that only its machines trust.

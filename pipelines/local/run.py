@@ -9,8 +9,8 @@ import os
 import traceback
 from pathlib import Path
 
-from components import REUSABLE
-from pipelines.ir import CompiledPipeline
+from components import REUSABLE, SPARK, image
+from pipelines.ir import CompiledPipeline, on_spark
 from pipelines.local.compiled import compiled_pipeline
 from pipelines.local.job import Job
 from pipelines.local.kfp_seam import import_without_client, run_pipeline
@@ -51,6 +51,8 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
     pipeline.drop_retries()
     # The code is known here: the folder of the cache bears its digest.
     pipeline.reuse(job.arguments["data"].get("source_digest", ""), REUSABLE)
+    if on_spark(job.arguments["data"]):
+        pipeline.swap_image(image("prepare_data"), image(SPARK))
     limits = pipeline.take_limits(job.arguments)
     mirror = Mirror(job.store, job.prefix)
     deadlines = {

@@ -14,6 +14,12 @@ REGISTRY_SECRET = "safescale-registry"  # noqa: S105
 TRAINING_SECRET = "safescale-training"  # noqa: S105
 DATASETS_SECRET = "safescale-datasets"  # noqa: S105
 NOTIFY_SECRET = "safescale-notify"  # noqa: S105
+SPARK = "safescale-spark"
+"""The SparkConnect, and the ConfigMap that says where it listens."""
+SPARK_ADDRESS = "SAFESCALE_SPARK"
+"""Key of that ConfigMap and variable of prepare_data: sc://host:15002."""
+SPARK_VERSION = "4.3.0"
+"""Of Spark and PySpark in the image `spark`, on both ends of a connection."""
 # RFC 1123: a label is one part of a host's name, a subdomain is several with dots.
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
