@@ -78,7 +78,7 @@ engines: ## Installs and starts a container engine where it can (Debian, root)
 	@sh images/engines.sh
 
 images: $(READY) ## Builds the stages' images and writes images/lock.json
-	@$(BIN)/python -m images.build --torch $(TORCH) $(if $(PUSH),--push $(PUSH))
+	@$(BIN)/python -m images.build --torch $(TORCH) $(if $(SPARK),--spark) $(if $(PUSH),--push $(PUSH))
 
 golden: $(READY) ## Compiles the pipeline that the tests compare with
 	$(BIN)/safescale compile -o tests/golden/train.yaml

@@ -1,6 +1,6 @@
 """`make images`: the five images, on a machine with or without a registry.
 
-    python -m images.build [--torch cpu|cu130] [--push PREFIX]
+    python -m images.build [--torch cpu|cu130] [--spark] [--push PREFIX]
 
 From nothing: wheels by the pip of this machine, a base image (see `base`), the five
 targets of the Dockerfile, then `images/lock.json`. What is there already stays: a
@@ -15,10 +15,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components import IMAGE_PREFIX, LOCK, STAGES, image
+from components import IMAGE_PREFIX, LOCK, SPARK, STAGES, image
 from images.base import base_image
 from images.engine import Engine, find_engine
 from images.fetch import TORCH_INDEX, fetch, variants
+from images.fetch_spark import fetch_spark
 from images.labels import for_images
 from images.lock import from_engine, write
 from safescale_ammt.config.kubernetes_names import registry_path
@@ -37,16 +38,24 @@ def main() -> int:
         help="Build of torch; this version trains on CPUs with any.",
     )
     parser.add_argument("--push", metavar="PREFIX", default="")
+    parser.add_argument(
+        "--spark",
+        action="store_true",
+        help="Also the image of Spark, for data.engine: spark.",
+    )
     arguments = parser.parse_args()
+    names = (*STAGES, SPARK) if arguments.spark else STAGES
     start = time.monotonic()
     try:
         engine = find_engine()
         print(f"engine: {engine.command[0]}", flush=True)
         base = build(engine, arguments.torch)
+        if arguments.spark:
+            build_spark(engine, base)
         # The lock comes last: a registry's digests exist only after the push.
-        for stage in STAGES if arguments.push else ():
-            push(engine, stage, arguments.push)
-        lock = from_engine(engine, base, arguments.push)
+        for name in names if arguments.push else ():
+            push(engine, name, arguments.push)
+        lock = from_engine(engine, base, arguments.push, names)
         write(lock, ROOT / LOCK)
     except SafescaleError as error:
         print(error, file=sys.stderr)
@@ -92,6 +101,32 @@ def build(engine: Engine, variant: str) -> str:
     with ThreadPoolExecutor(len(STAGES) if engine.kind == "docker" else 1) as targets:
         list(targets.map(build_one, STAGES))
     return base.result()
+
+
+def build_spark(engine: Engine, base: str) -> None:
+    """Builds the image of Spark upon that of prepare_data, which is there.
+
+    Args:
+        engine: what builds.
+        base: name of the base image.
+
+    Raises:
+        InputError: what goes into it cannot be fetched.
+    """
+    fetch_spark(engine, base)
+    labels = [f"--label={key}={value}" for key, value in for_images().items()]
+    made_of = {"BASE_IMAGE": base, "PREPARE_DATA": image("prepare_data")}
+    engine.run(
+        "build",
+        "--quiet",
+        f"--file={ROOT / 'images/spark.Dockerfile'}",
+        f"--tag={image(SPARK)}",
+        *(f"--build-arg={key}={value}" for key, value in made_of.items()),
+        *labels,
+        str(ROOT),
+        quiet=True,
+    )
+    print(f"{SPARK} built", flush=True)
 
 
 def push(engine: Engine, stage: str, prefix: str) -> None:

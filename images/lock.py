@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,23 @@ _DIGEST = "containerimage.digest"
 TORCH_FREE = ("prepare_data", "evaluate_safety", "register_model")
 
 
-def from_engine(engine: Engine, base: str = "", pushed: str = "") -> dict[str, Any]:
+def from_engine(
+    engine: Engine,
+    base: str = "",
+    pushed: str = "",
+    names: Sequence[str] = STAGES,
+) -> dict[str, Any]:
     """Describes the images that an engine has, as the lock does.
 
     Args:
         engine: where they are.
         base: name of the image that they were built on.
         pushed: registry path that they were pushed to; "" if they were not.
+        names: of the images; Spark's is built where it is asked for.
     """
     values = labels()
     entries, layers = {}, {}
-    for stage in STAGES:
+    for stage in names:
         name = image_name(stage)
         layers[stage] = layer_sizes(engine, name)
         image = engine.inspect(name) or {}

@@ -59,7 +59,13 @@ LAYERS = {
     "torch-cpu": Layer(("torch",), below=("core",), exact=(("torch", "==2.13.0+cpu"),)),
     "torch-cu130": Layer(("torch",), below=("core",), exact=(("torch", "===2.13.0"),)),
     "kubernetes": Layer(("kubernetes",), below=("core",)),
+    # What PySpark's client and workers import; itself, without a wheel, in pyspark.txt.
+    "spark": Layer(
+        ("grpcio", "grpcio-status", "pandas", "py4j", "zstandard"), below=("core",)
+    ),
 }
+VERSIONS = ("requirements.txt", "requirements-spark.txt")
+"""Files with the versions of all layers: what the tests run with."""
 
 
 def pinned(path: Path) -> dict[str, str]:
@@ -98,7 +104,7 @@ def main() -> int:
 
 def _resolved(layer: Layer) -> dict[str, tuple[str, str]]:
     """Returns name -> (version, sha256) of a layer and all that it requires."""
-    versions = pinned(ROOT / "requirements.txt")
+    versions = {k: v for name in VERSIONS for k, v in pinned(ROOT / name).items()}
     exact = dict(layer.exact)
 
     def requirements(names: Sequence[str]) -> list[str]:

@@ -77,6 +77,7 @@ def _doctor(options: Mapping[str, Any]) -> Doctor:
         multi_user=lambda: bool(kubeflow().health.get("multi_user")),
         environ=os.environ,
         patience=options["patience"],
+        spark=workload.spark,
     )
     return Doctor(
         kubeflow,

@@ -211,11 +211,13 @@ class WorkloadNeeds:
         training: the training section.
         parameters: the pipeline's scalar parameters, as `--param` names them.
         source: URI of the raw rows; "" if they lie on this machine.
+        spark: whether they are prepared on Spark.
     """
 
     training: TrainingConfig
     parameters: Mapping[str, str]
     source: str
+    spark: bool
 
 
 def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
@@ -236,6 +238,7 @@ def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
         workload.training,
         {name.removeprefix(RESOURCES): value for name, value in values.items()},
         source if source.startswith("s3://") else "",
+        on_spark(workload.arguments()["data"]),
     )
 
 

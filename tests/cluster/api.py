@@ -17,6 +17,7 @@ from cluster.objects import Failure, Kind, Object, Objects
 from cluster.tokens import Bearer
 
 TRAINER = ("trainer.kubeflow.org", "v1alpha1")
+SPARK = ("sparkoperator.k8s.io", "v1alpha1")
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 KINDS = (
     Kind("", "v1", "namespaces", "Namespace", namespaced=False),
@@ -38,6 +39,8 @@ KINDS = (
     Kind(*TRAINER, "trainjobs", "TrainJob"),
     Kind(*TRAINER, "trainingruntimes", "TrainingRuntime"),
     Kind(*TRAINER, "clustertrainingruntimes", "ClusterTrainingRuntime", False),
+    # Where the operator is installed; a test that has none takes the kind away.
+    Kind(*SPARK, "sparkconnects", "SparkConnect"),
     Kind("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue"),
     Kind("argoproj.io", "v1alpha1", "workflows", "Workflow"),
     Kind("argoproj.io", "v1alpha1", "workflowtaskresults", "WorkflowTaskResult"),

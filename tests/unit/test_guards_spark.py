@@ -126,7 +126,9 @@ def test_the_server_deletes_executors_and_nothing_else():
 def test_others_are_not_bound():
     pod = changed(CHANGES["with another secret"])
     assert ask(pod, user=RUN) == []
-    assert ask(pod, user="system:serviceaccount:safescale:safescale-spark-executor") == []
+    assert (
+        ask(pod, user="system:serviceaccount:safescale:safescale-spark-executor") == []
+    )
 
 
 def test_each_rule_of_the_guard_is_needed():

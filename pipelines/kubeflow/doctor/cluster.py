@@ -41,6 +41,7 @@ class Cluster:
         multi_user: says whether KFP asks for rights of our own.
         environ: names the cluster.
         patience: seconds that an API that is away is waited for.
+        spark: whether rows are prepared on Spark.
     """
 
     namespace: str
@@ -50,6 +51,7 @@ class Cluster:
     multi_user: Callable[[], bool]
     environ: Mapping[str, str]
     patience: float
+    spark: bool = False
 
     @cached_property
     def api(self) -> Api:
@@ -82,7 +84,7 @@ class Cluster:
             Unknown: we may not.
             ApiRefusal: it is not there.
         """
-        # The only group that is read here, besides Kubernetes' own, is the trainer's.
+        # Besides Kubernetes' own, groups of the trainer and of Spark are read here.
         version = "v1alpha1" if group else "v1"
         try:
             # Without a plural it is the namespace itself.

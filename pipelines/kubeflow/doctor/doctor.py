@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from pipelines.kubeflow.api import Kubeflow
-from pipelines.kubeflow.doctor import platform, quota
+from pipelines.kubeflow.doctor import platform, quota, spark
 from pipelines.kubeflow.doctor.checks import Check, Fault, Unknown
 from pipelines.kubeflow.doctor.cluster import Cluster
 from pipelines.kubeflow.doctor.guards import check_guards
@@ -74,6 +74,7 @@ class Doctor:
             *platform.checks(self.cluster),
             Check("way to the API", way, ("namespace",)),
             *quota.checks(self.cluster, self.run),
+            *spark.checks(self.cluster),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
             Check("store's place", secrets.place, ("store", "secret safescale-store")),
             Check("data", self._data, ("store",)),
