@@ -21,8 +21,10 @@ RUN --mount=type=bind,source=images/wheels,target=/wheels \
 FROM ${PREPARE_DATA} AS spark
 USER 0
 # Java from Debian's packages, whose signatures apt checks; images/wheels/debian may hold
-# them, for a base without apt or a build without a network.
+# them, for a base without apt or a build without a network. Java's package links pages
+# of a manual, into a folder that a slim base has not.
 RUN --mount=type=bind,source=images/wheels,target=/wheels \
+    export DEBIAN_FRONTEND=noninteractive && mkdir -p /usr/share/man/man1 && \
     if ls /wheels/debian/*.deb >/dev/null 2>&1; then dpkg --install /wheels/debian/*.deb; \
     else apt-get update && apt-get install --yes --no-install-recommends \
       openjdk-17-jre-headless tini && rm -rf /var/lib/apt/lists/*; fi >/dev/null

@@ -43,7 +43,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     options = sorted((int(match[1]), environ[match[0]]) for match in matches)
     heap = environ["SPARK_EXECUTOR_MEMORY"]
     extra = environ.get("SPARK_CLASSPATH", "")
-    jars = os.path.join(environ["SPARK_HOME"], "jars", "*")
+    jars = f"{environ['SPARK_HOME']}/jars/*"
     return [
         f"{home}/bin/java" if home else "java",
         *(option for _, option in options),

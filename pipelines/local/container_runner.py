@@ -188,10 +188,9 @@ def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:
         # Only a TrainJob on a cluster needs that one.
         if secret["secretName"] != TRAINING_SECRET:
             names |= {key["envVar"] for key in secret["keyToEnv"]}
-    config = context.pipeline.kubernetes.get(task.executor, {}).get(
-        "configMapAsEnv", ()
-    )
-    names |= {key["envVar"] for given in config for key in given["keyToEnv"]}
+    about = context.pipeline.kubernetes.get(task.executor, {})
+    for config in about.get("configMapAsEnv", ()):
+        names |= {key["envVar"] for key in config["keyToEnv"]}
     for name in tuple(names):
         names.update(_COMPANIONS.get(name, ()))
     # A store of a company's own often has a certificate that only its machines trust.

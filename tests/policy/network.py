@@ -269,10 +269,7 @@ def the_rest_is_shut(objects: list[Object]) -> Iterator[str]:
             itself = target.end.labels == source.labels  # its peers
             if not itself and target not in needs and reaches(objects, source, target):
                 yield f"{name} reaches {target}"
-        for other, port in product(FOREIGNERS, (29500, *SPARK_PORTS)):
-            inwards = Target(source, port)
-            if _allowed(objects, source, other, inwards, "Ingress"):
-                yield f"{name} lets {other.name} in at {port}"
+        yield from _lets_in(objects, name, source)
     for target in (*API, *PIPELINES):
         shut = {"training-node", "spark-executor", *stray}
         if target not in API:
@@ -280,6 +277,12 @@ def the_rest_is_shut(objects: list[Object]) -> Iterator[str]:
         for name in {*found} & shut:
             if reaches(objects, found[name][0], target):
                 yield f"{name} reaches {target}"
+
+
+def _lets_in(objects: list[Object], name: str, source: End) -> Iterator[str]:
+    for other, port in product(FOREIGNERS, (29500, *SPARK_PORTS)):
+        if _allowed(objects, source, other, Target(source, port), "Ingress"):
+            yield f"{name} lets {other.name} in at {port}"
 
 
 def every_policy_is_of_use(objects: list[Object]) -> Iterator[str]:

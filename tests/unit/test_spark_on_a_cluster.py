@@ -195,14 +195,14 @@ def test_a_lock_pins_sparks_image_where_it_has_it(tmp_path):
     assert reader(text)[0] == f"r.org/t/{SPARK}@{whole.images[SPARK].digest}"
     pipeline = CompiledPipeline.parse(text)
     pipeline.reuse("sha256:" + "a" * 64, pipeline.pinned_images)
-    tasks = dict((n, t) for n, t, _ in pipeline._tasks())
+    tasks = {n: t for n, t, _ in pipeline._tasks()}
     assert tasks["prepare-data"]["cachingOptions"] == {"enableCache": True}
 
 
 def test_a_lock_without_sparks_image_says_how_to_build_it(tmp_path):
     whole = lock(tmp_path, *STAGES)
     assert compile_train(images=whole, image_prefix="r.org/t")
-    with pytest.raises(ConfigError, match="`make images SPARK=1 PUSH=r.org/t`"):
+    with pytest.raises(ConfigError, match=r"`make images SPARK=1 PUSH=r\.org/t`"):
         compile_train(images=whole, image_prefix="r.org/t", spark=True)
 
 

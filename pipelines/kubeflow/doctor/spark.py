@@ -88,7 +88,7 @@ def compare_versions(cluster: Cluster) -> str:
     """
     what = f"SparkConnect {SPARK}"
     found = cluster.require("sparkconnects", SPARK, what, APPLY, group=GROUP)
-    version = found["spec"]["sparkVersion"]
+    version = str(found["spec"]["sparkVersion"])
     if version != SPARK_VERSION:
         raise Fault(
             f"{what} is of Spark {version}, prepare_data's client of {SPARK_VERSION}",
@@ -106,7 +106,7 @@ def read_address(cluster: Cluster) -> str:
     """
     what = f"ConfigMap {SPARK}"
     values = cluster.require("configmaps", SPARK, what, APPLY).get("data") or {}
-    address = values.get(SPARK_ADDRESS, "")
+    address = str(values.get(SPARK_ADDRESS) or "")
     if not address:
         raise Fault(f"{what} has no {SPARK_ADDRESS}", APPLY)
     match = _ADDRESS.fullmatch(address)
