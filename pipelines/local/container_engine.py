@@ -77,7 +77,7 @@ def stage_images(client: Any, references: Iterable[str]) -> dict[str, str]:
         except ImageNotFound:
             raise InputError(
                 f"Image {reference} is not in the container engine; `make images` "
-                "builds all of them."
+                "builds all of them, and with SPARK=1 Spark's too."
             ) from None
         if image.labels.get(CODE) != code:
             raise InputError(

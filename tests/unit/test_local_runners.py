@@ -41,6 +41,8 @@ ADULT = Path(__file__).parents[2] / "pipelines" / "adult.yaml"
         ({"SAFESCALE_DATASETS_AWS_ACCESS_KEY_ID": "of rows apart, at AWS"}, "bridge"),
         ({"SAFESCALE_DATASETS_AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "host"),
         ({"AWS_ACCESS_KEY_ID": "key"}, "bridge"),
+        ({"SAFESCALE_SPARK": "sc://spark.example.org:15002"}, "bridge"),
+        ({"SAFESCALE_SPARK": "sc://localhost:15002"}, "host"),
         ({"SAFESCALE_WEBHOOK_URL": "https://chat.example.org/x"}, "bridge"),
     ],
 )
@@ -183,3 +185,33 @@ def test_the_pipeline_is_compiled_once_for_the_same_code(tmp_path, monkeypatch):
     assert compiled_pipeline() == "kept"
     monkeypatch.setattr("pipelines.local.compiled.code_digest", lambda: "sha256:other")
     assert compiled_pipeline() == compile_train()
+
+
+@pytest.mark.parametrize("stage", ["prepare_data", "search_architecture"])
+def test_prepare_data_alone_is_told_where_spark_listens(tmp_path, stage):
+    pipeline = CompiledPipeline.parse(compile_train())
+    name = stage.replace("_", "-")
+    address = {"SAFESCALE_SPARK": "sc://spark.example.org:15002"}
+    context = TaskContext(
+        pipeline=pipeline,
+        limits=pipeline.take_limits(Workload.load(ADULT).arguments()),
+        run="r-1",
+        environ=address,
+        report=lambda *_, **__: None,
+        closing=[],
+        current=lambda: task,
+    )
+    call = TaskCall(
+        stage=stage,
+        executor=f"exec-{name}",
+        folder=tmp_path / name,
+        outputs=(),
+        is_exit=False,
+        execute=lambda: ({}, True),
+    )
+    task = LocalTask(call, 10.0)
+    command = ["--executor_input", json.dumps({"inputs": {}})]
+    box = _box(context, task, "image", command, {})
+    told = stage == "prepare_data"
+    assert ("SAFESCALE_SPARK" in box.environ) is told
+    assert box.network == ("bridge" if told else "none")
