@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from cluster.api import ClusterApi
+from cluster.spark import status
 from kfp_api.executor import Executor
 from kfp_api.probes import Probes
 from kfp_api.server import KfpApi
@@ -131,6 +132,24 @@ def test_a_plane_without_guards_and_with_one_key_for_all_is_not_accepted(
     assert "The key in safescale-training lists and reads the judge's rows" in said
     kept = "sealed rows cannot be read with the key in[mlpipeline-minio-artifact]"
     assert [check for check, state in states.items() if state == "passed"] == [kept]
+
+
+def test_spark_is_asked_for_where_it_is_and_skipped_where_it_is_not(
+    environ, plane_of_the_test
+):
+    cluster = plane_of_the_test
+    code, said = accept(environ, "spark_is_ready")
+    assert (code, lines_of(said)) == (0, {"spark is ready": "skipped"}), said
+    cluster.add("sparkconnects", "safescale-spark", spec={}, status=status(ready=False))
+    code, said = accept(environ, "spark_is_ready")
+    assert code == 1, said
+    assert "Spark is NotReady." in said
+    cluster.patch("sparkconnects", "safescale-spark", {"status": status(ready=True)})
+    code, said = accept(environ, "spark_is_ready")
+    assert (code, lines_of(said)) == (0, {"spark is ready": "passed"}), said
+    cluster.forget("sparkconnects")
+    code, said = accept(environ, "spark_is_ready")
+    assert (code, lines_of(said)) == (0, {"spark is ready": "skipped"}), said
 
 
 def test_without_a_kubeflow_one_sentence_says_what_to_name():
