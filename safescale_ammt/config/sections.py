@@ -110,7 +110,11 @@ class DataConfig(Section):
     """Most frequent levels kept per categorical column; the rest is pooled."""
     seed: int = 0
     """Seed of the split."""
+    engine: Literal["local", "spark"] = "local"
+    """Where rows are prepared: here, or on Spark (`SAFESCALE_SPARK`, docs/scale.md)."""
 
+    # Of the same bytes both engines make the same rows: whoever made it, it is one.
+    how: ClassVar[frozenset[str]] = frozenset({"engine"})
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "delimiter",

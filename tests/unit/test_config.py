@@ -334,6 +334,25 @@ def test_the_digest_of_a_search_section_is_that_of_before_strategies() -> None:
     assert SearchConfig().digest == before
 
 
+def test_rows_are_one_dataset_whichever_engine_prepares_them() -> None:
+    here = DataConfig.from_params({"label": "y", "numeric_bins": 7})
+    there = DataConfig.from_params({"label": "y", "numeric_bins": 7, "engine": "spark"})
+    assert here.engine == "local"
+    assert there.engine == "spark"
+    assert there.digest == here.digest
+    # Of the version that had no engine: what is stored by this name stays found.
+    before = "sha256:1f93e28b5590eb944b2a9f5b2692ea270a037ceb7ea0928f3cc6c9152fdddea0"
+    assert DataConfig(label="y").digest == before
+
+
+def test_an_engine_that_nobody_has_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        DataConfig.from_params({"engine": "Spark"})
+    assert str(caught.value) == (
+        "data.engine is 'Spark', expected one of local, spark; the nearest is 'spark'."
+    )
+
+
 @pytest.mark.parametrize("name", ["vision", "language", "poet", "Safety", ""])
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_a_role_that_nobody_knows_is_refused_where_the_section_is_read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from images.spark_executor import command
 from pipelines.compile import compile_train
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline, on_spark
+from pipelines.workload import Workload
 from safescale_ammt import __version__
 from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.errors import ConfigError
@@ -58,6 +60,9 @@ def test_a_sparkconnect_with_a_wrong_field_is_refused(way, value):
 def test_one_version_of_spark_is_named_everywhere():
     spec = connect()
     assert spec["sparkVersion"] == names.SPARK_VERSION
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (extra,) = extras["optional-dependencies"]["spark"]
+    assert extra == f"pyspark[connect]=={names.SPARK_VERSION}"
     for file in ("requirements-spark.txt", "images/requirements/pyspark.txt"):
         assert pinned(ROOT / file)["pyspark"] == names.SPARK_VERSION
 
@@ -179,6 +184,13 @@ def test_rows_on_spark_are_prepared_in_sparks_image_alone():
     swapped = {SPARK: "prepare_data"}
     there = [swapped.get(name, name) for name in re.findall(r"r\.org/t/(\w+):", spark)]
     assert there == re.findall(rf"image: {IMAGE_PREFIX}/(\w+):", plain)
+
+
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_the_config_says_where_rows_are_prepared(engine):
+    adult = ROOT / "pipelines/adult.yaml"
+    workload = Workload.load(adult, overrides=[f"data.engine={engine}"])
+    assert on_spark(workload.arguments()["data"]) is (engine == "spark")
 
 
 def lock(folder: Path, *stages: str) -> Lock:
