@@ -11,6 +11,7 @@
     │   └── PreconditionFailed         a conditional write that lost (object exists)
     ├── ClusterError          exit 1   a Kubernetes API that does not do its part
     │   └── ClusterInputError exit 2   a right, a runtime, the API itself is missing
+    ├── EngineError           exit 1   a Spark that does not do its part
     ├── Refusal               exit 3   a gate that says no
     │   └── IntegrityError    exit 3   bytes that are not the bytes that were signed off
     ├── PeerLost              exit 1   another process of the training went away
@@ -83,6 +84,10 @@ class ClusterInputError(ClusterError, InputError):
     """Something that the cluster needs is missing or not permitted."""
 
     exit_code = 2
+
+
+class EngineError(SafescaleError):
+    """The engine that prepares rows, beyond this process, failed to do its part."""
 
 
 class Refusal(SafescaleError):

@@ -82,3 +82,8 @@ def spare_imports() -> None:
     """Spares this process, which is one of ours, what nothing here asks for."""
     if not any(isinstance(finder, SpareImports) for finder in sys.meta_path):
         sys.meta_path.insert(0, SpareImports())
+
+
+def allow_imports() -> None:
+    """Lets this process import all there is again, for a library that needs pandas."""
+    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, SpareImports)]

@@ -83,3 +83,16 @@ def test_to_look_at_all_modules_loads_none_of_them() -> None:
         "print(*sys.modules)"
     )
     assert "unittest" not in loaded
+
+
+def test_who_needs_pandas_after_all_is_let_have_it() -> None:
+    told = said(
+        "import pyarrow as pa\n"
+        "from safescale_ammt.library_imports import allow_imports\n"
+        "pa.array(['a'])\n"
+        "allow_imports()\n"
+        "import pandas\n"
+        # pyarrow has looked for it in vain, and finds it all the same.
+        "print(pa.table({'a': ['x']}).to_pandas()['a'][0], len(pandas.Series([1])))"
+    )
+    assert told == ["x", "1"]
