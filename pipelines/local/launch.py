@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.interruptions import Interruptions
+from pipelines.ir import on_spark
 from pipelines.local.job import Job
 from pipelines.local.outcome import write_outcome_page
 from pipelines.local.parent import run_job
@@ -29,6 +30,7 @@ from safescale_ammt.constitution.promise_warnings import promise_warnings
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.errors import Interrupted, Refusal, SafescaleError
 from safescale_ammt.files.disk import keep_private
+from safescale_ammt.spark.address import Address
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import STORE
 
@@ -118,6 +120,8 @@ def _run_pipeline(
         overrides=request.overrides,
     )
     # What is wrong with the request is found before an engine or a store is asked.
+    if on_spark(workload.arguments()["data"]):
+        Address.of(os.environ)
     request.runner.check(
         workload, request.store or os.environ.get(STORE, ""), os.environ
     )

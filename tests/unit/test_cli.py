@@ -154,6 +154,11 @@ CANNOT_BEGIN = [
     (["--set", "data.seed.a=1"], "seed holds no further keys"),
     (["--set", "data.sensitive=[race]", "--set", "data.crosses={}"], "group 'sex'"),
     (["--set", "data.window=soon"], "data.window is 'soon'"),
+    (
+        ["--set", "data.engine=flink"],
+        "data.engine is 'flink', expected one of local, s",
+    ),
+    (["--set", "data.engine=spark"], "SAFESCALE_SPARK is not set, so data.engine: spa"),
     (["--set", "data.source=x.csv", *SEALED], "no URI, no file in"),
     (["--set", "data.source=", *SEALED], "data.source is empty"),
     (["--set", "data.source=file:///no.csv", *SEALED_HERE], "file:///no.csv"),
@@ -170,6 +175,16 @@ def no_engine(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("arguments", "part"), CANNOT_BEGIN)
 def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(arguments, part, capsys):
     refused(arguments, part, capsys)
+
+
+@pytest.mark.parametrize("runner", ["docker", "subprocess"])
+@pytest.mark.usefixtures("no_engine")
+def test_a_spark_that_is_none_is_refused_where_a_run_begins(
+    runner, capsys, monkeypatch
+):
+    monkeypatch.setenv("SAFESCALE_SPARK", "spark://host:7077")
+    arguments = ["--runner", runner, "--set", "data.engine=spark"]
+    refused(arguments, "SAFESCALE_SPARK starts with 'spark' and is no address", capsys)
 
 
 @pytest.mark.parametrize(
