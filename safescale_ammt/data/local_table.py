@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.config.window import Window
 from safescale_ammt.data.associations import joint
 from safescale_ammt.data.buckets import BUCKET_ROWS, Buckets
 from safescale_ammt.data.coded_rows import CodedRows, add_counts, smallest
@@ -25,6 +26,8 @@ from safescale_ammt.data.table import Entity, Filling, Placement
 from safescale_ammt.files.parquet import ROW_GROUP
 from safescale_ammt.files.shards import SHARD_ROWS
 from safescale_ammt.reading.blocks import BATCH_ROWS
+from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.sources import spool_table
 from safescale_ammt.reading.spool import Spool
 
 
@@ -170,3 +173,24 @@ def prepare_here(
     shelf = Shelf(scratch, held.memory)
     rows, digests = LocalTable(sides, shelf, held), [*sides[-1].digests.values()]
     return prepare(config, rows, shelf, digests)
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Prepares rows of this machine; see `preparation.Engine`.
+
+    Attributes:
+        held: how much is held at once.
+        scratch: private folder for what is too much for memory.
+    """
+
+    held: Held
+    scratch: Path
+
+    def read(self, uri: str, layout: Layout, window: Window) -> Spool:
+        """Reads every row behind a URI."""
+        return spool_table(uri, layout, window, self.scratch)
+
+    def prepared(self, config: DataConfig, sides: Sequence[Spool]) -> Prepared:
+        """Types and splits the rows."""
+        return prepare_here(config, sides, self.held, self.scratch)

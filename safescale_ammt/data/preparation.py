@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.config.window import Window
 from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.data.composition import Composition
 from safescale_ammt.data.counts import Counts
@@ -34,13 +35,34 @@ from safescale_ammt.data.typing_columns import (
 )
 from safescale_ammt.data.unseen import refuse_gaps
 from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.readings import Readings, learn_readings, settled_commas
+from safescale_ammt.reading.sources import Side
 from safescale_ammt.reading.spelling import (
     Kinds,
     learn_kinds,
     spelled_config,
     spelled_table,
 )
+
+
+class Engine(Protocol):
+    """What reads rows and prepares them."""
+
+    def read(self, uri: str, layout: Layout, window: Window) -> Side:
+        """Reads every row behind a URI.
+
+        Args:
+            uri: `s3://bucket/key` or `file:///path` of a file, or of a folder.
+            layout: how the files are written.
+            window: which of a folder's dated files.
+        """
+
+    def prepared(self, config: DataConfig, sides: Sequence[Any]) -> Prepared:
+        """Types and splits the rows of a source, and of a sealed file if there is one.
+
+        What is made does not depend on the engine.
+        """
 
 
 @dataclass(frozen=True)

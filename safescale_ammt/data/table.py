@@ -155,19 +155,19 @@ class Table(Protocol):
     """All rows of a source, then those of a sealed file.
 
     They are combined, then placed, then filled with types.
-
-    Attributes:
-        tables: of each side its entries; a column's weights count their rows.
-        rows: in all.
-        border: rows of the source, which come first.
     """
 
-    rows: int
-    border: int
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+
+    @property
+    def border(self) -> int:
+        """Rows of the source, which come first."""
 
     @property
     def tables(self) -> Sequence[RawTable]:
-        """Entries of each side."""
+        """Entries of each side; a column's weights count their rows."""
 
     def entries(self, name: str) -> int:
         """Returns how many entries of a column are of the source; they come first."""

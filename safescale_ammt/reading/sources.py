@@ -8,10 +8,10 @@ sentence ever holds a row of data.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from safescale_ammt.config.window import Days, Window, choose, has_date
 from safescale_ammt.errors import DataError, IntegrityError
@@ -122,9 +122,27 @@ def window_of_sealed(sealed_source: str, days: Days | None) -> Window:
     return days.window
 
 
-def check_digest(
-    expected: str, source: RawTable | Spool, sealed: RawTable | Spool | None
-) -> str:
+class Side(Protocol):
+    """Raw rows that were read, wherever they are; see `RawTable`."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def origin(self) -> str:
+        """The URI, for sentences."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Digests of the raw bytes by object name."""
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """What was found out about how files are written -> number of files."""
+
+
+def check_digest(expected: str, source: Side, sealed: Side | None) -> str:
     """Compares what was read with `data.source_digest`; returns what was read.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from safescale_ammt.reading.files import File, read_file
 from safescale_ammt.reading.scratch import Scratch
 from safescale_ammt.reading.sources import ALL, folders_of, origin_of
 from safescale_ammt.reading.spool import Spool
+from safescale_ammt.spark.faults import Batches
 from safescale_ammt.store.uri import open_store, split_uri
 
-Batches = Iterator[pa.RecordBatch]
 _DECIMALS = pa.array(["", "."])
 
 

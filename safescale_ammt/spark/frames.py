@@ -1,10 +1,13 @@
-"""Arrow tables as frames of Spark."""
+"""Arrow tables as frames of Spark, and functions of their batches in its workers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
+
+from safescale_ammt.spark.faults import Batches, guarded
 
 _TYPES = {
     pa.int64(): "bigint",
@@ -24,3 +27,14 @@ def frame_of(session: Any, table: pa.Table) -> Any:
     # Spark looks at rows for the types, but where there is none.
     kinds = (f"{field.name} {_TYPES[field.type]}" for field in table.schema)
     return session.createDataFrame(table if len(table) else [], ", ".join(kinds))
+
+
+def mapped(frame: Any, function: Callable[[Batches], Batches], kinds: str) -> Any:
+    """Runs a function of batches in Spark's workers, which tell a fault in a sentence.
+
+    Args:
+        frame: of rows.
+        function: from batches to batches.
+        kinds: the columns that it gives, as Spark declares them.
+    """
+    return frame.mapInArrow(guarded(function), kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,12 @@ from safescale_ammt.data.splitting import ROW, words
 from safescale_ammt.data.table import Filling
 from safescale_ammt.files.artifacts import Draft
 from safescale_ammt.files.parquet import ROW_GROUP
-from safescale_ammt.spark.files import Batches
+from safescale_ammt.files.shards import shard_name
+from safescale_ammt.spark.faults import Batches
+from safescale_ammt.spark.frames import mapped
 from safescale_ammt.spark.raw_cells import RawCells
 from safescale_ammt.spark.relations import hashes_of, times_of
+from safescale_ammt.spark.shards import ShardWriting, regrouped
 from safescale_ammt.spark.typed_rows import KEYED, RowTyping, text_keys
 
 # Positions of a range of rows; of those before a place, rows are counted by ranges.
@@ -59,6 +63,7 @@ class SparkPlaced:
         filling: what makes rows typed.
         sizes: rows of each of `ALL_SPLITS`.
         numbers: of entities within each split, by their codes.
+        store: URI of the store of data.
     """
 
     session: Any
@@ -68,6 +73,7 @@ class SparkPlaced:
     filling: Filling
     sizes: Sequence[int]
     numbers: Mapping[int, NDArray[np.int64]]
+    store: str
 
     @cached_property
     def typing(self) -> RowTyping:
@@ -86,7 +92,7 @@ class SparkPlaced:
         """Counts the train rows of each code and class of every part of the inputs."""
         counting = partial(code_sums, typing=self.typing, schema=schema)
         train = self.frame.where("split = 0")
-        sums = train.mapInArrow(counting, "part int, counts binary").toArrow()
+        sums = mapped(train, counting, "part int, counts binary").toArrow()
         counts: dict[int, NDArray[np.int64]] = {}
         for row in sums.to_pylist():
             found = np.frombuffer(row["counts"], np.int64)
@@ -97,32 +103,42 @@ class SparkPlaced:
     def split(self, name: str) -> Split:
         """Returns a split in memory."""
         code = ALL_SPLITS.index(name)
-        rows = self.frame.where(f"split = {code}")
-        return self._collected(self.typing, rows, code)
+        found = self._collected(self.typing, self.frame.where(f"split = {code}"))
+        return self._split(found, code)
 
     def drawn(self, most: int) -> dict[str, Split]:
         """Draws about so many development rows, in memory, by split; all if fewer."""
-        share = most / sum(self.sizes[:SEALED_CODE])
-        if share >= 1:
-            return {name: self.split(name) for name in SPLITS}
-        typing = replace(self.typing, most=int(share * 2**64))
-        return {
-            name: self._collected(typing, self.frame.where(f"split = {code}"), None)
-            for code, name in enumerate(SPLITS)
-        }
+        share, typing = most / sum(self.sizes[:SEALED_CODE]), self.typing
+        if share < 1:
+            typing = replace(typing, most=int(share * 2**64))
+        rows = self.frame.where(f"split < {SEALED_CODE}")
+        found = self._collected(typing, rows)
+        split = found["split"].to_numpy()
+        tables = [found.filter(pa.array(split == code)) for code in range(len(SPLITS))]
+        if share < 1:
+            # The rows of an entity tell of each other wherever they are.
+            return dict(zip(SPLITS, map(typing.split, tables), strict=True))
+        return {SPLITS[i]: self._split(table, i) for i, table in enumerate(tables)}
 
-    def write(self, name: str, draft: Draft, schema: Schema) -> None:
-        """Writes the Parquet files of a split into an artifact."""
-        code = ALL_SPLITS.index(name)
-        parts = regrouped(self._parts(code), ROW_GROUP)
-        splits = (self.typing.split(part, self.numbers.get(code)) for part in parts)
-        write_split(splits, draft.folder / f"{name}.parquet", schema)
+    def write_sealed(self, path: Path, schema: Schema) -> None:
+        """Writes the Parquet file of the sealed rows, which come here for it."""
+        parts = regrouped(self._parts(SEALED_CODE), ROW_GROUP)
+        write_split((self._split(part, SEALED_CODE) for part in parts), path, schema)
+
+    def write_shards(self, draft: Draft, schema: Schema, shard_rows: int) -> None:
+        """Lets workers write the shards of the development splits into the store."""
+        writing = ShardWriting(self.typing, schema, self.store, shard_rows)
+        rows = self.frame.where(f"split < {SEALED_CODE}")
+        numbers = {i: n for i, n in self.numbers.items() if i < SEALED_CODE}
+        shards = writing.written(self.session, rows, self.sizes, numbers)
+        for (code, number), entry in shards.items():
+            draft.apart[shard_name(SPLITS[code], number)] = entry
 
     def times(self, *, beside: Sequence[NDArray[np.int64]] = ()) -> Iterator[Times]:
         """Counts rows by their inputs; asked about are those of development."""
         keys = partial(self.typing.input_keys, beside=beside)
         rows = self.frame.where(f"split <= {SEALED_CODE}")
-        return times_of(self.session, rows.mapInArrow(keys, KEYED))
+        return times_of(self.session, mapped(rows, keys, KEYED))
 
     def whole_times(self) -> Iterator[Times]:
         """Counts rows by all of their cells; asked about are those of development."""
@@ -134,7 +150,7 @@ class SparkPlaced:
         """Counts development rows that no earlier one equals by texts of columns."""
         keys = partial(text_keys, raw=self.raw, names=tuple(names))
         firsts = self.frame.where(f"first AND split < {SEALED_CODE}")
-        return times_of(self.session, firsts.mapInArrow(keys, KEYED))
+        return times_of(self.session, mapped(firsts, keys, KEYED))
 
     def keys(self, config: DataConfig, digests: Sequence[str]) -> RowKeys:
         """Returns what the sealed rows are known by."""
@@ -158,7 +174,7 @@ class SparkPlaced:
         sketching = Sketching(self.raw, columns, tuple(self.sizes))
         rows = self.frame.where(f"split <= {SEALED_CODE}")
         kinds = "part int, own binary, others binary"
-        found = rows.mapInArrow(sketching.near, kinds).toArrow()
+        found = mapped(rows, sketching.near, kinds).toArrow()
         sketches = Sketches(self.sizes)
         for row in sorted(found.to_pylist(), key=lambda row: int(row["part"])):
             if row["part"] == len(sketches.near):
@@ -169,15 +185,20 @@ class SparkPlaced:
                 side.append(np.frombuffer(row[name], np.uint64))
         return sketches
 
-    def _collected(self, typing: RowTyping, rows: Any, code: int | None) -> Split:
-        found = rows.mapInArrow(typing.rows, typing.kinds).orderBy("at").toArrow()
-        return typing.split(found, None if code is None else self.numbers.get(code))
+    def _collected(self, typing: RowTyping, rows: Any) -> pa.Table:
+        return mapped(rows, typing.rows, typing.kinds).orderBy("at").toArrow()
+
+    def _split(self, table: pa.Table, code: int) -> Split:
+        """Makes rows of a split, with their entities' numbers in it."""
+        numbers = self.numbers.get(code)
+        entity = None if numbers is None else numbers[table["entity"].to_numpy()]
+        return self.typing.split(table, entity)
 
     def _parts(self, code: int) -> Iterator[pa.Table]:
         """Yields a split's typed rows in order, some ranges of positions at a time."""
         rows = self.frame.where(f"split = {code}")
         # Typed once, and looked at range by range.
-        typed = rows.mapInArrow(self.typing.rows, self.typing.kinds).persist()
+        typed = mapped(rows, self.typing.rows, self.typing.kinds).persist()
         ranges = self.session.sql(_RANGES, {"bits": _RANGE_BITS}, rows=typed).toArrow()
         bounds, held = [0], 0
         for row in ranges.to_pylist():
@@ -230,18 +251,3 @@ def code_sums(batches: Batches, typing: RowTyping, schema: Schema) -> Batches:
     for part, counts in enumerate(code_counts(schema, splits())):
         columns = {"part": pa.array([part], pa.int32()), "counts": [counts.tobytes()]}
         yield pa.RecordBatch.from_pydict(columns)
-
-
-def regrouped(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:
-    """Cuts and joins tables into those of so many rows, the last one of the rest."""
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        held.append(table)
-        rows += len(table)
-        while rows >= most:
-            whole = pa.concat_tables(held)
-            yield whole.slice(0, most)
-            held, rows = [whole.slice(most)], rows - most
-    if rows:
-        yield pa.concat_tables(held)

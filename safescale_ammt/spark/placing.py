@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from safescale_ammt.data.relations import REMOVED, SEALED_CODE, Rule
 from safescale_ammt.data.splitting import words
-from safescale_ammt.spark.frames import frame_of
+from safescale_ammt.spark.frames import frame_of, mapped
 from safescale_ammt.spark.keys import signed, with_keys
 
 FREE, JUDGED, COPY, REPEAT, JUDGED_REPEAT = range(5)
@@ -171,4 +171,4 @@ class Drawing:
 
     def keyed(self, units: Any, purpose: str) -> Any:
         """Adds their keys of a draw to units."""
-        return units.mapInArrow(partial(with_keys, purpose=purpose), _KEYED)
+        return mapped(units, partial(with_keys, purpose=purpose), _KEYED)

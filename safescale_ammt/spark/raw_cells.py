@@ -23,7 +23,7 @@ from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.number_forms import NumberForm
 from safescale_ammt.reading.readings import Form, read_columns
 from safescale_ammt.reading.spelling import Kinds, spelled_table
-from safescale_ammt.spark.files import Batches
+from safescale_ammt.spark.faults import Batches
 from safescale_ammt.spark.keys import signed, unsigned
 
 Array = TypeVar("Array", bound=NDArray[Any])

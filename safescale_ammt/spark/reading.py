@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -16,7 +17,7 @@ from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import ALL, names_behind, origin_of
 from safescale_ammt.reading.spool import Spool
 from safescale_ammt.spark.files import SourceFiles, outlined
-from safescale_ammt.spark.frames import frame_of
+from safescale_ammt.spark.frames import frame_of, mapped
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,21 @@ class SparkRows:
     outline: RawTable
     rows: int
     frame: Any
+
+    @property
+    def origin(self) -> str:
+        """The URI, for sentences."""
+        return self.outline.origin
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Digests of the raw bytes by object name."""
+        return self.outline.digests
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """What was found out about how files are written -> number of files."""
+        return self.outline.notes
 
 
 def spark_rows(
@@ -56,7 +72,7 @@ def spark_rows(
     tasks = {"file": numbers, "name": pa.array(names, pa.string())}
     # As many partitions as files: each is read by whoever is free.
     frame = frame_of(session, pa.table(tasks)).repartition(len(names))
-    said = frame.mapInArrow(sources.say, "file bigint, said string").orderBy("file")
+    said = mapped(frame, sources.say, "file bigint, said string").orderBy("file")
     facts = [json.loads(text) for text in said.toArrow()["said"].to_pylist()]
     for fact in facts:
         if "fault" in fact:
@@ -72,5 +88,5 @@ def spark_rows(
     tasks = {**tasks, "start": pa.array(starts), "digest": pa.array(digests)}
     frame = frame_of(session, pa.table(tasks)).repartition(len(names))
     kinds = ["at bigint", *(f"c{i} string" for i in range(len(table.names)))]
-    rows = frame.mapInArrow(sources.rows, ", ".join(kinds))
+    rows = mapped(frame, sources.rows, ", ".join(kinds))
     return SparkRows(table.outline, table.rows, rows)

@@ -26,7 +26,7 @@ from safescale_ammt.data.table import Entity, Filling, Left, Placement
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.reading.columns import RawTable
 from safescale_ammt.spark.entries import entries_of
-from safescale_ammt.spark.frames import frame_of
+from safescale_ammt.spark.frames import frame_of, mapped
 from safescale_ammt.spark.keys import signed
 from safescale_ammt.spark.placed import SparkPlaced
 from safescale_ammt.spark.placing import COPY, JUDGED_REPEAT, REPEAT, Drawing
@@ -39,8 +39,8 @@ _GONE = REMOVED + 1
 """Place of a row that nobody draws: a copy, or a repeat."""
 
 _KEPT = """
-SELECT rows.* FROM {rows} AS rows LEFT ANTI JOIN {left} AS left
-ON rows.sealed = left.sealed AND rows.{name} = left.text
+SELECT rows.* FROM {rows} AS rows LEFT ANTI JOIN {gone} AS gone
+ON rows.sealed = gone.sealed AND rows.{name} = gone.text
 """
 _FIRST = """
 SELECT min(at) AS at FROM {rows} AS rows LEFT SEMI JOIN {some} AS some
@@ -81,6 +81,7 @@ class SparkTable:
         session: of Spark Connect.
         sides: the source, and a sealed file.
         missing: spellings of a missing value.
+        store: URI of the store of data, which workers have to reach.
         bucket_rows: rows of a range of keys, about; no answer depends on it.
 
     Attributes:
@@ -91,11 +92,12 @@ class SparkTable:
         self,
         session: Any,
         sides: Sequence[SparkRows],
-        missing: Sequence[str] = (),
+        missing: Sequence[str],
+        store: str,
         bucket_rows: int = BUCKET_ROWS,
     ) -> None:
         self._session, self._sides, self._missing = session, sides, tuple(missing)
-        self._bucket_rows = bucket_rows
+        self._bucket_rows, self._store = bucket_rows, store
         # Read and parsed once: all that follows looks at what Spark keeps.
         self._frames = [side.frame.persist() for side in sides]
         self.tables: Sequence[RawTable] = [
@@ -234,6 +236,7 @@ class SparkTable:
             filling,
             self._sizes,
             numbers,
+            self._store,
         )
 
     def _column(self, name: str) -> str:
@@ -252,7 +255,7 @@ class SparkTable:
         """Returns the raw rows that are not left out."""
         sql = _KEPT.replace("{name}", self._column(left.name))
         texts = self._texts(left.name, np.flatnonzero(left.entries))
-        return self._session.sql(sql, rows=self._raw, left=texts)
+        return self._session.sql(sql, rows=self._raw, gone=texts)
 
     def _entries(
         self, name: str, texts: pa.ChunkedArray, sealed: pa.ChunkedArray
@@ -340,7 +343,7 @@ class SparkTable:
             *("entity bigint", *(f"{text} string" for text in texts)),
             *("high bigint", "same_high bigint", "low bigint", "same_low bigint"),
         ]
-        return joined.mapInArrow(self._cells.hashed, ", ".join(kinds)).persist()
+        return mapped(joined, self._cells.hashed, ", ".join(kinds)).persist()
 
     def _cells_of(self, written: Written) -> RawCells:
         source, *sealed = self.tables

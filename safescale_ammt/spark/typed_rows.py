@@ -24,7 +24,7 @@ from safescale_ammt.files.parquet import fixed_bytes
 from safescale_ammt.reading.cells import Words, mixed
 from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.readings import Form
-from safescale_ammt.spark.files import Batches
+from safescale_ammt.spark.faults import Batches
 from safescale_ammt.spark.keys import signed
 from safescale_ammt.spark.raw_cells import RawCells
 from safescale_ammt.spark.relations import hashes_of
@@ -95,13 +95,12 @@ class RowTyping:
                 columns[f"f{i}"] = column.cast(pa.int64()) if whole else column
             yield pa.RecordBatch.from_pydict(columns)
 
-    def split(self, table: pa.Table, numbers: NDArray[np.int64] | None = None) -> Split:
+    def split(self, table: pa.Table, entity: NDArray[np.int64] | None = None) -> Split:
         """Makes rows of a split of what `rows` gives.
 
         Args:
             table: some of it, in the order of the rows.
-            numbers: of entities within the split, by their codes; None = none are
-                told.
+            entity: number (n,) within the split of who each is about.
         """
         table = table.combine_chunks()
         people = table["people"].to_numpy()
@@ -114,7 +113,7 @@ class RowTyping:
             self.label[people],
             {name: codes[people] for name, codes in self.groups.items()},
             fixed_bytes(table["row"].cast(pa.binary(ROW.itemsize)), ROW),
-            None if numbers is None else numbers[table["entity"].to_numpy()],
+            entity,
         )
 
     def input_keys(

@@ -7,7 +7,8 @@ names them (`store.protected`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from safescale_ammt.data.audit_warnings import AUDIT, in_lines
 from safescale_ammt.data.counts import LEAST_SHOWN, SplitCounts, Withheld
 from safescale_ammt.data.holdout import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
-from safescale_ammt.data.local_table import HELD, Held, prepare_here
-from safescale_ammt.data.preparation import Prepared
+from safescale_ammt.data.local_table import HELD, Held, LocalEngine
+from safescale_ammt.data.preparation import Engine, Prepared
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
@@ -27,16 +28,16 @@ from safescale_ammt.files.canonical import write_json
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import (
     ALL,
+    Side,
     check_digest,
     chosen_days,
-    spool_table,
     window_of_sealed,
 )
-from safescale_ammt.reading.spool import Spool
 from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store
 from safescale_ammt.store.protected import private_scratch, set_apart
+from safescale_ammt.store.uri import STORE
 
 STAGE = "prepare_data"
 # Notes that the log shows: what one of development and sealed rows has alone.
@@ -74,6 +75,7 @@ def run(
             label by itself.
         IntegrityError: the raw bytes are not those of `data.source_digest`.
         StorageError: the store does not take the sealed rows.
+        EngineError: Spark does not answer, or fails at something.
     """
     config = DataConfig.from_params(data)
     if not config.source:
@@ -97,21 +99,23 @@ def run(
         texts=config.text_columns | {*config.numbers, *config.dates},
     )
     # Beside the dataset: what is too much for memory may be too much for /tmp.
-    with private_scratch(Path(dataset)) as scratch:
-        window = days.window if days else ALL
-        source = spool_table(config.source, layout, window, scratch)
+    with (
+        private_scratch(Path(dataset)) as scratch,
+        engine_of(config, held, scratch, environ) as engine,
+    ):
+        source = engine.read(config.source, layout, days.window if days else ALL)
         say_progress(1, 4, "development rows read")
         # Without an official test file, `prepare` splits the sealed rows off.
         sealed = None
         if config.sealed_source:
             window = window_of_sealed(config.sealed_source, days)
-            sealed = spool_table(config.sealed_source, layout, window, scratch)
+            sealed = engine.read(config.sealed_source, layout, window)
         say_progress(2, 4, "all rows read")
         # Kubeflow's cache sees the URI and not the bytes behind it: a config that
         # states their digest is only served from the cache for these very bytes.
         digest = check_digest(config.source_digest, source, sealed)
         sides = [side for side in (source, sealed) if side]
-        prepared = prepare_here(config, sides, held, scratch)
+        prepared = engine.prepared(config, sides)
         say_progress(3, 4, "rows split")
         return write_prepared(
             config,
@@ -125,10 +129,31 @@ def run(
         )
 
 
+@contextmanager
+def engine_of(
+    config: DataConfig, held: Held, scratch: Path, environ: Mapping[str, str]
+) -> Iterator[Engine]:
+    """Gives what reads and prepares rows, as `data.engine` says.
+
+    Raises:
+        InputError: no Spark is named, or its client is not here.
+        EngineError: Spark does not answer, or fails at something.
+    """
+    if config.engine == "local":
+        yield LocalEngine(held, scratch)
+        return
+    # Half a second of imports, for whoever prepares rows there.
+    from safescale_ammt.spark.engine import SparkEngine
+    from safescale_ammt.spark.session import open_session
+
+    with open_session(environ) as session:
+        yield SparkEngine(session, environ[STORE], held, scratch)
+
+
 def write_prepared(
     config: DataConfig,
     prepared: Prepared,
-    sides: tuple[Spool, Spool | None],
+    sides: tuple[Side, Side | None],
     *,
     days: Days | None,
     digest: str,
