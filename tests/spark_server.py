@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
+
 SPARK = [
     # One server of 1 GB for all tests of it, whatever the number of workers.
     pytest.mark.xdist_group("spark"),
@@ -34,3 +36,10 @@ def partitions(session: Any, count: int) -> Iterator[None]:
     yield
     for name, value in before.items():
         session.conf.set(name, value)
+
+
+def address(spark, port: int = 0) -> dict[str, str]:
+    """Names the server of the tests, or a way to it by another port."""
+    url = spark.client._builder.url
+    shown = f"sc://localhost:{port or url.port}/;{url.params}"
+    return {SPARK_ADDRESS: shown}

@@ -54,8 +54,9 @@ def write(folder: Path, files: int, *labels: str) -> None:
 def test_entries_and_hashes_of_spark_are_those_of_one_machine(
     spark, tmp_path: Path
 ) -> None:
-    from safescale_ammt.spark.entries import entries_of
     from safescale_ammt.spark.hashing import HASHED, RowHashing
+
+    from safescale_ammt.spark.entries import entries_of
     from safescale_ammt.spark.keys import unsigned
     from safescale_ammt.spark.reading import spark_rows
 
@@ -91,8 +92,9 @@ def test_spark_combines_and_places_rows_as_one_machine_does(
     spark, tmp_path: Path
 ) -> None:
     from safescale_ammt.spark.combining import Combining
-    from safescale_ammt.spark.entries import entries_of
     from safescale_ammt.spark.hashing import RowHashing
+
+    from safescale_ammt.spark.entries import entries_of
     from safescale_ammt.spark.placing import Drawing
     from safescale_ammt.spark.reading import spark_rows
 

@@ -14,7 +14,7 @@ from socket import AF_INET, SHUT_RDWR, SOCK_STREAM, create_connection, socket
 
 import pyarrow as pa
 import pytest
-from spark_server import SPARK
+from spark_server import SPARK, address
 
 from benchmarks.local_spark import FOLDER
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
@@ -27,13 +27,6 @@ from safescale_ammt.spark.session import open_session
 pytestmark = SPARK
 ROOT = Path(__file__).parents[2]
 CELL = "a-cell-of-a-row"
-
-
-def address(spark, port: int = 0) -> dict[str, str]:
-    """Names the server of the tests, or a way to it by another port."""
-    url = spark.client._builder.url
-    shown = f"sc://localhost:{port or url.port}/;{url.params}"
-    return {SPARK_ADDRESS: shown}
 
 
 def cells(session):
