@@ -38,3 +38,13 @@ def mapped(frame: Any, function: Callable[[Batches], Batches], kinds: str) -> An
         kinds: the columns that it gives, as Spark declares them.
     """
     return frame.mapInArrow(guarded(function), kinds)
+
+
+def checkpointed(frame: Any) -> Any:
+    """Lets Spark work out a frame now, and keep it until nobody here refers to it.
+
+    `persist` would not do: where such a frame is named in SQL, Spark 4.3 does not know
+    functions of Python again, and runs them anew (findings/spark-persist-in-sql.sh).
+    An executor that is lost takes its part along, and the run ends.
+    """
+    return frame.localCheckpoint()

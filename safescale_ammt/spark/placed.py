@@ -31,7 +31,7 @@ from safescale_ammt.files.artifacts import Draft
 from safescale_ammt.files.parquet import ROW_GROUP
 from safescale_ammt.files.shards import shard_name
 from safescale_ammt.spark.faults import Batches
-from safescale_ammt.spark.frames import mapped
+from safescale_ammt.spark.frames import checkpointed, mapped
 from safescale_ammt.spark.raw_cells import RawCells
 from safescale_ammt.spark.relations import hashes_of, times_of
 from safescale_ammt.spark.shards import ShardWriting, regrouped
@@ -198,7 +198,7 @@ class SparkPlaced:
         """Yields a split's typed rows in order, some ranges of positions at a time."""
         rows = self.frame.where(f"split = {code}")
         # Typed once, and looked at range by range.
-        typed = mapped(rows, self.typing.rows, self.typing.kinds).persist()
+        typed = checkpointed(mapped(rows, self.typing.rows, self.typing.kinds))
         ranges = self.session.sql(_RANGES, {"bits": _RANGE_BITS}, rows=typed).toArrow()
         bounds, held = [0], 0
         for row in ranges.to_pylist():
@@ -209,7 +209,6 @@ class SparkPlaced:
         for start, end in zip(bounds, [*bounds[1:], 1 << 62], strict=True):
             some = typed.where(f"at >= {start} AND at < {end}")
             yield some.orderBy("at").toArrow()
-        typed.unpersist()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from safescale_ammt.data.table import Entity, Filling, Left, Placement
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.reading.columns import RawTable
 from safescale_ammt.spark.entries import entries_of
-from safescale_ammt.spark.frames import frame_of, mapped
+from safescale_ammt.spark.frames import checkpointed, frame_of, mapped
 from safescale_ammt.spark.keys import signed
 from safescale_ammt.spark.placed import SparkPlaced
 from safescale_ammt.spark.placing import COPY, JUDGED_REPEAT, REPEAT, Drawing
@@ -99,7 +99,7 @@ class SparkTable:
         self._session, self._sides, self._missing = session, sides, tuple(missing)
         self._bucket_rows, self._store = bucket_rows, store
         # Read and parsed once: all that follows looks at what Spark keeps.
-        self._frames = [side.frame.persist() for side in sides]
+        self._frames = [checkpointed(side.frame) for side in sides]
         self.tables: Sequence[RawTable] = [
             entries_of(session, side, frame)
             for side, frame in zip(sides, self._frames, strict=True)
@@ -192,18 +192,15 @@ class SparkTable:
         )
         bits = max(1, (max(0, self.rows - 1) // self._bucket_rows).bit_length())
         drawing = Drawing(self._session, rule, bits)
-        # Looked at thrice; whole numbers alone, which Spark keeps as they are.
-        fates = drawing.fates(facts).persist()
+        fates = checkpointed(drawing.fates(facts))
         counted = fates.groupBy("fate").count().collect()
         if shared := drawing.shared(fates):
             return Placement(np.zeros((len(strata), REMOVED), np.int64), shared=shared)
         texts = ", ".join(f"rows.c{i}" for i in range(len(self._names)))
         sql = _PLACED.format(texts=texts, gone=_GONE)
         drawn = drawing.drawn(fates)
-        self._placed = self._session.sql(sql, rows=rows, drawn=drawn).persist()
+        self._placed = checkpointed(self._session.sql(sql, rows=rows, drawn=drawn))
         summed = self._session.sql(_SUMMED, rows=self._placed).toArrow()
-        for frame in (fates, rows, *self._frames):
-            frame.unpersist()
         return self._placement(summed, len(strata), counted)
 
     def placed(self, name: str) -> NDArray[np.int64]:
@@ -343,7 +340,7 @@ class SparkTable:
             *("entity bigint", *(f"{text} string" for text in texts)),
             *("high bigint", "same_high bigint", "low bigint", "same_low bigint"),
         ]
-        return mapped(joined, self._cells.hashed, ", ".join(kinds)).persist()
+        return checkpointed(mapped(joined, self._cells.hashed, ", ".join(kinds)))
 
     def _cells_of(self, written: Written) -> RawCells:
         source, *sealed = self.tables
