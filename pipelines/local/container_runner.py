@@ -26,6 +26,7 @@ from safescale_ammt.addresses import is_loopback
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS, TRAINING_SECRET
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.releasing.notice import FILE
+from safescale_ammt.spark.address import Address
 from safescale_ammt.stage_progress import PROGRESS
 from safescale_ammt.store.environment import DATASET_STORE
 
@@ -53,8 +54,8 @@ class ContainerRunner:
         """Refuses what a container could not write to, before anything is spent.
 
         Raises:
-            ConfigError: a store that is a folder here, or checkpoints or a TrainJob,
-                for which training would need keys.
+            ConfigError: a store that is a folder here, checkpoints or a TrainJob, for
+                which training would need keys, or a Spark of the container's own.
         """
         if every := workload.training.checkpoint_every:
             raise ConfigError(
@@ -67,6 +68,12 @@ class ContainerRunner:
                 "training.backend is trainjob, but in a container training has neither "
                 "keys nor a network to ask a cluster; set it to local or torchrun, or "
                 "take --runner subprocess."
+            )
+        place = environ.get(SPARK_ADDRESS, "")
+        if workload.data.engine == "spark" and Address.of(environ).cores:
+            raise ConfigError(
+                f"{SPARK_ADDRESS} is {place}, but a container has no disk for Spark; "
+                "name a server, sc://HOST:15002, or take --runner subprocess."
             )
         read = environ.get(DATASET_STORE, "")
         places = {"The store": store, FILE: environ.get(FILE, ""), DATASET_STORE: read}

@@ -12,6 +12,8 @@ import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import pyarrow as pa
 
 from safescale_ammt import errors
 from safescale_ammt.errors import EngineError, InputError, SafescaleError
+from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.files.library import source_files
 
 Batches = Iterator[pa.RecordBatch]
 _MARK = secrets.token_hex(16)
@@ -58,13 +62,16 @@ _KNOWN = {
 def guarded(function: Callable[[Batches], Batches]) -> Callable[[Batches], Batches]:
     """Makes what a worker runs tell a fault by kind and sentence, and nothing else.
 
+    It runs with the code of this process, or not at all.
+
     Args:
         function: from batches to batches, as `mapInArrow` takes it.
     """
-    mark = _MARK
+    mark, code = _MARK, code_of_rows()
 
     def run(batches: Batches) -> Batches:
         try:
+            refuse_other_code(code)
             yield from function(batches)
             return
         except Exception as error:  # noqa: BLE001  its message may quote a row
@@ -73,6 +80,27 @@ def guarded(function: Callable[[Batches], Batches]) -> Callable[[Batches], Batch
         raise RuntimeError(f"{mark}{words}{mark}")
 
     return run
+
+
+@cache
+def code_of_rows() -> str:
+    """Digest of what reads and hashes rows: our files, and what they compute with."""
+    versions = {name: metadata.version(name) for name in ("numpy", "pyarrow")}
+    return digest_json({"files": dict(source_files()), "versions": versions})
+
+
+def refuse_other_code(code: str) -> None:
+    """Compares this process's code with that of who sent it work.
+
+    Raises:
+        InputError: rows could be read otherwise here, and nobody would see it.
+    """
+    if code != code_of_rows():
+        raise InputError(
+            "Spark's workers have another version of our code, numpy or pyarrow than "
+            "this process; give its server and executors the image that prepare_data "
+            "has (`make images SPARK=1`), or the environment that this process has."
+        )
 
 
 def fault_of(error: Exception) -> tuple[str, str]:

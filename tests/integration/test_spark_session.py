@@ -20,6 +20,7 @@ from benchmarks.local_spark import FOLDER
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
 from safescale_ammt.errors import EngineError, InputError, IntegrityError
 from safescale_ammt.execution import chain
+from safescale_ammt.spark import faults
 from safescale_ammt.spark.faults import guarded
 from safescale_ammt.spark.local_server import free_port, local_server
 from safescale_ammt.spark.session import open_session
@@ -107,6 +108,17 @@ def test_workers_of_another_python_are_refused(spark, capfd, monkeypatch) -> Non
         cells(session).mapInArrow(guarded(iter), "a string").toArrow()
     here = "{}.{}".format(*sys.version_info)
     assert f"workers run Python {here} and this process 3.9;" in words[0]
+
+
+def test_workers_with_other_code_are_refused(spark, capfd, monkeypatch) -> None:
+    def mine() -> str:
+        return "sha256:of this process"
+
+    monkeypatch.setattr(faults, "code_of_rows", mine)
+    work = faults.guarded(iter)
+    with told(capfd, InputError) as words, open_session(address(spark)) as session:
+        cells(session).mapInArrow(work, "a string").toArrow()
+    assert words[0].startswith("Spark's workers have another version of our code, ")
 
 
 def test_a_server_of_another_version_is_refused(spark, capfd, monkeypatch) -> None:

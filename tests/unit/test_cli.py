@@ -187,6 +187,13 @@ def test_a_spark_that_is_none_is_refused_where_a_run_begins(
     refused(arguments, "SAFESCALE_SPARK starts with 'spark' and is no address", capsys)
 
 
+@pytest.mark.usefixtures("no_engine")
+def test_a_container_has_no_spark_of_its_own(capsys, monkeypatch):
+    monkeypatch.setenv("SAFESCALE_SPARK", "local[2]")
+    arguments = ["--runner", "docker", "--set", "data.engine=spark"]
+    refused(arguments, "local[2], but a container has no disk for Spark; name", capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

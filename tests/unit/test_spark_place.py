@@ -10,6 +10,7 @@ import pytest
 
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
 from safescale_ammt.errors import EngineError, InputError, IntegrityError
+from safescale_ammt.spark import faults
 from safescale_ammt.spark.address import Address
 from safescale_ammt.spark.faults import fault_of, guarded, status_of, told
 from safescale_ammt.spark.local_server import java_of, local_server
@@ -194,6 +195,19 @@ def test_a_guarded_function_that_does_well_is_as_before() -> None:
             yield 2 * batch
 
     assert [*guarded(twice)(iter([1, 2]))] == [2, 4]
+
+
+def test_a_worker_with_other_code_runs_nothing(monkeypatch) -> None:
+    ran = []
+    work = guarded(lambda batches: ran.append(batches) or batches)
+    # The worker is this process, after its library was changed.
+    monkeypatch.setattr(faults, "code_of_rows", lambda: "sha256:other")
+    with pytest.raises(RuntimeError) as caught:
+        [*work(iter([1]))]
+    found = told(Said(str(caught.value)))
+    assert type(found) is InputError
+    assert str(found).startswith("Spark's workers have another version of our code, ")
+    assert not ran
 
 
 def test_a_subclass_that_only_a_worker_knows_is_its_nearest_kind() -> None:
