@@ -102,6 +102,10 @@ def connected(
         max_retries=tries, initial_backoff=1000, max_backoff=8000, backoff_multiplier=2
     )
     session.client.set_retry_policies([policy])
+    # A frame that is checkpointed is one of the active session, whoever asked for it
+    # (`proto_to_remote_cached_dataframe`, PySpark 4.3).
+    active = SparkSession._active_session  # noqa: SLF001 - there is no public way to it
+    before, active.session = getattr(active, "session", None), session
     try:
         compare_versions(session.version, shown)
         session.conf.set("spark.sql.session.timeZone", "UTC")
@@ -109,6 +113,7 @@ def connected(
     except faults as error:
         raise told(error) from None
     finally:
+        active.session = before
         # One that is gone is not waited for again, only to take its leave.
         session.client.set_retry_policies([])
         session.stop()
