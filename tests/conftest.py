@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import Generator, Iterator
@@ -47,6 +48,21 @@ def _who_waits_for_a_dead_thread_is_told() -> Iterator[None]:
 def _coverage_looks_at_first(request: pytest.FixtureRequest) -> Iterator[None]:
     with measured.children_at_first(str(request.path)), measured.at_first():
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Has one worker rewrite a file's asserts, which the others read when it is done.
+
+    In a fresh checkout that, and compiling what is imported, is most of collecting.
+    """
+    if not isinstance(collector, pytest.Module):
+        return (yield)
+    with collector.path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return (yield)
 
 
 # Innermost: before pytest-cov, which is another wrapper of it, puts all files together.
