@@ -6,10 +6,14 @@ import os
 import pty
 import re
 import threading
+import time
+from contextlib import suppress
 
+import psutil
 import pytest
+from children import Child
 from laptop import STAGES, Laptop
-from patience import PATIENCE
+from patience import PATIENCE, eventually
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +84,34 @@ def test_a_terminal_shows_how_far_each_stage_is_in_one_line_that_changes(laptop)
     ]
 
 
+def hold_back(laptop: Laptop, run: Child, lines: list[str]) -> None:
+    """Makes training slow, however fast the machine is, until a line tells of it."""
+    eventually(lambda: any("train_agents ..." in line for line in lines))
+    stage = eventually(lambda: laptop.stages("train_agents"))[0]
+    while run.poll() is None and not any("%, step " in line for line in lines):
+        with suppress(psutil.NoSuchProcess):
+            stage.suspend()
+            time.sleep(0.6)
+            stage.resume()
+        time.sleep(0.1)
+
+
 def test_a_pipe_gets_plain_lines_and_says_how_far_a_slow_stage_is(laptop):
-    code, lines = laptop.call(
+    lines: list[str] = []
+    with laptop.start(
         *("run", "--config", "loans.yaml", "--no-cache", "--rehearse"),
-        *("--set", "training.steps=6000"),
-    )
-    assert code == 0
+        *("--set", "training.steps=1500"),
+    ) as child:
+        reader = threading.Thread(target=lambda: lines.extend(child.stdout))
+        reader.start()
+        hold_back(laptop, child, lines)
+        assert child.wait(PATIENCE) == 0
+        reader.join(PATIENCE)
     run = laptop.record["run"]
-    told = [line for line in lines if " train_agents " in line]
+    told = [line.rstrip("\n") for line in lines if " train_agents " in line]
     steps = [line for line in told if "%, step " in line]
     assert steps
     assert len(steps) < 20
-    pattern = rf"\[{run}\] train_agents \d+%, step \d+ of 6000"
+    pattern = rf"\[{run}\] train_agents \d+%, step \d+ of 1500"
     assert all(re.fullmatch(pattern, line) for line in steps)
     assert "\x1b" not in "".join(lines)
