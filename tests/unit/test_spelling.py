@@ -355,13 +355,17 @@ COLUMNS: dict[str, tuple[st.SearchStrategy[Any], str]] = {
 
 @st.composite
 def tables(draw: st.DrawFn) -> pd.DataFrame:
-    """Draws 120 rows with a label, a group and up to twelve columns of drawn types."""
+    """Draws 120 rows with a label, a group and one to thirty columns of drawn types."""
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     table = pd.DataFrame(
         {"y": rng.choice(["no", "yes"], 120), "g": rng.choice(["f", "m"], 120)}
     )
-    kinds = st.lists(st.sampled_from(sorted(COLUMNS)), min_size=1, max_size=12)
-    for i, kind in enumerate(draw(kinds)):
+    # A few columns may all be left out; of many each costs a tenth as much.
+    few, many = (
+        st.lists(st.sampled_from(sorted(COLUMNS)), min_size=least, max_size=most)
+        for least, most in ((1, 3), (18, 30))
+    )
+    for i, kind in enumerate(draw(few | many)):
         values, dtype = COLUMNS[kind]
         pool = [*draw(st.lists(values, min_size=2, max_size=9, unique=True))]
         if draw(st.booleans()):
@@ -423,7 +427,7 @@ WRITERS: list[Callable[[pd.DataFrame, Path], None]] = [
 @given(table=tables(), declared=st.booleans())
 @settings(
     # Some 450 columns by each writer; most of a preparation's cost is no column's.
-    max_examples=82,
+    max_examples=36,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
