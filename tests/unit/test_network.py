@@ -312,6 +312,16 @@ def test_a_damaged_model_is_one_sentence(
         Predictor.load(tmp_path)
 
 
+def test_numbers_that_a_library_has_taught_numpy_are_refused_as_before(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    pytest.importorskip("ml_dtypes")
+    for_dataset(dataset).save(tmp_path, dataset.schema)
+    (tmp_path / "weights.safetensors").write_bytes(HALF)
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        Predictor.load(tmp_path)
+
+
 def test_three_classes_are_predicted_from_raw_rows(tmp_path: Path) -> None:
     data = Dataset.load(prepared_three_classes(tmp_path, rows=300, positive=""))
     d_in = width(data.schema, "ple")
