@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
+
+from coverage import Coverage
 
 _STARTED: list[Child | Fork] = []
 _WARM = multiprocessing.get_context("forkserver")
@@ -49,6 +54,9 @@ class Fork:
         environ: beside the environment of the first of all forks.
     """
 
+    seconds = 0.0
+    """How long all forks lived until now: Linux counts another's children nowhere."""
+
     def __init__(
         self,
         main: Callable[..., None],
@@ -57,8 +65,10 @@ class Fork:
     ) -> None:
         output, printed = _WARM.Pipe(duplex=False)
         errors, said = _WARM.Pipe(duplex=False)
-        given = (main, [*arguments], {**environ}, printed, said)
+        measured = any(name.startswith("COVERAGE_PROCESS_") for name in os.environ)
+        given = (main, [*arguments], {**environ}, measured, printed, said)
         self._process = _WARM.Process(target=_become, args=given)
+        self._begun = time.monotonic()
         with _unmeasured():
             self._process.start()
         for end in (printed, said):
@@ -103,11 +113,18 @@ class Fork:
         self._process.join()
         self.stdout.close()
         self._errors.close()
+        Fork.seconds += time.monotonic() - self._begun
 
 
 def warm(*modules: str) -> None:
     """Names what is imported before the first fork."""
     _WARM.set_forkserver_preload([*modules])
+
+
+def as_module(name: str, *arguments: str) -> None:
+    """Becomes `python -m NAME ARGUMENTS`: a `Fork`'s main."""
+    sys.argv = [name, *arguments]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 @contextmanager
@@ -125,9 +142,14 @@ def _become(
     main: Callable[..., None],
     arguments: Sequence[str],
     environ: Mapping[str, str],
+    measured: bool,
     *outputs: Any,
 ) -> None:
     """Runs in the fork."""
+    # It began by itself, whatever the environment says of processes that start cold.
+    if not measured and (running := Coverage.current()):
+        running.set_option("run:disable_warnings", ["no-data-collected"])
+        running.stop()
     os.environ.update(environ)
     for number, output in enumerate(outputs, 1):
         os.dup2(output.fileno(), number)

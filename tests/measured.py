@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from children import Fork
 from coverage import Coverage
 
 SECONDS = 0.5
@@ -72,7 +73,7 @@ def children_at_first(file: str, seconds: float = OF_CHILDREN) -> Iterator[None]
 
 def _of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return used.ru_utime + used.ru_stime + Fork.seconds
 
 
 def remove_torn(base: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from children import Child
+from children import Child, Fork, as_module, warm
 from laptop import WORKLOAD, Laptop, words_of
 from patience import PATIENCE, eventually
 from trained_world import World, build
@@ -28,7 +28,7 @@ from safescale_ammt.store.uri import open_store
 ROOT = Path(__file__).parents[2]
 BRIEF = WORKLOAD["training"]
 TWO = {**BRIEF, "backend": "torchrun", "processes": 2}
-LONG = {**TWO, "steps": 1500, "checkpoint_every": 2}
+LONG = {**TWO, "steps": 700, "checkpoint_every": 2}
 STAGE = """
 import json, sys
 from safescale_ammt.execution import stage
@@ -118,11 +118,12 @@ def test_a_whole_run_in_two_processes_ends_with_the_verdict_of_one(
     tmp_path: Path,
 ) -> None:
     laptop = Laptop(tmp_path / "laptop")
-    assert laptop.run()[0] == 0
-    names = ("architecture", "model", "verdict")
-    one = laptop.identities(*names)
-    backend = ("training.backend=torchrun", "training.processes=2")
-    code, last = laptop.run(*(word for b in backend for word in ("--set", b)))
+    with laptop.store():
+        assert laptop.run()[0] == 0
+        names = ("architecture", "model", "verdict")
+        one = laptop.identities(*names)
+        backend = ("training.backend=torchrun", "training.processes=2")
+        code, last = laptop.run(*(word for b in backend for word in ("--set", b)))
     assert code == 0, last
     cached = {s["stage"]: s["cached"] for s in laptop.record["stages"]}
     assert not cached["train_agents"]
@@ -211,6 +212,15 @@ def worker(*command: str, **more: str) -> tuple[int, list[str]]:
     return done.returncode, done.stderr.splitlines()
 
 
+def forked_worker(request: Path) -> tuple[int | None, list[str]]:
+    """Runs one that need not import torch anew to say what it has to say."""
+    name = "safescale_ammt.launch.worker"
+    warm("safescale_ammt.launch.task")
+    with Fork(as_module, [name, str(request)], {"OMP_NUM_THREADS": "1"}) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+        return process.returncode, errors.splitlines()
+
+
 def test_torchrun_s_own_workers_take_from_a_store_and_bring_back_to_it(
     world: World, tmp_path: Path, s3: S3
 ) -> None:
@@ -248,8 +258,7 @@ def test_a_worker_names_what_is_wrong_with_its_request(
     ]
     for asked, said in cases:
         write_json(tmp_path / "request.json", asked)
-        name = "safescale_ammt.launch.worker"
-        code, lines = worker(name, str(tmp_path / "request.json"))
+        code, lines = forked_worker(tmp_path / "request.json")
         assert code == 2
         assert said in lines[-1]
     report = open_store((tmp_path / "r").as_uri()).get("rank-0.json")

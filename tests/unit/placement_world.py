@@ -71,7 +71,7 @@ AUTO = {
     )
 }
 """Agents of so many roles that four of them are not enough."""
-LONG = {"long": Case((DP,), changes={**CASES["roles"].changes, "steps": 900})}
+LONG = {"long": Case((DP,), changes={**CASES["roles"].changes, "steps": 400})}
 NARROW_CASES = {
     "narrow": Case((DP,), NARROW, {"batch_size": 37}),
     "nine": Case((DP,), Genome(widths=(9,), activation="silu"), {"batch_size": 50}),
