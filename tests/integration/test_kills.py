@@ -98,19 +98,19 @@ def test_what_stages_are_forked_from_is_killed_and_takes_its_stage_along(laptop)
 
 
 def test_a_run_that_takes_too_long_is_stopped(laptop):
-    code, last = laptop.run("--set", "search.rung_steps=1000000", "--timeout", "6")
+    code, last = laptop.run("--set", "search.rung_steps=1000000", "--timeout", "4")
     assert code == 1
-    assert "took longer than 6 s" in last
+    assert "took longer than 4 s" in last
     assert laptop.is_quiet()
 
 
 def test_a_stage_that_takes_too_long_is_stopped_and_the_next_run_goes_on(laptop):
     assert laptop.run()[0] == 0
     endless = ("--set", "search.rung_steps=1000000")
-    code, last = laptop.run(*endless, "--stage-timeout", "8")
+    code, last = laptop.run(*endless, "--stage-timeout", "4")
     assert code == 1
     assert last == (
-        "search_architecture took longer than 8 s and was stopped; --stage-timeout "
+        "search_architecture took longer than 4 s and was stopped; --stage-timeout "
         "gives it more, and finished stages are kept."
     )
     assert laptop.record["stages"][0]["cached"]

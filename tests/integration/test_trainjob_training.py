@@ -32,6 +32,20 @@ def local_training(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return trained_locally(tmp_path_factory.getbasetemp() / "trainjob-world")
 
 
+LONGER = {"steps": 240}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    local_training: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The identity of the longer training's model, made by one process in one go."""
+    given, model = local_training, tmp_path_factory.mktemp("undisturbed") / "model"
+    section = {**given.training, **LONGER}
+    train_agents.run(given.dataset, given.architecture, given.rules, section, model)
+    return read_manifest(model).identity
+
+
 @pytest.fixture
 def world(
     local_training: Trained, s3_server: EmbeddedStore, tmp_path: Path
@@ -101,10 +115,12 @@ def test_two_nodes_train_the_model_that_one_process_trains(world: World) -> None
 
 
 @pytest.mark.slow
-def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> None:
+def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(
+    world: World, undisturbed: str
+) -> None:
     world.pod("step-1")
     world.pod("step-2")
-    every = {"checkpoint_every": 1, "steps": 240}
+    every = {"checkpoint_every": 1, **LONGER}
     with world.trainer() as trainer:
         with world.start("step-1", **every) as process:
             world.until(lambda: "checkpoints" in world.stored())
@@ -116,20 +132,16 @@ def test_a_job_that_was_stopped_goes_on_from_its_checkpoint(world: World) -> Non
         model = world.step("step-2", **every)
         assert trainer.started == 2
     assert any("Went on from the checkpoint" in said for said in world.said)
-    undisturbed = world.folder / "undisturbed"
-    given = world.trained
-    section = {**given.training, "steps": 240}
-    train_agents.run(
-        given.dataset, given.architecture, given.rules, section, undisturbed
-    )
-    assert read_manifest(model).identity == read_manifest(undisturbed).identity
+    assert read_manifest(model).identity == undisturbed
     assert "checkpoints" not in world.stored()
 
 
 @pytest.mark.slow
-def test_a_training_that_was_killed_goes_on_in_the_same_step(world: World) -> None:
+def test_a_training_that_was_killed_goes_on_in_the_same_step(
+    world: World, undisturbed: str
+) -> None:
     world.pod("step-1")
-    every = {"checkpoint_every": 1, "steps": 240}
+    every = {"checkpoint_every": 1, **LONGER}
     with world.trainer() as trainer, world.stepping("step-1", **every) as step:
         world.until(lambda: "checkpoints" in world.stored())
         os.killpg(trainer.pods[0].process.pid, signal.SIGKILL)
@@ -138,13 +150,7 @@ def test_a_training_that_was_killed_goes_on_in_the_same_step(world: World) -> No
         world.until(lambda: not world.left())
     assert any("2 of 2 times left" in said for said in world.said)
     assert any("Went on from the checkpoint" in said for said in world.said)
-    given = world.trained
-    section = {**given.training, "steps": 240}
-    undisturbed = world.folder / "undisturbed"
-    train_agents.run(
-        given.dataset, given.architecture, given.rules, section, undisturbed
-    )
-    assert read_manifest(model).identity == read_manifest(undisturbed).identity
+    assert read_manifest(model).identity == undisturbed
     assert "checkpoints" not in world.stored()
 
 
