@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from kfp_api.lives import node
 from kfp_api.server import KfpApi
 from kfp_api.state import FAILED, RUNNING, SUCCEEDED, Scene
 from kfp_api.world import life
+from patience import PATIENCE
 from receiver import receiving
 from submit_world import interrupted, leave_home, submit
 
@@ -29,6 +32,7 @@ from safescale_ammt.stages.notify import run as exit_task
 from safescale_ammt.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
+LONG = f"{PATIENCE:g}"
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +82,26 @@ def started(api: KfpApi, *more: str) -> Any:
 
 def follow(api: KfpApi, run: Any, *more: str) -> int:
     return submit(api, "--follow", run.run_id, *more)
+
+
+def once(holds: Callable[[], bool], act: Callable[[], object]) -> None:
+    """Does something meanwhile, as soon as something holds."""
+
+    def wait() -> None:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if holds():
+                act()
+                return
+            time.sleep(0.02)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def followed(api: KfpApi, run: Any) -> Callable[[], bool]:
+    """Asks whether somebody is by now following a run."""
+    before = api.count("GET", f"/runs/{run.run_id}")
+    return lambda: api.count("GET", f"/runs/{run.run_id}") > before + 2
 
 
 def last(capsys) -> str:
@@ -330,7 +354,7 @@ def waiting(api, monkeypatch):
 def waits(api: KfpApi, run: Any, capsys) -> str:
     """Follows a run, and returns what it is said to wait for."""
     # A second is enough but on a machine that is busy with something else.
-    for seconds in ("1", "20"):
+    for seconds in ("1", "20", LONG):
         assert follow(api, run, "--timeout", seconds) == 1
         shown = capsys.readouterr().err
         lines = [x for x in shown.splitlines() if "] Search architecture waits" in x]
@@ -412,8 +436,8 @@ def test_a_run_that_is_deleted_while_it_is_followed_is_told_as_that(
 ):
     api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 1000
     run = started(api)
-    threading.Timer(0.7, api.world.runs.clear).start()
-    assert follow(api, run, "--store", store, "--timeout", "20") == 1
+    once(followed(api, run), api.world.runs.clear)
+    assert follow(api, run, "--store", store, "--timeout", LONG) == 1
     assert "was deleted from Kubeflow while it was followed" in last(capsys)
     assert json.loads(told.read_text())["status"] == "unfinished"
 
@@ -424,8 +448,8 @@ def test_a_verdict_outlives_the_deletion_of_its_run(api, store, capsys):
     RunOutcome.now(run=run.run_id, status="pending", sentence="It is pending.").write(
         open_store(store)
     )
-    threading.Timer(0.7, api.world.runs.clear).start()
-    assert follow(api, run, "--store", store, "--timeout", "20") == 0
+    once(followed(api, run), api.world.runs.clear)
+    assert follow(api, run, "--store", store, "--timeout", LONG) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("It is pending. Run")
 
 
@@ -437,10 +461,13 @@ def test_a_workflow_that_is_deleted_ends_the_following(
     api.world.script = (Scene(RUNNING, {"prepare-data": RUNNING}),) * 10_000
     run = started(api)
     name = add_workflow(cluster, run)
-    timer = threading.Timer(2.0, cluster.delete, ("workflows", name))
-    timer.start()
-    assert follow(api, run, "--timeout", "30") == 1
-    timer.join()
+
+    def seen() -> bool:
+        return any("/workflows" in path for _, path, *_ in [*cluster.answered])
+
+    # Who never saw it does not know that it was deleted.
+    once(seen, lambda: cluster.delete("workflows", name))
+    assert follow(api, run, "--timeout", LONG) == 1
     said = last(capsys)
     assert "its Workflow was deleted, and Kubeflow shows it as RUNNING for ever" in said
     assert json.loads(told.read_text())["status"] == "unfinished"
@@ -466,8 +493,11 @@ def test_a_token_that_is_replaced_while_following_is_read_anew(api, guarded, cap
     def expire() -> None:
         api.tokens = {"next": ("team",)}
 
-    threading.Timer(0.5, expire).start()
-    threading.Timer(1.5, guarded.write_text, ("next",)).start()
+    def refused() -> bool:
+        return any(status == 401 for _, _, status, _ in [*api.answered])
+
+    once(followed(api, run), expire)
+    once(refused, lambda: guarded.write_text("next"))
     assert follow(api, run, "--token-file", str(guarded)) == 0
     said = capsys.readouterr().err
     assert said.count("does not accept the token") == 1
@@ -487,8 +517,8 @@ def test_a_token_that_stays_bad_leaves_the_run_and_says_so(
             guarded.unlink()
         api.tokens = {}
 
-    threading.Timer(0.5, spoil).start()
-    more = ("--token-file", str(guarded), "--patience", "1", "--timeout", "30")
+    once(followed(api, run), spoil)
+    more = ("--token-file", str(guarded), "--patience", "1", "--timeout", LONG)
     assert follow(api, run, *more) == 1
     said = capsys.readouterr().err
     assert said.count("still trying") == 1

@@ -18,6 +18,7 @@ from cluster.api import ClusterApi
 from kfp_api.lives import FAILED, PENDING, RUNNING, SUCCEEDED, Scene
 from kfp_api.server import KfpApi
 from kfp_api.world import encoded, furnish, life
+from patience import PATIENCE
 from replay.recordings import exchanges, names
 from replay.shapes import Shapes, differences, question, unexplained
 from submit_world import SOURCE
@@ -90,14 +91,20 @@ def again(api: KfpApi, folder: Path) -> None:
     for version in ("1", "1", "2"):
         run_command(["submit", *quick, "--upload-only", "--version-name", version])
     run_command(["submit", *quick, "--no-wait", "--experiment", "another"])
+    follow = ["submit", *quick, "--poll", "0.05", "--timeout"]
     for script in (
         (Scene(PENDING), *life()),
         (*waiting, *life(FAILED, at="prepare-data")),
-        (*waiting, *[Scene(RUNNING, {"prepare-data": SUCCEEDED})] * 99),
     ):
         api.world.script = script
-        run_command(["submit", *quick, "--poll", "0.05", "--timeout", "2"])
+        run_command([*follow, f"{PATIENCE:g}"])
+    at_work = Scene(RUNNING, {"prepare-data": SUCCEEDED})
+    api.world.script = (*waiting, *[at_work] * 99)
+    run_command([*follow, "2"])
     run = next(reversed(api.world.runs))
+    # As many looks as there may have been no time for.
+    for _ in (*waiting, at_work):
+        get(api, f"/runs/{run}")
     get(api, f"/runs/{run}:terminate", "POST")
     while api.world.runs[run].state != FAILED:
         get(api, f"/runs/{run}")
