@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -16,8 +17,12 @@ from typing import Any
 
 from coverage import Coverage
 
+COVERAGE = "COVERAGE_PROCESS_"
+"""What begins the names of variables that have a process measured."""
 _STARTED: list[Child | Fork] = []
 _WARM = multiprocessing.get_context("forkserver")
+MEASURED_UNTIL = [float("inf")]
+"""From so many seconds of `taken` on children start without coverage."""
 _STOPPING = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 
 
@@ -28,6 +33,11 @@ class Child(subprocess.Popen[Any]):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        if taken() >= MEASURED_UNTIL[0]:
+            given = options.get("env")
+            environ = os.environ if given is None else given
+            names = [name for name in environ if not name.startswith(COVERAGE)]
+            options["env"] = {name: environ[name] for name in names}
         super().__init__(*arguments, **options)
         _STARTED.append(self)
 
@@ -55,7 +65,7 @@ class Fork:
     """
 
     seconds = 0.0
-    """How long all forks lived until now: Linux counts another's children nowhere."""
+    """How long all that have ended lived."""
 
     def __init__(
         self,
@@ -65,7 +75,8 @@ class Fork:
     ) -> None:
         output, printed = _WARM.Pipe(duplex=False)
         errors, said = _WARM.Pipe(duplex=False)
-        measured = any(name.startswith("COVERAGE_PROCESS_") for name in os.environ)
+        measured = any(name.startswith(COVERAGE) for name in os.environ)
+        measured = measured and taken() < MEASURED_UNTIL[0]
         given = (main, [*arguments], {**environ}, measured, printed, said)
         self._process = _WARM.Process(target=_become, args=given)
         self._begun = time.monotonic()
@@ -116,6 +127,15 @@ class Fork:
         Fork.seconds += time.monotonic() - self._begun
 
 
+def taken() -> float:
+    """Returns what all children took that have ended: seconds of CPU, or a fork's life.
+
+    Linux counts nowhere what another's children took.
+    """
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime + Fork.seconds
+
+
 def warm(*modules: str) -> None:
     """Names what is imported before the first fork."""
     _WARM.set_forkserver_preload([*modules])
@@ -130,7 +150,7 @@ def as_module(name: str, *arguments: str) -> None:
 @contextmanager
 def _unmeasured() -> Iterator[None]:
     """Lets coverage begin in the fork (it does by itself), not in what it is of."""
-    names = [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]
+    names = [name for name in os.environ if name.startswith(COVERAGE)]
     before = {name: os.environ.pop(name) for name in names}
     try:
         yield

@@ -10,7 +10,6 @@ tests start: the first of each file of tests are measured, and the others start 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sqlite3
 from collections import Counter
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from children import Fork
+import children
 from coverage import Coverage
 
 SECONDS = 0.5
@@ -60,20 +59,17 @@ def at_first(seconds: float = SECONDS) -> Iterator[None]:
 @contextmanager
 def children_at_first(file: str, seconds: float = OF_CHILDREN) -> Iterator[None]:
     """Lets children be measured until those of a file have taken these CPU seconds."""
-    begun = _of_children()
-    names = [name for name in os.environ if name.startswith("COVERAGE_PROCESS_")]
+    begun = children.taken()
+    children.MEASURED_UNTIL[0] = begun + seconds - _TAKEN[file]
+    names = [name for name in os.environ if name.startswith(children.COVERAGE)]
     bare = _TAKEN[file] >= seconds
     before = {name: os.environ.pop(name) for name in names if bare}
     try:
         yield
     finally:
         os.environ.update(before)
-        _TAKEN[file] += _of_children() - begun
-
-
-def _of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime + Fork.seconds
+        children.MEASURED_UNTIL[0] = float("inf")
+        _TAKEN[file] += children.taken() - begun
 
 
 def remove_torn(base: Path) -> list[Path]:

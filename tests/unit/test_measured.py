@@ -10,6 +10,7 @@ from pathlib import Path
 
 import measured
 import pytest
+from children import Child
 from coverage import Coverage, CoverageData
 
 PROGRAM = """
@@ -86,6 +87,21 @@ def test_children_are_measured_until_those_of_their_file_have_taken_their_second
             subprocess.run([sys.executable, "-S", "-c", busy], check=True)
         assert os.environ["COVERAGE_PROCESS_CONFIG"] == "some"
     assert seen == ["some", "some", None, "some"]
+
+
+def test_of_the_children_of_one_test_those_start_bare_that_come_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", "")
+    busy = "import os, time\nwhile time.process_time() < .2: pass\n"
+    busy += "print('COVERAGE_PROCESS_CONFIG' in os.environ)"
+    seen = []
+    with measured.children_at_first("a file", 0.3):
+        for environ in (None, {**os.environ}, {**os.environ}):
+            command = [sys.executable, "-S", "-c", busy]
+            with Child(command, stdout=subprocess.PIPE, env=environ, text=True) as one:
+                seen.append(one.communicate()[0].strip())
+    assert seen == ["True", "True", "False"]
 
 
 def written(base: Path, suffix: str) -> Path:
