@@ -186,6 +186,8 @@ class SparkTable:
     ) -> Placement:
         """Places every row; a development row that is also sealed is removed."""
         self._written, rows = written, self._read(written, strata, stays, entity)
+        self._raw = rows
+        self._frames.clear()
         facts = rows.selectExpr(
             *("at", "same_high AS high", "same_low AS low"),
             *("stratum", "sealed", "entity"),
@@ -200,6 +202,8 @@ class SparkTable:
         sql = _PLACED.format(texts=texts, gone=_GONE)
         drawn = drawing.drawn(fates)
         self._placed = checkpointed(self._session.sql(sql, rows=rows, drawn=drawn))
+        # Spark lets go of what nobody refers to.
+        self._raw = self._placed
         summed = self._session.sql(_SUMMED, rows=self._placed).toArrow()
         return self._placement(summed, len(strata), counted)
 
