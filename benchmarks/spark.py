@@ -3,8 +3,8 @@
     python -m benchmarks spark [--rows N ...] [--files F] [--cores C] [--write]
 
 A table of Adult's shape in F files becomes dataset and holdout on this machine and on
-Spark, which gets C cores of it: whether identities and audits are equal, CPU seconds and
-rows a second of both, bytes a row that Spark's shuffles write and that it holds at
+Spark, which gets C cores of it: whether identities and audits are equal, CPU seconds
+and rows a second of both, bytes a row that Spark's shuffles write and that it holds at
 most, by which `cluster-plan` works out a cluster. Needs a Java and `make spark`.
 `--write` stores benchmarks/results/spark.json.
 """
@@ -38,6 +38,7 @@ from safescale_ammt.stages import prepare_data
 RESULT = ROOT / "benchmarks" / "results" / "spark.json"
 MOST = 1000
 """Bytes of shuffles a row, at most: 10 TB for ten billion rows of Adult's shape."""
+_EVENTS = ("SparkListenerTaskEnd", "SparkListenerBlockUpdated")
 # Of one table all shards are written, as of a large one.
 SHARD_ROWS = 1 << 18
 
@@ -92,6 +93,7 @@ def on_spark(given: dict[str, Any], folder: Path, cores: int) -> dict[str, float
         "spark.eventLog.dir": log.as_uri(),
         "spark.sql.shuffle.partitions": str(4 * cores),
         "spark.driver.memory": "2g",
+        "spark.rdd.compress": "true",
     }
     walls: list[float] = []
 

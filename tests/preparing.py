@@ -9,7 +9,7 @@ from shutil import copyfile
 from typing import Any
 
 from safescale_ammt.data.holdout import Holdout
-from safescale_ammt.data.preparation import HELD, Held
+from safescale_ammt.data.local_table import HELD, Held
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.shards import is_shard
 from safescale_ammt.stages import prepare_data

@@ -19,8 +19,8 @@ from safescale_ammt.errors import DataError
 DATASETS = "datasets/"
 """Beginning of the keys of shards that lie apart (`store.shards`)."""
 SHARD_ROWS = 1 << 22
-"""Rows of a shard: whole row groups, some hundred megabytes of a narrow table, and a few
-gigabytes of 500 columns, which whoever reads it needs the disk for."""
+"""Rows of a shard: whole row groups, some hundred megabytes of a narrow table. Of 500
+columns it is some gigabytes, for which whoever reads it needs the disk."""
 MOST_SHARDS = 100_000
 """Of a split: numbers of five digits sort as their rows do."""
 # The names of the splits stand here too: this room knows no config.
