@@ -2,26 +2,38 @@
 
 pyarrow looks for pandas at the first list that it converts; scipy.special takes every
 name of numpy along, its Fortran compiler's and its test tools' too; minio's package
-brings a client for administrators, whose ciphers parse C. Each costs a tenth of a CPU
-second or more at each start, and a run has four of them.
+brings a client for administrators, whose ciphers parse C, and a class for each setting
+that a bucket can have; KFP's local runner two clients of HTTP that nobody calls. A run
+pays for each of them in several processes.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-_FUNCTIONS = {"minio.crypto": ("decrypt", "encrypt")}
-"""Modules of which names are imported that are called later, or never."""
+_NAMES = {
+    "minio.crypto": {"decrypt", "encrypt"},
+    "minio.deleteobjects": {
+        *("DeleteError", "DeleteObject", "DeleteRequest", "DeleteResult")
+    },
+    "minio.lifecycleconfig": {"LifecycleConfig"},
+    "minio.notificationconfig": {"NotificationConfig"},
+    "minio.objectlockconfig": {"ObjectLockConfig"},
+    "minio.replicationconfig": {"ReplicationConfig"},
+    "minio.select": {"SelectObjectReader", "SelectRequest"},
+    "minio.sseconfig": {"SSEConfig"},
+    "minio.versioningconfig": {"VersioningConfig"},
+}
+"""Modules of which functions and classes are imported that are used later, or never."""
 LATE = frozenset(
     f"numpy.{name}" for name in ("ctypeslib", "f2py", "fft", "ma", "testing")
 )
-LATE |= _FUNCTIONS.keys()
+LATE |= {"docker", "requests", *_NAMES}
 """What is read from its file once something of it is used. Nothing of ours does so, and
 so it happens to no two threads at once."""
 
@@ -59,23 +71,40 @@ class LateLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Has an empty module ask for its content at the first name."""
-        called = _FUNCTIONS.get(module.__name__, ())
+        names = _NAMES.get(module.__name__, ())
 
         def use(name: str) -> Any:
             if module.__dict__.pop("__getattr__", None):
                 self._loader.exec_module(module)
             return getattr(module, name)
 
-        def call(name: str, *arguments: Any, **options: Any) -> Any:
-            return use(name)(*arguments, **options)
-
         def late(name: str) -> Any:
             # Python and those who look around ask for such names.
             if name.startswith("__"):
                 raise AttributeError(name)
-            return partial(call, name) if name in called else use(name)
+            return LateName(name, (), {"use": use}) if name in names else use(name)
 
         module.__dict__["__getattr__"] = late
+
+
+class LateName(type):
+    """What stands for a function or class of a late module until it is used."""
+
+    use: Callable[[str], Any]
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        """Calls it, or makes an object of it."""
+        return cls.use(cls.__name__)(*arguments, **options)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        """Says whether an object is of that class."""
+        return isinstance(instance, cls.use(cls.__name__))
+
+    def __getattr__(cls, name: str) -> Any:
+        """Returns what it has of its own, such as another way to make an object."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(cls.use(cls.__name__), name)
 
 
 def spare_imports() -> None:

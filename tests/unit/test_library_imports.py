@@ -67,6 +67,44 @@ def test_the_ciphers_are_there_once_one_is_called() -> None:
     assert told == ["False", "words", "True"]
 
 
+def test_settings_of_buckets_are_classes_once_they_are_used() -> None:
+    told = said(
+        "import minio.api as api\n"
+        "from minio.commonconfig import ENABLED\n"
+        "loaded = [hasattr(sys.modules[f'minio.{name}'], '__loader__') for name in\n"
+        "          ('versioningconfig', 'select', 'lifecycleconfig')]\n"
+        "print(all(loaded), 'VersioningConfig' in dir(sys.modules['minio.select']))\n"
+        "made = api.VersioningConfig(ENABLED)\n"
+        "print(made.status, isinstance(made, api.VersioningConfig))\n"
+        "print(isinstance(3, api.SelectRequest), isinstance(3, api.DeleteObject))\n"
+        "xml = '<VersioningConfiguration><Status>Enabled</Status>'\n"
+        "xml += '</VersioningConfiguration>'\n"
+        "print(api.unmarshal(api.VersioningConfig, xml).status)"
+    )
+    assert told == "True False Enabled True False False Enabled".split()
+
+
+def test_kfp_comes_without_clients_that_it_does_not_call() -> None:
+    loaded = said(
+        "from pipelines.local.kfp_seam import import_without_client\n"
+        "import_without_client()\n"
+        "import kfp.local, kfp.components\n"
+        "print('kfp.local' in sys.modules, *sys.modules)"
+    )
+    assert loaded[0] == "True"
+    assert not {"docker.api", "requests.api", "charset_normalizer"} & {*loaded}
+
+
+def test_the_clients_of_kfp_are_there_once_one_is_used() -> None:
+    told = said(
+        "import docker, requests\n"
+        "from docker.errors import APIError\n"
+        "print('docker.api' in sys.modules, 'requests.api' in sys.modules)\n"
+        "print(callable(docker.from_env), requests.codes.ok)"
+    )
+    assert told[-2:] == ["True", "200"]
+
+
 def test_a_process_is_spared_once() -> None:
     told = said(
         "before = len(sys.meta_path)\nspare_imports()\n"
