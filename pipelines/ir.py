@@ -92,12 +92,23 @@ class CompiledPipeline:
     def to_yaml(self) -> str:
         """Returns the two documents as the compiler orders them."""
         # Sorted as KFP's compiler sorts: equal pipelines are equal texts.
-        documents = [self.graph, *([self.platform] if self.platform else [])]
-        return yaml.safe_dump_all(documents, sort_keys=True)
+        return yaml.safe_dump_all(self._documents, sort_keys=True)
+
+    def to_local_yaml(self) -> str:
+        """Returns the same documents for a program on this machine.
+
+        By libyaml's writer, which ends lines elsewhere and takes a sixth of the time.
+        """
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        return str(yaml.dump_all(self._documents, Dumper=dumper))
 
     def to_api(self) -> dict[str, Any]:
         """Returns the form that KFP's API takes and gives."""
         return {"pipeline_spec": self.graph, "platform_spec": self.platform}
+
+    @property
+    def _documents(self) -> list[dict[str, Any]]:
+        return [self.graph, *([self.platform] if self.platform else [])]
 
     @property
     def name(self) -> str:

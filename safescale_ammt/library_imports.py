@@ -3,8 +3,7 @@
 pyarrow looks for pandas at the first list that it converts; scipy.special takes every
 name of numpy along, its Fortran compiler's and its test tools' too; minio's package
 brings a client for administrators, whose ciphers parse C, and a class for each setting
-that a bucket can have; KFP's local runner two clients of HTTP that nobody calls. A run
-pays for each of them in several processes.
+that a bucket can have. A run pays for each of them in several processes.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _NAMES = {
 LATE = frozenset(
     f"numpy.{name}" for name in ("ctypeslib", "f2py", "fft", "ma", "testing")
 )
-LATE |= {"docker", "requests", *_NAMES}
+LATE |= _NAMES.keys()
 """What is read from its file once something of it is used. Nothing of ours does so, and
 so it happens to no two threads at once."""
 

@@ -81,7 +81,7 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
     )
     with runner.tasks(context) as run_task:
         run_pipeline(
-            pipeline.to_yaml(),
+            pipeline.to_local_yaml(),
             job.arguments,
             pipeline_root=job.pipeline_root,
             cache=job.cache,

@@ -35,6 +35,16 @@ def test_a_parsed_pipeline_is_written_as_it_was(pipeline, text):
     assert CompiledPipeline.from_api(pipeline.graph).graph == pipeline.graph
 
 
+def test_the_text_for_this_machine_says_the_same(pipeline):
+    odd = 'é "x" | y: {z} # \x85 \u2028 😀\n  two lines\n'
+    pipeline.set_defaults(dict.fromkeys([*pipeline.parameters][:3], odd))
+    assert CompiledPipeline.parse(pipeline.to_local_yaml()) == pipeline
+    assert list(yaml.safe_load_all(pipeline.to_local_yaml())) == [
+        pipeline.graph,
+        pipeline.platform,
+    ]
+
+
 def test_a_pipeline_without_a_platform_stays_one_document():
     graph = {"pipelineInfo": {"name": "plain"}, "root": {"dag": {"tasks": {}}}}
     pipeline = CompiledPipeline.parse(yaml.safe_dump(graph))
