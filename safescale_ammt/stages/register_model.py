@@ -168,7 +168,8 @@ def _release(
             )
             # All that can be found wrong is found before an event says otherwise.
             verify_bundle(folder)
-            facts = _register(environ, config, folder, rederived)
+            store = registry_store(environ)
+            facts = _register(store, data, config, folder, rederived)
     parents = {"model": trained.identity, "verdict": judged.identity}
     with writing(
         version,
@@ -260,10 +261,9 @@ def _check_use(store: Store, folder: Path, verdict: Verdict, planned: int) -> No
 
 
 def _register(
-    environ: Mapping[str, str], config: RegistryConfig, folder: Path, verdict: Verdict
+    store: Store, data: Store, config: RegistryConfig, folder: Path, verdict: Verdict
 ) -> dict[str, Any]:
     """Stores the bundle, adds the version, returns what it became."""
-    store, data = registry_store(environ), data_store(environ)
     check_registry_head(store, data, config.name)
     registry = Registry(store, config.name)
     # The bundle is stored before the event that names it: a version whose bundle is

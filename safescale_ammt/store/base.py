@@ -115,6 +115,13 @@ class Store(ABC):
             )
         return data
 
+    def get_listed(self, info: ObjectInfo, most: int) -> bytes:
+        """Reads a small object that a listing has just told of, as `get` does.
+
+        A store may keep its bytes, and asks again once a listing tells of others.
+        """
+        return self.get(info.key, most)
+
     def digest(self, key: str) -> str:
         """Returns `sha256:<hex>` of an object, streamed."""
         sha = hashlib.sha256()

@@ -96,18 +96,23 @@ class EventLog:
             IntegrityError: an event is missing, changed or out of place.
             InputError: an event was written by a later version.
         """
-        keys = {info.key for info in self._store.list(f"{self._prefix}/events/")}
+        store = self._store
+        infos = {info.key: info for info in store.list(f"{self._prefix}/events/")}
         events = list(earlier)
-        for sequence in range(len(events) + 1, len(keys) + 1):
+        for sequence in range(len(events) + 1, len(infos) + 1):
             key = self._key(sequence)
             # A listing made during a write may hold the newer of two events only.
-            if key not in keys and not self._store.exists(key):
+            if key not in infos and not store.exists(key):
                 raise IntegrityError(
-                    f"{self._store.uri}/{key} is missing from an append-only log of "
-                    f"{len(keys)} events; restore it from a backup."
+                    f"{store.uri}/{key} is missing from an append-only log of "
+                    f"{len(infos)} events; restore it from a backup."
                 )
+            if key in infos:
+                data = store.get_listed(infos[key], LARGEST)
+            else:
+                data = store.get(key, LARGEST)
             previous = events[-1].digest if events else ""
-            events.append(self._parse(key, sequence, previous))
+            events.append(self._parse(key, data, sequence, previous))
         return events
 
     def append(self, decide: Decide) -> Event | None:
@@ -172,10 +177,9 @@ class EventLog:
         raw = {"schema": SCHEMA_VERSION, **fields, "digest": digest}
         return Event(**fields, digest=digest), json_file(raw)
 
-    def _parse(self, key: str, sequence: int, previous: str) -> Event:
+    def _parse(self, key: str, data: bytes, sequence: int, previous: str) -> Event:
         """Reads one event; checks its schema, digest, spelling and link."""
         where = f"{self._store.uri}/{key}"
-        data = self._store.get(key, LARGEST)
         try:
             raw = parse_json(data)
             schema, stated = raw.pop("schema"), raw["digest"]

@@ -9,17 +9,20 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from sick_store import KEYS, QUICK, sick_store
 
 from safescale_ammt.errors import (
+    IntegrityError,
     PreconditionFailed,
     SafescaleError,
     StorageError,
     StoreInputError,
 )
 from safescale_ammt.store.base import CONDITIONAL_LIMIT, Store
+from safescale_ammt.store.event_log import EventLog
 from safescale_ammt.store.s3 import S3Store
 from safescale_ammt.store.uri import open_store, read_uri
 
@@ -86,6 +89,39 @@ def test_a_folder_is_mirrored_and_only_changes_are_sent(
     assert store.download_folder("runs/1", tmp_path / "back") == 3
     assert store.download_folder("runs/1", tmp_path / "back") == 0
     assert (tmp_path / "back/deep/a.bin").read_bytes() == b"DEEP/A.BIN"
+
+
+class Counted(S3Store):
+    """An S3 store that keeps which keys were opened."""
+
+    opened: tuple[str, ...] = ()
+
+    def open(self, key: str) -> BinaryIO:
+        self.opened = (*self.opened, key)
+        return super().open(key)
+
+
+def test_an_event_is_fetched_once_and_again_when_it_was_changed(
+    s3_store: Store, s3_environ: dict[str, str]
+) -> None:
+    bucket, _, prefix = s3_store.uri.removeprefix("s3://").partition("/")
+    counted = Counted.from_environ(bucket, prefix, s3_environ)
+    assert isinstance(counted, Counted)
+    log = EventLog(counted, "log")
+    log.append(lambda _: ("said", {"word": "one"}))
+    EventLog(s3_store, "log").append(lambda _: ("said", {"word": "two"}))
+    assert [e.body["word"] for e in log.read()] == ["one", "two"]
+    before = counted.opened
+    assert [e.body["word"] for e in EventLog(counted, "log").read()] == ["one", "two"]
+    assert counted.opened == before
+    # As long as it was, by somebody else, within the same second.
+    key = "log/events/00000001.json"
+    s3_store.put(key, s3_store.get(key).replace(b"one", b"two"))
+    with pytest.raises(IntegrityError, match="was changed after it was written"):
+        log.read()
+    s3_store.delete(key)
+    with pytest.raises(IntegrityError):
+        log.read()
 
 
 @pytest.mark.parametrize("size", [100, 20 * MB], ids=["small", "20MB"])
