@@ -15,10 +15,7 @@ benchmarks/results/agent-settings.json.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -30,7 +27,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.agents_cost import CACHE, prepared
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
@@ -158,19 +155,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table(rows))
     if options.write:
         settings = " ".join(options.settings)
-        stored = {
-            "name": "agent-settings",
-            "command": f"python -m benchmarks agent-settings --settings {settings} "
+        found = in_form(
+            "agent-settings",
+            f"python -m benchmarks agent-settings --settings {settings} "
             f"--seeds {options.seeds} --write",
-            **origin("agent-settings"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-            "versions": {"python": platform.python_version()},
-            "seeds": list(range(options.seeds)),
-            "rows": rows,
-            "goals": [],
-            "raw": raw,
-        }
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+            packages=("python",),
+            cores=", one thread",
+            seeds=range(options.seeds),
+            rows=rows,
+            goals=[],
+            raw=raw,
+        )
+        store(RESULT, found)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.stages import prepare_data
@@ -206,20 +205,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     for goal in goals(rows):
         print(f"{goal['what']}: {goal['value']:.2f} ({goal['op']} {goal['goal']:g})")
     if options.write:
-        stored = {
-            "name": "agents-cost",
-            "command": f"python -m benchmarks agents-cost --before {options.before} "
+        told = in_form(
+            "agents-cost",
+            f"python -m benchmarks agents-cost --before {options.before} "
             f"--repeats {options.repeats} --steps {options.steps} --write",
-            **origin("agents-cost"),
-            "before": options.before,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-            "versions": {"python": platform.python_version()},
-            "seeds": [0],
-            "rows": rows,
-            "goals": goals(rows),
-            "raw": raw,
-        }
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+            packages=("python",),
+            cores=", one thread",
+            against={"before": options.before},
+            seeds=[0],
+            rows=rows,
+            goals=goals(rows),
+            raw=raw,
+        )
+        store(RESULT, told)
 
 
 if __name__ == "__main__":

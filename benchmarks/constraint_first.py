@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,12 +29,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
-import torch
 
 from benchmarks.fair_baselines import Case, answers, store_beside, tpr_gap
-from benchmarks.provenance import origin
+from benchmarks.provenance import in_form, store
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import PROTECTED, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
@@ -304,22 +301,17 @@ def _goal(
 
 def result(raw: list[dict[str, Any]], command: str) -> dict[str, Any]:
     """Puts the rows into the form of all benchmark results."""
-    return {
-        "name": "constraint-first",
-        "command": command,
-        **origin("constraint-first"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
-        "versions": {
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "lightgbm": lightgbm.__version__,
-        },
-        "seeds": sorted({r["seed"] for r in raw}),
-        "genome": Genome().to_dict(),
-        "rows": summaries(raw),
-        "goals": goals(raw),
-        "raw": raw,
-    }
+    return in_form(
+        "constraint-first",
+        command,
+        packages=("torch", "numpy", "lightgbm"),
+        cores=", one thread used",
+        seeds=sorted({r["seed"] for r in raw}),
+        own={"genome": Genome().to_dict()},
+        rows=summaries(raw),
+        goals=goals(raw),
+        raw=raw,
+    )
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -371,7 +363,7 @@ def main() -> None:
             f"--tau {taus} --write"
         )
         RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result(raw, command), indent=1) + "\n")
+        store(RESULT, result(raw, command))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -32,10 +31,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.distributed_rank import GENOME, section
-from benchmarks.provenance import origin
+from benchmarks.provenance import in_form, store
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
@@ -217,22 +214,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = summary(raw, parameters)
     print(table(rows))
     if options.write:
-        stored = {
-            "name": "distributed",
-            "command": "python -m benchmarks distributed "
+        found = in_form(
+            "distributed",
+            "python -m benchmarks distributed "
             f"--repeats {options.repeats} --steps {options.steps} --write",
-            **origin("distributed"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread "
-            "per process, loopback",
-            "versions": {"torch": str(torch.__version__)},
-            "seeds": [0],
-            "parameters": parameters,
-            "rows": rows,
-            "goals": goals(raw, rows),
-            "raw": raw,
-        }
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+            packages=("torch",),
+            cores=", one thread per process, loopback",
+            seeds=[0],
+            own={"parameters": parameters},
+            rows=rows,
+            goals=goals(raw, rows),
+            raw=raw,
+        )
+        store(RESULT, found)
 
 
 if __name__ == "__main__":

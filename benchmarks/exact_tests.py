@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,11 +28,10 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import scipy
 from scipy.stats import binom
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from safescale_ammt.binomial import exact
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import difference_upper, p_below
@@ -283,22 +281,19 @@ def main() -> None:
         print(f"{g['what']}: {g['value']:.4g} ({g['op']} {g['goal']:g})")
     if options.write:
         sizes = " ".join(map(str, options.sizes))
-        found = {
-            "name": "exact-tests",
-            "command": f"python -m benchmarks exact-tests --sizes {sizes} "
+        found = in_form(
+            "exact-tests",
+            f"python -m benchmarks exact-tests --sizes {sizes} "
             f"--repeats {options.repeats} --write",
-            **origin("exact-tests"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
-            "seeds": [],
-            "rows": rows,
-            "goals": goals,
-            "raw": [
+            packages=("numpy", "scipy"),
+            rows=rows,
+            goals=goals,
+            raw=[
                 {"case": case, "each_cpu_s": [a and a[0] for a in of]}
                 for case, *of in zip(asked[0], *answers.values(), strict=True)
             ],
-        }
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+        )
+        store(RESULT, found)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from benchmarks.gate_populations import (
     uneven,
 )
 from benchmarks.pages import DOCS, replaced, table
-from benchmarks.provenance import origin
+from benchmarks.provenance import in_form, store
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.two_rates import shows_below
 from safescale_ammt.constitution.constitution import Constitution
@@ -316,16 +315,14 @@ def result(rows: list[dict[str, Any]], replicates: int) -> dict[str, Any]:
         ("largest power at gap 0", ">", 0.8, max(power)),
     ]
     spreads = (false["new"], agree, false["old"], power)
-    return {
-        "name": "gate-sampling",
-        "command": f"python -m benchmarks gate-sampling --replicates {replicates} "
-        "--write",
-        **origin("gate-sampling"),
-        "machine": platform.machine(),
-        "versions": {"numpy": np.__version__},
-        "seeds": list(range(replicates)),
-        "rows": rows,
-        "goals": [
+    return in_form(
+        "gate-sampling",
+        f"python -m benchmarks gate-sampling --replicates {replicates} --write",
+        packages=("numpy",),
+        cores=None,
+        seeds=range(replicates),
+        rows=rows,
+        goals=[
             {
                 "what": what,
                 "op": op,
@@ -335,8 +332,7 @@ def result(rows: list[dict[str, Any]], replicates: int) -> dict[str, Any]:
             }
             for (what, op, goal, value), spread in zip(goals, spreads, strict=True)
         ],
-        "raw": [],
-    }
+    )
 
 
 def main() -> None:
@@ -352,7 +348,7 @@ def main() -> None:
     print(page_table(rows))
     if options.write:
         stored = result(rows, options.replicates)
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+        store(RESULT, stored)
         page = replaced(
             PAGE.read_text(encoding="utf-8"), "gate-sampling", page_table(rows)
         )

@@ -27,10 +27,7 @@ alone. Not counted: images, benchmarks and tests. `--names` lists what was count
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import io
-import json
-import platform
 import subprocess
 import tarfile
 import tempfile
@@ -43,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.counting.figures import SCOPES, Figure, figures
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 
 RESULT = ROOT / "benchmarks" / "results" / "house.json"
 
@@ -118,20 +115,15 @@ def result(
     now: Sequence[Figure], before: Sequence[Figure], command: str, revision: str
 ) -> dict[str, Any]:
     """Puts the figures into the form of all benchmark results."""
-    return {
-        "name": "house",
-        "command": command,
-        **origin("house"),
-        "before": revision,
-        "machine": platform.machine(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("grimp", "kfp")},
-        },
-        "scopes": SCOPES,
-        "seeds": [],
-        "rows": [row(*pair) for pair in pairs(now, before)],
-        "goals": [
+    return in_form(
+        "house",
+        command,
+        packages=("python", "grimp", "kfp"),
+        cores=None,
+        against={"before": revision},
+        own={"scopes": SCOPES},
+        rows=[row(*pair) for pair in pairs(now, before)],
+        goals=[
             {
                 "what": f"{figure.what} ({figure.scope})",
                 "op": op,
@@ -142,12 +134,12 @@ def result(
             for figure in now
             for op, bound in figure.goals
         ],
-        "raw": [
+        raw=[
             {"what": f.what, "scope": f.scope, "names": list(f.names)}
             for f in now
             if f.names
         ],
-    }
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,7 +175,7 @@ def main() -> None:
         words = ["python -m benchmarks house", *_option("--before", options.before)]
         command = " ".join([*words, "--write"])
         stored = result(now, before, command, options.before or "")
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
 
 
 def _option(name: str, value: str | None) -> list[str]:

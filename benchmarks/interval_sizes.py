@@ -17,8 +17,6 @@ docs/mathematical_foundations.md; `--small` measures a few sizes at one level, u
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from benchmarks.provenance import origin
+from benchmarks.provenance import in_form, store
 from safescale_ammt.binomial.cells import Span
 from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.paired import (
@@ -359,17 +356,14 @@ def result(rows: list[dict[str, Any]], judged_in: float) -> dict[str, Any]:
         goal("tables next to the border that the gate judges otherwise", 0, wrong),
         goal(f"CPU s to judge {PAIRS} pairs of 200,000 and 5,001", 10.0, [judged_in]),
     ]
-    return {
-        "name": "interval-sizes",
-        "command": "python -m benchmarks interval-sizes --write",
-        **origin("interval-sizes"),
-        "machine": platform.machine(),
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
-        "seeds": [],
-        "rows": rows,
-        "goals": goals,
-        "raw": [],
-    }
+    return in_form(
+        "interval-sizes",
+        "python -m benchmarks interval-sizes --write",
+        packages=("numpy", "scipy"),
+        cores=None,
+        rows=rows,
+        goals=goals,
+    )
 
 
 def main() -> None:
@@ -388,7 +382,7 @@ def main() -> None:
         print(f"{g['what']}: {g['value']:.4g} ({g['op']} {g['goal']:g})")
     if options.write:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+        store(RESULT, found)
         start, end = "<!-- interval-sizes -->", "<!-- /interval-sizes -->"
         text = f"{start}\n{table(rows)}\n{end}"
         page = PAGE.read_text(encoding="utf-8")

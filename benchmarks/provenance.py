@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
+import platform
 import re
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,6 +67,60 @@ def origin(name: str, since: float = _STARTED) -> dict[str, Any]:
         print(f"{name}: code changed while it was measured.", file=sys.stderr)
         return {"commit": commit()}
     return {"commit": commit(), "code": measured_code(name)}
+
+
+def in_form(
+    name: str,
+    command: str,
+    *,
+    packages: Sequence[str],
+    rows: Sequence[Any],
+    goals: Sequence[Any],
+    raw: Sequence[Any] = (),
+    seeds: Sequence[int] = (),
+    cores: str | None = "",
+    against: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Puts what was measured into the form of all benchmark results.
+
+    Args:
+        name: the benchmark's name on the command line.
+        command: what writes the result anew.
+        packages: whose versions matter, `python` among them.
+        rows: the figures.
+        goals: what they are held against.
+        raw: what the figures are computed from.
+        seeds: those that were used.
+        cores: what to say behind the number of cores; None = it matters to no figure.
+        against: what the code was held against, such as `before`.
+        own: what this benchmark alone has.
+    """
+    told = "" if cores is None else f", {os.cpu_count()} cores{cores}"
+    return {
+        "name": name,
+        "command": command,
+        **origin(name),
+        **(against or {}),
+        "machine": f"{platform.machine()}{told}",
+        "versions": {
+            package: platform.python_version()
+            if package == "python"
+            else metadata.version(package)
+            for package in packages
+        },
+        "seeds": list(seeds),
+        **(own or {}),
+        "rows": list(rows),
+        "goals": list(goals),
+        "raw": list(raw),
+    }
+
+
+def store(file: Path, found: Mapping[str, Any]) -> None:
+    """Writes a result below `benchmarks/results`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def measured_code(name: str, root: Path = ROOT) -> dict[str, str]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,7 +31,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import ALL, spool_table
 
@@ -193,17 +192,15 @@ def result(found: dict[str, list[Any]], command: str, aside: list[Any]) -> Any:
         }
         for what, each in found.items()
     ]
-    return {
-        "name": "raw-rows",
-        "command": command,
-        **origin("raw-rows"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), "pyarrow": pa.__version__},
-        "seeds": [0],
-        "rows": [*medians, *aside],
-        "goals": goals,
-        "raw": [{"what": w, "each_cpu_s": each} for w, each in found.items()],
-    }
+    return in_form(
+        "raw-rows",
+        command,
+        packages=("python", "pyarrow"),
+        seeds=[0],
+        rows=[*medians, *aside],
+        goals=goals,
+        raw=[{"what": w, "each_cpu_s": each} for w, each in found.items()],
+    )
 
 
 def main() -> None:
@@ -242,7 +239,7 @@ def main() -> None:
         met = "met" if goal["value"] <= goal["goal"] else "MISSED"
         print(f"{goal['what']}: {goal['value']:.4g}, {met}")
     if options.write:
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,17 +33,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, changes, measured_code, origin
+from benchmarks.provenance import ROOT, changes, in_form, measured_code, store
 from benchmarks.scale_figures import COMPARED, OWN, TRAINED, Row, added, goals, table
 from benchmarks.scale_judged import write_model
 from benchmarks.scale_others import OTHERS
 from benchmarks.scale_rows import searched
 from benchmarks.scale_stages import STAGES, called
-from benchmarks.scale_tables import NARROW, put
+from benchmarks.scale_tables import NARROW, promises, put
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.files.artifacts import verify
@@ -53,22 +48,8 @@ from safescale_ammt.files.canonical import write_json
 
 RESULT = ROOT / "benchmarks" / "results" / "scale.json"
 SIZES = ("50000", "500000", "5000000", "100000x500", "50000000", "100000000")
-RULES = {
-    "schema": 1,
-    "constitution": {"id": "scale"},
-    "principles": [
-        {
-            "id": "equal-opportunity",
-            "constraint": {"metric": "tpr_gap", "group": "sex", "threshold": 0.4},
-        },
-        {
-            "id": "parity",
-            "constraint": {"metric": "dp_gap", "group": "race", "threshold": 0.4},
-        },
-    ],
-    # The smallest table cannot show it of each race, and is measured all the same.
-    "gate": {"on_uncertifiable": "human"},
-}
+# The smallest table cannot show it of each race, and is measured all the same.
+RULES = promises(0.4) | {"gate": {"on_uncertifiable": "human"}}
 SECTIONS: dict[str, Any] = {
     "rules": RULES,
     "search": {"threads": 1},
@@ -154,24 +135,17 @@ def stored(rows: list[Row], before: str, most: int) -> dict[str, Any]:
     words += ["--others", *others] if others else []
     words += ["--before", before] if before else []
     words += ["--most", f"{most}"] if before or others else []
-    return {
-        "name": "scale",
-        "command": " ".join(words),
-        **origin("scale"),
-        "before": before,
-        "most": most,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, beside other "
-        "programs: CPU seconds and memory of each process, no wall time",
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "pyarrow": pa.__version__,
-        },
-        "seeds": [0],
-        "rows": rows,
-        "goals": goals(rows),
-        "raw": [],
-    }
+    return in_form(
+        "scale",
+        " ".join(words),
+        packages=("python", "numpy", "pyarrow"),
+        cores=", beside other programs: CPU seconds and memory of each process, no "
+        "wall time",
+        against={"before": before, "most": most},
+        seeds=[0],
+        rows=rows,
+        goals=goals(rows),
+    )
 
 
 def earlier_result(*, anew: bool) -> dict[str, Any]:
@@ -231,8 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f"{row['rows']:>11,} x {words} {cost} {disk}", flush=True)
                 rows = added(rows, [row])
                 if given.write:
-                    result = stored(rows, before, most)
-                    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+                    store(RESULT, stored(rows, before, most))
     print(table(rows))
     for g in goals(rows):
         met = "met" if g["value"] <= g["goal"] else "MISSED"

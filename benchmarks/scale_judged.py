@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from benchmarks.scale_rows import (
     MOST_RSS,
     RULES,
@@ -191,19 +189,16 @@ def main() -> None:
     for goal in told:
         print(f"{goal['what']}: {goal['value']:g} ({goal['op']} {goal['goal']:g})")
     if options.write:
-        stored = {
-            "name": "scale-judged",
-            "command": f"python -m benchmarks scale-judged {' '.join(sys.argv[1:])}",
-            **origin("scale-judged"),
-            "before": options.before,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"numpy": np.__version__},
-            "seeds": [0],
-            "rows": found,
-            "goals": told,
-            "raw": [],
-        }
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        stored = in_form(
+            "scale-judged",
+            f"python -m benchmarks scale-judged {' '.join(sys.argv[1:])}",
+            packages=("numpy",),
+            against={"before": options.before},
+            seeds=[0],
+            rows=found,
+            goals=told,
+        )
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":

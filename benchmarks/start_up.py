@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,7 +26,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from benchmarks.start_up_others import SCRIPTS, save_others
 from safescale_ammt.data.coding import width
 from safescale_ammt.data.schema import Schema
@@ -205,18 +202,15 @@ def result(found: dict[str, Any], sizes: Sequence[int], command: str) -> dict[st
         for size in sizes
     ]
     packages = ("numpy", "pyarrow", "torch", "lightgbm", "scikit-learn", "pandas")
-    return {
-        "name": "start-up",
-        "command": command,
-        **origin("start-up"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in packages},
-        "seeds": [SEED],
-        "rows": [*rows, {"now and before differ by": found["apart"]}],
-        "goals": goals,
-        "raw": [{"rows": s, "each": found[str(s)]} for s in sizes],
-    }
+    return in_form(
+        "start-up",
+        command,
+        packages=("python", *packages),
+        seeds=[SEED],
+        rows=[*rows, {"now and before differ by": found["apart"]}],
+        goals=goals,
+        raw=[{"rows": s, "each": found[str(s)]} for s in sizes],
+    )
 
 
 def main() -> None:
@@ -255,7 +249,7 @@ def main() -> None:
     for goal in stored["goals"]:
         print(f"{goal['what']}: {goal['value']:.2f} (goal {goal['goal']:g})")
     if options.write:
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.uri import open_store
 
@@ -106,16 +105,14 @@ def result(found: dict[str, list[float]], command: str, before: str) -> dict[str
     old, new = (found[f"registry list, {when}"] for when in ("before", "now"))
     writes = found["answer, a user that writes"]
     ratios = [b / a for a, b in zip(old, new, strict=True)]
-    return {
-        "name": "store-start",
-        "command": command,
-        **origin("store-start"),
-        "before": before,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, loopback",
-        "versions": {"python": platform.python_version()},
-        "seeds": [],
-        "rows": [row(what, seconds) for what, seconds in found.items()],
-        "goals": [
+    return in_form(
+        "store-start",
+        command,
+        packages=("python",),
+        cores=", loopback",
+        against={"before": before},
+        rows=[row(what, seconds) for what, seconds in found.items()],
+        goals=[
             {
                 "what": "seconds of `registry list`, now / before, median",
                 "op": "<=",
@@ -131,8 +128,8 @@ def result(found: dict[str, list[float]], command: str, before: str) -> dict[str
                 "spread": [min(writes), max(writes)],
             },
         ],
-        "raw": [{"what": w, "each_wall_s": s} for w, s in found.items()],
-    }
+        raw=[{"what": w, "each_wall_s": s} for w, s in found.items()],
+    )
 
 
 def main() -> None:
@@ -157,7 +154,7 @@ def main() -> None:
     goal = stored["goals"][0]
     print(f"now / before: {goal['value']:.2f}")
     if options.write:
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import argparse
 import ctypes
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.house import checkout
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 
 COSTS = ROOT / "benchmarks" / "test_files.json"
 RESULT = ROOT / "benchmarks" / "results" / "test-suite.json"
@@ -233,19 +232,16 @@ def result(before: Suite, now: Suite, command: str, revision: str) -> dict[str, 
     ratio = now.cpu / before.cpu
     counted = [len(suite.tests) for suite in (before, now)]
     suites = {"before": before, "now": now}
-    return {
-        "name": "test-suite",
-        "command": command,
-        **origin("test-suite"),
-        "before": revision,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version()},
-        "seeds": [],
-        "rows": [
+    return in_form(
+        "test-suite",
+        command,
+        packages=("python",),
+        against={"before": revision},
+        rows=[
             {"what": name, **suite.counts(), "total_cpu_s": round(suite.cpu, 1)}
             for name, suite in suites.items()
         ],
-        "goals": [
+        goals=[
             {
                 "what": "CPU seconds of `make test`, now / before",
                 "op": "<=",
@@ -261,7 +257,7 @@ def result(before: Suite, now: Suite, command: str, revision: str) -> dict[str, 
                 "spread": [counted[1] / max(1, counted[0])] * 2,
             },
         ],
-        "raw": [
+        raw=[
             {
                 "what": f"{name}: {part}",
                 "code": took.code,
@@ -271,7 +267,7 @@ def result(before: Suite, now: Suite, command: str, revision: str) -> dict[str, 
             for name, suite in suites.items()
             for part, took in suite.parts.items()
         ],
-    }
+    )
 
 
 def show(stored: Mapping[str, Any], gone: Sequence[str]) -> None:
@@ -330,7 +326,7 @@ def main() -> None:
     stored["seeds"] = [asked.seed] if asked.one_of > 1 else []
     show(stored, sorted(old.tests.keys() - new.tests.keys()))
     if asked.write:
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        store(RESULT, stored)
     # Of this checkout: an older one may need older packages.
     if any(part.code for part in new.parts.values()):
         for part in new.parts.values():

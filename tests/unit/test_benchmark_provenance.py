@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import names
 from benchmarks.claims import RESULTS, line, staleness
-from benchmarks.provenance import changes, code_lines, measured_code, origin, reach
+from benchmarks.provenance import (
+    changes,
+    code_lines,
+    in_form,
+    measured_code,
+    origin,
+    reach,
+    store,
+)
 
 ROOT = Path(__file__).parents[2]
 TREE = {
@@ -130,6 +140,45 @@ def test_code_that_changes_while_it_is_measured_has_no_digest() -> None:
     assert set(origin("interval-sizes", since=0.0)) == {"commit"}
 
 
+# --- the form of a result ---
+
+
+def test_results_have_one_form_with_what_is_their_own_in_its_place() -> None:
+    found = in_form(
+        "interval-sizes",
+        "python -m benchmarks interval-sizes --write",
+        packages=("python", "numpy"),
+        cores=", one thread",
+        against={"before": "5109587"},
+        own={"budget": 3},
+        seeds=range(2),
+        rows=[{"loss": 0.5}],
+        goals=[],
+    )
+    names = ["name", "command", "commit", "code", "before", "machine", "versions"]
+    assert [*found] == [*names, "seeds", "budget", "rows", "goals", "raw"]
+    assert found["machine"].endswith(" cores, one thread")
+    assert found["versions"]["python"] == platform.python_version()
+    assert found["versions"]["numpy"] == np.__version__
+    assert (found["seeds"], found["raw"]) == ([0, 1], [])
+
+
+def test_a_figure_that_no_core_changes_names_the_machine_alone(tmp_path: Path) -> None:
+    words = ("gate-sampling", "python -m benchmarks gate-sampling --write")
+    found = in_form(*words, packages=(), cores=None, rows=[], goals=[])
+    assert found["machine"] == platform.machine()
+    store(tmp_path / "results" / "x.json", found)
+    assert json.loads((tmp_path / "results" / "x.json").read_text()) == found
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda f: f.stem)
+def test_every_stored_result_has_that_form(file: Path) -> None:
+    keys = in_form("house", "", packages=(), rows=[], goals=[]).keys() - {"code"}
+    found = json.loads(file.read_text())
+    assert keys <= found.keys()
+    assert found["name"] == file.stem
+
+
 # --- what the table says of it ---
 
 GOAL = {"what": "loss", "op": "<", "goal": 1.0, "value": 0.5, "spread": [0.4, 0.6]}
@@ -173,7 +222,8 @@ def test_every_benchmark_that_stores_a_result_says_which_code_it_measured() -> N
     for name in names():
         text = (ROOT / "benchmarks" / f"{name.replace('-', '_')}.py").read_text()
         if "\nRESULT = " in text:
-            assert f'**origin("{name}")' in text
+            assert re.search(rf'in_form\(\s+"{name}",', text), name
+            assert "store(RESULT, " in text
 
 
 def test_every_stored_digest_is_of_rooms() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -11,6 +12,7 @@ from benchmarks.short_run import (
     COMMANDS,
     STORED,
     Spent,
+    costs,
     goals,
     ratios,
     result,
@@ -24,7 +26,7 @@ FOUND = {
     "cached, before": [Spent(10.0, 10.0), Spent(10.0, 10.0)],
     "fresh, now": [Spent(10.0, 25.0), Spent(10.0, 10.0)],
     "cached, now": [Spent(5.0, 2.0), Spent(2.0, 3.0)],
-    **{name: [Spent(0.1, 0.2), Spent(0.2, 0.3)] for name in COMMANDS},
+    **{f"{name}, now": [Spent(0.1, 0.2), Spent(0.2, 0.3)] for name in COMMANDS},
 }
 SEEDS = [
     {"seed": 1, "decision": "pass", "accuracy": 0.875, "gap": -0.5},
@@ -62,6 +64,37 @@ def test_every_figure_of_the_issue_is_a_goal() -> None:
     wider = told["median |sealed gap| minus that of constraint-first"]
     assert wider["value"] == pytest.approx(0.3 - gap)
     assert len(goals(FOUND, [])) == 4 + len(COMMANDS)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_light_commands_of_both_sides_take_turns_where_both_know_them(
+    tmp_path, known
+) -> None:
+    package = tmp_path / "code" / "pipelines"
+    package.mkdir(parents=True)
+    others = "" if known else "assert sys.argv[1] != 'verify', 'No such command.'\n"
+    (package / "__main__.py").write_text(
+        "import json, os, pathlib, shutil, sys\n"
+        f"{others}"
+        "if sys.argv[1] == 'run':\n"
+        "    place = pathlib.Path('runs/latest')\n"
+        "    place.mkdir(parents=True, exist_ok=True)\n"
+        "    (place / 'run.json').write_text(json.dumps({'bundle': 's3://b/1'}))\n"
+        "assert 'BUNDLE' not in sys.argv\n"
+    )
+    code = {"before": package.parent, "now": package.parent}
+    if not known:
+        with pytest.raises(RuntimeError, match="No such command"):
+            costs(code, tmp_path / "both", None, 1)
+        code["now"] = tmp_path / "whole"
+        shutil.copytree(package.parent, code["now"])
+        file = code["now"] / "pipelines" / "__main__.py"
+        file.write_text(file.read_text().replace(others, ""))
+    found = costs(code, tmp_path / "told", None, 2)
+    assert {len(took) for took in found.values()} == {2}
+    for command in COMMANDS:
+        assert f"{command}, now" in found
+        assert (f"{command}, before" in found) == (known or "verify" not in command)
 
 
 def test_the_result_has_the_form_of_the_others() -> None:
