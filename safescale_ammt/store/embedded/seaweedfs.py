@@ -34,9 +34,10 @@ _FLAGS = (
     # By default it reports statistics of the cluster to its makers.
     "-master.telemetry=false",
 )
-RUNTIME = {"GOMAXPROCS": "2", "GOGC": "400"}
+RUNTIME = {"GOMAXPROCS": "2", "GOGC": "1600", "GOMEMLIMIT": "512MiB"}
 """Go's share of the machine: one user's server needs no thread for each core, nor to
-collect its first megabytes a dozen times while it comes up."""
+collect its first megabytes a dozen times while it comes up. Beyond the limit it
+collects as often as it has to."""
 
 
 def credentials(file: Path) -> dict[str, str]:
