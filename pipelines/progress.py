@@ -1,23 +1,17 @@
-"""What a person sees while a run goes on: a live line, or one line per event.
+"""What a person sees while a run goes on: one line per event.
 
-On a terminal the running stage has a spinner, a clock and how far it is; elsewhere
-(CI, a pipe) each event is one plain line that bears the run's id, and a stage that
-takes long says now and then how far it is.
+On a terminal the running stage has a spinner, a clock and how far it is
+(`live_progress`); elsewhere (CI, a pipe) each event is one plain line that bears the
+run's id, and a stage that takes long says now and then how far it is.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from safescale_ammt.printable import printable
 
@@ -26,7 +20,7 @@ QUARTER_AFTER, SILENCE = 5.0, 30.0
 
 
 class Progress:
-    """Shows a run's events as plain lines; see `progress_for`.
+    """Shows a run's events as plain lines; see `progress_choice`.
 
     Args:
         run: the run's id.
@@ -97,52 +91,3 @@ class Progress:
         elif event["event"] == "failed":
             self.close()
             self.say(f"{self.stage or 'run'} failed (exit code {event['code']})")
-
-
-class LiveProgress(Progress):
-    """Shows a run on a terminal, with a spinner beside the running stage."""
-
-    def __init__(self, run: str, console: Console) -> None:
-        super().__init__(run)
-        self.console = console
-        self.bar: Bar | None = None
-
-    def say(self, text: str) -> None:
-        """Shows one line above the spinner."""
-        self.console.print(self._line(text), highlight=False, soft_wrap=True)
-
-    def begin(self, text: str) -> None:
-        """Starts spinner and clock."""
-        self.close()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"))
-        self.bar = Bar(
-            *columns, TimeElapsedColumn(), console=self.console, transient=True
-        )
-        self.bar.add_task(self._line(text), total=None)
-        self.bar.start()
-
-    def advance(self, share: float, text: str) -> None:
-        """Writes beside the spinner how far the stage is."""
-        if self.bar is not None and text:
-            line = self._line(f"{self.stage} {share:.0%}, {text}")
-            self.bar.update(self.bar.task_ids[0], description=line)
-
-    def close(self) -> None:
-        """Takes them away."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-
-    def _line(self, text: str) -> str:
-        # Unescaped, a folder's name with brackets is a style that rich applies or,
-        # where it knows none, fails on.
-        return f"[dim]{escape(self.run)}[/] {escape(printable(text))}"
-
-
-def progress_for(run: str) -> Progress:
-    """Returns the live form on a terminal, the plain one in CI or a pipe."""
-    console = Console(stderr=True)
-    # A CI may give its jobs a terminal, and keeps each frame of a spinner as a line.
-    if console.is_terminal and not os.environ.get("CI"):
-        return LiveProgress(run, console)
-    return Progress(run)

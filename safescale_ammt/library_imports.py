@@ -3,12 +3,14 @@
 pyarrow looks for pandas at the first list that it converts; scipy.special takes every
 name of numpy along, its Fortran compiler's and its test tools' too; minio's package
 brings a client for administrators, whose ciphers parse C, and a class for each setting
-that a bucket can have. A run pays for each of them in several processes.
+that a bucket can have; scipy.special parses the docstrings of a hundred functions to
+write them anew. A run pays for each of them in several processes.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
@@ -37,6 +39,10 @@ LATE |= _NAMES.keys()
 so it happens to no two threads at once."""
 
 
+_DOCSTRINGS = "scipy._lib._docscrape"
+"""The module by which scipy reads docstrings at its import."""
+
+
 class SpareImports:
     """Finds no pandas, and the modules above without reading them.
 
@@ -49,10 +55,45 @@ class SpareImports:
         """Finds a module that is to be spared; None for every other one."""
         if name == "pandas":
             raise ModuleNotFoundError("safescale needs no pandas.", name=name)
-        spec = PathFinder.find_spec(name, path) if name in LATE else None
+        if name not in LATE and name != _DOCSTRINGS:
+            return None
+        spec = PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = LateLoader(spec.loader)
+            kind = LateLoader if name in LATE else UnreadLoader
+            spec.loader = kind(spec.loader)
         return spec
+
+
+class UnreadLoader(Loader):
+    """Loads scipy's reader of docstrings, which then leaves functions' as they are.
+
+    Args:
+        loader: reads the module's file.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Loads the module."""
+        self._loader.exec_module(module)
+        vars(module)["FunctionDoc"] = UnreadDoc
+
+
+class UnreadDoc(defaultdict[str, list[Any]]):
+    """A function's docstring, whose sections nobody has looked for.
+
+    Args:
+        function: whose docstring it is.
+    """
+
+    def __init__(self, function: object) -> None:
+        super().__init__(list)
+        self._text = function.__doc__ or ""
+
+    def __str__(self) -> str:
+        """Returns it below an empty line, where scipy's has the signature."""
+        return f"\n{self._text}"
 
 
 class LateLoader(Loader):
@@ -108,10 +149,15 @@ class LateName(type):
 
 def spare_imports() -> None:
     """Spares this process, which is one of ours, what nothing here asks for."""
-    if not any(isinstance(finder, SpareImports) for finder in sys.meta_path):
+    if not spared():
         sys.meta_path.insert(0, SpareImports())
 
 
 def allow_imports() -> None:
     """Lets this process import all there is again, for a library that needs pandas."""
     sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, SpareImports)]
+
+
+def spared() -> bool:
+    """Says whether this process is one of ours, by `spare_imports`."""
+    return any(isinstance(finder, SpareImports) for finder in sys.meta_path)

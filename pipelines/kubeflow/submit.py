@@ -27,7 +27,8 @@ from pipelines.kubeflow.follow import RunFollower, RunGone, follow, follow_hint
 from pipelines.kubeflow.names import check_name
 from pipelines.kubeflow.preparation import KubeflowRequest, RunSpec, prepare
 from pipelines.kubeflow.run_state import ENDED, GATE
-from pipelines.progress import Progress, progress_for
+from pipelines.progress import Progress
+from pipelines.progress_choice import progress_for
 from safescale_ammt.errors import InputError, Interrupted
 from safescale_ammt.execution import error_of
 from safescale_ammt.releasing.notice import CANCELLED

@@ -1,12 +1,13 @@
 """The child of `safescale run`: KFP's local runner, watched from inside.
 
-It gets a job as one line of JSON on its standard input and answers with one
-line of JSON per event on its standard output; what KFP and the stages print goes
-through `stage_log` to standard error, which is the run's log. The open standard
-input is a lifeline: when the parent dies, however hard, the kernel closes it; then
-the containers are removed, and the whole process group ends itself. Should the child
-die first, the parent sweeps. Should both die at once, the run's lock is free: each
-stage waits for that and ends itself; containers are removed by the next run.
+It is forked from the command, or started anew where that cannot be forked. It gets a
+job as one line of JSON on its standard input and answers with one line of JSON per
+event on its standard output; what KFP and the stages print goes through `stage_log` to
+standard error, which is the run's log. The open standard input is a lifeline: when the
+parent dies, however hard, the kernel closes it; then the containers are removed, and
+the whole process group ends itself. Should the child die first, the parent sweeps.
+Should both die at once, the run's lock is free: each stage waits for that and ends
+itself; containers are removed by the next run.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from pipelines.local.forked import safe
 from pipelines.local.job import Job
+from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.stage_log import StageLog
+from pipelines.local.warm_process import WarmProcess
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import shown, traceback_lines
 from safescale_ammt.library_imports import spare_imports
@@ -36,7 +41,24 @@ def main() -> int:
     """Runs the job that stands on the first line of standard input."""
     # What the stages write is rows of people, or comes of them.
     os.umask(0o077)
-    job = Job.from_json(sys.stdin.readline())
+    line = sys.stdin.readline()
+    # The command has ended before there was a job.
+    if not line:
+        return 1
+    job = Job.from_json(line)
+    os.environ.clear()
+    os.environ.update(job.environ)
+    # What is known of it is the command's, whose folder does not go with this run.
+    tempfile.tempdir = None
+    with run_lock(Path(os.environ[RUN_LOCK])):
+        return work(job)
+
+
+def work(job: Job) -> int:
+    """Runs a job and reports on it; returns the exit code."""
+    # Before this process has a second thread, and KFP's modules.
+    forks = job.runner == SubprocessRunner.name and safe()
+    warm = WarmProcess.forked() if forks else None
     closing = end_with_parent()
     # From here standard output is for events; prints go to standard error. Buffered by
     # line: an event that waits for the next one comes too late to be shown.
@@ -54,7 +76,7 @@ def main() -> int:
         from pipelines.local.run import run_here
 
         with quiet_libraries():
-            run_here(job, report, closing)
+            run_here(job, report, closing, warm)
     except SafescaleError as error:
         report("failed", code=error.exit_code, sentence=str(error))
         return error.exit_code
@@ -101,5 +123,4 @@ def end_with_parent() -> list[Callable[[], None]]:
 
 if __name__ == "__main__":
     spare_imports()
-    with run_lock(Path(os.environ[RUN_LOCK])):
-        sys.exit(main())
+    sys.exit(main())

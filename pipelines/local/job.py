@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -22,6 +22,7 @@ class Job:
         run: the run's id.
         runner: name of the runner, one of `runners.RUNNERS`.
         stage_timeout: seconds that a stage may take; None = as compiled.
+        environ: the child's environment, with place and keys of the store.
     """
 
     pipeline: str
@@ -33,6 +34,7 @@ class Job:
     run: str
     runner: str
     stage_timeout: float | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> str:
         """Returns the job as one line."""

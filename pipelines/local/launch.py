@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from pipelines.interruptions import Interruptions
 from pipelines.ir import on_spark
 from pipelines.local.job import Job
 from pipelines.local.outcome import write_outcome_page
-from pipelines.local.parent import run_job
+from pipelines.local.parent import run_job, started_child
 from pipelines.local.process_runner import SubprocessRunner
 from pipelines.local.runfile import LOG, PIPELINE, RunFile
 from pipelines.local.runner import Runner
 from pipelines.local.state import DOWNLOADS, HOME, log_failure, pipeline_root
 from pipelines.local.store import opened_store, store_identity
-from pipelines.progress import Progress, progress_for
+from pipelines.progress import Progress
+from pipelines.progress_choice import progress_for
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.code_version import code_digest
@@ -128,8 +131,15 @@ def _run_pipeline(
     # Once, and before anything is spent: the author may want to think again.
     for sentence in promise_warnings(workload.constitution):
         progress.say(f"Warning: {sentence}")
-    progress.begin("store and data ...")
-    with opened_store(request.store) as store:
+    # What all who work for this run need, before they are forked: the sources' digests,
+    # and the client of a store that is no folder.
+    code_digest()
+    if (request.store or os.environ.get(STORE) or "s3:").startswith("s3:"):
+        import_module("safescale_ammt.store.s3")
+    # Now, as a spinner has a thread.
+    with started_child(run.folder / LOG) as child, ExitStack() as stack:
+        progress.begin("store and data ...")
+        store = stack.enter_context(opened_store(request.store))
         workload = resolve_locally(workload, store, request.config.parent, DOWNLOADS)
         run.facts |= _facts(workload, store)
         job = Job(
@@ -156,8 +166,8 @@ def _run_pipeline(
         with request.runner.hold(run.id):
             run_job(
                 job,
+                child,
                 environ=os.environ,
-                log=run.folder / LOG,
                 watch=watch,
                 interruptions=interruptions,
                 timeout=request.timeout,

@@ -19,10 +19,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipelines.interruptions import Interruptions
+from pipelines.local.forked import Forked, fork, safe
 from pipelines.local.job import Job
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
@@ -40,11 +42,98 @@ TICK = {"event": "tick"}
 _POLL = 0.25  # seconds between looks at the deadline
 
 
+class Child:
+    """The child before and after it has got its job.
+
+    Args:
+        process: the process, which leads a group of its own.
+        jobs: takes the job; open for as long as this process lives.
+        events: gives the events.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes] | Forked,
+        jobs: IO[bytes],
+        events: IO[bytes],
+    ) -> None:
+        self.pid = process.pid
+        self.events = events
+        self._process = process
+        self._jobs = jobs
+
+    def give(self, job: Job) -> None:
+        """Gives it its job."""
+        # One that died before says so by the end of its events.
+        with suppress(BrokenPipeError):
+            self._jobs.write(job.to_json().encode() + b"\n")
+            self._jobs.flush()
+
+    def end(self) -> None:
+        """Ends its process group, whatever is alive of it, once."""
+        if self._jobs.closed:
+            return
+        # Not reaped yet: the group's number is still its own.
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._jobs, self.events):
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+
+@contextmanager
+def started_child(log: Path) -> Iterator[Child]:
+    """Starts the child, which waits for a job; afterwards nothing of it is alive.
+
+    Args:
+        log: file that gets all that KFP and the stages print.
+    """
+    # Ctrl-C goes to the whole group of a terminal; the child gets SIGTERM from here
+    # instead, once, and what it starts can be killed as one group: hence its session.
+    with log.open("ab") as file:
+        if safe():
+            child = _forked_child(file)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.local.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                env={**QUIET, **os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            child = Child(process, process.stdin, process.stdout)
+    try:
+        yield child
+    finally:
+        child.end()
+
+
+def _forked_child(log: IO[bytes]) -> Child:
+    """Forks the child of this process: it has imported most of what it needs."""
+    from pipelines.local.child import main
+    from pipelines.local.warm import run_to_end
+
+    (input_, jobs), (events, output) = os.pipe(), os.pipe()
+    process = fork(
+        lambda: run_to_end(lambda: sys.exit(main())),
+        "safescale-child",
+        (input_, output, log.fileno()),
+        new_session=True,
+    )
+    os.close(input_)
+    os.close(output)
+    return Child(process, os.fdopen(jobs, "wb"), os.fdopen(events, "rb"))
+
+
 def run_job(
     job: Job,
+    child: Child,
     *,
     environ: Mapping[str, str],
-    log: Path,
     watch: Callable[[dict[str, Any]], None],
     interruptions: Interruptions,
     timeout: float,
@@ -54,8 +143,8 @@ def run_job(
 
     Args:
         job: what to run.
+        child: runs it.
         environ: the child's environment: place and keys of the store.
-        log: file that gets all that KFP and the stages print.
         watch: is called with each event: images, started, progress,
             finished (see `child`), and a tick between them.
         interruptions: the signals of this process.
@@ -68,22 +157,22 @@ def run_job(
     """
     interruptions.check()
     last: dict[str, Any] = {}
-    with (
-        # A stage that is killed leaves its temporary files: they go with this folder.
-        tempfile.TemporaryDirectory(prefix="safescale-") as scratch,
-        _child(
-            job, {**environ, "TMPDIR": scratch, RUN_LOCK: f"{scratch}/lock"}, log
-        ) as child,
-    ):
+    # A stage that is killed leaves its temporary files: they go with this folder.
+    with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
+        own = {"TMPDIR": scratch, RUN_LOCK: f"{scratch}/lock", PROGRESS: "1"}
+        told = {**QUIET, **environ, "PYTHONUNBUFFERED": "1", **own}
         deadline = _Deadline(child.pid, timeout, grace)
         interruptions.forward = deadline.stop
+        child.give(replace(job, environ=told))
         try:
-            for event in _events(child, deadline):
+            for event in _events(child.events, deadline):
                 # A child that is done may take a while to end.
                 last = last if event == TICK else event
                 watch(event)
         finally:
             interruptions.forward = None
+            # Before the folder goes that its stages write into.
+            child.end()
     if last.get("event") == "done":
         return
     # Before the deadline, as a forwarded signal sets that too.
@@ -99,39 +188,6 @@ def run_job(
         "The pipeline's runner vanished: it was killed or ran out of memory; run it "
         "again to go on from the last finished stage."
     )
-
-
-@contextmanager
-def _child(
-    job: Job, environ: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts the child; afterwards nothing of its process group is alive."""
-    with log.open("ab") as file:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.local.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            # The last lines of a killed stage are those that the log is read for.
-            env={**QUIET, **environ, "PYTHONUNBUFFERED": "1", PROGRESS: "1"},
-            # Ctrl-C goes to the whole group of a terminal; the child gets SIGTERM from
-            # here instead, once, and what it starts can be killed as one group.
-            start_new_session=True,
-        )
-    try:
-        assert child.stdin is not None
-        with suppress(BrokenPipeError):
-            child.stdin.write(job.to_json().encode() + b"\n")
-            child.stdin.flush()
-        yield child
-    finally:
-        # Not reaped yet: the group's number is still its own.
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                pipe.close()
 
 
 class _Deadline:
@@ -162,22 +218,19 @@ class _Deadline:
         return False
 
 
-def _events(
-    child: subprocess.Popen[bytes], deadline: _Deadline
-) -> Iterator[dict[str, Any]]:
+def _events(pipe: IO[bytes], deadline: _Deadline) -> Iterator[dict[str, Any]]:
     """Yields the child's events until it closes its end or its time is up.
 
     A tick stands for a moment without any.
     """
-    assert child.stdout is not None
     pending = b""
     with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
+        selector.register(pipe, selectors.EVENT_READ)
         while deadline.tick():
             if not selector.select(timeout=_POLL):
                 yield TICK
                 continue
-            data = os.read(child.stdout.fileno(), _PIPE)
+            data = os.read(pipe.fileno(), _PIPE)
             if not data:
                 return
             *lines, pending = (pending + data).split(b"\n")

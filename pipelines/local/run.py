@@ -18,19 +18,23 @@ from pipelines.local.mirror import Mirror
 from pipelines.local.runner import Closing, TaskContext
 from pipelines.local.runners import runner_named
 from pipelines.local.tasks import Report, TaskWatch
+from pipelines.local.warm_process import WarmProcess
 from safescale_ammt.errors import SafescaleError, StorageError
 from safescale_ammt.releasing.notice import PLACES
 from safescale_ammt.releasing.run_outcome import CRASHED, RunOutcome
 from safescale_ammt.store.base import Store
 
 
-def run_here(job: Job, report: Report, closing: Closing) -> None:
+def run_here(
+    job: Job, report: Report, closing: Closing, warm: WarmProcess | None = None
+) -> None:
     """Runs a job to its end.
 
     Args:
         job: what to run.
         report: takes events.
         closing: gets what has to be called before this process is killed.
+        warm: what stages are forked from, if it was begun already.
 
     Raises:
         SafescaleError: what broke the first stage that broke.
@@ -78,6 +82,7 @@ def run_here(job: Job, report: Report, closing: Closing) -> None:
         report=report,
         closing=closing,
         current=lambda: watch.task,
+        warm=warm,
     )
     with runner.tasks(context) as run_task:
         run_pipeline(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipelines.ir import CompiledPipeline, ContainerLimits
     from pipelines.local.kfp_seam import RunTask
     from pipelines.local.tasks import LocalTask, Report
+    from pipelines.local.warm_process import WarmProcess
     from pipelines.workload import Workload
 
 Closing = list[Callable[[], None]]
@@ -36,6 +37,7 @@ class TaskContext:
         report: takes events.
         closing: gets what has to be called before this process is killed.
         current: returns the task that runs now.
+        warm: what stages are forked from, if it was begun already.
     """
 
     pipeline: CompiledPipeline
@@ -45,6 +47,7 @@ class TaskContext:
     report: Report
     closing: Closing
     current: Callable[[], LocalTask]
+    warm: WarmProcess | None = None
 
 
 class Runner(Protocol):

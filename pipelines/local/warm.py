@@ -9,8 +9,7 @@ jemalloc have threads from their import on, and fork handlers for them.)
 
 It reads calls on a Unix socket, whose other end the runner's process holds: when that
 one dies, however hard, the kernel closes it, and this process ends its whole group.
-Linux alone has a file for a process' end, and macOS' frameworks do not bear a fork:
-elsewhere stages start cold.
+Where no process can be forked (`forked.possible`) stages start cold.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from itertools import pairwise
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from components import STAGES
-from pipelines.local.kfp_seam import StageCall
+from pipelines.local.kfp_seam import KFP_RUNTIME, StageCall
 from safescale_ammt.library_imports import spare_imports
 from safescale_ammt.parent_death import PARENT, end_with_parent
 
@@ -141,26 +141,21 @@ def imported(function: str) -> bool:
     except Exception:  # noqa: BLE001  a stage that starts cold says it with its frame
         traceback.print_exc()
         return False
-    # What is there now is never collected: a fork that looked at it would copy it.
-    gc.collect()
+    # What is there now is never collected: a fork that looked at it would copy it. To
+    # look for garbage first takes longer than an import leaves.
     gc.freeze()
     return True
 
 
-def possible() -> bool:
-    """Says whether stages can be forked here."""
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):
-        return False
-    return sys.platform == "linux"
+def run_to_end(main: Callable[[], object]) -> int:
+    """Runs a program, and what is due when an interpreter ends; returns its exit code.
 
-
-def run_to_end(call: StageCall) -> int:
-    """Runs a stage, and what is due when an interpreter ends; returns its exit code."""
+    Args:
+        main: the program; it may raise `SystemExit`, as programs do.
+    """
     code = 0
     try:
-        call.execute()
+        main()
     except SystemExit as error:
         # As Python takes it: nothing is 0, and a text is a last word.
         code = error.code if isinstance(error.code, int) else int(bool(error.code))
@@ -179,9 +174,13 @@ def run_to_end(call: StageCall) -> int:
     return code
 
 
+def serve(channel: socket.socket) -> int:
+    """Serves calls; returns in a fork alone, with the exit code of its stage."""
+    os.environ.update(KFP_RUNTIME)
+    return run_to_end(StageServer(channel).next_stage().execute)
+
+
 if __name__ == "__main__":
     spare_imports()
     # Taking all modules apart would copy their memory: a quarter of a second a stage.
-    os._exit(
-        run_to_end(StageServer(socket.socket(fileno=int(sys.argv[1]))).next_stage())
-    )
+    os._exit(serve(socket.socket(fileno=int(sys.argv[1]))))

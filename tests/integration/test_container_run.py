@@ -335,7 +335,7 @@ def test_when_both_are_killed_the_next_run_removes_the_container(finished):
 
 
 def _runner(laptop: Docked):
-    return next(p for p in laptop.processes() if "pipelines.local.child" in p.cmdline())
+    return next(p for p in laptop.processes() if p.name() == "safescale-child")
 
 
 @pytest.mark.slow

@@ -76,9 +76,7 @@ def test_a_stage_that_is_killed_is_told_from_one_that_refuses(laptop):
 def test_a_runner_that_is_killed_leaves_no_stage_behind(laptop):
     process = laptop.start_run()
     wait_for(process, "search_architecture ...")
-    runner = next(
-        p for p in laptop.processes() if "pipelines.local.child" in p.cmdline()
-    )
+    runner = next(p for p in laptop.processes() if p.name() == "safescale-child")
     runner.kill()
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1

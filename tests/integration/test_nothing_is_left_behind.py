@@ -39,7 +39,11 @@ def _named(laptop: Laptop, *words: str) -> list[psutil.Process]:
 
 
 def _runner(laptop: Laptop) -> psutil.Process:
-    return eventually(lambda: _named(laptop, "pipelines.local.child"))[0]
+    return eventually(lambda: _called(laptop, "safescale-child"))[0]
+
+
+def _called(laptop: Laptop, name: str) -> list[psutil.Process]:
+    return [p for p in laptop.processes() if p.name() == name]
 
 
 def test_a_run_and_its_runner_killed_at_once_leave_no_stage(laptop):
@@ -103,7 +107,7 @@ def test_the_processes_of_a_spread_training_end_with_the_run(laptop, stage_too):
     wait_for(process, "train_agents ...")
     worker = "safescale_ammt.launch.worker"
     eventually(lambda: len(_named(laptop, worker)) >= 2)
-    warm = _named(laptop, "pipelines.local.warm")
+    warm = _called(laptop, "safescale-warm")
     assert warm
     stages = warm if stage_too else []
     _kill_at_once(process, _runner(laptop), *stages)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipelines.interruptions import Interruptions
 from pipelines.local.job import Job
-from pipelines.local.parent import run_job
+from pipelines.local.parent import run_job, started_child
 from safescale_ammt.errors import SafescaleError
 
 
@@ -26,12 +26,13 @@ def main() -> int:
         if event["event"] != "tick":
             print(json.dumps(event), flush=True)
 
-    with Interruptions() as interruptions:
+    log = Path(job.pipeline).with_suffix(".log")
+    with Interruptions() as interruptions, started_child(log) as child:
         try:
             run_job(
                 job,
+                child,
                 environ=os.environ,
-                log=Path(job.pipeline).with_suffix(".log"),
                 watch=watch,
                 interruptions=interruptions,
                 timeout=3600,

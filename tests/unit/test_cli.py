@@ -16,10 +16,11 @@ import yaml
 from rich.console import Console
 
 from pipelines.cli import run_command
+from pipelines.live_progress import LiveProgress
 from pipelines.local.runfile import RunFile, read_run, run_folders
 from pipelines.local.state import pipeline_root
 from pipelines.local.store import opened_store, store_identity
-from pipelines.progress import LiveProgress, Progress
+from pipelines.progress import Progress
 from pipelines.sources import resolve_locally
 from pipelines.workload import Workload
 from safescale_ammt.config.sections import SPLITS

@@ -84,6 +84,20 @@ def test_settings_of_buckets_are_classes_once_they_are_used() -> None:
     assert told == ["True", "False", "Enabled", "True", "False", "False", "Enabled"]
 
 
+def test_docstrings_of_scipy_are_left_as_they_are_and_its_functions_work() -> None:
+    told = said(
+        "import numpy, scipy.special, scipy.stats, scipy.optimize\n"
+        "print('Gamma function' in scipy.special.gammaln.__doc__\n"
+        "      or 'gamma' in scipy.special.gammaln.__doc__.lower())\n"
+        "print(round(float(scipy.special.betainc(2, 3, 0.5)), 4))\n"
+        "print(round(float(scipy.stats.norm.cdf(0.0)), 1))\n"
+        "drawn = scipy.stats.bootstrap(([1.0, 2.0, 3.0],), numpy.mean, rng=1)\n"
+        "print(float(drawn.standard_error) > 0)\n"
+        "print(round(float(scipy.optimize.brentq(lambda x: x - 2, 0, 3)), 1))"
+    )
+    assert told == ["True", "0.6875", "0.5", "True", "2.0"]
+
+
 def test_a_process_is_spared_once() -> None:
     told = said(
         "before = len(sys.meta_path)\nspare_imports()\n"

@@ -16,9 +16,11 @@ from patience import eventually
 
 from pipelines.compile import compile_train
 from pipelines.ir import CompiledPipeline
+from pipelines.local.forked import possible
 from pipelines.local.kfp_seam import StageCall, stage_call
-from pipelines.local.process_runner import WarmProcess, run_cold
-from pipelines.local.warm import imported, possible
+from pipelines.local.process_runner import run_cold
+from pipelines.local.warm import imported
+from pipelines.local.warm_process import WarmProcess
 
 pytestmark = pytest.mark.skipif(not possible(), reason="Stages start cold here.")
 
@@ -199,7 +201,7 @@ import os, sys
 sys.path[:0] = {path!r}
 from test_warm import a_call
 from pathlib import Path
-from pipelines.local.process_runner import WarmProcess
+from pipelines.local.warm_process import WarmProcess
 with WarmProcess() as warm:
     print(warm.run(a_call(Path(sys.argv[1]), {body!r})), flush=True)
 """
