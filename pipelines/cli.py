@@ -6,6 +6,7 @@ failed verification, tampering), 1 anything else.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Rows of people, or what comes of them: who is to read it, its owner decides.
     os.umask(0o077)
     spare_imports()
+    # A start makes a hundred thousand objects, of which none is garbage.
+    gc.set_threshold(20_000)
     # Python's own rule for programs: warnings are for who asks for them (`-W`).
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
