@@ -56,13 +56,14 @@ class Forked:
 def possible() -> bool:
     """Says whether a process can be forked here, and its end be seen.
 
-    Linux alone has a file for a process' end, and macOS' frameworks bear no fork.
+    Linux alone has a file for a process' end and a list of open files (where /proc is),
+    and macOS' frameworks bear no fork.
     """
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):
         return False
-    return sys.platform == "linux"
+    return sys.platform == "linux" and Path("/proc/self/fd").is_dir()
 
 
 def safe() -> bool:
