@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import tempfile
 import time
@@ -22,12 +20,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from benchmarks.local_spark import lacking, local_spark
-from benchmarks.provenance import ROOT, origin
+from benchmarks.provenance import ROOT, in_form, store
 from benchmarks.scale_tables import DATA, NARROW, drawn
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
 from safescale_ammt.data.local_table import Held
@@ -218,18 +215,16 @@ def main() -> None:
     if options.write:
         sizes = " ".join(map(str, options.rows))
         words = f"spark --rows {sizes} --files {options.files} --cores {options.cores}"
-        stored = {
-            "name": "spark",
-            "command": f"python -m benchmarks {words} --write",
-            **origin("spark"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {"python": platform.python_version(), "numpy": np.__version__},
-            "seeds": [0],
-            "rows": rows,
-            "goals": found,
-            "raw": rows,
-        }
-        RESULT.write_text(json.dumps(stored, indent=1) + "\n")
+        stored = in_form(
+            "spark",
+            f"python -m benchmarks {words} --write",
+            packages=("python", "numpy", "pyarrow", "pyspark"),
+            rows=rows,
+            goals=found,
+            raw=rows,
+            seeds=[0],
+        )
+        store(RESULT, stored)
 
 
 if __name__ == "__main__":
