@@ -1,13 +1,13 @@
 """What a preparation on Spark takes, on paper: from figures a row to disks and hours.
 
-    python -m benchmarks cluster-plan --shuffle-bytes B --cpu-us C --row-bytes R
-        [--rows N] [--executors E] [--cores C] [--scratch GIB] [--network GBIT]
-        [--store MB]
+    python -m benchmarks cluster-plan [--shuffle-bytes B] [--held-bytes H] [--cpu-us C]
+        [--row-bytes R] [--rows N] [--executors E] [--cores C] [--scratch GIB]
+        [--network GBIT] [--store MB]
 
-The figures a row come from a measurement: `python -m benchmarks spark` says the first
-two (bytes of shuffles a row, and its CPU seconds over its rows), a look at the raw
-files the third. Where benchmarks/results/spark.json is stored, the first two are taken
-from its largest table. It measures and stores nothing; docs/scale.md reads it.
+The figures a row come from a measurement, `python -m benchmarks spark`: bytes that
+shuffles write and that are held at most, of its largest table, CPU microseconds that
+each further row takes, and raw bytes. Where benchmarks/results/spark.json is not
+stored, they have to be named. It measures and stores nothing; docs/scale.md reads it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.provenance import ROOT
 
 MEASURED = ROOT / "benchmarks" / "results" / "spark.json"
 KEPT = 2.0
-"""Shuffled bytes on disk at once, in shares of what is written: all of it stays until
-the session's frames are gone, and as much again while it is sorted."""
+"""Shuffled bytes on disk at once, in shares of what is written: all of it may stay
+until the session ends, and as much again while it is sorted."""
 PART = 128 << 20
 """Bytes of a shuffle's partition, which a task sorts in its share of a heap."""
 READS = 2
@@ -35,11 +35,13 @@ class Need:
 
     Attributes:
         shuffled: bytes that shuffles write.
+        kept: bytes of what is looked at again, at most.
         cpu: seconds.
         raw: bytes in its file.
     """
 
     shuffled: float
+    kept: float
     cpu: float
     raw: float
 
@@ -51,7 +53,7 @@ class Cluster:
     Attributes:
         executors: how many.
         cores: of each.
-        scratch: bytes that the shuffles of each may hold.
+        scratch: bytes of disk that each has.
         network: bytes a second, of each.
         store: bytes a second that the object store gives each.
     """
@@ -69,8 +71,8 @@ class Plan:
 
     Attributes:
         shuffled: bytes, in all.
-        held: bytes of shuffles on each executor's disk, at most.
-        fits: rows whose shuffles these disks hold.
+        held: bytes on each executor's disk, at most.
+        fits: rows that these disks hold.
         partitions: of a shuffle (`spark.sql.shuffle.partitions`).
         computing, moving, reading: seconds of CPU, network and store.
     """
@@ -103,13 +105,13 @@ def plan(rows: int, need: Need, cluster: Cluster) -> Plan:
         cluster: what there is.
     """
     many = cluster.executors
-    shuffled = rows * need.shuffled
+    shuffled, a_row = rows * need.shuffled, KEPT * need.shuffled + need.kept
     # A row stays where it is with the chance 1 / executors.
     crossing = shuffled * (many - 1) / many
     return Plan(
         shuffled=shuffled,
-        held=KEPT * shuffled / many,
-        fits=int(many * cluster.scratch / (KEPT * need.shuffled)),
+        held=rows * a_row / many,
+        fits=int(many * cluster.scratch / a_row),
         partitions=max(many * cluster.cores, ceil(shuffled / PART)),
         computing=rows * need.cpu / (many * cluster.cores),
         moving=crossing / (many * cluster.network),
@@ -122,10 +124,14 @@ def measured() -> dict[str, float]:
     if not MEASURED.is_file():
         return {}
     rows = json.loads(MEASURED.read_text(encoding="utf-8"))["rows"]
-    last = max(rows, key=lambda row: row["rows"])
+    first, *_, last = sorted(rows, key=lambda row: int(row["rows"]))
+    # A server that starts takes as much for a table of any size.
+    more = last["spark_cpu_s"] - first["spark_cpu_s"]
     return {
         "shuffle_bytes": last["shuffle_bytes_a_row"],
-        "cpu_us": 1e6 * last["spark_cpu_s"] / last["rows"],
+        "held_bytes": last["held_bytes_a_row"],
+        "cpu_us": 1e6 * more / (last["rows"] - first["rows"]),
+        "row_bytes": last["raw_bytes_a_row"],
     }
 
 
@@ -135,7 +141,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     known = measured()
-    for name in ("shuffle_bytes", "cpu_us", "row_bytes"):
+    for name in ("shuffle_bytes", "held_bytes", "cpu_us", "row_bytes"):
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=float,
@@ -149,7 +155,8 @@ def main() -> None:
     parser.add_argument("--network", type=float, default=10.0)
     parser.add_argument("--store", type=float, default=100.0)
     given = parser.parse_args()
-    need = Need(given.shuffle_bytes, given.cpu_us / 1e6, given.row_bytes)
+    cpu = given.cpu_us / 1e6
+    need = Need(given.shuffle_bytes, given.held_bytes, cpu, given.row_bytes)
     cluster = Cluster(
         given.executors,
         given.cores,

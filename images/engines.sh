@@ -38,6 +38,8 @@ start_daemon() {
   else
     # A session of its own, without this shell's files: it outlives make.
     echo "engines: starting dockerd, log in $log"
+    # Of a daemon that was killed a number stays, which some other process may have now.
+    pidof dockerd >/dev/null || rm -f /var/run/docker.pid
     setsid dockerd >"$log" 2>&1 </dev/null 3>&- 4>&- &
   fi
   for _ in $(seq 60); do

@@ -405,7 +405,7 @@ def test_what_is_missing_is_named_and_nothing_else(world, capsys, fault):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (None, "absent: rows of datasets that lie apart are not read"),
+        (None, "absent or empty: rows of datasets that lie apart are not read"),
         (dict.fromkeys(("SAFESCALE_STORE", "AWS_ACCESS_KEY_ID"), ""), "empty: rows"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "by role"),
         ({"SAFESCALE_STORE": "s3://team/data/"}, "whole"),
@@ -419,6 +419,16 @@ def test_the_key_of_rows_apart_may_be_absent_empty_or_a_role(
     findings = world.ask(capsys)
     assert failed(findings) == []
     assert said in findings["secret safescale-datasets"]["found"]
+
+
+def test_who_prepares_on_spark_needs_the_key_of_rows_apart(world, capsys):
+    spark = ("--set", "data.engine=spark")
+    check = "secret safescale-datasets"
+    findings = world.ask(capsys, *spark)
+    assert check in failed(findings)
+    assert "rows that Spark prepares do" in findings[check]["found"]
+    _datasets()(world)
+    assert check not in failed(world.ask(capsys, *spark))
 
 
 def test_a_check_whose_ground_is_missing_says_which(world, capsys):

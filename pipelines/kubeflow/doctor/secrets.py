@@ -120,12 +120,19 @@ class Secrets:
             Fault: it is not filled in, names another place, or has a key that writes.
             Unknown: we may not read it.
         """
-        file = "datasets.env"
-        if self.cluster.find("secrets", DATASETS_SECRET) is None:
-            return "absent: rows of datasets that lie apart are not read"
-        given = self.secret(DATASETS_SECRET, file)
+        file, given = "datasets.env", dict[str, str]()
+        if self.cluster.find("secrets", DATASETS_SECRET) is not None:
+            given = self.secret(DATASETS_SECRET, file)
         if not any(given.get(key) for key in (STORE, "AWS_ACCESS_KEY_ID")):
-            return "empty: rows of datasets that lie apart are not read"
+            told = "rows of datasets that lie apart are not read"
+            if self.cluster.spark:
+                # Prepared there, all rows of a dataset lie apart.
+                raise Fault(
+                    f"secret {DATASETS_SECRET} is absent or empty, so that {told}, and "
+                    "rows that Spark prepares do",
+                    FILL.format(file),
+                )
+            return f"absent or empty: {told}"
         told = self._store_secret(DATASETS_SECRET, file)
         data = self.secret(STORED, "store.env")
         if given[STORE].rstrip("/") != data[STORE].rstrip("/"):
