@@ -71,3 +71,10 @@ def kill_once_free(file: Path) -> None:
         pass  # the run has ended, and its folder with it
     # Nobody is left to count a time of grace, so no stage gets one.
     os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    # What it becomes has no such request of its own, and keeps this one.
+    end_with_parent()
+    os.environ.pop(PARENT, None)
+    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606  no shell is wanted

@@ -2,7 +2,8 @@
 
 A process of its own, as on a cluster, so that this one has no Java in it: Spark's own
 local mode puts it inside, on a port that two runs would share. Only this machine
-reaches it, with a token, and its log, which may quote rows, goes with it.
+reaches it, with a token. It ends with this process, however that goes, and its log,
+which may quote rows, with it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import safescale_ammt
+from safescale_ammt import parent_death
 from safescale_ammt.errors import EngineError, InputError
 
 JAVA = "openjdk-17-jre-headless"
@@ -83,19 +85,19 @@ def local_server(
             "spark.local.dir": folder,
             **settings,
         }
-        command = [str(home / "bin/spark-submit"), "--class", _SERVER]
+        command = [sys.executable, "-m", parent_death.__name__]
+        command += [str(home / "bin/spark-submit"), "--class", _SERVER]
         command += ["--master", f"local[{cores}]", "--name", "safescale"]
         for name, value in options.items():
             command += ["--conf", f"{name}={value}"]
-        log = Path(folder, "log")
         with (
-            log.open("wb") as lines,
+            tempfile.TemporaryFile(dir=folder) as log,
             subprocess.Popen(
                 [*command, "spark-internal"],
                 cwd=folder,
                 env=server_environ(environ, home, token),
                 stdin=subprocess.DEVNULL,
-                stdout=lines,
+                stdout=log,
                 stderr=subprocess.STDOUT,
             ) as process,
         ):
@@ -125,6 +127,7 @@ def server_environ(
         "PYTHONPATH": os.pathsep.join(places),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
+        parent_death.PARENT: str(os.getpid()),
     }
     return {k: v for k, v in environ.items() if k not in _FOREIGN} | own
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET, SHUT_RDWR, SOCK_STREAM, create_connection, socket
@@ -231,6 +231,47 @@ def test_a_java_that_starts_no_spark_is_told_and_ended(
         pass
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+
+
+def test_a_server_ends_with_who_is_killed_and_leaves_no_log(
+    spark, tmp_path: Path
+) -> None:
+    java, note, scratch = tmp_path / "bin/java", tmp_path / "pid", tmp_path / "tmp"
+    java.parent.mkdir()
+    scratch.mkdir()
+    java.write_text(f"{JAVA}echo a row\necho $$ > {note}\nexec sleep 600\n")
+    java.chmod(0o755)
+    code = (
+        "import os, sys; sys.path.append(sys.argv[1])\n"
+        "from safescale_ammt.spark.local_server import local_server\n"
+        "with local_server('1', os.environ, {}, 600): pass\n"
+    )
+    home = os.environ.get("PYTHONPATH", "")
+    own = {"JAVA_HOME": str(tmp_path), "TMPDIR": str(scratch)}
+    environ = {**os.environ, **own, "PYTHONPATH": f"{ROOT}:{home}"}
+    command = [sys.executable, "-c", code, str(FOLDER)]
+    with subprocess.Popen(command, env=environ) as owner:
+        wait_for(lambda: note.exists() and note.read_text())
+        owner.kill()
+    server = int(note.read_text())
+    wait_for(lambda: not is_alive(server))
+    assert [file for file in scratch.rglob("*") if file.is_file()] == []
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Waits until something is so."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_alive(process: int) -> bool:
+    """Says whether a process runs; one that nobody has waited for does not."""
+    with suppress(FileNotFoundError):
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state != "Z"
+    return False
 
 
 def test_a_process_that_hides_pandas_gets_a_session_all_the_same(spark) -> None:
