@@ -22,6 +22,7 @@ import pyarrow as pa
 from safescale_ammt import errors
 from safescale_ammt.errors import EngineError, InputError, SafescaleError
 from safescale_ammt.files.canonical import digest_json
+from safescale_ammt.files.disk import NO_ROOM
 from safescale_ammt.files.library import source_files
 
 Batches = Iterator[pa.RecordBatch]
@@ -112,6 +113,11 @@ def fault_of(error: Exception) -> tuple[str, str]:
     # Of libraries' own frames nothing is to be mended here.
     ours = [frame for frame in frames if "safescale_ammt" in frame.filename] or frames
     at = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else "?"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return "StorageError", (
+            f"A worker of Spark found no room left on its disk ({at}); give executors "
+            "more scratch, or write smaller files (docs/scale.md)."
+        )
     return "EngineError", (
         f"A worker of Spark broke: {type(error).__name__} at {at}; its message is left "
         "out, as it may quote a row."

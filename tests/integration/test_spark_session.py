@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOSPC
 from pathlib import Path
 from socket import AF_INET, SHUT_RDWR, SOCK_STREAM, create_connection, socket
 
@@ -18,7 +19,7 @@ from spark_server import SPARK, address
 
 from benchmarks.local_spark import FOLDER
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
-from safescale_ammt.errors import EngineError, InputError, IntegrityError
+from safescale_ammt.errors import EngineError, InputError, IntegrityError, StorageError
 from safescale_ammt.execution import chain
 from safescale_ammt.spark import faults
 from safescale_ammt.spark.faults import guarded
@@ -67,14 +68,15 @@ def test_a_session_is_let_go_and_its_server_stays(spark) -> None:
     assert spark.sql("SELECT 1 AS one").toArrow()["one"].to_pylist() == [1]
 
 
-def test_an_error_of_ours_in_a_worker_comes_out_as_it_is(spark, capfd) -> None:
+@pytest.mark.parametrize("name", ["rows", "r" * 4000])
+def test_an_error_of_ours_in_a_worker_comes_out_as_it_is(spark, capfd, name) -> None:
     def changed(batches):
         yield from ()
-        raise IntegrityError("rows.csv changed while it was read; start anew.")
+        raise IntegrityError(f"{name}.csv changed while it was read; start anew.")
 
     with told(capfd, IntegrityError) as words, open_session(address(spark)) as session:
         cells(session).mapInArrow(guarded(changed), "a string").toArrow()
-    assert words == ["rows.csv changed while it was read; start anew."]
+    assert words == [f"{name}.csv changed while it was read; start anew."]
 
 
 @pytest.mark.parametrize("guard", [guarded, lambda function: function])
@@ -82,6 +84,13 @@ def test_a_worker_that_breaks_shows_no_cell(spark, capfd, guard) -> None:
     with told(capfd, EngineError) as words, open_session(address(spark)) as session:
         cells(session).mapInArrow(guard(raising(ValueError)), "a string").toArrow()
     assert "its message is left out, as it may quote a row" in words[0]
+
+
+def test_a_worker_without_room_is_told_where(spark, capfd) -> None:
+    full = raising(lambda message: OSError(ENOSPC, message))
+    with told(capfd, StorageError) as words, open_session(address(spark)) as session:
+        cells(session).mapInArrow(guarded(full), "a string").toArrow()
+    assert "no room left on its disk" in words[0]
 
 
 def test_what_spark_could_not_cast_is_not_shown(spark, capfd) -> None:
