@@ -18,7 +18,7 @@ from safescale_ammt.data.audit_warnings import AuditWarning, named, percent
 from safescale_ammt.data.counts import LEAST_SHOWN, Withheld, told_part
 from safescale_ammt.data.relations import SEALED_CODE
 from safescale_ammt.data.schema import CategoricalFeature, Schema
-from safescale_ammt.data.table import Filling, PlacedTable, Placement
+from safescale_ammt.data.table import Filling, PlaceCounts, PlacedTable
 from safescale_ammt.data.typed_entries import TypedEntries
 from safescale_ammt.data.typing_columns import PlacedColumns
 
@@ -79,7 +79,7 @@ def sharing(counts: NDArray[np.int64]) -> tuple[int, float]:
 def repeated_rows(
     schema: Schema,
     rows: PlacedTable,
-    placement: Placement,
+    placement: PlaceCounts,
     filling: Filling,
     columns: PlacedColumns,
 ) -> list[AuditWarning]:

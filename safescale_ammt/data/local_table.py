@@ -22,7 +22,7 @@ from safescale_ammt.data.relations import REMOVED, RowFacts, Rule
 from safescale_ammt.data.rows_here import RowsHere
 from safescale_ammt.data.shelf import MEMORY, Shelf
 from safescale_ammt.data.splitting import ROW, words
-from safescale_ammt.data.table import Entity, Filling, Placement
+from safescale_ammt.data.table import Entity, Filling, PlaceCounts
 from safescale_ammt.files.parquet import ROW_GROUP
 from safescale_ammt.files.shards import SHARD_ROWS
 from safescale_ammt.reading.blocks import BATCH_ROWS
@@ -99,9 +99,9 @@ class LocalTable(CodedRows):
         stays: NDArray[np.bool_],
         entity: Entity | None,
         rule: Rule,
-    ) -> Placement:
+    ) -> PlaceCounts:
         """Places every row; a development row that is also sealed is removed."""
-        hashes = [self._shelf.keep(self._hashed(written, i)) for i in self.batches]
+        hashes = [self._shelf.keep(self.hashes(written, i)) for i in self.batches]
 
         def facts() -> Iterator[RowFacts]:
             for batch in self.batches:
@@ -128,7 +128,7 @@ class LocalTable(CodedRows):
             stays,
             self._relations,
         )
-        return Placement(
+        return PlaceCounts(
             here.combined(len(strata))[:, :REMOVED],
             placed.repeated,
             placed.copies,
@@ -147,7 +147,7 @@ class LocalTable(CodedRows):
         assert self._here
         return PlacedRows(self._here, filling, self._shelf)
 
-    def _hashed(self, written: Written, batch: int) -> NDArray[np.void]:
+    def hashes(self, written: Written, batch: int) -> NDArray[np.void]:
         """Hashes rows: the sum of their cells' words; see `splitting.row_hashes`."""
         part = self.slice(batch)
         total = np.zeros((part.stop - part.start, 2), np.uint64)

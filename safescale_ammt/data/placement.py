@@ -12,13 +12,13 @@ from safescale_ammt.data.entry_cells import Written
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.relations import ALL_SPLITS, Rule
 from safescale_ammt.data.splitting import entity_hashes
-from safescale_ammt.data.table import Entity, Placement
+from safescale_ammt.data.table import Entity, PlaceCounts
 from safescale_ammt.errors import DataError
 
 
 def place(
     config: DataConfig, joined: Joined, composition: Composition, written: Written
-) -> tuple[Placement, Entity | None]:
+) -> tuple[PlaceCounts, Entity | None]:
     """Assigns rows to splits; a development row that is also sealed is removed.
 
     Of equal rows one stays with `data.drop_duplicates`. Of a sealed entity one row is
@@ -62,7 +62,7 @@ def place(
 
 
 def check_splits(
-    placement: Placement, composition: Composition, joined: Joined
+    placement: PlaceCounts, composition: Composition, joined: Joined
 ) -> None:
     """Refuses splits that have no row, or train rows that lack a class.
 

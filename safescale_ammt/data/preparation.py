@@ -26,7 +26,7 @@ from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.row_notes import development_notes, sharing_features
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.shelf import KeptColumns, Shelf
-from safescale_ammt.data.table import Filling, PlacedTable, Placement, Table
+from safescale_ammt.data.table import Filling, PlaceCounts, PlacedTable, Table
 from safescale_ammt.data.two_sides import sealed_notes
 from safescale_ammt.data.typing_columns import (
     PlacedColumns,
@@ -83,7 +83,7 @@ class Prepared:
 
     schema: Schema
     rows: PlacedTable
-    placement: Placement
+    placement: PlaceCounts
     counts: Counts
     notes: Mapping[str, Any]
     facts: tuple[AuditWarning, ...]

@@ -11,12 +11,12 @@ from safescale_ammt.data.data_facts import sharing
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.relations import SEALED_CODE
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.data.table import PlacedTable, Placement
+from safescale_ammt.data.table import PlaceCounts, PlacedTable
 
 
 def development_notes(
     joined: Joined,
-    placement: Placement,
+    placement: PlaceCounts,
     composition: Composition,
     schema: Schema,
     constant: list[str],
@@ -56,7 +56,7 @@ def development_notes(
 
 
 def empty_groups(
-    composition: Composition, placement: Placement
+    composition: Composition, placement: PlaceCounts
 ) -> dict[str, dict[str, list[str]]]:
     """Names the group values without a row, by split and group."""
     counts = placement.counts

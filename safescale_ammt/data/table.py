@@ -50,7 +50,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Placement:
+class PlaceCounts:
     """How many rows went where.
 
     Attributes:
@@ -199,7 +199,7 @@ class Table(Protocol):
         stays: NDArray[np.bool_],
         entity: Entity | None,
         rule: Rule,
-    ) -> Placement:
+    ) -> PlaceCounts:
         """Places every row; a development row that is also sealed is removed.
 
         Args:

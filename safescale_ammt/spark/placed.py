@@ -31,18 +31,12 @@ from safescale_ammt.files.artifacts import Draft
 from safescale_ammt.files.parquet import ROW_GROUP
 from safescale_ammt.files.shards import shard_name
 from safescale_ammt.spark.faults import Batches
-from safescale_ammt.spark.frames import checkpointed, mapped
+from safescale_ammt.spark.frames import checkpointed, mapped, ordered_parts
 from safescale_ammt.spark.raw_cells import RawCells
 from safescale_ammt.spark.relations import hashes_of, times_of
 from safescale_ammt.spark.shards import ShardWriting, regrouped
 from safescale_ammt.spark.typed_rows import KEYED, RowTyping, text_keys
 
-# Positions of a range of rows; of those before a place, rows are counted by ranges.
-_RANGE_BITS = 20
-_RANGES = """
-SELECT shiftright(at, :bits) AS part, count(*) AS rows FROM {rows}
-GROUP BY part ORDER BY part
-"""
 _MET = """
 SELECT sum(asked) AS met FROM (
   SELECT count(*) AS times, count_if(split = :sealed) AS asked FROM {rows}
@@ -122,7 +116,11 @@ class SparkPlaced:
 
     def write_sealed(self, path: Path, schema: Schema) -> None:
         """Writes the Parquet file of the sealed rows, which come here for it."""
-        parts = regrouped(self._parts(SEALED_CODE), ROW_GROUP)
+        rows = self.frame.where(f"split = {SEALED_CODE}")
+        # Typed once, and looked at range by range.
+        typed = checkpointed(mapped(rows, self.typing.rows, self.typing.kinds))
+        tables = ordered_parts(self.session, typed, ROW_GROUP)
+        parts = regrouped(tables, ROW_GROUP)
         write_split((self._split(part, SEALED_CODE) for part in parts), path, schema)
 
     def write_shards(self, draft: Draft, schema: Schema, shard_rows: int) -> None:
@@ -166,24 +164,10 @@ class SparkPlaced:
             mine = known[codes]
         whole = whole_keys(config, self.written, distinct, mine, digests)
         met = self.session.sql(_MET, {"sealed": SEALED_CODE}, rows=self.frame).first()
-        return RowKeys(whole, self._sketches(config).parts(config, met["met"] or 0))
-
-    def _sketches(self, config: DataConfig) -> Sketches:
-        """Gathers the least keys of parts of the rows that were placed."""
         columns = PartColumns.of(config, self.written)
-        sketching = Sketching(self.raw, columns, tuple(self.sizes))
         rows = self.frame.where(f"split <= {SEALED_CODE}")
-        kinds = "part int, own binary, others binary"
-        found = mapped(rows, sketching.near, kinds).toArrow()
-        sketches = Sketches(self.sizes)
-        for row in sorted(found.to_pylist(), key=lambda row: int(row["part"])):
-            if row["part"] == len(sketches.near):
-                sketches.near.append(([], []))
-            for side, name in zip(
-                sketches.near[row["part"]], ("own", "others"), strict=True
-            ):
-                side.append(np.frombuffer(row[name], np.uint64))
-        return sketches
+        sketches = Sketching(self.raw, columns, tuple(self.sizes)).of(rows)
+        return RowKeys(whole, sketches.parts(config, met["met"] or 0))
 
     def _collected(self, typing: RowTyping, rows: Any) -> pa.Table:
         return mapped(rows, typing.rows, typing.kinds).orderBy("at").toArrow()
@@ -193,22 +177,6 @@ class SparkPlaced:
         numbers = self.numbers.get(code)
         entity = None if numbers is None else numbers[table["entity"].to_numpy()]
         return self.typing.split(table, entity)
-
-    def _parts(self, code: int) -> Iterator[pa.Table]:
-        """Yields a split's typed rows in order, some ranges of positions at a time."""
-        rows = self.frame.where(f"split = {code}")
-        # Typed once, and looked at range by range.
-        typed = checkpointed(mapped(rows, self.typing.rows, self.typing.kinds))
-        ranges = self.session.sql(_RANGES, {"bits": _RANGE_BITS}, rows=typed).toArrow()
-        bounds, held = [0], 0
-        for row in ranges.to_pylist():
-            if held and held + row["rows"] > ROW_GROUP:
-                bounds.append(row["part"] << _RANGE_BITS)
-                held = 0
-            held += row["rows"]
-        for start, end in zip(bounds, [*bounds[1:], 1 << 62], strict=True):
-            some = typed.where(f"at >= {start} AND at < {end}")
-            yield some.orderBy("at").toArrow()
 
 
 @dataclass(frozen=True)
@@ -224,6 +192,19 @@ class Sketching:
     raw: RawCells
     columns: PartColumns
     sizes: tuple[int, ...]
+
+    def of(self, rows: Any) -> Sketches:
+        """Gathers the least keys of parts of the rows of a frame."""
+        found = mapped(rows, self.near, "part int, own binary, others binary").toArrow()
+        sketches = Sketches(self.sizes)
+        for row in sorted(found.to_pylist(), key=lambda row: int(row["part"])):
+            if row["part"] == len(sketches.near):
+                sketches.near.append(([], []))
+            for side, name in zip(
+                sketches.near[row["part"]], ("own", "others"), strict=True
+            ):
+                side.append(np.frombuffer(row[name], np.uint64))
+        return sketches
 
     def near(self, batches: Batches) -> Batches:
         """Yields the least keys of each part among the rows of a task."""

@@ -8,22 +8,25 @@ of a whole table, and Spark sorts on disk what is too much for memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from safescale_ammt.data.relations import REMOVED, SEALED_CODE, Rule
 from safescale_ammt.data.splitting import words
+from safescale_ammt.data.table import PlaceCounts
 from safescale_ammt.spark.frames import frame_of, mapped
 from safescale_ammt.spark.keys import signed, with_keys
 
 FREE, JUDGED, COPY, REPEAT, JUDGED_REPEAT = range(5)
 """Fates of rows: drawn, sealed, also sealed, repeated, sealed and repeated."""
-# A row of development of which nothing is drawn, as in `data.placing`.
-_FREE = REMOVED + 1
+GONE = REMOVED + 1
+"""Place of a row that nobody draws: a copy, or a repeat."""
 
 _ROW = "at bigint, high bigint, low bigint, stratum int, entity bigint, number bigint"
 _KEYED = f"{_ROW}, key bigint"
@@ -114,12 +117,6 @@ class Drawing:
         codes = {"free": FREE, "judged": JUDGED, "judged_repeat": JUDGED_REPEAT}
         return int(self.session.sql(_SHARED, codes, rows=fates).first()["shared"])
 
-    def undrawn(self, fates: Any) -> Any:
-        """Returns `at`, `split` and `first` of the rows before anything is drawn."""
-        judged = self.judged(fates).selectExpr("at", "split")
-        free = fates.where(f"fate = {FREE}").selectExpr("at", f"{_FREE} AS split")
-        return judged.union(free).selectExpr("at", "split", "false AS first")
-
     def judged(self, fates: Any) -> Any:
         """Returns the rows that are sealed before anything is drawn, with `split`."""
         return fates.where(f"fate = {JUDGED}").selectExpr(
@@ -172,3 +169,27 @@ class Drawing:
     def keyed(self, units: Any, purpose: str) -> Any:
         """Adds their keys of a draw to units."""
         return mapped(units, partial(with_keys, purpose=purpose), _KEYED)
+
+
+def place_counts(
+    summed: pa.Table, combinations: int, counted: Sequence[Any]
+) -> PlaceCounts:
+    """Returns how many rows went where.
+
+    Args:
+        summed: `rows` and `firsts` of each combination (`people`) and place (`split`).
+        combinations: how many there are.
+        counted: the `count` of each `fate`.
+    """
+    counts = np.zeros((combinations, GONE + 1), np.int64)
+    people, split = (summed[name].to_numpy() for name in ("people", "split"))
+    counts[people, split] = summed["rows"].to_numpy()
+    firsts = int(summed["firsts"].to_numpy()[split < SEALED_CODE].sum())
+    of_fate = {row["fate"]: row["count"] for row in counted}
+    return PlaceCounts(
+        counts[:, :REMOVED],
+        int(counts[:, :SEALED_CODE].sum()) - firsts,
+        of_fate.get(COPY, 0),
+        (of_fate.get(REPEAT, 0), of_fate.get(JUDGED_REPEAT, 0)),
+        int(counts[:, REMOVED].sum()),
+    )

@@ -7,16 +7,17 @@ version of this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from safescale_ammt.data.entry_cells import EntryCells
+from safescale_ammt.data.entry_cells import EntryCells, Written
 from safescale_ammt.data.splitting import row_hashes, words
 from safescale_ammt.reading.cells import Cells
 from safescale_ammt.reading.columns import Column, RawTable
@@ -50,6 +51,27 @@ class RawCells:
     commas: frozenset[str] | None = None
     unset: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls, tables: Sequence[RawTable], written: Written, unset: Sequence[str]
+    ) -> RawCells:
+        """Reads cells of rows as those of entries were read.
+
+        Args:
+            tables: entries of the source, and of a sealed file.
+            written: their cells.
+            unset: spellings of a missing value.
+        """
+        source, *sealed = tables
+        return cls(
+            tuple(source.columns),
+            written.kinds,
+            written.forms,
+            written.missing,
+            sealed[0].unclear & source.commas if sealed else None,
+            tuple(unset),
+        )
+
     def sides(self, batches: Batches) -> Iterator[tuple[pa.RecordBatch, bool]]:
         """Yields rows of one side each, and whether they are of a sealed file."""
         for batch in batches:
@@ -58,7 +80,7 @@ class RawCells:
                 continue
             sealed = batch["sealed"]
             for side in (False, True):
-                some = batch.filter(pa.compute.equal(sealed, side))
+                some = batch.filter(pc.equal(sealed, side))
                 if some.num_rows:
                     yield some, side
 

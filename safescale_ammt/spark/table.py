@@ -22,21 +22,19 @@ from numpy.typing import NDArray
 from safescale_ammt.data.buckets import BUCKET_ROWS
 from safescale_ammt.data.entry_cells import Written
 from safescale_ammt.data.relations import REMOVED, SEALED_CODE, Rule
-from safescale_ammt.data.table import Entity, Filling, Left, Placement
+from safescale_ammt.data.table import Entity, Filling, Left, PlaceCounts
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.reading.columns import RawTable
 from safescale_ammt.spark.entries import entries_of
 from safescale_ammt.spark.frames import checkpointed, frame_of, mapped
 from safescale_ammt.spark.keys import signed
 from safescale_ammt.spark.placed import SparkPlaced
-from safescale_ammt.spark.placing import COPY, JUDGED_REPEAT, REPEAT, Drawing
+from safescale_ammt.spark.placing import GONE, Drawing, place_counts
 from safescale_ammt.spark.raw_cells import RawCells
 from safescale_ammt.spark.reading import SparkRows
 
 # Columns whose texts are counted at once.
 _TOGETHER = 32
-_GONE = REMOVED + 1
-"""Place of a row that nobody draws: a copy, or a repeat."""
 
 _KEPT = """
 SELECT rows.* FROM {rows} AS rows LEFT ANTI JOIN {gone} AS gone
@@ -183,7 +181,7 @@ class SparkTable:
         stays: NDArray[np.bool_],
         entity: Entity | None,
         rule: Rule,
-    ) -> Placement:
+    ) -> PlaceCounts:
         """Places every row; a development row that is also sealed is removed."""
         self._written, rows = written, self._read(written, strata, stays, entity)
         self._raw = rows
@@ -197,15 +195,19 @@ class SparkTable:
         fates = checkpointed(drawing.fates(facts))
         counted = fates.groupBy("fate").count().collect()
         if shared := drawing.shared(fates):
-            return Placement(np.zeros((len(strata), REMOVED), np.int64), shared=shared)
+            return PlaceCounts(
+                np.zeros((len(strata), REMOVED), np.int64), shared=shared
+            )
         texts = ", ".join(f"rows.c{i}" for i in range(len(self._names)))
-        sql = _PLACED.format(texts=texts, gone=_GONE)
+        sql = _PLACED.format(texts=texts, gone=GONE)
         drawn = drawing.drawn(fates)
         self._placed = checkpointed(self._session.sql(sql, rows=rows, drawn=drawn))
         # Spark lets go of what nobody refers to.
         self._raw = self._placed
         summed = self._session.sql(_SUMMED, rows=self._placed).toArrow()
-        return self._placement(summed, len(strata), counted)
+        found = place_counts(summed, len(strata), counted)
+        self._sizes = found.sizes
+        return found
 
     def placed(self, name: str) -> NDArray[np.int64]:
         """Counts the rows of each entry by place, int64 (entries, REMOVED + 1)."""
@@ -338,46 +340,10 @@ class SparkTable:
             who=who,
         )
         joined = self._session.sql(sql, rows=self._raw, **frames)
-        self._cells = self._cells_of(written)
+        self._cells = RawCells.of(self.tables, written, self._missing)
         kinds = [
             *("at bigint", "sealed boolean", "people bigint", "stratum int"),
             *("entity bigint", *(f"{text} string" for text in texts)),
             *("high bigint", "same_high bigint", "low bigint", "same_low bigint"),
         ]
         return checkpointed(mapped(joined, self._cells.hashed, ", ".join(kinds)))
-
-    def _cells_of(self, written: Written) -> RawCells:
-        source, *sealed = self.tables
-        return RawCells(
-            tuple(self._names),
-            written.kinds,
-            written.forms,
-            written.missing,
-            sealed[0].unclear & source.commas if sealed else None,
-            self._missing,
-        )
-
-    def _placement(
-        self, summed: pa.Table, combinations: int, counted: Sequence[Any]
-    ) -> Placement:
-        """Returns how many rows went where.
-
-        Args:
-            summed: rows and firsts of each combination and place.
-            combinations: how many there are.
-            counted: rows of each fate.
-        """
-        counts = np.zeros((combinations, _GONE + 1), np.int64)
-        people, split = (summed[name].to_numpy() for name in ("people", "split"))
-        counts[people, split] = summed["rows"].to_numpy()
-        firsts = int(summed["firsts"].to_numpy()[split < SEALED_CODE].sum())
-        of_fate = {row["fate"]: row["count"] for row in counted}
-        placed = counts[:, :REMOVED]
-        self._sizes = placed.sum(axis=0).tolist()
-        return Placement(
-            placed,
-            sum(self._sizes[:SEALED_CODE]) - firsts,
-            of_fate.get(COPY, 0),
-            (of_fate.get(REPEAT, 0), of_fate.get(JUDGED_REPEAT, 0)),
-            int(counts[:, REMOVED].sum()),
-        )

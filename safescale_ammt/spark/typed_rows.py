@@ -22,7 +22,6 @@ from safescale_ammt.data.relations import SEALED_CODE
 from safescale_ammt.data.splitting import ROW, drawn_keys
 from safescale_ammt.files.parquet import fixed_bytes
 from safescale_ammt.reading.cells import Words, mixed
-from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.readings import Form
 from safescale_ammt.spark.faults import Batches
 from safescale_ammt.spark.keys import signed
@@ -71,10 +70,17 @@ class RowTyping:
     def features(self, batch: pa.RecordBatch, *, sealed: bool) -> dict[str, pa.Array]:
         """Returns the feature columns of rows of one side, typed."""
         table = self.raw.spelled(batch, self.types, sealed=sealed)
-        return {
-            name: self._typed(name, table.columns[name], kind)
-            for name, kind in self.types.items()
-        }
+        typed = {}
+        for name, kind in self.types.items():
+            column = table.columns[name]
+            if form := self.forms.get(name):
+                cells = as_form(column, name, form, self.missing, unnamed)
+            elif pa.types.is_floating(kind):
+                cells = as_numbers(column, name, self.missing, unnamed)
+            else:
+                cells = as_levels(column, self.missing)
+            typed[name] = cells.cast(kind)
+        return typed
 
     def rows(self, batches: Batches) -> Batches:
         """Types placed rows."""
@@ -128,15 +134,6 @@ class RowTyping:
             if of_combination is not None:
                 keys += of_combination[batch["people"].to_numpy()]
             yield keyed(keys, batch)
-
-    def _typed(self, name: str, column: Column, kind: pa.DataType) -> pa.Array:
-        if form := self.forms.get(name):
-            found = as_form(column, name, form, self.missing, unnamed)
-        elif pa.types.is_floating(kind):
-            found = as_numbers(column, name, self.missing, unnamed)
-        else:
-            found = as_levels(column, self.missing)
-        return found.cast(kind)
 
 
 def text_keys(batches: Batches, raw: RawCells, names: Sequence[str]) -> Batches:
