@@ -49,8 +49,8 @@ def mapped(frame: Any, function: Callable[[Batches], Batches], kinds: str) -> An
 def checkpointed(frame: Any) -> Any:
     """Lets Spark work out a frame now, and keep it until nobody here refers to it.
 
-    `persist` would not do: where SQL names such a frame, Spark 4.3 does not look at what
-    it keeps, and works it out anew (findings/spark-persist-in-sql.sh).
+    `persist` would not do: Spark 4.3 forgets what it keeps of a frame as soon as SQL
+    is given it by name (findings/spark-persist-in-sql.sh).
     An executor that is lost takes its part along, and the run ends. On disk rows are
     as they are sent, a third of what they are in memory (`spark.rdd.compress`).
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prepared_tables import put
+from prepared_tables import SEALED, SPLITS, put
 from spark_server import SPARK, address
 
 from safescale_ammt.data import narrowing
@@ -134,6 +135,50 @@ def test_a_sealed_file_may_have_its_columns_in_another_order(
     file = tmp_path / "in" / "sealed_source.csv"
     lines = [line.split(",") for line in file.read_text().splitlines()]
     file.write_text("".join(",".join(reversed(cells)) + "\n" for cells in lines))
+    both(given, tmp_path, spark)
+
+
+def spelled(rows: int, seed: int, labels: list[str], euros: list[str]) -> str:
+    """Writes a CSV of cells with many spellings of the same."""
+    draw = random.Random(seed)
+    cells = {
+        "y": labels,
+        "sex": ["F", "M"],
+        "n": ["39", "39.0", "+39", "3.9e1", "-0.0", "0", "nan", "?"],
+        "euro": [f'"{euro}"' for euro in euros],
+        "day": ["31.12.2023", "01.02.2024", "?"],
+        "code": ["007", "7", "B12", ""],
+        "flag": ["true", "TRUE", "yes", "F", "0"],
+        "word": ["a", "A", "a ", "é", "e\u0301", "x  y", "", "?", "n. a.", "1", "01"],
+    }
+    lines = [",".join(map(draw.choice, cells.values())) for _ in range(rows)]
+    return "\n".join([",".join(cells), *lines]) + "\n"
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_cells_are_read_alike_however_they_are_spelled(
+    spark, tmp_path: Path, official: bool
+) -> None:
+    folder, labels = tmp_path / "rows", [">50K", "<=50K", "?", ""]
+    folder.mkdir()
+    for i in range(5):
+        text = spelled(37 * (i % 3 + 1), i, labels, ["1.234,5", "7,25", "0,5"])
+        (folder / f"{i}.csv").write_text(text)
+    given = {
+        "source": folder.as_uri(),
+        "label": "y",
+        "positive": ">50K",
+        "sensitive": ["sex"],
+        "missing": ["?", "n. a.", "nan"],
+        "unlabelled": "drop",
+        "splits": {**SPLITS, "train": 0.6} if official else SEALED,
+    }
+    if official:
+        # Its label ends in a point, and its commas alone would not say what they are.
+        text = spelled(150, 9, [">50K.", "<=50K.", "?"], ["1,234", "7,250"])
+        (tmp_path / "sealed.csv").write_text(text)
+        given["sealed_source"] = (tmp_path / "sealed.csv").as_uri()
+        given["label_map"] = {">50K.": ">50K", "<=50K.": "<=50K"}
     both(given, tmp_path, spark)
 
 
