@@ -12,6 +12,7 @@ import pytest
 from prepared_tables import SEALED, SPLITS, put
 from spark_server import SPARK, address
 
+from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
 from safescale_ammt.data import narrowing
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.local_table import Held
@@ -50,7 +51,9 @@ def prepared(
     environ = {"SAFESCALE_STORE": (folder / "store").as_uri()}
     if spark:
         given = {**given, "engine": "spark"}
-        environ |= address(spark)
+        # A session's server, or one that is named.
+        named = isinstance(spark, str)
+        environ |= {SPARK_ADDRESS: spark} if named else address(spark)
     out = folder / "dataset", folder / "holdout"
     return prepare_data.run(given, *out, environ=environ, held=Held(**held))
 
