@@ -19,7 +19,7 @@ TORCH ?= cpu
 KEY := $(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 READY := .venv/.ready-$(KEY)
 BIN := .venv/bin
-SPARK := .venv/spark/.ready-$(shell sha256sum < requirements-spark.txt | cut -c1-16)
+SPARK_READY := .venv/spark/.ready-$(shell sha256sum < requirements-spark.txt | cut -c1-16)
 
 # Where it is set, each process of a run or a test would compile all code anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -64,13 +64,13 @@ format: $(READY) ## Formats the code
 	$(BIN)/ruff format .
 
 spark: $(READY) ## Installs PySpark for the tests, where there is a Java
-	@if test -f $(SPARK); then :; \
+	@if test -f $(SPARK_READY); then :; \
 	elif ! command -v java >/dev/null; then \
 	  echo "skipped: Spark's tests, because there is no Java (Debian: openjdk-17-jre-headless)"; \
 	else \
 	  rm -rf .venv/spark; \
 	  { $(BIN)/python -m pip install --quiet --no-deps --target .venv/spark \
-	    -r requirements-spark.txt && touch $(SPARK); } || \
+	    -r requirements-spark.txt && touch $(SPARK_READY); } || \
 	  echo "skipped: Spark's tests, because PySpark could not be installed (see above)"; \
 	fi
 
