@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -248,3 +249,11 @@ def test_an_executor_is_started_with_all_that_spark_gave_it():
 @pytest.mark.parametrize("arguments", [["python3", "-m", "kfp"], ["bash"], []])
 def test_what_is_no_executor_is_run_as_it_is(arguments):
     assert command(arguments, {}) == arguments
+
+
+@pytest.mark.parametrize(("asked", "spark"), [([], False), (["SPARK=1"], True)])
+def test_sparks_image_is_built_for_who_asks_for_it(asked, spark):
+    words = ["make", "--dry-run", "images", *asked]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    (line,) = [line for line in done.stdout.splitlines() if "images.build" in line]
+    assert ("--spark" in line) == spark
