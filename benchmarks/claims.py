@@ -31,12 +31,12 @@ _COMPARE = {
 def line(name: str, goal: dict[str, Any], *, stale: bool) -> str:
     """Returns one goal as a table row."""
     met = _COMPARE[goal["op"]](goal["value"], goal["goal"])
-    spread = " to ".join(f"{value:.4g}" for value in goal["spread"])
+    spread = " to ".join(f"{value:.4g}" for value in goal.get("spread", ()))
     # A bare | would end the cell: in Markdown's tables it does so within code as well.
     what = goal["what"].replace("|", "\\|")
     return (
         f"| `{name}` | {what} | {goal['op']} {goal['goal']:g} "
-        f"| {goal['value']:.4g} ({spread}) "
+        f"| {goal['value']:.4g} ({spread or 'one run'}) "
         f"| {'met' if met else '**missed**'}{', on older code' if stale else ''} |"
     )
 

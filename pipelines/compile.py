@@ -18,6 +18,8 @@ from pipelines.ir import CompiledPipeline, name_images
 from pipelines.parameter_sizes import check_sizes
 from safescale_ammt.config.kubernetes_names import registry_path
 
+SPARK_HOURS = 24
+"""How long prepare_data may run where Spark prepares the rows; an hour elsewhere."""
 TRAINING = "train-agents"
 """The task that trains, or waits for a TrainJob that does."""
 
@@ -39,7 +41,7 @@ def compile_train(
         arguments: values that become the parameters' defaults, so that the
             form in Kubeflow is filled in.
         spark: whether rows are prepared on Spark: prepare_data then runs in its image,
-            which alone has the client.
+            which alone has the client, and for as long as a training.
 
     Returns:
         The pipeline as YAML: the graph, then what only Kubernetes reads.
@@ -62,12 +64,16 @@ def compile_train(
         return images.pinned(stage, prefix) if images else f"{prefix}/{stage}:{tag}"
 
     text = name_images(text, reference)
-    if not arguments:
+    if not arguments and not spark:
         return text
     pipeline = CompiledPipeline.parse(text)
-    pipeline.set_defaults(arguments)
-    fit_backend(pipeline, arguments)
-    check_sizes(pipeline, {})
+    if spark:
+        # It waits for executors, of which a plan may say hours.
+        pipeline.set_hours("exec-prepare-data", SPARK_HOURS)
+    if arguments:
+        pipeline.set_defaults(arguments)
+        fit_backend(pipeline, arguments)
+        check_sizes(pipeline, {})
     return pipeline.to_yaml()
 
 

@@ -242,6 +242,10 @@ class CompiledPipeline:
             if executor["container"]["image"] == old:
                 executor["container"]["image"] = new
 
+    def set_hours(self, executor: str, hours: int) -> None:
+        """Lets the pods of an executor run for so long."""
+        self.kubernetes[executor]["activeDeadlineSeconds"] = str(hours * 3600)
+
     def take_limits(self, arguments: Mapping[str, Any]) -> dict[str, ContainerLimits]:
         """Takes the limits out of the graph, and a task's inputs that only they need.
 

@@ -182,6 +182,13 @@ def test_rows_on_spark_are_prepared_in_sparks_image_alone():
     plain, spark = compile_train(), compile_train(spark=True, image_prefix="r.org/t")
     assert reader(plain)[0] == image("prepare_data")
     assert reader(spark)[0] == f"r.org/t/{SPARK}:{__version__}"
+    deadlines = [
+        CompiledPipeline.parse(text).kubernetes["exec-prepare-data"][
+            "activeDeadlineSeconds"
+        ]
+        for text in (plain, spark)
+    ]
+    assert deadlines == ["3600", "86400"]
     swapped = {SPARK: "prepare_data"}
     there = [swapped.get(name, name) for name in re.findall(r"r\.org/t/(\w+):", spark)]
     assert there == re.findall(rf"image: {IMAGE_PREFIX}/(\w+):", plain)
