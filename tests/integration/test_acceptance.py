@@ -47,6 +47,10 @@ def environ(s3_server, tmp_path, plane_of_the_test) -> Iterator[dict[str, str]]:
         keys = {k: stages[k] for k in s3_server.environ if k.startswith("AWS_")}
         ours = encoded({**keys, "SAFESCALE_STORE": place})
         cluster.patch("secrets", "safescale-store", {"data": ours})
+        # Who learns has a key of its own, which this store does not know.
+        own = {"AWS_ACCESS_KEY_ID": "key-of-datasets", "AWS_SECRET_ACCESS_KEY": "other"}
+        theirs = encoded({**keys, **own, "SAFESCALE_STORE": place})
+        cluster.add("secrets", "safescale-datasets", data=theirs)
         kubeconfig = cluster.write_kubeconfig(tmp_path / "kubeconfig")
         bare = {k: v for k, v in stages.items() if not k.startswith("AWS_")}
         with (
@@ -100,8 +104,11 @@ def test_a_plane_without_guards_and_with_one_key_for_all_is_not_accepted(
     assert "A TrainJob with another runtime is admitted." in said
     assert "A pod may write the result of another." in said
     assert "The key in safescale-training lists and reads the judge's rows" in said
-    kept = "sealed rows cannot be read with the key in[mlpipeline-minio-artifact]"
-    assert [check for check, state in states.items() if state == "passed"] == [kept]
+    kept = [
+        f"sealed rows cannot be read with the key in[{name}]"
+        for name in ("mlpipeline-minio-artifact", "safescale-datasets")
+    ]
+    assert [check for check, state in states.items() if state == "passed"] == kept
 
 
 def test_runs_and_their_endings_are_accepted(environ):
@@ -126,7 +133,7 @@ def test_what_a_run_needs_and_what_it_may_not_do_are_accepted(environ):
     code, said = accept(environ, checks)
     states = lines_of(said)
     assert set(states.values()) == {"passed"}, said
-    assert (code, len(states)) == (0, 12), said
+    assert (code, len(states)) == (0, 13), said
     assert "left:" not in said
 
 

@@ -17,7 +17,7 @@ from prepared_tables import SPLITS, people, section
 from test_spark_preparation import both, few_partitions
 
 from benchmarks.local_spark import lacking
-from safescale_ammt.spark import frames, placed, shards
+from safescale_ammt.spark import frames, shards
 from safescale_ammt.spark.faults import Batches, guarded
 from safescale_ammt.spark.local_server import local_server
 
@@ -93,7 +93,7 @@ def test_odd_tables_are_those_of_one_machine_whatever_workers_are_killed(
     trying, tmp_path: Path, monkeypatch
 ) -> None:
     # Ranges of few positions, as a table of millions of rows has many.
-    monkeypatch.setattr(placed, "_RANGE_BITS", 5)
+    monkeypatch.setattr(frames, "_RANGE_BITS", 5)
     monkeypatch.setattr(shards, "_BITS", 5)
     killed, table = tmp_path / "killed", typed(ROWS, 1)
     monkeypatch.setattr(frames, "guarded", dying(killed))
