@@ -2,8 +2,9 @@
 
 Nothing of ours is changed for it. A `sitecustomize` that Python imports by itself
 hears of every process that is started (`sys.addaudithook`). The first whose command
-line holds KFP's `--executor_input` is the first stage's; at that moment the process
-that starts it and its parent, the command itself, write down their `sys.modules`.
+line holds KFP's `--executor_input` is the first stage's, or that which the warm process
+forks; at that moment the process that asks for it and its parent, the command itself,
+write down their `sys.modules`.
 The run is stopped then. The servers of the embedded store are not counted.
 """
 
@@ -25,18 +26,32 @@ PATIENCE = 120.0
 
 _HOOK = """
 import os, signal, sys
+# A fork gets another environment later.
+folder = os.environ["LOADED"]
 def write(*_):
-    folder = os.environ["LOADED"]
     with open(f"{folder}/{os.getpid()}.part", "w") as file:
         file.write("\\n".join(sorted(sys.modules)))
     os.replace(f"{folder}/{os.getpid()}.part", f"{folder}/{os.getpid()}.txt")
+def name(pid):
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
 def hear(event, given):
+    if event not in ("subprocess.Popen", "os.fork"):
+        return
+    if os.path.exists(f"{folder}/{os.getpid()}.txt"):
+        return
     # A stage that starts cold, or the process that stages are forked from.
     stage = "--executor_input", "pipelines.local.warm"
     if event == "subprocess.Popen" and any(s in str(given[1]) for s in stage):
-        if not os.path.exists(f"{os.environ['LOADED']}/{os.getpid()}.txt"):
-            write()
-            os.kill(os.getppid(), signal.SIGUSR1)
+        write()
+        os.kill(os.getppid(), signal.SIGUSR1)
+    # That process forks the first stage; its parent is the child, and that one's ours.
+    if event == "os.fork" and name(os.getpid()) == "safescale-warm":
+        child = os.getppid()
+        with open(f"/proc/{child}/stat") as file:
+            command = int(file.read().rpartition(")")[2].split()[1])
+        for pid in (child, command):
+            os.kill(pid, signal.SIGUSR1)
 signal.signal(signal.SIGUSR1, write)
 sys.addaudithook(hear)
 """
