@@ -36,6 +36,10 @@ _CONDITION = re.compile(r"[A-Z][A-Z0-9_.]*")
 _AGAIN = "run it again: finished stages are kept"
 _LOST = f"Spark's server was restarted or let go of this session; {_AGAIN}."
 _GONE = f"Spark's server no longer answers; look whether it runs, then {_AGAIN}."
+_NO_MEMORY = (
+    "A worker of Spark ran out of memory or was killed; give executors more, or write "
+    "smaller files (docs/scale.md)."
+)
 _KNOWN = {
     r"INVALID_HANDLE\.|incorrect server.side session|NO_ACTIVE_SESSION": _LOST,
     r"No space left on device|SHUFFLE.*(NO_SPACE|DISK)": "Spark's executors have no "
@@ -43,10 +47,8 @@ _KNOWN = {
     "(docs/scale.md).",
     r"maxResultSize|RESOURCE_EXHAUSTED|message larger than max": "Spark was to send "
     "back more than its server or this process takes at once; columns with very many "
-    "distinct texts belong in data.ids or data.drop.",
-    r"OutOfMemoryError|worker exited unexpectedly|MemoryError|OOMKilled": "A worker "
-    "of Spark ran out of memory or was killed; give executors more, or write smaller "
-    "files (docs/scale.md).",
+    "distinct texts that are no inputs belong out of the files (docs/scale.md).",
+    r"OutOfMemoryError|worker exited unexpectedly|MemoryError|OOMKilled": _NO_MEMORY,
     r"ExecutorLostFailure|(Metadata)?FetchFailed|Executor heartbeat timed out|"
     r"CANNOT_READ_SHUFFLE|executor .{0,40} lost": "Spark lost executors more often "
     "than it tries again: their pods were evicted or their nodes went away; look at "
@@ -118,6 +120,8 @@ def fault_of(error: Exception) -> tuple[str, str]:
             f"A worker of Spark found no room left on its disk ({at}); give executors "
             "more scratch, or write smaller files (docs/scale.md)."
         )
+    if isinstance(error, MemoryError):
+        return "EngineError", _NO_MEMORY
     return "EngineError", (
         f"A worker of Spark broke: {type(error).__name__} at {at}; its message is left "
         "out, as it may quote a row."

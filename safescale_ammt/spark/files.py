@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safescale_ammt import errors
 from safescale_ammt.config.window import Window
 from safescale_ammt.errors import IntegrityError, SafescaleError
 from safescale_ammt.reading.columns import Column
@@ -27,9 +26,11 @@ from safescale_ammt.reading.files import File, read_file
 from safescale_ammt.reading.scratch import Scratch
 from safescale_ammt.reading.sources import ALL, folders_of, origin_of
 from safescale_ammt.reading.spool import Spool
-from safescale_ammt.spark.faults import Batches
+from safescale_ammt.spark.faults import Batches, fault_of
 from safescale_ammt.store.uri import open_store, split_uri
 
+FAULT = ("fault", "sentence")
+"""What is said of a file in place of its facts: class of an error, and sentence."""
 _DECIMALS = pa.array(["", "."])
 
 
@@ -77,10 +78,8 @@ class SourceFiles:
                     try:
                         facts = said_of(self.read(name, Path(folder)))
                     except SafescaleError as error:
-                        # A worker's exception would come with its stack of calls.
-                        kinds = (c.__name__ for c in type(error).__mro__)
-                        kind = next(k for k in kinds if hasattr(errors, k))
-                        facts = {"fault": kind, "sentence": str(error)}
+                        # As data: the first file's is told, whoever was read first.
+                        facts = dict(zip(FAULT, fault_of(error), strict=True))
                 said.append(json.dumps(facts))
             columns = {"file": batch["file"], "said": pa.array(said, pa.string())}
             yield pa.RecordBatch.from_pydict(columns)

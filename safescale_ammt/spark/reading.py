@@ -16,7 +16,7 @@ from safescale_ammt.reading.columns import RawTable
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import ALL, names_behind, origin_of
 from safescale_ammt.reading.spool import Spool
-from safescale_ammt.spark.files import SourceFiles, outlined
+from safescale_ammt.spark.files import FAULT, SourceFiles, outlined
 from safescale_ammt.spark.frames import frame_of, mapped
 
 
@@ -76,7 +76,8 @@ def spark_rows(
     facts = [json.loads(text) for text in said.toArrow()["said"].to_pylist()]
     for fact in facts:
         if "fault" in fact:
-            raise getattr(errors, fact["fault"])(fact["sentence"])
+            kind, sentence = (fact[name] for name in FAULT)
+            raise getattr(errors, kind)(sentence)
     files = {
         name: outlined(fact, origin_of(uri, name))
         for name, fact in zip(names, facts, strict=True)

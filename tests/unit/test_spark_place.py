@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
@@ -187,6 +188,18 @@ def test_an_error_of_a_library_leaves_a_worker_without_its_message() -> None:
     assert fault_of(ValueError("cell"))[1].startswith(
         "A worker of Spark broke: ValueError at ?; its message is left out"
     )
+
+
+@pytest.mark.parametrize("error", [MemoryError, pa.ArrowMemoryError])
+def test_a_worker_without_memory_is_told_what_to_give_it(error) -> None:
+    def full(batches):
+        yield from ()
+        raise error("cell")
+
+    kind, sentence = through(full)
+    assert kind is EngineError
+    assert sentence.startswith("A worker of Spark ran out of memory")
+    assert "cell" not in sentence
 
 
 def test_a_guarded_function_that_does_well_is_as_before() -> None:
