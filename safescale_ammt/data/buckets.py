@@ -68,7 +68,7 @@ class Spill:
 
 @dataclass(frozen=True)
 class Buckets:
-    """Relations of rows, see `data.relations.Relations`.
+    """Relations of rows; see `data.relations`.
 
     Attributes:
         rows: of the table, about; they say how many buckets there are.
@@ -126,7 +126,12 @@ class Buckets:
         return np.concatenate(found)
 
     def place(self, facts: Callable[[], Iterable[RowFacts]], rule: Rule) -> Placed:
-        """Places every row; a development row that is also sealed is removed."""
+        """Places every row; a development row that is also sealed is removed.
+
+        Args:
+            facts: gives the batches of all rows, as often as it is called.
+            rule: of the placement.
+        """
         with self.spill(PLACED) as placed:
             rows = 0
             for batch in facts():

@@ -2,17 +2,14 @@
 
 All that the preparation asks of many rows at once is one of three operations, each a
 grouping or a ranking by a key. `data.buckets` does them on one machine, in memory or
-through files; an engine with tables of its own does them by its own joins and windows
-and has to give the same answers. What goes in are batches of plain arrays, in the order
-of the table, made by functions of one batch alone.
+through files, of batches of plain arrays in the order of the table; `spark.placing`
+does them by joins and windows of Spark, and gives the same answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,21 +101,3 @@ class Placed:
     def repeated(self) -> int:
         """Development rows that repeat an earlier one; they stay."""
         return sum(self.sizes[:SEALED_CODE]) - int(np.count_nonzero(self.first))
-
-
-class Relations(Protocol):
-    """The operations."""
-
-    def place(self, facts: Callable[[], Iterable[RowFacts]], rule: Rule) -> Placed:
-        """Places every row; a development row that is also sealed is removed.
-
-        Args:
-            facts: gives the batches of all rows, as often as it is called.
-            rule: of the placement.
-        """
-
-    def times(self, batches: Iterable[Keyed]) -> Iterator[Times]:
-        """Counts the rows of every distinct key, in parts of no order."""
-
-    def distinct(self, batches: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
-        """Returns the distinct hashes V16 (k,), sorted by their bytes."""

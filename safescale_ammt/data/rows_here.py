@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safescale_ammt.data.buckets import Buckets
 from safescale_ammt.data.coded_rows import CodedRows, add_counts
 from safescale_ammt.data.entry_cells import Written
-from safescale_ammt.data.relations import REMOVED, Placed, Relations
+from safescale_ammt.data.relations import REMOVED, Placed
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RowsHere:
     hashes: Sequence[Callable[[], NDArray[np.void]]]
     people: Sequence[Callable[[], NDArray[Any]]]
     stays: NDArray[np.bool_]
-    relations: Relations
+    relations: Buckets
 
     def places(self, batch: int) -> NDArray[np.uint8]:
         """Returns the places (n,) of the rows of a batch."""

@@ -19,9 +19,9 @@ from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.input_keys import joint_words
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.relations import SEALED_CODE
-from safescale_ammt.data.splitting import ROW, drawn_keys
+from safescale_ammt.data.splitting import ROW, arrow_rows, drawn_keys
 from safescale_ammt.files.parquet import fixed_bytes
-from safescale_ammt.reading.cells import Words, mixed
+from safescale_ammt.reading.cells import Words
 from safescale_ammt.reading.readings import Form
 from safescale_ammt.spark.faults import Batches
 from safescale_ammt.spark.keys import signed
@@ -85,16 +85,14 @@ class RowTyping:
     def rows(self, batches: Batches) -> Batches:
         """Types placed rows."""
         for batch, sealed in self.raw.sides(batches):
-            some = batch
+            some, hashes = batch, hashes_of(pa.Table.from_batches([batch]))
             if self.most is not None:
                 # Each by itself, by its hash and position, as `placed_rows` draws.
-                at = batch["at"].to_numpy()
-                hashes = hashes_of(pa.Table.from_batches([batch]))
-                keys = drawn_keys(hashes, "audit", at)
-                some = batch.filter(pa.array(keys < np.uint64(self.most)))
-            hashes = hashes_of(pa.Table.from_batches([some]))
+                keys = drawn_keys(hashes, "audit", batch["at"].to_numpy())
+                drawn = keys < np.uint64(self.most)
+                some, hashes = batch.filter(pa.array(drawn)), hashes[drawn]
             columns = {name: some[name] for name in ("at", "split", "people", "entity")}
-            columns["row"] = pa.array([row.tobytes() for row in hashes], pa.binary())
+            columns["row"] = arrow_rows(hashes).cast(pa.binary())
             typed = self.features(some, sealed=sealed).values()
             for i, column in enumerate(typed):
                 whole = pa.types.is_timestamp(column.type)
@@ -166,8 +164,7 @@ def typed_words(column: pa.Array, name: str) -> Words:
 
 def text_words(texts: pa.StringArray, name: str) -> Words:
     """Returns words (n,) of texts that only a column of this name has."""
-    salt = np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], np.uint64)
     gap = b"\xff"  # No text in UTF-8 has it.
     data = [gap if text is None else text.encode() for text in texts.to_pylist()]
     heads = b"".join(hashlib.sha256(text).digest()[:8] for text in data)
-    return np.asarray(mixed(np.frombuffer(heads, np.uint64) + salt))
+    return value_words(np.frombuffer(heads, np.uint64), name)
