@@ -33,7 +33,8 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.encoded import EncodedDataset
-from safescale_ammt.training.merge import SOUP, deployable
+from safescale_ammt.training.genome_nets import GenomeNets
+from safescale_ammt.training.merge import SOUP
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import discard
@@ -66,7 +67,7 @@ def measured(
         seed=seed,
     )
     start = time.process_time()
-    trained = train(encoded, Genome(), config, promises, log=discard)
+    trained = train(GenomeNets(encoded, Genome()), config, promises, log=discard)
     common = {"setting": setting, "seed": seed, "cpu_s": time.process_time() - start}
     soup = trained.agents[trained.finite].mean(0, keepdim=True)
     return [
@@ -79,8 +80,8 @@ def figures(
     trained: Trained, encoded: EncodedDataset, theta: Tensor, group: str
 ) -> dict[str, float]:
     """Measures one net (1, P) on the rows of `HELD`."""
-    rows = encoded.joined(HELD, trained.genome.encoding)
-    answers = rows.answers(deployable(trained, encoded, theta, SOUP))
+    rows = trained.nets.rows(*HELD)
+    answers = rows.answers(trained.nets.deployable(theta, SOUP))
     y, codes = rows.y.numpy(), rows.groups[group].numpy()
     chance = np.clip(answers.score.astype(float), _LEAST, 1 - _LEAST)
     hit = answers.prediction == y

@@ -40,7 +40,7 @@ AGENTS = (2, 4, 8, 16, 32)
 MOST = {8: 2.5, 16: 4.0}
 """What so many agents may cost, in costs of one."""
 LEAST_SHARE = 0.7
-# Run with the code of a checkout; both builds have these names.
+# Run with the code of a checkout; an earlier one has some names less.
 STEPS = """
 import json, statistics, sys, time
 import torch
@@ -50,10 +50,14 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.model.device import keep_freed_memory, settled
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.encoded import EncodedDataset
-from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.sampling import agent_batches
+try:
+    from safescale_ammt.training.genome_nets import GenomeNets
+except ImportError:  # an earlier revision
+    GenomeNets = None
+    from safescale_ammt.training.learner import Learner
 dataset, steps, group, *agents = sys.argv[1:]
 gap = {"metric": "tpr_gap", "group": group, "threshold": 0.08}
 promises = Constitution.from_dict(
@@ -83,8 +87,10 @@ keep_freed_memory()
 with settled(1):
     for k in map(int, agents):
         config = TrainingConfig(num_agents=k, trunk_steps=0)
-        plan = make_plan(encoded, genome, config, promises)
-        learner, placement = Learner.start(plan), Placement(len(plan.slots))
+        of = (GenomeNets(encoded, genome),) if GenomeNets else (encoded, genome)
+        plan = make_plan(*of, config, promises)
+        learner = plan.learner() if GenomeNets else Learner.start(plan)
+        placement = Placement(len(plan.slots))
         learner.fork(plan.slots, placement)
         batches = agent_batches(plan, placement)
         weights = torch.full((len(plan.constraints.cells),), 0.01)

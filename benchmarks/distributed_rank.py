@@ -32,6 +32,7 @@ from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import Dropout, forward, initial, unflatten
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.learner import soft_rates, task_loss
 from safescale_ammt.training.placement import (
     SINGLE_PROCESS,
@@ -39,7 +40,7 @@ from safescale_ammt.training.placement import (
     Placement,
     ProcessGroup,
 )
-from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.plan import POOL, Plan, make_plan
 from safescale_ammt.training.roles import traits
 from safescale_ammt.training.sampling import agent_batches
 from safescale_ammt.training.trainer import train
@@ -106,9 +107,8 @@ def ours(
         if event["event"] == "round":
             clock.tick(event["step"])
 
-    trained = train(
-        encoded, GENOME, config, CONSTITUTION, log=log, process_group=process_group
-    )
+    nets = GenomeNets(encoded, GENOME)
+    trained = train(nets, config, CONSTITUTION, log=log, process_group=process_group)
     weights = torch.cat([trained.agents, trained.twin]).numpy().tobytes()
     digest = hashlib.sha256(weights).hexdigest()[:16]
     sent = process_group.all_gather(
@@ -124,23 +124,23 @@ def ours(
 class Nets(torch.nn.Module):
     """All nets as one module, whose loss is the sum of theirs."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, kind: GenomeNets) -> None:
         super().__init__()
-        self.plan, d_in = plan, plan.rows.width
-        nets = len(plan.slots)
-        start = initial(GENOME, d_in, plan.encoded.n_out, [plan.seed("weights")])
+        self.plan, encoded = plan, kind.encoded
+        d_in, nets = encoded.d_in(GENOME.encoding), len(plan.slots)
+        start = initial(GENOME, d_in, encoded.n_out, [plan.seed("weights")])
         self.theta = torch.nn.Parameter(start.repeat(nets, 1))
-        self.layout = shapes(GENOME, d_in, plan.encoded.n_out)
+        self.layout = shapes(GENOME, d_in, encoded.n_out)
+        self.rows = kind.rows(*POOL)
         self.traits = traits(plan.slots)
         self.dropout = Dropout(GENOME.dropout, plan.seed("dropout"))
 
     def forward(self, batch: Tensor, extra: Tensor) -> Tensor:
         """Returns the loss of this process' share of the rows."""
         index, size = torch.cat([batch, extra], 1), batch.shape[1]
-        rows = self.plan.rows
-        x = rows.batch(index)
+        x = self.rows.batch(index)
         out = forward(GENOME, unflatten(self.theta, self.layout), x, self.dropout)
-        task = task_loss(out[:, :, :size], rows.y[batch], self.traits.brier)
+        task = task_loss(out[:, :, :size], self.rows.y[batch], self.traits.brier)
         cells = self.plan.constraints.cells
         soft = soft_rates(out[:, :, size:].mean(1), cells)
         return (task + 0.01 * soft.sum(1)).sum()
@@ -150,8 +150,9 @@ def data_parallel(
     encoded: EncodedDataset, steps: int, process_group: ProcessGroup
 ) -> dict[str, Any]:
     """Trains the same nets with an all-reduce of all gradients at every step."""
-    plan = make_plan(encoded, GENOME, section(steps), CONSTITUTION)
-    nets = Nets(plan)
+    kind = GenomeNets(encoded, GENOME)
+    plan = make_plan(kind, section(steps), CONSTITUTION)
+    nets = Nets(plan, kind)
     model = DistributedDataParallel(nets) if process_group.size > 1 else nets
     # Every process holds all nets, so it draws the rows of all of them.
     batches = agent_batches(plan, Placement(len(plan.slots)))

@@ -41,6 +41,7 @@ from safescale_ammt.search.trials import Trials, log_loss, logits
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.trainer import train
 
 ROOT = Path(__file__).parent.parent
@@ -157,7 +158,7 @@ def final(encoded: EncodedDataset, genome: Genome, seed: int) -> tuple[float, fl
         trunk_steps=full.steps,
         seed=1_000 + seed,  # not a seed of any search: no trial is trained again
     )
-    trained = train(encoded, genome, config, RELAXED, log=lambda _: None)
+    trained = train(GenomeNets(encoded, genome), config, RELAXED, log=lambda _: None)
     rows = encoded.rows(SCORED_ON, genome.encoding)
     out = logits(genome, trained.twin, rows, encoded.n_out)
     return log_loss(out, rows.y), float((predicted(out) == rows.y).double().mean())

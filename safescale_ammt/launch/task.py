@@ -31,7 +31,6 @@ from safescale_ammt.training.training_log import LOG, TrainingLog, discard
 
 if TYPE_CHECKING:
     from safescale_ammt.training.checkpoint import Checkpoints
-    from safescale_ammt.training.encoded import EncodedDataset
     from safescale_ammt.training.placement import ProcessGroup
     from safescale_ammt.training.trainer import Trained
 
@@ -145,15 +144,14 @@ def make_model(
     """
     # Importing torch takes seconds: a bad input has ended the task before that.
     from safescale_ammt.training.encoded import EncodedDataset
+    from safescale_ammt.training.genome_nets import GenomeNets
     from safescale_ammt.training.placement import SINGLE_PROCESS
     from safescale_ammt.training.trainer import train
 
-    encoded = EncodedDataset(task.data)
     process_group = process_group or SINGLE_PROCESS
     train_task = partial(
         train,
-        encoded,
-        task.genome,
+        GenomeNets(EncodedDataset(task.data), task.genome),
         task.config,
         task.constitution,
         process_group=process_group,
@@ -173,15 +171,11 @@ def make_model(
         draft.outside_identity.add(LOG)
         with TrainingLog(draft.folder / LOG, note) as log:
             trained = train_task(log=log.write)
-            _write_model(draft.folder, task, trained, encoded, log)
+            _write_model(draft.folder, task, trained, log)
 
 
 def _write_model(
-    folder: Path,
-    task: TrainingTask,
-    trained: Trained,
-    encoded: EncodedDataset,
-    log: TrainingLog,
+    folder: Path, task: TrainingTask, trained: Trained, log: TrainingLog
 ) -> None:
     """Merges the agents; writes model, twin and constitution, and ends the log."""
     from safescale_ammt.model.device import settled
@@ -192,7 +186,6 @@ def _write_model(
     with settled(task.config.threads):
         merged = merge(
             trained,
-            encoded,
             task.constitution,
             form=task.config.merge,
             seed=task.config.seed,

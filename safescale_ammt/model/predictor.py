@@ -9,7 +9,7 @@ neighbours of a row, nor threads, library or processor show.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -86,6 +86,10 @@ class Deployable:
     def members(self) -> int:
         """Nets whose logits are averaged."""
         return len(self.weights["out.bias"])
+
+    def at(self, threshold: float) -> Deployable:
+        """Returns the same model, deciding at another threshold."""
+        return replace(self, threshold=threshold)
 
     def answer(self, x: ArrayLike) -> Prediction:
         """Answers encoded rows (n, d)."""

@@ -40,6 +40,7 @@ from safescale_ammt.training.constraints import (
     z_value,
 )
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.trainer import train
 
 READ_ON = "validation"
@@ -141,9 +142,8 @@ class Trials:
         constitution = _enforce_only(self.constitution, names)
         try:
             # A twin would take 40 % of an enforced run's time, and nothing reads it.
-            result = train(
-                encoded, genome, settings, constitution, log=_drop, twin=False
-            )
+            nets = GenomeNets(encoded, genome)
+            result = train(nets, settings, constitution, log=_drop, twin=False)
         except InputError:
             raise
         except SafescaleError:
@@ -236,7 +236,10 @@ def logits(genome: Genome, theta: Tensor, rows: EncodedRows, n_out: int) -> Tens
     """Returns head-averaged logits (n, n_out) of the one net in theta (1, P)."""
     weights = unflatten(theta, shapes(genome, rows.width, n_out))
     with torch.no_grad():
-        blocks = [forward(genome, weights, x[None]).mean(1)[0] for x in rows.chunks()]
+        blocks = [
+            forward(genome, weights, x[None]).mean(1)[0]
+            for x in map(rows.batch, rows.blocks())
+        ]
     return torch.cat(blocks)
 
 

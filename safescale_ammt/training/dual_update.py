@@ -17,14 +17,14 @@ from torch import Tensor
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.counts import Counts
-from safescale_ammt.model.genome import Genome
-from safescale_ammt.model.network import Weights, forward, predicted
+from safescale_ammt.model.network import predicted
 from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
-from safescale_ammt.training.encoded import CHUNK_ROWS, EncodedRows
+from safescale_ammt.training.encoded import CHUNK_ROWS
 from safescale_ammt.training.multipliers import NuPI, targets
+from safescale_ammt.training.nets import Nets, Rows
 from safescale_ammt.training.placement import Placement
-from safescale_ammt.training.plan import Plan, derived_seed
+from safescale_ammt.training.plan import Plan
+from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
 
 MEASURED = 1 << 18
@@ -36,7 +36,7 @@ class DualUpdate:
     """Measures the agents, moves the multipliers, says who may teach.
 
     Args:
-        genome: of every net.
+        nets: what is trained.
         constraints: what is enforced.
         rows: the rows that the folds are cut from.
         held_out: row numbers that each of the k agents sets aside.
@@ -51,9 +51,9 @@ class DualUpdate:
 
     def __init__(
         self,
-        genome: Genome,
+        nets: Nets,
         constraints: Constraints,
-        rows: EncodedRows,
+        rows: Rows,
         held_out: Sequence[Tensor],
         config: TrainingConfig,
         *,
@@ -69,7 +69,7 @@ class DualUpdate:
         self.cell_weights = torch.zeros(len(constraints.cells))
         self.eligible = torch.ones(len(held_out), dtype=torch.bool)
         self._violating = torch.zeros(len(held_out), dtype=torch.bool)
-        self._genome = genome
+        self._nets = nets
         self._slack = config.bias_tolerance
         self._outcomes = torch.tensor([c.outcome for c in constraints.cells])
         self._z = z_value(config.safety_threshold)
@@ -92,58 +92,52 @@ class DualUpdate:
         self._membership = membership[local]
 
     @classmethod
-    def start(cls, plan: Plan, trunk: Weights, placement: Placement) -> DualUpdate:
+    def start(cls, plan: Plan, trunk: Tensor, placement: Placement) -> DualUpdate:
         """Returns the state before the first update, targets set.
 
         Args:
             plan: of the run.
-            trunk: the trunk's averaged weights (1, ...).
+            trunk: the trunk's averaged weights (1, P).
             placement: of agents and twin.
         """
         dual = cls(
-            plan.genome,
+            plan.nets,
             plan.constraints,
             plan.rows,
             plan.held_out,
             plan.config,
             placement=placement,
         )
-        rows = plan.encoded.rows("constraint", plan.genome.encoding)
-        dual.set_targets(plan.constitution, plan.encoded.counts, trunk, rows)
+        dual.set_targets(plan.constitution, trunk, plan.nets.rows("constraint"))
         return dual
 
     def set_targets(
-        self,
-        constitution: Constitution,
-        counts: Counts,
-        trunk: Weights,
-        rows: EncodedRows,
+        self, constitution: Constitution, trunk: Tensor, rows: Rows
     ) -> None:
         """Sets the targets from the trunk's rates on the *constraint* rows.
 
         Args:
             constitution: gives tau and alpha.
-            counts: of the sealed split.
-            trunk: its averaged weights (1, ...).
+            trunk: its averaged weights (1, P).
             rows: the constraint split.
         """
         inside = self.constraints.membership(rows.groups, rows.y)
-        with torch.no_grad():
-            blocks = [forward(self._genome, trunk, x[None]) for x in rows.chunks()]
-        found = torch.cat([predicted(out.mean(1)) for out in blocks], 1)
+        nets = self._nets
+        blocks = [nets.logits(trunk, rows, index[None]) for index in rows.blocks()]
+        found = torch.cat([predicted(out) for out in blocks], 1)
         hits = hard_rates(found, inside, self._outcomes)[0]
         rates = hits / inside.sum(-1)
         aims = targets(
-            self.constraints, constitution, counts, rates, self._sizes.sum(0)
+            self.constraints, constitution, nets.counts, rates, self._sizes.sum(0)
         )
         # Slack loosens training alone, and never past the promise itself.
         self.targets = torch.minimum(aims + self._slack, self._tau)
 
-    def update(self, averaged: Weights, finite: Tensor) -> dict[str, Any]:
+    def update(self, averaged: Tensor, finite: Tensor) -> dict[str, Any]:
         """Measures the agents' averaged weights and moves the multipliers.
 
         Args:
-            averaged: weights of this process' nets, its agents first.
+            averaged: weights of this process' nets (k, P), its agents first.
             finite: (k,) booleans of all; other agents are left out of the pool.
 
         Returns:
@@ -172,7 +166,7 @@ class DualUpdate:
             "teaches": eligible.tolist(),
         }
 
-    def hits(self, averaged: Weights) -> Tensor:
+    def hits(self, averaged: Tensor) -> Tensor:
         """Returns hits per cell (agents, cells) of the local agents on their folds.
 
         None in a process that holds the twin alone.
@@ -180,15 +174,13 @@ class DualUpdate:
         agents, rows = self._index.shape
         total = torch.zeros(agents, len(self._outcomes))
         alone = self.placement.one_of_several(len(self._sizes))
-        weights = {name: weight[:agents] for name, weight in averaged.items()}
+        theta = averaged[:agents]
         most = max(1, CHUNK_ROWS // max(1, agents))
         # Without an agent there is nothing to compute.
         for first in range(0, rows if agents else 0, most):
             block = slice(first, first + most)
             index = self._index[:, block]
-            x = self._rows.batch(index)
-            with torch.no_grad():
-                out = forward(self._genome, weights, x, one_of_several=alone).mean(1)
+            out = self._nets.logits(theta, self._rows, index, one_of_several=alone)
             inside = self._membership[:, :, block]
             total += hard_rates(predicted(out), inside, self._outcomes)
         return total

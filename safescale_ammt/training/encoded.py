@@ -99,8 +99,8 @@ class EncodedRows:
             return self.kept_pairs and self.kept_pairs.select(index)
         return Pairs.of(self.x.coding, self.x.codes.take(index.numpy()))
 
-    def chunks(self, nets: int = 1) -> Iterator[Tensor]:
-        """Yields the inputs of all rows, of at most `CHUNK_ROWS` at a time.
+    def blocks(self, nets: int = 1) -> Iterator[Tensor]:
+        """Yields the numbers of all rows, at most `CHUNK_ROWS` at a time.
 
         Args:
             nets: that compute them at once, each with layers of its own.
@@ -108,12 +108,11 @@ class EncodedRows:
         # A multiple of the predictor's blocks: none of its own is cut.
         most = min(CHUNK_ROWS, 2 * CHUNK_ROWS // nets, _CHUNK_NUMBERS // self.width)
         most = max(BLOCK, most // BLOCK * BLOCK)
-        for index in torch.split(torch.arange(len(self)), most):
-            yield self.batch(index)
+        yield from torch.split(torch.arange(len(self)), most)
 
     def answers(self, model: Deployable) -> Prediction:
         """Returns what a model says of all rows."""
-        answers = [model.answer(x) for x in self.chunks()]
+        answers = [model.answer(self.batch(index)) for index in self.blocks()]
         return Prediction(
             *(np.concatenate(each) for each in zip(*answers, strict=True))
         )

@@ -21,10 +21,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as f
 
-from safescale_ammt.model.genome import shapes
-from safescale_ammt.model.network import forward, predicted, unflatten
+from safescale_ammt.model.network import predicted
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
@@ -122,17 +120,15 @@ def held_out_figures(
         `loss`, and by principle its pair that is least flat.
     """
     constraints, k = plan.constraints, len(plan.roles)
-    layout = shapes(plan.genome, plan.rows.width, plan.encoded.n_out)
     inside = constraints.membership(plan.rows.groups, plan.rows.y)
     outcomes = torch.tensor([c.outcome for c in constraints.cells], dtype=torch.long)
     measured = torch.zeros(len(placement.local_below(k)), 2 + 2 * len(outcomes))
     for i, slot in enumerate(placement.local_below(k)):
         fold = plan.held_out[slot]
         # Alone: its bits do not depend on how many agents this process holds.
-        own = unflatten(trained.agents[slot : slot + 1].clone(), layout)
-        with torch.no_grad():
-            out = forward(plan.genome, own, plan.rows.batch(fold)[None]).mean(1)
-        losses = row_losses(out[0], plan.rows.y[fold])
+        own = trained.agents[slot : slot + 1].clone()
+        out = plan.nets.logits(own, plan.rows, fold[None])
+        losses = plan.nets.row_losses(out[0], plan.rows.y[fold])
         hits = hard_rates(predicted(out), inside[:, fold], outcomes)[0]
         each = losses.mean(), losses.var() / len(losses)
         measured[i] = torch.cat([torch.stack(each), hits, inside[:, fold].sum(1)])
@@ -151,14 +147,6 @@ def held_out_figures(
             if before is None or (found and found.ratio > before.ratio):
                 figures[pair.principle] = found
     return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def row_losses(logits: Tensor, label: Tensor) -> Tensor:
-    """Returns the log loss of each row (n,) from logits (n, n_out)."""
-    if logits.shape[1] > 1:
-        return f.cross_entropy(logits, label, reduction="none")
-    hit = label.to(logits.dtype)
-    return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
 
 
 def evidence(agents: int, figures: dict[str, Figure], most: int) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.nets import Rows
 
 
-def strata_of(rows: EncodedRows, constitution: Constitution) -> Tensor:
+def strata_of(rows: Rows, constitution: Constitution) -> Tensor:
     """Numbers the strata that occur: label x the constitution's group columns.
 
     Returns:

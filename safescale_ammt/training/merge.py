@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.schema import Schema
-from safescale_ammt.model.genome import shapes
-from safescale_ammt.model.network import unflatten
 from safescale_ammt.model.predictor import Deployable
-from safescale_ammt.training.encoded import EncodedDataset
-from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit
+from safescale_ammt.training.nets import ModelForm
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.trainer import Trained
 
-HEAD_ROWS = ("constraint", "monitor")
-"""Splits that a fair head is fitted on."""
 SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
 BLEND = "blend"
 """A step from the soup to the twin."""
@@ -70,8 +64,8 @@ class Merged:
         replaced: the choice that gave way to a more useful point, "" if none did.
     """
 
-    model: Deployable
-    twin: Deployable
+    model: ModelForm
+    twin: ModelForm
     choice: str
     feasible: bool
     scores: dict[str, dict[str, Any]]
@@ -81,8 +75,10 @@ class Merged:
 
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes the model, and the twin in a folder of its own."""
-        self.model.save(folder, schema)
-        self.twin.save(folder / TWIN.name, schema)
+        for form, where in ((self.model, folder), (self.twin, folder / TWIN.name)):
+            # A module is saved by whoever gave its code.
+            assert isinstance(form, Deployable)
+            form.save(where, schema)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields the events for the training log: the merge, and what is doubtful."""
@@ -119,7 +115,6 @@ class Merged:
 
 def merge(
     trained: Trained,
-    encoded: EncodedDataset,
     constitution: Constitution,
     *,
     form: str = "auto",
@@ -129,21 +124,20 @@ def merge(
     """Merges trained agents.
 
     Args:
-        trained: agents and twin.
-        encoded: the dataset as tensors; *validation* ranks single agents, *select*
-            chooses and re-checks.
+        trained: agents and twin; *validation* ranks single agents, *select* chooses
+            and re-checks.
         constitution: the promises.
         form: `auto`, or the one form (`soup`, `best`, `ensemble`) to be used.
         seed: of the split of *select* into halves.
         rule: how thresholds are chosen, if not one half.
     """
-    twin = deployable(trained, encoded, trained.twin, TWIN.name)
-    selection = Selection(twin, encoded, constitution, seed, rule or {})
-    agents, forms = _candidates(trained, encoded)
+    twin = trained.nets.deployable(trained.twin, TWIN.name)
+    selection = Selection(twin, trained.nets, constitution, seed, rule or {})
+    agents, forms = _candidates(trained)
     if form != "auto":
         forms = {form: forms[form]}
     scores: dict[str, dict[str, Any]] = {}
-    offered = with_head(forms, scores, trained, encoded)
+    offered = with_head(forms, scores, trained)
     for name, candidate in offered if form == "auto" else tuple(forms.items()):
         forms[name] = selection.settle(name, candidate)
         scores[name] = selection.score(name, forms[name])
@@ -165,7 +159,7 @@ def merge(
                 break
     doubts, replaced = selection.doubts(choice, model), ""
     if doubts and form == "auto":
-        points = chain(forms.items(), agents, blends(trained, encoded))
+        points = chain(forms.items(), agents, blends(trained))
         moved = selection.at_other_thresholds(forms)
         for name, point in selection.useful(chain(points, moved)):
             recheck[name], doubts, replaced = [], (), choice
@@ -176,71 +170,49 @@ def merge(
     )
 
 
-def deployable(
-    trained: Trained, encoded: EncodedDataset, theta: Tensor, form: str
-) -> Deployable:
-    """Makes rows of weights (members, P) one deployable model."""
-    d_in = encoded.d_in(trained.genome.encoding)
-    layout = shapes(trained.genome, d_in, encoded.n_out)
-    positive = encoded.outcomes[0] if len(encoded.outcomes) == 1 else None
-    weights = {name: w.numpy() for name, w in unflatten(theta, layout).items()}
-    return Deployable(trained.genome, weights, form, positive)
-
-
 def _candidates(
-    trained: Trained, encoded: EncodedDataset
-) -> tuple[list[tuple[str, Deployable]], dict[str, Deployable]]:
+    trained: Trained,
+) -> tuple[list[tuple[str, ModelForm]], dict[str, ModelForm]]:
     """Returns finite agents by name, best first, and forms in order of preference."""
-    rows = encoded.rows("validation", trained.genome.encoding)
+    nets, rows = trained.nets, trained.nets.rows("validation")
     ranking = []
     for i in trained.finite.nonzero()[:, 0].tolist():
-        agent = deployable(trained, encoded, trained.agents[i : i + 1], BEST)
+        agent = nets.deployable(trained.agents[i : i + 1], BEST)
         hits = int((rows.answers(agent).prediction == rows.y.numpy()).sum())
         ranking.append((-hits, i, agent))
     # Equal agents stay in the order of their numbers: the same choice in every run.
     ranking.sort(key=lambda entry: entry[:2])
     agents = trained.agents[trained.finite]
-    soup = deployable(trained, encoded, agents.mean(0, keepdim=True), SOUP)
-    forms = {SOUP: soup, BEST: ranking[0][2]}
+    soup = nets.deployable(agents.mean(0, keepdim=True), SOUP)
+    forms: dict[str, ModelForm] = {SOUP: soup, BEST: ranking[0][2]}
     if len(agents) > 1:
-        forms[ENSEMBLE] = deployable(trained, encoded, agents, ENSEMBLE)
+        forms[ENSEMBLE] = nets.deployable(agents, ENSEMBLE)
     return [(f"agent {i}", agent) for _, i, agent in ranking], forms
 
 
 def with_head(
-    forms: Mapping[str, Deployable],
+    forms: Mapping[str, ModelForm],
     scores: Mapping[str, Mapping[str, Any]],
     trained: Trained,
-    encoded: EncodedDataset,
-) -> Iterator[tuple[str, Deployable]]:
+) -> Iterator[tuple[str, ModelForm]]:
     """Yields the forms, then the soup with a fair head if its score is refuted."""
     yield from tuple(forms.items())
     # A correction is for what is broken: its fit takes longer than all else here.
-    if not scores[SOUP]["refuted"] or encoded.n_out > 1:
-        return
-    # *select* is left out: a head that was fitted there would be judged on the rows
-    # that it was made for.
-    rows = encoded.joined(HEAD_ROWS, trained.genome.encoding)
-    rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
-    soup = forms[SOUP]
-    eta = torch.from_numpy(rows.answers(soup).score)
-    head = fit(trained.constraints, rows, eta, trained.targets)
-    if head is not None:
-        yield HEADED, replace(soup, head=head)
+    if scores[SOUP]["refuted"]:
+        constraints, targets = trained.constraints, trained.targets
+        headed = trained.nets.headed(forms[SOUP], constraints, targets)
+        if headed is not None:
+            yield HEADED, headed
 
 
-def blends(
-    trained: Trained, encoded: EncodedDataset
-) -> Iterator[tuple[str, Deployable]]:
+def blends(trained: Trained) -> Iterator[tuple[str, ModelForm]]:
     """Yields the steps from the soup to the twin: less and less of the promises."""
     # Both began as the trunk, so that what lies between them is a net that works.
     soup = trained.agents[trained.finite].mean(0, keepdim=True)
     for step in range(1, STEPS + 1):
         theta = torch.lerp(soup, trained.twin, step / STEPS)
-        yield (
-            f"{step}/{STEPS} from the soup to the twin",
-            deployable(trained, encoded, theta, BLEND),
-        )
+        name = f"{step}/{STEPS} from the soup to the twin"
+        yield name, trained.nets.deployable(theta, BLEND)
 
 
 def first_unbeaten(

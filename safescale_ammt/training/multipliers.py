@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.data.counts import Counts
 from safescale_ammt.training.constraints import Constraints
+from safescale_ammt.training.nets import SplitTables
 
 POWER = 0.9
 """Chance that a model steered to its target passes the gate, by the margin."""
@@ -24,7 +24,7 @@ POWER = 0.9
 def targets(
     constraints: Constraints,
     constitution: Constitution,
-    counts: Counts,
+    counts: SplitTables,
     rates: Tensor,
     pooled_sizes: Tensor,
 ) -> Tensor:

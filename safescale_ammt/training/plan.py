@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,11 +14,12 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
-from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.constraints import Constraints, enforce
-from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.folds import strata_of, stratified_folds
+from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.nets import Nets, Rows
 from safescale_ammt.training.roles import TWIN, assign
+from safescale_ammt.training.seeds import derived_seed
 
 if TYPE_CHECKING:
     from safescale_ammt.training.checkpoint import Checkpoints
@@ -35,8 +35,7 @@ class Plan:
     """Roles, data views and schedule of k agents and, perhaps, the twin.
 
     Attributes:
-        encoded: the dataset as tensors.
-        genome: architecture of every net.
+        nets: what is trained, on which dataset.
         config: the training section.
         constitution: names the enforced principles.
         rows: the rows of `POOL`.
@@ -51,11 +50,10 @@ class Plan:
         before: steps that fewer agents took before, which were not enough.
     """
 
-    encoded: EncodedDataset
-    genome: Genome
+    nets: Nets
     config: TrainingConfig
     constitution: Constitution
-    rows: EncodedRows
+    rows: Rows
     constraints: Constraints
     roles: tuple[Role, ...]
     slots: tuple[Role, ...]
@@ -78,14 +76,17 @@ class Plan:
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.config.learning_rate * warmup * cosine
 
+    def learner(self) -> Learner:
+        """Returns the one net that the trunk trains."""
+        return self.nets.learner(self.rows, self.constraints.cells, self.config)
+
     def seed(self, use: str) -> int:
         """Derives an independent seed below 2^62 for one use of randomness."""
         return derived_seed(self.config.seed, use)
 
 
 def make_plan(
-    encoded: EncodedDataset,
-    genome: Genome,
+    nets: Nets,
     config: TrainingConfig,
     constitution: Constitution,
     *,
@@ -95,8 +96,7 @@ def make_plan(
     """Deals out roles and folds.
 
     Args:
-        encoded: the dataset as tensors.
-        genome: of every net.
+        nets: what is trained, on which dataset.
         config: the training section.
         constitution: names the enforced principles.
         twin: whether there is one.
@@ -106,18 +106,16 @@ def make_plan(
         ConfigError: an unknown role.
         DataError: too few rows for the folds.
     """
-    rows = encoded.joined(POOL, genome.encoding)
+    rows = nets.rows(*POOL)
     roles = assign(config.agent_specializations, agents or config.agent_counts[0])
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
     draws = len(rows) if rows.entity is None else int(rows.entity.max()) + 1
     if draws < 2 * folds:
         raise DataError(
-            f"The splits {' and '.join(POOL)} hold {draws} {encoded.schema.unit}, too "
+            f"The splits {' and '.join(POOL)} hold {draws} {nets.unit}, too "
             f"few for {folds} folds; give more rows or fewer training.folds."
         )
-    constraints = enforce(
-        constitution, encoded.schema.groups, rows.groups, rows.y, encoded.outcomes
-    )
+    constraints = enforce(constitution, nets.groups, rows.groups, rows.y, nets.outcomes)
     strata = strata_of(rows, constitution)
     seed = derived_seed(config.seed, "folds")
     fold = stratified_folds(strata, folds, seed, rows.entity)
@@ -138,8 +136,7 @@ def make_plan(
         # The trunk keeps its share of the steps, or it could use up all of them.
         trunk_steps = round(config.trunk_steps * steps / config.steps)
     return Plan(
-        encoded=encoded,
-        genome=genome,
+        nets=nets,
         config=config,
         constitution=constitution,
         rows=rows,
@@ -171,18 +168,5 @@ def attempts(plan: Plan, checkpoints: Checkpoints) -> Iterator[Plan]:
             len(plan.slots) > len(plan.roles),
             (plan.config, plan.constitution),
         )
-        more = make_plan(
-            plan.encoded, plan.genome, *common, twin=twin, agents=counts[tried]
-        )
+        more = make_plan(plan.nets, *common, twin=twin, agents=counts[tried])
         yield replace(more, before=tried * (plan.steps - plan.trunk_steps))
-
-
-def derived_seed(seed: int, use: str) -> int:
-    """Derives an independent seed below 2^62 for one use of randomness.
-
-    A hash and not seed + 1, seed + 2, ...: runs with neighbouring seeds would
-    otherwise share their streams.
-    """
-    digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
-    # Two bits short of 64: a seed plus a net's number still fits a signed integer.
-    return int.from_bytes(digest[:8], "big") >> 2

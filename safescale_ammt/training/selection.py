@@ -7,7 +7,6 @@ second. Where the section asks for a threshold, a form gets its own on the first
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,9 @@ from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, Finding
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.usefulness import doubts
-from safescale_ammt.model.predictor import Deployable, Prediction
-from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.folds import strata_of, stratified_folds
+from safescale_ammt.training.nets import ModelForm, Nets, Rows
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.threshold import BALANCED, ranked_thresholds, right_weights
 
@@ -39,7 +38,7 @@ class Selection:
 
     Args:
         twin: the unconstrained reference, at one half.
-        encoded: the dataset as tensors.
+        nets: what was trained, and its dataset.
         constitution: the promises.
         seed: of the split into halves.
         rule: how thresholds are chosen; empty: one half.
@@ -50,27 +49,26 @@ class Selection:
 
     def __init__(
         self,
-        twin: Deployable,
-        encoded: EncodedDataset,
+        twin: ModelForm,
+        nets: Nets,
         constitution: Constitution,
         seed: int,
         rule: Threshold,
     ) -> None:
         self._constitution, self._rule = constitution, rule
-        self._schema = encoded.schema
-        self._rows = encoded.rows("select", twin.genome.encoding)
-        unseen = encoded.joined(UNSEEN, twin.genome.encoding)
-        self._unseen = unseen.part(encoded.limits.other)
+        self._nets = nets
+        self._rows = nets.rows("select")
+        self._unseen = nets.rows(*UNSEEN).part(nets.most_rows)
         # Halves of equal strata: a small group's positives are in both.
         strata = strata_of(self._rows, constitution)
         second = stratified_folds(strata, 2, seed, self._rows.entity).numpy() == 1
         self._halves = (~second, second)
         # Each form answers once: it is judged on both halves and compared with others.
         self._answers: dict[str, Prediction] = {}
-        self.twin = replace(twin, threshold=self._thresholds(TWIN.name, twin)[0])
+        self.twin = twin.at(self._thresholds(TWIN.name, twin)[0])
         self._twin_answer = self._rows.answers(self.twin)
 
-    def settle(self, name: str, model: Deployable) -> Deployable:
+    def settle(self, name: str, model: ModelForm) -> ModelForm:
         """Gives a form its threshold: the best that nothing refutes, or the best."""
         at, *others = self._thresholds(name, model)
         if not self._rule:
@@ -78,16 +76,16 @@ class Selection:
         for threshold in (at, *others):
             self._decide(name, threshold)
             if not self.refuted(name, model, half=0):
-                return replace(model, threshold=threshold)
+                return model.at(threshold)
         self._decide(name, at)
-        return replace(model, threshold=at)
+        return model.at(at)
 
     def at_other_thresholds(
-        self, forms: Mapping[str, Deployable]
-    ) -> Iterator[tuple[str, Deployable]]:
+        self, forms: Mapping[str, ModelForm]
+    ) -> Iterator[tuple[str, ModelForm]]:
         """Yields the forms at thresholds that balance the classes, the best first."""
         # The section's own rule has looked at them already; three classes have none.
-        if self._rule or len(self._schema.classes) > 2:
+        if self._rule or len(self._nets.classes) > 2:
             return
         half = self._halves[0]
         positive = self._rows.y.numpy()[half] == 1
@@ -95,16 +93,16 @@ class Selection:
             score = self._answer(name, model).score[half]
             ranked = ranked_thresholds(score, positive, BALANCED)
             for at in ranked[:THRESHOLDS]:
-                yield f"{name} at {at:.4f}", replace(model, threshold=at)
+                yield f"{name} at {at:.4f}", model.at(at)
 
-    def doubts(self, name: str, model: Deployable, half: int = 0) -> tuple[str, ...]:
+    def doubts(self, name: str, model: ModelForm, half: int = 0) -> tuple[str, ...]:
         """Says what likens a form to a constant answer on a half."""
         rows = self._evidence(name, model, half)
-        return doubts(rows, self._constitution, self._schema.classes)
+        return doubts(rows, self._constitution, self._nets.classes)
 
     def useful(
-        self, points: Iterable[tuple[str, Deployable]]
-    ) -> Iterator[tuple[str, Deployable]]:
+        self, points: Iterable[tuple[str, ModelForm]]
+    ) -> Iterator[tuple[str, ModelForm]]:
         """Yields the points with skill that are likely to keep every hard promise.
 
         Skill must show on both halves: of many points one shows it on one by chance.
@@ -122,7 +120,7 @@ class Selection:
             if all(judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in hard):
                 yield name, model
 
-    def score(self, name: str, model: Deployable) -> dict[str, Any]:
+    def score(self, name: str, model: ModelForm) -> dict[str, Any]:
         """Returns accuracy, gaps and refuted principles on the choosing half."""
         findings = self._findings(name, model, 0)
         answers = self._evidence(name, model, 0)
@@ -141,11 +139,11 @@ class Selection:
         right = (self._answers[name].prediction == label)[half]
         return np.where(right, right_weights(label[half] == 1, self._rule), 0.0)
 
-    def refuted(self, name: str, model: Deployable, half: int) -> list[str]:
+    def refuted(self, name: str, model: ModelForm, half: int) -> list[str]:
         """Returns the hard principles that a form is shown to break on a half."""
         return _refuted(self._findings(name, model, half))
 
-    def _thresholds(self, name: str, model: Deployable) -> list[float]:
+    def _thresholds(self, name: str, model: ModelForm) -> list[float]:
         """Returns a form's thresholds, the best on the choosing half first."""
         if not self._rule:
             return [model.threshold]
@@ -158,17 +156,17 @@ class Selection:
         score = self._answers[name].score
         self._answers[name] = Prediction(score, (score >= threshold).astype(np.int64))
 
-    def _answer(self, name: str, model: Deployable) -> Prediction:
+    def _answer(self, name: str, model: ModelForm) -> Prediction:
         if name not in self._answers:
             self._answers[name] = self._rows.answers(model)
         return self._answers[name]
 
-    def _findings(self, name: str, model: Deployable, half: int) -> list[Finding]:
+    def _findings(self, name: str, model: ModelForm, half: int) -> list[Finding]:
         evidence = self._evidence(name, model, half)
         sizes, alpha = self._constitution.groups, self._constitution.gate.alpha
         return [judge(p, evidence, sizes, alpha) for p in self._constitution.principles]
 
-    def _evidence(self, name: str, model: Deployable, half: int) -> Evidence:
+    def _evidence(self, name: str, model: ModelForm, half: int) -> Evidence:
         rows = self._halves[half]
         answers = (self._answer(name, model), self._twin_answer)
         model_answer, twin = (Prediction(*(a[rows] for a in of)) for of in answers)
@@ -176,19 +174,19 @@ class Selection:
         return self._as_evidence(part, model_answer, twin)
 
     def _as_evidence(
-        self, rows: EncodedRows, answer: Prediction, twin: Prediction
+        self, rows: Rows, answer: Prediction, twin: Prediction
     ) -> Evidence:
         return Evidence(
             label=rows.y.numpy(),
             prediction=answer.prediction,
             score=answer.score,
             groups={
-                column: (self._schema.groups[column], codes.numpy())
+                column: (self._nets.groups[column], codes.numpy())
                 for column, codes in rows.groups.items()
             },
             twin_prediction=twin.prediction,
             twin_score=twin.score,
-            classes=len(self._schema.classes),
+            classes=len(self._nets.classes),
             positive=self.twin.positive,
         )
 

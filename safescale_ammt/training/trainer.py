@@ -27,14 +27,12 @@ from torch import Tensor
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.model.device import keep_freed_memory, settled
-from safescale_ammt.model.genome import Genome
-from safescale_ammt.model.network import forward, predicted
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
-from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.nets import Nets
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, attempts, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
@@ -53,7 +51,7 @@ class Trained:
     """What training hands on.
 
     Attributes:
-        genome: of every net.
+        nets: what was trained.
         agents: averaged weights of the k agents (k, P).
         finite: which agents ended with finite weights (k,).
         twin: averaged weights of the unconstrained twin (1, P).
@@ -62,7 +60,7 @@ class Trained:
         steps: optimizer steps of each net.
     """
 
-    genome: Genome
+    nets: Nets
     agents: Tensor
     finite: Tensor
     twin: Tensor
@@ -72,8 +70,7 @@ class Trained:
 
 
 def train(
-    encoded: EncodedDataset,
-    genome: Genome,
+    nets: Nets,
     config: TrainingConfig,
     constitution: Constitution,
     *,
@@ -85,8 +82,7 @@ def train(
     """Trains k agents and the twin.
 
     Args:
-        encoded: the dataset as tensors.
-        genome: architecture of all nets.
+        nets: what is trained, on which dataset.
         config: the training section.
         constitution: names the enforced principles.
         log: receives every event, a JSON mapping.
@@ -104,7 +100,7 @@ def train(
     """
     checkpoints = checkpoints or Checkpoints()
     with settled(config.threads):
-        plan = make_plan(encoded, genome, config, constitution, twin=twin)
+        plan = make_plan(nets, config, constitution, twin=twin)
         # Only now: what reading has freed goes back.
         keep_freed_memory()
         log({"event": "plan", "steps": plan.steps})
@@ -129,7 +125,7 @@ def _train_trunk(
     if plan.before:
         log, checkpoints = discard, Checkpoints()
     placement, unconstrained = Placement(1), torch.zeros(0)
-    learner, batches, stats = Learner.start(plan), trunk_batches(plan), StepStats(1)
+    learner, batches, stats = plan.learner(), trunk_batches(plan), StepStats(1)
     start = checkpoints.begin(
         "trunk", placement, learner=learner, batches=batches, stats=stats
     )
@@ -157,7 +153,7 @@ def _specialise(
     placement: Placement,
 ) -> Trained:
     """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
-    dual = DualUpdate.start(plan, learner.weights(), placement)
+    dual = DualUpdate.start(plan, learner.averaged, placement)
     config, k = plan.config, len(dual.eligible)
     sharing = Sharing(learner.theta[0], config)
     # The twin is a slot in the same program and not a run of its own: it takes as many
@@ -189,7 +185,7 @@ def _specialise(
         # as lost, before the share restarts it.
         if since_fork % config.dual_every == 0:
             finite = placement.gather(learner.finite())[:k]
-            report = dual.update(learner.weights(), finite)
+            report = dual.update(learner.averaged, finite)
             losses = stats.losses(placement)
             event = {"event": "round", "step": step, **report}
             event |= {"loss": losses[:k], "twin_loss": losses[k:]}
@@ -226,7 +222,7 @@ def _specialise(
     require_quorum(plan, plan.steps, finite[k:])
     averaged = placement.gather(learner.averaged)
     return Trained(
-        genome=plan.genome,
+        nets=plan.nets,
         agents=averaged[:k].clone(),
         finite=finite[:k],
         twin=averaged[k:].clone(),
@@ -238,11 +234,9 @@ def _specialise(
 
 def accuracies(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
     """Returns every net's accuracy on *validation*, averaged weights (nets,)."""
-    rows = plan.encoded.rows("validation", plan.genome.encoding).part(_LOOKED_AT)
+    nets, rows = plan.nets, plan.nets.rows("validation").part(_LOOKED_AT)
     alone, found = placement.one_of_several(), []
-    with torch.no_grad():
-        for x in rows.chunks(len(learner.theta)):
-            out = forward(plan.genome, learner.weights(), x[None], one_of_several=alone)
-            found.append(predicted(out.mean(1)))
-    right = torch.cat(found, 1) == rows.y
-    return placement.gather(right.to(torch.float64).mean(1))
+    for block in rows.blocks(len(learner.theta)):
+        out = nets.logits(learner.averaged, rows, block[None], one_of_several=alone)
+        found.append(nets.worth(out, rows.y[block]))
+    return placement.gather(torch.cat(found, 1).mean(1))

@@ -30,6 +30,7 @@ from safescale_ammt.launch.request import open_place
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.placement import SINGLE_PROCESS, GlooGroup, ProcessGroup
 from safescale_ammt.training.trainer import train
 
@@ -98,8 +99,7 @@ def outcome(
     changes = {**case.changes, "backend": "torchrun"}
     try:
         trained = train(
-            encoded,
-            case.genome,
+            GenomeNets(encoded, case.genome),
             brief(**changes),
             constitution(*case.constraints),
             log=events.append,

@@ -15,7 +15,7 @@ from safescale_ammt.model.network import initial
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.folds import stratified_folds
-from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.genome_nets import GenomeLearner
 from safescale_ammt.training.roles import assign, traits
 from safescale_ammt.training.sampling import RowOrder, row_weights
 
@@ -33,7 +33,7 @@ def rows(n: int = 200) -> EncodedRows:
 def trained(role: str, steps: int = 3) -> torch.Tensor:
     """Takes a few steps in a role, with a multiplier on the groups' rates."""
     data = rows()
-    learner = Learner(
+    learner = GenomeLearner(
         GENOME,
         data,
         initial(GENOME, 4, 1, [1]),

@@ -23,6 +23,7 @@ from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.trainer import train
 
 ROLES = CASES["roles"]
@@ -71,8 +72,9 @@ def stop(encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints)
             signal.raise_signal(signal.SIGTERM)
 
     config, promises = brief(**case.changes), constitution(*case.constraints)
+    nets = GenomeNets(encoded, case.genome)
     with pytest.raises(Interrupted) as caught:
-        train(encoded, case.genome, config, promises, log=log, checkpoints=checkpoints)
+        train(nets, config, promises, log=log, checkpoints=checkpoints)
     return str(caught.value)
 
 

@@ -8,6 +8,7 @@ import torch
 from cooper.optim import nuPI, nuPIInitType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_nets import NetsOnRows
 from training_world import GENOME, brief, constitution
 
 from safescale_ammt.data.counts import Counts, tally
@@ -245,18 +246,24 @@ def dual_update(
     fold = torch.arange(len(rows)) % 3
     held_out = [(fold == i).nonzero()[:, 0] for i in range(3)]
     found = enforced(metric, rows)
-    return DualUpdate(GENOME, found, rows, held_out, brief(**changes)), rows
+    return DualUpdate(
+        NetsOnRows(GENOME, rows), found, rows, held_out, brief(**changes)
+    ), rows
 
 
-def averaged(seeds: list[int]) -> dict[str, torch.Tensor]:
-    return unflatten(initial(GENOME, 4, 1, seeds), shapes(GENOME, 4, 1))
+def averaged(seeds: list[int]) -> torch.Tensor:
+    return initial(GENOME, 4, 1, seeds)
 
 
 def test_the_dual_update_pools_each_agent_on_its_own_fold() -> None:
     dual, rows = dual_update()
     report = dual.update(averaged([1, 1, 1]), torch.ones(3, dtype=torch.bool))
     everywhere = DualUpdate(
-        GENOME, dual.constraints, rows, [torch.arange(len(rows))], brief()
+        NetsOnRows(GENOME, rows),
+        dual.constraints,
+        rows,
+        [torch.arange(len(rows))],
+        brief(),
     ).update(averaged([1]), torch.ones(1, dtype=torch.bool))
     assert report["violation"] == pytest.approx(everywhere["violation"])
 
@@ -266,7 +273,7 @@ def test_an_agent_that_is_lost_is_left_out_of_the_pool() -> None:
     weights = averaged([1, 2, 3])
     finite = torch.tensor([True, True, False])
     before = first.update(weights, finite)
-    weights["out.weight"][2] = torch.nan
+    unflatten(weights, shapes(GENOME, 4, 1))["out.weight"][2] = torch.nan
     second, _ = dual_update()
     after = second.update(weights, finite)
     assert before["violation"] == after["violation"]
@@ -295,8 +302,9 @@ def test_without_constraints_every_agent_may_teach() -> None:
     rows = table(90)
     promises = constitution({"metric": "accuracy", "threshold": 0.5})
     nothing = enforce(promises, VALUES, rows.groups, rows.y, (1,))
-    dual = DualUpdate(GENOME, nothing, rows, [torch.arange(90)], brief())
-    dual.set_targets(promises, counts(rows), averaged([1]), rows)
+    nets = NetsOnRows(GENOME, rows, counts(rows))
+    dual = DualUpdate(nets, nothing, rows, [torch.arange(90)], brief())
+    dual.set_targets(promises, averaged([1]), rows)
     report = dual.update(averaged([1]), torch.ones(1, dtype=torch.bool))
     assert dual.eligible.all()
     assert report["violation"] == {}

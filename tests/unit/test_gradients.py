@@ -16,8 +16,9 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import Dropout, forward, initial, shapes, unflatten
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import CodedInputs, EncodedDataset, EncodedRows
+from safescale_ammt.training.genome_nets import GenomeLearner
 from safescale_ammt.training.gradients import Backprop, Objective, at_lines
-from safescale_ammt.training.learner import Learner, soft_rates, task_loss
+from safescale_ammt.training.learner import soft_rates, task_loss
 from safescale_ammt.training.pairs import Pairs
 
 PER_CELL, BATCH, NETS = 8, 40, 3
@@ -149,7 +150,7 @@ def test_a_step_on_pairs_is_the_step_on_the_rows(
     found = []
     for each in (rows, plain):
         theta = initial(genome, d, of.n_out, [0])
-        net = Learner(
+        net = GenomeLearner(
             genome, each, theta, n_out=of.n_out, ema=0.9, stability=1e3, seed=1,
             cells=CELLS,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from safescale_ammt.model.network import unflatten
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.merge import (
     BEST,
     BLEND,
@@ -46,14 +47,16 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
 
 @pytest.fixture(scope="module")
 def trained(encoded: EncodedDataset) -> Trained:
-    return train(encoded, GENOME, brief(seed=2), constitution(TPR), log=discard)
+    return train(
+        GenomeNets(encoded, GENOME), brief(seed=2), constitution(TPR), log=discard
+    )
 
 
 def merged(
     trained: Trained, encoded: EncodedDataset, *constraints: Any, **options: Any
 ) -> Merged:
     promises = constitution(*(constraints or (TPR, USEFUL)))
-    return merge(trained, encoded, promises, **options)
+    return merge(trained, promises, **options)
 
 
 def test_every_form_is_scored_and_one_is_chosen(
@@ -125,7 +128,7 @@ def test_what_no_form_keeps_is_said_and_the_least_bad_is_handed_on(
 def mixed(encoded: EncodedDataset) -> Trained:
     """One fair agent beside two that trained without a constitution."""
     settings = brief(steps=300, trunk_steps=100)
-    fair = train(encoded, GENOME, settings, PARITY, log=discard)
+    fair = train(GenomeNets(encoded, GENOME), settings, PARITY, log=discard)
     agents = torch.cat([fair.agents[:1], fair.twin * 3, fair.twin * 3])
     return replace(fair, agents=agents)
 
@@ -133,7 +136,7 @@ def mixed(encoded: EncodedDataset) -> Trained:
 def test_a_soup_that_breaks_the_promise_gives_way_to_a_form_that_keeps_it(
     mixed: Trained, encoded: EncodedDataset
 ) -> None:
-    found = merge(mixed, encoded, PARITY)
+    found = merge(mixed, PARITY)
     assert found.scores[SOUP]["refuted"] == ["dp-gap"]
     assert found.feasible
     assert found.choice != SOUP
@@ -144,7 +147,7 @@ def test_where_every_form_breaks_the_promise_the_best_fair_agent_takes_over(
 ) -> None:
     nothing = Constraints((), (), (), {}, ())
     headless = replace(mixed, constraints=nothing, targets=torch.zeros(0))
-    found = merge(headless, encoded, PARITY)
+    found = merge(headless, PARITY)
     assert HEADED not in found.scores
     assert all(score["refuted"] for score in found.scores.values())
     assert (found.choice, found.feasible) == ("agent 0", True)
@@ -195,16 +198,16 @@ LOOSE = {**DP, "threshold": 0.9, "tier": "hard"}
 def test_a_collapsed_choice_gives_way_to_the_first_step_that_shows_skill(
     constant: Trained, encoded: EncodedDataset
 ) -> None:
-    found = merge(constant, encoded, constitution(LOOSE))
+    found = merge(constant, constitution(LOOSE))
     assert found.replaced == SOUP
     assert found.model.form == BLEND
     assert found.feasible
     assert found.doubts == ()
-    names = [name for name, _ in blends(constant, encoded)]
+    names = [name for name, _ in blends(constant)]
     assert found.choice in names
     # No step before it shows skill.
     for (name, step), _ in zip(
-        blends(constant, encoded), range(names.index(found.choice)), strict=False
+        blends(constant), range(names.index(found.choice)), strict=False
     ):
         rows = encoded.rows("select", GENOME.encoding)
         answer = rows.answers(step).prediction
@@ -218,7 +221,7 @@ def test_where_one_half_never_answers_yes_another_threshold_does(
 ) -> None:
     never = biased(mixed, encoded, agents=-9.0, twin=-9.0)
     balanced = {"metric": "balanced_accuracy", "threshold": 0.52}
-    found = merge(never, encoded, constitution(LOOSE, balanced))
+    found = merge(never, constitution(LOOSE, balanced))
     assert found.replaced == SOUP
     assert found.choice.startswith("soup at 0.0")
     assert found.model.threshold < 0.01
@@ -228,7 +231,7 @@ def test_where_one_half_never_answers_yes_another_threshold_does(
 def test_where_no_kept_point_has_skill_and_keeps_the_promise_it_is_said(
     constant: Trained, encoded: EncodedDataset
 ) -> None:
-    found = merge(constant, encoded, constitution({**DP, "threshold": 0.001}))
+    found = merge(constant, constitution({**DP, "threshold": 0.001}))
     assert (found.choice, found.replaced) == (SOUP, "")
     assert "'yes' to every row" in found.doubts[0]
     told = [event["reason"] for event in found.events() if event["event"] == "doubt"]
@@ -238,7 +241,7 @@ def test_where_no_kept_point_has_skill_and_keeps_the_promise_it_is_said(
 def test_the_last_step_from_the_soup_to_the_twin_is_the_twin(
     trained: Trained, encoded: EncodedDataset
 ) -> None:
-    *_, (name, last) = blends(trained, encoded)
+    *_, (name, last) = blends(trained)
     assert name == "8/8 from the soup to the twin"
     twin = merged(trained, encoded).twin
     for layer, weight in twin.weights.items():
@@ -253,9 +256,9 @@ def test_a_threshold_is_chosen_on_select_and_travels_with_the_model(
         "false_negative": 9.0,
         "false_positive": 1.0,
     }
-    half = merge(mixed, encoded, constitution(LOOSE))
+    half = merge(mixed, constitution(LOOSE))
     assert half.model.threshold == half.twin.threshold == 0.5
-    found = merge(mixed, encoded, constitution(LOOSE), rule=rule)
+    found = merge(mixed, constitution(LOOSE), rule=rule)
     # A missed positive costs nine times a false alarm: yes from a lower score on.
     assert found.model.threshold < 0.5
     assert found.twin.threshold < 0.5
@@ -275,7 +278,7 @@ def test_a_threshold_that_breaks_a_promise_gives_way_to_one_that_keeps_it(
 ) -> None:
     rule: Threshold = {"objective": "balanced_accuracy"}
     accurate = {"metric": "accuracy", "reference": "majority", "delta": -0.05}
-    found = merge(mixed, encoded, constitution(accurate), rule=rule)
+    found = merge(mixed, constitution(accurate), rule=rule)
     assert not found.scores[found.choice]["refuted"]
 
 

@@ -18,7 +18,7 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.training import dual_update, encoded
 from safescale_ammt.training.dual_update import DualUpdate, measured
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
-from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.merge import merge
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import make_plan
@@ -109,15 +109,21 @@ def test_training_on_a_part_is_training_and_bounded(folder: Path) -> None:
     rows = small.joined(("train", "constraint"), "ple")
     assert 200 + 60 - 8 <= len(rows) <= 200 + 60 + 8
     promises = constitution(TPR, DP, min_n=5, min_pos=2)
-    trained = train(small, GENOME, brief(), promises, log=discard)
+    trained = train(GenomeNets(small, GENOME), brief(), promises, log=discard)
     assert trained.finite.all()
-    merged = merge(trained, small, promises)
-    again = merge(train(small, GENOME, brief(), promises, log=discard), small, promises)
+    merged = merge(trained, promises)
+    again = merge(
+        train(GenomeNets(small, GENOME), brief(), promises, log=discard), promises
+    )
     assert merged.to_dict() == again.to_dict()
     # A limit that no split reaches changes nothing.
     wide = Limits(10_000, 10_000)
-    plain = train(EncodedDataset(data), GENOME, brief(), promises, log=discard)
-    ample = train(EncodedDataset(data, wide), GENOME, brief(), promises, log=discard)
+    plain = train(
+        GenomeNets(EncodedDataset(data), GENOME), brief(), promises, log=discard
+    )
+    ample = train(
+        GenomeNets(EncodedDataset(data, wide), GENOME), brief(), promises, log=discard
+    )
     assert torch.equal(plain.agents, ample.agents)
 
 
@@ -129,8 +135,7 @@ def test_rows_of_entities_are_drawn_with_numbers_without_gaps(tmp_path: Path) ->
     assert rows.entity is not None
     assert sorted(set(rows.entity.tolist())) == list(range(int(rows.entity.max()) + 1))
     make_plan(
-        EncodedDataset(Dataset.load(path), Limits(100, 30)),
-        GENOME,
+        GenomeNets(EncodedDataset(Dataset.load(path), Limits(100, 30)), GENOME),
         brief(),
         constitution(TPR, min_n=5, min_pos=2),
     )
@@ -162,14 +167,16 @@ def test_hits_in_blocks_are_the_hits_of_all_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(
-        EncodedDataset(Dataset.load(folder)), GENOME, brief(), constitution(TPR, DP)
+        GenomeNets(EncodedDataset(Dataset.load(folder)), GENOME),
+        brief(),
+        constitution(TPR, DP),
     )
-    learner = Learner.start(plan)
+    learner = plan.learner()
     learner.fork(plan.slots)
-    dual = DualUpdate.start(plan, Learner.start(plan).weights(), Placement(4))
-    whole = dual.hits(learner.weights())
+    dual = DualUpdate.start(plan, plan.learner().averaged, Placement(4))
+    whole = dual.hits(learner.averaged)
     monkeypatch.setattr(dual_update, "CHUNK_ROWS", 70)
-    assert torch.equal(dual.hits(learner.weights()), whole)
+    assert torch.equal(dual.hits(learner.averaged), whole)
     assert whole.sum() > 0
 
 
@@ -178,12 +185,13 @@ def test_answers_in_chunks_are_the_answers_of_all_rows(
 ) -> None:
     data = EncodedDataset(Dataset.load(folder))
     promises = constitution(TPR)
-    model = merge(train(data, GENOME, brief(), promises, log=discard), data, promises)
+    nets = GenomeNets(data, GENOME)
+    model = merge(train(nets, brief(), promises, log=discard), promises)
     rows = data.rows("train", GENOME.encoding)
     whole = rows.answers(model.model)
     monkeypatch.setattr(encoded, "BLOCK", 32)
     monkeypatch.setattr(encoded, "CHUNK_ROWS", 96)
-    assert [len(x) for x in rows.chunks()][:2] == [96, 96]
+    assert [len(x) for x in rows.blocks()][:2] == [96, 96]
     np.testing.assert_array_equal(rows.answers(model.model).score, whole.score)
 
 

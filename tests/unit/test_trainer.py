@@ -29,7 +29,8 @@ from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import forward, initial, unflatten
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
-from safescale_ammt.training.learner import Learner, soft_rates, task_loss
+from safescale_ammt.training.genome_nets import GenomeLearner, GenomeNets
+from safescale_ammt.training.learner import soft_rates, task_loss
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import CellSampler
 from safescale_ammt.training.trainer import Trained, train
@@ -50,7 +51,9 @@ def run(
 ) -> tuple[Trained, Events]:
     events: Events = []
     promises = constitution(*(constraints or (TPR, USEFUL)))
-    trained = train(encoded, genome, brief(**changes), promises, log=events.append)
+    trained = train(
+        GenomeNets(encoded, genome), brief(**changes), promises, log=events.append
+    )
     return trained, events
 
 
@@ -100,7 +103,11 @@ def test_any_number_of_agents_trains(encoded: EncodedDataset, k: int) -> None:
 def test_a_short_run_needs_no_twin(encoded: EncodedDataset) -> None:
     promises = constitution(TPR)
     trained = train(
-        encoded, GENOME, brief(num_agents=1), promises, log=discard, twin=False
+        GenomeNets(encoded, GENOME),
+        brief(num_agents=1),
+        promises,
+        log=discard,
+        twin=False,
     )
     assert len(trained.twin) == 0
 
@@ -176,7 +183,7 @@ def test_the_log_holds_loss_violation_and_multiplier_as_json(
 def test_a_group_that_is_left_out_is_logged(encoded: EncodedDataset) -> None:
     events: Events = []
     promises = constitution({**TPR, "group": "origin"}, min_n=200)
-    train(encoded, GENOME, brief(), promises, log=events.append)
+    train(GenomeNets(encoded, GENOME), brief(), promises, log=events.append)
     reasons = [e["reason"] for e in events if e["event"] == "left_out"]
     assert any("origin = 'west'" in r for r in reasons)
 
@@ -185,7 +192,7 @@ def test_a_group_that_is_left_out_is_logged(encoded: EncodedDataset) -> None:
 
 
 def plan(encoded: EncodedDataset, **changes: Any) -> Plan:
-    return make_plan(encoded, GENOME, brief(**changes), constitution(TPR))
+    return make_plan(GenomeNets(encoded, GENOME), brief(**changes), constitution(TPR))
 
 
 def test_epochs_bound_the_steps_and_shorten_the_trunk(encoded: EncodedDataset) -> None:
@@ -230,7 +237,9 @@ def test_data_smaller_than_a_batch_and_folds_without_positives_train(
 ) -> None:
     small = EncodedDataset(Dataset.load(prepared(tmp_path, rows=120)))
     promises = constitution(TPR, DP, min_n=1, min_pos=1)
-    trained = train(small, GENOME, brief(num_agents=8, folds=8), promises, log=discard)
+    trained = train(
+        GenomeNets(small, GENOME), brief(num_agents=8, folds=8), promises, log=discard
+    )
     assert trained.finite.all()
 
 
@@ -243,7 +252,7 @@ def test_five_groups_and_crosses_train_side_by_side(tmp_path: Path) -> None:
         min_pos=3,
     )
     crossed = EncodedDataset(Dataset.load(path))
-    trained = train(crossed, GENOME, brief(), promises, log=discard)
+    trained = train(GenomeNets(crossed, GENOME), brief(), promises, log=discard)
     assert len({c.value for c in trained.constraints.cells if c.group == "both"}) >= 5
 
 
@@ -326,15 +335,15 @@ def test_the_task_loss_is_torch_s_log_loss_and_the_brier_score(n_out: int) -> No
     torch.testing.assert_close(brier[1], 4 * score)
 
 
-def learner(k: int = 2, **changes: Any) -> Learner:
+def learner(k: int = 2, **changes: Any) -> GenomeLearner:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(100, 4, generator=generator)
     rows = EncodedRows(x, (x[:, 0] > 0).to(torch.int64), {})
     settings = {"n_out": 1, "ema": 0.5, "stability": 1e3, "seed": 1, **changes}
-    return Learner(GENOME, rows, initial(GENOME, 4, 1, range(k)), **settings)
+    return GenomeLearner(GENOME, rows, initial(GENOME, 4, 1, range(k)), **settings)
 
 
-def step(net: Learner) -> tuple[torch.Tensor, torch.Tensor]:
+def step(net: GenomeLearner) -> tuple[torch.Tensor, torch.Tensor]:
     k = len(net.theta)
     batch = torch.arange(20).expand(k, -1)
     nothing = torch.zeros(k, 0, dtype=torch.long)

@@ -13,6 +13,7 @@ from promises import constitution, evidence_of, promise
 from safety_world import constitution as promises
 from safety_world import evidence, submission, write_model, write_verdict
 from test_constraints import enforced, rates_of, table
+from training_nets import NetsOnRows
 from training_world import GENOME, brief
 
 from pipelines.headline import headline, told
@@ -30,8 +31,7 @@ from safescale_ammt.judging.profile import profile, roc
 from safescale_ammt.judging.skill import balance
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import Verdict
-from safescale_ammt.model.genome import shapes
-from safescale_ammt.model.network import initial, unflatten
+from safescale_ammt.model.network import initial
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.record import result_statement
 from safescale_ammt.reporting import charts
@@ -305,11 +305,11 @@ def test_rows_that_miss_a_cell_mark_no_agent_and_push_no_multiplier() -> None:
     found = enforced("tpr_gap", rows, min_n=20, min_pos=10)
     positives = (rows.y == 1) & (rows.groups["g"] == 0)
     fold = (~positives).nonzero()[:, 0]  # of group a no positive is set aside
-    dual = DualUpdate(GENOME, found, rows, [fold], brief(safety_threshold=0.5))
+    settings = brief(safety_threshold=0.5)
+    dual = DualUpdate(NetsOnRows(GENOME, rows), found, rows, [fold], settings)
     dual.targets = torch.zeros(len(found.pairs))
-    layout = shapes(GENOME, rows.width, 1)
     theta = initial(GENOME, rows.width, 1, [0])
-    report = dual.update(unflatten(theta, layout), torch.tensor([True]))
+    report = dual.update(theta, torch.tensor([True]))
     assert report["violation"] == {}
     for pair, value in zip(found.pairs, dual.controller.multipliers, strict=True):
         if "a" in pair.name.partition(": ")[2].split(" - "):

@@ -1,0 +1,261 @@
+"""Nets of one genome: their gradient, what they answer, what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as f
+
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.model.genome import Genome, shapes
+from safescale_ammt.model.network import (
+    Dropout,
+    forward,
+    initial,
+    predicted,
+    unflatten,
+)
+from safescale_ammt.model.predictor import Deployable
+from safescale_ammt.training.constraints import Cell, Constraints
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit
+from safescale_ammt.training.gradients import Backprop, Objective
+from safescale_ammt.training.learner import Learner, soft_rates, task_loss
+from safescale_ammt.training.pairs import Pairs
+from safescale_ammt.training.seeds import derived_seed
+from safescale_ammt.training.stateful import StateDict, stack_rows
+
+HEAD_ROWS = ("constraint", "monitor")
+"""Splits that a fair head is fitted on."""
+
+
+class GenomeNets:
+    """Nets of one genome on one dataset (`nets.Nets`).
+
+    Args:
+        encoded: the dataset as tensors.
+        genome: of every net.
+    """
+
+    def __init__(self, encoded: EncodedDataset, genome: Genome) -> None:
+        self.encoded, self.genome = encoded, genome
+        schema = encoded.schema
+        self.groups, self.classes, self.unit = (
+            schema.groups,
+            schema.classes,
+            schema.unit,
+        )
+        self.outcomes, self.counts = encoded.outcomes, encoded.counts
+        self.most_rows = encoded.limits.other
+        d_in = encoded.d_in(genome.encoding)
+        self._layout = shapes(genome, d_in, encoded.n_out)
+
+    def rows(self, *splits: str) -> EncodedRows:
+        """Returns the rows of splits, one after the other."""
+        return self.encoded.joined(splits, self.genome.encoding)
+
+    def learner(
+        self, rows: EncodedRows, cells: Sequence[Cell], config: TrainingConfig
+    ) -> GenomeLearner:
+        """Returns the one net that the trunk trains."""
+        n_out, seed = self.encoded.n_out, config.seed
+        return GenomeLearner(
+            self.genome,
+            rows,
+            initial(self.genome, rows.width, n_out, [derived_seed(seed, "weights")]),
+            n_out=n_out,
+            ema=config.ema,
+            stability=config.gradient_stability_threshold,
+            seed=derived_seed(seed, "dropout"),
+            cells=cells,
+        )
+
+    def logits(
+        self,
+        theta: Tensor,
+        rows: EncodedRows,
+        index: Tensor,
+        *,
+        one_of_several: bool = False,
+    ) -> Tensor:
+        """Returns the logits (k, B, n_out), averaged over a net's heads."""
+        weights = unflatten(theta, self._layout)
+        x = rows.batch(index)
+        with torch.no_grad():
+            out = forward(self.genome, weights, x, one_of_several=one_of_several)
+        return out.mean(1)
+
+    def worth(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns 1 for each right answer, else 0 (k, B)."""
+        return (predicted(logits) == label).to(torch.float64)
+
+    def row_losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns the log loss of each row (n,) from logits (n, n_out)."""
+        if logits.shape[1] > 1:
+            return f.cross_entropy(logits, label, reduction="none")
+        hit = label.to(logits.dtype)
+        return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
+
+    def deployable(self, theta: Tensor, form: str) -> Deployable:
+        """Makes rows of weights (members, P) one deployable model."""
+        positive = self.outcomes[0] if len(self.outcomes) == 1 else None
+        weights = {n: w.numpy() for n, w in unflatten(theta, self._layout).items()}
+        return Deployable(self.genome, weights, form, positive)
+
+    def headed(
+        self, model: Deployable, constraints: Constraints, targets: Tensor
+    ) -> Deployable | None:
+        """Returns a model with a fair head, None where there is nothing to correct."""
+        if self.encoded.n_out > 1:
+            return None
+        # *select* is left out: a head that was fitted there would be judged on the
+        # rows that it was made for.
+        rows = self.rows(*HEAD_ROWS)
+        rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
+        eta = torch.from_numpy(rows.answers(model).score)
+        head = fit(constraints, rows, eta, targets)
+        return None if head is None else replace(model, head=head)
+
+
+class GenomeLearner(Learner):
+    """k nets of one genome.
+
+    Args:
+        genome: of all nets.
+        rows: what they train on.
+        theta: weights to start from (k, P).
+        n_out: logits of a net.
+        ema: decay of the weight average.
+        stability: gradient norm above which a net skips its step.
+        seed: of the dropout masks.
+        cells: whose soft rates are part of the loss, in steps with rows of them.
+    """
+
+    def __init__(
+        self,
+        genome: Genome,
+        rows: EncodedRows,
+        theta: Tensor,
+        *,
+        n_out: int,
+        ema: float,
+        stability: float,
+        seed: int,
+        cells: Sequence[Cell] = (),
+    ) -> None:
+        super().__init__(theta, ema=ema, stability=stability)
+        self.genome = genome
+        self.layout = shapes(genome, rows.width, n_out)
+        self._rows = rows
+        self._dropout = Dropout(genome.dropout, seed)
+        self._dropout.place(range(len(theta)), len(theta))
+        self._seed = seed
+        self._input_drop: list[Dropout] = []
+        self._cells = cells
+        self._outcomes = torch.tensor([c.outcome for c in cells], dtype=torch.long)
+        plain = genome.heads == 1
+        self._backprop = Backprop(genome, self.layout) if plain else None
+        # A residual link from the inputs adds them whole.
+        own = self.layout["layer0.weight"] if genome.widths else (0, 0)
+        self._paired = own[1] > 0 and not (genome.residual and own[0] == own[1])
+
+    def gradient(
+        self, batch: Tensor, extra: Tensor, cell_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the task losses (k,) and the Lagrangians' gradient (k, P)."""
+        if self._backprop is None:
+            theta = self.theta.requires_grad_()
+            task, lagrangian = self._losses(theta, batch, extra, cell_weights)
+            # No tensor is shared between nets: the sum's gradient is each net's own.
+            (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
+            self.theta = theta.detach()
+            return task.detach(), grad
+        index = torch.cat([batch, extra], 1)
+        masks = [self._dropout.masks(index.shape[1] * w) for w in self.genome.widths]
+        each = extra.shape[1] // max(1, len(self._cells))
+        weight = (cell_weights / each).repeat_interleave(each)
+        objective = Objective(
+            self._rows.y[batch],
+            [role.brier for role in self.roles],
+            self._outcomes.repeat_interleave(each),
+            self.traits.constraint_weight[:, None] * weight,
+        )
+        rows = self.inputs(index)
+        logits, grad = self._backprop(self.theta, rows, masks, objective)
+        task = logits[:, None, : batch.shape[1]]
+        return task_loss(task, objective.label, self.traits.brier), grad
+
+    def inputs(self, index: Tensor) -> list[Tensor | Pairs]:
+        """Returns each net's rows as it sees them in training: as pairs if faster.
+
+        Args:
+            index: row numbers (k, n).
+        """
+        drops = [role.input_drop > 0 for role in self.roles]
+        found: list[Tensor | Pairs] = []
+        paired: Iterator[Pairs] = iter([])
+        if self._paired and not all(drops):
+            # Of all nets at once: rows are far apart in memory, and lookups overlap.
+            whole = index[~torch.tensor(drops)].flatten()
+            pairs = self._rows.pairs(whole)
+            paired = iter(pairs.split(index.shape[1]) if pairs else [])
+        for i, drop in enumerate(drops):
+            rows = None if drop else next(paired, None)
+            if rows is None:
+                x = self._rows.batch(index[i])
+                found.append(self._input_drop[i](x) if drop else x)
+            else:
+                found.append(rows)
+        return found
+
+    def _losses(
+        self, theta: Tensor, batch: Tensor, extra: Tensor, cell_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the task loss and the Lagrangian of every net, both (k,)."""
+        index = torch.cat([batch, extra], 1)
+        x = self._rows.batch(index)
+        for i, probability_of_0 in enumerate(self.traits.input_drop.tolist()):
+            if probability_of_0 > 0:
+                x[i] = self._input_drop[i](x[i])
+        out = forward(
+            self.genome,
+            unflatten(theta, self.layout),
+            x,
+            self._dropout,
+            one_of_several=self.placement.one_of_several(),
+        )
+        size = batch.shape[1]
+        task = task_loss(out[:, :, :size], self._rows.y[batch], self.traits.brier)
+        if extra.shape[1] == 0:
+            return task, task
+        # The promise is about the answer, which averages the logits of the heads.
+        soft = soft_rates(out[:, :, size:].mean(1), self._cells)
+        return task, task + self.traits.constraint_weight * (soft @ cell_weights)
+
+    def place(self, slots: range) -> None:
+        """Gives each net the dropout masks of its slot."""
+        self._dropout.place(slots, self.placement.nets)
+        # A generator per net, seeded by its slot: whichever process holds it, the
+        # net sees the same masks.
+        self._input_drop = [
+            Dropout(role.input_drop, self._seed + i + 1)
+            for i, role in zip(slots, self.roles, strict=True)
+        ]
+
+    def state_dict(self) -> StateDict:
+        """Returns weights, averages, optimizer and the generators of the masks."""
+        generators = [drop.generator.get_state() for drop in self._input_drop]
+        common = {"dropout": self._dropout.generator.get_state()}
+        masks = {"input_drop": stack_rows(generators, common["dropout"])}
+        return StateDict(super().state_dict().each | masks, common)
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continues from a state of as many nets."""
+        super().load_state_dict(state)
+        self._dropout.generator.set_state(state.common["dropout"])
+        for drop, row in zip(self._input_drop, state.each["input_drop"], strict=True):
+            # A copy: torch crashes on a view that does not begin its storage.
+            drop.generator.set_state(row.clone())
