@@ -11,14 +11,31 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Module of each public name; `Constitution` needs PyYAML, a `Store` minio.
+# Module of each public name; `Constitution` needs PyYAML, a `Store` minio, the trainer,
+# the safety layer and the precision engine torch.
 _HOME = {
+    "AdaptivePrecisionEngine": "modules.precision",
     "Constitution": "constitution.constitution",
+    "ConstitutionalSafetyLayer": "modules.safety",
+    "Role": "config.roles",
+    "SAFESCALEAMMTTrainer": "modules.trainer",
     "SafescaleError": "errors",
     "Store": "store.base",
+    "TrainingConfig": "config.sections",
     "open_store": "store.uri",
 }
-__all__ = ["Constitution", "SafescaleError", "Store", "__version__", "open_store"]
+__all__ = [
+    "AdaptivePrecisionEngine",
+    "Constitution",
+    "ConstitutionalSafetyLayer",
+    "Role",
+    "SAFESCALEAMMTTrainer",
+    "SafescaleError",
+    "Store",
+    "TrainingConfig",
+    "__version__",
+    "open_store",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,8 @@ class Role:
             strata being group x label; 0 is uniform.
         brier: share of the Brier score in the loss; 0 is log loss alone.
         input_drop: probability that an encoded input is set to 0 in training.
+        noise: standard deviation of what is added to images in training, in units of
+            that of their own values.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Role:
     balance: float = 0.0
     brier: float = 0.0
     input_drop: float = 0.0
+    noise: float = 0.0
 
 
 ROLES = {
@@ -48,22 +51,33 @@ ROLES = {
         Role("robust", "rows with missing or damaged inputs", input_drop=0.05),
     )
 }
-_OTHER_MODALITIES = {"vision": "images", "language": "text"}
+MODAL_ROLES = {
+    role.name: role
+    for role in (
+        Role("vision", "images, seen through a little noise", noise=0.05),
+        Role("language", "text"),
+    )
+}
+"""Roles for data of one kind, which elsewhere act as the generalist."""
+_KINDS = {"vision": "images", "language": "text"}
 
 
 def require_role(name: str) -> None:
     """Refuses a name of `training.agent_specializations` that no agent can take.
 
     Raises:
-        ConfigError: an unknown role, or one that has no meaning for a table.
+        ConfigError: an unknown role.
     """
-    if name in _OTHER_MODALITIES:
+    known = ROLES | MODAL_ROLES
+    if name not in known:
         raise ConfigError(
-            f"training.agent_specializations names {name!r}, a role for "
-            f"{_OTHER_MODALITIES[name]}, but the dataset is a table; "
-            f"{one_of(ROLES)}."
+            f"training.agent_specializations names {name!r}, {one_of(known, name)}."
         )
-    if name not in ROLES:
-        raise ConfigError(
-            f"training.agent_specializations names {name!r}, {one_of(ROLES, name)}."
-        )
+
+
+def acts_as_generalist(name: str, why: str) -> str:
+    """Says that a role for data of another kind acts as the generalist."""
+    return (
+        f"training.agent_specializations names {name!r}, a role for {_KINDS[name]}: "
+        f"its agents act as generalists, as {why}."
+    )

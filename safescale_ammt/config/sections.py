@@ -317,19 +317,6 @@ class SearchConfig(Section):
             self.require(key, read, f"{default}: only strategy {known} reads it")
 
 
-# Names that the product promises and this version has no controller for. A switch that
-# is silently dead is a lie in a file that an auditor reads: only the value that says
-# what happens is accepted (docs/decisions.md, 3).
-_NOT_YET = {
-    "human_oversight_enabled": True,
-    "precision_switching_enabled": False,
-    "memory_threshold": 0.9,
-    "architecture_mutation_rate": 0.1,
-    "mixed_precision": False,
-    "gradient_checkpointing": False,
-    "tpu_pods": 0,
-    "evolution_frequency": 0,
-}
 _POSITIVE = (
     "steps",
     "batch_size",
@@ -338,6 +325,7 @@ _POSITIVE = (
     "dual_every",
     "outer_learning_rate",
     "gradient_stability_threshold",
+    "memory_threshold",
     "threads",
 )
 _FRACTIONS = (
@@ -347,6 +335,16 @@ _FRACTIONS = (
     "outer_momentum",
     "safety_threshold",
     "bias_tolerance",
+    "memory_threshold",
+    "architecture_mutation_rate",
+)
+_NOT_NEGATIVE = (
+    "max_epochs",
+    "warmup_steps",
+    "dual_ki",
+    "dual_kp",
+    "evolution_frequency",
+    "tpu_pods",
 )
 
 
@@ -421,23 +419,32 @@ class TrainingConfig(Section):
     bias_tolerance: float = 0.0
     """Extra slack on every enforced gap in training, a fraction; the gate has none."""
     human_oversight_enabled: bool = True
-    """Undecided verdicts stay pending; there is no other way in this version."""
+    """Whether `train_model` asks for a person where a promise is undecided; a gate
+    leaves it pending either way."""
     precision_switching_enabled: bool = False
-    """Adaptive precision; not in this version."""
+    """Modules: precision by memory pressure and gradients (docs/python_api.md)."""
     mixed_precision: bool = False
-    """bf16 autocast; not in this version."""
+    """Modules: bf16 autocast, where a probe finds it at least 5 % faster."""
     gradient_checkpointing: bool = False
-    """Recompute activations; not in this version."""
+    """Modules: activations are recomputed on the way back, which takes less memory."""
     memory_threshold: float = 0.9
-    """Memory pressure of the precision controller; not in this version."""
+    """Used / total memory above which precision switching wants int8."""
     gradient_stability_threshold: float = 1000.0
-    """Gradient norm above which an agent's step is skipped and logged."""
+    """Gradient norm above which an agent's step is skipped and logged; of modules the
+    gradient is cut to it."""
     architecture_mutation_rate: float = 0.1
-    """Of live evolution; not in this version (see search)."""
+    """Of live evolution, which no nets have: said once if given (see search)."""
     evolution_frequency: int = 0
-    """Steps between live morphisms; 0 = off, the only value of this version."""
+    """Steps between live morphisms, which no nets have: said once if given."""
     tpu_pods: int = 0
-    """TPU pods; not in this version."""
+    """TPU pods that are wished for; what is not there is said once."""
+    device: Literal["auto", "tpu", "cuda", "xpu", "mps", "cpu"] = "auto"
+    """Modules: where they train; auto = the first of these that is there."""
+    execution: Literal["loop", "auto", "stacked"] = "loop"
+    """Modules: one after another, stacked in one program, or what a probe finds faster
+    (the choice is logged: bits depend on it)."""
+    sensitive: tuple[str, ...] = ()
+    """Modules: names of the groups that a dataset's third tensor holds, in order."""
     threads: int = 1
     """CPU threads; part of the config because sums depend on it."""
     seed: int = 0
@@ -470,7 +477,9 @@ class TrainingConfig(Section):
             "checkpoint_every",
         }
     )
-    later: ClassVar[frozenset[str]] = frozenset({"threshold"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"threshold", "device", "execution", "sensitive"}
+    )
 
     @property
     def agent_counts(self) -> tuple[int, ...]:
@@ -478,7 +487,9 @@ class TrainingConfig(Section):
         return AUTO_AGENTS if self.num_agents == "auto" else (self.num_agents,)
 
     def __post_init__(self) -> None:
-        """Checks ranges and names what this version does not have."""
+        """Checks ranges; lists, as they are written in Python, become tuples."""
+        for key in ("agent_specializations", "sensitive"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
         self.require("num_agents", known, "1 to 256, or auto")
@@ -490,10 +501,8 @@ class TrainingConfig(Section):
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
         self.require("folds", self.folds >= 2, "a whole number >= 2")
         self.require_fraction(*_FRACTIONS)
-        for key in ("max_epochs", "warmup_steps", "dual_ki", "dual_kp"):
+        for key in _NOT_NEGATIVE:
             self.require(key, getattr(self, key) >= 0, "a value >= 0")
-        for key, only in _NOT_YET.items():
-            self.require(key, getattr(self, key) == only, f"{only!r} in this version")
         costs = [v for k, v in self.threshold.items() if k != "objective"]
         wanted = {None: 0, "balanced_accuracy": 0, "cost": 2}
         right = wanted[self.threshold.get("objective")] == len(costs)

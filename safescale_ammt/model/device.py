@@ -1,10 +1,11 @@
-"""Device: how torch is set so that the same seed gives the same bytes."""
+"""Device: which there is, and how torch is set so that a seed gives the same bytes."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import torch
 from torch.utils import deterministic
@@ -56,3 +57,41 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
         mallopt(_M_TOP_PAD, _KEEP_BYTES // 8)
+
+
+LADDER = ("tpu", "cuda", "xpu", "mps", "cpu")
+"""Kinds of devices, the fastest first: `auto` takes the first that is there."""
+
+
+def present_device(kind: str) -> torch.device | None:
+    """Returns the device of a kind, None where this machine has none."""
+    if kind == "cpu":
+        return torch.device("cpu")
+    if kind == "tpu":
+        # Whichever maintained backend is installed; its device is named xla.
+        try:
+            return torch.device(import_module("torch_xla").device())
+        except (ImportError, RuntimeError):
+            return None
+    backend = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
+    return torch.device(kind) if backend and backend.is_available() else None
+
+
+def find_device(
+    wanted: str, present: Callable[[str], torch.device | None] = present_device
+) -> tuple[str, torch.device, str]:
+    """Returns kind and device that training uses, and what is to be said of the wish.
+
+    Args:
+        wanted: a kind of `LADDER`, or auto.
+        present: finds the device of a kind.
+    """
+    kinds = LADDER if wanted == "auto" else LADDER[LADDER.index(wanted) :]
+    for kind in kinds:
+        device = present(kind)
+        if device is not None:
+            break
+    assert device is not None
+    if wanted in ("auto", kind):
+        return kind, device, ""
+    return kind, device, f"No {wanted} is there: training uses the {kind}."

@@ -34,7 +34,7 @@ class Adam:
     ) -> None:
         self.first = torch.zeros_like(theta)
         self.second = torch.zeros_like(theta)
-        self.count = torch.zeros(len(theta), 1)
+        self.count = torch.zeros(len(theta), 1, device=theta.device)
         self._decay, self._stability = decay, stability
 
     def step(self, theta: Tensor, grad: Tensor, rate: float) -> Tensor:
@@ -45,7 +45,7 @@ class Adam:
             longer than the stability threshold.
         """
         # NaN compares false: a net with a non-finite gradient skips too.
-        active: Tensor = grad.norm(dim=1) <= self._stability
+        active: Tensor = (grad.norm(dim=1) <= self._stability).cpu()
         if bool(active.all()):
             self.move(theta, grad, rate)
             return active

@@ -15,7 +15,10 @@ def strata_of(rows: Rows, constitution: Constitution) -> Tensor:
     Returns:
         Codes (n,) int32 from 0 to the number of strata - 1.
     """
-    code = rows.y
+    # A number to predict parts nothing: only groups do.
+    code = torch.zeros(len(rows), dtype=torch.long)
+    if not rows.y.is_floating_point():
+        code = rows.y
     for name in constitution.group_columns:
         codes = rows.groups[name]
         code = code * (int(codes.max()) + 1) + codes

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as f
 
+from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.unapplied import unapplied_to_tables
 from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import (
     Dropout,
@@ -40,6 +42,8 @@ class GenomeNets:
         genome: of every net.
     """
 
+    sets_aside = True
+
     def __init__(self, encoded: EncodedDataset, genome: Genome) -> None:
         self.encoded, self.genome = encoded, genome
         schema = encoded.schema
@@ -52,6 +56,16 @@ class GenomeNets:
         self.most_rows = encoded.limits.other
         d_in = encoded.d_in(genome.encoding)
         self._layout = shapes(genome, d_in, encoded.n_out)
+
+    def roles(self, config: TrainingConfig) -> tuple[Role, ...]:
+        """Returns the section's roles; those for other data act as the generalist."""
+        own = ROLES["generalist"]
+        names = config.agent_specializations
+        return tuple(ROLES.get(name, replace(own, name=name)) for name in names)
+
+    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
+        """Yields what the section asks for and the nets of a table do not do."""
+        return unapplied_to_tables(config)
 
     def rows(self, *splits: str) -> EncodedRows:
         """Returns the rows of splits, one after the other."""

@@ -133,7 +133,7 @@ class Learner(ABC):
     def finite(self) -> Tensor:
         """Returns which nets have finite weights and averages, (k,) booleans."""
         both = self.theta.isfinite() & self.averaged.isfinite()
-        return both.all(1)
+        return both.all(1).cpu()
 
     def state_dict(self) -> StateDict:
         """Returns weights, averages and optimizer."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 from torch import Tensor
 
+from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.constraints import Cell, Constraints
@@ -102,8 +103,18 @@ class Nets(Protocol):
         """Of the rows that the model will be judged on, as split `sealed`."""
 
     @property
+    def sets_aside(self) -> bool:
+        """Whether agents set a fold aside where no promise needs it, too."""
+
+    @property
     def most_rows(self) -> int:
         """Most rows that figures are taken of."""
+
+    def roles(self, config: TrainingConfig) -> tuple[Role, ...]:
+        """Returns the roles that the section's specialisations mean for these nets."""
+
+    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
+        """Yields what the section asks for and these nets do not do."""
 
     def rows(self, *splits: str) -> Rows:
         """Returns the rows of splits, one after the other."""

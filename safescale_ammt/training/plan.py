@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -80,6 +80,14 @@ class Plan:
         """Returns the one net that the trunk trains."""
         return self.nets.learner(self.rows, self.constraints.cells, self.config)
 
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yields what the log begins with: the plan, and what it leaves out."""
+        yield {"event": "plan", "steps": self.steps}
+        for reason in self.constraints.left_out:
+            yield {"event": "left_out", "reason": reason}
+        for reason in self.nets.unapplied(self.config):
+            yield {"event": "unapplied", "reason": reason}
+
     def seed(self, use: str) -> int:
         """Derives an independent seed below 2^62 for one use of randomness."""
         return derived_seed(self.config.seed, use)
@@ -107,7 +115,7 @@ def make_plan(
         DataError: too few rows for the folds.
     """
     rows = nets.rows(*POOL)
-    roles = assign(config.agent_specializations, agents or config.agent_counts[0])
+    roles = assign(nets.roles(config), agents or config.agent_counts[0])
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
     draws = len(rows) if rows.entity is None else int(rows.entity.max()) + 1
     if draws < 2 * folds:
@@ -126,9 +134,12 @@ def make_plan(
         [mask.nonzero()[:, 0].to(torch.int32) for mask in (fold == i, fold != i)]
         for i in range(min(folds, len(roles)))
     ]
-    held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
     # The twin answers for what the constitution costs, so it sees all rows.
     everything = torch.arange(len(rows), dtype=torch.int32)
+    if not (nets.sets_aside or constraints.pairs or len(config.agent_counts) > 1):
+        # Nobody would look at what was set aside.
+        cut = [[everything[:0], everything]] * folds
+    held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
     trunk_steps, steps = config.trunk_steps, config.steps
     if config.max_epochs:
         per_epoch = math.ceil(len(rows) / config.batch_size)

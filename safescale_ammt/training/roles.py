@@ -15,11 +15,9 @@ from safescale_ammt.config.roles import ROLES, Role
 TWIN = replace(ROLES["generalist"], name="twin", constraint_weight=0.0)
 
 
-def assign(specializations: Sequence[str], num_agents: int) -> tuple[Role, ...]:
-    """Deals roles out to the agents in turn; the config has checked their names."""
-    return tuple(
-        ROLES[specializations[i % len(specializations)]] for i in range(num_agents)
-    )
+def assign(roles: Sequence[Role], num_agents: int) -> tuple[Role, ...]:
+    """Deals roles out to the agents in turn."""
+    return tuple(roles[i % len(roles)] for i in range(num_agents))
 
 
 @dataclass(frozen=True)

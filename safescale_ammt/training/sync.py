@@ -135,7 +135,7 @@ class Sharing:
             step: at which it runs.
             log: receives a round that was anything but one of all agents.
         """
-        finite = theta.isfinite().all(1) & usable
+        finite = theta.isfinite().all(1).cpu() & usable
         outlying = finite & _outlying(theta, self.consensus, finite)
         teachers = finite & ~outlying & eligible
         # Below half, a few teachers would speak for all: the round is skipped.
@@ -188,5 +188,5 @@ def _outlying(theta: Tensor, consensus: Tensor, finite: Tensor) -> Tensor:
     deviation = (norms - middle).abs().quantile(0.5)
     # Length alone excludes nobody: an agent far ahead on the common way may teach.
     against = updates @ updates.mean(0) < 0
-    outlying[finite] = (norms > middle + 3 * deviation) & against
+    outlying[finite] = ((norms > middle + 3 * deviation) & against).cpu()
     return outlying

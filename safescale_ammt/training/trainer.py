@@ -103,9 +103,8 @@ def train(
         plan = make_plan(nets, config, constitution, twin=twin)
         # Only now: what reading has freed goes back.
         keep_freed_memory()
-        log({"event": "plan", "steps": plan.steps})
-        for reason in plan.constraints.left_out:
-            log({"event": "left_out", "reason": reason})
+        for event in plan.events():
+            log(event)
         with checkpoints.session(process_group, log) as record:
             for attempt in attempts(plan, checkpoints):
                 trunk = _train_trunk(attempt, record, checkpoints, process_group)

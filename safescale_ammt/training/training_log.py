@@ -23,6 +23,7 @@ _TELL_EVERY = 0.25
 """Least seconds between two lines of progress, which cost a step or two."""
 _SENTENCES = {
     "left_out": "{reason}",
+    "unapplied": "{reason}",
     "agents": "{reason}",
     "more_agents": "{reason}",
     "merge": "Merged into one model: {choice}.",

@@ -1,0 +1,59 @@
+"""What a training section asks for that the nets at hand do not do, a sentence each.
+
+A switch that is silently dead is a lie in a file that an auditor reads: what cannot
+apply is said once, and training goes on (docs/decisions.md, NN-api).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safescale_ammt.config.roles import MODAL_ROLES, acts_as_generalist
+from safescale_ammt.config.sections import TrainingConfig
+
+# Fields that modules alone read, and what a table's nets do instead.
+_OF_MODULES = {
+    "precision_switching_enabled": "the nets of a table compute in float32",
+    "mixed_precision": "the nets of a table compute in float32",
+    "gradient_checkpointing": "the nets of a table are small and keep activations",
+    "memory_threshold": "nothing of a table switches precision",
+    "tpu_pods": "the nets of a table train on processors",
+    "device": "the nets of a table train on processors",
+    "execution": "the nets of a table have a program of their own",
+    "sensitive": "data.sensitive names the groups of a table",
+    "human_oversight_enabled": "the gate leaves an undecided promise pending always",
+}
+_EVOLUTION = {
+    "evolution_frequency": "architectures evolve in search_architecture alone",
+    "architecture_mutation_rate": "search.architecture_mutation_rate is the one read",
+}
+
+
+def changed(config: TrainingConfig, reasons: dict[str, str]) -> Iterator[str]:
+    """Yields a sentence for each of these fields that is not at its default."""
+    default = type(config)()
+    for key, why in reasons.items():
+        if (value := getattr(config, key)) != getattr(default, key):
+            yield f"training.{key} is {value!r}, which does not apply: {why}."
+
+
+def unapplied_to_tables(config: TrainingConfig) -> Iterator[str]:
+    """Yields what a section asks for and the nets of a table do not do."""
+    yield from changed(config, _OF_MODULES | _EVOLUTION)
+    for name in sorted(set(config.agent_specializations) & MODAL_ROLES.keys()):
+        yield acts_as_generalist(name, "the dataset is a table")
+
+
+def unapplied_to_modules(
+    config: TrainingConfig, other_kinds: Iterator[str] | tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Yields what a section asks for and a module does not do.
+
+    Args:
+        config: the section.
+        other_kinds: names of roles that the data are of no kind for.
+    """
+    of_tables = {"backend": "a module trains in this process"}
+    yield from changed(config, of_tables | _EVOLUTION)
+    for name in other_kinds:
+        yield acts_as_generalist(name, "the data are of another kind")

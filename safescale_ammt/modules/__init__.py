@@ -1,0 +1,1 @@
+"""Any `torch.nn.Module` as agents under a constitution: the public trainer."""

@@ -1,0 +1,317 @@
+"""Nets of any module on a user's rows (`training.nets.Nets`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as f
+from torch.utils import _pytree as tree
+
+from safescale_ammt.config.roles import MODAL_ROLES, ROLES, Role
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.unapplied import unapplied_to_modules
+from safescale_ammt.errors import SafescaleError
+from safescale_ammt.model.network import predicted
+from safescale_ammt.model.predictor import Prediction
+from safescale_ammt.modules.copies import (
+    RowLayout,
+    as_columns,
+    call,
+    duplicate,
+    norms,
+    to_device,
+)
+from safescale_ammt.modules.learner import Loss, ModuleLearner, composite
+from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.rows import BLOCK, ModuleRows
+from safescale_ammt.modules.task import Task
+from safescale_ammt.training.constraints import Cell, Constraints
+
+_STATISTICS = 64
+"""Batches that the statistics of batch norm are taken of anew."""
+
+
+@dataclass(frozen=True)
+class ModuleForm:
+    """A form of a model: modules whose answers are averaged (`nets.ModelForm`).
+
+    Attributes:
+        modules: not training, weights and statistics set.
+        form: soup, best, ensemble, twin or a step between.
+        positive: code of the positive class, or None.
+        predicts_numbers: whether it is a regression.
+        threshold: least score that is answered positive, of two classes.
+    """
+
+    modules: tuple[nn.Module, ...]
+    form: str
+    positive: int | None
+    predicts_numbers: bool
+    threshold: float = 0.5
+
+    @property
+    def members(self) -> int:
+        """Modules whose answers are averaged."""
+        return len(self.modules)
+
+    def at(self, threshold: float) -> ModuleForm:
+        """Returns the same form, deciding at another threshold."""
+        return replace(self, threshold=threshold)
+
+    def logits(self, inputs: object) -> NDArray[np.float64]:
+        """Returns the members' mean answer to rows (B, n_out)."""
+        first = next(self.modules[0].parameters())
+        inputs = to_device(inputs, first.device, first.dtype)
+        with torch.no_grad():
+            found = [as_columns(call(m, inputs)).double().cpu() for m in self.modules]
+        return torch.stack(found).mean(0).numpy()
+
+    def answer(self, inputs: object) -> Prediction:
+        """Answers rows: a score and a class, or the number twice."""
+        out = torch.from_numpy(self.logits(inputs))
+        if self.predicts_numbers:
+            return Prediction(out.numpy(), out.numpy())
+        if out.shape[1] > 2:
+            chance, prediction = torch.softmax(out, 1), out.argmax(1)
+            scores = (
+                chance.amax(1) if self.positive is None else chance[:, self.positive]
+            )
+            return Prediction(scores.numpy(), prediction.numpy())
+        logit = out[:, 0] if out.shape[1] == 1 else out[:, 1] - out[:, 0]
+        score = torch.sigmoid(logit).numpy()
+        return Prediction(score, (score >= self.threshold).astype(np.int64))
+
+    def module(self) -> nn.Module:
+        """Returns the form as one module, whose logit 0 is the threshold."""
+        alone = self.members == 1 and self.threshold == 0.5
+        return self.modules[0] if alone else Averaged(self.modules, self.threshold)
+
+
+class Averaged(nn.Module):
+    """Modules whose answers are averaged, moved so that logit 0 is the threshold."""
+
+    def __init__(self, members: Sequence[nn.Module], threshold: float = 0.5) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        at = min(max(threshold, 1e-12), 1 - 1e-12)
+        self.shift = math.log(at / (1 - at))
+
+    def forward(self, *args: object, **named: object) -> Tensor:
+        """Returns the mean of the members' answers."""
+        out = torch.stack([member(*args, **named) for member in self.members]).mean(0)
+        if not self.shift:
+            return out
+        # The logit of class 1, which is the last one of two.
+        return (
+            torch.cat([out[..., :-1], out[..., -1:] - self.shift], -1)
+            if (out.dim() > 1)
+            else out - self.shift
+        )
+
+
+class ModuleNets:
+    """Nets that are copies of a module.
+
+    Args:
+        module: the user's, which stays as it is.
+        task: what it is to learn, and of which rows.
+        device: where it trains.
+        precision: what numbers it computes in.
+        loss: the user's own, None for that of the task.
+        own_roles: roles of the user, in place of the section's.
+    """
+
+    unit = "rows"
+    sets_aside = False
+    most_rows = 1 << 18
+
+    def __init__(
+        self,
+        module: nn.Module,
+        task: Task,
+        *,
+        device: torch.device,
+        precision: AdaptivePrecisionEngine,
+        loss: Loss | None = None,
+        own_roles: Sequence[Role] = (),
+    ) -> None:
+        self.task, self.groups, self.classes = task, task.groups, task.classes
+        self.outcomes = (
+            (1,) if len(task.classes) == 2 else tuple(range(len(task.classes)))
+        )
+        self.counts, self.device, self.precision = task, device, precision
+        self.layout = RowLayout.of(module)
+        self._module, self._loss, self._own_roles = module, loss, own_roles
+        self.execution: dict[str, Any] = {"used": "loop"}
+        # Its weights are set anew for each question.
+        self._asked = duplicate(module, device).eval()
+        first = to_device(
+            self.rows("train").batch(torch.zeros(1, dtype=torch.long)),
+            device,
+            self.layout.dtype,
+        )
+        self._axes = max(
+            [
+                p.dim()
+                for p in tree.tree_leaves(first)
+                if isinstance(p, Tensor) and p.is_floating_point()
+            ],
+            default=0,
+        )
+
+    def roles(self, config: TrainingConfig) -> tuple[Role, ...]:
+        """Returns the user's roles or the section's; vision is one where images are."""
+        if self._own_roles:
+            return tuple(self._own_roles)
+        names = config.agent_specializations
+        other = set(self.other_kinds(config))
+        plain = {name: replace(ROLES["generalist"], name=name) for name in other}
+        known = ROLES | MODAL_ROLES | plain
+        return tuple(known[name] for name in names)
+
+    def other_kinds(self, config: TrainingConfig) -> tuple[str, ...]:
+        """Returns the section's roles that the data are of no kind for."""
+        # An image is a table of points: rows of it have three axes at least.
+        treated = {"vision"} if self._axes >= 3 else set()
+        named = set(config.agent_specializations) & MODAL_ROLES.keys()
+        return () if self._own_roles else tuple(sorted(named - treated))
+
+    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
+        """Yields what the section asks for and a module does not do."""
+        yield from unapplied_to_modules(config, self.other_kinds(config))
+        if config.gradient_checkpointing and not composite(self._module):
+            yield (
+                "training.gradient_checkpointing is True, which does not apply: the "
+                "model has no blocks of layers, whose activations could be recomputed."
+            )
+        if config.tpu_pods and self.device.type != "xla":
+            yield (
+                f"training.tpu_pods is {config.tpu_pods}, which does not apply: no TPU "
+                f"is reached from here, and training uses {self.device}."
+            )
+
+    def rows(self, *splits: str) -> ModuleRows:
+        """Returns the rows of splits; those for training are *constraint*'s too."""
+        own = {"constraint": "train"}
+        names = dict.fromkeys(own.get(name, name) for name in splits)
+        parts = [self.task.splits[name] for name in names]
+        if len(parts) == 1:
+            return parts[0]
+        groups = {n: torch.cat([p.groups[n] for p in parts]) for n in parts[0].groups}
+        index, y = (torch.cat([getattr(p, n) for p in parts]) for n in ("index", "y"))
+        return ModuleRows(parts[0].inputs, index, y, groups)
+
+    def learner(
+        self, rows: ModuleRows, cells: Sequence[Cell], config: TrainingConfig
+    ) -> ModuleLearner:
+        """Returns the one net that the trunk trains."""
+        if self.device.type != "cpu":
+            # Some layers have no deterministic form there: a warning, and no error.
+            torch.set_deterministic_debug_mode("warn")
+        learner = ModuleLearner(
+            self._module,
+            self.layout,
+            rows,
+            config,
+            cells=cells,
+            loss=self._loss,
+            device=self.device,
+            precision=self.precision,
+        )
+        if not math.isfinite(learner.rehearse()):
+            raise SafescaleError(
+                "The loss of the first batch is no finite number; look at the loss and "
+                "at the scale of inputs and targets."
+            )
+        self.precision.probe(learner.rehearse)
+        return learner
+
+    def logits(
+        self,
+        theta: Tensor,
+        rows: ModuleRows,
+        index: Tensor,
+        *,
+        one_of_several: bool = False,
+    ) -> Tensor:
+        """Returns the answers (k, B, n_out), float32."""
+        del one_of_several  # each net is computed by itself
+        found = []
+        for i, row in enumerate(theta):
+            self.layout.bind(self._asked, row.clone())
+            own = index[min(i, len(index) - 1)]
+            found.append(
+                torch.cat([self._answers(rows, b) for b in torch.split(own, BLOCK)])
+            )
+        return torch.stack(found)
+
+    def _answers(self, rows: ModuleRows, index: Tensor) -> Tensor:
+        inputs = to_device(rows.batch(index), self.device, self.layout.dtype)
+        with torch.no_grad():
+            return as_columns(call(self._asked, inputs)).float().cpu()
+
+    def worth(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns 1 for each right answer, else 0; of numbers what R2 averages."""
+        if self.task.predicts_numbers:
+            missed = (logits - label).square() / self.task.spread
+            return (1 - missed.mean(-1)).to(torch.float64)
+        return (predicted(logits) == label).to(torch.float64)
+
+    def row_losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns the log loss, or the squared error, of each row (n,)."""
+        if self.task.predicts_numbers:
+            return (logits - label).square().mean(-1)
+        if logits.shape[1] > 1:
+            return f.cross_entropy(logits, label, reduction="none")
+        hit = label.to(logits.dtype)
+        return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
+
+    def deployable(self, theta: Tensor, form: str) -> ModuleForm:
+        """Makes rows of weights (members, P) one form, batch statistics taken anew."""
+        modules = []
+        for row in theta:
+            module = duplicate(self._module, self.device)
+            self.layout.bind(module, row.clone())
+            self.take_statistics(module)
+            modules.append(module.eval())
+        positive = self.outcomes[0] if len(self.outcomes) == 1 else None
+        return ModuleForm(tuple(modules), form, positive, self.task.predicts_numbers)
+
+    def take_statistics(self, module: nn.Module) -> None:
+        """Takes the statistics of batch norm anew, of rows for training.
+
+        Those of averaged weights are no average of statistics (Izmailov et al. 2018).
+        """
+        layers = [layer for layer in norms(module) if layer.track_running_stats]
+        if not layers:
+            return
+        momenta = [layer.momentum for layer in layers]
+        module.eval()
+        for layer in layers:
+            layer.reset_running_stats()
+            # None: the plain mean over batches.
+            layer.momentum = None
+            layer.training = True
+        rows = self.rows("train").part(_STATISTICS * BLOCK // 4)
+        for block in torch.split(torch.arange(len(rows)), BLOCK // 4):
+            # Of one row there is no variance.
+            if len(block) > 1:
+                inputs = to_device(rows.batch(block), self.device, self.layout.dtype)
+                with torch.no_grad():
+                    call(module, inputs)
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+    def headed(
+        self, model: ModuleForm, constraints: Constraints, targets: Tensor
+    ) -> ModuleForm | None:
+        """Returns None: a head needs rows of numbers, and a module may read any."""
+        del model, constraints, targets
+        return None

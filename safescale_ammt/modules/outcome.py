@@ -1,0 +1,243 @@
+"""Outcome of a training: the agents become one model, and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from safescale_ammt.binomial.intervals import clopper_pearson
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.errors import ConfigError
+from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
+from safescale_ammt.judging.judge import judge
+from safescale_ammt.model.predictor import Prediction
+from safescale_ammt.modules.metrics import AgentMetrics, TrainingMetrics
+from safescale_ammt.modules.nets import ModuleForm, ModuleNets
+from safescale_ammt.modules.robust import robust_accuracy
+from safescale_ammt.modules.rows import ModuleRows
+from safescale_ammt.modules.sugar import Promises
+from safescale_ammt.modules.task import Task
+from safescale_ammt.training.merge import BEST, ENSEMBLE, SOUP, first_unbeaten, merge
+from safescale_ammt.training.roles import TWIN, assign
+from safescale_ammt.training.trainer import Trained
+
+
+@dataclass(frozen=True)
+class ModuleRun:
+    """One training: what it is of, and what was said meanwhile.
+
+    Attributes:
+        nets: copies of the user's module.
+        task: what they learn, and of which rows.
+        promises: what the model shall keep.
+        config: the training section.
+        device: the kind of device.
+        events: the log so far.
+        log: takes an event more.
+    """
+
+    nets: ModuleNets
+    task: Task
+    promises: Promises
+    config: TrainingConfig
+    device: str
+    events: list[dict[str, Any]]
+    log: Callable[[dict[str, Any]], None]
+
+    def reasons(self, event: str) -> list[str]:
+        """Returns the sentences of events of one name, each once."""
+        found = (e["reason"] for e in self.events if e["event"] == event)
+        return list(dict.fromkeys(found))
+
+
+def merged(
+    run: ModuleRun, trained: Trained
+) -> tuple[ModuleForm, ModuleForm, TrainingMetrics]:
+    """Merges the agents; returns model, twin and how they were merged."""
+    config, law = run.config, run.promises.constitution
+    if run.task.predicts_numbers:
+        model, choice = merged_numbers(run, trained)
+        twin = run.nets.deployable(trained.twin, TWIN.name)
+        chosen: TrainingMetrics = {"choice": choice, "members": model.members}
+        return model, twin, chosen
+    found = merge(
+        trained, law, form=config.merge, seed=config.seed, rule=config.threshold
+    )
+    for event in found.events():
+        run.log(event)
+    model, twin = (cast("ModuleForm", f) for f in (found.model, found.twin))
+    chosen = {"choice": found.choice, "members": model.members}
+    return model, twin, {**chosen, "threshold": model.threshold}
+
+
+def merged_numbers(run: ModuleRun, trained: Trained) -> tuple[ModuleForm, str]:
+    """Merges agents that predict numbers: the first form that no other clearly beats.
+
+    Raises:
+        ConfigError: the section asks for a threshold.
+    """
+    if run.config.threshold:
+        raise ConfigError("training.threshold parts two classes, but numbers are told.")
+    nets, select = run.nets, run.nets.rows("select")
+    agents = trained.agents[trained.finite]
+    alone = [nets.deployable(row[None], BEST) for row in agents]
+    best = max(alone, key=lambda model: r2(run, model, nets.rows("validation")))
+    soup = nets.deployable(agents.mean(0, keepdim=True), SOUP)
+    forms = {SOUP: soup, BEST: best, ENSEMBLE: nets.deployable(agents, ENSEMBLE)}
+    if run.config.merge != "auto":
+        forms = {run.config.merge: forms[run.config.merge]}
+    worth = {name: worths(run, form, select).numpy() for name, form in forms.items()}
+    choice = first_unbeaten(tuple(forms), worth.__getitem__)
+    return forms[choice], choice
+
+
+def worths(run: ModuleRun, model: ModuleForm, rows: ModuleRows) -> Tensor:
+    """Returns what a form's answers are worth (n,): their mean is R2 or accuracy."""
+    answer = torch.from_numpy(rows.answers(model).prediction)
+    if run.task.predicts_numbers:
+        return run.nets.worth(answer.float(), rows.y)
+    return (answer == rows.y).double()
+
+
+def r2(run: ModuleRun, model: ModuleForm, rows: ModuleRows) -> float:
+    """Returns the mean worth of a form's answers."""
+    return float(worths(run, model, rows).mean())
+
+
+def measured(
+    run: ModuleRun, trained: Trained, model: ModuleForm, twin: ModuleForm
+) -> TrainingMetrics:
+    """Measures a model, its twin and its agents on the rows for validation."""
+    held = run.task.splits["held"]
+    precision, rows = run.nets.precision, len(run.task.splits["train"])
+    metrics: TrainingMetrics = {
+        **figures(run, model, held),
+        "agents": each_agent(run, trained, held),
+        "twin": of_net(run, twin, held, TWIN.name),
+        "steps": trained.steps,
+        "epochs": trained.steps * min(run.config.batch_size, rows) / rows,
+        "device": run.device,
+        "precision": {
+            "used": precision.used,
+            "speedup": precision.speedup,
+            "decisions": precision.decisions,
+        },
+        "execution": run.nets.execution,
+        "unapplied": run.reasons("unapplied") + run.reasons("device"),
+        "left_out": run.reasons("left_out"),
+    }
+    if run.task.predicts_numbers:
+        found: list[Finding] = []
+    else:
+        found = findings(run, held, held.answers(model), held.answers(twin))
+    return {**metrics, **verdict(run, found, model, held)}
+
+
+def figures(run: ModuleRun, model: ModuleForm, held: ModuleRows) -> TrainingMetrics:
+    """Returns accuracy with its interval, or R2, and the loss."""
+    worth = worths(run, model, held)
+    outs = [torch.from_numpy(model.logits(held.batch(b))) for b in held.blocks()]
+    loss = float(run.nets.row_losses(torch.cat(outs).float(), held.y).mean())
+    if run.task.predicts_numbers:
+        return {
+            "task": "regression",
+            "final_r2": float(worth.mean()),
+            "final_loss": loss,
+        }
+    alpha = run.promises.constitution.gate.alpha
+    return {
+        "task": "classification",
+        "final_accuracy": float(worth.mean()),
+        "final_accuracy_interval": clopper_pearson(int(worth.sum()), len(held), alpha),
+        "final_loss": loss,
+        "threshold": model.threshold,
+    }
+
+
+def each_agent(
+    run: ModuleRun, trained: Trained, held: ModuleRows
+) -> list[AgentMetrics]:
+    """Measures every agent by itself."""
+    roles = assign(run.nets.roles(run.config), len(trained.agents))
+    found: list[AgentMetrics] = []
+    for row, finite, role in zip(
+        trained.agents, trained.finite.tolist(), roles, strict=True
+    ):
+        if finite:
+            form = run.nets.deployable(row[None], BEST)
+            found.append(of_net(run, form, held, role.name))
+        else:
+            found.append({"role": role.name, "finite": False})
+    return found
+
+
+def of_net(
+    run: ModuleRun, model: ModuleForm, held: ModuleRows, role: str
+) -> AgentMetrics:
+    """Measures one net."""
+    value = r2(run, model, held)
+    own: AgentMetrics = {"role": role, "finite": True}
+    return (
+        {**own, "r2": value}
+        if run.task.predicts_numbers
+        else {**own, "accuracy": value}
+    )
+
+
+def findings(
+    run: ModuleRun, held: ModuleRows, answer: Prediction, twin: Prediction
+) -> list[Finding]:
+    """Judges every promise on the rows for validation."""
+    if run.promises.promises_nothing:
+        return []
+    groups = {
+        name: (run.task.groups[name], codes.numpy())
+        for name, codes in held.groups.items()
+    }
+    evidence = Evidence(
+        held.y.numpy(),
+        answer.prediction,
+        answer.score,
+        groups,
+        twin.prediction,
+        twin.score,
+        classes=len(run.task.classes),
+        positive=run.nets.outcomes[0] if len(run.nets.outcomes) == 1 else None,
+    )
+    law = run.promises.constitution
+    return [judge(p, evidence, law.groups, law.gate.alpha_k) for p in law.principles]
+
+
+def verdict(
+    run: ModuleRun, found: list[Finding], model: ModuleForm, held: ModuleRows
+) -> TrainingMetrics:
+    """Says what the findings, and the robust accuracy, mean for a release."""
+    law, promises = run.promises.constitution, run.promises
+    outcomes = [f.outcome for f in found if f.tier != "soft"]
+    outcomes += [UNDECIDED] * len(promises.left_out)
+    metrics: TrainingMetrics = {
+        "findings": [f.to_dict() for f in found],
+        "gaps": {
+            f.principle: {"value": f.value, "lower": f.lower, "upper": f.upper}
+            for f in found
+            if f.group
+        },
+    }
+    if promises.eps is not None:
+        robust: dict[str, Any] = {"eps": promises.eps, "reason": "numbers are told"}
+        if not run.task.predicts_numbers:
+            robust = robust_accuracy(model, held, promises.eps, law.gate.alpha_k)
+        if promises.min_robust is not None:
+            robust["outcome"] = promises.robust_outcome(robust)
+            outcomes.append(robust["outcome"])
+        metrics["robust"] = robust
+    undecided = UNDECIDED in outcomes
+    metrics["feasible"] = FAILS not in outcomes
+    metrics["may_be_released"] = set(outcomes) <= {HOLDS}
+    metrics["needs_human"] = undecided and run.config.human_oversight_enabled
+    return metrics

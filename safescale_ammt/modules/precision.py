@@ -1,0 +1,179 @@
+"""Adaptive precision: which numbers a module computes in, by the published thresholds.
+
+    int8     above the memory threshold (used / total memory)
+    float16  above 7/9 of it (.7 where it is .9), and in the first epochs
+    float32  else, and at once where gradients are unstable
+
+A precision is a wish until the hardware grants it. Nothing here trains in int8, and of
+two bytes a number bfloat16 is used, whose range needs no loss scaling: under pressure
+wherever the device has it, for speed where a probe finds it at least 5 % faster. Each
+decision that differs from the one before is logged with its evidence.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safescale_ammt.files.memory import free_memory
+from safescale_ammt.training.training_log import Log, discard
+
+FASTER = 1.05
+"""How many times as fast a precision must be to be used for its speed."""
+_TIMES = 3
+"""Timings of each precision in a probe, in alternation."""
+_FP16 = 7 / 9
+"""The published rule has int8 above .9 and float16 above .7."""
+
+
+class AdaptivePrecisionEngine:
+    """Decides on a precision and says why (`policy: thresholds`).
+
+    Args:
+        memory_threshold: used / total memory above which int8 is wanted.
+        gradient_stability_threshold: gradient norm above which float32 is used.
+        early_epochs: passes over the rows that count as early.
+        switching: whether it switches at all; without, it stays with the first.
+        mixed: whether to compute in bfloat16 wherever that is faster.
+        device: that is computed on.
+        pressure: measures used / total memory, in [0, 1]; None is of the device.
+        log: receives an event for each decision that is new.
+
+    Attributes:
+        used: the precision now: `float32` or `bfloat16`.
+        speedup: of bfloat16 by the probe; NaN before one.
+        decisions: the events so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_threshold: float = 0.9,
+        gradient_stability_threshold: float = math.inf,
+        early_epochs: float = 1.0,
+        switching: bool = True,
+        mixed: bool = False,
+        device: torch.device | None = None,
+        pressure: Callable[[], float] | None = None,
+        log: Log = discard,
+    ) -> None:
+        self.used, self.speedup = "float32", math.nan
+        self.decisions: list[dict[str, Any]] = []
+        self._memory, self._stable = memory_threshold, gradient_stability_threshold
+        self._early, self._switching, self._mixed = early_epochs, switching, mixed
+        self._device = device or torch.device("cpu")
+        self._pressure = pressure or (lambda: memory_pressure(self._device))
+        self._log = log
+        self._norm = 0.0
+
+    def probe(self, step: Callable[[], object]) -> None:
+        """Times a step in both precisions; nothing is timed where nobody asks.
+
+        Args:
+            step: computes what a training step does, and changes nothing.
+        """
+        if not (self._mixed or self._switching):
+            return
+        seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+        for attempt in range(_TIMES + 1):
+            for self.used, each in seconds.items():
+                start = self._clock()
+                step()
+                # The first of each makes what the others find made.
+                if attempt:
+                    each.append(self._clock() - start)
+        self.used = "float32"
+        self.speedup = min(seconds["float32"]) / max(min(seconds["bfloat16"]), 1e-9)
+
+    def note(self, gradients: Tensor) -> None:
+        """Takes the gradients of a step (k, P): the longest counts."""
+        if self._switching:
+            self._norm = float(gradients.norm(dim=1).max())
+            # At once, and not at the next decision.
+            if self.used != "float32" and not self._norm <= self._stable:
+                self.use("float32", "float32", "gradients are unstable", None)
+
+    def decide(self, epoch: float) -> str:
+        """Decides for the steps that come next.
+
+        Args:
+            epoch: passes over the rows so far.
+
+        Returns:
+            The precision that is used.
+        """
+        fast = self.speedup >= FASTER
+        if not self._switching:
+            if self._mixed:
+                self.use("bfloat16", "bfloat16" if fast else "float32", "mixed", None)
+            return self.used
+        pressure = self._pressure()
+        wanted, why, pressed = "float32", "memory and gradients are at ease", False
+        if not self._norm <= self._stable:
+            why = "gradients are unstable"
+        elif pressure > self._memory:
+            wanted, why, pressed = "int8", "memory is nearly full", True
+        elif pressure > _FP16 * self._memory:
+            wanted, why, pressed = "float16", "memory fills up", True
+        elif epoch < self._early:
+            wanted, why = "float16", "an early epoch"
+        elif self._mixed:
+            wanted, why = "bfloat16", "mixed precision"
+        low = wanted != "float32" and (pressed or fast)
+        self.use(wanted, "bfloat16" if low else "float32", why, pressure)
+        return self.used
+
+    def use(self, wanted: str, used: str, why: str, pressure: float | None) -> None:
+        """Uses a precision; what is new is logged with its evidence."""
+        self.used = used
+        reason = f"Precision {used}: {why}"
+        if used != wanted:
+            reason += f", which asks for {wanted}"
+            if used == "float32":
+                reason += f"; bfloat16 is {self.speedup:.2f} times as fast here"
+        if wanted == "int8":
+            reason += "; nothing trains in int8 here"
+        before = self.decisions[-1] if self.decisions else {}
+        if (before.get("wanted"), before.get("used")) != (wanted, used):
+            event = {
+                "event": "precision",
+                "wanted": wanted,
+                "used": used,
+                "pressure": pressure,
+                "gradient_norm": self._norm if math.isfinite(self._norm) else None,
+                "speedup": self.speedup if math.isfinite(self.speedup) else None,
+                "reason": reason + ".",
+            }
+            self.decisions.append(event)
+            self._log(event)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Lets the body compute in the precision that is used."""
+        low = self.used != "float32"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=low)
+
+    def _clock(self) -> float:
+        if self._device.type == "cpu":
+            return time.process_time()
+        if self._device.type != "xla":
+            torch.get_device_module(self._device).synchronize()
+        return time.perf_counter()
+
+
+def memory_pressure(device: torch.device) -> float:
+    """Returns used / total memory of a device, in [0, 1]; 0 where nothing tells."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return 1 - free / total
+    if device.type != "cpu":
+        return 0.0
+    import os
+
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(1.0, max(0.0, 1 - free_memory() / total))

@@ -1,0 +1,215 @@
+"""Rows of a user: a `Dataset`, tensors or arrays, as training reads them.
+
+A row is what the module is called with, a target, and perhaps the groups that it is
+of. Tensors stay where they are; a `Dataset` of another kind is asked for its rows
+each time, so that what it does to them at random is done anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as tree
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
+
+from safescale_ammt.errors import DataError
+from safescale_ammt.model.predictor import Prediction
+
+BLOCK = 1024
+"""Rows that are answered at once."""
+Inputs = Callable[[Tensor], Any]
+"""Returns what a module is called with, of rows by their numbers (B,)."""
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows as they were given, before anything is known of the task.
+
+    Attributes:
+        inputs: of rows by their numbers.
+        target: as given (n, ...).
+        groups: name -> values (n,).
+    """
+
+    inputs: Inputs
+    target: np.ndarray
+    groups: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class ModuleRows:
+    """Rows of a module's training (`nets.Rows`).
+
+    Attributes:
+        inputs: of rows by their numbers in what was given.
+        index: those numbers (n,).
+        y: class codes int64 (n,), or numbers float32 (n, n_out).
+        groups: group name -> codes (n,).
+        entity: None: each row is somebody else.
+    """
+
+    inputs: Inputs
+    index: Tensor
+    y: Tensor
+    groups: Mapping[str, Tensor]
+    entity: None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, index: Tensor) -> Any:
+        """Returns what the module is called with, of rows by their numbers (B,)."""
+        return self.inputs(self.index[index])
+
+    def blocks(self, nets: int = 1) -> Iterator[Tensor]:
+        """Yields the numbers of all rows, `BLOCK` at a time."""
+        del nets
+        yield from torch.split(torch.arange(len(self)), BLOCK)
+
+    def where(self, index: Tensor) -> ModuleRows:
+        """Returns the rows of a mask or of row numbers."""
+        groups = {name: codes[index] for name, codes in self.groups.items()}
+        return ModuleRows(self.inputs, self.index[index], self.y[index], groups)
+
+    def part(self, most: int, seed: int = 0) -> ModuleRows:
+        """Returns at most so many rows, drawn by the seed, in their order."""
+        if len(self) <= most:
+            return self
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randperm(len(self), generator=generator)[:most]
+        return self.where(drawn.sort().values)
+
+    def answers(self, model: Any) -> Prediction:
+        """Returns what a form says of all rows."""
+        found = [model.answer(self.batch(block)) for block in self.blocks()]
+        return Prediction(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def given_rows(data: Any, sensitive: Any, names: Sequence[str], what: str) -> GivenRows:
+    """Reads what a user gives as a data set.
+
+    Args:
+        data: a map-style `Dataset` of (input, target) or (input, target, groups), or
+            a pair or triple of tensors, arrays or lists.
+        sensitive: groups apart from it: values (n,), or a mapping of them by name.
+        names: of the groups in the third tensor.
+        what: the argument's name, for errors.
+
+    Raises:
+        DataError: no rows, none by number, targets or groups that do not fit.
+    """
+    if isinstance(data, IterableDataset) or (
+        isinstance(data, Dataset) and not hasattr(data, "__len__")
+    ):
+        raise DataError(
+            f"{what} is an iterable data set; agents draw rows by number: give a "
+            "map-style Dataset with __len__ and __getitem__."
+        )
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if isinstance(data, Dataset):
+        inputs, target, third = of_dataset(data, what)
+    else:
+        inputs, target, third = of_arrays(data, what)
+    if not len(target):
+        raise DataError(f"{what} has no rows; give at least a handful.")
+    groups = group_columns(third if sensitive is None else sensitive, names)
+    for name, values in groups.items():
+        if len(values) != len(target):
+            raise DataError(
+                f"{what} has {len(target)} rows, but the group {name!r} has "
+                f"{len(values)} values; every row needs one."
+            )
+    if target.dtype.kind == "f" and not np.isfinite(target).all():
+        raise DataError(f"{what} has targets that are no finite number; drop them.")
+    return GivenRows(inputs, target, groups)
+
+
+def of_dataset(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
+    """Returns inputs by number, all targets and all groups of a `Dataset`."""
+
+    def items(index: Tensor) -> Sequence[Any]:
+        numbers = index.tolist()
+        if hasattr(data, "__getitems__"):
+            return list(data.__getitems__(numbers))
+        return [data[i] for i in numbers]
+
+    def inputs(index: Tensor) -> Any:
+        return default_collate([item[0] for item in items(index)])
+
+    targets, groups = [], []
+    for block in torch.split(torch.arange(len(data)), BLOCK):
+        for item in items(block) if len(data) else ():
+            if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+                raise DataError(
+                    f"A row of {what} is a {type(item).__name__}, expected (input, "
+                    "target) or (input, target, groups)."
+                )
+            targets.append(as_array(item[1]))
+            groups += [as_array(item[2])] if len(item) == 3 else []
+    third = np.stack(groups) if groups else None
+    return inputs, np.stack(targets) if targets else np.zeros(0), third
+
+
+def of_arrays(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
+    """Returns inputs by number, targets and groups of tensors, arrays or lists."""
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise DataError(
+            f"{what} is a {type(data).__name__}, expected a torch Dataset, or a pair "
+            "(inputs, targets) or a triple with groups of tensors or arrays."
+        )
+    target = as_array(data[1])
+    x = tree.tree_map(as_tensor, data[0], is_leaf=is_array)
+    for part in tree.tree_leaves(x):
+        if len(part) != len(target):
+            raise DataError(
+                f"{what} has {len(part)} inputs and {len(target)} targets; every row "
+                "needs both."
+            )
+    third = data[2] if len(data) == 3 else None
+
+    def inputs(index: Tensor) -> Any:
+        return tree.tree_map(lambda part: part[index.to(part.device)], x)
+
+    return inputs, target, third
+
+
+def is_array(value: Any) -> bool:
+    """Tells a leaf of inputs: an array, and a list of numbers too."""
+    return not isinstance(value, dict | tuple)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Returns inputs as a tensor; doubles, which arrays are by habit, as float32."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    array = np.asarray(value)
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == float else array)
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Returns targets or groups as an array."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+    return np.asarray(value)
+
+
+def group_columns(given: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns groups by name, of a mapping, of one column or of several."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return {str(name): as_array(values) for name, values in given.items()}
+    columns = as_array(given)
+    columns = columns.reshape(len(columns), -1)
+    default = ["group", *(f"group {i + 1}" for i in range(1, columns.shape[1]))]
+    named = [*names, *default[len(names) :]]
+    return {named[i]: columns[:, i] for i in range(columns.shape[1])}

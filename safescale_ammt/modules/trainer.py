@@ -1,0 +1,306 @@
+"""The public trainer: any module, any rows, promises in short or a constitution.
+
+find the task      rows, classes and groups; what does not fit is refused
+train              trunk, agents and twin: the one training loop of the house
+merge              the agents become one module
+measure            accuracy, promises with bounds, robustness, each agent
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from safescale_ammt.config.roles import Role
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.errors import DataError, InputError
+from safescale_ammt.model.device import find_device, present_device, settled
+from safescale_ammt.modules.copies import (
+    RowLayout,
+    as_columns,
+    call,
+    duplicate,
+    to_device,
+)
+from safescale_ammt.modules.learner import Loss
+from safescale_ammt.modules.metrics import TrainingMetrics
+from safescale_ammt.modules.nets import ModuleNets
+from safescale_ammt.modules.outcome import ModuleRun, measured, merged
+from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.rows import GivenRows, given_rows
+from safescale_ammt.modules.sugar import Promises
+from safescale_ammt.modules.task import Kind, find_task, with_splits
+from safescale_ammt.store.uri import open_store
+from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.trainer import train
+
+_LOG = logging.getLogger("safescale_ammt")
+_TOLD = ("left_out", "unapplied", "precision", "doubt", "checkpoint_failed", "device")
+"""Events that people should see."""
+LEAST_HELD = 8
+"""Fewer rows for validation say nothing."""
+FIRST = 64
+"""Rows that a model is tried on before anything else."""
+
+
+class SAFESCALEAMMTTrainer:
+    """Trains any `torch.nn.Module` as many agents under a constitution.
+
+    Args:
+        config: the training section; None is its defaults. With `max_epochs` and
+            `steps` left at its default, the epochs alone decide how long.
+        loss: (answer, target) -> a number or one for each row; None is the log loss of
+            logits, or the squared error.
+        task: classification or regression; auto goes by answers and targets.
+        roles: of the user, dealt out to the agents in place of the config's.
+        checkpoints: a folder or the URI of a store: a run that is stopped goes on from
+            there. `config.checkpoint_every` says how often.
+        log: receives every event, a JSON mapping.
+        present: finds the device of a kind; for tests.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig | None = None,
+        *,
+        loss: Loss | None = None,
+        task: Kind = "auto",
+        roles: Sequence[Role] = (),
+        checkpoints: str | Path | None = None,
+        log: Callable[[dict[str, Any]], object] | None = None,
+        present: Callable[[str], torch.device | None] = present_device,
+    ) -> None:
+        self.config = config or TrainingConfig()
+        self._loss, self._task, self._roles = loss, task, tuple(roles)
+        self._checkpoints, self._log, self._present = checkpoints, log, present
+
+    async def train_model(
+        self,
+        initial_model: nn.Module,
+        train_dataset: Any,
+        validation_dataset: Any,
+        safety_constraints: Any = None,
+        *,
+        sensitive: Any = None,
+        validation_sensitive: Any = None,
+    ) -> tuple[nn.Module, TrainingMetrics]:
+        """Trains as `train` does, in a thread: the running loop goes on meanwhile."""
+        return await asyncio.to_thread(
+            self.train,
+            initial_model,
+            train_dataset,
+            validation_dataset,
+            safety_constraints,
+            sensitive=sensitive,
+            validation_sensitive=validation_sensitive,
+        )
+
+    def train(
+        self,
+        initial_model: nn.Module,
+        train_dataset: Any,
+        validation_dataset: Any,
+        safety_constraints: Any = None,
+        *,
+        sensitive: Any = None,
+        validation_sensitive: Any = None,
+    ) -> tuple[nn.Module, TrainingMetrics]:
+        """Trains agents and merges them; the model that was given stays as it is.
+
+        Args:
+            initial_model: answers a batch with logits or numbers.
+            train_dataset: a map-style Dataset, or a pair or triple of arrays.
+            validation_dataset: rows that no weight is fitted on, of the same form.
+            safety_constraints: a mapping such as {"max_bias": .05, "min_fairness": .9,
+                "adversarial_budget": .1}, or a constitution, its mapping or its file.
+            sensitive: the groups of the rows for training, if no third tensor has
+                them: values (n,), or a mapping of them by name.
+            validation_sensitive: the same of the rows for validation.
+
+        Returns:
+            A module that was trained, not training, on the device of the one given;
+            and what was measured on the rows for validation.
+
+        Raises:
+            InputError: a model that cannot be trained.
+            DataError: rows that do not fit it.
+            ConfigError: a config or promises that are wrong.
+            SafescaleError: training lost most of its agents.
+        """
+        start = time.perf_counter()
+        home = next(initial_model.parameters(), torch.zeros(0)).device
+        with settled(self.config.threads):
+            run = self._prepare(
+                initial_model,
+                read_both(
+                    (train_dataset, sensitive),
+                    (validation_dataset, validation_sensitive),
+                    self.config.sensitive,
+                ),
+                safety_constraints,
+            )
+            store = self._open(run, initial_model)
+            law = run.promises.constitution
+            trained = train(run.nets, run.config, law, log=run.log, checkpoints=store)
+            model, twin, chosen = merged(run, trained)
+            metrics = measured(run, trained, model, twin)
+            store.clear()
+        metrics = {**metrics, **chosen, "seconds": time.perf_counter() - start}
+        return model.module().to(home).eval(), metrics
+
+    def _prepare(
+        self,
+        module: nn.Module,
+        given: tuple[GivenRows, GivenRows],
+        safety_constraints: Any,
+    ) -> ModuleRun:
+        """Finds device, task and promises."""
+        layout = RowLayout.of(module)
+        events: list[dict[str, Any]] = []
+
+        def log(event: dict[str, Any]) -> None:
+            events.append(event)
+            if self._log is not None:
+                self._log(event)
+            if event["event"] in _TOLD:
+                _LOG.warning("%s", event["reason"])
+
+        kind, device, reason = find_device(self.config.device, self._present)
+        if reason:
+            log({"event": "device", "reason": reason})
+        check_device(module, device, self.config.device)
+        columns = answered(duplicate(module, device), given[0], layout, device)
+        task = find_task(*given, columns, self._task)
+        groups = tuple(task.groups)
+        numbers = task.predicts_numbers
+        promises = Promises.read(safety_constraints, groups, numbers=numbers)
+        for reason in promises.left_out:
+            log({"event": "left_out", "reason": reason})
+        config = lengthened(self.config, len(given[0]))
+        task = with_splits(task, *given, config, promises.constitution)
+        precision = AdaptivePrecisionEngine(
+            memory_threshold=config.memory_threshold,
+            gradient_stability_threshold=config.gradient_stability_threshold,
+            switching=config.precision_switching_enabled,
+            mixed=config.mixed_precision,
+            device=device,
+            log=log,
+        )
+        nets = ModuleNets(
+            module,
+            task,
+            device=device,
+            precision=precision,
+            loss=self._loss,
+            own_roles=self._roles,
+        )
+        return ModuleRun(nets, task, promises, config, kind, events, log)
+
+    def _open(self, run: ModuleRun, module: nn.Module) -> Checkpoints:
+        """Opens the checkpoints of this model, these rows and this config."""
+        if self._checkpoints is None:
+            return Checkpoints()
+        place = str(self._checkpoints)
+        uri = place if "://" in place else Path(place).resolve().as_uri()
+        rows = run.task.splits["train"]
+        tensors = [run.nets.layout.row(module).cpu(), rows.y, *rows.groups.values()]
+        digest = hashlib.sha256(str(module).encode())
+        for tensor in tensors:
+            digest.update(tensor.numpy().tobytes())
+        identity = {"rows": digest.hexdigest(), "config": run.config.digest}
+        every = run.config.checkpoint_every
+        return Checkpoints(open_store(uri), every=every, run=identity)
+
+
+def read_both(
+    given: tuple[Any, Any], held: tuple[Any, Any], names: Sequence[str]
+) -> tuple[GivenRows, GivenRows]:
+    """Reads the rows for training and those for validation, each with its groups.
+
+    Raises:
+        DataError: too few of the latter.
+    """
+    rows = given_rows(*given, names, "train_dataset")
+    judged = given_rows(*held, names, "validation_dataset")
+    if len(judged) < LEAST_HELD:
+        raise DataError(
+            f"validation_dataset has {len(judged)} rows; at least {LEAST_HELD} are "
+            "needed to choose and to judge a model."
+        )
+    return rows, judged
+
+
+def check_device(module: nn.Module, device: torch.device, wanted: str) -> None:
+    """Refuses a model that lies elsewhere than its user wants to train.
+
+    Raises:
+        InputError: it does.
+    """
+    home = next(module.parameters()).device
+    if wanted != "auto" and home.type not in (device.type, "cpu"):
+        raise InputError(
+            f"The model lies on {home}, but training.device is {wanted!r}; move the "
+            "model, or set device: auto."
+        )
+
+
+def answered(
+    module: nn.Module, rows: GivenRows, layout: RowLayout, device: torch.device
+) -> int:
+    """Returns how many columns a module answers its first rows with.
+
+    Raises:
+        InputError: it cannot be called on them, or answers with chances.
+        DataError: its answers are no finite numbers.
+    """
+    first = torch.arange(min(len(rows), FIRST))
+    inputs = to_device(rows.inputs(first), device, layout.dtype)
+    try:
+        with torch.no_grad():
+            out = as_columns(call(module.eval(), inputs))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"The model cannot be called on the first {len(first)} rows of "
+            f"train_dataset ({type(error).__name__}, shown above); an input is what "
+            "the model's forward takes for a batch."
+        ) from error
+    if len(out) != len(first):
+        raise InputError(
+            f"The model answers {len(first)} rows with {len(out)}; expected one answer "
+            "for each."
+        )
+    if not bool(out.isfinite().all()):
+        raise DataError(
+            "The model's answers to the first rows are no finite numbers; look for "
+            "missing or infinite inputs."
+        )
+    last = list(module.modules())[-1]
+    sums = out.sum(1)
+    chances = out.shape[1] > 1 and bool((out >= 0).all())
+    chances = chances and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
+    if isinstance(last, nn.Sigmoid | nn.Softmax) or chances:
+        raise InputError(
+            "The model answers with chances; leave its last sigmoid or softmax out, "
+            "as training takes logits."
+        )
+    return out.shape[1]
+
+
+def lengthened(config: TrainingConfig, rows: int) -> TrainingConfig:
+    """Lets `max_epochs` alone decide how long, where `steps` is at its default."""
+    default = TrainingConfig()
+    if not config.max_epochs or config.steps != default.steps:
+        return config
+    steps = config.max_epochs * math.ceil(rows / config.batch_size)
+    trunk = round(config.trunk_steps * steps / config.steps)
+    return replace(config, steps=steps, trunk_steps=trunk)
