@@ -90,6 +90,13 @@ class RowLayout:
         named = zip(shapes.items(), parts, strict=True)
         return {name: part.view(shape) for (name, shape), part in named}
 
+    def stack(self, theta: Tensor) -> dict[str, Tensor]:
+        """Cuts rows (k, P) into the parameters of k modules, one behind the other."""
+        sizes = [shape.numel() for shape in self.parameters.values()]
+        parts = torch.split(theta[:, : self.trained], sizes, 1)
+        named = zip(self.parameters.items(), parts, strict=True)
+        return {n: part.reshape(len(theta), *shape) for (n, shape), part in named}
+
     def row(self, module: nn.Module) -> Tensor:
         """Returns a copy of a module's tensors as a row (P,)."""
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -129,6 +136,14 @@ def call(module: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple | list) else module(inputs)
+
+
+def called_with(module: nn.Module, parameters: dict[str, Tensor], inputs: Any) -> Any:
+    """Calls a module with other parameters than its own."""
+    if isinstance(inputs, Mapping):
+        return torch.func.functional_call(module, parameters, (), dict(inputs))
+    args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    return torch.func.functional_call(module, parameters, args)
 
 
 def to_device(inputs: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -9,8 +9,8 @@ step, so that no net's draws depend on the others; the user's are as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
 from torch.utils import _pytree as tree
-from torch.utils.checkpoint import checkpoint
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
@@ -26,19 +25,21 @@ from safescale_ammt.modules.copies import (
     RowLayout,
     as_columns,
     call,
+    called_with,
     duplicate,
     fixed_statistics,
-    norms,
-    statistics_as,
     to_device,
     unkept_statistics,
 )
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.randomness import own_randomness, unseeded
+from safescale_ammt.modules.recomputing import recompute
 from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
+from safescale_ammt.training.training_log import Log, discard
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """The user's own: a module's answer and targets -> a number, or one for each row."""
@@ -56,6 +57,7 @@ class ModuleLearner(Learner):
         loss: the user's own, None for that of the task.
         device: where they train.
         precision: what numbers they compute in.
+        note: takes the event of how they are computed.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ModuleLearner(Learner):
         loss: Loss | None,
         device: torch.device,
         precision: AdaptivePrecisionEngine,
+        note: Log = discard,
     ) -> None:
         theta = layout.row(module)[None].to(device)
         # Gradients that are too long are cut; only those that are no number are left.
@@ -78,16 +81,22 @@ class ModuleLearner(Learner):
         )
         self.precision, self.device = precision, device
         self.steps = 0
+        # Whether nets are stacked; None is not decided yet.
+        self.stacked: bool | None = None
+        self._note = note
+        self._seed: Callable[[int], None] = unseeded
         self._module, self._layout, self._rows = module, layout, rows
         self._config, self._cells, self._loss = config, cells, loss
         self._copies: list[nn.Module] = []
+        self._parameters: list[list[Tensor]] = []
         self._slots = range(-1, 0)
         self.place(self._slots)
 
     def place(self, slots: range) -> None:
         """Makes a copy for each net."""
         kept = [dict(each.named_buffers()) for each in self._copies]
-        self._slots, self._copies = slots, []
+        self._slots, self._copies, self._parameters = slots, [], []
+        self.stacked = None
         for row in self.theta:
             each = duplicate(self._module, self.device).train()
             # What the trunk has counted in buffers of whole numbers goes on.
@@ -98,6 +107,8 @@ class ModuleLearner(Learner):
                 recompute(each)
             self._layout.bind(each, row)
             self._copies.append(each)
+            named = dict(each.named_parameters())
+            self._parameters.append([named[name] for name in self._layout.parameters])
 
     def gradient(
         self, batch: Tensor, extra: Tensor, cell_weights: Tensor
@@ -105,20 +116,102 @@ class ModuleLearner(Learner):
         """Returns the task losses (k,) and the Lagrangians' gradient (k, weights)."""
         if self.steps % self._config.sync_every == 0:
             self.precision.decide(self.steps * batch.shape[1] / len(self._rows))
-        losses, grads = [], []
         weights = cell_weights.to(self.device)
+        if self.stacked is None:
+            self.stacked = self._choose(batch, extra, weights)
         with own_randomness(self.device) as seed:
-            for i, slot in enumerate(self._slots):
-                seed(derived_seed(self._config.seed, f"net {slot} step {self.steps}"))
-                task, lagrangian = self._losses(i, batch[i], extra[i], weights)
-                losses.append(task.detach().float().cpu())
-                grads.append(self._grad(i, lagrangian))
+            self._seed = seed
+            way = self._stacked if self.stacked else self._looped
+            losses, grad = way(batch, extra, weights)
         self.steps += 1
-        grad = torch.stack(grads)
         self.precision.note(grad)
         norm = grad.norm(dim=1, keepdim=True)
         limit = self._config.gradient_stability_threshold
-        return torch.stack(losses), grad * (limit / norm).clamp(max=1)
+        return losses.detach().float().cpu(), grad * (limit / norm).clamp(max=1)
+
+    def _looped(
+        self, batch: Tensor, extra: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Computes one net after another."""
+        losses, grads = [], []
+        for i in range(len(self._copies)):
+            self._seed(self._draw(i))
+            task, lagrangian = self._losses(i, batch[i], extra[i], weights)
+            losses.append(task.detach())
+            found = torch.autograd.grad(
+                lagrangian, self._parameters[i], allow_unused=True
+            )
+            # A parameter that the answer does not need has no gradient.
+            parts = zip(found, self._parameters[i], strict=True)
+            row = [torch.zeros_like(p) if g is None else g for g, p in parts]
+            grads.append(torch.cat([part.flatten() for part in row]))
+        return torch.stack(losses), torch.stack(grads)
+
+    def _stacked(
+        self, batch: Tensor, extra: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Computes all nets in one program."""
+        leaves = {
+            name: view.detach().requires_grad_()
+            for name, view in self._layout.stack(self.theta).items()
+        }
+
+        def answers(index: Tensor) -> Tensor:
+            seen = []
+            for i, role in enumerate(self.roles):
+                self._seed(self._draw(i))
+                seen.append(self._inputs(index[i], role))
+            inputs = tree.tree_map(lambda *parts: torch.stack(parts), *seen)
+            one = partial(called_with, self._copies[0])
+            with self.precision.autocast():
+                found: Tensor = torch.vmap(one)(leaves, inputs)
+            return found
+
+        raw, y = answers(batch), self._rows.y[batch].to(self.device)
+        each = zip(raw, y, self.roles, strict=True)
+        task = torch.stack([self._task(*own) for own in each])
+        lagrangian = task
+        if extra.shape[1] and bool(weights.any()):
+            asked = answers(extra).float()
+            asked = asked[..., None] if asked.dim() == 2 else asked
+            weight = self.traits.constraint_weight.to(self.device)
+            lagrangian = task + weight * (soft_rates(asked, self._cells) @ weights)
+        found = torch.autograd.grad(lagrangian.sum(), tuple(leaves.values()))
+        return task, torch.cat([part.flatten(1) for part in found], 1)
+
+    def _choose(self, batch: Tensor, extra: Tensor, weights: Tensor) -> bool:
+        """Decides whether nets are stacked: by a probe, where the module allows it."""
+        report: dict[str, Any] = {"event": "execution", "used": "loop"}
+        wanted = self._config.execution
+        if wanted == "loop" or len(self._copies) < 2:
+            return False
+        seconds: dict[str, float] = {}
+        with own_randomness(self.device) as self._seed:
+            try:
+                if self._layout.buffers or self._config.gradient_checkpointing:
+                    raise RuntimeError("it keeps statistics, or recomputes")
+                for name, way in {
+                    "stacked": self._stacked,
+                    "loop": self._looped,
+                }.items():
+                    way(batch, extra, weights)
+                    start = time.process_time()
+                    way(batch, extra, weights)
+                    seconds[name] = time.process_time() - start
+            # What a module does at random or in place has no stacked form.
+            except (RuntimeError, TypeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:120]
+                report["reason"] = f"Nets are not stacked: {reason}."
+        faster = bool(seconds) and seconds["stacked"] < seconds.get("loop", 0.0)
+        stacked = "loop" in seconds and (wanted == "stacked" or faster)
+        report |= {"used": "stacked" if stacked else "loop", "seconds": seconds}
+        self._note(report)
+        return stacked
+
+    def _draw(self, i: int) -> int:
+        """Returns the seed of what a net draws in this step."""
+        slot = self._slots[i]
+        return derived_seed(self._config.seed, f"net {slot} step {self.steps}")
 
     def rehearse(self) -> float:
         """Returns the first batch's loss: does a net's step, and changes nothing."""
@@ -126,7 +219,7 @@ class ModuleLearner(Learner):
         before = self.theta.clone()
         with own_randomness(self.device), unkept_statistics(self._copies[0]):
             loss = self._losses(0, batch, batch[:0], batch[:0])[0]
-            self._grad(0, loss)
+            torch.autograd.grad(loss, self._parameters[0], allow_unused=True)
         self.theta.copy_(before)
         return float(loss.detach())
 
@@ -174,17 +267,6 @@ class ModuleLearner(Learner):
         brier = torch.tensor([role.brier], device=self.device)
         return task_loss(out.float()[None, None], y[None], brier)[0]
 
-    def _grad(self, i: int, lagrangian: Tensor) -> Tensor:
-        """Returns one net's gradient as a row."""
-        named = dict(self._copies[i].named_parameters())
-        parameters = [named[name] for name in self._layout.parameters]
-        # A parameter that the answer does not need has no gradient.
-        found = torch.autograd.grad(lagrangian, parameters, allow_unused=True)
-        parts = zip(found, parameters, strict=True)
-        return torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for g, p in parts]
-        )
-
     def state_dict(self) -> StateDict:
         """Returns weights, averages, optimizer, other buffers and the step count."""
         state = super().state_dict()
@@ -193,6 +275,8 @@ class ModuleLearner(Learner):
                 each = [dict(c.named_buffers())[name] for c in self._copies]
                 state.each[f"buffer.{name}"] = torch.stack(each)
         state.common["steps"] = torch.tensor(self.steps)
+        # A choice that a clock made is part of the run: whoever resumes keeps it.
+        state.common["stacked"] = torch.tensor(int(bool(self.stacked)))
         return state
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -201,64 +285,8 @@ class ModuleLearner(Learner):
         super().load_state_dict(StateDict(each))
         self.steps = int(state.common["steps"])
         self.place(self._slots)
+        self.stacked = bool(state.common["stacked"])
         for i, module in enumerate(self._copies):
             for name, buffer in module.named_buffers():
                 if name not in self._layout.buffers:
                     buffer.copy_(each[f"buffer.{name}"][i])
-
-
-@contextmanager
-def own_randomness(device: torch.device) -> Iterator[Callable[[int], None]]:
-    """Gives a function that seeds what a module draws from; all is put back after."""
-    on_device = device.type not in ("cpu", "xla")
-    kind = device.type if on_device else "cuda"
-    devices = [device.index or 0] if on_device and device.type != "mps" else []
-
-    def seed(value: int) -> None:
-        torch.default_generator.manual_seed(value)
-        if on_device:
-            torch.get_device_module(device).manual_seed(value)
-
-    with torch.random.fork_rng(devices, device_type=kind):
-        yield seed
-
-
-def composite(module: nn.Module) -> list[nn.Module]:
-    """Returns a module's parts that have parts of their own: its blocks.
-
-    To recompute a single layer would keep as much as it frees: its input.
-    """
-    parts: list[nn.Module] = []
-    for child in module.children():
-        inner = isinstance(child, nn.Sequential | nn.ModuleList)
-        blocks = [part for part in child.children() if list(part.children())]
-        # A chain of single layers is a block itself.
-        parts += blocks if inner and blocks else [child]
-    called = (part for part in parts if not isinstance(part, nn.ModuleList))
-    return [part for part in called if list(part.children())]
-
-
-def recompute(module: nn.Module) -> None:
-    """Lets a module's blocks recompute their activations on the way back."""
-    for part in composite(module):
-        part.forward = partial(forward_again, part, part.forward)
-
-
-def forward_again(part: nn.Module, forward: Any, *args: Any, **named: Any) -> Any:
-    """Calls a part of a module; what it computed is computed again on the way back."""
-    if not torch.is_grad_enabled():
-        return forward(*args, **named)
-
-    layers = norms(part)
-    modes = [layer.training for layer in layers]
-
-    @contextmanager
-    def as_then() -> Iterator[None]:
-        # The second time a batch is seen, it is no news to batch norm.
-        with statistics_as(layers, modes), unkept_statistics(part):
-            yield
-
-    again = partial(forward, **named)
-    return checkpoint(
-        again, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), as_then())
-    )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as f
 from torch.utils import _pytree as tree
@@ -19,7 +17,6 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_modules
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.model.network import predicted
-from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.modules.copies import (
     RowLayout,
     as_columns,
@@ -28,92 +25,17 @@ from safescale_ammt.modules.copies import (
     norms,
     to_device,
 )
-from safescale_ammt.modules.learner import Loss, ModuleLearner, composite
+from safescale_ammt.modules.form import ModuleForm
+from safescale_ammt.modules.learner import Loss, ModuleLearner
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.recomputing import composite
 from safescale_ammt.modules.rows import BLOCK, ModuleRows
 from safescale_ammt.modules.task import Task
 from safescale_ammt.training.constraints import Cell, Constraints
+from safescale_ammt.training.training_log import Log, discard
 
 _STATISTICS = 64
 """Batches that the statistics of batch norm are taken of anew."""
-
-
-@dataclass(frozen=True)
-class ModuleForm:
-    """A form of a model: modules whose answers are averaged (`nets.ModelForm`).
-
-    Attributes:
-        modules: not training, weights and statistics set.
-        form: soup, best, ensemble, twin or a step between.
-        positive: code of the positive class, or None.
-        predicts_numbers: whether it is a regression.
-        threshold: least score that is answered positive, of two classes.
-    """
-
-    modules: tuple[nn.Module, ...]
-    form: str
-    positive: int | None
-    predicts_numbers: bool
-    threshold: float = 0.5
-
-    @property
-    def members(self) -> int:
-        """Modules whose answers are averaged."""
-        return len(self.modules)
-
-    def at(self, threshold: float) -> ModuleForm:
-        """Returns the same form, deciding at another threshold."""
-        return replace(self, threshold=threshold)
-
-    def logits(self, inputs: object) -> NDArray[np.float64]:
-        """Returns the members' mean answer to rows (B, n_out)."""
-        first = next(self.modules[0].parameters())
-        inputs = to_device(inputs, first.device, first.dtype)
-        with torch.no_grad():
-            found = [as_columns(call(m, inputs)).double().cpu() for m in self.modules]
-        return torch.stack(found).mean(0).numpy()
-
-    def answer(self, inputs: object) -> Prediction:
-        """Answers rows: a score and a class, or the number twice."""
-        out = torch.from_numpy(self.logits(inputs))
-        if self.predicts_numbers:
-            return Prediction(out.numpy(), out.numpy())
-        if out.shape[1] > 2:
-            chance, prediction = torch.softmax(out, 1), out.argmax(1)
-            scores = (
-                chance.amax(1) if self.positive is None else chance[:, self.positive]
-            )
-            return Prediction(scores.numpy(), prediction.numpy())
-        logit = out[:, 0] if out.shape[1] == 1 else out[:, 1] - out[:, 0]
-        score = torch.sigmoid(logit).numpy()
-        return Prediction(score, (score >= self.threshold).astype(np.int64))
-
-    def module(self) -> nn.Module:
-        """Returns the form as one module, whose logit 0 is the threshold."""
-        alone = self.members == 1 and self.threshold == 0.5
-        return self.modules[0] if alone else Averaged(self.modules, self.threshold)
-
-
-class Averaged(nn.Module):
-    """Modules whose answers are averaged, moved so that logit 0 is the threshold."""
-
-    def __init__(self, members: Sequence[nn.Module], threshold: float = 0.5) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        at = min(max(threshold, 1e-12), 1 - 1e-12)
-        self.shift = math.log(at / (1 - at))
-
-    def forward(self, *args: object, **named: object) -> Tensor:
-        """Returns the mean of the members' answers."""
-        out = torch.stack([member(*args, **named) for member in self.members]).mean(0)
-        if not self.shift:
-            return out
-        # The logit of class 1, which is the last one of two.
-        return (
-            torch.cat([out[..., :-1], out[..., -1:] - self.shift], -1)
-            if (out.dim() > 1)
-            else out - self.shift
-        )
 
 
 class ModuleNets:
@@ -126,6 +48,7 @@ class ModuleNets:
         precision: what numbers it computes in.
         loss: the user's own, None for that of the task.
         own_roles: roles of the user, in place of the section's.
+        log: takes events.
     """
 
     unit = "rows"
@@ -141,6 +64,7 @@ class ModuleNets:
         precision: AdaptivePrecisionEngine,
         loss: Loss | None = None,
         own_roles: Sequence[Role] = (),
+        log: Log = discard,
     ) -> None:
         self.task, self.groups, self.classes = task, task.groups, task.classes
         self.outcomes = (
@@ -149,6 +73,7 @@ class ModuleNets:
         self.counts, self.device, self.precision = task, device, precision
         self.layout = RowLayout.of(module)
         self._module, self._loss, self._own_roles = module, loss, own_roles
+        self._log = log
         self.execution: dict[str, Any] = {"used": "loop"}
         # Its weights are set anew for each question.
         self._asked = duplicate(module, device).eval()
@@ -224,6 +149,7 @@ class ModuleNets:
             loss=self._loss,
             device=self.device,
             precision=self.precision,
+            note=self.take_execution,
         )
         if not math.isfinite(learner.rehearse()):
             raise SafescaleError(
@@ -232,6 +158,11 @@ class ModuleNets:
             )
         self.precision.probe(learner.rehearse)
         return learner
+
+    def take_execution(self, event: dict[str, Any]) -> None:
+        """Takes how nets are computed: for the log, and for the metrics."""
+        self.execution = {n: v for n, v in event.items() if n != "event"}
+        self._log(event)
 
     def logits(
         self,

@@ -16,8 +16,9 @@ from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.model.predictor import Prediction
+from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.metrics import AgentMetrics, TrainingMetrics
-from safescale_ammt.modules.nets import ModuleForm, ModuleNets
+from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.robust import robust_accuracy
 from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.modules.sugar import Promises

@@ -17,7 +17,7 @@ from torch.utils import _pytree as tree
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.model.network import predicted
 from safescale_ammt.modules.copies import as_columns, call, to_device
-from safescale_ammt.modules.nets import ModuleForm
+from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.rows import ModuleRows
 
 STEPS, STRIDE = 10, 0.25

@@ -203,6 +203,7 @@ class SAFESCALEAMMTTrainer:
             precision=precision,
             loss=self._loss,
             own_roles=self._roles,
+            log=log,
         )
         return ModuleRun(nets, task, promises, config, kind, events, log)
 

@@ -23,6 +23,7 @@ from safescale_ammt.config.sections import (
     SearchConfig,
     TrainingConfig,
 )
+from safescale_ammt.config.unapplied import unapplied_to_tables
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.yaml_file import read_yaml
 
@@ -195,14 +196,42 @@ def test_an_impossible_training_value_is_one_clear_sentence(
         ("tpu_pods", 1),
         ("evolution_frequency", 100),
         ("human_oversight_enabled", False),
+        ("memory_threshold", 0.5),
+        ("architecture_mutation_rate", 0.3),
+        ("device", "cuda"),
+        ("execution", "auto"),
+        ("sensitive", ["sex"]),
     ],
 )
-def test_what_this_version_does_not_have_is_refused_not_ignored(
-    key: str, value: Any
-) -> None:
-    sentence = refused(TrainingConfig, {key: value})
-    assert f"training.{key} is {value!r}" in sentence
-    assert "in this version" in sentence
+def test_what_does_not_apply_to_a_table_is_said(key: str, value: Any) -> None:
+    (reason,) = unapplied_to_tables(TrainingConfig.from_params({key: value}))
+    assert f"training.{key} is" in reason
+    assert "which does not apply: " in reason
+    assert list(unapplied_to_tables(TrainingConfig())) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("memory_threshold", 0.0),
+        ("memory_threshold", 1.5),
+        ("architecture_mutation_rate", 1.1),
+        ("evolution_frequency", -1),
+        ("tpu_pods", -1),
+        ("device", "abacus"),
+        ("execution", "fast"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(key: str, value: Any) -> None:
+    assert f"training.{key} is {value!r}, expected" in refused(
+        TrainingConfig, {key: value}
+    )
+
+
+def test_lists_are_taken_where_a_section_is_made_in_python() -> None:
+    config = TrainingConfig(agent_specializations=["safety"])  # type: ignore[arg-type]
+    assert config.agent_specializations == ("safety",)
+    assert config == TrainingConfig(agent_specializations=("safety",))
 
 
 @pytest.mark.parametrize(
@@ -353,7 +382,7 @@ def test_an_engine_that_nobody_has_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["vision", "language", "poet", "Safety", ""])
+@pytest.mark.parametrize("name", ["visions", "poet", "Safety", ""])
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_a_role_that_nobody_knows_is_refused_where_the_section_is_read(
     name: str, place: int

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
-from safescale_ammt.errors import ConfigError
 from safescale_ammt.search.trials import SHORT, short_run
 
 SHORT_RUN = TrainingConfig(
@@ -66,10 +65,7 @@ def test_every_other_key_of_the_training_section_reaches_a_short_run() -> None:
         default = getattr(TrainingConfig(), field.name)
         if field.name in settled or not isinstance(default, float):
             continue
-        try:
-            changed = TrainingConfig(**{field.name: default * 0.5 + 0.25})
-        except ConfigError:
-            continue  # a name of which this version takes one value
+        changed = TrainingConfig(**{field.name: default * 0.5 + 0.25})
         found = short_run(changed, SearchConfig())
         assert getattr(found, field.name) == getattr(changed, field.name)
     assert short_run(TrainingConfig(sharing="median"), SearchConfig()).sharing == (

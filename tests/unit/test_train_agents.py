@@ -160,7 +160,7 @@ def test_a_dataset_is_no_architecture(dataset: Path, tmp_path: Path) -> None:
 
 BAD = [
     ({"steps": 2.5}, ConfigError, "training.steps must be a whole number"),
-    ({"agent_specializations": ["vision"]}, ConfigError, "a role for images"),
+    ({"agent_specializations": ["poet"]}, ConfigError, "names 'poet'"),
     ({"learning_rate": 1e30}, SafescaleError, "Training stopped at step"),
 ]
 

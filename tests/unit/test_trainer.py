@@ -24,7 +24,7 @@ from training_world import (
 
 from safescale_ammt.config.roles import ROLES
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.errors import ConfigError, DataError, SafescaleError
+from safescale_ammt.errors import DataError, SafescaleError
 from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import forward, initial, unflatten
 from safescale_ammt.training.adam import Adam
@@ -282,11 +282,16 @@ def test_a_threshold_that_no_gradient_meets_ends_training_too(
         run(encoded, gradient_stability_threshold=1e-9, trunk_steps=0)
 
 
-def test_a_role_for_images_is_refused_before_the_first_step(
+def test_a_role_for_images_acts_as_the_generalist_and_says_so_once(
     encoded: EncodedDataset,
 ) -> None:
-    with pytest.raises(ConfigError, match="vision"):
-        run(encoded, agent_specializations=["vision"])
+    trained, events = run(encoded, agent_specializations=["vision"], tpu_pods=2)
+    plain, _ = run(encoded, agent_specializations=["generalist"])
+    assert torch.equal(trained.agents, plain.agents)
+    reasons = [e["reason"] for e in events if e["event"] == "unapplied"]
+    assert len(reasons) == 2
+    assert "training.tpu_pods is 2, which does not apply" in reasons[0]
+    assert "'vision', a role for images" in reasons[1]
 
 
 # --- the step ---

@@ -1,0 +1,540 @@
+"""Modules: any of them trains, none of a user's is touched, and a seed says it all."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from module_world import both, brief, net, rows, trained
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+
+from safescale_ammt.config.roles import Role
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.errors import DataError, InputError, SafescaleError
+from safescale_ammt.model.device import find_device, settled
+from safescale_ammt.modules.copies import RowLayout
+from safescale_ammt.modules.nets import ModuleNets
+from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.rows import given_rows
+from safescale_ammt.modules.sugar import Promises
+from safescale_ammt.modules.task import find_task, with_splits
+from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
+from safescale_ammt.training.placement import Placement
+from safescale_ammt.training.plan import make_plan
+from safescale_ammt.training.sampling import agent_batches, trunk_batches
+from safescale_ammt.training.trainer import train
+from safescale_ammt.training.training_log import discard
+
+ROOT = Path(__file__).parents[2]
+GAP = {"max_bias": 0.05}
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+def nets(model: nn.Module, **changes: Any) -> tuple[ModuleNets, Constitution]:
+    """Returns nets on the small problem without promises."""
+    config, law = brief(**changes), Promises.read(None, ()).constitution
+    given, held = (given_rows(d.tensors[:2], None, (), "rows") for d in both())
+    task = with_splits(find_task(given, held, 1, "auto"), given, held, config, law)
+    cpu = torch.device("cpu")
+    engine = AdaptivePrecisionEngine(switching=False)
+    return ModuleNets(model, task, device=cpu, precision=engine), law
+
+
+# --- known answers ---
+
+
+def test_one_agent_that_shares_nothing_is_a_plain_loop_of_torch() -> None:
+    config = brief(num_agents=1, self_weight=1.0, trunk_steps=0)
+    kind, law = nets(model := net())
+    with settled(1):
+        found = train(kind, config, law, log=discard)
+        plan = make_plan(kind, config, law)
+        batches = agent_batches(plan, Placement(2))
+        plain, average = copy.deepcopy(model), copy.deepcopy(model)
+        optimizer = torch.optim.AdamW(plain.parameters(), weight_decay=0.0)
+        for step in range(plan.steps):
+            optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
+            index = batches.draw()[0][0]
+            out = plain(plan.rows.batch(index))[:, 0]
+            label = plan.rows.y[index].float()
+            loss = nn.functional.binary_cross_entropy_with_logits(out, label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for mean, p in zip(
+                    average.parameters(), plain.parameters(), strict=True
+                ):
+                    mean.lerp_(p, 1 - config.ema)
+    own = RowLayout.of(average).row(average)
+    torch.testing.assert_close(found.agents[0], own, rtol=0, atol=1e-6)
+
+
+def test_agents_without_a_promise_see_all_rows() -> None:
+    kind, law = nets(net())
+    plan = make_plan(kind, brief(num_agents=3), law)
+    assert all(len(view) == len(plan.rows) for view in plan.views)
+    assert trunk_batches(plan).draw()[0].shape == (1, 32)
+
+
+def test_stacked_nets_learn_what_nets_in_a_loop_learn() -> None:
+    data = both()
+    plain, _ = trained(net(), *data, promises=GAP)
+    stacked, metrics = trained(net(), *data, promises=GAP, execution="stacked")
+    assert metrics["execution"]["used"] == "stacked"
+    for a, b in zip(plain.parameters(), stacked.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.2), nn.BatchNorm1d(8)])
+def test_what_has_no_stacked_form_goes_on_in_a_loop(layer: nn.Module) -> None:
+    _, metrics = trained(net(1, layer), execution="stacked")
+    assert metrics["execution"]["used"] == "loop"
+    assert "Nets are not stacked" in metrics["execution"]["reason"]
+    _, chosen = trained(net(), execution="auto")
+    assert set(chosen["execution"]["seconds"]) == {"stacked", "loop"}
+
+
+# --- a user's things stay as they are ---
+
+
+def test_model_random_numbers_and_settings_of_the_user_stay_as_they_are() -> None:
+    model = net(1, nn.BatchNorm1d(8), nn.Dropout(0.3))
+    model[0].weight.requires_grad_(False)
+    before, mode = state(model), torch.get_deterministic_debug_mode()
+    generator = torch.get_rng_state()
+    others = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    found, _ = trained(model, promises=GAP)
+    assert torch.equal(torch.get_rng_state(), generator)
+    now = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert now == others
+    assert same(before, state(model))
+    assert model.training
+    assert torch.get_deterministic_debug_mode() == mode
+    assert found is not model
+    assert torch.equal(found[0].weight, model[0].weight)
+    assert not torch.equal(found[-1].weight, model[-1].weight)
+
+
+@pytest.mark.parametrize("layers", [(), (nn.BatchNorm1d(8), nn.Dropout(0.3))])
+def test_the_same_seed_is_the_same_model_whatever_the_user_has_drawn(
+    layers: tuple[nn.Module, ...],
+) -> None:
+    first, _ = trained(net(1, *layers), promises=GAP)
+    torch.rand(7)
+    again, _ = trained(net(1, *layers), promises=GAP)
+    other, _ = trained(net(1, *layers), promises=GAP, seed=1)
+    assert same(state(first), state(again))
+    assert not same(state(first), state(other))
+
+
+def test_a_net_draws_the_same_whoever_else_there_is() -> None:
+    kind, law = nets(net(1, nn.Dropout(0.5)))
+    alone, several = (
+        train(kind, brief(num_agents=k, self_weight=1.0), law, log=discard)
+        for k in (1, 3)
+    )
+    assert torch.equal(alone.agents[0], several.agents[0])
+    assert not torch.equal(several.agents[0], several.agents[1])
+
+
+def test_a_loop_that_runs_already_is_no_obstacle() -> None:
+    given, held = both()
+
+    async def notebook() -> tuple[Any, Any]:
+        trainer = SAFESCALEAMMTTrainer(brief())
+        direct = trainer.train(net(), given, held)
+        return direct, await trainer.train_model(net(), given, held)
+
+    (direct, one), (awaited, other) = asyncio.run(notebook())
+    assert same(state(direct), state(awaited))
+    assert one["final_accuracy"] == other["final_accuracy"] > 0.7
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    whole, _ = trained(net(1, nn.BatchNorm1d(8), nn.Dropout(0.3)), promises=GAP)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "round" and event["step"] == 20:
+            raise KeyboardInterrupt
+
+    options = {"checkpoints": tmp_path}
+    model = net(1, nn.BatchNorm1d(8), nn.Dropout(0.3))
+    settings = {"promises": GAP, "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, options={**options, "log": stop}, **settings)
+    events: list[dict[str, Any]] = []
+    resumed, _ = trained(model, options={**options, "log": events.append}, **settings)
+    assert any(e["event"] == "resumed" and e["step"] >= 15 for e in events)
+    assert same(state(whole), state(resumed))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+# --- modules of all kinds ---
+
+
+class Tied(nn.Module):
+    """Two layers with one matrix, and buffers: written, made anew and of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        self.out = nn.Linear(4, 1)
+        self.register_buffer("scale", torch.ones(4))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.scale = 0.5 * self.scale + 0.5 * x.abs().mean(0)
+            self.seen += 1
+        return self.out(torch.tanh(self.b(torch.tanh(self.a(x / self.scale)))))[:, 0]
+
+
+def test_tied_weights_are_one_and_buffers_are_kept() -> None:
+    model = Tied()
+    layout = RowLayout.of(model)
+    assert "b.weight" not in layout.parameters
+    assert layout.trained == sum(p.numel() for p in model.parameters())
+    found, metrics = trained(model, merge="soup")
+    assert found.a.weight is found.b.weight
+    assert not torch.equal(found.scale, torch.ones(4))
+    assert found.scale.isfinite().all()
+    assert metrics["final_accuracy"] > 0.6
+
+
+def test_statistics_of_a_soup_are_those_of_the_rows_for_training() -> None:
+    model = net(1, nn.BatchNorm1d(8))
+    found, _ = trained(model, merge="soup", num_agents=3)
+    with torch.no_grad():
+        hidden = found[0](rows(240, 1)[0])
+    # Of the only batch that there is.
+    torch.testing.assert_close(found[1].running_mean, hidden.mean(0))
+    torch.testing.assert_close(found[1].running_var, hidden.var(0))
+    assert found[1].momentum == 0.1
+
+
+class Part(nn.Module):
+    """A block of layers."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def blocks() -> nn.Module:
+    inside = (nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3))
+    return nn.Sequential(Part(nn.Linear(4, 8), *inside), Part(nn.Linear(8, 1)))
+
+
+def test_recomputed_activations_give_the_same_model() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = blocks()
+    plain, _ = trained(model, promises=GAP)
+    again, metrics = trained(model, promises=GAP, gradient_checkpointing=True)
+    assert same(state(plain), state(again))
+    assert metrics["unapplied"] == []
+    _, flat = trained(net(), gradient_checkpointing=True)
+    assert "no blocks of layers" in flat["unapplied"][0]
+
+
+@pytest.mark.parametrize(
+    ("n_out", "classes"), [(1, 2), (2, 2), (3, 3)], ids=["logit", "two", "three"]
+)
+def test_classes_are_learnt_under_a_promise(n_out: int, classes: int) -> None:
+    found, metrics = trained(
+        net(n_out), *both(400, classes), promises=GAP, steps=120, trunk_steps=40
+    )
+    assert metrics["final_accuracy"] > (0.75 if classes == 2 else 0.5)
+    assert list(metrics["gaps"]) == ["max-bias-group"]
+    assert found(rows()[0]).shape == (240, n_out)
+    accuracy = metrics["final_accuracy"]
+    low, high = metrics["final_accuracy_interval"]
+    assert low < accuracy < high
+    assert metrics["task"] == "classification"
+    assert len(metrics["agents"]) == 2
+
+
+def test_a_promise_narrows_the_gap_of_the_twin() -> None:
+    data = both(1200)
+    settings = {"steps": 300, "trunk_steps": 60, "num_agents": 4}
+    _, free = trained(net(), *data, **settings, promises={"max_bias": 1.0})
+    _, bound = trained(net(), *data, **settings, promises={"max_bias": 0.1})
+    gap = "max-bias-group"
+    assert bound["gaps"][gap]["value"] < free["gaps"][gap]["value"] - 0.1
+
+
+def test_the_answers_of_an_ensemble_and_its_threshold_are_in_the_module() -> None:
+    given, held = both()
+    config = {"merge": "ensemble", "threshold": {"objective": "balanced_accuracy"}}
+    found, metrics = trained(net(), given, held, **config)
+    x, y, _ = held.tensors
+    accuracy = ((found(x)[:, 0] >= 0).long() == y).double().mean()
+    assert metrics["members"] == 2
+    assert metrics["threshold"] != 0.5
+    assert float(accuracy) == pytest.approx(metrics["final_accuracy"])
+
+
+@pytest.mark.parametrize("own", [None, nn.L1Loss(), nn.MSELoss(reduction="none")])
+def test_numbers_are_predicted(own: Any) -> None:
+    x = rows(400, 1)[0]
+    y = 3 * x[:, 0] - x[:, 1]
+    settings = {
+        "steps": 200,
+        "trunk_steps": 50,
+    }
+    promises = {**GAP, "min_fairness": 0.8}
+    _, metrics = trained(
+        net(),
+        (x, y),
+        (x[:100], y[:100]),
+        **settings,
+        promises=promises,
+        options={"loss": own},
+    )
+    assert metrics["task"] == "regression"
+    assert metrics["final_r2"] > 0.8
+    assert "final_accuracy" not in metrics
+    assert len(metrics["left_out"]) == 2
+    assert metrics["needs_human"]
+    assert not metrics["may_be_released"]
+
+
+def test_an_own_loss_of_classes_gets_targets_as_torch_wants_them() -> None:
+    one, _ = trained(net(), options={"loss": nn.BCEWithLogitsLoss()})
+    plain, _ = trained(net())
+    for a, b in zip(one.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    _, metrics = trained(net(2), options={"loss": nn.CrossEntropyLoss()})
+    assert metrics["final_accuracy"] > 0.7
+
+
+# --- rows of all kinds ---
+
+
+class Listed(Dataset[Any]):
+    """Rows of a map-style data set, with texts as groups."""
+
+    def __init__(self, of: TensorDataset) -> None:
+        self.of = of
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y, group = self.of[index]
+        return x, int(y), "fm"[int(group)]
+
+
+def test_rows_of_every_kind_train_the_same_model() -> None:
+    given, held = both()
+    expected, _ = trained(net(), given, held, promises=GAP)
+    arrays = [tuple(t.numpy() for t in d.tensors) for d in (given, held)]
+    arrays = [(x.astype(float), y.astype(float), g.astype(str)) for x, y, g in arrays]
+    kinds = [
+        tuple(tuple(d.tensors) for d in (given, held)),
+        arrays,
+        (Listed(given), Listed(held)),
+        tuple(Subset(d, range(len(d))) for d in (given, held)),
+        tuple(tuple(t.tolist() for t in d.tensors) for d in (given, held)),
+    ]
+    for data in kinds:
+        found, _ = trained(net(), *data, promises=GAP)
+        assert same(state(found), state(expected))
+
+
+def test_groups_may_be_given_apart_by_name() -> None:
+    (x, y, g), (vx, vy, vg) = (d.tensors for d in both())
+    trainer = SAFESCALEAMMTTrainer(brief())
+    _, metrics = trainer.train(
+        net(), (x, y), (vx, vy), GAP,
+        sensitive={"sex": g, "age": g * 0}, validation_sensitive={"sex": vg, "age": vg},
+    )  # fmt: skip
+    assert list(metrics["gaps"]) == ["max-bias-sex", "max-bias-age"]
+    assert any("age" in reason for reason in metrics["left_out"])
+
+
+def test_without_groups_a_promise_on_them_is_undecided_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    given, held = (TensorDataset(*d.tensors[:2]) for d in both())
+    _, metrics = trained(
+        net(), given, held, promises={**GAP, "adversarial_budget": 0.1}
+    )
+    (reason,) = metrics["left_out"]
+    assert reason.startswith("max-bias is undecided: no groups are given")
+    assert [r.message for r in caplog.records].count(reason) == 1
+    assert (metrics["needs_human"], metrics["may_be_released"]) == (True, False)
+    assert metrics["robust"]["accuracy"] <= metrics["final_accuracy"]
+    _, alone = trained(net(), given, held, promises=GAP, human_oversight_enabled=False)
+    assert not alone["needs_human"]
+
+
+class Named(nn.Module):
+    """Takes two inputs by name, one of them whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of, self.last = nn.Embedding(2, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor, kind: Tensor) -> Tensor:
+        return self.last(x + self.of(kind))
+
+
+def test_inputs_may_have_names_and_whole_numbers() -> None:
+    (x, y, g), (vx, vy, vg) = (d.tensors for d in both())
+    _, metrics = trained(
+        Named(), ({"x": x, "kind": g}, y), ({"x": vx, "kind": vg}, vy),
+        promises={"adversarial_budget": 0.1},
+    )  # fmt: skip
+    assert metrics["final_accuracy"] > 0.7
+    assert "small ball" in metrics["robust"]["reason"]
+
+
+# --- what is refused ---
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+X, Y, G = rows(64)
+NAN = torch.full((64,), float("nan"))
+REFUSED = {
+    "no rows": (net, (X[:0], Y[:0]), "has no rows"),
+    "an iterable": (net, Endless(), "is an iterable data set"),
+    "one tensor": (net, X, "is a Tensor, expected a torch Dataset"),
+    "NaN targets": (net, (X, NAN), "targets that are no finite number"),
+    "other lengths": (net, (X, Y[:9]), "has 64 inputs and 9 targets"),
+    "short groups": (net, (X, Y, G[:9]), "the group 'group' has 9 values"),
+    "NaN inputs": (net, (X * NAN[:, None], Y), "no finite numbers"),
+    "wide inputs": (net, (X[:, :3], Y), "cannot be called on the first 64"),
+    "texts": (lambda: net(3), (X, ["a", "b"] * 32), "3 numbers, which fits 3 classes"),
+    "a map": (lambda: nn.Unflatten(1, (2, 2)), (X, Y), "no parameter to train"),
+    "three axes": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2))),
+        (X, Y),
+        "answer to a batch is",
+    ),
+    "chances": (lambda: nn.Sequential(net(), nn.Sigmoid()), (X, Y), "with chances"),
+    "halves": (lambda: net().half(), (X, Y), "torch.float16, expected float32"),
+    "lazy": (lambda: nn.LazyLinear(1), (X, Y), "has no values yet"),
+    "one answer": (
+        lambda: nn.Sequential(net(), nn.Flatten(0), nn.Linear(64, 1)),
+        (X, Y),
+        "answers 64 rows with 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_trained_is_one_sentence(case: str) -> None:
+    model, data, says = REFUSED[case]
+    with pytest.raises(SafescaleError) as caught:
+        trained(model(), data, (X, Y))
+    assert says in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_a_loss_that_is_no_number_and_a_short_validation_are_refused() -> None:
+    with pytest.raises(SafescaleError, match="loss of the first batch"):
+        trained(net(), options={"loss": lambda out, y: (out - y).mean() / 0})
+    with pytest.raises(DataError, match="has 7 rows; at least 8"):
+        trained(net(), (X, Y), (X[:7], Y[:7]))
+    with pytest.raises(DataError, match="give both the same"):
+        trained(net(), (X, Y, G), (X, Y))
+    with pytest.raises(InputError, match="Unknown key 'max_gap'"):
+        trained(net(), promises={"max_gap": 0.1})
+
+
+# --- devices, precision, roles, length ---
+
+
+def test_the_first_device_of_the_ladder_that_is_there_is_used() -> None:
+    cpu = torch.device("cpu")
+    there = {"xpu": torch.device("meta"), "cpu": cpu}
+    assert find_device("auto", there.get) == ("xpu", there["xpu"], "")
+    assert find_device("cpu", there.get) == ("cpu", cpu, "")
+    kind, _, reason = find_device("tpu", there.get)
+    assert (kind, reason) == ("xpu", "No tpu is there: training uses the xpu.")
+    assert find_device("auto", {"cpu": cpu}.get)[0] == "cpu"
+
+
+def test_a_tpu_that_is_injected_is_trained_on_and_one_that_is_not_said() -> None:
+    fake = {"tpu": torch.device("cpu"), "cpu": torch.device("cpu")}
+    _, metrics = trained(net(), device="tpu", options={"present": fake.get})
+    assert metrics["device"] == "tpu"
+    none = {"cpu": torch.device("cpu")}
+    _, other = trained(net(), device="tpu", tpu_pods=4, options={"present": none.get})
+    assert other["device"] == "cpu"
+    assert other["unapplied"][-1] == "No tpu is there: training uses the cpu."
+    assert "training.tpu_pods is 4" in other["unapplied"][0]
+
+
+def test_epochs_alone_decide_the_length_unless_steps_are_given() -> None:
+    _, by_epochs = trained(net(), max_epochs=5, steps=1200, trunk_steps=400)
+    assert by_epochs["steps"] == 5 * 8  # 240 rows in batches of 32
+    _, both_given = trained(net(), max_epochs=5, steps=25)
+    assert both_given["steps"] == 25
+
+
+def test_roles_of_the_user_are_dealt_out() -> None:
+    own = (Role("one", "noise", noise=0.5), Role("two", "drops", input_drop=0.3))
+    found, metrics = trained(net(), options={"roles": own}, num_agents=3)
+    assert [agent["role"] for agent in metrics["agents"]] == ["one", "two", "one"]
+    assert not same(state(found), state(trained(net(), num_agents=3)[0]))
+
+
+def test_vision_sees_images_through_noise_and_tables_as_the_generalist() -> None:
+    images = X.reshape(64, 1, 2, 2)
+
+    def flat() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), *net())
+
+    def run(x: Tensor, role: str) -> tuple[nn.Module, Any]:
+        return trained(flat(), (x, Y), (x, Y), agent_specializations=[role], ema=0.5)
+
+    plain, _ = run(images, "generalist")
+    vision, metrics = run(images, "vision")
+    assert metrics["unapplied"] == []
+    assert not same(state(plain), state(vision))
+    table, said = run(X, "vision")
+    assert same(state(table), state(run(X, "generalist")[0]))
+    assert "'vision', a role for images" in said["unapplied"][0]
+
+
+# --- the examples ---
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("basic_training", "20"), ("advanced_config", "60"), ("custom_models", "150")],
+)
+def test_an_example_runs(
+    name: str, length: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, length])
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    assert "accuracy" in capsys.readouterr().out or name == "custom_models"

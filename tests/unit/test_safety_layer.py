@@ -1,0 +1,222 @@
+"""The safety layer, promises in short, and the precision engine."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from module_world import net, trained
+from torch import Tensor, nn
+
+import safescale_ammt
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.errors import ConstitutionError, DataError
+from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED
+from safescale_ammt.modules.precision import AdaptivePrecisionEngine, memory_pressure
+from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
+from safescale_ammt.modules.sugar import Promises
+from safescale_ammt.training.constraints import enforce
+from safescale_ammt.training.multipliers import NuPI
+
+N = 4000
+
+
+def answers(gap: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Returns predictions whose rates differ by a gap, labels and groups."""
+    group = torch.arange(N) % 2
+    rank = (torch.arange(N) // 2) / (N // 2)
+    prediction = (rank < 0.4 + gap * group).long()
+    return prediction, prediction.clone(), {"sex": group}
+
+
+@pytest.mark.parametrize(
+    ("gap", "outcome"), [(0.0, HOLDS), (0.05, UNDECIDED), (0.3, FAILS)]
+)
+def test_findings_come_with_bounds_and_say_whether_a_model_may_be_released(
+    gap: float, outcome: str
+) -> None:
+    layer = ConstitutionalSafetyLayer({"max_bias": 0.05})
+    prediction, label, groups = answers(gap)
+    (found,) = layer.findings(prediction, label, groups)
+    assert (found.outcome, found.principle) == (outcome, "max-bias-sex")
+    assert found.lower <= found.value <= found.upper
+    assert found.value == pytest.approx(gap, abs=1e-3)
+    assert layer.may_be_released([found]) is (outcome == HOLDS)
+    violations = layer.violations(prediction, label, groups)
+    assert violations["max-bias-sex"] == pytest.approx(gap - 0.05, abs=1e-3)
+
+
+def test_a_constitution_may_be_a_file_a_mapping_or_an_object(tmp_path: Path) -> None:
+    gap = {"metric": "dp_gap", "group": "sex", "threshold": 0.05}
+    law = {"schema": 1, "principles": [{"id": "alike", "constraint": gap}]}
+    file = tmp_path / "constitution.yaml"
+    file.write_text(yaml.safe_dump(law))
+    for given in (law, file, str(file), Constitution.from_dict(law)):
+        (found,) = ConstitutionalSafetyLayer(given).findings(*answers(0.2))
+        assert (found.principle, found.outcome) == ("alike", FAILS)
+
+
+def test_the_penalty_is_the_lagrangian_of_the_multipliers_that_nu_pi_moves() -> None:
+    layer = ConstitutionalSafetyLayer({"max_bias": 0.05})
+    prediction, label, groups = answers(0.3)
+    logits = (4.0 * prediction - 2).requires_grad_()
+    assert float(layer.penalty(logits, label, groups).detach()) == 0
+    assert layer.update(logits, label, groups)["max-bias-sex"] == pytest.approx(0.25)
+    penalty = layer.penalty(logits, label, groups)
+    codes = {"sex": groups["sex"]}
+    law = Promises.read({"max_bias": 0.05}, ("sex",)).constitution
+    cells = enforce(law, {"sex": ("0", "1")}, codes, label, (1,))
+    config, gains = TrainingConfig(), cells.gains()
+    plain = NuPI(config.dual_ki * gains, config.dual_kp * gains, config.dual_nu)
+    plain.step(cells.differences(torch.tensor([0.4, 0.7])) - 0.05)
+    chance = torch.sigmoid(logits.detach())
+    soft = torch.stack([chance[groups["sex"] == i].mean() for i in (0, 1)])
+    expected = plain.multipliers @ cells.differences(soft)
+    torch.testing.assert_close(penalty.detach(), expected)
+    (slope,) = torch.autograd.grad(penalty, logits)
+    # Down with the group that is answered yes more often, up with the other.
+    assert (slope[groups["sex"] == 1] > 0).all()
+    assert (slope[groups["sex"] == 0] < 0).all()
+    one_group = {"sex": torch.ones(10)}
+    assert layer.penalty(logits[:10], label[:10], one_group).isfinite()
+
+
+def test_columns_of_other_lengths_and_promises_without_groups_are_said() -> None:
+    layer = ConstitutionalSafetyLayer({"max_bias": 0.05, "min_accuracy": 0.5})
+    prediction, label, groups = answers(0.0)
+    with pytest.raises(DataError, match="4000 labels, but sex has 9 values"):
+        layer.findings(prediction, label, {"sex": groups["sex"][:9]})
+    (found,) = layer.findings(prediction, label, {})
+    assert (found.metric, found.outcome) == ("accuracy", HOLDS)
+    assert "max-bias is undecided" in layer.left_out[0]
+    assert not layer.may_be_released([found])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max_bais": 0.1}, "the nearest is 'max_bias'"),
+        ({"max_bias": "little"}, "max_bias must be a number"),
+        ({"max_bias": 3}, "outside"),
+        ({"adversarial_budget": -1}, "must be a radius >= 0"),
+        ({"min_robust_accuracy": 0.5}, "stand beside"),
+        (7, "must be a mapping"),
+    ],
+)
+def test_promises_that_mean_nothing_are_one_sentence(given: Any, says: str) -> None:
+    with pytest.raises(ConstitutionError, match=says):
+        Promises.read(given, ("sex",))
+
+
+def test_an_attack_can_refute_a_robust_accuracy_and_never_show_one() -> None:
+    promises = Promises.read(
+        {"adversarial_budget": 0.1, "min_robust_accuracy": 0.8}, ()
+    )
+    assert promises.promises_nothing
+    assert promises.robust_outcome({"upper": 0.7}) == FAILS
+    assert promises.robust_outcome({"upper": 0.99, "lower": 0.95}) == UNDECIDED
+    _, metrics = trained(
+        net(), promises={"adversarial_budget": 3.0, "min_robust_accuracy": 0.9}
+    )
+    assert metrics["robust"]["outcome"] == FAILS
+    assert not metrics["feasible"]
+
+
+# --- the precision engine ---
+
+
+def engine(pressure: float = 0.1, **settings: Any) -> AdaptivePrecisionEngine:
+    made = AdaptivePrecisionEngine(pressure=lambda: pressure, **settings)
+    made.speedup = settings.pop("speedup", 0.5)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("pressure", "epoch", "wanted", "used"),
+    [
+        (0.95, 9, "int8", "bfloat16"),
+        (0.8, 9, "float16", "bfloat16"),
+        (0.1, 0, "float16", "float32"),
+        (0.1, 9, "float32", "float32"),
+        (0.7, 9, "float32", "float32"),
+    ],
+)
+def test_thresholds_decide_and_say_what_the_hardware_does_not_grant(
+    pressure: float, epoch: float, wanted: str, used: str
+) -> None:
+    events: list[dict[str, Any]] = []
+    made = engine(pressure, log=events.append)
+    assert made.decide(epoch) == used
+    (event,) = events
+    assert (event["wanted"], event["used"]) == (wanted, used)
+    assert (event["pressure"], event["speedup"]) == (pressure, 0.5)
+    assert ("nothing trains in int8" in event["reason"]) is (wanted == "int8")
+    assert made.decide(epoch) == used
+    assert len(events) == 1
+    assert made.decisions == events
+
+
+def test_unstable_gradients_go_back_to_full_precision_at_once() -> None:
+    made = engine(0.95, gradient_stability_threshold=2.0)
+    assert made.decide(5) == "bfloat16"
+    made.note(torch.tensor([[1.0, 1.0]]))
+    assert made.used == "bfloat16"
+    made.note(torch.tensor([[1.0, 1.0], [3.0, 0.0]]))
+    assert made.used == "float32"
+    assert made.decide(5) == "float32"
+    made.note(torch.tensor([[math.nan]]))
+    assert made.decide(5) == "float32"
+    assert made.decisions[-1]["reason"].endswith("gradients are unstable.")
+
+
+def test_speed_is_used_only_where_a_probe_finds_it() -> None:
+    fast, slow = engine(mixed=True), engine(mixed=True, switching=False)
+    fast.speedup, slow.speedup = 1.2, 1.02
+    assert (fast.decide(0), slow.decide(0)) == ("bfloat16", "float32")
+    assert "asks for bfloat16; bfloat16 is 1.02 times" in slow.decisions[0]["reason"]
+    seen: list[str] = []
+    made = AdaptivePrecisionEngine(mixed=True)
+
+    def step() -> None:
+        seen.append(made.used)
+        with made.autocast():
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert (product.dtype == torch.bfloat16) is (made.used == "bfloat16")
+
+    made.probe(step)
+    assert seen == ["float32", "bfloat16"] * 4
+    assert made.speedup > 0
+    assert 0 <= memory_pressure(torch.device("cpu")) <= 1
+
+
+def test_a_module_trains_in_bfloat16_under_pressure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: set[torch.dtype] = set()
+
+    class Watched(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            seen.add(out.dtype)
+            return out
+
+    model = nn.Sequential(Watched(4, 8), nn.ReLU(), Watched(8, 1))
+    _, metrics = trained(model, precision_switching_enabled=True, memory_threshold=1e-6)
+    assert metrics["precision"]["used"] == "bfloat16"
+    assert torch.bfloat16 in seen
+    assert metrics["final_accuracy"] > 0.7
+
+
+# --- the front door ---
+
+
+def test_public_names_load_on_first_use_and_are_told() -> None:
+    for name in safescale_ammt.__all__:
+        assert getattr(safescale_ammt, name) is not None
+    assert safescale_ammt.SAFESCALEAMMTTrainer.__name__ == "SAFESCALEAMMTTrainer"
+    assert safescale_ammt.TrainingConfig is TrainingConfig
