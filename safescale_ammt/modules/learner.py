@@ -118,7 +118,7 @@ class ModuleLearner(Learner):
             self.precision.decide(self.steps * batch.shape[1] / len(self._rows))
         weights = cell_weights.to(self.device)
         if self.stacked is None:
-            self.stacked = self._choose(batch, extra, weights)
+            self.stacked = self.choose(batch, extra, weights)
         with own_randomness(self.device) as seed:
             self._seed = seed
             way = self._stacked if self.stacked else self._looped
@@ -179,7 +179,7 @@ class ModuleLearner(Learner):
         found = torch.autograd.grad(lagrangian.sum(), tuple(leaves.values()))
         return task, torch.cat([part.flatten(1) for part in found], 1)
 
-    def _choose(self, batch: Tensor, extra: Tensor, weights: Tensor) -> bool:
+    def choose(self, batch: Tensor, extra: Tensor, weights: Tensor) -> bool:
         """Decides whether nets are stacked: by a probe, where the module allows it."""
         report: dict[str, Any] = {"event": "execution", "used": "loop"}
         wanted = self._config.execution

@@ -178,15 +178,13 @@ class ModuleNets:
         for i, row in enumerate(theta):
             self.layout.bind(self._asked, row.clone())
             own = index[min(i, len(index) - 1)]
-            found.append(
-                torch.cat([self._answers(rows, b) for b in torch.split(own, BLOCK)])
-            )
+            answers = []
+            for block in torch.split(own, BLOCK):
+                inputs = to_device(rows.batch(block), self.device, self.layout.dtype)
+                with torch.no_grad():
+                    answers.append(as_columns(call(self._asked, inputs)).float().cpu())
+            found.append(torch.cat(answers))
         return torch.stack(found)
-
-    def _answers(self, rows: ModuleRows, index: Tensor) -> Tensor:
-        inputs = to_device(rows.batch(index), self.device, self.layout.dtype)
-        with torch.no_grad():
-            return as_columns(call(self._asked, inputs)).float().cpu()
 
     def worth(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns 1 for each right answer, else 0; of numbers what R2 averages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -125,7 +126,7 @@ def measured(
         "device": run.device,
         "precision": {
             "used": precision.used,
-            "speedup": precision.speedup,
+            "speedup": None if math.isnan(precision.speedup) else precision.speedup,
             "decisions": precision.decisions,
         },
         "execution": run.nets.execution,

@@ -138,7 +138,7 @@ class ConstitutionalSafetyLayer:
             By promise: its gap - its line.
         """
         if self._constraints is None:
-            self._begin(label, groups)
+            self.begin(label, groups)
         assert self._constraints is not None
         inside = self._membership(label, groups)
         outcomes = torch.tensor([c.outcome for c in self._constraints.cells])
@@ -150,8 +150,11 @@ class ConstitutionalSafetyLayer:
         gaps = self._constraints.gaps(rates)
         return {name: gap - lines[name] for name, gap in gaps.items()}
 
-    def _begin(self, label: Tensor, groups: Groups) -> None:
-        """Cuts the promises into cells of the groups that these rows have."""
+    def begin(self, label: Tensor, groups: Groups) -> None:
+        """Enforces the promises on the groups that these rows have, from multipliers 0.
+
+        The first update does it; done by hand, rows say beforehand what is left out.
+        """
         promises = Promises.read(self._given, tuple(groups))
         coded = {name: coded_group(values) for name, values in groups.items()}
         self._values = {name: values for name, (values, _) in coded.items()}

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,11 +38,13 @@ from safescale_ammt.modules.metrics import TrainingMetrics
 from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.outcome import ModuleRun, measured, merged
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.randomness import own_randomness
 from safescale_ammt.modules.rows import GivenRows, given_rows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Kind, find_task, with_splits
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.trainer import train
 
 _LOG = logging.getLogger("safescale_ammt")
@@ -139,8 +142,11 @@ class SAFESCALEAMMTTrainer:
         """
         start = time.perf_counter()
         home = next(initial_model.parameters(), torch.zeros(0)).device
-        with settled(self.config.threads):
-            run = self._prepare(
+        cpu = torch.device("cpu")
+        with settled(self.config.threads), own_randomness(cpu) as seed:
+            # What rows or a module draw while they are only asked.
+            seed(derived_seed(self.config.seed, "asked"))
+            run = self.prepare(
                 initial_model,
                 read_both(
                     (train_dataset, sensitive),
@@ -149,7 +155,7 @@ class SAFESCALEAMMTTrainer:
                 ),
                 safety_constraints,
             )
-            store = self._open(run, initial_model)
+            store = checkpoints_of(self._checkpoints, run, initial_model)
             law = run.promises.constitution
             trained = train(run.nets, run.config, law, log=run.log, checkpoints=store)
             model, twin, chosen = merged(run, trained)
@@ -158,13 +164,19 @@ class SAFESCALEAMMTTrainer:
         metrics = {**metrics, **chosen, "seconds": time.perf_counter() - start}
         return model.module().to(home).eval(), metrics
 
-    def _prepare(
+    def prepare(
         self,
         module: nn.Module,
         given: tuple[GivenRows, GivenRows],
         safety_constraints: Any,
     ) -> ModuleRun:
-        """Finds device, task and promises."""
+        """Finds device, task and promises; trains nothing.
+
+        Args:
+            module: the user's.
+            given: rows for training and for validation (`read_both`).
+            safety_constraints: as in `train`.
+        """
         layout = RowLayout.of(module)
         events: list[dict[str, Any]] = []
 
@@ -179,6 +191,11 @@ class SAFESCALEAMMTTrainer:
         if reason:
             log({"event": "device", "reason": reason})
         check_device(module, device, self.config.device)
+        if device.type != "cpu":
+            # Products are deterministic with this; other layers may have no form that
+            # is, which is a warning there and no error.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.set_deterministic_debug_mode("warn")
         columns = answered(duplicate(module, device), given[0], layout, device)
         task = find_task(*given, columns, self._task)
         groups = tuple(task.groups)
@@ -207,20 +224,23 @@ class SAFESCALEAMMTTrainer:
         )
         return ModuleRun(nets, task, promises, config, kind, events, log)
 
-    def _open(self, run: ModuleRun, module: nn.Module) -> Checkpoints:
-        """Opens the checkpoints of this model, these rows and this config."""
-        if self._checkpoints is None:
-            return Checkpoints()
-        place = str(self._checkpoints)
-        uri = place if "://" in place else Path(place).resolve().as_uri()
-        rows = run.task.splits["train"]
-        tensors = [run.nets.layout.row(module).cpu(), rows.y, *rows.groups.values()]
-        digest = hashlib.sha256(str(module).encode())
-        for tensor in tensors:
-            digest.update(tensor.numpy().tobytes())
-        identity = {"rows": digest.hexdigest(), "config": run.config.digest}
-        every = run.config.checkpoint_every
-        return Checkpoints(open_store(uri), every=every, run=identity)
+
+def checkpoints_of(
+    place: str | Path | None, run: ModuleRun, module: nn.Module
+) -> Checkpoints:
+    """Opens the checkpoints of this model, these rows and this config, if anywhere."""
+    if place is None:
+        return Checkpoints()
+    where = str(place)
+    uri = where if "://" in where else Path(where).resolve().as_uri()
+    rows = run.task.splits["train"]
+    tensors = [run.nets.layout.row(module).cpu(), rows.y, *rows.groups.values()]
+    digest = hashlib.sha256(str(module).encode())
+    for tensor in tensors:
+        digest.update(tensor.numpy().tobytes())
+    identity = {"rows": digest.hexdigest(), "config": run.config.digest}
+    every = run.config.checkpoint_every
+    return Checkpoints(open_store(uri), every=every, run=identity)
 
 
 def read_both(

@@ -1,4 +1,4 @@
-"""Every key of a config is read by some line."""
+"""Every key of a config is read by some line, or said not to apply."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ import pytest
 from policy.config_reads import Code
 
 from safescale_ammt.config.section import Section
-from safescale_ammt.config.sections import SECTIONS
+from safescale_ammt.config.sections import SECTIONS, TrainingConfig
+from safescale_ammt.config.unapplied import (
+    unapplied_to_modules,
+    unapplied_to_tables,
+)
 from safescale_ammt.constitution.constitution import Constitution, GateRule, GroupRule
 from safescale_ammt.constitution.principles import Constraint, Principle
 
 ROOT = Path(__file__).parents[2]
 HOUSE = ("safescale_ammt", "components", "pipelines")
 KEYS = [(kind, f.name) for kind in SECTIONS.values() for f in fields(kind)]
+
+
+SAID = {"architecture_mutation_rate", "evolution_frequency"}
+"""Public names of training that nothing reads, and that say so where they are given."""
 
 
 def reads(root: Path, folders: Iterable[str] = HOUSE) -> set[tuple[str, str]]:
@@ -34,10 +42,19 @@ def found() -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("kind", "key"), KEYS, ids=[f"{kind.section}.{key}" for kind, key in KEYS]
 )
-def test_a_key_is_read_by_a_line(
+def test_a_key_is_read_by_a_line_or_said_not_to_apply(
     found: set[tuple[str, str]], kind: type[Section], key: str
 ) -> None:
-    assert (kind.__name__, key) in found
+    said = kind is TrainingConfig and key in SAID
+    assert ((kind.__name__, key) in found) != said
+
+
+@pytest.mark.parametrize("key", sorted(SAID))
+def test_a_name_that_nobody_reads_is_said_not_to_apply(key: str) -> None:
+    config = TrainingConfig(**{key: 1})
+    for unapplied in (unapplied_to_tables, unapplied_to_modules):
+        (reason,) = unapplied(config)
+        assert f"training.{key} is 1" in reason
 
 
 # `why` is for those who read the file; `human` is kept for approvals, which this

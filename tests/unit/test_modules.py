@@ -28,9 +28,14 @@ from safescale_ammt.modules.precision import AdaptivePrecisionEngine
 from safescale_ammt.modules.rows import given_rows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import find_task, with_splits
-from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
+from safescale_ammt.modules.trainer import (
+    SAFESCALEAMMTTrainer,
+    checkpoints_of,
+    read_both,
+)
+from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.placement import Placement
-from safescale_ammt.training.plan import make_plan
+from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
 from safescale_ammt.training.trainer import train
 from safescale_ammt.training.training_log import discard
@@ -391,6 +396,26 @@ def test_without_groups_a_promise_on_them_is_undecided_and_said_once(
     assert not alone["needs_human"]
 
 
+class Augmented(Listed):
+    """Rows that are seen through noise of torch's generator."""
+
+    def __getitem__(self, index: int) -> Any:
+        x, y, group = super().__getitem__(index)
+        return x + 0.1 * torch.randn(4), y, group
+
+
+def test_what_rows_draw_is_drawn_anew_and_of_the_seed() -> None:
+    given, held = (Augmented(data) for data in both())
+    before = torch.get_rng_state()
+    first, one = trained(net(), given, held, promises=GAP)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    again, other = trained(net(), given, held, promises=GAP)
+    assert same(state(first), state(again))
+    assert one["final_loss"] == other["final_loss"]
+    assert not same(state(first), state(trained(net(), promises=GAP)[0]))
+
+
 class Named(nn.Module):
     """Takes two inputs by name, one of them whole numbers."""
 
@@ -406,7 +431,7 @@ def test_inputs_may_have_names_and_whole_numbers() -> None:
     (x, y, g), (vx, vy, vg) = (d.tensors for d in both())
     _, metrics = trained(
         Named(), ({"x": x, "kind": g}, y), ({"x": vx, "kind": vg}, vy),
-        promises={"adversarial_budget": 0.1},
+        promises={"adversarial_budget": 0.1}, steps=200, trunk_steps=60,
     )  # fmt: skip
     assert metrics["final_accuracy"] > 0.7
     assert "small ball" in metrics["robust"]["reason"]
@@ -494,10 +519,37 @@ def test_a_tpu_that_is_injected_is_trained_on_and_one_that_is_not_said() -> None
 
 
 def test_epochs_alone_decide_the_length_unless_steps_are_given() -> None:
-    _, by_epochs = trained(net(), max_epochs=5, steps=1200, trunk_steps=400)
-    assert by_epochs["steps"] == 5 * 8  # 240 rows in batches of 32
-    _, both_given = trained(net(), max_epochs=5, steps=25)
-    assert both_given["steps"] == 25
+    given = read_both(*((data, None) for data in both()), ())
+
+    def plan(**changes: Any) -> Plan:
+        run = SAFESCALEAMMTTrainer(brief(**changes)).prepare(net(), given, None)
+        return make_plan(run.nets, run.config, run.promises.constitution)
+
+    # 240 rows in batches of 32; the trunk keeps its third.
+    by_epochs = plan(max_epochs=500, steps=1200, trunk_steps=400)
+    assert (by_epochs.steps, by_epochs.trunk_steps) == (500 * 8, 1333)
+    assert plan(max_epochs=5, steps=25).steps == 25
+    _, metrics = trained(net(), max_epochs=5, steps=1200, trunk_steps=400)
+    assert metrics["steps"] == 40
+    assert metrics["epochs"] == pytest.approx(40 * 32 / 240)
+
+
+def test_checkpoints_are_of_one_model_these_rows_and_this_config(
+    tmp_path: Path,
+) -> None:
+    given = read_both(*((data, None) for data in both()), ())
+
+    def run(model: nn.Module, **changes: Any) -> Checkpoints:
+        prepared = SAFESCALEAMMTTrainer(brief(**changes)).prepare(model, given, None)
+        return checkpoints_of(tmp_path, prepared, model)
+
+    digests = {
+        run(net())._run,
+        run(net())._run,
+        run(net(2))._run,
+        run(net(), learning_rate=0.02)._run,
+    }
+    assert len(digests) == 3
 
 
 def test_roles_of_the_user_are_dealt_out() -> None:
