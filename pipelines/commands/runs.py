@@ -116,6 +116,27 @@ def diff(first: str, second: str, output: Path, as_json: bool) -> None:
         say("The runs agree in all that is recorded.")
 
 
+@runs.command()
+@click.argument("name", default="latest")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of event files.  [default: tensorboard/RUN in the folder of runs]",
+)
+@_OUTPUT
+def tensorboard(name: str, to: Path | None, output: Path) -> None:
+    """Writes the scalars of a run's training as TensorBoard event files.
+
+    `tensorboard --logdir` on the folder above shows several runs beside each other.
+    """
+    from pipelines.local.runfile import read_run
+    from pipelines.tensorboard import write_scalars
+
+    run = read_run(output, name)
+    folder = to or output / "tensorboard" / run["run"]
+    say(f"{write_scalars(run, folder)} scalars are in {folder}.")
+
+
 def differences(
     first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> dict[str, tuple[str, str]]:

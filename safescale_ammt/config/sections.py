@@ -414,6 +414,11 @@ class TrainingConfig(Section):
     """Decision threshold of two classes, chosen on *select*: {} = one half,
     {objective: balanced_accuracy}, or {objective: cost, false_negative: 5,
     false_positive: 1}."""
+    monitor: Literal["correct", "observe", "none"] = "correct"
+    """Bets on fresh rows of split *monitor* that a promise is broken; correct = an
+    alarm sets off corrections, and in the end a person is asked."""
+    monitor_alpha: float = 0.01
+    """Chance of any alarm in a training whose gaps are always within their tau."""
     safety_threshold: float = 0.95
     """Confidence at which an agent is barred from teaching for its violation."""
     bias_tolerance: float = 0.0
@@ -478,7 +483,14 @@ class TrainingConfig(Section):
         }
     )
     later: ClassVar[frozenset[str]] = frozenset(
-        {"threshold", "device", "execution", "sensitive"}
+        {
+            "threshold",
+            "device",
+            "execution",
+            "sensitive",
+            "monitor",
+            "monitor_alpha",
+        }
     )
 
     @property
@@ -501,6 +513,8 @@ class TrainingConfig(Section):
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
         self.require("folds", self.folds >= 2, "a whole number >= 2")
         self.require_fraction(*_FRACTIONS)
+        share = 0 < self.monitor_alpha < 1
+        self.require("monitor_alpha", share, "a value above 0 and below 1")
         for key in _NOT_NEGATIVE:
             self.require(key, getattr(self, key) >= 0, "a value >= 0")
         costs = [v for k, v in self.threshold.items() if k != "objective"]

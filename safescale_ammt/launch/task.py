@@ -21,7 +21,7 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import IntegrityError
-from safescale_ammt.files.artifacts import verify, writing
+from safescale_ammt.files.artifacts import Draft, verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.launch.request import checkpoint_place, open_place
 from safescale_ammt.model.genome import Genome
@@ -160,27 +160,29 @@ def make_model(
     if process_group.rank > 0:
         train_task(log=discard)
         return
-    with writing(
-        model,
-        kind="model",
-        stage=STAGE,
-        config_digest=task.config.digest,
-        parents=task.parents,
-    ) as draft:
-        # The log holds seconds, and the same training has the same identity.
-        draft.outside_identity.add(LOG)
-        with TrainingLog(draft.folder / LOG, note) as log:
-            trained = train_task(log=log.write)
-            _write_model(draft.folder, task, trained, log)
+    with (
+        writing(
+            model,
+            kind="model",
+            stage=STAGE,
+            config_digest=task.config.digest,
+            parents=task.parents,
+        ) as draft,
+        TrainingLog(draft.folder / LOG, note) as log,
+    ):
+        trained = train_task(log=log.write)
+        _write_model(draft, task, trained, log)
 
 
 def _write_model(
-    folder: Path, task: TrainingTask, trained: Trained, log: TrainingLog
+    draft: Draft, task: TrainingTask, trained: Trained, log: TrainingLog
 ) -> None:
     """Merges the agents; writes model, twin and constitution, and ends the log."""
     from safescale_ammt.model.device import settled
     from safescale_ammt.training.merge import merge
 
+    # The log holds seconds, and the same training has the same identity.
+    draft.outside_identity.add(LOG)
     say_progress(trained.steps, trained.steps, "merging the agents")
     # On as many threads as training: a fit on all of them takes several times as long.
     with settled(task.config.threads):
@@ -194,6 +196,6 @@ def _write_model(
     for event in merged.events():
         log.write(event)
     log.write({"event": "end", "step": trained.steps, "agents": len(trained.agents)})
-    merged.save(folder, task.data.schema)
+    merged.save(draft.folder, task.data.schema)
     # The promises travel with the model: whoever serves it can read them.
-    write_json(folder / "constitution.json", task.constitution.to_dict())
+    write_json(draft.folder / "constitution.json", task.constitution.to_dict())

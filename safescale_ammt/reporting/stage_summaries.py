@@ -87,6 +87,7 @@ def training_summary(facts: Json, model: Path) -> str:
             )
         ),
         bullets([*facts.get("decided", ()), *facts["doubts"], *facts["left_out"]]),
+        bullets(facts.get("alarms", ())),
         "# How far each promise was missed while training\n" if rows else "",
         table(("step", *map(plain, names)), rows) if rows else "",
         "Below zero a promise is kept on the rows that train it.\n" if rows else "",

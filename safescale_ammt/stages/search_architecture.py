@@ -6,6 +6,7 @@ not even imported before it has passed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,6 +129,7 @@ def run(
         "certifiable": power.certifiable,
         "power": power.sentence,
         "fights": [fight["sentence"] for fight in feasibility.get("fights", [])],
+        "metrics": metrics_of(log, trials.space().parameters(winner)),
         "markdown": search_summary(log, power.to_dict(), feasibility, parsed),
     }
 
@@ -162,6 +164,23 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
                 f"Principle {principle.id!r} compares groups by {name!r}, but every "
                 f"row of the dataset has the value {values[0]!r}."
             )
+
+
+def metrics_of(log: Mapping[str, Any], parameters: int) -> dict[str, float]:
+    """Returns what a pipeline's page lists of a search: finite floats by name.
+
+    Args:
+        log: `search.json`.
+        parameters: of the winner.
+    """
+    winner = next(c for c in log["candidates"] if c["id"] == log["winner"])
+    budget = log["budget"]
+    found = {f"winner/{key}": winner[key] for key in ("loss", "violation", "steps")}
+    found |= {"winner/parameters": parameters, "candidates": len(log["candidates"])}
+    found |= {"budget/spent": budget["spent"], "budget/planned": budget["planned"]}
+    # Of a candidate that was never measured there is no figure.
+    known = {k: float(v) for k, v in found.items() if v is not None}
+    return {name: value for name, value in known.items() if math.isfinite(value)}
 
 
 def search_log(search: Search, short_run: TrainingConfig) -> dict[str, Any]:

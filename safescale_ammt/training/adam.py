@@ -36,6 +36,8 @@ class Adam:
         self.second = torch.zeros_like(theta)
         self.count = torch.zeros(len(theta), 1, device=theta.device)
         self._decay, self._stability = decay, stability
+        self.pace = [1.0] * len(theta)
+        """Factor on the learning rate of each row."""
 
     def step(self, theta: Tensor, grad: Tensor, rate: float) -> Tensor:
         """Moves theta (k, P) in place by its gradient (k, P), at a learning rate.
@@ -63,9 +65,10 @@ class Adam:
         """Moves all rows of theta (k, P), whatever their gradient is."""
         self.count += 1
         rows = [t.unbind() for t in (theta, grad, self.first, self.second)]
-        counts, decays = self.count[:, 0].unbind(), self._decay[:, 0].tolist()
-        for decay in dict.fromkeys(decays):
-            at = [i for i, other in enumerate(decays) if other == decay]
+        counts = self.count[:, 0].unbind()
+        kinds = list(zip(self._decay[:, 0].tolist(), self.pace, strict=True))
+        for decay, pace in dict.fromkeys(kinds):
+            at = [i for i, other in enumerate(kinds) if other == (decay, pace)]
             row, slope, first, second, count = (
                 [each[i] for i in at] for each in (*rows, counts)
             )
@@ -73,7 +76,7 @@ class Adam:
             # The decay comes before the step and apart from the gradient.
             torch._fused_adamw_(
                 *(row, slope, first, second, [], count),
-                lr=rate,
+                lr=rate * pace,
                 beta1=_BETA1,
                 beta2=_BETA2,
                 weight_decay=decay,
@@ -90,6 +93,7 @@ class Adam:
             decay: of the copies (n, 1).
         """
         copy = Adam(self.first[:0], decay, self._stability)
+        copy.pace = [self.pace[i] for i in rows.tolist()]
         copy.load_tensors({name: t[rows] for name, t in self.tensors().items()})
         return copy
 

@@ -119,13 +119,17 @@ class Constraints:
         each = [1 / self.shares[p.a] + 1 / self.shares[p.b] for p in self.pairs]
         return torch.tensor([4 / inverse for inverse in each])
 
-    def gaps(self, rates: Tensor) -> dict[str, float]:
+    def gaps(self, rates: Tensor, unseen: Tensor | float = 0.0) -> dict[str, float]:
         """Returns each principle's gap, the largest difference of its pairs.
 
         None of a principle without pairs, or with a rate that is NaN: nothing says
         that its gap is 0.
+
+        Args:
+            rates: of the cells (cells,).
+            unseen: what the differences are known to be larger by (pairs,).
         """
-        differences = self.differences(rates)
+        differences = self.differences(rates) + unseen
         by_principle: dict[str, list[float]] = {}
         for pair, value in zip(self.pairs, differences.tolist(), strict=True):
             by_principle.setdefault(pair.principle, []).append(value)

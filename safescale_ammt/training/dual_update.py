@@ -30,6 +30,8 @@ from safescale_ammt.training.stateful import StateDict
 MEASURED = 1 << 18
 """Most rows that one update measures: the pooled rate of one of eight cells is then
 within .003, two times in three, and the margin of the targets allows for it."""
+AT_ONCE = 5
+"""Updates that the multiplier of a pair that is shown to be broken makes at once."""
 
 
 class DualUpdate:
@@ -45,6 +47,8 @@ class DualUpdate:
 
     Attributes:
         targets: gap that each pair aims at (pairs,).
+        pooled: difference of each pair at the last update, on the held-out rows.
+        unseen: what fresh rows exceed those by (pairs,); 0 until an alarm.
         cell_weights: weight of each cell in the Lagrangian (cells,).
         eligible: which agents may teach (k,).
     """
@@ -65,7 +69,9 @@ class DualUpdate:
         self.controller = NuPI(
             config.dual_ki * gains, config.dual_kp * gains, config.dual_nu
         )
-        self.targets = torch.zeros(len(constraints.pairs))
+        self.targets, self.pooled, self.unseen = (
+            torch.zeros(len(constraints.pairs)) for _ in range(3)
+        )
         self.cell_weights = torch.zeros(len(constraints.cells))
         self.eligible = torch.ones(len(held_out), dtype=torch.bool)
         self._violating = torch.zeros(len(held_out), dtype=torch.bool)
@@ -145,12 +151,13 @@ class DualUpdate:
             those that are not defined;
             `multiplier`, principle id -> pair -> lambda; `teaches`, of each agent.
         """
-        pooled, eligible = torch.zeros(0), finite
+        rates, eligible = torch.zeros(0), finite
         if self.constraints.pairs:
             hits = self.placement.gather(self.hits(averaged), len(finite))
             # 0 / 0 is NaN: a cell that no row was set aside of moves and marks nothing.
-            pooled = hits[finite].sum(0) / self._sizes[finite].sum(0)
-            self.controller.step(self.constraints.differences(pooled) - self.targets)
+            rates = hits[finite].sum(0) / self._sizes[finite].sum(0)
+            self.pooled = self.constraints.differences(rates)
+            self.controller.step(self.pooled + self.unseen - self.targets)
             self._mark_violating(hits / self._sizes)
             eligible = finite & ~self._violating
         weights = self.constraints.weights(self.controller.multipliers)
@@ -159,12 +166,34 @@ class DualUpdate:
         self.placement.broadcast(weights, eligible)
         self.cell_weights, self.eligible = weights, eligible
         tau = self.constraints.thresholds
-        gaps = self.constraints.gaps(pooled)
+        gaps = self.constraints.gaps(rates, self.unseen)
         return {
             "violation": {name: gap - tau[name] for name, gap in gaps.items()},
             "multiplier": self.constraints.by_pair(self.controller.multipliers),
             "teaches": eligible.tolist(),
         }
+
+    def correct(self, fresh: Tensor, broken: Tensor) -> None:
+        """Steers by what fresh rows show of pairs that they show to be broken.
+
+        What their difference exceeds the pooled one by is added to it from now on, and
+        taken from that of the same pair the other way round: the rows that steer may
+        have wrong labels. The multipliers of the broken pairs rise at once.
+
+        Args:
+            fresh: differences on rows that nothing was fitted on (pairs,).
+            broken: which pairs are shown to be broken (pairs,).
+        """
+        excess = (fresh - self.pooled - self.unseen).clamp(min=0).nan_to_num(0)
+        excess = torch.where(broken, excess, 0.0)
+        places = {(p.a, p.b): i for i, p in enumerate(self.constraints.pairs)}
+        other = [places[p.b, p.a] for p in self.constraints.pairs]
+        self.unseen = self.unseen + excess - excess[other]
+        above = torch.where(broken, fresh - self._tau, 0.0)
+        self.controller.raise_by(above, AT_ONCE)
+        weights = self.constraints.weights(self.controller.multipliers)
+        self.placement.broadcast(self.unseen, weights)
+        self.cell_weights = weights
 
     def hits(self, averaged: Tensor) -> Tensor:
         """Returns hits per cell (agents, cells) of the local agents on their folds.
@@ -191,7 +220,7 @@ class DualUpdate:
         Between the two lines an agent keeps its mark (hysteresis): a point test
         on a hundred positives would mark agents at random.
         """
-        excess = self.constraints.differences(rates) - self._tau
+        excess = self.constraints.differences(rates) + self.unseen - self._tau
         errors = self.constraints.standard_errors(rates, self._sizes)
         surely = (excess - self._z * errors > 0).any(1)
         clear = ((excess <= 0) | excess.isnan()).all(1)
@@ -200,6 +229,7 @@ class DualUpdate:
     def state_dict(self) -> StateDict:
         """Returns targets, controller, marks and the last decision."""
         own = {"targets": self.targets, "violating": self._violating}
+        own |= {"pooled": self.pooled, "unseen": self.unseen}
         own |= {"cell_weights": self.cell_weights, "eligible": self.eligible}
         return StateDict(common=own | self.controller.tensors())
 
@@ -210,6 +240,7 @@ class DualUpdate:
             tensors.pop("targets"),
             tensors.pop("violating"),
         )
+        self.pooled, self.unseen = tensors.pop("pooled"), tensors.pop("unseen")
         self.cell_weights, self.eligible = (
             tensors.pop("cell_weights"),
             tensors.pop("eligible"),

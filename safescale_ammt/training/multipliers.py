@@ -88,6 +88,11 @@ class NuPI:
         self.multipliers = (self.multipliers + move).clamp_(min=0)
         self._xi = xi
 
+    def raise_by(self, violation: Tensor, updates: int) -> None:
+        """Raises lambda at once by what so many updates at a violation would."""
+        move = updates * self._ki * violation.clamp(min=0).nan_to_num(0)
+        self.multipliers = self.multipliers + move
+
     def tensors(self) -> dict[str, Tensor]:
         """Returns lambda and xi by name."""
         return {"multipliers": self.multipliers, "xi": self._xi}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,6 +42,22 @@ class Batches:
         if self._cells is None:
             return batch, torch.zeros(len(batch), 0, dtype=torch.long)
         return batch, self._cells.draw()
+
+    def reweight(self, plan: Plan, placement: Placement, balance: float) -> None:
+        """Draws rows of small strata more often from the next batch on.
+
+        The twin's rows stay: it shows what training does without promises.
+
+        Args:
+            plan: of the agents.
+            placement: of agents and twin.
+            balance: least exponent of `Role.balance` that an agent has from now on.
+        """
+        agents = placement.local_below(len(plan.roles))
+        for slot, order in zip(agents, self._orders, strict=False):
+            role, strata = plan.slots[slot], plan.strata[plan.views[slot]]
+            role = replace(role, balance=max(role.balance, balance))
+            order.reweight(row_weights(role, strata))
 
     def state_dict(self) -> StateDict:
         """Returns every net's cursor, and the generator of the cells' rows."""
@@ -101,7 +118,11 @@ class RowOrder:
         self._rows = rows
         self._generator = torch.Generator().manual_seed(seed)
         self._before = self._generator.get_state()
-        self._ahead = rows[:0]
+        self.reweight(weights)
+
+    def reweight(self, weights: Tensor | None) -> None:
+        """Draws by other weights from now on: what is left of the pass is dropped."""
+        self._ahead = self._rows[:0]
         # Where each row ends on the line of weights that `multinomial`, which stops at
         # 2^24 rows, would lay out.
         self._ends = None if weights is None else weights.cumsum(0)

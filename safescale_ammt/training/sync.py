@@ -120,7 +120,7 @@ class Sharing:
         *,
         usable: Tensor,
         eligible: Tensor,
-        fitness: Tensor,
+        fitness: Callable[[], Tensor],
         step: int = 0,
         log: Log = discard,
     ) -> Round:
@@ -131,17 +131,20 @@ class Sharing:
             usable: (k,) booleans; other agents are lost and copy the consensus, as
                 do those with non-finite weights.
             eligible: (k,) booleans, who may teach.
-            fitness: (k,) scores, read by the aggregate `fitness` alone.
+            fitness: returns (k,) scores, asked by the aggregate `fitness` alone.
             step: at which it runs.
             log: receives a round that was anything but one of all agents.
         """
         finite = theta.isfinite().all(1).cpu() & usable
         outlying = finite & _outlying(theta, self.consensus, finite)
         teachers = finite & ~outlying & eligible
+        # Whoever teaches: every process asks, and what is asked may gather.
+        asked = self._aggregate is fitness_weighted
+        scores = fitness() if asked else torch.zeros(len(theta), dtype=torch.float64)
         # Below half, a few teachers would speak for all: the round is skipped.
         shared = int(teachers.sum()) >= math.ceil(len(theta) / 2)
         if shared:
-            aggregate = self._aggregate(theta[teachers], fitness[teachers])
+            aggregate = self._aggregate(theta[teachers], scores[teachers])
             # SGD(1) is the aggregate itself; g - (g - m) would round it.
             if self._rate == 1 and self._momentum == 0:
                 self.consensus = aggregate
@@ -163,6 +166,11 @@ class Sharing:
         if done.eventful:
             log({"event": "share", "step": step, **done.to_dict()})
         return done
+
+    def restart(self, consensus: Tensor) -> None:
+        """Begins again from a consensus (P,), without velocity."""
+        self.consensus = consensus.clone()
+        self._velocity = torch.zeros_like(consensus)
 
     def state_dict(self) -> StateDict:
         """Returns consensus and velocity."""

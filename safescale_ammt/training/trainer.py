@@ -32,6 +32,7 @@ from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.monitor import watch
 from safescale_ammt.training.nets import Nets
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, attempts, make_plan
@@ -160,10 +161,20 @@ def _specialise(
     learner.fork(plan.slots, placement)
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
+    monitor = watch(
+        plan,
+        log,
+        placement,
+        learner=learner,
+        dual=dual,
+        sharing=sharing,
+        batches=batches,
+    )
     # Checkpoints are numbered on from those of fewer agents.
     start = checkpoints.begin(
         f"{k} agents",
         placement,
+        monitor=monitor,
         learner=learner,
         batches=batches,
         stats=stats,
@@ -191,13 +202,11 @@ def _specialise(
             if since_fork % (_ACCURACY_EVERY * config.dual_every) == 0:
                 event["accuracy"] = accuracies(plan, learner, placement).tolist()
             log(event)
+            monitor.look(step, report["violation"])
 
         if is_sync_round and since_fork:
             usable = placement.gather(stats.usable() & learner.finite())[:k]
             require_quorum(plan, step, usable)
-            fitness = torch.zeros(k, dtype=torch.float64)
-            if config.sharing == "fitness":
-                fitness = accuracies(plan, learner, placement)[:k]
             # Whole weights are gathered, and every process computes the consensus:
             # a reduction adds in another order, and its sum is another model.
             theta = placement.gather(learner.theta)[:k]
@@ -205,7 +214,7 @@ def _specialise(
                 theta,
                 usable=usable,
                 eligible=dual.eligible,
-                fitness=fitness,
+                fitness=lambda: accuracies(plan, learner, placement)[:k],
                 step=step,
                 log=log,
             )

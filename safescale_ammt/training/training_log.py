@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.stage_progress import say_progress
+from safescale_ammt.training.scalars import PrometheusFile, Tally
 
 LOG = "training.jsonl"
 Log = Callable[[dict[str, Any]], None]
@@ -21,11 +23,14 @@ _PRINT_EVERY = 10
 """Rounds per round that is printed."""
 _TELL_EVERY = 0.25
 """Least seconds between two lines of progress, which cost a step or two."""
+_ALARMS = ("alarm", "correction")
 _SENTENCES = {
     "left_out": "{reason}",
     "unapplied": "{reason}",
     "agents": "{reason}",
     "more_agents": "{reason}",
+    "alarm": "{reason}",
+    "correction": "{reason}",
     "merge": "Merged into one model: {choice}.",
     "doubt": "{reason}",
     "resumed": "Went on from the checkpoint before step {step}.",
@@ -43,7 +48,8 @@ class TrainingLog:
     """The training log: one JSON line per event, with its seconds since the start.
 
     It is written as events happen and is no part of the model's identity. Every
-    tenth round and everything rare is also printed, and how far the steps are.
+    tenth round and everything rare is also printed, and how far the steps are. Its
+    numbers go to Prometheus where the environment names a file (`scalars`).
 
     Args:
         path: the file.
@@ -59,12 +65,14 @@ class TrainingLog:
         self._file = path.open("w", encoding="utf-8")
         self._start = time.perf_counter()
         self._rounds = 0
+        self._tally, self._prometheus = Tally(), PrometheusFile.from_environ()
 
     def __enter__(self) -> TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._prometheus.write(self._tally, math.inf)
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Writes one event."""
@@ -83,12 +91,15 @@ class TrainingLog:
                 sentence = (
                     f"Step {event['step']}: violations {gaps or 'none enforced'}."
                 )
+        self._tally.add(event, seconds)
+        self._prometheus.write(self._tally, seconds)
         if kind == "plan":
             self._steps = event["steps"]
         step = event.get("step")
         if step is not None and seconds - self._told_at >= _TELL_EVERY:
             self._told_at = seconds
-            say_progress(step, self._steps, f"step {step} of {self._steps}")
+            words = f"step {step} of {self._steps}, {self._tally.words()}"
+            say_progress(step, self._steps, words.removesuffix(", "))
         if sentence:
             # Flushed: people follow the log of a pod while it trains.
             print(f"{sentence} [{seconds:.1f} s]", flush=True)
@@ -125,4 +136,25 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
         # How it was decided that they are enough; nothing where the section says so.
         "decided": [e["reason"] for e in events if "agents" in e["event"]],
         "left_out": [e["reason"] for e in events if e["event"] == "left_out"],
+        "alarms": [e["reason"] for e in events if e["event"] in _ALARMS],
+        "metrics": metrics_of(events),
     }
+
+
+def metrics_of(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns what a pipeline's page lists of a training: finite floats by name.
+
+    Args:
+        events: the training log.
+    """
+    tally = Tally()
+    for event in events:
+        tally.add(event, event["seconds"])
+    merged = next(e for e in events if e["event"] == "merge")
+    accuracy = merged["scores"].get(merged["choice"], {}).get("accuracy")
+    found = {s.tag: s.value for s in tally.newest.values()}
+    found |= {"feasible": merged["feasible"], "members": merged["members"]}
+    if accuracy is not None:
+        found["accuracy/select"] = accuracy
+    # KFP's page shows numbers alone, and takes an int for another number than it is.
+    return {name: float(value) for name, value in found.items()}

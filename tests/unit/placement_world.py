@@ -64,6 +64,11 @@ CASES = {
     "median": Case((DP,), changes={"sharing": "median", "outer_momentum": 0.5}),
     "uneven": Case((DP,), changes={"dual_every": 7, "sync_every": 9}),
     "lost": Case((DP,), changes={"gradient_stability_threshold": 0.26, "seed": 2}),
+    # A gap far above tau that no multiplier moves: rung after rung of corrections.
+    "alarmed": Case(
+        ({**DP, "threshold": 0.01},),
+        changes={"steps": 160, "dual_ki": 0, "dual_kp": 0, "monitor_alpha": 0.9999},
+    ),
     "hopeless": Case((DP,), changes={"learning_rate": 1e30, "trunk_steps": 0}),
 }
 AUTO = {

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,14 @@ def stop(encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints)
 # --- stopped and resumed ---
 
 
-@pytest.mark.parametrize("at", [10, 20, 25, 45])
-@pytest.mark.parametrize("name", ["roles", "median", "uneven", "heads"])
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        *product(["roles", "median", "uneven", "heads"], [10, 20, 25, 45]),
+        # Between bets, before a correction's pause, within it, and after two of them.
+        *product(["alarmed"], [60, 65, 80, 120]),
+    ],
+)
 def test_a_run_that_sigterm_stops_goes_on_to_the_same_bits(
     encoded: EncodedDataset,
     undisturbed: Callable[[str], Outcome],

@@ -26,7 +26,7 @@ def share(theta: Tensor, sharing: Sharing, **changes: Tensor) -> Round:
     everybody = {
         "usable": everyone,
         "eligible": everyone,
-        "fitness": torch.zeros(len(theta), dtype=theta.dtype),
+        "fitness": lambda: torch.zeros(len(theta), dtype=theta.dtype),
     }
     return sharing.share(theta, **{**everybody, **changes})
 
