@@ -29,6 +29,7 @@ from safescale_ammt.store.protected import made_whole
 from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows, coded
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.monitor import cell_hits
 from safescale_ammt.training.placement import Placement
@@ -150,11 +151,11 @@ def audited(
 ) -> Run:
     """Trains under audit."""
     run = Run()
-    audit = Audit(make_plan(encoded, Genome(), config, constitution), pool)
+    nets = GenomeNets(encoded, Genome())
+    audit = Audit(make_plan(nets, config, constitution), pool)
     try:
         trained = train(
-            encoded,
-            Genome(),
+            nets,
             config,
             constitution,
             log=run.events.append,

@@ -42,7 +42,7 @@ from safescale_ammt.model.device import settled
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.stage_progress import PROGRESS
 from safescale_ammt.training.dual_update import DualUpdate
-from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.monitor import watch
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan, make_plan
@@ -88,15 +88,22 @@ def watched(folder: Path) -> Iterator[Log]:
 
 def looks(plan: Plan) -> float:
     """Returns the CPU seconds of a monitor's start and looks, without the training."""
-    learner, placement = Learner.start(plan), Placement(len(plan.slots))
-    dual = DualUpdate.start(plan, learner.weights(), placement)
+    learner, placement = plan.learner(), Placement(len(plan.slots))
+    dual = DualUpdate.start(plan, learner.averaged, placement)
     sharing = Sharing(learner.theta[0], plan.config)
     learner.fork(plan.slots, placement)
     batches = agent_batches(plan, placement)
-    parts = {"learner": learner, "dual": dual, "sharing": sharing, "batches": batches}
 
     def look() -> None:
-        monitor = watch(plan, discard, placement, **parts)  # type: ignore[arg-type]
+        monitor = watch(
+            plan,
+            discard,
+            placement,
+            learner=learner,
+            dual=dual,
+            sharing=sharing,
+            batches=batches,
+        )
         for step in range(plan.trunk_steps, plan.steps, plan.config.dual_every):
             monitor.look(step, {})
 
@@ -117,9 +124,10 @@ def measured(repeats: int, agents: int, steps: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         encoded, _ = prepared(folder, 0)
+        nets = GenomeNets(encoded, Genome())
 
         def training(config: TrainingConfig, promises: Constitution, log: Log) -> float:
-            return seconds(lambda: train(encoded, Genome(), config, promises, log=log))
+            return seconds(lambda: train(nets, config, promises, log=log))
 
         # What is read and coded at its first use belongs to none of them.
         training(replace(on, steps=60, trunk_steps=20), gap, discard)
@@ -131,7 +139,7 @@ def measured(repeats: int, agents: int, steps: int) -> list[dict[str, Any]]:
             row["monitored"] = training(on, gap, events.append)
             with watched(folder) as log:
                 row["observed"] = training(on, gap, log)
-            row["looks"] = looks(make_plan(encoded, Genome(), on, gap))
+            row["looks"] = looks(make_plan(nets, on, gap))
             with watched(folder) as log:
                 row["events"] = seconds(partial(deque, map(log, events), 0))
             raw.append({k: v if k == "repeat" else round(v, 4) for k, v in row.items()})

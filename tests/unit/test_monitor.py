@@ -22,6 +22,7 @@ from safescale_ammt.training.bets import Bets
 from safescale_ammt.training.corrections import BALANCE, RUNGS, Ladder
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.monitor import Monitor, burnt_in, fresh_rows, rounds
 from safescale_ammt.training.placement import Placement
@@ -42,6 +43,10 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
     return EncodedDataset(Dataset.load(prepared(folder, sensitive_in_model=True)))
 
 
+def nets_of(encoded: EncodedDataset) -> GenomeNets:
+    return GenomeNets(encoded, GENOME)
+
+
 @dataclass
 class World:
     """Agents that have just parted, and their monitor."""
@@ -57,9 +62,9 @@ class World:
 
 
 def world(encoded: EncodedDataset, **changes: Any) -> World:
-    plan = make_plan(encoded, GENOME, brief(**changes), constitution(STRICT))
-    learner, placement = Learner.start(plan), Placement(len(plan.slots))
-    dual = DualUpdate.start(plan, learner.weights(), placement)
+    plan = make_plan(nets_of(encoded), brief(**changes), constitution(STRICT))
+    learner, placement = plan.learner(), Placement(len(plan.slots))
+    dual = DualUpdate.start(plan, learner.averaged, placement)
     sharing = Sharing(learner.theta[0], plan.config)
     learner.fork(plan.slots, placement)
     batches = agent_batches(plan, placement)
@@ -69,7 +74,7 @@ def world(encoded: EncodedDataset, **changes: Any) -> World:
     events: list[dict[str, Any]] = []
     monitor = Monitor(plan, ladder, events.append)
     finite = torch.ones(len(plan.roles), dtype=torch.bool)
-    dual.update(learner.weights(), finite)
+    dual.update(learner.averaged, finite)
     return World(plan, learner, dual, sharing, batches, monitor, ladder, events)
 
 
@@ -77,7 +82,7 @@ def events_of(encoded: EncodedDataset, **changes: Any) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     promises = constitution(STRICT)
     with suppress(Refusal):
-        train(encoded, GENOME, brief(**changes), promises, log=events.append)
+        train(nets_of(encoded), brief(**changes), promises, log=events.append)
     return events
 
 
@@ -91,7 +96,7 @@ def kinds(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def test_wealth_is_the_mean_over_signs_and_beliefs_of_the_products_of_the_bets(
     encoded: EncodedDataset,
 ) -> None:
-    plan = make_plan(encoded, GENOME, brief(), constitution(STRICT))
+    plan = make_plan(nets_of(encoded), brief(), constitution(STRICT))
     bets = Bets.on(plan.constraints)
     blocks = [((8, 2), (10, 10)), ((7, 3), (10, 12)), ((9, 1), (11, 10))]
     logs, before = np.zeros((2, 4)), [np.zeros(2), np.zeros(2)]
@@ -163,7 +168,7 @@ def test_rows_that_a_pause_skips_are_answered_by_the_next_look(
 
 def test_of_an_entity_one_row_is_fresh(tmp_path: Path) -> None:
     encoded = EncodedDataset(Dataset.load(prepared(tmp_path)))
-    plan = make_plan(encoded, GENOME, brief(), constitution(STRICT))
+    plan = make_plan(nets_of(encoded), brief(), constitution(STRICT))
     rows = encoded.rows("monitor", GENOME.encoding)
     assert fresh_rows(plan) is rows
     twice = torch.arange(len(rows)) // 2
@@ -179,10 +184,16 @@ def test_nothing_is_looked_at_where_nothing_is_to_be_monitored(
     encoded: EncodedDataset, changes: Json, promises: Json | None, twin: bool
 ) -> None:
     constraints = constitution(promises or USEFUL)
-    plan = make_plan(encoded, GENOME, brief(**changes), constraints, twin=twin)
+    plan = make_plan(nets_of(encoded), brief(**changes), constraints, twin=twin)
     assert rounds(plan) == 0
     events: list[dict[str, Any]] = []
-    train(encoded, GENOME, plan.config, constraints, log=events.append, twin=twin)
+    train(
+        nets_of(encoded),
+        plan.config,
+        constraints,
+        log=events.append,
+        twin=twin,
+    )
     assert {"monitor", "violations"}.isdisjoint(e["event"] for e in events)
 
 
@@ -194,8 +205,7 @@ def test_a_monitor_without_an_alarm_changes_no_bit_of_the_agents(
 ) -> None:
     found = [
         train(
-            encoded,
-            GENOME,
+            nets_of(encoded),
             brief(monitor=how),
             constitution(TPR),
             log=lambda event: None,
@@ -215,7 +225,7 @@ def test_an_observed_alarm_is_logged_and_changes_no_bit(
         config = brief(**{**DEAF, "monitor_alpha": 0.9999, "monitor": how})
         promises = constitution(STRICT)
         agents.append(
-            train(encoded, GENOME, config, promises, log=events.append).agents
+            train(nets_of(encoded), config, promises, log=events.append).agents
         )
     assert torch.equal(*agents)
     assert kinds(events, "alarm")
@@ -318,7 +328,7 @@ def test_what_fresh_rows_exceed_steers_from_then_on(encoded: EncodedDataset) -> 
     unseen = 0.9 - float(pooled[1])
     assert here.dual.unseen.tolist() == pytest.approx([-unseen, unseen])
     before = here.dual.controller.multipliers.clone()
-    report = here.dual.update(here.learner.weights(), agents)
+    report = here.dual.update(here.learner.averaged, agents)
     assert report["violation"]["dp-gap"] == pytest.approx(0.9 - 0.01, abs=1e-5)
     assert here.dual.controller.multipliers[1] > before[1] > 0
     # Told the same again, it has nothing to add.
