@@ -11,10 +11,10 @@ is that of the soup on the audit pool (the official test file) at the alarm, or 
 end without one. A pair is a fresh row of either group that counts in the promise.
 
 1. `observe`: pairs until the first alarm, in runs whose realised gap is >= .15.
-2. `correct`: the same runs with the ladder. *Escalated*: training ended by asking a
-   person, during it or, where fresh rows after the last correction do not look well, at
-   its end; *corrected*: nobody was asked, and the last soup's gap on the pool is
-   <= tau + two standard errors; *left*: nobody was asked, and it is not.
+2. `correct`: the same runs with the ladder. *Escalated*: a person was called, by the
+   last rung or, where fresh rows after the last correction do not look well, at the end
+   of the training; *corrected*: nobody was called, and the last soup's gap on the pool
+   is <= tau + two standard errors; *left*: nobody was called, and it is not.
 3. Streams at the boundary: the lower rate of a real model above, the other tau above
    it, in the blocks of a run; and the trainings without flips.
 
@@ -89,7 +89,8 @@ def row(run: Run, bound: float) -> dict[str, Any]:
     alarms = run.of("alarm")
     at = alarms[0]["step"] if alarms else run.gaps[-1][0]
     realised = next(gap for step, gap, _ in run.gaps if step == at)
-    corrected = not run.refused and run.last <= bound
+    called = run.refused or bool(run.of("escalated"))
+    kept = "corrected" if run.last <= bound else "left"
     return {
         "realised_gap": realised,
         "pairs": alarms[0]["fresh_pairs"] if alarms else None,
@@ -98,7 +99,7 @@ def row(run: Run, bound: float) -> dict[str, Any]:
         "rungs": [event["rung"] for event in run.of("correction")],
         "last_gap": None if run.refused else run.last,
         "rates": run.rates,
-        "end": "escalated" if run.refused else "corrected" if corrected else "left",
+        "end": "escalated" if called else kept,
     }
 
 

@@ -8,8 +8,9 @@
     4  reweight_groups     rows of small group x label strata are drawn more often
     5  ask_a_person        training ends; whoever reads its sentence decides
 
-A training that was corrected also asks at its end, unless fresh rows since then look
-well.
+A training that was corrected also calls for a person at its end, in its log and on its
+page, unless fresh rows since then look well. It is judged all the same: the gate's
+bounds rest on sealed rows and not on how a model was trained.
 
 From the second rung on what fresh rows exceed is aimed at again, too. No rung touches
 the twin. Rungs are in the order of what they cost a training that was alarmed falsely.
@@ -18,7 +19,7 @@ the twin. Rungs are in the order of what they cost a training that was alarmed f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,19 +109,6 @@ class Ladder:
         """Remembers a soup that looks feasible, for `roll_back`."""
         self._feasible, self._kept_at = soup, step
 
-    def ask(self, step: int, corrections: int, reason: str) -> NoReturn:
-        """Ends training in a sentence for a person.
-
-        Raises:
-            Refusal: always.
-        """
-        raise Refusal(
-            f"Training stopped at step {step} of {self._plan.steps} after "
-            f"{corrections} correction{'s' * (corrections != 1)}. {reason} Have a "
-            "person look at the labels that train; training.monitor: observe trains on "
-            "and leaves the decision to the gate."
-        )
-
     def take(self, rung: int, alarm: Alarm) -> dict[str, Any]:
         """Takes a rung.
 
@@ -136,7 +124,12 @@ class Ladder:
         """
         name = RUNGS[rung]
         if name == "ask_a_person":
-            self.ask(alarm.step, rung, alarm.reason)
+            raise Refusal(
+                f"Training stopped at step {alarm.step} of {self._plan.steps} after "
+                f"{rung} corrections. {alarm.reason} Have a person look at the labels "
+                "that train; training.monitor: observe trains on and leaves the "
+                "decision to the gate."
+            )
         fresh = torch.from_numpy(alarm.differences).to(torch.float32)
         self._dual.correct(fresh, torch.from_numpy(alarm.broken))
         unseen = self._plan.constraints.by_pair(self._dual.unseen)

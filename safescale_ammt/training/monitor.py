@@ -161,8 +161,8 @@ class Monitor:
             self.bet(step, index.nonzero()[:, 0], descriptive)
         if self._updates == self._rounds:
             self._log(self.violations())
-            if self.alarms and self._plan.config.monitor == "correct":
-                self.require_mended(step)
+            if self.alarms and (reason := self.unmended(step)):
+                self._log({"event": "escalated", "step": step, "reason": reason})
 
     def bet(self, step: int, index: Tensor, descriptive: Mapping[str, float]) -> None:
         """Answers fresh rows by their numbers, and bets on what the soup says.
@@ -206,26 +206,23 @@ class Monitor:
         # Wealth 1, and no belief from nets that were corrected.
         self.bets = Bets.on(self._plan.constraints)
 
-    def require_mended(self, step: int) -> None:
-        """Asks a person unless fresh rows since the last correction look well.
+    def unmended(self, step: int) -> str:
+        """Says why a person should look at a training that was corrected; "" if well.
 
-        That is: no gap of theirs is above its tau, the bets have not gained, and there
-        are as many pairs as the constitution asks of a group's positives.
-
-        Raises:
-            Refusal: they do not, or are too few to tell.
+        It is well if no gap of fresh rows since the last correction is above its tau,
+        the bets have not gained, and there are as many pairs as the constitution asks
+        of a group's positives.
         """
         bets, least = self.bets, self._plan.constitution.groups.min_pos
         well = bets.wealth <= 1 and (bets.differences <= bets.tau).all()
         if well and bets.fresh_pairs >= least:
-            return
+            return ""
         gaps = self.figures(step)["gap"].items()
         told = ", ".join(f"{name} {gap:.3f}" for name, gap in gaps)
-        self._ladder.ask(
-            step,
-            self.alarms,
-            f"Fresh rows since then do not show that it is mended: {told} on "
-            f"{bets.fresh_pairs} pairs.",
+        return (
+            f"Alarms: {self.alarms}. Fresh rows since the last do not show that it is "
+            f"mended ({told}, on {bets.fresh_pairs} pairs); a person should look at "
+            "the labels that train."
         )
 
     def figures(self, step: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _PRINT_EVERY = 10
 """Rounds per round that is printed."""
 _TELL_EVERY = 0.25
 """Least seconds between two lines of progress, which cost a step or two."""
-_ALARMS = ("alarm", "correction")
+_ALARMS = ("alarm", "correction", "escalated")
 _SENTENCES = {
     "left_out": "{reason}",
     "unapplied": "{reason}",
@@ -31,6 +31,7 @@ _SENTENCES = {
     "more_agents": "{reason}",
     "alarm": "{reason}",
     "correction": "{reason}",
+    "escalated": "{reason}",
     "merge": "Merged into one model: {choice}.",
     "doubt": "{reason}",
     "resumed": "Went on from the checkpoint before step {step}.",
