@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +225,12 @@ def test_public_names_load_on_first_use_and_are_told() -> None:
         assert getattr(safescale_ammt, name) is not None
     assert safescale_ammt.SAFESCALEAMMTTrainer.__name__ == "SAFESCALEAMMTTrainer"
     assert safescale_ammt.TrainingConfig is TrainingConfig
+
+
+def test_a_config_is_made_without_torch() -> None:
+    code = (
+        "import sys; from safescale_ammt import Role, TrainingConfig; "
+        "TrainingConfig(agent_specializations=['vision']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
