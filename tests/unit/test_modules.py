@@ -44,6 +44,12 @@ ROOT = Path(__file__).parents[2]
 GAP = {"max_bias": 0.05}
 
 
+@pytest.fixture(autouse=True)
+def same_start() -> None:
+    """Weights that a test draws are the same in each run of it."""
+    torch.manual_seed(0)
+
+
 def state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
