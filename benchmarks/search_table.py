@@ -31,13 +31,13 @@ from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.model.genome import ENCODINGS, Genome
-from safescale_ammt.model.network import predicted
+from safescale_ammt.model.network import log_loss, predicted
 from safescale_ammt.reading.catalogue import ADULT
 from safescale_ammt.reading.fetching import fetch
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import STRATEGIES, Search
 from safescale_ammt.search.search_space import DEEPEST, WIDTHS, Space
-from safescale_ammt.search.trials import Trials, log_loss, logits
+from safescale_ammt.search.trials import Trials, logits
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.encoded import EncodedDataset

@@ -348,6 +348,13 @@ _NOT_NEGATIVE = (
 )
 
 
+# What trees do not read; they refuse it, so that no number looks obeyed.
+_NETS_ALONE = (
+    *("max_epochs", "batch_size", "learning_rate", "warmup_steps", "ema", "sync_every"),
+    *("self_weight", "sharing", "outer_learning_rate", "outer_momentum"),
+    *("safety_threshold", "gradient_stability_threshold", "backend"),
+    *("monitor", "monitor_alpha", "device", "execution", "sensitive"),
+)
 AUTO_AGENTS = (4, 8, 16)
 """Numbers of agents that `num_agents: auto` tries in turn."""
 
@@ -364,6 +371,8 @@ class Threshold(TypedDict, total=False):
 class TrainingConfig(Section):
     """How the agents are trained."""
 
+    learner: Literal["nets", "trees"] = "nets"
+    """What the agents are: nets, or boosted trees (LightGBM, safescale-ammt[trees])."""
     num_agents: int | Literal["auto"] = 8
     """Agents trained together (any k >= 1); auto = 4, then twice as many up to 16
     while held-out rows could tell the difference."""
@@ -377,9 +386,11 @@ class TrainingConfig(Section):
     max_epochs: int = 0
     """Upper bound on passes over the training rows; 0 = `steps` alone decides."""
     steps: int = 1200
-    """Optimizer steps of each agent, the common trunk included."""
+    """Optimizer steps of each agent, the common trunk included; with trees the whole
+    of the rounds, of which trunk_steps and dual_every are parts."""
     trunk_steps: int = 400
-    """Unconstrained steps that all agents share before they specialise."""
+    """Unconstrained steps that all agents share before they specialise; trees take
+    this part of their rounds without constraints."""
     batch_size: int = 512
     """Rows per agent and step."""
     learning_rate: float = 0.0015
@@ -399,7 +410,7 @@ class TrainingConfig(Section):
     outer_momentum: float = 0.0
     """Nesterov momentum of the outer optimizer (DiLoCo: .9 at rate .7)."""
     dual_every: int = 20
-    """Steps between updates of the multipliers."""
+    """Steps between updates of the multipliers; with trees a part of `steps`."""
     dual_ki: float = 0.3
     """Integral gain of nuPI (Sohrabi et al. 2024)."""
     dual_kp: float = 3.0
@@ -490,6 +501,7 @@ class TrainingConfig(Section):
             "sensitive",
             "monitor",
             "monitor_alpha",
+            "learner",
         }
     )
 
@@ -517,6 +529,12 @@ class TrainingConfig(Section):
         self.require("monitor_alpha", share, "a value above 0 and below 1")
         for key in _NOT_NEGATIVE:
             self.require(key, getattr(self, key) >= 0, "a value >= 0")
+        for key in _NETS_ALONE if self.learner == "trees" else ():
+            default = self.__dataclass_fields__[key].default
+            unset = f"{default!r} with trees, which do not read it"
+            self.require(key, getattr(self, key) == default, unset)
+        counted = self.learner == "nets" or self.num_agents != "auto"
+        self.require("num_agents", counted, "a number with learner: trees")
         costs = [v for k, v in self.threshold.items() if k != "objective"]
         wanted = {None: 0, "balanced_accuracy": 0, "cost": 2}
         right = wanted[self.threshold.get("objective")] == len(costs)

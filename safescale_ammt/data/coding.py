@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from safescale_ammt.data.feature_codes import (
     Deviation,
     Level,
+    LevelNumber,
+    Number,
     Numeric,
     Part,
     Pieces,
@@ -44,17 +46,18 @@ def width(schema: Schema, numeric: Numeric = "ple") -> int:
 
 def encode(
     schema: Schema, features: pa.Table, numeric: Numeric = "ple"
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Encodes raw feature columns.
 
     Args:
         schema: features with the encodings learnt on train.
         features: the schema's feature columns (others are ignored): float64 for
             numeric, string for categorical, timestamp for dates, null for missing.
-        numeric: `ple` (piecewise linear) or `standard` ((x - mean) / std).
+        numeric: `ple` (piecewise linear), `standard` ((x - mean) / std) or `raw` (the
+            numbers themselves, and levels by number).
 
     Returns:
-        float32 (n, `width(schema, numeric)`), C-contiguous.
+        float32, of `raw` float64 (n, `width(schema, numeric)`), C-contiguous.
 
     Raises:
         DataError: a feature column is missing from the table.
@@ -69,11 +72,11 @@ class Codes:
 
     Attributes:
         code: unsigned (n, parts).
-        value: float32 (n, parts that have one).
+        value: float32, or float64 of raw numbers (n, parts that have one).
     """
 
     code: NDArray[Any]
-    value: NDArray[np.float32]
+    value: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.code)
@@ -106,12 +109,15 @@ class Coding:
 
     def __init__(self, schema: Schema, numeric: Numeric) -> None:
         self._schema = schema
+        numbers = {"ple": Pieces, "standard": Deviation, "raw": Number}
+        number: Any = numbers[numeric]
+        level = LevelNumber if numeric == "raw" else Level
         parts: list[Part] = [
-            Level(part)
-            if isinstance(part, CategoricalFeature)
-            else (Pieces if numeric == "ple" else Deviation)(part)
+            level(part) if isinstance(part, CategoricalFeature) else number(part)
             for part in parts_of(schema)
         ]
+        # A tree cuts between numbers that may differ in their last bits.
+        self._floats = np.float64 if numeric == "raw" else np.float32
         self._parts = parts
         ends = np.cumsum([0, *(part.width for part in parts)]).tolist()
         self.width: int = ends[-1]
@@ -125,8 +131,23 @@ class Coding:
             if isinstance(part, Pieces) and part.pieces
         ]
         code = np.zeros((0, len(parts)), self._type)
-        no_rows = Codes(code, np.zeros((0, sum(self._valued)), np.float32))
+        no_rows = Codes(code, np.zeros((0, sum(self._valued)), self._floats))
         self.paired = self.pairs(no_rows)[0].shape[1]
+
+    @property
+    def levels(self) -> list[int]:
+        """Inputs that hold the code of a level, where levels are numbers."""
+        parts = zip(self._parts, self._columns, strict=True)
+        return [at.start for part, at in parts if isinstance(part, LevelNumber)]
+
+    def missing(self) -> NDArray[Any]:
+        """Returns the inputs (1, width) of a row that lacks every value."""
+        kinds = {"numeric": pa.float64(), "categorical": pa.string()}
+        columns = {
+            f.name: pa.nulls(1, kinds.get(f.kind, pa.timestamp("us")))
+            for f in self._schema.features
+        }
+        return self.inputs(self.codes(pa.table(columns)))
 
     def codes(self, features: pa.Table) -> Codes:
         """Codes raw feature columns.
@@ -136,7 +157,7 @@ class Coding:
         """
         rows = features.num_rows
         code = np.zeros((rows, len(self._parts)), self._type)
-        value = np.zeros((rows, sum(self._valued)), np.float32)
+        value = np.zeros((rows, sum(self._valued)), self._floats)
         columns, at = columns_of(self._schema, features), 0
         for i, (part, column) in enumerate(zip(self._parts, columns, strict=True)):
             code[:, i], beside = part.codes(column)
@@ -145,9 +166,9 @@ class Coding:
                 at += 1
         return Codes(code, value)
 
-    def inputs(self, codes: Codes) -> NDArray[np.float32]:
+    def inputs(self, codes: Codes) -> NDArray[Any]:
         """Returns the inputs that codes stand for (n, width), C-contiguous."""
-        out = np.zeros((len(codes), self.width), np.float32)
+        out = np.zeros((len(codes), self.width), self._floats)
         for first in range(0, len(codes), _ROWS_AT_ONCE):
             rows = slice(first, first + _ROWS_AT_ONCE)
             values = iter(codes.value[rows].T)

@@ -27,7 +27,7 @@ from safescale_ammt.data.schema import (
     Schema,
 )
 
-Numeric = Literal["ple", "standard"]
+Numeric = Literal["ple", "standard", "raw"]
 Floats = NDArray[np.float64]
 FARTHEST = 1e6
 """Most standard deviations from the mean that a standardised number says."""
@@ -67,6 +67,8 @@ def feature_width(
     feature: NumericFeature | CategoricalFeature, numeric: Numeric
 ) -> int:
     """Returns the number of inputs of a feature, or of a part of a date."""
+    if numeric == "raw":
+        return 1 + (isinstance(feature, CategoricalFeature) and bool(feature.frequency))
     if isinstance(feature, CategoricalFeature):
         extra = feature.has_missing + feature.pooled + bool(feature.frequency)
         return len(feature.levels) + extra
@@ -241,7 +243,44 @@ class Level:
             yield np.full(len(code), self.width - 1), value
 
 
-Part = Pieces | Deviation | Level
+class Number:
+    """A number as it stands in the table, in double precision, for trees to cut.
+
+    Where it is missing it is NaN, of which trees learn where it goes; where train has
+    none missing, nothing was learnt and it is the median.
+    """
+
+    def __init__(self, feature: NumericFeature) -> None:
+        self._absent = np.nan if feature.has_missing else feature.median
+        self.table = np.zeros((1, 1), np.float32)
+        self.places = np.zeros(1, np.int64)
+        self.width, self.last = 1, 0
+
+    def codes(self, column: pa.ChunkedArray) -> tuple[NDArray[Any], Floats]:
+        """Returns a code that says nothing, and each row's value (n,)."""
+        x, _ = numbers(column, self._absent)
+        return np.zeros(len(x), np.int64), x
+
+    def pairs(
+        self, code: NDArray[Any], value: NDArray[Any]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Yields columns and weights (n,): `Coding.pairs`."""
+        yield np.zeros(len(code), np.int64), value
+
+
+class LevelNumber(Level):
+    """A level as one number, its code, for trees to put into sets."""
+
+    def __init__(self, feature: CategoricalFeature) -> None:
+        super().__init__(feature)
+        codes = self.last + 1
+        self.width, self.hot = feature_width(feature, "raw"), 1
+        self.spots = np.zeros(codes, np.int64)
+        self.is_one = np.arange(codes, dtype=np.float32)
+        self.places = np.ones(codes, np.int64) if feature.frequency else None
+
+
+Part = Pieces | Deviation | Level | Number
 
 
 def numbers(column: pa.ChunkedArray, median: float) -> tuple[Floats, NDArray[np.bool_]]:

@@ -20,11 +20,11 @@ from safescale_ammt.code_version import code_digest
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
-from safescale_ammt.errors import IntegrityError
+from safescale_ammt.errors import ConfigError, IntegrityError
 from safescale_ammt.files.artifacts import Draft, verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.launch.request import checkpoint_place, open_place
-from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.tree_genome import AnyGenome, TreeGenome, read_genome
 from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.training.threshold import require_two_classes
 from safescale_ammt.training.training_log import LOG, TrainingLog, discard
@@ -43,14 +43,14 @@ class TrainingTask:
 
     Attributes:
         data: the dataset.
-        genome: of every net.
+        genome: of every net, or booster.
         config: the training section.
         constitution: the promises.
         parents: identities of dataset, architecture and constitution.
     """
 
     data: Dataset
-    genome: Genome
+    genome: AnyGenome
     config: TrainingConfig
     constitution: Constitution
     parents: Mapping[str, str]
@@ -77,7 +77,8 @@ class TrainingTask:
             beside: as in `store.shards.Shards`.
 
         Raises:
-            ConfigError: the section is wrong, or its threshold parts three classes.
+            ConfigError: the section is wrong, its threshold parts three classes, or
+                the architecture is of another kind of learner.
             ConstitutionError: the constitution is malformed.
             IntegrityError: a changed byte, or an architecture of other parents.
         """
@@ -96,7 +97,13 @@ class TrainingTask:
                     f"is given {identity}; search again, or train on what was searched."
                 )
         parents["architecture"] = manifest.identity
-        genome = Genome.from_dict(read_json(Path(architecture) / "genome.json"))
+        genome = read_genome(read_json(Path(architecture) / "genome.json"))
+        kind = "trees" if isinstance(genome, TreeGenome) else "nets"
+        if kind != config.learner:
+            raise ConfigError(
+                f"The architecture was searched for {kind}, but training.learner is "
+                f"{config.learner!r}; search again."
+            )
         return cls(data, genome, config, promises, parents)
 
     def checkpoints(
@@ -143,15 +150,12 @@ def make_model(
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
     # Importing torch takes seconds: a bad input has ended the task before that.
-    from safescale_ammt.training.encoded import EncodedDataset
-    from safescale_ammt.training.genome_nets import GenomeNets
     from safescale_ammt.training.placement import SINGLE_PROCESS
     from safescale_ammt.training.trainer import train
 
-    process_group = process_group or SINGLE_PROCESS
+    process_group, nets = process_group or SINGLE_PROCESS, nets_of(task)
     train_task = partial(
-        train,
-        GenomeNets(EncodedDataset(task.data), task.genome),
+        boosting_of(nets) or partial(train, nets),
         task.config,
         task.constitution,
         process_group=process_group,
@@ -172,6 +176,29 @@ def make_model(
     ):
         trained = train_task(log=log.write)
         _write_model(draft, task, trained, log)
+
+
+def nets_of(task: TrainingTask) -> Any:
+    """Returns what a task trains: nets, or boosted trees in their place."""
+    from safescale_ammt.training.encoded import EncodedDataset
+
+    encoded = EncodedDataset(task.data)
+    if isinstance(task.genome, TreeGenome):
+        from safescale_ammt.trees.tree_nets import TreeNets
+
+        return TreeNets(encoded, task.genome)
+    from safescale_ammt.training.genome_nets import GenomeNets
+
+    return GenomeNets(encoded, task.genome)
+
+
+def boosting_of(nets: Any) -> Callable[..., Trained] | None:
+    """Returns what trains boosted trees, None for nets, which have a loop."""
+    if not isinstance(getattr(nets, "genome", None), TreeGenome):
+        return None
+    from safescale_ammt.trees.trainer import train_trees
+
+    return partial(train_trees, nets)
 
 
 def _write_model(

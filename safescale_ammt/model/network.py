@@ -229,3 +229,11 @@ def probability(logits: Tensor, outcome: int) -> Tensor:
     if logits.shape[-1] == 1:
         return torch.sigmoid(logits[..., 0] if outcome == 1 else -logits[..., 0])
     return torch.softmax(logits, -1)[..., outcome]
+
+
+def log_loss(out: Tensor, label: Tensor) -> float:
+    """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
+    # Two classes have one logit, that of class 1.
+    if out.shape[1] == 1:
+        return float(f.binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype)))
+    return float(f.cross_entropy(out, label))

@@ -27,8 +27,16 @@ from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.files.regular import open_regular
 from safescale_ammt.model.arithmetic import Floats, sigmoid, softmax
 from safescale_ammt.model.fair_head import Array, FairHead
+from safescale_ammt.model.forest import Forest
 from safescale_ammt.model.genome import Genome, shapes
-from safescale_ammt.model.logits import BY_LIBRARY, EXACT, MULTIPLIED, logits
+from safescale_ammt.model.logits import (
+    BY_LIBRARY,
+    EXACT,
+    MULTIPLIED,
+    logits,
+    on_logit_grid,
+)
+from safescale_ammt.model.tree_genome import AnyGenome, TreeGenome, read_genome
 
 BLOCK = 512
 """Rows that are computed at once, as a cache holds them."""
@@ -37,6 +45,8 @@ BATCH = 16 * BLOCK
 DECISION = "decision.json"
 """Form, head, threshold, and as `schema` the definition of a model's scores."""
 _DECISION_KEYS = {"schema", "form", "members", "threshold", "head"}
+TREES = "trees.txt"
+"""Boosted trees as LightGBM writes them, in place of weights."""
 _HEAD = "head."
 """Prefix of the fair head's tensors beside the weights."""
 
@@ -56,11 +66,11 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Deployable:
-    """One model: nets whose logits are averaged, and perhaps a fair head.
+    """One model: nets or boosters whose logits are averaged, perhaps a fair head.
 
     Attributes:
         genome: architecture of each member.
-        weights: stacked arrays (members, ...), float32.
+        weights: stacked arrays (members, ...), float32; of boosters their trees.
         form: how it came to be: soup, best, ensemble or twin.
         positive: code of the positive class, or None.
         head: group-blind score correction, or None.
@@ -69,8 +79,8 @@ class Deployable:
         definition: of its scores, a key of `MULTIPLIED`.
     """
 
-    genome: Genome
-    weights: Mapping[str, Array]
+    genome: AnyGenome
+    weights: Mapping[str, Array] | Forest
     form: str
     positive: int | None
     head: FairHead | None = None
@@ -84,7 +94,9 @@ class Deployable:
 
     @property
     def members(self) -> int:
-        """Nets whose logits are averaged."""
+        """Nets, or boosters, whose logits are averaged."""
+        if isinstance(self.weights, Forest):
+            return self.weights.members
         return len(self.weights["out.bias"])
 
     def at(self, threshold: float) -> Deployable:
@@ -94,6 +106,9 @@ class Deployable:
     def answer(self, x: ArrayLike) -> Prediction:
         """Answers encoded rows (n, d)."""
         rows = np.asarray(x)
+        if isinstance(self.weights, Forest):
+            return self.decide(rows, on_logit_grid(self.weights.raw(rows)))
+        assert isinstance(self.genome, Genome)
         weights = {n: np.asarray(w, np.float64) for n, w in self.weights.items()}
         answer = Prediction(np.empty(len(rows)), np.empty(len(rows), np.int64))
         # What is infinite or no number anywhere has no score, and needs no warning.
@@ -125,11 +140,14 @@ class Deployable:
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes weights, genome, schema and decision rule."""
         folder.mkdir(parents=True, exist_ok=True)
-        # Layers are views of one row of theta, and safetensors wants whole tensors.
-        tensors = {n: np.ascontiguousarray(w) for n, w in self.weights.items()}
-        if self.head is not None:
-            tensors |= {_HEAD + n: w for n, w in self.head.tensors().items()}
-        (folder / "weights.safetensors").write_bytes(save(tensors))
+        if isinstance(self.weights, Forest):
+            (folder / TREES).write_bytes(self.weights.text.encode())
+        else:
+            # Layers are views of one row of theta, safetensors wants whole tensors.
+            tensors = {n: np.ascontiguousarray(w) for n, w in self.weights.items()}
+            if self.head is not None:
+                tensors |= {_HEAD + n: w for n, w in self.head.tensors().items()}
+            (folder / "weights.safetensors").write_bytes(save(tensors))
         write_json(folder / "genome.json", self.genome.to_dict())
         write_json(folder / "schema.json", schema.to_dict())
         decision = {
@@ -159,7 +177,7 @@ class Predictor:
         """
         folder = Path(model_dir)
         schema = Schema.load(folder)
-        genome = Genome.from_dict(read_json(folder / "genome.json"))
+        genome = read_genome(read_json(folder / "genome.json"))
         decision = read_json(folder / DECISION)
         if (
             not isinstance(decision, Mapping)
@@ -170,10 +188,14 @@ class Predictor:
             raise InputError(
                 f"{folder / DECISION} is not a decision rule of schema {known}."
             )
-        weights, rest = _tensors(folder, schema, genome, decision["members"])
-        head = None
-        if decision["head"] is not None:
-            head = FairHead.from_dict(decision["head"], rest)
+        weights: Mapping[str, Array] | Forest
+        head, members = None, decision["members"]
+        if isinstance(genome, TreeGenome):
+            weights = trees_of(folder / TREES, schema, members)
+        else:
+            weights, rest = _tensors(folder, schema, genome, members)
+            if decision["head"] is not None:
+                head = FairHead.from_dict(decision["head"], rest)
         positive = schema.classes.index(schema.positive) if schema.positive else None
         form, at = decision["form"], decision["threshold"]
         rule = (form, positive, head, at, decision["schema"])
@@ -196,6 +218,30 @@ class Predictor:
             for at in range(0, max(features.num_rows, 1), BATCH)
         ]
         return Prediction(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def trees_of(path: Path, schema: Schema, members: int) -> Forest:
+    """Reads the trees of a model of tables with a schema.
+
+    Raises:
+        InputError: no such file, or trees that do not fit the schema.
+    """
+    try:
+        with open_regular(path, follow=False) as file:
+            text = file.read().decode("ascii")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not the text of boosted trees.") from None
+    forest = Forest.read(text, path, members)
+    classes, inputs = len(schema.classes), width(schema, "raw")
+    outputs = 1 if classes == 2 else classes
+    if (forest.width, forest.outputs) != (inputs, outputs):
+        raise InputError(
+            f"The trees in {path} read {forest.width} inputs and give {forest.outputs} "
+            f"scores; the schema has {inputs} and {outputs}."
+        )
+    return forest
 
 
 def tensors_of(path: Path) -> dict[str, NDArray[Any]]:

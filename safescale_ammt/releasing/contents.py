@@ -18,7 +18,10 @@ from safescale_ammt.releasing.page import REPORT
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
 from safescale_ammt.reporting.provenance import PROVENANCE
 
-_NET = ("decision.json", "genome.json", "schema.json", "weights.safetensors")
+_NET = (
+    *("decision.json", "genome.json", "schema.json"),
+    *("weights.safetensors", "trees.txt"),  # of nets, of boosted trees
+)
 _CONSTITUTION = "constitution.json"
 _RECORD = ("events.jsonl", "safety-decision.intoto.json", "test-result.intoto.json")
 _VERDICT = ("verdict.json", "evidence.parquet", "warnings.json", PROVENANCE, REPORT)

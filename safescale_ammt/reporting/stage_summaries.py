@@ -154,6 +154,12 @@ def _violations(
 
 def _form(genome: Json) -> str:
     """Writes a genome in a few words."""
+    if genome.get("kind") == "trees":
+        return (
+            f"{genome['rounds']} trees of {genome['leaves']} leaves, rate "
+            f"{genome['rate']:g}, {genome['least_rows']} rows a leaf, l2 "
+            f"{genome['l2']:g}"
+        )
     widths = " x ".join(map(str, genome["widths"])) or "linear"
     residual = ", residual" if genome["residual"] else ""
     return f"{widths}, {genome['activation']}, {genome['encoding']}{residual}"

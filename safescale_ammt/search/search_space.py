@@ -25,6 +25,7 @@ import numpy as np
 
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.model.genome import ACTIVATIONS, ENCODINGS, Genome
+from safescale_ammt.model.tree_genome import AnyGenome
 
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
 DEEPEST = 4
@@ -61,15 +62,15 @@ class Space:
                 f"network for these data has {self.parameters(smallest)}; raise it."
             )
 
-    def parameters(self, genome: Genome) -> int:
+    def parameters(self, genome: AnyGenome) -> int:
         """Counts the trained numbers of a genome on these data."""
         return genome.parameters(self.d_in[genome.encoding], self.n_out)
 
-    def flops(self, genome: Genome) -> int:
+    def flops(self, genome: AnyGenome) -> int:
         """Counts the FLOPs of one row's forward pass on these data."""
         return genome.flops(self.d_in[genome.encoding], self.n_out)
 
-    def holds(self, genome: Genome) -> bool:
+    def holds(self, genome: AnyGenome) -> bool:
         """Says whether a genome lies under both caps."""
         return (
             self.parameters(genome) <= self.max_parameters
@@ -94,12 +95,12 @@ class Space:
         for _ in range(_TRIES):
             depth = int(rng.integers(1, DEEPEST + 1))
             genome = Genome(
-                encoding=_pick(rng, ENCODINGS),
+                encoding=pick(rng, ENCODINGS),
                 # Equal widths, which residual links need; mutation makes them differ.
-                widths=(_pick(rng, WIDTHS),) * depth,
-                activation=_pick(rng, ACTIVATIONS),
+                widths=(pick(rng, WIDTHS),) * depth,
+                activation=pick(rng, ACTIVATIONS),
                 residual=bool(rng.integers(2)),
-                heads=_pick(rng, HEADS),
+                heads=pick(rng, HEADS),
             )
             genome = _canonical(genome)
             if self.holds(genome):
@@ -117,21 +118,21 @@ class Space:
             gene_rate = rate if attempt < _TRIES // 2 else 0.0
             genes = [gene for gene in GENES if rng.random() < gene_rate]
             child = genome
-            for gene in genes or [_pick(rng, GENES)]:
+            for gene in genes or [pick(rng, GENES)]:
                 if gene == "encoding":
-                    child = replace(child, encoding=_pick(rng, ENCODINGS))
+                    child = replace(child, encoding=pick(rng, ENCODINGS))
                 elif gene == "activation":
-                    child = replace(child, activation=_pick(rng, ACTIVATIONS))
+                    child = replace(child, activation=pick(rng, ACTIVATIONS))
                 elif gene == "residual":
                     child = replace(child, residual=not child.residual)
                 elif gene == "heads":
-                    child = replace(child, heads=_neighbour(rng, HEADS, child.heads))
+                    child = replace(child, heads=neighbour(rng, HEADS, child.heads))
                 else:
                     widths = child.widths
                     at = int(rng.integers(len(widths)))
                     layers: tuple[int, ...]
                     if gene == "widths":
-                        layers = (_neighbour(rng, WIDTHS, widths[at]),)
+                        layers = (neighbour(rng, WIDTHS, widths[at]),)
                     else:
                         # One layer is doubled or removed, so that the widths of the
                         # others stay.
@@ -167,13 +168,12 @@ def _canonical(genome: Genome) -> Genome:
     return replace(genome, residual=genome.residual and links)
 
 
-def _pick(rng: np.random.Generator, values: Sequence[Value]) -> Value:
+def pick(rng: np.random.Generator, values: Sequence[Value]) -> Value:
+    """Draws one of the values."""
     return values[int(rng.integers(len(values)))]
 
 
-def _neighbour(
-    rng: np.random.Generator, values: Sequence[Value], value: Value
-) -> Value:
+def neighbour(rng: np.random.Generator, values: Sequence[Value], value: Value) -> Value:
     """Returns the value before or after; one that is not listed joins the middle."""
     at = values.index(value) if value in values else len(values) // 2
     step = 1 if rng.integers(2) else -1

@@ -21,13 +21,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import InputError, SafescaleError
 from safescale_ammt.model.genome import ENCODINGS, Genome, shapes
-from safescale_ammt.model.network import forward, predicted, unflatten
+from safescale_ammt.model.network import forward, log_loss, predicted, unflatten
 from safescale_ammt.search.asha import rung_steps
 from safescale_ammt.search.domination import Measurement
 from safescale_ammt.search.evolution import Trial
@@ -42,6 +41,7 @@ from safescale_ammt.training.constraints import (
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.trainer import train
+from safescale_ammt.training.training_log import discard
 
 READ_ON = "validation"
 CONFIDENCE = 0.95
@@ -67,7 +67,7 @@ SHORT: Mapping[str, Any] = {
 _MOST_RATE = 0.02
 # The trunk is trained without constraints: an enforced run has a short one, so that
 # its few steps are the multipliers', and a relaxed run is trunk alone.
-_TRUNK_SHARE = 0.2
+TRUNK_SHARE = 0.2
 
 
 class Trials:
@@ -92,7 +92,7 @@ class Trials:
         self.training = short_run(training, config)
         # Enforced or not, every gap is read: enforcing one may break another.
         gaps = {p.id for p in gap_principles(constitution)}
-        self._all_gaps = _enforce_only(constitution, gaps)
+        self._all_gaps = enforce_only(constitution, gaps)
         self._readings: dict[tuple[str, ...], Mapping[str, Reading]] = {}
 
     def space(self) -> Space:
@@ -108,7 +108,7 @@ class Trials:
         genome = trial.genome
         # The first rung is too short for a multiplier to take hold.
         names = self.broken_when_relaxed() if trial.rung else ()
-        loss, readings = self._short_run(genome, trial.steps, names)
+        loss, readings = self.short_run_of(genome, trial.steps, names)
         d_in = self.encoded.d_in(genome.encoding)
         excess = {name: r.excess for name, r in readings.items()} if trial.rung else {}
         return Measurement(loss, genome.flops(d_in, self.encoded.n_out), excess)
@@ -122,7 +122,7 @@ class Trials:
             last = rung_steps(self.config, self.config.rungs - 1)
             steps = self.config.feasibility_steps or last
             genome = self.space().seed()
-            self._readings[enforced] = self._short_run(genome, steps, enforced)[1]
+            self._readings[enforced] = self.short_run_of(genome, steps, enforced)[1]
         return self._readings[enforced]
 
     def broken_when_relaxed(self) -> tuple[str, ...]:
@@ -133,28 +133,34 @@ class Trials:
         relaxed = self.read(())
         return tuple(n for n in names if n in relaxed and relaxed[n].excess > 0)
 
-    def _short_run(
-        self, genome: Genome, steps: int, names: Collection[str]
+    def short_run_of(
+        self, genome: Any, steps: int, names: Collection[str]
     ) -> tuple[float, dict[str, Reading]]:
+        """Trains a genome for so many steps under the named principles; reads it."""
         encoded = self.encoded
-        trunk = round(_TRUNK_SHARE * steps) if names else steps
+        trunk = round(TRUNK_SHARE * steps) if names else steps
         settings = replace(self.training, steps=steps, trunk_steps=trunk)
-        constitution = _enforce_only(self.constitution, names)
+        constitution = enforce_only(self.constitution, names)
         try:
             # A twin would take 40 % of an enforced run's time, and nothing reads it.
             nets = GenomeNets(encoded, genome)
-            result = train(nets, settings, constitution, log=_drop, twin=False)
+            result = train(nets, settings, constitution, log=discard, twin=False)
         except InputError:
             raise
         except SafescaleError:
             # A training that lost its gradients is a result, not a failure.
             return float("inf"), {}
         rows = encoded.rows(READ_ON, genome.encoding)
-        out = logits(genome, result.agents, rows, encoded.n_out)
+        return self.figures(rows, logits(genome, result.agents, rows, encoded.n_out))
+
+    def figures(
+        self, rows: EncodedRows, out: Tensor
+    ) -> tuple[float, dict[str, Reading]]:
+        """Returns log loss and gaps of logits (n, n_out) of rows."""
         # Measured with the cells that training uses: groups below `min_n` or `min_pos`
         # are not compared, a principle without two groups left has no reading.
-        groups = encoded.schema.groups
-        cells = enforce(self._all_gaps, groups, rows.groups, rows.y, encoded.outcomes)
+        groups, outcomes = self.encoded.schema.groups, self.encoded.outcomes
+        cells = enforce(self._all_gaps, groups, rows.groups, rows.y, outcomes)
         membership = cells.membership(rows.groups, rows.y)
         return log_loss(out, rows.y), read_gaps(cells, membership, predicted(out))
 
@@ -166,6 +172,16 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
     twice `SHORT`'s. All other keys stay, but for how many train, how long and where.
     """
     default = TrainingConfig()
+    alone = {
+        **{key: getattr(default, key) for key in TrainingConfig.how},
+        "num_agents": 1,
+        "agent_specializations": ("generalist",),
+        "seed": config.seed,
+        "threads": config.threads,
+    }
+    # A short run of trees has as many rounds as it may: they are in its genome.
+    if training.learner == "trees":
+        return replace(training, **alone)
     ratio = {key: getattr(training, key) / getattr(default, key) for key in SHORT}
     scaled = {key: ratio[key] * SHORT[key] for key in SHORT}
     rate = min(scaled["learning_rate"], _MOST_RATE)
@@ -173,9 +189,7 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
     forgets = (1 - training.ema) / (1 - default.ema) * (1 - SHORT["ema"])
     return replace(
         training,
-        **{key: getattr(default, key) for key in TrainingConfig.how},
-        num_agents=1,
-        agent_specializations=("generalist",),
+        **alone,
         max_epochs=0,
         steps=config.rung_steps,
         trunk_steps=config.rung_steps,
@@ -184,8 +198,6 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
         warmup_steps=round(scaled["warmup_steps"]),
         ema=max(0.0, 1 - forgets),
         dual_every=max(1, round(scaled["dual_every"])),
-        seed=config.seed,
-        threads=config.threads,
     )
 
 
@@ -220,11 +232,7 @@ def read_gaps(
     return readings
 
 
-def _drop(_: dict[str, Any]) -> None:
-    """Drops an event: of a short run only the outcome is kept."""
-
-
-def _enforce_only(constitution: Constitution, names: Collection[str]) -> Constitution:
+def enforce_only(constitution: Constitution, names: Collection[str]) -> Constitution:
     """Returns the same promises with exactly these enforced in training."""
     principles = tuple(
         replace(p, enforce=p.id in names) for p in constitution.principles
@@ -241,11 +249,3 @@ def logits(genome: Genome, theta: Tensor, rows: EncodedRows, n_out: int) -> Tens
             for x in map(rows.batch, rows.blocks())
         ]
     return torch.cat(blocks)
-
-
-def log_loss(out: Tensor, label: Tensor) -> float:
-    """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
-    # Two classes have one logit, that of class 1.
-    if out.shape[1] == 1:
-        return float(binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype)))
-    return float(cross_entropy(out, label))

@@ -21,6 +21,7 @@ from safescale_ammt.files.artifacts import read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.judging.power.check import power_check, refuse_uncertifiable
 from safescale_ammt.judging.skill import ONE_CLASS
+from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.reporting.stage_summaries import search_summary
 from safescale_ammt.search.asha import budget_steps
 from safescale_ammt.search.evolution import Search, Strategy
@@ -84,9 +85,13 @@ def run(
     refuse_uncertifiable(parsed, power)
 
     # These import torch, seconds of work that a refused constitution is spared.
-    from safescale_ammt.search.trials import Trials
     from safescale_ammt.training.encoded import EncodedDataset
     from safescale_ammt.training.thinning import SEARCH
+
+    if settings.learner == "trees":
+        from safescale_ammt.search.tree_trials import TreeTrials as Trials
+    else:
+        from safescale_ammt.search.trials import Trials  # type: ignore[assignment]
 
     trials = Trials(EncodedDataset(data, SEARCH), parsed, config, settings)
     stopwatch = _Stopwatch()
@@ -228,7 +233,9 @@ def control_log(control: Search | None, first: int) -> dict[str, Any]:
 
 
 def _budget(search: Search) -> dict[str, Any]:
-    unit, planned = "optimizer steps", budget_steps(search.config)
+    trees = isinstance(search.space.seed(), TreeGenome)
+    unit = "boosting rounds" if trees else "optimizer steps"
+    planned = budget_steps(search.config)
     return {"unit": unit, "planned": planned, "spent": search.steps}
 
 

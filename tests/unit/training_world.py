@@ -15,6 +15,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.tree_genome import AnyGenome
 
 GENOME = Genome(widths=(8,), dropout=0.1)
 BRIEF: Mapping[str, Any] = {
@@ -85,7 +86,7 @@ def prepare(folder: Path, table: bytes, **changes: Any) -> Path:
 
 
 def searched(
-    folder: Path, dataset: Path, promises: Mapping[str, Any], genome: Genome = GENOME
+    folder: Path, dataset: Path, promises: Mapping[str, Any], genome: AnyGenome = GENOME
 ) -> Path:
     """Writes an architecture artifact as the search would."""
     out = folder / "architecture"

@@ -1,0 +1,1 @@
+"""Boosted trees as agents and as twin, under the same constraints as nets."""
