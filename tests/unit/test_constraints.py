@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fairlearn.metrics as reference
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from safescale_ammt.training.constraints import (
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.fair_head import fit
+from safescale_ammt.training.learner import soft_rates
 from safescale_ammt.training.multipliers import NuPI, targets
 
 GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
@@ -177,7 +179,7 @@ def test_multipliers_move_as_cooper_s_nupi(
     ki, kp = torch.tensor([0.3, 0.1]), torch.tensor([3.0, 0.5])
     ours = NuPI(ki, kp, nu)
     theirs = torch.nn.Parameter(torch.zeros(2))
-    reference = nuPI(
+    expected = nuPI(
         [theirs],
         lr=1.0,
         Ki=ki,
@@ -190,7 +192,7 @@ def test_multipliers_move_as_cooper_s_nupi(
         violation = torch.tensor(error)
         ours.step(violation)
         theirs.grad = violation.clone()
-        reference.step()
+        expected.step()
         theirs.data.clamp_(min=0)
         torch.testing.assert_close(ours.multipliers, theirs.data)
 
@@ -343,3 +345,38 @@ def test_a_fair_head_survives_storage_and_needs_something_to_enforce() -> None:
     assert np.array_equal(again.correct(x, scores), head.correct(x, scores))
     nothing = enforced("dp_gap", rows, min_n=10_000)
     assert fit(nothing, rows, eta, torch.zeros(0)) is None
+
+
+# --- rates ---
+
+
+@pytest.mark.parametrize("metric", GAPS)
+def test_hard_and_soft_rates_are_those_of_fairlearn(metric: str) -> None:
+    rows = table(seed=7)
+    found = enforced(metric, rows)
+    generator = torch.Generator().manual_seed(7)
+    logit = torch.randn(1, len(rows), generator=generator, dtype=torch.float64)
+    inside = found.membership(rows.groups, rows.y)
+    answered = (logit >= 0).to(torch.int64)
+    outcomes = torch.ones(len(found.cells), dtype=torch.long)
+    hard = hard_rates(answered, inside, outcomes)[0].double() / inside.sum(1)
+    expected = {}
+    for condition in {cell.condition for cell in found.cells}:
+        keep = torch.ones(len(rows), dtype=torch.bool)
+        if condition is not None:
+            keep = (rows.y == 1) == condition
+        for kind, score, rate in (
+            ("hard", answered[0], reference.selection_rate),
+            ("soft", torch.sigmoid(logit[0]), reference.mean_prediction),
+        ):
+            expected[condition, kind] = reference.MetricFrame(
+                metrics=rate,
+                y_true=rows.y[keep].numpy(),
+                y_pred=score[keep].numpy(),
+                sensitive_features=rows.groups["g"][keep].numpy(),
+            ).by_group
+    for cell, rate, members in zip(found.cells, hard, inside, strict=True):
+        own = {"hard": rate, "soft": soft_rates(logit[:, members, None], [cell])[0, 0]}
+        for kind, value in own.items():
+            theirs = expected[cell.condition, kind][cell.code]
+            assert float(value) == pytest.approx(theirs, abs=1e-9)
