@@ -25,11 +25,14 @@ from pipelines.workload import Workload
 from safescale_ammt.addresses import is_loopback
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS, TRAINING_SECRET
 from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.launch.request import CHECKPOINTS, place_uri
 from safescale_ammt.releasing.notice import FILE
 from safescale_ammt.spark.address import Address
 from safescale_ammt.stage_progress import PROGRESS
 from safescale_ammt.store.environment import DATASET_STORE
 
+STAGE = "train_agents"
+"""The stage that keeps checkpoints."""
 _COMPANIONS = {
     "AWS_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN",),
     "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3",),
@@ -57,11 +60,13 @@ class ContainerRunner:
             ConfigError: a store that is a folder here, checkpoints or a TrainJob, for
                 which training would need keys, or a Spark of the container's own.
         """
-        if every := workload.training.checkpoint_every:
+        every = workload.training.checkpoint_every
+        if every and checkpoint_folder(environ) is None:
             raise ConfigError(
                 f"training.checkpoint_every is {every}, but in a container training "
-                "has neither keys nor a network to keep a checkpoint; set it to 0, or "
-                "take --runner subprocess."
+                "has neither keys nor a network to keep a checkpoint; name a folder of "
+                f"this machine in {CHECKPOINTS}, set it to 0, or take --runner "
+                "subprocess."
             )
         if workload.training.backend == "trainjob":
             raise ConfigError(
@@ -168,9 +173,13 @@ def _box(
             if not paths[-1].exists():
                 raise ConfigError(f"{name} is {value!r}, which is not on this disk.")
     paths += [file for file in certificates if file.is_file()]
+    kept = checkpoint_folder(context.environ) if task.stage == STAGE else None
+    if kept is not None:
+        environ[CHECKPOINTS] = kept.as_uri()
     # What a stage writes belongs to the caller's group, whoever runs in the container.
-    task.folder.mkdir(parents=True, exist_ok=True)
-    task.folder.chmod(task.folder.stat().st_mode | 0o2070)
+    for folder in (task.folder, *([kept] if kept else [])):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(folder.stat().st_mode | 0o2070)
     return Box(
         run=context.run,
         stage=task.stage,
@@ -182,8 +191,20 @@ def _box(
         # A link is followed here: its target is not there inside.
         inputs={path: path.resolve() for path in paths},
         folder=task.folder,
+        kept=kept,
         network=network_of(environ),
     )
+
+
+def checkpoint_folder(environ: Mapping[str, str]) -> Path | None:
+    """Returns the folder of this machine that checkpoints go to, None if it is none.
+
+    Training has no keys, and gets none for this: they would open the sealed rows too.
+    """
+    place = environ.get(CHECKPOINTS, "")
+    if not place or ("://" in place and not place.startswith("file://")):
+        return None
+    return Path(unquote(urlsplit(place_uri(place)).path))
 
 
 def _secrets(context: TaskContext, task: LocalTask) -> dict[str, str]:

@@ -80,6 +80,7 @@ class Box:
         environ: its environment.
         inputs: paths that it may read: path inside -> path outside.
         folder: the one folder that it may write to.
+        kept: another one, for what outlives the container; None without.
         network: `none`, `bridge` or `host`.
     """
 
@@ -92,6 +93,7 @@ class Box:
     environ: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[Path, Path] = field(default_factory=dict)
     folder: Path | None = None
+    kept: Path | None = None
     network: str = "none"
 
 
@@ -194,8 +196,11 @@ class Containers:
             Mount(str(inside), str(outside), type="bind", read_only=True)
             for inside, outside in box.inputs.items()
         ]
-        if box.folder is not None:
-            mounts.append(Mount(str(box.folder), str(box.folder), type="bind"))
+        mounts += [
+            Mount(str(folder), str(folder), type="bind")
+            for folder in (box.folder, box.kept)
+            if folder is not None
+        ]
         return self.client.containers.create(
             box.image,
             # Not `init=True`: tini would give SIGTERM to KFP's shell alone, which dies

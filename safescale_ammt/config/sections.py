@@ -476,9 +476,11 @@ class TrainingConfig(Section):
     queue: str = ""
     """Kueue LocalQueue of a TrainJob; "" = none."""
     restarts: int = 2
-    """Times that a TrainJob which was lost is made anew, from its checkpoint."""
+    """Times that processes or a TrainJob which were lost begin again, from their
+    checkpoint."""
     checkpoint_every: int = 0
-    """Sync rounds between checkpoints; 0 = only when stopped, if a store is given."""
+    """Sync rounds between checkpoints; 0 = by the clock, a fiftieth of the time, where
+    there is a place for them."""
 
     # Any backend and any number of processes trains the same bits (docs/decisions.md,
     # 30 and 31). `threads` is not among them: sums depend on it.
@@ -558,10 +560,11 @@ class TrainingConfig(Section):
         self.require("queue", named, "a Kubernetes name")
         # What nobody reads is no setting: it would look obeyed.
         own = type(self)
-        defaults = (("queue", ""), ("runtime", own.runtime), ("restarts", own.restarts))
-        for key, unused in defaults:
+        for key, unused in (("queue", ""), ("runtime", own.runtime)):
             read = self.backend == "trainjob" or getattr(self, key) == unused
             self.require(key, read, f"{unused!r} without backend: trainjob")
+        alone = self.backend != "local" or self.restarts == own.restarts
+        self.require("restarts", alone, f"{own.restarts} with backend: local")
         self.require("restarts", 0 <= self.restarts <= 100, "0 to 100")
         self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
 

@@ -55,7 +55,7 @@ def may_pass(report: Mapping[str, Any] | None, ended: str) -> bool:
 
     Args:
         report: of the process that failed first; None = each was lost without a word.
-        ended: how the cluster says that its containers ended.
+        ended: how the cluster says that its containers ended; "" where none says so.
     """
     if report is None:
         return "OOMKilled" not in ended

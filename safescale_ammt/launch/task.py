@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,8 @@ class TrainingTask:
         if where is None:
             where = checkpoint_place(self.config, environ)
         run = {**self.parents, "config": self.config.digest, "code": code_digest()}
+        # Another torch may draw or add otherwise: the end would be neither's.
+        run |= {"torch": version("torch")}
         store = open_place(where, environ) if where else None
         return Checkpoints(store, every=self.config.checkpoint_every, run=run)
 

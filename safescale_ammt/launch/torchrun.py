@@ -1,32 +1,56 @@
 """Torchrun: the same worker in several processes on this machine.
 
-The stage starts this module as a process of its own, which is `torchrun` with two
-things more: it ends with the stage, and it prints no traceback of an error that its
-workers have reported already.
+The stage starts this module as a process of its own, which is `torchrun` with some
+things more: it ends with the stage, it prints no traceback of an error that its workers
+have reported already, it forks them from one process that has imported torch, and if
+one of them is lost all begin again from their checkpoint, `training.restarts` times.
 
-    stage -> python -m safescale_ammt.launch.torchrun N REQUEST
-                -> N x python -m safescale_ammt.launch.worker REQUEST
+    stage -> python -m safescale_ammt.launch.torchrun REQUEST
+                -> a fork server -> N workers (`safescale_ammt.launch.worker`)
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
+from safescale_ammt.files.artifacts import MANIFEST
 from safescale_ammt.files.canonical import write_json
-from safescale_ammt.launch.failure import CONSEQUENCES, first_failure
-from safescale_ammt.launch.request import TrainingRequest, checkpoint_place
+from safescale_ammt.launch.failure import (
+    CONSEQUENCES,
+    clear_failures,
+    first_failure,
+    may_pass,
+)
+from safescale_ammt.launch.request import (
+    TrainingRequest,
+    checkpoint_place,
+    load_request,
+    open_place,
+)
 from safescale_ammt.parent_death import PARENT, end_with_parent
 
+PRELOADED = (
+    "safescale_ammt.launch.worker",
+    "safescale_ammt.training.genome_nets",
+    "safescale_ammt.training.merge",
+    "torch.distributed",
+)
+"""Modules that the fork server imports, once for all processes."""
 GRACE = 40.0
 """Seconds between SIGTERM and SIGKILL; `torchrun` gives its workers 30."""
 
@@ -65,13 +89,16 @@ def train_in_processes(
             constitution=constitution.to_dict(),
             training=config.to_params(),
             model=str(model.absolute()),
-            checkpoints=checkpoint_place(config, environ),
+            # Without a place of the user's they live as long as the stage: long enough
+            # for a process that is lost.
+            checkpoints=checkpoint_place(config, environ)
+            or str(folder / "checkpoints"),
             report=str(folder / "report"),
         )
         write_json(folder / "request.json", request.to_dict())
         command = [
             *(sys.executable, "-m", "safescale_ammt.launch.torchrun"),
-            *(str(config.processes), str(folder / "request.json")),
+            str(folder / "request.json"),
         ]
         # Gloo would take the address of the host's name; all traffic stays inside.
         loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
@@ -87,8 +114,9 @@ def train_in_processes(
                 raise error_of(int(failure["code"]), str(failure["sentence"]))
             raise SafescaleError(
                 f"One of {config.processes} training processes ended without a word "
-                f"(killed, or out of memory); torchrun ended with code {code}. Give "
-                "more memory or fewer training.processes."
+                f"(killed, or out of memory), {config.restarts + 1} times with "
+                f"training.restarts = {config.restarts}; torchrun ended with code "
+                f"{code}. Give more memory or fewer training.processes."
             )
 
 
@@ -109,24 +137,95 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `torchrun` on this machine: 0 if all is well, else 1."""
+    """Runs the processes, again if they were lost: 0 if all is well, else 1."""
     # Before torch: its import takes seconds, in which the stage may be killed.
     end_with_parent()
-    os.environ[PARENT] = str(os.getpid())  # of the workers
+    where = arguments[0]
+    request = load_request(where)
+    config = TrainingConfig.from_params(request.training)
+    # Each process is a fork of one that has imported torch once: eight are there in the
+    # time of one, again and again.
+    get_context("forkserver").set_forkserver_preload(list(PRELOADED))
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import get_args_parser, run
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    count, request = arguments
-    options = [
-        *("--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", count),
-        *("--module", "safescale_ammt.launch.worker", request),
-    ]
-    try:
-        run(get_args_parser().parse_args(options))  # type: ignore[no-untyped-call]
-    except (ChildFailedError, SignalException):
-        return 1
+    # The workers report what there is to say of them, in a sentence each.
+    logging.disable()
+    for left in range(config.restarts, -1, -1):
+        # As `torchrun --standalone` has it: a store of its own on a free port.
+        layout = LaunchConfig(
+            *(1, 1, config.processes),
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            start_method="forkserver",
+            local_addr="127.0.0.1",
+        )
+        try:
+            elastic_launch(layout, work)(where)
+        except SignalException:
+            return 1
+        except ChildFailedError as error:
+            # What the program itself found fault with, it would find again.
+            if not left or not may_pass(first_failure(request.report), ""):
+                return 1
+            codes = {rank: f.exitcode for rank, f in error.failures.items()}
+            say_again(codes, config, left, request.checkpoints)
+            clear_failures(request.report)
+        else:
+            break
     return 0
+
+
+def work(where: str) -> None:
+    """Runs one worker, in a fork.
+
+    Raises:
+        SystemExit: with the worker's exit code, if it is not 0.
+    """
+    # The fork server is its parent, and it ends with the launcher.
+    os.environ.pop(PARENT, None)
+    end_with_parent()
+    launcher = parent_process()
+    if launcher is not None and not launcher.is_alive():
+        raise SystemExit(1)
+    # What a process that is killed leaves goes with the stage's own folder.
+    tempfile.tempdir = str(Path(where).parent)
+    from safescale_ammt.launch import worker
+
+    if code := worker.main([where]):
+        raise SystemExit(code)
+
+
+def say_again(
+    codes: Mapping[int, int], config: TrainingConfig, left: int, checkpoints: str
+) -> None:
+    """Says which process was lost, and how much is done anew.
+
+    Args:
+        codes: rank -> exit code of those that were seen to fail; < 0 = a signal.
+        config: the training section.
+        left: how often it may begin again.
+        checkpoints: where they are kept.
+    """
+    # Of those seen at once, the others ended because one was gone.
+    rank, code = min(codes.items(), key=lambda item: (item[1] >= 0, item[0]))
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    anew, times = "from its beginning", []
+    # A store that fails just now is the workers' affair.
+    with suppress(SafescaleError):
+        kept = open_place(checkpoints).list("step-")
+        times = [i.modified for i in kept if i.key.endswith(f"/{MANIFEST}")]
+    if times:
+        seconds = (datetime.now(UTC) - max(times)).total_seconds()
+        anew = f"from the checkpoint of {seconds:.1f} s ago"
+    print(
+        f"Process {rank + 1} of {config.processes} was lost ({how}); training goes on "
+        f"{anew}, {left} of {config.restarts} times left.",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,68 +1,37 @@
 """Checkpoints: a training that is killed continues where it was, to the same bytes.
 
-    <store>/step-00000420-<run>/state.safetensors    every tensor that changes
-                                checkpoint.json      step, phase, the log so far
-                                manifest.json        digests; written last
-
-They are taken at the beginning of a sync round, where no step is half done, every
-so many rounds and when SIGTERM comes. A run resumes from the newest whole one of the
-same run (same data, genome, constitution, config and code); the one before stays in
-case a byte of it is wrong. The store is a folder or a prefix in an object store.
+They are taken at the beginning of a sync round, where no step is half done, every so
+many rounds or by the clock, and when SIGTERM comes. A run resumes from the newest whole
+one of the same run (same data, genome, constitution, config and code); the one before
+stays in case a byte of it is wrong. The store is a folder or a prefix in an object
+store (`checkpoint_shelf`).
 """
 
 from __future__ import annotations
 
 import signal
-import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
-from safescale_ammt.errors import (
-    InputError,
-    IntegrityError,
-    Interrupted,
-    StorageError,
-)
-from safescale_ammt.files.artifacts import MANIFEST, verify, writing
-from safescale_ammt.files.canonical import digest_json, read_json, write_json
-from safescale_ammt.model.predictor import tensors_of
+from safescale_ammt.errors import Interrupted, StorageError
 from safescale_ammt.store.base import Store
-from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.stateful import (
-    StateDict,
-    Stateful,
-    join_states,
-    load_states,
+from safescale_ammt.training.checkpoint_pace import Pace
+from safescale_ammt.training.checkpoint_shelf import (
+    Checkpoint,
+    CheckpointShelf,
+    Upload,
 )
+from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
+from safescale_ammt.training.stateful import Stateful, join_states, load_states
 from safescale_ammt.training.training_log import Log, discard
 
-RETAINED = 2
-"""Checkpoints of a run that stay: the newest, and the one before it."""
-_STATE, _PROGRESS = "state.safetensors", "checkpoint.json"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint in memory.
-
-    Attributes:
-        step: the step that comes next.
-        phase: trunk, agents, or so many of them.
-        events: the training log up to there.
-        state: of all nets.
-    """
-
-    step: int
-    phase: str
-    events: list[dict[str, Any]]
-    state: StateDict
+PATIENCE = 60.0
+"""Seconds that a round waits for the checkpoint before; the others wait for it, too."""
 
 
 class Checkpoints:
@@ -70,7 +39,7 @@ class Checkpoints:
 
     Args:
         store: where they lie, or None.
-        every: sync rounds between them; 0 takes one at SIGTERM alone.
+        every: sync rounds between them; 0 = by the clock (`checkpoint_pace`).
         run: digests by which one run differs from another, by name.
     """
 
@@ -81,18 +50,18 @@ class Checkpoints:
         every: int = 0,
         run: Mapping[str, str] | None = None,
     ) -> None:
-        self._store, self._every = store, every
-        self._run = digest_json(dict(run or {}))
-        # Sixteen digits keep names short; `read` compares the whole digest.
-        self._ending = "-" + self._run.removeprefix("sha256:")[:16]
+        self._shelf = None if store is None else CheckpointShelf(store, run or {})
+        self._every = every
+        self._pace = Pace(every, time.monotonic())
         self._events: list[dict[str, Any]] = []
         self._newest: Checkpoint | None = None
         self._process_group = SINGLE_PROCESS
         self._log: Log = discard
         self._phase, self._placement = "", Placement(1)
         self._components: Mapping[str, Stateful] = {}
-        self._rounds = 0
         self._sigterm = False
+        self._upload: Upload | None = None
+        self._failure = ""
 
     @contextmanager
     def session(self, process_group: ProcessGroup, log: Log) -> Iterator[Log]:
@@ -103,9 +72,10 @@ class Checkpoints:
 
         Raises:
             Interrupted: SIGTERM came after the last round; before, the next one stops.
+            StorageError: the store does not say what it holds.
         """
         self._process_group, self._log = process_group, log
-        if self._store is None:
+        if self._shelf is None:
             yield log
             return
 
@@ -114,11 +84,11 @@ class Checkpoints:
             log(event)
 
         # Rank 0 chooses, or two processes could find different ones to be whole.
-        newest = self._find_newest() if process_group.rank == 0 else None
+        newest = self._find_newest(self._shelf) if process_group.rank == 0 else None
         step = torch.tensor(-1 if newest is None else newest.step)
         process_group.broadcast(step)
         if process_group.rank > 0 and step >= 0:
-            newest = self._read(f"step-{int(step):08d}{self._ending}")
+            newest = self._shelf.fetch(self._shelf.name(int(step)))
         self._newest = newest
         if newest is not None:
             # The log of this process is a new file: it is to hold the whole run.
@@ -129,6 +99,7 @@ class Checkpoints:
         def note(_signum: int, _frame: object) -> None:
             self._sigterm = True
 
+        self._pace = Pace(self._every, time.monotonic())
         # Python lets only the main thread set signal handlers.
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGTERM, note) if main else None
@@ -137,6 +108,7 @@ class Checkpoints:
         finally:
             if main:
                 signal.signal(signal.SIGTERM, before)
+            self.settle()
         if self._sigterm:
             raise Interrupted("Training was stopped by SIGTERM before it was done.")
 
@@ -178,109 +150,76 @@ class Checkpoints:
         Raises:
             Interrupted: SIGTERM came; the checkpoint has been taken.
         """
-        if self._store is None:
+        if self._shelf is None:
             return
-        self._rounds += 1
-        # The signal may reach one process a round later than another: all of them
-        # stop in the round in which the first has it, or they would wait for it.
-        stopping = self._process_group.any(self._sigterm)
-        if stopping or (self._every and self._rounds % self._every == 0):
+        # One clock decides, rank 0's. The signal may reach one process a round later
+        # than another: all of them stop in the round in which the first has it, or
+        # they would wait for it.
+        group = self._process_group
+        due = group.rank == 0 and self._pace.due(time.monotonic())
+        stopping, due = group.any(self._sigterm, due)
+        if stopping or due:
             state = join_states(self._components).gather(self._placement)
-            if self._process_group.rank == 0:
-                name = f"step-{step:08d}{self._ending}"
+            if group.rank == 0 and self.settle(None if stopping else PATIENCE):
+                self._pace.begun()
                 checkpoint = Checkpoint(step, self._phase, self._events, state)
-                # Training is worth more than a checkpoint: a store that fails here
-                # is no reason to stop.
-                try:
-                    with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
-                        folder = Path(scratch) / name
-                        write(folder, checkpoint, self._run)
-                        self._store.upload_folder(folder, name)
-                    # Only now: a kill in between leaves one too many, never too few.
-                    for old in self._names()[:-RETAINED]:
-                        self._delete(old)
-                except StorageError as error:
-                    self._log({"event": "checkpoint_failed", "reason": str(error)})
+                self._upload = Upload(self._shelf, checkpoint)
+                self._upload.start()
+        else:
+            self.settle(0.0)
         if stopping:
+            self.settle()
+            where = f"the checkpoint in {self._shelf.store.uri} is of that step."
+            if self._failure:
+                where = f"no checkpoint could be taken: {self._failure}"
             raise Interrupted(
-                f"Training was stopped by SIGTERM before step {step}; the newest "
-                f"checkpoint in {self._store.uri} goes on from there."
+                f"Training was stopped by SIGTERM before step {step}; {where}"
             )
+
+    def settle(self, seconds: float | None = None) -> bool:
+        """Waits for the checkpoint that is on its way, and logs what became of it.
+
+        Args:
+            seconds: how long; None = until it has arrived or failed.
+
+        Returns:
+            Whether none is on its way any more.
+        """
+        upload = self._upload
+        if upload is None:
+            return True
+        upload.join(seconds)
+        if upload.is_alive():
+            return False
+        self._upload = None
+        now, failed = time.monotonic(), bool(upload.failure)
+        self._pace.ended(now, upload.cost, upload.seconds, failed=failed)
+        # A store that stays away is told of once, until it has taken one again.
+        if upload.failure and not self._failure:
+            self._log({"event": "checkpoint_failed", "reason": upload.failure})
+        if upload.left:
+            self._log({"event": "checkpoint_left", "reason": upload.left})
+        self._failure = upload.failure
+        return True
 
     def clear(self) -> None:
         """Deletes the checkpoints of this run: its model has been delivered."""
-        for name in self._names():
-            self._delete(name)
+        if self._shelf is None:
+            return
+        try:
+            for name in self._shelf.names():
+                self._shelf.delete(name)
+        except StorageError as error:
+            # The model stands, whatever lies about.
+            print(f"Checkpoints of this training stay: {error}", flush=True)
 
-    def _find_newest(self) -> Checkpoint | None:
+    def _find_newest(self, shelf: CheckpointShelf) -> Checkpoint | None:
         """Returns the newest checkpoint of this run that is whole; logs the others."""
-        assert self._store is not None
-        names = self._names()
-        keys = (info.key.partition("/")[0] for info in self._store.list("step-"))
-        if others := set(keys) - set(names):
-            reason = (
-                f"{len(others)} of other data, config or code, such as {min(others)}"
-            )
+        if others := shelf.others():
+            reason = f"{len(others)} of other data, config or code, such as {others[0]}"
             self._log({"event": "checkpoint_ignored", "reason": reason})
-        for name in reversed(names):
-            try:
-                return self._read(name)
-            # Damage shows as a digest, but also as JSON or tensors that do not parse.
-            except (InputError, IntegrityError, ValueError, KeyError) as error:
-                reason = f"{name}: {' '.join(str(error).split())}"
-                self._log({"event": "checkpoint_ignored", "reason": reason})
+        for found in shelf.whole():
+            if isinstance(found, Checkpoint):
+                return found
+            self._log({"event": "checkpoint_ignored", "reason": found})
         return None
-
-    def _read(self, name: str) -> Checkpoint:
-        assert self._store is not None
-        with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
-            self._store.download_folder(name, scratch)
-            return read(Path(scratch), self._run)
-
-    def _names(self) -> list[str]:
-        """Returns this run's checkpoints, oldest first; half of one may be left."""
-        if self._store is None:
-            return []
-        names = {info.key.partition("/")[0] for info in self._store.list("step-")}
-        # Steps have eight digits, so that the order of names is the order of steps.
-        return sorted(name for name in names if name.endswith(self._ending))
-
-    def _delete(self, name: str) -> None:
-        """Deletes a checkpoint, its manifest first: half of one is none."""
-        assert self._store is not None
-        self._store.delete(f"{name}/{MANIFEST}")
-        for info in list(self._store.list(f"{name}/")):
-            self._store.delete(info.key)
-
-
-def write(folder: Path, checkpoint: Checkpoint, run: str) -> None:
-    """Writes a checkpoint as an artifact: whole or absent."""
-    parents = {"run": run}
-    with writing(
-        folder, kind="checkpoint", stage="train_agents", parents=parents
-    ) as draft:
-        (draft.folder / _STATE).write_bytes(save(checkpoint.state.flatten()))
-        progress = {
-            "step": checkpoint.step,
-            "phase": checkpoint.phase,
-            "events": checkpoint.events,
-        }
-        write_json(draft.folder / _PROGRESS, progress)
-
-
-def read(folder: Path, run: str) -> Checkpoint:
-    """Reads a checkpoint, every byte verified.
-
-    Raises:
-        InputError: it is not whole.
-        IntegrityError: a byte was changed, or it is of another run.
-    """
-    manifest = verify(folder, "checkpoint")
-    if manifest.parents.get("run") != run:
-        raise IntegrityError(
-            f"it was taken in run {manifest.parents.get('run')}, this is {run}."
-        )
-    progress = read_json(folder / _PROGRESS)
-    arrays = tensors_of(folder / _STATE)
-    state = StateDict.unflatten({n: torch.from_numpy(a) for n, a in arrays.items()})
-    return Checkpoint(progress["step"], progress["phase"], progress["events"], state)

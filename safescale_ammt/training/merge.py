@@ -1,5 +1,6 @@
 """Merge: k agents become one deployable model, and a feasible one.
 
+Agents that are worse than a constant are left out (`soundness`).
 Forms, in order of preference: the soup (mean of the agents' averaged weights), the
 best agent by validation accuracy, the ensemble of their logits (k nets deployed as
 one), and the soup with a fair head where a hard principle refutes the soup. The choice
@@ -38,6 +39,7 @@ from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.training.nets import ModelForm
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
+from safescale_ammt.training.soundness import sound_ones
 from safescale_ammt.training.trainer import Trained
 
 SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
@@ -62,6 +64,7 @@ class Merged:
         recheck: ids of the hard principles refuted on the other half, by form.
         doubts: what likens the model to a constant answer on the choosing half.
         replaced: the choice that gave way to a more useful point, "" if none did.
+        left_out: why agents are no part of it, a sentence for each.
     """
 
     model: ModelForm
@@ -72,6 +75,7 @@ class Merged:
     recheck: dict[str, list[str]]
     doubts: tuple[str, ...] = ()
     replaced: str = ""
+    left_out: tuple[str, ...] = ()
 
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes the model, and the twin in a folder of its own."""
@@ -82,6 +86,8 @@ class Merged:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields the events for the training log: the merge, and what is doubtful."""
+        for reason in self.left_out:
+            yield {"event": "left_out", "reason": reason}
         yield self.to_dict()
         if self.replaced:
             yield {
@@ -131,6 +137,7 @@ def merge(
         seed: of the split of *select* into halves.
         rule: how thresholds are chosen, if not one half.
     """
+    trained, left_out = sound_ones(trained)
     twin = trained.nets.deployable(trained.twin, TWIN.name)
     selection = Selection(twin, trained.nets, constitution, seed, rule or {})
     agents, forms = _candidates(trained)
@@ -166,7 +173,8 @@ def merge(
             choice, model, feasible = name, point, True
             break
     return Merged(
-        *(model, selection.twin, choice, feasible, scores, recheck, doubts, replaced)
+        *(model, selection.twin, choice, feasible, scores, recheck, doubts, replaced),
+        left_out=left_out,
     )
 
 

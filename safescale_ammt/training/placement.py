@@ -50,10 +50,12 @@ class ProcessGroup:
     def broadcast(self, value: Tensor) -> None:
         """Overwrites a tensor with rank 0's."""
 
-    def any(self, flag: bool) -> bool:
-        """Returns whether a flag is set in any process."""
+    def any(self, *flags: bool) -> list[bool]:
+        """Returns of each flag whether it is set in any process."""
         # A gather and no broadcast: each process has a say, whatever its rank.
-        return bool(self.all_gather(torch.tensor([flag]), [1] * self.size).any())
+        gathered = self.all_gather(torch.tensor([flags]), [1] * self.size)
+        found: list[bool] = gathered.any(0).tolist()
+        return found
 
     def close(self) -> None:
         """Leaves the group."""

@@ -27,7 +27,11 @@ from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.training_log import Log, discard
 
 Aggregate = Callable[[Tensor, Tensor], Tensor]
+FAR = 10.0
+"""Median lengths from which on an update is a fault and no step, wherever it leads."""
 _TRIM = 0.2
+# Agents that learn, whatever their roles, had updates of up to 1.94 median lengths.
+_LONG = 2.0
 # Fitness is validation accuracy, so that one standard error on three thousand rows
 # (.006) is worth about a factor of twenty.
 _TEMPERATURE = 0.002
@@ -75,7 +79,8 @@ class Round:
     Attributes:
         shared: whether the consensus moved (a quorum of teachers was there).
         teachers: which agents taught (k,).
-        lost: agents without a usable step or with non-finite weights; they copied g.
+        lost: agents without a usable step, with non-finite weights or far away from
+            all others; they copied g.
         outlying: agents whose update was excluded as an outlier.
     """
 
@@ -129,15 +134,19 @@ class Sharing:
         Args:
             theta: the agents' weights, one row each.
             usable: (k,) booleans; other agents are lost and copy the consensus, as
-                do those with non-finite weights.
+                do those with non-finite weights and, unless agents are independent,
+                those whose update is `FAR` times as long as the median.
             eligible: (k,) booleans, who may teach.
             fitness: returns (k,) scores, asked by the aggregate `fitness` alone.
             step: at which it runs.
             log: receives a round that was anything but one of all agents.
         """
         finite = theta.isfinite().all(1).cpu() & usable
-        outlying = finite & _outlying(theta, self.consensus, finite)
-        teachers = finite & ~outlying & eligible
+        far, outlying = _outlying(theta, self.consensus, finite)
+        # Independent agents have nowhere to come back to.
+        if self._alpha < 1:
+            finite = finite & ~far
+        teachers = finite & ~far & ~outlying & eligible
         # Whoever teaches: every process asks, and what is asked may gather.
         asked = self._aggregate is fitness_weighted
         scores = fitness() if asked else torch.zeros(len(theta), dtype=torch.float64)
@@ -184,17 +193,28 @@ class Sharing:
         self._velocity = state.common["velocity"]
 
 
-def _outlying(theta: Tensor, consensus: Tensor, finite: Tensor) -> Tensor:
-    """Marks updates both far too long (median + 3 MAD) and against the mean."""
-    outlying = torch.zeros(len(theta), dtype=torch.bool)
+def _outlying(
+    theta: Tensor, consensus: Tensor, finite: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Marks updates that are far away, and others too long and against the rest.
+
+    Returns:
+        Both (k,) booleans: `FAR` times the median length; and over the median + 3 MAD
+        and turned away from what the others do.
+    """
+    far, outlying = torch.zeros(2, len(theta), dtype=torch.bool)
     # Of two updates neither can be the odd one out.
     if int(finite.sum()) < 3:
-        return outlying
+        return far, outlying
     updates = theta[finite] - consensus
     norms = updates.norm(dim=1)
     middle = norms.quantile(0.5)
     deviation = (norms - middle).abs().quantile(0.5)
-    # Length alone excludes nobody: an agent far ahead on the common way may teach.
-    against = updates @ updates.mean(0) < 0
+    # Where most stand still, any step would be far.
+    far[finite] = ((norms > FAR * middle) & (middle > 0)).cpu()
+    # Without the longest, or one of them would itself be the common way.
+    common = updates[norms <= _LONG * middle].sum(0)
+    # Length alone excludes nobody nearer: an agent ahead on the common way may teach.
+    against = updates @ common < 0
     outlying[finite] = ((norms > middle + 3 * deviation) & against).cpu()
-    return outlying
+    return far, outlying & ~far

@@ -37,6 +37,7 @@ _SENTENCES = {
     "resumed": "Went on from the checkpoint before step {step}.",
     "checkpoint_ignored": "Ignored a checkpoint: {reason}",
     "checkpoint_failed": "Went on without a checkpoint: {reason}",
+    "checkpoint_left": "An old checkpoint stays: {reason}",
 }
 
 

@@ -63,11 +63,11 @@ def started(world: World, tmp_path: Path) -> Iterator[Child]:
         yield process
 
 
-def start_stage(world: World, training: Any, folder: Path) -> Child:
+def start_stage(world: World, training: Any, folder: Path, **variables: str) -> Child:
     asked = given(world, training, folder / "out" / "model")
     return Child(
         [sys.executable, "-c", STAGE, json.dumps(asked)],
-        env={**environ(), "SAFESCALE_CHECKPOINTS": str(folder / "kept")},
+        env={**environ(), "SAFESCALE_CHECKPOINTS": str(folder / "kept"), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -79,22 +79,33 @@ def environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def workers(of: int | None = None) -> list[psutil.Process]:
-    """Lists living workers, those below one process or all of them."""
-    found = psutil.Process(of).children(recursive=True) if of else psutil.process_iter()
-    return [p for p in found if "safescale_ammt.launch.worker" in words_of(p)]
+def workers(of: int) -> list[psutil.Process]:
+    """Lists living workers below a stage: forks, with the words of the fork server."""
+    found = psutil.Process(of).children(recursive=True)
+    servers = {p.pid for p in found if is_fork_server(p)}
+    return [p for p in found if is_fork_server(p) and p.ppid() in servers]
 
 
-def two_at_work(process: Child, kept: Path) -> list[psutil.Process]:
+def is_fork_server(process: psutil.Process) -> bool:
+    words = words_of(process)
+    return any("forkserver" in w and "launch.worker" in w for w in words)
+
+
+def two_at_work(
+    process: Child, kept: Path, names: str = "step-*"
+) -> list[psutil.Process]:
     """Waits until both workers train: their first checkpoint is there."""
 
     def kept_or_over() -> bool:
         if process.poll() is not None:
             raise AssertionError(process.communicate()[0])
-        return any(kept.glob("step-*/manifest.json"))
+        return any(kept.glob(f"{names}/manifest.json")) and len(at_work()) == 2
+
+    def at_work() -> list[psutil.Process]:
+        return workers(process.pid)
 
     eventually(kept_or_over, every=0.02)
-    return workers(process.pid)
+    return at_work()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -145,11 +156,12 @@ def test_what_a_process_has_to_say_is_what_the_stage_says(
 
 
 def test_a_process_that_is_killed_ends_the_stage_in_one_sentence(
-    started: Child, tmp_path: Path
+    world: World, tmp_path: Path
 ) -> None:
-    both = two_at_work(started, tmp_path / "kept")
-    both[1].kill()
-    output, _ = started.communicate(timeout=PATIENCE)
+    with start_stage(world, {**LONG, "restarts": 0}, tmp_path) as started:
+        both = two_at_work(started, tmp_path / "kept")
+        both[1].kill()
+        output, _ = started.communicate(timeout=PATIENCE)
     assert started.returncode == 1
     last = output.splitlines()[-1]
     assert "of 2 training processes ended without a word (killed, or out of" in last
@@ -157,6 +169,49 @@ def test_a_process_that_is_killed_ends_the_stage_in_one_sentence(
     assert gone(both)
     assert read_json(tmp_path / "out" / "execution.json")["code"] == 1
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_processes_that_are_killed_begin_again_and_make_the_same_model(
+    started: Child, world: World, tmp_path: Path
+) -> None:
+    for killed in (0, 1):
+        both = two_at_work(started, tmp_path / "kept")
+        both[killed].kill()
+        assert gone(both)
+    output, _ = started.communicate(timeout=PATIENCE)
+    assert started.returncode == 0, output
+    lost = [line for line in output.splitlines() if " was lost (SIGKILL); " in line]
+    assert len(lost) == 2
+    assert "training goes on from the checkpoint of " in lost[0]
+    assert lost[0].endswith("s ago, 2 of 2 times left.")
+    assert lost[1].endswith("s ago, 1 of 2 times left.")
+    assert "Traceback" not in output
+    same_as_undisturbed(world, tmp_path)
+
+
+def test_without_a_place_the_checkpoints_live_as_long_as_the_stage(
+    world: World, tmp_path: Path
+) -> None:
+    """Nobody has named one: a process that is lost costs no more than that."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    by_the_clock = {**LONG, "steps": 2500, "checkpoint_every": 0}
+    variables = {"TMPDIR": str(scratch), "SAFESCALE_CHECKPOINTS": ""}
+    with start_stage(world, by_the_clock, tmp_path, **variables) as stage:
+        both = two_at_work(stage, scratch, "safescale-*/checkpoints/step-*")
+        both[0].kill()
+        output, _ = stage.communicate(timeout=PATIENCE)
+    assert stage.returncode == 0, output
+    assert "training goes on from the checkpoint of " in output
+    assert "Went on from the checkpoint before step" in output
+    assert not list(scratch.glob("safescale-*"))
+
+
+def same_as_undisturbed(world: World, folder: Path) -> None:
+    local = {**LONG, "backend": "local", "processes": 1, "checkpoint_every": 0}
+    train_agents.run(**given(world, local, folder / "undisturbed"))
+    undisturbed = verify(folder / "undisturbed")
+    assert verify(folder / "out" / "model").identity == undisturbed.identity
 
 
 def test_sigterm_keeps_a_checkpoint_and_the_next_attempt_makes_the_same_model(
@@ -173,10 +228,7 @@ def test_sigterm_keeps_a_checkpoint_and_the_next_attempt_makes_the_same_model(
     assert again.returncode == 0, output
     assert "Went on from the checkpoint before step" in output
     assert not list((tmp_path / "kept").glob("step-*/*"))
-    local = {**LONG, "backend": "local", "processes": 1, "checkpoint_every": 0}
-    train_agents.run(**given(world, local, tmp_path / "undisturbed"))
-    undisturbed = verify(tmp_path / "undisturbed")
-    assert verify(tmp_path / "out" / "model").identity == undisturbed.identity
+    same_as_undisturbed(world, tmp_path)
 
 
 def test_a_stage_that_is_killed_leaves_no_process(

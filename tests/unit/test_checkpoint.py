@@ -137,6 +137,17 @@ def test_two_checkpoints_stay_and_none_once_the_model_is_delivered(
 # --- checkpoints that no run resumes from ---
 
 
+def test_a_folder_store_keeps_no_empty_folder_of_those_that_went(
+    encoded: EncodedDataset, file_store: Store
+) -> None:
+    checkpoints = saved(file_store, every=1)
+    outcome(encoded, ROLES, checkpoints=checkpoints)
+    root = Path(file_store.uri.removeprefix("file://"))
+    assert len(list(root.glob("step-*"))) == 2
+    checkpoints.clear()
+    assert not list(root.glob("step-*"))
+
+
 @pytest.fixture
 def two(encoded: EncodedDataset, file_store: Store) -> list[Path]:
     """The folders of the checkpoints before steps 40 and 50 of a finished run."""
@@ -201,7 +212,7 @@ def test_a_checkpoint_of_another_run_is_left_alone_with_one_line(
     same(result, undisturbed("roles"))
     ignored = [e["reason"] for e in result.events if e["event"] == "checkpoint_ignored"]
     assert ignored == [f"2 of other data, config or code, such as {before[0]}"]
-    assert names(file_store) == before
+    assert set(before) <= set(names(file_store))
 
 
 def test_one_that_was_renamed_to_another_run_is_detected(
@@ -285,7 +296,7 @@ def test_the_state_is_small_tensors_and_json(two: list[Path]) -> None:
     assert CASES["roles"].constraints == (DP,)
 
 
-def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
+def test_a_store_that_takes_no_checkpoint_does_not_stop_training_and_is_told_of_once(
     encoded: EncodedDataset, undisturbed: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
@@ -294,7 +305,7 @@ def test_a_store_that_takes_no_checkpoint_does_not_stop_training(
     broken = open_store((tmp_path / "store").as_uri())
     result = outcome(encoded, ROLES, checkpoints=saved(broken, every=2))
     failed = [e for e in result.events if e["event"] == "checkpoint_failed"]
-    assert len(failed) == 2
+    assert len(failed) == 1
     for key, tensor in undisturbed("roles").tensors.items():
         assert torch.equal(result.tensors[key], tensor)
 

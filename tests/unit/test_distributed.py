@@ -117,6 +117,7 @@ BAD = [
         {"runtime": "r", "backend": "torchrun"},
         "training.runtime is 'r', expected 'safescale-torch' without backend: trainjob",
     ),
+    ({"restarts": 5}, "training.restarts is 5, expected 2 with backend: local"),
     ({"checkpoint_every": -1}, "training.checkpoint_every is -1, expected >= 0"),
 ]
 
@@ -130,7 +131,7 @@ def test_what_does_not_fit_together_is_one_sentence(case: Any) -> None:
 
 def test_how_training_is_run_is_no_part_of_the_section_s_digest() -> None:
     how = {"backend": "trainjob", "processes": 4, "nodes": 2, "queue": "q"}
-    assert brief(**how, checkpoint_every=5).digest == brief().digest
+    assert brief(**how, checkpoint_every=5, restarts=5).digest == brief().digest
     assert brief(seed=1).digest != brief().digest
 
 

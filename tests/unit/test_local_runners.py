@@ -67,6 +67,9 @@ def test_processes_take_any_store_and_containers_no_folder():
     often = Workload.load(ADULT, overrides=["training.checkpoint_every=5"])
     with pytest.raises(ConfigError, match=r"training\.checkpoint_every is 5"):
         docker.check(often, "", {})
+    with pytest.raises(ConfigError, match="name a folder of this machine in SAFESC"):
+        docker.check(often, "", {"SAFESCALE_CHECKPOINTS": "s3://bucket/prefix"})
+    docker.check(often, "", {"SAFESCALE_CHECKPOINTS": "file:///rows/kept"})
 
 
 def test_a_job_crosses_the_process_border_unchanged():
@@ -173,6 +176,46 @@ def test_a_container_is_asked_for_progress_as_a_process_is(tmp_path):
     assert box.environ[PROGRESS] == "1"
     assert box.environ["PYTHONWARNINGS"] == "ignore"
     assert "HOME" not in box.environ
+
+
+@pytest.mark.parametrize("stage", ["train_agents", "search_architecture"])
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [("file://{}/kept", "kept"), ("{}/kept", "kept"), ("s3://b/c", None), ("", None)],
+)
+def test_training_alone_gets_the_folder_of_checkpoints_to_write_to(
+    tmp_path, stage, place, kept
+):
+    pipeline = CompiledPipeline.parse(compile_train())
+    name = stage.replace("_", "-")
+    context = TaskContext(
+        pipeline=pipeline,
+        limits=pipeline.take_limits(Workload.load(ADULT).arguments()),
+        run="r-1",
+        environ={"SAFESCALE_CHECKPOINTS": place.format(tmp_path)},
+        report=lambda *_, **__: None,
+        closing=[],
+        current=lambda: task,
+    )
+    call = TaskCall(
+        stage=stage,
+        executor=f"exec-{name}",
+        folder=tmp_path / name,
+        outputs=(),
+        is_exit=False,
+        execute=lambda: ({}, True),
+    )
+    task = LocalTask(call, 10.0)
+    command = ["--executor_input", json.dumps({"inputs": {}})]
+    box = _box(context, task, "image", command, {})
+    assert box.network == "none"
+    if kept is None or stage != "train_agents":
+        assert box.kept is None
+        assert "SAFESCALE_CHECKPOINTS" not in box.environ
+        return
+    assert box.kept == tmp_path / kept
+    assert box.kept.stat().st_mode & 0o2070 == 0o2070
+    assert box.environ["SAFESCALE_CHECKPOINTS"] == box.kept.as_uri()
 
 
 def test_the_pipeline_is_compiled_once_for_the_same_code(tmp_path, monkeypatch):
