@@ -1,7 +1,7 @@
 """What a training section asks for that the nets at hand do not do, a sentence each.
 
 A switch that is silently dead is a lie in a file that an auditor reads: what cannot
-apply is said once, and training goes on (docs/decisions.md, NN-api).
+apply is said once, and training goes on (docs/decisions.md, 175).
 """
 
 from __future__ import annotations
