@@ -39,7 +39,14 @@ from typing import Any
 from benchmarks import transfer_figures as figures
 from benchmarks.provenance import ROOT, in_form, store
 from benchmarks.transfer_judged import gap_of, judged
-from benchmarks.transfer_methods import BOTH, METHODS, OURS, Method, merit
+from benchmarks.transfer_methods import (
+    BOOSTED,
+    BOTH,
+    METHODS,
+    OURS,
+    Method,
+    merit,
+)
 from benchmarks.transfer_tasks import (
     DEVELOPMENT,
     OFFICIAL,
@@ -116,12 +123,13 @@ def of_split(
     for tau, division, method, knobs in todo:
         case = cases.setdefault(tau, Case(name, split, tau, *places, kept=kept))
         how, base, aim = METHODS[method], None, 1.0
-        if method != OURS:
+        own = method in (OURS, BOOSTED)
+        if not own:
             base = base_of(case, division)
             base.sealed(case)
             aim = aim_of(case) if tau < 1 else aim
         # Ours trains for its tau; all others know only what to aim at.
-        gap = tau if method == OURS else aim
+        gap = tau if own else aim
         asked = (method, division, gap, *sorted(knobs.items()))
         start = time.process_time()
         run = partial(how.run, case, base, aim, **knobs)

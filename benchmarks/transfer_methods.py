@@ -18,6 +18,7 @@ from benchmarks.transfer_tasks import TASKS
 
 CLOSED, OPEN = "closed", "open"
 OURS, TWIN, TREES, FLOOR = "ours", "twin", "lightgbm", "torch-floor"
+BOOSTED = "ours-over-trees"
 BOTH = (CLOSED, OPEN)
 TRIED: tuple[dict[str, Any], ...] = tuple(
     {"n_estimators": trees, "learning_rate": rate, "num_leaves": leaves}
@@ -79,6 +80,7 @@ def code_of(module: str) -> str:
 
 METHODS: dict[str, Method] = {
     OURS: Method("ours:agents"),
+    BOOSTED: Method("ours:boosters", (OPEN,), packages=("lightgbm",)),
     TWIN: Method("unconstrained:itself", promises=False),
     FLOOR: Method("unconstrained:floor", promises=False),
     TREES: Method(

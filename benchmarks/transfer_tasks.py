@@ -22,6 +22,7 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.coding import encode
 from safescale_ammt.data.dataset import Dataset, Split
+from safescale_ammt.data.feature_codes import Numeric
 from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.reading.catalogue import ADULT
@@ -246,15 +247,16 @@ class Case:
     @property
     def sealed(self) -> Rows:
         """The rows that are answered and judged."""
-        return self.shared("sealed", self._sealed)
+        return self.shared("sealed", self.judged)
 
-    def _sealed(self) -> Rows:
+    def judged(self, numeric: Numeric = "ple") -> Rows:
+        """Reads the rows that are answered, in the encoding of nets or of trees."""
         beside = store_beside(self.holdout)
         with made_whole(beside, self.holdout, "holdout") as folder:
-            return self._read(Holdout.load(folder).split)
+            return self._read(Holdout.load(folder).split, numeric)
 
-    def _read(self, split: Split) -> Rows:
-        x = encode(self.data.schema, split.features, "ple")
+    def _read(self, split: Split, numeric: Numeric = "ple") -> Rows:
+        x = encode(self.data.schema, split.features, numeric)
         return Rows(x, split.label, split.groups[self.task.group].astype(np.int64))
 
     def shared(self, name: str, make: Callable[[], T]) -> T:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from benchmarks.transfer_tasks import Answer, Case
+from benchmarks.transfer_tasks import Rows as Judged
 from safescale_ammt.model.device import settled
-from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.model.tree_genome import TreeGenome
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.merge import merge
 from safescale_ammt.training.nets import Rows
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import discard
+from safescale_ammt.trees.trainer import train_trees
+from safescale_ammt.trees.tree_nets import TreeNets
 
 
 def agents(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
@@ -21,10 +26,29 @@ def agents(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
     It wraps the twin that it trains on the way, whose scores, and the gap aimed at, are
     left in `case.kept`.
     """
+    trained = train(case.nets, case.config, case.constitution, log=discard)
+    return merged(case, trained, case.sealed)
+
+
+def boosters(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
+    """Boosts and merges as the stage does, with the default settings of trees."""
+    config = replace(case.config, learner="trees")
+    nets = TreeNets(EncodedDataset(case.data), TreeGenome())
+    trained = train_trees(nets, config, case.constitution, log=discard)
+    return merged(case, trained, case.judged("raw"))
+
+
+def merged(case: Case, trained: Trained, judged: Judged) -> Answer:
+    """Merges trained agents and answers the sealed rows.
+
+    Args:
+        case: the re-split.
+        trained: agents and twin.
+        judged: the sealed rows in the encoding that these take.
+    """
     config = case.config
-    trained = train(case.nets, config, case.constitution, log=discard)
     with settled(config.threads):
-        merged = merge(
+        found = merge(
             trained,
             case.constitution,
             form=config.merge,
@@ -32,9 +56,9 @@ def agents(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
             rule=config.threshold,
         )
     sealed: Rows = EncodedRows(
-        torch.from_numpy(case.sealed.x), torch.from_numpy(case.sealed.y), {}
+        torch.from_numpy(judged.x), torch.from_numpy(judged.y), {}
     )
-    case.kept["own twin"] = sealed.answers(merged.twin).score
+    case.kept["own twin"] = sealed.answers(found.twin).score
     case.kept["own aim"] = float(trained.targets.min())
-    answer = sealed.answers(merged.model)
+    answer = sealed.answers(found.model)
     return Answer(answer.prediction, answer.score)

@@ -1,4 +1,4 @@
-"""What a training section asks for that the nets at hand do not do, a sentence each.
+"""What a training section asks for and the learner does not do, a sentence each.
 
 A switch that is silently dead is a lie in a file that an auditor reads: what cannot
 apply is said once, and training goes on (docs/decisions.md, 175).
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from safescale_ammt.config.roles import MODAL_ROLES, acts_as_generalist
 from safescale_ammt.config.sections import TrainingConfig
 
-# Fields that modules alone read, and what a table's nets do instead.
+# Fields that modules alone read, and what learners of tables do instead.
 _OF_MODULES = {
-    "precision_switching_enabled": "the nets of a table compute in float32",
-    "mixed_precision": "the nets of a table compute in float32",
-    "gradient_checkpointing": "the nets of a table are small and keep activations",
+    "precision_switching_enabled": "learners of tables keep one precision",
+    "mixed_precision": "learners of tables keep one precision",
+    "gradient_checkpointing": "learners of tables are small and recompute nothing",
     "memory_threshold": "nothing of a table switches precision",
-    "tpu_pods": "the nets of a table train on processors",
-    "device": "the nets of a table train on processors",
-    "execution": "the nets of a table have a program of their own",
+    "tpu_pods": "learners of tables train on processors",
+    "device": "learners of tables train on processors",
+    "execution": "learners of tables have a program of their own",
     "sensitive": "data.sensitive names the groups of a table",
     "human_oversight_enabled": "the gate leaves an undecided promise pending always",
 }
@@ -38,7 +38,7 @@ def changed(config: TrainingConfig, reasons: dict[str, str]) -> Iterator[str]:
 
 
 def unapplied_to_tables(config: TrainingConfig) -> Iterator[str]:
-    """Yields what a section asks for and the nets of a table do not do."""
+    """Yields what a section asks for and a table's learner does not do."""
     yield from changed(config, _OF_MODULES | _EVOLUTION)
     for name in sorted(set(config.agent_specializations) & MODAL_ROLES.keys()):
         yield acts_as_generalist(name, "the dataset is a table")

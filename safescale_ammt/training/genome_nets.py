@@ -7,17 +7,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as f
 
-from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.config.unapplied import unapplied_to_tables
 from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import (
     Dropout,
     forward,
     initial,
-    predicted,
     unflatten,
 )
 from safescale_ammt.model.predictor import Deployable
@@ -29,12 +25,13 @@ from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict, stack_rows
+from safescale_ammt.training.table_nets import TableNets
 
 HEAD_ROWS = ("constraint", "monitor")
 """Splits that a fair head is fitted on."""
 
 
-class GenomeNets:
+class GenomeNets(TableNets):
     """Nets of one genome on one dataset (`nets.Nets`).
 
     Args:
@@ -42,34 +39,11 @@ class GenomeNets:
         genome: of every net.
     """
 
-    sets_aside = True
-
     def __init__(self, encoded: EncodedDataset, genome: Genome) -> None:
-        self.encoded, self.genome = encoded, genome
-        schema = encoded.schema
-        self.groups, self.classes, self.unit = (
-            schema.groups,
-            schema.classes,
-            schema.unit,
-        )
-        self.outcomes, self.counts = encoded.outcomes, encoded.counts
-        self.most_rows = encoded.limits.other
+        super().__init__(encoded, genome.encoding)
+        self.genome = genome
         d_in = encoded.d_in(genome.encoding)
         self._layout = shapes(genome, d_in, encoded.n_out)
-
-    def roles(self, config: TrainingConfig) -> tuple[Role, ...]:
-        """Returns the section's roles; those for other data act as the generalist."""
-        own = ROLES["generalist"]
-        names = config.agent_specializations
-        return tuple(ROLES.get(name, replace(own, name=name)) for name in names)
-
-    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
-        """Yields what the section asks for and the nets of a table do not do."""
-        return unapplied_to_tables(config)
-
-    def rows(self, *splits: str) -> EncodedRows:
-        """Returns the rows of splits, one after the other."""
-        return self.encoded.joined(splits, self.genome.encoding)
 
     def learner(
         self, rows: EncodedRows, cells: Sequence[Cell], config: TrainingConfig
@@ -101,17 +75,6 @@ class GenomeNets:
         with torch.no_grad():
             out = forward(self.genome, weights, x, one_of_several=one_of_several)
         return out.mean(1)
-
-    def worth(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Returns 1 for each right answer, else 0 (k, B)."""
-        return (predicted(logits) == label).to(torch.float64)
-
-    def row_losses(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Returns the log loss of each row (n,) from logits (n, n_out)."""
-        if logits.shape[1] > 1:
-            return f.cross_entropy(logits, label, reduction="none")
-        hit = label.to(logits.dtype)
-        return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
 
     def deployable(self, theta: Tensor, form: str) -> Deployable:
         """Makes rows of weights (members, P) one deployable model."""

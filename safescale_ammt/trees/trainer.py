@@ -87,9 +87,8 @@ def train_trees(
         # Nobody asks trees for a learner or for losses row by row.
         plan = make_plan(cast("Nets", nets), config, constitution, twin=twin)
         rounds = nets.genome.rounds
-        log({"event": "plan", "steps": rounds})
-        for reason in plan.constraints.left_out:
-            log({"event": "left_out", "reason": reason})
+        for event in replace(plan, steps=rounds).events():
+            log(event)
         with checkpoints.session(process_group, log) as record:
             crowd = Crowd(nets, plan)
             dual = TreeDual(plan, crowd)

@@ -18,10 +18,11 @@ from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.training.table_nets import TableNets
 from safescale_ammt.trees.boosting import Boosting, objective
 
 
-class TreeNets:
+class TreeNets(TableNets):
     """Boosters of one genome on one dataset.
 
     Args:
@@ -33,22 +34,11 @@ class TreeNets:
     """
 
     def __init__(self, encoded: EncodedDataset, genome: TreeGenome) -> None:
-        self.encoded, self.genome = encoded, genome
-        schema = encoded.schema
-        self.groups, self.classes, self.unit = (
-            schema.groups,
-            schema.classes,
-            schema.unit,
-        )
-        self.outcomes, self.counts = encoded.outcomes, encoded.counts
-        self.most_rows = encoded.limits.other
+        super().__init__(encoded, genome.encoding)
+        self.genome = genome
         self.boosters: Sequence[Boosting] = ()
         self._texts: tuple[str, ...] = ()
         self._forests: dict[tuple[float, ...], Forest] = {}
-
-    def rows(self, *splits: str) -> EncodedRows:
-        """Returns the rows of splits, one after the other."""
-        return self.encoded.joined(splits, self.genome.encoding)
 
     def logits(
         self,

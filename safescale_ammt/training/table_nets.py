@@ -1,0 +1,63 @@
+"""Learners of one table: what nets and boosted trees on a dataset have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as f
+
+from safescale_ammt.config.roles import ROLES, Role
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.unapplied import unapplied_to_tables
+from safescale_ammt.model.network import predicted
+from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+
+
+class TableNets:
+    """The part of `nets.Nets` that the dataset answers.
+
+    Args:
+        encoded: the dataset as tensors.
+        encoding: of the rows.
+    """
+
+    sets_aside = True
+
+    def __init__(self, encoded: EncodedDataset, encoding: str) -> None:
+        self.encoded, self._encoding = encoded, encoding
+        schema = encoded.schema
+        self.groups, self.classes, self.unit = (
+            schema.groups,
+            schema.classes,
+            schema.unit,
+        )
+        self.outcomes, self.counts = encoded.outcomes, encoded.counts
+        self.most_rows = encoded.limits.other
+
+    def roles(self, config: TrainingConfig) -> tuple[Role, ...]:
+        """Returns the section's roles; those for other data act as the generalist."""
+        own = ROLES["generalist"]
+        names = config.agent_specializations
+        return tuple(ROLES.get(name, replace(own, name=name)) for name in names)
+
+    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
+        """Yields what the section asks for and a table's learner does not do."""
+        return unapplied_to_tables(config)
+
+    def rows(self, *splits: str) -> EncodedRows:
+        """Returns the rows of splits, one after the other."""
+        return self.encoded.joined(splits, self._encoding)
+
+    def row_losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns the log loss of each row (n,) from logits (n, n_out)."""
+        if logits.shape[1] > 1:
+            return f.cross_entropy(logits, label, reduction="none")
+        hit = label.to(logits.dtype)
+        return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
+
+    def worth(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns 1 for each right answer, else 0 (k, B)."""
+        return (predicted(logits) == label).to(torch.float64)
