@@ -7,6 +7,7 @@ still take.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 from contextlib import suppress
@@ -50,6 +51,21 @@ def free_memory() -> int:
         if soft != resource.RLIM_INFINITY:
             free.append(soft - _field(_STATUS, "VmSize"))
     return max(0, min(free))
+
+
+def give_back_freed() -> None:
+    """Gives freed memory, which Arrow and glibc keep, back to the system.
+
+    Worth its milliseconds once, between a part of the work that frees much and one that
+    takes much in other sizes: the peak is then that of one and not of both.
+    """
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    # glibc's malloc_trim(3); other libraries have none.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def room_for_table() -> int:

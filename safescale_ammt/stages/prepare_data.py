@@ -25,6 +25,7 @@ from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
+from safescale_ammt.files.memory import give_back_freed
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.sources import (
     ALL,
@@ -166,6 +167,8 @@ def write_prepared(
     sizes = dict(zip(ALL_SPLITS, prepared.placement.sizes, strict=True))
     counts = prepared.counts
     sample = prepared.rows.drawn(held.audited_rows)
+    # Here the peak is: a quarter of a GiB less at 20 million rows.
+    give_back_freed()
     audited = audit(schema, sample, config.seed, prepared.facts, counts)
     # Before anything is written: nothing is spent on a label among the inputs.
     looked_at = sum(map(len, sample.values()))
