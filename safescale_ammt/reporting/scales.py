@@ -6,6 +6,7 @@ Widths of texts are those of DejaVu Sans, wider than most that a browser may tak
 from __future__ import annotations
 
 import math
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -81,8 +82,10 @@ def short(text: str, room: float) -> str:
 
 def round_steps(low: float, high: float, most: int) -> list[float]:
     """Returns at most `most` round numbers from low to high, evenly apart."""
-    span = (high - low) or 1.0
-    size = 10.0 ** math.floor(math.log10(span / most))
+    part = (high - low) / most
+    # Equal, or so near that a power of ten below is 0 to a float.
+    part = 1 / most if part < sys.float_info.min else part
+    size = 10.0 ** math.floor(math.log10(part))
     for factor in (1, 2, 5, 10, 20):
         step = factor * size
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

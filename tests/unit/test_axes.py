@@ -8,7 +8,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safescale_ammt.reporting.axes import GRID, INK, WIDTH, Axes
@@ -44,6 +44,8 @@ def test_the_numbers_at_an_axis_are_round(low, high, most, steps):
 
 
 @given(FINITE, FINITE, st.integers(2, 8))
+@example(0.0, 5e-324, 2)
+@example(0.0, 1e-322, 3)
 def test_numbers_at_an_axis_are_few_inside_and_evenly_apart(one, other, most):
     low, high = min(one, other), max(one, other)
     steps = round_steps(low, high, most)

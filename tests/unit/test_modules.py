@@ -33,7 +33,6 @@ from safescale_ammt.modules.trainer import (
     checkpoints_of,
     read_both,
 )
-from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
@@ -545,16 +544,13 @@ def test_checkpoints_are_of_one_model_these_rows_and_this_config(
 ) -> None:
     given = read_both(*((data, None) for data in both()), ())
 
-    def run(model: nn.Module, **changes: Any) -> Checkpoints:
+    def run(model: nn.Module, **changes: Any) -> str:
         prepared = SAFESCALEAMMTTrainer(brief(**changes)).prepare(model, given, None)
-        return checkpoints_of(tmp_path, prepared, model)
+        shelf = checkpoints_of(tmp_path, prepared, model)._shelf
+        assert shelf is not None
+        return shelf.run
 
-    digests = {
-        run(net())._run,
-        run(net())._run,
-        run(net(2))._run,
-        run(net(), learning_rate=0.02)._run,
-    }
+    digests = {run(net()), run(net()), run(net(2)), run(net(), learning_rate=0.02)}
     assert len(digests) == 3
 
 

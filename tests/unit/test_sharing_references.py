@@ -133,8 +133,8 @@ def test_a_round_does_not_know_the_order_of_the_agents(
     start = drawn(seed + 2, 1)[0]
     one, other = rule(start, **changes), rule(start, **changes)
     turned = theta[order].clone()
-    done = share(theta, one, fitness=fitness)
-    again = share(turned, other, fitness=fitness[order])
+    done = share(theta, one, fitness=lambda: fitness)
+    again = share(turned, other, fitness=lambda: fitness[order])
     torch.testing.assert_close(turned, theta[order])
     torch.testing.assert_close(other.consensus, one.consensus)
     assert [again.teachers[i] for i in range(k)] == [
