@@ -258,7 +258,7 @@ def test_a_run_that_sigterm_stops_goes_on_to_the_same_scores(
         return Checkpoints(file_store, run={"of": "this"})
 
     whole = boosted(encoded, rules, **kinds)
-    with pytest.raises(Interrupted, match="is of that step|before it was done"):
+    with pytest.raises(Interrupted, match=r"is of that step|before it was done"):
         boosted(encoded, rules, checkpoints=saved(), log=stop, **kinds)
     resumed = boosted(encoded, rules, checkpoints=saved(), **kinds)
     assert resumed.targets.equal(whole.targets)
