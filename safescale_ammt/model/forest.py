@@ -17,12 +17,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.errors import InputError
+from safescale_ammt.files.memory import free_memory, in_units
 from safescale_ammt.model.arithmetic import Floats
 from safescale_ammt.model.tree_genome import MOST_LEAVES
 
@@ -40,7 +42,11 @@ _BY_SET, _MISSING_LEFT, _MISSING = 1, 2, 12
 (0: nothing, 8: NaN)."""
 _NAN = 8
 _ALL = (1 << 64) - 1
-_SPARE = {"split_gain", "leaf_weight", "internal_weight"}
+_SPARE = {
+    *("split_gain", "leaf_weight", "leaf_count"),
+    *("internal_value", "internal_weight", "internal_count"),
+}
+"""What no answer needs; some of it counts training rows, which may be few."""
 _TREE = re.compile(r"^Tree=(\d+)\n(.*?)\n\n", re.DOTALL | re.MULTILINE)
 
 
@@ -59,7 +65,7 @@ class Cut:
 
     feature: int
     at: float | None
-    levels: frozenset[int]
+    levels: NDArray[np.int64]
     lacking: bool
     left: int
     right: int
@@ -107,12 +113,26 @@ class Forest:
             used = max((c.feature for t in trees for c in t.cuts), default=0)
             if wrong or outputs < 1 or len(trees) % outputs or used >= width:
                 raise ValueError(f"its head does not fit ({', '.join(wrong)})")
+            forest = cls(text, width, outputs, trees, members)
+            need, free = forest.size, free_memory()
         except (ValueError, KeyError, IndexError, OverflowError) as error:
             raise InputError(
                 f"{where} is not the text of boosted trees that this version reads "
                 f"({' '.join(str(error).split())[:200]})."
             ) from None
-        return cls(text, width, outputs, trees, members)
+        if need > free:
+            raise InputError(
+                f"The trees in {where} take {in_units(need)} of memory to answer by, "
+                f"{in_units(free)} are free."
+            )
+        return forest
+
+    @property
+    def size(self) -> int:
+        """Bytes that the words of all trees take."""
+        counts = {name: places.count for name, places in self._places.items()}
+        used = ({cut.feature for cut in tree.cuts} for tree in self.trees)
+        return 8 * sum(counts[name] for names in used for name in names)
 
     def raw(self, x: Floats) -> Floats:
         """Returns the raw scores (n, outputs) of rows (n, width)."""
@@ -194,7 +214,7 @@ class Levels:
     def goes_left(self, cut: Cut) -> NDArray[np.bool_]:
         """Returns which places a set sends left (places,)."""
         left = np.zeros(self.count, np.bool_)
-        left[list(cut.levels)] = True
+        left[cut.levels] = True
         return left
 
 
@@ -202,9 +222,9 @@ def placed_by(cuts: Sequence[Cut]) -> Intervals | Levels:
     """Returns the places of an input from all cuts of it."""
     numbers = [cut.at for cut in cuts if cut.at is not None]
     if not numbers:
-        return Levels(max(max(cut.levels, default=0) for cut in cuts))
+        return Levels(max(int(cut.levels.max(initial=0)) for cut in cuts))
     if len(numbers) < len(cuts):
-        raise InputError("An input of the trees is cut as a number and as a level.")
+        raise ValueError("an input that is cut as a number and as a level")
     return Intervals(np.unique(numbers))
 
 
@@ -255,7 +275,9 @@ def tree_of(fields: Mapping[str, str]) -> Tree:
         raise ValueError("a node without a cut")
     below: list[int] = [0] * (leaves - 1)
     cuts = []
-    levels = [level_set(fields, i) for i in range(sets)]
+    levels = level_sets(fields) if sets else []
+    if len(levels) != sets:
+        raise ValueError("sets of levels are missing")
     # A node stands before its children: from the last one on, theirs are known.
     for i in reversed(range(leaves - 1)):
         feature, kind, *children = (column[i] for column in columns)
@@ -276,29 +298,32 @@ def cut_of(
     feature: int,
     kind: int,
     at: float,
-    levels: Sequence[frozenset[int]],
+    levels: Sequence[NDArray[np.int64]],
     bits: Sequence[int],
 ) -> Cut:
     """Makes a cut of a node: `kind` as LightGBM packs it, `bits` left and right."""
     if kind & _BY_SET:
+        # A list would take the last for -1.
+        if at < 0 or not at.is_integer():
+            raise ValueError("a set that is not there")
         return Cut(feature, None, levels[int(at)], False, bits[0], bits[1])
     # A cut between all numbers and what is missing lies at infinity.
     if kind & _MISSING not in {0, _NAN} or np.isnan(at):
         raise ValueError(f"a cut of kind {kind}")
     # Where nothing was missing in training, LightGBM takes what is for 0.
     lacking = bool(kind & _MISSING_LEFT) if kind & _MISSING else at >= 0
-    return Cut(feature, at, frozenset(), lacking, bits[0], bits[1])
+    none = np.empty(0, np.int64)
+    return Cut(feature, at, none, lacking, bits[0], bits[1])
 
 
-def level_set(fields: Mapping[str, str], number: int) -> frozenset[int]:
-    """Returns the levels of a tree's set, which stands as words of 32 bits."""
-    bounds = list(map(int, fields["cat_boundaries"].split()))
-    words = list(map(int, fields["cat_threshold"].split()))
-    own = words[bounds[number] : bounds[number + 1]]
-    if not own or any(not 0 <= word < 1 << 32 for word in own):
+def level_sets(fields: Mapping[str, str]) -> list[NDArray[np.int64]]:
+    """Returns the levels of each set of a tree, which stand as words of 32 bits."""
+    ends = list(pairwise(map(int, fields["cat_boundaries"].split())))
+    words = np.array(list(map(int, fields["cat_threshold"].split())), "<u4")
+    if not all(0 <= low < high <= len(words) for low, high in ends):
         raise ValueError("a set of no levels")
-    bits = sum(word << 32 * i for i, word in enumerate(own))
-    return frozenset(i for i in range(32 * len(own)) if bits >> i & 1)
+    parts = (words[low:high].view(np.uint8) for low, high in ends)
+    return [np.flatnonzero(np.unpackbits(part, bitorder="little")) for part in parts]
 
 
 def mixture(texts: Sequence[str], shares: Sequence[float], objective: str) -> str:
@@ -318,19 +343,17 @@ def mixture(texts: Sequence[str], shares: Sequence[float], objective: str) -> st
                 blocks.append(lines + "\n\n")
     head = sections(texts[-1])[0]
     sizes = " ".join(str(len(block)) for block in blocks)
-    head |= {"objective": objective, "tree_sizes": sizes}
+    # LightGBM asks for the field, and would name the ends of each column here.
+    infos = " ".join(["none"] * (int(head["max_feature_idx"]) + 1))
+    head |= {"objective": objective, "feature_infos": infos, "tree_sizes": sizes}
     lines = "".join(f"{key}={head[key]}\n" for key in _HEAD_ORDER)
     return f"tree\n{lines}\n{''.join(blocks)}end of trees\n"
 
 
 def scaled(fields: Mapping[str, str], share: float) -> dict[str, Any]:
-    """Returns a tree's fields with its values times a factor.
-
-    What only further training by LightGBM would read is left out.
-    """
+    """Returns a tree's fields, its leaves times a factor, without the spare ones."""
     found: dict[str, Any] = {k: v for k, v in fields.items() if k not in _SPARE}
-    for name in ("leaf_value", "internal_value"):
-        values = (share * float(v) for v in fields.get(name, "").split())
-        # Seventeen digits say a double to the last bit.
-        found[name] = " ".join(f"{value:.17g}" for value in values)
+    values = (share * float(v) for v in fields["leaf_value"].split())
+    # Seventeen digits say a double to the last bit.
+    found["leaf_value"] = " ".join(f"{value:.17g}" for value in values)
     return found

@@ -191,7 +191,7 @@ class Predictor:
         weights: Mapping[str, Array] | Forest
         head, members = None, decision["members"]
         if isinstance(genome, TreeGenome):
-            weights = trees_of(folder / TREES, schema, members)
+            weights = trees_of(folder, schema, decision)
         else:
             weights, rest = _tensors(folder, schema, genome, members)
             if decision["head"] is not None:
@@ -220,12 +220,19 @@ class Predictor:
         return Prediction(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def trees_of(path: Path, schema: Schema, members: int) -> Forest:
+def trees_of(folder: Path, schema: Schema, decision: Mapping[str, Any]) -> Forest:
     """Reads the trees of a model of tables with a schema.
 
     Raises:
-        InputError: no such file, or trees that do not fit the schema.
+        InputError: no such file, trees that do not fit the schema, or a decision rule
+            that trees do not have.
     """
+    path, members = folder / TREES, decision["members"]
+    if decision["head"] is not None or type(members) is not int or members < 1:
+        raise InputError(
+            f"{folder / DECISION} is no decision rule of trees: they have no fair head "
+            "and are of one booster or more."
+        )
     try:
         with open_regular(path, follow=False) as file:
             text = file.read().decode("ascii")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import lightgbm
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from safescale_ammt.errors import InputError
+from safescale_ammt.model import forest as module
 from safescale_ammt.model.forest import Forest, mixture
 from safescale_ammt.trees.boosting import BINNED
 
@@ -122,6 +124,19 @@ BROKEN: dict[str, Callable[[str], str]] = {
     "a name twice": replaced("num_cat=", "num_leaves=2\nnum_cat="),
     "linear leaves": replaced("is_linear=0", "is_linear=1"),
     "a digit that is a letter": replaced("threshold=", "threshold=x"),
+    "a cut at no number": changed(r"threshold=\S+", "threshold=nan"),
+    "a kind that is none": changed(r"decision_type=\d+", "decision_type=4"),
+    "more sets than there are": changed(r"num_cat=\d+", "num_cat=999999999999"),
+    "fewer sets than none": changed(r"num_cat=\d+", "num_cat=-1"),
+    "sets that end before they begin": replaced(
+        "cat_boundaries=0 ", "cat_boundaries=9 "
+    ),
+    "a set before the first": changed(r"(threshold=\S+) 0 ", r"\1 -1 "),
+    "half a set": changed(r"(threshold=\S+) 0 ", r"\1 0.5 "),
+    "a word of too many bits": replaced("cat_threshold=", "cat_threshold=4294967296 "),
+    "an input cut as number and as level": changed(
+        r"split_feature=(\d+) 3 ", r"split_feature=\1 \1 "
+    ),
 }
 
 
@@ -134,6 +149,52 @@ def test_what_is_no_forest_is_refused_in_one_sentence(fault: str) -> None:
         Forest.read(broken, "trees.txt")
     assert str(caught.value).startswith("trees.txt ")
     assert "\n" not in str(caught.value)
+
+
+def stump(i: int, level: int) -> str:
+    """A tree that sends the levels of the last word up to `level` to the left."""
+    words = " ".join(["0"] * (level // 32) + [str(1 << level % 32)])
+    return (
+        f"Tree={i}\nnum_leaves=2\nnum_cat=1\nsplit_feature=0\nthreshold=0\n"
+        "decision_type=1\nleft_child=-1\nright_child=-2\nleaf_value=1 -1\n"
+        f"cat_boundaries=0 {level // 32 + 1}\ncat_threshold={words}\n\n\n"
+    )
+
+
+def of_stumps(levels: Sequence[int]) -> str:
+    head = "tree\nversion=v4\nnum_tree_per_iteration=1\nlabel_index=0\n"
+    trees = "".join(stump(i, level) for i, level in enumerate(levels))
+    return f"{head}max_feature_idx=0\n\n{trees}end of trees\n"
+
+
+def test_a_set_of_many_words_is_read_in_their_order() -> None:
+    forest = Forest.read(of_stumps([70_000]))
+    assert forest.raw(np.array([[70_000.0], [69_999.0], [0.0]])).tolist() == [
+        *([1.0], [-1.0], [-1.0])
+    ]
+
+
+def test_trees_that_take_more_memory_than_is_free_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A short text can ask for much: each tree has a word for each level of another.
+    text = of_stumps([3_200_000] + [1] * 99)
+    assert Forest.read(of_stumps([3_200_000])).size == pytest.approx(25.6e6, rel=1e-3)
+    monkeypatch.setattr(module, "free_memory", lambda: 1 << 30)
+    begun = time.process_time()
+    with pytest.raises(
+        InputError, match=r"in model take 2\.4 GiB of memory .* 1\.0 GiB are free"
+    ):
+        Forest.read(text, "model")
+    assert time.process_time() - begun < 5
+
+
+def test_a_mixture_says_nothing_of_the_rows_but_cuts_and_leaves() -> None:
+    mixed = mixture([boosted(rounds=3)], (1.0,), "binary sigmoid:1")
+    assert "count" not in mixed
+    assert "weight" not in mixed
+    assert "gain" not in mixed
+    assert "\nfeature_infos=none none none none none\n" in mixed
 
 
 def test_more_leaves_than_a_word_has_bits_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import sys
 from dataclasses import replace
@@ -330,6 +331,24 @@ def test_a_changed_text_is_no_model(model: Path, tmp_path: Path) -> None:
         Predictor.load(copy)
     (copy / TREES).unlink()
     with pytest.raises(InputError, match=r"trees\.txt does not exist"):
+        Predictor.load(copy)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"head": {}}, {"members": 0}, {"members": "8"}, {"members": True}]
+)
+def test_a_decision_rule_that_trees_do_not_have_is_refused(
+    model: Path, tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    rule = read_json(copy / "decision.json") | odd
+    (copy / "decision.json").write_text(json.dumps(rule))
+    with pytest.raises(
+        InputError, match=r"decision\.json is no decision rule of trees"
+    ):
         Predictor.load(copy)
 
 
