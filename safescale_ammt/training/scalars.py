@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ _LEAST_SECONDS = 1.0
 """Between two writings of the file; Prometheus asks every fifteen or so."""
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _MEANINGS = {
-    "step": "Optimizer steps of each net so far.",
+    "step": "Steps of each net, or rounds of each booster, so far.",
     "steps_per_second": "Steps of all nets together, by the wall clock.",
     "loss": "Mean loss since the last round, of the agents or the twin.",
     "accuracy": "Mean accuracy on validation, of the agents or the twin.",
@@ -115,6 +116,11 @@ class Tally:
             found.append(Scalar(kind, {}, self._counts[kind]))
         if "step" in event:
             found.append(Scalar("step", {}, event["step"]))
+            before = self.newest.get(("step",))
+            # The steps before were another process's, or those of fewer agents.
+            if kind == "resumeds" or (before and event["step"] < before.value):
+                self._from = None
+                self.newest.pop(("steps_per_second",), None)
             # Before the first step the rows were read: that is no step's time.
             first, since = self._from = self._from or (event["step"], seconds)
             if event["step"] > first and seconds > since:
@@ -173,11 +179,13 @@ class PrometheusFile:
         if self._path is None or seconds - self._written_at < _LEAST_SECONDS:
             return
         self._written_at = seconds
+        aside = Path(f"{self._path}.{os.getpid()}")
         try:
-            aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             aside.write_text(exposition(tally), encoding="utf-8")
             aside.replace(self._path)
         except OSError as error:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             print(f"No more metrics for Prometheus: {error.strerror}.", flush=True)
             self._path = None
 

@@ -75,6 +75,35 @@ def test_progress_tells_accuracy_worst_violation_multiplier_speed_and_agents() -
     assert Tally().words() == ""
 
 
+def test_the_speed_is_of_this_process_and_of_these_agents_alone() -> None:
+    found = Tally()
+    # What a checkpoint tells comes at once, before training goes on from it.
+    found.add({"event": "trunk", "step": 20, "loss": [0.9]}, 3.0)
+    found.add({**ROUND, "step": 780}, 3.001)
+    found.add({"event": "resumed", "step": 800}, 3.001)
+    assert ("steps_per_second",) not in found.newest
+    found.add({**ROUND, "step": 820}, 5.001)
+    assert found.newest["steps_per_second",].value == pytest.approx(10)
+    # More agents begin at the trunk's end again.
+    found.add({**ROUND, "step": 400}, 90.0)
+    found.add({**ROUND, "step": 420}, 94.0)
+    assert found.newest["steps_per_second",].value == pytest.approx(5)
+
+
+@pytest.mark.parametrize("place", [".", "folder"])
+def test_a_folder_in_place_of_the_file_ends_no_training_and_nothing_is_left(
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    PrometheusFile(Path(place)).write(tally(), 0.0)
+    assert capsys.readouterr().out.startswith("No more metrics for Prometheus: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_the_file_for_prometheus_is_what_its_own_parser_reads(tmp_path: Path) -> None:
     parser = pytest.importorskip("prometheus_client.parser")
     path = tmp_path / "training.prom"
