@@ -159,11 +159,12 @@ class Checkpoints:
         due = group.rank == 0 and self._pace.due(time.monotonic())
         stopping, due = group.any(self._sigterm, due)
         if stopping or due:
+            since = time.monotonic()
             state = join_states(self._components).gather(self._placement)
             if group.rank == 0 and self.settle(None if stopping else PATIENCE):
                 self._pace.begun()
                 checkpoint = Checkpoint(step, self._phase, self._events, state)
-                self._upload = Upload(self._shelf, checkpoint)
+                self._upload = Upload(self._shelf, checkpoint, since)
                 self._upload.start()
         else:
             self.settle(0.0)

@@ -65,6 +65,12 @@ class Checkpoint:
 class Upload(threading.Thread):
     """A checkpoint on its way to the store.
 
+    Args:
+        shelf: names it and knows the store.
+        checkpoint: in memory.
+        since: when the training began to wait for it, as `time.monotonic` has it: the
+            states of boosters are texts, which take longer than the disk.
+
     Attributes:
         cost: seconds that the training lost, those of the processor for the upload too.
         seconds: that it was on its way.
@@ -72,12 +78,13 @@ class Upload(threading.Thread):
         left: why an old one could not be deleted, "" if none is left.
     """
 
-    def __init__(self, shelf: CheckpointShelf, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, shelf: CheckpointShelf, checkpoint: Checkpoint, since: float
+    ) -> None:
         # A daemon: a store that hangs must not keep a process that has failed.
         super().__init__(name="checkpoint", daemon=True)
         self._shelf, self._name = shelf, shelf.name(checkpoint.step)
         self.cost, self.seconds, self.failure, self.left = 0.0, 0.0, "", ""
-        start = time.monotonic()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         # Training is worth more than a checkpoint: a disk or a store that fails here
         # is no reason to stop.
@@ -88,7 +95,7 @@ class Upload(threading.Thread):
                 write(Path(self._scratch.name) / self._name, checkpoint, shelf.run)
         except StorageError as error:
             self.failure = str(error)
-        self.cost = time.monotonic() - start
+        self.cost = time.monotonic() - since
 
     def run(self) -> None:
         """Brings it to the store and deletes old ones; the thread's body."""

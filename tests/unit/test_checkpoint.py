@@ -23,8 +23,14 @@ from safescale_ammt.launch.request import CHECKPOINTS, checkpoint_place
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.checkpoint_shelf import (
+    Checkpoint,
+    CheckpointShelf,
+    Upload,
+)
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
+from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.trainer import train
 
 ROLES = CASES["roles"]
@@ -231,6 +237,19 @@ def test_one_that_was_renamed_to_another_run_is_detected(
     result = outcome(encoded, ROLES, checkpoints=saved(file_store, run="another"))
     same(result, undisturbed("roles"))
     assert any("it was taken in run sha256:" in str(e) for e in result.events)
+
+
+def test_what_a_checkpoint_costs_begins_where_the_training_waits_for_it(
+    file_store: Store,
+) -> None:
+    state = StateDict(common={"x": torch.zeros(2)})
+    waited = time.monotonic() - 9
+    shelf = CheckpointShelf(file_store, {"config": "a"})
+    upload = Upload(shelf, Checkpoint(4, "trunk", [], state), waited)
+    upload.start()
+    upload.join()
+    assert 9 <= upload.cost < 9 + upload.seconds + 5
+    assert [found.step for found in shelf.whole() if not isinstance(found, str)] == [4]
 
 
 # --- processes ---
