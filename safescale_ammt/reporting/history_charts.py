@@ -66,9 +66,11 @@ def training_curves(events: Sequence[Json]) -> Picture:
         axes.x.label = "step"
 
     k = np.size(rounds[-1]["loss"])
+    # Boosters have no trunk in common.
+    after = ", after the common trunk" * bool(trunk)
     caption = (
         f"Loss: that of {k} agent{'s' * (k > 1)} (thin), their mean and the "
-        "twin, after the common trunk. Violation: gap minus the line, pooled over "
+        f"twin{after}. Violation: gap minus the line, pooled over "
         "rows that each agent had set aside; above 0 the promise is broken. "
         "Multipliers: what the violation drives and what presses the gaps down."
     )
@@ -175,7 +177,7 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
 
     spent = [
         f"{len(log['candidates'])} candidates by {log['strategy']} search in "
-        f"{log['budget']['spent']:,} optimizer steps"
+        f"{log['budget']['spent']:,} {log['budget']['unit']}"
         for log in logs
         if log["candidates"]
     ]

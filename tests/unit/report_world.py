@@ -28,7 +28,7 @@ SEARCH = {
     "front": [0, 4, 6],
     "winner": 6,
     "strategy": "local",
-    "budget": {"spent": 1440},
+    "budget": {"unit": "optimizer steps", "spent": 1440},
 }
 ODDS = [{"scale": s, "passes": max(0.0, 1 - s)} for s in (0.0, 0.25, 0.5, 1.0, 1.5)]
 

@@ -313,7 +313,11 @@ def test_training_with_lost_agents_and_one_agent_is_drawn() -> None:
     trunk = [{"event": "trunk", "step": s, "loss": [0.9]} for s in (0, 20)]
     single = [{"event": "round", "step": s, "loss": 0.5} for s in (0, 20)]
 
-    assert "trunk" in history_charts.training_curves([*trunk, *lost]).svg
+    whole = history_charts.training_curves([*trunk, *lost])
+    assert "trunk" in whole.svg
+    assert "the twin, after the common trunk. Violation" in whole.caption
+    # Boosters have none in common.
+    assert "the twin. Violation" in history_charts.training_curves(lost).caption
     assert history_charts.training_curves(single).svg
 
 
@@ -375,7 +379,7 @@ def test_a_page_without_warnings_has_no_section_for_them():
 def test_the_picture_of_the_search_says_what_it_cost_and_whether_it_had_a_control() -> (
     None
 ):
-    control = {**SEARCH, "strategy": "random", "budget": {"spent": 1440}}
+    control = {**SEARCH, "strategy": "random"}
     nothing = {"schema": 1, "strategy": "none", "candidates": []}
     both = history_charts.search_front(SEARCH, control).caption
     assert both.startswith(
@@ -385,3 +389,6 @@ def test_the_picture_of_the_search_says_what_it_cost_and_whether_it_had_a_contro
     for absent in (None, nothing):
         alone = history_charts.search_front(SEARCH, absent).caption
         assert "in 1,440 optimizer steps, no control. " in alone
+    rounds = {**SEARCH, "budget": {"unit": "boosting rounds", "spent": 90}}
+    of_trees = history_charts.search_front(rounds, None).caption
+    assert "8 candidates by local search in 90 boosting rounds, " in of_trees
