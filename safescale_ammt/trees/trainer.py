@@ -84,7 +84,7 @@ def train_trees(
     """
     checkpoints = checkpoints or Checkpoints()
     with settled(config.threads):
-        # Nobody asks trees for a learner or for losses row by row.
+        # All that `Nets` names but a learner, which the loop of nets alone asks for.
         plan = make_plan(cast("Nets", nets), config, constitution, twin=twin)
         rounds = nets.genome.rounds
         for event in replace(plan, steps=rounds).events():
@@ -157,7 +157,7 @@ class Crowd:
         outcomes = [cell.outcome for cell in plan.constraints.cells]
         plain = Inputs(rows)
         whole = binned(plain, threads)
-        self._label, self._descents = label, list[Lagrangian | None]()
+        self._descents: list[Lagrangian | None] = []
         boosters = []
         self._views = [view.numpy().astype(np.int64) for view in plan.views]
         if len(plan.slots) == len(plan.roles):
