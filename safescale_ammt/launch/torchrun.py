@@ -17,12 +17,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
@@ -51,6 +54,8 @@ PRELOADED = (
     "torch.distributed",
 )
 """Modules that the fork server imports, once for all processes."""
+LOST = 1
+"""Exit code of the launcher if processes were lost as often as they may be."""
 GRACE = 40.0
 """Seconds between SIGTERM and SIGKILL; `torchrun` gives its workers 30."""
 
@@ -66,7 +71,8 @@ def train_in_processes(
 ) -> None:
     """Trains in as many processes as the config names and writes the model artifact.
 
-    Whatever happens, no process is left when this returns.
+    Whatever happens, no process is left when this returns; where the launcher itself
+    was killed, none after `GRACE`.
 
     Args:
         dataset: the dataset artifact.
@@ -112,11 +118,12 @@ def train_in_processes(
             failure = first_failure(request.report)
             if failure is not None and failure["class"] not in CONSEQUENCES:
                 raise error_of(int(failure["code"]), str(failure["sentence"]))
+            often = f", {config.restarts + 1} times with training.restarts = "
+            often += str(config.restarts)
             raise SafescaleError(
                 f"One of {config.processes} training processes ended without a word "
-                f"(killed, or out of memory), {config.restarts + 1} times with "
-                f"training.restarts = {config.restarts}; torchrun ended with code "
-                f"{code}. Give more memory or fewer training.processes."
+                f"(killed, or out of memory){often * (code == LOST)}; torchrun ended "
+                f"with code {code}. Give more memory or fewer training.processes."
             )
 
 
@@ -137,7 +144,10 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the processes, again if they were lost: 0 if all is well, else 1."""
+    """Runs the processes, again if they were lost: 0 if all is well, else `LOST`.
+
+    After a signal it is what a shell has for it.
+    """
     # Before torch: its import takes seconds, in which the stage may be killed.
     end_with_parent()
     where = arguments[0]
@@ -165,12 +175,12 @@ def main(arguments: Sequence[str]) -> int:
         )
         try:
             elastic_launch(layout, work)(where)
-        except SignalException:
-            return 1
+        except SignalException as error:
+            return 128 + error.sigval
         except ChildFailedError as error:
             # What the program itself found fault with, it would find again.
             if not left or not may_pass(first_failure(request.report), ""):
-                return 1
+                return LOST
             codes = {rank: f.exitcode for rank, f in error.failures.items()}
             say_again(codes, config, left, request.checkpoints)
             clear_failures(request.report)
@@ -189,14 +199,28 @@ def work(where: str) -> None:
     os.environ.pop(PARENT, None)
     end_with_parent()
     launcher = parent_process()
-    if launcher is not None and not launcher.is_alive():
-        raise SystemExit(1)
+    if launcher is not None:
+        if not launcher.is_alive():
+            raise SystemExit(1)
+        # The fork server ends when its forks have, and would wait for them.
+        Thread(target=end_after, args=(launcher,), daemon=True).start()
     # What a process that is killed leaves goes with the stage's own folder.
     tempfile.tempdir = str(Path(where).parent)
     from safescale_ammt.launch import worker
 
     if code := worker.main([where]):
         raise SystemExit(code)
+
+
+def end_after(launcher: BaseProcess) -> None:
+    """Waits for the launcher's end, then stops this process; after a grace it kills it.
+
+    A launcher that is stopped stops its workers itself, one that is killed cannot.
+    """
+    launcher.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say_again(

@@ -165,10 +165,27 @@ def test_a_process_that_is_killed_ends_the_stage_in_one_sentence(
     assert started.returncode == 1
     last = output.splitlines()[-1]
     assert "of 2 training processes ended without a word (killed, or out of" in last
+    assert ", 1 times with training.restarts = 0; torchrun ended with code 1." in last
     assert "Traceback" not in output
     assert gone(both)
     assert read_json(tmp_path / "out" / "execution.json")["code"] == 1
     assert not (tmp_path / "out" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGKILL, "-9"), (signal.SIGTERM, "143")]
+)
+def test_a_launcher_that_ends_alone_leaves_no_process_and_tries_nothing_again(
+    started: Child, tmp_path: Path, by: signal.Signals, code: str
+) -> None:
+    both = two_at_work(started, tmp_path / "kept")
+    (launcher,) = psutil.Process(started.pid).children()
+    launcher.send_signal(by)
+    output, _ = started.communicate(timeout=PATIENCE)
+    # Python's own helper of a killed launcher may have a last word.
+    assert f"out of memory); torchrun ended with code {code}. Give" in output
+    assert "training.restarts" not in output
+    assert gone(both)
 
 
 def test_processes_that_are_killed_begin_again_and_make_the_same_model(
