@@ -8,7 +8,8 @@ are config, so that an unknown one is refused where the file is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields
 
 from safescale_ammt.errors import ConfigError, one_of
 
@@ -38,6 +39,22 @@ class Role:
     brier: float = 0.0
     input_drop: float = 0.0
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            ConfigError: a number that no step could be taken with.
+        """
+        for key in fields(self)[2:]:
+            value = getattr(self, key.name)
+            # Chances; the others have no upper end. NaN is in no range.
+            most = {"brier": 1.0, "input_drop": 1.0}.get(key.name, sys.float_info.max)
+            if not 0 <= value <= most:
+                wanted = f"a number in [0, {most:g}]" if most == 1 else "a number >= 0"
+                raise ConfigError(
+                    f"Role {self.name!r} has {key.name} {value!r}, expected {wanted}."
+                )
 
 
 ROLES = {

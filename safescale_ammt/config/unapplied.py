@@ -53,7 +53,10 @@ def unapplied_to_modules(
         config: the section.
         other_kinds: names of roles that the data are of no kind for.
     """
-    of_tables = {"backend": "a module trains in this process"}
+    of_tables = {
+        "backend": "a module trains in this process",
+        "learner": "what is trained is the module",
+    }
     yield from changed(config, of_tables | _EVOLUTION)
     for name in other_kinds:
         yield acts_as_generalist(name, "the data are of another kind")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as tree
 
-from safescale_ammt.errors import InputError
+from safescale_ammt.errors import InputError, SafescaleError
 
 DTYPES = (torch.float32, torch.float64)
 """Types of numbers that the optimizer works in."""
@@ -132,10 +132,22 @@ def duplicate(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def call(module: nn.Module, inputs: Any) -> Any:
-    """Calls a module with a tensor, parts of a tuple, or names of a mapping."""
-    if isinstance(inputs, Mapping):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple | list) else module(inputs)
+    """Calls a module with a tensor, parts of a tuple, or names of a mapping.
+
+    Raises:
+        InputError: it cannot be called on them.
+    """
+    named = inputs if isinstance(inputs, Mapping) else {}
+    parts = inputs if isinstance(inputs, tuple | list) else (inputs,)
+    try:
+        return module(**named) if isinstance(inputs, Mapping) else module(*parts)
+    except (torch.OutOfMemoryError, MemoryError, SafescaleError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"The model cannot be called on a batch ({type(error).__name__}, shown "
+            "above); an input is what the model's forward takes for a batch of rows."
+        ) from error
 
 
 def called_with(module: nn.Module, parameters: dict[str, Tensor], inputs: Any) -> Any:

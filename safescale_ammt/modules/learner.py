@@ -21,6 +21,7 @@ from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.errors import InputError
 from safescale_ammt.modules.copies import (
     RowLayout,
     as_columns,
@@ -35,14 +36,12 @@ from safescale_ammt.modules.precision import AdaptivePrecisionEngine
 from safescale_ammt.modules.randomness import own_randomness, unseeded
 from safescale_ammt.modules.recomputing import recompute
 from safescale_ammt.modules.rows import ModuleRows
+from safescale_ammt.modules.trial import Loss, own_loss
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.training_log import Log, discard
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""The user's own: a module's answer and targets -> a number, or one for each row."""
 
 
 class ModuleLearner(Learner):
@@ -83,6 +82,9 @@ class ModuleLearner(Learner):
         self.steps = 0
         # Whether nets are stacked; None is not decided yet.
         self.stacked: bool | None = None
+        # Whether the first batch's loss is level: no weight changes it.
+        self.level = False
+        self._doubted = False
         self._note = note
         self._seed: Callable[[int], None] = unseeded
         self._module, self._layout, self._rows = module, layout, rows
@@ -116,7 +118,8 @@ class ModuleLearner(Learner):
         """Returns the task losses (k,) and the Lagrangians' gradient (k, weights)."""
         if self.steps % self._config.sync_every == 0:
             self.precision.decide(self.steps * batch.shape[1] / len(self._rows))
-        weights = cell_weights.to(self.device)
+        # Of float32, whatever torch's default is: so are the rates.
+        weights = cell_weights.to(self.device, torch.float32)
         if self.stacked is None:
             self.stacked = self.choose(batch, extra, weights)
         with own_randomness(self.device) as seed:
@@ -126,6 +129,14 @@ class ModuleLearner(Learner):
         self.steps += 1
         self.precision.note(grad)
         norm = grad.norm(dim=1, keepdim=True)
+        if not self._doubted and not bool(norm.isfinite().all()):
+            self._doubted = True
+            reason = (
+                f"A gradient of step {self.steps} is no finite number, and its net "
+                "leaves out each step that is so: look for missing or infinite inputs, "
+                "and at the loss."
+            )
+            self._note({"event": "doubt", "reason": reason})
         limit = self._config.gradient_stability_threshold
         return losses.detach().float().cpu(), grad * (limit / norm).clamp(max=1)
 
@@ -175,7 +186,9 @@ class ModuleLearner(Learner):
             asked = answers(extra).float()
             asked = asked[..., None] if asked.dim() == 2 else asked
             weight = self.traits.constraint_weight.to(self.device)
-            lagrangian = task + weight * (soft_rates(asked, self._cells) @ weights)
+            lagrangian = task + weight * (
+                soft_rates(asked, self._cells) @ weights.float()
+            )
         found = torch.autograd.grad(lagrangian.sum(), tuple(leaves.values()))
         return task, torch.cat([part.flatten(1) for part in found], 1)
 
@@ -219,7 +232,13 @@ class ModuleLearner(Learner):
         before = self.theta.clone()
         with own_randomness(self.device), unkept_statistics(self._copies[0]):
             loss = self._losses(0, batch, batch[:0], batch[:0])[0]
-            torch.autograd.grad(loss, self._parameters[0], allow_unused=True)
+            if not loss.requires_grad:
+                raise InputError(
+                    "The loss does not depend on the model's weights; it is to be "
+                    "computed of the answer, by torch."
+                )
+            found = torch.autograd.grad(loss, self._parameters[0], allow_unused=True)
+        self.level = not any(g is not None and bool(g.any()) for g in found)
         self.theta.copy_(before)
         return float(loss.detach())
 
@@ -261,7 +280,7 @@ class ModuleLearner(Learner):
             # Targets as such losses want them: codes for classes, else like the answer.
             numbers = y.is_floating_point() or out.shape[1] == 1
             target = y.view(raw.shape).to(raw.dtype) if numbers else y
-            return self._loss(raw, target).mean()
+            return own_loss(self._loss, raw, target)
         if y.is_floating_point():
             return f.mse_loss(out.float(), y)
         brier = torch.tensor([role.brier], device=self.device)

@@ -26,11 +26,12 @@ from safescale_ammt.modules.copies import (
     to_device,
 )
 from safescale_ammt.modules.form import ModuleForm
-from safescale_ammt.modules.learner import Loss, ModuleLearner
+from safescale_ammt.modules.learner import ModuleLearner
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
 from safescale_ammt.modules.recomputing import composite
 from safescale_ammt.modules.rows import BLOCK, ModuleRows
 from safescale_ammt.modules.task import Task
+from safescale_ammt.modules.trial import Loss
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.training_log import Log, discard
 
@@ -72,7 +73,7 @@ class ModuleNets:
         )
         self.counts, self.device, self.precision = task, device, precision
         self.layout = RowLayout.of(module)
-        self._module, self._loss, self._own_roles = module, loss, own_roles
+        self._module, self.loss, self._own_roles = module, loss, own_roles
         self._log = log
         self.execution: dict[str, Any] = {"used": "loop"}
         # Its weights are set anew for each question.
@@ -146,7 +147,7 @@ class ModuleNets:
             rows,
             config,
             cells=cells,
-            loss=self._loss,
+            loss=self.loss,
             device=self.device,
             precision=self.precision,
             note=self.take_execution,
@@ -156,12 +157,20 @@ class ModuleNets:
                 "The loss of the first batch is no finite number; look at the loss and "
                 "at the scale of inputs and targets."
             )
+        if learner.level:
+            reason = (
+                "No weight changes the loss of the first batch, so that nothing can be "
+                "learnt of it: look at the loss (a cross entropy of one column is 0 "
+                "whatever the answer)."
+            )
+            self._log({"event": "doubt", "reason": reason})
         self.precision.probe(learner.rehearse)
         return learner
 
     def take_execution(self, event: dict[str, Any]) -> None:
         """Takes how nets are computed: for the log, and for the metrics."""
-        self.execution = {n: v for n, v in event.items() if n != "event"}
+        if event["event"] == "execution":
+            self.execution = {n: v for n, v in event.items() if n != "event"}
         self._log(event)
 
     def logits(

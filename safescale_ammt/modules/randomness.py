@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -22,8 +24,16 @@ def own_randomness(device: torch.device) -> Iterator[Callable[[int], None]]:
 
     def seed(value: int) -> None:
         torch.default_generator.manual_seed(value)
+        random.seed(value)
+        np.random.seed(value % 2**32)  # noqa: NPY002
         if on_device:
             torch.get_device_module(device).manual_seed(value)
 
-    with torch.random.fork_rng(devices, device_type=kind):
-        yield seed
+    # Augmentations draw from Python's and numpy's as often as from torch's.
+    kept = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices, device_type=kind):
+            yield seed
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002

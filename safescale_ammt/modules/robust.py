@@ -49,7 +49,9 @@ def robust_accuracy(
     moved, label = [x.clone() for x in clean], rows.y.to(first.device)
     for _ in range(STEPS):
         moved = [x.detach().requires_grad_() for x in moved]
-        out = as_columns(call(module, tree.tree_unflatten(moved, form)))
+        # A module may write on what it is given, and must not write on these.
+        seen = [x.clone() for x in moved]
+        out = as_columns(call(module, tree.tree_unflatten(seen, form)))
         slopes = torch.autograd.grad(attack_loss(out, label), moved, allow_unused=True)
         moved = [
             x if s is None else x0 + (x + STRIDE * eps * s.sign() - x0).clamp(-eps, eps)

@@ -7,6 +7,7 @@ each time, so that what it does to them at random is done anew.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_co
 
 from safescale_ammt.errors import DataError
 from safescale_ammt.model.predictor import Prediction
+from safescale_ammt.printable import unseen_in
 
 BLOCK = 1024
 """Rows that are answered at once."""
@@ -121,16 +123,43 @@ def given_rows(data: Any, sensitive: Any, names: Sequence[str], what: str) -> Gi
         inputs, target, third = of_arrays(data, what)
     if not len(target):
         raise DataError(f"{what} has no rows; give at least a handful.")
-    groups = group_columns(third if sensitive is None else sensitive, names)
+    groups = group_columns(third if sensitive is None else sensitive, names, what)
     for name, values in groups.items():
         if len(values) != len(target):
             raise DataError(
                 f"{what} has {len(target)} rows, but the group {name!r} has "
                 f"{len(values)} values; every row needs one."
             )
-    if target.dtype.kind == "f" and not np.isfinite(target).all():
-        raise DataError(f"{what} has targets that are no finite number; drop them.")
+    check_targets(target, what)
     return GivenRows(inputs, target, groups)
+
+
+def check_targets(target: np.ndarray, what: str) -> None:
+    """Refuses targets that are missing, or partly numbers and partly texts.
+
+    Raises:
+        DataError: some are.
+    """
+    lost = 0
+    if target.dtype.kind == "f":
+        lost = int((~np.isfinite(target)).sum())
+    elif target.dtype.kind == "O":
+        kinds = {isinstance(v, str | bytes) for v in target.ravel().tolist()}
+        missing = [
+            v is None or (isinstance(v, float) and not math.isfinite(v))
+            for v in target.ravel().tolist()
+        ]
+        lost = sum(missing)
+        if not lost and len(kinds) > 1:
+            raise DataError(
+                f"{what} has targets of which some are texts and some are not; give "
+                "them one type."
+            )
+    if lost:
+        raise DataError(
+            f"{what} has {lost} targets that are missing or no finite number; drop "
+            "their rows."
+        )
 
 
 def of_dataset(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
@@ -138,12 +167,24 @@ def of_dataset(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
 
     def items(index: Tensor) -> Sequence[Any]:
         numbers = index.tolist()
-        if hasattr(data, "__getitems__"):
-            return list(data.__getitems__(numbers))
-        return [data[i] for i in numbers]
+        try:
+            if hasattr(data, "__getitems__"):
+                return list(data.__getitems__(numbers))
+            return [data[i] for i in numbers]
+        except Exception as error:
+            raise DataError(
+                f"{what} cannot give its rows ({type(error).__name__}, shown above)."
+            ) from error
 
     def inputs(index: Tensor) -> Any:
-        return default_collate([item[0] for item in items(index)])
+        try:
+            return default_collate([item[0] for item in items(index)])
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            raise DataError(
+                f"Inputs of {what} cannot be put into one batch ({type(error).__name__}"
+                ", shown above); give numbers or tensors that have one shape, padded "
+                "where they differ."
+            ) from error
 
     targets, groups = [], []
     for block in torch.split(torch.arange(len(data)), BLOCK):
@@ -155,8 +196,19 @@ def of_dataset(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
                 )
             targets.append(as_array(item[1]))
             groups += [as_array(item[2])] if len(item) == 3 else []
-    third = np.stack(groups) if groups else None
-    return inputs, np.stack(targets) if targets else np.zeros(0), third
+    third = stacked(groups, f"{what} has groups") if groups else None
+    return inputs, stacked(targets, f"{what} has targets"), third
+
+
+def stacked(values: list[np.ndarray], what: str) -> np.ndarray:
+    """Returns targets or groups of rows as one array (n, ...).
+
+    Raises:
+        DataError: they are of several shapes.
+    """
+    if len({value.shape for value in values}) > 1:
+        raise DataError(f"{what} of several shapes; give all rows one.")
+    return np.stack(values) if values else np.zeros(0)
 
 
 def of_arrays(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
@@ -166,14 +218,22 @@ def of_arrays(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
             f"{what} is a {type(data).__name__}, expected a torch Dataset, or a pair "
             "(inputs, targets) or a triple with groups of tensors or arrays."
         )
-    target = as_array(data[1])
-    x = tree.tree_map(as_tensor, data[0], is_leaf=is_array)
-    for part in tree.tree_leaves(x):
-        if len(part) != len(target):
-            raise DataError(
-                f"{what} has {len(part)} inputs and {len(target)} targets; every row "
-                "needs both."
-            )
+    try:
+        target = as_array(data[1])
+        x = tree.tree_map(as_tensor, data[0], is_leaf=is_array)
+        sizes = {len(target), *map(len, tree.tree_leaves(x))}
+    # Of the library's sentence not a word: it may hold a value.
+    except (TypeError, ValueError):
+        raise DataError(
+            f"Inputs or targets of {what} are no arrays: give dense numbers, a row for "
+            "each along the first axis, all of one shape; texts are encoded first."
+        ) from None
+    if len(sizes) > 1:
+        others = ", ".join(map(str, sorted(sizes - {len(target)})))
+        raise DataError(
+            f"{what} has {others} inputs and {len(target)} targets; every row needs "
+            "both."
+        )
     third = data[2] if len(data) == 3 else None
 
     def inputs(index: Tensor) -> Any:
@@ -190,6 +250,8 @@ def is_array(value: Any) -> bool:
 def as_tensor(value: Any) -> Tensor:
     """Returns inputs as a tensor; doubles, which arrays are by habit, as float32."""
     if isinstance(value, Tensor):
+        if value.layout is not torch.strided:
+            raise TypeError("a sparse tensor has no rows by number")
         return value.detach()
     array = np.asarray(value)
     return torch.from_numpy(array.astype(np.float32) if array.dtype == float else array)
@@ -202,14 +264,43 @@ def as_array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def group_columns(given: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns groups by name, of a mapping, of one column or of several."""
+def group_columns(given: Any, names: Sequence[str], what: str) -> dict[str, np.ndarray]:
+    """Returns groups by name, of a mapping, of one column or of several.
+
+    Args:
+        given: values (n,) or (n, columns), or values by name.
+        names: of the columns.
+        what: the argument's name, for errors.
+
+    Raises:
+        DataError: no value for each row, or names that do not name them.
+    """
     if given is None:
         return {}
     if isinstance(given, Mapping):
-        return {str(name): as_array(values) for name, values in given.items()}
-    columns = as_array(given)
-    columns = columns.reshape(len(columns), -1)
-    default = ["group", *(f"group {i + 1}" for i in range(1, columns.shape[1]))]
-    named = [*names, *default[len(names) :]]
-    return {named[i]: columns[:, i] for i in range(columns.shape[1])}
+        found = {str(name): as_array(values) for name, values in given.items()}
+    else:
+        columns = as_array(given)
+        if not columns.ndim:
+            raise DataError(f"The groups of {what} are one value; give one a row.")
+        columns = columns.reshape(len(columns), -1)
+        count = columns.shape[1]
+        default = ["group", *(f"group {i + 1}" for i in range(1, count))]
+        named = [*names, *default[len(names) :]]
+        if len(named) != count or len(set(named)) != count:
+            raise DataError(
+                f"{what} has {count} columns of groups, but config.sensitive names "
+                f"{len(names)}; give each column a name of its own."
+            )
+        found = {named[i]: columns[:, i] for i in range(count)}
+    for name, values in found.items():
+        if not name.strip() or unseen_in(name):
+            raise DataError(
+                f"{what} has a group named {name!r}; a name is text that is seen."
+            )
+        if values.ndim == 0 or values.size != len(values):
+            raise DataError(
+                f"{what} has values of the group {name!r} of shape {values.shape}; "
+                "every row needs one value."
+            )
+    return {name: values.ravel() for name, values in found.items()}

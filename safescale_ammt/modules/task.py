@@ -23,6 +23,8 @@ from safescale_ammt.training.folds import strata_of, stratified_folds
 from safescale_ammt.training.seeds import derived_seed
 
 Kind = Literal["auto", "classification", "regression"]
+_FEW = 8
+"""Values that a group may have however few rows there are."""
 HELD = ("validation", "monitor", "select", "select")
 """Splits that the rows for validation are dealt into, in turn."""
 
@@ -82,13 +84,23 @@ def find_task(given: GivenRows, held: GivenRows, n_out: int, kind: Kind) -> Task
     is_label = values.dtype.kind in "biuUSO" or (
         n_out == 1 and len(values) == 2 and set(values.tolist()) <= {0.0, 1.0}
     )
+    if (
+        n_out > 1
+        and values.dtype.kind == "f"
+        and len(targets) == len(given) + len(held)
+    ):
+        # One number a row is no target of several answers, but may be a code.
+        is_label = bool((values == values.round()).all())
     fits = len(values) <= 2 if n_out == 1 else True
     if kind == "regression" or (kind == "auto" and not (is_label and fits)):
         if values.dtype.kind not in "biuf":
             raise unfit(n_out, f"{len(values)} values that are no numbers")
         return Task((), n_out, group_values(given, held))
     own = [spelled(v) for v in values.tolist()]
-    codes = values.dtype.kind in "biu" and n_out > 1 and len(own) <= n_out
+    whole = values.dtype.kind in "biu" or (
+        values.dtype.kind == "f" and bool((values == values.round()).all())
+    )
+    codes = whole and n_out > 1 and len(own) <= n_out
     if codes and int(values.min()) >= 0 and int(values.max()) < n_out:
         # Classes that no row has are classes all the same.
         own = [str(i) for i in range(n_out)]
@@ -111,18 +123,24 @@ def group_values(given: GivenRows, held: GivenRows) -> dict[str, tuple[str, ...]
     """Returns the values of each group, in both sets of rows.
 
     Raises:
-        DataError: only one of the two has the groups.
+        DataError: only one of the two has the groups, or most values are one row's.
     """
     if given.groups.keys() != held.groups.keys():
         raise DataError(
             f"Rows for training have the groups {sorted(given.groups)}, those for "
             f"validation {sorted(held.groups)}; give both the same."
         )
-    both = {n: np.concatenate([v, held.groups[n]]) for n, v in given.groups.items()}
-    return {
-        name: tuple(sorted({spelled(value) for value in values.tolist()}))
-        for name, values in both.items()
-    }
+    found = {}
+    for name, values in given.groups.items():
+        both = [*values.tolist(), *held.groups[name].tolist()]
+        found[name] = tuple(sorted({spelled(value) for value in both}))
+        # Its values would be told, row by row, as what is too small to be judged.
+        if len(found[name]) > max(_FEW, len(both) // 2):
+            raise DataError(
+                f"The group {name!r} has {len(found[name])} values in {len(both)} "
+                "rows, so that most are of one row alone; give it in bands."
+            )
+    return found
 
 
 def coded(given: GivenRows, task: Task) -> ModuleRows:
@@ -132,21 +150,30 @@ def coded(given: GivenRows, task: Task) -> ModuleRows:
         DataError: targets of another shape than the module's answers.
     """
     if task.predicts_numbers:
-        y = torch.from_numpy(given.target.astype(np.float32)).reshape(len(given), -1)
+        with np.errstate(over="ignore"):
+            numbers = given.target.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise DataError("Some targets are too large for float32; scale them.")
+        y = torch.from_numpy(numbers).reshape(len(given), -1)
         if y.shape[1] != task.n_out:
             raise unfit(task.n_out, f"{y.shape[1]} numbers a row")
     else:
         if given.target.size != len(given):
-            raise unfit(task.n_out, f"{given.target.size // len(given)} labels a row")
+            raise unfit(
+                task.n_out,
+                f"{given.target.size // len(given)} labels a row, which "
+                "task='regression' alone takes",
+            )
         y = codes_of(given.target.ravel(), task.classes)
     groups = {n: codes_of(given.groups[n], v) for n, v in task.groups.items()}
     return ModuleRows(given.inputs, torch.arange(len(given)), y, groups)
 
 
 def codes_of(values: np.ndarray, names: tuple[str, ...]) -> Tensor:
-    """Returns the codes of values among names (n,)."""
+    """Returns the codes of values among names (n,); -1 is one that has no name."""
     code = {name: i for i, name in enumerate(names)}
-    return torch.tensor([code[spelled(value)] for value in values.tolist()])
+    found = [code.get(spelled(value), -1) for value in values.tolist()]
+    return torch.tensor(found, dtype=torch.long)
 
 
 def spelled(value: Any) -> str:
@@ -162,7 +189,11 @@ def with_splits(
     config: TrainingConfig,
     constitution: Constitution,
 ) -> Task:
-    """Deals the rows out: those for training as they are, the others into `HELD`."""
+    """Deals the rows out: those for training as they are, the others into `HELD`.
+
+    Raises:
+        DataError: numbers to predict that do not vary, or of another shape.
+    """
     train, judged = coded(given, task), coded(held, task)
     strata = strata_of(judged, constitution)
     fold = stratified_folds(strata, len(HELD), derived_seed(config.seed, "held"))
@@ -170,5 +201,10 @@ def with_splits(
     for name in dict.fromkeys(HELD):
         at = [i for i, each in enumerate(HELD) if each == name]
         splits[name] = judged.where(torch.isin(fold, torch.tensor(at)))
+    if task.predicts_numbers and bool((train.y.amax(0) == train.y.amin(0)).any()):
+        raise DataError(
+            "train_dataset has one and the same number as every target, or in a column "
+            "of them; R2 is measured by how they vary: leave it out."
+        )
     spread = train.y.var(0, correction=0) if task.predicts_numbers else torch.ones(1)
     return Task(task.classes, task.n_out, task.groups, splits, spread.clamp(min=1e-12))

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,19 +22,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.errors import DataError, InputError
+from safescale_ammt.errors import DataError
 from safescale_ammt.model.device import find_device, present_device, settled
-from safescale_ammt.modules.copies import (
-    RowLayout,
-    as_columns,
-    call,
-    duplicate,
-    to_device,
-)
-from safescale_ammt.modules.learner import Loss
+from safescale_ammt.modules.copies import RowLayout, duplicate
 from safescale_ammt.modules.metrics import TrainingMetrics
 from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.outcome import ModuleRun, measured, merged
@@ -42,6 +37,14 @@ from safescale_ammt.modules.randomness import own_randomness
 from safescale_ammt.modules.rows import GivenRows, given_rows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Kind, find_task, with_splits
+from safescale_ammt.modules.trial import (
+    FIRST,
+    Loss,
+    answered,
+    check_device,
+    require_module,
+    require_options,
+)
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.seeds import derived_seed
@@ -52,8 +55,8 @@ _TOLD = ("left_out", "unapplied", "precision", "doubt", "checkpoint_failed", "de
 """Events that people should see."""
 LEAST_HELD = 8
 """Fewer rows for validation say nothing."""
-FIRST = 64
-"""Rows that a model is tried on before anything else."""
+_TURN = threading.RLock()
+"""Threads, generators and modes of torch are the process's: one training at a time."""
 
 
 class SAFESCALEAMMTTrainer:
@@ -83,8 +86,10 @@ class SAFESCALEAMMTTrainer:
         log: Callable[[dict[str, Any]], object] | None = None,
         present: Callable[[str], torch.device | None] = present_device,
     ) -> None:
+        own = (roles,) if isinstance(roles, Role) else tuple(roles)
+        require_options(config, loss, task, own)
         self.config = config or TrainingConfig()
-        self._loss, self._task, self._roles = loss, task, tuple(roles)
+        self._loss, self._task, self._roles = loss, task, own
         self._checkpoints, self._log, self._present = checkpoints, log, present
 
     async def train_model(
@@ -141,9 +146,15 @@ class SAFESCALEAMMTTrainer:
             SafescaleError: training lost most of its agents.
         """
         start = time.perf_counter()
-        home = next(initial_model.parameters(), torch.zeros(0)).device
+        home = next(require_module(initial_model).parameters(), torch.zeros(0)).device
         cpu = torch.device("cpu")
-        with settled(self.config.threads), own_randomness(cpu) as seed:
+        with (
+            _TURN,
+            settled(self.config.threads),
+            own_randomness(cpu) as seed,
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+        ):
             # What rows or a module draw while they are only asked.
             seed(derived_seed(self.config.seed, "asked"))
             run = self.prepare(
@@ -196,7 +207,7 @@ class SAFESCALEAMMTTrainer:
             # is, which is a warning there and no error.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.set_deterministic_debug_mode("warn")
-        columns = answered(duplicate(module, device), given[0], layout, device)
+        columns = answered(duplicate(module, device), given, layout, device)
         task = find_task(*given, columns, self._task)
         groups = tuple(task.groups)
         numbers = task.predicts_numbers
@@ -228,16 +239,38 @@ class SAFESCALEAMMTTrainer:
 def checkpoints_of(
     place: str | Path | None, run: ModuleRun, module: nn.Module
 ) -> Checkpoints:
-    """Opens the checkpoints of this model, these rows and this config, if anywhere."""
+    """Opens the checkpoints of this very training, if anywhere.
+
+    It is told by model, rows, config, promises, roles and loss: what was trained under
+    others is none of its.
+    """
     if place is None:
         return Checkpoints()
     where = str(place)
     uri = where if "://" in where else Path(where).resolve().as_uri()
-    rows = run.task.splits["train"]
-    tensors = [run.nets.layout.row(module).cpu(), rows.y, *rows.groups.values()]
+    tensors = [run.nets.layout.row(module).cpu()]
+    for name in ("train", "held"):
+        rows = run.task.splits[name]
+        first = torch.arange(len(rows))[:FIRST]
+        seen, again = (tree.tree_leaves(rows.batch(first)) for _ in range(2))
+        # What a data set draws anew each time cannot tell it from another.
+        still = [a for a, b in zip(seen, again, strict=True) if torch.equal(a, b)]
+        tensors += [rows.y, *rows.groups.values(), *still]
     digest = hashlib.sha256(str(module).encode())
     for tensor in tensors:
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.cpu().double().numpy().tobytes())
+    law, loss = run.promises, run.nets.loss
+    plain = {
+        k: v
+        for k, v in getattr(loss, "__dict__", {}).items()
+        if isinstance(v, float | int | str)
+    }
+    told = (
+        *(law.constitution.digest, law.eps, law.min_robust),
+        run.nets.roles(run.config),
+        *(getattr(loss, "__qualname__", type(loss).__qualname__), plain),
+    )
+    digest.update(repr(told).encode())
     identity = {"rows": digest.hexdigest(), "config": run.config.digest}
     every = run.config.checkpoint_every
     return Checkpoints(open_store(uri), every=every, run=identity)
@@ -259,62 +292,6 @@ def read_both(
             "needed to choose and to judge a model."
         )
     return rows, judged
-
-
-def check_device(module: nn.Module, device: torch.device, wanted: str) -> None:
-    """Refuses a model that lies elsewhere than its user wants to train.
-
-    Raises:
-        InputError: it does.
-    """
-    home = next(module.parameters()).device
-    if wanted != "auto" and home.type not in (device.type, "cpu"):
-        raise InputError(
-            f"The model lies on {home}, but training.device is {wanted!r}; move the "
-            "model, or set device: auto."
-        )
-
-
-def answered(
-    module: nn.Module, rows: GivenRows, layout: RowLayout, device: torch.device
-) -> int:
-    """Returns how many columns a module answers its first rows with.
-
-    Raises:
-        InputError: it cannot be called on them, or answers with chances.
-        DataError: its answers are no finite numbers.
-    """
-    first = torch.arange(min(len(rows), FIRST))
-    inputs = to_device(rows.inputs(first), device, layout.dtype)
-    try:
-        with torch.no_grad():
-            out = as_columns(call(module.eval(), inputs))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f"The model cannot be called on the first {len(first)} rows of "
-            f"train_dataset ({type(error).__name__}, shown above); an input is what "
-            "the model's forward takes for a batch."
-        ) from error
-    if len(out) != len(first):
-        raise InputError(
-            f"The model answers {len(first)} rows with {len(out)}; expected one answer "
-            "for each."
-        )
-    if not bool(out.isfinite().all()):
-        raise DataError(
-            "The model's answers to the first rows are no finite numbers; look for "
-            "missing or infinite inputs."
-        )
-    last = list(module.modules())[-1]
-    sums = out.sum(1)
-    chances = out.shape[1] > 1 and bool((out >= 0).all())
-    chances = chances and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
-    if isinstance(last, nn.Sigmoid | nn.Softmax) or chances:
-        raise InputError(
-            "The model answers with chances; leave its last sigmoid or softmax out, "
-            "as training takes logits."
-        )
-    return out.shape[1]
 
 
 def lengthened(config: TrainingConfig, rows: int) -> TrainingConfig:

@@ -450,17 +450,52 @@ class Endless(IterableDataset[Any]):
         return iter(())
 
 
+class Rows(Dataset[Any]):
+    """Rows that a function gives."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> Any:
+        return self.row(index)
+
+
+def fails(_index: object) -> Any:
+    raise KeyError("somebody's name")
+
+
+class Failing(nn.Linear):
+    """Fails where a row begins with 9."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (x[:, 0] == 9).any():
+            raise KeyError("somebody's name")
+        return super().forward(x)
+
+
 X, Y, G = rows(64)
 NAN = torch.full((64,), float("nan"))
+MIXED = np.array(["a", 1] * 32, dtype=object)
 REFUSED = {
     "no rows": (net, (X[:0], Y[:0]), "has no rows"),
     "an iterable": (net, Endless(), "is an iterable data set"),
     "one tensor": (net, X, "is a Tensor, expected a torch Dataset"),
-    "NaN targets": (net, (X, NAN), "targets that are no finite number"),
+    "NaN targets": (
+        net,
+        (X, NAN),
+        "has 64 targets that are missing or no finite number",
+    ),
     "other lengths": (net, (X, Y[:9]), "has 64 inputs and 9 targets"),
     "short groups": (net, (X, Y, G[:9]), "the group 'group' has 9 values"),
     "NaN inputs": (net, (X * NAN[:, None], Y), "no finite numbers"),
-    "wide inputs": (net, (X[:, :3], Y), "cannot be called on the first 64"),
+    "wide inputs": (
+        net,
+        (X[:, :3], Y),
+        "train_dataset, first rows: The model cannot be called on a batch",
+    ),
     "texts": (lambda: net(3), (X, ["a", "b"] * 32), "3 numbers, which fits 3 classes"),
     "a map": (lambda: nn.Unflatten(1, (2, 2)), (X, Y), "no parameter to train"),
     "three axes": (
@@ -471,6 +506,37 @@ REFUSED = {
     "chances": (lambda: nn.Sequential(net(), nn.Sigmoid()), (X, Y), "with chances"),
     "halves": (lambda: net().half(), (X, Y), "torch.float16, expected float32"),
     "lazy": (lambda: nn.LazyLinear(1), (X, Y), "has no values yet"),
+    "no module": (lambda: nn.Linear, (X, Y), "is the class Linear, which nobody has"),
+    "texts as inputs": (net, (np.array([["a"]] * 64), Y), "are no arrays"),
+    "ragged inputs": (net, ([[1], [1, 2]] * 32, Y), "are no arrays"),
+    "one number": (net, (torch.tensor(1.0), Y), "are no arrays"),
+    "sparse inputs": (net, (X.to_sparse(), Y), "are no arrays"),
+    "missing labels": (net, (X, [None, "a"] * 32), "has 32 targets that are missing"),
+    "mixed labels": (net, (X, MIXED), "some are texts and some are not"),
+    "two labels a row": (
+        lambda: net(2),
+        (X, torch.eye(2).long()[Y]),
+        "task='regression'",
+    ),
+    "rows of several shapes": (
+        net,
+        Rows(lambda i: (torch.ones(i % 3), 0)),
+        "cannot be put into one batch",
+    ),
+    "targets of several shapes": (
+        net,
+        Rows(lambda i: (X[i], [0] * (1 + i % 2))),
+        "targets of several shapes",
+    ),
+    "rows that fail": (net, Rows(fails), "cannot give its rows (KeyError"),
+    "one and the same number": (net, (X, X[:, 0] * 0 + 5.5), "one and the same number"),
+    "large numbers": (net, (X, X[:, 0].double() * 1e300), "too large for float32"),
+    "groups of one": (net, (X, Y, X[:, 0]), "128 values in 128 rows"),
+    "a batch of one": (
+        lambda: net(1, nn.BatchNorm1d(8)),
+        (X, Y, G),
+        "cannot be called on a batch (ValueError",
+    ),
     "one answer": (
         lambda: nn.Sequential(net(), nn.Flatten(0), nn.Linear(64, 1)),
         (X, Y),
@@ -482,10 +548,107 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_trained_is_one_sentence(case: str) -> None:
     model, data, says = REFUSED[case]
+    size = 1 if case == "a batch of one" else 32
+    held = (X, Y, G + X[:, 0] / 9) if case == "groups of one" else (X, Y, G)
+    alone = not isinstance(data, tuple) or len(data) < 3
     with pytest.raises(SafescaleError) as caught:
-        trained(model(), data, (X, Y))
+        trained(model(), data, held[:2] if alone else held, batch_size=size)
     assert says in str(caught.value)
     assert str(caught.value).endswith(".")
+    assert "somebody" not in str(caught.value)
+
+
+def test_what_has_no_answer_among_the_rows_for_validation_is_refused_first() -> None:
+    wrong = X.clone()
+    wrong[9] = NAN[:4]
+    for held, says in (
+        ((wrong, Y), "validation_dataset: .* to 1 of 64 rows are no finite numbers"),
+        ((X[:, :3], Y), "validation_dataset: The model cannot be called on a batch"),
+        (({"x": X}, Y), "validation_dataset: The model cannot be called on a batch"),
+    ):
+        with pytest.raises(SafescaleError, match=says):
+            trained(net(), (X, Y), held, options={"log": forbidden})
+
+
+def forbidden(event: Any) -> None:
+    raise AssertionError(event)
+
+
+def test_what_fails_later_is_one_sentence_with_its_cause() -> None:
+    late = torch.cat([X, X, X])
+    late[150, 0] = 9
+    with pytest.raises(InputError, match="cannot be called on a batch") as caught:
+        trained(Failing(4, 1), (late, Y.repeat(3)), (X, Y))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (nn.BCEWithLogitsLoss(), r"answer \(32, 2\) and a target \(32,\) \(ValueError"),
+        (lambda out, y: 1 / 0, "ZeroDivisionError, shown above"),
+        (lambda out, y: 1.0, "The loss is a float, expected a tensor"),
+        (lambda out, y: torch.tensor(1.0), "does not depend on the model's weights"),
+        ("mse", "loss is a str, expected a function"),
+    ],
+)
+def test_a_loss_that_cannot_teach_is_one_sentence(loss: Any, says: str) -> None:
+    with pytest.raises(SafescaleError, match=says):
+        trained(net(2), options={"loss": loss})
+
+
+def test_a_loss_that_no_weight_changes_and_lost_steps_are_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trained(net(1), options={"loss": nn.CrossEntropyLoss()})
+    said = [r.message for r in caplog.records if "No weight changes" in r.message]
+    assert len(said) == 1
+    given, held = both()
+    given.tensors[0][100, 0] = float("nan")
+    model, metrics = trained(net(), given, held)
+    said = [r.message for r in caplog.records if "no finite number" in r.message]
+    assert len(said) == 1
+    assert "A gradient of step" in said[0]
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    assert metrics["final_loss"] < 0.7
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"task": "regresion"}, "the nearest is 'regression'"),
+        ({"roles": ["safety"]}, "roles holds a str, expected each to be a Role"),
+    ],
+)
+def test_options_of_another_kind_are_one_sentence(options: Any, says: str) -> None:
+    with pytest.raises(SafescaleError, match=says):
+        SAFESCALEAMMTTrainer(brief(), **options)
+    with pytest.raises(SafescaleError, match="config is a dict"):
+        SAFESCALEAMMTTrainer({"num_agents": 2})  # type: ignore[arg-type]
+    for wrong in ({"noise": -1.0}, {"noise": float("nan")}, {"input_drop": 1.5}):
+        with pytest.raises(SafescaleError, match="Role 'one' has"):
+            Role("one", "nothing", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "says"),
+    [
+        (["a", "b"], G, "has 1 columns of groups, but config.sensitive names 2"),
+        (["a", "a"], torch.stack([G, G], 1), "a name of its own"),
+        ([], {"a\nb": G}, "a name is text that is seen"),
+        ([], {" ": G}, "a name is text that is seen"),
+        ([], {"a": torch.stack([G, G], 1)}, "every row needs one value"),
+        ([], "sex", "are one value; give one a row"),
+    ],
+)
+def test_groups_that_are_not_named_one_by_one_are_refused(
+    names: list[str], groups: Any, says: str
+) -> None:
+    trainer = SAFESCALEAMMTTrainer(brief(sensitive=names))
+    with pytest.raises(DataError, match=says):
+        trainer.train(
+            net(), (X, Y), (X, Y), GAP, sensitive=groups, validation_sensitive=groups
+        )
 
 
 def test_a_loss_that_is_no_number_and_a_short_validation_are_refused() -> None:
@@ -497,6 +660,80 @@ def test_a_loss_that_is_no_number_and_a_short_validation_are_refused() -> None:
         trained(net(), (X, Y, G), (X, Y))
     with pytest.raises(InputError, match="Unknown key 'max_gap'"):
         trained(net(), promises={"max_gap": 0.1})
+
+
+def test_whole_numbers_with_a_point_are_codes_where_a_row_has_one() -> None:
+    coded, _ = trained(net(2), (X, Y), (X, Y))
+    floats, metrics = trained(net(2), (X, Y.float()), (X, Y.double()))
+    assert metrics["task"] == "classification"
+    assert same(state(coded), state(floats))
+
+
+class Scaling(nn.Linear):
+    """Writes on its input, as some layers do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+def test_a_module_that_writes_on_its_input_is_attacked_and_changes_no_rows() -> None:
+    before = X.clone()
+    _, metrics = trained(
+        Scaling(4, 1), (X, Y), (X, Y), promises={"adversarial_budget": 0.5}
+    )
+    assert metrics["robust"]["accuracy"] < metrics["final_accuracy"]
+    assert torch.equal(X, before)
+
+
+# --- what surrounds a training ---
+
+
+class Restless(nn.Linear):
+    """Draws from each generator that there is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x + torch.rand(1) + random.random() + float(np.random.rand())  # noqa: NPY002
+        return super().forward(x)
+
+
+def test_draws_of_python_and_numpy_are_of_the_seed_too() -> None:
+    torch.manual_seed(0)
+    model = Restless(4, 1)
+    first, _ = trained(model)
+    before = (random.getstate(), str(np.random.get_state()))  # noqa: NPY002
+    again, _ = trained(model)
+    assert same(state(first), state(again))
+    assert before == (random.getstate(), str(np.random.get_state()))  # noqa: NPY002
+
+
+def test_trainings_at_the_same_time_take_turns() -> None:
+    trainers = [SAFESCALEAMMTTrainer(brief(seed=seed)) for seed in (0, 1)]
+    model = net(1, nn.Dropout(0.3))
+    alone = [trainer.train(model, *both())[0] for trainer in trainers]
+    mode = torch.get_deterministic_debug_mode()
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(
+            *(trainer.train_model(model, *both()) for trainer in trainers)
+        )
+
+    for one, (other, _) in zip(alone, asyncio.run(together()), strict=True):
+        assert same(state(one), state(other))
+    assert torch.get_deterministic_debug_mode() == mode
+
+
+def test_gradients_that_are_off_and_doubles_by_default_are_no_obstacle() -> None:
+    expected, _ = trained(net(), promises=GAP)
+    with torch.inference_mode():
+        found, _ = trained(net(), promises=GAP)
+    assert same(state(found), state(expected))
+    torch.set_default_dtype(torch.float64)
+    try:
+        wide, _ = trained(net().double(), promises=GAP)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in wide.parameters()} == {torch.float64}
 
 
 # --- devices, precision, roles, length ---
@@ -552,6 +789,32 @@ def test_checkpoints_are_of_one_model_these_rows_and_this_config(
 
     digests = {run(net()), run(net()), run(net(2)), run(net(), learning_rate=0.02)}
     assert len(digests) == 3
+
+
+def test_a_checkpoint_is_of_these_inputs_promises_roles_and_this_loss(
+    tmp_path: Path,
+) -> None:
+    def run(scale: float = 1.0, promises: Any = None, **options: Any) -> str:
+        given, held = both()
+        given.tensors[0].mul_(scale)
+        rows = read_both((given, None), (held, None), ())
+        trainer = SAFESCALEAMMTTrainer(brief(), **options)
+        prepared = trainer.prepare(net(), rows, promises)
+        shelf = checkpoints_of(tmp_path, prepared, net())._shelf
+        assert shelf is not None
+        return shelf.run
+
+    role = Role("one", "noise", noise=0.5)
+    digests = [
+        run(),
+        run(2.0),
+        run(promises=GAP),
+        run(roles=[role]),
+        run(loss=nn.HuberLoss()),
+        run(loss=nn.HuberLoss(delta=2.0)),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert run(loss=nn.HuberLoss(delta=2.0)) == digests[-1]
 
 
 def test_roles_of_the_user_are_dealt_out() -> None:
