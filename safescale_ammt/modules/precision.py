@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.memory import free_memory
 from safescale_ammt.training.training_log import Log, discard
 
@@ -49,6 +50,9 @@ class AdaptivePrecisionEngine:
         used: the precision now: `float32` or `bfloat16`.
         speedup: of bfloat16 by the probe; NaN before one.
         decisions: the events so far.
+
+    Raises:
+        ConfigError: a threshold that is none.
     """
 
     def __init__(
@@ -59,15 +63,24 @@ class AdaptivePrecisionEngine:
         early_epochs: float = 1.0,
         switching: bool = True,
         mixed: bool = False,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         pressure: Callable[[], float] | None = None,
         log: Log = discard,
     ) -> None:
+        if not 0 <= memory_threshold <= 1:
+            raise ConfigError(
+                f"memory_threshold is {memory_threshold!r}, expected a value in [0, 1]."
+            )
+        if not gradient_stability_threshold > 0:
+            raise ConfigError(
+                "gradient_stability_threshold is "
+                f"{gradient_stability_threshold!r}, expected a value > 0."
+            )
         self.used, self.speedup = "float32", math.nan
         self.decisions: list[dict[str, Any]] = []
         self._memory, self._stable = memory_threshold, gradient_stability_threshold
         self._early, self._switching, self._mixed = early_epochs, switching, mixed
-        self._device = device or torch.device("cpu")
+        self._device = torch.device(device or "cpu")
         self._pressure = pressure or (lambda: memory_pressure(self._device))
         self._log = log
         self._norm = 0.0

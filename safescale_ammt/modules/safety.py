@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.errors import DataError
+from safescale_ammt.errors import ConfigError, DataError
 from safescale_ammt.judging.evidence import Evidence, judged_classes
 from safescale_ammt.judging.findings import HOLDS, Finding
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.model.network import predicted, probability
 from safescale_ammt.modules.copies import as_columns
-from safescale_ammt.modules.rows import as_array
+from safescale_ammt.modules.rows import as_array, group_columns
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import codes_of, spelled
+from safescale_ammt.modules.trial import require_options
 from safescale_ammt.training.constraints import Constraints, enforce, hard_rates
 from safescale_ammt.training.multipliers import NuPI
 
@@ -42,6 +43,10 @@ class ConstitutionalSafetyLayer:
         classes: number of classes.
         config: gains of the multipliers; None is the default section.
 
+    Raises:
+        ConfigError: classes or a config that are none.
+        ConstitutionError: promises that mean nothing.
+
     Attributes:
         left_out: sentences on groups and promises that are not enforced or judged.
     """
@@ -53,6 +58,11 @@ class ConstitutionalSafetyLayer:
         classes: int = 2,
         config: TrainingConfig | None = None,
     ) -> None:
+        require_options(config, None, "auto", ())
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+            raise ConfigError(f"classes is {classes!r}, expected a whole number >= 2.")
+        # What is wrong with them is said here, and not at the end of a training.
+        self._promises = Promises.read(safety_constraints, ())
         self._given, self._classes = safety_constraints, classes
         self._positive = 1 if classes == 2 else None
         self._config = config or TrainingConfig()
@@ -73,18 +83,24 @@ class ConstitutionalSafetyLayer:
             score: chance of the positive class (n,), for promises on scores.
 
         Raises:
-            DataError: columns of other lengths.
+            DataError: columns of other lengths, or codes that are of no class.
         """
-        answer, truth = as_array(prediction), as_array(label)
-        same_length(len(truth), prediction=answer, **dict(groups))
-        promises = Promises.read(self._given, tuple(groups))
-        self.left_out = promises.left_out
+        truth = class_codes(label, self._classes, "label")
+        answer = class_codes(prediction, self._classes, "prediction")
         chance = answer.astype(float) if score is None else as_array(score)
+        columns = columns_of_groups(groups)
+        same_length(len(truth), [("prediction", answer), ("score", chance)])
+        same_length(len(truth), columns.items())
+        promises = Promises.read(self._given, tuple(columns))
+        self.left_out = promises.left_out
+        if promises.min_robust is not None:
+            reason = "no model is at hand here that could be attacked"
+            self.left_out += (f"min-robust-accuracy is undecided: {reason}.",)
         evidence = Evidence(
-            truth.astype(np.int64),
-            answer.astype(np.int64),
-            chance.astype(float),
-            {name: coded_group(values) for name, values in groups.items()},
+            truth,
+            answer,
+            chance.astype(float).ravel(),
+            {name: coded_group(values) for name, values in columns.items()},
             classes=self._classes,
             positive=self._positive,
         )
@@ -100,10 +116,15 @@ class ConstitutionalSafetyLayer:
         return violations(self.findings(prediction, label, groups))
 
     def may_be_released(self, findings: Iterable[Finding]) -> bool:
-        """Tells whether every hard promise is shown to hold, and none is left out."""
-        return may_be_released(findings) and not self.left_out
+        """Tells whether every hard promise is shown to hold, and none is left out.
 
-    def penalty(self, logits: Tensor, label: Tensor, groups: Groups) -> Tensor:
+        Without any finding it is only so where nothing is promised.
+        """
+        found, given = list(findings), self._promises
+        empty = not found and (given.left_out or not given.promises_nothing)
+        return may_be_released(found) and not self.left_out and not empty
+
+    def penalty(self, logits: Tensor, label: Any, groups: Groups) -> Tensor:
         """Returns the multipliers' part of the Lagrangian, to be added to the loss.
 
         0 before the first update. A group without rows in the batch adds nothing.
@@ -111,14 +132,17 @@ class ConstitutionalSafetyLayer:
         Args:
             logits: of a batch (B,), (B, 1) or (B, classes); gradients go through.
             label: class codes (B,).
-            groups: of its rows.
+            groups: of its rows; those that the first update did not see add nothing.
+
+        Raises:
+            DataError: columns of other lengths, or codes that are of no class.
         """
-        out = as_columns(logits).float()
+        out = self._columns(logits).float()
         total = 0.0 * out.sum()
         if self._constraints is None:
             return total
         weights = self._constraints.weights(self._controller.multipliers).tolist()
-        inside = self._membership(label, groups).to(out.device)
+        inside = self._membership(out, label, groups).to(out.device)
         for cell, rows, weight in zip(
             self._constraints.cells, inside, weights, strict=True
         ):
@@ -126,7 +150,7 @@ class ConstitutionalSafetyLayer:
                 total = total + weight * probability(out[rows], cell.outcome).mean()
         return total
 
-    def update(self, logits: Tensor, label: Tensor, groups: Groups) -> dict[str, float]:
+    def update(self, logits: Any, label: Any, groups: Groups) -> dict[str, float]:
         """Moves the multipliers by hard rates on rows that are not trained on.
 
         Args:
@@ -136,13 +160,24 @@ class ConstitutionalSafetyLayer:
 
         Returns:
             By promise: its gap - its line.
+
+        Raises:
+            DataError: no rows, answers that are no finite numbers, columns of other
+                lengths, or codes that are of no class.
         """
+        out = self._columns(logits).detach()
+        if not len(out) or not bool(out.isfinite().all()):
+            raise DataError(
+                f"The answers to {len(out)} rows are to move the multipliers; expected "
+                "a row at least, and finite numbers."
+            )
         if self._constraints is None:
+            same_length(len(out), [("label", label)])
             self.begin(label, groups)
         assert self._constraints is not None
-        inside = self._membership(label, groups)
+        inside = self._membership(out, label, groups)
         outcomes = torch.tensor([c.outcome for c in self._constraints.cells])
-        answer = predicted(as_columns(logits).detach()).cpu()
+        answer = predicted(out).cpu()
         rates = hard_rates(answer[None], inside, outcomes)[0] / inside.sum(1)
         tau = self._constraints.tau()
         self._controller.step(self._constraints.differences(rates) - tau)
@@ -150,19 +185,22 @@ class ConstitutionalSafetyLayer:
         gaps = self._constraints.gaps(rates)
         return {name: gap - lines[name] for name, gap in gaps.items()}
 
-    def begin(self, label: Tensor, groups: Groups) -> None:
+    def begin(self, label: Any, groups: Groups) -> None:
         """Enforces the promises on the groups that these rows have, from multipliers 0.
 
         The first update does it; done by hand, rows say beforehand what is left out.
         """
-        promises = Promises.read(self._given, tuple(groups))
-        coded = {name: coded_group(values) for name, values in groups.items()}
+        columns = columns_of_groups(groups)
+        promises = Promises.read(self._given, tuple(columns))
+        truth = class_codes(label, self._classes, "label")
+        same_length(len(truth), columns.items())
+        coded = {name: coded_group(values) for name, values in columns.items()}
         self._values = {name: values for name, (values, _) in coded.items()}
         self._constraints = enforce(
             promises.constitution,
             self._values,
             {name: torch.from_numpy(codes) for name, (_, codes) in coded.items()},
-            label.detach().cpu(),
+            torch.from_numpy(truth),
             judged_classes(self._classes, self._positive),
         )
         self.left_out = (*promises.left_out, *self._constraints.left_out)
@@ -171,13 +209,27 @@ class ConstitutionalSafetyLayer:
             config.dual_ki * gains, config.dual_kp * gains, config.dual_nu
         )
 
-    def _membership(self, label: Tensor, groups: Groups) -> Tensor:
+    def _columns(self, logits: Any) -> Tensor:
+        """Returns logits as columns (B, n_out) that fit the classes."""
+        out = as_columns(torch.as_tensor(logits))
+        if out.shape[1] != self._classes and (out.shape[1], self._classes) != (1, 2):
+            raise DataError(
+                f"There are {out.shape[1]} logits a row, which do not fit "
+                f"{self._classes} classes."
+            )
+        return out
+
+    def _membership(self, out: Tensor, label: Any, groups: Groups) -> Tensor:
         """Returns which rows count in which cell (cells, n)."""
         assert self._constraints is not None
-        arrays = {name: as_array(values).ravel() for name, values in groups.items()}
-        same_length(len(label), **arrays)
+        arrays = columns_of_groups(groups)
+        lost = ", ".join(map(repr, self._values.keys() - arrays.keys()))
+        if lost:
+            raise DataError(f"The first update had the group {lost}; give it always.")
+        truth = class_codes(label, self._classes, "label")
+        same_length(len(truth), [("logits", out), *arrays.items()])
         codes = {n: codes_of(arrays[n], values) for n, values in self._values.items()}
-        return self._constraints.membership(codes, label.detach().cpu())
+        return self._constraints.membership(codes, torch.from_numpy(truth))
 
 
 def coded_group(values: Any) -> tuple[tuple[str, ...], np.ndarray]:
@@ -187,13 +239,45 @@ def coded_group(values: Any) -> tuple[tuple[str, ...], np.ndarray]:
     return names, codes_of(array, names).numpy()
 
 
-def same_length(rows: int, **columns: Any) -> None:
+def columns_of_groups(groups: Any) -> dict[str, np.ndarray]:
+    """Returns groups as columns by name.
+
+    Raises:
+        DataError: they are no mapping.
+    """
+    if not isinstance(groups, Mapping):
+        raise DataError(
+            f"groups is a {type(groups).__name__}, expected a mapping of the rows' "
+            'values by name, as {"sex": sex}.'
+        )
+    return group_columns(groups, (), "groups")
+
+
+def class_codes(values: Any, classes: int, name: str) -> np.ndarray:
+    """Returns labels or predictions as codes of classes, int64 (n,).
+
+    Raises:
+        DataError: some are no codes, or there is not one a row.
+    """
+    codes = as_array(values)
+    known = (
+        np.isin(codes, range(classes)) if codes.dtype.kind in "biuf" else np.zeros(1)
+    )
+    if not codes.ndim or codes.size != len(codes) or not known.all():
+        raise DataError(
+            f"{name} of shape {codes.shape} has values that are no code of a class; "
+            f"expected one a row, a whole number from 0 to {classes - 1}."
+        )
+    return codes.ravel().astype(np.int64)
+
+
+def same_length(rows: int, columns: Iterable[tuple[str, Any]]) -> None:
     """Refuses columns that have not a value for each row.
 
     Raises:
         DataError: one has more or less.
     """
-    for name, column in columns.items():
+    for name, column in columns:
         if len(column) != rows:
             raise DataError(
                 f"There are {rows} labels, but {name} has {len(column)} values; every "

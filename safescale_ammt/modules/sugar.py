@@ -71,6 +71,9 @@ class Promises:
             constitution = Constitution.from_dict(given)
             return cls(constitution).without_groups(groups, numbers)
         entry = section(given, "safety_constraints", tuple(KEYS))
+        # One number of numpy or torch is a number.
+        one = {k for k, v in entry.items() if getattr(v, "shape", None) == ()}
+        entry = {k: v.item() if k in one else v for k, v in entry.items()}
         values = {k: number(entry, k, "safety_constraints") for k in KEYS}
         principles = []
         for key, metric in KEYS.items():
@@ -83,6 +86,10 @@ class Promises:
             raise ConstitutionError(
                 "safety_constraints.adversarial_budget must be a radius >= 0, and "
                 "stand beside min_robust_accuracy."
+            )
+        if least is not None and not 0 <= least <= 1:
+            raise ConstitutionError(
+                f"safety_constraints.min_robust_accuracy is {least}, outside [0, 1]."
             )
         judged = [p for p in principles if p["constraint"].get("group") != ""]
         reasons = [undecided(p) for p in principles if p not in judged]

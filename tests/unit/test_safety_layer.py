@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 import safescale_ammt
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.errors import ConstitutionError, DataError
+from safescale_ammt.errors import ConfigError, ConstitutionError, DataError
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine, memory_pressure
 from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
@@ -40,6 +41,90 @@ def answers(gap: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     rank = (torch.arange(N) // 2) / (N // 2)
     prediction = (rank < 0.4 + gap * group).long()
     return prediction, prediction.clone(), {"sex": group}
+
+
+P, Y, G = answers(0.05)
+LOGITS = P - 0.5
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "groups", "says"),
+    [
+        (P + 0.3, Y, G, "prediction of shape .* no code of a class"),
+        (P, Y + 5, G, "label of shape .* from 0 to 1"),
+        (P, Y - 1, G, "label of shape .* from 0 to 1"),
+        (P, Y * float("nan"), G, "no code of a class"),
+        (["a", "b"] * 2000, Y, G, "no code of a class"),
+        (torch.stack([P, P], 1), Y, G, "expected one a row"),
+        (P[:9], Y, G, "There are 4000 labels, but prediction has 9"),
+        (P, Y, {"sex": G["sex"][:9]}, "but sex has 9 values"),
+        (P, Y, {"sex": torch.stack([P, P], 1)}, "every row needs one value"),
+        (P, Y, G["sex"], "groups is a Tensor, expected a mapping"),
+        (P, Y, None, "groups is a NoneType, expected a mapping"),
+    ],
+)
+def test_columns_that_cannot_be_judged_are_one_sentence(
+    prediction: Any, label: Any, groups: Any, says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        ConstitutionalSafetyLayer({"max_bias": 0.05}).findings(
+            prediction, label, groups
+        )
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "groups", "says"),
+    [
+        (LOGITS * float("nan"), Y, G, "expected a row at least, and finite numbers"),
+        (LOGITS[:0], Y[:0], {"sex": Y[:0]}, "expected a row at least"),
+        (LOGITS[:9], Y, G, "has 4000 values"),
+        (LOGITS[:, None].expand(-1, 3), Y, G, "3 logits a row, which do not fit 2"),
+        (LOGITS, Y + 1, G, "no code of a class"),
+    ],
+)
+def test_rows_that_cannot_move_multipliers_are_one_sentence(
+    logits: Any, label: Any, groups: Any, says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        ConstitutionalSafetyLayer({"max_bias": 0.05}).update(logits, label, groups)
+
+
+def test_a_batch_may_have_other_groups_and_must_have_those_of_the_first() -> None:
+    layer = ConstitutionalSafetyLayer({"max_bias": 0.01})
+    # Arrays and lists are columns too.
+    layer.update(LOGITS.numpy(), Y.tolist(), {"sex": G["sex"].numpy()})
+    layer.update(LOGITS, Y, G)
+    assert float(layer.penalty(LOGITS, Y, G)) != 0
+    assert float(layer.penalty(LOGITS, Y, {"sex": G["sex"] + 5})) == 0
+    with pytest.raises(DataError, match="had the group 'sex'; give it always"):
+        layer.penalty(LOGITS, Y, {})
+    with pytest.raises(DataError, match="4000 labels, but logits has 9 values"):
+        layer.penalty(LOGITS[:9], Y, G)
+
+
+def test_what_a_layer_is_made_of_is_read_at_once() -> None:
+    with pytest.raises(ConstitutionError, match="the nearest is 'max_bias'"):
+        ConstitutionalSafetyLayer({"max_bais": 0.05})
+    with pytest.raises(ConfigError, match="classes is 1, expected a whole number >= 2"):
+        ConstitutionalSafetyLayer({}, classes=1)
+    with pytest.raises(ConfigError, match="config is a dict"):
+        ConstitutionalSafetyLayer({}, config={"dual_ki": 1.0})  # type: ignore[arg-type]
+
+
+def test_what_a_layer_has_not_judged_is_not_released() -> None:
+    robust = {"adversarial_budget": 0.1, "min_robust_accuracy": 0.9}
+    layer = ConstitutionalSafetyLayer(robust)
+    found = layer.findings(P, Y, G)
+    assert layer.left_out[0].startswith("min-robust-accuracy is undecided")
+    assert not layer.may_be_released(found)
+    assert not ConstitutionalSafetyLayer({"max_bias": 0.5}).may_be_released([])
+    assert ConstitutionalSafetyLayer({}).may_be_released([])
+
+
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    for number in (np.float32(0.5), torch.tensor(0.5), np.array(0.5)):
+        law = Promises.read({"max_bias": number}, ("sex",)).constitution
+        assert law.principles[0].constraint.threshold == 0.5
 
 
 @pytest.mark.parametrize(
@@ -170,6 +255,15 @@ def test_thresholds_decide_and_say_what_the_hardware_does_not_grant(
     assert made.decide(epoch) == used
     assert len(events) == 1
     assert made.decisions == events
+
+
+def test_thresholds_that_are_none_are_refused_and_a_device_may_be_a_name() -> None:
+    with pytest.raises(ConfigError, match="memory_threshold is"):
+        AdaptivePrecisionEngine(memory_threshold=1.5)
+    with pytest.raises(ConfigError, match="gradient_stability_threshold is nan"):
+        AdaptivePrecisionEngine(gradient_stability_threshold=math.nan)
+    engine = AdaptivePrecisionEngine(device="cpu", pressure=lambda: 0.95)
+    assert engine.decide(0.0) == "bfloat16"
 
 
 def test_unstable_gradients_go_back_to_full_precision_at_once() -> None:
