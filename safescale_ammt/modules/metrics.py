@@ -33,6 +33,8 @@ class TrainingMetrics(TypedDict, total=False):
     """Mean log loss, or mean squared error."""
     task: str
     """classification or regression."""
+    classes: list[str]
+    """Names of the labels in the order of their codes; none of numbers."""
     choice: str
     """How the agents became one: soup, best, ensemble, or what took its place."""
     members: int

@@ -157,6 +157,7 @@ def figures(run: ModuleRun, model: ModuleForm, held: ModuleRows) -> TrainingMetr
         "final_accuracy": float(worth.mean()),
         "final_accuracy_interval": clopper_pearson(int(worth.sum()), len(held), alpha),
         "final_loss": loss,
+        "classes": list(run.task.classes),
         "threshold": model.threshold,
     }
 

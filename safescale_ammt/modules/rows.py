@@ -131,6 +131,9 @@ def given_rows(data: Any, sensitive: Any, names: Sequence[str], what: str) -> Gi
                 f"{len(values)} values; every row needs one."
             )
     check_targets(target, what)
+    if target.dtype.kind == "O":
+        # Numbers and texts that lie there one by one are numbers and texts.
+        target = np.array(target.tolist())
     return GivenRows(inputs, target, groups)
 
 
@@ -253,14 +256,23 @@ def as_tensor(value: Any) -> Tensor:
         if value.layout is not torch.strided:
             raise TypeError("a sparse tensor has no rows by number")
         return value.detach()
+    if np.ma.is_masked(value):
+        raise TypeError("what a mask hides would be read as numbers")
     array = np.asarray(value)
-    return torch.from_numpy(array.astype(np.float32) if array.dtype == float else array)
+    wide = array.dtype in (np.float64, np.longdouble)
+    # What torch reads: of this machine's byte order, writable, forwards.
+    backwards = min(array.strides, default=0) < 0
+    kind = np.dtype(np.float32) if wide else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(array, kind, ["W", "C"] if backwards else "W"))
 
 
 def as_array(value: Any) -> np.ndarray:
     """Returns targets or groups as an array."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
+        # numpy has no such numbers.
+        value = value.float() if value.dtype == torch.bfloat16 else value
+        return np.asarray(value.numpy())
     return np.asarray(value)
 
 

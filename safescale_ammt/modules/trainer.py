@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.errors import DataError
+from safescale_ammt.errors import DataError, Interrupted
 from safescale_ammt.model.device import find_device, present_device, settled
 from safescale_ammt.modules.copies import RowLayout, duplicate
 from safescale_ammt.modules.metrics import TrainingMetrics
@@ -55,6 +56,8 @@ _TOLD = ("left_out", "unapplied", "precision", "doubt", "checkpoint_failed", "de
 """Events that people should see."""
 LEAST_HELD = 8
 """Fewer rows for validation say nothing."""
+_STOPPED: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=bool)
+"""Tells whether the task that waits for a training was cancelled."""
 _TURN = threading.RLock()
 """Threads, generators and modes of torch are the process's: one training at a time."""
 
@@ -102,16 +105,28 @@ class SAFESCALEAMMTTrainer:
         sensitive: Any = None,
         validation_sensitive: Any = None,
     ) -> tuple[nn.Module, TrainingMetrics]:
-        """Trains as `train` does, in a thread: the running loop goes on meanwhile."""
-        return await asyncio.to_thread(
-            self.train,
-            initial_model,
-            train_dataset,
-            validation_dataset,
-            safety_constraints,
-            sensitive=sensitive,
-            validation_sensitive=validation_sensitive,
-        )
+        """Trains as `train` does, in a thread: the running loop goes on meanwhile.
+
+        Where the task is cancelled, training stops at its next event.
+        """
+        stop = threading.Event()
+        before = _STOPPED.set(stop.is_set)
+        try:
+            return await asyncio.to_thread(
+                self.train,
+                initial_model,
+                train_dataset,
+                validation_dataset,
+                safety_constraints,
+                sensitive=sensitive,
+                validation_sensitive=validation_sensitive,
+            )
+        except asyncio.CancelledError:
+            # A thread cannot be ended from outside, and the process waits for it.
+            stop.set()
+            raise
+        finally:
+            _STOPPED.reset(before)
 
     def train(
         self,
@@ -191,7 +206,11 @@ class SAFESCALEAMMTTrainer:
         layout = RowLayout.of(module)
         events: list[dict[str, Any]] = []
 
+        stopped = _STOPPED.get()
+
         def log(event: dict[str, Any]) -> None:
+            if stopped():
+                raise Interrupted("The task that trains was cancelled.")
             events.append(event)
             if self._log is not None:
                 self._log(event)

@@ -685,7 +685,50 @@ def test_a_module_that_writes_on_its_input_is_attacked_and_changes_no_rows() -> 
     assert torch.equal(X, before)
 
 
+def test_arrays_of_every_layout_and_numbers_of_every_kind_are_read() -> None:
+    def run(x: Any, y: Any) -> dict[str, Tensor]:
+        return state(trained(net(), (x, y), (x, y))[0])
+
+    expected, x = run(X, Y), X.numpy().copy()
+    x.setflags(write=False)
+    back = np.ascontiguousarray(x[:, ::-1])[:, ::-1]
+    for other in (x, x.astype(">f4"), back, x.astype(np.longdouble)):
+        assert same(run(other, Y), expected)
+    for label in (Y.bfloat16(), Y.numpy().astype(">i8"), np.array([*Y], dtype=object)):
+        assert same(run(X, label), expected)
+    with pytest.raises(DataError, match="are no arrays"):
+        run(np.ma.masked_greater(x, 0.5), Y)
+    numbers, lone = X[:, 0].numpy(), np.array(X[:, 0].tolist(), dtype=object)
+    assert same(run(X, lone), run(X, numbers))
+
+
+def test_names_of_the_labels_are_told_in_the_order_of_their_codes() -> None:
+    _, metrics = trained(net(), (X, ["no", "yes"] * 32), (X, ["no", "yes"] * 32))
+    assert metrics["classes"] == ["no", "yes"]
+    _, metrics = trained(net(2), (X, 9 + Y), (X, 9.0 + Y))
+    assert metrics["classes"] == ["9", "10"]
+
+
 # --- what surrounds a training ---
+
+
+def test_a_task_that_is_cancelled_stops_its_training() -> None:
+    events: list[Any] = []
+    trainer = SAFESCALEAMMTTrainer(brief(steps=100_000), log=events.append)
+
+    async def short() -> None:
+        task = asyncio.create_task(trainer.train_model(net(), *both()))
+        while not any(event["event"] == "round" for event in events):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    # The loop ends when its threads have.
+    asyncio.run(short())
+    assert max(event.get("step", 0) for event in events) < 50_000
+    _, metrics = trained(net())
+    assert metrics["steps"] == 30
 
 
 class Restless(nn.Linear):
