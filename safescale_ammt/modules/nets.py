@@ -138,9 +138,8 @@ class ModuleNets:
         self, rows: ModuleRows, cells: Sequence[Cell], config: TrainingConfig
     ) -> ModuleLearner:
         """Returns the one net that the trunk trains."""
-        if self.device.type != "cpu":
-            # Some layers have no deterministic form there: a warning, and no error.
-            torch.set_deterministic_debug_mode("warn")
+        # Some layers have no deterministic form: a warning, and no error.
+        torch.set_deterministic_debug_mode("warn")
         learner = ModuleLearner(
             self._module,
             self.layout,

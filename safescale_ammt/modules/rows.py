@@ -198,9 +198,23 @@ def of_dataset(data: Any, what: str) -> tuple[Inputs, np.ndarray, Any]:
                     "target) or (input, target, groups)."
                 )
             targets.append(as_array(item[1]))
-            groups += [as_array(item[2])] if len(item) == 3 else []
-    third = stacked(groups, f"{what} has groups") if groups else None
+            groups += [item[2]] if len(item) == 3 else []
+    third = row_groups(groups, f"{what} has groups") if groups else None
     return inputs, stacked(targets, f"{what} has targets"), third
+
+
+def row_groups(rows: list[Any], what: str) -> Any:
+    """Returns the groups of rows: columns (n, ...), or a mapping of them by name.
+
+    Raises:
+        DataError: rows have groups of other names, or of several shapes.
+    """
+    names = {tuple(row) if isinstance(row, Mapping) else None for row in rows}
+    if len({name and frozenset(name) for name in names}) > 1:
+        raise DataError(f"{what} of several names; give all rows the same.")
+    if None in names:
+        return stacked([as_array(row) for row in rows], what)
+    return {n: stacked([as_array(row[n]) for row in rows], what) for n in rows[0]}
 
 
 def stacked(values: list[np.ndarray], what: str) -> np.ndarray:

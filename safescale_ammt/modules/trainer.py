@@ -222,10 +222,10 @@ class SAFESCALEAMMTTrainer:
             log({"event": "device", "reason": reason})
         check_device(module, device, self.config.device)
         if device.type != "cpu":
-            # Products are deterministic with this; other layers may have no form that
-            # is, which is a warning there and no error.
+            # Products are deterministic with this.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.set_deterministic_debug_mode("warn")
+        # Some layers have no form that is, which is a warning of torch's and no error.
+        torch.set_deterministic_debug_mode("warn")
         columns = answered(duplicate(module, device), given, layout, device)
         task = find_task(*given, columns, self._task)
         groups = tuple(task.groups)

@@ -385,6 +385,32 @@ def test_groups_may_be_given_apart_by_name() -> None:
     assert any("age" in reason for reason in metrics["left_out"])
 
 
+def test_rows_of_a_data_set_may_name_their_groups() -> None:
+    x, y, g = rows(64)
+    named = Rows(lambda i: (x[i], y[i], {"sex": int(g[i]), "odd": i % 2}))
+    _, metrics = trained(net(), named, named, promises=GAP)
+    assert list(metrics["gaps"]) == ["max-bias-sex", "max-bias-odd"]
+    for lacks in ({"sex": 1}, 1):
+        other = Rows(lambda i, g=lacks: (x[i], y[i], {"odd": 1} if i else g))
+        with pytest.raises(DataError, match="has groups of several names"):
+            trained(net(), other, named)
+
+
+class Putting(nn.Linear):
+    """Does what has no deterministic form."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.put(torch.tensor([0]), torch.tensor([1.0])))
+
+
+@pytest.mark.filterwarnings("ignore:put_ does not have")
+def test_what_has_no_deterministic_form_trains_all_the_same() -> None:
+    mode = torch.get_deterministic_debug_mode()
+    _, metrics = trained(Putting(4, 1))
+    assert metrics["steps"] == 30
+    assert torch.get_deterministic_debug_mode() == mode
+
+
 def test_without_groups_a_promise_on_them_is_undecided_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
