@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from benchmarks.transfer_tasks import Answer, Case
 from benchmarks.transfer_tasks import Rows as Judged
+from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.model.device import settled
 from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
@@ -32,7 +32,7 @@ def agents(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
 
 def boosters(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
     """Boosts and merges as the stage does, with the default settings of trees."""
-    config = replace(case.config, learner="trees")
+    config = TrainingConfig(learner="trees", seed=case.config.seed)
     nets = TreeNets(EncodedDataset(case.data), TreeGenome())
     trained = train_trees(nets, config, case.constitution, log=discard)
     return merged(case, trained, case.judged("raw"))

@@ -102,7 +102,9 @@ class AdaptivePrecisionEngine:
                 if attempt:
                     each.append(self._clock() - start)
         self.used = "float32"
-        self.speedup = min(seconds["float32"]) / max(min(seconds["bfloat16"]), 1e-9)
+        # A clock may not tick in a short step.
+        plain, half = (max(min(each), 1e-9) for each in seconds.values())
+        self.speedup = plain / half
 
     def note(self, gradients: Tensor) -> None:
         """Takes the gradients of a step (k, P): the longest counts."""

@@ -490,7 +490,7 @@ def test_accelerators_are_warned_of_since_nothing_uses_them(api, capsys):
         assert "idle" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("role", ["vision", "poet"])
+@pytest.mark.parametrize("role", ["visionary", "poet"])
 def test_a_role_that_nobody_knows_starts_nothing(api, capsys, role):
     roles = f"training.agent_specializations=[generalist, {role}]"
     assert submit(api, "--set", roles) == 2
