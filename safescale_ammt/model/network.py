@@ -231,6 +231,15 @@ def probability(logits: Tensor, outcome: int) -> Tensor:
     return torch.softmax(logits, -1)[..., outcome]
 
 
+def row_log_losses(logits: Tensor, label: Tensor) -> Tensor:
+    """Returns the log loss in nats of each row (n,) from logits (n, n_out)."""
+    # Two classes have one logit, that of class 1.
+    if logits.shape[1] > 1:
+        return f.cross_entropy(logits, label, reduction="none")
+    hit = label.to(logits.dtype)
+    return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
+
+
 def log_loss(out: Tensor, label: Tensor) -> float:
     """Returns the mean log loss in nats of logits (n, n_out) on labels (n,)."""
     # Two classes have one logit, that of class 1.

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as f
 from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import MODAL_ROLES, ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_modules
 from safescale_ammt.errors import SafescaleError
-from safescale_ammt.model.network import predicted
+from safescale_ammt.model.network import predicted, row_log_losses
 from safescale_ammt.modules.copies import (
     RowLayout,
     as_columns,
@@ -205,10 +204,7 @@ class ModuleNets:
         """Returns the log loss, or the squared error, of each row (n,)."""
         if self.task.predicts_numbers:
             return (logits - label).square().mean(-1)
-        if logits.shape[1] > 1:
-            return f.cross_entropy(logits, label, reduction="none")
-        hit = label.to(logits.dtype)
-        return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
+        return row_log_losses(logits, label)
 
     def deployable(self, theta: Tensor, form: str) -> ModuleForm:
         """Makes rows of weights (members, P) one form, batch statistics taken anew."""

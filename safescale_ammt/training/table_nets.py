@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as f
 
 from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_tables
-from safescale_ammt.model.network import predicted
+from safescale_ammt.model.network import predicted, row_log_losses
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 
 
@@ -53,10 +52,7 @@ class TableNets:
 
     def row_losses(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns the log loss of each row (n,) from logits (n, n_out)."""
-        if logits.shape[1] > 1:
-            return f.cross_entropy(logits, label, reduction="none")
-        hit = label.to(logits.dtype)
-        return f.binary_cross_entropy_with_logits(logits[:, 0], hit, reduction="none")
+        return row_log_losses(logits, label)
 
     def worth(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns 1 for each right answer, else 0 (k, B)."""
