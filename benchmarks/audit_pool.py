@@ -28,10 +28,10 @@ from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.protected import made_whole
 from safescale_ammt.store.uri import STORE
 from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.dual_update import cell_hits
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows, coded
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.learner import Learner
-from safescale_ammt.training.monitor import cell_hits
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import POOL, Plan, make_plan
 from safescale_ammt.training.stateful import Stateful
@@ -112,7 +112,8 @@ class Audit(Checkpoints):
 
     def rates(self, weights: Tensor) -> Tensor:
         """Returns the rates of the cells (cells,) on the pool of weights (P,)."""
-        hits = cell_hits(self._plan, weights, self._pool, self._inside)
+        nets, pledged = self._plan.nets, self._plan.constraints
+        hits = cell_hits(nets, pledged, weights, self._pool, self._inside)
         return hits / self._inside.sum(1)
 
     def gap(self, weights: Tensor) -> float:

@@ -129,9 +129,7 @@ class DualUpdate:
         """
         inside = self.constraints.membership(rows.groups, rows.y)
         nets = self._nets
-        blocks = [nets.logits(trunk, rows, index[None]) for index in rows.blocks()]
-        found = torch.cat([predicted(out) for out in blocks], 1)
-        hits = hard_rates(found, inside, self._outcomes)[0]
+        hits = cell_hits(nets, self.constraints, trunk[0], rows, inside)
         rates = hits / inside.sum(-1)
         aims = targets(
             self.constraints, constitution, nets.counts, rates, self._sizes.sum(0)
@@ -246,6 +244,26 @@ class DualUpdate:
             tensors.pop("eligible"),
         )
         self.controller.load_tensors(**tensors)
+
+
+def cell_hits(
+    nets: Nets, constraints: Constraints, theta: Tensor, rows: Rows, inside: Tensor
+) -> Tensor:
+    """Returns the hits per cell (cells,) of weights (P,) on rows.
+
+    Args:
+        nets: what answers.
+        constraints: name the cells.
+        theta: weights (P,).
+        rows: to answer.
+        inside: which row counts in which cell (cells, n).
+    """
+    outcomes = torch.tensor([c.outcome for c in constraints.cells])
+    hits = torch.zeros(len(outcomes))
+    for block in rows.blocks():
+        found = predicted(nets.logits(theta[None], rows, block[None]))
+        hits += hard_rates(found, inside[:, block], outcomes)[0]
+    return hits
 
 
 def measured(

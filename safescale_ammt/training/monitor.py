@@ -24,11 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safescale_ammt.model.network import predicted
 from safescale_ammt.training.bets import Bets
-from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.corrections import RUNGS, Alarm, Ladder
-from safescale_ammt.training.dual_update import DualUpdate
+from safescale_ammt.training.dual_update import DualUpdate, cell_hits
 from safescale_ammt.training.folds import strata_of, stratified_folds
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.nets import Rows
@@ -75,23 +73,6 @@ def fresh_rows(plan: Plan) -> Rows:
     first = torch.full((int(rows.entity.max()) + 1,), len(rows))
     first.scatter_reduce_(0, rows.entity[order], torch.arange(len(rows)), "amin")
     return rows.where(order[first[first < len(rows)]].sort().values)
-
-
-def cell_hits(plan: Plan, soup: Tensor, rows: Rows, inside: Tensor) -> Tensor:
-    """Returns the hits per cell (cells,) of weights (P,) on rows.
-
-    Args:
-        plan: of the nets.
-        soup: weights (P,).
-        rows: to answer.
-        inside: which row counts in which cell (cells, n).
-    """
-    outcomes = torch.tensor([c.outcome for c in plan.constraints.cells])
-    hits = torch.zeros(len(outcomes))
-    for block in rows.blocks():
-        found = predicted(plan.nets.logits(soup[None], rows, block[None]))
-        hits += hard_rates(found, inside[:, block], outcomes)[0]
-    return hits
 
 
 class Monitor:
@@ -174,7 +155,8 @@ class Monitor:
         """
         self.used[index] = True
         soup, inside = self._ladder.soup(), self._inside[:, index]
-        hits = cell_hits(self._plan, soup, self._rows.where(index), inside)
+        nets, pledged = self._plan.nets, self._plan.constraints
+        hits = cell_hits(nets, pledged, soup, self._rows.where(index), inside)
         # An answer may differ in a bit between processors, and a bet with it.
         self._ladder.placement.broadcast(hits)
         self.bets.add(*(t.to(torch.float64).numpy() for t in (hits, inside.sum(1))))
