@@ -29,7 +29,7 @@ from threading import Thread
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.errors import SafescaleError
+from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.execution import error_of
 from safescale_ammt.files.artifacts import MANIFEST
 from safescale_ammt.files.canonical import write_json
@@ -56,6 +56,12 @@ PRELOADED = (
 """Modules that the fork server imports, once for all processes."""
 LOST = 1
 """Exit code of the launcher if processes were lost as often as they may be."""
+# Python makes a folder of its own in there, which nobody else may enter.
+SHORT, SHORT_FOLDERS = 70, ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+"""Bytes of a temporary folder in which the fork server's socket may lie, and others.
+
+An address has 103 bytes on macOS and 107 on Linux, and Python's names take 32.
+"""
 GRACE = 40.0
 """Seconds between SIGTERM and SIGKILL; `torchrun` gives its workers 30."""
 
@@ -83,7 +89,8 @@ def train_in_processes(
         environ: of the workers; names the place for checkpoints.
 
     Raises:
-        ConfigError: the config asks for checkpoints, but nothing names a place.
+        ConfigError: the config asks for checkpoints, but nothing names a place; or no
+            folder has a name short enough for a socket.
         SafescaleError: what the first process to fail has reported, with its exit
             code.
     """
@@ -111,7 +118,8 @@ def train_in_processes(
         # torchrun logs a report of its own on every worker that failed.
         quiet = {"LOGLEVEL": "CRITICAL", "TORCH_CPP_LOG_LEVEL": "ERROR"}
         threads = {"OMP_NUM_THREADS": "1"}
-        code = _run(command, {**environ, **threads, **quiet, **loopback})
+        place = {"TMPDIR": socket_folder(tempfile.gettempdir())}
+        code = _run(command, {**environ, **threads, **quiet, **loopback, **place})
         if code:
             # Nobody was stopped from here (see `_run`): a process that was stopped or
             # lost touch was so because another vanished and could report nothing.
@@ -187,6 +195,30 @@ def main(arguments: Sequence[str]) -> int:
         else:
             break
     return 0
+
+
+def socket_folder(temporary: str) -> str:
+    """Finds a folder whose name leaves room for a socket's.
+
+    Args:
+        temporary: the folder that the user's `TMPDIR` names.
+
+    Returns:
+        That folder, or where its name is too long one of the machine's own.
+
+    Raises:
+        ConfigError: none of those can be written to.
+    """
+    if len(os.fsencode(temporary)) <= SHORT:
+        return temporary
+    for folder in SHORT_FOLDERS:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise ConfigError(
+        f"TMPDIR has {len(os.fsencode(temporary))} bytes, and the socket of the "
+        f"training processes has room for {SHORT}; none of "
+        f"{', '.join(SHORT_FOLDERS)} can be written to. Name a shorter TMPDIR."
+    )
 
 
 def work(where: str) -> None:

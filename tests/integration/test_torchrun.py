@@ -18,9 +18,10 @@ from laptop import WORKLOAD, Laptop, words_of
 from patience import PATIENCE, eventually
 from trained_world import World, build
 
-from safescale_ammt.errors import SafescaleError
+from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.launch import torchrun
 from safescale_ammt.stages import train_agents
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store
@@ -209,8 +210,11 @@ def test_processes_that_are_killed_begin_again_and_make_the_same_model(
 def test_without_a_place_the_checkpoints_live_as_long_as_the_stage(
     world: World, tmp_path: Path
 ) -> None:
-    """Nobody has named one: a process that is lost costs no more than that."""
-    scratch = tmp_path / "scratch"
+    """Nobody has named one: a process that is lost costs no more than that.
+
+    And a folder for temporary files may have a longer name than a socket may.
+    """
+    scratch = tmp_path / ("scratch" * 20)
     scratch.mkdir()
     by_the_clock = {**LONG, "steps": 2500, "checkpoint_every": 0}
     variables = {"TMPDIR": str(scratch), "SAFESCALE_CHECKPOINTS": ""}
@@ -222,6 +226,21 @@ def test_without_a_place_the_checkpoints_live_as_long_as_the_stage(
     assert "training goes on from the checkpoint of " in output
     assert "Went on from the checkpoint before step" in output
     assert not list(scratch.glob("safescale-*"))
+
+
+def test_only_a_long_name_sends_the_socket_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    room = "/" + "t" * (torchrun.SHORT - 1)
+    assert torchrun.socket_folder(room) == room
+    missing = str(tmp_path / "missing")
+    monkeypatch.setattr(torchrun, "SHORT_FOLDERS", (missing, str(tmp_path)))
+    assert torchrun.socket_folder(room + "t") == str(tmp_path)
+    # Bytes, not letters.
+    assert torchrun.socket_folder("/" + "ä" * (torchrun.SHORT // 2)) == str(tmp_path)
+    monkeypatch.setattr(torchrun, "SHORT_FOLDERS", (missing,))
+    with pytest.raises(ConfigError, match=r"TMPDIR has 71 bytes.+shorter TMPDIR"):
+        torchrun.socket_folder(room + "t")
 
 
 def same_as_undisturbed(world: World, folder: Path) -> None:
