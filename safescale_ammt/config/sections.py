@@ -384,7 +384,8 @@ class TrainingConfig(Section):
     )
     """Roles, dealt out to the agents in turn."""
     max_epochs: int = 0
-    """Upper bound on passes over the training rows; 0 = `steps` alone decides."""
+    """Upper bound on passes over the training rows; 0 = `steps` alone decides. Of fewer
+    steps each phase, warm-up, average, sharing and multipliers, keeps its share."""
     steps: int = 1200
     """Optimizer steps of each agent, the common trunk included; with trees the whole
     of the rounds, of which trunk_steps and dual_every are parts."""

@@ -48,6 +48,7 @@ from safescale_ammt.modules.trial import (
 )
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.plan import of_length
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.trainer import train
 
@@ -318,6 +319,4 @@ def lengthened(config: TrainingConfig, rows: int) -> TrainingConfig:
     default = TrainingConfig()
     if not config.max_epochs or config.steps != default.steps:
         return config
-    steps = config.max_epochs * math.ceil(rows / config.batch_size)
-    trunk = round(config.trunk_steps * steps / config.steps)
-    return replace(config, steps=steps, trunk_steps=trunk)
+    return of_length(config, config.max_epochs * math.ceil(rows / config.batch_size))

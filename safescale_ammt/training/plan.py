@@ -140,12 +140,9 @@ def make_plan(
         # Nobody would look at what was set aside.
         cut = [[everything[:0], everything]] * folds
     held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
-    trunk_steps, steps = config.trunk_steps, config.steps
     if config.max_epochs:
-        per_epoch = math.ceil(len(rows) / config.batch_size)
-        steps = min(config.steps, config.max_epochs * per_epoch)
-        # The trunk keeps its share of the steps, or it could use up all of them.
-        trunk_steps = round(config.trunk_steps * steps / config.steps)
+        steps = config.max_epochs * math.ceil(len(rows) / config.batch_size)
+        config = of_length(config, min(config.steps, steps))
     return Plan(
         nets=nets,
         config=config,
@@ -157,8 +154,30 @@ def make_plan(
         held_out=held_out,
         views=(*views, everything),
         strata=strata,
-        trunk_steps=trunk_steps,
-        steps=steps,
+        trunk_steps=config.trunk_steps,
+        steps=config.steps,
+    )
+
+
+def of_length(config: TrainingConfig, steps: int) -> TrainingConfig:
+    """Returns the section for so many steps, in which each phase keeps its share.
+
+    The trunk could use up all of fewer steps, the learning rate would never reach its
+    height, the average would remember the first weights, and nobody would look at the
+    promises or share. Of more steps the trunk alone takes its share.
+    """
+    share = steps / config.steps
+    trunk = round(config.trunk_steps * share)
+    changed = replace(config, steps=steps, trunk_steps=trunk)
+    if share >= 1:
+        return changed
+    # The average forgets within 1 / (1 - ema) steps: that is its length.
+    return replace(
+        changed,
+        warmup_steps=round(config.warmup_steps * share),
+        ema=max(0.0, 1 - (1 - config.ema) / share),
+        sync_every=max(1, round(config.sync_every * share)),
+        dual_every=max(1, round(config.dual_every * share)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ from training_world import (
 )
 
 from safescale_ammt.config.roles import ROLES
+from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import DataError, SafescaleError
 from safescale_ammt.model.genome import Genome, shapes
-from safescale_ammt.model.network import forward, initial, unflatten
+from safescale_ammt.model.network import forward, initial, predicted, unflatten
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.genome_nets import GenomeLearner, GenomeNets
 from safescale_ammt.training.learner import soft_rates, task_loss
-from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.plan import Plan, make_plan, of_length
 from safescale_ammt.training.sampling import CellSampler
 from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import discard
@@ -202,6 +204,44 @@ def test_epochs_bound_the_steps_and_shorten_the_trunk(encoded: EncodedDataset) -
     assert short.steps == 2 * -(-rows // 64)
     assert short.trunk_steps == round(20 * short.steps / 60)
     assert plan(encoded, max_epochs=50).steps == 60
+
+
+def test_of_fewer_steps_each_phase_keeps_its_share() -> None:
+    whole = TrainingConfig()
+    third = of_length(whole, 400)
+    assert third.steps == 400
+    assert third.trunk_steps == 133
+    assert third.warmup_steps == 17
+    assert third.ema == pytest.approx(0.97)
+    assert (third.sync_every, third.dual_every) == (7, 7)
+    few = of_length(whole, 21)
+    assert (few.trunk_steps, few.warmup_steps, few.sync_every) == (7, 1, 1)
+    assert few.ema == pytest.approx(1 - 0.01 * 1200 / 21)
+    assert of_length(whole, 1).ema == 0
+    # More steps are more of the same: the trunk's share, and nothing slower.
+    more = of_length(whole, 4800)
+    assert more == replace(whole, steps=4800, trunk_steps=1600)
+    assert of_length(whole, 1200) == whole
+
+
+def test_a_few_epochs_teach_as_much_as_a_plain_loop_of_as_many(
+    encoded: EncodedDataset,
+) -> None:
+    """Neither warm-up nor the average's memory may be longer than the training."""
+    promises = constitution(TPR)
+    config = TrainingConfig(
+        num_agents=2,
+        batch_size=64,
+        learning_rate=0.02,
+        max_epochs=8,
+        agent_specializations=("generalist",),
+    )
+    short = train(GenomeNets(encoded, GENOME), config, promises, log=discard)
+    rows = short.nets.rows("validation")
+    logits = short.nets.logits(short.twin, rows, torch.arange(len(rows))[None])
+    right = (predicted(logits)[0] == rows.y).double().mean()
+    base = rows.y.double().mean()
+    assert right > max(base, 1 - base) + 0.05
 
 
 def test_the_rate_warms_up_and_falls_to_nothing(encoded: EncodedDataset) -> None:
