@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.audit_pool import Run, audited, flip, prepared, promise
-from benchmarks.provenance import ROOT, in_form, store
+from benchmarks.provenance import ROOT, figure, in_form, store, told
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.training.bets import Bets
 
@@ -127,8 +127,8 @@ def streams(rates: Sequence[float], number: int, seed: int) -> int:
     return alarms
 
 
-def goals(raw: Sequence[dict[str, Any]], alarms: int, number: int) -> list[Any]:
-    """Holds the figures against what is asked of them."""
+def figures(raw: Sequence[dict[str, Any]], alarms: int, number: int) -> list[Any]:
+    """Returns what the runs say, three of it beside a goal."""
     broken = [r for r in raw if r["realised_gap"] >= REALISED and r["share"]]
     seen = [r for r in broken if r["how"] == "observe"]
     pairs = sorted(math.inf if r["pairs"] is None else r["pairs"] for r in seen)
@@ -137,20 +137,19 @@ def goals(raw: Sequence[dict[str, Any]], alarms: int, number: int) -> list[Any]:
     ends = [r["end"] for r in incidents]
     found: list[Any] = []
     if pairs:
-        middle = statistics.median_high(pairs)
+        middle, spread = statistics.median_high(pairs), (pairs[0], pairs[-1])
         what = f"median fresh pairs to the alarm, {len(pairs)} runs, gap >= {REALISED}"
-        found.append((what, "<=", PAIRS, middle, [pairs[0], pairs[-1]]))
+        found.append(figure(what, middle, spread, op="<=", goal=PAIRS))
     what = f"false alarms in {number} streams at the boundary, alpha {ALPHA}"
-    found.append((what, "<=", 0, alarms, None))
+    found.append(figure(what, alarms, op="<=", goal=0))
     if plain:
         what = f"alarms in {len(plain)} trainings without flips"
-        found.append((what, "", None, sum(r["alarms"] > 0 for r in plain), None))
+        found.append(figure(what, sum(r["alarms"] > 0 for r in plain)))
     for end in ("corrected", "escalated", "left"):
         what = f"share of {len(ends)} incidents that end {end}"
         if ends:
-            found.append((what, "", None, ends.count(end) / len(ends), None))
-    names = ("what", "op", "goal", "value", "spread")
-    return [dict(zip(names, each, strict=True)) for each in found]
+            found.append(figure(what, ends.count(end) / len(ends)))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -170,23 +169,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         raw.append(found)
     rates = [min(r["rates"]) for r in raw if r["rates"]]
     alarms = streams(rates, options.streams, seed=0)
-    held = goals(raw, alarms, options.streams)
-    for goal in held:
-        print(f"{goal['what']}: {goal['value']:g} ({goal['op']} {goal['goal']})")
+    rows = figures(raw, alarms, options.streams)
+    goals = told(rows)
     if options.write:
         flips = " ".join(f"{share:g}" for share in options.flips)
-        told = in_form(
+        found = in_form(
             "monitor",
             f"python -m benchmarks monitor --seeds {options.seeds} --flips {flips} "
             f"--agents {options.agents} --streams {options.streams} --write",
             packages=("torch", "numpy"),
             cores=", one thread",
             seeds=list(range(options.seeds)),
-            rows=raw,
-            goals=held,
+            rows=rows,
+            goals=goals,
             raw=raw,
         )
-        store(RESULT, told)
+        store(RESULT, found)
 
 
 if __name__ == "__main__":

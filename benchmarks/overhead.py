@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.audit_pool import prepared, promise
-from benchmarks.provenance import ROOT, in_form, store
+from benchmarks.provenance import ROOT, figure, in_form, store, told
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.model.device import settled
@@ -147,17 +147,15 @@ def measured(repeats: int, agents: int, steps: int) -> list[dict[str, Any]]:
     return raw
 
 
-def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Holds the medians of the ratios against what is asked of them."""
+def figures(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the medians of the ratios, three of them beside a goal."""
     found = []
     for (name, beside), most in PAIRS.items():
         ratios = [r[name] / r[beside] for r in raw]
+        middle, spread = statistics.median(ratios), (min(ratios), max(ratios))
         what = f"CPU seconds of a training, {name} / {beside}"
-        middle = statistics.median(ratios)
-        op = "<=" if most else ""
-        found.append((what, op, most, middle, [min(ratios), max(ratios)]))
-    names = ("what", "op", "goal", "value", "spread")
-    return [dict(zip(names, each, strict=True)) for each in found]
+        found.append(figure(what, middle, spread, op="<=" if most else "", goal=most))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,22 +169,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(argv)
     raw = measured(options.repeats, options.agents, options.steps)
-    held = goals(raw)
-    for goal in held:
-        print(f"{goal['what']}: {goal['value']:.4f} ({goal['op']} {goal['goal']})")
+    rows = figures(raw)
+    goals = told(rows)
     if options.write:
-        told = in_form(
+        found = in_form(
             "overhead",
             f"python -m benchmarks overhead --repeats {options.repeats} "
             f"--agents {options.agents} --steps {options.steps} --write",
             packages=("torch", "numpy"),
             cores=", one thread",
             seeds=[0],
-            rows=raw,
-            goals=held,
+            rows=rows,
+            goals=goals,
             raw=raw,
         )
-        store(RESULT, told)
+        store(RESULT, found)
 
 
 if __name__ == "__main__":

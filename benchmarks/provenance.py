@@ -117,6 +117,35 @@ def in_form(
     }
 
 
+def figure(
+    what: str,
+    value: float,
+    spread: Sequence[float] = (),
+    *,
+    op: str = "",
+    goal: float | None = None,
+) -> dict[str, Any]:
+    """Returns a figure in the form of a goal; without one it is told beside them.
+
+    Args:
+        what: is measured, in words.
+        value: of all seeds.
+        spread: its smallest and its largest value; none of one run.
+        op: how it should lie to its goal.
+        goal: the number.
+    """
+    names = ("what", "op", "goal", "value", "spread")
+    return dict(zip(names, (what, op, goal, value, list(spread)), strict=True))
+
+
+def told(figures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Prints figures, a line each; returns those that have a goal."""
+    for row in figures:
+        beside = "" if row["goal"] is None else f" ({row['op']} {row['goal']:g})"
+        print(f"{row['what']}: {row['value']:.4g}{beside}")
+    return [row for row in figures if row["goal"] is not None]
+
+
 def store(file: Path, found: Mapping[str, Any]) -> None:
     """Writes a result below `benchmarks/results`."""
     file.parent.mkdir(parents=True, exist_ok=True)

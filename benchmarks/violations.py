@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.audit_pool import Run, audited, prepared, promise
-from benchmarks.provenance import ROOT, in_form, store
+from benchmarks.provenance import ROOT, figure, in_form, store, told
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.training.monitor import BURN_IN
 
@@ -65,8 +65,8 @@ def measured(seeds: Sequence[int], agents: int) -> list[dict[str, Any]]:
     return raw
 
 
-def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Holds the means over the seeds against what is asked of them."""
+def figures(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the means over the seeds; those of the agents have a goal."""
     words = {
         "constrained": "the soup of the agents",
         "twin": "the unconstrained twin",
@@ -77,12 +77,11 @@ def goals(raw: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for metric, tau in PROMISES.items():
         for name, whose in words.items():
             values = [r[name] for r in raw if r["metric"] == metric]
-            held = ("<=", MOST) if name == "constrained" else ("", None)
             what = f"{metric} <= {tau:g}, exceedances per 1,000 steps: {whose}"
-            mean = sum(values) / len(values)
-            found.append((what, *held, mean, [min(values), max(values)]))
-    names = ("what", "op", "goal", "value", "spread")
-    return [dict(zip(names, each, strict=True)) for each in found]
+            mean, spread = sum(values) / len(values), (min(values), max(values))
+            asked: Any = {"op": "<=", "goal": MOST} if name == "constrained" else {}
+            found.append(figure(what, mean, spread, **asked))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,22 +94,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(argv)
     raw = measured(range(options.seeds), options.agents)
-    held = goals(raw)
-    for goal in held:
-        print(f"{goal['what']}: {goal['value']:.2f} ({goal['op']} {goal['goal']})")
+    rows = figures(raw)
+    goals = told(rows)
     if options.write:
-        told = in_form(
+        found = in_form(
             "violations",
             f"python -m benchmarks violations --seeds {options.seeds} "
             f"--agents {options.agents} --write",
             packages=("torch", "numpy"),
             cores=", one thread",
             seeds=list(range(options.seeds)),
-            rows=raw,
-            goals=held,
+            rows=rows,
+            goals=goals,
             raw=raw,
         )
-        store(RESULT, told)
+        store(RESULT, found)
 
 
 if __name__ == "__main__":
