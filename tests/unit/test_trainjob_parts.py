@@ -248,7 +248,8 @@ def test_progress_is_reported_with_the_token_of_the_moment(tmp_path: Path) -> No
     token, now = tmp_path / "token", [100.0]
     token.write_text("first\n", encoding="utf-8")
     with trainer() as server:
-        told = TrainerStatus(200, server.url, "", str(token), clock=lambda: now[0])
+        told = TrainerStatus(900, server.url, "", str(token), clock=lambda: now[0])
+        assert not told.note({"event": "plan", "steps": 200})
         now[0] += 10
         event = {"event": "round", "step": 50, "violation": {"tpr": -0.0123}}
         assert told.note(event)
