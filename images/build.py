@@ -35,7 +35,7 @@ def main() -> int:
         "--torch",
         choices=variants(),
         default="cpu",
-        help="Build of torch; this version trains on CPUs with any.",
+        help="Build of torch; nets train on the GPU with one for CUDA.",
     )
     parser.add_argument("--push", metavar="PREFIX", default="")
     parser.add_argument(

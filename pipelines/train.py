@@ -167,8 +167,8 @@ def train(  # noqa: PLR0917  KFP passes by name
         resources_train_cpu: CPUs of search and training; a TrainJob has its runtime's.
         resources_train_memory: Memory of search and training; a TrainJob has its
             runtime's.
-        resources_accelerators: Accelerators that the training's pod reserves. This
-            version trains on CPUs and leaves them idle, so 0 is right.
+        resources_accelerators: Accelerators that the training's pod reserves; nets
+            train on the first, in images whose torch is built for it. Trees need none.
         resources_accelerator_type: Kubernetes resource name of what is reserved.
         notify_on: Statuses that people are told of, separated by commas.
     """

@@ -68,12 +68,11 @@ def _doctor(options: Mapping[str, Any]) -> Doctor:
     kubeflow = functools.cache(lambda: kubeflow_of(options))
     workload = needs_of(request_of(options, (), cache=True))
     training = workload.training
-    trainjob = training.backend == "trainjob"
     cluster = Cluster(
         namespace=options["namespace"],
         account=options["account"],
         runtime=training.runtime,
-        trainjob=trainjob,
+        trainjob=training.backend == "trainjob",
         multi_user=lambda: bool(kubeflow().health.get("multi_user")),
         environ=os.environ,
         patience=options["patience"],
@@ -82,7 +81,7 @@ def _doctor(options: Mapping[str, Any]) -> Doctor:
     return Doctor(
         kubeflow,
         cluster,
-        resources_of(workload.parameters, training.nodes, trainjob=trainjob),
+        resources_of(workload.parameters, training),
         store_of(options),
         workload.source,
         os.environ,

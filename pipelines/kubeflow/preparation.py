@@ -37,8 +37,21 @@ _QUANTITIES = tuple(
     RESOURCES + name for name in ("cpu", "memory", "train_cpu", "train_memory")
 )
 """Parameters that a pod with a wrong one would only fail on."""
-IDLE = "this version trains on CPUs, in a CUDA image too"
-"""Why reserved accelerators stay idle."""
+
+
+def why_idle(training: TrainingConfig, *, of_step: bool) -> str:
+    """Says why a training leaves an accelerator idle; "" = its nets train on it.
+
+    Args:
+        training: the section.
+        of_step: whether the pipeline's own step has reserved it, and not a pod of a
+            TrainJob.
+    """
+    if of_step and training.backend == "trainjob":
+        return "the pods of the TrainJob train, and the step waits for them"
+    if training.learner == "trees":
+        return "boosted trees train on CPUs"
+    return "training.device is cpu" if training.device == "cpu" else ""
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,16 @@ class KubeflowRequest:
 
     @property
     def idle_accelerators(self) -> str:
-        """What the request reserves and no line of ours uses; "" = nothing."""
+        """What the request reserves and its training does not use; "" = nothing."""
         given = {
             n.removeprefix(RESOURCES): v for n, v in (self.parameters or {}).items()
         }
         count = given.get("accelerators", "0")
         if not count.isdigit() or not int(count):
             return ""
-        return f"--param accelerators={count} reserves what stays idle: {IDLE}"
+        why = why_idle(self.workload().training, of_step=True)
+        reserves = f"--param accelerators={count} reserves what stays idle"
+        return f"{reserves}: {why}" if why else ""
 
     def workload(self) -> Workload:
         """Reads the workload; the request's window replaces the file's own.

@@ -456,7 +456,8 @@ class TrainingConfig(Section):
     tpu_pods: int = 0
     """TPU pods that are wished for; what is not there is said once."""
     device: Literal["auto", "tpu", "cuda", "xpu", "mps", "cpu"] = "auto"
-    """Modules: where they train; auto = the first of these that is there."""
+    """Where nets and modules train; auto = the first of these that is there (nets of a
+    table leave a TPU, and a GPU of Apple's that is not named, alone)."""
     execution: Literal["loop", "auto", "stacked"] = "loop"
     """Modules: one after another, stacked in one program, or what a probe finds faster
     (the choice is logged: bits depend on it)."""

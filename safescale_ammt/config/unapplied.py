@@ -18,7 +18,6 @@ _OF_MODULES = {
     "gradient_checkpointing": "learners of tables are small and recompute nothing",
     "memory_threshold": "nothing of a table switches precision",
     "tpu_pods": "learners of tables train on processors",
-    "device": "learners of tables train on processors",
     "execution": "learners of tables have a program of their own",
     "sensitive": "data.sensitive names the groups of a table",
     "human_oversight_enabled": "the gate leaves an undecided promise pending always",

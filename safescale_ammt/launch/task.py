@@ -190,9 +190,12 @@ def nets_of(task: TrainingTask) -> Any:
         from safescale_ammt.trees.tree_nets import TreeNets
 
         return TreeNets(encoded, task.genome)
+    from safescale_ammt.model.device import find_device, present_for_tables
     from safescale_ammt.training.genome_nets import GenomeNets
 
-    return GenomeNets(encoded, task.genome)
+    wanted = task.config.device
+    _, device, said = find_device(wanted, present_for_tables(wanted))
+    return GenomeNets(encoded, task.genome, device, said)
 
 
 def boosting_of(nets: Any) -> Callable[..., Trained] | None:

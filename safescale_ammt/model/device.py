@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,6 +11,7 @@ from importlib import import_module
 import torch
 from torch.utils import deterministic
 
+CPU = torch.device("cpu")
 # Parameters of glibc's mallopt(3), which has no binding in Python.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _FILL = "fill_uninitialized_memory"
@@ -19,18 +21,24 @@ _KEEP_BYTES = 1 << 28
 
 
 @contextmanager
-def settled(threads: int) -> Iterator[None]:
+def settled(threads: int, device: torch.device = CPU) -> Iterator[None]:
     """Runs the body with so many threads and deterministic algorithms only.
 
     Sums depend on how threads split them, so the number of threads is part of
     the config. The settings before are restored at the end.
+
+    Args:
+        threads: of the processor.
+        device: that is computed on. Where it is no processor, or whoever calls has said
+            so before, what has no deterministic form is a warning of torch's.
     """
     before = torch.get_num_threads()
     mode = torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
     # Unlike `use_deterministic_algorithms` this does not import the compiler,
     # which costs two CPU seconds.
-    torch.set_deterministic_debug_mode("error")
+    warns = mode == 1 or device.type != "cpu"
+    torch.set_deterministic_debug_mode("warn" if warns else "error")
     # In this mode torch fills all new memory with NaN, each result of each product too:
     # that is for who reads what nobody wrote, and takes a tenth of a training step.
     fills: bool = getattr(deterministic, _FILL)
@@ -74,7 +82,27 @@ def present_device(kind: str) -> torch.device | None:
         except (ImportError, RuntimeError):
             return None
     backend = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
-    return torch.device(kind) if backend and backend.is_available() else None
+    if not backend or not backend.is_available():
+        return None
+    if kind == "mps":
+        return torch.device(kind)
+    # Of several processes on a machine each takes the next one.
+    count = max(1, backend.device_count())
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0")) % count)
+
+
+def present_for_tables(wanted: str) -> Callable[[str], torch.device | None]:
+    """Returns what finds the device of a kind for nets of a table.
+
+    Their optimizer has no form for a TPU. An Apple GPU has to be named: it is no
+    hardware that somebody has reserved, and small nets are faster without.
+    """
+
+    def present(kind: str) -> torch.device | None:
+        left_out = kind == "tpu" or (kind == "mps" and wanted != kind)
+        return None if left_out else present_device(kind)
+
+    return present
 
 
 def find_device(
@@ -92,6 +120,9 @@ def find_device(
         if device is not None:
             break
     assert device is not None
+    if kind == "cuda":
+        # Products are deterministic with this.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if wanted in ("auto", kind):
         return kind, device, ""
     return kind, device, f"No {wanted} is there: training uses the {kind}."

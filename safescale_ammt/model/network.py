@@ -97,7 +97,9 @@ class Dropout:
     units is exact for the rounded value, so the expectation is unchanged.
     """
 
-    def __init__(self, probability: float, seed: int) -> None:
+    def __init__(
+        self, probability: float, seed: int, device: torch.device | None = None
+    ) -> None:
         self._cut = round(probability * 256)
         self.generator = torch.Generator().manual_seed(seed)
         self._local, self._nets = slice(None), 1
@@ -105,7 +107,8 @@ class Dropout:
         if self._cut:
             drawn = torch.empty(_MASK_UNITS, dtype=torch.uint8)
             drawn.random_(generator=torch.Generator().manual_seed(seed))
-            self._row = (drawn >= self._cut) * kept_scale(probability)
+            # Where a window begins is drawn by the processor, on any device.
+            self._row = ((drawn >= self._cut) * kept_scale(probability)).to(device)
 
     def place(self, slots: range, nets: int) -> None:
         """Draws for all nets from now on, and gives the masks of some slots."""

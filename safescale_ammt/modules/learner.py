@@ -300,12 +300,11 @@ class ModuleLearner(Learner):
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continues from a state of as many nets."""
-        each = {name: t.to(self.device) for name, t in state.each.items()}
-        super().load_state_dict(StateDict(each))
+        super().load_state_dict(state)
         self.steps = int(state.common["steps"])
         self.place(self._slots)
         self.stacked = bool(state.common["stacked"])
         for i, module in enumerate(self._copies):
             for name, buffer in module.named_buffers():
                 if name not in self._layout.buffers:
-                    buffer.copy_(each[f"buffer.{name}"][i])
+                    buffer.copy_(state.each[f"buffer.{name}"][i])

@@ -183,7 +183,7 @@ class ModuleNets:
         del one_of_several  # each net is computed by itself
         found = []
         for i, row in enumerate(theta):
-            self.layout.bind(self._asked, row.clone())
+            self.layout.bind(self._asked, row.to(self.device, copy=True))
             own = index[min(i, len(index) - 1)]
             answers = []
             for block in torch.split(own, BLOCK):
@@ -211,7 +211,7 @@ class ModuleNets:
         modules = []
         for row in theta:
             module = duplicate(self._module, self.device)
-            self.layout.bind(module, row.clone())
+            self.layout.bind(module, row.to(self.device, copy=True))
             self.take_statistics(module)
             modules.append(module.eval())
         positive = self.outcomes[0] if len(self.outcomes) == 1 else None

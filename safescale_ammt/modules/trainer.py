@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -221,9 +220,6 @@ class SAFESCALEAMMTTrainer:
         if reason:
             log({"event": "device", "reason": reason})
         check_device(module, device, self.config.device)
-        if device.type != "cpu":
-            # Products are deterministic with this.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # Some layers have no form that is, which is a warning of torch's and no error.
         torch.set_deterministic_debug_mode("warn")
         columns = answered(duplicate(module, device), given, layout, device)

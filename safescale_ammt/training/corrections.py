@@ -97,12 +97,12 @@ class Ladder:
         self._sharing, self._batches = sharing, batches
         self._halvings, self._balanced = 0, False
         # The soup of the trunk is no answer to a broken promise.
-        self._feasible, self._kept_at = learner.theta[0].clone(), -1
+        self._feasible, self._kept_at = learner.theta[0].cpu().clone(), -1
 
     def soup(self) -> Tensor:
         """Returns the mean of the finite agents' averaged weights (P,)."""
         k = len(self._plan.roles)
-        averaged = self.placement.gather(self._learner.averaged)[:k]
+        averaged = self.placement.gather(self._learner.averaged.cpu())[:k]
         return averaged[averaged.isfinite().all(1)].mean(0)
 
     def keep(self, soup: Tensor, step: int) -> None:

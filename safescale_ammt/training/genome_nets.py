@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.model.device import CPU
 from safescale_ammt.model.genome import Genome, shapes
 from safescale_ammt.model.network import (
     Dropout,
@@ -37,13 +38,27 @@ class GenomeNets(TableNets):
     Args:
         encoded: the dataset as tensors.
         genome: of every net.
+        device: where they are computed.
+        said: what is to be said of it.
     """
 
-    def __init__(self, encoded: EncodedDataset, genome: Genome) -> None:
+    def __init__(
+        self,
+        encoded: EncodedDataset,
+        genome: Genome,
+        device: torch.device = CPU,
+        said: str = "",
+    ) -> None:
         super().__init__(encoded, genome.encoding)
-        self.genome = genome
+        self.genome, self.device, self._said = genome, device, said
         d_in = encoded.d_in(genome.encoding)
         self._layout = shapes(genome, d_in, encoded.n_out)
+
+    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
+        """Yields what the section asks for and these nets do not do."""
+        yield from super().unapplied(config)
+        if self._said:
+            yield self._said
 
     def learner(
         self, rows: EncodedRows, cells: Sequence[Cell], config: TrainingConfig
@@ -59,6 +74,7 @@ class GenomeNets(TableNets):
             stability=config.gradient_stability_threshold,
             seed=derived_seed(seed, "dropout"),
             cells=cells,
+            device=self.device,
         )
 
     def logits(
@@ -70,11 +86,11 @@ class GenomeNets(TableNets):
         one_of_several: bool = False,
     ) -> Tensor:
         """Returns the logits (k, B, n_out), averaged over a net's heads."""
-        weights = unflatten(theta, self._layout)
-        x = rows.batch(index)
+        weights = unflatten(theta.to(self.device), self._layout)
+        x = rows.batch(index).to(self.device)
         with torch.no_grad():
             out = forward(self.genome, weights, x, one_of_several=one_of_several)
-        return out.mean(1)
+        return out.mean(1).cpu()
 
     def deployable(self, theta: Tensor, form: str) -> Deployable:
         """Makes rows of weights (members, P) one deployable model."""
@@ -109,6 +125,7 @@ class GenomeLearner(Learner):
         stability: gradient norm above which a net skips its step.
         seed: of the dropout masks.
         cells: whose soft rates are part of the loss, in steps with rows of them.
+        device: where they are computed.
     """
 
     def __init__(
@@ -122,18 +139,21 @@ class GenomeLearner(Learner):
         stability: float,
         seed: int,
         cells: Sequence[Cell] = (),
+        device: torch.device = CPU,
     ) -> None:
-        super().__init__(theta, ema=ema, stability=stability)
+        super().__init__(theta.to(device), ema=ema, stability=stability)
+        self._device = device
         self.genome = genome
         self.layout = shapes(genome, rows.width, n_out)
         self._rows = rows
-        self._dropout = Dropout(genome.dropout, seed)
+        self._dropout = Dropout(genome.dropout, seed, device)
         self._dropout.place(range(len(theta)), len(theta))
         self._seed = seed
         self._input_drop: list[Dropout] = []
         self._cells = cells
         self._outcomes = torch.tensor([c.outcome for c in cells], dtype=torch.long)
-        plain = genome.heads == 1
+        # What is computed by hand is for a processor's cache.
+        plain = genome.heads == 1 and device.type == "cpu"
         self._backprop = Backprop(genome, self.layout) if plain else None
         # A residual link from the inputs adds them whole.
         own = self.layout["layer0.weight"] if genome.widths else (0, 0)
@@ -149,7 +169,7 @@ class GenomeLearner(Learner):
             # No tensor is shared between nets: the sum's gradient is each net's own.
             (grad,) = torch.autograd.grad(lagrangian.sum(), theta)
             self.theta = theta.detach()
-            return task.detach(), grad
+            return task.detach().cpu(), grad
         index = torch.cat([batch, extra], 1)
         masks = [self._dropout.masks(index.shape[1] * w) for w in self.genome.widths]
         each = extra.shape[1] // max(1, len(self._cells))
@@ -193,7 +213,7 @@ class GenomeLearner(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Returns the task loss and the Lagrangian of every net, both (k,)."""
         index = torch.cat([batch, extra], 1)
-        x = self._rows.batch(index)
+        x = self._rows.batch(index).to(self._device)
         for i, probability_of_0 in enumerate(self.traits.input_drop.tolist()):
             if probability_of_0 > 0:
                 x[i] = self._input_drop[i](x[i])
@@ -205,12 +225,21 @@ class GenomeLearner(Learner):
             one_of_several=self.placement.one_of_several(),
         )
         size = batch.shape[1]
-        task = task_loss(out[:, :, :size], self._rows.y[batch], self.traits.brier)
+        label, brier, pressure, weight = (
+            each.to(self._device)
+            for each in (
+                self._rows.y[batch],
+                self.traits.brier,
+                self.traits.constraint_weight,
+                cell_weights,
+            )
+        )
+        task = task_loss(out[:, :, :size], label, brier)
         if extra.shape[1] == 0:
             return task, task
         # The promise is about the answer, which averages the logits of the heads.
         soft = soft_rates(out[:, :, size:].mean(1), self._cells)
-        return task, task + self.traits.constraint_weight * (soft @ cell_weights)
+        return task, task + pressure * (soft @ weight)
 
     def place(self, slots: range) -> None:
         """Gives each net the dropout masks of its slot."""
@@ -218,7 +247,7 @@ class GenomeLearner(Learner):
         # A generator per net, seeded by its slot: whichever process holds it, the
         # net sees the same masks.
         self._input_drop = [
-            Dropout(role.input_drop, self._seed + i + 1)
+            Dropout(role.input_drop, self._seed + i + 1, self._device)
             for i, role in zip(slots, self.roles, strict=True)
         ]
 

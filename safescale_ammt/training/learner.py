@@ -128,7 +128,11 @@ class Learner(ABC):
     def broadcast(self, process_group: ProcessGroup) -> None:
         """Takes rank 0's weights, averages and optimizer state."""
         for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
-            process_group.broadcast(tensor)
+            # Processes exchange what lies with the processor.
+            host = tensor.cpu()
+            process_group.broadcast(host)
+            if host is not tensor:
+                tensor.copy_(host)
 
     def finite(self) -> Tensor:
         """Returns which nets have finite weights and averages, (k,) booleans."""
@@ -137,13 +141,15 @@ class Learner(ABC):
 
     def state_dict(self) -> StateDict:
         """Returns weights, averages and optimizer."""
-        each = {"theta": self.theta, "averaged": self.averaged}
-        return StateDict(each | self.adam.tensors())
+        each = {"theta": self.theta, "averaged": self.averaged} | self.adam.tensors()
+        return StateDict({name: tensor.cpu() for name, tensor in each.items()})
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continues from a state of as many nets."""
-        self.theta, self.averaged = state.each["theta"], state.each["averaged"]
-        self.adam.load_tensors(state.each)
+        device = self.theta.device
+        each = {name: tensor.to(device) for name, tensor in state.each.items()}
+        self.theta, self.averaged = each["theta"], each["averaged"]
+        self.adam.load_tensors(each)
 
 
 def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -109,6 +110,10 @@ class Nets(Protocol):
     @property
     def most_rows(self) -> int:
         """Most rows that figures are taken of."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are computed; what they answer lies with the processor."""
 
     def roles(self, config: TrainingConfig) -> tuple[Role, ...]:
         """Returns the roles that the section's specialisations mean for these nets."""

@@ -82,7 +82,9 @@ class Plan:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields what the log begins with: the plan, and what it leaves out."""
-        yield {"event": "plan", "steps": self.steps}
+        device = self.nets.device
+        other = {} if device.type == "cpu" else {"device": str(device)}
+        yield {"event": "plan", "steps": self.steps, **other}
         for reason in self.constraints.left_out:
             yield {"event": "left_out", "reason": reason}
         for reason in self.nets.unapplied(self.config):

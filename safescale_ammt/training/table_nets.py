@@ -11,6 +11,7 @@ from torch import Tensor
 from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_tables
+from safescale_ammt.model.device import CPU
 from safescale_ammt.model.network import predicted, row_log_losses
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 
@@ -24,6 +25,7 @@ class TableNets:
     """
 
     sets_aside = True
+    device = CPU
 
     def __init__(self, encoded: EncodedDataset, encoding: str) -> None:
         self.encoded, self._encoding = encoded, encoding

@@ -100,7 +100,7 @@ def train(
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
     checkpoints = checkpoints or Checkpoints()
-    with settled(config.threads):
+    with settled(config.threads, nets.device):
         plan = make_plan(nets, config, constitution, twin=twin)
         # Only now: what reading has freed goes back.
         keep_freed_memory()
@@ -155,7 +155,8 @@ def _specialise(
     """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
     dual = DualUpdate.start(plan, learner.averaged, placement)
     config, k = plan.config, len(dual.eligible)
-    sharing = Sharing(learner.theta[0], config)
+    # What all processes look at lies with the processor, wherever nets are computed.
+    sharing = Sharing(learner.theta[0].cpu(), config)
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
@@ -209,7 +210,7 @@ def _specialise(
             require_quorum(plan, step, usable)
             # Whole weights are gathered, and every process computes the consensus:
             # a reduction adds in another order, and its sum is another model.
-            theta = placement.gather(learner.theta)[:k]
+            theta = placement.gather(learner.theta.cpu())[:k]
             sync_round = sharing.share(
                 theta,
                 usable=usable,
@@ -228,7 +229,7 @@ def _specialise(
     # Apart, or one agent more would make up for a lost twin.
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
-    averaged = placement.gather(learner.averaged)
+    averaged = placement.gather(learner.averaged.cpu())
     return Trained(
         nets=plan.nets,
         agents=averaged[:k].clone(),

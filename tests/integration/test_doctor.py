@@ -520,21 +520,28 @@ def test_a_local_backend_needs_no_trainer(world, capsys):
     assert findings["trainer"]["found"] == "training.backend is not trainjob"
 
 
-def test_hardware_that_stays_idle_is_named(world, capsys):
+def test_hardware_that_is_reserved_is_named_and_whether_it_stays_idle(world, capsys):
     assert world.ask(capsys)["accelerators"]["found"] == "none"
-    asked = world.ask(capsys, "--param", "accelerators=1", "--skip", "quota")
+    one = ("--param", "accelerators=1", "--skip", "quota")
+    asked = world.ask(capsys, *one)
     assert asked["accelerators"]["found"] == (
-        "nvidia.com/gpu is reserved and stays idle: this version trains on CPUs, in a "
-        "CUDA image too"
+        "nvidia.com/gpu is reserved and stays idle: the pods of the TrainJob train, "
+        "and the step waits for them"
     )
     assert asked["accelerators"]["state"] == "ok"
-    other = ("--param", "accelerator_type=amd.com/gpu", "--param", "accelerators=1")
-    found = world.ask(capsys, *other, "--skip", "quota")["accelerators"]["found"]
-    assert found.startswith("amd.com/gpu is reserved")
+    local = ("--set", "training.backend=local", "--set", "training.processes=1")
+    other = ("--param", "accelerator_type=amd.com/gpu", *one, *local)
+    for more, use in (
+        ((), "nets train on it"),
+        (("--set", "training.device=cpu"), "stays idle: training.device is cpu"),
+        (("--set", "training.learner=trees"), "stays idle: boosted trees train on"),
+    ):
+        found = world.ask(capsys, *other, *more)["accelerators"]["found"]
+        assert found.startswith(f"amd.com/gpu is reserved and {use}")
 
 
 @pytest.mark.parametrize("kind", ["limits", "requests"])
-def test_hardware_of_a_trainjob_that_stays_idle_is_named(world, capsys, kind):
+def test_hardware_of_a_trainjob_is_named(world, capsys, kind):
     runtime = world.cluster.get("trainingruntimes", "safescale-torch")
     jobs = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     (container,) = jobs[0]["template"]["spec"]["template"]["spec"]["containers"]
@@ -542,7 +549,7 @@ def test_hardware_of_a_trainjob_that_stays_idle_is_named(world, capsys, kind):
     body = {"spec": {"template": {"spec": {"replicatedJobs": jobs}}}}
     world.cluster.patch("trainingruntimes", "safescale-torch", body)
     found = world.ask(capsys, "--skip", "quota")["accelerators"]
-    assert "nvidia.com/gpu is reserved and stays idle" in found["found"]
+    assert found["found"] == "nvidia.com/gpu is reserved and nets train on it"
     local = ("--set", "training.backend=local", "--set", "training.processes=1")
     assert world.ask(capsys, *local)["accelerators"]["found"] == "none"
 

@@ -479,13 +479,14 @@ def test_a_run_with_a_trainjob_waits_for_it_in_a_small_pod(api):
     }
 
 
-def test_accelerators_are_warned_of_since_nothing_uses_them(api, capsys):
-    assert submit(api, "--param", "accelerators=2") == 0
+def test_accelerators_that_training_leaves_idle_are_warned_of(api, capsys):
+    two, on_cpus = ("--param", "accelerators=2"), ("--set", "training.device=cpu")
+    assert submit(api, *two, *on_cpus) == 0
     said = capsys.readouterr().err
     (line,) = [line for line in said.splitlines() if line.startswith("Warning: ")]
     assert "--param accelerators=2 reserves what stays idle" in line
-    assert "trains on CPUs" in line
-    for none in ([], ["--param", "accelerators=0"], ["--param", "accelerators=000"]):
+    assert "training.device is cpu" in line
+    for none in (two, on_cpus, (*on_cpus, "--param", "accelerators=000")):
         assert submit(api, *none) == 0
         assert "idle" not in capsys.readouterr().err
 

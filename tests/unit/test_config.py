@@ -198,7 +198,6 @@ def test_an_impossible_training_value_is_one_clear_sentence(
         ("human_oversight_enabled", False),
         ("memory_threshold", 0.5),
         ("architecture_mutation_rate", 0.3),
-        ("device", "cuda"),
         ("execution", "auto"),
         ("sensitive", ["sex"]),
     ],

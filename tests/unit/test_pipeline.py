@@ -171,10 +171,10 @@ def test_each_task_has_requests_and_limits_from_scalar_parameters(containers):
             assert ("inputs.parameters" in limit) == (name != EXIT)
 
 
-def test_the_form_says_that_accelerators_stay_idle(graph):
+def test_the_form_says_what_an_accelerator_is_for(graph):
     parameters = graph["root"]["inputDefinitions"]["parameters"]
     text = " ".join(parameters["resources_accelerators"]["description"].split())
-    assert "This version trains on CPUs and leaves them idle" in text
+    assert "nets train on the first, in images whose torch is built for it" in text
     assert parameters["resources_accelerators"]["defaultValue"] == "0"
 
 

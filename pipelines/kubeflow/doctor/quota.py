@@ -15,8 +15,9 @@ from typing import Any
 
 from pipelines.kubeflow.doctor.checks import Check, Fault
 from pipelines.kubeflow.doctor.cluster import Cluster
-from pipelines.kubeflow.preparation import IDLE
+from pipelines.kubeflow.preparation import why_idle
 from pipelines.quantities import amount
+from safescale_ammt.config.sections import TrainingConfig
 
 _TRAINJOBS = "count/trainjobs.trainer.kubeflow.org"
 _NONE = Decimal(0)
@@ -33,22 +34,26 @@ class RunResources:
 
     Attributes:
         stage: `cpu`, `memory` of the largest stage, and accelerators by their name.
-        pods: pods of a TrainJob beside it.
+        training: the section, whose nets may train on an accelerator.
     """
 
     stage: Mapping[str, str]
-    pods: int = 0
+    training: TrainingConfig
+
+    @property
+    def pods(self) -> int:
+        """Pods of a TrainJob beside it."""
+        return self.training.nodes if self.training.backend == "trainjob" else 0
 
 
 def resources_of(
-    parameters: Mapping[str, str], nodes: int, *, trainjob: bool
+    parameters: Mapping[str, str], training: TrainingConfig
 ) -> RunResources:
     """Returns what a run takes.
 
     Args:
         parameters: the pipeline's scalar parameters.
-        nodes: pods of a TrainJob.
-        trainjob: whether there is one.
+        training: the section.
     """
     # By amount: as text "500m" is more than "2".
     stage = {
@@ -57,7 +62,7 @@ def resources_of(
     }
     if amount(parameters.get("accelerators", "0")):
         stage[parameters["accelerator_type"]] = parameters["accelerators"]
-    return RunResources(stage, nodes if trainjob else 0)
+    return RunResources(stage, training)
 
 
 def checks(cluster: Cluster, run: RunResources) -> list[Check]:
@@ -218,9 +223,9 @@ def check_nodes(cluster: Cluster, run: RunResources) -> str:
 
 
 def check_accelerators(cluster: Cluster, run: RunResources) -> str:
-    """Says which hardware beside CPU and memory a run reserves, to no use.
+    """Says which hardware beside CPU and memory a run reserves, and if to no use.
 
-    It is no fault: the run ends well, on CPUs.
+    That is no fault: the run ends well, on CPUs.
 
     Raises:
         Fault: the run's TrainingRuntime does not exist.
@@ -228,13 +233,14 @@ def check_accelerators(cluster: Cluster, run: RunResources) -> str:
     """
     container = cluster.node_container() if run.pods else None
     resources = (container or {}).get("resources", {})
-    reserved = {
-        *run.stage,
-        *resources.get("requests", {}),
-        *resources.get("limits", {}),
-    }
-    idle = sorted(reserved - {"cpu", "memory", "ephemeral-storage"})
-    return f"{', '.join(idle)} is reserved and stays idle: {IDLE}" if idle else "none"
+    of_pods = {*resources.get("requests", {}), *resources.get("limits", {})}
+    said = []
+    for reserved, of_step in ((set(run.stage), True), (of_pods, False)):
+        names = ", ".join(sorted(reserved - {"cpu", "memory", "ephemeral-storage"}))
+        why = why_idle(run.training, of_step=of_step)
+        use = f"stays idle: {why}" if why else "nets train on it"
+        said += [f"{names} is reserved and {use}"] if names else []
+    return "; ".join(said) or "none"
 
 
 def _check_limit(
