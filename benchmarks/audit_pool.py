@@ -118,7 +118,7 @@ class Audit(Checkpoints):
 
     def gap(self, weights: Tensor) -> float:
         """Returns the largest difference of rates on the pool of weights (P,)."""
-        return max(self._plan.constraints.gaps(self.rates(weights)).values())
+        return max(self._plan.constraints.values(self.rates(weights)).values())
 
 
 @dataclass

@@ -52,7 +52,8 @@ class Workload:
         """Refuses a promise about a group that the data section does not declare.
 
         Raises:
-            ConstitutionError: there is such a promise.
+            ConstitutionError: there is such a promise, or one within strata whose
+                groups nobody would count.
         """
         # The search refuses it too, but only after the data have been prepared.
         data = self.data
@@ -64,6 +65,7 @@ class Workload:
                     f"The constitution speaks of the group {group!r}, which the data "
                     f"section does not declare; {expected}."
                 )
+        self.constitution.require_crosses(data.crosses)
 
     @classmethod
     def load(

@@ -216,8 +216,27 @@ class Constitution:
     @property
     def group_columns(self) -> tuple[str, ...]:
         """Names of the group columns that the principles refer to."""
-        names = {p.constraint.group for p in self.principles if p.constraint.group}
+        names = {name for p in self.principles for name in p.constraint.columns}
         return tuple(sorted(names))
+
+    def require_crosses(self, crosses: Mapping[str, Sequence[str]]) -> None:
+        """Refuses strata in whose groups no rows are counted.
+
+        Args:
+            crosses: name -> the columns that it crosses, as the data declare them.
+
+        Raises:
+            ConstitutionError: a promise is made given a column that is not crossed
+                with its group.
+        """
+        for p in self.principles:
+            group, given = p.constraint.group, p.constraint.given
+            if given and not any(set(c) == {group, given} for c in crosses.values()):
+                raise ConstitutionError(
+                    f"Principle {p.id!r} compares {group!r} given {given!r}, but the "
+                    "data count no rows of both; declare "
+                    f"data.crosses: {{{group}_{given}: [{group}, {given}]}}."
+                )
 
     def principle(self, name: str) -> Principle:
         """Returns the principle with this id."""

@@ -27,9 +27,13 @@ ROBUST_METRICS = (
 JUDGED = ("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error")
 """Metrics that `evaluate_safety` has an evaluator for."""
 METRICS = (*JUDGED, *ROBUST_METRICS)
-# The optimizer's constraints are differences of two rates.
-TRAINABLE = GAPS
+FLOORS = ("accuracy", "balanced_accuracy", "recall")
+"""Measures of use that are sums of rates, and can be held to a floor."""
+# The optimizer's constraints are sums of rates.
+TRAINABLE = (*GAPS, "dp_ratio", "worst_group_error", *FLOORS)
 """Metrics with a differentiable surrogate."""
+WITHIN_STRATA = (*GAPS, "dp_ratio")
+"""Metrics that compare groups, which may be those of one stratum."""
 TWIN = "unconstrained_twin"
 MAJORITY = "majority"
 """The constant answer that is right most often."""
@@ -59,6 +63,8 @@ class Constraint:
             the line is its accuracy + `delta`.
         delta: offset to the reference (accuracy, a fraction: -0.01 is 1 point).
         floor: absolute floor beside the reference.
+        given: a sensitive column, a declared merge or a cross: groups are compared
+            within each of its values alone; the line holds in every one.
     """
 
     metric: str
@@ -69,6 +75,35 @@ class Constraint:
     reference: str | None = None
     delta: float | None = None
     floor: float | None = None
+    given: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the group columns that it speaks of."""
+        return tuple(name for name in (self.group, self.given) if name)
+
+    @property
+    def over(self) -> str:
+        """Says which groups are compared, such as ` by sex given education`."""
+        by = f" by {self.group}" if self.group else ""
+        return by + (f" given {self.given}" if self.given else "")
+
+    @property
+    def untrainable(self) -> str:
+        """Says why training cannot work on it; "" if it can."""
+        if self.metric == "precision":
+            return (
+                "precision is a share of the rows that the model itself chooses, so "
+                "that answering nobody would keep it"
+            )
+        if self.reference is not None:
+            return (
+                f"a line that moves with {self.reference} is none that training can "
+                "hold; promise an accuracy of at least a threshold beside it"
+            )
+        if self.metric not in TRAINABLE:
+            return f"{self.metric} has no differentiable surrogate, {one_of(TRAINABLE)}"
+        return ""
 
     @property
     def line(self) -> float:
@@ -95,7 +130,7 @@ class Principle:
         text: the promise in the author's words.
         why: the author's reason.
         enforce: whether training works on it; the gate judges it either way. By
-            default what can be trained for is.
+            default a gap is, and all else that can be trained for is on demand.
     """
 
     id: str
@@ -108,14 +143,13 @@ class Principle:
     def promise(self) -> str:
         """The promise in one line, such as `tpr_gap by sex <= 0.1`."""
         c = self.constraint
-        over = f" by {c.group}" if c.group else ""
         if c.reference:
             line = f"{c.reference} {c.delta:+g}"
             if c.floor is not None:
                 line += f" and {c.op} {c.floor:g}"
         else:
             line = f"{c.threshold:g}"
-        return f"{c.metric}{over} {c.op} {line}"
+        return f"{c.metric}{c.over} {c.op} {line}"
 
     def sentence(self) -> str:
         """Says the promise and its tier in one line, for errors and reports."""
@@ -127,6 +161,7 @@ class Principle:
         fields = {
             "metric": c.metric,
             "group": c.group,
+            "given": c.given,
             "op": c.op,
             "threshold": c.threshold,
             "tier": c.tier,
@@ -158,15 +193,15 @@ def read_principle(raw: Any, index: int) -> Principle:
     name = text(entry, "id", f"principles[{index}]", "")
     constraint = _constraint(entry["constraint"], name)
     train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
-    # What can be trained for is, unless the author says otherwise.
-    trainable = constraint.metric in TRAINABLE and constraint.op == "<="
+    # Gaps are trained for, unless the author says otherwise. The others could not be
+    # once: files from then mean what they meant, and keep their digests.
+    by_default = constraint.metric in GAPS
     enforce = checked_flag(
-        train.get("enforce", trainable), f"{name}.train.enforce", ConstitutionError
+        train.get("enforce", by_default), f"{name}.train.enforce", ConstitutionError
     )
-    if enforce and not trainable:
+    if enforce and (reason := constraint.untrainable):
         raise ConstitutionError(
-            f"{name}.train.enforce is true, but {constraint.metric} has no "
-            f"differentiable surrogate, {one_of(TRAINABLE)}, or enforce: false."
+            f"{name}.train.enforce is true, but {reason}; or say enforce: false."
         )
     texts = {k: text(entry, k, name, "") for k in ("text", "why") if entry.get(k, "")}
     return Principle(name, constraint, enforce=enforce, **texts)
@@ -176,7 +211,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
     """Parses and checks the constraint of the principle `name`."""
     where = f"{name}.constraint"
     keys = (
-        *("metric", "group", "op", "threshold", "tier"),
+        *("metric", "group", "given", "op", "threshold", "tier"),
         *("reference", "delta", "floor", "threat"),
     )
     entry = section(raw, where, keys)
@@ -205,6 +240,7 @@ def _constraint(raw: Any, name: str) -> Constraint:
         reference=entry.get("reference"),
         delta=number(entry, "delta", where),
         floor=number(entry, "floor", where),
+        given=entry.get("given"),
     )
     _check_constraint(constraint, where)
     # Filled in, so that a delta of 0 has one digest, written out or not.
@@ -239,12 +275,31 @@ def _check_constraint(c: Constraint, where: str) -> None:
             f"{where}.group is {c.group!r}, but {c.metric} is judged over all rows; "
             f"{one_of(GROUP_METRICS)} for groups."
         )
+    _check_given(c, where)
     _check_line(c, where)
     # Every metric lies in [0, 1].
     for key in ("threshold", "floor"):
         value = getattr(c, key)
         if value is not None and not 0 <= value <= 1:
             raise ConstitutionError(f"{where}.{key} is {value:g}, outside [0, 1].")
+
+
+def _check_given(c: Constraint, where: str) -> None:
+    """Refuses strata of what compares no groups, or that are the groups themselves."""
+    if c.given is None:
+        return
+    if not isinstance(c.given, str) or not c.given.strip():
+        raise ConstitutionError(f"{where}.given must name a group, found {c.given!r}.")
+    if c.metric not in WITHIN_STRATA:
+        raise ConstitutionError(
+            f"{where}.given is {c.given!r}, but {c.metric} compares no groups within "
+            f"strata; {one_of(WITHIN_STRATA)}, or name a cross of both as the group."
+        )
+    if c.given == c.group:
+        raise ConstitutionError(
+            f"{where}.given and group are both {c.given!r}: each stratum would have "
+            "one group."
+        )
 
 
 def _check_line(c: Constraint, where: str) -> None:
@@ -278,18 +333,17 @@ def check_consistent(principles: Sequence[Principle]) -> None:
     """
     ids: set[str] = set()
     # Two tiers of one promise are fine: a hard line, and a stricter one to aim at.
-    promises: dict[tuple[str, str | None, bool], Principle] = {}
+    promises: dict[tuple[str, str, bool], Principle] = {}
     for p in principles:
         if p.id in ids:
             raise ConstitutionError(f"Two principles have the id {p.id!r}.")
         ids.add(p.id)
         c = p.constraint
         # To beat the constant answer and to keep up with the twin are two promises.
-        key = (c.metric, c.group, c.reference == MAJORITY)
+        key = (c.metric, c.over, c.reference == MAJORITY)
         other = promises.setdefault(key, p)
         if other is not p and c.tier == other.constraint.tier:
             raise ConstitutionError(
                 f"Principles {other.id!r} and {p.id!r} contradict each other: both "
-                f"draw a {c.tier} line for {c.metric}"
-                f"{f' by {c.group}' if c.group else ''}; keep one."
+                f"draw a {c.tier} line for {c.metric}{c.over}; keep one."
             )

@@ -27,6 +27,8 @@ from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.files.canonical import read_json
 
 SCHEMAS = (1, 2)
+CROSSED = " & "
+"""Stands between the values that a cross' value is made of."""
 LEAST_SHOWN = 10
 """Least count of the sealed split that is shown."""
 
@@ -177,6 +179,65 @@ class Counts:
             return (), none.sum(axis=1), none
         least = self.split(split).least[name]
         return tuple(values), least[:, -1], least[:, :-1]
+
+    def crossed(
+        self, split: str, name: str, given: str
+    ) -> tuple[tuple[str, ...], tuple[str, ...], IntArray, IntArray]:
+        """Returns the values of two group columns, and the counts of their cross.
+
+        Returns:
+            Values (g,) and (s,), rows (g, s) and rows per class (g, s, C); see `table`.
+
+        Raises:
+            InputError: no such split or group, or no cross of both was declared.
+        """
+        values, strata = (self.table(split, column)[0] for column in (name, given))
+        cross, places = self._cross(split, name, given)
+        texts, rows, labels = self.table(split, cross)
+        shape = len(values), len(strata)
+        rows_of = np.zeros(shape, dtype=np.int64)
+        labels_of = np.zeros((*shape, len(self.classes)), dtype=np.int64)
+        for i, text in enumerate(texts):
+            rows_of[places[text]], labels_of[places[text]] = rows[i], labels[i]
+        return values, strata, rows_of, labels_of
+
+    def cross(self, split: str, name: str, given: str) -> str:
+        """Returns the name of the declared cross of two group columns.
+
+        Raises:
+            InputError: no such split or group, or no cross of both was declared.
+        """
+        return self._cross(split, name, given)[0]
+
+    def _cross(
+        self, split: str, name: str, given: str
+    ) -> tuple[str, dict[str, tuple[int, int]]]:
+        """Returns a cross by name, and what each of its values is of both columns."""
+        values, strata = (self.table(split, column)[0] for column in (name, given))
+        for turned in (False, True):
+            texts = {
+                CROSSED.join((s, v) if turned else (v, s)): (i, j)
+                for i, v in enumerate(values)
+                for j, s in enumerate(strata)
+            }
+            # Values that spell one text twice would be counted as one another.
+            if len(texts) < len(values) * len(strata):
+                continue
+            for column, found in self.split(split).groups.items():
+                if (
+                    found
+                    and column not in (name, given)
+                    and found.keys() <= texts.keys()
+                ):
+                    return column, texts
+        raise InputError(
+            f"The counts of {split} have no cross of {name!r} and {given!r}; declare "
+            f"one in data.crosses: {{{name}_{given}: [{name}, {given}]}}."
+        )
+
+    def total(self, split: str) -> int:
+        """Returns the rows of a split."""
+        return self.split(split).rows
 
     def split(self, name: str) -> SplitCounts:
         """Returns the counts of one split.

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.associations import joint
+from safescale_ammt.data.counts import CROSSED
 from safescale_ammt.data.shown import shown_values
 from safescale_ammt.errors import ConfigError, DataError, one_of
 from safescale_ammt.reading.columns import Column, RawTable
@@ -17,7 +18,6 @@ from safescale_ammt.reading.columns import Column, RawTable
 MISSING = "(missing)"
 MOST_VALUES = 100
 """More values than this in a sensitive column are no groups, but numbers or names."""
-_AND = " & "
 
 
 def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
@@ -50,7 +50,7 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
         # Only combinations that occur: one that nobody has is no group.
         codes, value_codes = joint([column.codes for column in columns])
         texts = [
-            _AND.join(
+            CROSSED.join(
                 column.values[int(code)].as_py()
                 for column, code in zip(columns, combination, strict=True)
             )

@@ -34,17 +34,23 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class GroupHits:
-    """Rates of groups, hits (..., g), and which groups (g,) are too small."""
+    """Rates of groups, hits (..., g), and which groups (g,) are too small.
+
+    Within strata a group is small that is so in any; what it shows in the others
+    counts.
+    """
 
     rates: tuple[Rates, ...]
     small: BoolArray
 
     @property
     def large(self) -> GroupHits:
-        """Only the groups that are large enough to be judged."""
-        large = ~self.small
-        rates = tuple(r.of_groups(large) for r in self.rates)
-        return GroupHits(rates, self.small[large])
+        """Only the groups that are large enough to be judged, in each stratum."""
+        rates = tuple(
+            r.of_groups(~(self.small if r.small is None else r.small))
+            for r in self.rates
+        )
+        return GroupHits(rates, self.small[~self.small])
 
 
 @dataclass(frozen=True)
@@ -218,11 +224,13 @@ def pairs(
 
 
 def comparisons(constraint: Constraint, hits: GroupHits) -> int:
-    """Number of tests for a violation: ordered pairs (or groups) x kinds of rate."""
-    groups = len(hits.small)
+    """Number of tests for a violation: ordered pairs (or groups) x kinds of rate.
+
+    Strata are kinds of rate of their own.
+    """
+    groups = [len(rates.trials) for rates in hits.rates]
     # Ordered pairs: either group of a pair may be the favoured one.
-    each = groups * (groups - 1) if compares(constraint) else groups
-    return each * len(hits.rates)
+    return sum(n * (n - 1) if compares(constraint) else n for n in groups)
 
 
 def utility_lines(constraint: Constraint, hits: PairedHits) -> int:

@@ -50,6 +50,7 @@ class GroupRate:
         lower: exact one-sided lower 1 - alpha bound of this rate alone, or None.
         upper: exact one-sided upper bound, or None.
         judged: whether the group is large enough to be judged.
+        stratum: value of the column within which groups are compared, "" of none.
     """
 
     value: str
@@ -62,6 +63,17 @@ class GroupRate:
     lower: float | None
     upper: float | None
     judged: bool = True
+    stratum: str = ""
+
+    @property
+    def name(self) -> str:
+        """The group, and the stratum that it is compared in."""
+        return f"{self.value} in {self.stratum}" if self.stratum else self.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        # Came later: of what is compared in no strata nothing is said of any.
+        return {k: v for k, v in asdict(self).items() if k != "stratum" or v}
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,8 @@ class Finding:
         reason: one sentence.
         too_small: groups that are too small to be judged.
         by_group: rates behind the value.
+        given: the column within whose values groups are compared, as in its
+            constraint.
     """
 
     principle: str
@@ -108,6 +122,7 @@ class Finding:
     floor: float | None = None
     too_small: tuple[str, ...] = ()
     by_group: tuple[GroupRate, ...] = ()
+    given: str | None = None
 
     @property
     def known_value(self) -> float | None:
@@ -117,10 +132,10 @@ class Finding:
         """
         if self.value is not None or self.group is None:
             return self.value
-        kinds: dict[str, list[float]] = {}
+        kinds: dict[tuple[str, str], list[float]] = {}
         for rate in self.by_group:
             if rate.rate is not None:
-                kinds.setdefault(rate.of, []).append(rate.rate)
+                kinds.setdefault((rate.stratum, rate.of), []).append(rate.rate)
         return worst_value(self.metric, kinds.values())
 
     @property
@@ -152,11 +167,13 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
-        return {
+        found = {
             **asdict(self),
             "too_small": list(self.too_small),
-            "by_group": [asdict(rate) for rate in self.by_group],
+            "by_group": [rate.to_dict() for rate in self.by_group],
         }
+        # Came later: a finding within no strata is written as before.
+        return {k: v for k, v in found.items() if k != "given" or v is not None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Finding:
@@ -210,15 +227,17 @@ def lacks(finding: Finding) -> str:
     if finding.metric in COUNTED:
         return f"there are no {COUNTED[finding.metric]}"
     if not empty:
-        kinds = dict.fromkeys(r.of for r in finding.by_group if r.hits)
-        none = [r.of for r in finding.by_group if r.of not in kinds]
-        of_class = next(iter(none), "").partition(" of ")[2]
-        return f"no row of any group is answered {of_class or YES}"
-    absent = list(dict.fromkeys(r.value for r in empty if not r.n))
+        kinds = dict.fromkeys((r.of, r.stratum) for r in finding.by_group if r.hits)
+        none = [r for r in finding.by_group if (r.of, r.stratum) not in kinds]
+        of_class = next((r.of for r in none), "").partition(" of ")[2]
+        where = next((r.stratum for r in none), "")
+        among = f"any group in {where}" if where else "any group"
+        return f"no row of {among} is answered {of_class or YES}"
+    absent = list(dict.fromkeys(r.name for r in empty if not r.n))
     clauses = [f"there is no row of {', '.join(absent)}"] if absent else []
     for of in dict.fromkeys(r.of for r in empty if r.n):
         kind, _, of_class = of.partition(" of ")
-        names = ", ".join(r.value for r in empty if r.n and r.of == of)
+        names = ", ".join(r.name for r in empty if r.n and r.of == of)
         words = _WITHOUT.get(kind, _NO_TRIALS)[bool(of_class)]
         clauses.append(words.format(names, of_class))
     return " and ".join(clauses)
@@ -286,4 +305,5 @@ def subject_of(finding: Finding) -> str:
     if finding.reference is not None:
         name = REFERENCE_NAMES[finding.reference]
         return f"{finding.metric} minus that of the {name}"
-    return finding.metric + (f" by {finding.group}" if finding.group else "")
+    by = f" by {finding.group}" if finding.group else ""
+    return finding.metric + by + (f" given {finding.given}" if finding.given else "")

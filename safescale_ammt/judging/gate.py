@@ -186,8 +186,8 @@ def _mismatches(
             continue
         c = principles[finding.principle].constraint
         head = f"The finding on {finding.principle}"
-        fields = ("metric", "group", "tier", "op", "reference", "threshold", "floor")
-        for name in fields:
+        fields = ("metric", "group", "given", "tier", "op", "reference", "threshold")
+        for name in (*fields, "floor"):
             # With a reference the finding's threshold is delta.
             delta = name == "threshold" and c.reference is not None
             value = getattr(c, "delta" if delta else name)

@@ -9,7 +9,8 @@ of it: fairlearn reads it as 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,15 @@ class Rates:
         of: `tpr`, `fpr`, `selection` or `error` (`tpr of class 2` with classes).
         hits: (..., g), leading axes are simulated draws.
         trials: (g,).
+        stratum: value of the column within which groups are compared, "" of none.
+        small: groups (g,) too small in this stratum; None: those of all rates are.
     """
 
     of: str
     hits: IntArray
     trials: IntArray
+    stratum: str = ""
+    small: NDArray[np.bool_] | None = None
 
     @property
     def points(self) -> Array:
@@ -49,7 +54,12 @@ class Rates:
 
     def of_groups(self, chosen: NDArray[np.bool_]) -> Rates:
         """Returns the rates of the chosen groups (g,) only."""
-        return Rates(self.of, self.hits[..., chosen], self.trials[chosen])
+        return replace(
+            self,
+            hits=self.hits[..., chosen],
+            trials=self.trials[chosen],
+            small=None if self.small is None else self.small[chosen],
+        )
 
 
 RATES_OF = {
@@ -72,12 +82,14 @@ class GroupTable:
         rows: rows (g,).
         positives: rows of the positive class (g,); rows, if there is none.
         rates: one entry per kind of rate (and class).
+        stratum: value of the column within which groups are compared, "" of none.
     """
 
     values: tuple[str, ...]
     rows: IntArray
     positives: IntArray
     rates: tuple[Rates, ...]
+    stratum: str = ""
 
     def too_small(self, min_n: int, min_pos: int) -> NDArray[np.bool_]:
         """Marks groups (g,) with too few rows, positives or trials of a rate."""
@@ -88,42 +100,68 @@ class GroupTable:
         return np.asarray(small)
 
 
-def group_table(metric: str, evidence: Evidence, group: str) -> GroupTable:
+def group_tables(
+    metric: str, evidence: Evidence, group: str, given: str | None = None
+) -> tuple[GroupTable, ...]:
     """Counts the hits and trials of the rates that a metric compares.
+
+    Returns:
+        One table; with `given` one of each of its values.
 
     Raises:
         InputError: no such group.
     """
+    if given is None:
+        every = np.ones(len(evidence.label), dtype=bool)
+        return (_table(metric, evidence, group, every),)
+    strata, codes = evidence.group(given)
+    tables = []
+    for code, stratum in enumerate(strata):
+        table = _table(metric, evidence, group, codes == code)
+        rates = tuple(replace(rates, stratum=stratum) for rates in table.rates)
+        tables.append(replace(table, rates=rates, stratum=stratum))
+    return tuple(tables)
+
+
+def _table(
+    metric: str, evidence: Evidence, group: str, counted: NDArray[np.bool_]
+) -> GroupTable:
+    """Counts among the rows that are counted (n,)."""
     values, codes = evidence.group(group)
     size = len(values)
     classes = evidence.judged_classes
     label, prediction = evidence.label, evidence.prediction
-    every = np.ones(len(label), dtype=bool)
     rates = []
     for kind in RATES_OF[metric]:
         # An error is one of all classes: it is counted once.
         for code in classes if kind != "error" else classes[:1]:
-            among = {"tpr": label == code, "fpr": label != code}.get(kind, every)
+            among = {"tpr": label == code, "fpr": label != code}.get(kind, counted)
+            among = among & counted
             hit = prediction != label if kind == "error" else prediction == code
             several = len(classes) > 1 and kind != "error"
             name = f"{kind} of class {code}" if several else kind
             hits = np.bincount(codes[hit & among], minlength=size)
             rates.append(Rates(name, hits, np.bincount(codes[among], minlength=size)))
     # `minlength` keeps the place of a group at the end that has no rows.
-    rows = np.bincount(codes, minlength=size)
+    rows = np.bincount(codes[counted], minlength=size)
     # Without one positive class `min_pos` bounds the rows.
     positives = rows
     if len(classes) == 1:
-        positives = np.bincount(codes[evidence.label == classes[0]], minlength=size)
+        positive = counted & (label == classes[0])
+        positives = np.bincount(codes[positive], minlength=size)
     return GroupTable(values, rows, positives, tuple(rates))
 
 
 def point_value(
-    metric: str, evidence: Evidence, group: str | None = None
+    metric: str,
+    evidence: Evidence,
+    group: str | None = None,
+    given: str | None = None,
 ) -> float | None:
     """Returns a metric's value on the rows, without any uncertainty.
 
-    None where it is not defined: a group lacks the rows that a rate is taken over,
+    With `given` it is that of the stratum where it is worst. None where it is not
+    defined: a group lacks the rows that a rate is taken over,
     there is but one group to compare, or the ratio is that of nobody to nobody.
 
     Raises:
@@ -140,14 +178,15 @@ def point_value(
         )
     if group is None:
         raise InputError(f"{metric} compares groups, but no group was named.")
-    return table_value(metric, group_table(metric, evidence, group))
+    return table_value(metric, group_tables(metric, evidence, group, given))
 
 
-def table_value(metric: str, table: GroupTable) -> float | None:
-    """Returns the point value of a group metric from its table, None if undefined."""
-    kinds = [rates.points.tolist() for rates in table.rates]
+def table_value(metric: str, tables: Sequence[GroupTable]) -> float | None:
+    """Returns the point value of a group metric from its tables, None if undefined."""
+    every = [rates for table in tables for rates in table.rates]
+    kinds = [rates.points.tolist() for rates in every]
     # A rate that nobody knows may be the one that breaks the promise.
-    known = all(rates.has_trials.all() for rates in table.rates)
+    known = all(rates.has_trials.all() for rates in every)
     if not known or any(kind_value(metric, kind) is None for kind in kinds):
         return None
     return worst_value(metric, kinds)

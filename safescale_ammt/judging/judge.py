@@ -37,7 +37,7 @@ from safescale_ammt.judging.findings import (
     GroupRate,
     reason,
 )
-from safescale_ammt.judging.group_rates import group_table, table_value
+from safescale_ammt.judging.group_rates import group_tables, table_value
 from safescale_ammt.judging.skill import RATES, area, balance, rate_hits
 
 
@@ -69,8 +69,9 @@ def judge(
         skill = area(evidence) if c.metric == "auc" else balance(evidence)
         value = float(skill.value) if skill.has_value else None
         return _test(principle, skill, _Estimate(value, ()), alpha)
-    table = group_table(c.metric, evidence, c.group or "")
-    small = table.too_small(group_rule.min_n, group_rule.min_pos)
+    tables = group_tables(c.metric, evidence, c.group or "", c.given)
+    sizes = group_rule.min_n, group_rule.min_pos
+    small = [table.too_small(*sizes) for table in tables]
     by_group = tuple(
         GroupRate(
             value,
@@ -78,14 +79,23 @@ def judge(
             int(table.rows[i]),
             int(table.positives[i]),
             *_rate_bounds(int(rates.hits[i]), int(rates.trials[i]), alpha),
-            judged=not small[i],
+            judged=not few[i],
+            stratum=table.stratum,
         )
+        for table, few in zip(tables, small, strict=True)
         for rates in table.rates
         for i, value in enumerate(table.values)
     )
-    names = tuple(v for v, s in zip(table.values, small, strict=True) if s)
-    estimate = _Estimate(table_value(c.metric, table), by_group, names)
-    return _test(principle, GroupHits(table.rates, small), estimate, alpha)
+    # A group that is too small in one stratum leaves the promise open.
+    names = dict.fromkeys(rate.name for rate in by_group if not rate.judged)
+    estimate = _Estimate(table_value(c.metric, tables), by_group, tuple(names))
+    hits = tuple(
+        replace(rates, small=few) if c.given else rates
+        for table, few in zip(tables, small, strict=True)
+        for rates in table.rates
+    )
+    few_anywhere = np.any(small, axis=0)
+    return _test(principle, GroupHits(hits, few_anywhere), estimate, alpha)
 
 
 @dataclass(frozen=True)
@@ -293,6 +303,7 @@ def _finding(
         floor=c.floor,
         too_small=estimate.too_small,
         by_group=estimate.by_group,
+        given=c.given,
     )
     # The sentence is made of the finding's own figures and cannot depart from them.
     return replace(finding, reason=reason(finding))

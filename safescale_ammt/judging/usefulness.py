@@ -224,14 +224,15 @@ def collapses(evidence: Evidence, constitution: Constitution) -> Iterator[str]:
         return
     for principle in constitution.enforced:
         c = principle.constraint
-        gap, before = (point_value(c.metric, e, c.group) for e in (evidence, twin))
-        # A gap that is not defined is not closed.
-        if c.metric not in GAPS or gap is None or before is None:
+        if c.metric not in GAPS:
             continue
-        if gap < before:
+        over = c.group, c.given
+        gap, before = (point_value(c.metric, e, *over) for e in (evidence, twin))
+        # A gap that is not defined is not closed.
+        if gap is not None and before is not None and gap < before:
             yield (
                 f"The gap of {principle.id} is closed by giving nearly everybody the "
-                f"same answer: {c.metric} by {c.group} is {gap:.4f}, the unconstrained "
+                f"same answer: {c.metric}{c.over} is {gap:.4f}, the unconstrained "
                 f"twin's {before:.4f}, but other answers fell from {varied[1]:.1%} to "
                 f"{varied[0]:.1%} of the rows."
             )

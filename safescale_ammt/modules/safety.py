@@ -27,7 +27,8 @@ from safescale_ammt.modules.copies import as_columns
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import codes_of, spelled
 from safescale_ammt.modules.trial import require_options
-from safescale_ammt.training.constraints import Constraints, enforce, hard_rates
+from safescale_ammt.training.constraints import Constraints, hard_rates
+from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.multipliers import NuPI
 
 Groups = Mapping[str, Any]
@@ -159,7 +160,7 @@ class ConstitutionalSafetyLayer:
             groups: of the rows; those of the first update are enforced.
 
         Returns:
-            By promise: its gap - its line.
+            By promise: how far its metric is beyond its line.
 
         Raises:
             DataError: no rows, answers that are no finite numbers, columns of other
@@ -181,9 +182,7 @@ class ConstitutionalSafetyLayer:
         rates = hard_rates(answer[None], inside, outcomes)[0] / inside.sum(1)
         tau = self._constraints.tau()
         self._controller.step(self._constraints.differences(rates) - tau)
-        lines = self._constraints.thresholds
-        gaps = self._constraints.gaps(rates)
-        return {name: gap - lines[name] for name, gap in gaps.items()}
+        return self._constraints.violations(rates)
 
     def begin(self, label: Any, groups: Groups) -> None:
         """Enforces the promises on the groups that these rows have, from multipliers 0.

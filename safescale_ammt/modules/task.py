@@ -66,6 +66,27 @@ class Task:
         np.add.at(labels, (rows.groups[name].numpy(), rows.y.numpy()), 1)
         return values, labels.sum(1), labels
 
+    def crossed(
+        self, split: str, name: str, given: str
+    ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+        """Returns the values of two columns, rows (g, s) and per class (g, s, C)."""
+        del split
+        rows, values, strata = (
+            self.splits["held"],
+            self.groups[name],
+            self.groups[given],
+        )
+        shape = len(values), len(strata), len(self.classes)
+        labels = np.zeros(shape, dtype=np.int64)
+        codes = (rows.groups[name].numpy(), rows.groups[given].numpy(), rows.y.numpy())
+        np.add.at(labels, codes, 1)
+        return values, strata, labels.sum(2), labels
+
+    def total(self, split: str) -> int:
+        """Returns the rows that a model is judged on here."""
+        del split
+        return len(self.splits["held"])
+
 
 def find_task(given: GivenRows, held: GivenRows, n_out: int, kind: Kind) -> Task:
     """Finds classes and groups.

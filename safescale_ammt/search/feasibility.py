@@ -14,7 +14,7 @@ about a long one, and the gate judges what came out in the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,16 +67,19 @@ def check_feasibility(
         JSON-ready: `checked`, and either `reason` or `steps`, `runs`, `fights`
         and `broken_together` (ids that are provably broken with all enforced).
     """
-    enforced = tuple(p.id for p in constitution.enforced)
+    gaps = {p.id for p in gap_principles(constitution)}
+    enforced = tuple(p.id for p in constitution.enforced if p.id in gaps)
+    unread = [p.id for p in constitution.enforced if p.id not in gaps]
     reason = ""
     if steps == 0:
         reason = "search.feasibility_steps is 0."
     elif not enforced:
-        reason = "No principle is enforced in training."
+        what = "gap" if unread else "principle"
+        reason = f"No {what} is enforced in training."
     elif len(gap_principles(constitution)) < 2:
         reason = "Fewer than two principles bound a gap: there is nobody to fight."
     if reason:
-        return {"schema": 1, "checked": False, "reason": reason}
+        return {"schema": 1, "checked": False, "reason": reason, **_unread(unread)}
     sets: dict[tuple[str, ...], Readings] = {(): measure(())}
     sets |= {(name,): measure((name,)) for name in enforced}
     # With one enforced principle "all of them" is the run that is there already.
@@ -96,7 +99,15 @@ def check_feasibility(
         "runs": runs,
         "fights": list(_fights(constitution, sets)),
         "broken_together": [n for n, r in sets[enforced].items() if r.excess > 0],
+        **_unread(unread),
     }
+
+
+def _unread(names: Sequence[str]) -> dict[str, Any]:
+    """Says which enforced principles short runs do not read."""
+    # Levels and ratios are low after a short run whatever is enforced: the search
+    # neither enforces nor reads them, and the long training does both.
+    return {"unread": list(names)} if names else {}
 
 
 def _fights(
@@ -104,7 +115,7 @@ def _fights(
 ) -> Iterator[dict[str, Any]]:
     """Yields every principle that, enforced alone, worsens and breaks another."""
     relaxed = sets[()]
-    for name in (p.id for p in constitution.enforced):
+    for name in (n[0] for n in sets if len(n) == 1):
         forced = sets[(name,)]
         for other in forced:
             # A principle without two large groups has no reading in either run.

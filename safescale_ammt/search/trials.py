@@ -32,13 +32,9 @@ from safescale_ammt.search.domination import Measurement
 from safescale_ammt.search.evolution import Trial
 from safescale_ammt.search.feasibility import Reading, gap_principles
 from safescale_ammt.search.search_space import Space
-from safescale_ammt.training.constraints import (
-    Constraints,
-    enforce,
-    hard_rates,
-    z_value,
-)
+from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.trainer import train
 from safescale_ammt.training.training_log import discard
@@ -218,7 +214,7 @@ def read_gaps(
     sizes = membership.sum(-1).to(torch.float32)
     hits = hard_rates(prediction[None], membership, outcomes)[0]
     rates = hits / sizes
-    gaps = constraints.gaps(rates)
+    gaps = constraints.values(rates)
     differences = constraints.differences(rates)
     errors = constraints.standard_errors(rates, sizes)
     readings = {}

@@ -147,28 +147,28 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
             metric of one class, but several and none declared positive.
     """
     for principle in constitution.principles:
-        name, metric = principle.constraint.group, principle.constraint.metric
+        metric = principle.constraint.metric
         if metric in ONE_CLASS and len(schema.classes) > 2 and not schema.positive:
             raise ConstitutionError(
                 f"Principle {principle.id!r} promises {metric}, which speaks of one "
                 f"class, but there are {len(schema.classes)}; name data.positive, or "
                 "promise balanced_accuracy."
             )
-        if name is None:
-            continue
-        if name not in schema.groups:
-            raise ConstitutionError(
-                f"Principle {principle.id!r} speaks of the group {name!r}, which the "
-                f"dataset does not have, {one_of(schema.groups, name)}."
-            )
-        # A gap needs two values: between one value and itself it is 0, a promise that
-        # any model keeps.
-        values = schema.groups[name]
-        if len(values) < 2:
-            raise ConstitutionError(
-                f"Principle {principle.id!r} compares groups by {name!r}, but every "
-                f"row of the dataset has the value {values[0]!r}."
-            )
+        for name in principle.constraint.columns:
+            if name not in schema.groups:
+                raise ConstitutionError(
+                    f"Principle {principle.id!r} speaks of the group {name!r}, which "
+                    f"the dataset does not have, {one_of(schema.groups, name)}."
+                )
+            # A gap needs two values: between one value and itself it is 0, a promise
+            # that any model keeps. One stratum is all rows.
+            values = schema.groups[name]
+            if len(values) < 2:
+                raise ConstitutionError(
+                    f"Principle {principle.id!r} compares groups by {name!r}, but "
+                    f"every row of the dataset has the value {values[0]!r}."
+                )
+    constitution.require_crosses(schema.crosses)
 
 
 def metrics_of(log: Mapping[str, Any], parameters: int) -> dict[str, float]:

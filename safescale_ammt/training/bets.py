@@ -16,19 +16,34 @@ class Bets:
         sides: cells a and b of each pair (pairs, 2).
         cells: how many there are.
         tau: of each pair (pairs,).
+        watched: which pairs are bet on (pairs,): differences of two rates; None: all.
+            The others have neither wealth nor a difference.
     """
 
-    def __init__(self, sides: NDArray[np.intp], cells: int, tau: Floats) -> None:
+    def __init__(
+        self,
+        sides: NDArray[np.intp],
+        cells: int,
+        tau: Floats,
+        watched: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.sides, self.tau = sides, tau
+        self.watched = np.ones(len(sides), bool) if watched is None else watched
         self.log_wealth = np.zeros((len(sides), BELIEFS))
         self.hits, self.sizes = np.zeros(cells), np.zeros(cells)
 
     @classmethod
     def on(cls, constraints: Constraints) -> Bets:
         """Returns bets on all pairs of constraints, wealth 1."""
-        sides = np.array([(p.a, p.b) for p in constraints.pairs], np.intp)
-        tau = [constraints.thresholds[p.principle] for p in constraints.pairs]
-        return cls(sides.reshape(-1, 2), len(constraints.cells), np.array(tau))
+        watched = np.array([p.is_gap for p in constraints.pairs], bool)
+        sides = np.zeros((len(watched), 2), np.intp)
+        for i in np.flatnonzero(watched):
+            terms = constraints.pairs[i].terms
+            sides[i] = [term.cells[0] for term in terms]
+        # A line at 1 can be crossed by no difference, so that nobody bets against it.
+        lines = [constraints.thresholds[p.principle] for p in constraints.pairs]
+        tau = np.where(watched, lines, 1.0)
+        return cls(sides, len(constraints.cells), tau, watched)
 
     def add(self, hits: Floats, sizes: Floats) -> None:
         """Bets on a block by the blocks before it, which it then joins.
@@ -52,8 +67,8 @@ class Bets:
 
     @property
     def wealth(self) -> float:
-        """Mean wealth over pairs and beliefs."""
-        return float(self.of_pairs.mean()) if len(self.sides) else 1.0
+        """Mean wealth over the watched pairs and beliefs."""
+        return float(self.of_pairs[self.watched].mean()) if self.watched.any() else 1.0
 
     @property
     def differences(self) -> Floats:
@@ -65,4 +80,5 @@ class Bets:
     @property
     def fresh_pairs(self) -> int:
         """Rows of the smaller side of the pair that has fewest."""
-        return int(self.sizes[self.sides].min()) if len(self.sides) else 0
+        sides = self.sides[self.watched]
+        return int(self.sizes[sides].min()) if len(sides) else 0

@@ -145,8 +145,8 @@ class DualUpdate:
             finite: (k,) booleans of all; other agents are left out of the pool.
 
         Returns:
-            For the log: `violation`, principle id -> pooled hard gap - tau, without
-            those that are not defined;
+            For the log: `violation`, principle id -> how far the pooled hard metric is
+            beyond its line, without those that are not defined;
             `multiplier`, principle id -> pair -> lambda; `teaches`, of each agent.
         """
         rates, eligible = torch.zeros(0), finite
@@ -163,10 +163,8 @@ class DualUpdate:
         # into another decision, so every process takes rank 0's.
         self.placement.broadcast(weights, eligible)
         self.cell_weights, self.eligible = weights, eligible
-        tau = self.constraints.thresholds
-        gaps = self.constraints.gaps(rates, self.unseen)
         return {
-            "violation": {name: gap - tau[name] for name, gap in gaps.items()},
+            "violation": self.constraints.violations(rates, self.unseen),
             "multiplier": self.constraints.by_pair(self.controller.multipliers),
             "teaches": eligible.tolist(),
         }
@@ -184,9 +182,10 @@ class DualUpdate:
         """
         excess = (fresh - self.pooled - self.unseen).clamp(min=0).nan_to_num(0)
         excess = torch.where(broken, excess, 0.0)
-        places = {(p.a, p.b): i for i, p in enumerate(self.constraints.pairs)}
-        other = [places[p.b, p.a] for p in self.constraints.pairs]
-        self.unseen = self.unseen + excess - excess[other]
+        opposites = self.constraints.opposites
+        # What is held to a line has no other way round; then nothing is taken.
+        other = [len(excess) if place is None else place for place in opposites]
+        self.unseen = self.unseen + excess - torch.cat([excess, torch.zeros(1)])[other]
         above = torch.where(broken, fresh - self._tau, 0.0)
         self.controller.raise_by(above, AT_ONCE)
         weights = self.constraints.weights(self.controller.multipliers)

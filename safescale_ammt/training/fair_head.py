@@ -44,14 +44,16 @@ def fit(
         return None
     inside = constraints.membership(rows.groups, rows.y)
     x = rows.batch(torch.arange(len(rows)))
-    # Cells of one group column and condition share one model of the groups. A cell
-    # that two principles name is fitted once, with the weight of the first.
-    blocks: dict[tuple[str, bool | None], dict[int, int]] = {}
+    # Cells of one group column (in the strata of one other) and condition share one
+    # model of the groups. A cell that two principles name is fitted once, with the
+    # weight of the first.
+    blocks: dict[tuple[str, str, bool | None], dict[tuple[int, int], int]] = {}
     for i, cell in enumerate(constraints.cells):
-        blocks.setdefault((cell.group, cell.condition), {}).setdefault(cell.code, i)
+        block = blocks.setdefault((cell.group, cell.given, cell.condition), {})
+        block.setdefault((cell.code, cell.stratum), i)
     pulls = torch.zeros(len(constraints.cells), len(rows))
     models = []
-    for (_, condition), by_code in blocks.items():
+    for (*_, condition), by_code in blocks.items():
         cells = list(by_code.values())
         # Of no row nobody learns which group it is likely to be of.
         if not inside[cells].any():

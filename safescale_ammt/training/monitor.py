@@ -13,7 +13,8 @@ training has done so far: `binomial.two_rate_bets` turns it into wealth.
 
 P(any alarm while every true gap is within its tau) <= alpha: each process is bounded
 by Ville's inequality, and the parts add up to alpha. Labels of *monitor* must be
-trusted; wrong ones in the rows that train change nothing in the bound.
+trusted; wrong ones in the rows that train change nothing in the bound. Ratios, errors
+and floors are no differences of two rates: nobody bets on them, and the log says so.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ def rounds(plan: Plan) -> int:
     A run without a twin is one of the search: its rows would be a tuner's.
     """
     unwatched = plan.config.monitor == "none" or len(plan.slots) == len(plan.roles)
-    if unwatched or not plan.constraints.pairs:
+    if unwatched or not any(pair.is_gap for pair in plan.constraints.pairs):
         return 0
     updates = range(plan.trunk_steps, plan.steps, plan.config.dual_every)
     return sum(step >= burnt_in(plan) for step in updates)
@@ -99,7 +101,8 @@ class Monitor:
         if self._rounds:
             self._rows = fresh_rows(plan)
             self._inside = plan.constraints.membership(self._rows.groups, self._rows.y)
-            smallest = int(self._inside.sum(1).min())
+            sides = np.unique(self.bets.sides[self.bets.watched])
+            smallest = int(self._inside[torch.from_numpy(sides)].sum(1).min())
             # A block needs rows of every cell: of few, looks are fewer.
             self._turns = min(self._rounds, smallest // _LEAST)
         if self._turns:
@@ -213,7 +216,8 @@ class Monitor:
         for pair, value in zip(
             self._plan.constraints.pairs, self.bets.differences.tolist(), strict=True
         ):
-            gaps[pair.principle] = max(value, gaps.get(pair.principle, 0.0))
+            if pair.is_gap:
+                gaps[pair.principle] = max(value, gaps.get(pair.principle, 0.0))
         return {
             "step": step,
             "rows": int(self.used.sum()),

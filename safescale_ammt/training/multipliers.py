@@ -28,12 +28,12 @@ def targets(
     rates: Tensor,
     pooled_sizes: Tensor,
 ) -> Tensor:
-    """Returns the gap that each pair aims at (pairs,).
+    """Returns what each pair's difference aims at (pairs,), of a gap the gap.
 
-    target = tau - (z_{1-alpha_k} + z_.9) se, clipped to [0, tau]. se^2 adds what
-    the pair's difference varies by at the sealed counts and at the counts behind
-    the pooled rates that steer training: a model that is steered to the target
-    passes the gate about nine times in ten.
+    target = tau - (z_{1-alpha_k} + z_.9) se, clipped to [least, tau]; the least of a
+    gap is 0. se^2 adds what the pair's difference varies by at the sealed counts and
+    at the counts behind the pooled rates that steer training: a model that is steered
+    to the target passes the gate about nine times in ten.
 
     Args:
         constraints: the pairs.
@@ -45,22 +45,42 @@ def targets(
     normal = NormalDist()
     # The gate judges each planned submission at its share of alpha.
     z = normal.inv_cdf(1 - constitution.gate.alpha_k) + normal.inv_cdf(POWER)
-    sealed = torch.zeros(len(constraints.cells))
-    for i, cell in enumerate(constraints.cells):
-        values, rows, labels = counts.table("sealed", cell.group)
-        if cell.value in values:
-            group = values.index(cell.value)
-            total, hits = float(rows[group]), float(labels[group, cell.outcome])
-            # A sum of least counts where some are withheld: never more than there are.
-            misses = float(labels[group].sum()) - hits
-            sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
+    sealed = sealed_sizes(constraints, counts)
     judged = constraints.standard_errors(rates, sealed)
     steered = constraints.standard_errors(rates, pooled_sizes)
     # The two samples are independent, so their variances add up. With the sealed
     # error alone Adult's target at .08 would be .016, with both it is 0.
     errors = (judged.square() + steered.square()).sqrt()
     tau = constraints.tau()
-    return torch.minimum((tau - z * errors).clamp(min=0), tau)
+    least = torch.tensor([pair.least for pair in constraints.pairs])
+    return torch.minimum(torch.maximum(tau - z * errors, least), tau)
+
+
+def sealed_sizes(constraints: Constraints, counts: SplitTables) -> Tensor:
+    """Returns the sealed rows of each cell (cells,), as far as the counts tell."""
+    sealed = torch.zeros(len(constraints.cells))
+    for i, cell in enumerate(constraints.cells):
+        if not cell.group:
+            # Of classes alone no counts are told: they are as in development.
+            sealed[i] = counts.total("sealed") * constraints.shares[i]
+            continue
+        if cell.given:
+            names, strata, rows, labels = counts.crossed(
+                "sealed", cell.group, cell.given
+            )
+            if cell.at not in strata:
+                continue
+            stratum = strata.index(cell.at)
+            rows, labels = rows[:, stratum], labels[:, stratum]
+        else:
+            names, rows, labels = counts.table("sealed", cell.group)
+        if cell.value in names:
+            group = names.index(cell.value)
+            total, hits = float(rows[group]), float(labels[group, cell.outcome])
+            # A sum of least counts where some are withheld: never more than there are.
+            misses = float(labels[group].sum()) - hits
+            sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
+    return sealed
 
 
 class NuPI:

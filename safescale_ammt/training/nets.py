@@ -60,6 +60,14 @@ class SplitTables(Protocol):
     ) -> tuple[tuple[str, ...], NDArray[Any], NDArray[Any]]:
         """Returns values, rows (g,) and rows per class (g, C) of a group column."""
 
+    def crossed(
+        self, split: str, name: str, given: str
+    ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[Any], NDArray[Any]]:
+        """Returns the values of two columns, rows (g, s) and per class (g, s, C)."""
+
+    def total(self, split: str) -> int:
+        """Returns the rows of a split."""
+
 
 class ModelForm(Protocol):
     """A form of a model: nets that answer as one, deciding at a threshold."""

@@ -14,7 +14,8 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
-from safescale_ammt.training.constraints import Constraints, enforce
+from safescale_ammt.training.constraints import Constraints
+from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.folds import strata_of, stratified_folds
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.nets import Nets, Rows
@@ -87,6 +88,11 @@ class Plan:
         yield {"event": "plan", "steps": self.steps, **other}
         for reason in self.constraints.left_out:
             yield {"event": "left_out", "reason": reason}
+        if self.config.monitor != "none" and len(self.slots) > len(self.roles):
+            for name in self.constraints.unwatched:
+                reason = f"{name} is not monitored: the bets are on differences of two "
+                reason += "rates. The multipliers and the gate measure it."
+                yield {"event": "left_out", "reason": reason}
         for reason in self.nets.unapplied(self.config):
             yield {"event": "unapplied", "reason": reason}
 

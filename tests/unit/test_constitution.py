@@ -272,9 +272,9 @@ def test_a_metric_without_an_evaluator_is_refused_by_name(metric: str) -> None:
 
 
 def test_a_principle_without_surrogate_cannot_be_enforced() -> None:
-    raw = of(ACCURACY)
+    raw = of({"metric": "auc", "threshold": 0.8})
     raw["principles"][0]["train"] = {"enforce": True}
-    assert "accuracy has no differentiable surrogate" in refused(raw)
+    assert "auc has no differentiable surrogate" in refused(raw)
     raw["principles"][0]["train"] = {"enforce": "maybe"}
     assert "train.enforce must be true or false, found 'maybe'" in refused(raw)
     raw["principles"][0]["train"] = {"weight": 3}

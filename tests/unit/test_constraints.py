@@ -20,12 +20,12 @@ from safescale_ammt.model.genome import shapes
 from safescale_ammt.model.network import initial, unflatten
 from safescale_ammt.training.constraints import (
     Constraints,
-    enforce,
     hard_rates,
     z_value,
 )
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.fair_head import fit
 from safescale_ammt.training.learner import soft_rates
 from safescale_ammt.training.multipliers import NuPI, targets
@@ -80,7 +80,7 @@ def test_the_largest_difference_of_the_pairs_is_the_judge_s_gap(
         classes=classes,
         positive=1 if classes == 2 else None,
     )
-    (gap,) = found.gaps(rates_of(found, rows, prediction)).values()
+    (gap,) = found.values(rates_of(found, rows, prediction)).values()
     assert gap == pytest.approx(point_value(metric, evidence, "g"), abs=1e-6)
 
 
@@ -131,7 +131,7 @@ def test_one_large_group_alone_has_nobody_to_be_compared_with() -> None:
     found = enforced("dp_gap", rows, min_n=100)
     assert not found.pairs
     assert "only one value of g" in found.left_out[-1]
-    assert found.gaps(torch.zeros(1)) == {}
+    assert found.values(torch.zeros(1)) == {}
 
 
 def test_nothing_enforced_is_no_cells() -> None:
@@ -328,7 +328,7 @@ def test_a_fair_head_closes_the_gap_without_seeing_the_group(metric: str) -> Non
 
     def gap(score: torch.Tensor) -> float:
         predicted = (score >= 0.5).to(torch.int64)
-        return max(found.gaps(rates_of(found, rows, predicted)).values())
+        return max(found.values(rates_of(found, rows, predicted)).values())
 
     assert gap(eta) > 0.2
     assert gap(corrected) < 0.25 * gap(eta)

@@ -23,7 +23,7 @@ from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine, memory_pressure
 from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
 from safescale_ammt.modules.sugar import Promises
-from safescale_ammt.training.constraints import enforce
+from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.multipliers import NuPI
 
 N = 4000

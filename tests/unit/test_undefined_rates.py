@@ -24,7 +24,7 @@ from safescale_ammt.judging.certify import GroupHits, breaches
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
-from safescale_ammt.judging.group_rates import group_table, point_value
+from safescale_ammt.judging.group_rates import group_tables, point_value
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.power.check import power_check
 from safescale_ammt.judging.profile import profile, roc
@@ -83,7 +83,7 @@ def test_a_perfect_model_is_undecided_not_failed_where_a_rate_has_no_trials(
     assert decision.decision == ("pass" if tier == "soft" else "needs_human")
     assert decision.failed == ()
     # The power check weighs what it draws in the same way.
-    rates = group_table(metric, evidence_of(cells), "g").rates
+    rates = group_tables(metric, evidence_of(cells), "g")[0].rates
     small = np.zeros(len(cells), dtype=bool)
     assert not breaches(rules.principles[0].constraint, GroupHits(rates, small))
 
@@ -111,7 +111,7 @@ def test_what_the_other_groups_break_is_broken_whatever_a_rate_without_trials(
     assert (finding.value, finding.outcome) == (None, "undecided")
     assert finding.breaches
     assert finding.is_broken
-    rates = group_table(metric, evidence_of(cells), "g").rates
+    rates = group_tables(metric, evidence_of(cells), "g")[0].rates
     assert breaches(p.constraint, GroupHits(rates, np.zeros(3, dtype=bool)))
     rules = constitution({**vars(p.constraint)} | {"reference": None, "delta": None})
     decision = decide(rules, [replace(finding, principle="p0")], guarantee="holds")

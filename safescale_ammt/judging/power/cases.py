@@ -18,7 +18,6 @@ from safescale_ammt.judging.certify import (
     inside,
     outside,
 )
-from safescale_ammt.judging.group_rates import Rates
 from safescale_ammt.judging.power.laws import PAIRWISE, SCALES, draw
 from safescale_ammt.judging.power.report import RowsNeeded
 from safescale_ammt.judging.power.sizes import Sizes
@@ -99,7 +98,7 @@ class Case:
         else:
             groups = [law for law in laws if isinstance(law, GroupHits)]
             rates = tuple(
-                Rates(r.of, np.stack([g.rates[k].hits for g in groups]), r.trials)
+                replace(r, hits=np.stack([g.rates[k].hits for g in groups]))
                 for k, r in enumerate(first.rates)
             )
             hits = GroupHits(rates, first.small)

@@ -145,7 +145,6 @@ def _odds(passes: BoolArray, fails: BoolArray, case: Case | None) -> tuple[Odds,
 
 def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
     c = case.constraint
-    small = zip(case.sizes.values, case.sizes.small, strict=True)
     return PrinciplePower(
         principle=case.principle.id,
         metric=c.metric,
@@ -154,10 +153,11 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
         line=c.line,
         table=odds[:-1],
         spread=odds[-1],
-        too_small=tuple(value for value, is_small in small if is_small),
+        too_small=case.sizes.too_small,
         hidden=case.sizes.hidden,
         beside=case.sizes.beside if case.sizes.hidden else (),
         reference=c.reference if c.reference == MAJORITY else None,
+        given=c.given,
     )
 
 

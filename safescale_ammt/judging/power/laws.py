@@ -30,7 +30,7 @@ from safescale_ammt.constitution.principles import (
     Constraint,
 )
 from safescale_ammt.judging.certify import GroupHits, Hits, PairedHits, line_at
-from safescale_ammt.judging.group_rates import RATES_OF, Rates
+from safescale_ammt.judging.group_rates import RATES_OF
 from safescale_ammt.judging.power.sizes import ASSUMED_TPR, Sizes
 from safescale_ammt.judging.power.skill import (
     ASSUMED_SHARE,
@@ -83,7 +83,7 @@ def draw(
         return _draw_paired(constraint, sizes.rows, scale, draws, rng)
     groups = len(sizes.values)
     rates = []
-    for k, kind in enumerate(sizes.kinds):
+    for k in range(len(sizes.kinds)):
         if constraint.metric in PAIRWISE:
             low, high = _rates_apart(constraint, float(sizes.base[k]), scale or 0.0)
             # Ranks by size, ties in the order of the groups: hence a stable sort.
@@ -98,7 +98,7 @@ def draw(
             # The normal law has tails outside [0, 1].
             p = np.clip(rng.normal(p, error, (draws, groups)), 0.0, 1.0)
         hits = rng.binomial(sizes.trials[k], p, (draws, groups))
-        rates.append(Rates(kind, hits, sizes.trials[k]))
+        rates.append(sizes.rates(k, hits))
     return GroupHits(tuple(rates), sizes.small)
 
 

@@ -63,6 +63,7 @@ class PrinciplePower:
         too_small: groups that the gate will not judge, as far as the counts tell.
         hidden: those whose counts are hidden, so that they may be large enough.
         beside: small groups for whose sake these are hidden, as `column value`.
+        given: the column within whose values groups are compared, if there is one.
         reference: `majority`, if the line is the best constant answer's + `line`.
         least: least certifiable line, where the promised one is at fault, or asked for.
         rows: rows that the promised line would need, likewise.
@@ -83,6 +84,13 @@ class PrinciplePower:
     hidden: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     reference: str | None = None
+    given: str | None = None
+
+    @property
+    def over(self) -> str:
+        """Says which groups are compared, such as ` by sex given education`."""
+        by = f" by {self.group}" if self.group else ""
+        return by + (f" given {self.given}" if self.given else "")
 
     @property
     def answer(self) -> str:
@@ -141,8 +149,9 @@ class PowerReport:
         for principle in plain["principles"]:
             if not principle["hidden"]:
                 del principle["hidden"], principle["beside"]
-            if principle["reference"] is None:
-                del principle["reference"]
+            for key in ("reference", "given"):
+                if principle[key] is None:
+                    del principle[key]
         return {"schema": 1, **plain}
 
 
@@ -170,7 +179,7 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:
         min_pos: least positives of one.
         share: probability with which each promise must pass, so that all do.
     """
-    over = f"{power.metric} by {power.group}" if power.group else power.metric
+    over = power.metric + power.over
     # The line of accuracy against a twin is a delta, one of accuracy alone a threshold.
     if power.reference == MAJORITY:
         over = "accuracy minus the best constant answer's"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from safescale_ammt.binomial.cells import Array
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import Constraint
-from safescale_ammt.data.counts import Counts, SplitCounts, Withheld
+from safescale_ammt.data.counts import CROSSED, Counts, SplitCounts, Withheld
 from safescale_ammt.judging.evidence import IntArray, judged_classes
 from safescale_ammt.judging.group_rates import RATES_OF, GroupTable, Rates
 
@@ -40,6 +41,8 @@ class Sizes:
         dual: trials in train and constraint per kind (k, g).
         base: assumed rate per kind (k,).
         small: groups (g,) too small to be judged, as far as the counts tell.
+        strata: the stratum of each kind (k,); () of what is compared in none.
+        few: groups too small in their stratum (k, g), if there are strata.
         rows: sealed rows.
         hidden: those of them whose counts are hidden for the sake of small groups.
         beside: these small groups, as `column value`.
@@ -59,6 +62,29 @@ class Sizes:
     beside: tuple[str, ...] = ()
     labels: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     positive: int = 1
+    strata: tuple[str, ...] = ()
+    few: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
+
+    @property
+    def too_small(self) -> tuple[str, ...]:
+        """Names of the groups that are too small, each with its stratum."""
+        if not self.strata:
+            return tuple(
+                v for v, low in zip(self.values, self.small, strict=True) if low
+            )
+        places = dict.fromkeys(
+            (stratum, i)
+            for stratum, few in zip(self.strata, self.few, strict=True)
+            for i in np.flatnonzero(few).tolist()
+        )
+        return tuple(in_stratum(self.values[i], stratum) for stratum, i in places)
+
+    def rates(self, k: int, hits: IntArray) -> Rates:
+        """Returns drawn hits (..., g) of a kind as rates of its stratum."""
+        if not self.strata:
+            return Rates(self.kinds[k], hits, self.trials[k])
+        of, stratum, few = self.kinds[k], self.strata[k], self.few[k]
+        return Rates(of, hits, self.trials[k], stratum, few)
 
     @property
     def beyond_constant(self) -> float:
@@ -108,44 +134,130 @@ def principle_sizes(
             labels=np.array([max(round(total * s), int(s > 0)) for s in shares]),
             positive=1 if positive is None else positive,
         )
-    values, rows, labels = counts.table(SEALED, constraint.group or "")
-    dual_rows, dual_labels = _dual_counts(counts, constraint.group or "", values)
+    tables = _tables(constraint, counts)
     classes = judged_classes(len(counts.classes), positive)
     kinds = [
         (kind, code)
         for kind in RATES_OF[constraint.metric]
         for code in (classes if kind != "error" else (0,))
     ]
+    found = [_stratum_sizes(t, kinds, classes, group_rule) for t in tables]
+    column = constraint.group or ""
+    if constraint.given:
+        column = counts.cross(SEALED, column, constraint.given)
+    unknown, beside = _hidden(counts.split(SEALED), column, group_rule.min_n)
+    names = tuple(f"{kind} of class {code}" for kind, code in kinds)
+    sizes = Sizes(
+        values=tables[0].values,
+        group_rows=np.sum([t.rows for t in tables], axis=0),
+        kinds=names * len(tables),
+        trials=np.concatenate([f.trials for f in found]),
+        dual=np.concatenate([f.dual for f in found]),
+        base=np.concatenate([f.base for f in found]),
+        small=np.any([f.small for f in found], axis=0),
+        rows=total,
+        beside=beside,
+    )
+    if constraint.given:
+        sizes = replace(
+            sizes,
+            strata=tuple(t.stratum for t in tables for _ in kinds),
+            few=np.stack([f.small for f in found for _ in kinds]),
+        )
+    untold = {
+        in_stratum(value, table.stratum)
+        for table in tables
+        for value in table.values
+        if unknown & spellings(value, table.stratum)
+    }
+    hidden = tuple(name for name in sizes.too_small if name in untold)
+    return replace(sizes, hidden=hidden)
+
+
+def in_stratum(value: str, stratum: str) -> str:
+    """Names a group of a stratum, as findings do."""
+    return f"{value} in {stratum}" if stratum else value
+
+
+def spellings(value: str, stratum: str) -> set[str]:
+    """Returns how the counts may name a group, or a cross a group of a stratum."""
+    if not stratum:
+        return {value}
+    return {CROSSED.join((value, stratum)), CROSSED.join((stratum, value))}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Counts of the groups of one stratum (or of all rows): sealed, then dual."""
+
+    stratum: str
+    values: tuple[str, ...]
+    rows: IntArray
+    labels: IntArray
+    dual_rows: IntArray
+    dual_labels: IntArray
+
+
+def _tables(constraint: Constraint, counts: Counts) -> list[_Table]:
+    """Reads the counts of the groups, stratum by stratum."""
+    group, given = constraint.group or "", constraint.given
+    if not given:
+        values, rows, labels = counts.table(SEALED, group)
+        return [_Table("", values, rows, labels, *_dual_counts(counts, group, values))]
+    values, strata, rows, labels = counts.crossed(SEALED, group, given)
+    dual_rows, dual_labels = np.zeros_like(rows), np.zeros_like(labels)
+    for split in DUAL:
+        own_values, own_strata, own_rows, own_labels = counts.crossed(
+            split, group, given
+        )
+        at = np.ix_(
+            [values.index(v) for v in own_values], [strata.index(s) for s in own_strata]
+        )
+        dual_rows[at] += own_rows
+        dual_labels[at] += own_labels
+    return [
+        _Table(
+            *(stratum, values, rows[:, j], labels[:, j]),
+            *(dual_rows[:, j], dual_labels[:, j]),
+        )
+        for j, stratum in enumerate(strata)
+    ]
+
+
+class _StratumSizes(NamedTuple):
+    """Trials and their likes per kind (k, g) of one stratum, base (k,), small (g,)."""
+
+    trials: IntArray
+    dual: IntArray
+    base: Array
+    small: NDArray[np.bool_]
+
+
+def _stratum_sizes(
+    table: _Table,
+    kinds: Sequence[tuple[str, int]],
+    classes: Sequence[int],
+    group_rule: GroupRule,
+) -> _StratumSizes:
+    """Reads what the counts of one stratum say of each kind of rate."""
+    rows, labels = table.rows, table.labels
+    dual_rows, dual_labels = table.dual_rows, table.dual_labels
     trials = [_trials(kind, rows, labels, code) for kind, code in kinds]
-    share = np.full(len(counts.classes), 1 / len(counts.classes))
+    share = np.full(labels.shape[1], 1 / labels.shape[1])
     if dual_rows.sum():
         share = dual_labels.sum(axis=0) / dual_rows.sum()
     # The judge's own rule says which groups are too small.
-    table = GroupTable(
-        values,
+    judged = GroupTable(
+        table.values,
         rows,
         labels[:, classes[0]] if len(classes) == 1 else rows,
         tuple(Rates("", np.zeros_like(t), t) for t in trials),
     )
-    small = table.too_small(group_rule.min_n, group_rule.min_pos)
-    unknown, beside = _hidden(
-        counts.split(SEALED), constraint.group or "", group_rule.min_n
-    )
-    return Sizes(
-        values=values,
-        group_rows=rows,
-        kinds=tuple(f"{kind} of class {code}" for kind, code in kinds),
-        trials=np.array(trials),
-        dual=np.array([_trials(k, dual_rows, dual_labels, c) for k, c in kinds]),
-        base=np.array(
-            [_assumed_rate(kind, float(share[code])) for kind, code in kinds]
-        ),
-        small=small,
-        rows=total,
-        hidden=tuple(
-            v for v, low in zip(values, small, strict=True) if low and v in unknown
-        ),
-        beside=beside,
+    return _StratumSizes(
+        np.array(trials),
+        np.array([_trials(k, dual_rows, dual_labels, c) for k, c in kinds]),
+        np.array([_assumed_rate(kind, float(share[code])) for kind, code in kinds]),
+        judged.too_small(group_rule.min_n, group_rule.min_pos),
     )
 
 
