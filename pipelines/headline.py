@@ -31,7 +31,8 @@ def headline(verdict: Mapping[str, Any]) -> dict[str, Any]:
     gap = None
     if by_group:
         least = min(by_group, key=room)
-        gap = {"what": f"{least['metric']} by {least['group']}"}
+        given = f" given {least['given']}" if "given" in least else ""
+        gap = {"what": f"{least['metric']} by {least['group']}{given}"}
         gap |= {key: least[key] for key in ("value", "op", "threshold")}
     names = ("decision", "accuracy", "twin_accuracy")
     return {**{name: verdict[name] for name in names}, "gap": gap}

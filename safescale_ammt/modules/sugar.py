@@ -104,16 +104,16 @@ class Promises:
         """Leaves out principles on groups that the rows do not have, and says so."""
         kept, reasons = [], list(self.left_out)
         for p in self.constitution.principles:
-            group = p.constraint.group
+            absent = [name for name in p.constraint.columns if name not in groups]
             if numbers and p.id != NOTHING["id"]:
                 reasons.append(
                     f"{p.id} is undecided: numbers are predicted, and {p.promise} is "
                     "about classes."
                 )
-            elif group and group not in groups:
+            elif absent:
                 reasons.append(
-                    f"{p.id} is undecided: the rows have no group {group!r}; give it "
-                    "as sensitive."
+                    f"{p.id} is undecided: the rows have no group {absent[0]!r}; give "
+                    "it as sensitive."
                 )
             else:
                 kept.append(p.to_dict())

@@ -38,6 +38,11 @@ def search_summary(
     tried = len(search["candidates"])
     heads = ("candidate", "form", "parameters", "loss", "violation", "steps")
     fights = [fight["sentence"] for fight in feasibility.get("fights", [])]
+    unread = [
+        f"{name} is enforced in training, and neither read nor enforced in the short "
+        "runs of the search, which read gaps alone."
+        for name in feasibility.get("unread", [])
+    ]
     promises = [
         (
             plain(p["principle"]),
@@ -51,7 +56,7 @@ def search_summary(
         "# What the sealed rows can certify\n",
         f"{plain(power['sentence'])} {power['sealed']:,} rows are sealed.\n",
         table(("promise", "line", "chance to pass", "groups too small"), promises),
-        bullets(fights),
+        bullets([*fights, *unread]),
         "# What was searched\n",
         (
             f"Strategy *{plain(search['strategy'])}* tried {tried} "

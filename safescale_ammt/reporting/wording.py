@@ -137,7 +137,8 @@ def told_figures(verdict: Verdict, figures: Mapping[str, Any]) -> list[str]:
 def measured(finding: Finding | Constraint) -> str:
     """Says what is measured, such as `true-positive-rate gap by sex`."""
     group = f" by {finding.group}" if finding.group else ""
-    return METRICS[finding.metric] + group
+    given = f" given {finding.given}" if finding.given else ""
+    return METRICS[finding.metric] + group + given
 
 
 def line(finding: Finding | Constraint) -> str:

@@ -11,6 +11,7 @@ take hold, so it ranks by loss alone. From the second rung on those principles a
 enforced that a relaxed run of the default genome provably breaks, and what a
 candidate provably breaks even so is its violation. To enforce a promise that is
 kept anyway would double the time of a run and change nothing above the noise.
+Gaps alone are read: ratios and levels are low after a short run whatever is enforced.
 """
 
 from __future__ import annotations

@@ -149,15 +149,13 @@ class Constraints:
         sums = self.differences(rates) + unseen
         highest = self._sums.rates(rates)[:, 0]
         by_principle: dict[str, list[float]] = {}
-        for pair, value, high in zip(
-            self.pairs, sums.tolist(), highest.tolist(), strict=True
-        ):
+        numbers = zip(self.pairs, sums.tolist(), highest.tolist(), strict=True)
+        for pair, total, high in numbers:
             c = self.promises[pair.principle]
+            value = total if c.op == "<=" else -total
             if c.metric == "dp_ratio":
                 # t high - low is the sum; of nobody in both, no ratio is the least.
-                value = math.inf if high == 0 else c.line - value / high
-            elif c.op == ">=":
-                value = -value
+                value = math.inf if high == 0 else c.line - total / high
             by_principle.setdefault(pair.principle, []).append(value)
         found = {}
         for name, values in by_principle.items():
