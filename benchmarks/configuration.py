@@ -320,9 +320,17 @@ def metric_rows() -> Iterator[tuple[str, ...]]:
             code(op),
             grouped,
             ", ".join(tier for tier, found in tiers.items() if found),
-            "yes" if accepted(shown, enforce=True) else "no",
+            trained_for(shown),
             code(flow(shown)),
         )
+
+
+def trained_for(constraint: Mapping[str, Any]) -> str:
+    """Says whether training works on a promise: by default, on demand or never."""
+    by_default = accepted(constraint)
+    if by_default is not None and by_default.enforce:
+        return "by default"
+    return "on demand" if accepted(constraint, enforce=True) else "no"
 
 
 def generated() -> dict[str, str]:

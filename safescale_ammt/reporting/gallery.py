@@ -8,6 +8,7 @@ from typing import Any
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting import charts, history_charts
 from safescale_ammt.reporting.figures import Picture, missing
+from safescale_ammt.reporting.path_chart import path_chart
 
 Json = Mapping[str, Any]
 
@@ -37,6 +38,7 @@ def gallery(
         # A constitution of utilities alone names no group: then all of them are shown.
         charts.twin_comparison(figures, named or set(groups)),
         charts.reliability(figures),
+        drawn("path", lambda: path_chart(training, verdict.findings)),
         drawn("training", lambda: history_charts.training_curves(training)),
         drawn("search", lambda: history_charts.search_front(*search)),
         drawn("power", lambda: history_charts.power_curves(power)),

@@ -17,6 +17,9 @@ skill on both halves and is likely to keep every hard promise.
 Where the section asks for a threshold (`threshold`), each form gets the best one by
 its rule that no hard principle refutes on the choosing half; the twin gets its own by
 the rule alone, so that a difference to it is the constitution's.
+
+Whatever is chosen, the log holds the path beside it: accuracy against the promises'
+metrics of all candidates, constant answers too (`trade_off`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ from safescale_ammt.training.nets import ModelForm
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.soundness import sound_ones
+from safescale_ammt.training.trade_off import Point, path
 from safescale_ammt.training.trainer import Trained
 
 SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
@@ -47,6 +51,8 @@ BLEND = "blend"
 """A step from the soup to the twin."""
 STEPS = 8
 """Steps from the soup to the twin, which is the last one."""
+_TRACED = 1, STEPS - 1, 2
+"""Of them those that the path shows: each costs an answer to all rows of *select*."""
 # Standard errors. A tie exceeds two of them about one time in forty.
 _CLEARLY = 2.0
 
@@ -65,6 +71,7 @@ class Merged:
         doubts: what likens the model to a constant answer on the choosing half.
         replaced: the choice that gave way to a more useful point, "" if none did.
         left_out: why agents are no part of it, a sentence for each.
+        path: accuracy against promises of all candidates, constants too.
     """
 
     model: ModelForm
@@ -76,6 +83,7 @@ class Merged:
     doubts: tuple[str, ...] = ()
     replaced: str = ""
     left_out: tuple[str, ...] = ()
+    path: tuple[Point, ...] = ()
 
     def save(self, folder: Path, schema: Schema) -> None:
         """Writes the model, and the twin in a folder of its own."""
@@ -116,6 +124,7 @@ class Merged:
             "threshold": self.model.threshold,
             "doubts": list(self.doubts),
             "replaced": self.replaced,
+            "path": [point.to_dict() for point in self.path],
         }
 
 
@@ -172,9 +181,14 @@ def merge(
             recheck[name], doubts, replaced = [], (), choice
             choice, model, feasible = name, point, True
             break
+    # What was chosen is one of them, at its own threshold too.
+    shown = {**forms, choice: model} if choice not in dict(agents) else forms
+    steps = islice(blends(trained), *_TRACED)
+    seen = path(selection, constitution, shown, agents, steps)
     return Merged(
         *(model, selection.twin, choice, feasible, scores, recheck, doubts, replaced),
         left_out=left_out,
+        path=seen,
     )
 
 

@@ -143,6 +143,18 @@ class Selection:
         """Returns the hard principles that a form is shown to break on a half."""
         return _refuted(self._findings(name, model, half))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by code."""
+        return self._nets.classes
+
+    def evidence_of(self, name: str, model: ModelForm) -> Evidence:
+        """Returns what a form answers to all rows of *select*, not judged."""
+        answer = self._twin_answer
+        if name != TWIN.name:
+            answer = self._answer(name, model)
+        return self._as_evidence(self._rows, answer, self._twin_answer)
+
     def _thresholds(self, name: str, model: ModelForm) -> list[float]:
         """Returns a form's thresholds, the best on the choosing half first."""
         if not self._rule:
