@@ -8,34 +8,48 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_merge import PARITY, USEFUL, encoded, trained  # noqa: F401
-from training_world import DP, constitution
+from training_world import DP, GENOME, TPR, USEFUL, brief, constitution, prepared
 
+from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.reporting.path_chart import path_chart
+from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.merge import Merged, merge
-from safescale_ammt.training.trainer import Trained
+from safescale_ammt.training.trainer import Trained, train
+from safescale_ammt.training.training_log import discard
 
-RECALL = {"metric": "recall", "threshold": 0.3}
+LAW = (
+    {**DP, "threshold": 0.1},
+    {"metric": "recall", "threshold": 0.3},
+    USEFUL,
+)
 
 
 @pytest.fixture(scope="module")
-def merged(trained: Trained) -> Merged:  # noqa: F811
-    return merge(trained, constitution({**DP, "threshold": 0.1}, RECALL, USEFUL))
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = prepared(tmp_path_factory.mktemp("loans"), sensitive_in_model=True)
+    nets = GenomeNets(EncodedDataset(Dataset.load(folder)), GENOME)
+    return train(nets, brief(seed=2), constitution(TPR), log=discard)
+
+
+@pytest.fixture(scope="module")
+def merged(trained: Trained) -> Merged:
+    return merge(trained, constitution(*LAW))
 
 
 def test_the_path_holds_every_candidate_and_each_constant_once(
     merged: Merged,
-    trained: Trained,  # noqa: F811
+    trained: Trained,
 ) -> None:
     names = [p.name for p in merged.path]
     assert len(names) == len(set(names))
     kinds = {kind: [p for p in merged.path if p.kind == kind] for kind in _KINDS}
-    assert {p.name for p in kinds["form"]} >= set(merged.scores)
-    assert {p.name for p in kinds["agent"]} == {f"agent {i}" for i in range(3)}
-    steps = [p.name.split()[0] for p in kinds["step"]]
-    assert steps == ["2/8", "4/8", "6/8"]
-    assert merged.choice in names
+    agents = {f"agent {i}" for i in range(3)}
+    assert {p.name for p in kinds["agent"]} == agents
+    assert {p.name for p in kinds["form"]} >= {*merged.scores, merged.choice} - agents
+    steps = {f"{i}/8 from the soup to the twin" for i in (2, 4, 6)}
+    assert {p.name for p in kinds["step"]} == steps - {merged.choice}
     y = trained.nets.rows("select").y.numpy()
     shares = {p.name: p.accuracy for p in kinds["constant"]}
     assert shares == {
@@ -52,7 +66,7 @@ _KINDS = ("form", "agent", "step", "twin", "constant")
 
 def test_a_point_is_measured_on_all_rows_of_select(
     merged: Merged,
-    trained: Trained,  # noqa: F811
+    trained: Trained,
 ) -> None:
     (twin,) = [p for p in merged.path if p.kind == "twin"]
     rows = trained.nets.rows("select")
@@ -67,12 +81,11 @@ def test_a_point_is_measured_on_all_rows_of_select(
     assert set(twin.values) == {"dp-gap", "recall"}
 
 
-def test_the_same_agents_have_the_same_path_and_no_rates_have_none(
-    trained: Trained,
-) -> None:  # noqa: F811
-    found = merge(trained, PARITY)
-    again = merge(trained, PARITY)
-    assert found.path == again.path
+def test_the_same_agents_have_the_same_path(trained: Trained, merged: Merged) -> None:
+    assert merge(trained, constitution(*LAW)).path == merged.path
+
+
+def test_where_no_promise_is_about_rates_there_is_no_path(trained: Trained) -> None:
     nothing = merge(trained, constitution(USEFUL))
     assert nothing.path == ()
     assert nothing.to_dict()["path"] == []
