@@ -53,7 +53,7 @@ def path_chart(events: Sequence[Json], findings: Sequence[Finding]) -> Picture:
         )
         for f in shown
     ]
-    return Picture(name, title, " ".join(_words(points, choice, shown)), panels)
+    return Picture(name, title, " ".join(words_of(points, choice, shown)), panels)
 
 
 def _draw(axes: Axes, points: Sequence[Json], choice: str, finding: Finding) -> None:
@@ -77,7 +77,9 @@ def _places(
     return [x for x, _ in known], [y for _, y in known]
 
 
-def _words(points: Sequence[Json], choice: str, shown: Sequence[Finding]) -> list[str]:
+def words_of(
+    points: Sequence[Json], choice: str, shown: Sequence[Finding]
+) -> list[str]:
     """Says what was chosen beside constant and twin, and how to read the chart."""
     by_name = {p["name"]: p for p in points}
     words = ["All candidates on the rows of select, before anything was sealed."]
@@ -90,7 +92,7 @@ def _words(points: Sequence[Json], choice: str, shown: Sequence[Finding]) -> lis
             f"answer for {best['accuracy']:.4f}, the unconstrained twin for "
             f"{by_name['twin']['accuracy']:.4f}."
         )
-        better = [p for p in points if _beats(p, by_name[choice], shown)]
+        better = [p for p in points if beats(p, by_name[choice], shown)]
         if better:
             most = max(better, key=lambda p: float(p["accuracy"]))
             words.append(
@@ -102,7 +104,7 @@ def _words(points: Sequence[Json], choice: str, shown: Sequence[Finding]) -> lis
     return words
 
 
-def _beats(point: Json, choice: Json, shown: Sequence[Finding]) -> bool:
+def beats(point: Json, choice: Json, shown: Sequence[Finding]) -> bool:
     """Tells whether a point is more accurate and no worse in any promise shown."""
     if point["accuracy"] <= choice["accuracy"]:
         return False

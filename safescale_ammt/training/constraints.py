@@ -16,7 +16,7 @@ with soft rates (mean sigmoid of the logit) where the gradient is needed and har
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.principles import Constraint
-from safescale_ammt.training.inequalities import Pair, Sums, Term
+from safescale_ammt.training.inequalities import Pair, Sums
 
 
 @dataclass(frozen=True)
@@ -122,17 +122,17 @@ class Constraints:
         """
         # With one gain for all pairs, TPR by sex swung by .06 on Adult where
         # demographic parity was just fast enough (docs/decisions.md, 11).
-        return torch.tensor([min(1.0, self._gain(p.terms)) for p in self.pairs])
-
-    def _gain(self, terms: Sequence[Term]) -> float:
-        pulls = [
-            max(
-                abs(term.factor * weight) / self.shares[cell]
-                for cell, weight in zip(term.cells, term.weights, strict=True)
-            )
-            for term in terms
-        ]
-        return 2 * len(pulls) / sum(pulls)
+        gains = []
+        for pair in self.pairs:
+            pulls = [
+                max(
+                    abs(term.factor * weight) / self.shares[cell]
+                    for cell, weight in zip(term.cells, term.weights, strict=True)
+                )
+                for term in pair.terms
+            ]
+            gains.append(min(1.0, 2 * len(pulls) / sum(pulls)))
+        return torch.tensor(gains)
 
     def values(self, rates: Tensor, unseen: Tensor | float = 0.0) -> dict[str, float]:
         """Returns each principle's metric: of its pairs the worst one's.

@@ -115,9 +115,9 @@ class _Cut:
                     for group in large
                 ]
                 for a, b in permutations(range(first, len(self.cells)), 2):
-                    self.pairs.append(self._comparison(principle, a, b))
+                    self.pairs.append(self.comparison(principle, a, b))
 
-    def _comparison(self, principle: Principle, a: int, b: int) -> Pair:
+    def comparison(self, principle: Principle, a: int, b: int) -> Pair:
         c, one, other = principle.constraint, self.cells[a], self.cells[b]
         what = {True: "TPR", False: "FPR", None: "rate"}[one.condition]
         what += f" of class {one.outcome}" if len(self._outcomes) > 1 else ""

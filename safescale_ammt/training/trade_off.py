@@ -81,11 +81,11 @@ def path(
                 rows = selection.evidence_of(name, model)
                 measured[name] = _point(name, kind, rows, constitution)
     rows = selection.evidence_of(TWIN.name, selection.twin)
-    constants = _constants(rows, selection.classes, constitution)
-    return (*measured.values(), *constants)
+    same = constants(rows, selection.classes, constitution)
+    return (*measured.values(), *same)
 
 
-def _constants(
+def constants(
     rows: Evidence, classes: tuple[str, ...], constitution: Constitution
 ) -> Iterator[Point]:
     """Yields the answers that are the same for everybody."""
