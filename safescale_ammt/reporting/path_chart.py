@@ -46,13 +46,11 @@ def path_chart(events: Sequence[Json], findings: Sequence[Finding]) -> Picture:
     if not shown:
         return missing(name, title, "the training log holds no path of candidates")
     shown, choice = shown[:_MANY], merged["choice"]
-    tall = 150.0 + LEGEND_LINE * (2 + len(_MARKS))
-    panels = [
-        Panel(
-            measured(f), partial(_draw, points=points, choice=choice, finding=f), tall
-        )
-        for f in shown
-    ]
+    tall = 170.0 + LEGEND_LINE * (2 + len(_MARKS))
+    panels = []
+    for f in shown:
+        draw = partial(_draw, points=points, choice=choice, finding=f)
+        panels.append(Panel(f"{measured(f)} {line(f)}", draw, tall))
     return Picture(name, title, " ".join(words_of(points, choice, shown)), panels)
 
 
@@ -64,8 +62,8 @@ def _draw(axes: Axes, points: Sequence[Json], choice: str, finding: Finding) -> 
         axes.dots(x, y, colour, shape=shape, filled=filled, label=label if x else "")
     x, y = _places([p for p in points if p["name"] == choice], finding)
     axes.dots(x, y, RED, size=15.0, shape="star", label="chosen")
-    axes.upright(finding.threshold, INK, line(finding))
-    axes.x.label, axes.y.label = measured(finding), "accuracy on select"
+    axes.upright(finding.threshold, INK)
+    axes.x.label, axes.y.label = "value, and its line", "accuracy on select"
 
 
 def _places(
