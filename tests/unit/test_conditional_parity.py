@@ -25,6 +25,8 @@ from safescale_ammt.judging.group_rates import Rates, point_value
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.power.check import power_check
 from safescale_ammt.model.network import predicted
+from safescale_ammt.modules.rows import ModuleRows
+from safescale_ammt.modules.task import Task
 from safescale_ammt.stages.search_architecture import check_groups
 from safescale_ammt.training.dual_update import cell_hits
 from safescale_ammt.training.encoded import EncodedDataset
@@ -340,3 +342,19 @@ def test_the_cross_must_be_declared_and_the_strata_be_there(nets: GenomeNets) ->
     elsewhere = Constitution.from_dict(promises({**WITHIN, "given": "city"}))
     with pytest.raises(ConstitutionError, match="speaks of the group 'city'"):
         check_groups(elsewhere, schema)
+
+
+def test_modules_count_both_columns_of_the_rows_that_they_are_judged_on() -> None:
+    generator = torch.Generator().manual_seed(0)
+    index = torch.arange(40)
+    codes = {n: torch.randint(2, (40,), generator=generator) for n in ("sex", "school")}
+    y = torch.randint(2, (40,), generator=generator)
+    held = ModuleRows(lambda rows: rows, index, y, codes)
+    task = Task(("no", "yes"), 1, {"sex": SEX, "school": SCHOOL}, {"held": held})
+    values, strata, rows, labels = task.crossed("sealed", "sex", "school")
+    assert (values, strata, task.total("sealed")) == (SEX, SCHOOL, 40)
+    for i, j, k in np.ndindex(2, 2, 2):
+        own = (codes["sex"] == i) & (codes["school"] == j) & (y == k)
+        assert labels[i, j, k] == int(own.sum())
+    assert (rows == labels.sum(2)).all()
+    assert (rows.sum(1) == task.table("sealed", "sex")[1]).all()

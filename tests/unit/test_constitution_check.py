@@ -199,6 +199,34 @@ def test_what_a_run_would_refuse_is_refused_in_the_same_words(
     assert says in capsys.readouterr().err
 
 
+def test_strata_whose_rows_nobody_counts_are_refused_before_any_row_is_read(
+    folder, capsys
+):
+    within = {**FAIR, "given": "sex"}
+    config = workload(folder, within, sensitive=["district", "sex"])
+    (folder / "loans.csv").unlink()
+    assert checked("--config", config) == 2
+    assert "data.crosses: {district_sex: [district, sex]}" in capsys.readouterr().err
+
+
+def test_strata_are_counted_by_their_cross_and_answered(folder, capsys):
+    table = rows()
+    table["sex"] = ["f" if i % 3 else "m" for i in range(len(table["district"]))]
+    (folder / "loans.csv").write_text(csv_text(table))
+    within = {**FAIR, "metric": "dp_gap", "given": "sex", "threshold": 0.3}
+    crosses = {"both": ["sex", "district"]}
+    config = workload(folder, within, sensitive=["district", "sex"], crosses=crosses)
+    assert checked("--config", config) == 0
+    told = capsys.readouterr().out
+    assert "dp_gap by district given sex <= 0.3" in told
+    few = {**within, "given": "sex", "threshold": 0.3}
+    table["sex"] = ["f" if i % 50 else "m" for i in range(len(table["district"]))]
+    (folder / "loans.csv").write_text(csv_text(table))
+    config = workload(folder, few, sensitive=["district", "sex"], crosses=crosses)
+    assert checked("--config", config) == 2
+    assert "north in m" in capsys.readouterr().err
+
+
 def test_a_group_of_one_value_is_refused(folder, capsys):
     table = rows()
     table["district"] = ["north"] * len(table["district"])

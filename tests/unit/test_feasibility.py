@@ -118,6 +118,20 @@ def test_a_group_too_small_to_read_fights_nobody() -> None:
     assert check_feasibility(constitution(DP, EO), measure, 200)["fights"] == []
 
 
+def test_levels_are_neither_enforced_nor_read_in_short_runs_and_named() -> None:
+    raw = constitution(DP, EO, {"metric": "recall", "threshold": 0.5}).to_dict()
+    raw["principles"][2]["train"] = {"enforce": True}
+    world = World(price=0.0)
+    found = check_feasibility(Constitution.from_dict(raw), world, 200)
+    assert world.runs == [(), ("p0",), ("p1",), ("p0", "p1")]
+    assert found["unread"] == ["p2"]
+    del raw["principles"][:2]
+    alone = check_feasibility(Constitution.from_dict(raw), world, 200)
+    assert alone["reason"] == "No gap is enforced in training."
+    assert alone["unread"] == ["p2"]
+    assert "unread" not in check_feasibility(constitution(DP, EO), world, 200)
+
+
 @pytest.mark.parametrize(
     ("rules", "steps", "says"),
     [

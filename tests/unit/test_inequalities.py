@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tables import HEADER, spell
 from test_constraints import VALUES, counts, rates_of, table
-from training_world import GENOME, brief, prepare, promises
+from training_world import GENOME, brief, prepare, prepared_three_classes, promises
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import TRAINABLE
@@ -368,3 +368,55 @@ def test_judge_and_training_agree_that_a_floor_holds() -> None:
         assert finding.outcome == HOLDS
         found = enforced(metric, rows, principle.constraint.line)
         assert max(found.violations(rates_of(found, rows, rows.y)).values()) < 0
+
+
+@pytest.mark.parametrize(
+    ("positive", "pairs"),
+    # Two groups, either way round: TPR and FPR, then rates, of each class that is
+    # judged; an error each, and one floor, of all classes in any case.
+    [("", [12, 6, 2, 1]), ("yes", [4, 2, 2, 1])],
+)
+def test_three_classes_are_held_to_several_promises_at_once(
+    tmp_path: Path, positive: str, pairs: list[int]
+) -> None:
+    folder = prepared_three_classes(tmp_path, 1500, positive=positive)
+    nets = GenomeNets(EncodedDataset(Dataset.load(folder)), GENOME)
+    raw = promises(
+        {"metric": "eo_difference", "group": "gender", "threshold": 0.3},
+        {"metric": "dp_ratio", "group": "gender", "threshold": 0.5},
+        {"metric": "worst_group_error", "group": "gender", "threshold": 0.6},
+        {"metric": "balanced_accuracy", "threshold": 0.35},
+    )
+    for principle in raw["principles"]:
+        principle["train"] = {"enforce": True}
+    events: list[Mapping[str, Any]] = []
+    law_ = Constitution.from_dict(raw)
+    found = train(nets, brief(steps=120), law_, log=events.append)
+    per = {p.id: 0 for p in law_.principles}
+    for pair in found.constraints.pairs:
+        per[pair.principle] += 1
+    assert list(per.values()) == pairs
+    (last,) = [e for e in events if e["event"] == "round"][-1:]
+    assert set(last["multiplier"]) == set(per)
+    moved = [v for by in last["multiplier"].values() for v in by.values()]
+    assert all(v >= 0 for v in moved)
+    values, _ = shown(nets, found, found.agents.mean(0))
+    rows = nets.rows("validation", "monitor", "select")
+    block = torch.arange(len(rows))
+    answer = predicted(nets.logits(found.agents.mean(0)[None], rows, block[None]))[0]
+    evidence = Evidence(
+        rows.y.numpy(),
+        answer.numpy(),
+        np.zeros(len(rows)),
+        {"gender": (nets.groups["gender"], rows.groups["gender"].numpy())},
+        classes=3,
+        positive=nets.outcomes[0] if positive else None,
+    )
+    # An error is mixed by the classes' shares among the rows that steer, not by these.
+    for name, apart in (("eo-difference", 1e-5), ("worst-group-error", 0.02)):
+        c = law_.principle(name).constraint
+        expected = point_value(c.metric, evidence, "gender")
+        assert values[name] == pytest.approx(expected, abs=apart)
+    assert values["balanced-accuracy"] == pytest.approx(
+        float(balance(evidence).value), abs=1e-5
+    )

@@ -182,6 +182,40 @@ def test_the_penalty_is_the_lagrangian_of_the_multipliers_that_nu_pi_moves() -> 
     assert layer.penalty(logits[:10], label[:10], one_group).isfinite()
 
 
+def test_ratios_floors_and_strata_steer_a_loop_of_ones_own() -> None:
+    line = {"metric": "dp_ratio", "group": "sex", "given": "half", "threshold": 0.9}
+    law = {
+        "schema": 1,
+        "principles": [
+            {"id": "within", "constraint": line, "train": {"enforce": True}},
+            {
+                "id": "finds",
+                "constraint": {"metric": "recall", "threshold": 0.9},
+                "train": {"enforce": True},
+            },
+        ],
+        "groups": {"min_n": 100, "min_pos": 20},
+    }
+    layer = ConstitutionalSafetyLayer(law)
+    prediction, _, groups = answers(-0.2)
+    label = torch.ones(N, dtype=torch.long)
+    groups = {**groups, "half": (torch.arange(N) // 2) % 2}
+    logits = (4.0 * prediction - 2).requires_grad_()
+    beyond = layer.update(logits, label, groups)
+    # .2 of the one group, .4 of the other: half of what is promised at least.
+    assert beyond["within"] == pytest.approx(0.9 - 0.5, abs=0.02)
+    assert beyond["finds"] == pytest.approx(0.9 - 0.3, abs=0.02)
+    (slope,) = torch.autograd.grad(layer.penalty(logits, label, groups), logits)
+    # Up with everybody for the floor, and most with whom the ratio finds too seldom.
+    assert (slope[groups["sex"] == 1] < 0).all()
+    assert slope[groups["sex"] == 1].sum() < slope[groups["sex"] == 0].sum()
+    found = layer.findings(prediction, label, groups)
+    assert [f.outcome for f in found] == [FAILS, FAILS]
+    lost = layer.findings(prediction, label, {"sex": groups["sex"]})
+    assert [f.principle for f in lost] == ["finds"]
+    assert "the rows have no group 'half'" in layer.left_out[0]
+
+
 def test_columns_of_other_lengths_and_promises_without_groups_are_said() -> None:
     layer = ConstitutionalSafetyLayer({"max_bias": 0.05, "min_accuracy": 0.5})
     prediction, label, groups = answers(0.0)
