@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cooper
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,7 @@ from safescale_ammt.judging.findings import HOLDS
 from safescale_ammt.judging.group_rates import point_value
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.skill import balance, rate_hits
-from safescale_ammt.model.network import predicted
+from safescale_ammt.model.network import predicted, probability
 from safescale_ammt.training.bets import Bets
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import cell_hits
@@ -420,3 +421,55 @@ def test_three_classes_are_held_to_several_promises_at_once(
     assert values["balanced-accuracy"] == pytest.approx(
         float(balance(evidence).value), abs=1e-5
     )
+
+
+class Sums(cooper.ConstrainedMinimizationProblem):
+    """Soft sums held below their bounds, as cooper has it."""
+
+    def __init__(self, found: Constraints, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.found, self.logits = found, logits
+        self.bounded = cooper.Constraint(
+            constraint_type=cooper.ConstraintType.INEQUALITY,
+            formulation_type=cooper.formulations.Lagrangian,
+            multiplier=cooper.multipliers.DenseMultiplier(
+                num_constraints=len(found.pairs)
+            ),
+        )
+
+    def compute_cmp_state(self) -> cooper.CMPState:
+        """Measures the soft violations of all rows, and no loss."""
+        inside = self.found.membership(ROWS.groups, ROWS.y)
+        rates = torch.stack(
+            [
+                probability(self.logits[rows], cell.outcome).mean()
+                for cell, rows in zip(self.found.cells, inside, strict=True)
+            ]
+        )
+        violation = self.found.differences(rates) - self.found.tau()
+        state = cooper.ConstraintState(violation=violation)
+        return cooper.CMPState(observed_constraints={self.bounded: state})
+
+
+ROWS = table(seed=9)
+
+
+@pytest.mark.parametrize("metric", SUMS)
+def test_the_pull_on_every_row_is_that_of_cooper_s_lagrangian(metric: str) -> None:
+    found = enforced(metric, ROWS)
+    generator = torch.Generator().manual_seed(1)
+    multipliers = torch.rand(len(found.pairs), generator=generator)
+    logits = torch.randn(len(ROWS), 1, generator=generator).requires_grad_()
+    theirs = Sums(found, logits)
+    theirs.bounded.multiplier.weight.data.copy_(multipliers)
+    lagrangian = theirs.compute_cmp_state().compute_primal_lagrangian().lagrangian
+    (expected,) = torch.autograd.grad(lagrangian, logits)
+    # As the learner has it: each cell's rows, weighed by the cell's weight.
+    inside = found.membership(ROWS.groups, ROWS.y)
+    weights = found.weights(multipliers)
+    ours = sum(
+        weight * probability(logits[rows], cell.outcome).mean()
+        for cell, rows, weight in zip(found.cells, inside, weights, strict=True)
+    )
+    (slope,) = torch.autograd.grad(ours, logits)
+    torch.testing.assert_close(slope, expected)
