@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import TRAINABLE
 from safescale_ammt.constitution.promise_warnings import promises_something
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.findings import (
@@ -117,7 +116,7 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
             more = "a model further inside the line, rather than more rows"
         return f"The measured value keeps the promise. What would help: {more}."
     principle = constitution.principle(finding.principle)
-    if finding.metric in TRAINABLE and not principle.enforce:
+    if not principle.enforce and not principle.constraint.untrainable:
         return "What would help: `train: {enforce: true}` on it, or a wider threshold."
     return (
         "The model itself misses the line, and more rows would show just that. What "

@@ -16,6 +16,7 @@ from small_tables import HEADER, spell
 from test_constraints import VALUES, counts, rates_of, table
 from training_world import GENOME, brief, prepare, prepared_three_classes, promises
 
+from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import TRAINABLE
 from safescale_ammt.data.counts import Counts, tally
@@ -27,6 +28,7 @@ from safescale_ammt.judging.group_rates import point_value
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.skill import balance, rate_hits
 from safescale_ammt.model.network import predicted, probability
+from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.training.bets import Bets
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import cell_hits
@@ -38,6 +40,8 @@ from safescale_ammt.training.multipliers import targets
 from safescale_ammt.training.soundness import best_constant
 from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import discard
+from safescale_ammt.trees.trainer import train_trees
+from safescale_ammt.trees.tree_nets import TreeNets
 
 SUMS = ("dp_ratio", "worst_group_error", "recall", "accuracy", "balanced_accuracy")
 
@@ -473,3 +477,22 @@ def test_the_pull_on_every_row_is_that_of_cooper_s_lagrangian(metric: str) -> No
     )
     (slope,) = torch.autograd.grad(ours, logits)
     torch.testing.assert_close(slope, expected)
+
+
+@pytest.mark.parametrize(("metric", "line"), [("dp_ratio", 0.8), ("recall", 0.9)])
+def test_trees_keep_them_too(nets: GenomeNets, metric: str, line: float) -> None:
+    over = {"group": "gender"} if metric == "dp_ratio" else {}
+    genome = TreeGenome(leaves=4, least_rows=10, rate=0.2, rounds=120)
+    config: dict[str, Any] = {"learner": "trees", "num_agents": 3, "folds": 4}
+    # Agents of several roles may err to either side, and pool to no gap at all.
+    config["agent_specializations"] = ["generalist"]
+    trees = TreeNets(nets.encoded, genome)
+    section, promised = TrainingConfig.from_params(config), law(metric, line, **over)
+    found = train_trees(trees, section, promised, log=discard)
+    rows = trees.rows("validation", "monitor", "select")
+    inside = found.constraints.membership(rows.groups, rows.y)
+    seen = []
+    for shares in (found.agents.mean(0), found.twin[0]):
+        hits = cell_hits(trees, found.constraints, shares, rows, inside)
+        seen += found.constraints.values(hits / inside.sum(1)).values()
+    assert seen[0] >= line > seen[1]
