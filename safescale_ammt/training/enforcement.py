@@ -153,6 +153,12 @@ class _Cut:
                     "class, but several are judged; name data.positive, or promise "
                     "balanced_accuracy."
                 )
+            if not bool((self._label == self._outcomes[0]).any()):
+                self.left_out.append(
+                    f"{principle.id} is not enforced: no row that drives the "
+                    "multipliers is of its class."
+                )
+                return
             terms = [Term(-1.0, (self._right(everybody, self._outcomes[0]),))]
         elif c.metric == "accuracy":
             wrong = self._error(everybody)

@@ -208,6 +208,20 @@ def test_what_cannot_be_trained_for_is_refused_in_one_sentence() -> None:
         enforced("recall", rows, classes=3)
 
 
+def test_a_floor_on_a_class_without_rows_is_left_out_and_one_class_has_an_error() -> (
+    None
+):
+    rows = table()
+    none = rows.where(rows.y == 0)
+    found = enforced("recall", none)
+    assert not found.pairs
+    assert "no row that drives the multipliers is of its class" in found.left_out[0]
+    found = enforced("accuracy", none)
+    assert found.gains().isfinite().all()
+    (value,) = found.values(rates_of(found, none, none.y)).values()
+    assert value == pytest.approx(1)
+
+
 def test_gaps_alone_are_trained_for_unless_the_file_says_so() -> None:
     for metric in TRAINABLE:
         group = metric in (*SUMS[:2], "dp_gap", "tpr_gap", "fpr_gap", "eo_difference")

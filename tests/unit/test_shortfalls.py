@@ -223,3 +223,22 @@ def test_an_artifact_tells_the_same_as_its_verdict(tmp_path: Path) -> None:
     )
     write_json(tmp_path / "v" / "constitution.json", rule.to_dict())
     assert shortfalls_in(tmp_path / "v") == shortfalls(verdict, rule)
+
+
+def test_what_training_cannot_work_on_gets_no_advice_to_enforce_it() -> None:
+    # The safety world's utility is a line that moves with the twin.
+    rule = constitution()
+    useful = finding(
+        principle="useful",
+        metric="accuracy",
+        group=None,
+        op=">=",
+        threshold=-0.02,
+        value=-0.1,
+        lower=-0.12,
+        upper=-0.08,
+        outcome="fails",
+        reference="unconstrained_twin",
+    )
+    told = help_for(useful, verdict_of(rule), rule)
+    assert told.startswith("The model itself misses the line")
