@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tables import HEADER, spell
 from test_constraints import VALUES, counts, rates_of, table
+from training_nets import NetsOnRows
 from training_world import GENOME, brief, prepare, prepared_three_classes, promises
 
 from safescale_ammt.config.sections import TrainingConfig
@@ -31,7 +32,7 @@ from safescale_ammt.model.network import predicted, probability
 from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.training.bets import Bets
 from safescale_ammt.training.constraints import Constraints
-from safescale_ammt.training.dual_update import cell_hits
+from safescale_ammt.training.dual_update import DualUpdate, cell_hits
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.fair_head import fit
@@ -510,3 +511,32 @@ def test_trees_keep_them_too(nets: GenomeNets, metric: str, line: float) -> None
         hits = cell_hits(trees, found.constraints, shares, rows, inside)
         seen += found.constraints.values(hits / inside.sum(1)).values()
     assert seen[0] >= line > seen[1]
+
+
+def test_an_alarm_moves_a_gap_both_ways_and_a_floor_one_way() -> None:
+    rows = table(900)
+    raw = promises(
+        {"metric": "dp_ratio", "group": "g", "threshold": 0.8},
+        {"metric": "balanced_accuracy", "threshold": 0.6},
+        {"metric": "recall", "threshold": 0.5},
+    )
+    for principle in raw["principles"]:
+        principle["train"] = {"enforce": True}
+    found = enforce(
+        Constitution.from_dict(raw), VALUES, rows.groups, rows.y, outcomes=(1,)
+    )
+    names = [p.name for p in found.pairs]
+    opposites = found.opposites
+    assert opposites[names.index("rate: a / b")] == names.index("rate: b / a")
+    # Two terms are no comparison of two groups yet.
+    assert opposites[-2:] == [None, None]
+    fold = torch.arange(len(rows))
+    dual = DualUpdate(NetsOnRows(GENOME, rows), found, rows, [fold], brief())
+    broken = torch.zeros(len(names), dtype=torch.bool)
+    broken[[names.index("rate: a / b"), len(names) - 1]] = True
+    dual.correct(torch.full((len(names),), 0.25), broken)
+    unseen = dict(zip(names, dual.unseen.tolist(), strict=True))
+    assert unseen.pop("rate: a / b") == 0.25
+    assert unseen.pop("rate: b / a") == -0.25
+    assert unseen.pop("recall") == 0.25
+    assert set(unseen.values()) == {0.0}
