@@ -97,6 +97,10 @@ def test_a_search_tells_its_power_and_its_winner() -> None:
     assert f"candidate **{winner}** won" in page
     rows = [line for line in page.splitlines() if line.startswith("| **")]
     assert len(rows) == 1
+    assert "short runs" not in page
+    unread = {"checked": False, "unread": ["finds <b>them</b>"]}
+    page = search_summary(log, POWER, unread, constitution(0.08))
+    assert "finds &lt;b&gt;them&lt;/b&gt; is enforced in training, and neither" in page
 
 
 def trained(folder: Path, *events: dict[str, object]) -> Path:
