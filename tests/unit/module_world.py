@@ -6,10 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.modules.nets import ModuleNets
+from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.rows import given_rows
+from safescale_ammt.modules.sugar import Promises
+from safescale_ammt.modules.task import find_task, with_splits
 from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
+
+GAP = {"max_bias": 0.05}
 
 BRIEF: dict[str, Any] = {
     "num_agents": 2,
@@ -64,3 +72,37 @@ def trained(model: nn.Module, *data: Any, **changes: Any) -> tuple[nn.Module, An
     trainer = SAFESCALEAMMTTrainer(brief(**changes), **options)
     given, held = data or both()
     return trainer.train(model, given, held, promises)
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+def nets(model: nn.Module, **changes: Any) -> tuple[ModuleNets, Constitution]:
+    """Returns nets on the small problem without promises."""
+    config, law = brief(**changes), Promises.read(None, ()).constitution
+    given, held = (given_rows(d.tensors[:2], None, (), "rows") for d in both())
+    task = with_splits(find_task(given, held, 1, "auto"), given, held, config, law)
+    cpu = torch.device("cpu")
+    engine = AdaptivePrecisionEngine(switching=False)
+    return ModuleNets(model, task, device=cpu, precision=engine), law
+
+
+class Rows(Dataset[Any]):
+    """Rows that a function gives."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> Any:
+        return self.row(index)
+
+
+X, Y, G = rows(64)

@@ -28,11 +28,7 @@ from safescale_ammt.training.multipliers import NuPI
 
 N = 4000
 
-
-@pytest.fixture(autouse=True)
-def same_start() -> None:
-    """Weights that a test draws are the same in each run of it."""
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("same_start")
 
 
 def answers(gap: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
