@@ -44,18 +44,23 @@ def unapplied_to_tables(config: TrainingConfig) -> Iterator[str]:
 
 
 def unapplied_to_modules(
-    config: TrainingConfig, other_kinds: Iterator[str] | tuple[str, ...] = ()
+    config: TrainingConfig,
+    other_kinds: Iterator[str] | tuple[str, ...] = (),
+    processes: int = 1,
 ) -> Iterator[str]:
     """Yields what a section asks for and a module does not do.
 
     Args:
         config: the section.
         other_kinds: names of roles that the data are of no kind for.
+        processes: that train it together.
     """
-    of_tables = {
-        "backend": "a module trains in this process",
-        "learner": "what is trained is the module",
-    }
+    of_tables = {"learner": "what is trained is the module"}
+    if processes == 1:
+        of_tables["backend"] = (
+            "one process runs here; start the script by torchrun --nproc-per-node "
+            f"{config.processes}"
+        )
     yield from changed(config, of_tables | _EVOLUTION)
     for name in other_kinds:
         yield acts_as_generalist(name, "the data are of another kind")

@@ -1,10 +1,13 @@
 """Copies of a module whose weights are a row of a matrix.
 
-    row = parameters that are trained, one after the other, then buffers of numbers
+    row = parameters that are trained, one after the other, then buffers of numbers,
+          then zeros up to a multiple of 64 bytes
 
 Parameters that two names share lie there once; those that are not trained stay in the
 copy. A copy's tensors are views of its row: what the optimizer writes the copy sees,
 and the running means that it keeps are in the row, to be shared and averaged.
+Products depend on where in a line of the cache their factors begin: rows that are as
+long as whole lines give a net the same bits whichever row is its own.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as f
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as tree
 
 from safescale_ammt.errors import InputError, SafescaleError
 
+LINE = 64
+"""Bytes of a line of the cache."""
 DTYPES = (torch.float32, torch.float64)
 """Types of numbers that the optimizer works in."""
 
@@ -86,7 +92,8 @@ class RowLayout:
     def views(self, row: Tensor) -> dict[str, Tensor]:
         """Cuts a row (P,) into named views."""
         shapes = {**self.parameters, **self.buffers}
-        parts = torch.split(row, [shape.numel() for shape in shapes.values()])
+        sizes = [shape.numel() for shape in shapes.values()]
+        parts = torch.split(row[: sum(sizes)], sizes)
         named = zip(shapes.items(), parts, strict=True)
         return {name: part.view(shape) for (name, shape), part in named}
 
@@ -101,7 +108,8 @@ class RowLayout:
         """Returns a copy of a module's tensors as a row (P,)."""
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         names = (*self.parameters, *self.buffers)
-        return torch.cat([tensors[name].detach().flatten() for name in names])
+        found = torch.cat([tensors[name].detach().flatten() for name in names])
+        return f.pad(found, (0, -len(found) % (LINE // found.element_size())))
 
     def bind(self, module: nn.Module, row: Tensor) -> None:
         """Makes a module's tensors views of a row."""

@@ -63,6 +63,8 @@ class TrainingMetrics(TypedDict, total=False):
     """Passes over the rows of each net."""
     seconds: float
     """Of the whole call, by the clock on the wall."""
+    processes: int
+    """That trained it together."""
     device: str
     """Where it trained."""
     precision: dict[str, Any]

@@ -27,6 +27,7 @@ from safescale_ammt.modules.copies import (
 from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.learner import ModuleLearner
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.processes import processes_here
 from safescale_ammt.modules.recomputing import composite
 from safescale_ammt.modules.rows import BLOCK, ModuleRows
 from safescale_ammt.modules.task import Task
@@ -110,7 +111,8 @@ class ModuleNets:
 
     def unapplied(self, config: TrainingConfig) -> Iterator[str]:
         """Yields what the section asks for and a module does not do."""
-        yield from unapplied_to_modules(config, self.other_kinds(config))
+        kinds = self.other_kinds(config)
+        yield from unapplied_to_modules(config, kinds, processes_here())
         if config.gradient_checkpointing and not composite(self._module):
             yield (
                 "training.gradient_checkpointing is True, which does not apply: the "

@@ -25,6 +25,7 @@ from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Task
 from safescale_ammt.training.merge import BEST, ENSEMBLE, SOUP, first_unbeaten, merge
+from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.roles import TWIN, assign
 from safescale_ammt.training.trainer import Trained
 
@@ -41,6 +42,7 @@ class ModuleRun:
         device: the kind of device.
         events: the log so far.
         log: takes an event more.
+        group: the processes that train.
     """
 
     nets: ModuleNets
@@ -50,6 +52,7 @@ class ModuleRun:
     device: str
     events: list[dict[str, Any]]
     log: Callable[[dict[str, Any]], None]
+    group: ProcessGroup = SINGLE_PROCESS
 
     def reasons(self, event: str) -> list[str]:
         """Returns the sentences of events of one name, each once."""

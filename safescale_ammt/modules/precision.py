@@ -23,6 +23,8 @@ from torch import Tensor
 
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.memory import free_memory
+from safescale_ammt.modules.processes import from_first, largest
+from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.training_log import Log, discard
 
 FASTER = 1.05
@@ -44,6 +46,8 @@ class AdaptivePrecisionEngine:
         mixed: whether to compute in bfloat16 wherever that is faster.
         device: that is computed on.
         pressure: measures used / total memory, in [0, 1]; None is of the device.
+        group: processes that decide alike: by the largest pressure and gradient of
+            all, and by the first one's clock.
         log: receives an event for each decision that is new.
 
     Attributes:
@@ -65,6 +69,7 @@ class AdaptivePrecisionEngine:
         mixed: bool = False,
         device: torch.device | str | None = None,
         pressure: Callable[[], float] | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
         log: Log = discard,
     ) -> None:
         if not 0 <= memory_threshold <= 1:
@@ -82,7 +87,7 @@ class AdaptivePrecisionEngine:
         self._early, self._switching, self._mixed = early_epochs, switching, mixed
         self._device = torch.device(device or "cpu")
         self._pressure = pressure or (lambda: memory_pressure(self._device))
-        self._log = log
+        self._log, self._group = log, group
         self._norm = 0.0
 
     def probe(self, step: Callable[[], object]) -> None:
@@ -104,15 +109,17 @@ class AdaptivePrecisionEngine:
         self.used = "float32"
         # A clock may not tick in a short step.
         plain, half = (max(min(each), 1e-9) for each in seconds.values())
-        self.speedup = plain / half
+        self.speedup = from_first(self._group, plain / half)
 
     def note(self, gradients: Tensor) -> None:
         """Takes the gradients of a step (k, P): the longest counts."""
         if self._switching:
             self._norm = float(gradients.norm(dim=1).max())
             # At once, and not at the next decision.
-            if self.used != "float32" and not self._norm <= self._stable:
-                self.use("float32", "float32", "gradients are unstable", None)
+            if self.used != "float32":
+                self._norm = largest(self._group, self._norm)
+                if not self._norm <= self._stable:
+                    self.use("float32", "float32", "gradients are unstable", None)
 
     def decide(self, epoch: float) -> str:
         """Decides for the steps that come next.
@@ -128,7 +135,8 @@ class AdaptivePrecisionEngine:
             if self._mixed:
                 self.use("bfloat16", "bfloat16" if fast else "float32", "mixed", None)
             return self.used
-        pressure = self._pressure()
+        pressure = largest(self._group, self._pressure())
+        self._norm = largest(self._group, self._norm)
         wanted, why, pressed = "float32", "memory and gradients are at ease", False
         if not self._norm <= self._stable:
             why = "gradients are unstable"

@@ -9,7 +9,6 @@ measure            accuracy, promises with bounds, robustness, each agent
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 import threading
@@ -21,31 +20,37 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import DataError, Interrupted
 from safescale_ammt.model.device import find_device, present_device, settled
 from safescale_ammt.modules.copies import RowLayout, duplicate
+from safescale_ammt.modules.identity import checkpoints_of, digest, identity
 from safescale_ammt.modules.metrics import TrainingMetrics
 from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.outcome import ModuleRun, measured, merged
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
+from safescale_ammt.modules.processes import (
+    alike,
+    differing,
+    from_first,
+    joined,
+    own_device,
+    require_equal,
+)
 from safescale_ammt.modules.randomness import own_randomness
 from safescale_ammt.modules.rows import GivenRows, given_rows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Kind, find_task, with_splits
 from safescale_ammt.modules.trial import (
-    FIRST,
     Loss,
     answered,
     check_device,
     require_module,
     require_options,
 )
-from safescale_ammt.store.uri import open_store
-from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.plan import of_length
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.trainer import train
@@ -73,7 +78,7 @@ class SAFESCALEAMMTTrainer:
         roles: of the user, dealt out to the agents in place of the config's.
         checkpoints: a folder or the URI of a store: a run that is stopped goes on from
             there. `config.checkpoint_every` says how often.
-        log: receives every event, a JSON mapping.
+        log: receives every event, a JSON mapping; of several processes in the first.
         present: finds the device of a kind; for tests.
     """
 
@@ -158,6 +163,7 @@ class SAFESCALEAMMTTrainer:
             DataError: rows that do not fit it.
             ConfigError: a config or promises that are wrong.
             SafescaleError: training lost most of its agents.
+            PeerLost: another process of the script went away.
         """
         start = time.perf_counter()
         home = next(require_module(initial_model).parameters(), torch.zeros(0)).device
@@ -171,29 +177,51 @@ class SAFESCALEAMMTTrainer:
         ):
             # What rows or a module draw while they are only asked.
             seed(derived_seed(self.config.seed, "asked"))
-            run = self.prepare(
-                initial_model,
-                read_both(
-                    (train_dataset, sensitive),
-                    (validation_dataset, validation_sensitive),
-                    self.config.sensitive,
-                ),
-                safety_constraints,
+            given = read_both(
+                (train_dataset, sensitive),
+                (validation_dataset, validation_sensitive),
+                self.config.sensitive,
             )
-            store = checkpoints_of(self._checkpoints, run, initial_model)
-            law = run.promises.constitution
-            trained = train(run.nets, run.config, law, log=run.log, checkpoints=store)
-            model, twin, chosen = merged(run, trained)
-            metrics = measured(run, trained, model, twin)
+            # Rows first: bad ones end each process by itself, with nobody waiting.
+            with joined(self.config) as group:
+                module = alike(initial_model, group)
+                run = self.prepare(module, given, safety_constraints, group)
+                model, metrics = self._trained(run, module)
+                seconds = from_first(group, time.perf_counter() - start)
+        return model.to(home).eval(), {**metrics, "seconds": seconds}
+
+    def _trained(
+        self, run: ModuleRun, module: nn.Module
+    ) -> tuple[nn.Module, TrainingMetrics]:
+        """Trains, merges and measures what was prepared, in all its processes."""
+        own, law, group = identity(run, module), run.promises.constitution, run.group
+        require_equal(group, own)
+        store = checkpoints_of(self._checkpoints, run, own)
+        trained = train(
+            *(run.nets, run.config, law),
+            log=run.log,
+            process_group=group,
+            checkpoints=store,
+        )
+        model, twin, chosen = merged(run, trained)
+        metrics, found = measured(run, trained, model, twin), model.module()
+        tensors = (*found.parameters(), *found.buffers())
+        if any(differing(group, {"model": digest(found, tensors)}).values()):
+            reason = (
+                "The processes ended with models that differ, as their processors "
+                "round otherwise; take that of process 1."
+            )
+            run.log({"event": "doubt", "reason": reason})
+        if group.rank == 0:
             store.clear()
-        metrics = {**metrics, **chosen, "seconds": time.perf_counter() - start}
-        return model.module().to(home).eval(), metrics
+        return found, {**metrics, **chosen, "processes": group.size}
 
     def prepare(
         self,
         module: nn.Module,
         given: tuple[GivenRows, GivenRows],
         safety_constraints: Any,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> ModuleRun:
         """Finds device, task and promises; trains nothing.
 
@@ -201,6 +229,7 @@ class SAFESCALEAMMTTrainer:
             module: the user's.
             given: rows for training and for validation (`read_both`).
             safety_constraints: as in `train`.
+            group: the processes that train; the first one speaks for all.
         """
         layout = RowLayout.of(module)
         events: list[dict[str, Any]] = []
@@ -211,6 +240,8 @@ class SAFESCALEAMMTTrainer:
             if stopped():
                 raise Interrupted("The task that trains was cancelled.")
             events.append(event)
+            if group.rank > 0:
+                return
             if self._log is not None:
                 self._log(event)
             if event["event"] in _TOLD:
@@ -219,6 +250,7 @@ class SAFESCALEAMMTTrainer:
         kind, device, reason = find_device(self.config.device, self._present)
         if reason:
             log({"event": "device", "reason": reason})
+        device = own_device(device, group)
         check_device(module, device, self.config.device)
         # Some layers have no form that is, which is a warning of torch's and no error.
         torch.set_deterministic_debug_mode("warn")
@@ -237,6 +269,7 @@ class SAFESCALEAMMTTrainer:
             switching=config.precision_switching_enabled,
             mixed=config.mixed_precision,
             device=device,
+            group=group,
             log=log,
         )
         nets = ModuleNets(
@@ -248,47 +281,7 @@ class SAFESCALEAMMTTrainer:
             own_roles=self._roles,
             log=log,
         )
-        return ModuleRun(nets, task, promises, config, kind, events, log)
-
-
-def checkpoints_of(
-    place: str | Path | None, run: ModuleRun, module: nn.Module
-) -> Checkpoints:
-    """Opens the checkpoints of this very training, if anywhere.
-
-    It is told by model, rows, config, promises, roles and loss: what was trained under
-    others is none of its.
-    """
-    if place is None:
-        return Checkpoints()
-    where = str(place)
-    uri = where if "://" in where else Path(where).resolve().as_uri()
-    tensors = [run.nets.layout.row(module).cpu()]
-    for name in ("train", "held"):
-        rows = run.task.splits[name]
-        first = torch.arange(len(rows))[:FIRST]
-        seen, again = (tree.tree_leaves(rows.batch(first)) for _ in range(2))
-        # What a data set draws anew each time cannot tell it from another.
-        still = [a for a, b in zip(seen, again, strict=True) if torch.equal(a, b)]
-        tensors += [rows.y, *rows.groups.values(), *still]
-    digest = hashlib.sha256(str(module).encode())
-    for tensor in tensors:
-        digest.update(tensor.cpu().double().numpy().tobytes())
-    law, loss = run.promises, run.nets.loss
-    plain = {
-        k: v
-        for k, v in getattr(loss, "__dict__", {}).items()
-        if isinstance(v, float | int | str)
-    }
-    told = (
-        *(law.constitution.digest, law.eps, law.min_robust),
-        run.nets.roles(run.config),
-        *(getattr(loss, "__qualname__", type(loss).__qualname__), plain),
-    )
-    digest.update(repr(told).encode())
-    identity = {"rows": digest.hexdigest(), "config": run.config.digest}
-    every = run.config.checkpoint_every
-    return Checkpoints(open_store(uri), every=every, run=identity)
+        return ModuleRun(nets, task, promises, config, kind, events, log, group)
 
 
 def read_both(

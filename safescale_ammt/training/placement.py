@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,11 +75,14 @@ class GlooGroup(ProcessGroup):
         PeerLost: not all processes came in time.
     """
 
+    _group: Any = None
+    """Group of `torch.distributed`; None is its default, of all processes."""
+
     def __init__(self, timeout: timedelta = TIMEOUT) -> None:
         import torch.distributed as dist
 
         self._dist = dist
-        with _one_sentence("before training began"):
+        with one_sentence("before training began"):
             dist.init_process_group("gloo", timeout=timeout)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
@@ -91,8 +95,8 @@ class GlooGroup(ProcessGroup):
         buffer = padded.view(torch.uint8) if is_bool else padded
         buffers = [torch.empty_like(buffer) for _ in counts]
         self.bytes += (self.size - 1) * buffer.nbytes
-        with _one_sentence(f"process {self.rank + 1} of {self.size}"):
-            self._dist.all_gather(buffers, buffer)
+        with one_sentence(f"process {self.rank + 1} of {self.size}"):
+            self._dist.all_gather(buffers, buffer, group=self._group)
         rows = torch.cat([b[:n] for b, n in zip(buffers, counts, strict=True)])
         return rows.view(torch.bool) if is_bool else rows
 
@@ -100,17 +104,17 @@ class GlooGroup(ProcessGroup):
         """Overwrites a tensor with rank 0's."""
         buffer = value.to(torch.uint8) if value.dtype == torch.bool else value
         self.bytes += (self.size - 1) * buffer.nbytes * (self.rank == 0)
-        with _one_sentence(f"process {self.rank + 1} of {self.size}"):
-            self._dist.broadcast(buffer, 0)
+        with one_sentence(f"process {self.rank + 1} of {self.size}"):
+            self._dist.broadcast(buffer, 0, group=self._group)
         value.copy_(buffer)
 
     def close(self) -> None:
         """Leaves the group; the other processes may have ended already."""
-        self._dist.destroy_process_group()
+        self._dist.destroy_process_group(self._group)
 
 
 @contextmanager
-def _one_sentence(where: str) -> Iterator[None]:
+def one_sentence(where: str) -> Iterator[None]:
     """Turns what a broken connection raises into one sentence.
 
     Raises:
