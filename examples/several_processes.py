@@ -1,7 +1,7 @@
 """Agents in two processes: `torchrun --nproc-per-node 2 examples/several_processes.py`.
 
-By itself the script trains the same model, to the last bit, in one process. Each process
-builds the model and reads all rows; the trainer does the rest.
+By itself the script trains the same model, to the last bit, in one process. Each
+process builds the model and reads all rows; the trainer does the rest.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.modules.copies import as_columns, call, to_device
+from safescale_ammt.modules.fair_head import Head, Headed
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ModuleForm:
         positive: code of the positive class, or None.
         predicts_numbers: whether it is a regression.
         threshold: least score that is answered positive, of two classes.
+        head: corrects the only module's logit, if there is one.
     """
 
     modules: tuple[nn.Module, ...]
@@ -32,6 +34,15 @@ class ModuleForm:
     positive: int | None
     predicts_numbers: bool
     threshold: float = 0.5
+    head: Head | None = None
+
+    @property
+    def answering(self) -> tuple[nn.Module, ...]:
+        """What is averaged: the modules, or the only one with its head."""
+        if self.head is None:
+            return self.modules
+        (module,) = self.modules
+        return (Headed(module, self.head),)
 
     @property
     def members(self) -> int:
@@ -47,7 +58,7 @@ class ModuleForm:
         first = next(self.modules[0].parameters())
         inputs = to_device(inputs, first.device, first.dtype)
         with torch.no_grad():
-            found = [as_columns(call(m, inputs)).double().cpu() for m in self.modules]
+            found = [as_columns(call(m, inputs)).double().cpu() for m in self.answering]
         return torch.stack(found).mean(0).numpy()
 
     def answer(self, inputs: object) -> Prediction:
@@ -68,7 +79,8 @@ class ModuleForm:
     def module(self) -> nn.Module:
         """Returns the form as one module, whose logit 0 is the threshold."""
         alone = self.members == 1 and self.threshold == 0.5
-        return self.modules[0] if alone else Averaged(self.modules, self.threshold)
+        own = self.answering
+        return own[0] if alone else Averaged(own, self.threshold)
 
 
 class Averaged(nn.Module):

@@ -24,6 +24,7 @@ from safescale_ammt.modules.copies import (
     norms,
     to_device,
 )
+from safescale_ammt.modules.fair_head import fitted
 from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.learner import ModuleLearner
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
@@ -33,6 +34,7 @@ from safescale_ammt.modules.rows import BLOCK, ModuleRows
 from safescale_ammt.modules.task import Task
 from safescale_ammt.modules.trial import Loss
 from safescale_ammt.training.constraints import Cell, Constraints
+from safescale_ammt.training.fair_head import HEAD_ROWS
 from safescale_ammt.training.training_log import Log, discard
 
 _STATISTICS = 64
@@ -247,6 +249,9 @@ class ModuleNets:
     def headed(
         self, model: ModuleForm, constraints: Constraints, targets: Tensor
     ) -> ModuleForm | None:
-        """Returns None: a head needs rows of numbers, and a module may read any."""
-        del model, constraints, targets
-        return None
+        """Returns the form with a fair head, None where there is nothing to correct."""
+        if len(self.classes) != 2:
+            return None
+        (module,) = model.modules
+        head = fitted(module, self.rows(*HEAD_ROWS), constraints, targets)
+        return None if head is None else replace(model, head=head)

@@ -13,12 +13,14 @@ from torch import Tensor
 from safescale_ammt.model.fair_head import FairHead, Part
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.constraints import Constraints, hard_rates
-from safescale_ammt.training.encoded import EncodedRows
+from safescale_ammt.training.nets import Rows
 
 _Q_STEPS, _Q_RATE, _Q_DECAY = 200, 0.05, 1e-3
 """Steps, learning rate and decay of Adam for the group chances q."""
 _W_STEPS, _W_RATE, _W_HALF = 400, 0.02, 50
 """Steps, first rate, and steps until the rate is half, of the multipliers."""
+HEAD_ROWS = ("constraint", "monitor")
+"""Splits that a head is fitted on: *select* would judge it on its own rows."""
 FITTED_ROWS, FITTED_NUMBERS = 1 << 16, 1 << 24
 """Most rows that a head is fitted on, and most inputs of all of them."""
 _LEAST_SHARE = 1e-3
@@ -26,13 +28,14 @@ _LEAST_SHARE = 1e-3
 
 
 def fit(
-    constraints: Constraints, rows: EncodedRows, eta: Tensor, targets: Tensor
+    constraints: Constraints, rows: Rows, x: Tensor, eta: Tensor, targets: Tensor
 ) -> FairHead | None:
     """Fits group chances and weights on rows with known groups.
 
     Args:
         constraints: what is enforced; binary labels.
-        rows: encoded rows that the head is fitted on.
+        rows: that the head is fitted on.
+        x: what it reads of them (n, d), of mean 0 and deviation 1 or so.
         eta: the model's scores of these rows (n,).
         targets: gap that each pair aims at (pairs,).
 
@@ -43,7 +46,6 @@ def fit(
     if not constraints.pairs:
         return None
     inside = constraints.membership(rows.groups, rows.y)
-    x = rows.batch(torch.arange(len(rows)))
     # Cells of one group column (in the strata of one other) and condition share one
     # model of the groups. A cell that two principles name is fitted once, with the
     # weight of the first.

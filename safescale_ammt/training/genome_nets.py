@@ -20,16 +20,18 @@ from safescale_ammt.model.network import (
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
-from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit
+from safescale_ammt.training.fair_head import (
+    FITTED_NUMBERS,
+    FITTED_ROWS,
+    HEAD_ROWS,
+    fit,
+)
 from safescale_ammt.training.gradients import Backprop, Objective
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict, stack_rows
 from safescale_ammt.training.table_nets import TableNets
-
-HEAD_ROWS = ("constraint", "monitor")
-"""Splits that a fair head is fitted on."""
 
 
 class GenomeNets(TableNets):
@@ -109,7 +111,8 @@ class GenomeNets(TableNets):
         rows = self.rows(*HEAD_ROWS)
         rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
         eta = torch.from_numpy(rows.answers(model).score)
-        head = fit(constraints, rows, eta, targets)
+        x = rows.batch(torch.arange(len(rows)))
+        head = fit(constraints, rows, x, eta, targets)
         return None if head is None else replace(model, head=head)
 
 

@@ -7,7 +7,8 @@ one), and the soup with a fair head where a hard principle refutes the soup. The
 is made on one half of *select*: of the forms that no hard principle refutes there, the
 first that no other beats by more than two standard errors of the paired difference. The
 choice is then judged on the other half, and if a hard principle is refuted there too,
-the best single agent that is refuted on neither half takes its place.
+the best single agent that is refuted on neither half takes its place, or the soup with
+a fair head if that is.
 
 A choice that *select* likens to the same answer for everybody (`judging.usefulness`)
 gives way to a better point, if one was kept: the first of the other forms, the single
@@ -166,7 +167,8 @@ def merge(
     recheck = {choice: selection.refuted(choice, model, half=1)}
     feasible = not (scores[choice]["refuted"] or recheck[choice])
     if not feasible and form == "auto":
-        for name, agent in agents:
+        late = () if HEADED in scores else headed_soup(forms, trained)
+        for name, agent in chain(agents, late):
             settled = selection.settle(name, agent)
             refuted = selection.refuted(name, settled, half=0)
             recheck[name] = refuted + selection.refuted(name, settled, half=1)
@@ -221,10 +223,17 @@ def with_head(
     yield from tuple(forms.items())
     # A correction is for what is broken: its fit takes longer than all else here.
     if scores[SOUP]["refuted"]:
-        constraints, targets = trained.constraints, trained.targets
-        headed = trained.nets.headed(forms[SOUP], constraints, targets)
-        if headed is not None:
-            yield HEADED, headed
+        yield from headed_soup(forms, trained)
+
+
+def headed_soup(
+    forms: Mapping[str, ModelForm], trained: Trained
+) -> Iterator[tuple[str, ModelForm]]:
+    """Yields the soup with a fair head, if there is something to correct."""
+    constraints, targets = trained.constraints, trained.targets
+    headed = trained.nets.headed(forms[SOUP], constraints, targets)
+    if headed is not None:
+        yield HEADED, headed
 
 
 def blends(trained: Trained) -> Iterator[tuple[str, ModelForm]]:

@@ -321,7 +321,13 @@ def test_a_fair_head_closes_the_gap_without_seeing_the_group(metric: str) -> Non
     # Scores that favour group c: its rates are far above the others'.
     eta = torch.sigmoid(2 * rows.x[:, 0] + rows.x[:, 1] - 2.5).double()
     found = enforced(metric, rows)
-    head = fit(found, rows, eta, torch.zeros(len(found.pairs)))
+    head = fit(
+        found,
+        rows,
+        rows.batch(torch.arange(len(rows))),
+        eta,
+        torch.zeros(len(found.pairs)),
+    )
     assert head is not None
     corrected = torch.from_numpy(head.correct(rows.x.double().numpy(), eta.numpy()))
     assert ((corrected >= 0) & (corrected <= 1)).all()
@@ -338,13 +344,22 @@ def test_a_fair_head_survives_storage_and_needs_something_to_enforce() -> None:
     rows = table(400)
     eta = torch.sigmoid(rows.x[:, 0]).double()
     found = enforced("eo_difference", rows)
-    head = fit(found, rows, eta, torch.zeros(len(found.pairs)))
+    head = fit(
+        found,
+        rows,
+        rows.batch(torch.arange(len(rows))),
+        eta,
+        torch.zeros(len(found.pairs)),
+    )
     assert head is not None
     again = FairHead.from_dict(head.to_dict(), head.tensors())
     x, scores = rows.x.double().numpy(), eta.numpy()
     assert np.array_equal(again.correct(x, scores), head.correct(x, scores))
     nothing = enforced("dp_gap", rows, min_n=10_000)
-    assert fit(nothing, rows, eta, torch.zeros(0)) is None
+    assert (
+        fit(nothing, rows, rows.batch(torch.arange(len(rows))), eta, torch.zeros(0))
+        is None
+    )
 
 
 # --- rates ---

@@ -327,13 +327,28 @@ def test_a_fair_head_is_not_bent_by_a_rate_of_no_rows() -> None:
     found = enforced("tpr_gap", rows, min_n=20, min_pos=10)
     few = rows.where((rows.y == 0) | (rows.groups["g"] != 0))
     eta = torch.full((len(few),), 0.7, dtype=torch.float64)
-    head = fit(found, few, eta, torch.zeros(len(found.pairs)))
+    head = fit(
+        found,
+        few,
+        few.batch(torch.arange(len(few))),
+        eta,
+        torch.zeros(len(found.pairs)),
+    )
     assert head is not None
     corrected = torch.from_numpy(head.correct(few.x.double().numpy(), eta.numpy()))
     assert bool((corrected == 0.7).all())  # all rates that are defined are equal
     none = rows.where(rows.y == 0)
     eta = torch.full((len(none),), 0.7, dtype=torch.float64)
-    assert fit(found, none, eta, torch.zeros(len(found.pairs))) is None
+    assert (
+        fit(
+            found,
+            none,
+            none.batch(torch.arange(len(none))),
+            eta,
+            torch.zeros(len(found.pairs)),
+        )
+        is None
+    )
 
 
 def test_rows_of_one_class_choose_no_threshold() -> None:
