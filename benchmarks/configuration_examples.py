@@ -51,6 +51,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.agent_specializations": {"agent_specializations": ["generalist"]},
     "training.num_agents": {"num_agents": "auto"},
     "training.max_epochs": {"max_epochs": 20},
+    "training.patience": {"patience": 5},
     "training.outer_momentum": {"outer_momentum": 0.9},
     "training.bias_tolerance": {"bias_tolerance": 0.01},
     "training.processes": {"processes": 2, "backend": "torchrun"},

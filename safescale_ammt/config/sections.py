@@ -340,6 +340,7 @@ _FRACTIONS = (
 )
 _NOT_NEGATIVE = (
     "max_epochs",
+    "patience",
     "warmup_steps",
     "dual_ki",
     "dual_kp",
@@ -350,10 +351,18 @@ _NOT_NEGATIVE = (
 
 # What trees do not read; they refuse it, so that no number looks obeyed.
 _NETS_ALONE = (
-    *("max_epochs", "batch_size", "learning_rate", "warmup_steps", "ema", "sync_every"),
+    *(
+        "max_epochs",
+        "patience",
+        "batch_size",
+        "learning_rate",
+        "warmup_steps",
+        "ema",
+        "sync_every",
+    ),
     *("self_weight", "sharing", "outer_learning_rate", "outer_momentum"),
     *("safety_threshold", "gradient_stability_threshold", "backend"),
-    *("monitor", "monitor_alpha", "device", "execution", "sensitive"),
+    *("monitor", "monitor_alpha"),
 )
 AUTO_AGENTS = (4, 8, 16)
 """Numbers of agents that `num_agents: auto` tries in turn."""
@@ -386,6 +395,9 @@ class TrainingConfig(Section):
     max_epochs: int = 0
     """Upper bound on passes over the training rows; 0 = `steps` alone decides. Of fewer
     steps each phase, warm-up, average, sharing and multipliers, keeps its share."""
+    patience: int = 0
+    """Looks at held-out rows, one every five updates of the multipliers, after which
+    training ends if neither loss nor violation gets better; 0 = it takes all steps."""
     steps: int = 1200
     """Optimizer steps of each agent, the common trunk included; with trees the whole
     of the rounds, of which trunk_steps and dual_every are parts."""
@@ -506,6 +518,7 @@ class TrainingConfig(Section):
             "monitor",
             "monitor_alpha",
             "learner",
+            "patience",
         }
     )
 

@@ -124,12 +124,10 @@ def observed(module: nn.Module, inputs: Any, reads: str) -> tuple[Tensor, Tensor
     )
     if reads == INPUTS:
         layers = [inputs]
-    elif len(layers) != len(hooks) or any(
-        x.shape[:-1] != logit.shape[:1] for x in layers
-    ):
+    elif [x.shape[:-1] for x in layers] != [out.shape[:1]] * len(hooks):
         raise InputError(
-            f"The fair head reads what the layer {reads!r} is given, which is no longer "
-            "one row for each answer; fit the model anew."
+            f"The fair head reads what the layer {reads!r} is given, which is not one "
+            "row for each answer; fit the model anew."
         )
     return out, torch.cat([logit, *(x.to(logit.dtype) for x in layers)], 1)
 
@@ -145,7 +143,7 @@ def what_to_read(module: nn.Module, inputs: Any) -> str:
             observed(module, inputs, name)
         except InputError:
             continue
-        return name
+        return str(name)
     return LOGIT
 
 

@@ -59,6 +59,8 @@ class TrainingMetrics(TypedDict, total=False):
     """The unconstrained reference, as long in training."""
     steps: int
     """Optimizer steps of each net."""
+    stopped: str
+    """Why training ended before its last step; "" if it took all."""
     epochs: float
     """Passes over the rows of each net."""
     seconds: float

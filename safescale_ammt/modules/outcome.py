@@ -125,6 +125,7 @@ def measured(
         "agents": each_agent(run, trained, held),
         "twin": of_net(run, twin, held, TWIN.name),
         "steps": trained.steps,
+        "stopped": " ".join(run.reasons("stopped")),
         "epochs": trained.steps * min(run.config.batch_size, rows) / rows,
         "device": run.device,
         "precision": {

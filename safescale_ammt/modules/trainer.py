@@ -56,7 +56,15 @@ from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.trainer import train
 
 _LOG = logging.getLogger("safescale_ammt")
-_TOLD = ("left_out", "unapplied", "precision", "doubt", "checkpoint_failed", "device")
+_TOLD = (
+    "left_out",
+    "unapplied",
+    "precision",
+    "doubt",
+    "checkpoint_failed",
+    "device",
+    "stopped",
+)
 """Events that people should see."""
 LEAST_HELD = 8
 """Fewer rows for validation say nothing."""

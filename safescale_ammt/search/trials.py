@@ -173,6 +173,8 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
         **{key: getattr(default, key) for key in TrainingConfig.how},
         "num_agents": 1,
         "agent_specializations": ("generalist",),
+        # Candidates are compared after as many steps.
+        "patience": 0,
         "seed": config.seed,
         "threads": config.threads,
     }

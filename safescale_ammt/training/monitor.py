@@ -144,9 +144,29 @@ class Monitor:
             self._looks = due
             self.bet(step, index.nonzero()[:, 0], descriptive)
         if self._updates == self._rounds:
-            self._log(self.violations())
-            if self.alarms and (reason := self.unmended(step)):
-                self._log({"event": "escalated", "step": step, "reason": reason})
+            self.end(step)
+
+    def stop(self, step: int) -> None:
+        """Ends with what was seen so far, where training stops early.
+
+        Args:
+            step: of the last update.
+        """
+        if self._rounds and not self._updates:
+            reason = "Nothing was monitored: training ended before the first look."
+            self._log({"event": "left_out", "step": step, "reason": reason})
+        elif self._updates < self._rounds:
+            self.end(step)
+
+    def end(self, step: int) -> None:
+        """Logs what was seen in all, and calls a person where nothing was mended.
+
+        Args:
+            step: of the last update.
+        """
+        self._log(self.violations())
+        if self.alarms and (reason := self.unmended(step)):
+            self._log({"event": "escalated", "step": step, "reason": reason})
 
     def bet(self, step: int, index: Tensor, descriptive: Mapping[str, float]) -> None:
         """Answers fresh rows by their numbers, and bets on what the soup says.

@@ -4,7 +4,8 @@
     fork        k agents and the twin start as copies of the trunk; agent i sets
                 fold i aside and takes up its role
     specialise  every `sync_every` steps: a checkpoint, if one is due
-                every `dual_every` steps: the dual update moves the multipliers
+                every `dual_every` steps: the dual update moves the multipliers,
+                and training ends if `patience` looks have shown no gain
                 every `sync_every` steps: the agents share what they learnt
                 every step: Adam on the loss + multipliers x soft rates
 
@@ -34,6 +35,7 @@ from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.monitor import watch
 from safescale_ammt.training.nets import Nets
+from safescale_ammt.training.patience import Patience
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, attempts, make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
@@ -58,7 +60,7 @@ class Trained:
         twin: averaged weights of the unconstrained twin (1, P).
         constraints: what was enforced.
         targets: gap that each pair aimed at (pairs,).
-        steps: optimizer steps of each net.
+        steps: optimizer steps of each net that were taken.
     """
 
     nets: Nets
@@ -171,6 +173,7 @@ def _specialise(
         sharing=sharing,
         batches=batches,
     )
+    patience = Patience(plan, placement, log)
     # Checkpoints are numbered on from those of fewer agents.
     start = checkpoints.begin(
         f"{k} agents",
@@ -181,8 +184,10 @@ def _specialise(
         stats=stats,
         dual=dual,
         sharing=sharing,
+        **({"patience": patience} if config.patience else {}),
     )
 
+    taken = plan.steps
     for step in range(max(plan.trunk_steps, start - plan.before), plan.steps):
         since_fork = step - plan.trunk_steps
         is_sync_round = since_fork % config.sync_every == 0
@@ -200,10 +205,15 @@ def _specialise(
             losses = stats.losses(placement)
             event = {"event": "round", "step": step, **report}
             event |= {"loss": losses[:k], "twin_loss": losses[k:]}
-            if since_fork % (_ACCURACY_EVERY * config.dual_every) == 0:
+            looks = since_fork % (_ACCURACY_EVERY * config.dual_every) == 0
+            if looks:
                 event["accuracy"] = accuracies(plan, learner, placement).tolist()
             log(event)
             monitor.look(step, report["violation"])
+            if looks and patience.ends(step, learner, report["violation"]):
+                monitor.stop(step)
+                taken = step
+                break
 
         if is_sync_round and since_fork:
             usable = placement.gather(stats.usable() & learner.finite())[:k]
@@ -237,7 +247,7 @@ def _specialise(
         twin=averaged[k:].clone(),
         constraints=plan.constraints,
         targets=dual.targets,
-        steps=plan.steps,
+        steps=taken,
     )
 
 

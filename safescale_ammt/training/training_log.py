@@ -32,6 +32,7 @@ _SENTENCES = {
     "alarm": "{reason}",
     "correction": "{reason}",
     "escalated": "{reason}",
+    "stopped": "{reason}",
     "merge": "Merged into one model: {choice}.",
     "doubt": "{reason}",
     "resumed": "Went on from the checkpoint before step {step}.",

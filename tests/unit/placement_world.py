@@ -77,6 +77,8 @@ CASES = {
         ({**DP, "threshold": 0.01},),
         changes={"steps": 160, "dual_ki": 0, "dual_kp": 0, "monitor_alpha": 0.9999},
     ),
+    # It ends before its last step, but after the monitor's first look.
+    "patient": Case((DP,), changes={"steps": 600, "patience": 12}),
     "hopeless": Case((DP,), changes={"learning_rate": 1e30, "trunk_steps": 0}),
 }
 AUTO = {
