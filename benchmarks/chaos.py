@@ -45,7 +45,7 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.merge import merge
-from safescale_ammt.training.nets import Nets
+from safescale_ammt.training.nets import SteppedNets
 from safescale_ammt.training.sync import AGGREGATES
 from safescale_ammt.training.trainer import train
 
@@ -72,7 +72,7 @@ def trained(
         seed=seed,
         sharing="mean" if sharing == PLAIN else sharing,  # type: ignore[arg-type]
     )
-    nets: Nets = GenomeNets(encoded, Genome())
+    nets: SteppedNets = GenomeNets(encoded, Genome())
     events, start = list[dict[str, Any]](), time.process_time()
     rows = nets.rows(*HELD)
     y = rows.y.numpy()

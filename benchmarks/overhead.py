@@ -49,7 +49,7 @@ from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import agent_batches
 from safescale_ammt.training.scalars import PROMETHEUS
 from safescale_ammt.training.sync import Sharing
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import learner_of, train
 from safescale_ammt.training.training_log import LOG, Log, TrainingLog, discard
 
 RESULT = ROOT / "benchmarks" / "results" / "overhead.json"
@@ -86,9 +86,9 @@ def watched(folder: Path) -> Iterator[Log]:
         del os.environ[PROGRESS], os.environ[PROMETHEUS]
 
 
-def looks(plan: Plan) -> float:
+def looks(nets: GenomeNets, plan: Plan) -> float:
     """Returns the CPU seconds of a monitor's start and looks, without the training."""
-    learner, placement = plan.learner(), Placement(len(plan.slots))
+    learner, placement = learner_of(nets, plan), Placement(len(plan.slots))
     dual = DualUpdate.start(plan, learner.averaged, placement)
     sharing = Sharing(learner.theta[0], plan.config)
     learner.fork(plan.slots, placement)
@@ -139,7 +139,7 @@ def measured(repeats: int, agents: int, steps: int) -> list[dict[str, Any]]:
             row["monitored"] = training(on, gap, events.append)
             with watched(folder) as log:
                 row["observed"] = training(on, gap, log)
-            row["looks"] = looks(make_plan(nets, on, gap))
+            row["looks"] = looks(nets, make_plan(nets, on, gap))
             with watched(folder) as log:
                 row["events"] = seconds(partial(deque, map(log, events), 0))
             raw.append({k: v if k == "repeat" else round(v, 4) for k, v in row.items()})

@@ -1,8 +1,9 @@
 """Nets: what a training is of, nets of one kind on one dataset.
 
-The loop, the dual update, sharing and merging ask no more than this of what they
-train. Nets of one genome answer in `genome_nets`, any `torch.nn.Module` in the room
-`modules`.
+Planning, the dual update and merging ask no more than `Nets` of what is trained, and
+the loop that steps them asks for a learner too (`SteppedNets`). Nets of one genome
+answer in `genome_nets`, any `torch.nn.Module` in the room `modules`; boosted trees,
+which have a loop of their own, in the room `trees`.
 """
 
 from __future__ import annotations
@@ -132,11 +133,6 @@ class Nets(Protocol):
     def rows(self, *splits: str) -> Rows:
         """Returns the rows of splits, one after the other."""
 
-    def learner(
-        self, rows: Any, cells: Sequence[Cell], config: TrainingConfig
-    ) -> Learner:
-        """Returns the one net that the trunk trains."""
-
     def logits(
         self, theta: Tensor, rows: Any, index: Tensor, *, one_of_several: bool = False
     ) -> Tensor:
@@ -166,3 +162,12 @@ class Nets(Protocol):
         self, model: Any, constraints: Constraints, targets: Tensor
     ) -> ModelForm | None:
         """Returns a form with a fair head, None where there is nothing to correct."""
+
+
+class SteppedNets(Nets, Protocol):
+    """Nets that take optimizer steps together."""
+
+    def learner(
+        self, rows: Any, cells: Sequence[Cell], config: TrainingConfig
+    ) -> Learner:
+        """Returns the one net that the trunk trains."""

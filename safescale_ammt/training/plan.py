@@ -17,7 +17,6 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.folds import strata_of, stratified_folds
-from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.nets import Nets, Rows
 from safescale_ammt.training.roles import TWIN, assign
 from safescale_ammt.training.seeds import derived_seed
@@ -76,10 +75,6 @@ class Plan:
         warmup = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.config.learning_rate * warmup * cosine
-
-    def learner(self) -> Learner:
-        """Returns the one net that the trunk trains."""
-        return self.nets.learner(self.rows, self.constraints.cells, self.config)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields what the log begins with: the plan, and what it leaves out."""

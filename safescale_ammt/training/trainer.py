@@ -27,17 +27,18 @@ from torch import Tensor
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.model.device import keep_freed_memory, settled
+from safescale_ammt.model.device import keep_freed_memory
+from safescale_ammt.training.beginning import begun
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.monitor import watch
-from safescale_ammt.training.nets import Nets
+from safescale_ammt.training.nets import Nets, SteppedNets
 from safescale_ammt.training.patience import Patience
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.plan import Plan, attempts, make_plan
+from safescale_ammt.training.plan import Plan, attempts
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
 from safescale_ammt.training.sync import Sharing
@@ -73,7 +74,7 @@ class Trained:
 
 
 def train(
-    nets: Nets,
+    nets: SteppedNets,
     config: TrainingConfig,
     constitution: Constitution,
     *,
@@ -102,32 +103,44 @@ def train(
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
     checkpoints = checkpoints or Checkpoints()
-    with settled(config.threads, nets.device):
-        plan = make_plan(nets, config, constitution, twin=twin)
+    with begun(
+        *(nets, config, constitution),
+        log=log,
+        twin=twin,
+        process_group=process_group,
+        checkpoints=checkpoints,
+    ) as (plan, record):
         # Only now: what reading has freed goes back.
         keep_freed_memory()
-        for event in plan.events():
-            log(event)
-        with checkpoints.session(process_group, log) as record:
-            for attempt in attempts(plan, checkpoints):
-                trunk = _train_trunk(attempt, record, checkpoints, process_group)
-                placement = Placement(len(attempt.slots), process_group)
-                trained = _specialise(attempt, trunk, record, checkpoints, placement)
-                if are_enough(attempt, trained, placement, record):
-                    break
-            return trained
+        for attempt in attempts(plan, checkpoints):
+            learner = learner_of(nets, attempt)
+            _train_trunk(attempt, learner, record, checkpoints, process_group)
+            placement = Placement(len(attempt.slots), process_group)
+            trained = _specialise(attempt, learner, record, checkpoints, placement)
+            if are_enough(attempt, trained, placement, record):
+                break
+        return trained
+
+
+def learner_of(nets: SteppedNets, plan: Plan) -> Learner:
+    """Returns the one net that a plan's trunk trains."""
+    return nets.learner(plan.rows, plan.constraints.cells, plan.config)
 
 
 def _train_trunk(
-    plan: Plan, log: Log, checkpoints: Checkpoints, process_group: ProcessGroup
-) -> Learner:
+    plan: Plan,
+    learner: Learner,
+    log: Log,
+    checkpoints: Checkpoints,
+    process_group: ProcessGroup,
+) -> None:
     """Trains the one net that all agents and the twin start from."""
     # A fork leaves no trunk. For more agents it is trained again, to the same bits and
     # quickly beside them, so that no checkpoint has to hold it.
     if plan.before:
         log, checkpoints = discard, Checkpoints()
     placement, unconstrained = Placement(1), torch.zeros(0)
-    learner, batches, stats = plan.learner(), trunk_batches(plan), StepStats(1)
+    batches, stats = trunk_batches(plan), StepStats(1)
     start = checkpoints.begin(
         "trunk", placement, learner=learner, batches=batches, stats=stats
     )
@@ -144,7 +157,6 @@ def _train_trunk(
     # word counts: on another kind of processor a bit may differ, and the fork must
     # copy one net.
     learner.broadcast(process_group)
-    return learner
 
 
 def _specialise(

@@ -14,7 +14,7 @@ to the end, as LightGBM itself does it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ from torch import Tensor
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.model.device import settled
 from safescale_ammt.model.network import log_loss, predicted
+from safescale_ammt.training.beginning import begun
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.plan import POOL, Plan, make_plan
+from safescale_ammt.training.plan import POOL, Plan
 from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.trainer import Trained
 from safescale_ammt.training.training_log import Log
@@ -45,9 +45,6 @@ from safescale_ammt.trees.boosting import (
 )
 from safescale_ammt.trees.lagrangian import Floats, Lagrangian
 from safescale_ammt.trees.tree_nets import TreeNets
-
-if TYPE_CHECKING:
-    from safescale_ammt.training.nets import Nets
 
 _LOOKED_AT = 1 << 14
 """Most rows that the log loss is measured on meanwhile: a look, and no decision."""
@@ -83,27 +80,29 @@ def train_trees(
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
     checkpoints = checkpoints or Checkpoints()
-    with settled(config.threads):
-        # All that `Nets` names but a learner, which the loop of nets alone asks for.
-        plan = make_plan(cast("Nets", nets), config, constitution, twin=twin)
-        rounds = nets.genome.rounds
-        for event in replace(plan, steps=rounds).events():
-            log(event)
-        with checkpoints.session(process_group, log) as record:
-            crowd = Crowd(nets, plan)
-            dual = TreeDual(plan, crowd)
-            boost(plan, crowd, dual, checkpoints, record)
-            k, boosters = len(plan.roles), len(plan.slots)
-            shares = torch.eye(boosters, dtype=torch.float64)
-            return Trained(
-                nets=plan.nets,
-                agents=shares[:k],
-                finite=torch.ones(k, dtype=torch.bool),
-                twin=shares[k:],
-                constraints=plan.constraints,
-                targets=dual.targets,
-                steps=rounds,
-            )
+    rounds = nets.genome.rounds
+    with begun(
+        *(nets, config, constitution),
+        log=log,
+        twin=twin,
+        process_group=process_group,
+        checkpoints=checkpoints,
+        rounds=rounds,
+    ) as (plan, record):
+        crowd = Crowd(nets, plan)
+        dual = TreeDual(plan, crowd)
+        boost(plan, crowd, dual, checkpoints, record)
+        k, boosters = len(plan.roles), len(plan.slots)
+        shares = torch.eye(boosters, dtype=torch.float64)
+        return Trained(
+            nets=plan.nets,
+            agents=shares[:k],
+            finite=torch.ones(k, dtype=torch.bool),
+            twin=shares[k:],
+            constraints=plan.constraints,
+            targets=dual.targets,
+            steps=rounds,
+        )
 
 
 def boost(

@@ -29,7 +29,7 @@ from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.sampling import Batches, agent_batches
 from safescale_ammt.training.sync import Sharing
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import learner_of, train
 
 Json = Mapping[str, Any]
 STRICT = {**DP, "threshold": 0.01}
@@ -63,8 +63,9 @@ class World:
 
 
 def world(encoded: EncodedDataset, **changes: Any) -> World:
-    plan = make_plan(nets_of(encoded), brief(**changes), constitution(STRICT))
-    learner, placement = plan.learner(), Placement(len(plan.slots))
+    nets = nets_of(encoded)
+    plan = make_plan(nets, brief(**changes), constitution(STRICT))
+    learner, placement = learner_of(nets, plan), Placement(len(plan.slots))
     dual = DualUpdate.start(plan, learner.averaged, placement)
     sharing = Sharing(learner.theta[0], plan.config)
     learner.fork(plan.slots, placement)

@@ -24,7 +24,7 @@ from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.sampling import CellSampler
 from safescale_ammt.training.thinning import Limits, Thinning
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import learner_of, train
 from safescale_ammt.training.training_log import discard
 
 
@@ -166,14 +166,11 @@ def test_a_large_cell_is_measured_on_a_part_and_a_small_one_whole(
 def test_hits_in_blocks_are_the_hits_of_all_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_plan(
-        GenomeNets(EncodedDataset(Dataset.load(folder)), GENOME),
-        brief(),
-        constitution(TPR, DP),
-    )
-    learner = plan.learner()
+    nets = GenomeNets(EncodedDataset(Dataset.load(folder)), GENOME)
+    plan = make_plan(nets, brief(), constitution(TPR, DP))
+    learner = learner_of(nets, plan)
     learner.fork(plan.slots)
-    dual = DualUpdate.start(plan, plan.learner().averaged, Placement(4))
+    dual = DualUpdate.start(plan, learner_of(nets, plan).averaged, Placement(4))
     whole = dual.hits(learner.averaged)
     monkeypatch.setattr(dual_update, "CHUNK_ROWS", 70)
     assert torch.equal(dual.hits(learner.averaged), whole)
