@@ -34,6 +34,7 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, InputError, IntegrityError, Interrupted
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.model.forest import Forest
+from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.predictor import TREES, Predictor
 from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.search.tree_space import TreeSpace
@@ -41,6 +42,7 @@ from safescale_ammt.stages import search_architecture, train_agents
 from safescale_ammt.store.base import Store
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.merge import merge
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.trainer import Trained
@@ -446,6 +448,19 @@ def test_trees_see_numbers_as_they_are_and_levels_by_number(
 def test_what_trees_do_not_read_is_refused(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"training\.{key} is .* with .*trees"):
         TrainingConfig.from_params({"learner": "trees", key: value})
+
+
+def test_what_modules_alone_read_is_said_once_as_nets_say_it(
+    encoded: EncodedDataset,
+) -> None:
+    asked = {"device": "cuda", "execution": "auto", "sensitive": ["sex"]}
+    events: list[dict[str, Any]] = []
+    boosted(encoded, constitution(USEFUL), log=events.append, **asked)
+    said = [event["reason"] for event in events if event["event"] == "unapplied"]
+    config = TrainingConfig.from_params(asked)
+    nets = GenomeNets(encoded, Genome())
+    assert said == list(nets.unapplied(config))
+    assert len(said) == len(asked)
 
 
 def test_a_config_of_nets_has_the_digest_that_it_always_had() -> None:
