@@ -16,12 +16,14 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from safescale_ammt.errors import ConfigError
+from safescale_ammt.errors import ConfigError, InputError
 from safescale_ammt.files.memory import free_memory
 from safescale_ammt.modules.processes import from_first, largest
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
@@ -56,7 +58,8 @@ class AdaptivePrecisionEngine:
         decisions: the events so far.
 
     Raises:
-        ConfigError: a threshold that is none.
+        ConfigError: a threshold that is none, an unknown device, or an option of
+            another kind.
     """
 
     def __init__(
@@ -72,20 +75,29 @@ class AdaptivePrecisionEngine:
         group: ProcessGroup = SINGLE_PROCESS,
         log: Log = discard,
     ) -> None:
-        if not 0 <= memory_threshold <= 1:
+        require_number("memory_threshold", memory_threshold, 0, 1)
+        require_number("gradient_stability_threshold", gradient_stability_threshold, 0)
+        require_number("early_epochs", early_epochs, 0)
+        if not gradient_stability_threshold:
             raise ConfigError(
-                f"memory_threshold is {memory_threshold!r}, expected a value in [0, 1]."
+                "gradient_stability_threshold is 0, expected more than 0."
             )
-        if not gradient_stability_threshold > 0:
-            raise ConfigError(
-                "gradient_stability_threshold is "
-                f"{gradient_stability_threshold!r}, expected a value > 0."
-            )
+        for name, switch in (("switching", switching), ("mixed", mixed)):
+            if not isinstance(switch, bool | np.bool_):
+                raise ConfigError(f"{name} is {switch!r}, expected True or False.")
+        require_function("pressure", pressure or memory_pressure)
+        require_function("log", log)
         self.used, self.speedup = "float32", math.nan
         self.decisions: list[dict[str, Any]] = []
         self._memory, self._stable = memory_threshold, gradient_stability_threshold
         self._early, self._switching, self._mixed = early_epochs, switching, mixed
-        self._device = torch.device(device or "cpu")
+        try:
+            self._device = torch.device("cpu" if device is None else device)
+        except (RuntimeError, TypeError):
+            raise ConfigError(
+                f"device is {device!r}, expected a device of torch's or its name, such "
+                "as 'cpu' or 'cuda:0'."
+            ) from None
         self._pressure = pressure or (lambda: memory_pressure(self._device))
         self._log, self._group = log, group
         self._norm = 0.0
@@ -95,7 +107,11 @@ class AdaptivePrecisionEngine:
 
         Args:
             step: computes what a training step does, and changes nothing.
+
+        Raises:
+            ConfigError: it is no function.
         """
+        require_function("step", step)
         if not (self._mixed or self._switching):
             return
         seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
@@ -112,7 +128,20 @@ class AdaptivePrecisionEngine:
         self.speedup = from_first(self._group, plain / half)
 
     def note(self, gradients: Tensor) -> None:
-        """Takes the gradients of a step (k, P): the longest counts."""
+        """Takes the gradients of a step (k, P): the longest counts.
+
+        Raises:
+            InputError: they are no such tensor.
+        """
+        fits = isinstance(gradients, Tensor) and gradients.dim() == 2 and len(gradients)
+        if not fits or not gradients.is_floating_point():
+            found = type(gradients).__name__
+            if isinstance(gradients, Tensor):
+                found = f"a tensor {tuple(gradients.shape)} of {gradients.dtype}"
+            raise InputError(
+                f"The gradients are {found}, expected a tensor (nets, weights) of "
+                "numbers with a point, one net at least."
+            )
         if self._switching:
             self._norm = float(gradients.norm(dim=1).max())
             # At once, and not at the next decision.
@@ -129,13 +158,19 @@ class AdaptivePrecisionEngine:
 
         Returns:
             The precision that is used.
+
+        Raises:
+            ConfigError: no number of passes, or a pressure outside of [0, 1].
         """
+        require_number("epoch", epoch, 0)
         fast = self.speedup >= FASTER
         if not self._switching:
             if self._mixed:
                 self.use("bfloat16", "bfloat16" if fast else "float32", "mixed", None)
             return self.used
-        pressure = largest(self._group, self._pressure())
+        measured = self._pressure()
+        require_number("what pressure gives", measured, 0, 1)
+        pressure = largest(self._group, float(measured))
         self._norm = largest(self._group, self._norm)
         wanted, why, pressed = "float32", "memory and gradients are at ease", False
         if not self._norm <= self._stable:
@@ -187,6 +222,31 @@ class AdaptivePrecisionEngine:
         if self._device.type != "xla":
             torch.get_device_module(self._device).synchronize()
         return time.perf_counter()
+
+
+def require_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Refuses what is no number from low to high.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        expected = f"a number in [{low}, {high}]"
+        if math.isinf(high):
+            expected = f"a number from {low} on"
+        raise ConfigError(f"{name} is {value!r}, expected {expected}.")
+
+
+def require_function(name: str, value: Any) -> None:
+    """Refuses what cannot be called.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not callable(value):
+        kind = type(value).__name__
+        raise ConfigError(f"{name} is a {kind}, expected a function.")
 
 
 def memory_pressure(device: torch.device) -> float:

@@ -18,13 +18,19 @@ from torch import Tensor, nn
 import safescale_ammt
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.errors import ConfigError, ConstitutionError, DataError
+from safescale_ammt.errors import (
+    ConfigError,
+    ConstitutionError,
+    DataError,
+    SafescaleError,
+)
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine, memory_pressure
 from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.multipliers import NuPI
+from safescale_ammt.training.placement import ProcessGroup
 
 N = 4000
 
@@ -292,8 +298,78 @@ def test_thresholds_that_are_none_are_refused_and_a_device_may_be_a_name() -> No
         AdaptivePrecisionEngine(memory_threshold=1.5)
     with pytest.raises(ConfigError, match="gradient_stability_threshold is nan"):
         AdaptivePrecisionEngine(gradient_stability_threshold=math.nan)
-    engine = AdaptivePrecisionEngine(device="cpu", pressure=lambda: 0.95)
+    engine = AdaptivePrecisionEngine(device="cpu", pressure=lambda: np.float32(0.95))
     assert engine.decide(0.0) == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        ({"memory_threshold": "high"}, "memory_threshold is 'high', expected a number"),
+        ({"memory_threshold": True}, "memory_threshold is True"),
+        ({"gradient_stability_threshold": None}, "is None, expected a number from 0"),
+        ({"gradient_stability_threshold": 0.0}, "is 0, expected more than 0"),
+        ({"early_epochs": -1}, "early_epochs is -1"),
+        ({"early_epochs": math.nan}, "early_epochs is nan"),
+        ({"switching": "no"}, "switching is 'no', expected True or False"),
+        ({"mixed": 1}, "mixed is 1, expected True or False"),
+        ({"device": "gpu"}, "device is 'gpu', expected a device of torch's"),
+        ({"device": ["cpu"]}, r"device is \['cpu'\]"),
+        ({"pressure": 0.5}, "pressure is a float, expected a function"),
+        ({"log": "print"}, "log is a str, expected a function"),
+    ],
+)
+def test_odd_options_of_the_engine_are_one_sentence(
+    odd: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        AdaptivePrecisionEngine(**odd)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda e: e.decide("first"), "epoch is 'first'"),
+        (lambda e: e.decide(math.nan), "epoch is nan"),
+        (lambda e: e.note([1.0]), "The gradients are list, expected a tensor"),
+        (lambda e: e.note(torch.ones(3)), r"a tensor \(3,\) of torch.float32"),
+        (lambda e: e.note(torch.ones(0, 3)), r"a tensor \(0, 3\) of torch.float32"),
+        (lambda e: e.note(torch.ones(2, 3).long()), "of torch.int64"),
+        (lambda e: e.probe(None), "step is a NoneType, expected a function"),
+    ],
+)
+def test_odd_questions_to_the_engine_are_one_sentence(ask: Any, says: str) -> None:
+    with pytest.raises(SafescaleError, match=says):
+        ask(engine())
+    for pressure in (math.nan, 1.5, None, "full"):
+        with pytest.raises(ConfigError, match="what pressure gives is"):
+            AdaptivePrecisionEngine(pressure=lambda p=pressure: p).decide(0)
+
+
+def test_several_processes_decide_by_the_largest_pressure_and_gradient() -> None:
+    class Pair(ProcessGroup):
+        """Two processes of which the other has other figures."""
+
+        size = 2
+
+        def __init__(self, other: float) -> None:
+            self.other = torch.tensor([other], dtype=torch.float64)
+
+        def all_gather(self, part: Tensor, counts: list[int]) -> Tensor:
+            return torch.cat([part, self.other])
+
+        def broadcast(self, value: Tensor) -> None:
+            value.copy_(self.other[0])
+
+    assert engine(0.1, group=Pair(0.95)).decide(9) == "bfloat16"
+    made = engine(0.95, gradient_stability_threshold=2.0, group=Pair(0.0))
+    assert made.decide(9) == "bfloat16"
+    made._group = Pair(3.0)
+    made.note(torch.ones(1, 1))
+    assert made.used == "float32"
+    made.probe(lambda: None)
+    assert made.speedup == 3.0
 
 
 def test_unstable_gradients_go_back_to_full_precision_at_once() -> None:
