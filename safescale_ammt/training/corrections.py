@@ -100,7 +100,11 @@ class Ladder:
         self._feasible, self._kept_at = learner.theta[0].cpu().clone(), -1
 
     def soup(self) -> Tensor:
-        """Returns the mean of the finite agents' averaged weights (P,)."""
+        """Returns the mean of the finite agents' averaged weights (P,).
+
+        Of them the merge may leave one out as unsound (docs/decisions.md): here it
+        still teaches and is averaged, so that what is watched is what trains.
+        """
         k = len(self._plan.roles)
         averaged = self.placement.gather(self._learner.averaged.cpu())[:k]
         return averaged[averaged.isfinite().all(1)].mean(0)

@@ -129,6 +129,10 @@ class Tally:
         self.newest.update({(s.name, *s.of.values()): s for s in found})
         return found
 
+    def counts(self) -> list[Scalar]:
+        """Returns what is counted, from 0 on."""
+        return [Scalar(name, {}, count) for name, count in self._counts.items()]
+
     def words(self) -> str:
         """Returns accuracy, worst violation, multiplier, agents and speed in words."""
         largest: dict[str, float] = {}
@@ -193,9 +197,11 @@ class PrometheusFile:
 def exposition(tally: Tally) -> str:
     """Returns the newest scalars in Prometheus' text format, version 0.0.4."""
     lines = []
+    # Who asks for a rise needs the 0 before it.
+    every = [*tally.counts(), *tally.newest.values()]
     for name, meaning in _MEANINGS.items():
         full = PREFIX + name
-        of_name = [s for s in tally.newest.values() if s.name == name]
+        of_name = list({s.tag: s for s in every if s.name == name}.values())
         if of_name:
             lines += [f"# HELP {full} {meaning}", f"# TYPE {full} gauge"]
         for scalar in of_name:

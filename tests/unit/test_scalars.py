@@ -116,8 +116,20 @@ def test_the_file_for_prometheus_is_what_its_own_parser_reads(tmp_path: Path) ->
     assert samples[PREFIX + "step",] == 40
     # A quotation mark and a backslash in a group's name come out as they went in.
     assert samples[PREFIX + "multiplier", "equal", 'TPR: "a" - b\\'] == 0.5
-    assert len(samples) == len(tally().newest)
+    # Corrections are counted from 0 on.
+    assert samples[PREFIX + "corrections",] == 0
+    assert len(samples) == len(tally().newest) + 1
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_alarms_are_counted_from_0_on_and_each_once() -> None:
+    def counted(now: Tally) -> list[str]:
+        values = (line for line in exposition(now).splitlines() if line[0] != "#")
+        return [line for line in values if "alarms" in line or "corrections" in line]
+
+    names = [PREFIX + name for name in ("alarms", "corrections")]
+    assert counted(Tally()) == [f"{name} 0" for name in names]
+    assert counted(tally()) == [f"{names[0]} 1", f"{names[1]} 0"]
 
 
 def test_the_file_is_written_once_a_second_and_at_the_end(tmp_path: Path) -> None:
