@@ -25,6 +25,13 @@ for _library in ("OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what not every machine has to be asked for."""
+    parser.addoption(
+        "--tpu", action="store_true", help="run the tests of devices on a TPU too"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _signals_as_in_the_foreground() -> Iterator[None]:
     """Signals do in a test what they do at a prompt, whoever started pytest."""
