@@ -24,13 +24,14 @@ from module_world import (
 )
 from torch import Tensor, nn
 
+from safescale_ammt.config.roles import ROLES
 from safescale_ammt.model.device import settled
 from safescale_ammt.modules.copies import RowLayout
 from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import learner_of, train
 from safescale_ammt.training.training_log import discard
 
 pytestmark = pytest.mark.usefixtures("same_start")
@@ -131,6 +132,23 @@ def test_a_net_draws_the_same_whoever_else_there_is() -> None:
     )
     assert torch.equal(alone.agents[0], several.agents[0])
     assert not torch.equal(several.agents[0], several.agents[1])
+
+
+def test_weights_of_each_net_begin_where_a_line_of_the_cache_does() -> None:
+    # Products depend on it, now and then: whoever is the third net of
+    # one process and the first one of another would be two models.
+    kind, law = nets(net(1, nn.BatchNorm1d(8)))
+    plan = make_plan(kind, brief(num_agents=4), law)
+    with settled(1):
+        learner = learner_of(kind, plan)
+        learner.fork([ROLES["generalist"]] * 5)
+        for _ in range(20):
+            index = torch.randperm(len(plan.rows))[:33].expand(5, -1)
+            learner.step(index, index[:, :0], torch.zeros(0), 0.01)
+            assert bool((learner.theta == learner.theta[0]).all())
+    for copy_ in learner._copies:
+        assert copy_[0].weight.data_ptr() % 64 == 0
+    assert torch.equal(kind.layout.row(net(1, nn.BatchNorm1d(8)))[-2:], torch.zeros(2))
 
 
 def test_a_loop_that_runs_already_is_no_obstacle() -> None:
