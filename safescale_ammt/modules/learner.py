@@ -292,7 +292,7 @@ class ModuleLearner(Learner):
         for name, _ in self._copies[0].named_buffers() if self._copies else ():
             if name not in self._layout.buffers:
                 each = [dict(c.named_buffers())[name] for c in self._copies]
-                state.each[f"buffer.{name}"] = torch.stack(each)
+                state.each[f"buffer.{name}"] = torch.stack(each).cpu()
         state.common["steps"] = torch.tensor(self.steps)
         # A choice that a clock made is part of the run: whoever resumes keeps it.
         state.common["stacked"] = torch.tensor(int(bool(self.stacked)))

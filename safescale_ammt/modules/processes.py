@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError, InputError
@@ -35,21 +35,20 @@ from safescale_ammt.training.placement import (
 class JoinedGroup(GlooGroup):
     """The processes of a script, in a group of their own beside the script's.
 
-    Tensors of processors go by gloo, those of GPUs by nccl where each process has a
-    GPU to itself, and all others as copies on the processor.
+    What processes exchange lies with the processor (docs/decisions.md, 187), so that
+    gloo is what they need, whatever the script itself has joined them by.
 
     Args:
-        backend: for `torch.distributed.new_group`.
         timeout: how long to wait for the others before `PeerLost`.
 
     Raises:
         PeerLost: not all processes came in time.
     """
 
-    def __init__(self, backend: str, timeout: timedelta = TIMEOUT) -> None:
+    def __init__(self, timeout: timedelta = TIMEOUT) -> None:
         import torch.distributed as dist
 
-        self._dist, self._nccl = dist, "nccl" in backend
+        self._dist = dist
         with one_sentence("before training began"):
             # It stays until the script ends: torchrun's store keeps the addresses of a
             # group that has left, and a second one would call them.
@@ -57,28 +56,14 @@ class JoinedGroup(GlooGroup):
                 dist.init_process_group("gloo", timeout=timeout)
                 # Its threads would end the process by an abort.
                 atexit.register(leave)
-            self._group = dist.new_group(timeout=timeout, backend=backend)
+            self._group = dist.new_group(timeout=timeout, backend="gloo")
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-
-    def all_gather(self, part: Tensor, counts: list[int]) -> Tensor:
-        """Returns the rows of all processes, on the device of this one's."""
-        return super().all_gather(self._sent(part), counts).to(part.device)
-
-    def broadcast(self, value: Tensor) -> None:
-        """Overwrites a tensor with rank 0's."""
-        sent = self._sent(value)
-        super().broadcast(sent)
-        if sent is not value:
-            value.copy_(sent)
 
     def close(self) -> None:
         """Leaves the group; who waits for this process sees at once that it is gone."""
         # Whoever holds it keeps its connections open.
         group, self._group = self._group, None
         self._dist.destroy_process_group(group)
-
-    def _sent(self, tensor: Tensor) -> Tensor:
-        return tensor if self._nccl and tensor.is_cuda else tensor.cpu()
 
 
 def leave() -> None:
@@ -115,7 +100,7 @@ def joined(
             f"{size} processes were started for {nets - 1} agents and the twin; start "
             f"at most {nets}, a net for each."
         )
-    group = JoinedGroup(backend_of(environ))
+    group = JoinedGroup()
     try:
         yield group
     finally:
@@ -146,26 +131,6 @@ def processes_here(environ: Mapping[str, str] = os.environ) -> int:
             f"torchrun --nproc-per-node {given}, or unset WORLD_SIZE."
         )
     return int(given)
-
-
-def backend_of(environ: Mapping[str, str] = os.environ) -> str:
-    """Returns the backends of `torch.distributed` that tensors go by."""
-    import torch.distributed as dist
-
-    here = int(environ.get("LOCAL_WORLD_SIZE", "1"))
-    # Nccl refuses two processes on one GPU.
-    own = torch.cuda.is_available() and torch.cuda.device_count() >= here
-    return "cpu:gloo,cuda:nccl" if own and dist.is_nccl_available() else "gloo"
-
-
-def own_device(
-    device: torch.device, group: ProcessGroup, environ: Mapping[str, str] = os.environ
-) -> torch.device:
-    """Returns the device of a kind that this process takes: GPUs are dealt out."""
-    if group.size == 1 or device.type not in ("cuda", "xpu"):
-        return device
-    count = torch.get_device_module(device).device_count()
-    return torch.device(device.type, int(environ.get("LOCAL_RANK", "0")) % count)
 
 
 def require_equal(group: ProcessGroup, given: Mapping[str, str]) -> None:
@@ -217,7 +182,9 @@ def alike(module: nn.Module, group: ProcessGroup) -> nn.Module:
     digest = hashlib.sha256(f"{own}{form}".encode()).hexdigest()
     require_equal(group, {"layers of the model": digest})
     for tensor in tensors.values():
-        group.broadcast(tensor.data)
+        host = tensor.detach().cpu()
+        group.broadcast(host)
+        tensor.data.copy_(host)
     return own
 
 

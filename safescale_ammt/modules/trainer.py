@@ -36,7 +36,6 @@ from safescale_ammt.modules.processes import (
     differing,
     from_first,
     joined,
-    own_device,
     require_equal,
 )
 from safescale_ammt.modules.randomness import own_randomness
@@ -258,7 +257,6 @@ class SAFESCALEAMMTTrainer:
         kind, device, reason = find_device(self.config.device, self._present)
         if reason:
             log({"event": "device", "reason": reason})
-        device = own_device(device, group)
         check_device(module, device, self.config.device)
         # Some layers have no form that is, which is a warning of torch's and no error.
         torch.set_deterministic_debug_mode("warn")

@@ -8,11 +8,13 @@ twin is a mixture of both. A mixture is one forest, whose leaves are scaled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.unapplied import changed
 from safescale_ammt.model.forest import Forest, mixture
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.model.tree_genome import TreeGenome
@@ -39,6 +41,12 @@ class TreeNets(TableNets):
         self.boosters: Sequence[Boosting] = ()
         self._texts: tuple[str, ...] = ()
         self._forests: dict[tuple[float, ...], Forest] = {}
+
+    def unapplied(self, config: TrainingConfig) -> Iterator[str]:
+        """Yields what the section asks for and trees do not do."""
+        yield from super().unapplied(config)
+        if config.device not in ("auto", "cpu"):
+            yield from changed(config, {"device": "trees are boosted on processors"})
 
     def logits(
         self,

@@ -78,6 +78,8 @@ def main(case: str, folder: Path) -> None:
         if case == "lost" and event.get("step") == 70:
             os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
 
+    # The launcher stops who is left: here it is to tell first what it has seen.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if RANK == 1:
         (folder / "pid").write_text(str(os.getpid()))
     given = run(net(), options={"log": stop, "checkpoints": folder / "checkpoints"})
