@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from far_device import far_device
 from module_world import net, rows, trained
 from torch import Tensor, nn
 
@@ -163,3 +164,16 @@ def test_a_layer_that_is_used_twice_is_not_read() -> None:
     inputs = (torch.ones(2, 2), torch.ones(2, 2))
     assert what_to_read(Twice(), inputs) == LOGIT
     assert observed(Twice(), inputs, LOGIT)[1].shape == (2, 1)
+
+
+def test_a_head_is_fitted_and_answers_on_another_device() -> None:
+    data = [told(2000, seed, parts=False) for seed in (1, 2)]
+    found = []
+    for device in (torch.device("cpu"), far_device()):
+        options = {"present": {"cuda": device}.get}
+        found.append(trained(net(2), *data, **UNHELD, options=options))
+    (here, one), (far, other) = found
+    assert one["choice"] == other["choice"] == "soup+head"
+    assert one["gaps"] == other["gaps"]
+    for name, tensor in here.state_dict().items():
+        assert torch.equal(tensor, far.state_dict()[name].cpu()), name
