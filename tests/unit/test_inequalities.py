@@ -333,7 +333,7 @@ def test_a_fair_head_corrects_sums_too(metric: str, line: float) -> None:
     # Scores that favour group c and are low for everybody.
     eta = torch.sigmoid(2 * rows.x[:, 0] + rows.x[:, 1] - 3.0).double()
     found = enforced(metric, rows, line)
-    head = fit(found, rows, eta, found.tau())
+    head = fit(found, rows, rows.x, eta, found.tau())
     assert head is not None
     corrected = torch.from_numpy(head.correct(rows.x.double().numpy(), eta.numpy()))
 
