@@ -54,6 +54,17 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.patience": {"patience": 5},
     "training.outer_momentum": {"outer_momentum": 0.9},
     "training.bias_tolerance": {"bias_tolerance": 0.01},
+    "training.tune_budget": {"tune_budget": 6000, "tune": "population"},
+    "training.tune_every": {"tune_every": 100, "tune": "population"},
+    "training.tune_learning_rate": {
+        "tune_learning_rate": [1e-4, 0.1],
+        "tune": "population",
+    },
+    "training.tune_weight_decay": {
+        "tune_weight_decay": [1e-4, 0.3],
+        "tune": "population",
+    },
+    "training.tune_dual_rate": {"tune_dual_rate": [0.25, 4.0], "tune": "population"},
     "training.processes": {"processes": 2, "backend": "torchrun"},
     "training.nodes": {"nodes": 2, "processes": 4, "backend": "trainjob"},
     "training.queue": {"queue": "team-a", "backend": "trainjob"},

@@ -362,8 +362,12 @@ _NETS_ALONE = (
     ),
     *("self_weight", "sharing", "outer_learning_rate", "outer_momentum"),
     *("safety_threshold", "gradient_stability_threshold", "backend"),
-    *("monitor", "monitor_alpha"),
+    *("monitor", "monitor_alpha", "tune"),
 )
+_RANGES = ("tune_learning_rate", "tune_weight_decay", "tune_dual_rate")
+_TUNING = ("tune_budget", "tune_every", *_RANGES)
+LEAST_TRUNK = 10
+"""Steps of a trunk that candidates can race for."""
 AUTO_AGENTS = (4, 8, 16)
 """Numbers of agents that `num_agents: auto` tries in turn."""
 
@@ -438,6 +442,19 @@ class TrainingConfig(Section):
     """Decision threshold of two classes, chosen on *select*: {} = one half,
     {objective: balanced_accuracy}, or {objective: cost, false_negative: 5,
     false_positive: 1}."""
+    tune: Literal["none", "population"] = "none"
+    """Whether learning rate, weight decay and dual rate tune themselves: candidates
+    race for the trunk, then agents take up what does well on *validation*."""
+    tune_budget: int = 3000
+    """Steps of single nets that the race for the trunk may take in all."""
+    tune_every: int = 40
+    """Steps after the trunk between two rounds of tuning the agents."""
+    tune_learning_rate: tuple[float, ...] = (1e-5, 1.0)
+    """Least and greatest learning rate that is tried, peaks of the same schedule."""
+    tune_weight_decay: tuple[float, ...] = (1e-5, 1.0)
+    """Least and greatest decoupled decay that is tried, per unit of rate."""
+    tune_dual_rate: tuple[float, ...] = (0.5, 2.0)
+    """Least and greatest factor on what an agent sees of the multipliers."""
     monitor: Literal["correct", "observe", "none"] = "correct"
     """Bets on fresh rows of split *monitor* that a promise is broken; correct = an
     alarm sets off corrections, and in the end a person is asked."""
@@ -519,6 +536,8 @@ class TrainingConfig(Section):
             "monitor_alpha",
             "learner",
             "patience",
+            "tune",
+            *_TUNING,
         }
     )
 
@@ -529,7 +548,7 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges; lists, as they are written in Python, become tuples."""
-        for key in ("agent_specializations", "sensitive"):
+        for key in ("agent_specializations", "sensitive", *_RANGES):
             object.__setattr__(self, key, tuple(getattr(self, key)))
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
@@ -552,6 +571,7 @@ class TrainingConfig(Section):
             self.require(key, getattr(self, key) == default, unset)
         counted = self.learner == "nets" or self.num_agents != "auto"
         self.require("num_agents", counted, "a number with learner: trees")
+        self._check_tuning()
         costs = [v for k, v in self.threshold.items() if k != "objective"]
         wanted = {None: 0, "balanced_accuracy": 0, "cost": 2}
         right = wanted[self.threshold.get("objective")] == len(costs)
@@ -582,6 +602,21 @@ class TrainingConfig(Section):
         self.require("restarts", alone, f"{own.restarts} with backend: local")
         self.require("restarts", 0 <= self.restarts <= 100, "0 to 100")
         self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
+
+    def _check_tuning(self) -> None:
+        """Refuses ranges without a range, and numbers that no tuning reads."""
+        for key in _RANGES:
+            ends = getattr(self, key)
+            ranged = len(ends) == 2 and 0 < ends[0] < ends[1]
+            self.require(key, ranged, "two numbers, 0 < least < greatest")
+        self.require_positive("tune_budget", "tune_every")
+        for key in _TUNING if self.tune == "none" else ():
+            default = self.__dataclass_fields__[key].default
+            unset = f"{default!r} without tune: population, which alone reads it"
+            self.require(key, getattr(self, key) == default, unset)
+        if self.tune == "population":
+            least = f"{LEAST_TRUNK} or more with tune: population, which races for it"
+            self.require("trunk_steps", self.trunk_steps >= LEAST_TRUNK, least)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,13 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
     if training.learner == "trees":
         return replace(training, **alone)
     ratio = {key: getattr(training, key) / getattr(default, key) for key in SHORT}
+    # A rate that tunes itself is a mere entry of the race: no candidate's long run has
+    # it, and a wild guess would make all of them diverge.
+    if training.tune == "population":
+        ratio["learning_rate"] = 1.0
+        tuning = {key for key in TrainingConfig.later if key.startswith("tune")}
+        alone |= {key: getattr(default, key) for key in tuning}
+        training = replace(training, learning_rate=default.learning_rate)
     scaled = {key: ratio[key] * SHORT[key] for key in SHORT}
     rate = min(scaled["learning_rate"], _MOST_RATE)
     # The average forgets within 1 / (1 - ema) steps: that is its length.

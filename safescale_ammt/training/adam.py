@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -37,7 +38,8 @@ class Adam:
         self.count = torch.zeros(len(theta), 1, device=theta.device)
         self._decay, self._stability = decay, stability
         self.pace = [1.0] * len(theta)
-        """Factor on the learning rate of each row."""
+        """Factor on the learning rate of each row, by the ladder of corrections."""
+        self._scale = [1.0] * len(theta)
 
     def step(self, theta: Tensor, grad: Tensor, rate: float) -> Tensor:
         """Moves theta (k, P) in place by its gradient (k, P), at a learning rate.
@@ -66,7 +68,8 @@ class Adam:
         self.count += 1
         rows = [t.unbind() for t in (theta, grad, self.first, self.second)]
         counts = self.count[:, 0].unbind()
-        kinds = list(zip(self._decay[:, 0].tolist(), self.pace, strict=True))
+        paces = [p * s for p, s in zip(self.pace, self._scale, strict=True)]
+        kinds = list(zip(self._decay[:, 0].tolist(), paces, strict=True))
         for decay, pace in dict.fromkeys(kinds):
             at = [i for i, other in enumerate(kinds) if other == (decay, pace)]
             row, slope, first, second, count = (
@@ -94,8 +97,13 @@ class Adam:
         """
         copy = Adam(self.first[:0], decay, self._stability)
         copy.pace = [self.pace[i] for i in rows.tolist()]
+        copy._scale = [self._scale[i] for i in rows.tolist()]
         copy.load_tensors({name: t[rows] for name, t in self.tensors().items()})
         return copy
+
+    def retune(self, decay: Tensor, scale: Sequence[float]) -> None:
+        """Sets decay (k, 1) per unit of rate, and a factor on each row's rate."""
+        self._decay, self._scale = decay, [*scale]
 
     def restart(self, rows: Tensor) -> None:
         """Sets the state of some rows to that before the first step."""

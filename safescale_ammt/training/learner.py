@@ -18,7 +18,7 @@ with the role's Brier share b_i.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -95,21 +95,53 @@ class Learner(ABC):
         self.averaged.lerp_(self.theta, 1 - self._ema)
         return task, ~active
 
-    def fork(self, roles: Sequence[Role], placement: Placement | None = None) -> None:
-        """Makes equal copies of the one net that there is, one per role.
+    def fork(
+        self,
+        roles: Sequence[Role],
+        placement: Placement | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        """Makes copies of the nets that there are, one per role.
 
         Args:
             roles: of the copies; from now on they differ.
             placement: which of the copies this process trains; None is all.
+            rows: which net each of the local copies is one of; None is the first.
         """
         self.placement = placement or Placement(len(roles))
         slots = self.placement.local_slots
         self.roles = [roles[i] for i in slots]
-        rows = torch.zeros(len(slots), dtype=torch.long)
+        if rows is None:
+            rows = torch.zeros(len(slots), dtype=torch.long)
         self.theta, self.averaged = self.theta[rows], self.averaged[rows]
         self.traits = traits(self.roles)
         self.adam = self.adam.select(rows, self.traits.weight_decay[:, None])
         self.place(slots)
+
+    def retune(self, roles: Sequence[Role], scale: Sequence[float]) -> None:
+        """Gives every net here other numbers of its role, and another learning rate.
+
+        Args:
+            roles: as `self.roles`, with other weights of constraints and decays.
+            scale: factor on the learning rate of each net.
+        """
+        self.roles = roles
+        self.traits = traits(roles)
+        self.adam.retune(self.traits.weight_decay[:, None], scale)
+
+    def take_over(self, sources: Mapping[int, int]) -> None:
+        """Overwrites weights, averages and optimizer of nets with those of others.
+
+        Args:
+            sources: slot -> slot that it becomes a copy of, wherever they are placed.
+        """
+        rows = torch.arange(self.placement.nets)
+        for to, source in sources.items():
+            rows[to] = source
+        local = rows[list(self.placement.local_slots)]
+        for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
+            # In place: what a net computes with may be a view of its row.
+            tensor.copy_(self.placement.gather(tensor.cpu())[local])
 
     def adopt(self, theta: Tensor, lost: Sequence[int]) -> None:
         """Takes the agents' shared weights; lost agents start again from theirs.

@@ -1,11 +1,12 @@
 """The training loop: one trunk, k agents that specialise and share, one twin.
 
-    trunk       one net, all rows, no constraints
+    trunk       one net, all rows, no constraints; with `tune` several race for it
     fork        k agents and the twin start as copies of the trunk; agent i sets
                 fold i aside and takes up its role
     specialise  every `sync_every` steps: a checkpoint, if one is due
                 every `dual_every` steps: the dual update moves the multipliers,
                 and training ends if `patience` looks have shown no gain
+                every `tune_every` steps: settings move, if they tune themselves
                 every `sync_every` steps: the agents share what they learnt
                 every step: Adam on the loss + multipliers x soft rates
 
@@ -39,7 +40,9 @@ from safescale_ammt.training.nets import Nets, SteppedNets
 from safescale_ammt.training.patience import Patience
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan, attempts
-from safescale_ammt.training.sampling import agent_batches, trunk_batches
+from safescale_ammt.training.population import Population
+from safescale_ammt.training.race import Race
+from safescale_ammt.training.sampling import agent_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
 from safescale_ammt.training.sync import Sharing
 from safescale_ammt.training.training_log import Log, discard
@@ -114,9 +117,11 @@ def train(
         keep_freed_memory()
         for attempt in attempts(plan, checkpoints):
             learner = learner_of(nets, attempt)
-            _train_trunk(attempt, learner, record, checkpoints, process_group)
+            race = _train_trunk(attempt, learner, record, checkpoints, process_group)
             placement = Placement(len(attempt.slots), process_group)
-            trained = _specialise(attempt, learner, record, checkpoints, placement)
+            trained = _specialise(
+                attempt, learner, race, record, checkpoints, placement
+            )
             if are_enough(attempt, trained, placement, record):
                 break
         return trained
@@ -133,40 +138,43 @@ def _train_trunk(
     log: Log,
     checkpoints: Checkpoints,
     process_group: ProcessGroup,
-) -> None:
-    """Trains the one net that all agents and the twin start from."""
+) -> Race:
+    """Trains the one net that all agents and the twin start from.
+
+    Returns:
+        The race that it has won: of itself alone where nothing is tuned.
+    """
     # A fork leaves no trunk. For more agents it is trained again, to the same bits and
     # quickly beside them, so that no checkpoint has to hold it.
     if plan.before:
         log, checkpoints = discard, Checkpoints()
-    placement, unconstrained = Placement(1), torch.zeros(0)
-    batches, stats = trunk_batches(plan), StepStats(1)
-    start = checkpoints.begin(
-        "trunk", placement, learner=learner, batches=batches, stats=stats
-    )
-    for step in range(start, plan.trunk_steps):
-        if step and step % plan.config.sync_every == 0:
-            checkpoints.save_if_due(step)
-            require_quorum(plan, step, stats.usable())
-            loss = stats.losses(placement)
-            log({"event": "trunk", "step": step, "loss": loss})
-            stats.clear()
-        rate = plan.learning_rate(step)
-        stats.add(*learner.step(*batches.draw(), unconstrained, rate))
-    # Every process trains the trunk, for none has anything else to do, but rank 0's
-    # word counts: on another kind of processor a bit may differ, and the fork must
-    # copy one net.
-    learner.broadcast(process_group)
+    race, unconstrained = Race(plan, learner), torch.zeros(0)
+    for batches, stats, steps in race.rungs(log, checkpoints, process_group):
+        for step in steps:
+            if step and step % plan.config.sync_every == 0:
+                checkpoints.save_if_due(step)
+                # One net that learns is enough: of several that race, most may not.
+                require_quorum(plan, step, stats.usable().any()[None])
+                losses = [x for x in stats.losses(Placement(1)) if x is not None]
+                loss = [min(losses, default=None)]
+                log({"event": "trunk", "step": step, "loss": loss})
+                stats.clear()
+            rows = (part.expand(len(learner.theta), -1) for part in batches.draw())
+            batch, extra = rows
+            rate = plan.learning_rate(step)
+            stats.add(*learner.step(batch, extra, unconstrained, rate))
+    return race
 
 
 def _specialise(
     plan: Plan,
     learner: Learner,
+    race: Race,
     log: Log,
     checkpoints: Checkpoints,
     placement: Placement,
 ) -> Trained:
-    """Forks the trunk and trains agents and twin: checkpoint, dual, share, step."""
+    """Forks the trunk, trains agents and twin: checkpoint, dual, tune, share, step."""
     dual = DualUpdate.start(plan, learner.averaged, placement)
     config, k = plan.config, len(dual.eligible)
     # What all processes look at lies with the processor, wherever nets are computed.
@@ -174,6 +182,7 @@ def _specialise(
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
+    population = Population(plan, learner, placement, race.settings)
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
     monitor = watch(
@@ -196,6 +205,7 @@ def _specialise(
         stats=stats,
         dual=dual,
         sharing=sharing,
+        population=population,
         **({"patience": patience} if config.patience else {}),
     )
 
@@ -227,6 +237,10 @@ def _specialise(
                 taken = step
                 break
 
+        # After the dual update, which says who breaks a promise.
+        if decision := population.tune(since_fork, step, dual.eligible):
+            log(decision)
+
         if is_sync_round and since_fork:
             usable = placement.gather(stats.usable() & learner.finite())[:k]
             require_quorum(plan, step, usable)
@@ -252,6 +266,8 @@ def _specialise(
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
     averaged = placement.gather(learner.averaged.cpu())
+    averaged = population.best(averaged, log)
+    finite = averaged.isfinite().all(1) & finite
     return Trained(
         nets=plan.nets,
         agents=averaged[:k].clone(),

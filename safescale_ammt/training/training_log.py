@@ -27,6 +27,7 @@ _ALARMS = ("alarm", "correction", "escalated")
 _SENTENCES = {
     "left_out": "{reason}",
     "unapplied": "{reason}",
+    "tuning": "{reason}",
     "agents": "{reason}",
     "more_agents": "{reason}",
     "alarm": "{reason}",

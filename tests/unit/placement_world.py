@@ -48,6 +48,12 @@ class Case:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+TUNED = {
+    "tune": "population",
+    "tune_budget": 300,
+    "tune_every": 7,
+    "tune_learning_rate": [1e-4, 0.3],
+}
 # Widths are whole vector registers, as in all that the search tries.
 CASES = {
     "plain": Case(),
@@ -63,6 +69,8 @@ CASES = {
     "trimmed": Case((DP,), changes={"sharing": "trimmed_mean", "num_agents": 6}),
     "median": Case((DP,), changes={"sharing": "median", "outer_momentum": 0.5}),
     "uneven": Case((DP,), changes={"dual_every": 7, "sync_every": 9}),
+    "tuned": Case((DP,), changes={**TUNED, "num_agents": 4, "sync_every": 3}),
+    "tuned free": Case((USEFUL,), changes={**TUNED, "num_agents": 5, "sync_every": 2}),
     # Observed: multipliers that an alarm raises would make all gradients too long.
     "lost": Case(
         (DP,),

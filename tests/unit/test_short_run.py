@@ -34,6 +34,8 @@ CHANGED = [
     ({"learning_rate": 0.00015}, {"learning_rate": 0.001}),
     ({"learning_rate": 0.01}, {"learning_rate": 0.02}),
     ({"learning_rate": 0.5}, {"learning_rate": 0.5}),
+    # A rate that tunes itself is no candidate's: none diverges by a user's wild guess.
+    ({"learning_rate": 0.5, "tune": "population", "tune_budget": 9}, {}),
     ({"warmup_steps": 0}, {"warmup_steps": 0}),
     ({"ema": 0.999}, {"ema": 0.99}),
     ({"ema": 0.5}, {"ema": 0.0}),
