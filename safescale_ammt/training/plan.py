@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.config.roles import Role
-from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.sections import LEAST_TRUNK, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
 from safescale_ammt.training.constraints import Constraints
@@ -171,6 +171,12 @@ def of_length(config: TrainingConfig, steps: int) -> TrainingConfig:
     """
     share = steps / config.steps
     trunk = round(config.trunk_steps * share)
+    if config.tune == "population":
+        # A race needs some steps, and is to cost the same part of the training.
+        trunk = max(trunk, min(steps, LEAST_TRUNK))
+        budget = max(1, round(config.tune_budget * share))
+        every = max(1, round(config.tune_every * min(1.0, share)))
+        config = replace(config, tune_budget=budget, tune_every=every)
     changed = replace(config, steps=steps, trunk_steps=trunk)
     if share >= 1:
         return changed

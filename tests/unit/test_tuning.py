@@ -21,7 +21,7 @@ from training_world import (
     prepared_three_classes,
 )
 
-from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.sections import LEAST_TRUNK, TrainingConfig
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, SafescaleError
 from safescale_ammt.model.genome import Genome
@@ -29,7 +29,7 @@ from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.placement import Placement
-from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.plan import Plan, make_plan, of_length
 from safescale_ammt.training.population import Population
 from safescale_ammt.training.race import calmest, entries, fields, rung_ends
 from safescale_ammt.training.trainer import train
@@ -362,6 +362,18 @@ def test_numbers_to_predict_tune_by_their_squared_error() -> None:
     decided = [e for e in events if e["event"] == "tuning"]
     assert decided
     assert min(decided[-1]["loss"]) < float(y.square().mean())
+
+
+def test_fewer_steps_race_and_tune_for_their_share() -> None:
+    config = TrainingConfig(tune="population")
+    short = of_length(config, 120)
+    shares = (
+        short.tune_budget / config.tune_budget,
+        short.tune_every / config.tune_every,
+    )
+    assert shares == pytest.approx((0.1, 0.1))
+    assert of_length(config, 20).trunk_steps == LEAST_TRUNK
+    assert of_length(config, 2400).tune_budget == 2 * config.tune_budget
 
 
 def test_three_classes_tune_themselves_too(tmp_path: Path) -> None:
