@@ -52,7 +52,7 @@ from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.training.race import fields, rung_ends
 from safescale_ammt.training.sampling import trunk_batches
 from safescale_ammt.training.seeds import derived_seed
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import learner_of, train
 from safescale_ammt.training.training_log import discard
 from safescale_ammt.training.tuned_settings import Ranges, apply, row_losses
 
@@ -125,7 +125,7 @@ def halved(
     Yields:
         The best net by its log loss on *validation*, and the best by the smoothed one.
     """
-    learner, batches, order = plan.learner(), trunk_batches(plan), None
+    learner, batches, order = learner_of(nets_of(plan), plan), trunk_batches(plan), None
     begin, size = 0, len(settings)
     for end in ends:
         roles = [ROLES["generalist"]] * size
@@ -147,11 +147,16 @@ def halved(
         yield name + suffix, learner.averaged[best : best + 1], told(settings[best])
 
 
+def nets_of(plan: Plan) -> GenomeNets:
+    """Returns a plan's nets, which are of one genome here."""
+    assert isinstance(plan.nets, GenomeNets)
+    return plan.nets
+
+
 def tuned(plan: Plan) -> Iterator[Pick]:
     """Trains four agents that tune themselves."""
-    trained = train(
-        plan.nets, replace(TUNED, seed=plan.config.seed), PROMISES, log=discard
-    )
+    config = replace(TUNED, seed=plan.config.seed)
+    trained = train(nets_of(plan), config, PROMISES, log=discard)
     yield OURS, trained.agents[trained.finite].mean(0, keepdim=True), ""
 
 
@@ -186,7 +191,7 @@ def default(plan: Plan) -> Iterator[Pick]:
     """Trains four agents at the default rate for as long."""
     after = int(STEPS["default"] * cost(plan) - BASE.trunk_steps) // len(plan.slots)
     config = replace(BASE, steps=BASE.trunk_steps + after, seed=plan.config.seed)
-    trained = train(plan.nets, config, PROMISES, log=discard)
+    trained = train(nets_of(plan), config, PROMISES, log=discard)
     yield "default", trained.agents[trained.finite].mean(0, keepdim=True), ""
 
 
@@ -222,7 +227,10 @@ def grid(plan: Plan) -> Iterator[Figures]:
     )
     for length in GRID_LENGTHS:
         short, batches = replace(plan, steps=length), trunk_batches(plan)
-        learner, roles = plan.learner(), [ROLES["generalist"]] * len(settings)
+        learner, roles = (
+            learner_of(nets_of(plan), plan),
+            [ROLES["generalist"]] * len(settings),
+        )
         learner.fork(roles)
         apply(learner, settings, roles, plan.config)
         for step in range(length):

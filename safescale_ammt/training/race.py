@@ -87,14 +87,15 @@ class Race:
 
     Args:
         plan: of the run.
-        learner: of the net that they begin as, and of the one that has won.
+        learner: the net that they begin as.
 
     Attributes:
+        learner: the nets that are still in the race; in the end the one that has won.
         settings: of the nets that are still in the race (n, 3); none without `tune`.
     """
 
     def __init__(self, plan: Plan, learner: Learner) -> None:
-        self._plan, self._learner = plan, learner
+        self._plan, self.learner = plan, learner
         tuned = plan.config.tune == "population"
         self._sizes = fields(plan) if tuned else [1]
         self._ends = rung_ends(plan) if tuned else [plan.trunk_steps]
@@ -114,7 +115,7 @@ class Race:
             SafescaleError: no net has a finite loss.
         """
         plan, tuned = self._plan, len(self.settings) > 0
-        learner, batches = self._learner, trunk_batches(plan)
+        learner, batches = self.learner, trunk_batches(plan)
         order, begin = None, 0
         for rung, (size, end) in enumerate(zip(self._sizes, self._ends, strict=True)):
             placement, stats = Placement(size), StepStats(size)

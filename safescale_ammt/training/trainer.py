@@ -116,12 +116,10 @@ def train(
         # Only now: what reading has freed goes back.
         keep_freed_memory()
         for attempt in attempts(plan, checkpoints):
-            learner = learner_of(nets, attempt)
-            race = _train_trunk(attempt, learner, record, checkpoints, process_group)
+            trunk = learner_of(nets, attempt)
+            race = _train_trunk(attempt, trunk, record, checkpoints, process_group)
             placement = Placement(len(attempt.slots), process_group)
-            trained = _specialise(
-                attempt, learner, race, record, checkpoints, placement
-            )
+            trained = _specialise(attempt, race, record, checkpoints, placement)
             if are_enough(attempt, trained, placement, record):
                 break
         return trained
@@ -168,13 +166,13 @@ def _train_trunk(
 
 def _specialise(
     plan: Plan,
-    learner: Learner,
     race: Race,
     log: Log,
     checkpoints: Checkpoints,
     placement: Placement,
 ) -> Trained:
     """Forks the trunk, trains agents and twin: checkpoint, dual, tune, share, step."""
+    learner = race.learner
     dual = DualUpdate.start(plan, learner.averaged, placement)
     config, k = plan.config, len(dual.eligible)
     # What all processes look at lies with the processor, wherever nets are computed.

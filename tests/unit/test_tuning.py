@@ -28,11 +28,12 @@ from safescale_ammt.model.genome import Genome
 from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
+from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan, make_plan, of_length
 from safescale_ammt.training.population import Population
 from safescale_ammt.training.race import calmest, entries, fields, rung_ends
-from safescale_ammt.training.trainer import train
+from safescale_ammt.training.trainer import learner_of, train
 from safescale_ammt.training.training_log import discard
 from safescale_ammt.training.tuned_settings import (
     DECAY,
@@ -50,6 +51,12 @@ GENOME = Genome(widths=(16,), dropout=0.0)
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
     folder = prepared(tmp_path_factory.mktemp("loans"), sensitive_in_model=True)
     return EncodedDataset(Dataset.load(folder))
+
+
+def trunk(plan: Plan) -> Learner:
+    """Returns the one net that a plan of nets of one genome begins with."""
+    assert isinstance(plan.nets, GenomeNets)
+    return learner_of(plan.nets, plan)
 
 
 def plan_of(encoded: EncodedDataset, *principles: Any, **changes: Any) -> Plan:
@@ -175,7 +182,7 @@ def test_a_loss_counts_one_row_more_as_of_another_class(
     encoded: EncodedDataset,
 ) -> None:
     plan = plan_of(encoded)
-    theta = plan.learner().theta
+    theta = trunk(plan).theta
     rows = plan.nets.rows("validation")
     n = len(rows)
     out = plan.nets.logits(theta, rows, torch.arange(n)[None])[0]
@@ -192,7 +199,7 @@ def test_a_setting_is_a_role_with_another_decay_and_weight_of_the_promises(
     encoded: EncodedDataset,
 ) -> None:
     plan = plan_of(encoded, DP, num_agents=4)
-    learner = plan.learner()
+    learner = trunk(plan)
     learner.fork(plan.slots)
     settings = torch.tensor([[0.01, 0.2, 1.5]] * len(plan.slots), dtype=torch.float64)
     apply(learner, settings, plan.slots, plan.config)
@@ -211,7 +218,7 @@ def test_a_tuned_rate_is_the_rate_of_the_steps(encoded: EncodedDataset) -> None:
     plan = plan_of(encoded, num_agents=2)
 
     def moved(scale: float, rate: float) -> torch.Tensor:
-        learner = plan.learner()
+        learner = trunk(plan)
         learner.fork(plan.slots[:2])
         learner.retune(learner.roles, [scale, 1.0])
         batch = torch.arange(32).expand(2, -1)
@@ -225,7 +232,7 @@ def test_a_tuned_rate_is_the_rate_of_the_steps(encoded: EncodedDataset) -> None:
 
 
 def population(plan: Plan) -> tuple[Population, Any]:
-    learner = plan.learner()
+    learner = trunk(plan)
     learner.fork(plan.slots)
     learner.theta += 0.01 * torch.arange(len(plan.slots))[:, None]
     learner.averaged.copy_(learner.theta)
