@@ -146,14 +146,17 @@ def _copy_from(source: Tensor, target: Tensor, _: bool = False) -> Tensor:
 
 
 def far_device() -> torch.device:
-    """Returns the device; the process has it from the first call on."""
-    if not hasattr(torch, NAME):
-        _setup_privateuseone_for_python_backend(NAME, _Module())
-        torch.far_kernels = torch.library.Library("aten", "IMPL")  # type: ignore[attr-defined]
-        for name, kernel in (
-            ("empty.memory_format", _empty),
-            ("empty_strided", _empty_strided),
-            ("_copy_from", _copy_from),
-        ):
-            torch.far_kernels.impl(name, kernel, "PrivateUse1")  # type: ignore[attr-defined]
+    """Returns the device."""
     return torch.device(NAME, 0)
+
+
+# As this file is read, and so while tests are collected: torch counts the devices that
+# a gradient may lie on once, when the first gradient of the process is computed.
+_setup_privateuseone_for_python_backend(NAME, _Module())
+_KERNELS = torch.library.Library("aten", "IMPL")
+for _name, _kernel in (
+    ("empty.memory_format", _empty),
+    ("empty_strided", _empty_strided),
+    ("_copy_from", _copy_from),
+):
+    _KERNELS.impl(_name, _kernel, "PrivateUse1")

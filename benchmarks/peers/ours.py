@@ -38,20 +38,21 @@ def boosters(case: Case, base: Any, aim: Any) -> Answer:  # noqa: ARG001
     return merged(case, trained, case.judged("raw"))
 
 
-def merged(case: Case, trained: Trained, judged: Judged) -> Answer:
+def merged(case: Case, trained: Trained, judged: Judged, form: str = "auto") -> Answer:
     """Merges trained agents and answers the sealed rows.
 
     Args:
         case: the re-split.
         trained: agents and twin.
         judged: the sealed rows in the encoding that these take.
+        form: how they are merged.
     """
     config = case.config
     with settled(config.threads):
         found = merge(
             trained,
             case.constitution,
-            form=config.merge,
+            form=form,
             seed=config.seed,
             rule=config.threshold,
         )

@@ -436,8 +436,10 @@ class TrainingConfig(Section):
     """Smoothing of the error in nuPI."""
     folds: int = 8
     """Folds of the cross-fitted hard rates, at most one held out per agent."""
-    merge: Literal["auto", "soup", "ensemble", "best"] = "auto"
-    """How agents become one model; auto = whichever wins on *select*."""
+    merge: Literal["auto", "soup", "ensemble", "best", "refined", "distilled"] = "auto"
+    """How agents become one model; auto = soup, best or ensemble, whichever wins on
+    *select*; refined = the soup, trained on for as many steps as an agent; distilled =
+    the same, learning what all agents say beside the labels."""
     threshold: Threshold = field(default_factory=Threshold)
     """Decision threshold of two classes, chosen on *select*: {} = one half,
     {objective: balanced_accuracy}, or {objective: cost, false_negative: 5,
@@ -569,6 +571,8 @@ class TrainingConfig(Section):
             default = self.__dataclass_fields__[key].default
             unset = f"{default!r} with trees, which do not read it"
             self.require(key, getattr(self, key) == default, unset)
+        alone = self.learner == "nets" or self.merge not in ("refined", "distilled")
+        self.require("merge", alone, "another with trees, whose soup cannot learn on")
         counted = self.learner == "nets" or self.num_agents != "auto"
         self.require("num_agents", counted, "a number with learner: trees")
         self._check_tuning()

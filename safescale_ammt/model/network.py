@@ -234,6 +234,11 @@ def probability(logits: Tensor, outcome: int) -> Tensor:
     return torch.softmax(logits, -1)[..., outcome]
 
 
+def chances(label: Tensor, n_out: int) -> Tensor:
+    """Returns class codes (...) as chances (..., n_out); chances stay what they are."""
+    return label if label.is_floating_point() else f.one_hot(label, n_out)
+
+
 def row_log_losses(logits: Tensor, label: Tensor) -> Tensor:
     """Returns the log loss in nats of each row (n,) from logits (n, n_out)."""
     # Two classes have one logit, that of class 1.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as f
 from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import MODAL_ROLES, ROLES, Role
@@ -35,7 +36,12 @@ from safescale_ammt.modules.task import Task
 from safescale_ammt.modules.trial import Loss
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.fair_head import HEAD_ROWS
+from safescale_ammt.training.student import learnt_on
 from safescale_ammt.training.training_log import Log, discard
+
+if TYPE_CHECKING:
+    from safescale_ammt.constitution.constitution import Constitution
+    from safescale_ammt.training.trainer import Trained
 
 _STATISTICS = 64
 """Batches that the statistics of batch norm are taken of anew."""
@@ -149,7 +155,7 @@ class ModuleNets:
             rows,
             config,
             cells=cells,
-            loss=self.loss,
+            loss=self._loss_of(rows),
             device=self.device,
             precision=self.precision,
             note=self.take_execution,
@@ -168,6 +174,17 @@ class ModuleNets:
             self._log({"event": "doubt", "reason": reason})
         self.precision.probe(learner.rehearse)
         return learner
+
+    def _loss_of(self, rows: ModuleRows) -> Loss | None:
+        """Returns the loss of these rows: of targets that are chances, a cross entropy.
+
+        They are of a student. The user's own loss takes labels, or numbers.
+        """
+        if self.task.predicts_numbers or not rows.y.is_floating_point():
+            return self.loss
+        return (
+            f.cross_entropy if rows.y.dim() > 1 else f.binary_cross_entropy_with_logits
+        )
 
     def take_execution(self, event: dict[str, Any]) -> None:
         """Takes how nets are computed: for the log, and for the metrics."""
@@ -255,3 +272,9 @@ class ModuleNets:
         (module,) = model.modules
         head = fitted(module, self.rows(*HEAD_ROWS), constraints, targets)
         return None if head is None else replace(model, head=head)
+
+    def student(
+        self, trained: Trained, constitution: Constitution, *, soft: float
+    ) -> Tensor:
+        """Returns a net (1, P) that has learnt on from the soup of trained agents."""
+        return learnt_on(trained, constitution, soft=soft)

@@ -24,7 +24,14 @@ from safescale_ammt.modules.robust import robust_accuracy
 from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Task
-from safescale_ammt.training.merge import BEST, ENSEMBLE, SOUP, first_unbeaten, merge
+from safescale_ammt.training.merge import (
+    BEST,
+    ENSEMBLE,
+    SOUP,
+    STUDENTS,
+    first_unbeaten,
+    merge,
+)
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.roles import TWIN, assign
 from safescale_ammt.training.trainer import Trained
@@ -94,8 +101,13 @@ def merged_numbers(run: ModuleRun, trained: Trained) -> tuple[ModuleForm, str]:
     best = max(alone, key=lambda model: r2(run, model, nets.rows("validation")))
     soup = nets.deployable(agents.mean(0, keepdim=True), SOUP)
     forms = {SOUP: soup, BEST: best, ENSEMBLE: nets.deployable(agents, ENSEMBLE)}
-    if run.config.merge != "auto":
-        forms = {run.config.merge: forms[run.config.merge]}
+    asked = run.config.merge
+    if asked in STUDENTS:
+        law = run.promises.constitution
+        theta = nets.student(trained, law, soft=STUDENTS[asked])
+        forms[asked] = nets.deployable(theta, asked)
+    if asked != "auto":
+        forms = {asked: forms[asked]}
     worth = {name: worths(run, form, select).numpy() for name, form in forms.items()}
     choice = first_unbeaten(tuple(forms), worth.__getitem__)
     return forms[choice], choice

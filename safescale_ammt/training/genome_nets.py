@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -31,7 +32,12 @@ from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict, stack_rows
+from safescale_ammt.training.student import learnt_on
 from safescale_ammt.training.table_nets import TableNets
+
+if TYPE_CHECKING:
+    from safescale_ammt.constitution.constitution import Constitution
+    from safescale_ammt.training.trainer import Trained
 
 
 class GenomeNets(TableNets):
@@ -114,6 +120,12 @@ class GenomeNets(TableNets):
         x = rows.batch(torch.arange(len(rows)))
         head = fit(constraints, rows, x, eta, targets)
         return None if head is None else replace(model, head=head)
+
+    def student(
+        self, trained: Trained, constitution: Constitution, *, soft: float
+    ) -> Tensor:
+        """Returns a net (1, P) that has learnt on from the soup of trained agents."""
+        return learnt_on(trained, constitution, soft=soft)
 
 
 class GenomeLearner(Learner):

@@ -21,7 +21,13 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.model.genome import Genome
-from safescale_ammt.model.network import ACTIVATION, Weights, kept_scale, unflatten
+from safescale_ammt.model.network import (
+    ACTIVATION,
+    Weights,
+    chances,
+    kept_scale,
+    unflatten,
+)
 from safescale_ammt.training.pairs import Pairs
 
 _aten = torch.ops.aten
@@ -41,7 +47,8 @@ class Objective:
     """What the logits of k nets are held against.
 
     Attributes:
-        label: class codes (k, B) of the first rows, which the task loss is of.
+        label: class codes (k, B) of the first rows, which the task loss is of, or
+            chances: of class 1, or of each class (k, B, C).
         brier: the Brier score's share in it, of each net.
         outcome: class whose probability counts, of each row after them (n - B,).
         weight: of that probability in each net's Lagrangian (k, n - B).
@@ -75,7 +82,7 @@ class Objective:
             return chance
         chance, weight = torch.softmax(logits, 1), self.weight[net]
         task, cells = chance[:size], chance[size:]
-        error = task - f.one_hot(label, logits.shape[1])
+        error = task - chances(label, logits.shape[1])
         pull = task * (error - (task * error).sum(1, keepdim=True))
         asked = f.one_hot(self.outcome, logits.shape[1]) - cells
         of = cells.gather(1, self.outcome[:, None]) * weight[:, None]

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.config.roles import ROLES, Role
-from safescale_ammt.model.network import net_by_net, probability
+from safescale_ammt.model.network import chances, net_by_net, probability
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.placement import Placement, ProcessGroup
@@ -189,17 +189,16 @@ def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:
 
     Args:
         out: logits (k, heads, B, n_out).
-        label: class codes (k, B).
+        label: class codes (k, B), or chances: of class 1, or of each class (k, B, C).
         brier: the Brier score's share (k,). Its factor 4 gives both parts of the
             loss the same curvature at probability 1/2.
     """
-    k, heads, size, n_out = out.shape
-    target = label[:, None].expand(k, heads, size)
+    k, heads, _, n_out = out.shape
+    target = label if n_out == 1 else chances(label, n_out)
+    hit = target[:, None].expand(k, heads, *target.shape[1:]).to(out.dtype)
     if n_out == 1:
-        hit = target.to(out.dtype)
         log_loss = net_by_net(_log_loss, out[..., 0], hit)
     else:
-        hit = f.one_hot(target, n_out).to(out.dtype)
         log_loss = -(torch.log_softmax(out, -1) * hit).sum(-1)
     loss = log_loss.mean((1, 2))
     # Most roles have no Brier share; without one the second pass is left out.

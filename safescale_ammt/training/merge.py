@@ -10,6 +10,9 @@ choice is then judged on the other half, and if a hard principle is refuted ther
 the best single agent that is refuted on neither half takes its place, or the soup with
 a fair head if that is.
 
+A student of the agents (`student`) is no form that is tried, as it costs another
+training: it is made where the section asks for it by name, *refined* or *distilled*.
+
 A choice that *select* likens to the same answer for everybody (`judging.usefulness`)
 gives way to a better point, if one was kept: the first of the other forms, the single
 agents, the steps from the soup to the twin and the forms at other thresholds that shows
@@ -40,14 +43,18 @@ from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.model.predictor import Deployable
-from safescale_ammt.training.nets import ModelForm
+from safescale_ammt.training.nets import ModelForm, SteppedNets
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.soundness import sound_ones
+from safescale_ammt.training.student import SOFT
 from safescale_ammt.training.trade_off import Point, path
 from safescale_ammt.training.trainer import Trained
 
 SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
+REFINED, DISTILLED = "refined", "distilled"
+STUDENTS = {REFINED: 0.0, DISTILLED: SOFT}
+"""Share of the agents' word in what a student learns, beside the labels."""
 BLEND = "blend"
 """A step from the soup to the twin."""
 STEPS = 8
@@ -143,7 +150,8 @@ def merge(
         trained: agents and twin; *validation* ranks single agents, *select* chooses
             and re-checks.
         constitution: the promises.
-        form: `auto`, or the one form (`soup`, `best`, `ensemble`) to be used.
+        form: `auto`, or the one form to be used: `soup`, `best`, `ensemble`, or one of
+            `STUDENTS`.
         seed: of the split of *select* into halves.
         rule: how thresholds are chosen, if not one half.
     """
@@ -151,7 +159,12 @@ def merge(
     twin = trained.nets.deployable(trained.twin, TWIN.name)
     selection = Selection(twin, trained.nets, constitution, seed, rule or {})
     agents, forms = _candidates(trained)
-    if form != "auto":
+    if form in STUDENTS:
+        # The config refuses students of trees.
+        assert isinstance(trained.nets, SteppedNets)
+        theta = trained.nets.student(trained, constitution, soft=STUDENTS[form])
+        forms = {form: trained.nets.deployable(theta, form)}
+    elif form != "auto":
         forms = {form: forms[form]}
     scores: dict[str, dict[str, Any]] = {}
     offered = with_head(forms, scores, trained)

@@ -9,7 +9,7 @@ which have a loop of their own, in the room `trees`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.learner import Learner
@@ -164,6 +165,7 @@ class Nets(Protocol):
         """Returns a form with a fair head, None where there is nothing to correct."""
 
 
+@runtime_checkable
 class SteppedNets(Nets, Protocol):
     """Nets that take optimizer steps together."""
 
@@ -171,3 +173,14 @@ class SteppedNets(Nets, Protocol):
         self, rows: Any, cells: Sequence[Cell], config: TrainingConfig
     ) -> Learner:
         """Returns the one net that the trunk trains."""
+
+    def student(
+        self, trained: Any, constitution: Constitution, *, soft: float
+    ) -> Tensor:
+        """Returns a net (1, P) that has learnt on from the soup of trained agents.
+
+        Args:
+            trained: the agents, and what they were trained under.
+            constitution: the promises.
+            soft: share of the agents' word in what it learns, beside the labels.
+        """

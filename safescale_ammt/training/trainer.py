@@ -65,6 +65,8 @@ class Trained:
         constraints: what was enforced.
         targets: gap that each pair aimed at (pairs,).
         steps: optimizer steps of each net that were taken.
+        cell_weights: what each cell weighed in the Lagrangian at the end (cells,).
+        config: the training section.
     """
 
     nets: Nets
@@ -74,6 +76,8 @@ class Trained:
     constraints: Constraints
     targets: Tensor
     steps: int
+    cell_weights: Tensor
+    config: TrainingConfig
 
 
 def train(
@@ -274,6 +278,8 @@ def _specialise(
         constraints=plan.constraints,
         targets=dual.targets,
         steps=taken,
+        cell_weights=dual.cell_weights,
+        config=plan.config,
     )
 
 

@@ -102,6 +102,8 @@ def train_trees(
             constraints=plan.constraints,
             targets=dual.targets,
             steps=rounds,
+            cell_weights=dual.cell_weights,
+            config=config,
         )
 
 

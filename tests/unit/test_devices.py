@@ -26,7 +26,7 @@ from safescale_ammt.store.folder import FileStore
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
-from safescale_ammt.training.merge import merge
+from safescale_ammt.training.merge import STUDENTS, merge
 from safescale_ammt.training.trainer import Trained, train
 
 CPU = torch.device("cpu")
@@ -86,6 +86,18 @@ def test_nets_train_to_the_same_bits_on_a_device_that_computes_alike(
     assert one.model.form == other.model.form
     for name, weight in one.model.weights.items():
         assert np.array_equal(weight, other.model.weights[name])
+
+
+@pytest.mark.parametrize("form", STUDENTS)
+def test_the_soup_learns_on_there_to_the_same_bits(
+    encoded: EncodedDataset, form: str
+) -> None:
+    made = [
+        merge(trained_on(encoded, HEADED, device)[0], constitution(TPR), form=form)
+        for device in (CPU, far_device())
+    ]
+    here, far = (found.model.weights for found in made)
+    assert all(np.array_equal(weight, far[name]) for name, weight in here.items())
 
 
 def test_a_plain_net_is_the_same_net_but_for_rounding(encoded: EncodedDataset) -> None:
