@@ -40,7 +40,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.autonomy_data import HELD, NAMES, encoded
-from benchmarks.provenance import ROOT, in_form, store
+from benchmarks.provenance import ROOT, figure, in_form, store
+from benchmarks.provenance import told as beside_goals
 from safescale_ammt.config.roles import ROLES
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
@@ -155,8 +156,9 @@ def nets_of(plan: Plan) -> GenomeNets:
 
 def tuned(plan: Plan) -> Iterator[Pick]:
     """Trains four agents that tune themselves."""
-    config = replace(TUNED, seed=plan.config.seed)
-    trained = train(nets_of(plan), config, PROMISES, log=discard)
+    trained = train(
+        nets_of(plan), replace(TUNED, seed=plan.config.seed), PROMISES, log=discard
+    )
     yield OURS, trained.agents[trained.finite].mean(0, keepdim=True), ""
 
 
@@ -227,10 +229,8 @@ def grid(plan: Plan) -> Iterator[Figures]:
     )
     for length in GRID_LENGTHS:
         short, batches = replace(plan, steps=length), trunk_batches(plan)
-        learner, roles = (
-            learner_of(nets_of(plan), plan),
-            [ROLES["generalist"]] * len(settings),
-        )
+        learner = learner_of(nets_of(plan), plan)
+        roles = [ROLES["generalist"]] * len(settings)
         learner.fork(roles)
         apply(learner, settings, roles, plan.config)
         for step in range(length):
@@ -285,13 +285,10 @@ def summary(raw: Sequence[Figures]) -> list[Figures]:
             row = {"data": name, "method": method, "seeds": len(of), "best": best}
             row |= {"regret": statistics.mean(regret), "regret_error": error}
             row |= {"median_regret": statistics.median(regret)}
-            for figure in ("loss", "accuracy"):
-                row[figure] = statistics.mean(r[figure] for r in of.values())
+            for name_of in ("loss", "accuracy"):
+                row[name_of] = statistics.mean(r[name_of] for r in of.values())
             if method not in grid:
-                ours = by[OURS]
-                row["cpu_to_ours"] = statistics.median(
-                    r["cpu_s"] / ours[seed]["cpu_s"] for seed, r in of.items()
-                )
+                row["cpu_s"] = statistics.median(r["cpu_s"] for r in of.values())
             rows.append(row)
     return rows
 
@@ -304,9 +301,9 @@ def goals(rows: Sequence[Figures]) -> list[Figures]:
         for peer, share in (("random", 0.5), ("ASHA", 1.0)):
             ours, theirs = regrets[name, OURS], regrets[name, peer]
             what = f"{name}: regret less {share:g} times that of {peer}, nats"
-            found.append({"what": what, "op": "<=", "goal": 0.0})
             # Less the part asked for: a ratio has no meaning where a regret is below 0.
-            found[-1] |= {"value": ours - share * theirs, "spread": [ours, theirs]}
+            more = ours - share * theirs
+            found.append(figure(what, more, (ours, theirs), op="<=", goal=0.0))
     return found
 
 
@@ -316,8 +313,9 @@ def table(rows: Sequence[Figures]) -> str:
         "| data | method | regret, nats | median | loss | accuracy | CPU to ours |",
         "|---" * 7 + "|",
     ]
+    ours = {r["data"]: r["cpu_s"] for r in rows if r["method"] == OURS}
     for r in rows:
-        cpu = f"{r['cpu_to_ours']:.2f}" if "cpu_to_ours" in r else ""
+        cpu = f"{r['cpu_s'] / ours[r['data']]:.2f}" if "cpu_s" in r else ""
         lines.append(
             f"| {r['data']} | {r['method']} | {r['regret']:+.4f} ± "
             f"{r['regret_error']:.4f} | {r['median_regret']:+.4f} | {r['loss']:.4f} "
@@ -339,10 +337,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = range(options.first, options.first + options.seeds)
     raw = list(measured(options.data, seeds))
     rows = summary(raw)
-    held_to = goals(rows)
     print(table(rows))
-    for goal in held_to:
-        print(f"{goal['what']}: {goal['value']:+.4f} ({goal['op']} {goal['goal']:g})")
+    held_to = beside_goals(goals(rows))
     if options.write:
         found = in_form(
             "autonomy",
