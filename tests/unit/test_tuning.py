@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from far_device import far_device
 from module_world import both, net, rows
 from module_world import brief as module_brief
 from placement_world import CASES, TUNED, outcome
@@ -381,6 +382,21 @@ def test_fewer_steps_race_and_tune_for_their_share() -> None:
     assert shares == pytest.approx((0.1, 0.1))
     assert of_length(config, 20).trunk_steps == LEAST_TRUNK
     assert of_length(config, 2400).tune_budget == 2 * config.tune_budget
+
+
+@pytest.mark.parametrize("principles", [(USEFUL,), (DP,)])
+def test_nets_on_a_device_tune_themselves_to_the_same_bits(
+    encoded: EncodedDataset, principles: Any
+) -> None:
+    """With heads, whose gradient is autograd's everywhere."""
+    config = brief(**{**TUNED, "num_agents": 4})
+    promises, headed = constitution(*principles), Genome(widths=(16,), heads=2)
+    here, far = (
+        train(GenomeNets(encoded, headed, device), config, promises, log=discard)
+        for device in (torch.device("cpu"), far_device())
+    )
+    assert torch.equal(here.agents, far.agents)
+    assert torch.equal(here.twin, far.twin)
 
 
 def test_three_classes_tune_themselves_too(tmp_path: Path) -> None:
