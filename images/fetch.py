@@ -17,7 +17,7 @@ from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import digest_file
 
 FOLDER = Path(__file__).parent
-LAYERS = ("core", "torch", "kubernetes")
+LAYERS = ("core", "torch", "trees", "kubernetes")
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 """PyTorch's own index, by variant: PyPI has no CPU build."""
 WHEELS_FOR = ((3, 11), "Linux", "x86_64")

@@ -58,6 +58,8 @@ LAYERS = {
     # `===` compares the text: PyPI's own build, never one with a local version.
     "torch-cpu": Layer(("torch",), below=("core",), exact=(("torch", "==2.13.0+cpu"),)),
     "torch-cu130": Layer(("torch",), below=("core",), exact=(("torch", "===2.13.0"),)),
+    # Its OpenMP library is torch's own, which is loaded first (`trees.library`).
+    "trees": Layer(("lightgbm",), below=("core",)),
     "kubernetes": Layer(("kubernetes",), below=("core",)),
     # What PySpark's client and workers import; itself, without a wheel, in pyspark.txt.
     "spark": Layer(

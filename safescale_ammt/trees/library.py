@@ -13,16 +13,18 @@ def lightgbm() -> ModuleType:
     Raises:
         ConfigError: it is not installed, or cannot be loaded here.
     """
+    # First: it brings OpenMP's library under the name that LightGBM asks for, and slim
+    # systems have no other.
+    import torch  # noqa: F401
+
     try:
         import lightgbm as found
     except ImportError:
         raise ConfigError(
             "training.learner is 'trees', which LightGBM boosts, but it is not "
-            "installed here: pip install 'safescale-ammt[trees]'. The stage images of "
-            "this version have none; run without --runner docker."
+            "installed here: pip install 'safescale-ammt[trees]'."
         ) from None
     except OSError as error:
-        # It asks for OpenMP's library, which slim systems leave out.
         raise ConfigError(
             "training.learner is 'trees', but LightGBM does not load here "
             f"({' '.join(str(error).split())[:160]}); install libgomp1."

@@ -24,6 +24,22 @@ def writable(folder):
     return True
 
 
+PACKAGES_ASKED = ("torch", "lightgbm", "matplotlib", "kubernetes")
+
+
+def boosts():
+    """Says whether LightGBM boosts where it is; True where there is none."""
+    if not importable("lightgbm"):
+        return True
+    import numpy as np
+
+    from safescale_ammt.trees.library import lightgbm
+
+    x = np.arange(200.0)[:, None]
+    data = lightgbm().Dataset(x, x[:, 0] > 99)
+    return lightgbm().train({"verbose": -1}, data, 3).num_trees() == 3
+
+
 def status():
     lines = Path("/proc/self/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
@@ -43,6 +59,9 @@ def stages_load(names):
 def broken_libraries():
     """Loads every shared library that slimming left; says which do not load."""
     broken = []
+    if importable("torch"):
+        # It brings OpenMP's library, which LightGBM's asks for.
+        importlib.import_module("torch")
     for path in sorted(PACKAGES.rglob("*.so*")):
         try:
             ctypes.CDLL(str(path))
@@ -76,7 +95,8 @@ def main():
         "tools": [tool for tool in TOOLS if shutil.which(tool)],
         "installers": [n for n in ("pip", "ensurepip") if importable(n)],
         "environ": dict(os.environ),
-        "packages": {n: importable(n) for n in ("torch", "matplotlib", "kubernetes")},
+        "packages": {n: importable(n) for n in PACKAGES_ASKED},
+        "boosts": boosts(),
         "broken": broken_libraries(),
         "stale": stale_bytecode(),
     }

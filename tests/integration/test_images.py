@@ -86,9 +86,14 @@ def test_an_image_runs_its_stages_and_has_only_their_packages(asked):
     assert asked.stages_load
     assert asked.packages == {
         "torch": asked.stage not in TORCH_FREE,
+        "lightgbm": asked.stage not in TORCH_FREE,
         "matplotlib": False,
         "kubernetes": asked.stage == "train_agents",
     }
+
+
+def test_where_lightgbm_is_it_boosts(asked):
+    assert asked.boosts
 
 
 def test_an_image_has_no_compiler_and_nothing_that_installs(asked):
