@@ -36,6 +36,8 @@ from safescale_ammt.model.logits import (
     logits,
     on_logit_grid,
 )
+from safescale_ammt.model.module_genome import ModuleGenome
+from safescale_ammt.model.program import PROGRAM, Program, Steps
 from safescale_ammt.model.tree_genome import AnyGenome, TreeGenome, read_genome
 
 BLOCK = 512
@@ -49,6 +51,8 @@ TREES = "trees.txt"
 """Boosted trees as LightGBM writes them, in place of weights."""
 _HEAD = "head."
 """Prefix of the fair head's tensors beside the weights."""
+_MODULE = "module."
+"""Prefix of the tensors of a user's own module, which may have any name."""
 
 
 class Prediction(NamedTuple):
@@ -70,7 +74,8 @@ class Deployable:
 
     Attributes:
         genome: architecture of each member.
-        weights: stacked arrays (members, ...), float32; of boosters their trees.
+        weights: stacked arrays (members, ...), float32; of boosters their trees, of a
+            user's own modules the steps that they compute, with their tensors.
         form: how it came to be: soup, best, ensemble or twin.
         positive: code of the positive class, or None.
         head: group-blind score correction, or None.
@@ -80,7 +85,7 @@ class Deployable:
     """
 
     genome: AnyGenome
-    weights: Mapping[str, Array] | Forest
+    weights: Mapping[str, Array] | Forest | Program
     form: str
     positive: int | None
     head: FairHead | None = None
@@ -95,7 +100,7 @@ class Deployable:
     @property
     def members(self) -> int:
         """Nets, or boosters, whose logits are averaged."""
-        if isinstance(self.weights, Forest):
+        if isinstance(self.weights, Forest | Program):
             return self.weights.members
         return len(self.weights["out.bias"])
 
@@ -106,8 +111,10 @@ class Deployable:
     def answer(self, x: ArrayLike) -> Prediction:
         """Answers encoded rows (n, d)."""
         rows = np.asarray(x)
-        if isinstance(self.weights, Forest):
-            return self.decide(rows, on_logit_grid(self.weights.raw(rows)))
+        if isinstance(self.weights, Forest | Program):
+            rows = np.asarray(rows, np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                return self.decide(rows, on_logit_grid(self.weights.raw(rows)))
         assert isinstance(self.genome, Genome)
         weights = {n: np.asarray(w, np.float64) for n, w in self.weights.items()}
         answer = Prediction(np.empty(len(rows)), np.empty(len(rows), np.int64))
@@ -143,11 +150,18 @@ class Deployable:
         if isinstance(self.weights, Forest):
             (folder / TREES).write_bytes(self.weights.text.encode())
         else:
+            named: Mapping[str, NDArray[Any]]
+            if isinstance(self.weights, Program):
+                named = {_MODULE + n: t for n, t in self.weights.tensors.items()}
+            else:
+                named = self.weights
             # Layers are views of one row of theta, safetensors wants whole tensors.
-            tensors = {n: np.ascontiguousarray(w) for n, w in self.weights.items()}
+            tensors = {n: np.ascontiguousarray(w) for n, w in named.items()}
             if self.head is not None:
                 tensors |= {_HEAD + n: w for n, w in self.head.tensors().items()}
             (folder / "weights.safetensors").write_bytes(save(tensors))
+        if isinstance(self.weights, Program):
+            write_json(folder / PROGRAM, self.weights.steps.to_dict())
         write_json(folder / "genome.json", self.genome.to_dict())
         write_json(folder / "schema.json", schema.to_dict())
         decision = {
@@ -188,10 +202,14 @@ class Predictor:
             raise InputError(
                 f"{folder / DECISION} is not a decision rule of schema {known}."
             )
-        weights: Mapping[str, Array] | Forest
+        weights: Mapping[str, Array] | Forest | Program
         head, members = None, decision["members"]
         if isinstance(genome, TreeGenome):
             weights = trees_of(folder, schema, decision)
+        elif isinstance(genome, ModuleGenome):
+            weights, rest = program_of(folder, schema, genome, decision)
+            if decision["head"] is not None:
+                head = FairHead.from_dict(decision["head"], rest)
         else:
             weights, rest = _tensors(folder, schema, genome, members)
             if decision["head"] is not None:
@@ -251,6 +269,47 @@ def trees_of(folder: Path, schema: Schema, decision: Mapping[str, Any]) -> Fores
     return forest
 
 
+def program_of(
+    folder: Path, schema: Schema, genome: ModuleGenome, decision: Mapping[str, Any]
+) -> tuple[Program, dict[str, Array]]:
+    """Reads the program of a user's own modules, and the fair head's tensors.
+
+    Raises:
+        InputError: a file is missing or is none, or they do not fit each other or the
+            schema.
+    """
+    steps = Steps.from_dict(read_json(folder / PROGRAM), folder / PROGRAM)
+    found, head = parted(tensors_of(folder / "weights.safetensors"))
+    tensors = {n.removeprefix(_MODULE): t for n, t in found.items()}
+    classes = len(schema.classes)
+    needed = (
+        width(schema, cast("Numeric", genome.encoding)),
+        1 if classes == 2 else classes,
+    )
+    if (steps.width, steps.outputs) != needed or decision["schema"] != EXACT:
+        raise InputError(
+            f"{folder / PROGRAM} reads {steps.width} inputs and gives {steps.outputs} "
+            f"logits by definition {decision['schema']}; the schema has {needed[0]} "
+            f"and {needed[1]}, by definition {EXACT}."
+        )
+    program = Program(steps, tensors)
+    if program.members != decision["members"]:
+        raise InputError(
+            f"{folder / PROGRAM} is of {program.members} modules, its decision rule of "
+            f"{decision['members']}."
+        )
+    return program, head
+
+
+def parted(
+    tensors: Mapping[str, NDArray[Any]],
+) -> tuple[dict[str, NDArray[Any]], dict[str, Array]]:
+    """Returns the tensors of a model, and those of its fair head."""
+    weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
+    head = {n.removeprefix(_HEAD): w for n, w in tensors.items() if n not in weights}
+    return weights, head
+
+
 def tensors_of(path: Path) -> dict[str, NDArray[Any]]:
     """Reads the tensors of a safetensors file.
 
@@ -281,9 +340,7 @@ def _tensors(
     Raises:
         InputError: no safetensors file, or weights that do not fit the genome.
     """
-    tensors = tensors_of(folder / "weights.safetensors")
-    weights = {n: w for n, w in tensors.items() if not n.startswith(_HEAD)}
-    head = {n.removeprefix(_HEAD): w for n, w in tensors.items() if n not in weights}
+    weights, head = parted(tensors_of(folder / "weights.safetensors"))
     classes = len(schema.classes)
     d_in = width(schema, cast("Numeric", genome.encoding))
     layout = shapes(genome, d_in, 1 if classes == 2 else classes)

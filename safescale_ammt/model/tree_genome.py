@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 from safescale_ammt.errors import InputError
 from safescale_ammt.model.genome import Genome
+from safescale_ammt.model.module_genome import KIND as MODULE
+from safescale_ammt.model.module_genome import ModuleGenome
 
 MOST_LEAVES = 64
 """Leaves of a tree: as many as a word has bits, by which `forest` finds the leaf."""
@@ -108,15 +110,18 @@ class TreeGenome:
         return round(self.rounds * n_out * (log2(self.leaves) + 1))
 
 
-AnyGenome = Genome | TreeGenome
+AnyGenome = Genome | TreeGenome | ModuleGenome
 
 
 def read_genome(raw: Mapping[str, Any]) -> AnyGenome:
-    """Parses the genome of nets or of trees.
+    """Parses the genome of nets, of trees or of a module.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is none of these.
     """
-    if isinstance(raw, Mapping) and raw.get("kind") == _KIND:
+    kind = raw.get("kind") if isinstance(raw, Mapping) else None
+    if kind == _KIND:
         return TreeGenome.from_dict(raw)
+    if kind == MODULE:
+        return ModuleGenome.from_dict(raw)
     return Genome.from_dict(raw)
