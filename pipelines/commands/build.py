@@ -80,6 +80,7 @@ def compile_(  # noqa: PLR0917  click passes by name
     from pipelines.image_lock import Lock
     from pipelines.ir import on_spark
     from pipelines.output import write_text
+    from pipelines.own_code import with_code
     from pipelines.sources import ROLES, default_parameters, default_store
     from pipelines.workload import Workload
     from safescale_ammt.store.uri import STORE
@@ -93,7 +94,7 @@ def compile_(  # noqa: PLR0917  click passes by name
     lock = Lock.load(images) if images else None
     arguments: dict[str, Any] | None = None
     if config:
-        workload = Workload.load(config)
+        workload = with_code(Workload.load(config), config.parent)
         session_store = os.environ.get(STORE, "")
         arguments = default_parameters(workload, store or default_store(session_store))
         # Left out and said, not compiled in: a path of this machine would look right in

@@ -21,6 +21,8 @@ _OUTPUT = click.option(
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 # Not the paths, the seconds and the times: those differ between equal runs.
+_LONGEST = 200
+"""Characters of a value that are shown."""
 _COMPARED = (
     "config",
     "constitution",
@@ -111,7 +113,8 @@ def diff(first: str, second: str, output: Path, as_json: bool) -> None:
         return
     say("\n".join(aligned([_HEAD, *(row(run, output) for run in both)])))
     for key, (left, right) in found.items():
-        say(f"{key}: {left} -> {right}")
+        # Packed code is a long line, and its digest stands beside it.
+        say(f"{key}: {left[:_LONGEST]} -> {right[:_LONGEST]}")
     if not found:
         say("The runs agree in all that is recorded.")
 

@@ -17,6 +17,7 @@ from pipelines.compile import compile_train, fit_backend
 from pipelines.image_lock import Lock
 from pipelines.ir import RESOURCES, CompiledPipeline, on_spark
 from pipelines.kubeflow.revision import Revision
+from pipelines.own_code import with_code
 from pipelines.parameter_sizes import check_sizes
 from pipelines.quantities import quantity
 from pipelines.sources import (
@@ -96,15 +97,16 @@ class KubeflowRequest:
         return f"{reserves}: {why}" if why else ""
 
     def workload(self) -> Workload:
-        """Reads the workload; the request's window replaces the file's own.
+        """Reads the workload, and the code it names; the window is the request's.
 
         Raises:
-            ConfigError: a file, key or value that cannot be used, or days of a data
-                set that is one file.
+            ConfigError: a file, key or value that cannot be used, code that is not
+                there, or days of a data set that is one file.
         """
         workload = Workload.load(
             self.config, constitution=self.constitution, overrides=self.overrides
         )
+        workload = with_code(workload, self.config.parent)
         if self.window:
             workload = workload.replace("data", window=self.window)
         if workload.data.window and workload.data.source in CATALOGUE:

@@ -24,6 +24,7 @@ from pipelines.local.runfile import LOG, PIPELINE, RunFile
 from pipelines.local.runner import Runner
 from pipelines.local.state import DOWNLOADS, HOME, log_failure, pipeline_root
 from pipelines.local.store import opened_store, store_identity
+from pipelines.own_code import with_code
 from pipelines.progress import Progress
 from pipelines.progress_choice import progress_for
 from pipelines.sources import resolve_locally
@@ -122,6 +123,7 @@ def _run_pipeline(
         constitution=request.constitution,
         overrides=request.overrides,
     )
+    workload = with_code(workload, request.config.parent)
     # What is wrong with the request is found before an engine or a store is asked.
     if on_spark(workload.arguments()["data"]):
         Address.of(os.environ)

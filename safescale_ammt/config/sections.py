@@ -12,6 +12,7 @@ from safescale_ammt.config.section import Section
 from safescale_ammt.config.window import Window
 from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import is_digest
+from safescale_ammt.files.code_package import is_entry
 
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
@@ -368,6 +369,8 @@ _RANGES = ("tune_learning_rate", "tune_weight_decay", "tune_dual_rate")
 _TUNING = ("tune_budget", "tune_every", *_RANGES)
 LEAST_TRUNK = 10
 """Steps of a trunk that candidates can race for."""
+_OF_MODEL = ("model_encoding", "model_files", "model_digest", "model_package")
+"""Keys that say what `model` alone is asked."""
 AUTO_AGENTS = (4, 8, 16)
 """Numbers of agents that `num_agents: auto` tries in turn."""
 
@@ -386,6 +389,18 @@ class TrainingConfig(Section):
 
     learner: Literal["nets", "trees"] = "nets"
     """What the agents are: nets, or boosted trees (LightGBM, safescale-ammt[trees])."""
+    model: str = ""
+    """Your own torch module in place of a searched net: package.module:function, which
+    is given the rows' format and returns a module (docs/own_models.md); "" = none."""
+    model_encoding: Literal["standard", "ple"] = "standard"
+    """Numbers as your module reads them: standardised, or piecewise linear."""
+    model_files: tuple[str, ...] = ()
+    """Files of text that your package reads, as patterns below it."""
+    model_digest: str = ""
+    """Digest of your package's code; "" = the command line finds the package and fills
+    it in. If you give it, the code is in the image."""
+    model_package: str = ""
+    """The packed code, which the command line fills in; "" = it is in the image."""
     num_agents: int | Literal["auto"] = 8
     """Agents trained together (any k >= 1); auto = 4, then twice as many up to 16
     while held-out rows could tell the difference."""
@@ -526,6 +541,9 @@ class TrainingConfig(Section):
             "queue",
             "restarts",
             "checkpoint_every",
+            # The digest says which code it is, however it travels.
+            "model_package",
+            "model_files",
         }
     )
     later: ClassVar[frozenset[str]] = frozenset(
@@ -540,6 +558,9 @@ class TrainingConfig(Section):
             "patience",
             "tune",
             *_TUNING,
+            "model",
+            "model_encoding",
+            "model_digest",
         }
     )
 
@@ -550,7 +571,8 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges; lists, as they are written in Python, become tuples."""
-        for key in ("agent_specializations", "sensitive", *_RANGES):
+        named = ("agent_specializations", "sensitive", "model_files", *_RANGES)
+        for key in named:
             object.__setattr__(self, key, tuple(getattr(self, key)))
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
@@ -573,6 +595,7 @@ class TrainingConfig(Section):
             self.require(key, getattr(self, key) == default, unset)
         alone = self.learner == "nets" or self.merge not in ("refined", "distilled")
         self.require("merge", alone, "another with trees, whose soup cannot learn on")
+        self._check_model()
         counted = self.learner == "nets" or self.num_agents != "auto"
         self.require("num_agents", counted, "a number with learner: trees")
         self._check_tuning()
@@ -621,6 +644,23 @@ class TrainingConfig(Section):
         if self.tune == "population":
             least = f"{LEAST_TRUNK} or more with tune: population, which races for it"
             self.require("trunk_steps", self.trunk_steps >= LEAST_TRUNK, least)
+
+    def _check_model(self) -> None:
+        """Refuses a model that is none, and what belongs to none."""
+        if not self.model:
+            for key in _OF_MODEL:
+                default = self.__dataclass_fields__[key].default
+                unset = "nothing where training.model is empty"
+                self.require(key, getattr(self, key) == default, unset)
+            return
+        name = "package.module:function, such as my_package.my_module:build"
+        self.require("model", is_entry(self.model), name)
+        self.require("learner", self.learner == "nets", "nets with training.model")
+        known = not self.model_digest or is_digest(self.model_digest)
+        self.require("model_digest", known, "sha256:... of the package, or nothing")
+        # What a clock chooses in each process might differ from one to the next.
+        alone = self.processes == 1 or self.execution == "loop"
+        self.require("execution", alone, "loop where training.processes is over 1")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,29 @@ def unapplied_to_tables(config: TrainingConfig) -> Iterator[str]:
         yield acts_as_generalist(name, "the dataset is a table")
 
 
+def unapplied_to_own_models(config: TrainingConfig, kind: str) -> Iterator[str]:
+    """Yields what a section asks for and a module on a table's rows does not do.
+
+    Args:
+        config: the section.
+        kind: of the device that trains.
+    """
+    kept = ("sensitive", "human_oversight_enabled")
+    yield from changed(config, {k: _OF_MODULES[k] for k in kept} | _EVOLUTION)
+    if config.tpu_pods and kind != "tpu":
+        yield (
+            f"training.tpu_pods is {config.tpu_pods}, which does not apply: no TPU is "
+            f"reached from here, and training uses the {kind}."
+        )
+    if config.processes > 1 and config.device not in ("auto", "cpu"):
+        yield (
+            f"training.device is {config.device!r}, which does not apply: several "
+            "processes train on processors."
+        )
+    for name in sorted(set(config.agent_specializations) & MODAL_ROLES.keys()):
+        yield acts_as_generalist(name, "the dataset is a table")
+
+
 def unapplied_to_modules(
     config: TrainingConfig,
     other_kinds: Iterator[str] | tuple[str, ...] = (),
@@ -55,7 +78,10 @@ def unapplied_to_modules(
         other_kinds: names of roles that the data are of no kind for.
         processes: that train it together.
     """
-    of_tables = {"learner": "what is trained is the module"}
+    of_tables = {
+        "learner": "what is trained is the module",
+        "model": "what is trained is the module that is given",
+    }
     if processes == 1:
         of_tables["backend"] = (
             "one process runs here; start the script by torchrun --nproc-per-node "
