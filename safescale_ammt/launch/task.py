@@ -24,7 +24,9 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, IntegrityError
 from safescale_ammt.files.artifacts import Draft, verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
+from safescale_ammt.files.code_package import CODE
 from safescale_ammt.launch.request import checkpoint_place, open_place
+from safescale_ammt.model.module_genome import ModuleGenome
 from safescale_ammt.model.tree_genome import AnyGenome, TreeGenome, read_genome
 from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.training.threshold import require_two_classes
@@ -99,12 +101,7 @@ class TrainingTask:
                 )
         parents["architecture"] = manifest.identity
         genome = read_genome(read_json(Path(architecture) / "genome.json"))
-        kind = "trees" if isinstance(genome, TreeGenome) else "nets"
-        if kind != config.learner:
-            raise ConfigError(
-                f"The architecture was searched for {kind}, but training.learner is "
-                f"{config.learner!r}; search again."
-            )
+        check_kind(genome, config)
         return cls(data, genome, config, promises, parents)
 
     def checkpoints(
@@ -128,6 +125,31 @@ class TrainingTask:
         run |= {"torch": version("torch")}
         store = open_place(where, environ) if where else None
         return Checkpoints(store, every=self.config.checkpoint_every, run=run)
+
+
+def check_kind(genome: AnyGenome, config: TrainingConfig) -> None:
+    """Checks that an architecture is of what a section trains.
+
+    Raises:
+        ConfigError: it is of another learner, or of another module.
+    """
+    kind = "trees" if isinstance(genome, TreeGenome) else "nets"
+    if kind != config.learner:
+        raise ConfigError(
+            f"The architecture was searched for {kind}, but training.learner is "
+            f"{config.learner!r}; search again."
+        )
+    asked = (config.model, config.model_digest, config.model_encoding)
+    of = None
+    if isinstance(genome, ModuleGenome):
+        of = (genome.model, genome.code, genome.encoding)
+    if of != (asked if config.model else None):
+        found = f"{of[0]} of code {of[1]}" if of else "a searched net"
+        wanted = f"{asked[0]} of code {asked[1]}" if config.model else "a searched net"
+        raise ConfigError(
+            f"The architecture is {found}, but the training section names {wanted}; "
+            "run search_architecture again."
+        )
 
 
 def make_model(
@@ -156,7 +178,8 @@ def make_model(
     from safescale_ammt.training.placement import SINGLE_PROCESS
     from safescale_ammt.training.trainer import train
 
-    process_group, nets = process_group or SINGLE_PROCESS, nets_of(task)
+    process_group = process_group or SINGLE_PROCESS
+    nets = nets_of(task, deploys=process_group.rank == 0)
     train_task = partial(
         boosting_of(nets) or partial(train, nets),
         task.config,
@@ -177,12 +200,20 @@ def make_model(
         ) as draft,
         TrainingLog(draft.folder / LOG, note) as log,
     ):
+        # Nets of a user's own module have events of their own.
+        if hasattr(nets, "log"):
+            nets.log = log.write
         trained = train_task(log=log.write)
         _write_model(draft, task, trained, log)
 
 
-def nets_of(task: TrainingTask) -> Any:
-    """Returns what a task trains: nets, or boosted trees in their place."""
+def nets_of(task: TrainingTask, *, deploys: bool = True) -> Any:
+    """Returns what a task trains: nets, or boosted trees in their place.
+
+    Args:
+        task: the inputs.
+        deploys: whether this process makes the model of them.
+    """
     from safescale_ammt.training.encoded import EncodedDataset
 
     encoded = EncodedDataset(task.data)
@@ -190,6 +221,10 @@ def nets_of(task: TrainingTask) -> Any:
         from safescale_ammt.trees.tree_nets import TreeNets
 
         return TreeNets(encoded, task.genome)
+    if isinstance(task.genome, ModuleGenome):
+        from safescale_ammt.modules.own_nets import OwnNets
+
+        return OwnNets(encoded, task.config, deploys=deploys)
     from safescale_ammt.model.device import find_device, present_for_tables
     from safescale_ammt.training.genome_nets import GenomeNets
 
@@ -230,5 +265,9 @@ def _write_model(
         log.write(event)
     log.write({"event": "end", "step": trained.steps, "agents": len(trained.agents)})
     merged.save(draft.folder, task.data.schema)
+    if isinstance(task.genome, ModuleGenome):
+        # The code goes with the model: who audits it reads what was trained.
+        nets: Any = trained.nets
+        write_json(draft.folder / CODE, dict(nets.package.files))
     # The promises travel with the model: whoever serves it can read them.
     write_json(draft.folder / "constitution.json", task.constitution.to_dict())

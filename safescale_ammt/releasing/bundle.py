@@ -46,6 +46,7 @@ from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.contents import (
+    check_code,
     check_copies,
     check_json,
     check_present,
@@ -156,6 +157,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
     judged = verify(path / "verdict", "verdict")
     check_json(path)
     check_copies(path, {"model": trained, "verdict": judged})
+    check_code(path / "model")
     constitution = Constitution.from_dict(read_json(path / CONSTITUTION))
     verdict = rederive(path / "verdict", constitution)
     check_parts(path / "model", trained, judged, verdict, constitution)

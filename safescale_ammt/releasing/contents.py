@@ -12,8 +12,10 @@ from pathlib import Path
 from safescale_ammt.data.audit_warnings import AUDIT
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
-from safescale_ammt.files.canonical import json_file, read_json
+from safescale_ammt.files.canonical import digest_json, json_file, read_json
+from safescale_ammt.files.code_package import CODE
 from safescale_ammt.files.library import code_version
+from safescale_ammt.model.module_genome import KIND as MODULE
 from safescale_ammt.releasing.page import REPORT
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
 from safescale_ammt.reporting.provenance import PROVENANCE
@@ -21,6 +23,7 @@ from safescale_ammt.reporting.provenance import PROVENANCE
 _NET = (
     *("decision.json", "genome.json", "schema.json"),
     *("weights.safetensors", "trees.txt"),  # of nets, of boosted trees
+    "program.json",  # of a user's own module, beside its weights
 )
 _CONSTITUTION = "constitution.json"
 _RECORD = ("events.jsonl", "safety-decision.intoto.json", "test-result.intoto.json")
@@ -30,6 +33,7 @@ PARTS = frozenset(
         *("about.json", "card.md", _CONSTITUTION, "schema.json"),
         *(f"record/{name}" for name in _RECORD),
         *(f"model/{name}" for name in (MANIFEST, _CONSTITUTION, TRAINING, *_NET)),
+        f"model/{CODE}",
         *(f"model/twin/{name}" for name in _NET),
         *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, *_VERDICT)),
         *(f"verdict/{LOGS}/{name}" for name in LOG_FILES.values()),
@@ -149,6 +153,26 @@ def check_copies(path: Path, parts: dict[str, Manifest]) -> None:
     check_covered(parts)
 
 
+def check_code(model: Path) -> None:
+    """Checks that the code beside a model is that of the genome's digest.
+
+    Raises:
+        IntegrityError: it is another, or a model of the user's own has none.
+    """
+    named = model / "genome.json"
+    genome = read_json(named) if named.is_file() else None
+    stated = None
+    if isinstance(genome, Mapping) and genome.get("kind") == MODULE:
+        stated = genome.get("code")
+    file = model / CODE
+    found = digest_json(read_json(file)) if file.is_file() else None
+    if found != stated:
+        raise IntegrityError(
+            f"{file} has the code {found}, but the model's genome names {stated}; they "
+            "must be the same."
+        )
+
+
 def check_covered(manifests: Mapping[str, Manifest]) -> None:
     """Checks that identities cover all but logs, figures of an audit and pages.
 
@@ -187,6 +211,11 @@ def not_evidence(
         )
     if trained.code_version != code_version():
         said.append(f"The model: trained by version {trained.code_version!r}.")
+    if CODE in trained.files:
+        said.append(
+            f"That model/{CODE} builds what the program computes: it was traced from "
+            "that code by the training stage."
+        )
     return (*said, *verdict_words(judged, strange))
 
 

@@ -59,7 +59,10 @@ def search_summary(
         bullets([*fights, *unread]),
         "# What was searched\n",
         (
-            f"Strategy *{plain(search['strategy'])}* tried {tried} "
+            "Nothing: the architecture is a module of your own, measured by one run of "
+            f"{budget['spent']:,} {plain(budget['unit'])}.\n"
+            if search["candidates"][0]["genome"].get("kind") == "module"
+            else f"Strategy *{plain(search['strategy'])}* tried {tried} "
             f"candidate{'s' * (tried != 1)} in {budget['spent']:,} of "
             f"{budget['planned']:,} {plain(budget['unit'])}; candidate **{winner}** "
             "won.\n"
@@ -165,6 +168,8 @@ def _form(genome: Json) -> str:
             f"{genome['rate']:g}, {genome['least_rows']} rows a leaf, l2 "
             f"{genome['l2']:g}"
         )
+    if genome.get("kind") == "module":
+        return f"{genome['model']} of {genome['code'][:19]}, {genome['encoding']}"
     widths = " x ".join(map(str, genome["widths"])) or "linear"
     residual = ", residual" if genome["residual"] else ""
     return f"{widths}, {genome['activation']}, {genome['encoding']}{residual}"

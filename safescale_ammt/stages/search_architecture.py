@@ -90,19 +90,25 @@ def run(
 
     if settings.learner == "trees":
         from safescale_ammt.search.tree_trials import TreeTrials as Trials
+    elif settings.model:
+        from safescale_ammt.search.module_trials import (  # type: ignore[assignment]
+            ModuleTrials as Trials,
+        )
     else:
         from safescale_ammt.search.trials import Trials  # type: ignore[assignment]
 
     trials = Trials(EncodedDataset(data, SEARCH), parsed, config, settings)
+    # Of a module of the user's own there is one candidate.
+    asked = trials.config
     stopwatch = _Stopwatch()
     say_progress(0, 1, "which promises fight")
     feasibility = check_feasibility(parsed, trials.read, config.feasibility_steps)
     stopwatch.lap("feasibility")
-    found = _search(config.strategy, trials, config, spent=0)
+    found = _search(asked.strategy, trials, asked, spent=0)
     stopwatch.lap("search")
     control = None
-    if config.control != "none":
-        control = _search(config.control, trials, config, spent=found.steps)
+    if asked.control != "none":
+        control = _search(asked.control, trials, asked, spent=found.steps)
         stopwatch.lap("control")
     winner = found.winner.genome
     with writing(
@@ -126,10 +132,10 @@ def run(
         "architecture": read_manifest(architecture).identity,
         "genome": winner.to_dict(),
         "parameters": trials.space().parameters(winner),
-        "strategy": config.strategy,
+        "strategy": asked.strategy,
         "candidates": len(found.candidates),
         "steps": found.steps,
-        "control": config.control,
+        "control": asked.control,
         "control_steps": control.steps if control else 0,
         "certifiable": power.certifiable,
         "power": power.sentence,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,14 +18,8 @@ from safescale_ammt.model.network import (
     unflatten,
 )
 from safescale_ammt.model.predictor import Deployable
-from safescale_ammt.training.constraints import Cell, Constraints
+from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
-from safescale_ammt.training.fair_head import (
-    FITTED_NUMBERS,
-    FITTED_ROWS,
-    HEAD_ROWS,
-    fit,
-)
 from safescale_ammt.training.gradients import Backprop, Objective
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
 from safescale_ammt.training.pairs import Pairs
@@ -105,21 +98,6 @@ class GenomeNets(TableNets):
         positive = self.outcomes[0] if len(self.outcomes) == 1 else None
         weights = {n: w.numpy() for n, w in unflatten(theta, self._layout).items()}
         return Deployable(self.genome, weights, form, positive)
-
-    def headed(
-        self, model: Deployable, constraints: Constraints, targets: Tensor
-    ) -> Deployable | None:
-        """Returns a model with a fair head, None where there is nothing to correct."""
-        if self.encoded.n_out > 1:
-            return None
-        # *select* is left out: a head that was fitted there would be judged on the
-        # rows that it was made for.
-        rows = self.rows(*HEAD_ROWS)
-        rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
-        eta = torch.from_numpy(rows.answers(model).score)
-        x = rows.batch(torch.arange(len(rows)))
-        head = fit(constraints, rows, x, eta, targets)
-        return None if head is None else replace(model, head=head)
 
     def student(
         self, trained: Trained, constitution: Constitution, *, soft: float

@@ -13,7 +13,15 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_tables
 from safescale_ammt.model.device import CPU
 from safescale_ammt.model.network import predicted, row_log_losses
+from safescale_ammt.model.predictor import Deployable
+from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.training.fair_head import (
+    FITTED_NUMBERS,
+    FITTED_ROWS,
+    HEAD_ROWS,
+    fit,
+)
 
 
 class TableNets:
@@ -51,6 +59,21 @@ class TableNets:
     def rows(self, *splits: str) -> EncodedRows:
         """Returns the rows of splits, one after the other."""
         return self.encoded.joined(splits, self._encoding)
+
+    def headed(
+        self, model: Deployable, constraints: Constraints, targets: Tensor
+    ) -> Deployable | None:
+        """Returns a model with a fair head, None where there is nothing to correct."""
+        if self.encoded.n_out > 1:
+            return None
+        # *select* is left out: a head that was fitted there would be judged on the
+        # rows that it was made for.
+        rows = self.rows(*HEAD_ROWS)
+        rows = rows.part(min(FITTED_ROWS, FITTED_NUMBERS // rows.width))
+        eta = torch.from_numpy(rows.answers(model).score)
+        x = rows.batch(torch.arange(len(rows)))
+        head = fit(constraints, rows, x, eta, targets)
+        return None if head is None else replace(model, head=head)
 
     def row_losses(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns the log loss of each row (n,) from logits (n, n_out)."""
