@@ -571,8 +571,7 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges; lists, as they are written in Python, become tuples."""
-        named = ("agent_specializations", "sensitive", "model_files", *_RANGES)
-        for key in named:
+        for key in ("agent_specializations", "sensitive", "model_files", *_RANGES):
             object.__setattr__(self, key, tuple(getattr(self, key)))
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
@@ -606,6 +605,10 @@ class TrainingConfig(Section):
         ways += "false_negative: 5, false_positive: 1} with costs > 0"
         positive = all(isinstance(c, float) and c > 0 for c in costs)
         self.require("threshold", right and positive, ways)
+        self._check_processes()
+
+    def _check_processes(self) -> None:
+        """Refuses processes, pods and a queue that the backend does not have."""
         # Whole nets are dealt out to processes; a process without one would only wait.
         nets = self.agent_counts[0] + 1
         fits = f"1 to {nets}, a net for each: {nets - 1} agents and the twin"
