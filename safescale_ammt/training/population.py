@@ -31,6 +31,7 @@ from torch import Tensor
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
+from safescale_ammt.training.race import Race
 from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.training_log import Log
 from safescale_ammt.training.tuned_settings import (
@@ -57,11 +58,11 @@ class Population:
         plan: of the agents.
         learner: the nets of this process.
         placement: of agents and twin.
-        winner: setting of the trunk (1, 3); where nothing is tuned, none (0, 3).
+        race: that the trunk has won; of itself alone where nothing is tuned.
     """
 
     def __init__(
-        self, plan: Plan, learner: Learner, placement: Placement, winner: Tensor
+        self, plan: Plan, learner: Learner, placement: Placement, race: Race
     ) -> None:
         self._plan, self._learner, self._placement = plan, learner, placement
         self._ranges = Ranges.of(plan.config)
@@ -70,9 +71,9 @@ class Population:
         counted = len(plan.config.agent_counts) > 1
         self._folds_judge = counted or bool(plan.constraints.pairs)
         self._kept, self._least, self._kept_at = torch.zeros(0), math.inf, -1
-        self.settings = winner
-        if len(winner):
-            self.settings = self._first(winner)
+        self.settings = race.settings
+        if len(race.settings):
+            self.settings = self._first(race.settings)
             self._apply()
 
     def tune(

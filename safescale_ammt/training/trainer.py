@@ -176,7 +176,7 @@ def _specialise(
     placement: Placement,
 ) -> Trained:
     """Forks the trunk, trains agents and twin: checkpoint, dual, tune, share, step."""
-    learner = race.learner
+    learner: Learner = race.learner
     dual = DualUpdate.start(plan, learner.averaged, placement)
     config, k = plan.config, len(dual.eligible)
     # What all processes look at lies with the processor, wherever nets are computed.
@@ -184,7 +184,7 @@ def _specialise(
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
-    population = Population(plan, learner, placement, race.settings)
+    population = Population(plan, learner, placement, race)
     batches = agent_batches(plan, placement)
     stats = StepStats(len(learner.theta))
     monitor = watch(
@@ -208,7 +208,7 @@ def _specialise(
         dual=dual,
         sharing=sharing,
         population=population,
-        **({"patience": patience} if config.patience else {}),
+        patience=patience,
     )
 
     taken = plan.steps

@@ -33,7 +33,7 @@ from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan, make_plan, of_length
 from safescale_ammt.training.population import Population
-from safescale_ammt.training.race import calmest, entries, fields, rung_ends
+from safescale_ammt.training.race import Race, calmest, entries, fields, rung_ends
 from safescale_ammt.training.trainer import learner_of, train
 from safescale_ammt.training.training_log import discard
 from safescale_ammt.training.tuned_settings import (
@@ -237,8 +237,9 @@ def population(plan: Plan) -> tuple[Population, Any]:
     learner.fork(plan.slots)
     learner.theta += 0.01 * torch.arange(len(plan.slots))[:, None]
     learner.averaged.copy_(learner.theta)
-    winner = torch.tensor([[0.01, 0.01, 1.0]], dtype=torch.float64)
-    return Population(plan, learner, Placement(len(plan.slots)), winner), learner
+    race = Race(plan, learner)
+    race.settings = torch.tensor([[0.01, 0.01, 1.0]], dtype=torch.float64)
+    return Population(plan, learner, Placement(len(plan.slots)), race), learner
 
 
 def test_the_last_quarter_takes_weights_and_setting_of_the_first(
