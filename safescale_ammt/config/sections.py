@@ -576,16 +576,15 @@ class TrainingConfig(Section):
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
         self.require("num_agents", known, "1 to 256, or auto")
-        has_roles = bool(self.agent_specializations)
-        self.require("agent_specializations", has_roles, "at least one role")
-        for role in self.agent_specializations:
+        roles = self.agent_specializations
+        self.require("agent_specializations", bool(roles), "at least one role")
+        for role in roles:
             require_role(role)
         self.require_positive(*_POSITIVE)
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
         self.require("folds", self.folds >= 2, "a whole number >= 2")
         self.require_fraction(*_FRACTIONS)
-        share = 0 < self.monitor_alpha < 1
-        self.require("monitor_alpha", share, "a value above 0 and below 1")
+        self.require("monitor_alpha", 0 < self.monitor_alpha < 1, "above 0, below 1")
         for key in _NOT_NEGATIVE:
             self.require(key, getattr(self, key) >= 0, "a value >= 0")
         for key in _NETS_ALONE if self.learner == "trees" else ():
@@ -605,10 +604,6 @@ class TrainingConfig(Section):
         ways += "false_negative: 5, false_positive: 1} with costs > 0"
         positive = all(isinstance(c, float) and c > 0 for c in costs)
         self.require("threshold", right and positive, ways)
-        self._check_processes()
-
-    def _check_processes(self) -> None:
-        """Refuses processes, pods and a queue that the backend does not have."""
         # Whole nets are dealt out to processes; a process without one would only wait.
         nets = self.agent_counts[0] + 1
         fits = f"1 to {nets}, a net for each: {nets - 1} agents and the twin"
@@ -616,8 +611,9 @@ class TrainingConfig(Section):
         alone = self.backend != "local" or self.processes == 1
         self.require("processes", alone, "1 with backend local; set backend: torchrun")
         even = self.nodes >= 1 and self.processes % self.nodes == 0
-        divisor = f"a divisor of training.processes ({self.processes})"
-        self.require("nodes", even, divisor)
+        self.require(
+            "nodes", even, f"a divisor of training.processes ({self.processes})"
+        )
         together = self.backend == "trainjob" or self.nodes == 1
         self.require("nodes", together, "1 without backend: trainjob")
         self.require("runtime", is_label(self.runtime), "a Kubernetes name")

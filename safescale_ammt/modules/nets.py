@@ -149,13 +149,18 @@ class ModuleNets:
         """Returns the one net that the trunk trains."""
         # Some layers have no deterministic form: a warning, and no error.
         torch.set_deterministic_debug_mode("warn")
+        loss = self.loss
+        if not self.task.predicts_numbers and rows.y.is_floating_point():
+            # Chances, which a student learns; the user's own loss takes labels.
+            several = rows.y.dim() > 1
+            loss = f.cross_entropy if several else f.binary_cross_entropy_with_logits
         learner = ModuleLearner(
             self._module,
             self.layout,
             rows,
             config,
             cells=cells,
-            loss=self._loss_of(rows),
+            loss=loss,
             device=self.device,
             precision=self.precision,
             note=self.take_execution,
@@ -174,17 +179,6 @@ class ModuleNets:
             self._log({"event": "doubt", "reason": reason})
         self.precision.probe(learner.rehearse)
         return learner
-
-    def _loss_of(self, rows: ModuleRows) -> Loss | None:
-        """Returns the loss of these rows: of targets that are chances, a cross entropy.
-
-        They are of a student. The user's own loss takes labels, or numbers.
-        """
-        if self.task.predicts_numbers or not rows.y.is_floating_point():
-            return self.loss
-        return (
-            f.cross_entropy if rows.y.dim() > 1 else f.binary_cross_entropy_with_logits
-        )
 
     def take_execution(self, event: dict[str, Any]) -> None:
         """Takes how nets are computed: for the log, and for the metrics."""

@@ -55,7 +55,7 @@ class Patience:
         patience = self._plan.config.patience
         if not patience:
             return False
-        losses = validation_losses(self._plan, learner, self._placement)
+        losses = mean_losses(self._plan, learner, self._placement)
         losses = losses[: len(self._plan.roles)]
         loss = losses[losses.isfinite()].mean()
         # A promise that is kept can be kept no better.
@@ -93,7 +93,7 @@ class Patience:
         self._looks = int(state.common["looks"])
 
 
-def validation_losses(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
+def mean_losses(plan: Plan, learner: Learner, placement: Placement) -> Tensor:
     """Returns every net's mean loss on *validation*, averaged weights (nets,)."""
     nets, rows = plan.nets, plan.nets.rows("validation").part(_LOOKED_AT)
     alone = placement.one_of_several()

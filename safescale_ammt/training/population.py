@@ -45,8 +45,6 @@ from safescale_ammt.training.tuned_settings import (
 
 QUANTILE = 0.25
 """Share of the agents that take over, and of those that are taken from."""
-START = (3.0, 10.0, 1.0)
-"""Greatest factors between the agents' first settings and the race's best."""
 EXPLORE = (2.0, 4.0, 1.25)
 """Greatest factors of a step that explores."""
 
@@ -73,7 +71,11 @@ class Population:
         self._kept, self._least, self._kept_at = torch.zeros(0), math.inf, -1
         self.settings = race.settings
         if len(race.settings):
-            self.settings = self._first(race.settings)
+            slots, agents = len(plan.slots), len(plan.roles)
+            around = self._ranges.around(race.settings, agents, self._generator)
+            # The twin keeps the winner's.
+            twin = race.settings.repeat(slots - agents, 1)
+            self.settings = torch.cat([around, self._ranges.clamp(twin)])
             self._apply()
 
     def tune(
@@ -164,18 +166,6 @@ class Population:
         }
         log(event)
         return self._kept
-
-    def _first(self, winner: Tensor) -> Tensor:
-        """Spreads the agents' settings evenly around the winner's, in random order."""
-        k = len(self._plan.roles)
-        settings = winner.repeat(len(self._plan.slots), 1)
-        places = (
-            torch.linspace(-1, 1, k, dtype=torch.float64) if k > 1 else torch.zeros(1)
-        )
-        for column, most in enumerate(START):
-            order = torch.randperm(k, generator=self._generator)
-            settings[:k, column] *= most ** places[order]
-        return self._ranges.clamp(settings)
 
     def _apply(self) -> None:
         k = len(self._plan.roles)

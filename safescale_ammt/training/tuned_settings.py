@@ -26,6 +26,8 @@ RATE, DECAY, DUAL = range(3)
 NAMES = ("learning_rate", "weight_decay", "dual_rate")
 LOOKED_AT = 1 << 16
 """Most rows that losses are measured on."""
+START = (3.0, 10.0, 1.0)
+"""Greatest factors between the agents' first settings and the race's best."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,20 @@ class Ranges:
                 (part + within) / count
             )
         return settings
+
+    def around(self, winner: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Spreads settings evenly around a winner's (1, 3), in random order.
+
+        Returns:
+            Settings (count, 3).
+        """
+        settings, places = winner.repeat(count, 1), torch.zeros(1)
+        if count > 1:
+            places = torch.linspace(-1, 1, count, dtype=torch.float64)
+        for column, most in enumerate(START):
+            order = torch.randperm(count, generator=generator)
+            settings[:, column] *= most ** places[order]
+        return self.clamp(settings)
 
     def perturb(
         self, setting: Tensor, most: Tensor, generator: torch.Generator

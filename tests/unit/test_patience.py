@@ -115,7 +115,7 @@ def test_looks_without_a_gain_are_counted(
         # The twin's loss is behind the agents', and has no say.
         return losses.pop()
 
-    monkeypatch.setattr(module, "validation_losses", measured)
+    monkeypatch.setattr(module, "mean_losses", measured)
     patience, found = Patience(plan, Placement(3), [].append), None
     for step, (loss, violation) in enumerate(figures):
         losses.append(torch.tensor([loss, loss, -9.0], dtype=torch.float64))
@@ -136,7 +136,7 @@ def test_an_agent_without_a_loss_does_not_hide_those_of_the_others(
         config=TrainingConfig(patience=1), roles=(0, 1), steps=9
     )
     found = iter(torch.tensor([[float("nan"), 0.5, 0.0], [float("nan"), 0.4, 0.0]]))
-    monkeypatch.setattr(module, "validation_losses", lambda *_: next(found).double())
+    monkeypatch.setattr(module, "mean_losses", lambda *_: next(found).double())
     patience = Patience(plan, Placement(3), [].append)
     learner: Any = None
     assert [patience.ends(step, learner, {}) for step in range(2)] == [False, False]
