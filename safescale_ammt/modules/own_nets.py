@@ -23,7 +23,7 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_own_models
 from safescale_ammt.errors import InputError
-from safescale_ammt.model.device import find_device
+from safescale_ammt.model.device import find_device, present_for_tables
 from safescale_ammt.model.module_genome import ModuleGenome
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.model.program import Program, Steps
@@ -73,7 +73,7 @@ class OwnNets(ModuleNets):
         form = RowFormat.of(encoded.schema, config.model_encoding)
         module, self.package = built(config, form)
         wanted = "cpu" if config.processes > 1 else config.device
-        self.kind, device, self._said = find_device(wanted)
+        self.kind, device, self._said = find_device(wanted, present_for_tables(wanted))
         if device.type != "cpu":
             # Products are deterministic with this.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
