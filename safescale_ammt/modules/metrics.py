@@ -43,14 +43,16 @@ class TrainingMetrics(TypedDict, total=False):
     """Least chance of class 1 that is answered so; logit 0 of the model."""
     findings: list[dict[str, Any]]
     """Each promise with value, bounds and outcome: holds, fails or undecided."""
+    doubts: list[str]
+    """Why the model may be no better than the same answer for everybody."""
     gaps: dict[str, dict[str, Any]]
     """Of promises on groups: value, lower and upper bound by principle."""
     feasible: bool
     """Whether no hard promise is shown to be broken."""
     may_be_released: bool
-    """Whether every hard promise is shown to hold."""
+    """Whether every hard promise is shown to hold, by a model that has skill."""
     needs_human: bool
-    """Whether a promise is undecided and human oversight is enabled."""
+    """Whether a promise or the model's use is open, and human oversight is enabled."""
     robust: dict[str, Any]
     """Accuracy under attack: eps, attack, rows, accuracy with bounds."""
     agents: list[AgentMetrics]

@@ -16,6 +16,7 @@ from safescale_ammt.errors import ConfigError
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
 from safescale_ammt.judging.judge import judge
+from safescale_ammt.judging.usefulness import doubts
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.metrics import AgentMetrics, TrainingMetrics
@@ -149,11 +150,17 @@ def measured(
         "unapplied": run.reasons("unapplied") + run.reasons("device"),
         "left_out": run.reasons("left_out"),
     }
-    if run.task.predicts_numbers:
-        found: list[Finding] = []
-    else:
-        found = findings(run, held, held.answers(model), held.answers(twin))
-    return {**metrics, **verdict(run, found, model, held)}
+    found: list[Finding] = []
+    doubtful: tuple[str, ...] = ()
+    if not run.task.predicts_numbers:
+        law = run.promises.constitution
+        evidence = evidence_of(run, held, held.answers(model), held.answers(twin))
+        if not run.promises.promises_nothing:
+            alpha = law.gate.alpha_k
+            found = [judge(p, evidence, law.groups, alpha) for p in law.principles]
+        if not law.gate.allow_constant:
+            doubtful = doubts(evidence, law, run.task.classes)
+    return {**metrics, **verdict(run, found, doubtful, model, held)}
 
 
 def figures(run: ModuleRun, model: ModuleForm, held: ModuleRows) -> TrainingMetrics:
@@ -208,17 +215,15 @@ def of_net(
     )
 
 
-def findings(
+def evidence_of(
     run: ModuleRun, held: ModuleRows, answer: Prediction, twin: Prediction
-) -> list[Finding]:
-    """Judges every promise on the rows for validation."""
-    if run.promises.promises_nothing:
-        return []
+) -> Evidence:
+    """Returns what promises are judged by, of the rows for validation."""
     groups = {
         name: (run.task.groups[name], codes.numpy())
         for name, codes in held.groups.items()
     }
-    evidence = Evidence(
+    return Evidence(
         held.y.numpy(),
         answer.prediction,
         answer.score,
@@ -228,19 +233,22 @@ def findings(
         classes=len(run.task.classes),
         positive=run.nets.outcomes[0] if len(run.nets.outcomes) == 1 else None,
     )
-    law = run.promises.constitution
-    return [judge(p, evidence, law.groups, law.gate.alpha_k) for p in law.principles]
 
 
 def verdict(
-    run: ModuleRun, found: list[Finding], model: ModuleForm, held: ModuleRows
+    run: ModuleRun,
+    found: list[Finding],
+    doubtful: tuple[str, ...],
+    model: ModuleForm,
+    held: ModuleRows,
 ) -> TrainingMetrics:
-    """Says what the findings, and the robust accuracy, mean for a release."""
+    """Says what findings, doubts and the robust accuracy mean for a release."""
     law, promises = run.promises.constitution, run.promises
     outcomes = [f.outcome for f in found if f.tier != "soft"]
     outcomes += [UNDECIDED] * len(promises.left_out)
     metrics: TrainingMetrics = {
         "findings": [f.to_dict() for f in found],
+        "doubts": list(doubtful),
         "gaps": {
             f.principle: {"value": f.value, "lower": f.lower, "upper": f.upper}
             for f in found
@@ -257,6 +265,10 @@ def verdict(
         metrics["robust"] = robust
     undecided = UNDECIDED in outcomes
     metrics["feasible"] = FAILS not in outcomes
-    metrics["may_be_released"] = set(outcomes) <= {HOLDS}
-    metrics["needs_human"] = undecided and run.config.human_oversight_enabled
+    # A constant keeps every gap at 0; as at the gate, a person decides on one.
+    useful = not doubtful
+    metrics["may_be_released"] = useful and set(outcomes) <= {HOLDS}
+    metrics["needs_human"] = (
+        undecided or not useful
+    ) and run.config.human_oversight_enabled
     return metrics
