@@ -317,6 +317,31 @@ def test_numbers_are_predicted(own: Any) -> None:
     assert not metrics["may_be_released"]
 
 
+@pytest.mark.parametrize("promises", [None, {"max_bias": 0.5}])
+def test_a_model_without_skill_is_a_persons_to_decide(promises: Any) -> None:
+    """A constant keeps every gap at 0, and would otherwise be released by promises."""
+    draw = torch.Generator().manual_seed(5)
+    label = torch.randint(0, 2, (600,), generator=draw)
+    x, _, group = rows(600, 3)
+    given, held = (
+        (x[:300], label[:300], group[:300]),
+        (x[300:], label[300:], group[300:]),
+    )
+    _, metrics = trained(net(), given, held, promises=promises)
+    assert all(f["outcome"] == "holds" for f in metrics["findings"])
+    assert metrics["doubts"]
+    assert not metrics["may_be_released"]
+    assert metrics["needs_human"]
+    _, told = trained(
+        net(), given, held, promises=promises, human_oversight_enabled=False
+    )
+    assert not told["needs_human"]
+    # One that has learnt something is doubted by nobody.
+    _, sound = trained(net(), steps=200, promises=promises)
+    assert sound["doubts"] == []
+    assert sound["may_be_released"]
+
+
 def test_an_own_loss_of_classes_gets_targets_as_torch_wants_them() -> None:
     one, _ = trained(net(), options={"loss": nn.BCEWithLogitsLoss()})
     plain, _ = trained(net())
