@@ -11,6 +11,7 @@ from benchmarks import autonomy
 from benchmarks.autonomy_data import HELD, encoded
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.plan import Plan, make_plan
+from safescale_ammt.training.trainer import learner_of
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,9 @@ def test_survivors_of_a_rung_go_on_and_the_best_is_chosen(plan: Plan) -> None:
     assert [name for name, _, _ in picks] == ["name", "name, smoothed"]
     assert {setting for _, _, setting in picks} == {"0.01, 1e-05"}
     theta = picks[0][1]
-    before = autonomy.figures(plan, plan.learner().theta, *HELD)
+    before = autonomy.figures(
+        plan, learner_of(autonomy.nets_of(plan), plan).theta, *HELD
+    )
     assert autonomy.figures(plan, theta, *HELD)["loss"][0] < before["loss"][0] - 0.2
 
 

@@ -44,8 +44,8 @@ from safescale_ammt.model.program import PROGRAM
 from safescale_ammt.modules.own_code import RowFormat
 from safescale_ammt.modules.own_nets import OwnNets
 from safescale_ammt.stages import search_architecture, train_agents
-from safescale_ammt.training.constraints import enforce
 from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.enforcement import enforce
 
 NETS = Path(__file__).parents[2] / "examples" / "own_model" / "my_nets"
 RULES = promises(TPR, USEFUL)
