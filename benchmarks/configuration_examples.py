@@ -115,6 +115,8 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "gate.planned_submissions": {"planned_submissions": 4},
     "gate.on_uncertifiable": {"on_uncertifiable": "human"},
     "gate.allow_constant": {"allow_constant": True},
-    "human.approvers": {"approvers": {"alice": "ed25519:AAAA"}},
+    "human.approvers": {
+        "approvers": {"alice": "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
+    },
 }
 """Key of a constitution -> lines that use it."""

@@ -159,23 +159,27 @@ def predict(
 ) -> None:
     """Scores raw rows with a registered version, a run's, a bundle or a model folder.
 
-    A version is its number, 'champion' or 'latest'; a pending one is refused. The
-    output holds ids, prediction and score: the model's probability of the positive
+    Of a registry, or of a run, the champion alone answers. A folder or an address has
+    no status: it answers, and what it is good for is its owner's to know. The output holds ids, prediction and score: the model's probability of the positive
     class, or of the predicted one where none is positive.
     """
     from pipelines.local.resolution import Places, found
     from pipelines.local.store import opened_store
     from pipelines.predict import write_predictions
     from safescale_ammt.errors import Refusal
-    from safescale_ammt.releasing.versions import PENDING
+    from safescale_ammt.releasing.versions import CHAMPION, PENDING
 
     with ExitStack() as stack:
         meant = stack.enter_context(found(model, Places(store, name, runs)))
-        if meant.status == PENDING:
-            raise Refusal(
-                f"{meant.title} is pending: the gate did not pass it, so it may not "
-                "answer."
-            )
+        if meant.status not in ("", CHAMPION):
+            why = "only a champion answers"
+            if meant.status == PENDING:
+                why = (
+                    "the gate did not pass it, so it may not answer until people "
+                    "approve it (`safescale approve`)"
+                )
+            status = meant.status.replace("_", " ")
+            raise Refusal(f"{meant.title} is {status}: {why}.")
         if rows.startswith("s3:"):
             stack.enter_context(opened_store(store, reads_only=True))
         count = write_predictions(meant.folder, rows, output, ids)

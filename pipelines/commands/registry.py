@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -84,16 +84,10 @@ def show(
 
     NAME is the registered model's, as for `--name`; it may be left out if there is one.
     """
-    from pipelines.local.resolution import VERSION, chosen_registry
+    from pipelines.local.resolution import chosen_registry
     from pipelines.local.store import opened_store
 
-    *names, version = words or ("champion",)
-    # One word that is no version is a name, as `download` takes it.
-    if not names and not VERSION.fullmatch(version):
-        names, version = [version], "champion"
-    if len(names) + bool(name) > 1:
-        raise click.UsageError("Give NAME and VERSION, or one of them, and NAME once.")
-    name = name or next(iter(names), None)
+    name, version = name_and_version(words or ("champion",), name)
     with opened_store(store, reads_only=True) as opened:
         chosen = chosen_registry(opened, name)
         shown = facts(chosen, chosen.show(version))
@@ -105,7 +99,39 @@ def show(
     # The decision stands above already.
     entry = shown["entry"].items()
     lines += [(key, value) for key, value in entry if value and key not in _HEAD]
-    say("\n".join(aligned(lines)))
+    say("\n".join([*aligned(lines), *map(act_told, shown["acts"])]))
+
+
+def act_told(act: Mapping[str, Any]) -> str:
+    """Tells of a person's act in a line: who, what, when, why, and what is waived."""
+    from safescale_ammt.releasing.terms import SINGLE_PARTY
+
+    waived = ", ".join(f"{p['what']} ({p['kind']})" for p in act["waived"])
+    parts = [
+        f"{act['act']} by {act['by']}, {act['issued']}",
+        f"until {act['expires']}" if act["expires"] else "",
+        f"waived without a certificate: {waived}" if waived else "",
+        "" if act["independent"] else SINGLE_PARTY,
+        f"key {act['key']}",
+    ]
+    return f"{'; '.join(p for p in parts if p)}: {act['reason']}"
+
+
+def name_and_version(words: Sequence[str], name: str | None) -> tuple[str | None, str]:
+    """Returns which model and which version one or two words mean, and `--name`.
+
+    Raises:
+        UsageError: more words than that, or two names.
+    """
+    from pipelines.local.resolution import VERSION
+
+    *names, version = words
+    # One word that is no version is a name, as `download` takes it.
+    if not names and not VERSION.fullmatch(version):
+        names, version = [version], "champion"
+    if len(names) + bool(name) > 1:
+        raise click.UsageError("Give NAME and VERSION, or one of them, and NAME once.")
+    return name or next(iter(names), None), version
 
 
 @registry.command()

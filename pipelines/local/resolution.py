@@ -35,7 +35,9 @@ PREFIX = "registry/"
 """The keys below which `releasing.registry` keeps each name."""
 EMBEDDED = "s3://safescale"
 """The embedded store's URI: its addresses need it, and those of other buckets not."""
-VERSION = re.compile(r"v?\d{1,7}|champion|pending|latest|superseded|lost_race")
+VERSION = re.compile(
+    r"v?\d{1,7}|champion|pending|latest|superseded|lost_race|rejected|revoked"
+)
 """What looks like a version in the registry."""
 _RUN = re.compile(r"\d{8}[-\da-f]*")
 
@@ -133,7 +135,8 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
 def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
     """Finds the bundle of a run, or its verdict if it registered nothing.
 
-    A verdict is read where the run has left it on this disk, else from its store.
+    The status is the registry's of today, which the run's own record cannot know. A
+    verdict is read where the run has left it on this disk, else from its store.
 
     Raises:
         InputError: the run has made no verdict.
@@ -147,9 +150,11 @@ def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
             "it to look at."
         )
     store = places.store or os.environ.get(STORE) or record.get("store")
+    status = ""
     with ExitStack() as stack:
         if bundle:
             folder = stack.enter_context(fetched(bundle, store))
+            status = stack.enter_context(status_now(version, store))
         else:
             folder = Path(artifacts["verdict"]["path"])
             if not folder.is_dir():
@@ -161,7 +166,7 @@ def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
             folder,
             f"run {record['run']}",
             version.get("bundle_digest", ""),
-            version.get("status", "") if bundle else "",
+            status,
         )
 
 
@@ -192,6 +197,23 @@ def with_rows(folder: Path, store: str | None) -> Iterator[Path]:
 
 
 @contextmanager
+def status_now(version: Mapping[str, Any], store: str | None) -> Iterator[str]:
+    """Gives the status that a run's version has in its registry by now.
+
+    Args:
+        version: of the run's record.
+        store: as for `fetched`.
+
+    Raises:
+        InputError: the registry has no such version.
+        IntegrityError: its log was tampered with.
+    """
+    with opened_home(version["bundle"], store) as (home, _):
+        registry = Registry(home, version["registry"])
+        yield registry.show(version["version"]).status
+
+
+@contextmanager
 def fetched(uri: str, store: str | None) -> Iterator[Path]:
     """Downloads what lies below an address into a folder that goes afterwards.
 
@@ -203,6 +225,23 @@ def fetched(uri: str, store: str | None) -> Iterator[Path]:
     Raises:
         StoreInputError: nothing is there, or it needs keys.
     """
+    with (
+        opened_home(uri, store) as (home, key),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        home.download_folder(key, folder)
+        # Said of the address: the folder is ours, and a moment old.
+        if not Path(folder, MANIFEST).is_file():
+            raise InputError(
+                f"{uri} is the address of no bundle and no artifact: it has no "
+                f"{MANIFEST}."
+            )
+        yield Path(folder)
+
+
+@contextmanager
+def opened_home(uri: str, store: str | None) -> Iterator[tuple[Store, str]]:
+    """Gives the store that an address lies in, and its key there; see `fetched`."""
     home, key = split_uri(uri)
     with ExitStack() as stack:
         # A folder's URI needs no store and no key, as its path needs none.
@@ -212,20 +251,12 @@ def fetched(uri: str, store: str | None) -> Iterator[Path]:
             opened = stack.enter_context(opened_store(chosen, reads_only=True))
             if chosen is None and opened.uri != home:
                 raise InputError(f"{uri} does not exist: nothing is stored here yet.")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         # A registry with keys of its own is read with these.
         environ: Mapping[str, str] = os.environ
         registry = environ.get(registry_variable(STORE), "").rstrip("/")
         if registry and uri.startswith(f"{registry}/"):
             environ = registry_environ(environ)
-        open_store(home, environ=environ).download_folder(key, folder)
-        # Said of the address: the folder is ours, and a moment old.
-        if not (folder / MANIFEST).is_file():
-            raise InputError(
-                f"{uri} is the address of no bundle and no artifact: it has no "
-                f"{MANIFEST}."
-            )
-        yield folder
+        yield open_store(home, environ=environ), key
 
 
 def registered_names(store: Store) -> list[str]:

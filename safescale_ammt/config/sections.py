@@ -13,6 +13,7 @@ from safescale_ammt.config.window import Window
 from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import is_digest
 from safescale_ammt.files.code_package import is_entry
+from safescale_ammt.files.public_keys import PREFIX, key_bytes
 
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
@@ -686,9 +687,12 @@ class RegistryConfig(Section):
     """Registered model's name: letters, digits, '-' and '.'."""
     description: str = ""
     """One line for the model card."""
+    run_owner: str = ""
+    """Who answers for the run: an approver's name or public key; may not approve it."""
+    later: ClassVar[frozenset[str]] = frozenset({"run_owner"})
 
     def __post_init__(self) -> None:
-        """Checks the name."""
+        """Checks name and owner."""
         letters = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
         fits = bool(self.name) and set(self.name) <= letters and len(self.name) <= 63
         self.require(
@@ -696,6 +700,14 @@ class RegistryConfig(Section):
             fits and self.name[0] not in "-." and self.name[-1] not in "-.",
             "1 to 63 lower-case letters, digits, '-' or '.'",
         )
+        # A key in another spelling would be nobody's, and its owner independent.
+        if self.run_owner.startswith(PREFIX):
+            try:
+                key_bytes(self.run_owner)
+            except ValueError as error:
+                raise ConfigError(
+                    f"registry.run_owner is {self.run_owner!r}, which {error}."
+                ) from None
 
 
 SECTIONS: dict[str, type[Section]] = {

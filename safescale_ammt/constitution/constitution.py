@@ -8,7 +8,6 @@ filled in, so that spelling and comments do not change which constitution it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,12 @@ from safescale_ammt.constitution.principles import (
 )
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import canonical_json, checked_flag, digest_json
+from safescale_ammt.files.public_keys import key_bytes
 from safescale_ammt.files.yaml_file import read_yaml
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 64 * 1024
 """A larger constitution is refused (an argument list holds about 120 kB)."""
-_KEY = re.compile(r"ed25519:\S+")
 _OVERRIDABLE = ("soft", "undecided_hard")
 # What is shown to be violated is no matter of opinion: nobody decides it.
 _FINAL = ("failed_hard", "inviolable")
@@ -76,10 +75,11 @@ class GroupRule:
 class HumanRule:
     """People whom the author names for what the gate leaves open.
 
-    Checked and part of the digest; no stage and no command reads it.
+    They decide by signed acts (`safescale approve`), under the rules of
+    `releasing.acts`.
 
     Attributes:
-        approvers: name -> public key, `ed25519:...`.
+        approvers: name -> public key, as `files.public_keys` spells it.
         quorum: how many of them one decision takes.
         may_override: kinds of findings that are theirs to decide.
         never: kinds of findings that are not.
@@ -269,21 +269,25 @@ def _human(raw: Any) -> HumanRule:
     entry = section(raw, "human", keys)
     approvers = entry.get("approvers", {})
     if not isinstance(approvers, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) and _KEY.fullmatch(v)
-        for k, v in approvers.items()
+        isinstance(k, str) and isinstance(v, str) for k, v in approvers.items()
     ):
         raise ConstitutionError(
             "human.approvers must map a name to 'ed25519:<public key>'."
         )
     # A quorum of two is two people: one person under two names would be both.
-    owners: dict[str, str] = {}
+    owners: dict[bytes, str] = {}
     for name, public_key in approvers.items():
-        owner = owners.setdefault(public_key, name)
+        owner = owners.setdefault(_approver(name, public_key), name)
         if owner != name:
             raise ConstitutionError(
                 f"human.approvers {owner!r} and {name!r} have one key; one person is "
                 "one vote."
             )
+    # `registry.run_owner` is compared without regard to case.
+    if len({name.casefold() for name in approvers}) < len(approvers):
+        raise ConstitutionError(
+            "human.approvers names one person twice, apart from upper and lower case."
+        )
     quorum = whole(entry, "quorum", "human", 1, 1)
     # Without approvers nobody approves anything, whatever the quorum is.
     if approvers and quorum > len(approvers):
@@ -299,6 +303,19 @@ def _human(raw: Any) -> HumanRule:
         )
     days = whole(entry, "expires_days", "human", 30, 1)
     return HumanRule(dict(approvers), quorum, may_override, never, days)
+
+
+def _approver(name: str, public_key: str) -> bytes:
+    """Checks an approver's name and key, and returns the key's bytes."""
+    where = f"human.approvers.{name}"
+    text({"name": name}, "name", "human.approvers", "")
+    try:
+        return key_bytes(public_key)
+    except ValueError as error:
+        raise ConstitutionError(
+            f"{where} is {public_key!r}, which {error}; `safescale keygen` draws a key "
+            "and prints it."
+        ) from None
 
 
 def _kinds(

@@ -9,6 +9,9 @@ changed; the state is the fold of all events:
     a pass that found another champion than it expected -> lost_race: recorded,
                     its bundle stays
 
+People change what comes of a version by signed acts (`registry_state`, `acts`). Every
+reader checks their signatures against the constitution in the version's own bundle.
+
 Registering the same (model, verdict) again returns the version that is there.
 Bundles lie under their digest, `registry/<name>/bundles/<hex>/`, and are complete
 before the event that names them is written.
@@ -19,7 +22,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +31,23 @@ from safescale_ammt.files import artifacts
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
 from safescale_ammt.files.canonical import digest_bytes, digest_file
 from safescale_ammt.files.json_text import LARGEST, parse_json
+from safescale_ammt.releasing.registry_state import RegistryState, fold, trial
+from safescale_ammt.releasing.terms import Terms, read_terms
 from safescale_ammt.releasing.versions import (
     CHAMPION,
     DECISIONS,
     IDENTITIES,
     LOST_RACE,
-    RegistryState,
     Version,
     VersionEntry,
-    fold,
 )
 from safescale_ammt.store.base import Store, check_key
 from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
 
 VERDICT, REPORT = "verdict/verdict.json", "verdict/report.html"
 """Files of a bundle."""
+# No approval may expire between trial and writing: it would stop every reader.
+WRITTEN_WITHIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ class Registry:
         self.name = name
         self._store = store
         self._prefix = f"registry/{check_key(name)}"
+        self._clock = clock
         self._log = EventLog(store, self._prefix, clock)
+        self._terms: dict[str, Terms] = {}
 
     def put_bundle(self, folder: Path | str) -> Bundle:
         """Verifies a bundle and stores it under its identity digest.
@@ -112,20 +119,36 @@ class Registry:
         Raises:
             IntegrityError: it is missing, or not what was registered.
         """
-        prefix = version.entry.bundle
-        manifest = self._stored_manifest(prefix)
-        self._check_bundle_digest(version.entry, manifest.identity)
-        recorded = manifest.files.get(VERDICT)
-        key = f"{prefix}/{VERDICT}"
-        if recorded is None or not self._store.exists(key):
-            raise IntegrityError(f"{self._store.uri}/{key} is missing.")
-        data = self._store.get(key, LARGEST)
-        if digest_bytes(data) != recorded.sha256:
-            raise IntegrityError(
-                f"{self._store.uri}/{key} was changed: the manifest recorded "
-                f"{recorded.sha256}, found {digest_bytes(data)}."
-            )
-        return dict(parse_json(data))
+        return self._reader(version.entry)(VERDICT)
+
+    def terms(self, entry: VersionEntry) -> Terms:
+        """Returns who may decide about what was registered, and about what.
+
+        Raises:
+            IntegrityError: its bundle is not what was registered.
+        """
+        if entry.bundle_digest not in self._terms:
+            self._terms[entry.bundle_digest] = read_terms(entry, self._reader(entry))
+        return self._terms[entry.bundle_digest]
+
+    def _reader(self, entry: VersionEntry) -> Callable[[str], dict[str, Any]]:
+        """Returns what reads a JSON file of a bundle, checked by its digest."""
+        manifest = self._stored_manifest(entry.bundle)
+        self._check_bundle_digest(entry, manifest.identity)
+
+        def read(name: str) -> dict[str, Any]:
+            recorded, key = manifest.files.get(name), f"{entry.bundle}/{name}"
+            if recorded is None or not recorded.identity or not self._store.exists(key):
+                raise IntegrityError(f"{self._store.uri}/{key} is missing.")
+            data = self._store.get(key, LARGEST)
+            if digest_bytes(data) != recorded.sha256:
+                raise IntegrityError(
+                    f"{self._store.uri}/{key} was changed: the manifest recorded "
+                    f"{recorded.sha256}, found {digest_bytes(data)}."
+                )
+            return dict(parse_json(data))
+
+        return read
 
     def report(self, version: Version) -> str:
         """Returns the address of a version's report."""
@@ -165,7 +188,7 @@ class Registry:
 
         def decide(events: Sequence[Event]) -> Draft | None:
             nonlocal incumbent
-            state = fold(events)
+            state = self._fold(events)
             if self._registered(state, entry) is not None:
                 return None
             # The log calls this again after a lost race. Only the first call may
@@ -180,21 +203,53 @@ class Registry:
             return "registered", {**body, "predecessor": state.champion}
 
         self._log.append(decide)
-        version = self._registered(fold(self._log.read()), entry)
+        version = self._registered(self.state(), entry)
         assert version is not None
         return version
 
-    def versions(self) -> list[Version]:
-        """Lists all versions by number.
+    def add(
+        self, decide: Callable[[RegistryState, datetime], Draft | None]
+    ) -> RegistryState:
+        """Adds what a person decides, if it counts in the log that it lands in.
+
+        Args:
+            decide: from the state and the time, the event; None if there is nothing
+                to add. It is called again whenever another writer was faster.
+
+        Returns:
+            The state afterwards.
 
         Raises:
-            IntegrityError: the log was tampered with.
+            InputError, Refusal: it does not count; nothing is written.
         """
-        return fold(self._log.read()).versions
+
+        def tried(events: Sequence[Event]) -> Draft | None:
+            state, now = self._fold(events), self._clock()
+            draft = decide(state, now)
+            if draft is not None:
+                at = (now + WRITTEN_WITHIN).isoformat(timespec="seconds")
+                trial(state, events, draft, at)
+            return draft
+
+        self._log.append(tried)
+        return self.state()
+
+    def state(self) -> RegistryState:
+        """Returns the state that the events add up to, every act checked.
+
+        Raises:
+            IntegrityError: the log was tampered with, or holds an act that does not
+                count.
+        """
+        return self._fold(self._log.read())
+
+    def versions(self) -> list[Version]:
+        """Lists all versions by number; the errors of `state`."""
+        return self.state().versions
 
     def champion(self) -> Version | None:
         """Returns the version in service, None if there is none."""
-        state = fold(self._log.read())
+        state = self.state()
         return state.versions[state.champion - 1] if state.champion else None
 
     def show(self, version: int | str) -> Version:
@@ -246,6 +301,9 @@ class Registry:
                         f"{recorded.sha256}, found {actual}."
                     )
         return versions
+
+    def _fold(self, events: Sequence[Event]) -> RegistryState:
+        return fold(RegistryState(self.name, self.terms), events)
 
     def _stored_manifest(self, prefix: str) -> Manifest:
         """Reads a stored bundle's manifest with the checks of every artifact.

@@ -19,6 +19,7 @@ from safescale_ammt.execution import utc_now
 from safescale_ammt.files.canonical import json_file
 from safescale_ammt.files.json_text import LARGEST, parse_json
 from safescale_ammt.files.typed_json import build
+from safescale_ammt.releasing.versions import REJECTED, REVOKED
 from safescale_ammt.store.base import Store, check_key
 
 SCHEMA_VERSION = 1
@@ -132,7 +133,9 @@ class RunOutcome:
     def exit_code(self) -> int:
         """What the command line returns: 0 done, 3 refused, 1 broken off."""
         # A lost race is 0 too: the model passed and its bundle is stored.
-        return {REFUSED: 3, CRASHED: 1}.get(self.status, 0)
+        # A verdict that people have closed meanwhile is no success of a repeated run.
+        codes = {REFUSED: 3, REJECTED: 3, REVOKED: 3, CRASHED: 1}
+        return codes.get(self.status, 0)
 
 
 def key_of(run: str) -> str:

@@ -30,7 +30,10 @@ ALL = "all"
 # The ends that somebody has to act on; a champion needs nobody.
 OFTEN = "pending,refused,crashed,cancelled"
 """Statuses of which a notice is sent by default."""
-WORDS = (*STATUSES, CANCELLED, UNFINISHED, "lost_race", "superseded", "unknown", ALL)
+WORDS = (
+    *(*STATUSES, CANCELLED, UNFINISHED, "unknown", ALL),
+    *("lost_race", "superseded", "rejected", "revoked"),
+)
 """Statuses that may be asked for."""
 
 

@@ -1,22 +1,15 @@
-"""Versions of a model: the state that a registry's events add up to.
-
-`fold` replays the events into a `RegistryState`. A new kind of event (roll back,
-revoke) is one more function in `FOLDS`.
-"""
+"""Versions of a model: what was registered, what became of it, and by whose act."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-
-from safescale_ammt.errors import InputError, IntegrityError
-from safescale_ammt.files.typed_json import build, typed
-from safescale_ammt.store.event_log import Event
+from dataclasses import dataclass
 
 CHAMPION = "champion"
 PENDING = "pending"
 SUPERSEDED = "superseded"
 LOST_RACE = "lost_race"
+REJECTED = "rejected"
+REVOKED = "revoked"
 # `fail` is absent on purpose: what has no status here cannot be registered.
 DECISIONS = {"pass": CHAMPION, "needs_human": PENDING}
 """Decision of a verdict -> status of a version that wins its race."""
@@ -64,16 +57,58 @@ class VersionEntry:
 
 
 @dataclass(frozen=True)
+class OpenPoint:
+    """Something that a verdict does not show.
+
+    Attributes:
+        what: id of a principle; `guarantee` where that is spent; `decision` for what
+            the gate leaves open beside single principles.
+        kind: `soft`, `undecided_hard` or `inviolable`, a word of `human.may_override`
+            and `human.never`.
+    """
+
+    what: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Act:
+    """A decision of a person whose signature holds.
+
+    Attributes:
+        act: `approve`, `reject`, `promote`, `rollback` or `revoke`.
+        by: the approver's name in the constitution.
+        key: the public key.
+        reason: why, in the approver's words.
+        issued: when it was signed, by the signer's clock, ISO 8601.
+        expires: until when it counts; "" = it is done once.
+        waived: what of the verdict the approver takes upon them.
+        independent: whether a run's owner is named, and is somebody else.
+    """
+
+    act: str
+    by: str
+    key: str
+    reason: str
+    issued: str
+    expires: str
+    waived: tuple[OpenPoint, ...]
+    independent: bool
+
+
+@dataclass(frozen=True)
 class Version:
     """A registered version.
 
     Attributes:
         number: from 1, in the order of registration.
-        status: `champion`, `pending`, `superseded` or `lost_race`.
+        status: `champion`, `pending`, `superseded`, `lost_race`, `rejected` or
+            `revoked`.
         entry: what was registered.
         predecessor: the champion's number when it was registered, 0 for none.
         at: when, ISO 8601 in UTC; no part of any identity.
         event: digest of the registering event.
+        acts: what people decided about it, in order; their signatures hold.
     """
 
     number: int
@@ -82,66 +117,4 @@ class Version:
     predecessor: int
     at: str
     event: str
-
-
-@dataclass
-class RegistryState:
-    """The state of a registry after the events so far.
-
-    Attributes:
-        versions: all versions, by number.
-        champion: number of the version in service, 0 for none.
-    """
-
-    versions: list[Version] = field(default_factory=list)
-    champion: int = 0
-
-    def set_status(self, number: int, status: str) -> None:
-        """Gives a version another status; numbers count from 1."""
-        version = self.versions[number - 1]
-        self.versions[number - 1] = replace(version, status=status)
-
-
-def _registered(state: RegistryState, event: Event) -> None:
-    """Adds a version; as champion it supersedes the one before."""
-    # The status is read, not decided again: the race was settled when the event was
-    # written, and a fold must give every reader the same answer.
-    status = typed(event.body["status"], str, "status")
-    number = len(state.versions) + 1
-    entry = build(VersionEntry, event.body["entry"])
-    predecessor = typed(event.body["predecessor"], int, "predecessor")
-    state.versions.append(
-        Version(number, status, entry, predecessor, event.at, event.digest)
-    )
-    if status == CHAMPION:
-        if state.champion:
-            state.set_status(state.champion, SUPERSEDED)
-        state.champion = number
-
-
-FOLDS: dict[str, Callable[[RegistryState, Event], None]] = {"registered": _registered}
-"""Kind of event -> what it does to the state."""
-
-
-def fold(events: Sequence[Event]) -> RegistryState:
-    """Replays events into the state.
-
-    Raises:
-        InputError: an event of a kind that only a later version knows.
-        IntegrityError: an event that is not of the form of its kind.
-    """
-    state = RegistryState()
-    for event in events:
-        # Skipping it could serve a model that a newer program has revoked.
-        if event.kind not in FOLDS:
-            raise InputError(
-                f"event {event.sequence} of the registry is {event.kind!r}, which this "
-                "version does not understand; use a later one."
-            )
-        try:
-            FOLDS[event.kind](state, event)
-        except (KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"event {event.sequence} of the registry is none of ours ({error})."
-            ) from None
-    return state
+    acts: tuple[Act, ...] = ()

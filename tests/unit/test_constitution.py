@@ -21,6 +21,7 @@ from safescale_ammt.constitution.principles import (
 )
 from safescale_ammt.errors import ConstitutionError
 
+KEY = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 FULL = """
 schema: 1
 constitution: {id: adult-income, version: 1.0.0, owner: risk-team}
@@ -37,7 +38,10 @@ principles:
     constraint: {metric: calibration_error, threshold: 0.1, tier: soft}
 gate: {alpha: 0.05, planned_submissions: 2, on_uncertifiable: human}
 groups: {min_n: 100, min_pos: 20}
-human: {approvers: {alice: "ed25519:AAAA"}, quorum: 1, expires_days: 7}
+human:
+  approvers: {alice: "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
+  quorum: 1
+  expires_days: 7
 """
 
 TPR = {"metric": "tpr_gap", "group": "sex", "threshold": 0.08}
@@ -76,7 +80,7 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert found.group_columns == ("sex",)
     assert found.gate.alpha_k == pytest.approx(0.025)
     assert found.groups.min_n == 100
-    assert found.human.approvers == {"alice": "ed25519:AAAA"}
+    assert found.human.approvers == {"alice": KEY}
     assert found.principle("useful").constraint.floor == 0.84
 
 
@@ -326,8 +330,9 @@ def test_the_same_metric_over_two_groups_is_no_contradiction() -> None:
         ("groups", {"min_n": 0}, "groups.min_n must be a whole number >= 1"),
         ("groups", {"min_pos": 2.5}, "groups.min_pos must be a whole number >= 1"),
         ("human", {"approvers": ["alice"]}, "must map a name to 'ed25519:"),
-        ("human", {"approvers": {"a": "rsa:x"}}, "must map a name to 'ed25519:"),
-        ("human", {"approvers": {"a": "ed25519:x"}, "quorum": 2}, "only 1 approvers"),
+        ("human", {"approvers": {"a": "rsa:x"}}, "is not 'ed25519:' and the base64"),
+        ("human", {"approvers": {"a": KEY}, "quorum": 2}, "only 1 approvers"),
+        ("human", {"approvers": {"a": KEY, "b": KEY}}, "one person is one vote"),
         ("human", {"may_override": ["all"]}, "expected one of soft"),
         ("human", {"never": "soft"}, "human.never is 'soft'"),
         ("human", {"expires_days": 0}, "human.expires_days must be a whole number"),

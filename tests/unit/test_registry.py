@@ -263,9 +263,9 @@ def test_an_event_that_this_version_does_not_know_is_not_overlooked(
 ) -> None:
     registry.register(entry(registry, tmp_path, "one"))
     EventLog(file_store, "registry/adult-income").append(
-        lambda events: ("revoked", {"version": 1})
+        lambda events: ("recalled", {"version": 1})
     )
-    with pytest.raises(InputError, match="event 2 of the registry is 'revoked'"):
+    with pytest.raises(InputError, match="event 2 of the registry is 'recalled'"):
         registry.champion()
 
 

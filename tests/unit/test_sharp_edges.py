@@ -16,6 +16,8 @@ from safescale_ammt.files.artifacts import verify, writing
 from safescale_ammt.files.canonical import read_json, write_json
 
 ACCURACY = {"metric": "accuracy", "threshold": 0.8}
+KEY = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+OTHER_KEY = "ed25519:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw="
 
 
 def of(*constraints: dict[str, Any], **top: Any) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def test_writing_over_a_file_is_one_clear_sentence(tmp_path: Path) -> None:
         of(ACCURACY, human={"approvers": {"a": "ed25519:"}}),
         of(
             ACCURACY,
-            human={"approvers": {"a": "ed25519:x", "b": "ed25519:x"}, "quorum": 2},
+            human={"approvers": {"a": KEY, "A": OTHER_KEY}, "quorum": 2},
         ),
         of(ACCURACY, constitution={"id": "\ud800"}),
     ],

@@ -1,0 +1,270 @@
+"""`safescale keygen`, `approve` and the other commands by which people decide.
+
+No pod waits for them: a version is pending for as long as it takes, and each command
+signs one decision and adds it to the registry's log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.commands.registry import act_told, name_and_version, registry_options
+from pipelines.headline import headline, told
+from pipelines.output import say
+
+if TYPE_CHECKING:
+    from safescale_ammt.releasing.registry import Registry
+    from safescale_ammt.releasing.versions import Version
+    from safescale_ammt.store.base import Store
+
+_KEY = click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Your private key, from `safescale keygen`.",
+)
+_REASON = click.option("--reason", required=True, help="Why, for who reads the record.")
+
+
+def deciding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds version, store, name and ledger."""
+    words = click.argument("words", nargs=-1, required=True, metavar="[NAME] VERSION")
+    ledger = click.option(
+        "--ledger",
+        metavar="URI",
+        help="The ledger's store  [default: the same store].",
+    )
+    return words(ledger(registry_options(command)))
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the private key  [default: NAME.key].",
+)
+def keygen(name: str, out: Path | None) -> None:
+    """Draws a key for the approver NAME and prints the constitution's line for it.
+
+    The file is its owner's alone (mode 0600) and never written over. Keep it where no
+    pipeline runs: who holds it decides in that name.
+    """
+    from safescale_ammt.errors import InputError
+    from safescale_ammt.printable import unseen_in
+    from safescale_ammt.releasing.key_files import new_key
+
+    if not name.strip() or unseen_in(name) or (out is None and "/" in name):
+        raise InputError(f"NAME is {name!r}, expected an approver's name; --out FILE.")
+    path = out or Path(f"{name}.key")
+    public = new_key(path)
+    # JSON's quotes are YAML's, whatever the name holds.
+    say(f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(public)}")
+    say(f"Wrote the private key to {path}.", err=True)
+
+
+@click.command()
+@_KEY
+@_REASON
+@deciding_options
+def approve(**options: Any) -> None:
+    """Signs that a pending version may serve, and what that waives.
+
+    Its bundle is checked first, down to the last figure. The approval counts until
+    human.expires_days are over; `promote` makes the version champion once a quorum of
+    the constitution's approvers has signed.
+    """
+    with ExitStack() as stack:
+        chosen, version, tell = _meant(stack, options, "approve")
+        _check_bundle(chosen, version)
+        decided = _decided(chosen, version, "approve", options)
+        tell(decided, _count(chosen, decided))
+
+
+@click.command()
+@_KEY
+@_REASON
+@deciding_options
+def reject(**options: Any) -> None:
+    """Signs that a pending version will never serve; one approver is enough."""
+    _one_act("reject", options)
+
+
+@click.command()
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your private key; for a version that passed and lost its race.",
+)
+@click.option("--reason", default="", help="Why; with --key.")
+@deciding_options
+def promote(**options: Any) -> None:
+    """Makes a version champion that enough approvers have approved.
+
+    A version that the gate passed is champion already. If it lost its race against
+    another run, an approver may promote it by --key and --reason, over the champion
+    that is named.
+    """
+    from safescale_ammt.releasing.deciding import promote as promote_by_quorum
+    from safescale_ammt.releasing.versions import LOST_RACE
+
+    if bool(options["key"]) != bool(options["reason"]):
+        raise click.UsageError("Give --key and --reason together, or neither.")
+    with ExitStack() as stack:
+        chosen, version, tell = _meant(stack, options, "promote")
+        before = chosen.champion()
+        if version.status == LOST_RACE and not options["key"]:
+            raise click.UsageError(
+                f"{chosen.name} version {version.number} passed and lost its race: an "
+                "approver promotes it by --key and --reason."
+            )
+        _check_bundle(chosen, version)
+        if version.status == LOST_RACE:
+            decided = _decided(chosen, version, "promote", options)
+        elif options["key"]:
+            raise click.UsageError(
+                f"{chosen.name} version {version.number} is {version.status}: it is "
+                "promoted by approvals (`safescale approve`), without --key."
+            )
+        else:
+            decided = promote_by_quorum(chosen, version.number)
+        tell(decided, _beside(chosen, decided, before))
+
+
+@click.command()
+@_KEY
+@_REASON
+@deciding_options
+def rollback(**options: Any) -> None:
+    """Puts a superseded version back into service; one approver of it is enough."""
+    with ExitStack() as stack:
+        chosen, version, tell = _meant(stack, options, "rollback")
+        before = chosen.champion()
+        _check_bundle(chosen, version)
+        decided = _decided(chosen, version, "rollback", options)
+        tell(decided, _beside(chosen, decided, before))
+
+
+@click.command()
+@_KEY
+@_REASON
+@deciding_options
+def revoke(**options: Any) -> None:
+    """Takes a version out of service for ever; one approver of it is enough.
+
+    No champion may remain: the next that passes, is approved or is rolled back to
+    becomes it.
+    """
+    _one_act("revoke", options)
+
+
+def _one_act(act: str, options: dict[str, Any]) -> None:
+    with ExitStack() as stack:
+        chosen, version, tell = _meant(stack, options, act)
+        decided = _decided(chosen, version, act, options)
+        tell(decided, "" if chosen.champion() else "No champion remains.")
+
+
+def _meant(
+    stack: ExitStack, options: dict[str, Any], act: str
+) -> tuple[Registry, Version, Callable[[Version, str], None]]:
+    """Opens registry and ledger; returns the version, and what tells of the result.
+
+    Raises:
+        InputError: there is no such version.
+        IntegrityError: the log is not what the ledger keeps of it.
+    """
+    from pipelines.local.resolution import chosen_registry
+    from pipelines.local.store import opened_store
+    from safescale_ammt.store.uri import open_store
+
+    name, word = name_and_version(options["words"], options["name"])
+    opened = stack.enter_context(opened_store(options["store"]))
+    place = options["ledger"]
+    data = open_store(place, environ=os.environ) if place else opened
+    chosen = chosen_registry(opened, name)
+    anchored = _is_anchored(opened, data, chosen.name)
+    version = chosen.show(word)
+
+    def tell(decided: Version, more: str) -> None:
+        title = f"{chosen.name} version {decided.number}"
+        say(f"{title} is {decided.status.replace('_', ' ')}. {more}".rstrip())
+        for decision in [one for one in decided.acts if one.act == act][-1:]:
+            say(act_told(asdict(decision)))
+        if anchored:
+            from safescale_ammt.releasing.anchor import keep_registry_head
+
+            keep_registry_head(opened, data, chosen.name)
+        else:
+            say(
+                f"No ledger lies in {data.uri}, so that until the next gate nothing "
+                "outside of the registry's own store shows this event; --ledger names "
+                "the ledger's store.",
+                err=True,
+            )
+
+    return chosen, version, tell
+
+
+def _is_anchored(store: Store, data: Store, name: str) -> bool:
+    """Checks a registry against the ledger's anchor of it; says if there is a ledger.
+
+    Raises:
+        IntegrityError: events that were anchored are gone or others.
+    """
+    from safescale_ammt.releasing.anchor import check_registry_head
+    from safescale_ammt.releasing.ledger import BOOK
+
+    if not any(data.list(f"{BOOK}/")):
+        return False
+    check_registry_head(store, data, name)
+    return True
+
+
+def _decided(
+    registry: Registry, version: Version, act: str, options: dict[str, Any]
+) -> Version:
+    from safescale_ammt.releasing.deciding import decide
+    from safescale_ammt.releasing.key_files import read_key
+
+    key = read_key(options["key"])
+    return decide(registry, version.number, act, key, options["reason"])
+
+
+def _check_bundle(registry: Registry, version: Version) -> None:
+    """Verifies a version's bundle, down to its last figure: nobody signs for less."""
+    from safescale_ammt.releasing.bundle import verify_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        registry.get_bundle(version, folder)
+        verify_bundle(folder, version.entry.bundle_digest)
+
+
+def _count(registry: Registry, version: Version) -> str:
+    """Says how many approvals count, of how many that it takes."""
+    from safescale_ammt.releasing.registry_state import standing
+    from safescale_ammt.store.event_log import now
+
+    quorum = registry.terms(version.entry).human.quorum
+    count = len(standing(version, now().isoformat(timespec="seconds")))
+    rest = "`safescale promote` makes it champion." if count >= quorum else ""
+    return f"{count} of {quorum} approvals. {rest}".rstrip()
+
+
+def _beside(registry: Registry, version: Version, before: Version | None) -> str:
+    """Says over which champion a version was put, with the figures of both."""
+    if before is None or before.number == version.number:
+        return ""
+    ours, theirs = (
+        ", ".join(told(headline(registry.verdict(one)))) for one in (version, before)
+    )
+    return f"It replaces version {before.number} ({theirs}); its own: {ours}."
