@@ -50,7 +50,7 @@ class Layer:
 LAYERS = {
     "core": Layer(
         (
-            *("certifi", "minio", "numpy", "pyarrow", "PyYAML"),
+            *("certifi", "cryptography", "minio", "numpy", "pyarrow", "PyYAML"),
             *("safetensors", "scipy", "urllib3"),
         ),
         ("kfp",),

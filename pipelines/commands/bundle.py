@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.commands.registry import registry_options
 from pipelines.output import say
+
+if TYPE_CHECKING:
+    from safescale_ammt.releasing.versions import Version
 
 
 def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,16 +96,24 @@ def verify(
 def report(
     word: str, output: Path, store: str | None, name: str | None, runs: Path
 ) -> None:
-    """Writes the report of a bundle or a verdict again, from its evidence."""
+    """Writes the report of a bundle or a verdict again, from its evidence.
+
+    Of a version in the registry it tells what people decided about it, too.
+    """
     from pipelines.local.resolution import Places, found
     from pipelines.output import write_text
 
     with found(word, Places(store, name, runs)) as meant:
-        say(f"Wrote {write_text(output, page_again(meant.folder))}.")
+        say(f"Wrote {write_text(output, page_again(meant.folder, meant.version))}.")
 
 
-def page_again(folder: Path) -> str:
-    """Returns the report of a bundle or a verdict, from its evidence."""
+def page_again(folder: Path, version: Version | None = None) -> str:
+    """Returns the report of a bundle or a verdict, from its evidence.
+
+    Args:
+        folder: of the bundle or the verdict.
+        version: that it is in a registry; what people decided stands on the page.
+    """
     from safescale_ammt.constitution.constitution import Constitution
     from safescale_ammt.files.artifacts import verify
     from safescale_ammt.files.canonical import read_json
@@ -118,7 +129,7 @@ def page_again(folder: Path) -> str:
     about = folder / ABOUT  # of a bundle; its version stands in the registry alone
     name = read_json(about)["registry"]["name"] if about.is_file() else ""
     rederive(verdict, constitution)
-    return page_of(verdict, constitution, name=name)
+    return page_of(verdict, constitution, name=name, decided=version)
 
 
 @click.command()
@@ -160,10 +171,11 @@ def predict(
     """Scores raw rows with a registered version, a run's, a bundle or a model folder.
 
     Of a registry, or of a run, the champion alone answers. A folder or an address has
-    no status: it answers, and what it is good for is its owner's to know. The output holds ids, prediction and score: the model's probability of the positive
-    class, or of the predicted one where none is positive.
+    no status: it answers, and what it is good for is its owner's to know. The output
+    holds ids, prediction and score: the model's probability of the positive class, or
+    of the predicted one where none is positive.
     """
-    from pipelines.local.resolution import Places, found
+    from pipelines.local.resolution import Places, found, status_now
     from pipelines.local.store import opened_store
     from pipelines.predict import write_predictions
     from safescale_ammt.errors import Refusal
@@ -171,15 +183,15 @@ def predict(
 
     with ExitStack() as stack:
         meant = stack.enter_context(found(model, Places(store, name, runs)))
-        if meant.status not in ("", CHAMPION):
+        status = status_now(meant, store)
+        if status not in ("", CHAMPION):
             why = "only a champion answers"
-            if meant.status == PENDING:
+            if status == PENDING:
                 why = (
                     "the gate did not pass it, so it may not answer until people "
                     "approve it (`safescale approve`)"
                 )
-            status = meant.status.replace("_", " ")
-            raise Refusal(f"{meant.title} is {status}: {why}.")
+            raise Refusal(f"{meant.title} is {status.replace('_', ' ')}: {why}.")
         if rows.startswith("s3:"):
             stack.enter_context(opened_store(store, reads_only=True))
         count = write_predictions(meant.folder, rows, output, ids)

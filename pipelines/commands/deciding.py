@@ -114,6 +114,7 @@ def promote(**options: Any) -> None:
     another run, an approver may promote it by --key and --reason, over the champion
     that is named.
     """
+    from safescale_ammt.errors import InputError
     from safescale_ammt.releasing.deciding import promote as promote_by_quorum
     from safescale_ammt.releasing.versions import LOST_RACE
 
@@ -121,20 +122,21 @@ def promote(**options: Any) -> None:
         raise click.UsageError("Give --key and --reason together, or neither.")
     with ExitStack() as stack:
         chosen, version, tell = _meant(stack, options, "promote")
-        before = chosen.champion()
-        if version.status == LOST_RACE and not options["key"]:
-            raise click.UsageError(
-                f"{chosen.name} version {version.number} passed and lost its race: an "
-                "approver promotes it by --key and --reason."
+        before, title = chosen.champion(), f"{chosen.name} version {version.number}"
+        raced = version.status == LOST_RACE
+        if raced and not options["key"]:
+            raise InputError(
+                f"{title} passed and lost its race: an approver promotes it by --key "
+                "and --reason."
+            )
+        if options["key"] and not raced:
+            raise InputError(
+                f"{title} is {version.status.replace('_', ' ')}: approvals promote a "
+                "version (`safescale approve`), --key one that lost its race."
             )
         _check_bundle(chosen, version)
-        if version.status == LOST_RACE:
+        if raced:
             decided = _decided(chosen, version, "promote", options)
-        elif options["key"]:
-            raise click.UsageError(
-                f"{chosen.name} version {version.number} is {version.status}: it is "
-                "promoted by approvals (`safescale approve`), without --key."
-            )
         else:
             decided = promote_by_quorum(chosen, version.number)
         tell(decided, _beside(chosen, decided, before))

@@ -17,6 +17,7 @@ from safescale_ammt.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from safescale_ammt.releasing.registry import Registry
+    from safescale_ammt.releasing.registry_state import RegistryState
     from safescale_ammt.releasing.versions import Version
     from safescale_ammt.store.base import Store
 
@@ -104,7 +105,7 @@ def show(
 
 def act_told(act: Mapping[str, Any]) -> str:
     """Tells of a person's act in a line: who, what, when, why, and what is waived."""
-    from safescale_ammt.releasing.terms import SINGLE_PARTY
+    from safescale_ammt.reporting.people import SINGLE_PARTY
 
     waived = ", ".join(f"{p['what']} ({p['kind']})" for p in act["waived"])
     parts = [
@@ -210,9 +211,31 @@ def intact_versions(store: Store, data: Store, registry: Registry) -> str:
     """
     from safescale_ammt.releasing.anchor import check_registry_head
 
-    count = len(registry.verify())
+    versions = registry.verify()
     check_registry_head(store, data, registry.name)
-    return f"{count} version{'s' * (count != 1)}, every byte is as registered."
+    count = len(versions)
+    told = f"{count} version{'s' * (count != 1)}, every byte is as registered"
+    return f"{told}; {signatures(registry.state(), versions)}."
+
+
+def signatures(state: RegistryState, versions: Sequence[Version]) -> str:
+    """Says which events of a log a person's signature stands for, and which none."""
+    acts = [act for version in versions for act in version.acts]
+    alone = sum(not act.independent for act in acts)
+    told = "no signature covers its events, which the gate wrote"
+    if acts:
+        told = (
+            f"{len(acts)} signed act{'s' * (len(acts) != 1)} of people, by "
+            f"{', '.join(sorted({act.by for act in acts}))}, the newest for events 1 "
+            f"to {state.signed}"
+        )
+        if state.signed < state.events:
+            told += f"; no signature covers events {state.signed + 1} to {state.events}"
+    if alone:
+        from safescale_ammt.reporting.people import SINGLE_PARTY
+
+        told += f"; {alone} of these acts: {SINGLE_PARTY}"
+    return told
 
 
 @registry.command()

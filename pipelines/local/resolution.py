@@ -16,7 +16,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipelines.local.store import opened_store
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.files.artifacts import MANIFEST, read_manifest
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.versions import Version
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import registry_environ, registry_variable
 from safescale_ammt.store.protected import made_whole
@@ -65,7 +66,9 @@ class Found:
         folder: on this disk: a bundle, or an artifact. Not verified.
         title: what it is, for people.
         digest: what was recorded of the bundle elsewhere; "" = nothing was asked.
-        status: of the version, such as `pending`; "" = no version.
+        version: that the word names in a registry, None if it names none.
+        registered: what a run's record tells of its version; `status_now` asks the
+            registry what became of it.
         anchor: who vouches for the digest, for people; "" = nobody does: a run's own
             record lies with whoever made the bundle.
     """
@@ -73,8 +76,9 @@ class Found:
     folder: Path
     title: str
     digest: str = ""
-    status: str = ""
+    version: Version | None = None
     anchor: str = ""
+    registered: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -126,7 +130,7 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
                 Path(folder),
                 f"{registry.name} version {version.number}",
                 version.entry.bundle_digest,
-                version.status,
+                version,
                 f"event {version.event} of {store.uri}/{PREFIX}{registry.name}",
             )
 
@@ -135,8 +139,7 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
 def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
     """Finds the bundle of a run, or its verdict if it registered nothing.
 
-    The status is the registry's of today, which the run's own record cannot know. A
-    verdict is read where the run has left it on this disk, else from its store.
+    A verdict is read where the run has left it on this disk, else from its store.
 
     Raises:
         InputError: the run has made no verdict.
@@ -150,11 +153,9 @@ def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
             "it to look at."
         )
     store = places.store or os.environ.get(STORE) or record.get("store")
-    status = ""
     with ExitStack() as stack:
         if bundle:
             folder = stack.enter_context(fetched(bundle, store))
-            status = stack.enter_context(status_now(version, store))
         else:
             folder = Path(artifacts["verdict"]["path"])
             if not folder.is_dir():
@@ -166,7 +167,7 @@ def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
             folder,
             f"run {record['run']}",
             version.get("bundle_digest", ""),
-            status,
+            registered=version if bundle else {},
         )
 
 
@@ -196,21 +197,26 @@ def with_rows(folder: Path, store: str | None) -> Iterator[Path]:
         yield folder
 
 
-@contextmanager
-def status_now(version: Mapping[str, Any], store: str | None) -> Iterator[str]:
-    """Gives the status that a run's version has in its registry by now.
+def status_now(meant: Found, store: str | None) -> str:
+    """Returns the status of a version, or of a run's, in its registry by now.
 
     Args:
-        version: of the run's record.
+        meant: what a word came to.
         store: as for `fetched`.
+
+    Returns:
+        "" for what is no version of a registry.
 
     Raises:
         InputError: the registry has no such version.
         IntegrityError: its log was tampered with.
     """
-    with opened_home(version["bundle"], store) as (home, _):
-        registry = Registry(home, version["registry"])
-        yield registry.show(version["version"]).status
+    if not meant.registered:
+        return meant.version.status if meant.version else ""
+    name = meant.registered["registry"]
+    root, _, _ = meant.registered["bundle"].rpartition(f"/{PREFIX}{name}/")
+    with opened_home(f"{root}/{PREFIX}", store) as (home, _):
+        return Registry(home, name).show(meant.registered["version"]).status
 
 
 @contextmanager

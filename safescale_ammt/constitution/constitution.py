@@ -79,7 +79,7 @@ class HumanRule:
     `releasing.acts`.
 
     Attributes:
-        approvers: name -> public key, as `files.public_keys` spells it.
+        approvers: name -> public key, as `safescale keygen` prints it.
         quorum: how many of them one decision takes.
         may_override: kinds of findings that are theirs to decide.
         never: kinds of findings that are not.

@@ -27,8 +27,9 @@ from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.printable import unseen_in
 from safescale_ammt.releasing.envelope import Signed, public_key_of, seal
 from safescale_ammt.releasing.record import STATEMENT
-from safescale_ammt.releasing.terms import SINGLE_PARTY, Terms
+from safescale_ammt.releasing.terms import Terms
 from safescale_ammt.releasing.versions import IDENTITIES, Act, VersionEntry
+from safescale_ammt.reporting.people import SINGLE_PARTY
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

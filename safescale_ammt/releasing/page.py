@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safescale_ammt.constitution.constitution import Constitution
@@ -16,6 +16,7 @@ from safescale_ammt.data.audit_warnings import (
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import canonical_json, is_digest
 from safescale_ammt.judging.verdict import SEALED, Verdict
+from safescale_ammt.releasing.versions import Version
 from safescale_ammt.reporting.logs import parse_logs, read_logs
 from safescale_ammt.reporting.page_check import check_page
 from safescale_ammt.reporting.provenance import (
@@ -31,7 +32,12 @@ _OTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 
 
 def page_of(
-    folder: Path, constitution: Constitution, *, name: str = "", drawn: bool = True
+    folder: Path,
+    constitution: Constitution,
+    *,
+    name: str = "",
+    decided: Version | None = None,
+    drawn: bool = True,
 ) -> str:
     """Writes the page of a verdict artifact from its files.
 
@@ -39,6 +45,7 @@ def page_of(
         folder: the artifact; whether its verdict is sound is the caller's to check.
         constitution: the constitution it was judged by.
         name: the model's name in a registry; "" = not known.
+        decided: the version that it is there, with what people decided about it.
         drawn: whether pictures are drawn.
 
     Raises:
@@ -50,7 +57,15 @@ def page_of(
     warnings, logs = read_warnings(folder / WARNINGS), read_logs(folder)
     verdict = Verdict.load(folder)
     try:
-        return page_from(verdict, constitution, origin, warnings, logs, drawn=drawn)
+        return page_from(
+            verdict,
+            constitution,
+            origin,
+            warnings,
+            logs,
+            decided=decided,
+            drawn=drawn,
+        )
     except _OTHER_FORM as error:
         raise InputError(
             f"No page can be written of {folder}: its logs or its provenance have "
@@ -65,6 +80,7 @@ def page_from(
     warnings: Sequence[AuditWarning],
     logs: Mapping[str, bytes],
     *,
+    decided: Version | None = None,
     drawn: bool = True,
 ) -> str:
     """Writes the page of a verdict from its parts.
@@ -75,6 +91,7 @@ def page_from(
         origin: where it comes from.
         warnings: about the data.
         logs: bytes by name, as `reporting.logs` returns them.
+        decided: the version that it is in a registry; its acts stand on the page.
         drawn: whether pictures are drawn.
 
     Raises:
@@ -87,6 +104,8 @@ def page_from(
         constitution,
         provenance=origin,
         warnings=warnings,
+        acts=[asdict(act) for act in decided.acts] if decided else (),
+        status=decided.status if decided else "",
         drawn=drawn,
         **parse_logs(logs),
     )

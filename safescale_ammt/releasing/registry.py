@@ -228,7 +228,7 @@ class Registry:
             draft = decide(state, now)
             if draft is not None:
                 at = (now + WRITTEN_WITHIN).isoformat(timespec="seconds")
-                trial(state, events, draft, at)
+                trial(state, draft, at)
             return draft
 
         self._log.append(tried)

@@ -16,7 +16,7 @@ nothing is served on its word. A new kind of event is one more function in `FOLD
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -72,6 +72,9 @@ class RegistryState:
         versions: all versions, by number.
         champion: number of the version in service, 0 for none.
         head: digest of the newest event.
+        events: how many there are.
+        signed: number of the newest signed event, 0 for none: since an act names the
+            head before it, its signature stands for all events up to its own.
     """
 
     name: str
@@ -79,6 +82,8 @@ class RegistryState:
     versions: list[Version] = field(default_factory=list)
     champion: int = 0
     head: str = ""
+    events: int = 0
+    signed: int = 0
 
     def version(self, number: int) -> Version:
         """Returns a version.
@@ -270,7 +275,9 @@ def _signed(state: RegistryState, event: Event, act: str) -> Act:
         raise TypeError(f"{key} is {'unknown' if key in body else 'missing'}")
     place = state.place(_number(event))
     terms = state.terms_of(place.entry)
-    return read_act(opened(body["envelope"]), act, place, terms, event.at)
+    read = read_act(opened(body["envelope"]), act, place, terms, event.at)
+    state.signed = event.sequence
+    return read
 
 
 FOLDS: dict[str, Callable[[RegistryState, Event], None]] = {
@@ -311,16 +318,16 @@ def fold(state: RegistryState, events: Iterable[Event]) -> RegistryState:
                 f"({event.kind}) does not count, so that nothing is read from it: "
                 f"{error}"
             ) from None
-        state.head = event.digest
+        state.head, state.events = event.digest, event.sequence
     return state
 
 
-def trial(state: RegistryState, events: Sequence[Event], draft: Draft, at: str) -> None:
+def trial(state: RegistryState, draft: Draft, at: str) -> None:
     """Tries an event on a state, as every reader will.
 
     Raises:
         InputError, Refusal: it would not count.
     """
     kind, body = draft
-    event = Event(len(events) + 1, kind, body, at, "", state.head, "")
+    event = Event(state.events + 1, kind, body, at, "", state.head, "")
     FOLDS[kind](state, event)

@@ -17,8 +17,6 @@ from safescale_ammt.judging.findings import HOLDS
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.versions import OpenPoint, VersionEntry
 
-SINGLE_PARTY = "single-party, not independent"
-"""What is said of a decision where nobody shows that its signer owns no run."""
 _KINDS = {"soft": "soft", "inviolable": "inviolable", "hard": "undecided_hard"}
 
 

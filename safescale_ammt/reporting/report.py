@@ -22,6 +22,7 @@ from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
 from safescale_ammt.reporting.headline import facts, headline
 from safescale_ammt.reporting.measure_bar import measure_bar, measures_of
+from safescale_ammt.reporting.people import people_section
 from safescale_ammt.reporting.provenance import Provenance
 from safescale_ammt.reporting.report_style import STYLE
 from safescale_ammt.reporting.tables import table
@@ -63,6 +64,8 @@ def render(
     power: Json | None = None,
     provenance: Provenance | None = None,
     warnings: Sequence[AuditWarning] = (),
+    acts: Sequence[Json] = (),
+    status: str = "",
     drawn: bool = True,
 ) -> str:
     """Writes the page.
@@ -79,6 +82,8 @@ def render(
         power: `power.json` of the architecture, if there is one.
         provenance: day, run, name and rows; what the verdict says itself, if None.
         warnings: about the data, the worst first.
+        acts: what people decided about the version, as `people_section` takes them.
+        status: what has become of the version; "" = it is none.
         drawn: whether its pictures are drawn; a page that is
             written to be compared has all their words and empty drawings.
 
@@ -104,6 +109,7 @@ def render(
         _card("How well it answers", headline(verdict, glossary)),
         _promises(verdict, constitution, glossary),
         _guarantee(verdict, constitution),
+        people_section(acts, status),
         f"<h2>Pictures</h2>\n<p>{_NO_EVIDENCE}</p>\n",
         *figures,
         _group_tables(verdict),

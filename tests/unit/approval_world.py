@@ -58,13 +58,14 @@ def write_pending(
     tier: str = "hard",
     run_owner: str = "dave",
     name: str = "loans",
+    page: bool = False,
     **use: Any,
 ) -> Path:
     """Writes the bundle of a model whose equal opportunity is undecided."""
     rule = rule_with(human or {}, tier)
     model = write_model(folder / "model", rule, weights)
     about = submission(model.identity, **use)
-    write_verdict(folder / "verdict", rule, evidence(gap=gap), about)
+    write_verdict(folder / "verdict", rule, evidence(gap=gap), about, page=page)
     write_bundle(
         folder / "bundle",
         model=folder / "model",

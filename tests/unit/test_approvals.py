@@ -38,8 +38,8 @@ from safescale_ammt.releasing.acts import ACT, sign
 from safescale_ammt.releasing.deciding import promote as promote_version
 from safescale_ammt.releasing.envelope import PAYLOAD_TYPE, opened, public_key_of, seal
 from safescale_ammt.releasing.registry_state import KINDS, NO_CERTIFICATE, promotion
-from safescale_ammt.releasing.terms import SINGLE_PARTY
 from safescale_ammt.releasing.versions import VersionEntry
+from safescale_ammt.reporting.people import SINGLE_PARTY
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import Draft, Event, EventLog
 from safescale_ammt.store.uri import open_store

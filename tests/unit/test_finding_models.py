@@ -206,7 +206,7 @@ def test_one_damaged_model_is_named_and_the_others_are_checked_all_the_same(
     store.put(f"{damaged.entry.bundle}/card.md", b"forged")
     assert run_command(["registry", "verify"]) == 3
     shown = capsys.readouterr()
-    assert "loans: 1 version, every byte is as registered." in shown.out
+    assert "loans: 1 version, every byte is as registered; no signature" in shown.out
     assert "card.md was changed" in shown.err
     assert shown.err.splitlines()[-1] == "1 of 2 registered models are damaged: homes."
     assert run_command(["registry", "verify", "--name", "loans"]) == 0
@@ -243,7 +243,10 @@ def test_verify_checks_the_ledger_and_that_it_holds_what_the_gate_saw(
     told = "1 use, every byte is as recorded; the gate last saw event 2."
     assert capsys.readouterr().out.splitlines() == [
         f"the ledger of sealed rows: {told}",
-        "loans: 1 version, every byte is as registered.",
+        (
+            "loans: 1 version, every byte is as registered; no signature covers its "
+            "events, which the gate wrote."
+        ),
     ]
     # Nor is the anchor a registered model.
     assert registered_names(used) == ["loans"]
