@@ -24,7 +24,6 @@ from pipelines.output import say
 if TYPE_CHECKING:
     from safescale_ammt.releasing.registry import Registry
     from safescale_ammt.releasing.versions import Version
-    from safescale_ammt.store.base import Store
 
 _KEY = click.option(
     "--key",
@@ -83,11 +82,16 @@ def approve(**options: Any) -> None:
     human.expires_days are over; `promote` makes the version champion once a quorum of
     the constitution's approvers has signed.
     """
+    from safescale_ammt.releasing.registry_state import standing
+    from safescale_ammt.store.event_log import now
+
     with ExitStack() as stack:
         chosen, version, tell = _meant(stack, options, "approve")
-        _check_bundle(chosen, version)
-        decided = _decided(chosen, version, "approve", options)
-        tell(decided, _count(chosen, decided))
+        decided = _decided(chosen, version, "approve", options, whole=True)
+        quorum = chosen.terms(decided.entry).human.quorum
+        count = len(standing(decided, now().isoformat(timespec="seconds")))
+        rest = " `safescale promote` makes it champion." if count >= quorum else ""
+        tell(decided, f"{count} of {quorum} approvals.{rest}")
 
 
 @click.command()
@@ -134,10 +138,10 @@ def promote(**options: Any) -> None:
                 f"{title} is {version.status.replace('_', ' ')}: approvals promote a "
                 "version (`safescale approve`), --key one that lost its race."
             )
-        _check_bundle(chosen, version)
         if raced:
-            decided = _decided(chosen, version, "promote", options)
+            decided = _decided(chosen, version, "promote", options, whole=True)
         else:
+            check_whole(chosen, version)
             decided = promote_by_quorum(chosen, version.number)
         tell(decided, _beside(chosen, decided, before))
 
@@ -151,8 +155,7 @@ def rollback(**options: Any) -> None:
     with ExitStack() as stack:
         chosen, version, tell = _meant(stack, options, "rollback")
         before = chosen.champion()
-        _check_bundle(chosen, version)
-        decided = _decided(chosen, version, "rollback", options)
+        decided = _decided(chosen, version, "rollback", options, whole=True)
         tell(decided, _beside(chosen, decided, before))
 
 
@@ -173,7 +176,8 @@ def _one_act(act: str, options: dict[str, Any]) -> None:
     with ExitStack() as stack:
         chosen, version, tell = _meant(stack, options, act)
         decided = _decided(chosen, version, act, options)
-        tell(decided, "" if chosen.champion() else "No champion remains.")
+        nobody = act == "revoke" and not chosen.champion()
+        tell(decided, "No champion remains." if nobody else "")
 
 
 def _meant(
@@ -187,6 +191,8 @@ def _meant(
     """
     from pipelines.local.resolution import chosen_registry
     from pipelines.local.store import opened_store
+    from safescale_ammt.releasing.anchor import check_registry_head, keep_registry_head
+    from safescale_ammt.releasing.ledger import BOOK
     from safescale_ammt.store.uri import open_store
 
     name, word = name_and_version(options["words"], options["name"])
@@ -194,7 +200,9 @@ def _meant(
     place = options["ledger"]
     data = open_store(place, environ=os.environ) if place else opened
     chosen = chosen_registry(opened, name)
-    anchored = _is_anchored(opened, data, chosen.name)
+    anchored = any(data.list(f"{BOOK}/"))
+    if anchored:
+        check_registry_head(opened, data, chosen.name)
     version = chosen.show(word)
 
     def tell(decided: Version, more: str) -> None:
@@ -203,8 +211,6 @@ def _meant(
         for decision in [one for one in decided.acts if one.act == act][-1:]:
             say(act_told(asdict(decision)))
         if anchored:
-            from safescale_ammt.releasing.anchor import keep_registry_head
-
             keep_registry_head(opened, data, chosen.name)
         else:
             say(
@@ -217,49 +223,36 @@ def _meant(
     return chosen, version, tell
 
 
-def _is_anchored(store: Store, data: Store, name: str) -> bool:
-    """Checks a registry against the ledger's anchor of it; says if there is a ledger.
-
-    Raises:
-        IntegrityError: events that were anchored are gone or others.
-    """
-    from safescale_ammt.releasing.anchor import check_registry_head
-    from safescale_ammt.releasing.ledger import BOOK
-
-    if not any(data.list(f"{BOOK}/")):
-        return False
-    check_registry_head(store, data, name)
-    return True
-
-
 def _decided(
-    registry: Registry, version: Version, act: str, options: dict[str, Any]
+    registry: Registry,
+    version: Version,
+    act: str,
+    options: dict[str, Any],
+    *,
+    whole: bool = False,
 ) -> Version:
+    """Signs an act; with `whole`, once the bundle is verified."""
     from safescale_ammt.releasing.deciding import decide
     from safescale_ammt.releasing.key_files import read_key
 
+    # The key first: to verify a bundle takes seconds.
     key = read_key(options["key"])
+    if whole:
+        check_whole(registry, version)
     return decide(registry, version.number, act, key, options["reason"])
 
 
-def _check_bundle(registry: Registry, version: Version) -> None:
-    """Verifies a version's bundle, down to its last figure: nobody signs for less."""
+def check_whole(registry: Registry, version: Version) -> None:
+    """Verifies a version's bundle, down to its last figure: nobody signs for less.
+
+    Raises:
+        IntegrityError: it is not what was registered, or does not follow.
+    """
     from safescale_ammt.releasing.bundle import verify_bundle
 
     with tempfile.TemporaryDirectory() as folder:
         registry.get_bundle(version, folder)
         verify_bundle(folder, version.entry.bundle_digest)
-
-
-def _count(registry: Registry, version: Version) -> str:
-    """Says how many approvals count, of how many that it takes."""
-    from safescale_ammt.releasing.registry_state import standing
-    from safescale_ammt.store.event_log import now
-
-    quorum = registry.terms(version.entry).human.quorum
-    count = len(standing(version, now().isoformat(timespec="seconds")))
-    rest = "`safescale promote` makes it champion." if count >= quorum else ""
-    return f"{count} of {quorum} approvals. {rest}".rstrip()
 
 
 def _beside(registry: Registry, version: Version, before: Version | None) -> str:

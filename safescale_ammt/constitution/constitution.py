@@ -27,6 +27,8 @@ from safescale_ammt.files.yaml_file import read_yaml
 SCHEMA_VERSION = 1
 MAX_BYTES = 64 * 1024
 """A larger constitution is refused (an argument list holds about 120 kB)."""
+MAX_DAYS = 36_500
+"""A decision that counts for longer has no date."""
 _OVERRIDABLE = ("soft", "undecided_hard")
 # What is shown to be violated is no matter of opinion: nobody decides it.
 _FINAL = ("failed_hard", "inviolable")
@@ -302,6 +304,10 @@ def _human(raw: Any) -> HumanRule:
             f"human.may_override and human.never both name {both[0]!r}; keep one."
         )
     days = whole(entry, "expires_days", "human", 30, 1)
+    if days > MAX_DAYS:
+        raise ConstitutionError(
+            f"human.expires_days is {days}, at most {MAX_DAYS} (a hundred years)."
+        )
     return HumanRule(dict(approvers), quorum, may_override, never, days)
 
 

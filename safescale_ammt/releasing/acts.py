@@ -175,7 +175,13 @@ def read_act(signed: Signed, act: str, place: Place, terms: Terms, at: str) -> A
     words = {name: str(stated.get(name, "")) for name in names}
     expected = statement(act, place, terms, signed.key, **words)
     if canonical_json(expected) != canonical_json(signed.statement):
-        raise IntegrityError(f"the signed {act} {_departure(expected, stated)}.")
+        for name, value in expected["predicate"].items():
+            if stated.get(name) != value:
+                raise IntegrityError(
+                    f"the signed {act} is about something else: it states {name} "
+                    f"{stated.get(name)!r}, this event of this log takes {value!r}."
+                )
+        raise IntegrityError(f"the signed {act} has another form than an act of ours.")
     check_reason(words["reason"])
     _check_signer(act, place, terms, signed.key)
     _check_times(act, words, terms, at)
@@ -187,17 +193,6 @@ def read_act(signed: Signed, act: str, place: Place, terms: Terms, at: str) -> A
         waived=terms.open if act == APPROVE else (),
         independent=bool(terms.run_owner) and not terms.owns(signed.key),
     )
-
-
-def _departure(expected: Mapping[str, Any], stated: Mapping[str, Any]) -> str:
-    """Says where a Statement is about something else than its event."""
-    for name, value in expected["predicate"].items():
-        if stated.get(name) != value:
-            return (
-                f"is about something else: it states {name} {stated.get(name)!r}, this "
-                f"event of this log takes {value!r}"
-            )
-    return "has another form than an act of ours"
 
 
 def _check_signer(act: str, place: Place, terms: Terms, key: str) -> None:

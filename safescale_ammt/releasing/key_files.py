@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.files.regular import read_regular
+from safescale_ammt.files.regular import open_regular
 from safescale_ammt.releasing.envelope import public_key_of
 
 if TYPE_CHECKING:
@@ -69,8 +69,12 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    data = read_regular(path, MOST)
-    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        # Mode and bytes of one descriptor, whatever happens to the name meanwhile.
+        with open_regular(path) as file:
+            mode, data = stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read(MOST)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
     if mode & 0o077:
         raise InputError(
             f"{path} has mode {mode:04o}, so that others of this machine may decide in "

@@ -400,7 +400,16 @@ def test_a_promotion_in_the_last_minute_of_an_approval_stops_no_reader(
     assert statuses(world) == ["champion"]
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 2001, "a\x1b[2J", "a\nb"])
+def test_an_approval_may_count_for_as_long_as_a_constitution_can_say(
+    file_store: Store, tmp_path: Path
+) -> None:
+    world = World(file_store, tmp_path)
+    world.register(human={"expires_days": 36_500})
+    world.act("approve", ALICE)
+    assert world.promote().status == "champion"
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 2001, "a\x1b[2J", "a\nb", "\ud800"])
 def test_a_reason_that_nobody_can_read_is_none(world: World, reason: str) -> None:
     with pytest.raises(InputError, match="The reason h"):
         world.act("approve", ALICE, reason=reason)

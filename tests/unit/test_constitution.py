@@ -336,6 +336,7 @@ def test_the_same_metric_over_two_groups_is_no_contradiction() -> None:
         ("human", {"may_override": ["all"]}, "expected one of soft"),
         ("human", {"never": "soft"}, "human.never is 'soft'"),
         ("human", {"expires_days": 0}, "human.expires_days must be a whole number"),
+        ("human", {"expires_days": 36_501}, "human.expires_days is 36501, at most"),
     ],
 )
 def test_a_bad_rule_is_one_clear_sentence(section: str, value: Any, says: str) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,11 @@ from approval_world import HUMAN, write_pending
 from registered_world import ended_run, registered
 
 from pipelines.cli import run_command
+from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing import ledger
-from safescale_ammt.releasing.key_files import new_key
+from safescale_ammt.releasing.envelope import public_key_of
+from safescale_ammt.releasing.key_files import new_key, read_key
 from safescale_ammt.releasing.ledger import BOOK
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.store.base import Store
@@ -184,6 +186,31 @@ def test_rolling_back_and_revoking_change_who_answers(
     assert desk.statuses() == ["pending", "revoked", "champion"]
     act("reject", "1")
     assert desk.statuses() == ["rejected", "revoked", "champion"]
+
+
+def test_a_pass_that_lost_its_race_takes_a_signature_and_names_the_champion(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Registry(desk.store, "loans")
+    human = {"approvers": {"alice": public_key_of(read_key(Path("alice.key")))}}
+    bundle = write_pending(Path("late"), b"late", gap=0.0, human=human, page=True)
+    verdict, stored = Verdict.load(bundle / "verdict"), registry.put_bundle(bundle)
+    entry = replace(
+        registry.show(3).entry,
+        model=verdict.model,
+        verdict=read_manifest(bundle / "verdict").identity,
+        constitution=verdict.constitution,
+        bundle=stored.prefix,
+        bundle_digest=stored.digest,
+    )
+    assert registry.register(entry, expected=0).status == "lost_race"
+    assert run_command(["promote", "4"]) == 2
+    assert "passed and lost its race: an approver" in capsys.readouterr().err
+    act("promote", "4", key="bob", code=3)
+    act("promote", "4")
+    told = capsys.readouterr().out
+    assert "loans version 4 is champion. It replaces version 3 (pass," in told
+    assert "promote by alice" in told
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,12 @@ from safescale_ammt.config.unapplied import (
     unapplied_to_modules,
     unapplied_to_tables,
 )
-from safescale_ammt.constitution.constitution import Constitution, GateRule, GroupRule
+from safescale_ammt.constitution.constitution import (
+    Constitution,
+    GateRule,
+    GroupRule,
+    HumanRule,
+)
 from safescale_ammt.constitution.principles import Constraint, Principle
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +62,9 @@ def test_a_name_that_nobody_reads_is_said_not_to_apply(key: str) -> None:
         assert f"training.{key} is 1" in reason
 
 
-# `why` is for those who read the file; `human` is kept for approvals, which this
-# version does not have. Both are part of the constitution's digest.
-READ_BY_PEOPLE = {(Constitution, "human"), (Principle, "why")}
-PROMISES = (Constitution, GateRule, GroupRule, Constraint, Principle)
+# `why` is for those who read the file, and part of the constitution's digest.
+READ_BY_PEOPLE = {(Principle, "why")}
+PROMISES = (Constitution, GateRule, GroupRule, HumanRule, Constraint, Principle)
 
 
 @pytest.mark.parametrize("kind", PROMISES)
