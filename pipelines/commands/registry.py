@@ -207,11 +207,15 @@ def intact_versions(store: Store, data: Store, registry: Registry) -> str:
     """Verifies a registry's versions and its anchor in the ledger.
 
     Raises:
-        IntegrityError: something was changed, removed or cut off.
+        IntegrityError: something was changed, removed or cut off, a signature does not
+            hold, or an event tells another decision than its bundle's verdict.
     """
     from safescale_ammt.releasing.anchor import check_registry_head
 
     versions = registry.verify()
+    # An event alone could call a verdict that failed a pass.
+    for version in versions:
+        registry.terms(version.entry)
     check_registry_head(store, data, registry.name)
     count = len(versions)
     told = f"{count} version{'s' * (count != 1)}, every byte is as registered"

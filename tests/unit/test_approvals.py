@@ -738,6 +738,20 @@ def test_of_two_promotions_at_once_the_loser_is_told(world: World) -> None:
     assert sorted(statuses(world)) == ["champion", "pending"]
 
 
+def test_people_decide_at_once_on_every_kind_of_store(
+    store: Store, tmp_path: Path
+) -> None:
+    """Conditional writes are the store's: a folder's and SeaweedFS's."""
+    world = World(store, tmp_path)
+    world.register(human={"quorum": 2})
+    at_once(*(lambda key=key: world.act("approve", key) for key in (ALICE, BOB)))
+    at_once(world.promote, world.promote)
+    assert statuses(world) == ["champion"]
+    assert [event.kind for event in events(world)] == [
+        *("registered", "approved", "approved", "promoted")
+    ]
+
+
 def test_an_act_that_is_killed_before_its_event_leaves_nothing(world: World) -> None:
     def killed(*_: Any) -> Draft:
         raise KeyboardInterrupt

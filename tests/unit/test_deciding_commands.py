@@ -172,6 +172,15 @@ def test_verify_tells_what_signatures_stand_for_and_what_none_covers(
     ) in capsys.readouterr().out
 
 
+def test_verify_misses_the_verdict_of_an_event_that_calls_it_a_pass(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who has the registry's key needs no gate to write "pass" into an event."""
+    registered(desk.store, desk.folder / "parts-1" / "bundle", "cards", "pass")
+    assert run_command(["registry", "verify", "--name", "cards"]) == 3
+    assert "holds a verdict needs_human on model" in capsys.readouterr().err
+
+
 def test_rolling_back_and_revoking_change_who_answers(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -191,7 +191,7 @@ def test_runs_show_decision_accuracy_gap_and_report(two_runs, capsys):
 def test_verify_without_a_name_checks_every_registered_model(
     store, version, other_parts, capsys
 ):
-    registered(store, other_parts / "bundle", "homes")
+    registered(store, other_parts / "bundle", "homes", "needs_human")
     assert run_command(["registry", "verify"]) == 0
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
         "homes",
