@@ -89,7 +89,9 @@ def opened(envelope: Any) -> Signed:
         form = {"payloadType": PAYLOAD_TYPE, "signatures": [sealed]}
         spelled = {**form, "payload": base64.b64encode(payload).decode()}
         ours = envelope == spelled and set(signature) == {"keyid", "sig"}
-        if not ours or canonical_json(statement) != payload:
+        if not (ours and isinstance(statement, dict)):
+            raise ValueError
+        if canonical_json(statement) != payload:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
         raise IntegrityError(

@@ -308,15 +308,16 @@ def fold(state: RegistryState, events: Iterable[Event]) -> RegistryState:
             )
         try:
             FOLDS[event.kind](state, event)
-        except (KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"event {event.sequence} of the registry is none of ours ({error})."
-            ) from None
         except (InputError, Refusal) as error:
             raise IntegrityError(
                 f"event {event.sequence} of the registry {state.name} "
                 f"({event.kind}) does not count, so that nothing is read from it: "
                 f"{error}"
+            ) from None
+        # A time that is none is a ValueError, one without its zone a TypeError.
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"event {event.sequence} of the registry is none of ours ({error})."
             ) from None
         state.head, state.events = event.digest, event.sequence
     return state

@@ -32,11 +32,11 @@ from safescale_ammt.errors import (
     Refusal,
 )
 from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.files.canonical import canonical_json, digest_json, json_file
+from safescale_ammt.files.canonical import digest_json, json_file
 from safescale_ammt.files.json_text import parse_json
 from safescale_ammt.releasing.acts import ACT, sign
 from safescale_ammt.releasing.deciding import promote as promote_version
-from safescale_ammt.releasing.envelope import PAYLOAD_TYPE, opened, public_key_of, seal
+from safescale_ammt.releasing.envelope import opened, public_key_of, seal
 from safescale_ammt.releasing.registry_state import KINDS, NO_CERTIFICATE, promotion
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.reporting.people import SINGLE_PARTY
@@ -518,9 +518,13 @@ def of_another_kind_of_statement(world: World) -> Draft:
 
 
 def of_no_object(world: World) -> Draft:
-    payload = base64.b64encode(canonical_json([])).decode()
-    envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": []}
-    return "approved", {"version": 1, "envelope": envelope}
+    words: Any = []
+    return "approved", {"version": 1, "envelope": seal(words, ALICE)}
+
+
+def of_no_predicate(world: World) -> Draft:
+    words = {"_type": "x", "predicate": ["approve"]}
+    return "approved", {"version": 1, "envelope": seal(words, ALICE)}
 
 
 FORGED: dict[str, tuple[Forge, str]] = {
@@ -538,6 +542,11 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "a rejection as an approval": (rejection_as_approval, "it states act 'reject'"),
     "another statement": (of_another_kind_of_statement, "another form than an act"),
     "no statement": (of_no_object, "none of ours"),
+    "no predicate": (of_no_predicate, "it states act None"),
+    "approvals that are no list": (
+        lambda w: ("promoted", {**promoted(w)[1], "approvals": 5}),
+        "none of ours",
+    ),
     "more words than an act has": (
         lambda w: signed_by(w, ALICE, note="x"),
         "another form than an act",
@@ -599,6 +608,20 @@ def test_what_is_written_by_hand_stops_every_reader(world: World, what: str) -> 
     said = refused_by_all(world)
     assert any(word in said for word in says.split("|")), said
     assert said.startswith(f"event {len(events(world))} of the registry")
+
+
+@pytest.mark.parametrize("at", ["soon", "2026-01-06T09:00:00", ""])
+def test_a_promotion_whose_time_is_none_stops_every_reader(
+    world: World, at: str
+) -> None:
+    world.act("approve", ALICE)
+    draft = promotion(world.registry().state(), 1, world.now.isoformat())
+    by_hand(world, draft)
+    key = "registry/loans/events/00000003.json"
+    raw = {**parse_json(world.store.get(key)), "at": at}
+    del raw["digest"]
+    world.store.put(key, json_file({**raw, "digest": digest_json(raw)}))
+    assert "event 3 of the registry is none of ours" in refused_by_all(world)
 
 
 def test_an_approval_goes_to_no_other_registry(world: World, tmp_path: Path) -> None:
