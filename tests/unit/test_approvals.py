@@ -6,6 +6,7 @@ import base64
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from approval_world import (
     rule_with,
     write_pending,
 )
+from foreign_world import OTHERS, places, put
 from registered_world import registered
 
 from safescale_ammt.errors import (
@@ -32,12 +34,23 @@ from safescale_ammt.errors import (
     Refusal,
 )
 from safescale_ammt.files.artifacts import read_manifest
-from safescale_ammt.files.canonical import digest_json, json_file
+from safescale_ammt.files.canonical import (
+    canonical_json,
+    digest_json,
+    json_file,
+    json_form,
+)
 from safescale_ammt.files.json_text import parse_json
 from safescale_ammt.releasing.acts import ACT, sign
 from safescale_ammt.releasing.deciding import promote as promote_version
 from safescale_ammt.releasing.envelope import opened, public_key_of, seal
-from safescale_ammt.releasing.registry_state import KINDS, NO_CERTIFICATE, promotion
+from safescale_ammt.releasing.registry_state import (
+    KINDS,
+    NO_CERTIFICATE,
+    RegistryState,
+    fold,
+    promotion,
+)
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.reporting.people import SINGLE_PARTY
 from safescale_ammt.store.base import Store
@@ -608,6 +621,55 @@ def test_what_is_written_by_hand_stops_every_reader(world: World, what: str) -> 
     said = refused_by_all(world)
     assert any(word in said for word in says.split("|")), said
     assert said.startswith(f"event {len(events(world))} of the registry")
+
+
+def replayed(world: World, body: Any) -> bool:
+    """Says whether a log counts whose newest event has another body."""
+    *earlier, last = events(world)
+    registry = world.registry()
+    state = RegistryState("loans", registry.terms)
+    try:
+        fold(state, [*earlier, replace(last, body=body)])
+    except IntegrityError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("promote", [False, True])
+def test_a_value_of_another_type_anywhere_in_an_act_does_not_count(
+    world: World, promote: bool
+) -> None:
+    world.act("approve", ALICE)
+    if promote:
+        world.promote()
+    body = json_form(events(world)[-1].body)
+    assert replayed(world, body)
+    tried = [put(body, at, other) for at in places(body) for other in OTHERS]
+    assert len(tried) > 90
+    for changed in tried:
+        counts = isinstance(changed, dict) and replayed(world, changed)
+        assert counts == (changed == body and not differs(changed, body)), changed
+
+
+def differs(one: Any, other: Any) -> bool:
+    """Says whether two values that Python takes for equal are spelled otherwise."""
+    return canonical_json(one) != canonical_json(other)
+
+
+def test_any_other_word_of_a_signed_statement_does_not_count(world: World) -> None:
+    """Signed again by the same approver, so that the signature itself holds."""
+    world.act("approve", ALICE)
+    envelope = events(world)[-1].body["envelope"]
+    statement = parse_json(base64.b64decode(envelope["payload"]))
+    # What is the signer's own to say: anything but a text of another type.
+    own = {("predicate", name) for name in ("reason", "issued", "expires")}
+    for at in places(statement):
+        for other in OTHERS:
+            changed = put(statement, at, other)
+            if not differs(changed, statement) or (at in own and other == "x"):
+                continue
+            body = {"version": 1, "envelope": seal(changed, ALICE)}
+            assert not replayed(world, body), (at, other)
 
 
 @pytest.mark.parametrize("at", ["soon", "2026-01-06T09:00:00", ""])

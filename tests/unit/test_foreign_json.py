@@ -38,8 +38,8 @@ from safescale_ammt.releasing import sealed_uses
 from safescale_ammt.releasing.bundle import verify_bundle
 from safescale_ammt.releasing.record import read_chain
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.registry_state import RegistryState, fold
 from safescale_ammt.releasing.run_outcome import RunOutcome
-from safescale_ammt.releasing.versions import fold
 from safescale_ammt.reporting.gallery import drawn
 from safescale_ammt.reporting.history_charts import (
     power_curves,
@@ -250,9 +250,13 @@ def test_a_value_of_another_type_beside_a_verdict_is_a_sentence(
 def test_an_event_of_another_form_is_a_sentence(file_store: Store, name: str) -> None:
     body = {"entry": 1, "status": 2, "predecessor": 3, "use": 4}
     kind = "reserved" if name == "ledger" else "registered"
+    registry = Registry(file_store, "loans")
     replayed, sentence = {
         "ledger": (sealed_uses.fold, "does not understand"),
-        "registry/loans": (fold, "is none of ours"),
+        "registry/loans": (
+            lambda events: fold(RegistryState("loans", registry.terms), events),
+            "is none of ours",
+        ),
     }[name]
     for number, bad in enumerate([{}, body, {**body, "use": []}, {"entry": {}}]):
         log = EventLog(file_store, f"{number}/{name}")
