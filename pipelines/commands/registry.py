@@ -91,16 +91,49 @@ def show(
     name, version = name_and_version(words or ("champion",), name)
     with opened_store(store, reads_only=True) as opened:
         chosen = chosen_registry(opened, name)
-        shown = facts(chosen, chosen.show(version))
+        found = chosen.show(version)
+        shown = facts(chosen, found)
+        awaits = awaited(chosen, found)
     if as_json:
-        say_json(shown)
+        say_json({**shown, "awaits": awaits} if awaits else shown)
         return
     lines = list(zip(_HEAD, row(shown), strict=True))
     lines.append(("predecessor", str(shown["predecessor"] or ABSENT)))
     # The decision stands above already.
     entry = shown["entry"].items()
     lines += [(key, value) for key, value in entry if value and key not in _HEAD]
+    lines += awaits.items()
     say("\n".join([*aligned(lines), *map(act_told, shown["acts"])]))
+
+
+def awaited(registry: Registry, version: Version) -> dict[str, str]:
+    """Says what a pending version waits for: what is open, and who may decide.
+
+    Returns:
+        Words by name, none of a version that is not pending; a damaged bundle is said
+        on stderr by `facts`.
+    """
+    from safescale_ammt.releasing.registry_state import standing
+    from safescale_ammt.releasing.versions import PENDING
+    from safescale_ammt.reporting.people import SINGLE_PARTY
+    from safescale_ammt.store.event_log import now
+
+    if version.status != PENDING:
+        return {}
+    try:
+        terms = registry.terms(version.entry)
+    except (InputError, IntegrityError):
+        return {}
+    counted = standing(version, now().isoformat(timespec="seconds"))
+    approvers = [n for n, key in terms.human.approvers.items() if not terms.owns(key)]
+    closed = ", ".join(f"{p.what} ({p.kind})" for p in terms.not_overridable)
+    return {
+        "open": ", ".join(f"{p.what} ({p.kind})" for p in terms.open),
+        "approvals": f"{len(counted)} of {terms.human.quorum}",
+        "approvers": ", ".join(approvers) or "nobody is named (human.approvers)",
+        "run_owner": terms.run_owner or f"not named: {SINGLE_PARTY}",
+        **({"kept_from_people": closed} if closed else {}),
+    }
 
 
 def act_told(act: Mapping[str, Any]) -> str:

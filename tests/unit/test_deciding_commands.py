@@ -128,6 +128,38 @@ def test_show_tells_who_approved_when_why_and_what_nothing_certifies(
     assert shown["waived"] == [{"what": "equal-opportunity", "kind": "undecided_hard"}]
 
 
+def test_show_tells_what_a_pending_version_waits_for(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act("approve", "1")
+    capsys.readouterr()
+    assert run_command(["registry", "show", "pending", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["awaits"] == {
+        "open": "equal-opportunity (undecided_hard)",
+        "approvals": "1 of 2",
+        "approvers": "alice, bob",
+        "run_owner": "not named: single-party, not independent",
+    }
+    assert run_command(["registry", "show", "pending"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"(?m)^approvals +1 of 2$", told)
+    assert run_command(["registry", "show", "champion"]) == 0
+    assert "approvals" not in capsys.readouterr().out
+
+
+def test_show_tells_what_is_kept_from_people_and_that_an_owner_does_not_count(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    human = {**HUMAN, "may_override": ["soft"]}
+    bundle = write_pending(Path("kept"), b"kept", human=human, run_owner="bob")
+    registered(desk.store, bundle, "kept", "needs_human")
+    assert run_command(["registry", "show", "kept", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["awaits"]
+    assert told["approvers"] == "alice, carol"
+    assert told["run_owner"] == "bob"
+    assert told["kept_from_people"] == "equal-opportunity (undecided_hard)"
+
+
 def test_the_report_of_a_version_shows_its_approvals_and_no_other_page_does(
     desk: Desk,
 ) -> None:
