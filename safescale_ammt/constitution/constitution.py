@@ -279,7 +279,7 @@ def _human(raw: Any) -> HumanRule:
     # A quorum of two is two people: one person under two names would be both.
     owners: dict[bytes, str] = {}
     for name, public_key in approvers.items():
-        owner = owners.setdefault(_approver(name, public_key), name)
+        owner = owners.setdefault(approver_key(name, public_key), name)
         if owner != name:
             raise ConstitutionError(
                 f"human.approvers {owner!r} and {name!r} have one key; one person is "
@@ -311,7 +311,7 @@ def _human(raw: Any) -> HumanRule:
     return HumanRule(dict(approvers), quorum, may_override, never, days)
 
 
-def _approver(name: str, public_key: str) -> bytes:
+def approver_key(name: str, public_key: str) -> bytes:
     """Checks an approver's name and key, and returns the key's bytes."""
     where = f"human.approvers.{name}"
     text({"name": name}, "name", "human.approvers", "")

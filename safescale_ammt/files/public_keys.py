@@ -48,16 +48,16 @@ def key_bytes(text: str) -> bytes:
         raise ValueError(
             f"is not '{PREFIX}' and the base64 of {LENGTH} bytes, 44 characters"
         )
-    point = _decoded(raw)
+    point = decoded(raw)
     if point is None:
         raise ValueError("is no point of the curve Ed25519 in its one encoding")
     # By the order of the group, not by 8 alone: a key that somebody drew lies in it.
-    if _is_neutral(point) or not _is_neutral(_times(_ORDER, point)):
+    if _is_neutral(point) or not _is_neutral(multiplied(point, _ORDER)):
         raise ValueError("is a point of the wrong order, which no drawn key has")
     return raw
 
 
-def _decoded(raw: bytes) -> _Point | None:
+def decoded(raw: bytes) -> _Point | None:
     """Returns the point of an encoding, None if it has none, or another encoding."""
     number = int.from_bytes(raw, "little")
     sign, y = number >> 255, number & (2**255 - 1)
@@ -76,7 +76,7 @@ def _decoded(raw: bytes) -> _Point | None:
     return x, y, 1, x * y % _P
 
 
-def _times(factor: int, point: _Point) -> _Point:
+def multiplied(point: _Point, factor: int) -> _Point:
     """Adds a point to itself; the key is public, so the time it takes may tell."""
     total = _NEUTRAL
     while factor:

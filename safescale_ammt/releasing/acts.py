@@ -183,8 +183,8 @@ def read_act(signed: Signed, act: str, place: Place, terms: Terms, at: str) -> A
                 )
         raise IntegrityError(f"the signed {act} has another form than an act of ours.")
     check_reason(words["reason"])
-    _check_signer(act, place, terms, signed.key)
-    _check_times(act, words, terms, at)
+    check_signer(act, place, terms, signed.key)
+    check_validity(act, words, terms, at)
     return Act(
         act=act,
         by=terms.name_of(signed.key),
@@ -195,7 +195,13 @@ def read_act(signed: Signed, act: str, place: Place, terms: Terms, at: str) -> A
     )
 
 
-def _check_signer(act: str, place: Place, terms: Terms, key: str) -> None:
+def check_signer(act: str, place: Place, terms: Terms, key: str) -> None:
+    """Refuses an act by somebody who may not do it.
+
+    Raises:
+        Refusal: the key is no approver's, the run's owner's, or what is open can be
+            overridden by nobody.
+    """
     name = terms.name_of(key)
     title = f"{place.registry} version {place.version}"
     if not name:
@@ -219,7 +225,13 @@ def _check_signer(act: str, place: Place, terms: Terms, key: str) -> None:
         )
 
 
-def _check_times(act: str, words: Mapping[str, str], terms: Terms, at: str) -> None:
+def check_validity(act: str, words: Mapping[str, str], terms: Terms, at: str) -> None:
+    """Refuses an act whose times do not fit its event, or that has expired.
+
+    Raises:
+        IntegrityError: times that are none, or that nobody signed so.
+        Refusal: an approval has expired.
+    """
     try:
         issued, written = (datetime.fromisoformat(t) for t in (words["issued"], at))
         until = datetime.fromisoformat(words["expires"]) if act == APPROVE else None

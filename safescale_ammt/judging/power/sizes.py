@@ -141,7 +141,7 @@ def principle_sizes(
         for kind in RATES_OF[constraint.metric]
         for code in (classes if kind != "error" else (0,))
     ]
-    found = [_stratum_sizes(t, kinds, classes, group_rule) for t in tables]
+    found = [stratum_sizes(t, kinds, classes, group_rule) for t in tables]
     column = constraint.group or ""
     if constraint.given:
         column = counts.cross(SEALED, column, constraint.given)
@@ -233,7 +233,7 @@ class _StratumSizes(NamedTuple):
     small: NDArray[np.bool_]
 
 
-def _stratum_sizes(
+def stratum_sizes(
     table: _Table,
     kinds: Sequence[tuple[str, int]],
     classes: Sequence[int],
