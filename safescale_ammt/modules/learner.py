@@ -43,6 +43,9 @@ from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.training_log import Log, discard
 
+_UNDECIDED = -1
+"""Of a checkpoint: whether nets are stacked is not decided."""
+
 
 class ModuleLearner(Learner):
     """k copies of a module.
@@ -295,7 +298,9 @@ class ModuleLearner(Learner):
                 state.each[f"buffer.{name}"] = torch.stack(each).cpu()
         state.common["steps"] = torch.tensor(self.steps)
         # A choice that a clock made is part of the run: whoever resumes keeps it.
-        state.common["stacked"] = torch.tensor(int(bool(self.stacked)))
+        # At the first step of new copies there is none yet.
+        chosen = _UNDECIDED if self.stacked is None else int(self.stacked)
+        state.common["stacked"] = torch.tensor(chosen)
         return state
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -303,7 +308,10 @@ class ModuleLearner(Learner):
         super().load_state_dict(state)
         self.steps = int(state.common["steps"])
         self.place(self._slots)
-        self.stacked = bool(state.common["stacked"])
+        chosen = int(state.common["stacked"])
+        self.stacked = None if chosen == _UNDECIDED else bool(chosen)
+        if self.stacked:
+            self._note({"event": "execution", "used": "stacked", "seconds": {}})
         for i, module in enumerate(self._copies):
             for name, buffer in module.named_buffers():
                 if name not in self._layout.buffers:

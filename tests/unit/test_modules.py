@@ -73,6 +73,28 @@ def test_agents_without_a_promise_see_all_rows() -> None:
     assert trunk_batches(plan).draw()[0].shape == (1, 32)
 
 
+@pytest.mark.parametrize("at", [20, 40])
+def test_stacked_nets_that_were_stopped_go_on_stacked(tmp_path: Path, at: int) -> None:
+    """At the first step of the agents nothing is decided yet, later something is."""
+    settings: dict[str, Any] = {"trunk_steps": 20, "steps": 80, "checkpoint_every": 1}
+    settings |= {"execution": "stacked"}
+    whole, _ = trained(net(), **settings)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "round" and event["step"] == at:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"checkpoints": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        trained(net(), **settings, options={**options, "log": stop})
+    events: list[dict[str, Any]] = []
+    options["log"] = events.append
+    resumed, metrics = trained(net(), **settings, options=options)
+    assert [e["step"] for e in events if e["event"] == "resumed"] == [at]
+    assert metrics["execution"]["used"] == "stacked"
+    assert same(state(whole), state(resumed))
+
+
 def test_stacked_nets_learn_what_nets_in_a_loop_learn() -> None:
     data = both()
     plain, _ = trained(net(), *data, promises=GAP)
