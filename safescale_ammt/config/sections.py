@@ -661,6 +661,9 @@ class TrainingConfig(Section):
         # What a clock chooses in each process might differ from one to the next.
         alone = self.processes == 1 or self.execution == "loop"
         self.require("execution", alone, "loop where training.processes is over 1")
+        for key in ("mixed_precision", "precision_switching_enabled"):
+            alone = self.processes == 1 or not getattr(self, key)
+            self.require(key, alone, "False where training.processes is over 1")
 
 
 @dataclass(frozen=True)

@@ -404,6 +404,24 @@ def test_a_name_that_is_taken_is_refused(
     assert "tensor" not in dir(np)
 
 
+@pytest.mark.parametrize(
+    "clocked",
+    [
+        {"execution": "auto"},
+        {"mixed_precision": True},
+        {"precision_switching_enabled": True},
+    ],
+)
+def test_what_a_clock_chooses_is_refused_in_several_processes(
+    clocked: dict[str, Any],
+) -> None:
+    """Each process would choose by its own clock, and train other bits."""
+    alone = {"model": "a.net:build", **clocked}
+    TrainingConfig.from_params(alone)
+    with pytest.raises(ConfigError, match=r"where training\.processes is over 1"):
+        TrainingConfig.from_params({**alone, "backend": "torchrun", "processes": 2})
+
+
 # --- code that is in the image ---
 
 
