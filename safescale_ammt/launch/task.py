@@ -253,7 +253,7 @@ def _write_model(
     draft.outside_identity.add(LOG)
     say_progress(trained.steps, trained.steps, "merging the agents")
     # On as many threads as training: a fit on all of them takes several times as long.
-    with settled(task.config.threads):
+    with settled(task.config.threads, trained.nets.device):
         merged = merge(
             trained,
             task.constitution,

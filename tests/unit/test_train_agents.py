@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from far_device import far_device
+from torch import Tensor
 from training_world import BRIEF, GENOME, TPR, USEFUL, prepared, promises, searched
 
 from safescale_ammt.constitution.constitution import Constitution
@@ -24,9 +27,13 @@ from safescale_ammt.errors import (
 )
 from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.launch.task import TrainingTask
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.stages import train_agents
+from safescale_ammt.training.encoded import EncodedDataset
+from safescale_ammt.training.genome_nets import GenomeNets
+from safescale_ammt.training.student import learnt_on
 
 RULES = promises(TPR, USEFUL)
 FILES = {
@@ -54,6 +61,27 @@ def model(
     out = tmp_path_factory.mktemp("trained") / "model"
     train_agents.run(dataset, architecture, RULES, BRIEF, out)
     return out
+
+
+def test_a_student_trains_in_the_mode_of_its_device(
+    dataset: Path, architecture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has no deterministic form on a device is a warning, there as in training."""
+    modes: list[int] = []
+
+    def far(task: TrainingTask, *, deploys: bool = True) -> GenomeNets:
+        del deploys
+        return GenomeNets(EncodedDataset(task.data), GENOME, far_device())
+
+    def student(*given: Any, **named: Any) -> Tensor:
+        modes.append(torch.get_deterministic_debug_mode())
+        return learnt_on(*given, **named)
+
+    monkeypatch.setattr("safescale_ammt.launch.task.nets_of", far)
+    monkeypatch.setattr("safescale_ammt.training.genome_nets.learnt_on", student)
+    config = {**BRIEF, "merge": "refined"}
+    train_agents.run(dataset, architecture, RULES, config, tmp_path / "model")
+    assert modes == [1]
 
 
 def test_the_model_holds_weights_twin_constitution_and_log(model: Path) -> None:
