@@ -144,20 +144,20 @@ class Population:
         if float(loss) <= self._least:
             self._kept, self._least, self._kept_at = averaged, float(loss), step
 
-    def best(self, averaged: Tensor, log: Log) -> Tensor:
+    def best(self, taken: int, averaged: Tensor, log: Log) -> Tensor:
         """Returns the weights that training hands on (nets, P).
 
         Args:
-            averaged: weights of all nets after the last step (nets, P).
+            taken: steps that were taken.
+            averaged: weights of all nets after the last of them (nets, P).
             log: receives the decision, if they are of an earlier one.
         """
-        steps = self._plan.steps
-        self.keep(steps)
-        if self._kept_at in {-1, steps}:
+        self.keep(taken)
+        if self._kept_at in {-1, taken}:
             return averaged
         event = {
             "event": "tuning",
-            "step": steps,
+            "step": taken,
             "phase": "end",
             "kept_from": self._kept_at,
             "loss": self._least,
@@ -167,10 +167,16 @@ class Population:
         log(event)
         return self._kept
 
+    @property
+    def middle(self) -> Tensor:
+        """The agents' geometric mean (1, 3); none where nothing is tuned (0, 3)."""
+        agents = self.settings[: len(self._plan.roles)]
+        return agents.log().mean(0, keepdim=True).exp()[: len(agents)]
+
     def _apply(self) -> None:
         k = len(self._plan.roles)
         if len(self._plan.slots) > k:
-            self.settings[k:] = self.settings[:k].log().mean(0).exp()
+            self.settings[k:] = self.middle
         apply(self._learner, self.settings, self._plan.slots, self._plan.config)
 
     def state_dict(self) -> StateDict:

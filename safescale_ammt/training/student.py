@@ -8,7 +8,8 @@ it learns the labels, *distilled* the agents' word beside them (Hinton et al. 20
 
 Where numbers are predicted, their mean stands in the place of chances. What the
 constitution weighed at the end of the agents' training it weighs here from the first
-step to the last: the multipliers stay, as nobody holds out rows to move them by. Kept
+step to the last: the multipliers stay, as nobody holds out rows to move them by. Where
+settings tune themselves its own is the agents' geometric mean. Kept
 are the weights whose Lagrangian on *validation* was least, the soup's among them.
 """
 
@@ -26,6 +27,7 @@ from safescale_ammt.model.network import probability
 from safescale_ammt.training.nets import Nets, Rows, SteppedNets
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.sampling import Batches, CellSampler, RowOrder
+from safescale_ammt.training.tuned_settings import apply
 
 if TYPE_CHECKING:
     from safescale_ammt.training.trainer import Trained
@@ -82,6 +84,9 @@ def learnt_on(
     assert isinstance(nets, SteppedNets)
     agents = trained.agents[trained.finite]
     plan = make_plan(nets, config, constitution, twin=False, agents=1)
+    if config.patience:
+        # Agents that nothing gained any more have taken fewer.
+        plan = replace(plan, steps=trained.steps)
     everything = plan.views[-1]
     inside = trained.constraints.membership(plan.rows.groups, plan.rows.y)
     cells = CellSampler(inside, [everything], plan.seed("student's cells"))
@@ -93,6 +98,9 @@ def learnt_on(
     for tensor in (learner.theta, learner.averaged):
         # In place: copies of a module are views of these rows.
         tensor.copy_(begun)
+    if trained.setting is not None and len(trained.setting):
+        # The section's own rate is then a guess that nobody stands by.
+        apply(learner, trained.setting, learner.roles, plan.config)
     held = nets.rows("validation").part(_LOOKED_AT)
     least, kept = lagrangian(trained, begun, held), begun
     for step in range(plan.steps):

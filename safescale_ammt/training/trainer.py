@@ -67,6 +67,7 @@ class Trained:
         steps: optimizer steps of each net that were taken.
         cell_weights: what each cell weighed in the Lagrangian at the end (cells,).
         config: the training section.
+        setting: that the agents came to (1, 3), if settings tune themselves.
     """
 
     nets: Nets
@@ -78,6 +79,7 @@ class Trained:
     steps: int
     cell_weights: Tensor
     config: TrainingConfig
+    setting: Tensor | None = None
 
 
 def train(
@@ -268,7 +270,7 @@ def _specialise(
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
     averaged = placement.gather(learner.averaged.cpu())
-    averaged = population.best(averaged, log)
+    averaged = population.best(taken, averaged, log)
     finite = averaged.isfinite().all(1) & finite
     return Trained(
         nets=plan.nets,
@@ -280,6 +282,7 @@ def _specialise(
         steps=taken,
         cell_weights=dual.cell_weights,
         config=plan.config,
+        setting=population.middle,
     )
 
 

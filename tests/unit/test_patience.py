@@ -27,6 +27,7 @@ LONG: dict[str, Any] = {
     "dual_every": 5,
     "patience": 3,
 }
+TUNING: dict[str, Any] = {"tune": "population", "tune_budget": 100, "tune_every": 7}
 
 
 def noise() -> tuple[TensorDataset, TensorDataset]:
@@ -63,15 +64,18 @@ def test_what_still_gains_goes_on() -> None:
     assert (metrics["steps"], metrics["stopped"]) == (150, "")
 
 
-def test_a_patient_run_that_was_stopped_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    whole, one = trained(net(), *noise(), **LONG, promises=GAP)
+@pytest.mark.parametrize("tuning", [{}, TUNING])
+def test_a_patient_run_that_was_stopped_goes_on_to_the_same_end(
+    tmp_path: Path, tuning: dict[str, Any]
+) -> None:
+    whole, one = trained(net(), *noise(), **LONG, **tuning, promises=GAP)
 
     def stop(event: dict[str, Any]) -> None:
         # After its first look and before its last.
         if event["event"] == "round" and event["step"] == one["steps"] - 20:
             raise KeyboardInterrupt
 
-    settings = {**LONG, "promises": GAP, "checkpoint_every": 1}
+    settings = {**LONG, **tuning, "promises": GAP, "checkpoint_every": 1}
     options: dict[str, Any] = {"checkpoints": tmp_path, "log": stop}
     with pytest.raises(KeyboardInterrupt):
         trained(net(), *noise(), **settings, options=options)

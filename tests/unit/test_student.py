@@ -149,6 +149,25 @@ def test_the_sections_steps_are_the_students(trained: Trained) -> None:
     assert not torch.equal(short, long)
 
 
+def test_a_student_of_agents_that_ended_early_takes_as_many_steps(
+    trained: Trained,
+) -> None:
+    early = replace(trained, config=brief(steps=60, patience=1), steps=20)
+    short = replace(trained, config=brief(steps=20, trunk_steps=10))
+    assert torch.equal(learnt_on(early, LAW), learnt_on(short, LAW))
+
+
+def test_a_student_of_tuned_agents_learns_under_their_setting(
+    trained: Trained,
+) -> None:
+    # Rate, decay and dual rate.
+    told = torch.tensor([[0.003, 0.0, 1.0]], dtype=torch.float64)
+    wild, own = brief(learning_rate=1e-9), brief(learning_rate=0.003)
+    tuned = learnt_on(replace(trained, config=wild, setting=told), LAW)
+    torch.testing.assert_close(tuned, learnt_on(replace(trained, config=own), LAW))
+    assert not torch.equal(tuned, learnt_on(replace(trained, config=wild), LAW))
+
+
 def test_what_the_promises_weighed_they_weigh_on(trained: Trained) -> None:
     cells = trained.constraints.cells
     assert len(trained.cell_weights) == len(cells) > 0
