@@ -17,7 +17,7 @@ _OF_MODULES = {
     "mixed_precision": "learners of tables keep one precision",
     "gradient_checkpointing": "learners of tables are small and recompute nothing",
     "memory_threshold": "nothing of a table switches precision",
-    "tpu_pods": "learners of tables train on processors",
+    "tpu_pods": "learners of tables have no form for a TPU",
     "execution": "learners of tables have a program of their own",
     "sensitive": "data.sensitive names the groups of a table",
     "human_oversight_enabled": "the gate leaves an undecided promise pending always",
