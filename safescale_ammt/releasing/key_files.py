@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,9 @@ def new_key(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None
     finally:
-        aside.unlink(missing_ok=True)
+        # Where it could not be made it cannot be looked for either: a name too long.
+        with suppress(OSError):
+            aside.unlink()
     return public_key_of(key)
 
 

@@ -56,9 +56,13 @@ def test_a_key_is_never_written_over(tmp_path: Path, there: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["alice.key"]
 
 
-def test_a_place_that_takes_no_file_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["no/alice.key", "file/alice.key", "a" * 252])
+def test_a_place_that_takes_no_file_is_one_sentence(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        new_key(tmp_path / "no" / "alice.key")
+        new_key(tmp_path / place)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o610])
