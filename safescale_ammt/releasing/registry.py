@@ -78,7 +78,7 @@ class Registry:
         self._prefix = f"registry/{check_key(name)}"
         self._clock = clock
         self._log = EventLog(store, self._prefix, clock)
-        self._terms: dict[str, Terms] = {}
+        self._terms: dict[VersionEntry, Terms] = {}
 
     def put_bundle(self, folder: Path | str) -> Bundle:
         """Verifies a bundle and stores it under its identity digest.
@@ -127,14 +127,14 @@ class Registry:
         Raises:
             IntegrityError: its bundle is not what was registered.
         """
-        if entry.bundle_digest not in self._terms:
-            self._terms[entry.bundle_digest] = read_terms(entry, self._reader(entry))
-        return self._terms[entry.bundle_digest]
+        # By the whole entry: a second one may say other things of the same bundle.
+        if entry not in self._terms:
+            self._terms[entry] = read_terms(entry, self._reader(entry))
+        return self._terms[entry]
 
     def _reader(self, entry: VersionEntry) -> Callable[[str], dict[str, Any]]:
         """Returns what reads a JSON file of a bundle, checked by its digest."""
-        manifest = self._stored_manifest(entry.bundle)
-        self._check_bundle_digest(entry, manifest.identity)
+        manifest = self._registered_manifest(entry)
 
         def read(name: str) -> dict[str, Any]:
             recorded, key = manifest.files.get(name), f"{entry.bundle}/{name}"
@@ -176,14 +176,7 @@ class Registry:
                 f"{entry.decision!r}, {one_of(DECISIONS)}."
             )
         check_digests(**{name: getattr(entry, name) for name in IDENTITIES})
-        stored = self._stored_manifest(entry.bundle)
-        self._check_bundle_digest(entry, stored.identity)
-        for role, digest in (("model", entry.model), ("verdict", entry.verdict)):
-            if stored.parents.get(role, digest) != digest:
-                raise IntegrityError(
-                    f"{entry.bundle} holds {role} {stored.parents[role]}, the entry "
-                    f"names {digest}."
-                )
+        self._registered_manifest(entry)
         incumbent = expected
 
         def decide(events: Sequence[Event]) -> Draft | None:
@@ -285,8 +278,7 @@ class Registry:
         """
         versions = self.versions()
         for prefix, version in {v.entry.bundle: v for v in versions}.items():
-            manifest = self._stored_manifest(prefix)
-            self._check_bundle_digest(version.entry, manifest.identity)
+            manifest = self._registered_manifest(version.entry)
             keys = {info.key for info in self._store.list(f"{prefix}/")}
             present = {key.removeprefix(f"{prefix}/") for key in keys} - {MANIFEST}
             for name in sorted(present ^ set(manifest.files)):
@@ -304,6 +296,22 @@ class Registry:
 
     def _fold(self, events: Sequence[Event]) -> RegistryState:
         return fold(RegistryState(self.name, self.terms), events)
+
+    def _registered_manifest(self, entry: VersionEntry) -> Manifest:
+        """Reads the manifest of an entry's bundle.
+
+        Raises:
+            IntegrityError: it is changed, or of other parts than the entry names.
+        """
+        stored = self._stored_manifest(entry.bundle)
+        self._check_bundle_digest(entry, stored.identity)
+        for role, digest in (("model", entry.model), ("verdict", entry.verdict)):
+            if stored.parents.get(role, digest) != digest:
+                raise IntegrityError(
+                    f"{entry.bundle} holds {role} {stored.parents[role]}, the entry "
+                    f"names {digest}."
+                )
+        return stored
 
     def _stored_manifest(self, prefix: str) -> Manifest:
         """Reads a stored bundle's manifest with the checks of every artifact.

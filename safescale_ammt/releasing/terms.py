@@ -81,6 +81,18 @@ def read_terms(entry: VersionEntry, read: Callable[[str], Mapping[str, Any]]) ->
             f"{verdict.model} by constitution {constitution.digest}, and the registry "
             f"recorded {entry.decision} on {entry.model} by {entry.constitution}."
         )
+    parents = read("model/manifest.json")["parents"]
+    made_from = {
+        "dataset": verdict.dataset,
+        "holdout": verdict.holdout,
+        "architecture": parents.get("architecture"),
+    }
+    for role, digest in made_from.items():
+        if getattr(entry, role) != digest:
+            raise IntegrityError(
+                f"the bundle {entry.bundle} is made from {role} {digest}, and the "
+                f"registry recorded {getattr(entry, role)}."
+            )
     config = RegistryConfig.from_params(read("about.json").get("registry"))
     return Terms(
         constitution.human, config.run_owner, open_points(verdict), verdict.reasons

@@ -725,6 +725,31 @@ def test_a_bundle_whose_verdict_decides_otherwise_is_not_acted_on(
         world.act("approve", ALICE)
 
 
+@pytest.mark.parametrize(
+    "name", ["model", "verdict", "constitution", "dataset", "holdout", "architecture"]
+)
+def test_nobody_signs_for_a_digest_that_the_bundle_does_not_hold(
+    world: World, name: str
+) -> None:
+    """Who has the registry's key tells of other data than the model was made from."""
+    body = events(world)[0].body
+    world.act("approve", ALICE)
+    other = {**body["entry"], name: "sha256:" + "0" * 64}
+    by_hand(world, ("registered", {**body, "entry": other}))
+    with pytest.raises(IntegrityError, match=f"(?s){name} .*{'0' * 64}"):
+        world.act("approve", ALICE, 2)
+
+
+def test_a_second_entry_of_a_bundle_is_compared_with_it_too(world: World) -> None:
+    """Its terms were read for the first one, which said what the bundle says."""
+    body = events(world)[0].body
+    world.act("approve", ALICE)
+    a_pass = {**body["entry"], "decision": "pass"}
+    by_hand(world, ("registered", {**body, "entry": a_pass, "status": "lost_race"}))
+    with pytest.raises(IntegrityError, match="recorded pass on"):
+        world.act("promote", ALICE, 2)
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_changed_event_is_found_whoever_changes_it(world: World, number: int) -> None:
     world.act("approve", ALICE)

@@ -57,9 +57,7 @@ def test_a_key_is_never_written_over(tmp_path: Path, there: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["no/alice.key", "file/alice.key", "a" * 252])
-def test_a_place_that_takes_no_file_is_one_sentence(
-    tmp_path: Path, place: str
-) -> None:
+def test_a_place_that_takes_no_file_is_one_sentence(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         new_key(tmp_path / place)
