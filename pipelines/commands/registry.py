@@ -186,10 +186,11 @@ def verify(store: str | None, name: str | None, ledger: str | None) -> None:
     damaged: list[str] = []
 
     def look(what: str, check: Callable[[], str]) -> None:
-        # The others are looked at all the same: one fault may hide no other.
+        # The others are looked at all the same: one fault may hide no other. What this
+        # version cannot read (InputError), it has not verified.
         try:
             told = check()
-        except IntegrityError as error:
+        except (InputError, IntegrityError) as error:
             damaged.append(what)
             say(f"{what}: {error}", err=True)
         else:

@@ -213,6 +213,18 @@ def test_verify_misses_the_verdict_of_an_event_that_calls_it_a_pass(
     assert "holds a verdict needs_human on model" in capsys.readouterr().err
 
 
+def test_verify_looks_at_the_others_beside_one_that_a_later_version_wrote(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = EventLog(desk.store, "registry/cards")
+    log.append(lambda _: ("of a later version", {}))
+    assert run_command(["registry", "verify"]) == 3
+    shown = capsys.readouterr()
+    assert "loans: 3 versions, every byte is as registered" in shown.out
+    assert "does not understand; use a later one." in shown.err
+    assert "1 of 2 registered models are damaged" in shown.err
+
+
 def test_rolling_back_and_revoking_change_who_answers(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
