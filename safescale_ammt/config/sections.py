@@ -14,6 +14,7 @@ from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import is_digest
 from safescale_ammt.files.code_package import is_entry
 from safescale_ammt.files.public_keys import PREFIX, key_bytes
+from safescale_ammt.printable import unseen_in
 
 SPLITS = ("train", "validation", "constraint", "monitor", "select")
 """Splits of the dataset; `sealed` lies alone in the holdout."""
@@ -703,8 +704,11 @@ class RegistryConfig(Section):
             fits and self.name[0] not in "-." and self.name[-1] not in "-.",
             "1 to 63 lower-case letters, digits, '-' or '.'",
         )
-        # A key in another spelling would be nobody's, and its owner independent.
-        if self.run_owner.startswith(PREFIX):
+        # An owner in another spelling would be nobody, and so independent of the run.
+        owner = self.run_owner
+        seen = owner == owner.strip() and not unseen_in(owner)
+        self.require("run_owner", seen, "a name as people see it, no spaces around it")
+        if owner.casefold().startswith(PREFIX):
             try:
                 key_bytes(self.run_owner)
             except ValueError as error:

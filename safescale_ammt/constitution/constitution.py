@@ -8,6 +8,7 @@ filled in, so that spelling and comments do not change which constitution it is.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,10 +286,10 @@ def _human(raw: Any) -> HumanRule:
                 f"human.approvers {owner!r} and {name!r} have one key; one person is "
                 "one vote."
             )
-    # `registry.run_owner` is compared without regard to case.
-    if len({name.casefold() for name in approvers}) < len(approvers):
+    if len(set(map(person, approvers))) < len(approvers):
         raise ConstitutionError(
-            "human.approvers names one person twice, apart from upper and lower case."
+            "human.approvers names one person twice, apart from upper and lower case, "
+            "spaces around a name and ways to write one letter."
         )
     quorum = whole(entry, "quorum", "human", 1, 1)
     # Without approvers nobody approves anything, whatever the quorum is.
@@ -309,6 +310,15 @@ def _human(raw: Any) -> HumanRule:
             f"human.expires_days is {days}, at most {MAX_DAYS} (a hundred years)."
         )
     return HumanRule(dict(approvers), quorum, may_override, never, days)
+
+
+def person(name: str) -> str:
+    """Returns what two spellings of one person's name have in common.
+
+    An owner who is spelled another way than as approver would be nobody's, and so
+    independent of their own run: `é` is one letter on one keyboard, two on another.
+    """
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def approver_key(name: str, public_key: str) -> bytes:

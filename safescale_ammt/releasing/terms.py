@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safescale_ammt.config.sections import RegistryConfig
-from safescale_ammt.constitution.constitution import Constitution, HumanRule
+from safescale_ammt.constitution.constitution import Constitution, HumanRule, person
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.judging.findings import HOLDS
 from safescale_ammt.judging.verdict import Verdict
@@ -44,9 +44,9 @@ class Terms:
 
     def owns(self, key: str) -> bool:
         """Says whether a key is the run owner's, who is given by name or by key."""
-        owner = self.run_owner.casefold()
+        owner = person(self.run_owner)
         return bool(owner) and (
-            self.run_owner == key or self.name_of(key).casefold() == owner
+            self.run_owner == key or person(self.name_of(key)) == owner
         )
 
     @property

@@ -341,6 +341,19 @@ def test_the_owner_of_a_run_does_not_put_it_into_service(
     assert world.act("rollback", BOB, 2).status == "champion"
 
 
+def test_an_owner_whose_letters_are_written_otherwise_is_the_same_person(
+    file_store: Store, tmp_path: Path
+) -> None:
+    world = World(file_store, tmp_path)
+    keys = {"Zo\u00eb ": public_key_of(ALICE), "bob": public_key_of(BOB)}
+    world.register(human={"approvers": keys}, run_owner="zoe\u0308")
+    with pytest.raises(Refusal, match="owns the run"):
+        world.act("approve", ALICE)
+    twice = {**keys, "zoe\u0308": public_key_of(CAROL)}
+    with pytest.raises(ConstitutionError, match="names one person twice"):
+        rule_with({"approvers": twice})
+
+
 @pytest.mark.parametrize(
     ("about", "named"),
     [

@@ -134,6 +134,11 @@ def test_an_owner_whose_key_is_none_is_refused() -> None:
     assert RegistryConfig(run_owner=TEXT).run_owner == TEXT
     with pytest.raises(ConfigError, match=r"registry\.run_owner is 'ed25519:x', which"):
         RegistryConfig(run_owner="ed25519:x")
+    for owner in (" ", f" {TEXT}", "alice ", "al\u200bice"):
+        with pytest.raises(ConfigError, match="a name as people see it"):
+            RegistryConfig(run_owner=owner)
+    with pytest.raises(ConfigError, match="'ED25519:x', which"):
+        RegistryConfig(run_owner="ED25519:x")
 
 
 def test_a_config_without_an_owner_keeps_its_digest() -> None:
