@@ -22,7 +22,7 @@ from typing import Any
 
 from pipelines.local.runfile import RUN, read_record, read_run
 from pipelines.local.store import opened_store
-from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.errors import InputError, IntegrityError, one_of
 from safescale_ammt.files.artifacts import MANIFEST, read_manifest
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.versions import Version
@@ -209,14 +209,24 @@ def status_now(meant: Found, store: str | None) -> str:
 
     Raises:
         InputError: the registry has no such version.
-        IntegrityError: its log was tampered with.
+        IntegrityError: its log was tampered with, or the run's record names a version
+            with another bundle than what was found.
     """
     if not meant.registered:
         return meant.version.status if meant.version else ""
     name = meant.registered["registry"]
     root, _, _ = meant.registered["bundle"].rpartition(f"/{PREFIX}{name}/")
     with opened_home(f"{root}/{PREFIX}", store) as (home, _):
-        return Registry(home, name).show(meant.registered["version"]).status
+        version = Registry(home, name).show(meant.registered["version"])
+    # By the registry's word, not by that of a record or a store that others write to:
+    # neither another number nor another bundle in its place lends a status.
+    identity = read_manifest(meant.folder).identity
+    if identity != version.entry.bundle_digest:
+        raise IntegrityError(
+            f"{meant.title} names {name} version {version.number}, whose registered "
+            f"bundle is {version.entry.bundle_digest}; found {identity}."
+        )
+    return version.status
 
 
 @contextmanager

@@ -373,6 +373,31 @@ def test_a_run_whose_version_was_revoked_since_answers_no_more(
     assert "is revoked: only a champion answers." in capsys.readouterr().err
 
 
+def test_a_run_whose_record_names_the_champion_lends_it_no_status(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = replace(Registry(desk.store, "loans").show(1), number=3)
+    ended_run(desk.folder / "runs", desk.folder / "parts-1", desk.store, version)
+    Path("new.csv").write_text("age\n30\n")
+    assert run_command(["predict", "runs/latest", "--data", "new.csv", "-o", "o"]) == 3
+    assert "names loans version 3, whose registered" in capsys.readouterr().err
+
+
+def test_another_bundle_in_the_place_of_a_champions_answers_for_no_run(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole in itself, put there by one who may write to the store."""
+    version = Registry(desk.store, "loans").show(3)
+    ended_run(desk.folder / "runs", desk.folder / "parts-3", desk.store, version)
+    Path("new.csv").write_text("age\n30\n")
+    other = desk.folder / "parts-1" / "bundle"
+    for path in filter(Path.is_file, other.rglob("*")):
+        key = f"{version.entry.bundle}/{path.relative_to(other).as_posix()}"
+        desk.store.put(key, path)
+    assert run_command(["predict", "runs/latest", "--data", "new.csv", "-o", "o"]) == 3
+    assert "names loans version 3, whose registered" in capsys.readouterr().err
+
+
 def test_a_process_of_its_own_signs_and_verifies(desk: Desk) -> None:
     """With the imports that a command spares itself."""
     words = ["approve", "1", "--key", "alice.key", "--reason", "x"]
