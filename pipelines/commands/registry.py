@@ -127,9 +127,12 @@ def awaited(registry: Registry, version: Version) -> dict[str, str]:
     counted = standing(version, now().isoformat(timespec="seconds"))
     approvers = [n for n, key in terms.human.approvers.items() if not terms.owns(key)]
     closed = ", ".join(f"{p.what} ({p.kind})" for p in terms.not_overridable)
+    quorum = str(terms.human.quorum)
+    if terms.human.quorum > len(approvers):
+        quorum += f", which cannot be met: {len(approvers)} may approve"
     return {
         "open": ", ".join(f"{p.what} ({p.kind})" for p in terms.open),
-        "approvals": f"{len(counted)} of {terms.human.quorum}",
+        "approvals": f"{len(counted)} of {quorum}",
         "approvers": ", ".join(approvers) or "nobody is named (human.approvers)",
         "run_owner": terms.run_owner or f"not named: {SINGLE_PARTY}",
         **({"kept_from_people": closed} if closed else {}),

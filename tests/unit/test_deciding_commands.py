@@ -158,6 +158,18 @@ def test_show_tells_what_is_kept_from_people_and_that_an_owner_does_not_count(
     assert told["approvers"] == "alice, carol"
     assert told["run_owner"] == "bob"
     assert told["kept_from_people"] == "equal-opportunity (undecided_hard)"
+    assert told["approvals"] == "0 of 1"
+
+
+def test_show_tells_of_a_quorum_that_the_owners_absence_makes_impossible(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    human = {**HUMAN, "quorum": 3}
+    bundle = write_pending(Path("kept"), b"kept", human=human, run_owner="bob")
+    registered(desk.store, bundle, "kept", "needs_human")
+    assert run_command(["registry", "show", "kept", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["awaits"]["approvals"]
+    assert told == "0 of 3, which cannot be met: 2 may approve"
 
 
 def test_the_report_of_a_version_shows_its_approvals_and_no_other_page_does(
