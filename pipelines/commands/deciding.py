@@ -186,13 +186,15 @@ def _meant(
     """Opens registry and ledger; returns the version, and what tells of the result.
 
     Raises:
-        InputError: there is no such version.
+        InputError: there is no such version, or more than one `pending`.
         IntegrityError: the log is not what the ledger keeps of it.
     """
     from pipelines.local.resolution import chosen_registry
     from pipelines.local.store import opened_store
+    from safescale_ammt.errors import InputError
     from safescale_ammt.releasing.anchor import check_registry_head, keep_registry_head
     from safescale_ammt.releasing.ledger import BOOK
+    from safescale_ammt.releasing.versions import PENDING
     from safescale_ammt.store.uri import open_store
 
     name, word = name_and_version(options["words"], options["name"])
@@ -204,6 +206,13 @@ def _meant(
     if anchored:
         check_registry_head(opened, data, chosen.name)
     version = chosen.show(word)
+    pending = [str(v.number) for v in chosen.versions() if v.status == PENDING]
+    # The newest may have come since the signer read the report of another one.
+    if word == PENDING and len(pending) > 1:
+        raise InputError(
+            f"{chosen.name} has {len(pending)} pending versions "
+            f"({', '.join(pending)}): name the one that you have read by its number."
+        )
 
     def tell(decided: Version, more: str) -> None:
         title = f"{chosen.name} version {decided.number}"

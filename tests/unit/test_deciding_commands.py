@@ -225,6 +225,18 @@ def test_verify_misses_the_verdict_of_an_event_that_calls_it_a_pass(
     assert "holds a verdict needs_human on model" in capsys.readouterr().err
 
 
+def test_of_several_pending_versions_people_name_the_one_that_they_read(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_pending(Path("more"), b"more", human=HUMAN, run_owner="")
+    registered(desk.store, bundle, "loans", "needs_human")
+    for command in ("approve", "reject"):
+        act(command, "pending", code=2)
+        assert "loans has 2 pending versions (1, 4): name" in capsys.readouterr().err
+    act("reject", "1")
+    assert desk.statuses() == ["rejected", "superseded", "champion", "pending"]
+
+
 def test_verify_looks_at_the_others_beside_one_that_a_later_version_wrote(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
