@@ -298,12 +298,26 @@ class Registry:
         return fold(RegistryState(self.name, self.terms), events)
 
     def _registered_manifest(self, entry: VersionEntry) -> Manifest:
-        """Reads the manifest of an entry's bundle.
+        """Reads the manifest of an entry's bundle with the checks of every artifact.
 
         Raises:
-            IntegrityError: it is changed, or of other parts than the entry names.
+            IntegrityError: it is missing, changed, or of other parts than the entry
+                names.
         """
-        stored = self._stored_manifest(entry.bundle)
+        key = f"{check_key(entry.bundle)}/{MANIFEST}"
+        if not self._store.exists(key):
+            raise IntegrityError(f"{self._store.uri}/{key} is missing.")
+        # `read_manifest` holds every check of the format, and reads folders only.
+        with tempfile.TemporaryDirectory() as folder:
+            self._store.download(key, Path(folder, MANIFEST))
+            try:
+                stored = read_manifest(folder)
+            except (InputError, IntegrityError):
+                # Its own sentence would name the temporary folder.
+                raise IntegrityError(
+                    f"{self._store.uri}/{key} was changed after it was written: found "
+                    f"{digest_file(Path(folder, MANIFEST))}."
+                ) from None
         self._check_bundle_digest(entry, stored.identity)
         for role, digest in (("model", entry.model), ("verdict", entry.verdict)):
             if stored.parents.get(role, digest) != digest:
@@ -312,27 +326,6 @@ class Registry:
                     f"names {digest}."
                 )
         return stored
-
-    def _stored_manifest(self, prefix: str) -> Manifest:
-        """Reads a stored bundle's manifest with the checks of every artifact.
-
-        Raises:
-            IntegrityError: it is missing or changed.
-        """
-        key = f"{check_key(prefix)}/{MANIFEST}"
-        if not self._store.exists(key):
-            raise IntegrityError(f"{self._store.uri}/{key} is missing.")
-        # `read_manifest` holds every check of the format, and reads folders only.
-        with tempfile.TemporaryDirectory() as folder:
-            self._store.download(key, Path(folder, MANIFEST))
-            try:
-                return read_manifest(folder)
-            except (InputError, IntegrityError):
-                # Its own sentence would name the temporary folder.
-                raise IntegrityError(
-                    f"{self._store.uri}/{key} was changed after it was written: found "
-                    f"{digest_file(Path(folder, MANIFEST))}."
-                ) from None
 
     def _check_bundle_digest(self, entry: VersionEntry, digest: str) -> None:
         if digest != entry.bundle_digest:
