@@ -183,6 +183,9 @@ def search_front(search: Json | None, control: Json | None = None) -> Picture:
     ]
     told = ", and as a control ".join(spent) + (", no control" * (len(spent) == 1))
     caption = f"{told}. {_CANDIDATES}"
+    if sum(len(log["candidates"]) for log in logs) == 1:
+        cost = f"{search['budget']['spent']:,} {search['budget']['unit']}"
+        caption = f"One candidate, measured in {cost}; nothing was searched."
     costs = {"flops": "FLOPs per row", "parameters": "parameters"}
     panels = [
         Panel("", partial(draw, cost=c, label=n), 220.0) for c, n in costs.items()

@@ -389,6 +389,10 @@ def test_the_picture_of_the_search_says_what_it_cost_and_whether_it_had_a_contro
     for absent in (None, nothing):
         alone = history_charts.search_front(SEARCH, absent).caption
         assert "in 1,440 optimizer steps, no control. " in alone
+    one = {**SEARCH, "candidates": SEARCH["candidates"][:1]}
+    assert history_charts.search_front(one, None).caption == (
+        "One candidate, measured in 1,440 optimizer steps; nothing was searched."
+    )
     rounds = {**SEARCH, "budget": {"unit": "boosting rounds", "spent": 90}}
     of_trees = history_charts.search_front(rounds, None).caption
     assert "8 candidates by local search in 90 boosting rounds, " in of_trees
