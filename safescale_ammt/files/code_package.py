@@ -95,7 +95,9 @@ class CodePackage:
                 the package is too large.
         """
         folder, single = root / top, root / f"{top}.py"
-        if not folder.is_dir():
+        # As Python's import: a module goes before a folder that is no package.
+        package = (folder / "__init__.py").is_file() or not single.is_file()
+        if not (package and folder.is_dir()):
             if data:
                 raise ConfigError(
                     f"training.model_files names {data[0]!r}, but {single} is one "

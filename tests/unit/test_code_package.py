@@ -53,6 +53,8 @@ def test_a_module_alone_is_a_package_too(tmp_path: Path) -> None:
     (tmp_path / "one_file.py").write_text(NET)
     assert find_package("one_file", [tmp_path]) == tmp_path
     assert set(CodePackage.read(tmp_path, "one_file").files) == {"one_file.py"}
+    (tmp_path / "one_file").mkdir()  # of data, say
+    assert set(CodePackage.read(tmp_path, "one_file").files) == {"one_file.py"}
     with pytest.raises(ConfigError, match="one module; make it a package"):
         CodePackage.read(tmp_path, "one_file", ["*.json"])
 
