@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as tree
 
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.modules.own_code import line_of
 
 LINE = 64
 """Bytes of a line of the cache."""
@@ -151,10 +152,12 @@ def call(module: nn.Module, inputs: Any) -> Any:
         return module(**named) if isinstance(inputs, Mapping) else module(*parts)
     except (torch.OutOfMemoryError, MemoryError, SafescaleError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # Its words may hold a row: a stage tells the line alone.
+        where = line_of(error) or ", shown above"
         raise InputError(
-            f"The model cannot be called on a batch ({type(error).__name__}, shown "
-            "above); an input is what the model's forward takes for a batch of rows."
+            f"The model cannot be called on a batch ({type(error).__name__}{where}); "
+            "an input is what the model's forward takes for a batch of rows."
         ) from error
 
 

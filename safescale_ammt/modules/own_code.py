@@ -151,10 +151,12 @@ def imported(package: CodePackage, entry: Entry, root: Path | None) -> Any:
             f"The code of training.model needs the library {lacking!r}, which is not "
             "here; leave it out, or train in an image that has it (docs/own_models.md)."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script may end its process, as a module it would end the stage, and well.
+        words = told(error)  # which needs the folder that is forgotten
         forget(entry.top)
         raise ConfigError(
-            f"The code of training.model cannot be imported ({told(error)})."
+            f"The code of training.model cannot be imported ({words})."
         ) from error
     function = getattr(module, entry.function, None)
     if not callable(function):
@@ -178,18 +180,25 @@ def told(error: BaseException) -> str:
 
     For what has seen no row of anybody: the words may hold whatever it has seen.
     """
+    where = line_of(error)
+    words = " ".join(str(error).split())[:_MOST_WORDS].rstrip(".")
+    if isinstance(error, FileNotFoundError):
+        where += "; files that it reads travel if training.model_files names them"
+    return f"{type(error).__name__}{f': {words}' if words else ''}{where}"
+
+
+def line_of(error: BaseException) -> str:
+    """Says in which of a user's lines an error arose; nothing if in none."""
     homes = tuple(folder for _, folder in _FOLDERS.values())
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if homes and frame.filename.startswith(homes)
     ]
-    where = ""
-    if frames:
-        name = "/".join(Path(frames[-1].filename).parts[-2:])
-        where = f", in {name} line {frames[-1].lineno}"
-    words = " ".join(str(error).split())[:_MOST_WORDS].rstrip(".")
-    return f"{type(error).__name__}{f': {words}' if words else ''}{where}"
+    if not frames:
+        return ""
+    name = "/".join(Path(frames[-1].filename).parts[-2:])
+    return f", in {name} line {frames[-1].lineno}"
 
 
 def built(config: TrainingConfig, rows: RowFormat) -> tuple[nn.Module, CodePackage]:
@@ -209,7 +218,7 @@ def built(config: TrainingConfig, rows: RowFormat) -> tuple[nn.Module, CodePacka
             module = build(rows)
         except (MemoryError, SafescaleError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"{config.model} did not build a module ({told(error)}); it is called "
                 f"with the rows' format: {rows.inputs} inputs, {rows.outputs} outputs."

@@ -65,11 +65,13 @@ def traced(
             with warnings.catch_warnings():
                 # Torch's own, of what it does inside (pytorch 2.13).
                 warnings.simplefilter("ignore", FutureWarning)
+                # Recurrent layers list their own weights anew.
+                warnings.filterwarnings("ignore", "The tensor attributes", UserWarning)
                 exported = torch.export.export(module, (rows,), strict=False)
                 program = exported.run_decompositions()
     except (torch.OutOfMemoryError, MemoryError, SafescaleError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"The module of training.model cannot be called on rows of {inputs} "
             f"numbers, or not be written down as torch's operators ({told(error)}); "

@@ -46,6 +46,8 @@ from safescale_ammt.modules.own_nets import OwnNets
 from safescale_ammt.stages import search_architecture, train_agents
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.enforcement import enforce
+from safescale_ammt.training.trainer import train
+from safescale_ammt.training.training_log import discard
 
 NETS = Path(__file__).parents[2] / "examples" / "own_model" / "my_nets"
 RULES = promises(TPR, USEFUL)
@@ -268,11 +270,29 @@ def build(rows):
 """
 
 
-@pytest.mark.parametrize("which", ["residual", "columns", "sines"])
+RECURRENT = """
+from torch import nn
+
+class Recurrent(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.along = nn.GRU(1, 4, batch_first=True)
+        self.head = nn.Linear(4, outputs)
+
+    def forward(self, x):
+        return self.head(self.along(x[:, :, None])[0][:, -1])
+
+def build(rows):
+    return Recurrent(rows.outputs)
+"""
+
+
+@pytest.mark.parametrize("which", ["residual", "columns", "sines", "recurrent"])
 def test_a_program_answers_as_its_module_does(
     which: str, encoded: EncodedDataset, tmp_path: Path
 ) -> None:
-    text = SINES if which == "sines" else (NETS / f"{which}.py").read_text()
+    here = {"sines": SINES, "recurrent": RECURRENT}
+    text = here.get(which) or (NETS / f"{which}.py").read_text()
     nets = OwnNets(encoded, of(tmp_path, text))
     row = nets.layout.row(nets._module)[None]
     rows = encoded.rows("select", "standard")
@@ -300,6 +320,22 @@ BROKEN = {
     "a build that raises": (
         replaced("return Net(", "raise ValueError('no luck')\n    return Net("),
         r"did not build a module \(ValueError: no luck, in of_a_user_\d+/net.py line",
+    ),
+    "a script that ends its process": (
+        "import sys\nsys.exit(0)\n" + NET,
+        r"cannot be imported \(SystemExit: 0, in of_a_user_\d+/net.py line 2\)",
+    ),
+    "a file that was not carried": (
+        "open(__file__ + '.json')\n" + NET,
+        r"net.py line 1; files that it reads travel if training.model_files names",
+    ),
+    "a build that ends it": (
+        replaced("return Net(", "raise SystemExit('bye')\n    return Net("),
+        r"did not build a module \(SystemExit: bye",
+    ),
+    "an answer that ends it": (
+        replaced(FORWARD, f"raise SystemExit(0)\n        {FORWARD}"),
+        r"cannot be called on .* \(SystemExit",
     ),
     "no module": (
         replaced("return Net(rows.inputs, rows.outputs)", "return 7"),
@@ -356,6 +392,18 @@ def test_a_module_that_cannot_be_trained_is_one_sentence(
     with pytest.raises(InputError, match=sentence) as caught:
         OwnNets(encoded, of(tmp_path, net))
     assert "\n" not in str(caught.value)
+
+
+def test_what_fails_on_rows_is_told_by_its_line_and_without_its_words(
+    encoded: EncodedDataset, tmp_path: Path
+) -> None:
+    net = replaced(FORWARD, f"assert not self.training, x\n        {FORWARD}")
+    config = of(tmp_path, net)
+    sentence = (
+        r"on a batch \(AssertionError, in of_a_user_\d+/net.py line 14\); an input"
+    )
+    with pytest.raises(InputError, match=sentence):
+        train(OwnNets(encoded, config), config, constitution(TPR), log=discard)
 
 
 def test_a_user_s_exception_is_the_cause(
