@@ -70,9 +70,9 @@ def training_curves(events: Sequence[Json]) -> Picture:
     after = ", after the common trunk" * bool(trunk)
     caption = (
         f"Loss: that of {k} agent{'s' * (k > 1)} (thin), their mean and the "
-        f"twin{after}. Violation: gap minus the line, pooled over "
-        "rows that each agent had set aside; above 0 the promise is broken. "
-        "Multipliers: what the violation drives and what presses the gaps down."
+        f"twin{after}. Violation: by how much a line is missed, pooled "
+        "over rows that each agent had set aside; above 0 the promise is broken. "
+        "Multipliers: what the violation drives, and how hard a promise presses."
     )
     # Where the section left their number open, why they are as many.
     reasons = [e["reason"] for e in events if e.get("event") == "agents"]

@@ -317,7 +317,10 @@ def test_training_with_lost_agents_and_one_agent_is_drawn() -> None:
     assert "trunk" in whole.svg
     assert "the twin, after the common trunk. Violation" in whole.caption
     # Boosters have none in common.
-    assert "the twin. Violation" in history_charts.training_curves(lost).caption
+    told = history_charts.training_curves(lost).caption
+    # A ratio or a recall is no gap.
+    assert "the twin. Violation: by how much a line is missed" in told
+    assert "gap" not in told
     assert history_charts.training_curves(single).svg
 
 
