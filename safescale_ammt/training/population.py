@@ -38,6 +38,7 @@ from safescale_ammt.training.tuned_settings import (
     RATE,
     Ranges,
     apply,
+    middle,
     row_losses,
     told,
     validation_losses,
@@ -144,17 +145,22 @@ class Population:
         if float(loss) <= self._least:
             self._kept, self._least, self._kept_at = averaged, float(loss), step
 
-    def best(self, taken: int, averaged: Tensor, log: Log) -> Tensor:
-        """Returns the weights that training hands on (nets, P).
+    def best(self, taken: int, averaged: Tensor, log: Log) -> tuple[Tensor, Tensor]:
+        """Returns the weights that training hands on, and what they trained under.
 
         Args:
             taken: steps that were taken.
             averaged: weights of all nets after the last of them (nets, P).
             log: receives the decision, if they are of an earlier one.
+
+        Returns:
+            Weights (nets, P), and the agents' geometric mean of their settings (1, 3);
+            none where nothing is tuned (0, 3).
         """
         self.keep(taken)
+        setting = middle(self.settings[: len(self._plan.roles)])
         if self._kept_at in {-1, taken}:
-            return averaged
+            return averaged, setting
         event = {
             "event": "tuning",
             "step": taken,
@@ -165,18 +171,12 @@ class Population:
             f"their soup's loss on validation ({self._least:.4f}) is the least.",
         }
         log(event)
-        return self._kept
-
-    @property
-    def middle(self) -> Tensor:
-        """The agents' geometric mean (1, 3); none where nothing is tuned (0, 3)."""
-        agents = self.settings[: len(self._plan.roles)]
-        return agents.log().mean(0, keepdim=True).exp()[: len(agents)]
+        return self._kept, setting
 
     def _apply(self) -> None:
         k = len(self._plan.roles)
         if len(self._plan.slots) > k:
-            self.settings[k:] = self.middle
+            self.settings[k:] = middle(self.settings[:k])
         apply(self._learner, self.settings, self._plan.slots, self._plan.config)
 
     def state_dict(self) -> StateDict:

@@ -270,7 +270,7 @@ def _specialise(
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
     averaged = placement.gather(learner.averaged.cpu())
-    averaged = population.best(taken, averaged, log)
+    averaged, setting = population.best(taken, averaged, log)
     finite = averaged.isfinite().all(1) & finite
     return Trained(
         nets=plan.nets,
@@ -282,7 +282,7 @@ def _specialise(
         steps=taken,
         cell_weights=dual.cell_weights,
         config=plan.config,
-        setting=population.middle,
+        setting=setting,
     )
 
 

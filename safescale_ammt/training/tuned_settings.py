@@ -97,6 +97,11 @@ class Ranges:
         return self.clamp(setting * most ** (2 * draws - 1))
 
 
+def middle(settings: Tensor) -> Tensor:
+    """Returns the geometric mean of settings (1, 3); none of none (0, 3)."""
+    return settings.log().mean(0, keepdim=True).exp()[: len(settings)]
+
+
 def apply(
     learner: Learner, settings: Tensor, roles: Sequence[Role], config: TrainingConfig
 ) -> None:

@@ -281,7 +281,7 @@ def test_with_promises_settings_move_and_weights_stay_with_their_fold(
     assert event["exploit"]
     assert torch.equal(learner.theta, before)
     tuning.keep(60)
-    assert tuning.best(60, before, discard) is before
+    assert tuning.best(60, before, discard)[0] is before
 
 
 def test_an_agent_that_surely_breaks_a_promise_is_behind_all_others(
@@ -313,12 +313,12 @@ def test_the_agents_of_the_best_round_are_handed_on(encoded: EncodedDataset) -> 
     # In place, as steps do: what was kept must not be a view of it.
     learner.averaged += 5.0
     events: list[Any] = []
-    handed = tuning.best(60, learner.averaged, events.append)
+    handed, _ = tuning.best(60, learner.averaged, events.append)
     assert torch.equal(handed, good)
     assert [(e["kept_from"], e["step"]) for e in events] == [(40, 60)]
     tuning, learner = population(plan)
     end = learner.averaged
-    assert tuning.best(60, end, events.append) is end
+    assert tuning.best(60, end, events.append)[0] is end
     assert len(events) == 1
 
 
