@@ -171,6 +171,9 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
     default = TrainingConfig()
     alone = {
         **{key: getattr(default, key) for key in TrainingConfig.how},
+        # A user's own module is built of the same files.
+        "model_package": training.model_package,
+        "model_files": training.model_files,
         "num_agents": 1,
         "agent_specializations": ("generalist",),
         # Candidates are compared after as many steps.

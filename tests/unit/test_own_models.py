@@ -114,6 +114,17 @@ def test_nothing_is_searched_and_the_checks_are_made_all_the_same(
     assert read_json(tmp_path / "found" / "power.json")["principles"]
 
 
+def test_a_module_that_reads_files_is_measured(dataset: Path, tmp_path: Path) -> None:
+    read = "import pathlib\npathlib.Path(__file__).with_name('w.txt').read_text()\n"
+    name, _ = package(tmp_path, read + NET)
+    (tmp_path / name / "w.txt").write_text("8")
+    code = CodePackage.read(tmp_path, name, ["*.txt"])
+    training = section(name, code, model_files=["*.txt"])
+    out = tmp_path / "found"
+    search_architecture.run(dataset, RULES, BRIEF_SEARCH, training, out)
+    verify(out)
+
+
 def test_a_module_over_the_cap_is_refused_before_it_is_trained(
     dataset: Path, own: dict[str, Any], tmp_path: Path
 ) -> None:
