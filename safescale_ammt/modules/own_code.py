@@ -3,8 +3,8 @@
     build(format) -> torch.nn.Module
 
 The code comes packed in the config, or lies in the image. It is unpacked into a folder
-of this process, from which Python imports it; where it would hide or be hidden by
-something else of its name, it is refused.
+of this process, from which Python imports it, before any installed package of its name.
+It is refused where that has been imported already, as ours and torch have.
 """
 
 from __future__ import annotations
