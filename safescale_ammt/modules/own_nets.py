@@ -8,7 +8,6 @@ the module itself, and again for every form that training weighs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -74,9 +73,6 @@ class OwnNets(ModuleNets):
         module, self.package = built(config, form)
         wanted = "cpu" if config.processes > 1 else config.device
         self.kind, device, self._said = find_device(wanted, present_for_tables(wanted))
-        if device.type != "cpu":
-            # Products are deterministic with this.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         precision = AdaptivePrecisionEngine(
             memory_threshold=config.memory_threshold,
             gradient_stability_threshold=config.gradient_stability_threshold,
