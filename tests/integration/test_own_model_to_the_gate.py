@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from laptop import WORKLOAD, Laptop
-from trained_world import World, build
+from trained_world import World, build, newest_bundle, registered
 
 from pipelines.cli import run_command
 from pipelines.compile import compile_train
@@ -25,14 +25,10 @@ from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.files.code_package import CODE, CodePackage
 from safescale_ammt.model.program import PROGRAM
 from safescale_ammt.releasing.contents import check_code
-from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.stages import (
-    evaluate_safety,
-    register_model,
-    search_architecture,
     train_agents,
 )
-from safescale_ammt.store.uri import STORE, open_store
+from safescale_ammt.store.uri import STORE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 COLUMNS = CodePackage.read(EXAMPLE, "my_nets")
@@ -50,34 +46,13 @@ SEARCH = {**WORKLOAD["search"], "feasibility_steps": 0}
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The small table, trained by the example's module, and judged on sealed rows."""
     nets = build(tmp_path_factory.getbasetemp() / "world")
-    world = World(tmp_path_factory.mktemp("own"), nets.constitution)
-    for name in ("dataset", "holdout"):
-        (world.folder / name).symlink_to(nets.folder / name)
-    store = open_store((world.folder / "store").as_uri())
-    nets.kept_in(store)
-    dataset, _, architecture, model = world.inputs
-    rule = world.constitution
-    search_architecture.run(dataset, rule, SEARCH, SECTION, architecture)
-    train_agents.run(dataset, architecture, rule, SECTION, model)
-    places = (*nets.inputs[:2], architecture, model)
-    environ = {STORE: store.uri}
-    evaluate_safety.run(*places, rule, {}, world.folder / "verdict", environ=environ)
-    register_model.run(
-        model,
-        world.folder / "verdict",
-        rule,
-        {"name": "own"},
-        world.folder / "version",
-        environ=environ,
-    )
-    return world
+    folder = tmp_path_factory.mktemp("own")
+    return registered(nets, folder, "own", SEARCH, SECTION)
 
 
 @pytest.fixture
 def bundle(world: World, tmp_path: Path) -> Path:
-    registry = Registry(open_store((world.folder / "store").as_uri()), "own")
-    registry.get_bundle(registry.versions()[-1], tmp_path / "bundle")
-    return tmp_path / "bundle"
+    return newest_bundle(world, "own", tmp_path / "bundle")
 
 
 def test_the_bundle_verifies_and_its_rows_are_answered_again(

@@ -10,18 +10,11 @@ from pathlib import Path
 import lightgbm
 import pytest
 from laptop import WORKLOAD
-from trained_world import World, build
+from trained_world import World, build, newest_bundle, registered
 
 from pipelines.cli import run_command
 from safescale_ammt.model.predictor import TREES
-from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.stages import (
-    evaluate_safety,
-    register_model,
-    search_architecture,
-    train_agents,
-)
-from safescale_ammt.store.uri import STORE, open_store
+from safescale_ammt.store.uri import STORE
 
 SECTION = {"learner": "trees", "num_agents": 3, "folds": 4, "seed": 0}
 SEARCH = {**WORKLOAD["search"], "candidates": 2, "feasibility_steps": 0}
@@ -31,34 +24,13 @@ SEARCH = {**WORKLOAD["search"], "candidates": 2, "feasibility_steps": 0}
 def boosted(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The small table, searched and boosted, and judged on its sealed rows."""
     nets = build(tmp_path_factory.getbasetemp() / "world")
-    world = World(tmp_path_factory.mktemp("trees"), nets.constitution)
-    for name in ("dataset", "holdout"):
-        (world.folder / name).symlink_to(nets.folder / name)
-    store = open_store((world.folder / "store").as_uri())
-    nets.kept_in(store)
-    dataset, _, architecture, model = world.inputs
-    rule = world.constitution
-    search_architecture.run(dataset, rule, SEARCH, SECTION, architecture)
-    train_agents.run(dataset, architecture, rule, SECTION, model)
-    places = (*nets.inputs[:2], architecture, model)
-    environ = {STORE: store.uri}
-    evaluate_safety.run(*places, rule, {}, world.folder / "verdict", environ=environ)
-    register_model.run(
-        model,
-        world.folder / "verdict",
-        rule,
-        {"name": "trees"},
-        world.folder / "version",
-        environ=environ,
-    )
-    return world
+    folder = tmp_path_factory.mktemp("trees")
+    return registered(nets, folder, "trees", SEARCH, SECTION)
 
 
 @pytest.fixture
 def bundle(boosted: World, tmp_path: Path) -> Path:
-    registry = Registry(open_store((boosted.folder / "store").as_uri()), "trees")
-    registry.get_bundle(registry.versions()[-1], tmp_path / "bundle")
-    return tmp_path / "bundle"
+    return newest_bundle(boosted, "trees", tmp_path / "bundle")
 
 
 def test_the_bundle_holds_trees_that_lightgbm_reads(bundle: Path) -> None:

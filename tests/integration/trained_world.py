@@ -10,8 +10,15 @@ from typing import Any
 import preparing
 from laptop import CONSTITUTION, WORKLOAD, write_people
 
-from safescale_ammt.stages import search_architecture, train_agents
+from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.stages import (
+    evaluate_safety,
+    register_model,
+    search_architecture,
+    train_agents,
+)
 from safescale_ammt.store.base import Store
+from safescale_ammt.store.uri import STORE, open_store
 
 
 @dataclass(frozen=True)
@@ -75,3 +82,39 @@ def build(folder: Path, floor: float = 0.6, planned: int = 1, each: int = 1) -> 
     )
     world.train("model", seed=0)
     return world
+
+
+def registered(
+    nets: World, folder: Path, name: str, search: Any, training: Any
+) -> World:
+    """Takes the table of a world through all later stages, under sections of its own.
+
+    Args:
+        nets: whose dataset, sealed rows and promises are taken.
+        folder: gets the artifacts, and the store of rows, ledger and registry.
+        name: of the registry.
+        search: the section.
+        training: the section.
+    """
+    world = World(folder, nets.constitution)
+    for artifact in ("dataset", "holdout"):
+        (folder / artifact).symlink_to(nets.folder / artifact)
+    store = open_store((folder / "store").as_uri())
+    nets.kept_in(store)
+    dataset, _, architecture, model = world.inputs
+    rule, environ = world.constitution, {STORE: store.uri}
+    search_architecture.run(dataset, rule, search, training, architecture)
+    train_agents.run(dataset, architecture, rule, training, model)
+    places, verdict = (*nets.inputs[:2], architecture, model), folder / "verdict"
+    evaluate_safety.run(*places, rule, {}, verdict, environ=environ)
+    register_model.run(
+        *(model, verdict, rule, {"name": name}, folder / "version"), environ=environ
+    )
+    return world
+
+
+def newest_bundle(world: World, name: str, folder: Path) -> Path:
+    """Brings the bundle of a registry's newest version into a folder."""
+    registry = Registry(open_store((world.folder / "store").as_uri()), name)
+    registry.get_bundle(registry.versions()[-1], folder)
+    return folder
