@@ -10,8 +10,9 @@ the gate's own code judges everybody (`transfer_judged`). In the CLOSED division
 wraps our base network: one net of the default genome with our rows, steps and schedule.
 In the OPEN division it wraps LightGBM. Methods that are told the group of those they
 answer stand apart from the blind ones. All aim at the gap that our margin computes from
-tau and the sealed counts, 0 at .08. Peers are described in `benchmarks/peers`, one file
-each; those that are no dependencies of ours are looked for in `--packages`
+tau and the sealed counts, 0 at .08; of two rates, as with equalized odds, who knows one
+tolerance alone aims at the smaller of both. Peers are described in `benchmarks/peers`,
+one file each; those that are no dependencies of ours are looked for in `--packages`
 (`pip install --no-deps --target FOLDER -r benchmarks/peers/requirements.txt`).
 
 Measured one by one: `--write` adds to benchmarks/results/constraint-transfer.json, and

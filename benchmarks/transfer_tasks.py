@@ -38,9 +38,10 @@ T = TypeVar("T")
 CACHE = Path.home() / ".cache" / "safescale-ammt"
 OFFICIAL, DEVELOPMENT = "official", "dev"
 POOL = ("train", "constraint")
-"""Splits that nets and trees are trained on."""
-UNTRAINED = ("validation", "monitor", "select")
-"""Development rows that no base was trained on."""
+"""Splits that nets are trained on."""
+TREE_POOL = (*POOL, "monitor")
+"""Splits that trees are boosted on, ours and the peers'."""
+SPLITS = (*TREE_POOL, "validation", "select")
 
 
 @dataclass(frozen=True)

@@ -11,33 +11,34 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.boosting import fitted, new_booster, scores_of
 from benchmarks.peers.network import NetClassifier, trunk_of
-from benchmarks.transfer_tasks import POOL, UNTRAINED, Case, Rows, seed_of
+from benchmarks.transfer_tasks import POOL, SPLITS, TREE_POOL, Case, Rows, seed_of
 
 Scores = NDArray[Any]
 CLOSED, OPEN = "closed", "open"
-FITTED_ON = {"all": (*POOL, *UNTRAINED), "untrained": UNTRAINED}
-"""Rows that a correction of scores may be fitted on."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """The base of a division, trained on the pool.
+    """The base of a division, trained on its pool.
 
     Attributes:
         division: `closed` or `open`.
+        pool: splits that it was trained on.
         score: chances (n,) of the positive class, of inputs (n, d).
         estimator: makes an unfitted one for scikit-learn.
         group_score: chances (n,) of group 1, by the same kind of model.
     """
 
     division: str
+    pool: tuple[str, ...]
     score: Callable[[Scores], Scores]
     estimator: Callable[[], Any]
     group_score: Callable[[Scores], Scores]
 
     def on(self, case: Case, rows: str) -> tuple[Rows, Scores]:
-        """Returns rows to fit a correction on, and their scores."""
-        found = case.rows(*FITTED_ON[rows])
+        """Returns rows to fit a correction on, `all` or `untrained`, and scores."""
+        untrained = [split for split in SPLITS if split not in self.pool]
+        found = case.rows(*(SPLITS if rows == "all" else untrained))
         name = f"{self.division} scores of {rows}"
         return found, case.shared(name, lambda: self.score(found.x))
 
@@ -65,9 +66,8 @@ def network_base(case: Case) -> Base:
         )
         return np.asarray(net.predict_proba(x))[:, 1]
 
-    return Base(
-        CLOSED, trunk_of(case).score, lambda: NetClassifier(seed=seed), group_score
-    )
+    own = trunk_of(case).score
+    return Base(CLOSED, POOL, own, lambda: NetClassifier(seed=seed), group_score)
 
 
 def boosting_base(case: Case, **knobs: Any) -> Base:
@@ -80,6 +80,7 @@ def boosting_base(case: Case, **knobs: Any) -> Base:
         )
         return scores_of(of_group, x)
 
-    return Base(
-        OPEN, lambda x: scores_of(model, x), lambda: new_booster(**knobs), group_score
-    )
+    def score(x: Scores) -> Scores:
+        return scores_of(model, x)
+
+    return Base(OPEN, TREE_POOL, score, lambda: new_booster(**knobs), group_score)

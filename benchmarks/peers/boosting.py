@@ -14,7 +14,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.transfer_tasks import POOL, Case
+from benchmarks.transfer_tasks import TREE_POOL, Case
 
 Scores = NDArray[Any]
 CHOSEN = {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31}
@@ -41,5 +41,5 @@ def scores_of(model: lightgbm.LGBMClassifier, x: Scores) -> Scores:
 
 def fitted(case: Case, *, label: str = "y", **knobs: Any) -> lightgbm.LGBMClassifier:
     """Fits the pool's label, or its group."""
-    rows = case.rows(*POOL)
+    rows = case.rows(*TREE_POOL)
     return new_booster(**knobs).fit(rows.x, getattr(rows, label))

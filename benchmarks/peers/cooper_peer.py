@@ -17,7 +17,7 @@ import torch
 from cooper.optim import nuPI, nuPIInitType
 
 from benchmarks.peers.bases import Base
-from benchmarks.peers.network import Net, Step, new_net, pool_tensors
+from benchmarks.peers.network import Net, Step, aims_of, new_net, pool_tensors
 from benchmarks.transfer_tasks import Answer, Case
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.learner import soft_rates
@@ -26,9 +26,10 @@ from safescale_ammt.training.learner import soft_rates
 class Promise(cooper.ConstrainedMinimizationProblem):
     """The gap of a case as cooper's problem."""
 
-    def __init__(self, case: Case, net: Net, aim: float) -> None:
+    def __init__(self, case: Case, net: Net) -> None:
         super().__init__()
-        self.net, self.aim, self.constraints_ = net, aim, case.plan.constraints
+        self.net, self.constraints_ = net, case.plan.constraints
+        self.aims = aims_of(case)
         self.every = case.config.dual_every
         self.x, self.inside = pool_tensors(case)
         outcomes = [cell.outcome for cell in self.constraints_.cells]
@@ -47,7 +48,7 @@ class Promise(cooper.ConstrainedMinimizationProblem):
         soft = soft_rates(step.cells.reshape(1, -1, 1), cells)[0]
         due = step.number % self.every == 0
         state = cooper.ConstraintState(
-            violation=self.constraints_.differences(soft) - self.aim,
+            violation=self.constraints_.differences(soft) - self.aims,
             strict_violation=self.strict() if due else None,
             contributes_to_dual_update=due,
         )
@@ -59,19 +60,19 @@ class Promise(cooper.ConstrainedMinimizationProblem):
         inside = self.inside[:, counted]
         predicted = (self.net.logits(self.x[counted].numpy()) >= 0).to(torch.int64)
         hits = hard_rates(predicted[None], inside, self.outcomes)[0]
-        return self.constraints_.differences(hits / inside.sum(1)) - self.aim
+        return self.constraints_.differences(hits / inside.sum(1)) - self.aims
 
 
 def nupi(
     case: Case,
     base: Base,  # noqa: ARG001
-    aim: float,
+    aim: float,  # noqa: ARG001
     ki: float = 0.3,
     kp: float = 3.0,
 ) -> Answer:
     """Trains the base network under the constraint."""
     net, primal = new_net(case)
-    problem = Promise(case, net, aim)
+    problem = Promise(case, net)
     pairs = torch.ones(len(case.plan.constraints.pairs))
     gains = case.plan.constraints.gains() * pairs
     options: dict[str, Any] = {"init_type": nuPIInitType.ZEROS, "ema_nu": 0.9}

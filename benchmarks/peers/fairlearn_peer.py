@@ -27,7 +27,7 @@ from fairlearn.reductions import (
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from benchmarks.peers.bases import CLOSED, OPEN, Base
-from benchmarks.transfer_tasks import POOL, Answer, Case
+from benchmarks.transfer_tasks import Answer, Case
 
 LEAST_BOUND = 0.01
 ROUNDS = {CLOSED: 5, OPEN: 15}
@@ -45,7 +45,7 @@ PARITIES = {
 
 def reductions(case: Case, base: Base, aim: float) -> Answer:
     """Answers by the exponentiated gradient."""
-    rows = case.rows(*POOL)
+    rows = case.rows(*base.pool)
     moment = MOMENTS[case.task.metric](difference_bound=max(aim, LEAST_BOUND))
     model = ExponentiatedGradient(
         base.estimator(), moment, max_iter=ROUNDS[base.division]

@@ -9,7 +9,7 @@ same by group). Tried: ALM at rates .01, .05 and .2, and ALM at .05 with penalty
 from __future__ import annotations
 
 from benchmarks.peers.bases import Base
-from benchmarks.peers.network import new_net
+from benchmarks.peers.network import aims_of, new_net
 from benchmarks.transfer_tasks import Answer, Case
 from safescale_ammt.training.learner import soft_rates
 
@@ -17,7 +17,7 @@ from safescale_ammt.training.learner import soft_rates
 def alm(
     case: Case,
     base: Base,  # noqa: ARG001
-    aim: float,
+    aim: float,  # noqa: ARG001
     rate: float = 0.05,
     penalty: float = 0.0,
 ) -> Answer:
@@ -25,11 +25,11 @@ def alm(
     from humancompatible.train.dual_optim import ALM
 
     constraints = case.plan.constraints
-    net, primal = new_net(case)
+    (net, primal), aims = new_net(case), aims_of(case)
     dual = ALM(m=len(constraints.pairs), lr=rate, penalty=penalty, is_ineq=True)
     for step in net.steps(case, primal):
         soft = soft_rates(step.cells.reshape(1, -1, 1), constraints.cells)[0]
-        violation = constraints.differences(soft) - aim
+        violation = constraints.differences(soft) - aims
         lagrangian = dual.forward_update(step.loss, violation)
         primal.zero_grad()
         lagrangian.backward()

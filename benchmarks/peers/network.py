@@ -188,14 +188,24 @@ def trunk_of(case: Case) -> Net:
     return net
 
 
-def aim_of(case: Case) -> float:
-    """Returns the gap that our margin lets training aim at: everybody's aim.
+def aims_of(case: Case) -> Tensor:
+    """Returns the gap of each pair that our margin lets training aim at (pairs,).
 
-    As the dual update sets it, with the base's rates in place of the trunk's.
+    As the dual update sets it, with the base's rates in place of the trunk's. Who holds
+    pairs to bounds of their own aims there too.
     """
-    trunk = trunk_of(case).averaged
-    dual = DualUpdate.start(case.plan, trunk, Placement(len(case.plan.slots)))
-    return float(dual.targets.min())
+
+    def found() -> Tensor:
+        trunk = trunk_of(case).averaged
+        placement = Placement(len(case.plan.slots))
+        return DualUpdate.start(case.plan, trunk, placement).targets
+
+    return case.shared(f"aims at {case.tau}", found)
+
+
+def aim_of(case: Case) -> float:
+    """Returns the least of the aims, for those who know one tolerance of all rates."""
+    return float(aims_of(case).min())
 
 
 def pool_tensors(case: Case) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,7 @@ from safescale_ammt.modules.task import Task
 from safescale_ammt.modules.trial import Loss
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.fair_head import HEAD_ROWS
+from safescale_ammt.training.plan import POOL
 from safescale_ammt.training.student import learnt_on
 from safescale_ammt.training.training_log import Log, discard
 
@@ -62,6 +63,7 @@ class ModuleNets:
 
     unit = "rows"
     sets_aside = False
+    pool = POOL
     most_rows = 1 << 18
 
     def __init__(

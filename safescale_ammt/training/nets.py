@@ -114,6 +114,10 @@ class Nets(Protocol):
         """Of the rows that the model will be judged on, as split `sealed`."""
 
     @property
+    def pool(self) -> tuple[str, ...]:
+        """Splits whose rows the agents train on, fold by fold."""
+
+    @property
     def sets_aside(self) -> bool:
         """Whether agents set a fold aside where no promise needs it, too."""
 

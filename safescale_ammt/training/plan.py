@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from safescale_ammt.training.checkpoint import Checkpoints
 
 POOL = ("train", "constraint")
-"""Splits whose rows the agents train on, fold by fold."""
+"""Splits that nets train on: of all others somebody asks what no net has seen."""
 LEAST_FOLDS = 4
 """Fewer agents than this still keep three quarters of the rows each."""
 
@@ -38,7 +38,7 @@ class Plan:
         nets: what is trained, on which dataset.
         config: the training section.
         constitution: names the enforced principles.
-        rows: the rows of `POOL`.
+        rows: the rows of the nets' pool.
         constraints: what is enforced on them.
         roles: of the k agents.
         slots: roles of all nets: the agents', then the twin's if there is one.
@@ -117,13 +117,13 @@ def make_plan(
         ConfigError: an unknown role.
         DataError: too few rows for the folds.
     """
-    rows = nets.rows(*POOL)
+    rows = nets.rows(*nets.pool)
     roles = assign(nets.roles(config), agents or config.agent_counts[0])
     folds = min(config.folds, max(LEAST_FOLDS, len(roles)))
     draws = len(rows) if rows.entity is None else int(rows.entity.max()) + 1
     if draws < 2 * folds:
         raise DataError(
-            f"The splits {' and '.join(POOL)} hold {draws} {nets.unit}, too "
+            f"The splits {' and '.join(nets.pool)} hold {draws} {nets.unit}, too "
             f"few for {folds} folds; give more rows or fewer training.folds."
         )
     constraints = enforce(constitution, nets.groups, rows.groups, rows.y, nets.outcomes)

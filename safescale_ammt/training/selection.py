@@ -26,7 +26,7 @@ from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.threshold import BALANCED, ranked_thresholds, right_weights
 
 UNSEEN = ("validation", "monitor", "select")
-"""Splits that no weight of a net was fitted on."""
+"""Splits that no model is fitted on, but for those in its pool."""
 LIKELY = 0.25
 """Level at which a promise must hold there for a point to be offered in its place."""
 THRESHOLDS = 16
@@ -58,7 +58,8 @@ class Selection:
         self._constitution, self._rule = constitution, rule
         self._nets = nets
         self._rows = nets.rows("select")
-        self._unseen = nets.rows(*UNSEEN).part(nets.most_rows)
+        unseen = [split for split in UNSEEN if split not in nets.pool]
+        self._unseen = nets.rows(*unseen).part(nets.most_rows)
         # Halves of equal strata: a small group's positives are in both.
         strata = strata_of(self._rows, constitution)
         second = stratified_folds(strata, 2, seed, self._rows.entity).numpy() == 1

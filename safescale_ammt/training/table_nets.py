@@ -22,6 +22,7 @@ from safescale_ammt.training.fair_head import (
     HEAD_ROWS,
     fit,
 )
+from safescale_ammt.training.plan import POOL
 
 
 class TableNets:
@@ -34,6 +35,7 @@ class TableNets:
 
     sets_aside = True
     device = CPU
+    pool: tuple[str, ...] = POOL
 
     def __init__(self, encoded: EncodedDataset, encoding: str) -> None:
         self.encoded, self._encoding = encoded, encoding

@@ -30,7 +30,7 @@ from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
-from safescale_ammt.training.plan import POOL, Plan
+from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.stateful import StateDict
 from safescale_ammt.training.trainer import Trained
 from safescale_ammt.training.training_log import Log
@@ -151,7 +151,7 @@ class Crowd:
 
     def __init__(self, nets: TreeNets, plan: Plan) -> None:
         self.nets, self.plan = nets, plan
-        rows = nets.rows(*POOL)
+        rows = nets.rows(*nets.pool)
         classes, threads = len(nets.classes), plan.config.threads
         label, strata = rows.y.numpy(), plan.strata.numpy()
         inside = plan.constraints.membership(rows.groups, rows.y).numpy()
@@ -260,7 +260,7 @@ class TreeDual(DualUpdate):
             plan.nets, plan.constraints, plan.rows, plan.held_out, plan.config
         )
         self._crowd = crowd
-        rows = crowd.nets.rows(*POOL)
+        rows = crowd.nets.rows(*crowd.nets.pool)
         # Without a promise that is enforced there is nothing to look at.
         watched = self._index if plan.constraints.pairs else ()
         self._watched = [Watched(rows.batch(index).numpy()) for index in watched]

@@ -20,6 +20,7 @@ from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.model.tree_genome import TreeGenome
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
+from safescale_ammt.training.plan import POOL
 from safescale_ammt.training.table_nets import TableNets
 from safescale_ammt.trees.boosting import Boosting, objective
 
@@ -34,6 +35,9 @@ class TreeNets(TableNets):
     Attributes:
         boosters: agents, then the twin, once they are boosted.
     """
+
+    # Nobody watches boosters live, and they have no head: *monitor* is theirs to learn.
+    pool = (*POOL, "monitor")
 
     def __init__(self, encoded: EncodedDataset, genome: TreeGenome) -> None:
         super().__init__(encoded, genome.encoding)

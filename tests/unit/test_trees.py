@@ -45,6 +45,7 @@ from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.merge import merge
 from safescale_ammt.training.roles import TWIN
+from safescale_ammt.training.selection import Selection
 from safescale_ammt.training.trainer import Trained
 from safescale_ammt.training.training_log import discard
 from safescale_ammt.trees.boosting import BINNED, settings
@@ -103,7 +104,7 @@ def texts(trained: Trained) -> list[str]:
 
 
 def test_the_twin_is_plain_lightgbm_to_the_last_bit(encoded: EncodedDataset) -> None:
-    rows = encoded.joined(("train", "constraint"), "raw")
+    rows = encoded.joined(("train", "constraint", "monitor"), "raw")
     x = rows.batch(torch.arange(len(rows))).numpy()
     levels = rows.x.coding.levels
     data = lightgbm.Dataset(
@@ -120,7 +121,7 @@ def test_the_twin_is_plain_lightgbm_to_the_last_bit(encoded: EncodedDataset) -> 
 
 def gap(trained: Trained, encoded: EncodedDataset, shares: Any) -> float:
     """Returns the selection rates' gap by gender on rows that nobody fitted on."""
-    rows = encoded.joined(("validation", "monitor", "select"), "raw")
+    rows = encoded.joined(("validation", "select"), "raw")
     model = trained.nets.deployable(shares, "soup")
     chosen = rows.answers(model).prediction == 1
     groups = rows.groups["gender"].numpy()
@@ -514,3 +515,20 @@ def test_a_changed_byte_of_the_model_is_found(model: Path, tmp_path: Path) -> No
     (copy / TREES).write_text((copy / TREES).read_text() + "\n")
     with pytest.raises(IntegrityError):
         verify(copy, "model")
+
+
+# --- which rows are whose ---
+
+
+def test_trees_learn_from_all_rows_that_nobody_reads_them_on(
+    dataset: Path, encoded: EncodedDataset
+) -> None:
+    known = Dataset.load(dataset).splits
+    nets = TreeNets(encoded, GENOME)
+    assert set(known) - set(nets.pool) == {"validation", "select"}
+    rules = constitution(PARITY)
+    trained = boosted(encoded, rules)
+    twin = trained.nets.deployable(trained.twin, "twin")
+    asked = Selection(twin, trained.nets, rules, 0, {})._unseen
+    left = known["validation"].label, known["select"].label
+    assert len(asked) == sum(map(len, left))
