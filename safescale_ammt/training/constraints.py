@@ -203,6 +203,10 @@ class Constraints:
             return rates.new_zeros(*rates.shape[:-1], 0)
         return self._sums.errors(rates, sizes)
 
+    def spreads(self, variances: Tensor) -> Tensor:
+        """Returns the differences' standard errors (pairs,) from cells' variances."""
+        return self._sums.spreads(variances)
+
     @property
     def opposites(self) -> list[int | None]:
         """For each pair the place of the same comparison the other way round."""

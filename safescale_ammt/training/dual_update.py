@@ -2,7 +2,8 @@
 
 Each agent holds out one fold of the rows and is measured there with its averaged
 weights. The hits of all agents are pooled, which gives about k times the positives of
-one split ("cross-fitting"), and they drive one set of multipliers, so that merging
+one split ("cross-fitting"), and they drive one set of multipliers. Where roles differ,
+what the agents' mean differs by from them is added (`merge_shift`), so that merging
 agents cannot break what the multipliers achieved. Before its fold was set aside the
 common trunk has seen every row once or more, without constraints.
 """
@@ -20,6 +21,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.model.network import predicted
 from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
 from safescale_ammt.training.encoded import CHUNK_ROWS
+from safescale_ammt.training.merge_shift import EVERY, MergeShift, differ
 from safescale_ammt.training.multipliers import NuPI, targets
 from safescale_ammt.training.nets import Nets, Rows
 from safescale_ammt.training.placement import Placement
@@ -27,6 +29,8 @@ from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
 
+SHOWN = 1 << 14
+"""Most rows that agents and their mean both answer: their differences add little."""
 MEASURED = 1 << 18
 """Most rows that one update measures: the pooled rate of one of eight cells is then
 within .003, two times in three, and the margin of the targets allows for it."""
@@ -44,11 +48,13 @@ class DualUpdate:
         held_out: row numbers that each of the k agents sets aside.
         config: gains, slack and the confidence at which an agent stops teaching.
         placement: which agents this process measures; None is all.
+        merge_shift: measures the agents' mean; None where they are alike.
 
     Attributes:
         targets: gap that each pair aims at (pairs,).
         pooled: difference of each pair at the last update, on the held-out rows.
-        unseen: what fresh rows exceed those by (pairs,); 0 until an alarm.
+        shift: what the agents' mean differs by from those (pairs,).
+        unseen: what fresh rows exceed both by (pairs,); 0 until an alarm.
         cell_weights: weight of each cell in the Lagrangian (cells,).
         eligible: which agents may teach (k,).
     """
@@ -62,6 +68,7 @@ class DualUpdate:
         config: TrainingConfig,
         *,
         placement: Placement | None = None,
+        merge_shift: MergeShift | None = None,
     ) -> None:
         self.placement = placement or Placement(len(held_out))
         self.constraints = constraints
@@ -69,9 +76,10 @@ class DualUpdate:
         self.controller = NuPI(
             config.dual_ki * gains, config.dual_kp * gains, config.dual_nu
         )
-        self.targets, self.pooled, self.unseen = (
-            torch.zeros(len(constraints.pairs)) for _ in range(3)
+        self.targets, self.pooled, self.shift, self.unseen = (
+            torch.zeros(len(constraints.pairs)) for _ in range(4)
         )
+        self.merge_shift, self._updates = merge_shift, 0
         self.cell_weights = torch.zeros(len(constraints.cells))
         self.eligible = torch.ones(len(held_out), dtype=torch.bool)
         self._violating = torch.zeros(len(held_out), dtype=torch.bool)
@@ -113,6 +121,7 @@ class DualUpdate:
             plan.held_out,
             plan.config,
             placement=placement,
+            merge_shift=merge_shift_of(plan),
         )
         dual.set_targets(plan.constitution, trunk, plan.nets.rows("constraint"))
         return dual
@@ -145,9 +154,11 @@ class DualUpdate:
             finite: (k,) booleans of all; other agents are left out of the pool.
 
         Returns:
-            For the log: `violation`, principle id -> how far the pooled hard metric is
-            beyond its line, without those that are not defined;
-            `multiplier`, principle id -> pair -> lambda; `teaches`, of each agent.
+            For the log: `violation`, principle id -> how far the pooled hard metric,
+            shifted to the agents' mean, is beyond its line, without those that are not
+            defined;
+            `multiplier`, principle id -> pair -> lambda; `teaches`, of each agent;
+            `shift`, by pair as the multipliers, unless there is none.
         """
         rates, eligible = torch.zeros(0), finite
         if self.constraints.pairs:
@@ -155,7 +166,11 @@ class DualUpdate:
             # 0 / 0 is NaN: a cell that no row was set aside of moves and marks nothing.
             rates = hits[finite].sum(0) / self._sizes[finite].sum(0)
             self.pooled = self.constraints.differences(rates)
-            self.controller.step(self.pooled + self.unseen - self.targets)
+            self._updates += 1
+            self.measure_shift(averaged, finite)
+            # This, and not the pool, is what is to be released.
+            merged = self.pooled + self.shift + self.unseen
+            self.controller.step(merged - self.targets)
             self._mark_violating(hits / self._sizes)
             eligible = finite & ~self._violating
         weights = self.constraints.weights(self.controller.multipliers)
@@ -163,8 +178,10 @@ class DualUpdate:
         # into another decision, so every process takes rank 0's.
         self.placement.broadcast(weights, eligible)
         self.cell_weights, self.eligible = weights, eligible
+        pairs = {"shift": self.shift} if bool(self.shift.any()) else {}
         return {
-            "violation": self.constraints.violations(rates, self.unseen),
+            **{name: self.constraints.by_pair(of) for name, of in pairs.items()},
+            "violation": self.constraints.violations(rates, self.shift + self.unseen),
             "multiplier": self.constraints.by_pair(self.controller.multipliers),
             "teaches": eligible.tolist(),
         }
@@ -172,15 +189,16 @@ class DualUpdate:
     def correct(self, fresh: Tensor, broken: Tensor) -> None:
         """Steers by what fresh rows show of pairs that they show to be broken.
 
-        What their difference exceeds the pooled one by is added to it from now on, and
-        taken from that of the same pair the other way round: the rows that steer may
-        have wrong labels. The multipliers of the broken pairs rise at once.
+        What their difference exceeds that of the agents' mean by is added from now on,
+        and taken from that of the same pair the other way round: the rows that steer
+        may have wrong labels. The multipliers of the broken pairs rise at once.
 
         Args:
             fresh: differences on rows that nothing was fitted on (pairs,).
             broken: which pairs are shown to be broken (pairs,).
         """
-        excess = (fresh - self.pooled - self.unseen).clamp(min=0).nan_to_num(0)
+        known = self.pooled + self.shift + self.unseen
+        excess = (fresh - known).clamp(min=0).nan_to_num(0)
         excess = torch.where(broken, excess, 0.0)
         opposites = self.constraints.opposites
         # What is held to a line has no other way round; then nothing is taken.
@@ -211,6 +229,41 @@ class DualUpdate:
             total += hard_rates(predicted(out), inside, self._outcomes)
         return total
 
+    def measure_shift(self, averaged: Tensor, finite: Tensor) -> None:
+        """Measures what the agents' mean differs by from them, if it is time.
+
+        Args:
+            averaged: weights of this process' nets, its agents first.
+            finite: (k,) booleans of all; other agents are left out.
+        """
+        if self.merge_shift and self._updates % EVERY == 0:
+            answers = self.answers(averaged, finite, self.merge_shift.rows)
+            self.shift = self.merge_shift.kept(*answers)
+            self.placement.broadcast(self.shift)
+
+    def answers(
+        self, averaged: Tensor, finite: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what agents (k, n) and their mean (n,) predict of rows.
+
+        Args:
+            averaged: weights of this process' nets, its agents first.
+            finite: (k,) booleans of all; other agents are left out, of the mean too.
+            rows: to answer.
+        """
+        k, agents = len(finite), len(self._index)
+        alone = self.placement.one_of_several(k)
+        soup = self.placement.gather(averaged.cpu())[:k][finite].mean(0, keepdim=True)
+        own, merged = torch.zeros(agents, len(rows), dtype=torch.long), []
+        for block in rows.blocks(max(1, agents)):
+            # Without an agent there is nothing to compute.
+            if agents:
+                theta, index = averaged[:agents], block[None]
+                out = self._nets.logits(theta, rows, index, one_of_several=alone)
+                own[:, block] = predicted(out)
+            merged.append(predicted(self._nets.logits(soup, rows, block[None]))[0])
+        return self.placement.gather(own, k)[finite], torch.cat(merged)
+
     def _mark_violating(self, rates: Tensor) -> None:
         """Marks an agent whose violation is sure, and clears one without any.
 
@@ -226,7 +279,8 @@ class DualUpdate:
     def state_dict(self) -> StateDict:
         """Returns targets, controller, marks and the last decision."""
         own = {"targets": self.targets, "violating": self._violating}
-        own |= {"pooled": self.pooled, "unseen": self.unseen}
+        own |= {"pooled": self.pooled, "unseen": self.unseen, "shift": self.shift}
+        own |= {"updates": torch.tensor(self._updates)}
         own |= {"cell_weights": self.cell_weights, "eligible": self.eligible}
         return StateDict(common=own | self.controller.tensors())
 
@@ -238,11 +292,24 @@ class DualUpdate:
             tensors.pop("violating"),
         )
         self.pooled, self.unseen = tensors.pop("pooled"), tensors.pop("unseen")
+        self.shift, self._updates = tensors.pop("shift"), int(tensors.pop("updates"))
         self.cell_weights, self.eligible = (
             tensors.pop("cell_weights"),
             tensors.pop("eligible"),
         )
         self.controller.load_tensors(**tensors)
+
+
+def merge_shift_of(plan: Plan) -> MergeShift | None:
+    """Returns what measures a plan's agents' mean; None where they are alike."""
+    if not (plan.constraints.pairs and differ(plan.roles)):
+        return None
+    rows = plan.nets.rows("validation")
+    inside = plan.constraints.membership(rows.groups, rows.y)
+    everything = torch.arange(len(rows))
+    seed = plan.seed("merge shift")
+    [(counted, numbers)] = measured(inside, [everything], seed, SHOWN)
+    return MergeShift(plan.constraints, rows.where(numbers), counted)
 
 
 def cell_hits(
@@ -266,25 +333,27 @@ def cell_hits(
 
 
 def measured(
-    inside: Tensor, held_out: Sequence[Tensor], seed: int
+    inside: Tensor, held_out: Sequence[Tensor], seed: int, most: int = 0
 ) -> list[tuple[Tensor, Tensor]]:
     """Returns the rows that each agent is measured on, and the cells they count in.
 
-    These are its fold's rows of all cells. If they are over `MEASURED` in all, rows of
-    the large cells are drawn, cell by cell: small ones keep theirs, and no rate is
+    These are its fold's rows of all cells. If they are too many in all, rows of the
+    large cells are drawn, cell by cell: small ones keep theirs, and no rate is
     biased.
 
     Args:
         inside: which row counts in which cell (cells, n).
         held_out: row numbers that each agent sets aside.
         seed: of the draw.
+        most: rows in all; 0 is `MEASURED`.
 
     Returns:
         Per agent booleans (cells, rows) and row numbers (rows,).
     """
+    most = most or MEASURED
     parts = [inside[:, fold] for fold in held_out]
-    if sum(int(part.any(0).sum()) for part in parts) > MEASURED:
-        most = MEASURED // (len(parts) * len(inside))
+    if sum(int(part.any(0).sum()) for part in parts) > most:
+        most //= len(parts) * len(inside)
         generator = torch.Generator().manual_seed(seed)
         for part in parts:
             for cell in part:

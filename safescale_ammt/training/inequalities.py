@@ -152,3 +152,12 @@ class Sums:
         p = (self.rates(rates.nan_to_num(0.5)) * n + 1) / (n + 2)
         variance = p * (1 - p) / (n + 2)
         return (variance * self.factors.square()).sum(-1).sqrt()
+
+    def spreads(self, variances: Tensor) -> Tensor:
+        """Returns the sums' standard errors (pairs,).
+
+        Args:
+            variances: of what is known of each cell's rate (cells,).
+        """
+        of_terms = (variances[self.cells] * self.weights.square()).sum(-1)
+        return (of_terms * self.factors.square()).sum(-1).sqrt()

@@ -28,7 +28,8 @@ from safescale_ammt.model.network import log_loss, predicted
 from safescale_ammt.training.beginning import begun
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import hard_rates
-from safescale_ammt.training.dual_update import DualUpdate
+from safescale_ammt.training.dual_update import DualUpdate, merge_shift_of
+from safescale_ammt.training.nets import Rows
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.stateful import StateDict
@@ -256,14 +257,18 @@ class TreeDual(DualUpdate):
     """
 
     def __init__(self, plan: Plan, crowd: Crowd) -> None:
+        shift = merge_shift_of(plan)
         super().__init__(
-            plan.nets, plan.constraints, plan.rows, plan.held_out, plan.config
+            *(plan.nets, plan.constraints, plan.rows, plan.held_out, plan.config),
+            merge_shift=shift,
         )
         self._crowd = crowd
         rows = crowd.nets.rows(*crowd.nets.pool)
         # Without a promise that is enforced there is nothing to look at.
         watched = self._index if plan.constraints.pairs else ()
         self._watched = [Watched(rows.batch(index).numpy()) for index in watched]
+        x = shift.rows.batch(torch.arange(len(shift.rows))).numpy() if shift else None
+        self._shown = [Watched(x) for _ in self._watched] if x is not None else []
 
     def hits(self, averaged: Tensor) -> Tensor:
         """Returns hits per cell (agents, cells) of the agents on their folds."""
@@ -280,6 +285,18 @@ class TreeDual(DualUpdate):
             )
         ]
         return torch.stack(found)
+
+    def answers(
+        self, averaged: Tensor, finite: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what agents (k, n) and the mean of their scores (n,) predict."""
+        del averaged, finite, rows
+        boosters = self._crowd.nets.boosters[: len(self._shown)]
+        pairs = zip(self._shown, boosters, strict=True)
+        scores = np.stack([watched.look(booster) for watched, booster in pairs])
+        both = np.concatenate([scores, scores.mean(0, keepdims=True)])
+        said = predicted(torch.from_numpy(both))
+        return said[:-1], said[-1]
 
 
 def is_own(role: Role, enforced: bool) -> bool:

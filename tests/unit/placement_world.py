@@ -68,6 +68,18 @@ CASES = {
     "fitness": Case((DP,), changes={"sharing": "fitness", "self_weight": 0.5}),
     "trimmed": Case((DP,), changes={"sharing": "trimmed_mean", "num_agents": 6}),
     "median": Case((DP,), changes={"sharing": "median", "outer_momentum": 0.5}),
+    # Agents that go their own ways fast: their mean is another model than they are.
+    "apart": Case(
+        (DP,),
+        changes={
+            "num_agents": 4,
+            "agent_specializations": ["safety", "efficiency"],
+            "self_weight": 1,
+            "learning_rate": 0.1,
+            "steps": 120,
+            "monitor": "observe",
+        },
+    ),
     "uneven": Case((DP,), changes={"dual_every": 7, "sync_every": 9}),
     "tuned": Case((DP,), changes={**TUNED, "num_agents": 4, "sync_every": 3}),
     "tuned free": Case((USEFUL,), changes={**TUNED, "num_agents": 5, "sync_every": 2}),
