@@ -9,12 +9,12 @@ disagree add noise:
 
     shift_j  = d_j(mean of the agents) - mean_i d_j(agent i)
     se_j^2   = sum_c a_jc^2 var_c / n_c      var_c of the rows' own differences
-    kept_j   = shift_j max(0, 1 - (z se_j / shift_j)^2)
+    kept_j   = shift_j min(1, b / (b - a) max(0, 1 - a se_j / |shift_j|))
 
-with d_j the j-th sum of rates. The last line is the nonnegative garrote (Breiman 1995,
-Technometrics 37:373): nothing of what may be chance, nearly all of what is clearly
-more. Folds would not do: all agents but one have learnt a fold's rows, and their mean
-more so than each of them.
+with d_j the j-th sum of rates. The last line is firm shrinkage (Gao and Bruce 1997,
+Statistica Sinica 7:855): nothing of what may be chance, up to a standard errors; all
+of what is over b of them; and no jump between the two. Folds would not do: all agents
+but one have learnt a fold's rows, and their mean more so than each of them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.nets import Rows
 
-CLEARLY = 3.0
-"""Standard errors up to which a shift may be chance: of all pairs and looks."""
+CHANCE, CLEARLY = 3.0, 4.0
+"""Standard errors: up to a may be chance, of all pairs and looks; b is kept whole."""
 EVERY = 5
 """Dual updates between two measurements: agents drift apart slowly."""
 
@@ -63,8 +63,9 @@ class MergeShift:
         """
         shifts, errors = self.measured(agents, merged)
         # Where all agree both are 0, and 0 / 0 is no share.
-        share = 1 - (CLEARLY * errors / shifts).square()
-        return (shifts * share.clamp(min=0)).nan_to_num(0)
+        beyond = 1 - CHANCE * errors / shifts.abs()
+        share = (CLEARLY / (CLEARLY - CHANCE) * beyond).clamp(0, 1)
+        return (shifts * share).nan_to_num(0)
 
     def measured(self, agents: Tensor, merged: Tensor) -> tuple[Tensor, Tensor]:
         """Returns each pair's shift and its standard error (pairs,); see `kept`."""

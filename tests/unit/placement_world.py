@@ -68,16 +68,16 @@ CASES = {
     "fitness": Case((DP,), changes={"sharing": "fitness", "self_weight": 0.5}),
     "trimmed": Case((DP,), changes={"sharing": "trimmed_mean", "num_agents": 6}),
     "median": Case((DP,), changes={"sharing": "median", "outer_momentum": 0.5}),
-    # Agents that go their own ways fast: their mean is another model than they are.
+    # Agents that go their own ways: their mean is another model than they are.
     "apart": Case(
-        (DP,),
+        ({**DP, "threshold": 0.01},),
         changes={
             "num_agents": 4,
-            "agent_specializations": ["safety", "efficiency"],
+            "agent_specializations": ["generalist", "safety", "robust", "minority"],
             "self_weight": 1,
             "learning_rate": 0.1,
+            "dual_ki": 2.0,
             "steps": 120,
-            "monitor": "observe",
         },
     ),
     "uneven": Case((DP,), changes={"dual_every": 7, "sync_every": 9}),

@@ -94,6 +94,8 @@ def stop(encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints)
         *product(["roles", "median", "uneven", "heads"], [10, 20, 25, 45]),
         # Between bets, before a correction's pause, within it, and after two of them.
         *product(["alarmed"], [60, 65, 80, 120]),
+        # Between two measurements of the agents' mean, and after one.
+        *product(["apart"], [50, 95]),
         # In both rungs of the race, and before and after a round of tuning.
         *product(["tuned", "tuned free"], [2, 6, 14, 25, 45]),
     ],

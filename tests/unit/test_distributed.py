@@ -70,12 +70,13 @@ def test_widths_that_fill_no_vector_register_agree_within_rounding(
         torch.testing.assert_close(result.tensors[key], tensor, **close)
 
 
-def test_the_cases_hold_agents_that_are_lost_and_runs_that_end_early(
+def test_the_cases_hold_agents_that_are_lost_or_apart_and_runs_that_end_early(
     single: Callable[[str], Outcome],
 ) -> None:
     ends = [e["event"] for e in single("patient").events][-2:]
     assert ends == ["stopped", "violations"]
     assert [e for e in single("lost").events if e.get("lost")]
+    assert [e for e in single("apart").events if e.get("shift")]
     assert "had no finite gradient" in single("hopeless").sentence
 
 

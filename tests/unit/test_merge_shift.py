@@ -27,7 +27,7 @@ from safescale_ammt.training.dual_update import (
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.genome_nets import GenomeNets
-from safescale_ammt.training.merge_shift import CLEARLY, EVERY, MergeShift, differ
+from safescale_ammt.training.merge_shift import EVERY, MergeShift, differ
 from safescale_ammt.training.plan import Plan, make_plan
 from safescale_ammt.trees.trainer import Crowd, TreeDual
 from safescale_ammt.trees.tree_nets import TreeNets
@@ -116,11 +116,20 @@ def test_what_may_be_chance_is_left_out_and_what_is_clear_is_kept() -> None:
     merged = rows.groups["g"]
     clear = shift.kept(torch.zeros(4, 600, dtype=torch.long), merged)
     assert clear.tolist() == pytest.approx([-1, 1])
-    agents, _ = answers(600, 4, 7)
-    shifts, errors = shift.measured(agents, merged)
-    share = 1 - (CLEARLY * errors / shifts).square()
-    assert 0 < float(share[0]) < 1
-    torch.testing.assert_close(shift.kept(agents, merged), shifts * share)
+    # In between it grows from nothing to all, at four standard errors.
+    merged, shares = merged.clone(), []
+    agents = torch.zeros(4, 600, dtype=torch.long)
+    for more in range(0, 60, 3):
+        merged[:] = 0
+        merged[:more] = 1 - rows.groups["g"][:more]
+        shifts, errors = shift.measured(agents, merged)
+        size, part = float((shifts / errors)[0].abs()), shift.kept(agents, merged)
+        shares.append(float(part[0] / shifts[0]) if more else 0.0)
+        expected = min(1.0, max(0.0, 4 * (1 - 3 / size))) if more else 0.0
+        assert shares[-1] == pytest.approx(expected, abs=1e-4)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert any(0 < share < 1 for share in shares)
 
 
 def test_a_cell_without_rows_shifts_nothing() -> None:
