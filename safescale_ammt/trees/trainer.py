@@ -29,6 +29,7 @@ from safescale_ammt.training.beginning import begun
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.constraints import hard_rates
 from safescale_ammt.training.dual_update import DualUpdate, merge_shift_of
+from safescale_ammt.training.encoded import EncodedRows
 from safescale_ammt.training.nets import Rows
 from safescale_ammt.training.placement import SINGLE_PROCESS, Placement, ProcessGroup
 from safescale_ammt.training.plan import Plan
@@ -267,8 +268,11 @@ class TreeDual(DualUpdate):
         # Without a promise that is enforced there is nothing to look at.
         watched = self._index if plan.constraints.pairs else ()
         self._watched = [Watched(rows.batch(index).numpy()) for index in watched]
-        x = shift.rows.batch(torch.arange(len(shift.rows))).numpy() if shift else None
-        self._shown = [Watched(x) for _ in self._watched] if x is not None else []
+        self._shown: list[Watched] = []
+        if shift is not None:
+            assert isinstance(shift.rows, EncodedRows)
+            x = shift.rows.batch(torch.arange(len(shift.rows))).numpy()
+            self._shown = [Watched(x) for _ in self._watched]
 
     def hits(self, averaged: Tensor) -> Tensor:
         """Returns hits per cell (agents, cells) of the agents on their folds."""
