@@ -228,7 +228,8 @@ def section_rows(section: type[Section]) -> Iterator[tuple[str, ...]]:
 OWNERS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("constitution", Constitution, ("principles", "gate", "groups", "human")),
     ("principles[]", Principle, ("constraint", "enforce")),
-    ("principles[].constraint", Constraint, ()),
+    # A threat is read by the Python API alone, whose page tells it.
+    ("principles[].constraint", Constraint, ("threat",)),
     ("principles[].train", Principle, ("id", "text", "why", "constraint")),
     ("gate", GateRule, ()),
     ("groups", GroupRule, ()),

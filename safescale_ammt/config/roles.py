@@ -29,6 +29,8 @@ class Role:
         input_drop: probability that an encoded input is set to 0 in training.
         noise: standard deviation of what is added to images in training, in units of
             that of their own values.
+        attack: factor on the radius within which its rows are attacked in training,
+            where a robust accuracy is promised.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Role:
     brier: float = 0.0
     input_drop: float = 0.0
     noise: float = 0.0
+    attack: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -65,7 +68,12 @@ ROLES = {
         Role("efficiency", "small weights, hence short codes", weight_decay=0.1),
         Role("minority", "rows of small group x label strata", balance=0.25),
         Role("calibrated", "probabilities that mean what they say", brier=0.5),
-        Role("robust", "rows with missing or damaged inputs", input_drop=0.05),
+        Role(
+            "robust",
+            "rows with missing or damaged inputs",
+            input_drop=0.05,
+            attack=1.25,
+        ),
     )
 }
 MODAL_ROLES = {

@@ -20,6 +20,7 @@ from safescale_ammt.constitution.principles import (
     check_consistent,
     read_principle,
 )
+from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import canonical_json, checked_flag, digest_json
 from safescale_ammt.files.public_keys import key_bytes
@@ -117,17 +118,22 @@ class Constitution:
     human: HumanRule
 
     @classmethod
-    def load(cls, path: Path | str) -> Constitution:
-        """Reads a YAML file.
+    def load(cls, path: Path | str, *, attacks: bool = False) -> Constitution:
+        """Reads a YAML file; `attacks` as in `from_dict`.
 
         Raises:
             ConstitutionError: the file is missing, is not YAML or is malformed.
         """
-        return cls.from_dict(read_yaml(path, ConstitutionError))
+        return cls.from_dict(read_yaml(path, ConstitutionError), attacks=attacks)
 
     @classmethod
-    def from_dict(cls, raw: Any) -> Constitution:
+    def from_dict(cls, raw: Any, *, attacks: bool = False) -> Constitution:
         """Parses the mapping form (YAML, or a KFP dict parameter).
+
+        Args:
+            raw: the mapping.
+            attacks: whether whoever judges can attack a model: no stage of the
+                pipeline can, so that promises on attacks are refused by default.
 
         Raises:
             ConstitutionError: unknown key, metric or value, a missing part, or
@@ -150,7 +156,9 @@ class Constitution:
         # A text is a sequence too, of its letters.
         if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
             raise ConstitutionError("A constitution needs a list of principles.")
-        principles = tuple(read_principle(p, i) for i, p in enumerate(entries))
+        principles = tuple(
+            read_principle(p, i, attacks=attacks) for i, p in enumerate(entries)
+        )
         check_consistent(principles)
         sizes = section(top.get("groups", {}), "groups", ("min_n", "min_pos"))
         constitution = cls(
@@ -215,6 +223,12 @@ class Constitution:
     def enforced(self) -> tuple[Principle, ...]:
         """Principles that the optimizer sees."""
         return tuple(p for p in self.principles if p.enforce)
+
+    @property
+    def threats(self) -> tuple[Threat, ...]:
+        """The threats that principles speak of, each once."""
+        found = (p.constraint.threat for p in self.principles)
+        return tuple(dict.fromkeys(threat for threat in found if threat))
 
     @property
     def group_columns(self) -> tuple[str, ...]:

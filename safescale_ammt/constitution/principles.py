@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safescale_ammt.constitution.entries import number, section, text
+from safescale_ammt.constitution.threats import Threat, read_threat
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import checked_flag
 
@@ -18,8 +19,10 @@ GAPS = ("dp_gap", "tpr_gap", "fpr_gap", "eo_difference")
 GROUP_METRICS = (*GAPS, "dp_ratio", "worst_group_error")
 SKILL_METRICS = ("auc", "balanced_accuracy", "precision", "recall")
 """Measures of use that a rare class does not blind, as it blinds accuracy."""
+ROBUST = "robust_accuracy"
+"""Right answers that are left under attack; the Python API's trainer alone attacks."""
 ROBUST_METRICS = (
-    "robust_accuracy",
+    ROBUST,
     "certified_accuracy",
     "corruption_accuracy",
     "attack_sanity_flags",
@@ -65,6 +68,7 @@ class Constraint:
         floor: absolute floor beside the reference.
         given: a sensitive column, a declared merge or a cross: groups are compared
             within each of its values alone; the line holds in every one.
+        threat: what an attacker may change, of `robust_accuracy`.
     """
 
     metric: str
@@ -76,6 +80,7 @@ class Constraint:
     delta: float | None = None
     floor: float | None = None
     given: str | None = None
+    threat: Threat | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -86,7 +91,8 @@ class Constraint:
     def over(self) -> str:
         """Says which groups are compared, such as ` by sex given education`."""
         by = f" by {self.group}" if self.group else ""
-        return by + (f" given {self.given}" if self.given else "")
+        by += f" given {self.given}" if self.given else ""
+        return by + (f" under {self.threat.name}" if self.threat else "")
 
     @property
     def untrainable(self) -> str:
@@ -101,7 +107,7 @@ class Constraint:
                 f"a line that moves with {self.reference} is none that training can "
                 "hold; promise an accuracy of at least a threshold beside it"
             )
-        if self.metric not in TRAINABLE:
+        if self.metric not in TRAINABLE and self.threat is None:
             return f"{self.metric} has no differentiable surrogate, {one_of(TRAINABLE)}"
         return ""
 
@@ -168,6 +174,7 @@ class Principle:
             "reference": c.reference,
             "delta": c.delta,
             "floor": c.floor,
+            "threat": c.threat and c.threat.to_dict(),
         }
         return {
             "id": self.id,
@@ -179,8 +186,13 @@ class Principle:
         }
 
 
-def read_principle(raw: Any, index: int) -> Principle:
+def read_principle(raw: Any, index: int, *, attacks: bool = False) -> Principle:
     """Parses one entry of the list `principles`.
+
+    Args:
+        raw: the entry.
+        index: its place in the list.
+        attacks: whether whoever judges can attack a model.
 
     Raises:
         ConstitutionError: an unknown key, metric or value, or a line that no
@@ -191,11 +203,11 @@ def read_principle(raw: Any, index: int) -> Principle:
     if "id" not in entry or "constraint" not in entry:
         raise ConstitutionError(f"principles[{index}] needs both id and constraint.")
     name = text(entry, "id", f"principles[{index}]", "")
-    constraint = _constraint(entry["constraint"], name)
+    constraint = _constraint(entry["constraint"], name, attacks=attacks)
     train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
     # Gaps are trained for, unless the author says otherwise. The others could not be
     # once: files from then mean what they meant, and keep their digests.
-    by_default = constraint.metric in GAPS
+    by_default = constraint.metric in (*GAPS, ROBUST)
     enforce = checked_flag(
         train.get("enforce", by_default), f"{name}.train.enforce", ConstitutionError
     )
@@ -207,7 +219,7 @@ def read_principle(raw: Any, index: int) -> Principle:
     return Principle(name, constraint, enforce=enforce, **texts)
 
 
-def _constraint(raw: Any, name: str) -> Constraint:
+def _constraint(raw: Any, name: str, *, attacks: bool) -> Constraint:
     """Parses and checks the constraint of the principle `name`."""
     where = f"{name}.constraint"
     keys = (
@@ -221,12 +233,14 @@ def _constraint(raw: Any, name: str) -> Constraint:
             f"{where}.metric is {metric!r}, unknown; {one_of(JUDGED, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
-    if metric not in JUDGED:
+    attacked = attacks and metric == ROBUST
+    if metric not in JUDGED and not attacked:
+        elsewhere = ", and only train_model of the Python API attacks"
         raise ConstitutionError(
-            f"{where}.metric {metric} has no evaluator in this version; "
-            f"{one_of(JUDGED)}."
+            f"{where}.metric {metric} has no evaluator in this version"
+            f"{elsewhere if metric == ROBUST else ''}; {one_of(JUDGED)}."
         )
-    if "threat" in entry:
+    if "threat" in entry and not attacked:
         raise ConstitutionError(
             f"{where}.threat is given, but {metric} is judged without an attack; "
             "remove it."
@@ -241,6 +255,10 @@ def _constraint(raw: Any, name: str) -> Constraint:
         delta=number(entry, "delta", where),
         floor=number(entry, "floor", where),
         given=entry.get("given"),
+        # Without one nobody knows what is promised: none is the default.
+        threat=read_threat(entry.get("threat", {}), f"{where}.threat")
+        if attacked
+        else None,
     )
     _check_constraint(constraint, where)
     # Filled in, so that a delta of 0 has one digest, written out or not.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils import _pytree as tree
 
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.modules.copies import as_columns, call, to_device
@@ -58,7 +60,10 @@ class ModuleForm:
         first = next(self.modules[0].parameters())
         inputs = to_device(inputs, first.device, first.dtype)
         with torch.no_grad():
-            found = [as_columns(call(m, inputs)).double().cpu() for m in self.answering]
+            found = [
+                as_columns(call(m, unshared(inputs))).double().cpu()
+                for m in self.answering
+            ]
         return torch.stack(found).mean(0).numpy()
 
     def answer(self, inputs: object) -> Prediction:
@@ -94,7 +99,9 @@ class Averaged(nn.Module):
 
     def forward(self, *args: object, **named: object) -> Tensor:
         """Returns the mean of the members' answers."""
-        out = torch.stack([member(*args, **named) for member in self.members]).mean(0)
+        own = [unshared((args, named)) for _ in self.members]
+        each = zip(self.members, own, strict=True)
+        out = torch.stack([member(*a, **n) for member, (a, n) in each]).mean(0)
         if not self.shift:
             return out
         # The logit of class 1, which is the last one of two.
@@ -103,3 +110,8 @@ class Averaged(nn.Module):
             if (out.dim() > 1)
             else out - self.shift
         )
+
+
+def unshared(inputs: Any) -> Any:
+    """Returns copies of inputs: one module may write on them, and another is asked."""
+    return tree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)

@@ -40,7 +40,7 @@ def identity(run: ModuleRun, module: nn.Module) -> dict[str, str]:
     return {
         "model": digest(str(module), [run.nets.layout.row(module)]),
         "rows": digest("", rows),
-        "promises": digest((law.constitution.digest, law.eps, law.min_robust)),
+        "promises": digest((law.constitution.digest, law.threat)),
         "roles": digest(run.nets.roles(run.config)),
         "loss": digest(own_loss),
         "config": digest(run.config.digest),

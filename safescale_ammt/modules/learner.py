@@ -2,7 +2,8 @@
 
 Each copy is called on its batch, and on the rows of the cells, whose soft rates are
 the constraints' part of the Lagrangian (`training.learner`). Layers of batch norm
-keep no statistics of the latter: those are drawn from small cells more often. What a
+keep no statistics of the latter: those are drawn from small cells more often. Rows of
+cells under a threat are attacked before they are asked (`threatened`). What a
 module draws at random, it draws from generators that are set anew for each net and
 step, so that no net's draws depend on the others; the user's are as they were.
 """
@@ -22,6 +23,7 @@ from torch.utils import _pytree as tree
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import InputError
+from safescale_ammt.modules.attack import Answer, deployed
 from safescale_ammt.modules.copies import (
     RowLayout,
     as_columns,
@@ -36,6 +38,7 @@ from safescale_ammt.modules.precision import AdaptivePrecisionEngine
 from safescale_ammt.modules.randomness import own_randomness, unseeded
 from safescale_ammt.modules.recomputing import recompute
 from safescale_ammt.modules.rows import ModuleRows
+from safescale_ammt.modules.threatened import ThreatenedRows
 from safescale_ammt.modules.trial import Loss, own_loss
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
@@ -92,6 +95,7 @@ class ModuleLearner(Learner):
         self._seed: Callable[[int], None] = unseeded
         self._module, self._layout, self._rows = module, layout, rows
         self._config, self._cells, self._loss = config, cells, loss
+        self._threatened = ThreatenedRows(cells, config)
         self._copies: list[nn.Module] = []
         self._parameters: list[list[Tensor]] = []
         self._slots = range(-1, 0)
@@ -170,24 +174,30 @@ class ModuleLearner(Learner):
             for name, view in self._layout.stack(self.theta).items()
         }
 
-        def answers(index: Tensor) -> Tensor:
+        def inputs(index: Tensor) -> Any:
             seen = []
             for i, role in enumerate(self.roles):
                 self._seed(self._draw(i))
                 seen.append(self._inputs(index[i], role))
-            inputs = tree.tree_map(lambda *parts: torch.stack(parts), *seen)
+            return tree.tree_map(lambda *parts: torch.stack(parts), *seen)
+
+        def answers(inputs: Any) -> Tensor:
             one = partial(called_with, self._copies[0])
             with self.precision.autocast():
                 found: Tensor = torch.vmap(one)(leaves, inputs)
             return found
 
-        raw, y = answers(batch), self._rows.y[batch].to(self.device)
+        def columns(inputs: Any) -> Tensor:
+            found = answers(inputs).float()
+            return found[..., None] if found.dim() == 2 else found
+
+        raw, y = answers(inputs(batch)), self._rows.y[batch].to(self.device)
         each = zip(raw, y, self.roles, strict=True)
         task = torch.stack([self._task(*own) for own in each])
         lagrangian = task
         if extra.shape[1] and bool(weights.any()):
-            asked = answers(extra).float()
-            asked = asked[..., None] if asked.dim() == 2 else asked
+            slots = range(len(self.roles))
+            asked = columns(self._under_attack(inputs(extra), columns, slots))
             weight = self.traits.constraint_weight.to(self.device)
             lagrangian = task + weight * (
                 soft_rates(asked, self._cells) @ weights.float()
@@ -257,10 +267,43 @@ class ModuleLearner(Learner):
         # Without a multiplier there is nothing to hold the rates against.
         if not len(extra) or not role.constraint_weight or not bool(weights.any()):
             return task, task
+        inputs = self._inputs(extra, role)
+        if self._threatened.threats:
+
+            def columns(inputs: Any) -> Tensor:
+                alone = tree.tree_map(lambda x: x[0], inputs)
+                with self.precision.autocast():
+                    return as_columns(call(module, alone)).float()[None]
+
+            stacked = tree.tree_map(lambda x: x[None], inputs)
+            with deployed(module):
+                stacked = self._under_attack(stacked, columns, range(i, i + 1))
+            inputs = tree.tree_map(lambda x: x[0], stacked)
         with fixed_statistics(module), self.precision.autocast():
-            asked = call(module, self._inputs(extra, role))
+            asked = call(module, inputs)
         soft = soft_rates(as_columns(asked).float()[None], self._cells)[0]
         return task, task + role.constraint_weight * (soft @ weights)
+
+    def _under_attack(self, inputs: Any, answer: Answer, nets: range) -> Any:
+        """Returns the cells' rows, as nets are shown them: those threatened attacked.
+
+        Args:
+            inputs: parts (nets, rows, ...).
+            answer: of the nets.
+            nets: which of those here.
+        """
+        radius = 1.0 if self._slots.start < 0 else self._threatened.radius(self.steps)
+
+        def draw(parts: list[Tensor]) -> list[Tensor]:
+            each = []
+            for i in nets:
+                # Whether nets are stacked or not, each draws its own.
+                self._seed(derived_seed(self._draw(i), "attack"))
+                each.append([torch.rand_like(part[0]) for part in parts])
+            return [torch.stack(own) for own in zip(*each, strict=True)]
+
+        roles = [self.roles[i] for i in nets]
+        return self._threatened.attacked(inputs, answer, roles, radius, draw)
 
     def _inputs(self, index: Tensor, role: Role) -> Any:
         """Returns rows as a net of a role sees them in training."""

@@ -15,7 +15,10 @@ from torch.utils import _pytree as tree
 from safescale_ammt.config.roles import MODAL_ROLES, ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_modules
+from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import SafescaleError
+from safescale_ammt.judging.findings import Finding
 from safescale_ammt.model.network import predicted, row_log_losses
 from safescale_ammt.modules.copies import (
     RowLayout,
@@ -31,6 +34,7 @@ from safescale_ammt.modules.learner import ModuleLearner
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
 from safescale_ammt.modules.processes import processes_here
 from safescale_ammt.modules.recomputing import composite
+from safescale_ammt.modules.robust import attacked_logits, judge_attacked
 from safescale_ammt.modules.rows import BLOCK, ModuleRows
 from safescale_ammt.modules.task import Task
 from safescale_ammt.modules.trial import Loss
@@ -41,7 +45,7 @@ from safescale_ammt.training.student import learnt_on
 from safescale_ammt.training.training_log import Log, discard
 
 if TYPE_CHECKING:
-    from safescale_ammt.constitution.constitution import Constitution
+    from safescale_ammt.constitution.constitution import Constitution, GroupRule
     from safescale_ammt.training.trainer import Trained
 
 _STATISTICS = 64
@@ -209,6 +213,35 @@ class ModuleNets:
                     answers.append(as_columns(call(self._asked, inputs)).float().cpu())
             found.append(torch.cat(answers))
         return torch.stack(found)
+
+    def under_attack(
+        self, theta: Tensor, rows: ModuleRows, index: Tensor, threat: Threat
+    ) -> Tensor:
+        """Returns the answers to attacked rows (k, B, n_out), float32."""
+        found = []
+        for i, row in enumerate(theta):
+            self.layout.bind(self._asked, row.to(self.device, copy=True))
+            answers = []
+            for block in torch.split(index[min(i, len(index) - 1)], BLOCK):
+                inputs = to_device(rows.batch(block), self.device, self.layout.dtype)
+                label = rows.y[block].to(self.device)
+                out = attacked_logits(self._asked, inputs, label, threat)
+                answers.append(out.float().cpu())
+            found.append(torch.cat(answers))
+        return torch.stack(found)
+
+    def judge_attacked(
+        self,
+        principle: Principle,
+        model: ModuleForm,
+        rows: ModuleRows,
+        sizes: GroupRule,
+        alpha: float,
+    ) -> Finding:
+        """Judges a promise of robust accuracy by an attack on a form."""
+        group = principle.constraint.group
+        names = self.groups[group] if group else ("",)
+        return judge_attacked(principle, model, rows, sizes, names=names, alpha=alpha)
 
     def worth(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns 1 for each right answer, else 0; of numbers what R2 averages."""

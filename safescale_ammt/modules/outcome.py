@@ -157,7 +157,13 @@ def measured(
         evidence = evidence_of(run, held, held.answers(model), held.answers(twin))
         if not run.promises.promises_nothing:
             alpha = law.gate.alpha_k
-            found = [judge(p, evidence, law.groups, alpha) for p in law.principles]
+            sizes = law.groups
+            found = [
+                judge(p, evidence, sizes, alpha)
+                if p.constraint.threat is None
+                else run.nets.judge_attacked(p, model, held, sizes, alpha)
+                for p in law.principles
+            ]
         if not law.gate.allow_constant:
             doubtful = doubts(evidence, law, run.task.classes)
     return {**metrics, **verdict(run, found, doubtful, model, held)}
@@ -255,13 +261,15 @@ def verdict(
             if f.group
         },
     }
-    if promises.eps is not None:
-        robust: dict[str, Any] = {"eps": promises.eps, "reason": "numbers are told"}
+    if promises.threat is not None:
+        eps = promises.threat.eps
+        robust: dict[str, Any] = {"eps": eps, "reason": "numbers are told"}
         if not run.task.predicts_numbers:
-            robust = robust_accuracy(model, held, promises.eps, law.gate.alpha_k)
-        if promises.min_robust is not None:
-            robust["outcome"] = promises.robust_outcome(robust)
-            outcomes.append(robust["outcome"])
+            robust = robust_accuracy(model, held, promises.threat, law.gate.alpha_k)
+        promised = [p.id for p in law.principles if p.constraint.threat]
+        for finding in found:
+            if finding.principle in promised[:1]:
+                robust["outcome"] = finding.outcome
         metrics["robust"] = robust
     undecided = UNDECIDED in outcomes
     metrics["feasible"] = FAILS not in outcomes

@@ -1,8 +1,8 @@
 """Robust accuracy: what is left of right answers under an attack in a small ball.
 
-Projected gradient steps (Madry et al. 2018) from the rows themselves, on their log
-loss. What an attack does not find may be there all the same: the figure is an upper
-bound of the accuracy that every perturbation leaves.
+What an attack does not find may be there all the same: the figure is an upper bound of
+the accuracy that every perturbation leaves. So a promise of it fails by an attack that
+succeeds, and stays undecided where a model survives one.
 """
 
 from __future__ import annotations
@@ -10,60 +10,83 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as f
+from torch import Tensor, nn
 from torch.utils import _pytree as tree
 
-from safescale_ammt.binomial.intervals import clopper_pearson
+from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_below
+from safescale_ammt.constitution.constitution import GroupRule
+from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.threats import Threat
+from safescale_ammt.judging.findings import FAILS, UNDECIDED, Finding, GroupRate
 from safescale_ammt.model.network import predicted
+from safescale_ammt.modules.attack import (
+    STEPS,
+    UNATTACKABLE,
+    Ball,
+    attackable,
+    deployed,
+    pgd,
+)
 from safescale_ammt.modules.copies import as_columns, call, to_device
 from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.rows import ModuleRows
+from safescale_ammt.training.constraints import ATTACKED
 
-STEPS, STRIDE = 10, 0.25
-"""Steps of the attack, each a quarter of the ball's radius."""
-ROWS = 1024
-"""Most rows that are attacked."""
+
+def attacked_logits(
+    module: nn.Module, inputs: Any, label: Tensor, threat: Threat
+) -> Tensor:
+    """Returns what a module answers to rows that it is attacked at (B, n_out).
+
+    Args:
+        module: of classes.
+        inputs: numbers with a point, where the module lies.
+        label: class codes (B,).
+        threat: what an attacker may change.
+    """
+
+    def answer(stacked: Any) -> Tensor:
+        return as_columns(call(module, tree.tree_map(lambda x: x[0], stacked)))[None]
+
+    stacked = tree.tree_map(lambda x: x[None], inputs)
+    with deployed(module):
+        moved = pgd(answer, label[None], Ball(threat, stacked, torch.ones(1)))
+        with torch.no_grad():
+            return answer(moved)[0]
+
+
+def survived(model: ModuleForm, rows: ModuleRows, threat: Threat) -> Tensor:
+    """Returns which rows a form answers right under attack, booleans (n,)."""
+    module = model.module()
+    first = next(module.parameters())
+    found = []
+    for block in rows.blocks():
+        inputs = to_device(rows.batch(block), first.device, first.dtype)
+        label = rows.y[block].to(first.device)
+        logits = attacked_logits(module, inputs, label, threat)
+        found.append((predicted(logits) == label).cpu())
+    return torch.cat(found)
 
 
 def robust_accuracy(
-    model: ModuleForm, rows: ModuleRows, eps: float, alpha: float
+    model: ModuleForm, rows: ModuleRows, threat: Threat, alpha: float
 ) -> dict[str, Any]:
     """Returns accuracy under attack with its bounds; the reason where there is none.
 
     Args:
         model: of classes.
         rows: that it was not fitted on.
-        eps: radius, in units of the inputs, in the largest norm.
+        threat: what an attacker may change.
         alpha: level of each bound.
     """
-    rows = rows.part(ROWS)
-    module = model.module()
-    first = next(module.parameters())
-    given = rows.batch(torch.arange(len(rows)))
-    inputs = to_device(given, first.device, first.dtype)
-    leaves, form = tree.tree_flatten(inputs)
-    clean = [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
-    if len(clean) < len(leaves):
-        return {"eps": eps, "reason": "inputs that are no numbers have no small ball"}
-    moved, label = [x.clone() for x in clean], rows.y.to(first.device)
-    for _ in range(STEPS):
-        moved = [x.detach().requires_grad_() for x in moved]
-        # A module may write on what it is given, and must not write on these.
-        seen = [x.clone() for x in moved]
-        out = as_columns(call(module, tree.tree_unflatten(seen, form)))
-        slopes = torch.autograd.grad(attack_loss(out, label), moved, allow_unused=True)
-        moved = [
-            x if s is None else x0 + (x + STRIDE * eps * s.sign() - x0).clamp(-eps, eps)
-            for x, x0, s in zip(moved, clean, slopes, strict=True)
-        ]
-    with torch.no_grad():
-        out = as_columns(call(module, tree.tree_unflatten(moved, form)))
-    right = int((predicted(out) == label).sum())
+    rows = rows.part(ATTACKED)
+    if not attackable(rows.batch(torch.arange(1))):
+        return {"eps": threat.eps, "reason": UNATTACKABLE}
+    right = int(survived(model, rows, threat).sum())
     lower, upper = clopper_pearson(right, len(rows), alpha)
     return {
-        "eps": eps,
-        "attack": f"pgd-{STEPS}, linf",
+        "eps": threat.eps,
+        "attack": f"pgd-{STEPS}, {threat.norm}",
         "rows": len(rows),
         "accuracy": right / len(rows),
         "lower": lower,
@@ -71,8 +94,73 @@ def robust_accuracy(
     }
 
 
-def attack_loss(out: Tensor, label: Tensor) -> Tensor:
-    """Returns what an attack makes larger: the log loss."""
-    if out.shape[1] > 1:
-        return f.cross_entropy(out, label)
-    return f.binary_cross_entropy_with_logits(out[:, 0], label.to(out.dtype))
+def judge_attacked(
+    principle: Principle,
+    model: ModuleForm,
+    rows: ModuleRows,
+    sizes: GroupRule,
+    *,
+    names: tuple[str, ...],
+    alpha: float,
+) -> Finding:
+    """Judges a promise of robust accuracy: it fails, or it is undecided.
+
+    Each group is tested at alpha by the number of groups that are judged (Bonferroni).
+
+    Args:
+        principle: the promise, under a threat.
+        model: of classes.
+        rows: that it was not fitted on.
+        sizes: least rows of a group that is judged.
+        names: values of the principle's group in code order; ("",) without one.
+        alpha: one-sided error level.
+    """
+    c = principle.constraint
+    assert c.threat is not None
+    rows = rows.part(ATTACKED)
+    right = survived(model, rows, c.threat)
+    codes = rows.groups[c.group] if c.group else torch.zeros_like(rows.y)
+    each = []
+    for code, name in enumerate(names):
+        of_group = right[codes == code]
+        hits, n = int(of_group.sum()), len(of_group)
+        low, high = clopper_pearson(hits, n, alpha) if n else (None, None)
+        rate, judged = hits / n if n else None, not c.group or n >= sizes.min_n
+        own = GroupRate(name, c.metric, n, 0, hits, n, rate, low, high, judged)
+        each.append(own)
+    known = [rate for rate in each if rate.trials and rate.judged]
+    value = min((r.hits / r.trials for r in known), default=None)
+    level = alpha / max(1, len(known))
+    uppers = [clopper_pearson(r.hits, r.trials, level)[1] for r in known]
+    p_each = [float(rate_p_below(r.hits, r.trials, c.line)) for r in known]
+    p = min(1.0, len(known) * min(p_each, default=1.0))
+    fails = bool(known) and p <= alpha and not c.promises_nothing
+    upper = min(uppers, default=None)
+    attack = f"pgd-{STEPS}"
+    said = f"{c.metric}{c.over} cannot be judged: every group has too few rows."
+    if value is not None:
+        said = f"{c.metric}{c.over} is {value:.4f} against {attack}"
+        said += (
+            f" and violates {c.op} {c.line:g} (p = {p:.2g})."
+            if fails
+            else ": what it does not find may be there all the same."
+        )
+    return Finding(
+        principle=principle.id,
+        metric=c.metric,
+        group=c.group,
+        tier=c.tier,
+        op=c.op,
+        threshold=c.line,
+        value=value,
+        # Nothing is known of the accuracy that every perturbation leaves from below.
+        lower=None if value is None else 0.0,
+        upper=upper,
+        alpha=alpha,
+        outcome=FAILS if fails else UNDECIDED,
+        p_violated=p,
+        method=f"Clopper-Pearson, {attack} {c.threat.norm}",
+        reason=said,
+        too_small=tuple(r.value for r in each if not r.judged),
+        by_group=tuple(each) if c.group else (),
+    )

@@ -33,6 +33,7 @@ from safescale_ammt.training.multipliers import NuPI
 
 Groups = Mapping[str, Any]
 """Group name -> values of the rows (n,): texts, numbers or tensors."""
+NO_MODEL = "no model is at hand here that could be attacked"
 
 
 class ConstitutionalSafetyLayer:
@@ -63,7 +64,7 @@ class ConstitutionalSafetyLayer:
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
             raise ConfigError(f"classes is {classes!r}, expected a whole number >= 2.")
         # What is wrong with them is said here, and not at the end of a training.
-        self._promises = Promises.read(safety_constraints, ())
+        self._promises = Promises.read(safety_constraints, (), unattackable=NO_MODEL)
         self._given, self._classes = safety_constraints, classes
         self._positive = 1 if classes == 2 else None
         self._config = config or TrainingConfig()
@@ -92,11 +93,8 @@ class ConstitutionalSafetyLayer:
         columns = columns_of_groups(groups)
         same_length(len(truth), [("prediction", answer), ("score", chance)])
         same_length(len(truth), columns.items())
-        promises = Promises.read(self._given, tuple(columns))
+        promises = Promises.read(self._given, tuple(columns), unattackable=NO_MODEL)
         self.left_out = promises.left_out
-        if promises.min_robust is not None:
-            reason = "no model is at hand here that could be attacked"
-            self.left_out += (f"min-robust-accuracy is undecided: {reason}.",)
         evidence = Evidence(
             truth,
             answer,
@@ -190,7 +188,7 @@ class ConstitutionalSafetyLayer:
         The first update does it; done by hand, rows say beforehand what is left out.
         """
         columns = columns_of_groups(groups)
-        promises = Promises.read(self._given, tuple(columns))
+        promises = Promises.read(self._given, tuple(columns), unattackable=NO_MODEL)
         truth = class_codes(label, self._classes, "label")
         same_length(len(truth), columns.items())
         coded = {name: coded_group(values) for name, values in columns.items()}

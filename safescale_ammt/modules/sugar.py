@@ -3,8 +3,11 @@
 max_bias               dp_gap <= v for each group, enforced in training
 min_fairness           dp_ratio >= v for each group, judged
 min_accuracy           accuracy >= v, judged
-adversarial_budget     eps of a robust accuracy that is reported
-min_robust_accuracy    makes that one a promise, which an attack can refute alone
+adversarial_budget     eps of a robust accuracy that is reported, in the largest norm
+adversarial_norm       l2: in the Euclidean one
+adversarial_range      least and greatest value that an input can have
+min_robust_accuracy    makes that one a promise, enforced in training; an attack can
+                       refute it and never show it
 """
 
 from __future__ import annotations
@@ -16,17 +19,22 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.entries import number, section
-from safescale_ammt.constitution.principles import GROUP_METRICS
+from safescale_ammt.constitution.principles import GROUP_METRICS, ROBUST
+from safescale_ammt.constitution.threats import Threat, read_threat
 from safescale_ammt.errors import ConstitutionError
-from safescale_ammt.judging.findings import FAILS, UNDECIDED
 
 KEYS = {
     "max_bias": "dp_gap",
     "min_fairness": "dp_ratio",
     "min_accuracy": "accuracy",
-    "adversarial_budget": "",
-    "min_robust_accuracy": "",
+    "min_robust_accuracy": ROBUST,
 }
+THREAT = {
+    "adversarial_budget": "eps",
+    "adversarial_norm": "norm",
+    "adversarial_range": "range",
+}
+"""Keys of the threat in short -> those of a constitution's."""
 _SIZES = {"min_n": 30, "min_pos": 10}
 """Least groups of a promise in short, whose users have fewer rows than a registry."""
 
@@ -38,18 +46,21 @@ class Promises:
     Attributes:
         constitution: what is judged by group rates and accuracy.
         left_out: sentences on what cannot be judged here, and is undecided.
-        eps: radius of attacks that robust accuracy is reported at, or None.
-        min_robust: least robust accuracy, or None.
+        threat: that robust accuracy is reported under, or None.
     """
 
     constitution: Constitution
     left_out: tuple[str, ...] = ()
-    eps: float | None = None
-    min_robust: float | None = None
+    threat: Threat | None = None
 
     @classmethod
     def read(
-        cls, given: Any, groups: Sequence[str], *, numbers: bool = False
+        cls,
+        given: Any,
+        groups: Sequence[str],
+        *,
+        numbers: bool = False,
+        unattackable: str = "",
     ) -> Promises:
         """Reads promises: in short, or as a constitution, its mapping or its file.
 
@@ -57,51 +68,56 @@ class Promises:
             given: None promises nothing.
             groups: names of the groups that the rows have.
             numbers: whether numbers are predicted, which have no rates.
+            unattackable: why the model cannot be attacked, "" if it can.
 
         Raises:
             ConstitutionError: an unknown key, or a value that is none.
         """
-        if isinstance(given, Constitution):
-            return cls(given).without_groups(groups, numbers)
         if isinstance(given, str | Path):
-            constitution = Constitution.load(given)
-            return cls(constitution).without_groups(groups, numbers)
+            given = Constitution.load(given, attacks=True)
         given = {} if given is None else given
         if isinstance(given, Mapping) and "principles" in given:
-            constitution = Constitution.from_dict(given)
-            return cls(constitution).without_groups(groups, numbers)
-        entry = section(given, "safety_constraints", tuple(KEYS))
+            given = Constitution.from_dict(given, attacks=True)
+        if isinstance(given, Constitution):
+            found = cls(given, threat=next(iter(given.threats), None))
+        else:
+            found = cls.short(given, groups)
+        return found.without_groups(groups, numbers, unattackable)
+
+    @classmethod
+    def short(cls, given: Any, groups: Sequence[str]) -> Promises:
+        """Reads promises in short."""
+        entry = section(given, "safety_constraints", (*KEYS, *THREAT))
         # One number of numpy or torch is a number.
         one = {k for k, v in entry.items() if getattr(v, "shape", None) == ()}
         entry = {k: v.item() if k in one else v for k, v in entry.items()}
         values = {k: number(entry, k, "safety_constraints") for k in KEYS}
-        principles = []
-        for key, metric in KEYS.items():
-            value = values[key]
-            if metric and value is not None:
-                by_group = (groups or ("",)) if metric in GROUP_METRICS else ("",)
-                principles += [short_principle(key, metric, value, g) for g in by_group]
-        eps, least = values["adversarial_budget"], values["min_robust_accuracy"]
-        if (eps or 0) < 0 or (least is not None and eps is None):
+        threat = short_threat(entry)
+        if values["min_robust_accuracy"] is not None and threat is None:
             raise ConstitutionError(
                 "safety_constraints.adversarial_budget must be a radius >= 0, and "
                 "stand beside min_robust_accuracy."
             )
-        if least is not None and not 0 <= least <= 1:
-            raise ConstitutionError(
-                f"safety_constraints.min_robust_accuracy is {least}, outside [0, 1]."
-            )
+        principles = []
+        for key, metric in KEYS.items():
+            value = values[key]
+            if value is not None:
+                by_group = (groups or ("",)) if metric in GROUP_METRICS else ("",)
+                principles += [
+                    short_principle(key, metric, value, g, threat) for g in by_group
+                ]
         judged = [p for p in principles if p["constraint"].get("group") != ""]
         reasons = [undecided(p) for p in principles if p not in judged]
         constitution = Constitution.from_dict(
-            {"schema": 1, "principles": judged or [NOTHING], "groups": _SIZES}
+            {"schema": 1, "principles": judged or [NOTHING], "groups": _SIZES},
+            attacks=True,
         )
-        return cls(constitution, tuple(reasons), eps, least).without_groups(
-            groups, numbers
-        )
+        return cls(constitution, tuple(reasons), threat)
 
-    def without_groups(self, groups: Sequence[str], numbers: bool) -> Promises:
-        """Leaves out principles on groups that the rows do not have, and says so."""
+    def without_groups(
+        self, groups: Sequence[str], numbers: bool, unattackable: str
+    ) -> Promises:
+        """Leaves out what these rows or the model cannot be judged by, and says so."""
         kept, reasons = [], list(self.left_out)
         for p in self.constitution.principles:
             absent = [name for name in p.constraint.columns if name not in groups]
@@ -110,6 +126,8 @@ class Promises:
                     f"{p.id} is undecided: numbers are predicted, and {p.promise} is "
                     "about classes."
                 )
+            elif p.constraint.threat is not None and unattackable:
+                reasons.append(f"{p.id} is undecided: {unattackable}.")
             elif absent:
                 reasons.append(
                     f"{p.id} is undecided: the rows have no group {absent[0]!r}; give "
@@ -118,16 +136,8 @@ class Promises:
             else:
                 kept.append(p.to_dict())
         whole = {**self.constitution.to_dict(), "principles": kept or [NOTHING]}
-        left = Constitution.from_dict(whole)
-        return Promises(left, tuple(reasons), self.eps, self.min_robust)
-
-    def robust_outcome(self, robust: Mapping[str, Any]) -> str:
-        """Returns what a robust accuracy with bounds shows of its promise."""
-        least = self.min_robust or 0.0
-        if robust.get("upper", 1.0) < least:
-            return FAILS
-        # What an attack has not found shows nothing: robust accuracy may be lower.
-        return UNDECIDED
+        left = Constitution.from_dict(whole, attacks=True)
+        return Promises(left, tuple(reasons), self.threat)
 
     @property
     def promises_nothing(self) -> bool:
@@ -142,12 +152,33 @@ NOTHING: dict[str, Any] = {
 """A constitution has one principle at least: this one holds always."""
 
 
-def short_principle(key: str, metric: str, value: float, group: str) -> dict[str, Any]:
+def short_threat(entry: Mapping[str, Any]) -> Threat | None:
+    """Returns the threat of promises in short, None where there is no budget.
+
+    Raises:
+        ConstitutionError: a budget that is no radius, a norm or a range alone.
+    """
+    given = {THREAT[k]: v for k, v in entry.items() if k in THREAT and v is not None}
+    if given and "eps" not in given:
+        raise ConstitutionError(
+            "safety_constraints.adversarial_budget must be a radius >= 0, and stand "
+            "beside adversarial_norm and adversarial_range."
+        )
+    if not given:
+        return None
+    return read_threat({"norm": "linf", **given}, "safety_constraints.adversarial")
+
+
+def short_principle(
+    key: str, metric: str, value: float, group: str, threat: Threat | None
+) -> dict[str, Any]:
     """Returns a principle of a promise in short."""
     name = key.replace("_", "-") + (f"-{group}" if group else "")
     constraint: dict[str, Any] = {"metric": metric, "threshold": value}
     if metric in GROUP_METRICS:
         constraint["group"] = group
+    if metric == ROBUST and threat is not None:
+        constraint["threat"] = threat.to_dict()
     return {"id": name, "constraint": constraint}
 
 

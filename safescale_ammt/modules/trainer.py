@@ -25,6 +25,7 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import DataError, Interrupted
 from safescale_ammt.model.device import find_device, present_device, settled
+from safescale_ammt.modules.attack import UNATTACKABLE, attackable
 from safescale_ammt.modules.copies import RowLayout, duplicate
 from safescale_ammt.modules.identity import checkpoints_of, digest, identity
 from safescale_ammt.modules.metrics import TrainingMetrics
@@ -264,7 +265,11 @@ class SAFESCALEAMMTTrainer:
         task = find_task(*given, columns, self._task)
         groups = tuple(task.groups)
         numbers = task.predicts_numbers
-        promises = Promises.read(safety_constraints, groups, numbers=numbers)
+        first = torch.zeros(1, dtype=torch.long)
+        hard = "" if attackable(given[0].inputs(first)) else UNATTACKABLE
+        promises = Promises.read(
+            safety_constraints, groups, numbers=numbers, unattackable=hard
+        )
         for reason in promises.left_out:
             log({"event": "left_out", "reason": reason})
         config = lengthened(self.config, len(given[0]))

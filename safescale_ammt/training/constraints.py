@@ -25,7 +25,12 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.training.inequalities import Pair, Sums
+
+ATTACKED = 1024
+"""Most rows that are attacked at once, to steer or to judge: a rate of all is within
+.016, two times in three, and the margin of the targets allows for it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Cell:
         given: name of the column within whose strata groups are compared, or "".
         stratum: the stratum's code.
         at: the stratum's value.
+        threat: what an attacker changes of the rows before they are answered.
     """
 
     group: str
@@ -52,6 +58,7 @@ class Cell:
     given: str = ""
     stratum: int = 0
     at: str = ""
+    threat: Threat | None = None
 
     def rows(self, groups: Mapping[str, Tensor], label: Tensor) -> Tensor:
         """Returns which rows (n,) belong to this cell."""
@@ -98,6 +105,15 @@ class Constraints:
         if not rows:
             return torch.zeros(0, len(label), dtype=torch.bool)
         return torch.stack(rows)
+
+    @property
+    def threats(self) -> tuple[Threat, ...]:
+        """The threats that cells are under, each once."""
+        return tuple(dict.fromkeys(c.threat for c in self.cells if c.threat))
+
+    def under(self, threat: Threat | None) -> Tensor:
+        """Returns which cells (cells,) are under a threat, or under none."""
+        return torch.tensor([c.threat == threat for c in self.cells], dtype=torch.bool)
 
     def differences(self, rates: Tensor) -> Tensor:
         """Returns what is bounded (..., pairs) from the cells' rates (..., cells).

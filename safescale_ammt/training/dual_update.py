@@ -6,6 +6,9 @@ one split ("cross-fitting"), and they drive one set of multipliers. Where roles 
 what the agents' mean differs by from them is added (`merge_shift`), so that merging
 agents cannot break what the multipliers achieved. Before its fold was set aside the
 common trunk has seen every row once or more, without constraints.
+
+Cells under a threat are measured on rows that the averaged weights are attacked at: a
+part of each fold, as an attack takes many passes (`ATTACKED`).
 """
 
 from __future__ import annotations
@@ -18,12 +21,18 @@ from torch import Tensor
 
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.model.network import predicted
-from safescale_ammt.training.constraints import Constraints, hard_rates, z_value
+from safescale_ammt.training.constraints import (
+    ATTACKED,
+    Constraints,
+    hard_rates,
+    z_value,
+)
 from safescale_ammt.training.encoded import CHUNK_ROWS
 from safescale_ammt.training.merge_shift import EVERY, MergeShift, differ
 from safescale_ammt.training.multipliers import NuPI, targets
-from safescale_ammt.training.nets import Nets, Rows
+from safescale_ammt.training.nets import Nets, Rows, asked
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.seeds import derived_seed
@@ -91,19 +100,24 @@ class DualUpdate:
 
         # Held-out rows that count in a cell, side by side and padded, so that one
         # forward pass measures all agents. Sizes are kept of all agents, rows only
-        # of those that this process holds.
+        # of those that this process holds; rows under a threat stand by themselves.
         inside = constraints.membership(rows.groups, rows.y)
-        parts = measured(inside, held_out, derived_seed(config.seed, "measured"))
-        longest = max((part.shape[1] for part, _ in parts), default=0)
-        membership = torch.zeros(len(parts), len(inside), longest, dtype=torch.bool)
-        index = torch.zeros(len(parts), longest, dtype=torch.long)
-        for i, (part, numbers) in enumerate(parts):
-            membership[i, :, : len(numbers)] = part
-            index[i, : len(numbers)] = numbers
-        self._sizes = membership.sum(-1).to(torch.float32)
-        local = list(self.placement.local_below(len(parts)))
-        self._rows, self._index = rows, index[local]
-        self._membership = membership[local]
+        seed = derived_seed(config.seed, "measured")
+        local = list(self.placement.local_below(len(held_out)))
+        self._rows, self._sizes = rows, torch.zeros(len(held_out), len(inside))
+        self._looks: list[tuple[Threat | None, Tensor, Tensor]] = []
+        for threat in (None, *constraints.threats):
+            cells = constraints.under(threat)
+            most = None if threat is None else ATTACKED
+            parts = measured(inside[cells], held_out, seed, most)
+            longest = max((part.shape[1] for part, _ in parts), default=0)
+            membership = torch.zeros(len(parts), len(inside), longest, dtype=torch.bool)
+            index = torch.zeros(len(parts), longest, dtype=torch.long)
+            for i, (part, numbers) in enumerate(parts):
+                membership[i, cells, : len(numbers)] = part
+                index[i, : len(numbers)] = numbers
+            self._sizes += membership.sum(-1)
+            self._looks.append((threat, index[local], membership[local]))
 
     @classmethod
     def start(cls, plan: Plan, trunk: Tensor, placement: Placement) -> DualUpdate:
@@ -137,6 +151,12 @@ class DualUpdate:
             rows: the constraint split.
         """
         inside = self.constraints.membership(rows.groups, rows.y)
+        everything = torch.arange(len(rows))
+        for threat in self.constraints.threats:
+            cells = self.constraints.under(threat)
+            ((part, numbers),) = measured(inside[cells], [everything], 0, ATTACKED)
+            inside[cells] = False
+            inside[cells.nonzero(), numbers] = part
         nets = self._nets
         hits = cell_hits(nets, self.constraints, trunk[0], rows, inside)
         rates = hits / inside.sum(-1)
@@ -215,18 +235,21 @@ class DualUpdate:
 
         None in a process that holds the twin alone.
         """
-        agents, rows = self._index.shape
-        total = torch.zeros(agents, len(self._outcomes))
         alone = self.placement.one_of_several(len(self._sizes))
-        theta = averaged[:agents]
-        most = max(1, CHUNK_ROWS // max(1, agents))
-        # Without an agent there is nothing to compute.
-        for first in range(0, rows if agents else 0, most):
-            block = slice(first, first + most)
-            index = self._index[:, block]
-            out = self._nets.logits(theta, self._rows, index, one_of_several=alone)
-            inside = self._membership[:, :, block]
-            total += hard_rates(predicted(out), inside, self._outcomes)
+        total = torch.zeros(len(self._looks[0][1]), len(self._outcomes))
+        for threat, numbers, membership in self._looks:
+            agents, rows = numbers.shape
+            most = max(1, CHUNK_ROWS // max(1, agents))
+            # Without an agent there is nothing to compute.
+            for first in range(0, rows if agents else 0, most):
+                block = slice(first, first + most)
+                found = asked(
+                    *(self._nets, averaged[:agents], self._rows, numbers[:, block]),
+                    threat,
+                    one_of_several=alone,
+                )
+                inside = membership[:, :, block]
+                total += hard_rates(predicted(found), inside, self._outcomes)
         return total
 
     def measure_shift(self, averaged: Tensor, finite: Tensor) -> None:
@@ -251,7 +274,7 @@ class DualUpdate:
             finite: (k,) booleans of all; other agents are left out, of the mean too.
             rows: to answer.
         """
-        k, agents = len(finite), len(self._index)
+        k, agents = len(finite), len(self._looks[0][1])
         alone = self.placement.one_of_several(k)
         soup = self.placement.gather(averaged.cpu())[:k][finite].mean(0, keepdim=True)
         own, merged = torch.zeros(agents, len(rows), dtype=torch.long), []
@@ -302,10 +325,12 @@ class DualUpdate:
 
 def merge_shift_of(plan: Plan) -> MergeShift | None:
     """Returns what measures a plan's agents' mean; None where they are alike."""
-    if not (plan.constraints.pairs and differ(plan.roles)):
+    clean = plan.constraints.under(None)
+    if not (bool(clean.any()) and differ(plan.roles)):
         return None
     rows = plan.nets.rows("validation")
-    inside = plan.constraints.membership(rows.groups, rows.y)
+    # Under an attack agents and mean would be asked about other rows each.
+    inside = plan.constraints.membership(rows.groups, rows.y) & clean[:, None]
     everything = torch.arange(len(rows))
     seed = plan.seed("merge shift")
     [(counted, numbers)] = measured(inside, [everything], seed, SHOWN)
@@ -328,38 +353,44 @@ def cell_hits(
     hits = torch.zeros(len(outcomes))
     for block in rows.blocks():
         found = predicted(nets.logits(theta[None], rows, block[None]))
-        hits += hard_rates(found, inside[:, block], outcomes)[0]
+        counted = inside[:, block] & constraints.under(None)[:, None]
+        hits += hard_rates(found, counted, outcomes)[0]
+    for threat in constraints.threats:
+        counted = inside & constraints.under(threat)[:, None]
+        # An attack costs many answers: to rows that count in no cell there is none.
+        attacked = counted.any(0).nonzero()[:, 0]
+        for block in torch.split(attacked, CHUNK_ROWS) if len(attacked) else ():
+            out = asked(nets, theta[None], rows, block[None], threat)
+            hits += hard_rates(predicted(out), counted[:, block], outcomes)[0]
     return hits
 
 
 def measured(
-    inside: Tensor, held_out: Sequence[Tensor], seed: int, most: int = 0
+    inside: Tensor, held_out: Sequence[Tensor], seed: int, most: int | None = None
 ) -> list[tuple[Tensor, Tensor]]:
     """Returns the rows that each agent is measured on, and the cells they count in.
 
     These are its fold's rows of all cells. If they are too many in all, rows of the
-    large cells are drawn, cell by cell: small ones keep theirs, and no rate is
-    biased.
+    large cells are drawn, cell by cell: small ones keep theirs, and no rate is biased.
 
     Args:
         inside: which row counts in which cell (cells, n).
         held_out: row numbers that each agent sets aside.
         seed: of the draw.
-        most: rows in all; 0 is `MEASURED`.
+        most: rows of all agents; None is `MEASURED`.
 
     Returns:
         Per agent booleans (cells, rows) and row numbers (rows,).
     """
-    most = most or MEASURED
-    parts = [inside[:, fold] for fold in held_out]
+    parts, most = [inside[:, fold] for fold in held_out], most or MEASURED
     if sum(int(part.any(0).sum()) for part in parts) > most:
-        most //= len(parts) * len(inside)
+        each = max(1, most // (len(parts) * len(inside)))
         generator = torch.Generator().manual_seed(seed)
         for part in parts:
             for cell in part:
                 members = cell.nonzero()[:, 0]
                 order = torch.randperm(len(members), generator=generator)
-                cell[members[order[most:]]] = False
+                cell[members[order[each:]]] = False
     counted = [part.any(0) for part in parts]
     return [
         (part[:, any_cell], fold[any_cell])

@@ -1,7 +1,8 @@
 """Enforcement: the principles that training works on, cut into cells and inequalities.
 
 Gaps and ratios compare every two groups, within each stratum where they are promised
-given another column; an error is bounded in each group; floors are held by all rows.
+given another column; an error is bounded in each group; floors are held by all rows. A
+robust accuracy bounds the error under attack, of all rows or in each group.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
-from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.principles import ROBUST, Principle
 from safescale_ammt.errors import ConstitutionError
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.inequalities import (
@@ -63,11 +64,13 @@ def enforce(
         if c.group is None:
             cut.hold_to_floor(principle)
             continue
-        anybody = Cell(c.group, 0, "", 0, None, c.given or "")
+        anybody = Cell(c.group, 0, "", 0, None, c.given or "", threat=c.threat)
         for code, value in enumerate(values[c.given] if c.given else [""]):
             stratum = replace(anybody, stratum=code, at=value)
             large = cut.large_enough(principle, stratum)
-            if c.metric == "worst_group_error":
+            if c.threat is not None:
+                cut.hold_under_attack(principle, large)
+            elif c.metric == "worst_group_error":
                 cut.bound_errors(principle, large)
             else:
                 cut.compare(principle, large)
@@ -139,13 +142,22 @@ class _Cut:
             error = self._error(group)
             self.pairs.append(at_most(principle.id, name, [error], line))
 
+    def hold_under_attack(self, principle: Principle, groups: Sequence[Cell]) -> None:
+        """Holds the right answers to every group's attacked rows to a floor."""
+        c = principle.constraint
+        for group in groups:
+            name = f"{c.metric}: {group.value}"
+            terms = [self._accuracy(group)]
+            self.pairs.append(at_least(principle.id, name, terms, c.line))
+
     def hold_to_floor(self, principle: Principle) -> None:
-        """Holds a measure of use of all rows to its floor.
+        """Holds a measure of use of all rows, or of all under attack, to its floor.
 
         Raises:
             ConstitutionError: it speaks of one class, but several are judged.
         """
-        c, everybody = principle.constraint, Cell("", 0, "", 0, None)
+        c = principle.constraint
+        everybody = Cell("", 0, "", 0, None, threat=c.threat)
         if c.metric == "recall":
             if len(self._outcomes) > 1:
                 raise ConstitutionError(
@@ -160,10 +172,8 @@ class _Cut:
                 )
                 return
             terms = [Term(-1.0, (self._right(everybody, self._outcomes[0]),))]
-        elif c.metric == "accuracy":
-            wrong = self._error(everybody)
-            weights = tuple(-w for w in wrong.weights)
-            terms = [Term(-1.0, wrong.cells, weights, 1 - wrong.constant)]
+        elif c.metric in ("accuracy", ROBUST):
+            terms = [self._accuracy(everybody)]
         else:
             parts = self._error(everybody)
             # Each class counts alike; of a class 0 that is told by false alarms the
@@ -185,6 +195,12 @@ class _Cut:
         self.cells.append(replace(group, outcome=outcome, condition=condition))
         return len(self.cells) - 1
 
+    def _accuracy(self, group: Cell) -> Term:
+        """Returns the share of a group's rows that is answered right, times -1."""
+        wrong = self._error(group)
+        weights = tuple(-w for w in wrong.weights)
+        return Term(-1.0, wrong.cells, weights, 1 - wrong.constant)
+
     def _error(self, group: Cell) -> Term:
         """Returns the share of a group's rows that get a wrong answer.
 
@@ -194,8 +210,9 @@ class _Cut:
         label = self._label[group.rows(self._groups, self._label)]
         counts = torch.bincount(label.long(), minlength=2).tolist()
         shares = [count / max(1, len(label)) for count in counts]
-        # More than two by all labels: a group may lack one that the others have.
-        if int(self._label.max()) > 1:
+        # More than two by all labels: a group may lack one that the others have. Of
+        # rows under attack soft rates bound right answers alone, not false alarms.
+        if int(self._label.max()) > 1 or group.threat is not None:
             of_class = [(k, share) for k, share in enumerate(shares) if share]
             cells = [self._right(group, k) for k, _ in of_class]
             return Term(1.0, tuple(cells), tuple(-s for _, s in of_class), 1.0)

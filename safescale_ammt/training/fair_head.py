@@ -46,11 +46,16 @@ def fit(
     if not constraints.pairs:
         return None
     inside = constraints.membership(rows.groups, rows.y)
+    # What an attack makes of a score no correction of scores undoes.
+    plain = constraints.under(None)
+    inside &= plain[:, None]
     # Cells of one group column (in the strata of one other) and condition share one
     # model of the groups. A cell that two principles name is fitted once, with the
     # weight of the first.
     blocks: dict[tuple[str, str, bool | None], dict[tuple[int, int], int]] = {}
     for i, cell in enumerate(constraints.cells):
+        if not plain[i]:
+            continue
         block = blocks.setdefault((cell.group, cell.given, cell.condition), {})
         block.setdefault((cell.code, cell.stratum), i)
     pulls = torch.zeros(len(constraints.cells), len(rows))

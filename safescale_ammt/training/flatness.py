@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.model.network import predicted
-from safescale_ammt.training.constraints import hard_rates
+from safescale_ammt.training.constraints import ATTACKED, hard_rates
+from safescale_ammt.training.dual_update import measured
+from safescale_ammt.training.nets import asked
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.training_log import Log
@@ -122,7 +124,7 @@ def held_out_figures(
     constraints, k = plan.constraints, len(plan.roles)
     inside = constraints.membership(plan.rows.groups, plan.rows.y)
     outcomes = torch.tensor([c.outcome for c in constraints.cells], dtype=torch.long)
-    measured = torch.zeros(len(placement.local_below(k)), 2 + 2 * len(outcomes))
+    figures_here = torch.zeros(len(placement.local_below(k)), 2 + 2 * len(outcomes))
     for i, slot in enumerate(placement.local_below(k)):
         fold = plan.held_out[slot]
         # Alone: its bits do not depend on how many agents this process holds.
@@ -130,13 +132,20 @@ def held_out_figures(
         out = plan.nets.logits(own, plan.rows, fold[None])
         losses = plan.nets.row_losses(out[0], plan.rows.y[fold])
         hits = hard_rates(predicted(out), inside[:, fold], outcomes)[0]
+        sizes = inside[:, fold].sum(1)
+        for threat in constraints.threats:
+            cells = constraints.under(threat)
+            ((part, rows),) = measured(inside[cells], [fold], 0, ATTACKED // k)
+            out = asked(plan.nets, own, plan.rows, rows[None], threat)
+            hits[cells] = hard_rates(predicted(out), part, outcomes[cells])[0]
+            sizes[cells] = part.sum(1)
         each = losses.mean(), losses.var() / len(losses)
-        measured[i] = torch.cat([torch.stack(each), hits, inside[:, fold].sum(1)])
-    loss, variance, *cells = placement.gather(measured, k)[trained.finite].T
+        figures_here[i] = torch.cat([torch.stack(each), hits, sizes])
+    loss, variance, *by_cell = placement.gather(figures_here, k)[trained.finite].T
     times = max(1.0, sum(map(len, plan.held_out)) / len(plan.rows))
     figures = {"loss": Figure.pooled(loss, variance, times)}
     if constraints.pairs:
-        hits, sizes = torch.stack(cells).T.tensor_split(2, 1)
+        hits, sizes = torch.stack(by_cell).T.tensor_split(2, 1)
         rates = hits / sizes
         errors = constraints.standard_errors(rates, sizes).T
         for pair, y, error in zip(

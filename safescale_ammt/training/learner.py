@@ -4,7 +4,8 @@ The loss of net i is
 
     L_i = task loss + c_i sum_cells w_cell mean P(outcome of the cell)
 
-with the role's constraint weight c_i and the cells' weights w from the multipliers.
+with the role's constraint weight c_i and the cells' weights w from the multipliers. Of
+rows under attack 1 + log2 P stands in the place of P (`soft_rates`).
 Nets share no tensor, so the gradient of the sum is each net's own, and a net whose
 loss is not finite cannot touch another. How the gradient is computed is the nets'
 own matter: of one genome in `genome_nets`, of any `torch.nn.Module` in the room
@@ -17,6 +18,7 @@ with the role's Brier share b_i.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +27,12 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.config.roles import ROLES, Role
-from safescale_ammt.model.network import chances, net_by_net, probability
+from safescale_ammt.model.network import (
+    chances,
+    net_by_net,
+    probability,
+    row_log_losses,
+)
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.placement import Placement, ProcessGroup
@@ -217,9 +224,19 @@ def _log_loss(logit: Tensor, hit: Tensor) -> Tensor:
 
 
 def soft_rates(logits: Tensor, cells: Sequence[Cell]) -> Tensor:
-    """Returns mean P(outcome) per cell (k, cells) of logits (k, cells * m, n_out)."""
+    """Returns each cell's soft rate (k, cells) of logits (k, cells * m, n_out).
+
+    That is mean P(outcome); of a cell under attack 1 + mean log2 P(outcome), below the
+    share of right answers: an attacked row that is wrong for sure has no slope of P.
+    """
     by_cell = logits.unflatten(1, (len(cells), -1))  # type: ignore[no-untyped-call]
-    rates = [
-        probability(by_cell[:, i], cell.outcome).mean(1) for i, cell in enumerate(cells)
-    ]
+    rates = []
+    for i, cell in enumerate(cells):
+        if cell.threat is None:
+            rates.append(probability(by_cell[:, i], cell.outcome).mean(1))
+            continue
+        right = by_cell[:, i].flatten(0, 1)
+        label = torch.full((len(right),), cell.outcome, device=logits.device)
+        losses = row_log_losses(right, label).view(len(logits), -1).mean(1)
+        rates.append(1 - losses / math.log(2))
     return torch.stack(rates, 1)

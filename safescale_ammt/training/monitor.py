@@ -101,6 +101,8 @@ class Monitor:
         if self._rounds:
             self._rows = fresh_rows(plan)
             self._inside = plan.constraints.membership(self._rows.groups, self._rows.y)
+            # Nobody bets on rows under attack: they are not attacked here.
+            self._inside &= plan.constraints.under(None)[:, None]
             sides = np.unique(self.bets.sides[self.bets.watched])
             smallest = int(self._inside[torch.from_numpy(sides)].sum(1).min())
             # A block needs rows of every cell: of few, looks are fewer.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.training.constraints import Constraints
+from safescale_ammt.training.constraints import ATTACKED, Constraints
 from safescale_ammt.training.nets import SplitTables
 
 POWER = 0.9
@@ -59,6 +59,8 @@ def targets(
 def sealed_sizes(constraints: Constraints, counts: SplitTables) -> Tensor:
     """Returns the sealed rows of each cell (cells,), as far as the counts tell."""
     sealed = torch.zeros(len(constraints.cells))
+    # Of rows under attack a part is judged.
+    part = min(1.0, ATTACKED / max(1, counts.total("sealed")))
     for i, cell in enumerate(constraints.cells):
         if not cell.group:
             # Of classes alone no counts are told: they are as in development.
@@ -80,7 +82,7 @@ def sealed_sizes(constraints: Constraints, counts: SplitTables) -> Tensor:
             # A sum of least counts where some are withheld: never more than there are.
             misses = float(labels[group].sum()) - hits
             sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
-    return sealed
+    return torch.where(constraints.under(None), sealed, sealed * part)
 
 
 class NuPI:

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.constitution import Constitution, GroupRule
+from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.threats import Threat
+from safescale_ammt.judging.findings import Finding
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.learner import Learner
@@ -188,3 +191,56 @@ class SteppedNets(Nets, Protocol):
             constitution: the promises.
             soft: share of the agents' word in what it learns, beside the labels.
         """
+
+
+@runtime_checkable
+class AttackedNets(SteppedNets, Protocol):
+    """Nets whose inputs can be attacked; promises for others are refused when read."""
+
+    def under_attack(
+        self, theta: Tensor, rows: Any, index: Tensor, threat: Threat
+    ) -> Tensor:
+        """Returns what nets answer to attacked rows, as `logits` does to the rows."""
+
+    def judge_attacked(
+        self,
+        principle: Principle,
+        model: Any,
+        rows: Any,
+        sizes: GroupRule,
+        alpha: float,
+    ) -> Finding:
+        """Judges a promise of robust accuracy by an attack on a form.
+
+        Args:
+            principle: the promise.
+            model: the form.
+            rows: that it was not fitted on.
+            sizes: least sizes of groups that are judged.
+            alpha: error level.
+        """
+
+
+def asked(
+    nets: Nets,
+    theta: Tensor,
+    rows: Any,
+    index: Tensor,
+    threat: Threat | None,
+    *,
+    one_of_several: bool = False,
+) -> Tensor:
+    """Returns what nets answer (`Nets.logits`), to rows under attack if there is one.
+
+    Args:
+        nets: that are asked.
+        theta: their weights (k, P).
+        rows: that the numbers are of.
+        index: row numbers (k, B), or (1, B) shared by all.
+        threat: what an attacker changes of the rows.
+        one_of_several: as in `Nets.logits`.
+    """
+    if threat is None:
+        return nets.logits(theta, rows, index, one_of_several=one_of_several)
+    assert isinstance(nets, AttackedNets)
+    return nets.under_attack(theta, rows, index, threat)

@@ -21,7 +21,7 @@ from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.usefulness import doubts
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.folds import strata_of, stratified_folds
-from safescale_ammt.training.nets import ModelForm, Nets, Rows
+from safescale_ammt.training.nets import AttackedNets, ModelForm, Nets, Rows
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.threshold import BALANCED, ranked_thresholds, right_weights
 
@@ -117,8 +117,11 @@ class Selection:
                 continue
             answer = self._unseen.answers(model)
             rows = self._as_evidence(self._unseen, answer, twin)
-            hard = self._constitution.hard
-            if all(judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in hard):
+            # No attack shows that a promise holds: there, none may refute it.
+            promised = [p for p in self._constitution.hard if not p.constraint.threat]
+            if all(
+                judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in promised
+            ) and not _refuted(self._attacked(model, self._unseen)):
                 yield name, model
 
     def score(self, name: str, model: ModelForm) -> dict[str, Any]:
@@ -176,8 +179,26 @@ class Selection:
 
     def _findings(self, name: str, model: ModelForm, half: int) -> list[Finding]:
         evidence = self._evidence(name, model, half)
-        sizes, alpha = self._constitution.groups, self._constitution.gate.alpha
-        return [judge(p, evidence, sizes, alpha) for p in self._constitution.principles]
+        law = self._constitution
+        found = [
+            judge(p, evidence, law.groups, law.gate.alpha)
+            for p in law.principles
+            if p.constraint.threat is None
+        ]
+        rows = self._rows.where(torch.from_numpy(self._halves[half]))
+        return found + self._attacked(model, rows)
+
+    def _attacked(self, model: ModelForm, rows: Rows) -> list[Finding]:
+        """Judges the promises of robust accuracy, by attacks on a form."""
+        law = self._constitution
+        if not law.threats:
+            return []
+        assert isinstance(self._nets, AttackedNets)
+        attacked = [p for p in law.principles if p.constraint.threat is not None]
+        return [
+            self._nets.judge_attacked(p, model, rows, law.groups, law.gate.alpha)
+            for p in attacked
+        ]
 
     def _evidence(self, name: str, model: ModelForm, half: int) -> Evidence:
         rows = self._halves[half]

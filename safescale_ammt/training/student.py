@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.model.network import probability
-from safescale_ammt.training.nets import Nets, Rows, SteppedNets
+from safescale_ammt.training.constraints import ATTACKED
+from safescale_ammt.training.learner import soft_rates
+from safescale_ammt.training.nets import Nets, Rows, SteppedNets, asked
 from safescale_ammt.training.plan import make_plan
 from safescale_ammt.training.sampling import Batches, CellSampler, RowOrder
 from safescale_ammt.training.tuned_settings import apply
@@ -123,13 +124,20 @@ def lagrangian(trained: Trained, theta: Tensor, rows: Rows) -> float:
         rows: with labels.
     """
     nets, constraints = trained.nets, trained.constraints
-    out = torch.cat([nets.logits(theta, rows, b[None])[0] for b in rows.blocks()])
-    found = float(nets.row_losses(out, rows.y).mean())
-    inside = constraints.membership(rows.groups, rows.y)
-    weights = trained.cell_weights.tolist()
-    for cell, weight, mask in zip(constraints.cells, weights, inside, strict=True):
-        if bool(mask.any()):
-            found += weight * float(probability(out, cell.outcome)[mask].mean())
+    found, weights = 0.0, trained.cell_weights
+    for threat in (None, *constraints.threats):
+        # An attack takes many answers: of a part of the rows.
+        part = rows if threat is None else rows.part(ATTACKED)
+        blocks = [b[None] for b in part.blocks()]
+        out = torch.cat([asked(nets, theta, part, b, threat)[0] for b in blocks])
+        if threat is None:
+            found = float(nets.row_losses(out, rows.y).mean())
+        inside = constraints.membership(part.groups, part.y)
+        for i in constraints.under(threat).nonzero()[:, 0].tolist():
+            cell, mask = constraints.cells[i], inside[i]
+            if bool(mask.any()):
+                soft = soft_rates(out[None, mask], [cell])
+                found += float(weights[i]) * float(soft)
     return found
 
 

@@ -266,7 +266,8 @@ class TreeDual(DualUpdate):
         self._crowd = crowd
         rows = crowd.nets.rows(*crowd.nets.pool)
         # Without a promise that is enforced there is nothing to look at.
-        watched = self._index if plan.constraints.pairs else ()
+        _, index, self._membership = self._looks[0]
+        watched = index if plan.constraints.pairs else ()
         self._watched = [Watched(rows.batch(index).numpy()) for index in watched]
         self._shown: list[Watched] = []
         if shift is not None:

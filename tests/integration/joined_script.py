@@ -56,7 +56,11 @@ def run(
     return {"rank": RANK, "weights": weights, "metrics": metrics}
 
 
-PROMISE = {"max_bias": 0.1}
+PROMISE = {
+    "max_bias": 0.1,
+    "adversarial_budget": 0.2,
+    "min_robust_accuracy": 0.6,
+}
 
 
 def main(case: str, folder: Path) -> None:
