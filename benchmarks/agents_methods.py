@@ -359,7 +359,7 @@ def skewed(
                 eligible=all_of_them,
                 fitness=lambda: torch.zeros(k),
             )
-            learner.adopt(learner.theta.clone(), done.lost)
+            learner.adopt(learner.theta.clone(), done)
         learner.step(*batches.draw(), UNCONSTRAINED, plan.learning_rate(step))
     theta, spent = learner.averaged, time.process_time() - start
     test = split.test

@@ -12,9 +12,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Module of each public name; `Constitution` needs PyYAML, a `Store` minio, the trainer,
-# the safety layer and the precision engine torch.
+# its codistillation, the safety layer and the precision engine torch.
 _HOME = {
     "AdaptivePrecisionEngine": "modules.precision",
+    "Codistillation": "training.codistillation",
     "Constitution": "constitution.constitution",
     "ConstitutionalSafetyLayer": "modules.safety",
     "Role": "config.roles",
@@ -26,6 +27,7 @@ _HOME = {
 }
 __all__ = [
     "AdaptivePrecisionEngine",
+    "Codistillation",
     "Constitution",
     "ConstitutionalSafetyLayer",
     "Role",

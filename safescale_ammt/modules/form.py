@@ -29,6 +29,7 @@ class ModuleForm:
         predicts_numbers: whether it is a regression.
         threshold: least score that is answered positive, of two classes.
         head: corrects the only module's logit, if there is one.
+        architectures: numbers of the user's modules that these are copies of.
     """
 
     modules: tuple[nn.Module, ...]
@@ -37,6 +38,7 @@ class ModuleForm:
     predicts_numbers: bool
     threshold: float = 0.5
     head: Head | None = None
+    architectures: tuple[int, ...] = (0,)
 
     @property
     def answering(self) -> tuple[nn.Module, ...]:

@@ -7,7 +7,7 @@ loss; so is what several processes train together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.checkpoint import Checkpoints
 
 
-def identity(run: ModuleRun, module: nn.Module) -> dict[str, str]:
+def identity(run: ModuleRun, modules: Sequence[nn.Module]) -> dict[str, str]:
     """Returns digests in hex of all that a training is of, by what they are of."""
     rows = []
     for name in ("train", "held"):
@@ -38,11 +38,12 @@ def identity(run: ModuleRun, module: nn.Module) -> dict[str, str]:
     }
     own_loss = (getattr(loss, "__qualname__", type(loss).__qualname__), plain)
     return {
-        "model": digest(str(module), [run.nets.layout.row(module)]),
+        "model": digest("\n".join(map(str, modules)), run.nets.mix.rows()),
         "rows": digest("", rows),
         "promises": digest((law.constitution.digest, law.threat)),
         "roles": digest(run.nets.roles(run.config)),
         "loss": digest(own_loss),
+        "codistillation": digest(run.nets.codistillation),
         "config": digest(run.config.digest),
     }
 

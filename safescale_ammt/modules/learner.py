@@ -6,12 +6,15 @@ keep no statistics of the latter: those are drawn from small cells more often. R
 cells under a threat are attacked before they are asked (`threatened`). What a
 module draws at random, it draws from generators that are set anew for each net and
 step, so that no net's draws depend on the others; the user's are as they were.
+
+Copies may be of several modules, whose agents then learn from each other's answers
+(`training.codistillation`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +26,7 @@ from torch.utils import _pytree as tree
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import InputError
+from safescale_ammt.modules.architectures import Architectures
 from safescale_ammt.modules.attack import Answer, deployed
 from safescale_ammt.modules.copies import (
     RowLayout,
@@ -40,10 +44,15 @@ from safescale_ammt.modules.recomputing import recompute
 from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.modules.threatened import ThreatenedRows
 from safescale_ammt.modules.trial import Loss, own_loss
+from safescale_ammt.training.architectures import turns
+from safescale_ammt.training.codistillation import Codistillation
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
+from safescale_ammt.training.placement import Placement
+from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
+from safescale_ammt.training.sync import Round
 from safescale_ammt.training.training_log import Log, discard
 
 _UNDECIDED = -1
@@ -51,11 +60,11 @@ _UNDECIDED = -1
 
 
 class ModuleLearner(Learner):
-    """k copies of a module.
+    """k copies of a module, or of several.
 
     Args:
-        module: that the copies are of; it stays as it is.
-        layout: of its tensors.
+        architectures: the modules that the copies are of; they stay as they are.
+        starts: numbers of those that it begins with, one copy of each.
         rows: what they train on.
         config: the training section.
         cells: whose soft rates are part of the loss.
@@ -63,12 +72,13 @@ class ModuleLearner(Learner):
         device: where they train.
         precision: what numbers they compute in.
         note: takes the event of how they are computed.
+        codistillation: how those of several modules teach each other.
     """
 
     def __init__(
         self,
-        module: nn.Module,
-        layout: RowLayout,
+        architectures: Architectures,
+        starts: Sequence[int],
         rows: ModuleRows,
         config: TrainingConfig,
         *,
@@ -77,12 +87,13 @@ class ModuleLearner(Learner):
         device: torch.device,
         precision: AdaptivePrecisionEngine,
         note: Log = discard,
+        codistillation: Codistillation | None = None,
     ) -> None:
-        theta = layout.row(module)[None].to(device)
+        theta = architectures.rows(starts).to(device)
         # Gradients that are too long are cut; only those that are no number are left.
         infinite = float("inf")
         super().__init__(
-            theta, ema=config.ema, stability=infinite, parameters=layout.trained
+            theta, ema=config.ema, stability=infinite, parameters=architectures.trained
         )
         self.precision, self.device = precision, device
         self.steps = 0
@@ -93,31 +104,68 @@ class ModuleLearner(Learner):
         self._doubted = False
         self._note = note
         self._seed: Callable[[int], None] = unseeded
-        self._module, self._layout, self._rows = module, layout, rows
+        self._architectures, self._rows = architectures, rows
         self._config, self._cells, self._loss = config, cells, loss
         self._threatened = ThreatenedRows(cells, config)
+        self._codistillation = codistillation or Codistillation()
+        # Copies that teach, by their number; they answer, and do not train.
+        self._teachers: dict[int, nn.Module] = {}
+        self._taught = 0
         self._copies: list[nn.Module] = []
+        self._numbers: list[int] = []
+        self._layouts: list[RowLayout] = []
         self._parameters: list[list[Tensor]] = []
-        self._slots = range(-1, 0)
+        self._slots = range(-len(theta), 0)
         self.place(self._slots)
+
+    def fork(
+        self,
+        roles: Sequence[Role],
+        placement: Placement | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        """Makes copies of the nets that there are: of several, each of its own."""
+        if rows is None:
+            local = (placement or Placement(len(roles))).local_slots
+            rows = turns(roles, len(self.theta))[list(local)]
+        super().fork(roles, placement, rows)
 
     def place(self, slots: range) -> None:
         """Makes a copy for each net."""
-        kept = [dict(each.named_buffers()) for each in self._copies]
+        kept: dict[int, dict[str, Tensor]] = {}
+        for number, each in zip(self._numbers, self._copies, strict=True):
+            kept.setdefault(number, dict(each.named_buffers()))
         self._slots, self._copies, self._parameters = slots, [], []
         self.stacked = None
-        for row in self.theta:
-            each = duplicate(self._module, self.device).train()
+        self._numbers = self._architectures.numbers(self.theta).tolist()
+        self._layouts = [self._architectures.layouts[i] for i in self._numbers]
+        for row, number, layout in zip(
+            self.theta, self._numbers, self._layouts, strict=True
+        ):
+            module = self._architectures.modules[number]
+            each = duplicate(module, self.device).train()
             # What the trunk has counted in buffers of whole numbers goes on.
             for name, buffer in each.named_buffers():
-                if kept and name not in self._layout.buffers:
-                    buffer.copy_(kept[0][name])
+                if number in kept and name not in layout.buffers:
+                    buffer.copy_(kept[number][name])
             if self._config.gradient_checkpointing:
                 recompute(each)
-            self._layout.bind(each, row)
+            layout.bind(each, row)
             self._copies.append(each)
             named = dict(each.named_parameters())
-            self._parameters.append([named[name] for name in self._layout.parameters])
+            self._parameters.append([named[name] for name in layout.parameters])
+
+    def adopt(self, theta: Tensor, sync_round: Round) -> None:
+        """Takes the agents' shared weights, and the modules that teach from now on."""
+        super().adopt(theta, sync_round)
+        self._teachers = {}
+        numbers = self._architectures.numbers(sync_round.word).tolist()
+        for number, row in zip(numbers, sync_round.word, strict=True):
+            # A weight of 0 asks nobody.
+            if self._codistillation.weight:
+                module = duplicate(self._architectures.modules[number], self.device)
+                self._architectures.layouts[number].bind(module, row.to(self.device))
+                self._teachers[number] = module.eval()
 
     def gradient(
         self, batch: Tensor, extra: Tensor, cell_weights: Tensor
@@ -134,6 +182,7 @@ class ModuleLearner(Learner):
             way = self._stacked if self.stacked else self._looped
             losses, grad = way(batch, extra, weights)
         self.steps += 1
+        self._taught += bool(self._teachers)
         self.precision.note(grad)
         norm = grad.norm(dim=1, keepdim=True)
         if not self._doubted and not bool(norm.isfinite().all()):
@@ -159,10 +208,15 @@ class ModuleLearner(Learner):
             found = torch.autograd.grad(
                 lagrangian, self._parameters[i], allow_unused=True
             )
+            # What the rows of the cells have changed is part of a checkpoint, too; not
+            # before the gradient, which may need what was there.
+            self._layouts[i].collect(self._copies[i], self.theta[i])
             # A parameter that the answer does not need has no gradient.
             parts = zip(found, self._parameters[i], strict=True)
             row = [torch.zeros_like(p) if g is None else g for g, p in parts]
-            grads.append(torch.cat([part.flatten() for part in row]))
+            flat = torch.cat([part.flatten() for part in row])
+            # Rows of smaller modules have room that nothing moves.
+            grads.append(f.pad(flat, (0, self._architectures.trained - len(flat))))
         return torch.stack(losses), torch.stack(grads)
 
     def _stacked(
@@ -171,7 +225,7 @@ class ModuleLearner(Learner):
         """Computes all nets in one program."""
         leaves = {
             name: view.detach().requires_grad_()
-            for name, view in self._layout.stack(self.theta).items()
+            for name, view in self._layouts[0].stack(self.theta).items()
         }
 
         def inputs(index: Tensor) -> Any:
@@ -214,7 +268,9 @@ class ModuleLearner(Learner):
         seconds: dict[str, float] = {}
         with own_randomness(self.device) as self._seed:
             try:
-                if self._layout.buffers or self._config.gradient_checkpointing:
+                if len(self._architectures) > 1:
+                    raise RuntimeError("they are of several architectures")
+                if self._layouts[0].buffers or self._config.gradient_checkpointing:
                     raise RuntimeError("it keeps statistics, or recomputes")
                 for name, way in {
                     "stacked": self._stacked,
@@ -239,19 +295,20 @@ class ModuleLearner(Learner):
         slot = self._slots[i]
         return derived_seed(self._config.seed, f"net {slot} step {self.steps}")
 
-    def rehearse(self) -> float:
+    def rehearse(self, i: int = 0) -> float:
         """Returns the first batch's loss: does a net's step, and changes nothing."""
         batch = torch.arange(min(self._config.batch_size, len(self._rows)))
         before = self.theta.clone()
-        with own_randomness(self.device), unkept_statistics(self._copies[0]):
-            loss = self._losses(0, batch, batch[:0], batch[:0])[0]
+        with own_randomness(self.device), unkept_statistics(self._copies[i]):
+            loss = self._losses(i, batch, batch[:0], batch[:0])[0]
             if not loss.requires_grad:
                 raise InputError(
                     "The loss does not depend on the model's weights; it is to be "
                     "computed of the answer, by torch."
                 )
-            found = torch.autograd.grad(loss, self._parameters[0], allow_unused=True)
-        self.level = not any(g is not None and bool(g.any()) for g in found)
+            found = torch.autograd.grad(loss, self._parameters[i], allow_unused=True)
+        level = not any(g is not None and bool(g.any()) for g in found)
+        self.level = self.level or level
         self.theta.copy_(before)
         return float(loss.detach())
 
@@ -260,13 +317,21 @@ class ModuleLearner(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Returns the task loss and the Lagrangian of one net."""
         module, role = self._copies[i], self.roles[i]
+        seen = self._inputs(batch, role)
+        # Before the module, which may write on what it is given.
+        answers = self._answers(i, seen)
         with self.precision.autocast():
-            raw = call(module, self._inputs(batch, role))
+            raw = call(module, seen)
         task = self._task(raw, self._rows.y[batch].to(self.device), role)
-        self._layout.collect(module, self.theta[i])
+        self._layouts[i].collect(module, self.theta[i])
+        whole = task
+        if answers:
+            own, numbers = as_columns(raw).float(), self._rows.y.is_floating_point()
+            lesson = self._codistillation.lesson(own, answers, numbers=numbers)
+            whole = task + self._codistillation.at(self._taught, self._config) * lesson
         # Without a multiplier there is nothing to hold the rates against.
         if not len(extra) or not role.constraint_weight or not bool(weights.any()):
-            return task, task
+            return task, whole
         inputs = self._inputs(extra, role)
         if self._threatened.threats:
 
@@ -282,7 +347,22 @@ class ModuleLearner(Learner):
         with fixed_statistics(module), self.precision.autocast():
             asked = call(module, inputs)
         soft = soft_rates(as_columns(asked).float()[None], self._cells)[0]
-        return task, task + role.constraint_weight * (soft @ weights)
+        return task, whole + role.constraint_weight * (soft @ weights)
+
+    def _answers(self, i: int, seen: Any) -> list[Tensor]:
+        """Returns what the teachers of one net say of its batch; the twin has none."""
+        others = [
+            t for number, t in self._teachers.items() if number != self._numbers[i]
+        ]
+        if not others or self.roles[i] == TWIN:
+            return []
+        found = []
+        for teacher in others:
+            own = tree.tree_map_only(Tensor, torch.clone, seen)
+            with torch.no_grad(), self.precision.autocast():
+                found.append(as_columns(call(teacher, own)).float())
+        # A word that is no number is none.
+        return [answer for answer in found if bool(answer.isfinite().all())]
 
     def _under_attack(self, inputs: Any, answer: Answer, nets: range) -> Any:
         """Returns the cells' rows, as nets are shown them: those threatened attacked.
@@ -307,7 +387,9 @@ class ModuleLearner(Learner):
 
     def _inputs(self, index: Tensor, role: Role) -> Any:
         """Returns rows as a net of a role sees them in training."""
-        inputs = to_device(self._rows.batch(index), self.device, self._layout.dtype)
+        inputs = to_device(
+            self._rows.batch(index), self.device, self._architectures.dtype
+        )
         if not role.input_drop and not role.noise:
             return inputs
 
@@ -335,11 +417,10 @@ class ModuleLearner(Learner):
     def state_dict(self) -> StateDict:
         """Returns weights, averages, optimizer, other buffers and the step count."""
         state = super().state_dict()
-        for name, _ in self._copies[0].named_buffers() if self._copies else ():
-            if name not in self._layout.buffers:
-                each = [dict(c.named_buffers())[name] for c in self._copies]
-                state.each[f"buffer.{name}"] = torch.stack(each).cpu()
+        for name, each in self._counts():
+            state.each[name] = torch.stack(each).cpu()
         state.common["steps"] = torch.tensor(self.steps)
+        state.common["taught"] = torch.tensor(self._taught)
         # A choice that a clock made is part of the run: whoever resumes keeps it.
         # At the first step of new copies there is none yet.
         chosen = _UNDECIDED if self.stacked is None else int(self.stacked)
@@ -350,12 +431,36 @@ class ModuleLearner(Learner):
         """Continues from a state of as many nets."""
         super().load_state_dict(state)
         self.steps = int(state.common["steps"])
+        self._taught = int(state.common["taught"])
         self.place(self._slots)
         chosen = int(state.common["stacked"])
         self.stacked = None if chosen == _UNDECIDED else bool(chosen)
         if self.stacked:
             self._note({"event": "execution", "used": "stacked", "seconds": {}})
-        for i, module in enumerate(self._copies):
+        for name, each in self._counts():
+            for buffer, value in zip(each, state.each[name], strict=True):
+                buffer.copy_(value)
+
+    def _counts(self) -> Iterator[tuple[str, list[Tensor]]]:
+        """Yields what nets keep beside their rows, by name: buffers of whole numbers.
+
+        A net of another module has something else there, which nobody reads.
+        """
+        pairs = zip(
+            self._architectures.modules, self._architectures.layouts, strict=True
+        )
+        for number, (module, layout) in enumerate(pairs):
+            head = f"buffer.{number}." if number else "buffer."
             for name, buffer in module.named_buffers():
-                if name not in self._layout.buffers:
-                    buffer.copy_(state.each[f"buffer.{name}"][i])
+                if name not in layout.buffers:
+                    yield (
+                        head + name,
+                        [
+                            dict(copy.named_buffers())[name]
+                            if own == number
+                            else buffer.detach().to(self.device, copy=True)
+                            for copy, own in zip(
+                                self._copies, self._numbers, strict=True
+                            )
+                        ],
+                    )

@@ -15,6 +15,21 @@ class AgentMetrics(TypedDict, total=False):
     accuracy: float
     """On the rows for validation, by itself; of numbers `r2` stands in its place."""
     r2: float
+    architecture: int
+    """Number of the model in the list that was given, of several."""
+
+
+class ArchitectureMetrics(TypedDict, total=False):
+    """One of several models that were given; accuracy, or R2 of numbers."""
+
+    module: str
+    """Its class."""
+    agents: list[int]
+    """Numbers of its agents."""
+    soup: float
+    """Of their soup, on the rows for validation; none if all of them were lost."""
+    best: float
+    """Of the best of them by itself there."""
 
 
 class TrainingMetrics(TypedDict, total=False):
@@ -58,7 +73,11 @@ class TrainingMetrics(TypedDict, total=False):
     agents: list[AgentMetrics]
     """One by one."""
     twin: AgentMetrics
-    """The unconstrained reference, as long in training."""
+    """The unconstrained reference, as long in training; of the first architecture."""
+    architecture: int | None
+    """Of several: number of the one that the model is of, None of an ensemble."""
+    architectures: list[ArchitectureMetrics]
+    """Of several: what each can do, in the order of the list."""
     steps: int
     """Optimizer steps of each net."""
     stopped: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,8 +21,8 @@ from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.model.network import predicted, row_log_losses
+from safescale_ammt.modules.architectures import Architectures
 from safescale_ammt.modules.copies import (
-    RowLayout,
     as_columns,
     call,
     duplicate,
@@ -38,6 +39,8 @@ from safescale_ammt.modules.robust import attacked_logits, judge_attacked
 from safescale_ammt.modules.rows import BLOCK, ModuleRows
 from safescale_ammt.modules.task import Task
 from safescale_ammt.modules.trial import Loss
+from safescale_ammt.training.architectures import soups, turns
+from safescale_ammt.training.codistillation import Codistillation
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.fair_head import HEAD_ROWS
 from safescale_ammt.training.plan import POOL
@@ -53,16 +56,18 @@ _STATISTICS = 64
 
 
 class ModuleNets:
-    """Nets that are copies of a module.
+    """Nets that are copies of a module, or of several.
 
     Args:
-        module: the user's, which stays as it is.
+        module: the user's, which stays as it is; several are architectures that
+            agents are dealt out to.
         task: what it is to learn, and of which rows.
         device: where it trains.
         precision: what numbers it computes in.
         loss: the user's own, None for that of the task.
         own_roles: roles of the user, in place of the section's.
         log: takes events.
+        codistillation: how agents of several architectures teach each other.
     """
 
     unit = "rows"
@@ -72,7 +77,7 @@ class ModuleNets:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Sequence[nn.Module],
         task: Task,
         *,
         device: torch.device,
@@ -80,18 +85,23 @@ class ModuleNets:
         loss: Loss | None = None,
         own_roles: Sequence[Role] = (),
         log: Log = discard,
+        codistillation: Codistillation | None = None,
     ) -> None:
         self.task, self.groups, self.classes = task, task.groups, task.classes
         self.outcomes = (
             (1,) if len(task.classes) == 2 else tuple(range(len(task.classes)))
         )
         self.counts, self.device, self.precision = task, device, precision
-        self.layout = RowLayout.of(module)
-        self._module, self.loss, self._own_roles = module, loss, own_roles
+        modules = (module,) if isinstance(module, nn.Module) else tuple(module)
+        self.mix = Architectures.of(modules)
+        self.starts = tuple(range(len(self.mix)))
+        self.codistillation = codistillation or Codistillation()
+        self.layout, self._module = self.mix.layouts[0], modules[0]
+        self.loss, self._own_roles = loss, own_roles
         self._log = log
         self.execution: dict[str, Any] = {"used": "loop"}
         # Its weights are set anew for each question.
-        self._asked = duplicate(module, device).eval()
+        self._asked = [duplicate(each, device).eval() for each in modules]
         first = to_device(
             self.rows("train").batch(torch.zeros(1, dtype=torch.long)),
             device,
@@ -116,6 +126,14 @@ class ModuleNets:
         known = ROLES | MODAL_ROLES | plain
         return tuple(known[name] for name in names)
 
+    def architectures(self, theta: Tensor) -> Tensor:
+        """Returns which module each row of weights (k, P) is of (k,)."""
+        return self.mix.numbers(theta)
+
+    def dealt(self, roles: Sequence[Role]) -> Tensor:
+        """Returns which module the net of each slot is to be of (slots,)."""
+        return turns(roles, len(self.mix))
+
     def other_kinds(self, config: TrainingConfig) -> tuple[str, ...]:
         """Returns the section's roles that the data are of no kind for."""
         # An image is a table of points: rows of it have three axes at least.
@@ -127,7 +145,9 @@ class ModuleNets:
         """Yields what the section asks for and a module does not do."""
         kinds = self.other_kinds(config)
         yield from unapplied_to_modules(config, kinds, processes_here())
-        if config.gradient_checkpointing and not composite(self._module):
+        if config.gradient_checkpointing and not any(
+            composite(module) for module in self.mix.modules
+        ):
             yield (
                 "training.gradient_checkpointing is True, which does not apply: the "
                 "model has no blocks of layers, whose activations could be recomputed."
@@ -161,8 +181,8 @@ class ModuleNets:
             several = rows.y.dim() > 1
             loss = f.cross_entropy if several else f.binary_cross_entropy_with_logits
         learner = ModuleLearner(
-            self._module,
-            self.layout,
+            self.mix,
+            self.starts,
             rows,
             config,
             cells=cells,
@@ -170,8 +190,10 @@ class ModuleNets:
             device=self.device,
             precision=self.precision,
             note=self.take_execution,
+            codistillation=self.codistillation,
         )
-        if not math.isfinite(learner.rehearse()):
+        rehearsed = [learner.rehearse(i) for i in range(len(self.starts))]
+        if not all(map(math.isfinite, rehearsed)):
             raise SafescaleError(
                 "The loss of the first batch is no finite number; look at the loss and "
                 "at the scale of inputs and targets."
@@ -203,14 +225,12 @@ class ModuleNets:
         """Returns the answers (k, B, n_out), float32."""
         del one_of_several  # each net is computed by itself
         found = []
-        for i, row in enumerate(theta):
-            self.layout.bind(self._asked, row.to(self.device, copy=True))
-            own = index[min(i, len(index) - 1)]
+        for asked, own in self._asked_each(theta, index):
             answers = []
             for block in torch.split(own, BLOCK):
                 inputs = to_device(rows.batch(block), self.device, self.layout.dtype)
                 with torch.no_grad():
-                    answers.append(as_columns(call(self._asked, inputs)).float().cpu())
+                    answers.append(as_columns(call(asked, inputs)).float().cpu())
             found.append(torch.cat(answers))
         return torch.stack(found)
 
@@ -219,16 +239,25 @@ class ModuleNets:
     ) -> Tensor:
         """Returns the answers to attacked rows (k, B, n_out), float32."""
         found = []
-        for i, row in enumerate(theta):
-            self.layout.bind(self._asked, row.to(self.device, copy=True))
+        for asked, own in self._asked_each(theta, index):
             answers = []
-            for block in torch.split(index[min(i, len(index) - 1)], BLOCK):
+            for block in torch.split(own, BLOCK):
                 inputs = to_device(rows.batch(block), self.device, self.layout.dtype)
                 label = rows.y[block].to(self.device)
-                out = attacked_logits(self._asked, inputs, label, threat)
+                out = attacked_logits(asked, inputs, label, threat)
                 answers.append(out.float().cpu())
             found.append(torch.cat(answers))
         return torch.stack(found)
+
+    def _asked_each(
+        self, theta: Tensor, index: Tensor
+    ) -> Iterator[tuple[nn.Module, Tensor]]:
+        """Yields each net as a module, and the numbers of the rows it is asked."""
+        numbers = self.architectures(theta).tolist()
+        for i, (row, number) in enumerate(zip(theta, numbers, strict=True)):
+            asked = self._asked[number]
+            self.mix.layouts[number].bind(asked, row.to(self.device, copy=True))
+            yield asked, index[min(i, len(index) - 1)]
 
     def judge_attacked(
         self,
@@ -258,14 +287,20 @@ class ModuleNets:
 
     def deployable(self, theta: Tensor, form: str) -> ModuleForm:
         """Makes rows of weights (members, P) one form, batch statistics taken anew."""
-        modules = []
-        for row in theta:
-            module = duplicate(self._module, self.device)
-            self.layout.bind(module, row.to(self.device, copy=True))
+        modules, numbers = [], self.architectures(theta).tolist()
+        for row, number in zip(theta, numbers, strict=True):
+            module = duplicate(self.mix.modules[number], self.device)
+            self.mix.layouts[number].bind(module, row.to(self.device, copy=True))
             self.take_statistics(module)
             modules.append(module.eval())
         positive = self.outcomes[0] if len(self.outcomes) == 1 else None
-        return ModuleForm(tuple(modules), form, positive, self.task.predicts_numbers)
+        return ModuleForm(
+            tuple(modules),
+            form,
+            positive,
+            self.task.predicts_numbers,
+            architectures=tuple(dict.fromkeys(numbers)),
+        )
 
     def take_statistics(self, module: nn.Module) -> None:
         """Takes the statistics of batch norm anew, of rows for training.
@@ -305,5 +340,14 @@ class ModuleNets:
     def student(
         self, trained: Trained, constitution: Constitution, *, soft: float
     ) -> Tensor:
-        """Returns a net (1, P) that has learnt on from the soup of trained agents."""
-        return learnt_on(trained, constitution, soft=soft)
+        """Returns a net (1, P) that has learnt on from the soup of trained agents.
+
+        Of several architectures it is of the one that the user has named, or of the
+        first that was not lost, and learns what the agents of all say.
+        """
+        starts, alone = soups(self, trained.agents[trained.finite]), copy.copy(self)
+        named = self.codistillation.student
+        number = named if named in starts else min(starts)
+        alone.starts = (number,)
+        own = replace(trained, nets=alone)
+        return learnt_on(own, constitution, soft=soft, start=starts[number])

@@ -19,7 +19,11 @@ from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.usefulness import doubts
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.modules.form import ModuleForm
-from safescale_ammt.modules.metrics import AgentMetrics, TrainingMetrics
+from safescale_ammt.modules.metrics import (
+    AgentMetrics,
+    ArchitectureMetrics,
+    TrainingMetrics,
+)
 from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.robust import robust_accuracy
 from safescale_ammt.modules.rows import ModuleRows
@@ -27,10 +31,9 @@ from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Task
 from safescale_ammt.training.merge import (
     BEST,
-    ENSEMBLE,
     SOUP,
-    STUDENTS,
     first_unbeaten,
+    forms_of,
     merge,
 )
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
@@ -97,18 +100,13 @@ def merged_numbers(run: ModuleRun, trained: Trained) -> tuple[ModuleForm, str]:
     if run.config.threshold:
         raise ConfigError("training.threshold parts two classes, but numbers are told.")
     nets, select = run.nets, run.nets.rows("select")
-    agents = trained.agents[trained.finite]
-    alone = [nets.deployable(row[None], BEST) for row in agents]
-    best = max(alone, key=lambda model: r2(run, model, nets.rows("validation")))
-    soup = nets.deployable(agents.mean(0, keepdim=True), SOUP)
-    forms = {SOUP: soup, BEST: best, ENSEMBLE: nets.deployable(agents, ENSEMBLE)}
-    asked = run.config.merge
-    if asked in STUDENTS:
-        law = run.promises.constitution
-        theta = nets.student(trained, law, soft=STUDENTS[asked])
-        forms[asked] = nets.deployable(theta, asked)
-    if asked != "auto":
-        forms = {asked: forms[asked]}
+    numbers, held = trained.finite.nonzero()[:, 0].tolist(), nets.rows("validation")
+    alone = [(i, nets.deployable(trained.agents[i][None], BEST)) for i in numbers]
+    alone.sort(key=lambda agent: -r2(run, agent[1], held))
+    law = run.promises.constitution
+    forms = cast(
+        "dict[str, ModuleForm]", forms_of(trained, alone, law, run.config.merge)
+    )
     worth = {name: worths(run, form, select).numpy() for name, form in forms.items()}
     choice = first_unbeaten(tuple(forms), worth.__getitem__)
     return forms[choice], choice
@@ -149,6 +147,7 @@ def measured(
         "execution": run.nets.execution,
         "unapplied": run.reasons("unapplied") + run.reasons("device"),
         "left_out": run.reasons("left_out"),
+        **of_architectures(run, trained, model, held),
     }
     found: list[Finding] = []
     doubtful: tuple[str, ...] = ()
@@ -196,15 +195,18 @@ def each_agent(
 ) -> list[AgentMetrics]:
     """Measures every agent by itself."""
     roles = assign(run.nets.roles(run.config), len(trained.agents))
+    of = run.nets.architectures(trained.agents).tolist()
     found: list[AgentMetrics] = []
-    for row, finite, role in zip(
-        trained.agents, trained.finite.tolist(), roles, strict=True
+    for row, finite, role, number in zip(
+        trained.agents, trained.finite.tolist(), roles, of, strict=True
     ):
+        own: AgentMetrics = {"role": role.name, "finite": False}
         if finite:
             form = run.nets.deployable(row[None], BEST)
-            found.append(of_net(run, form, held, role.name))
-        else:
-            found.append({"role": role.name, "finite": False})
+            own = of_net(run, form, held, role.name)
+        if len(run.nets.mix) > 1:
+            own["architecture"] = number
+        found.append(own)
     return found
 
 
@@ -219,6 +221,32 @@ def of_net(
         if run.task.predicts_numbers
         else {**own, "accuracy": value}
     )
+
+
+def of_architectures(
+    run: ModuleRun, trained: Trained, model: ModuleForm, held: ModuleRows
+) -> TrainingMetrics:
+    """Says which of several architectures a model is of, and what each can do alone."""
+    nets = run.nets
+    if len(nets.mix) == 1:
+        return {}
+    of = nets.architectures(trained.agents)
+    found: list[ArchitectureMetrics] = []
+    for number, module in enumerate(nets.mix.modules):
+        own = (of == number).nonzero()[:, 0].tolist()
+        each: ArchitectureMetrics = {"module": type(module).__name__, "agents": own}
+        rows = trained.agents[(of == number) & trained.finite]
+        if len(rows):
+            soup = nets.deployable(rows.mean(0, keepdim=True), SOUP)
+            each["soup"] = r2(run, soup, held)
+            alone = [nets.deployable(row[None], BEST) for row in rows]
+            each["best"] = max(r2(run, agent, held) for agent in alone)
+        found.append(each)
+    won = model.architectures
+    return {
+        "architecture": won[0] if len(won) == 1 else None,
+        "architectures": found,
+    }
 
 
 def evidence_of(

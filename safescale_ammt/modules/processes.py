@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -164,6 +164,17 @@ def differing(group: ProcessGroup, given: Mapping[str, str]) -> dict[int, list[s
         rank: [name for name, odd in zip(given, odds, strict=True) if odd]
         for rank, odds in enumerate(other)
     }
+
+
+def all_alike(modules: Sequence[nn.Module], group: ProcessGroup) -> list[nn.Module]:
+    """Returns several modules as `alike` does.
+
+    Raises:
+        InputError: the processes were given others, or not as many.
+    """
+    count = hashlib.sha256(str(len(modules)).encode()).hexdigest()
+    require_equal(group, {"number of models": count})
+    return [alike(module, group) for module in modules]
 
 
 def alike(module: nn.Module, group: ProcessGroup) -> nn.Module:

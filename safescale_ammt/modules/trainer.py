@@ -26,14 +26,14 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import DataError, Interrupted
 from safescale_ammt.model.device import find_device, present_device, settled
 from safescale_ammt.modules.attack import UNATTACKABLE, attackable
-from safescale_ammt.modules.copies import RowLayout, duplicate
+from safescale_ammt.modules.copies import RowLayout
 from safescale_ammt.modules.identity import checkpoints_of, digest, identity
 from safescale_ammt.modules.metrics import TrainingMetrics
 from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.outcome import ModuleRun, measured, merged
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine
 from safescale_ammt.modules.processes import (
-    alike,
+    all_alike,
     differing,
     from_first,
     joined,
@@ -45,11 +45,13 @@ from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Kind, find_task, with_splits
 from safescale_ammt.modules.trial import (
     Loss,
-    answered,
+    all_answered,
     check_device,
-    require_module,
+    naming,
+    require_modules,
     require_options,
 )
+from safescale_ammt.training.codistillation import Codistillation
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.plan import of_length
 from safescale_ammt.training.seeds import derived_seed
@@ -84,6 +86,8 @@ class SAFESCALEAMMTTrainer:
             logits, or the squared error.
         task: classification or regression; auto goes by answers and targets.
         roles: of the user, dealt out to the agents in place of the config's.
+        codistillation: how agents of several models teach each other; None is its
+            defaults.
         checkpoints: a folder or the URI of a store: a run that is stopped goes on from
             there. `config.checkpoint_every` says how often.
         log: receives every event, a JSON mapping; of several processes in the first.
@@ -97,19 +101,21 @@ class SAFESCALEAMMTTrainer:
         loss: Loss | None = None,
         task: Kind = "auto",
         roles: Sequence[Role] = (),
+        codistillation: Codistillation | None = None,
         checkpoints: str | Path | None = None,
         log: Callable[[dict[str, Any]], object] | None = None,
         present: Callable[[str], torch.device | None] = present_device,
     ) -> None:
         own = (roles,) if isinstance(roles, Role) else tuple(roles)
-        require_options(config, loss, task, own)
+        require_options(config, loss, task, own, codistillation)
         self.config = config or TrainingConfig()
         self._loss, self._task, self._roles = loss, task, own
+        self._codistillation = codistillation or Codistillation()
         self._checkpoints, self._log, self._present = checkpoints, log, present
 
     async def train_model(
         self,
-        initial_model: nn.Module,
+        initial_model: nn.Module | Sequence[nn.Module],
         train_dataset: Any,
         validation_dataset: Any,
         safety_constraints: Any = None,
@@ -142,7 +148,7 @@ class SAFESCALEAMMTTrainer:
 
     def train(
         self,
-        initial_model: nn.Module,
+        initial_model: nn.Module | Sequence[nn.Module],
         train_dataset: Any,
         validation_dataset: Any,
         safety_constraints: Any = None,
@@ -153,7 +159,9 @@ class SAFESCALEAMMTTrainer:
         """Trains agents and merges them; the model that was given stays as it is.
 
         Args:
-            initial_model: answers a batch with logits or numbers.
+            initial_model: answers a batch with logits or numbers. Of a list of
+                modules each is an architecture that agents are dealt out to; they
+                teach each other, and one of them comes back.
             train_dataset: a map-style Dataset, or a pair or triple of arrays.
             validation_dataset: rows that no weight is fitted on, of the same form.
             safety_constraints: a mapping such as {"max_bias": .05, "min_fairness": .9,
@@ -174,7 +182,8 @@ class SAFESCALEAMMTTrainer:
             PeerLost: another process of the script went away.
         """
         start = time.perf_counter()
-        home = next(require_module(initial_model).parameters(), torch.zeros(0)).device
+        modules = require_modules(initial_model, self.config, self._codistillation)
+        home = next(modules[0].parameters(), torch.zeros(0)).device
         cpu = torch.device("cpu")
         with (
             _TURN,
@@ -192,17 +201,17 @@ class SAFESCALEAMMTTrainer:
             )
             # Rows first: bad ones end each process by itself, with nobody waiting.
             with joined(self.config) as group:
-                module = alike(initial_model, group)
-                run = self.prepare(module, given, safety_constraints, group)
-                model, metrics = self._trained(run, module)
+                own = all_alike(modules, group)
+                run = self.prepare(own, given, safety_constraints, group)
+                model, metrics = self._trained(run, own)
                 seconds = from_first(group, time.perf_counter() - start)
         return model.to(home).eval(), {**metrics, "seconds": seconds}
 
     def _trained(
-        self, run: ModuleRun, module: nn.Module
+        self, run: ModuleRun, modules: Sequence[nn.Module]
     ) -> tuple[nn.Module, TrainingMetrics]:
         """Trains, merges and measures what was prepared, in all its processes."""
-        own, law, group = identity(run, module), run.promises.constitution, run.group
+        own, law, group = identity(run, modules), run.promises.constitution, run.group
         require_equal(group, own)
         store = checkpoints_of(self._checkpoints, run, own)
         trained = train(
@@ -226,7 +235,7 @@ class SAFESCALEAMMTTrainer:
 
     def prepare(
         self,
-        module: nn.Module,
+        modules: Sequence[nn.Module],
         given: tuple[GivenRows, GivenRows],
         safety_constraints: Any,
         group: ProcessGroup = SINGLE_PROCESS,
@@ -234,12 +243,14 @@ class SAFESCALEAMMTTrainer:
         """Finds device, task and promises; trains nothing.
 
         Args:
-            module: the user's.
+            modules: the user's.
             given: rows for training and for validation (`read_both`).
             safety_constraints: as in `train`.
             group: the processes that train; the first one speaks for all.
         """
-        layout = RowLayout.of(module)
+        for i, module in enumerate(modules):
+            with naming(i, len(modules)):
+                RowLayout.of(module)
         events: list[dict[str, Any]] = []
 
         stopped = _STOPPED.get()
@@ -258,10 +269,11 @@ class SAFESCALEAMMTTrainer:
         kind, device, reason = find_device(self.config.device, self._present)
         if reason:
             log({"event": "device", "reason": reason})
-        check_device(module, device, self.config.device)
+        for module in modules:
+            check_device(module, device, self.config.device)
         # Some layers have no form that is, which is a warning of torch's and no error.
         torch.set_deterministic_debug_mode("warn")
-        columns = answered(duplicate(module, device), given, layout, device)
+        columns = all_answered(modules, given, device)
         task = find_task(*given, columns, self._task)
         groups = tuple(task.groups)
         numbers = task.predicts_numbers
@@ -284,13 +296,14 @@ class SAFESCALEAMMTTrainer:
             log=log,
         )
         nets = ModuleNets(
-            module,
+            modules,
             task,
             device=device,
             precision=precision,
             loss=self._loss,
             own_roles=self._roles,
             log=log,
+            codistillation=self._codistillation,
         )
         return ModuleRun(nets, task, promises, config, kind, events, log, group)
 

@@ -5,7 +5,8 @@ What does not fit is one sentence, whose cause is the exception of the user's ow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, get_args
 
 import torch
@@ -14,9 +15,16 @@ from torch import Tensor, nn
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError, DataError, InputError, one_of
-from safescale_ammt.modules.copies import RowLayout, as_columns, call, to_device
+from safescale_ammt.modules.copies import (
+    RowLayout,
+    as_columns,
+    call,
+    duplicate,
+    to_device,
+)
 from safescale_ammt.modules.rows import BLOCK, GivenRows
 from safescale_ammt.modules.task import Kind
+from safescale_ammt.training.codistillation import Codistillation
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """The user's own: a module's answer and targets -> a number, or one for each row."""
@@ -24,7 +32,13 @@ FIRST = 64
 """Rows for training that a model is tried on."""
 
 
-def require_options(config: Any, loss: Any, task: Any, roles: tuple[Any, ...]) -> None:
+def require_options(
+    config: Any,
+    loss: Any,
+    task: Any,
+    roles: tuple[Any, ...],
+    codistillation: Any = None,
+) -> None:
     """Refuses options of a trainer that are of another kind than it takes.
 
     Raises:
@@ -40,6 +54,9 @@ def require_options(config: Any, loss: Any, task: Any, roles: tuple[Any, ...]) -
             f"loss is a {type(loss).__name__}, expected a function: "
             "(answer, target) -> a number, or one for each row."
         )
+    if not isinstance(codistillation, Codistillation | None):
+        found = type(codistillation).__name__
+        raise ConfigError(f"codistillation is a {found}, not a Codistillation.")
     for role in roles:
         if not isinstance(role, Role):
             raise ConfigError(
@@ -60,6 +77,82 @@ def require_module(model: Any) -> nn.Module:
     if isinstance(model, type):
         found = f"the class {model.__name__}, which nobody has called yet"
     raise InputError(f"The model is {found}, expected a torch.nn.Module.")
+
+
+def require_modules(
+    model: Any, config: TrainingConfig, codistillation: Codistillation
+) -> tuple[nn.Module, ...]:
+    """Returns what is to be trained: one module, or each of a list.
+
+    Raises:
+        InputError: a list of none, or of something else.
+        ConfigError: a section that several cannot be trained by.
+    """
+    if not isinstance(model, list | tuple):
+        return (require_module(model),)
+    if not model:
+        raise InputError(
+            "The model is an empty list; give a torch.nn.Module, or a list of them."
+        )
+    for i, each in enumerate(model):
+        with naming(i, len(model)):
+            require_module(each)
+    fewest = min(config.agent_counts)
+    if fewest < len(model):
+        raise ConfigError(
+            f"training.num_agents is {config.num_agents!r}, but {len(model)} models "
+            f"were given; each needs an agent, give at least {len(model)}."
+        )
+    if len(model) > 1 and config.tune != "none":
+        raise ConfigError(
+            f"training.tune is {config.tune!r}, which races for one trunk, but "
+            f"{len(model)} models were given; give one, or leave it at 'none'."
+        )
+    if codistillation.student >= len(model):
+        raise ConfigError(
+            f"codistillation.student is {codistillation.student}, but the last of the "
+            f"models is number {len(model) - 1}."
+        )
+    return tuple(model)
+
+
+@contextmanager
+def naming(number: int, of: int) -> Iterator[None]:
+    """Says of which model in a list it is that a sentence speaks."""
+    try:
+        yield
+    except (InputError, DataError) as error:
+        if of == 1:
+            raise
+        raise type(error)(f"initial_model[{number}]: {error}") from error.__cause__
+
+
+def all_answered(
+    modules: Sequence[nn.Module],
+    given: tuple[GivenRows, GivenRows],
+    device: torch.device,
+) -> int:
+    """Returns how many columns modules answer a row with.
+
+    Raises:
+        InputError: one cannot be called on the rows, or they answer otherwise.
+        DataError: answers that are no finite numbers.
+    """
+    columns = []
+    for i, module in enumerate(modules):
+        with naming(i, len(modules)):
+            layout = RowLayout.of(module)
+            own = duplicate(module, device)
+            columns.append(answered(own, given, layout, device))
+    for i, found in enumerate(columns):
+        if found != columns[0]:
+            kinds = [type(modules[at]).__name__ for at in (0, i)]
+            raise InputError(
+                f"initial_model[{i}] ({kinds[1]}) answers n rows with (n, {found}), "
+                f"initial_model[0] ({kinds[0]}) with (n, {columns[0]}); models that "
+                "are trained together answer alike."
+            )
+    return columns[0]
 
 
 def check_device(module: nn.Module, device: torch.device, wanted: str) -> None:

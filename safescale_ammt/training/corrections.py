@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from safescale_ammt.errors import Refusal
+from safescale_ammt.training.architectures import dealt, soups
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.sampling import Batches
 from safescale_ammt.training.stateful import Tensors
-from safescale_ammt.training.sync import Sharing
+from safescale_ammt.training.sync import Round, Sharing
 
 RUNGS = (
     "raise_multiplier",
@@ -96,22 +97,28 @@ class Ladder:
         self._plan, self._learner, self._dual = plan, learner, dual
         self._sharing, self._batches = sharing, batches
         self._halvings, self._balanced = 0, False
+        self._of = dealt(plan.nets, plan.roles)
         # The soup of the trunk is no answer to a broken promise.
-        self._feasible, self._kept_at = learner.theta[0].cpu().clone(), -1
+        self._feasible, self._kept_at = learner.theta[:1].cpu().clone(), -1
 
-    def soup(self) -> Tensor:
-        """Returns the mean of the finite agents' averaged weights (P,).
+    def soups(self) -> Tensor:
+        """Returns the mean of the finite agents' averaged weights, (1, P).
+
+        Of several architectures each that has such an agent has one (m, P).
 
         Of them the merge may leave one out as unsound (docs/decisions.md): here it
         still teaches and is averaged, so that what is watched is what trains.
         """
         k = len(self._plan.roles)
         averaged = self.placement.gather(self._learner.averaged.cpu())[:k]
-        return averaged[averaged.isfinite().all(1)].mean(0)
+        found = soups(self._plan.nets, averaged[averaged.isfinite().all(1)])
+        return torch.cat([*found.values()])
 
     def keep(self, soup: Tensor, step: int) -> None:
-        """Remembers a soup that looks feasible, for `roll_back`."""
-        self._feasible, self._kept_at = soup, step
+        """Remembers soups (m, P) that look feasible, for `roll_back`."""
+        # An architecture without one could not go back.
+        if len(soup) > int(self._of.max()):
+            self._feasible, self._kept_at = soup, step
 
     def take(self, rung: int, alarm: Alarm) -> dict[str, Any]:
         """Takes a rung.
@@ -140,8 +147,8 @@ class Ladder:
         if name == "roll_back" and self._kept_at >= 0:
             k = len(self._plan.roles)
             # As lost agents rejoin: averages and optimizers begin again, too.
-            self._learner.adopt(self._feasible.expand(k, -1).clone(), range(k))
-            self._sharing.restart(self._feasible)
+            self._learner.adopt(self._feasible[self._of], Round.of_lost(k))
+            self._sharing.restart(*self._feasible)
         elif name in {"halve_rate", "reweight_groups"}:
             self._halvings += name == "halve_rate"
             self._balanced |= name == "reweight_groups"

@@ -23,6 +23,7 @@ from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.model.network import predicted
+from safescale_ammt.training.architectures import dealt
 from safescale_ammt.training.constraints import (
     ATTACKED,
     Constraints,
@@ -327,6 +328,9 @@ def merge_shift_of(plan: Plan) -> MergeShift | None:
     """Returns what measures a plan's agents' mean; None where they are alike."""
     clean = plan.constraints.under(None)
     if not (bool(clean.any()) and differ(plan.roles)):
+        return None
+    # Of several architectures each has a mean of its own, and none is sure to be it.
+    if bool(dealt(plan.nets, plan.roles).any()):
         return None
     rows = plan.nets.rows("validation")
     # Under an attack agents and mean would be asked about other rows each.

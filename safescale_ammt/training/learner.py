@@ -38,6 +38,7 @@ from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.placement import Placement, ProcessGroup
 from safescale_ammt.training.roles import traits
 from safescale_ammt.training.stateful import StateDict
+from safescale_ammt.training.sync import Round
 
 
 class Learner(ABC):
@@ -150,17 +151,19 @@ class Learner(ABC):
             # In place: what a net computes with may be a view of its row.
             tensor.copy_(self.placement.gather(tensor.cpu())[local])
 
-    def adopt(self, theta: Tensor, lost: Sequence[int]) -> None:
+    def adopt(self, theta: Tensor, sync_round: Round) -> None:
         """Takes the agents' shared weights; lost agents start again from theirs.
 
         Args:
             theta: weights of all agents after a sync round (k, P).
-            lost: slots of agents that copied the consensus: their averages and
-                optimizer state may be as broken as their weights were.
+            sync_round: says who copied the consensus: their averages and optimizer
+                state may be as broken as their weights were.
         """
         local = self.placement.local_below(len(theta))
         self.theta[: len(local)] = theta[local.start : local.stop]
-        rows = torch.tensor(self.placement.local_rows(lost), dtype=torch.long)
+        rows = torch.tensor(
+            self.placement.local_rows(sync_round.lost), dtype=torch.long
+        )
         self.averaged[rows] = self.theta[rows]
         self.adam.restart(rows)
 

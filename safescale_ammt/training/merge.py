@@ -3,15 +3,18 @@
 Agents that are worse than a constant are left out (`soundness`).
 Forms, in order of preference: the soup (mean of the agents' averaged weights), the
 best agent by validation accuracy, the ensemble of their logits (k nets deployed as
-one), and the soup with a fair head where a hard principle refutes the soup. The choice
+one), and the soup with a fair head where a hard principle refutes the soup. Agents of
+several architectures have a soup and a best one each, and a student that all of them
+have taught comes first; without an ensemble what is deployed is one net. The choice
 is made on one half of *select*: of the forms that no hard principle refutes there, the
 first that no other beats by more than two standard errors of the paired difference. The
 choice is then judged on the other half, and if a hard principle is refuted there too,
 the best single agent that is refuted on neither half takes its place, or the soup with
 a fair head if that is.
 
-A student of the agents (`student`) is no form that is tried, as it costs another
-training: it is made where the section asks for it by name, *refined* or *distilled*.
+A student of agents of one architecture (`student`) is no form that is tried, as it
+costs another training: it is made where the section asks for it by name, *refined* or
+*distilled*.
 
 A choice that *select* likens to the same answer for everybody (`judging.usefulness`)
 gives way to a better point, if one was kept: the first of the other forms, the single
@@ -43,6 +46,7 @@ from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.model.predictor import Deployable
+from safescale_ammt.training.architectures import architectures, soups
 from safescale_ammt.training.nets import ModelForm, SteppedNets
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.selection import Selection
@@ -51,7 +55,8 @@ from safescale_ammt.training.student import SOFT
 from safescale_ammt.training.trade_off import Point, path
 from safescale_ammt.training.trainer import Trained
 
-SOUP, BEST, ENSEMBLE, HEADED = "soup", "best", "ensemble", "soup+head"
+SOUP, BEST, ENSEMBLE, HEAD = "soup", "best", "ensemble", "+head"
+HEADED = SOUP + HEAD
 REFINED, DISTILLED = "refined", "distilled"
 STUDENTS = {REFINED: 0.0, DISTILLED: SOFT}
 """Share of the agents' word in what a student learns, beside the labels."""
@@ -158,14 +163,8 @@ def merge(
     trained, left_out = sound_ones(trained)
     twin = trained.nets.deployable(trained.twin, TWIN.name)
     selection = Selection(twin, trained.nets, constitution, seed, rule or {})
-    agents, forms = _candidates(trained)
-    if form in STUDENTS:
-        # The config refuses students of trees.
-        assert isinstance(trained.nets, SteppedNets)
-        theta = trained.nets.student(trained, constitution, soft=STUDENTS[form])
-        forms = {form: trained.nets.deployable(theta, form)}
-    elif form != "auto":
-        forms = {form: forms[form]}
+    agents = ranked(trained)
+    forms = forms_of(trained, agents, constitution, form)
     scores: dict[str, dict[str, Any]] = {}
     offered = with_head(forms, scores, trained)
     for name, candidate in offered if form == "auto" else tuple(forms.items()):
@@ -180,8 +179,9 @@ def merge(
     recheck = {choice: selection.refuted(choice, model, half=1)}
     feasible = not (scores[choice]["refuted"] or recheck[choice])
     if not feasible and form == "auto":
-        late = () if HEADED in scores else headed_soup(forms, trained)
-        for name, agent in chain(agents, late):
+        late = {n: f for n, f in soups_of(forms) if n + HEAD not in scores}
+        single = ((f"agent {i}", agent) for i, agent in agents)
+        for name, agent in chain(single, headed(late, trained)):
             settled = selection.settle(name, agent)
             refuted = selection.refuted(name, settled, half=0)
             recheck[name] = refuted + selection.refuted(name, settled, half=1)
@@ -190,16 +190,18 @@ def merge(
                 break
     doubts, replaced = selection.doubts(choice, model), ""
     if doubts and form == "auto":
-        points = chain(forms.items(), agents, blends(trained))
+        single = ((f"agent {i}", agent) for i, agent in agents)
+        points = chain(forms.items(), single, blends(trained))
         moved = selection.at_other_thresholds(forms)
         for name, point in selection.useful(chain(points, moved)):
             recheck[name], doubts, replaced = [], (), choice
             choice, model, feasible = name, point, True
             break
     # What was chosen is one of them, at its own threshold too.
-    shown = {**forms, choice: model} if choice not in dict(agents) else forms
+    named = [(f"agent {i}", agent) for i, agent in agents]
+    shown = {**forms, choice: model} if choice not in dict(named) else forms
     steps = islice(blends(trained), *_TRACED)
-    seen = path(selection, constitution, shown, agents, steps)
+    seen = path(selection, constitution, shown, named, steps)
     return Merged(
         *(model, selection.twin, choice, feasible, scores, recheck, doubts, replaced),
         left_out=left_out,
@@ -207,10 +209,8 @@ def merge(
     )
 
 
-def _candidates(
-    trained: Trained,
-) -> tuple[list[tuple[str, ModelForm]], dict[str, ModelForm]]:
-    """Returns finite agents by name, best first, and forms in order of preference."""
+def ranked(trained: Trained) -> list[tuple[int, ModelForm]]:
+    """Returns finite agents by number, the best on *validation* first."""
     nets, rows = trained.nets, trained.nets.rows("validation")
     ranking = []
     for i in trained.finite.nonzero()[:, 0].tolist():
@@ -219,12 +219,46 @@ def _candidates(
         ranking.append((-hits, i, agent))
     # Equal agents stay in the order of their numbers: the same choice in every run.
     ranking.sort(key=lambda entry: entry[:2])
-    agents = trained.agents[trained.finite]
-    soup = nets.deployable(agents.mean(0, keepdim=True), SOUP)
-    forms: dict[str, ModelForm] = {SOUP: soup, BEST: ranking[0][2]}
-    if len(agents) > 1:
+    return [(i, agent) for _, i, agent in ranking]
+
+
+def forms_of(
+    trained: Trained,
+    ranking: Sequence[tuple[int, ModelForm]],
+    constitution: Constitution,
+    asked: str,
+) -> dict[str, ModelForm]:
+    """Returns forms by name in order of preference.
+
+    Args:
+        trained: the agents.
+        ranking: single agents by number, the best first.
+        constitution: the promises that a student is taught under.
+        asked: `auto`, or the one form to be used; each architecture has its own.
+    """
+    nets, agents = trained.nets, trained.agents[trained.finite]
+    of = architectures(nets, trained.agents).tolist()
+    several = len(set(of)) > 1
+    ending = {number: f" {number}" if several else "" for number in of}
+    forms: dict[str, ModelForm] = {
+        SOUP + ending[number]: nets.deployable(soup, SOUP)
+        for number, soup in soups(nets, agents).items()
+    }
+    for i, agent in ranking:
+        forms.setdefault(BEST + ending[of[i]], agent)
+    # Of several architectures an ensemble would be a model of none of them.
+    if len(agents) > 1 and not (several and asked == "auto"):
         forms[ENSEMBLE] = nets.deployable(agents, ENSEMBLE)
-    return [(f"agent {i}", agent) for _, i, agent in ranking], forms
+    student = DISTILLED if several and asked == "auto" else asked
+    if student in STUDENTS:
+        # The config refuses students of trees.
+        assert isinstance(nets, SteppedNets)
+        theta = nets.student(trained, constitution, soft=STUDENTS[student])
+        # It has taken as many steps again, and its price is paid.
+        forms = {student: nets.deployable(theta, student), **forms}
+    if asked == "auto":
+        return forms
+    return {name: form for name, form in forms.items() if name.split()[0] == asked}
 
 
 def with_head(
@@ -235,28 +269,36 @@ def with_head(
     """Yields the forms, then the soup with a fair head if its score is refuted."""
     yield from tuple(forms.items())
     # A correction is for what is broken: its fit takes longer than all else here.
-    if scores[SOUP]["refuted"]:
-        yield from headed_soup(forms, trained)
+    refuted = {n: soup for n, soup in soups_of(forms) if scores[n]["refuted"]}
+    yield from headed(refuted, trained)
 
 
-def headed_soup(
-    forms: Mapping[str, ModelForm], trained: Trained
+def soups_of(forms: Mapping[str, ModelForm]) -> list[tuple[str, ModelForm]]:
+    """Returns the soups among forms by name, those with a head left out."""
+    plain = (item for item in forms.items() if not item[0].endswith(HEAD))
+    return [(name, form) for name, form in plain if name.split()[0] == SOUP]
+
+
+def headed(
+    plain: Mapping[str, ModelForm], trained: Trained
 ) -> Iterator[tuple[str, ModelForm]]:
-    """Yields the soup with a fair head, if there is something to correct."""
+    """Yields soups with a fair head, where there is something to correct."""
     constraints, targets = trained.constraints, trained.targets
-    headed = trained.nets.headed(forms[SOUP], constraints, targets)
-    if headed is not None:
-        yield HEADED, headed
+    for name, soup in plain.items():
+        found = trained.nets.headed(soup, constraints, targets)
+        if found is not None:
+            yield name + HEAD, found
 
 
 def blends(trained: Trained) -> Iterator[tuple[str, ModelForm]]:
     """Yields the steps from the soup to the twin: less and less of the promises."""
     # Both began as the trunk, so that what lies between them is a net that works.
-    soup = trained.agents[trained.finite].mean(0, keepdim=True)
+    nets, (first,) = trained.nets, architectures(trained.nets, trained.twin).tolist()
+    soup = soups(nets, trained.agents[trained.finite]).get(first, trained.twin)
     for step in range(1, STEPS + 1):
         theta = torch.lerp(soup, trained.twin, step / STEPS)
         name = f"{step}/{STEPS} from the soup to the twin"
-        yield name, trained.nets.deployable(theta, BLEND)
+        yield name, nets.deployable(theta, BLEND)
 
 
 def first_unbeaten(

@@ -45,6 +45,8 @@ SETTLE = 5
 """Dual updates after a correction without a look, so that it can act."""
 _LEAST = 2
 """Rows of the smallest cell in a look, on average."""
+_LOTS = 1 << 30
+"""Lots that are drawn for rows: many, so that each architecture has as many."""
 
 
 def burnt_in(plan: Plan) -> int:
@@ -110,6 +112,8 @@ class Monitor:
         if self._turns:
             strata = strata_of(self._rows, plan.constitution)
             self._turn = stratified_folds(strata, self._turns, plan.seed("monitor"))
+        lots = torch.Generator().manual_seed(plan.seed("monitor architectures"))
+        self._lots = torch.randint(_LOTS, (len(self._turn),), generator=lots)
         self.used = torch.zeros(len(self._turn), dtype=torch.bool)
 
     @property
@@ -179,9 +183,15 @@ class Monitor:
             descriptive: as in `look`.
         """
         self.used[index] = True
-        soup, inside = self._ladder.soup(), self._inside[:, index]
+        soups, inside = self._ladder.soups(), self._inside[:, index]
         nets, pledged = self._plan.nets, self._plan.constraints
-        hits = cell_hits(nets, pledged, soup, self._rows.where(index), inside)
+        hits = torch.zeros(len(inside))
+        # Of several architectures chance says which one answers a row: what is bet on
+        # is then their mean rate, as the multipliers are moved by it.
+        for i, soup in enumerate(soups):
+            own = self._lots[index] % len(soups) == i
+            rows = self._rows.where(index[own])
+            hits += cell_hits(nets, pledged, soup, rows, inside[:, own])
         # An answer may differ in a bit between processors, and a bet with it.
         self._ladder.placement.broadcast(hits)
         self.bets.add(*(t.to(torch.float64).numpy() for t in (hits, inside.sum(1))))
@@ -190,7 +200,7 @@ class Monitor:
         if self.bets.wealth >= 1 / self.alpha:
             self.alarm(step)
         elif self.bets.wealth <= 1 and not any(v > 0 for v in descriptive.values()):
-            self._ladder.keep(soup, step)
+            self._ladder.keep(soups, step)
 
     def alarm(self, step: int) -> None:
         """Logs an alarm and takes the next rung, unless it is only to be observed."""

@@ -97,7 +97,7 @@ class Race:
     def __init__(self, plan: Plan, learner: Learner) -> None:
         self._plan, self.learner = plan, learner
         tuned = plan.config.tune == "population"
-        self._sizes = fields(plan) if tuned else [1]
+        self._sizes = fields(plan) if tuned else [len(learner.theta)]
         self._ends = rung_ends(plan) if tuned else [plan.trunk_steps]
         self.settings = entries(plan, self._sizes[0] if tuned else 0)
 

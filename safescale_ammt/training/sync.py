@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -82,12 +82,19 @@ class Round:
         lost: agents without a usable step, with non-finite weights or far away from
             all others; they copied g.
         outlying: agents whose update was excluded as an outlier.
+        word: weights (t, P) whose answers agents of other architectures learn from.
     """
 
     shared: bool
     teachers: tuple[bool, ...]
     lost: tuple[int, ...]
     outlying: tuple[int, ...]
+    word: Tensor = field(default_factory=lambda: torch.zeros(0, 0), compare=False)
+
+    @classmethod
+    def of_lost(cls, agents: int) -> Round:
+        """Returns a round in which all of so many agents begin again."""
+        return cls(False, (False,) * agents, tuple(range(agents)), ())
 
     @property
     def eventful(self) -> bool:
@@ -99,6 +106,7 @@ class Round:
         return {
             name: list(v) if isinstance(v, tuple) else v
             for name, v in vars(self).items()
+            if not isinstance(v, Tensor)
         }
 
 
@@ -176,10 +184,10 @@ class Sharing:
             log({"event": "share", "step": step, **done.to_dict()})
         return done
 
-    def restart(self, consensus: Tensor) -> None:
+    def restart(self, *consensus: Tensor) -> None:
         """Begins again from a consensus (P,), without velocity."""
-        self.consensus = consensus.clone()
-        self._velocity = torch.zeros_like(consensus)
+        (self.consensus,) = (own.clone() for own in consensus)
+        self._velocity = torch.zeros_like(self.consensus)
 
     def state_dict(self) -> StateDict:
         """Returns consensus and velocity."""

@@ -12,7 +12,8 @@
 
 What is due at the same step runs in this order. The twin is one more net in the same
 program, unconstrained and unshared: it takes as many steps as an agent and sees all
-rows. What the constitution costs is measured against it.
+rows. What the constitution costs is measured against it. Nets of several architectures
+have a trunk each, share within one, and teach each other (`codistillation`).
 
 The nets may be placed on several processes: each steps its own, and `gather` shows
 all of them to the dual update and to the sharing rule, which every process runs
@@ -31,6 +32,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.model.device import keep_freed_memory
 from safescale_ammt.training.beginning import begun
 from safescale_ammt.training.checkpoint import Checkpoints
+from safescale_ammt.training.codistillation import sharing_of
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.flatness import are_enough
@@ -44,7 +46,6 @@ from safescale_ammt.training.population import Population
 from safescale_ammt.training.race import Race
 from safescale_ammt.training.sampling import agent_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
-from safescale_ammt.training.sync import Sharing
 from safescale_ammt.training.training_log import Log, discard
 
 _ACCURACY_EVERY = 5
@@ -182,7 +183,7 @@ def _specialise(
     dual = DualUpdate.start(plan, learner.averaged, placement)
     config, k = plan.config, len(dual.eligible)
     # What all processes look at lies with the processor, wherever nets are computed.
-    sharing = Sharing(learner.theta[0].cpu(), config)
+    sharing = sharing_of(plan, learner.theta.cpu())
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
@@ -259,7 +260,7 @@ def _specialise(
                 step=step,
                 log=log,
             )
-            learner.adopt(theta, sync_round.lost)
+            learner.adopt(theta, sync_round)
             stats.clear()
 
         rate = plan.learning_rate(step)

@@ -3,6 +3,7 @@
 refused FOLDER   what the processes were given differs, then it does not, twice
 lost FOLDER      process 1 is killed once there is a checkpoint
 alone FOLDER     one process: from the checkpoints there, if any
+mixed FOLDER     models of two architectures, in any number of processes
 """
 
 from __future__ import annotations
@@ -38,18 +39,20 @@ def net(seed: int = 0, width: int = 12) -> nn.Module:
 
 
 def run(
-    model: nn.Module, seed: int = 1, options: Any = None, **changes: Any
+    model: Any, seed: int = 1, options: Any = None, **changes: Any
 ) -> dict[str, Any]:
     settings = {"steps": 90, "trunk_steps": 30, "batch_size": 64, "num_agents": 3}
     settings |= {"sync_every": 10, "dual_every": 10, "checkpoint_every": 1}
     config = TrainingConfig(**{**settings, **changes})
     trainer = SAFESCALEAMMTTrainer(config, **(options or {}))
-    before = [p.detach().clone() for p in model.parameters()]
+    models = model if isinstance(model, list) else [model]
+    before = [p.detach().clone() for each in models for p in each.parameters()]
     try:
         found, metrics = trainer.train(model, rows(300, seed), rows(160, 2), PROMISE)
     except SafescaleError as error:
         return {"rank": RANK, "error": type(error).__name__, "says": str(error)}
-    kept = zip(before, model.parameters(), strict=True)
+    after = [p for each in models for p in each.parameters()]
+    kept = zip(before, after, strict=True)
     assert all(torch.equal(a, b) for a, b in kept)
     tensors = found.state_dict().items()
     weights = {name: tensor.double().flatten().tolist() for name, tensor in tensors}
@@ -75,6 +78,12 @@ def main(case: str, folder: Path) -> None:
         ):
             told = sum(event["event"] == "plan" for event in events)
             say({**given, "told": told})
+        return
+
+    if case == "mixed":
+        say(run([net()] * (1 + RANK)))
+        both = [net(seed=RANK), nn.Linear(6, 1)]
+        say(run(both, merge="ensemble", num_agents=4))
         return
 
     def stop(event: dict[str, Any]) -> None:

@@ -64,6 +64,17 @@ def test_processes_take_the_first_ones_weights_and_refuse_what_differs() -> None
     assert first[3]["weights"] == first[4]["weights"]
 
 
+def test_two_architectures_are_spread_over_processes_to_the_same_bits() -> None:
+    alone, several = (run(SCRIPT, "mixed", "-", processes=n) for n in (1, 2))
+    assert alone.returncode == several.returncode == 0, several.stderr
+    (_, whole), (refused, first, other, second) = lines(alone), lines(several)
+    for given in (refused, other):
+        assert "differs from process 1 in number of models;" in given["says"]
+    assert first["weights"] == second["weights"] == whole["weights"]
+    assert first["metrics"]["architectures"] == whole["metrics"]["architectures"]
+    assert first["metrics"]["processes"] == 2
+
+
 def test_a_lost_process_is_one_sentence_and_training_goes_on_from_its_checkpoint(
     tmp_path: Path,
 ) -> None:

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("name", "length"),
-    [("basic_training", "20"), ("advanced_config", "60"), ("custom_models", "150")],
+    [
+        ("basic_training", "20"),
+        ("advanced_config", "60"),
+        ("custom_models", "150"),
+        ("several_architectures", "60"),
+    ],
 )
 def test_an_example_runs(
     name: str, length: str, monkeypatch: pytest.MonkeyPatch, capsys: Any

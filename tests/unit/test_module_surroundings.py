@@ -102,7 +102,7 @@ def test_epochs_alone_decide_the_length_unless_steps_are_given() -> None:
     given = read_both(*((data, None) for data in both()), ())
 
     def plan(**changes: Any) -> Plan:
-        run = SAFESCALEAMMTTrainer(brief(**changes)).prepare(net(), given, None)
+        run = SAFESCALEAMMTTrainer(brief(**changes)).prepare([net()], given, None)
         return make_plan(run.nets, run.config, run.promises.constitution)
 
     # 240 rows in batches of 32; the trunk keeps its third.
@@ -120,8 +120,8 @@ def test_checkpoints_are_of_one_model_these_rows_and_this_config(
     given = read_both(*((data, None) for data in both()), ())
 
     def run(model: nn.Module, **changes: Any) -> str:
-        prepared = SAFESCALEAMMTTrainer(brief(**changes)).prepare(model, given, None)
-        shelf = checkpoints_of(tmp_path, prepared, identity(prepared, model))._shelf
+        prepared = SAFESCALEAMMTTrainer(brief(**changes)).prepare([model], given, None)
+        shelf = checkpoints_of(tmp_path, prepared, identity(prepared, [model]))._shelf
         assert shelf is not None
         return shelf.run
 
@@ -137,8 +137,8 @@ def test_a_checkpoint_is_of_these_inputs_promises_roles_and_this_loss(
         given.tensors[0].mul_(scale)
         rows = read_both((given, None), (held, None), ())
         trainer = SAFESCALEAMMTTrainer(brief(), **options)
-        prepared = trainer.prepare(net(), rows, promises)
-        own = identity(prepared, net())
+        prepared = trainer.prepare([net()], rows, promises)
+        own = identity(prepared, [net()])
         shelf = checkpoints_of(tmp_path, prepared, own)._shelf
         assert shelf is not None
         return shelf.run

@@ -240,7 +240,7 @@ def test_alarms_take_the_rungs_in_their_order_and_the_last_asks_a_person(
     here = world(encoded)
     k = len(here.plan.roles)
     twin_before = here.learner.theta[k].clone()
-    feasible = here.ladder.soup() + 1
+    feasible = here.ladder.soups() + 1
     here.ladder.keep(feasible, 35)
 
     def alarm() -> None:
@@ -259,12 +259,12 @@ def test_alarms_take_the_rungs_in_their_order_and_the_last_asks_a_person(
     alarm()
     assert here.learner.adam.pace == [0.5] * k + [1.0]
 
-    assert not torch.equal(here.learner.theta[0], feasible)
+    assert not torch.equal(here.learner.theta[0], feasible[0])
     alarm()
     for agent in range(k):
-        assert torch.equal(here.learner.theta[agent], feasible)
-        assert torch.equal(here.learner.averaged[agent], feasible)
-    assert torch.equal(here.sharing.consensus, feasible)
+        assert torch.equal(here.learner.theta[agent], feasible[0])
+        assert torch.equal(here.learner.averaged[agent], feasible[0])
+    assert torch.equal(here.sharing.consensus, feasible[0])
     assert torch.equal(here.learner.theta[k], twin_before)
 
     alarm()

@@ -35,6 +35,7 @@ from safescale_ammt.training.genome_nets import GenomeLearner, GenomeNets
 from safescale_ammt.training.learner import soft_rates, task_loss
 from safescale_ammt.training.plan import Plan, make_plan, of_length
 from safescale_ammt.training.sampling import CellSampler
+from safescale_ammt.training.sync import Round
 from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import discard
 
@@ -405,7 +406,7 @@ def test_a_net_with_a_poisoned_gradient_skips_and_touches_nobody() -> None:
     torch.testing.assert_close(mixed.theta[0], healthy.theta[0])
     assert torch.equal(mixed.theta[1].isnan(), before.isnan())
     assert mixed.finite().tolist() == [True, False]
-    mixed.adopt(healthy.theta[:1].repeat(2, 1), lost=[1])
+    mixed.adopt(healthy.theta[:1].repeat(2, 1), Round(True, (True, False), (1,), ()))
     assert mixed.finite().all()
     assert mixed.adam.count[1].item() == 0
 
