@@ -61,7 +61,7 @@ def poisoned(way: str, sharing: str) -> Iterator[None]:
         if sharing != PLAIN:
             return share(self, theta, **known)
         self.consensus = theta.mean(0)
-        theta.copy_(torch.lerp(self.consensus, theta, self._alpha))
+        theta.copy_(torch.lerp(self.consensus, theta, self.self_weight))
         return Round(True, (True,) * len(theta), (), ())
 
     def graded(self: GenomeLearner, *known: Any) -> tuple[Tensor, Tensor]:

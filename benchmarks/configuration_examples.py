@@ -56,6 +56,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.model_package": {"model_package": "", "model": "my_nets.net:build"},
     "training.num_agents": {"num_agents": "auto"},
     "training.max_epochs": {"max_epochs": 20},
+    "training.budget_seconds": {"budget_seconds": 600.0},
+    "training.budget_steps": {"budget_steps": 2400, "budget_seconds": 600.0},
     "training.patience": {"patience": 5},
     "training.outer_momentum": {"outer_momentum": 0.9},
     "training.bias_tolerance": {"bias_tolerance": 0.01},

@@ -356,6 +356,7 @@ _NOT_NEGATIVE = (
 _NETS_ALONE = (
     *(
         "max_epochs",
+        "budget_seconds",
         "patience",
         "batch_size",
         "learning_rate",
@@ -368,9 +369,17 @@ _NETS_ALONE = (
     *("monitor", "monitor_alpha", "tune"),
 )
 _RANGES = ("tune_learning_rate", "tune_weight_decay", "tune_dual_rate")
-_TUNING = ("tune_budget", "tune_every", *_RANGES)
+_TUNING = ("tune_budget", "tune_every", *_RANGES, "tune_also")
+TUNED_TOO = ("batch_size", "roles", "self_weight")
+"""What tunes itself only where `tune_also` names it."""
+_LISTS = (
+    *("agent_specializations", "sensitive", "model_files"),
+    *(*_RANGES, "tune_also"),
+)
 LEAST_TRUNK = 10
 """Steps of a trunk that candidates can race for."""
+LEAST_BUDGET_STEPS = 20
+"""A budget that is fewer steps is refused."""
 _OF_MODEL = ("model_encoding", "model_files", "model_digest", "model_package")
 """Keys that say what `model` alone is asked."""
 AUTO_AGENTS = (4, 8, 16)
@@ -416,6 +425,12 @@ class TrainingConfig(Section):
     max_epochs: int = 0
     """Upper bound on passes over the training rows; 0 = `steps` alone decides. Of fewer
     steps each phase, warm-up, average, sharing and multipliers, keeps its share."""
+    budget_seconds: float = 0.0
+    """Seconds that training may take, merging included: a probe at its start says how
+    many steps they are, and each phase keeps its share; 0 = `steps` decides."""
+    budget_steps: int = 0
+    """Steps that a budget was found to be, as `training.jsonl` tells, so that another
+    run has the same length; 0 = the probe says."""
     patience: int = 0
     """Looks at held-out rows, one every five updates of the multipliers, after which
     training ends if neither loss nor violation gets better; 0 = it takes all steps."""
@@ -474,6 +489,9 @@ class TrainingConfig(Section):
     """Least and greatest decoupled decay that is tried, per unit of rate."""
     tune_dual_rate: tuple[float, ...] = (0.5, 2.0)
     """Least and greatest factor on what an agent sees of the multipliers."""
+    tune_also: tuple[str, ...] = ()
+    """What tunes itself besides: batch_size before the trunk; roles and self_weight of
+    each agent, by what it gives the soup."""
     monitor: Literal["correct", "observe", "none"] = "correct"
     """Bets on fresh rows of split *monitor* that a promise is broken; correct = an
     alarm sets off corrections, and in the end a person is asked."""
@@ -558,6 +576,8 @@ class TrainingConfig(Section):
             "monitor_alpha",
             "learner",
             "patience",
+            "budget_seconds",
+            "budget_steps",
             "tune",
             *_TUNING,
             "model",
@@ -573,7 +593,7 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         """Checks ranges; lists, as they are written in Python, become tuples."""
-        for key in ("agent_specializations", "sensitive", "model_files", *_RANGES):
+        for key in _LISTS:
             object.__setattr__(self, key, tuple(getattr(self, key)))
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
@@ -632,12 +652,21 @@ class TrainingConfig(Section):
         self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
 
     def _check_tuning(self) -> None:
-        """Refuses ranges without a range, and numbers that no tuning reads."""
+        """Refuses budgets that are none, ranges without a range, and idle numbers."""
+        budget = 0 <= self.budget_seconds < float("inf")
+        self.require("budget_seconds", budget, "seconds, or 0 for no budget")
+        known = self.budget_steps == 0 or self.budget_steps >= LEAST_BUDGET_STEPS
+        known = known and (self.budget_steps == 0 or self.budget_seconds > 0)
+        least = f"0, or {LEAST_BUDGET_STEPS} or more beside training.budget_seconds"
+        self.require("budget_steps", known, least)
         for key in _RANGES:
             ends = getattr(self, key)
             ranged = len(ends) == 2 and 0 < ends[0] < ends[1]
             self.require(key, ranged, "two numbers, 0 < least < greatest")
         self.require_positive("tune_budget", "tune_every")
+        distinct = len(set(self.tune_also)) == len(self.tune_also)
+        known = distinct and set(self.tune_also) <= {*TUNED_TOO}
+        self.require("tune_also", known, f"each of {', '.join(TUNED_TOO)} at most once")
         for key in _TUNING if self.tune == "none" else ():
             default = self.__dataclass_fields__[key].default
             unset = f"{default!r} without tune: population, which alone reads it"

@@ -247,6 +247,7 @@ def _write_model(
 ) -> None:
     """Merges the agents; writes model, twin and constitution, and ends the log."""
     from safescale_ammt.model.device import settled
+    from safescale_ammt.training.budget import spent
     from safescale_ammt.training.merge import merge
 
     # The log holds seconds, and the same training has the same identity.
@@ -263,6 +264,8 @@ def _write_model(
         )
     for event in merged.events():
         log.write(event)
+    if taken := spent(task.config, log.seconds):
+        log.write(taken)
     log.write({"event": "end", "step": trained.steps, "agents": len(trained.agents)})
     merged.save(draft.folder, task.data.schema)
     if isinstance(task.genome, ModuleGenome):

@@ -75,8 +75,8 @@ class TrainerStatus:
     def note(self, event: Mapping[str, Any]) -> bool:
         """Takes a training event; returns whether it is to be reported."""
         kind, step = event.get("event"), event.get("step")
-        if kind == "plan":
-            # Epochs may be fewer steps than the section names.
+        if kind in ("plan", "budget", "batch"):
+            # Epochs, a budget or a batch may be other steps than the section names.
             self.steps = event["steps"]
         if not self.url or not isinstance(step, int):
             return False

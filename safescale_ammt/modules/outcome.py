@@ -37,7 +37,7 @@ from safescale_ammt.training.merge import (
     merge,
 )
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
-from safescale_ammt.training.roles import TWIN, assign
+from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.trainer import Trained
 
 
@@ -194,16 +194,15 @@ def each_agent(
     run: ModuleRun, trained: Trained, held: ModuleRows
 ) -> list[AgentMetrics]:
     """Measures every agent by itself."""
-    roles = assign(run.nets.roles(run.config), len(trained.agents))
     of = run.nets.architectures(trained.agents).tolist()
     found: list[AgentMetrics] = []
     for row, finite, role, number in zip(
-        trained.agents, trained.finite.tolist(), roles, of, strict=True
+        trained.agents, trained.finite.tolist(), trained.roles, of, strict=True
     ):
-        own: AgentMetrics = {"role": role.name, "finite": False}
+        own: AgentMetrics = {"role": role, "finite": False}
         if finite:
             form = run.nets.deployable(row[None], BEST)
-            own = of_net(run, form, held, role.name)
+            own = of_net(run, form, held, role)
         if len(run.nets.mix) > 1:
             own["architecture"] = number
         found.append(own)

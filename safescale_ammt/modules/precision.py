@@ -122,7 +122,8 @@ class AdaptivePrecisionEngine:
                 # The first of each makes what the others find made.
                 if attempt:
                     each.append(self._clock() - start)
-        self.used = "float32"
+        # Gradients of an earlier training are not those of the next.
+        self.used, self._norm = "float32", 0.0
         # A clock may not tick in a short step.
         plain, half = (max(min(each), 1e-9) for each in seconds.values())
         self.speedup = from_first(self._group, plain / half)

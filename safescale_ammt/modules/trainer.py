@@ -51,6 +51,7 @@ from safescale_ammt.modules.trial import (
     require_modules,
     require_options,
 )
+from safescale_ammt.training.budget import spent
 from safescale_ammt.training.codistillation import Codistillation
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.plan import of_length
@@ -205,6 +206,8 @@ class SAFESCALEAMMTTrainer:
                 run = self.prepare(own, given, safety_constraints, group)
                 model, metrics = self._trained(run, own)
                 seconds = from_first(group, time.perf_counter() - start)
+                if event := spent(self.config, seconds):
+                    run.log(event)
         return model.to(home).eval(), {**metrics, "seconds": seconds}
 
     def _trained(

@@ -178,6 +178,8 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
         "agent_specializations": ("generalist",),
         # Candidates are compared after as many steps.
         "patience": 0,
+        "budget_seconds": 0.0,
+        "budget_steps": 0,
         "seed": config.seed,
         "threads": config.threads,
     }
@@ -186,11 +188,13 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
         return replace(training, **alone)
     ratio = {key: getattr(training, key) / getattr(default, key) for key in SHORT}
     # A rate that tunes itself is a mere entry of the race: no candidate's long run has
-    # it, and a wild guess would make all of them diverge.
+    # it, and a wild guess would make all of them diverge. So it is with a batch.
     if training.tune == "population":
         ratio["learning_rate"] = 1.0
         tuning = {key for key in TrainingConfig.later if key.startswith("tune")}
         alone |= {key: getattr(default, key) for key in tuning}
+        if "batch_size" in training.tune_also:
+            ratio["batch_size"] = 1.0
         training = replace(training, learning_rate=default.learning_rate)
     scaled = {key: ratio[key] * SHORT[key] for key in SHORT}
     rate = min(scaled["learning_rate"], _MOST_RATE)

@@ -136,6 +136,14 @@ class Checkpoints:
             self._newest = None
         return newest.step
 
+    def recorded(self, kind: str) -> dict[str, Any] | None:
+        """Returns the last event of a kind that the run that goes on has recorded.
+
+        What a clock decided is read there again, and not decided anew.
+        """
+        found = [event for event in self._events if event["event"] == kind]
+        return found[-1] if found else None
+
     @property
     def phase(self) -> str:
         """The phase that the checkpoint is of which training goes on from, or ""."""

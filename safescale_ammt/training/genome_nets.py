@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.model.device import CPU
 from safescale_ammt.model.genome import Genome, shapes
@@ -243,6 +244,17 @@ class GenomeLearner(Learner):
             Dropout(role.input_drop, self._seed + i + 1, self._device)
             for i, role in zip(slots, self.roles, strict=True)
         ]
+
+    def retune(self, roles: Sequence[Role], scale: Sequence[float]) -> None:
+        """Gives every net other numbers of its role, and another learning rate."""
+        each = zip(self.placement.local_slots, self.roles, roles, strict=True)
+        for i, (slot, before, role) in enumerate(each):
+            if before.input_drop != role.input_drop:
+                drawn = self._input_drop[i].generator.get_state()
+                own = Dropout(role.input_drop, self._seed + slot + 1, self._device)
+                own.generator.set_state(drawn)
+                self._input_drop[i] = own
+        super().retune(roles, scale)
 
     def state_dict(self) -> StateDict:
         """Returns weights, averages, optimizer and the generators of the masks."""

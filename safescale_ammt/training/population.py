@@ -10,6 +10,8 @@ Population-based training (Jaderberg et al. 2017, arXiv:1711.09846), counted in 
                  one of the first; where its fold is to judge it, the setting alone
       explore    its setting is then multiplied by random factors, within the ranges
 
+      mix        roles and sharing weights, where the section tunes them too (`mix`)
+
       keep       the agents whose soup has the least loss of all rounds: they are what
                  training ends with, so that too many steps do no harm
 
@@ -23,18 +25,24 @@ cost: its rate and decay are the agents' geometric means.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from safescale_ammt.config.roles import Role
 from safescale_ammt.training.learner import Learner
+from safescale_ammt.training.mix import Mix
 from safescale_ammt.training.placement import Placement
 from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.race import Race
+from safescale_ammt.training.sampling import Batches
 from safescale_ammt.training.stateful import StateDict
+from safescale_ammt.training.sync import Sharing
 from safescale_ammt.training.training_log import Log
 from safescale_ammt.training.tuned_settings import (
+    QUANTILE,
     RATE,
     Ranges,
     apply,
@@ -44,8 +52,6 @@ from safescale_ammt.training.tuned_settings import (
     validation_losses,
 )
 
-QUANTILE = 0.25
-"""Share of the agents that take over, and of those that are taken from."""
 EXPLORE = (2.0, 4.0, 1.25)
 """Greatest factors of a step that explores."""
 
@@ -58,13 +64,20 @@ class Population:
         learner: the nets of this process.
         placement: of agents and twin.
         race: that the trunk has won; of itself alone where nothing is tuned.
+        shared: the consensus and the rows of each step, which go by the roles and the
+            sharing weights that `mix` tunes; None where nobody does.
     """
 
     def __init__(
-        self, plan: Plan, learner: Learner, placement: Placement, race: Race
+        self,
+        plan: Plan,
+        learner: Learner,
+        placement: Placement,
+        race: Race,
+        shared: tuple[Sharing, Batches] | None = None,
     ) -> None:
         self._plan, self._learner, self._placement = plan, learner, placement
-        self._ranges = Ranges.of(plan.config)
+        self._ranges, self._roles = Ranges.of(plan.config), list(plan.slots)
         self._generator = torch.Generator().manual_seed(plan.seed("population"))
         # Whether rates on the folds steer or decide something.
         counted = len(plan.config.agent_counts) > 1
@@ -78,6 +91,10 @@ class Population:
             twin = race.settings.repeat(slots - agents, 1)
             self.settings = torch.cat([around, self._ranges.clamp(twin)])
             self._apply()
+        self.mix: Mix | None = None
+        if shared and plan.config.tune_also:
+            common = plan, placement, *shared
+            self.mix = Mix(*common, learner=learner, play=self.play)
 
     def tune(
         self, since_fork: int, step: int, eligible: Tensor
@@ -96,6 +113,7 @@ class Population:
         if not (due and len(self.settings)):
             return None
         self.keep(step)
+        mixed = self.mix.tune(eligible) if self.mix else None
         k = len(self._plan.roles)
         losses = validation_losses(self._plan, self._learner, self._placement)
         losses = losses[:k].mean(1)
@@ -123,10 +141,16 @@ class Population:
             "exploit": [[*pair] for pair in zip(last, first, strict=True)],
             "explored": [told(self.settings[to]) for to in last],
             "weights": not self._folds_judge,
+            **({"mix": mixed} if mixed else {}),
             "reason": f"Tuning: after step {step} agent {best} leads, with learning "
             f"rate {before[best, RATE]:.2g} and loss {losses[best]:.4f} on validation; "
             f"{len(last)} of {k} take over from the first.",
         }
+
+    def play(self, roles: Sequence[Role]) -> None:
+        """Gives the agents (k) other roles, with the settings that they have."""
+        self._roles[: len(roles)] = roles
+        self._apply()
 
     def keep(self, step: int) -> None:
         """Remembers all nets if the agents' soup is better than ever before.
@@ -145,7 +169,9 @@ class Population:
         if float(loss) <= self._least:
             self._kept, self._least, self._kept_at = averaged, float(loss), step
 
-    def best(self, taken: int, averaged: Tensor, log: Log) -> tuple[Tensor, Tensor]:
+    def best(
+        self, taken: int, averaged: Tensor, log: Log
+    ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Returns the weights that training hands on, and what they trained under.
 
         Args:
@@ -154,13 +180,14 @@ class Population:
             log: receives the decision, if they are of an earlier one.
 
         Returns:
-            Weights (nets, P), and the agents' geometric mean of their settings (1, 3);
-            none where nothing is tuned (0, 3).
+            Weights (nets, P), the agents' geometric mean of their settings (1, 3), or
+            none where nothing is tuned (0, 3), and the roles they have played last.
         """
         self.keep(taken)
-        setting = middle(self.settings[: len(self._plan.roles)])
+        k = len(self._plan.roles)
+        ended = middle(self.settings[:k]), tuple(r.name for r in self._roles[:k])
         if self._kept_at in {-1, taken}:
-            return averaged, setting
+            return averaged, *ended
         event = {
             "event": "tuning",
             "step": taken,
@@ -171,13 +198,13 @@ class Population:
             f"their soup's loss on validation ({self._least:.4f}) is the least.",
         }
         log(event)
-        return self._kept, setting
+        return self._kept, *ended
 
     def _apply(self) -> None:
         k = len(self._plan.roles)
         if len(self._plan.slots) > k:
             self.settings[k:] = middle(self.settings[:k])
-        apply(self._learner, self.settings, self._plan.slots, self._plan.config)
+        apply(self._learner, self.settings, self._roles, self._plan.config)
 
     def state_dict(self) -> StateDict:
         """Returns the settings and the generator; nothing if nothing is tuned."""
@@ -185,11 +212,14 @@ class Population:
             return StateDict()
         own = {"settings": self.settings, "generator": self._generator.get_state()}
         best = torch.tensor([self._least, self._kept_at], dtype=torch.float64)
-        return StateDict(common=own | {"best": best, "kept": self._kept})
+        mixed = self.mix.tensors() if self.mix else {}
+        return StateDict(common=own | {"best": best, "kept": self._kept} | mixed)
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Continues from there."""
+        """Continues from there, before nets and batches take their own states."""
         if state.common:
+            if self.mix and (own := {n: state.common[n] for n in self.mix.tensors()}):
+                self.mix.load_tensors(**own)
             self.settings = state.common["settings"]
             self._generator.set_state(state.common["generator"])
             self._least, at = state.common["best"].tolist()

@@ -69,6 +69,13 @@ def fields(plan: Plan) -> list[int]:
     return sizes
 
 
+def race_steps(plan: Plan) -> int:
+    """Returns the steps of single nets that a race takes."""
+    ends = rung_ends(plan)
+    lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    return sum(n * each for n, each in zip(fields(plan), lengths, strict=True))
+
+
 def entries(plan: Plan, count: int) -> Tensor:
     """Returns the settings that begin (count, 3)."""
     ranges = Ranges.of(plan.config)

@@ -29,12 +29,18 @@ class Batches:
         size: rows of the batch.
         orders: the order of the rows for each net of this process.
         cells: draws the rows of the cells; None while nothing is enforced.
+        roles: of the nets, where they have any.
     """
 
     def __init__(
-        self, size: int, orders: Sequence[RowOrder], cells: CellSampler | None = None
+        self,
+        size: int,
+        orders: Sequence[RowOrder],
+        cells: CellSampler | None = None,
+        roles: Sequence[Role] = (),
     ) -> None:
         self._size, self._orders, self._cells = size, orders, cells
+        self._roles, self._balance = list(roles), 0.0
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Returns row numbers (nets, size) and (nets, cells * rows per cell)."""
@@ -53,11 +59,27 @@ class Batches:
             placement: of agents and twin.
             balance: least exponent of `Role.balance` that an agent has from now on.
         """
-        agents = placement.local_below(len(plan.roles))
-        for slot, order in zip(agents, self._orders, strict=False):
-            role, strata = plan.slots[slot], plan.strata[plan.views[slot]]
-            role = replace(role, balance=max(role.balance, balance))
-            order.reweight(row_weights(role, strata))
+        self._balance = balance
+        for i, slot in enumerate(placement.local_below(len(plan.roles))):
+            self._reweight(i, plan.strata[plan.views[slot]])
+
+    def play(self, plan: Plan, placement: Placement, roles: Sequence[Role]) -> None:
+        """Draws the rows of agents whose role has changed by their new one.
+
+        Args:
+            plan: of the agents.
+            placement: of agents and twin.
+            roles: of all agents (k).
+        """
+        for i, slot in enumerate(placement.local_below(len(roles))):
+            before, self._roles[i] = self._roles[i], roles[slot]
+            if before.balance != roles[slot].balance:
+                self._reweight(i, plan.strata[plan.views[slot]])
+
+    def _reweight(self, i: int, strata: Tensor) -> None:
+        role = self._roles[i]
+        role = replace(role, balance=max(role.balance, self._balance))
+        self._orders[i].reweight(row_weights(role, strata))
 
     def state_dict(self) -> StateDict:
         """Returns every net's cursor, and the generator of the cells' rows."""
@@ -91,7 +113,8 @@ def agent_batches(plan: Plan, placement: Placement) -> Batches:
     inside = plan.constraints.membership(plan.rows.groups, plan.rows.y)
     views = plan.views[: placement.nets]
     cells = CellSampler(inside, views, plan.seed("cells"), placement.local_slots)
-    return Batches(plan.batch_size, orders, cells)
+    roles = [plan.slots[slot] for slot in placement.local_slots]
+    return Batches(plan.batch_size, orders, cells, roles)
 
 
 def row_weights(role: Role, strata: Tensor) -> Tensor | None:

@@ -117,12 +117,17 @@ class Sharing:
         start: the first consensus (P,).
         config: `sharing` names the aggregate; `self_weight`, and learning rate and
             momentum of the outer optimizer.
+
+    Attributes:
+        consensus: g (P,).
+        self_weight: alpha, a number, or of each agent its own (k, 1).
     """
 
     def __init__(self, start: Tensor, config: TrainingConfig) -> None:
         self.consensus = start.clone()
         self._aggregate = AGGREGATES[config.sharing]
-        self._alpha = config.self_weight
+        # One for all agents, or a column of each agent's own (k, 1).
+        self.self_weight: float | Tensor = config.self_weight
         self._rate = config.outer_learning_rate
         self._momentum = config.outer_momentum
         self._velocity = torch.zeros_like(start)
@@ -152,7 +157,7 @@ class Sharing:
         finite = theta.isfinite().all(1).cpu() & usable
         far, outlying = _outlying(theta, self.consensus, finite)
         # Independent agents have nowhere to come back to.
-        if self._alpha < 1:
+        if isinstance(self.self_weight, Tensor) or self.self_weight < 1:
             finite = finite & ~far
         teachers = finite & ~far & ~outlying & eligible
         # Whoever teaches: every process asks, and what is asked may gather.
@@ -172,7 +177,9 @@ class Sharing:
                 move = pull + self._momentum * self._velocity
                 self.consensus = self.consensus - self._rate * move
             # An agent that may not teach still learns from those that may.
-            theta[finite] = torch.lerp(self.consensus, theta[finite], self._alpha)
+            alpha = self.self_weight
+            own = alpha[finite].to(theta) if isinstance(alpha, Tensor) else alpha
+            theta[finite] = torch.lerp(self.consensus, theta[finite], own)
         theta[~finite] = self.consensus
         done = Round(
             shared,

@@ -22,6 +22,7 @@ alike. A run in one process is the same program with nothing to gather.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ from safescale_ammt.training.beginning import begun
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.codistillation import sharing_of
 from safescale_ammt.training.constraints import Constraints
+from safescale_ammt.training.decisions import BEFORE
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.flatness import are_enough
 from safescale_ammt.training.learner import Learner
@@ -69,6 +71,7 @@ class Trained:
         cell_weights: what each cell weighed in the Lagrangian at the end (cells,).
         config: the training section.
         setting: that the agents came to (1, 3), if settings tune themselves.
+        roles: by name, that the agents have played last.
     """
 
     nets: Nets
@@ -81,6 +84,7 @@ class Trained:
     cell_weights: Tensor
     config: TrainingConfig
     setting: Tensor | None = None
+    roles: tuple[str, ...] = ()
 
 
 def train(
@@ -105,14 +109,14 @@ def train(
         checkpoints: where the run is saved and resumed from; None is nowhere.
 
     Raises:
-        ConfigError: an unknown role.
+        ConfigError: an unknown role, or a budget too small for a training.
         DataError: too few rows for the folds.
         SafescaleError: too few agents take steps at all (their gradients are not
             finite, or too long).
         PeerLost: another process went away.
         Interrupted: SIGTERM came and a checkpoint was taken.
     """
-    checkpoints = checkpoints or Checkpoints()
+    checkpoints, since = checkpoints or Checkpoints(), time.perf_counter()
     with begun(
         *(nets, config, constitution),
         log=log,
@@ -122,7 +126,12 @@ def train(
     ) as (plan, record):
         # Only now: what reading has freed goes back.
         keep_freed_memory()
-        for attempt in attempts(plan, checkpoints):
+        decided = plan
+        for decide in BEFORE:
+            decided = decide(
+                *(decided, nets, record, checkpoints, process_group), since=since
+            )
+        for attempt in attempts(decided, checkpoints):
             trunk = learner_of(nets, attempt)
             race = _train_trunk(attempt, trunk, record, checkpoints, process_group)
             placement = Placement(len(attempt.slots), process_group)
@@ -187,8 +196,8 @@ def _specialise(
     # The twin is a slot in the same program and not a run of its own: it takes as many
     # steps at the same rates, so that a difference to it is the constitution's.
     learner.fork(plan.slots, placement)
-    population = Population(plan, learner, placement, race)
     batches = agent_batches(plan, placement)
+    population = Population(plan, learner, placement, race, (sharing, batches))
     stats = StepStats(len(learner.theta))
     monitor = watch(
         plan,
@@ -205,12 +214,12 @@ def _specialise(
         f"{k} agents",
         placement,
         monitor=monitor,
+        population=population,
         learner=learner,
         batches=batches,
         stats=stats,
         dual=dual,
         sharing=sharing,
-        population=population,
         patience=patience,
     )
 
@@ -271,7 +280,7 @@ def _specialise(
     require_quorum(plan, plan.steps, finite[:k])
     require_quorum(plan, plan.steps, finite[k:])
     averaged = placement.gather(learner.averaged.cpu())
-    averaged, setting = population.best(taken, averaged, log)
+    averaged, setting, roles = population.best(taken, averaged, log)
     finite = averaged.isfinite().all(1) & finite
     return Trained(
         nets=plan.nets,
@@ -284,6 +293,7 @@ def _specialise(
         cell_weights=dual.cell_weights,
         config=plan.config,
         setting=setting,
+        roles=roles,
     )
 
 

@@ -28,6 +28,9 @@ _SENTENCES = {
     "left_out": "{reason}",
     "unapplied": "{reason}",
     "tuning": "{reason}",
+    "budget": "{reason}",
+    "batch": "{reason}",
+    "budget_spent": "{reason}",
     "agents": "{reason}",
     "more_agents": "{reason}",
     "alarm": "{reason}",
@@ -78,9 +81,14 @@ class TrainingLog:
         self._file.close()
         self._prometheus.write(self._tally, math.inf)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return round(time.perf_counter() - self._start, 3)
+
     def write(self, event: Mapping[str, Any]) -> None:
         """Writes one event."""
-        seconds = round(time.perf_counter() - self._start, 3)
+        seconds = self.seconds
         # NaN is no JSON: better an error here than a log that nothing can read.
         line = json.dumps({**event, "seconds": seconds}, allow_nan=False)
         self._file.write(line + "\n")
@@ -97,7 +105,8 @@ class TrainingLog:
                 )
         self._tally.add(event, seconds)
         self._prometheus.write(self._tally, seconds)
-        if kind == "plan":
+        # A budget or another batch says anew how many there are.
+        if kind in ("plan", "budget", "batch"):
             self._steps = event["steps"]
         step = event.get("step")
         if step is not None and seconds - self._told_at >= _TELL_EVERY:

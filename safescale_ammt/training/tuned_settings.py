@@ -24,6 +24,8 @@ from safescale_ammt.training.plan import Plan
 RATE, DECAY, DUAL = range(3)
 """Columns of a setting."""
 NAMES = ("learning_rate", "weight_decay", "dual_rate")
+QUANTILE = 0.25
+"""Share of the agents that take over, and of those that are taken from."""
 LOOKED_AT = 1 << 16
 """Most rows that losses are measured on."""
 START = (3.0, 10.0, 1.0)

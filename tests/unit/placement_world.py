@@ -83,6 +83,16 @@ CASES = {
     "uneven": Case((DP,), changes={"dual_every": 7, "sync_every": 9}),
     "tuned": Case((DP,), changes={**TUNED, "num_agents": 4, "sync_every": 3}),
     "tuned free": Case((USEFUL,), changes={**TUNED, "num_agents": 5, "sync_every": 2}),
+    "mixed": Case(
+        (DP,),
+        changes={
+            **TUNED,
+            "tune_also": ["batch_size", "roles", "self_weight"],
+            "num_agents": 5,
+            "sync_every": 3,
+            "agent_specializations": [*ROLES],
+        },
+    ),
     # Observed: multipliers that an alarm raises would make all gradients too long.
     "lost": Case(
         (DP,),
@@ -107,6 +117,8 @@ AUTO = {
     )
 }
 """Agents of so many roles that four of them are not enough."""
+BUDGET = {"budget": Case((DP,), changes={"budget_seconds": 2.5})}
+"""As many steps as fit: each process has its own clock."""
 LONG = {"long": Case((DP,), changes={**CASES["roles"].changes, "steps": 400})}
 NARROW_CASES = {
     "narrow": Case((DP,), NARROW, {"batch_size": 37}),
@@ -196,7 +208,7 @@ def main(dataset: str, out: str, *names: str) -> None:
     )
     encoded = EncodedDataset(Dataset.load(dataset))
     where = os.environ.get("CHECKPOINTS", "")
-    cases = {**CASES, **NARROW_CASES, **LONG, **AUTO}
+    cases = {**CASES, **NARROW_CASES, **LONG, **AUTO, **BUDGET}
     for name in names or [*CASES, *NARROW_CASES]:
         checkpoints = None
         if where:

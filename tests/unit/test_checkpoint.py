@@ -98,6 +98,7 @@ def stop(encoded: EncodedDataset, case: Case, at: int, checkpoints: Checkpoints)
         *product(["apart"], [50, 95]),
         # In both rungs of the race, and before and after a round of tuning.
         *product(["tuned", "tuned free"], [2, 6, 14, 25, 45]),
+        *product(["mixed"], [2, 14, 45]),
     ],
 )
 def test_a_run_that_sigterm_stops_goes_on_to_the_same_bits(

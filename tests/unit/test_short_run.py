@@ -36,6 +36,15 @@ CHANGED = [
     ({"learning_rate": 0.5}, {"learning_rate": 0.5}),
     # A rate that tunes itself is no candidate's: none diverges by a user's wild guess.
     ({"learning_rate": 0.5, "tune": "population", "tune_budget": 9}, {}),
+    (
+        {"batch_size": 8, "tune": "population", "tune_also": ["batch_size", "roles"]},
+        {},
+    ),
+    (
+        {"batch_size": 1024, "tune": "population", "tune_also": ["self_weight"]},
+        {"batch_size": 512},
+    ),
+    ({"budget_seconds": 60.0, "budget_steps": 500}, {}),
     ({"warmup_steps": 0}, {"warmup_steps": 0}),
     ({"ema": 0.999}, {"ema": 0.99}),
     ({"ema": 0.5}, {"ema": 0.0}),
@@ -61,7 +70,7 @@ def test_every_other_key_of_the_training_section_reaches_a_short_run() -> None:
         *TrainingConfig.how,
         *SHORT,
         *("num_agents", "agent_specializations", "max_epochs", "steps"),
-        *("trunk_steps", "seed", "threads"),
+        *("trunk_steps", "seed", "threads", "budget_seconds"),
     }
     for field in fields(TrainingConfig):
         default = getattr(TrainingConfig(), field.name)

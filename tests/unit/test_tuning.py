@@ -313,7 +313,7 @@ def test_the_agents_of_the_best_round_are_handed_on(encoded: EncodedDataset) -> 
     # In place, as steps do: what was kept must not be a view of it.
     learner.averaged += 5.0
     events: list[Any] = []
-    handed, _ = tuning.best(60, learner.averaged, events.append)
+    handed, *_ = tuning.best(60, learner.averaged, events.append)
     assert torch.equal(handed, good)
     assert [(e["kept_from"], e["step"]) for e in events] == [(40, 60)]
     tuning, learner = population(plan)
