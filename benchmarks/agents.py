@@ -56,6 +56,7 @@ def config_of(data: str, seed: int) -> TrainingConfig:
         agent_specializations=("generalist",),
         steps=steps,
         trunk_steps=steps // 3,
+        branch=0.0,
         batch_size=BATCH.get(data, 64),
         warmup_steps=steps // 10,
         seed=seed,

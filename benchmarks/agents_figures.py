@@ -25,12 +25,17 @@ MARGIN = 0.003
 ALPHA = 0.05
 REFERENCE = "single"
 MERGED = "best merge"
-MERGES = ("soup", "best of k", "student", "relearnt", "graduate", "plain soup")
+MERGES = (
+    *("branched", "soup", "best of k", "student", "relearnt", "graduate"),
+    "plain soup",
+)
 """Forms of one net that k trainings can be merged to; *select* takes one of them."""
 PAIRS = (
     *((MERGED, other) for other in ("single", "best of k", "plain soup")),
     *(("student", other) for other in ("single", "soup", "relearnt")),
     *(("relearnt", other) for other in ("single", "soup")),
+    *(("branched", other) for other in ("single", "soup", "relearnt")),
+    *(("branched together", other) for other in ("branched", "ensemble", "tabm")),
     *(("graduate", other) for other in ("single", "best of k", "relearnt")),
     *(("whole soup", "soup"), ("together", "ensemble"), ("together", "tabm")),
     *(("together", "soup"), ("student", "tabm")),

@@ -10,6 +10,8 @@ the default genome, batches and weight averages of the product.
     plain soup  k agents of one trunk that share nothing, the mean of their weights
     soup        the same, sharing as by default
     whole soup  the same, and no agent sets a fold of its rows aside
+    branched    the soup of agents that part late: half of all their steps may be the
+                trunk's (`training.branch`), which looks at *validation* alone
     together    these agents, answering together
     student     of these agents (`training.student`): `merge: distilled`
     relearnt    the soup, taught as long by the labels alone: `merge: refined`
@@ -52,6 +54,8 @@ LOOKS = 4
 """Times in as many steps as an agent takes that a single run is looked at."""
 PATIENCE = 8
 """Looks without a smaller loss after which it ends."""
+BRANCH = 0.5
+"""Share of all steps that the trunk of `branched` may take."""
 STUDENT = 1
 """Steps of a student, in those of an agent: with a third of these for the trunk, k = 4
 agents and a student take k times the steps of one net, as a single run may."""
@@ -221,6 +225,17 @@ def whole(trial: Trial) -> Iterator[Found]:
     yield Found("whole soup", 1, soup, *spent)
 
 
+def branched(trial: Trial) -> Iterator[Found]:
+    """Trains k agents that part late, within k times the steps of one."""
+    config, k = trial.config, trial.k
+    own = (k * config.steps - config.trunk_steps) // k
+    longer = replace(config, steps=config.trunk_steps + own, branch=BRANCH)
+    theta, spent = agents(trial, longer)
+    soup = trial.answers(theta.mean(0, keepdim=True))
+    yield Found("branched", 1, soup, *spent)
+    yield Found("branched together", k, trial.answers(theta), *spent)
+
+
 def sharing(trial: Trial) -> Iterator[Found]:
     """Trains k agents as the product does, and a student of all."""
     theta, spent = agents(trial, trial.config)
@@ -233,10 +248,13 @@ def sharing(trial: Trial) -> Iterator[Found]:
 
 def agents(trial: Trial, config: TrainingConfig) -> tuple[Tensor, tuple[int, float]]:
     """Returns agents that the product's loop has trained, net-steps and seconds."""
-    start = time.process_time()
-    trained = train(trial.nets, config, RELAXED, log=discard, twin=False)
+    start, events = time.process_time(), list[dict[str, Any]]()
+    trained = train(trial.nets, config, RELAXED, log=events.append, twin=False)
     k = len(trained.agents)
-    steps = config.trunk_steps + k * (config.steps - config.trunk_steps)
+    plan = make_plan(trial.nets, config, RELAXED, twin=False)
+    # Where it gained no more, it took fewer.
+    taken = [event["taken"] for event in events if event["event"] == "branch"]
+    steps = sum(taken or [plan.trunk_steps]) + k * (plan.steps - plan.trunk_steps)
     return trained.agents[trained.finite], (steps, time.process_time() - start)
 
 
@@ -286,7 +304,7 @@ def tabm(trial: Trial) -> Iterator[Found]:
 
 
 METHODS: Sequence[Callable[[Trial], Iterator[Found]]] = (
-    *(single, apart, unshared, sharing, whole, heads, tabm),
+    *(single, apart, unshared, sharing, whole, branched, heads, tabm),
 )
 
 

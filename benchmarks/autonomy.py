@@ -76,6 +76,7 @@ BASE = TrainingConfig(
     num_agents=4,
     steps=300,
     trunk_steps=100,
+    branch=0.0,
     warmup_steps=15,
     batch_size=64,
     ema=0.97,

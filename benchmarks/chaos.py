@@ -69,6 +69,7 @@ def trained(
         batch_size=batch,
         steps=steps,
         trunk_steps=steps // 3,
+        branch=0.0,
         seed=seed,
         sharing="mean" if sharing == PLAIN else sharing,  # type: ignore[arg-type]
     )

@@ -133,7 +133,12 @@ def task(folder: Path, seed: int, steps: int) -> dict[str, Any]:
         "dataset": str(folder / "dataset"),
         "architecture": str(searched),
         "constitution": PROMISES,
-        "training": {"steps": steps, "trunk_steps": steps // 10, "seed": seed},
+        "training": {
+            "steps": steps,
+            "trunk_steps": steps // 10,
+            "branch": 0.0,
+            "seed": seed,
+        },
         "model": str(folder / "out" / "model"),
     }
 

@@ -51,6 +51,7 @@ _TYPES = {
     bool: "true or false",
     str: "text",
     int | Literal["auto"]: "whole number, or auto",
+    float | Literal["auto"]: "number, or auto",
 }
 # Values that some keys refuse; the refusal says what they would take.
 _WRONG: Mapping[Any, tuple[Any, ...]] = {

@@ -114,8 +114,13 @@ def looks(nets: GenomeNets, plan: Plan) -> float:
 def measured(repeats: int, agents: int, steps: int) -> list[dict[str, Any]]:
     """Returns a row of CPU seconds for each repeat."""
     raw: list[dict[str, Any]] = []
+    # With and without promises the same steps are taken.
     on = TrainingConfig(
-        num_agents=agents, steps=steps, trunk_steps=steps // 3, monitor="observe"
+        num_agents=agents,
+        steps=steps,
+        trunk_steps=steps // 3,
+        branch=0.0,
+        monitor="observe",
     )
     off, gap = replace(on, monitor="none"), promise("tpr_gap", 0.08)
     plain = Constitution.from_dict(

@@ -173,6 +173,7 @@ _SCALARS: dict[Any, Callable[[Any, str], Any]] = {
     bool: _flag,
     str: _string,
     int | Literal["auto"]: lambda v, where: v if v == "auto" else _whole(v, where),
+    float | Literal["auto"]: lambda v, where: v if v == "auto" else _real(v, where),
 }
 
 

@@ -366,7 +366,7 @@ _NETS_ALONE = (
     ),
     *("self_weight", "sharing", "outer_learning_rate", "outer_momentum"),
     *("safety_threshold", "gradient_stability_threshold", "backend"),
-    *("monitor", "monitor_alpha", "tune"),
+    *("monitor", "monitor_alpha", "tune", "branch"),
 )
 _RANGES = ("tune_learning_rate", "tune_weight_decay", "tune_dual_rate")
 _TUNING = ("tune_budget", "tune_every", *_RANGES, "tune_also")
@@ -384,6 +384,9 @@ _OF_MODEL = ("model_encoding", "model_files", "model_digest", "model_package")
 """Keys that say what `model` alone is asked."""
 AUTO_AGENTS = (4, 8, 16)
 """Numbers of agents that `num_agents: auto` tries in turn."""
+
+AUTO_BRANCH = 0.5
+"""Share that `branch: auto` stands for."""
 
 
 class Threshold(TypedDict, total=False):
@@ -440,6 +443,10 @@ class TrainingConfig(Section):
     trunk_steps: int = 400
     """Unconstrained steps that all agents share before they specialise; trees take
     this part of their rounds without constraints."""
+    branch: float | Literal["auto"] = "auto"
+    """Share of all agents' steps together that the trunk may take while *validation*
+    shows a gain; each agent takes its part of the rest. 0 = they part after
+    trunk_steps; auto = .5, and 0 with promises, several num_agents, or tune."""
     batch_size: int = 512
     """Rows per agent and step."""
     learning_rate: float = 0.0015
@@ -578,6 +585,7 @@ class TrainingConfig(Section):
             "patience",
             "budget_seconds",
             "budget_steps",
+            "branch",
             "tune",
             *_TUNING,
             "model",
@@ -585,6 +593,18 @@ class TrainingConfig(Section):
             "model_digest",
         }
     )
+
+    def branch_share(self, *, judged: bool) -> float:
+        """Returns the share of the trunk, 0 if it takes `trunk_steps` alone.
+
+        Args:
+            judged: whether rates on the folds that agents set aside steer or decide:
+                a long trunk has learnt these rows.
+        """
+        if self.branch != "auto":
+            return self.branch
+        fixed = judged or self.tune != "none" or self.learner == "trees"
+        return 0.0 if fixed else AUTO_BRANCH
 
     @property
     def agent_counts(self) -> tuple[int, ...]:
@@ -604,6 +624,8 @@ class TrainingConfig(Section):
             require_role(role)
         self.require_positive(*_POSITIVE)
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
+        share = 0.0 if self.branch == "auto" else self.branch
+        self.require("branch", 0 <= share < 1, "auto, 0, or a share below 1")
         self.require("folds", self.folds >= 2, "a whole number >= 2")
         self.require_fraction(*_FRACTIONS)
         self.require("monitor_alpha", 0 < self.monitor_alpha < 1, "above 0, below 1")

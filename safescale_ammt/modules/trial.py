@@ -108,6 +108,11 @@ def require_modules(
             f"training.tune is {config.tune!r}, which races for one trunk, but "
             f"{len(model)} models were given; give one, or leave it at 'none'."
         )
+    if len(model) > 1 and config.branch not in ("auto", 0):
+        raise ConfigError(
+            f"training.branch is {config.branch!r}, the share of one trunk, but "
+            f"{len(model)} models were given; give one, or leave it at 'auto'."
+        )
     if codistillation.student >= len(model):
         raise ConfigError(
             f"codistillation.student is {codistillation.student}, but the last of the "

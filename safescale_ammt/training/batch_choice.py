@@ -99,11 +99,10 @@ def of_batches(plan: Plan) -> list[Plan]:
     smallest = min(len(view) for view in plan.views)
     for factor in FACTORS[1:]:
         batch = round(plan.config.batch_size * factor)
-        config = of_length(plan.config, round(plan.steps / factor))
+        config = of_length(plan.config, round(plan.config.steps / factor))
         config = replace(config, batch_size=max(1, batch))
-        if 1 <= batch <= smallest and plan.trunk_steps / factor >= LEAST_TRUNK:
-            trunk, steps = config.trunk_steps, config.steps
-            found.append(replace(plan, config=config, trunk_steps=trunk, steps=steps))
+        if 1 <= batch <= smallest and plan.config.trunk_steps / factor >= LEAST_TRUNK:
+            found.append(plan.under(config))
     return found
 
 

@@ -89,7 +89,7 @@ class Costs:
             found += slower * trunk + (plan.steps - plan.trunk_steps) * step * more
         # A student takes as many steps as an agent.
         student = config.merge in ("refined", "distilled")
-        return found + student * plan.steps * self.trunk
+        return found + student * config.steps * self.trunk
 
 
 def within_budget(
@@ -123,7 +123,7 @@ def within_budget(
     if found is None:
         found = decision(plan, nets, process_group, since=since, clock=clock)
         log(found)
-    return lengthened(plan, found["steps"])
+    return lengthened(plan, found["budget_steps"])
 
 
 def decision(
@@ -139,7 +139,9 @@ def decision(
     event = {"event": "budget", "budget_seconds": config.budget_seconds}
     if config.budget_steps:
         reason = f"Budget: {config.budget_steps} steps, as training.budget_steps says."
-        return {**event, "steps": config.budget_steps, "reason": reason}
+        whole = lengthened(plan, config.budget_steps).steps
+        steps = {"budget_steps": config.budget_steps, "steps": whole}
+        return {**event, **steps, "reason": reason}
     costs = probe(plan, nets, process_group, clock)
     left = (1 - RESERVE) * (config.budget_seconds - (clock() - since))
     steps = torch.tensor(steps_within(plan, costs, left))
@@ -153,7 +155,8 @@ def decision(
         "gives another run the same length."
     )
     shown = {name: float(f"{value:.4g}") for name, value in asdict(costs).items()}
-    event |= {"steps": count, "costs": shown, "expected": round(expected, 3)}
+    event |= {"budget_steps": count, "steps": lengthened(plan, count).steps}
+    event |= {"costs": shown, "expected": round(expected, 3)}
     return {**event, "reason": reason}
 
 
@@ -187,7 +190,7 @@ def lengthened(plan: Plan, steps: int) -> Plan:
     """Returns the plan of so many steps, whose section has no budget any more."""
     config = of_length(plan.config, steps)
     config = replace(config, budget_seconds=0.0, budget_steps=0)
-    return replace(plan, config=config, trunk_steps=config.trunk_steps, steps=steps)
+    return plan.under(config)
 
 
 def probe(

@@ -14,6 +14,7 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import LEAST_TRUNK, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.errors import DataError
+from safescale_ammt.training.architectures import dealt
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.folds import strata_of, stratified_folds
@@ -48,6 +49,9 @@ class Plan:
         trunk_steps: steps before the agents part.
         steps: steps of each net in all.
         before: steps that fewer agents took before, which were not enough.
+        share: of all agents' steps that the trunk may take; 0 = its own alone.
+        net_steps: those of all together, over which the rate of a trunk falls that may
+            go on; the agents' begins anew. 0 = there is one rate for both.
     """
 
     nets: Nets
@@ -63,6 +67,8 @@ class Plan:
     trunk_steps: int
     steps: int
     before: int = 0
+    share: float = 0.0
+    net_steps: int = 0
 
     @property
     def batch_size(self) -> int:
@@ -71,9 +77,13 @@ class Plan:
 
     def learning_rate(self, step: int) -> float:
         """Returns the rate of a step: linear warm-up, then half a cosine to 0."""
+        begin, end = 0, self.net_steps or self.steps
+        if self.net_steps and step >= self.trunk_steps:
+            begin, end = self.trunk_steps, self.steps
+        since = step - begin
         # Plus one: step 0 would otherwise have rate 0 and be no step at all.
-        warmup = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
-        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        warmup = min(1.0, (since + 1) / max(1, self.config.warmup_steps))
+        cosine = (1 + math.cos(math.pi * since / (end - begin))) / 2
         return self.config.learning_rate * warmup * cosine
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -90,6 +100,17 @@ class Plan:
                 yield {"event": "left_out", "reason": reason}
         for reason in self.nets.unapplied(self.config):
             yield {"event": "unapplied", "reason": reason}
+
+    def under(self, config: TrainingConfig) -> Plan:
+        """Returns the plan under a section of another length, or of another batch."""
+        trunk, own = parts(config, len(self.roles), self.share)
+        return replace(
+            self,
+            config=config,
+            trunk_steps=trunk,
+            steps=trunk + own,
+            net_steps=(trunk > config.trunk_steps) * (trunk + own * len(self.roles)),
+        )
 
     def seed(self, use: str) -> int:
         """Derives an independent seed below 2^62 for one use of randomness."""
@@ -139,8 +160,12 @@ def make_plan(
     ]
     # The twin answers for what the constitution costs, so it sees all rows.
     everything = torch.arange(len(rows), dtype=torch.int32)
-    if not (nets.sets_aside or constraints.pairs or len(config.agent_counts) > 1):
-        # Nobody would look at what was set aside.
+    judged = bool(constraints.pairs) or len(config.agent_counts) > 1
+    # Several architectures have a trunk each, and no one net to go on with.
+    several = bool(dealt(nets, roles).any())
+    share = 0.0 if several else config.branch_share(judged=judged)
+    if not (judged or (nets.sets_aside and share == 0)):
+        # Nobody would look at what was set aside, or a long trunk has learnt it.
         cut = [[everything[:0], everything]] * folds
     held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
     if config.max_epochs:
@@ -149,7 +174,7 @@ def make_plan(
         config = of_length(
             config, steps if config.budget_seconds else min(config.steps, steps)
         )
-    return Plan(
+    plan = Plan(
         nets=nets,
         config=config,
         constitution=constitution,
@@ -162,7 +187,25 @@ def make_plan(
         strata=strata,
         trunk_steps=config.trunk_steps,
         steps=config.steps,
+        share=share,
     )
+    return plan.under(config)
+
+
+def parts(config: TrainingConfig, agents: int, share: float) -> tuple[int, int]:
+    """Returns the steps that the trunk takes at most, and those of each agent.
+
+    Args:
+        config: the training section, whose net-steps these are (`branching`).
+        agents: how many share them.
+        share: that the trunk may take; 0 = its own steps alone.
+    """
+    trunk, own = config.trunk_steps, config.steps - config.trunk_steps
+    longer = math.floor(share * (trunk + agents * own))
+    # Who asks for no trunk gets none.
+    if not trunk or longer <= trunk:
+        return trunk, own
+    return longer, max(1, (trunk + agents * own - longer) // agents)
 
 
 def of_length(config: TrainingConfig, steps: int) -> TrainingConfig:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from safescale_ammt.config.roles import ROLES
 from safescale_ammt.errors import SafescaleError
+from safescale_ammt.training.branching import Branching
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.learner import Learner
 from safescale_ammt.training.placement import Placement, ProcessGroup
@@ -54,7 +55,8 @@ MOST = 256
 
 def rung_ends(plan: Plan) -> list[int]:
     """Returns the step before which each rung ends."""
-    return [max(i, round(part * plan.trunk_steps)) for i, part in enumerate(RUNGS, 1)]
+    steps = plan.config.trunk_steps
+    return [max(i, round(part * steps)) for i, part in enumerate(RUNGS, 1)]
 
 
 def fields(plan: Plan) -> list[int]:
@@ -98,14 +100,20 @@ class Race:
 
     Attributes:
         learner: the nets that are still in the race; in the end the one that has won.
+        branching: says when the trunk ends, once it is one net.
         settings: of the nets that are still in the race (n, 3); none without `tune`.
     """
 
     def __init__(self, plan: Plan, learner: Learner) -> None:
         self._plan, self.learner = plan, learner
+        self.branching = Branching(plan)
         tuned = plan.config.tune == "population"
-        self._sizes = fields(plan) if tuned else [len(learner.theta)]
-        self._ends = rung_ends(plan) if tuned else [plan.trunk_steps]
+        self._sizes, self._ends = [len(learner.theta)], [plan.trunk_steps]
+        if tuned:
+            # Who has won goes on alone, if the trunk may.
+            alone = [plan.trunk_steps] if plan.net_steps else []
+            self._sizes = [*fields(plan), *(1 for _ in alone)]
+            self._ends = [*rung_ends(plan), *alone]
         self.settings = entries(plan, self._sizes[0] if tuned else 0)
 
     def rungs(
@@ -132,6 +140,7 @@ class Race:
                 f"race {rung}" if tuned else "trunk",
                 placement,
                 race=self,
+                branching=self.branching,
                 learner=learner,
                 batches=batches,
                 stats=stats,
@@ -141,7 +150,7 @@ class Race:
             yield batches, stats, range(max(begin, start), end)
             order, begin = torch.arange(self._following(rung)), end
             # With a checkpoint of a later phase to come, this was decided before.
-            if tuned and not checkpoints.phase:
+            if tuned and rung < len(RUNGS) and not checkpoints.phase:
                 order = self._decide(learner, rung, log)
             self.settings = self.settings[order[: len(self.settings)]]
         if tuned:
@@ -159,9 +168,9 @@ class Race:
         """Returns which nets go on, the best first."""
         losses = validation_losses(self._plan, learner, learner.placement)
         order = losses.mean(1).argsort(stable=True)[: self._following(rung)]
-        if rung + 1 == len(self._sizes):
+        if rung + 1 == len(RUNGS):
             order = calmest(losses, self.settings[:, RATE])
-        means, of = losses.mean(1), self._plan.trunk_steps
+        means, of = losses.mean(1), self._plan.config.trunk_steps
         log(decision(self.settings, means, order, step=self._ends[rung], of=of))
         return order
 

@@ -85,9 +85,9 @@ def learnt_on(
     assert isinstance(nets, SteppedNets)
     agents = trained.agents[trained.finite]
     plan = make_plan(nets, config, constitution, twin=False, agents=1)
-    if config.patience:
-        # Agents that nothing gained any more have taken fewer.
-        plan = replace(plan, steps=trained.steps)
+    # Its steps have one rate, and agents that nothing gained any more took fewer.
+    steps = min(plan.steps, trained.steps) if config.patience else plan.steps
+    plan = replace(plan, steps=steps, net_steps=0)
     everything = plan.views[-1]
     inside = trained.constraints.membership(plan.rows.groups, plan.rows.y)
     cells = CellSampler(inside, [everything], plan.seed("student's cells"))

@@ -1,6 +1,7 @@
 """The training loop: one trunk, k agents that specialise and share, one twin.
 
-    trunk       one net, all rows, no constraints; with `tune` several race for it
+    trunk       one net, all rows, no constraints; with `tune` several race for it, and
+                with `branch` it goes on for as long as it gains
     fork        k agents and the twin start as copies of the trunk; agent i sets
                 fold i aside and takes up its role
     specialise  every `sync_every` steps: a checkpoint, if one is due
@@ -173,10 +174,14 @@ def _train_trunk(
                 loss = [min(losses, default=None)]
                 log({"event": "trunk", "step": step, "loss": loss})
                 stats.clear()
+            if race.branching.ends(step, learner, process_group):
+                break
             rows = (part.expand(len(learner.theta), -1) for part in batches.draw())
             batch, extra = rows
             rate = plan.learning_rate(step)
             stats.add(*learner.step(batch, extra, unconstrained, rate))
+        if parted := race.branching.part(learner, process_group):
+            log(parted)
     return race
 
 

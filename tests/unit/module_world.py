@@ -24,6 +24,7 @@ BRIEF: dict[str, Any] = {
     "agent_specializations": ["generalist"],
     "steps": 30,
     "trunk_steps": 10,
+    "branch": 0.0,
     "batch_size": 32,
     "learning_rate": 0.01,
     "warmup_steps": 2,

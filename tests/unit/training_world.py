@@ -22,6 +22,7 @@ BRIEF: Mapping[str, Any] = {
     "num_agents": 3,
     "steps": 60,
     "trunk_steps": 20,
+    "branch": 0.0,
     "batch_size": 64,
     "learning_rate": 0.01,
     "warmup_steps": 5,
