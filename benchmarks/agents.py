@@ -1,7 +1,8 @@
 """Do many agents pay for themselves? Quality at equal cost, and where sharing helps.
 
     python -m benchmarks agents [--parts cost sweep skew] [--data NAME ...]
-                                [--splits 10] [--packages FOLDER] [--anew] [--write]
+                                [--methods NAME ...] [--splits 10]
+                                [--packages FOLDER] [--anew] [--write]
 
 `cost`: ways to spend the steps of k nets (`agents_methods`) on data sets of all sizes
 (`agents_rows`), ten re-splits each, the same tuning trials for everybody; differences
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import agents_figures as figures
-from benchmarks.agents_methods import compared, skewed, swept
+from benchmarks.agents_methods import METHODS, compared, skewed, swept
 from benchmarks.agents_rows import TABLES, Resplit, table
 from benchmarks.provenance import ROOT, in_form, measured_code, store
 from safescale_ammt.config.sections import TrainingConfig
@@ -67,17 +68,17 @@ def tasks(given: argparse.Namespace) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yields what is measured in one go: its key, and what measures it."""
     for seed in range(given.splits):
         for data in given.data if "cost" in given.parts else ():
-            yield ("cost", data, seed), partial(cost, data, seed)
+            yield ("cost", data, seed), partial(cost, data, seed, given.methods)
         for part, names, run in (("sweep", SWEPT, swept), ("skew", SKEWED, skewed)):
             for data in names if part in given.parts else ():
                 if data in given.data:
                     yield (part, data, seed), partial(grid, part, data, seed, run)
 
 
-def cost(data: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Yields the rows of all methods on one re-split."""
+def cost(data: str, seed: int, named: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the rows of methods on one re-split."""
     split = Resplit.of(data, seed)
-    for row in compared(split, config_of(data, seed)):
+    for row in compared(split, config_of(data, seed), named):
         yield {**row, "bayes": table(data).bayes, **sizes(split)}
 
 
@@ -143,6 +144,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     parser.add_argument("--data", nargs="+", choices=TABLES, default=[*TABLES])
+    names = [method.__name__ for method in METHODS]
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--packages", metavar="FOLDER", default="")
     parser.add_argument("--anew", action="store_true")
@@ -157,10 +160,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(figures.tables(raw))
     if given.write:
         parts, data = " ".join(given.parts), " ".join(given.data)
+        methods = " ".join(given.methods)
         found = in_form(
             "agents",
             f"python -m benchmarks agents --parts {parts} --data {data} "
-            f"--splits {given.splits} --anew --write",
+            f"--methods {methods} --splits {given.splits} --anew --write",
             packages=("python", "torch", "numpy", "scikit-learn", "scipy"),
             cores=", one thread, beside other programs",
             seeds=range(given.splits),

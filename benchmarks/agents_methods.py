@@ -10,8 +10,8 @@ the default genome, batches and weight averages of the product.
     plain soup  k agents of one trunk that share nothing, the mean of their weights
     soup        the same, sharing as by default
     whole soup  the same, and no agent sets a fold of its rows aside
-    branched    the soup of agents that part late: half of all their steps may be the
-                trunk's (`training.branch`), which looks at *validation* alone
+    branched    the soup of agents that part late: of all their steps the trunk may take
+                the default's share (`training.branch`); it looks at *validation* alone
     together    these agents, answering together
     student     of these agents (`training.student`): `merge: distilled`
     relearnt    the soup, taught as long by the labels alone: `merge: refined`
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.agents_rows import HELD_OUT, Resplit
-from safescale_ammt.config.sections import TrainingConfig
+from safescale_ammt.config.sections import AUTO_BRANCH, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.model.genome import Genome
 from safescale_ammt.model.network import initial
@@ -54,8 +54,6 @@ LOOKS = 4
 """Times in as many steps as an agent takes that a single run is looked at."""
 PATIENCE = 8
 """Looks without a smaller loss after which it ends."""
-BRANCH = 0.5
-"""Share of all steps that the trunk of `branched` may take."""
 STUDENT = 1
 """Steps of a student, in those of an agent: with a third of these for the trunk, k = 4
 agents and a student take k times the steps of one net, as a single run may."""
@@ -229,7 +227,7 @@ def branched(trial: Trial) -> Iterator[Found]:
     """Trains k agents that part late, within k times the steps of one."""
     config, k = trial.config, trial.k
     own = (k * config.steps - config.trunk_steps) // k
-    longer = replace(config, steps=config.trunk_steps + own, branch=BRANCH)
+    longer = replace(config, steps=config.trunk_steps + own, branch=AUTO_BRANCH)
     theta, spent = agents(trial, longer)
     soup = trial.answers(theta.mean(0, keepdim=True))
     yield Found("branched", 1, soup, *spent)
@@ -308,9 +306,18 @@ METHODS: Sequence[Callable[[Trial], Iterator[Found]]] = (
 )
 
 
-def compared(split: Resplit, config: TrainingConfig) -> Iterator[dict[str, Any]]:
-    """Yields a row for each method on a re-split, at its best rate."""
+def compared(
+    split: Resplit, config: TrainingConfig, named: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yields a row for each method on a re-split, at its best rate.
+
+    Args:
+        split: the rows.
+        config: the training section of the agents.
+        named: functions of `METHODS`, by their names; none is all.
+    """
     here = [m for m in METHODS if m is not tabm or find_spec("tabm")]
+    here = [m for m in here if not named or m.__name__ in named]
     for method in here:
         tried: dict[str, list[tuple[float, float, Found]]] = {}
         for rate in RATES:

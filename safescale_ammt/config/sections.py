@@ -349,6 +349,7 @@ _NOT_NEGATIVE = (
     "dual_kp",
     "evolution_frequency",
     "tpu_pods",
+    "checkpoint_every",
 )
 
 
@@ -385,7 +386,7 @@ _OF_MODEL = ("model_encoding", "model_files", "model_digest", "model_package")
 AUTO_AGENTS = (4, 8, 16)
 """Numbers of agents that `num_agents: auto` tries in turn."""
 
-AUTO_BRANCH = 0.5
+AUTO_BRANCH = 0.75
 """Share that `branch: auto` stands for."""
 
 
@@ -446,7 +447,7 @@ class TrainingConfig(Section):
     branch: float | Literal["auto"] = "auto"
     """Share of all agents' steps together that the trunk may take while *validation*
     shows a gain; each agent takes its part of the rest. 0 = they part after
-    trunk_steps; auto = .5, and 0 with promises, several num_agents, or tune."""
+    trunk_steps; auto = .75, and 0 with promises, several num_agents, or tune."""
     batch_size: int = 512
     """Rows per agent and step."""
     learning_rate: float = 0.0015
@@ -624,8 +625,8 @@ class TrainingConfig(Section):
             require_role(role)
         self.require_positive(*_POSITIVE)
         self.require("trunk_steps", 0 <= self.trunk_steps <= self.steps, "0 to steps")
-        share = 0.0 if self.branch == "auto" else self.branch
-        self.require("branch", 0 <= share < 1, "auto, 0, or a share below 1")
+        known = self.branch == "auto" or 0 <= self.branch < 1
+        self.require("branch", known, "auto, 0, or a share below 1")
         self.require("folds", self.folds >= 2, "a whole number >= 2")
         self.require_fraction(*_FRACTIONS)
         self.require("monitor_alpha", 0 < self.monitor_alpha < 1, "above 0, below 1")
@@ -671,7 +672,6 @@ class TrainingConfig(Section):
         alone = self.backend != "local" or self.restarts == own.restarts
         self.require("restarts", alone, f"{own.restarts} with backend: local")
         self.require("restarts", 0 <= self.restarts <= 100, "0 to 100")
-        self.require("checkpoint_every", self.checkpoint_every >= 0, ">= 0")
 
     def _check_tuning(self) -> None:
         """Refuses budgets that are none, ranges without a range, and idle numbers."""

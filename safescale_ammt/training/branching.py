@@ -10,13 +10,14 @@ trunk ends sooner where *validation* has shown no gain for as long as `trunk_ste
 steps, and the agents part from it as it was at its best. Its rate falls as that of one
 net which takes all N, so that it is high when they part; theirs is warm again
 (Loshchilov and Hutter 2017) and falls to 0. What they end as lies around one minimum,
-and their mean in its midst (Izmailov et al. 2018; Wortsman et al. 2022). To part late is
-post-local SGD (Lin et al. 2020).
+and their mean in its midst (Izmailov et al. 2018; Wortsman et al. 2022). To part late
+is post-local SGD (Lin et al. 2020).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -45,32 +46,44 @@ class Branching:
         # The least loss, that of the last gain, looks since, and the step kept.
         self._seen = torch.tensor([math.inf, math.inf, 0, 0], dtype=torch.float64)
         self._kept: Tensors = {}
-        self._taken = plan.trunk_steps
+        self._taken = 0
 
-    def ends(self, step: int, learner: Learner, process_group: ProcessGroup) -> bool:
-        """Looks if it is time, and says whether the agents part before this step.
+    def steps(
+        self, steps: range, learner: Learner, process_group: ProcessGroup
+    ) -> Iterator[int]:
+        """Yields the steps of a trunk for as long as it gains.
 
         Args:
-            step: that would come next.
-            learner: of the trunk; nets that still race for it are not looked at.
+            steps: at most; those that end sooner than the trunk may are of a race.
+            learner: takes each step before the next is asked for.
             process_group: takes rank 0's word for the loss.
         """
-        waits = not step or step % self._every or len(learner.theta) > 1
-        if waits or not self._plan.net_steps:
-            return False
-        ends = self._look(step, learner, process_group) >= LOOKS
-        if ends:
-            self._taken = step
-        return ends
+        longest, alone = self._plan.trunk_steps, Placement(1)
+        looks = self._plan.net_steps and steps.stop == longest
+        for step in steps:
+            yield step
+            taken = step + 1
+            if not looks or (taken < longest and taken % self._every):
+                continue
+            loss = mean_losses(self._plan, learner, alone)
+            # A comparison: every process takes rank 0's figure.
+            process_group.broadcast(loss)
+            least, mark, since, _ = self._seen.tolist()
+            now, self._taken = float(loss), taken
+            enough = LEAST_LOSS * abs(mark) if mark < math.inf else 0.0
+            since = 0 if now < mark - enough else since + 1
+            self._seen[1], self._seen[2] = mark if since else now, since
+            if now < least:
+                self._seen[0], self._seen[3] = now, taken
+                self._kept = {n: t.clone() for n, t in _tensors(learner).items()}
+            if since >= LOOKS:
+                return
 
-    def part(
-        self, learner: Learner, process_group: ProcessGroup
-    ) -> dict[str, Any] | None:
+    def part(self, learner: Learner) -> dict[str, Any] | None:
         """Gives the trunk the weights, averages and optimizer of its best look.
 
         Args:
             learner: of the trunk, after its last step.
-            process_group: as above.
 
         Returns:
             The event that says so; None without a look, as where a run goes on behind
@@ -78,8 +91,6 @@ class Branching:
         """
         if not self._kept:
             return None
-        if self._taken == self._plan.trunk_steps:
-            self._look(self._taken, learner, process_group)
         for name, tensor in _tensors(learner).items():
             # In place: what a net computes with may be a view of its row.
             tensor.copy_(self._kept[name])
@@ -89,24 +100,10 @@ class Branching:
             "step": at,
             "taken": self._taken,
             "loss": loss,
-            "reason": f"The agents part from the trunk as it was before step {at}, when "
-            f"its loss on validation was least, {loss:.4f}; it took {self._taken} of "
-            f"{self._plan.trunk_steps} steps (training.branch).",
+            "reason": f"The agents part from the trunk as it was before step {at}: "
+            f"its loss on validation was then least, {loss:.4f}. It took {self._taken} "
+            f"of {self._plan.trunk_steps} steps (training.branch).",
         }
-
-    def _look(self, step: int, learner: Learner, process_group: ProcessGroup) -> int:
-        """Looks, and returns how many looks in a row have shown no gain."""
-        loss = mean_losses(self._plan, learner, Placement(1))
-        # A comparison: every process takes rank 0's figure.
-        process_group.broadcast(loss)
-        least, mark, since, _ = self._seen.tolist()
-        now = float(loss)
-        gains = now < mark - LEAST_LOSS * abs(mark) if mark < math.inf else now < mark
-        self._seen[1], self._seen[2] = (now, 0) if gains else (mark, since + 1)
-        if now < least:
-            self._seen[0], self._seen[3] = now, step
-            self._kept = {n: t.clone() for n, t in _tensors(learner).items()}
-        return int(self._seen[2])
 
     def state_dict(self) -> StateDict:
         """Returns what was seen, and the trunk at its best."""

@@ -87,7 +87,7 @@ def entries(plan: Plan, count: int) -> Tensor:
     return ranges.clamp(settings)
 
 
-Rung = tuple[Batches, StepStats, range]
+Rung = tuple[Batches, StepStats, Iterator[int]]
 """The rows of the nets' steps, what those were like, and the steps to take."""
 
 
@@ -100,13 +100,12 @@ class Race:
 
     Attributes:
         learner: the nets that are still in the race; in the end the one that has won.
-        branching: says when the trunk ends, once it is one net.
         settings: of the nets that are still in the race (n, 3); none without `tune`.
     """
 
     def __init__(self, plan: Plan, learner: Learner) -> None:
         self._plan, self.learner = plan, learner
-        self.branching = Branching(plan)
+        self._branching = Branching(plan)
         tuned = plan.config.tune == "population"
         self._sizes, self._ends = [len(learner.theta)], [plan.trunk_steps]
         if tuned:
@@ -140,14 +139,17 @@ class Race:
                 f"race {rung}" if tuned else "trunk",
                 placement,
                 race=self,
-                branching=self.branching,
+                branching=self._branching,
                 learner=learner,
                 batches=batches,
                 stats=stats,
             )
             if tuned:
                 apply(learner, self.settings, learner.roles, plan.config)
-            yield batches, stats, range(max(begin, start), end)
+            steps = range(max(begin, start), end)
+            yield batches, stats, self._branching.steps(steps, learner, process_group)
+            if parted := self._branching.part(learner):
+                log(parted)
             order, begin = torch.arange(self._following(rung)), end
             # With a checkpoint of a later phase to come, this was decided before.
             if tuned and rung < len(RUNGS) and not checkpoints.phase:

@@ -174,14 +174,10 @@ def _train_trunk(
                 loss = [min(losses, default=None)]
                 log({"event": "trunk", "step": step, "loss": loss})
                 stats.clear()
-            if race.branching.ends(step, learner, process_group):
-                break
             rows = (part.expand(len(learner.theta), -1) for part in batches.draw())
             batch, extra = rows
             rate = plan.learning_rate(step)
             stats.add(*learner.step(batch, extra, unconstrained, rate))
-        if parted := race.branching.part(learner, process_group):
-            log(parted)
     return race
 
 

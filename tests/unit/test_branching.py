@@ -106,23 +106,24 @@ def test_by_default_agents_part_late_where_no_fold_judges(
 
 
 @pytest.mark.parametrize(
-    ("losses", "ends", "best"),
+    ("losses", "ends", "best", "then"),
     [
         # Four looks without a gain, and the trunk as it was at the least loss.
-        ([0.5, 0.4, 0.41, 0.42, 0.43, 0.44], 6, 2),
+        ([0.5, 0.4, 0.41, 0.42, 0.43, 0.44], 6, 2, 0),
         # A hundredth of a per cent is no gain, and still the least loss.
-        ([0.5, 0.49999, 0.49998, 0.49999, 0.49999], 5, 3),
-        ([0.5, 0.6, 0.6, 0.6, 0.4, 0.6, 0.6], None, 5),
+        ([0.5, 0.49999, 0.49998, 0.49999, 0.49999], 5, 3, 0),
+        ([0.5, 0.6, 0.6, 0.6, 0.4, 0.6, 0.6], None, 5, 2),
         # What is no number has not gained, and what follows may.
-        ([math.nan, 0.5, math.nan, math.nan, 0.3], None, 5),
+        ([math.nan, 0.5, math.nan, math.nan, 0.3], None, 5, 4),
         # Losses may be below 0: those of numbers, by an own loss.
-        ([-1.0, -2.0, -2.0, -2.0, -2.0, -2.0], 6, 2),
+        ([-1.0, -2.0, -2.0, -2.0, -2.0, -2.0], 6, 2, 0),
     ],
 )
 def test_looks_without_a_gain_end_the_trunk_at_its_best(
     losses: list[float],
     ends: int | None,
     best: int,
+    then: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = TrainingConfig(trunk_steps=8)
@@ -137,21 +138,21 @@ def test_looks_without_a_gain_end_the_trunk_at_its_best(
         averaged=torch.zeros(1, 3),
         adam=SimpleNamespace(tensors=lambda: numbers),
     )
-    found, branching = None, Branching(plan)
-    for step in range(1, 2 * len(losses) + 1):
-        learner.theta.fill_(step)
-        numbers["first"].fill_(-step)
-        again = Branching(plan)
-        again.load_state_dict(branching.state_dict())
-        branching = again
-        if branching.ends(step, learner, SINGLE_PROCESS):
-            found = step // 2
-            break
-    assert found == ends
-    event = branching.part(learner, SINGLE_PROCESS)
+    branching, last = Branching(plan), 2 * len(losses)
+    for _ in branching.steps(range(last), learner, SINGLE_PROCESS):
+        # A step of a race, which no trunk may take any more.
+        assert len(coming) == len(losses) + 1
+    for step in branching.steps(range(100), learner, SINGLE_PROCESS):
+        learner.theta.fill_(step + 1)
+        numbers["first"].fill_(-step - 1)
+        # What is looked at is what a run that goes on from here has seen.
+        branching.load_state_dict(branching.state_dict())
+        if step == last:
+            coming = [9.0] * 99
+    event = branching.part(learner)
     assert event is not None
     assert event["step"] == 2 * best
-    assert (event["taken"] == 100) == (ends is None)
+    assert event["taken"] == 2 * (ends or len(losses) + then)
     assert (float(learner.theta[0, 0]), float(numbers["first"][0, 0])) == (
         2 * best,
         -2 * best,
@@ -161,7 +162,7 @@ def test_looks_without_a_gain_end_the_trunk_at_its_best(
 def test_without_a_look_the_trunk_stays_as_it_is() -> None:
     plan: Any = SimpleNamespace(config=TrainingConfig(), net_steps=100, trunk_steps=100)
     learner: Any = None
-    assert Branching(plan).part(learner, SINGLE_PROCESS) is None
+    assert Branching(plan).part(learner) is None
 
 
 def noise() -> tuple[TensorDataset, TensorDataset]:
