@@ -107,14 +107,14 @@ def kept(given: argparse.Namespace, code: str) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in KEPT.read_text().splitlines()]
     if any(row.pop("of_code") != code for row in rows):
         raise SystemExit(
-            f"{KEPT.name} holds rows of other code; drop them with --anew."
+            f"{KEPT.name} holds rows of other code or methods; drop them with --anew."
         )
     return rows
 
 
 def measured(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures what is not kept yet, a task at a time."""
-    code = json.dumps(measured_code("agents"), sort_keys=True)
+    code = json.dumps([measured_code("agents"), given.methods], sort_keys=True)
     raw = kept(given, code)
     done = {(row["part"], row["data"], row["split"]) for row in raw}
     with settled(1):

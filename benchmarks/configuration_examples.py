@@ -55,6 +55,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.model_digest": {"model_digest": _SHA, "model": "my_nets.net:build"},
     "training.model_package": {"model_package": "", "model": "my_nets.net:build"},
     "training.num_agents": {"num_agents": "auto"},
+    "training.branch": {"branch": 0.5},
     "training.max_epochs": {"max_epochs": 20},
     "training.budget_seconds": {"budget_seconds": 600.0},
     "training.budget_steps": {"budget_steps": 2400, "budget_seconds": 600.0},

@@ -131,13 +131,15 @@ def measured(
     """Measures a model, its twin and its agents on the rows for validation."""
     held = run.task.splits["held"]
     precision, rows = run.nets.precision, len(run.task.splits["train"])
+    left = sum(e["left"] for e in run.events if e["event"] == "branch")
+    steps = trained.steps - left
     metrics: TrainingMetrics = {
         **figures(run, model, held),
         "agents": each_agent(run, trained, held),
         "twin": of_net(run, twin, held, TWIN.name),
-        "steps": trained.steps,
+        "steps": steps,
         "stopped": " ".join(run.reasons("stopped")),
-        "epochs": trained.steps * min(run.config.batch_size, rows) / rows,
+        "epochs": steps * min(run.config.batch_size, rows) / rows,
         "device": run.device,
         "precision": {
             "used": precision.used,

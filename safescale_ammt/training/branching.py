@@ -99,6 +99,7 @@ class Branching:
             "event": "branch",
             "step": at,
             "taken": self._taken,
+            "left": self._plan.trunk_steps - self._taken,
             "loss": loss,
             "reason": f"The agents part from the trunk as it was before step {at}: "
             f"its loss on validation was then least, {loss:.4f}. It took {self._taken} "

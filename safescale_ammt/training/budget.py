@@ -140,8 +140,8 @@ def decision(
     if config.budget_steps:
         reason = f"Budget: {config.budget_steps} steps, as training.budget_steps says."
         whole = lengthened(plan, config.budget_steps).steps
-        steps = {"budget_steps": config.budget_steps, "steps": whole}
-        return {**event, **steps, "reason": reason}
+        named = {"budget_steps": config.budget_steps, "steps": whole}
+        return {**event, **named, "reason": reason}
     costs = probe(plan, nets, process_group, clock)
     left = (1 - RESERVE) * (config.budget_seconds - (clock() - since))
     steps = torch.tensor(steps_within(plan, costs, left))

@@ -68,7 +68,8 @@ class Trained:
         twin: averaged weights of the unconstrained twin (1, P).
         constraints: what was enforced.
         targets: gap that each pair aimed at (pairs,).
-        steps: optimizer steps of each net that were taken.
+        steps: optimizer steps of each net; of those of a trunk that branches some were
+            left out, as its event says.
         cell_weights: what each cell weighed in the Lagrangian at the end (cells,).
         config: the training section.
         setting: that the agents came to (1, 3), if settings tune themselves.

@@ -92,7 +92,11 @@ def test_by_default_agents_part_late_where_no_fold_judges(
     encoded: EncodedDataset,
 ) -> None:
     nets, auto = GenomeNets(encoded, GENOME), brief(**LATE | {"branch": "auto"})
-    assert make_plan(nets, auto, constitution(USEFUL)).trunk_steps == 280
+    plan = make_plan(nets, auto, constitution(USEFUL))
+    # 20 + 3 * 180 net-steps.
+    assert (plan.trunk_steps, plan.steps) == (420, 420 + 46)
+    # Nobody looks at rows that the trunk has learnt: none are set aside.
+    assert [len(held) for held in plan.held_out] == [0, 0, 0]
     for config, law in (
         (auto, constitution(TPR)),
         (replace(auto, num_agents="auto"), constitution(USEFUL)),
@@ -100,6 +104,7 @@ def test_by_default_agents_part_late_where_no_fold_judges(
     ):
         plan = make_plan(nets, config, law)
         assert (plan.trunk_steps, plan.steps) == (20, 200)
+        assert all(len(held) for held in plan.held_out)
     # Who asks for it by a number gets it.
     config = replace(auto, branch=0.5)
     assert make_plan(nets, config, constitution(TPR)).trunk_steps == 280
@@ -153,6 +158,7 @@ def test_looks_without_a_gain_end_the_trunk_at_its_best(
     assert event is not None
     assert event["step"] == 2 * best
     assert event["taken"] == 2 * (ends or len(losses) + then)
+    assert event["taken"] + event["left"] == 100
     assert (float(learner.theta[0, 0]), float(numbers["first"][0, 0])) == (
         2 * best,
         -2 * best,
@@ -219,19 +225,25 @@ def test_a_run_that_was_stopped_in_its_trunk_goes_on_to_the_same_bits(
 def test_a_run_that_was_stopped_behind_its_trunk_goes_on_to_the_same_bits(
     tmp_path: Path,
 ) -> None:
-    whole, told = events_of(LATE)
+    told: list[dict[str, Any]] = []
+    settings = {**LATE, "checkpoint_every": 1}
+    model, one = trained(net(), *noise(), **settings, options={"log": told.append})
+    (branch,) = [event for event in told if event["event"] == "branch"]
+    # 20 + 2 * 180 net-steps, of which an agent takes a quarter.
+    assert one["steps"] == branch["taken"] + 95
     last = [e["step"] for e in told if e["event"] == "round"][-2]
 
     def stop(event: dict[str, Any]) -> None:
         if event["event"] == "round" and event["step"] == last:
             raise KeyboardInterrupt
 
-    settings = {**LATE, "checkpoint_every": 1}
     options: dict[str, Any] = {"checkpoints": tmp_path, "log": stop}
     with pytest.raises(KeyboardInterrupt):
-        trained(net(), **settings, options=options)
-    resumed, _ = trained(net(), **settings, options={"checkpoints": tmp_path})
-    assert same(whole, state(resumed))
+        trained(net(), *noise(), **settings, options=options)
+    options = {"checkpoints": tmp_path}
+    resumed, other = trained(net(), *noise(), **settings, options=options)
+    assert same(state(model), state(resumed))
+    assert other["steps"] == one["steps"]
 
 
 def test_who_has_won_a_race_goes_on_alone(encoded: EncodedDataset) -> None:
