@@ -180,7 +180,7 @@ def short_run(training: TrainingConfig, config: SearchConfig) -> TrainingConfig:
         "patience": 0,
         "budget_seconds": 0.0,
         "budget_steps": 0,
-        "branch": 0.0,
+        "branch": "auto",
         "seed": config.seed,
         "threads": config.threads,
     }

@@ -266,6 +266,6 @@ def test_branching_is_of_nets_and_of_no_short_run_of_the_search() -> None:
         TrainingConfig.from_params({"branch": "late"})
     with pytest.raises(ConfigError, match="'auto' with trees, which do not read it"):
         TrainingConfig(learner="trees", branch=0.5)
-    assert short_run(TrainingConfig(branch=0.5), SearchConfig()).branch == 0
+    assert short_run(TrainingConfig(branch=0.5), SearchConfig()).branch == "auto"
     assert TrainingConfig.from_params({"branch": 0}).branch == 0.0
     assert TrainingConfig(branch=0.5).digest != TrainingConfig().digest
