@@ -31,7 +31,7 @@ from safescale_ammt.training.constraints import (
     z_value,
 )
 from safescale_ammt.training.encoded import CHUNK_ROWS
-from safescale_ammt.training.merge_shift import EVERY, MergeShift, differ
+from safescale_ammt.training.merge_shift import MergeShift, differ
 from safescale_ammt.training.multipliers import NuPI, targets
 from safescale_ammt.training.nets import Nets, Rows, asked
 from safescale_ammt.training.placement import Placement
@@ -39,8 +39,8 @@ from safescale_ammt.training.plan import Plan
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict
 
-SHOWN = 1 << 14
-"""Most rows that agents and their mean both answer: their differences add little."""
+SHOWN = 1 << 12
+"""Most rows that agents and their mean answer at an update: a tenth of its steps."""
 MEASURED = 1 << 18
 """Most rows that one update measures: the pooled rate of one of eight cells is then
 within .003, two times in three, and the margin of the targets allows for it."""
@@ -89,7 +89,7 @@ class DualUpdate:
         self.targets, self.pooled, self.shift, self.unseen = (
             torch.zeros(len(constraints.pairs)) for _ in range(4)
         )
-        self.merge_shift, self._updates = merge_shift, 0
+        self.merge_shift = merge_shift
         self.cell_weights = torch.zeros(len(constraints.cells))
         self.eligible = torch.ones(len(held_out), dtype=torch.bool)
         self._violating = torch.zeros(len(held_out), dtype=torch.bool)
@@ -187,7 +187,6 @@ class DualUpdate:
             # 0 / 0 is NaN: a cell that no row was set aside of moves and marks nothing.
             rates = hits[finite].sum(0) / self._sizes[finite].sum(0)
             self.pooled = self.constraints.differences(rates)
-            self._updates += 1
             self.measure_shift(averaged, finite)
             # This, and not the pool, is what is to be released.
             merged = self.pooled + self.shift + self.unseen
@@ -254,13 +253,15 @@ class DualUpdate:
         return total
 
     def measure_shift(self, averaged: Tensor, finite: Tensor) -> None:
-        """Measures what the agents' mean differs by from them, if it is time.
+        """Measures what the agents' mean differs by from them.
+
+        At every update: held for a few, it swings with the multipliers it drives.
 
         Args:
             averaged: weights of this process' nets, its agents first.
             finite: (k,) booleans of all; other agents are left out.
         """
-        if self.merge_shift and self._updates % EVERY == 0:
+        if self.merge_shift:
             answers = self.answers(averaged, finite, self.merge_shift.rows)
             self.shift = self.merge_shift.kept(*answers)
             self.placement.broadcast(self.shift)
@@ -304,7 +305,6 @@ class DualUpdate:
         """Returns targets, controller, marks and the last decision."""
         own = {"targets": self.targets, "violating": self._violating}
         own |= {"pooled": self.pooled, "unseen": self.unseen, "shift": self.shift}
-        own |= {"updates": torch.tensor(self._updates)}
         own |= {"cell_weights": self.cell_weights, "eligible": self.eligible}
         return StateDict(common=own | self.controller.tensors())
 
@@ -316,7 +316,7 @@ class DualUpdate:
             tensors.pop("violating"),
         )
         self.pooled, self.unseen = tensors.pop("pooled"), tensors.pop("unseen")
-        self.shift, self._updates = tensors.pop("shift"), int(tensors.pop("updates"))
+        self.shift = tensors.pop("shift")
         self.cell_weights, self.eligible = (
             tensors.pop("cell_weights"),
             tensors.pop("eligible"),

@@ -31,8 +31,6 @@ from safescale_ammt.training.nets import Rows
 
 CHANCE, CLEARLY = 3.0, 4.0
 """Standard errors: up to a may be chance, of all pairs and looks; b is kept whole."""
-EVERY = 5
-"""Dual updates between two measurements: agents drift apart slowly."""
 
 
 def differ(roles: Sequence[Role]) -> bool:
