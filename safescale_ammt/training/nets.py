@@ -17,8 +17,7 @@ from torch import Tensor
 
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.constitution.constitution import Constitution, GroupRule
-from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.constraints import Cell, Constraints
@@ -204,24 +203,6 @@ class AttackedNets(SteppedNets, Protocol):
         self, theta: Tensor, rows: Any, index: Tensor, threat: Threat
     ) -> Tensor:
         """Returns what nets answer to attacked rows, as `logits` does to the rows."""
-
-    def judge_attacked(
-        self,
-        principle: Principle,
-        model: Any,
-        rows: Any,
-        sizes: GroupRule,
-        alpha: float,
-    ) -> Finding:
-        """Judges a promise of robust accuracy by an attack on a form.
-
-        Args:
-            principle: the promise.
-            model: the form.
-            rows: that it was not fitted on.
-            sizes: least sizes of groups that are judged.
-            alpha: error level.
-        """
 
 
 def asked(

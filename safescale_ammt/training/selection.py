@@ -7,7 +7,7 @@ second. Where the section asks for a threshold, a form gets its own on the first
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
+from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, Finding
 from safescale_ammt.judging.judge import judge
@@ -31,6 +32,29 @@ LIKELY = 0.25
 """Level at which a promise must hold there for a point to be offered in its place."""
 THRESHOLDS = 16
 """Other thresholds of a form that are tried where the choice is of no use."""
+
+
+@runtime_checkable
+class JudgedNets(AttackedNets, Protocol):
+    """Nets whose forms are judged by attacks."""
+
+    def judge_attacked(
+        self,
+        principle: Principle,
+        model: Any,
+        rows: Any,
+        sizes: GroupRule,
+        alpha: float,
+    ) -> Finding:
+        """Judges a promise of robust accuracy by an attack on a form.
+
+        Args:
+            principle: the promise.
+            model: the form.
+            rows: that it was not fitted on.
+            sizes: least sizes of groups that are judged.
+            alpha: error level.
+        """
 
 
 class Selection:
@@ -193,7 +217,7 @@ class Selection:
         law = self._constitution
         if not law.threats:
             return []
-        assert isinstance(self._nets, AttackedNets)
+        assert isinstance(self._nets, JudgedNets)
         attacked = [p for p in law.principles if p.constraint.threat is not None]
         return [
             self._nets.judge_attacked(p, model, rows, law.groups, law.gate.alpha)
