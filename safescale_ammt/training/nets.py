@@ -9,7 +9,7 @@ which have a loop of their own, in the room `trees`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
@@ -22,10 +22,6 @@ from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.learner import Learner
-
-if TYPE_CHECKING:
-    # The search trains by these, and judges nothing.
-    from safescale_ammt.judging.findings import Finding
 
 
 class Rows(Protocol):
