@@ -240,7 +240,7 @@ def _constraint(raw: Any, name: str, *, attacks: bool) -> Constraint:
             f"{where}.metric {metric} has no evaluator in this version"
             f"{elsewhere if metric == ROBUST else ''}; {one_of(JUDGED)}."
         )
-    if "threat" in entry and not attacked:
+    if entry.get("threat") is not None and not attacked:
         raise ConstitutionError(
             f"{where}.threat is given, but {metric} is judged without an attack; "
             "remove it."

@@ -59,8 +59,6 @@ def targets(
 def sealed_sizes(constraints: Constraints, counts: SplitTables) -> Tensor:
     """Returns the sealed rows of each cell (cells,), as far as the counts tell."""
     sealed = torch.zeros(len(constraints.cells))
-    # Of rows under attack a part is judged.
-    part = min(1.0, ATTACKED / max(1, counts.total("sealed")))
     for i, cell in enumerate(constraints.cells):
         if not cell.group:
             # Of classes alone no counts are told: they are as in development.
@@ -82,7 +80,11 @@ def sealed_sizes(constraints: Constraints, counts: SplitTables) -> Tensor:
             # A sum of least counts where some are withheld: never more than there are.
             misses = float(labels[group].sum()) - hits
             sealed[i] = {None: total, True: hits, False: misses}[cell.condition]
-    return torch.where(constraints.under(None), sealed, sealed * part)
+    if constraints.threats:
+        # Of rows under attack a part is judged.
+        part = min(1.0, ATTACKED / max(1, counts.total("sealed")))
+        sealed = torch.where(constraints.under(None), sealed, sealed * part)
+    return sealed
 
 
 class NuPI:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from safescale_ammt.config.roles import ROLES
 from safescale_ammt.errors import ConfigError, SafescaleError
+from safescale_ammt.model.device import settled
 from safescale_ammt.modules.architectures import Architectures
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer, read_both
@@ -164,7 +165,8 @@ def test_agents_learn_from_the_last_rounds_answers_and_the_twin_from_nobody() ->
 def test_a_gradient_is_that_of_the_loss_and_of_the_lesson() -> None:
     how = Codistillation(weight=0.7, temperature=2.0, warmup=0.0)
     done, nets = mixed(net(), made(nn.Linear, 4, 1), how=how, num_agents=2)
-    learner = nets.learner(nets.rows("train"), (), brief())
+    with settled(1):
+        learner = nets.learner(nets.rows("train"), (), brief())
     generalist = ROLES["generalist"]
     learner.fork([generalist, generalist, TWIN])
     batch = torch.arange(24).view(3, 8)

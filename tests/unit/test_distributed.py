@@ -121,7 +121,10 @@ BAD = [
         "training.runtime is 'r', expected 'safescale-torch' without backend: trainjob",
     ),
     ({"restarts": 5}, "training.restarts is 5, expected 2 with backend: local"),
-    ({"checkpoint_every": -1}, "training.checkpoint_every is -1, expected >= 0"),
+    (
+        {"checkpoint_every": -1},
+        "training.checkpoint_every is -1, expected a value >= 0",
+    ),
 ]
 
 
