@@ -95,7 +95,8 @@ def mixed(*models: nn.Module, how: Codistillation | None = None, **changes: Any)
     """Returns what training hands on, before the merge, and its nets."""
     trainer = SAFESCALEAMMTTrainer(brief(**changes), codistillation=how)
     parts = [data.tensors[:2] for data in both()]
-    run = trainer.prepare(models, read_both(*((p, None) for p in parts), ()), None)
+    with settled(1):
+        run = trainer.prepare(models, read_both(*((p, None) for p in parts), ()), None)
     law = run.promises.constitution
     return train(run.nets, run.config, law, log=run.log), run.nets
 
