@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,18 @@ def wide() -> nn.Module:
         return nn.Sequential(nn.Linear(4, 24), nn.Tanh(), nn.Linear(24, 1))
 
 
+@pytest.fixture(autouse=True)
+def as_found() -> Iterator[None]:
+    """Leaves torch as it was: a part of the trainer alone says what torch may do."""
+    with settled(1):
+        yield
+
+
 def mixed(*models: nn.Module, how: Codistillation | None = None, **changes: Any) -> Any:
     """Returns what training hands on, before the merge, and its nets."""
     trainer = SAFESCALEAMMTTrainer(brief(**changes), codistillation=how)
     parts = [data.tensors[:2] for data in both()]
-    with settled(1):
-        run = trainer.prepare(models, read_both(*((p, None) for p in parts), ()), None)
+    run = trainer.prepare(models, read_both(*((p, None) for p in parts), ()), None)
     law = run.promises.constitution
     return train(run.nets, run.config, law, log=run.log), run.nets
 
@@ -166,8 +173,7 @@ def test_agents_learn_from_the_last_rounds_answers_and_the_twin_from_nobody() ->
 def test_a_gradient_is_that_of_the_loss_and_of_the_lesson() -> None:
     how = Codistillation(weight=0.7, temperature=2.0, warmup=0.0)
     done, nets = mixed(net(), made(nn.Linear, 4, 1), how=how, num_agents=2)
-    with settled(1):
-        learner = nets.learner(nets.rows("train"), (), brief())
+    learner = nets.learner(nets.rows("train"), (), brief())
     generalist = ROLES["generalist"]
     learner.fork([generalist, generalist, TWIN])
     batch = torch.arange(24).view(3, 8)
