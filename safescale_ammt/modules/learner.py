@@ -96,7 +96,8 @@ class ModuleLearner(Learner):
             theta, ema=config.ema, stability=infinite, parameters=architectures.trained
         )
         self.precision, self.device = precision, device
-        self.steps = 0
+        # Steps that were taken, and those of them before the nets parted.
+        self.steps, self._parted = 0, 0
         # Whether nets are stacked; None is not decided yet.
         self.stacked: bool | None = None
         # Whether the first batch's loss is level: no weight changes it.
@@ -128,6 +129,7 @@ class ModuleLearner(Learner):
         if rows is None:
             local = (placement or Placement(len(roles))).local_slots
             rows = turns(roles, len(self.theta))[list(local)]
+        self._parted = self.steps
         super().fork(roles, placement, rows)
 
     def place(self, slots: range) -> None:
@@ -372,7 +374,8 @@ class ModuleLearner(Learner):
             answer: of the nets.
             nets: which of those here.
         """
-        radius = 1.0 if self._slots.start < 0 else self._threatened.radius(self.steps)
+        taken = self.steps - self._parted
+        radius = 1.0 if self._slots.start < 0 else self._threatened.radius(taken)
 
         def draw(parts: list[Tensor]) -> list[Tensor]:
             each = []
@@ -420,6 +423,7 @@ class ModuleLearner(Learner):
         for name, each in self._counts():
             state.each[name] = torch.stack(each).cpu()
         state.common["steps"] = torch.tensor(self.steps)
+        state.common["parted"] = torch.tensor(self._parted)
         state.common["taught"] = torch.tensor(self._taught)
         # A choice that a clock made is part of the run: whoever resumes keeps it.
         # At the first step of new copies there is none yet.
@@ -431,6 +435,7 @@ class ModuleLearner(Learner):
         """Continues from a state of as many nets."""
         super().load_state_dict(state)
         self.steps = int(state.common["steps"])
+        self._parted = int(state.common["parted"])
         self._taught = int(state.common["taught"])
         self.place(self._slots)
         chosen = int(state.common["stacked"])

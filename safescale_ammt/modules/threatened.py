@@ -36,11 +36,14 @@ class ThreatenedRows:
         self._cells, self._config = cells, config
         self.threats = tuple(dict.fromkeys(c.threat for c in cells if c.threat))
 
-    def radius(self, step: int) -> float:
-        """Returns the share of the radius that an agent is attacked within."""
-        since = step + 1 - self._config.trunk_steps
+    def radius(self, taken: int) -> float:
+        """Returns the share of the radius that an agent is attacked within.
+
+        Args:
+            taken: steps since it left the trunk.
+        """
         steps = WARM_UP * (self._config.steps - self._config.trunk_steps)
-        return min(1.0, max(0.0, since / max(1.0, steps)))
+        return min(1.0, (taken + 1) / max(1.0, steps))
 
     def attacked(
         self,

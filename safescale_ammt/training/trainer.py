@@ -24,7 +24,7 @@ alike. A run in one process is the same program with nothing to gather.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -145,7 +145,9 @@ def train(
 
 def learner_of(nets: SteppedNets, plan: Plan) -> Learner:
     """Returns the one net that a plan's trunk trains."""
-    return nets.learner(plan.rows, plan.constraints.cells, plan.config)
+    # What grows behind the trunk does so over the steps that are left there.
+    own = replace(plan.config, steps=plan.steps, trunk_steps=plan.trunk_steps)
+    return nets.learner(plan.rows, plan.constraints.cells, own)
 
 
 def _train_trunk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,27 @@ def test_wrong_for_sure_is_still_worth_a_step() -> None:
 
 def test_the_radius_grows_after_the_trunk() -> None:
     at = ThreatenedRows((), brief(steps=100, trunk_steps=20)).radius
-    assert (at(5), at(19 + int(WARM_UP * 80)), at(99)) == (0.0, 1.0, 1.0)
-    assert 0 < at(20) < at(30) < 1
+    assert (at(int(WARM_UP * 80) - 1), at(79)) == (1.0, 1.0)
+    assert 0 < at(0) < at(10) < 1
+
+
+@pytest.mark.parametrize(("branch", "own"), [(0.0, 80), (0.5, 45)])
+def test_the_radius_grows_over_the_steps_behind_a_trunk_of_any_length(
+    branch: float, own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[float] = []
+    grows = ThreatenedRows.radius
+
+    def radius(self: ThreatenedRows, taken: int) -> float:
+        met.append(grows(self, taken))
+        return met[-1]
+
+    monkeypatch.setattr(ThreatenedRows, "radius", radius)
+    lengths = {"steps": 100, "trunk_steps": 20, "branch": branch}
+    trained(net(), **lengths, promises=PROMISE)
+    assert met[0] == pytest.approx(1 / (WARM_UP * own))
+    # Each of the two agents meets each step's.
+    assert met.count(1.0) == 2 * (own - math.ceil(WARM_UP * own) + 1)
 
 
 ODD = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.3))
