@@ -139,7 +139,7 @@ def measured(
         "twin": of_net(run, twin, held, TWIN.name),
         "steps": steps,
         "stopped": " ".join(run.reasons("stopped")),
-        "epochs": steps * min(run.config.batch_size, rows) / rows,
+        "epochs": steps * min(trained.config.batch_size, rows) / rows,
         "device": run.device,
         "precision": {
             "used": precision.used,

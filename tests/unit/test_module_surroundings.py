@@ -114,6 +114,16 @@ def test_epochs_alone_decide_the_length_unless_steps_are_given() -> None:
     assert metrics["epochs"] == pytest.approx(40 * 32 / 240)
 
 
+def test_epochs_count_the_rows_of_the_batch_that_was_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("safescale_ammt.training.batch_choice.choice", lambda _: 1)
+    settings = {"steps": 60, "trunk_steps": 40, "tune": "population"}
+    _, metrics = trained(net(), **settings, tune_also=["batch_size"], tune_budget=100)
+    assert metrics["steps"] == 120
+    assert metrics["epochs"] == pytest.approx(60 * 32 / 240)
+
+
 def test_checkpoints_are_of_one_model_these_rows_and_this_config(
     tmp_path: Path,
 ) -> None:
