@@ -330,8 +330,12 @@ def read_both(
 
 
 def lengthened(config: TrainingConfig, rows: int) -> TrainingConfig:
-    """Lets `max_epochs` alone decide how long, where `steps` is at its default."""
+    """Lets `max_epochs` alone decide how long, where `steps` is at its default.
+
+    Under a budget they bound what the budget decides.
+    """
     default = TrainingConfig()
-    if not config.max_epochs or config.steps != default.steps:
+    alone = config.max_epochs and not config.budget_seconds
+    if not alone or config.steps != default.steps:
         return config
     return of_length(config, config.max_epochs * math.ceil(rows / config.batch_size))

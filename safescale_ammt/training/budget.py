@@ -13,6 +13,7 @@ differ in length, as their machines do; `budget_steps` gives one the other's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ from safescale_ammt.training.codistillation import sharing_of
 from safescale_ammt.training.dual_update import DualUpdate
 from safescale_ammt.training.nets import SteppedNets
 from safescale_ammt.training.placement import Placement, ProcessGroup
-from safescale_ammt.training.plan import Plan, of_length
+from safescale_ammt.training.plan import Plan, of_length, parts
 from safescale_ammt.training.race import race_steps
 from safescale_ammt.training.sampling import agent_batches, trunk_batches
 from safescale_ammt.training.training_log import Log
@@ -72,10 +73,10 @@ class Costs:
         config, nets = plan.config, len(plan.slots)
         # Steps on half the rows would be twice as many.
         slower = max(1.0, 2 * self.halved / max(1e-12, self.agents))
-        trunk = plan.trunk_steps * self.trunk
+        race = 0.0
         if config.tune == "population":
             # Nets that race are stepped together, as the agents are.
-            trunk = max(trunk, race_steps(plan) * self.agents / nets)
+            race = race_steps(plan) * self.agents / nets
         trials = 0.0
         if "batch_size" in config.tune_also:
             trials = trial_steps(plan) * self.agents / nets
@@ -86,7 +87,12 @@ class Costs:
         found = slower * trials
         for k in config.agent_counts:
             more = (nets - config.agent_counts[0] + k) / nets
-            found += slower * trunk + (plan.steps - plan.trunk_steps) * step * more
+            # Of more agents' steps the trunk may take more.
+            trunk, own = parts(config, k, plan.share)
+            # Who has won a race goes on alone.
+            raced = max(config.trunk_steps * self.trunk, race)
+            alone = (trunk - config.trunk_steps) * self.trunk
+            found += slower * (raced + alone) + own * step * more
         # A student takes as many steps as an agent.
         student = config.merge in ("refined", "distilled")
         return found + student * config.steps * self.trunk
@@ -138,9 +144,11 @@ def decision(
     config = plan.config
     event = {"event": "budget", "budget_seconds": config.budget_seconds}
     if config.budget_steps:
-        reason = f"Budget: {config.budget_steps} steps, as training.budget_steps says."
-        whole = lengthened(plan, config.budget_steps).steps
-        named = {"budget_steps": config.budget_steps, "steps": whole}
+        count = min(config.budget_steps, most_steps(plan))
+        reason = f"Budget: {count} steps, as training.budget_steps says."
+        if count < config.budget_steps:
+            reason = f"Budget: {count} steps, as training.max_epochs allows no more."
+        named = {"budget_steps": count, "steps": lengthened(plan, count).steps}
         return {**event, **named, "reason": reason}
     costs = probe(plan, nets, process_group, clock)
     left = (1 - RESERVE) * (config.budget_seconds - (clock() - since))
@@ -166,24 +174,31 @@ def steps_within(plan: Plan, costs: Costs, seconds: float) -> int:
     Raises:
         ConfigError: they are too few for a training.
     """
-    most = plan.steps if plan.config.max_epochs else MOST_STEPS
-    few, many = 0, most + 1
+    most = most_steps(plan)
+    least = min(LEAST_BUDGET_STEPS, most)
+    # A section of fewer steps may be none.
+    few, many = least - 1, most + 1
     while many - few > 1:
         middle = (few + many) // 2
         if costs.of(lengthened(plan, middle)) <= seconds:
             few = middle
         else:
             many = middle
-    least = min(LEAST_BUDGET_STEPS, most)
     if few < least:
         wanted = plan.config.budget_seconds - seconds / (1 - RESERVE)
         wanted += costs.of(lengthened(plan, least)) / (1 - RESERVE)
         raise ConfigError(
-            f"training.budget_seconds is {plan.config.budget_seconds:g}, which is "
-            f"{few} steps here; give {wanted:.2g} or more for {least} of them, or "
-            "fewer agents."
+            f"training.budget_seconds is {plan.config.budget_seconds:g}, which is too "
+            f"little for {least} steps here; give {wanted:.2g} or more, or fewer "
+            "agents."
         )
     return few
+
+
+def most_steps(plan: Plan) -> int:
+    """Returns the steps that a section's epochs allow."""
+    batches = math.ceil(len(plan.rows) / plan.config.batch_size)
+    return plan.config.max_epochs * batches or MOST_STEPS
 
 
 def lengthened(plan: Plan, steps: int) -> Plan:
@@ -223,7 +238,13 @@ def probe(
         return float(process_group.all_gather(each, [1] * process_group.size).max())
 
     one = trunk_batches(plan)
-    trunk = timed(lambda: learner.step(*one.draw(), torch.zeros(0), rate))
+
+    def of_trunk() -> None:
+        # Of several architectures each has one, on the same rows.
+        rows = (part.expand(len(learner.theta), -1) for part in one.draw())
+        learner.step(*rows, torch.zeros(0), rate)
+
+    trunk = timed(of_trunk)
     dual = DualUpdate.start(plan, learner.averaged, placement)
     sharing = sharing_of(plan, learner.theta.cpu())
     learner.fork(plan.slots, placement)
@@ -242,12 +263,14 @@ def probe(
         batch, extra = batches.draw()
         learner.step(batch[:, : max(1, batch.shape[1] // 2)], extra, weights, rate)
 
+    # Before the agents' steps: from the first round on they may teach each other.
+    shared = timed(share)
     smaller = "batch_size" in plan.config.tune_also
     return Costs(
         trunk=trunk,
         agents=timed(lambda: learner.step(*batches.draw(), weights, rate)),
         update=timed(lambda: dual.update(learner.averaged, everyone)),
-        share=timed(share),
+        share=shared,
         look=timed(lambda: validation_losses(plan, learner, placement)),
         halved=timed(halved) if smaller else 0.0,
     )

@@ -170,10 +170,7 @@ def make_plan(
     held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
     if config.max_epochs:
         steps = config.max_epochs * math.ceil(len(rows) / config.batch_size)
-        # A budget may be more steps than the section names.
-        config = of_length(
-            config, steps if config.budget_seconds else min(config.steps, steps)
-        )
+        config = of_length(config, min(config.steps, steps))
     plan = Plan(
         nets=nets,
         config=config,

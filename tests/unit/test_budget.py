@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError, Interrupted
 from safescale_ammt.launch.trainer_status import TrainerStatus
 from safescale_ammt.model.genome import Genome
-from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
+from safescale_ammt.modules.learner import ModuleLearner
+from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer, read_both
+from safescale_ammt.modules.trainer import lengthened as lengthened_by_epochs
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.budget import (
     RESERVE,
@@ -35,7 +38,7 @@ from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
 from safescale_ammt.training.placement import SINGLE_PROCESS
 from safescale_ammt.training.plan import Plan, make_plan, of_length
-from safescale_ammt.training.race import fields, rung_ends
+from safescale_ammt.training.race import fields, race_steps, rung_ends
 from safescale_ammt.training.trainer import Trained, train
 from safescale_ammt.training.training_log import TrainingLog, discard
 
@@ -137,20 +140,82 @@ def test_a_race_is_paid_for_net_by_net(encoded: EncodedDataset) -> None:
     assert FREE.of(plan) == pytest.approx(race + 40 * 0.01)
 
 
+def test_a_trunk_that_goes_on_is_paid_for(encoded: EncodedDataset) -> None:
+    """20 + 40 k steps of all: of 3 agents the trunk takes 70, of 4, 8, 16 it takes half
+    of 180, 340 and 660, and each agent a part of the rest."""
+    plan = plan_of(encoded, branch=0.5)
+    assert FREE.of(plan) == pytest.approx(70 * 0.001 + 23 * 0.01)
+    tuned = plan_of(encoded, **TUNED, branch=0.5)
+    race = race_steps(tuned) * 0.01 / 4
+    assert FREE.of(tuned) == pytest.approx(race + 50 * 0.001 + 23 * 0.01)
+    counted = plan_of(encoded, num_agents="auto", branch=0.5)
+    found = (90 + 170 + 330) * 0.001
+    found += (22 * 5 + 21 * 9 + 20 * 17) * 0.01 / 5
+    assert FREE.of(counted) == pytest.approx(found)
+
+
+def test_nets_that_teach_each_other_are_timed_while_they_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    wide = torch.nn.Sequential(torch.nn.Linear(4, 24), torch.nn.Linear(24, 1))
+    run = SAFESCALEAMMTTrainer(module_brief(budget_seconds=2.0)).prepare(
+        (net(), wide), read_both(*((data, None) for data in both()), ()), None
+    )
+    plan = make_plan(run.nets, run.config, run.promises.constitution)
+    answers = ModuleLearner._answers
+
+    def counted(self: ModuleLearner, i: int, seen: Any) -> list[torch.Tensor]:
+        found = answers(self, i, seen)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(ModuleLearner, "_answers", counted)
+    probe(plan, run.nets, SINGLE_PROCESS, clocked(1.0))
+    # Two steps of the trunks, and two of two agents and their twin.
+    assert asked[-6:] == [1, 1, 0] * 2
+
+
 def test_a_budget_never_exceeds_the_epochs_that_are_named(
     encoded: EncodedDataset,
 ) -> None:
     plan = plan_of(encoded, max_epochs=30)
-    batches = -(-len(plan.rows) // 64)
-    assert plan.steps == 30 * batches > 60
-    assert steps_within(plan, FREE, 1e6) == 30 * batches
+    most = 30 * -(-len(plan.rows) // 64)
+    assert steps_within(plan, FREE, 1e6) == most > plan.steps == 60
+    named, events = plan_of(encoded, max_epochs=30, budget_steps=9999), list[Any]()
+    found = within_budget(
+        *(named, GenomeNets(encoded, GENOME), events.append, Checkpoints()),
+        SINGLE_PROCESS,
+        since=0.0,
+    )
+    assert found.steps == events[0]["steps"] == events[0]["budget_steps"] == most
+    assert "max_epochs" in events[0]["reason"]
+
+
+def test_rounds_are_as_long_whatever_bound_the_epochs_are(
+    encoded: EncodedDataset,
+) -> None:
+    """200 steps are more than the section's 60, and less than thirty epochs."""
+    plain, bound = (
+        lengthened(plan_of(encoded, max_epochs=epochs), 200) for epochs in (0, 30)
+    )
+    assert plain.config == replace(bound.config, max_epochs=0)
+    config = TrainingConfig(max_epochs=10**4, budget_seconds=9.0)
+    assert lengthened_by_epochs(config, 10**4) == config
 
 
 def test_a_budget_too_small_for_a_training_says_what_would_do(
     encoded: EncodedDataset,
 ) -> None:
-    with pytest.raises(ConfigError, match=r"which is 2 steps here; give \S+ or more"):
+    with pytest.raises(
+        ConfigError, match=r"too little for 20 steps here; give \S+ or m"
+    ):
         steps_within(plan_of(encoded), FREE, 0.02)
+    # Of fewer than ten steps there is no section that tunes itself.
+    with pytest.raises(
+        ConfigError, match=r"too little for 20 steps here; give \S+ or m"
+    ):
+        steps_within(plan_of(encoded, **TUNED), FREE, 0.0)
 
 
 def test_parts_are_timed_on_the_clock_that_is_given(encoded: EncodedDataset) -> None:
