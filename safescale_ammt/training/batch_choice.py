@@ -99,10 +99,10 @@ def of_batches(plan: Plan) -> list[Plan]:
     smallest = min(len(view) for view in plan.views)
     for factor in FACTORS[1:]:
         batch = round(plan.config.batch_size * factor)
-        config = of_length(plan.config, round(plan.config.steps / factor))
-        config = replace(config, batch_size=max(1, batch))
+        # Of fewer steps there is no section that tunes itself.
         if 1 <= batch <= smallest and plan.config.trunk_steps / factor >= LEAST_TRUNK:
-            found.append(plan.under(config))
+            config = of_length(plan.config, round(plan.config.steps / factor))
+            found.append(plan.under(replace(config, batch_size=batch)))
     return found
 
 

@@ -64,6 +64,9 @@ def test_batches_that_rows_or_steps_do_not_allow_are_left_out(
     # A trunk of twenty steps would have five with four times the batch.
     short = plan_of(encoded, steps=60, trunk_steps=20, tune_budget=300)
     assert [each.config.batch_size for each in of_batches(short)] == [64, 32, 128]
+    # And of thirty a whole training of less than the least trunk.
+    least = plan_of(encoded, steps=30, trunk_steps=20, tune_budget=300)
+    assert [each.config.batch_size for each in of_batches(least)] == [64, 32, 128]
     rows = len(short.rows)
     wide = plan_of(encoded, batch_size=rows // 3)
     sizes = [each.config.batch_size for each in of_batches(wide)]
