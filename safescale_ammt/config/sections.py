@@ -427,8 +427,9 @@ class TrainingConfig(Section):
     )
     """Roles, dealt out to the agents in turn."""
     max_epochs: int = 0
-    """Upper bound on passes over the training rows; 0 = `steps` alone decides. Of fewer
-    steps each phase, warm-up, average, sharing and multipliers, keeps its share."""
+    """Upper bound on each agent's passes over the training rows, which a trunk may take
+    in its place (branch); 0 = `steps` alone decides. Of fewer steps each phase,
+    warm-up, average, sharing and multipliers, keeps its share."""
     budget_seconds: float = 0.0
     """Seconds that training may take, merging included: a probe at its start says how
     many steps they are, and each phase keeps its share; 0 = `steps` decides."""
