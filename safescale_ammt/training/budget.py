@@ -241,8 +241,8 @@ def probe(
 
     def of_trunk() -> None:
         # Of several architectures each has one, on the same rows.
-        rows = (part.expand(len(learner.theta), -1) for part in one.draw())
-        learner.step(*rows, torch.zeros(0), rate)
+        batch, extra = (part.expand(len(learner.theta), -1) for part in one.draw())
+        learner.step(batch, extra, torch.zeros(0), rate)
 
     trunk = timed(of_trunk)
     dual = DualUpdate.start(plan, learner.averaged, placement)
