@@ -39,6 +39,7 @@ from safescale_ammt.training.merge import (
 from safescale_ammt.training.placement import SINGLE_PROCESS, ProcessGroup
 from safescale_ammt.training.roles import TWIN
 from safescale_ammt.training.trainer import Trained
+from safescale_ammt.training.training_log import steps_left
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,7 @@ def measured(
     """Measures a model, its twin and its agents on the rows for validation."""
     held = run.task.splits["held"]
     precision, rows = run.nets.precision, len(run.task.splits["train"])
-    left = sum(e["left"] for e in run.events if e["event"] == "branch")
-    steps = trained.steps - left
+    steps = trained.steps - steps_left(run.events)
     metrics: TrainingMetrics = {
         **figures(run, model, held),
         "agents": each_agent(run, trained, held),

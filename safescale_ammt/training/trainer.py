@@ -49,7 +49,7 @@ from safescale_ammt.training.population import Population
 from safescale_ammt.training.race import Race
 from safescale_ammt.training.sampling import agent_batches
 from safescale_ammt.training.step_stats import StepStats, require_quorum
-from safescale_ammt.training.training_log import Log, discard
+from safescale_ammt.training.training_log import Log, only
 
 _ACCURACY_EVERY = 5
 """Dual updates between two measurements of accuracy: a look, and no decision."""
@@ -162,10 +162,10 @@ def _train_trunk(
     Returns:
         The race that it has won: of itself alone where nothing is tuned.
     """
-    # A fork leaves no trunk. For more agents it is trained again, to the same bits and
-    # quickly beside them, so that no checkpoint has to hold it.
+    # A fork leaves no trunk. For more agents it is trained again, quickly beside them,
+    # so that no checkpoint has to hold it: to the same bits, or further (`branching`).
     if plan.before:
-        log, checkpoints = discard, Checkpoints()
+        log, checkpoints = only("branch", log), Checkpoints()
     race, unconstrained = Race(plan, learner), torch.zeros(0)
     for batches, stats, steps in race.rungs(log, checkpoints, process_group):
         for step in steps:

@@ -118,6 +118,22 @@ class TrainingLog:
             print(f"{sentence} [{seconds:.1f} s]", flush=True)
 
 
+def only(kind: str, log: Log) -> Log:
+    """Returns a log that hands on the events of one kind alone."""
+
+    def take(event: dict[str, Any]) -> None:
+        if event["event"] == kind:
+            log(event)
+
+    return take
+
+
+def steps_left(events: Sequence[Mapping[str, Any]]) -> int:
+    """Returns how many of its steps the last trunk has left out (`branching`)."""
+    left = [event["left"] for event in events if event["event"] == "branch"]
+    return left[-1] if left else 0
+
+
 def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
     """Returns what a stage shows of a model artifact that was trained anywhere.
 
@@ -144,7 +160,7 @@ def summary(model: Path | str, parents: Mapping[str, str]) -> dict[str, Any]:
         # An agent that took over is no form, and has no score of its own.
         "accuracy": merged["scores"].get(merged["choice"], {}).get("accuracy"),
         "doubts": merged["doubts"],
-        "steps": events[-1]["step"],
+        "steps": events[-1]["step"] - steps_left(events),
         "agents": events[-1]["agents"],
         # How it was decided that they are enough; nothing where the section says so.
         "decided": [e["reason"] for e in events if "agents" in e["event"]],

@@ -20,6 +20,7 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.search.trials import short_run
 from safescale_ammt.training import branching as module
+from safescale_ammt.training import trainer
 from safescale_ammt.training.branching import Branching
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
@@ -244,6 +245,21 @@ def test_a_run_that_was_stopped_behind_its_trunk_goes_on_to_the_same_bits(
     resumed, other = trained(net(), *noise(), **settings, options=options)
     assert same(state(model), state(resumed))
     assert other["steps"] == one["steps"]
+
+
+def test_steps_are_those_of_the_number_of_agents_that_is_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer, "are_enough", lambda plan, *_: len(plan.roles) == 8)
+    settings = {"num_agents": "auto", "steps": 60, "trunk_steps": 8, "branch": 0.5}
+    events: list[dict[str, Any]] = []
+    _, metrics = trained(net(), *noise(), **settings, options={"log": events.append})
+    first, last = [event for event in events if event["event"] == "branch"]
+    # 8 + 52 k net-steps, of which k agents take half.
+    whole = [first["taken"] + first["left"], last["taken"] + last["left"]]
+    assert whole == [108, 212]
+    assert first["left"] > 0
+    assert metrics["steps"] == last["taken"] + 26
 
 
 def test_who_has_won_a_race_goes_on_alone(encoded: EncodedDataset) -> None:
