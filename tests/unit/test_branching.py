@@ -20,7 +20,7 @@ from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.search.trials import short_run
 from safescale_ammt.training import branching as module
-from safescale_ammt.training import trainer
+from safescale_ammt.training import trainer, training_log
 from safescale_ammt.training.branching import Branching
 from safescale_ammt.training.encoded import EncodedDataset
 from safescale_ammt.training.genome_nets import GenomeNets
@@ -260,6 +260,23 @@ def test_steps_are_those_of_the_number_of_agents_that_is_enough(
     assert whole == [108, 212]
     assert first["left"] > 0
     assert metrics["steps"] == last["taken"] + 26
+
+
+def test_a_stage_counts_the_steps_that_were_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = {"choice": "soup", "members": 1, "feasible": True, "scores": {}}
+    events = [
+        {"event": "branch", "left": 30},
+        {"event": "merge", "doubts": [], **merged},
+        {"event": "end", "step": 100, "agents": 2},
+    ]
+    with training_log.TrainingLog(tmp_path / training_log.LOG) as log:
+        for event in events:
+            log.write({"reason": "", **event})
+    known = SimpleNamespace(parents={}, identity="sha256:0")
+    monkeypatch.setattr(training_log, "verify", lambda *_: known)
+    assert training_log.summary(tmp_path, {})["steps"] == 70
 
 
 def test_who_has_won_a_race_goes_on_alone(encoded: EncodedDataset) -> None:
