@@ -7,6 +7,7 @@ would hide: 2.5 agents, a seed that a float cannot hold, an unknown key.
 
 from __future__ import annotations
 
+import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -57,9 +58,7 @@ class Section:
                 f"Section {cls.section!r} must be a mapping, found "
                 f"{type(raw).__name__}."
             )
-        # Annotations are texts (`from __future__`), and class variables have some too.
-        types = typing.get_type_hints(cls)
-        hints = {f.name: types[f.name] for f in fields(cls)}
+        hints = cls._hints()
         for key in raw:
             if key not in hints:
                 raise ConfigError(
@@ -75,6 +74,26 @@ class Section:
                 "in a pipeline parameter; move lists into the data."
             )
         return section
+
+    @classmethod
+    @functools.cache
+    def _hints(cls) -> dict[str, Any]:
+        # Annotations are texts (`from __future__`), and class variables have some too.
+        types = typing.get_type_hints(cls)
+        return {f.name: types[f.name] for f in fields(cls)}
+
+    def bring_to_types(self) -> None:
+        """Brings values that are written in Python to their fields' types.
+
+        Raises:
+            ConfigError: a value of another kind.
+        """
+        for key, hint in self._hints().items():
+            value = getattr(self, key)
+            # One number of numpy or torch is a number.
+            value = value.item() if getattr(value, "shape", None) == () else value
+            own = _coerce(value, hint, f"{self.section}.{key}")
+            object.__setattr__(self, key, own)
 
     def to_params(self) -> dict[str, Any]:
         """Returns the JSON form that a KFP dict parameter carries unchanged."""

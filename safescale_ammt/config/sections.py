@@ -373,10 +373,6 @@ _RANGES = ("tune_learning_rate", "tune_weight_decay", "tune_dual_rate")
 _TUNING = ("tune_budget", "tune_every", *_RANGES, "tune_also")
 TUNED_TOO = ("batch_size", "roles", "self_weight")
 """What tunes itself only where `tune_also` names it."""
-_LISTS = (
-    *("agent_specializations", "sensitive", "model_files"),
-    *(*_RANGES, "tune_also"),
-)
 LEAST_TRUNK = 10
 """Steps of a trunk that candidates can race for."""
 LEAST_BUDGET_STEPS = 20
@@ -614,9 +610,8 @@ class TrainingConfig(Section):
         return AUTO_AGENTS if self.num_agents == "auto" else (self.num_agents,)
 
     def __post_init__(self) -> None:
-        """Checks ranges; lists, as they are written in Python, become tuples."""
-        for key in _LISTS:
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+        """Checks types and ranges; lists become tuples."""
+        self.bring_to_types()
         self.require_seed()
         known = all(1 <= k <= 256 for k in self.agent_counts)
         self.require("num_agents", known, "1 to 256, or auto")

@@ -8,7 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -417,3 +419,29 @@ def test_a_flag_may_be_a_yes_of_yaml_1_1(written: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text(f"rehearse: {written}\n")
     assert SafetyConfig.from_params(read_yaml(file, ConfigError)).rehearse
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("budget_seconds", "ten"),
+        ("branch", "often"),
+        ("tune", "populaton"),
+        ("merge", "soop"),
+        ("tune_also", None),
+        ("sensitive", "sex"),
+        ("num_agents", 3.5),
+        ("seed", 1.5),
+    ],
+)
+def test_a_value_of_another_kind_that_is_written_in_python_is_refused(
+    key: str, value: Any
+) -> None:
+    with pytest.raises(ConfigError, match=f"^training.{key} "):
+        TrainingConfig(**{key: value})
+
+
+def test_one_number_of_numpy_or_torch_is_a_number() -> None:
+    config = TrainingConfig(steps=np.int64(500), learning_rate=torch.tensor(0.5))
+    assert (config.steps, config.learning_rate) == (500, 0.5)
+    assert type(config.steps) is int
