@@ -13,6 +13,7 @@ from safescale_ammt.constitution.entries import number, section
 from safescale_ammt.errors import ConstitutionError, one_of
 
 NORMS = ("linf", "l2")
+KEYS = ("norm", "eps", "range")
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,26 @@ class Threat:
         return found | ({"range": list(self.range)} if self.range else {})
 
 
-def read_threat(raw: Any, where: str) -> Threat:
+def read_threat(raw: Any, where: str, names: tuple[str, str, str] = KEYS) -> Threat:
     """Parses the mapping form.
+
+    Args:
+        raw: the mapping.
+        where: its key, for sentences.
+        names: how norm, eps and range are called in it.
 
     Raises:
         ConstitutionError: an unknown key or norm, or numbers that bound nothing.
     """
-    entry = section(raw, where, ("norm", "eps", "range"))
-    norm = entry.get("norm")
+    entry = section(raw, where, names)
+    by, radius, inside = names
+    norm = entry.get(by)
     if norm not in NORMS:
-        raise ConstitutionError(f"{where}.norm is {norm!r}, {one_of(NORMS, norm)}.")
-    eps = number(entry, "eps", where)
+        raise ConstitutionError(f"{where}.{by} is {norm!r}, {one_of(NORMS, norm)}.")
+    eps = number(entry, radius, where)
     if eps is None or eps < 0:
-        raise ConstitutionError(f"{where}.eps must be a radius >= 0, found {eps}.")
-    return Threat(norm, eps, read_range(entry.get("range"), f"{where}.range"))
+        raise ConstitutionError(f"{where}.{radius} must be a radius >= 0, found {eps}.")
+    return Threat(norm, eps, read_range(entry.get(inside), f"{where}.{inside}"))
 
 
 def read_range(raw: Any, where: str) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ succeeds, and stays undecided where a model survives one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from safescale_ammt.modules.attack import (
 )
 from safescale_ammt.modules.copies import as_columns, call, to_device
 from safescale_ammt.modules.form import ModuleForm
-from safescale_ammt.modules.rows import ModuleRows
+from safescale_ammt.modules.rows import BLOCK, GivenRows, ModuleRows
 from safescale_ammt.training.constraints import ATTACKED
 
 
@@ -66,6 +67,26 @@ def survived(model: ModuleForm, rows: ModuleRows, threat: Threat) -> Tensor:
         logits = attacked_logits(module, inputs, label, threat)
         found.append((predicted(logits) == label).cpu())
     return torch.cat(found)
+
+
+def out_of_range(rows: GivenRows, threats: Iterable[Threat]) -> Iterator[str]:
+    """Says of each declared range how many rows lie outside of it.
+
+    An attack moves such an input inwards alone, so that it looks safer than it is.
+    """
+    for low, high in dict.fromkeys(t.range for t in threats if t.range):
+        found = 0
+        for block in torch.split(torch.arange(len(rows)), BLOCK):
+            parts = tree.tree_leaves(rows.inputs(block))
+            wrong = [((x < low) | (x > high)).reshape(len(x), -1).any(1) for x in parts]
+            found += int(torch.stack(wrong).any(0).sum())
+        if found:
+            yield (
+                f"Attacks are told that inputs are in [{low:g}, {high:g}], but {found} "
+                f"of {len(rows)} rows for validation have some outside, which attacks "
+                "move inwards alone: they look safer than they are. Declare a range "
+                "that holds all inputs, or none."
+            )
 
 
 def robust_accuracy(

@@ -29,12 +29,8 @@ KEYS = {
     "min_accuracy": "accuracy",
     "min_robust_accuracy": ROBUST,
 }
-THREAT = {
-    "adversarial_budget": "eps",
-    "adversarial_norm": "norm",
-    "adversarial_range": "range",
-}
-"""Keys of the threat in short -> those of a constitution's."""
+THREAT = ("adversarial_norm", "adversarial_budget", "adversarial_range")
+"""How norm, radius and range of the threat are called in short."""
 _SIZES = {"min_n": 30, "min_pos": 10}
 """Least groups of a promise in short, whose users have fewer rows than a registry."""
 
@@ -88,9 +84,9 @@ class Promises:
     def short(cls, given: Any, groups: Sequence[str]) -> Promises:
         """Reads promises in short."""
         entry = section(given, "safety_constraints", (*KEYS, *THREAT))
-        # One number of numpy or torch is a number.
-        one = {k for k, v in entry.items() if getattr(v, "shape", None) == ()}
-        entry = {k: v.item() if k in one else v for k, v in entry.items()}
+        # Numbers of numpy or torch are numbers.
+        own = {k for k, v in entry.items() if hasattr(v, "tolist")}
+        entry = {k: v.tolist() if k in own else v for k, v in entry.items()}
         values = {k: number(entry, k, "safety_constraints") for k in KEYS}
         threat = short_threat(entry)
         if values["min_robust_accuracy"] is not None and threat is None:
@@ -158,15 +154,16 @@ def short_threat(entry: Mapping[str, Any]) -> Threat | None:
     Raises:
         ConstitutionError: a budget that is no radius, a norm or a range alone.
     """
-    given = {THREAT[k]: v for k, v in entry.items() if k in THREAT and v is not None}
-    if given and "eps" not in given:
+    given = {k: v for k, v in entry.items() if k in THREAT and v is not None}
+    if given and "adversarial_budget" not in given:
         raise ConstitutionError(
             "safety_constraints.adversarial_budget must be a radius >= 0, and stand "
             "beside adversarial_norm and adversarial_range."
         )
     if not given:
         return None
-    return read_threat({"norm": "linf", **given}, "safety_constraints.adversarial")
+    given = {"adversarial_norm": "linf", **given}
+    return read_threat(given, "safety_constraints", THREAT)
 
 
 def short_principle(

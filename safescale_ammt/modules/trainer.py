@@ -40,6 +40,7 @@ from safescale_ammt.modules.processes import (
     require_equal,
 )
 from safescale_ammt.modules.randomness import own_randomness
+from safescale_ammt.modules.robust import out_of_range
 from safescale_ammt.modules.rows import GivenRows, given_rows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Kind, find_task, with_splits
@@ -285,7 +286,10 @@ class SAFESCALEAMMTTrainer:
         promises = Promises.read(
             safety_constraints, groups, numbers=numbers, unattackable=hard
         )
-        for reason in promises.left_out:
+        threats = [] if hard or numbers else [promises.threat]
+        threats += promises.constitution.threats
+        wide = out_of_range(given[1], [t for t in threats if t is not None])
+        for reason in (*promises.left_out, *wide):
             log({"event": "left_out", "reason": reason})
         config = lengthened(self.config, len(given[0]))
         task = with_splits(task, *given, config, promises.constitution)

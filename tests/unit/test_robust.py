@@ -21,6 +21,7 @@ from safescale_ammt.judging.findings import FAILS, UNDECIDED
 from safescale_ammt.modules.attack import Ball, n_fgsm
 from safescale_ammt.modules.robust import attacked_logits
 from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
+from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.threatened import WARM_UP, ThreatenedRows
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.learner import soft_rates
@@ -409,3 +410,31 @@ def test_a_loop_of_ones_own_leaves_robust_promises_out() -> None:
     layer.update(x[:, :1], label, {"sex": group})
     assert not any("robust" in pair.name for pair in layer._constraints.pairs)  # type: ignore[union-attr]
     assert "could be attacked" in layer.left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("adversarial_budget", -0.1),
+        ("adversarial_budget", "much"),
+        ("adversarial_norm", "l3"),
+        ("adversarial_range", [1, 0]),
+    ],
+)
+def test_a_sentence_names_the_key_that_was_written(key: str, value: Any) -> None:
+    with pytest.raises(ConstitutionError, match=rf"^safety_constraints\.{key} "):
+        Promises.read({**PROMISE, key: value}, ())
+
+
+def test_a_range_may_be_an_array() -> None:
+    promises = {**PROMISE, "adversarial_range": torch.tensor([-4.0, 4.0])}
+    threat = Promises.read(promises, ()).threat
+    assert threat == Threat("linf", 0.25, (-4.0, 4.0))
+
+
+@pytest.mark.parametrize(("ends", "told"), [([0, 1], 1), ([-9, 9], 0)])
+def test_rows_outside_of_a_declared_range_are_told(ends: list[int], told: int) -> None:
+    promises = {**PROMISE, "adversarial_range": ends}
+    _, metrics = trained(net(), promises=promises, steps=12, trunk_steps=4)
+    said = [r for r in metrics["left_out"] if "160 rows for validation" in r]
+    assert len(said) == told
