@@ -23,6 +23,7 @@ import torch
 
 from safescale_ammt.config.sections import LEAST_BUDGET_STEPS, TrainingConfig
 from safescale_ammt.errors import ConfigError
+from safescale_ammt.training.architectures import dealt
 from safescale_ammt.training.batch_choice import trial_steps
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.codistillation import sharing_of
@@ -93,8 +94,11 @@ class Costs:
             raced = max(config.trunk_steps * self.trunk, race)
             alone = (trunk - config.trunk_steps) * self.trunk
             found += slower * (raced + alone) + own * step * more
-        # A student takes as many steps as an agent.
+        # A student takes as many steps as an agent; auto tries one of several
+        # architectures, whose trunks are stepped together.
+        several = bool(dealt(plan.nets, plan.roles).any())
         student = config.merge in ("refined", "distilled")
+        student |= several and config.merge == "auto"
         return found + student * config.steps * self.trunk
 
 

@@ -348,6 +348,20 @@ def test_a_module_trains_for_its_budget_and_tells_what_it_took() -> None:
         assert torch.equal(tensor, again.state_dict()[name])
 
 
+def test_several_architectures_train_for_their_budget() -> None:
+    events: list[Any] = []
+    models = [net(), torch.nn.Linear(4, 1), net(1, torch.nn.Tanh())]
+    config = module_brief(budget_seconds=3.0, num_agents=3)
+    trainer = SAFESCALEAMMTTrainer(config, log=events.append)
+    _, metrics = trainer.train(models, *both())
+    told = next(e for e in events if e["event"] == "budget")
+    assert metrics["steps"] == told["steps"] >= LEAST_BUDGET_STEPS
+    # The student that all of them teach is paid for.
+    costs = Costs(**told["costs"])
+    student = told["steps"] * costs.trunk
+    assert told["expected"] > student + (told["steps"] // 2) * costs.agents
+
+
 def test_the_seconds_that_were_taken_stand_beside_the_budget() -> None:
     assert spent(TrainingConfig(), 3.0) is None
     event = spent(TrainingConfig(budget_seconds=60.0), 57.25)
