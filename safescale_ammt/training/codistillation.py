@@ -57,15 +57,17 @@ class Codistillation:
     student: int = 0
 
     def __post_init__(self) -> None:
-        """Checks ranges."""
-        for name, fits, wanted in (
-            ("weight", 0 <= self.weight < float("inf"), "a number >= 0"),
-            ("temperature", 0 < self.temperature < float("inf"), "a number > 0"),
-            ("warmup", 0 <= self.warmup <= 1, "0 to 1, a part of the steps"),
-            ("student", self.student >= 0, "the number of a model in the list"),
+        """Checks types and ranges."""
+        last = float("inf")
+        for name, least, most, wanted in (
+            ("weight", 0, last, "a number >= 0"),
+            ("temperature", 1e-300, last, "a number > 0"),
+            ("warmup", 0, 1, "0 to 1, a part of the steps"),
+            ("student", 0, last, "the number of a model in the list"),
         ):
-            if not fits:
-                value = getattr(self, name)
+            value, kind = getattr(self, name), int if name == "student" else int | float
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+            if not (fits and least <= value <= most and value < last):
                 raise ConfigError(f"codistillation.{name} is {value!r}, not {wanted}.")
 
     def at(self, step: int, config: TrainingConfig) -> float:

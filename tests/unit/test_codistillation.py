@@ -541,6 +541,8 @@ def test_sections_that_do_not_fit_are_one_sentence() -> None:
         ("temperature", 0.0),
         ("warmup", 1.5),
         ("student", -1),
+        ("weight", "much"),
+        ("student", 0.5),
     ],
 )
 def test_a_number_that_means_nothing_is_refused(name: str, value: Any) -> None:
