@@ -423,9 +423,9 @@ class TrainingConfig(Section):
     )
     """Roles, dealt out to the agents in turn."""
     max_epochs: int = 0
-    """Upper bound on each agent's passes over the training rows, which a trunk may take
-    in its place (branch); 0 = `steps` alone decides. Of fewer steps each phase,
-    warm-up, average, sharing and multipliers, keeps its share."""
+    """Upper bound on passes over the training rows, those of the trunk among them; 0 =
+    `steps` alone decides. Of fewer steps each phase, warm-up, average, sharing and
+    multipliers, keeps its share."""
     budget_seconds: float = 0.0
     """Seconds that training may take, merging included: a probe at its start says how
     many steps they are, and each phase keeps its share; 0 = `steps` decides."""
@@ -442,8 +442,8 @@ class TrainingConfig(Section):
     """Unconstrained steps that all agents share before they specialise; trees take
     this part of their rounds without constraints."""
     branch: float | Literal["auto"] = "auto"
-    """Share of all agents' steps together that the trunk may take while *validation*
-    shows a gain; each agent takes its part of the rest. 0 = they part after
+    """Share of all agents' steps together (of one net's with max_epochs) that the trunk
+    may take while *validation* shows a gain; each agent takes its part of the rest. 0 =
     trunk_steps; auto = .75, and 0 with promises, several num_agents, or tune."""
     batch_size: int = 512
     """Rows per agent and step."""

@@ -50,8 +50,9 @@ class Plan:
         steps: steps of each net in all.
         before: steps that fewer agents took before, which were not enough.
         share: of all agents' steps that the trunk may take; 0 = its own alone.
-        net_steps: those of all together, over which the rate of a trunk falls that may
-            go on; the agents' begins anew. 0 = there is one rate for both.
+        net_steps: those of all together, of one net where epochs bound them, over which
+            the rate of a trunk falls that may go on; the agents' begins anew. 0 = there
+            is one rate for both.
     """
 
     nets: Nets
@@ -104,12 +105,13 @@ class Plan:
     def under(self, config: TrainingConfig) -> Plan:
         """Returns the plan under a section of another length, or of another batch."""
         trunk, own = parts(config, len(self.roles), self.share)
+        together = trunk + own * (1 if config.max_epochs else len(self.roles))
         return replace(
             self,
             config=config,
             trunk_steps=trunk,
             steps=trunk + own,
-            net_steps=(trunk > config.trunk_steps) * (trunk + own * len(self.roles)),
+            net_steps=together if trunk > config.trunk_steps else 0,
         )
 
     def seed(self, use: str) -> int:
@@ -192,17 +194,21 @@ def make_plan(
 def parts(config: TrainingConfig, agents: int, share: float) -> tuple[int, int]:
     """Returns the steps that the trunk takes at most, and those of each agent.
 
+    Where epochs are named no net passes over the rows more often, and the trunk takes
+    its share of one net's steps in place of all agents'.
+
     Args:
         config: the training section, whose net-steps these are (`branching`).
         agents: how many share them.
         share: that the trunk may take; 0 = its own steps alone.
     """
     trunk, own = config.trunk_steps, config.steps - config.trunk_steps
-    longer = math.floor(share * (trunk + agents * own))
+    side_by_side = 1 if config.max_epochs else agents
+    longer = math.floor(share * (trunk + side_by_side * own))
     # Who asks for no trunk gets none.
     if not trunk or longer <= trunk:
         return trunk, own
-    return longer, max(1, (trunk + agents * own - longer) // agents)
+    return longer, max(1, (trunk + side_by_side * own - longer) // side_by_side)
 
 
 def of_length(config: TrainingConfig, steps: int) -> TrainingConfig:

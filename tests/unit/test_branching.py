@@ -69,6 +69,16 @@ def test_who_asks_for_no_trunk_or_for_nothing_else_gets_that() -> None:
     assert parts(TrainingConfig(trunk_steps=1200), 8, 0.9) == (1200, 0)
 
 
+@pytest.mark.parametrize("agents", [1, 8])
+def test_no_net_passes_over_the_rows_more_often_than_the_epochs_that_are_named(
+    agents: int,
+) -> None:
+    assert parts(TrainingConfig(max_epochs=3), agents, 0.75) == (900, 300)
+    bound = {"max_epochs": 4, "steps": 1200, "trunk_steps": 400, "num_agents": agents}
+    late, early = (trained(net(), **bound, branch=b)[1] for b in ("auto", 0.0))
+    assert late["epochs"] <= early["epochs"]
+
+
 def test_the_trunk_has_the_rate_of_a_longer_run_and_the_agents_their_own(
     encoded: EncodedDataset,
 ) -> None:

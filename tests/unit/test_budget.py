@@ -91,8 +91,8 @@ def test_a_section_without_a_budget_is_what_it_was() -> None:
     ("changes", "sentence"),
     [
         ({"budget_seconds": -1.0}, "seconds, or 0 for no budget"),
-        ({"budget_seconds": float("inf")}, "seconds, or 0 for no budget"),
-        ({"budget_seconds": float("nan")}, "seconds, or 0 for no budget"),
+        ({"budget_seconds": float("inf")}, "must be finite, found inf"),
+        ({"budget_seconds": float("nan")}, "must be finite, found nan"),
         ({"budget_steps": 100}, "beside training.budget_seconds"),
         ({"budget_steps": 3, "budget_seconds": 9.0}, "20 or more"),
         ({"budget_steps": -3, "budget_seconds": 9.0}, "20 or more"),
