@@ -229,8 +229,8 @@ def section_rows(section: type[Section]) -> Iterator[tuple[str, ...]]:
 OWNERS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("constitution", Constitution, ("principles", "gate", "groups", "human")),
     ("principles[]", Principle, ("constraint", "enforce")),
-    # A threat is read by the Python API alone, whose page tells it.
-    ("principles[].constraint", Constraint, ("threat",)),
+    # Threats and losses are read by the Python API alone, whose page tells them.
+    ("principles[].constraint", Constraint, ("threat", "loss")),
     ("principles[].train", Principle, ("id", "text", "why", "constraint")),
     ("gate", GateRule, ()),
     ("groups", GroupRule, ()),

@@ -118,22 +118,29 @@ class Constitution:
     human: HumanRule
 
     @classmethod
-    def load(cls, path: Path | str, *, attacks: bool = False) -> Constitution:
-        """Reads a YAML file; `attacks` as in `from_dict`.
+    def load(
+        cls, path: Path | str, *, attacks: bool = False, numbers: bool = False
+    ) -> Constitution:
+        """Reads a YAML file; `attacks` and `numbers` as in `from_dict`.
 
         Raises:
             ConstitutionError: the file is missing, is not YAML or is malformed.
         """
-        return cls.from_dict(read_yaml(path, ConstitutionError), attacks=attacks)
+        raw = read_yaml(path, ConstitutionError)
+        return cls.from_dict(raw, attacks=attacks, numbers=numbers)
 
     @classmethod
-    def from_dict(cls, raw: Any, *, attacks: bool = False) -> Constitution:
+    def from_dict(
+        cls, raw: Any, *, attacks: bool = False, numbers: bool = False
+    ) -> Constitution:
         """Parses the mapping form (YAML, or a KFP dict parameter).
 
         Args:
             raw: the mapping.
             attacks: whether whoever judges can attack a model: no stage of the
                 pipeline can, so that promises on attacks are refused by default.
+            numbers: whether whoever judges knows predicted numbers: the pipeline
+                knows classes, so that promises on losses are refused by default.
 
         Raises:
             ConstitutionError: unknown key, metric or value, a missing part, or
@@ -157,7 +164,8 @@ class Constitution:
         if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
             raise ConstitutionError("A constitution needs a list of principles.")
         principles = tuple(
-            read_principle(p, i, attacks=attacks) for i, p in enumerate(entries)
+            read_principle(p, i, attacks=attacks, numbers=numbers)
+            for i, p in enumerate(entries)
         )
         check_consistent(principles)
         sizes = section(top.get("groups", {}), "groups", ("min_n", "min_pos"))

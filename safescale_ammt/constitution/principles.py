@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safescale_ammt.constitution.entries import number, section, text
+from safescale_ammt.constitution.losses import BoundedLoss, read_loss
 from safescale_ammt.constitution.threats import Threat, read_threat
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import checked_flag
@@ -21,6 +22,8 @@ SKILL_METRICS = ("auc", "balanced_accuracy", "precision", "recall")
 """Measures of use that a rare class does not blind, as it blinds accuracy."""
 ROBUST = "robust_accuracy"
 """Right answers that are left under attack; the Python API's trainer alone attacks."""
+LOSS_GAP = "loss_gap"
+"""Mean bounded losses of groups; the Python API's trainer alone predicts numbers."""
 ROBUST_METRICS = (
     ROBUST,
     "certified_accuracy",
@@ -29,7 +32,7 @@ ROBUST_METRICS = (
 )
 JUDGED = ("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error")
 """Metrics that `evaluate_safety` has an evaluator for."""
-METRICS = (*JUDGED, *ROBUST_METRICS)
+METRICS = (*JUDGED, *ROBUST_METRICS, LOSS_GAP)
 FLOORS = ("accuracy", "balanced_accuracy", "recall")
 """Measures of use that are sums of rates, and can be held to a floor."""
 # The optimizer's constraints are sums of rates.
@@ -50,6 +53,10 @@ _HIGHER_IS_BETTER = {
     "certified_accuracy",
     "corruption_accuracy",
 }
+_ELSEWHERE = {
+    ROBUST: ", and only train_model of the Python API attacks",
+    LOSS_GAP: ", and only train_model of the Python API predicts numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Constraint:
         given: a sensitive column, a declared merge or a cross: groups are compared
             within each of its values alone; the line holds in every one.
         threat: what an attacker may change, of `robust_accuracy`.
+        loss: whose means are compared, of `loss_gap`.
     """
 
     metric: str
@@ -81,6 +89,7 @@ class Constraint:
     floor: float | None = None
     given: str | None = None
     threat: Threat | None = None
+    loss: BoundedLoss | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,7 +101,8 @@ class Constraint:
         """Says which groups are compared, such as ` by sex given education`."""
         by = f" by {self.group}" if self.group else ""
         by += f" given {self.given}" if self.given else ""
-        return by + (f" under {self.threat.name}" if self.threat else "")
+        by += f" under {self.threat.name}" if self.threat else ""
+        return by + (f" in {self.loss.name}" if self.loss else "")
 
     @property
     def untrainable(self) -> str:
@@ -107,7 +117,8 @@ class Constraint:
                 f"a line that moves with {self.reference} is none that training can "
                 "hold; promise an accuracy of at least a threshold beside it"
             )
-        if self.metric not in TRAINABLE and self.threat is None:
+        surrogate = self.threat is not None or self.loss is not None
+        if self.metric not in TRAINABLE and not surrogate:
             return f"{self.metric} has no differentiable surrogate, {one_of(TRAINABLE)}"
         return ""
 
@@ -175,6 +186,7 @@ class Principle:
             "delta": c.delta,
             "floor": c.floor,
             "threat": c.threat and c.threat.to_dict(),
+            "loss": c.loss and c.loss.to_dict(),
         }
         return {
             "id": self.id,
@@ -186,13 +198,16 @@ class Principle:
         }
 
 
-def read_principle(raw: Any, index: int, *, attacks: bool = False) -> Principle:
+def read_principle(
+    raw: Any, index: int, *, attacks: bool = False, numbers: bool = False
+) -> Principle:
     """Parses one entry of the list `principles`.
 
     Args:
         raw: the entry.
         index: its place in the list.
         attacks: whether whoever judges can attack a model.
+        numbers: whether whoever judges knows predicted numbers.
 
     Raises:
         ConstitutionError: an unknown key, metric or value, or a line that no
@@ -203,11 +218,12 @@ def read_principle(raw: Any, index: int, *, attacks: bool = False) -> Principle:
     if "id" not in entry or "constraint" not in entry:
         raise ConstitutionError(f"principles[{index}] needs both id and constraint.")
     name = text(entry, "id", f"principles[{index}]", "")
-    constraint = _constraint(entry["constraint"], name, attacks=attacks)
+    raw_constraint = entry["constraint"]
+    constraint = _constraint(raw_constraint, name, attacks=attacks, numbers=numbers)
     train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
     # Gaps are trained for, unless the author says otherwise. The others could not be
     # once: files from then mean what they meant, and keep their digests.
-    by_default = constraint.metric in (*GAPS, ROBUST)
+    by_default = constraint.metric in (*GAPS, ROBUST, LOSS_GAP)
     enforce = checked_flag(
         train.get("enforce", by_default), f"{name}.train.enforce", ConstitutionError
     )
@@ -219,12 +235,12 @@ def read_principle(raw: Any, index: int, *, attacks: bool = False) -> Principle:
     return Principle(name, constraint, enforce=enforce, **texts)
 
 
-def _constraint(raw: Any, name: str, *, attacks: bool) -> Constraint:
+def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constraint:
     """Parses and checks the constraint of the principle `name`."""
     where = f"{name}.constraint"
     keys = (
         *("metric", "group", "given", "op", "threshold", "tier"),
-        *("reference", "delta", "floor", "threat"),
+        *("reference", "delta", "floor", "threat", "loss"),
     )
     entry = section(raw, where, keys)
     metric = entry.get("metric")
@@ -234,11 +250,15 @@ def _constraint(raw: Any, name: str, *, attacks: bool) -> Constraint:
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
     attacked = attacks and metric == ROBUST
-    if metric not in JUDGED and not attacked:
-        elsewhere = ", and only train_model of the Python API attacks"
+    of_numbers = numbers and metric == LOSS_GAP
+    if metric not in JUDGED and not attacked and not of_numbers:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version"
-            f"{elsewhere if metric == ROBUST else ''}; {one_of(JUDGED)}."
+            f"{_ELSEWHERE.get(metric, '')}; {one_of(JUDGED)}."
+        )
+    if "loss" in entry and not of_numbers:
+        raise ConstitutionError(
+            f"{where}.loss is given, but {metric} compares no losses; remove it."
         )
     if entry.get("threat") is not None and not attacked:
         raise ConstitutionError(
@@ -259,6 +279,7 @@ def _constraint(raw: Any, name: str, *, attacks: bool) -> Constraint:
         threat=read_threat(entry.get("threat", {}), f"{where}.threat")
         if attacked
         else None,
+        loss=read_loss(entry.get("loss", {}), f"{where}.loss") if of_numbers else None,
     )
     _check_constraint(constraint, where)
     # Filled in, so that a delta of 0 has one digest, written out or not.
@@ -286,7 +307,8 @@ def _check_constraint(c: Constraint, where: str) -> None:
             "bound and can only be soft."
         )
     named = isinstance(c.group, str) and bool(c.group.strip())
-    if not named and (c.group is not None or c.metric in GROUP_METRICS):
+    grouped = c.metric in (*GROUP_METRICS, LOSS_GAP)
+    if not named and (c.group is not None or grouped):
         raise ConstitutionError(f"{where}.group must name a group for {c.metric}.")
     if c.metric in ("accuracy", *SKILL_METRICS) and c.group is not None:
         raise ConstitutionError(

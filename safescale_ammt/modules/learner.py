@@ -256,7 +256,8 @@ class ModuleLearner(Learner):
             asked = columns(self._under_attack(inputs(extra), columns, slots))
             weight = self.traits.constraint_weight.to(self.device)
             lagrangian = task + weight * (
-                soft_rates(asked, self._cells) @ weights.float()
+                soft_rates(asked, self._cells, self._rows.y[extra].to(self.device))
+                @ weights.float()
             )
         found = torch.autograd.grad(lagrangian.sum(), tuple(leaves.values()))
         return task, torch.cat([part.flatten(1) for part in found], 1)
@@ -348,7 +349,8 @@ class ModuleLearner(Learner):
             inputs = tree.tree_map(lambda x: x[0], stacked)
         with fixed_statistics(module), self.precision.autocast():
             asked = call(module, inputs)
-        soft = soft_rates(as_columns(asked).float()[None], self._cells)[0]
+        out, y = as_columns(asked).float()[None], self._rows.y[extra][None]
+        soft = soft_rates(out, self._cells, y.to(self.device))[0]
         return task, whole + role.constraint_weight * (soft @ weights)
 
     def _answers(self, i: int, seen: Any) -> list[Tensor]:

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from safescale_ammt.binomial.bounded_means import mean_bounds
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
 from safescale_ammt.judging.judge import judge
+from safescale_ammt.judging.loss_gap import judge_loss_gap
 from safescale_ammt.judging.usefulness import doubts
 from safescale_ammt.model.predictor import Prediction
 from safescale_ammt.modules.form import ModuleForm
@@ -29,6 +32,7 @@ from safescale_ammt.modules.robust import robust_accuracy
 from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import Task
+from safescale_ammt.training.bounded_loss import hard_losses
 from safescale_ammt.training.merge import (
     BEST,
     SOUP,
@@ -108,9 +112,58 @@ def merged_numbers(run: ModuleRun, trained: Trained) -> tuple[ModuleForm, str]:
     forms = cast(
         "dict[str, ModuleForm]", forms_of(trained, alone, law, run.config.merge)
     )
+    # As with classes: what is shown to break a promise is out, if anything is left.
+    kept = {
+        name: form for name, form in forms.items() if not refuted(run, form, select)
+    }
+    forms = kept or forms
     worth = {name: worths(run, form, select).numpy() for name, form in forms.items()}
     choice = first_unbeaten(tuple(forms), worth.__getitem__)
     return forms[choice], choice
+
+
+def refuted(run: ModuleRun, model: ModuleForm, rows: ModuleRows) -> bool:
+    """Tells whether rows show that a form breaks a hard promise on losses."""
+    found = loss_gaps(run, model, rows, run.promises.constitution.gate.alpha)
+    return any(f.outcome == FAILS and f.tier != "soft" for f in found)
+
+
+def unskilled(run: ModuleRun, model: ModuleForm, held: ModuleRows) -> tuple[str, ...]:
+    """Says where a model that promises something of losses may be as a constant is."""
+    gate, found = run.promises.constitution.gate, []
+    promised = (p.constraint.loss for p in run.promises.constitution.principles)
+    losses = [] if gate.allow_constant else [loss for loss in promised if loss]
+    answer = held.answers(model).prediction if losses else np.zeros(0)
+    for loss in dict.fromkeys(losses):
+        y, constant = held.y.double(), run.task.splits["train"].y.double().mean(0)
+        own = hard_losses(loss, torch.from_numpy(answer), y)
+        gain = (hard_losses(loss, constant.expand_as(y), y) - own).numpy()
+        # Differences lie in [-1, 1].
+        if mean_bounds((1 + gain) / 2, gate.alpha_k)[0] <= 0.5:
+            found.append(
+                f"The {loss.name} is not shown to be smaller than that of one number "
+                "for everybody, the mean of those for training."
+            )
+    return tuple(found)
+
+
+def loss_gaps(
+    run: ModuleRun, model: ModuleForm, rows: ModuleRows, alpha: float
+) -> list[Finding]:
+    """Judges the promises on losses of predicted numbers."""
+    law, found = run.promises.constitution, []
+    promised = [p for p in law.principles if p.constraint.loss is not None]
+    answer = rows.answers(model).prediction if promised else np.zeros(0)
+    for p in promised:
+        loss, group = p.constraint.loss, p.constraint.group
+        assert loss is not None
+        assert group is not None
+        losses = hard_losses(loss, torch.from_numpy(answer), rows.y.double()).numpy()
+        codes, names = rows.groups[group].numpy(), run.task.groups[group]
+        found.append(
+            judge_loss_gap(p, losses, codes, law.groups, names=names, alpha=alpha)
+        )
+    return found
 
 
 def worths(run: ModuleRun, model: ModuleForm, rows: ModuleRows) -> Tensor:
@@ -151,8 +204,8 @@ def measured(
         "left_out": run.reasons("left_out"),
         **of_architectures(run, trained, model, held),
     }
-    found: list[Finding] = []
-    doubtful: tuple[str, ...] = ()
+    found = loss_gaps(run, model, held, run.promises.constitution.gate.alpha_k)
+    doubtful = unskilled(run, model, held)
     if not run.task.predicts_numbers:
         law = run.promises.constitution
         evidence = evidence_of(run, held, held.answers(model), held.answers(twin))

@@ -3,6 +3,8 @@
 max_bias               dp_gap <= v for each group, enforced in training
 min_fairness           dp_ratio >= v for each group, judged
 min_accuracy           accuracy >= v, judged
+max_loss_gap           loss_gap <= v for each group, enforced, of predicted numbers
+loss_bound             the absolute error from which on more does not count there
 adversarial_budget     eps of a robust accuracy that is reported, in the largest norm
 adversarial_norm       l2: in the Euclidean one
 adversarial_range      least and greatest value that an input can have
@@ -19,7 +21,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.entries import number, section
-from safescale_ammt.constitution.principles import GROUP_METRICS, ROBUST
+from safescale_ammt.constitution.principles import GROUP_METRICS, LOSS_GAP, ROBUST
 from safescale_ammt.constitution.threats import Threat, read_threat
 from safescale_ammt.errors import ConstitutionError
 
@@ -28,9 +30,12 @@ KEYS = {
     "min_fairness": "dp_ratio",
     "min_accuracy": "accuracy",
     "min_robust_accuracy": ROBUST,
+    "max_loss_gap": LOSS_GAP,
 }
 THREAT = ("adversarial_norm", "adversarial_budget", "adversarial_range")
 """How norm, radius and range of the threat are called in short."""
+BOUND = "loss_bound"
+_GROUPED = (*GROUP_METRICS, LOSS_GAP)
 _SIZES = {"min_n": 30, "min_pos": 10}
 """Least groups of a promise in short, whose users have fewer rows than a registry."""
 
@@ -70,10 +75,10 @@ class Promises:
             ConstitutionError: an unknown key, or a value that is none.
         """
         if isinstance(given, str | Path):
-            given = Constitution.load(given, attacks=True)
+            given = Constitution.load(given, attacks=True, numbers=True)
         given = {} if given is None else given
         if isinstance(given, Mapping) and "principles" in given:
-            given = Constitution.from_dict(given, attacks=True)
+            given = Constitution.from_dict(given, attacks=True, numbers=True)
         if isinstance(given, Constitution):
             found = cls(given, threat=next(iter(given.threats), None))
         else:
@@ -83,7 +88,7 @@ class Promises:
     @classmethod
     def short(cls, given: Any, groups: Sequence[str]) -> Promises:
         """Reads promises in short."""
-        entry = section(given, "safety_constraints", (*KEYS, *THREAT))
+        entry = section(given, "safety_constraints", (*KEYS, *THREAT, BOUND))
         # Numbers of numpy or torch are numbers.
         own = {k for k, v in entry.items() if hasattr(v, "tolist")}
         entry = {k: v.tolist() if k in own else v for k, v in entry.items()}
@@ -94,19 +99,32 @@ class Promises:
                 "safety_constraints.adversarial_budget must be a radius >= 0, and "
                 "stand beside min_robust_accuracy."
             )
+        bound = number(entry, BOUND, "safety_constraints")
+        useless = bound is not None and bound <= 0
+        if useless or (bound is None) != (values["max_loss_gap"] is None):
+            raise ConstitutionError(
+                "safety_constraints.loss_bound must be the largest error that counts, "
+                "> 0, and stand beside max_loss_gap."
+            )
+        asked: dict[str, dict[str, Any]] = {
+            ROBUST: {} if threat is None else {"threat": threat.to_dict()},
+            LOSS_GAP: {"loss": {"kind": "absolute", "bound": bound}},
+        }
         principles = []
         for key, metric in KEYS.items():
             value = values[key]
             if value is not None:
-                by_group = (groups or ("",)) if metric in GROUP_METRICS else ("",)
+                by_group = (groups or ("",)) if metric in _GROUPED else ("",)
+                more = asked.get(metric, {})
                 principles += [
-                    short_principle(key, metric, value, g, threat) for g in by_group
+                    short_principle(key, metric, value, g, more) for g in by_group
                 ]
         judged = [p for p in principles if p["constraint"].get("group") != ""]
         reasons = [undecided(p) for p in principles if p not in judged]
         constitution = Constitution.from_dict(
             {"schema": 1, "principles": judged or [NOTHING], "groups": _SIZES},
             attacks=True,
+            numbers=True,
         )
         return cls(constitution, tuple(reasons), threat)
 
@@ -117,10 +135,12 @@ class Promises:
         kept, reasons = [], list(self.left_out)
         for p in self.constitution.principles:
             absent = [name for name in p.constraint.columns if name not in groups]
-            if numbers and p.id != NOTHING["id"]:
+            # Of classes alone no loss is promised, and of numbers nothing else.
+            if numbers != (p.constraint.loss is not None) and p.id != NOTHING["id"]:
+                told, about = ("numbers", "classes")[:: 1 if numbers else -1]
                 reasons.append(
-                    f"{p.id} is undecided: numbers are predicted, and {p.promise} is "
-                    "about classes."
+                    f"{p.id} is undecided: {told} are predicted, and {p.promise} is "
+                    f"about {about}."
                 )
             elif p.constraint.threat is not None and unattackable:
                 reasons.append(f"{p.id} is undecided: {unattackable}.")
@@ -132,7 +152,7 @@ class Promises:
             else:
                 kept.append(p.to_dict())
         whole = {**self.constitution.to_dict(), "principles": kept or [NOTHING]}
-        left = Constitution.from_dict(whole, attacks=True)
+        left = Constitution.from_dict(whole, attacks=True, numbers=True)
         return Promises(left, tuple(reasons), self.threat)
 
     @property
@@ -167,15 +187,13 @@ def short_threat(entry: Mapping[str, Any]) -> Threat | None:
 
 
 def short_principle(
-    key: str, metric: str, value: float, group: str, threat: Threat | None
+    key: str, metric: str, value: float, group: str, own: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns a principle of a promise in short."""
+    """Returns a principle of a promise in short; `own` is what the metric asks for."""
     name = key.replace("_", "-") + (f"-{group}" if group else "")
-    constraint: dict[str, Any] = {"metric": metric, "threshold": value}
-    if metric in GROUP_METRICS:
+    constraint: dict[str, Any] = {"metric": metric, "threshold": value, **own}
+    if metric in _GROUPED:
         constraint["group"] = group
-    if metric == ROBUST and threat is not None:
-        constraint["threat"] = threat.to_dict()
     return {"id": name, "constraint": constraint}
 
 

@@ -62,8 +62,10 @@ class Task:
         """
         del split
         rows, values = self.splits["held"], self.groups[name]
-        labels = np.zeros((len(values), len(self.classes)), dtype=np.int64)
-        np.add.at(labels, (rows.groups[name].numpy(), rows.y.numpy()), 1)
+        # Numbers are of one class, as far as rows are counted.
+        y = np.zeros(len(rows), np.int64) if self.predicts_numbers else rows.y.numpy()
+        labels = np.zeros((len(values), len(self.classes) or 1), dtype=np.int64)
+        np.add.at(labels, (rows.groups[name].numpy(), y), 1)
         return values, labels.sum(1), labels
 
     def crossed(

@@ -16,7 +16,7 @@ with soft rates (mean sigmoid of the logit) where the gradient is needed and har
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -24,8 +24,11 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from safescale_ammt.constitution.losses import BoundedLoss
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.constitution.threats import Threat
+from safescale_ammt.model.network import predicted
+from safescale_ammt.training.bounded_loss import hard_losses
 from safescale_ammt.training.inequalities import Pair, Sums
 
 ATTACKED = 1024
@@ -48,6 +51,8 @@ class Cell:
         stratum: the stratum's code.
         at: the stratum's value.
         threat: what an attacker changes of the rows before they are answered.
+        loss: whose mean stands in the place of the rate, where numbers are predicted;
+            there the outcome says nothing.
     """
 
     group: str
@@ -59,6 +64,7 @@ class Cell:
     stratum: int = 0
     at: str = ""
     threat: Threat | None = None
+    loss: BoundedLoss | None = None
 
     def rows(self, groups: Mapping[str, Tensor], label: Tensor) -> Tensor:
         """Returns which rows (n,) belong to this cell."""
@@ -251,6 +257,26 @@ def hard_rates(predicted: Tensor, membership: Tensor, outcomes: Tensor) -> Tenso
     """
     hits = predicted[:, None] == outcomes[:, None]
     return (hits & membership).sum(-1).to(torch.float32)
+
+
+def cell_sums(
+    out: Tensor, y: Tensor, membership: Tensor, cells: Sequence[Cell]
+) -> Tensor:
+    """Returns hits per cell (k, cells) of answers; of cells with a loss its sums.
+
+    Args:
+        out: answers (k, n, n_out).
+        y: class codes (n,) or (k, n), or numbers with another axis (n_out,).
+        membership: as of `hard_rates`.
+        cells: of one kind: numbers are predicted, or classes.
+    """
+    outcomes = torch.tensor([cell.outcome for cell in cells], dtype=torch.long)
+    losses = dict.fromkeys(cell.loss for cell in cells if cell.loss is not None)
+    if not losses:
+        return hard_rates(predicted(out), membership, outcomes)
+    each = {loss: hard_losses(loss, out, y) for loss in losses}
+    of_cells = torch.stack([each[c.loss] for c in cells if c.loss is not None], 1)
+    return torch.where(membership, of_cells, 0.0).sum(-1)
 
 
 def z_value(confidence: float) -> float:

@@ -27,7 +27,7 @@ from safescale_ammt.training.architectures import dealt
 from safescale_ammt.training.constraints import (
     ATTACKED,
     Constraints,
-    hard_rates,
+    cell_sums,
     z_value,
 )
 from safescale_ammt.training.encoded import CHUNK_ROWS
@@ -95,7 +95,6 @@ class DualUpdate:
         self._violating = torch.zeros(len(held_out), dtype=torch.bool)
         self._nets = nets
         self._slack = config.bias_tolerance
-        self._outcomes = torch.tensor([c.outcome for c in constraints.cells])
         self._z = z_value(config.safety_threshold)
         self._tau = constraints.tau()
 
@@ -236,7 +235,7 @@ class DualUpdate:
         None in a process that holds the twin alone.
         """
         alone = self.placement.one_of_several(len(self._sizes))
-        total = torch.zeros(len(self._looks[0][1]), len(self._outcomes))
+        total = torch.zeros(len(self._looks[0][1]), len(self.constraints.cells))
         for threat, numbers, membership in self._looks:
             agents, rows = numbers.shape
             most = max(1, CHUNK_ROWS // max(1, agents))
@@ -248,8 +247,8 @@ class DualUpdate:
                     threat,
                     one_of_several=alone,
                 )
-                inside = membership[:, :, block]
-                total += hard_rates(predicted(found), inside, self._outcomes)
+                y, inside = self._rows.y[numbers[:, block]], membership[:, :, block]
+                total += cell_sums(found, y, inside, self.constraints.cells)
         return total
 
     def measure_shift(self, averaged: Tensor, finite: Tensor) -> None:
@@ -332,6 +331,9 @@ def merge_shift_of(plan: Plan) -> MergeShift | None:
     # Of several architectures each has a mean of its own, and none is sure to be it.
     if bool(dealt(plan.nets, plan.roles).any()):
         return None
+    # It is measured of answers, not of losses.
+    if any(cell.loss is not None for cell in plan.constraints.cells):
+        return None
     rows = plan.nets.rows("validation")
     # Under an attack agents and mean would be asked about other rows each.
     inside = plan.constraints.membership(rows.groups, rows.y) & clean[:, None]
@@ -353,19 +355,19 @@ def cell_hits(
         rows: to answer.
         inside: which row counts in which cell (cells, n).
     """
-    outcomes = torch.tensor([c.outcome for c in constraints.cells])
-    hits = torch.zeros(len(outcomes))
+    cells = constraints.cells
+    hits = torch.zeros(len(cells))
     for block in rows.blocks():
-        found = predicted(nets.logits(theta[None], rows, block[None]))
+        found = nets.logits(theta[None], rows, block[None])
         counted = inside[:, block] & constraints.under(None)[:, None]
-        hits += hard_rates(found, counted, outcomes)[0]
+        hits += cell_sums(found, rows.y[block], counted, cells)[0]
     for threat in constraints.threats:
         counted = inside & constraints.under(threat)[:, None]
         # An attack costs many answers: to rows that count in no cell there is none.
         attacked = counted.any(0).nonzero()[:, 0]
         for block in torch.split(attacked, CHUNK_ROWS) if len(attacked) else ():
             out = asked(nets, theta[None], rows, block[None], threat)
-            hits += hard_rates(predicted(out), counted[:, block], outcomes)[0]
+            hits += cell_sums(out, rows.y[block], counted[:, block], cells)[0]
     return hits
 
 

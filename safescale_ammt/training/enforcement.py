@@ -1,8 +1,9 @@
 """Enforcement: the principles that training works on, cut into cells and inequalities.
 
 Gaps and ratios compare every two groups, within each stratum where they are promised
-given another column; an error is bounded in each group; floors are held by all rows. A
-robust accuracy bounds the error under attack, of all rows or in each group.
+given another column; of predicted numbers mean losses are compared. An error is bounded
+in each group; floors are held by all rows. A robust accuracy bounds the error under
+attack, of all rows or in each group.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
-from safescale_ammt.constitution.principles import ROBUST, Principle
+from safescale_ammt.constitution.principles import LOSS_GAP, ROBUST, Principle
 from safescale_ammt.errors import ConstitutionError
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.inequalities import (
@@ -35,6 +36,7 @@ _CONDITIONS = {
     "tpr_gap": (True,),
     "fpr_gap": (False,),
     "eo_difference": (True, False),
+    LOSS_GAP: (None,),
 }
 
 
@@ -64,7 +66,9 @@ def enforce(
         if c.group is None:
             cut.hold_to_floor(principle)
             continue
-        anybody = Cell(c.group, 0, "", 0, None, c.given or "", threat=c.threat)
+        anybody = Cell(
+            c.group, 0, "", 0, None, c.given or "", threat=c.threat, loss=c.loss
+        )
         for code, value in enumerate(values[c.given] if c.given else [""]):
             stratum = replace(anybody, stratum=code, at=value)
             large = cut.large_enough(principle, stratum)
@@ -110,7 +114,8 @@ class _Cut:
     def compare(self, principle: Principle, large: Sequence[Cell]) -> None:
         """Compares the rates of every two groups, either way round."""
         c = principle.constraint
-        for outcome in self._outcomes:
+        # Predicted numbers have one mean loss, and no outcomes.
+        for outcome in self._outcomes or (0,):
             for condition in _CONDITIONS[c.metric]:
                 first = len(self.cells)
                 self.cells += [
@@ -123,11 +128,13 @@ class _Cut:
     def comparison(self, principle: Principle, a: int, b: int) -> Pair:
         c, one, other = principle.constraint, self.cells[a], self.cells[b]
         what = {True: "TPR", False: "FPR", None: "rate"}[one.condition]
+        what = what if c.loss is None else "loss"
         what += f" of class {one.outcome}" if len(self._outcomes) > 1 else ""
         what += f" given {one.at}" if one.given else ""
         if c.metric != "dp_ratio":
             name = f"{what}: {one.value} - {other.value}"
-            return gap(principle.id, name, a, b, c.line)
+            found = gap(principle.id, name, a, b, c.line)
+            return replace(found, counted=c.loss is None)
         rows = one.rows(self._groups, self._label)
         rows |= other.rows(self._groups, self._label)
         # As the power check has it: about as many are selected as are in the class.
@@ -232,7 +239,7 @@ class _Cut:
             label = self._label[group.rows(self._groups, self._label)]
             rows = len(label)
             # Of several outcomes the rarest decides, on either side.
-            hits = [int((label == outcome).sum()) for outcome in self._outcomes]
+            hits = [int((label == outcome).sum()) for outcome in self._outcomes] or [0]
             positives, negatives = min(hits), rows - max(hits)
             lack = None
             if rows < sizes.min_n:

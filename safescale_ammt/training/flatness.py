@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from safescale_ammt.model.network import predicted
-from safescale_ammt.training.constraints import ATTACKED, hard_rates
+from safescale_ammt.training.constraints import ATTACKED, cell_sums, hard_rates
 from safescale_ammt.training.dual_update import measured
 from safescale_ammt.training.nets import asked
 from safescale_ammt.training.placement import Placement
@@ -131,7 +131,8 @@ def held_out_figures(
         own = trained.agents[slot : slot + 1].clone()
         out = plan.nets.logits(own, plan.rows, fold[None])
         losses = plan.nets.row_losses(out[0], plan.rows.y[fold])
-        hits = hard_rates(predicted(out), inside[:, fold], outcomes)[0]
+        y = plan.rows.y[fold]
+        hits = cell_sums(out, y, inside[:, fold], constraints.cells)[0]
         sizes = inside[:, fold].sum(1)
         for threat in constraints.threats:
             cells = constraints.under(threat)

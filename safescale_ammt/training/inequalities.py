@@ -5,6 +5,7 @@ update and one margin serve all. With r_a the rate of a group, s_k the share of 
 k among the rows and t the promised line:
 
     gap <= t                 r_a - r_b                          <= t    for all a, b
+    loss gap <= t            m_a - m_b  (means of losses)       <= t    for all a, b
     ratio >= t               t r_b - r_a                        <= 0    for all a, b
     error of a group <= t    1 - sum_k s_k P(right | k, group)  <= t    for all groups
     recall >= t              - r                                <= -t
@@ -49,6 +50,7 @@ class Pair:
         bound: of the sum.
         least: the least sum that is worth aiming at, where rates do not say: none
             below it can be reached, or only at the cost of all else.
+        counted: whether its rates are shares of rows, and no means of losses.
     """
 
     principle: str
@@ -56,11 +58,13 @@ class Pair:
     terms: tuple[Term, ...]
     bound: float
     least: float
+    counted: bool = True
 
     @property
     def is_gap(self) -> bool:
-        """Whether it is the difference of the rates of two cells."""
+        """Whether it is the difference of the rates of two cells, both of counts."""
         plain = all(t.weights == (1.0,) and not t.constant for t in self.terms)
+        plain &= self.counted
         return plain and [t.factor for t in self.terms] == [1.0, -1.0]
 
     @property

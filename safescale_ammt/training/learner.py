@@ -5,7 +5,8 @@ The loss of net i is
     L_i = task loss + c_i sum_cells w_cell mean P(outcome of the cell)
 
 with the role's constraint weight c_i and the cells' weights w from the multipliers. Of
-rows under attack 1 + log2 P stands in the place of P (`soft_rates`).
+rows under attack 1 + log2 P stands in the place of P, of predicted numbers the soft
+loss (`soft_rates`).
 Nets share no tensor, so the gradient of the sum is each net's own, and a net whose
 loss is not finite cannot touch another. How the gradient is computed is the nets'
 own matter: of one genome in `genome_nets`, of any `torch.nn.Module` in the room
@@ -34,6 +35,7 @@ from safescale_ammt.model.network import (
     row_log_losses,
 )
 from safescale_ammt.training.adam import Adam
+from safescale_ammt.training.bounded_loss import soft_losses
 from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.placement import Placement, ProcessGroup
 from safescale_ammt.training.roles import traits
@@ -226,15 +228,28 @@ def _log_loss(logit: Tensor, hit: Tensor) -> Tensor:
     return f.binary_cross_entropy_with_logits(logit, hit, reduction="none")
 
 
-def soft_rates(logits: Tensor, cells: Sequence[Cell]) -> Tensor:
+def soft_rates(
+    logits: Tensor, cells: Sequence[Cell], y: Tensor | None = None
+) -> Tensor:
     """Returns each cell's soft rate (k, cells) of logits (k, cells * m, n_out).
 
     That is mean P(outcome); of a cell under attack 1 + mean log2 P(outcome), below the
     share of right answers: an attacked row that is wrong for sure has no slope of P.
+    Of a cell with a loss it is the mean soft loss.
+
+    Args:
+        logits: answers, cell by cell.
+        cells: of as many rows each.
+        y: numbers to predict of these rows (k, cells * m, n_out), where cells have one.
     """
     by_cell = logits.unflatten(1, (len(cells), -1))  # type: ignore[no-untyped-call]
     rates = []
     for i, cell in enumerate(cells):
+        if cell.loss is not None:
+            assert y is not None
+            numbers = y.unflatten(1, (len(cells), -1))[:, i]  # type: ignore[no-untyped-call]
+            rates.append(soft_losses(cell.loss, by_cell[:, i], numbers).mean(1))
+            continue
         if cell.threat is None:
             rates.append(probability(by_cell[:, i], cell.outcome).mean(1))
             continue

@@ -136,7 +136,8 @@ def lagrangian(trained: Trained, theta: Tensor, rows: Rows) -> float:
         for i in constraints.under(threat).nonzero()[:, 0].tolist():
             cell, mask = constraints.cells[i], inside[i]
             if bool(mask.any()):
-                soft = soft_rates(out[None, mask], [cell])
+                own = part.y[None, mask]
+                soft = soft_rates(out[None, mask], [cell], own)
                 found += float(weights[i]) * float(soft)
     return found
 

@@ -279,11 +279,12 @@ class TreeDual(DualUpdate):
         """Returns hits per cell (agents, cells) of the agents on their folds."""
         del averaged
         boosters = self._crowd.nets.boosters[: len(self._watched)]
+        outcomes = torch.tensor([cell.outcome for cell in self.constraints.cells])
         found = [
             hard_rates(
                 predicted(torch.from_numpy(watched.look(booster)))[None],
                 inside,
-                self._outcomes,
+                outcomes,
             )[0]
             for watched, booster, inside in zip(
                 self._watched, boosters, self._membership, strict=True
