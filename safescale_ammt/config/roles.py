@@ -53,7 +53,8 @@ class Role:
             value = getattr(self, key.name)
             # Chances; the others have no upper end. NaN is in no range.
             most = {"brier": 1.0, "input_drop": 1.0}.get(key.name, sys.float_info.max)
-            if not 0 <= value <= most:
+            known = isinstance(value, int | float) and not isinstance(value, bool)
+            if not known or not 0 <= value <= most:
                 wanted = f"a number in [0, {most:g}]" if most == 1 else "a number >= 0"
                 raise ConfigError(
                     f"Role {self.name!r} has {key.name} {value!r}, expected {wanted}."

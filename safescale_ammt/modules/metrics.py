@@ -69,7 +69,8 @@ class TrainingMetrics(TypedDict, total=False):
     needs_human: bool
     """Whether a promise or the model's use is open, and human oversight is enabled."""
     robust: dict[str, Any]
-    """Accuracy under attack: eps, attack, rows, accuracy with bounds."""
+    """Accuracy under the first threat: eps, attack, rows, accuracy with bounds, and the
+    outcome of its promise; or the reason why there is none."""
     agents: list[AgentMetrics]
     """One by one."""
     twin: AgentMetrics

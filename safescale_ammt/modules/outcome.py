@@ -345,7 +345,10 @@ def verdict(
     }
     if promises.threat is not None:
         eps = promises.threat.eps
-        robust: dict[str, Any] = {"eps": eps, "reason": "numbers are told"}
+        robust: dict[str, Any] = {
+            "eps": eps,
+            "reason": "predicted numbers are not right or wrong",
+        }
         if not run.task.predicts_numbers:
             robust = robust_accuracy(model, held, promises.threat, law.gate.alpha_k)
         promised = [p.id for p in law.principles if p.constraint.threat]

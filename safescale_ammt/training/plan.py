@@ -97,7 +97,9 @@ class Plan:
         if self.config.monitor != "none" and len(self.slots) > len(self.roles):
             for name in self.constraints.unwatched:
                 reason = f"{name} is not monitored: the bets are on differences of two "
-                reason += "rates. The multipliers and the gate measure it."
+                reason += (
+                    "rates. The multipliers measure it, and the model is judged by it."
+                )
                 yield {"event": "left_out", "reason": reason}
         for reason in self.nets.unapplied(self.config):
             yield {"event": "unapplied", "reason": reason}

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale_ammt.config.roles import ROLES
+from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.config.section import MAX_BYTES, MAX_SEED, Section
 from safescale_ammt.config.sections import (
     SECTIONS,
@@ -393,6 +393,16 @@ def test_a_role_that_nobody_knows_is_refused_where_the_section_is_read(
     sentence = refused(TrainingConfig, {"agent_specializations": roles})
     assert f"training.agent_specializations names {name!r}" in sentence
     assert "expected one of calibrated, efficiency" in sentence
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), "s", None, True])
+@pytest.mark.parametrize("name", ["attack", "brier", "weight_decay"])
+def test_a_role_has_numbers_that_a_step_can_be_taken_with(
+    name: str, value: Any
+) -> None:
+    numbers: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigError, match=f"has {name} {value!r}, expected a number"):
+        Role("mine", "what I favour", **numbers)
 
 
 @pytest.mark.parametrize(
