@@ -256,7 +256,7 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
             f"{where}.metric {metric} has no evaluator in this version"
             f"{_ELSEWHERE.get(metric, '')}; {one_of(JUDGED)}."
         )
-    if "loss" in entry and not of_numbers:
+    if entry.get("loss") is not None and not of_numbers:
         raise ConstitutionError(
             f"{where}.loss is given, but {metric} compares no losses; remove it."
         )

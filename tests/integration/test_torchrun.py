@@ -29,7 +29,8 @@ from safescale_ammt.store.uri import open_store
 ROOT = Path(__file__).parents[2]
 BRIEF = WORKLOAD["training"]
 TWO = {**BRIEF, "backend": "torchrun", "processes": 2}
-LONG = {**TWO, "steps": 700, "checkpoint_every": 2}
+# Agents that part early keep both processes at work nearly to the end.
+LONG = {**TWO, "steps": 700, "checkpoint_every": 2, "branch": 0.0}
 STAGE = """
 import json, sys
 from safescale_ammt.execution import stage
