@@ -220,10 +220,10 @@ def at_line(c: Constraint, men: float, far: float, trials: Sequence[float]) -> f
     """Returns the women's rate at which a promise stands beyond its line."""
     threshold = c.threshold or 0.0
     women = men * threshold if c.metric == "dp_ratio" else men - threshold
-    error = math.sqrt(
-        sum(p * (1 - p) / n for p, n in zip((men, women), trials, strict=True))
-    )
-    return women - far * error
+    if not 0 < women < 1:
+        return women
+    rates = zip((men, women), trials, strict=True)
+    return women - far * math.sqrt(sum(p * (1 - p) / n for p, n in rates))
 
 
 def paired(
