@@ -164,6 +164,7 @@ def merge(
     twin = trained.nets.deployable(trained.twin, TWIN.name)
     selection = Selection(twin, trained.nets, constitution, seed, rule or {})
     agents = ranked(trained)
+    named = [(f"agent {i}", agent) for i, agent in agents]
     forms = forms_of(trained, agents, constitution, form)
     scores: dict[str, dict[str, Any]] = {}
     offered = with_head(forms, scores, trained)
@@ -180,8 +181,7 @@ def merge(
     feasible = not (scores[choice]["refuted"] or recheck[choice])
     if not feasible and form == "auto":
         late = {n: f for n, f in soups_of(forms) if n + HEAD not in scores}
-        single = ((f"agent {i}", agent) for i, agent in agents)
-        for name, agent in chain(single, headed(late, trained)):
+        for name, agent in chain(named, headed(late, trained)):
             settled = selection.settle(name, agent)
             refuted = selection.refuted(name, settled, half=0)
             recheck[name] = refuted + selection.refuted(name, settled, half=1)
@@ -190,15 +190,13 @@ def merge(
                 break
     doubts, replaced = selection.doubts(choice, model), ""
     if doubts and form == "auto":
-        single = ((f"agent {i}", agent) for i, agent in agents)
-        points = chain(forms.items(), single, blends(trained))
+        points = chain(forms.items(), named, blends(trained))
         moved = selection.at_other_thresholds(forms)
         for name, point in selection.useful(chain(points, moved)):
             recheck[name], doubts, replaced = [], (), choice
             choice, model, feasible = name, point, True
             break
     # What was chosen is one of them, at its own threshold too.
-    named = [(f"agent {i}", agent) for i, agent in agents]
     shown = {**forms, choice: model} if choice not in dict(named) else forms
     steps = islice(blends(trained), *_TRACED)
     seen = path(selection, constitution, shown, named, steps)
