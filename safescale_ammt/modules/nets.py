@@ -15,7 +15,7 @@ from torch.utils import _pytree as tree
 
 from safescale_ammt.config.roles import MODAL_ROLES, ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
-from safescale_ammt.config.unapplied import unapplied_to_modules
+from safescale_ammt.config.unapplied import changed, unapplied_to_modules
 from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import SafescaleError
@@ -152,6 +152,9 @@ class ModuleNets:
                 "training.gradient_checkpointing is True, which does not apply: the "
                 "model has no blocks of layers, whose activations could be recomputed."
             )
+        if len(self.mix) > 1:
+            own = "several models have a trunk each, none of which is drawn out"
+            yield from changed(config, {"branch": own})
         if config.tpu_pods and self.device.type != "xla":
             yield (
                 f"training.tpu_pods is {config.tpu_pods}, which does not apply: no TPU "

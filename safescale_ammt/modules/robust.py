@@ -18,7 +18,13 @@ from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_below
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.constitution.threats import Threat
-from safescale_ammt.judging.findings import FAILS, UNDECIDED, Finding, GroupRate
+from safescale_ammt.judging.findings import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Finding,
+    GroupRate,
+)
 from safescale_ammt.model.network import predicted
 from safescale_ammt.modules.attack import (
     STEPS,
@@ -126,6 +132,8 @@ def judge_attacked(
 ) -> Finding:
     """Judges a promise of robust accuracy: it fails, or it is undecided.
 
+    One that no model can violate holds, and says that nothing is promised.
+
     Each group is tested at alpha by the number of groups that are judged (Bonferroni).
 
     Args:
@@ -155,17 +163,21 @@ def judge_attacked(
     uppers = [clopper_pearson(r.hits, r.trials, level)[1] for r in known]
     p_each = [float(rate_p_below(r.hits, r.trials, c.line)) for r in known]
     p = min(1.0, len(known) * min(p_each, default=1.0))
-    fails = bool(known) and p <= alpha and not c.promises_nothing
+    outcome = UNDECIDED
+    if known and c.promises_nothing:
+        outcome = HOLDS
+    elif known and p <= alpha:
+        outcome = FAILS
     upper = min(uppers, default=None)
     attack = f"pgd-{STEPS}"
     said = f"{c.metric}{c.over} cannot be judged: every group has too few rows."
     if value is not None:
         said = f"{c.metric}{c.over} is {value:.4f} against {attack}"
-        said += (
-            f" and violates {c.op} {c.line:g} (p = {p:.2g})."
-            if fails
-            else ": what it does not find may be there all the same."
-        )
+        said += {
+            FAILS: f" and violates {c.op} {c.line:g} (p = {p:.2g}).",
+            HOLDS: f"; no model can violate {c.op} {c.line:g}: nothing is promised.",
+            UNDECIDED: ": what it does not find may be there all the same.",
+        }[outcome]
     return Finding(
         principle=principle.id,
         metric=c.metric,
@@ -178,7 +190,7 @@ def judge_attacked(
         lower=None if value is None else 0.0,
         upper=upper,
         alpha=alpha,
-        outcome=FAILS if fails else UNDECIDED,
+        outcome=outcome,
         p_violated=p,
         method=f"Clopper-Pearson, {attack} {c.threat.norm}",
         reason=said,

@@ -323,6 +323,17 @@ def test_predictions_that_are_shared_change_what_is_learnt() -> None:
     assert same(state(taught), state(again))
 
 
+def test_a_trunk_of_several_is_not_drawn_out_and_that_is_said() -> None:
+    for models, asked, said in (
+        ((net(), wide()), 0.5, ["training.branch is 0.5, which does not apply"]),
+        ((net(), wide()), "auto", []),
+        ((net(),), 0.5, []),
+    ):
+        _, nets = mixed(*models, branch=asked)
+        found = [s for s in nets.unapplied(brief(branch=asked)) if "branch" in s]
+        assert [s.split(":")[0] for s in found] == said
+
+
 def test_taught_agents_come_to_agree() -> None:
     """The mean distance of the soups' chances falls with the weight."""
     apart = []

@@ -17,7 +17,7 @@ from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import ConstitutionError
-from safescale_ammt.judging.findings import FAILS, UNDECIDED
+from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED
 from safescale_ammt.modules.attack import Ball, n_fgsm
 from safescale_ammt.modules.robust import attacked_logits
 from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
@@ -326,6 +326,13 @@ def test_what_survives_is_undecided_and_never_shown() -> None:
     assert (finding["outcome"], finding["lower"]) == (UNDECIDED, 0.0)
     assert "what it does not find" in finding["reason"]
     assert (metrics["feasible"], metrics["may_be_released"]) == (True, False)
+
+
+def test_a_line_that_no_model_can_cross_holds_and_promises_nothing() -> None:
+    _, metrics = trained(net(), promises=law(**NEAR | {"threshold": 0.0}))
+    (finding,) = metrics["findings"]
+    assert finding["outcome"] == HOLDS
+    assert "no model can violate >= 0: nothing is promised." in finding["reason"]
 
 
 def test_the_pipeline_refuses_what_only_the_trainer_can_attack() -> None:
