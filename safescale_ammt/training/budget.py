@@ -25,6 +25,7 @@ from safescale_ammt.config.sections import LEAST_BUDGET_STEPS, TrainingConfig
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.training.architectures import dealt
 from safescale_ammt.training.batch_choice import trial_steps
+from safescale_ammt.training.branching import LOOKS
 from safescale_ammt.training.checkpoint import Checkpoints
 from safescale_ammt.training.codistillation import sharing_of
 from safescale_ammt.training.dual_update import DualUpdate
@@ -93,6 +94,9 @@ class Costs:
             # Who has won a race goes on alone.
             raced = max(config.trunk_steps * self.trunk, race)
             alone = (trunk - config.trunk_steps) * self.trunk
+            if alone:
+                # One net is looked at, so many times in its least steps.
+                alone += LOOKS * trunk / config.trunk_steps * self.look / nets
             found += slower * (raced + alone) + own * step * more
         # A student takes as many steps as an agent; auto tries one of several
         # architectures, whose trunks are stepped together.

@@ -25,6 +25,7 @@ from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer, read_both
 from safescale_ammt.modules.trainer import lengthened as lengthened_by_epochs
 from safescale_ammt.store.uri import open_store
 from safescale_ammt.training.budget import (
+    LOOKS_EVERY,
     RESERVE,
     Costs,
     lengthened,
@@ -145,6 +146,9 @@ def test_a_trunk_that_goes_on_is_paid_for(encoded: EncodedDataset) -> None:
     of 180, 340 and 660, and each agent a part of the rest."""
     plan = plan_of(encoded, branch=0.5)
     assert FREE.of(plan) == pytest.approx(70 * 0.001 + 23 * 0.01)
+    # Four looks at one of four nets in each 20 steps.
+    watched = replace(FREE, look=4.0).of(plan) - 23 / (5 * LOOKS_EVERY) * 4.0
+    assert watched == pytest.approx(FREE.of(plan) + 4 * 70 / 20)
     tuned = plan_of(encoded, **TUNED, branch=0.5)
     race = race_steps(tuned) * 0.01 / 4
     assert FREE.of(tuned) == pytest.approx(race + 50 * 0.001 + 23 * 0.01)
