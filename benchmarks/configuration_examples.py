@@ -102,6 +102,7 @@ DEFAULTS: Mapping[str, str] = {
     "delta": "0 with a reference",
     "floor": "none",
     "allow_constant": "`false`",
+    "feedback": "`figures`",
 }
 """Key of a principle or constitution whose default is no plain value -> words."""
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -118,6 +119,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "gate.planned_submissions": {"planned_submissions": 4},
     "gate.on_uncertifiable": {"on_uncertifiable": "human"},
     "gate.allow_constant": {"allow_constant": True},
+    "gate.feedback": {"feedback": "bit"},
     "human.approvers": {
         "approvers": {"alice": "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
     },

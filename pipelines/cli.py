@@ -38,6 +38,7 @@ _COMMANDS = {
     "revoke": ("deciding:revoke", "Take a version out of service for ever."),
     "verify": ("bundle:verify", "Check a bundle or an artifact, offline."),
     "report": ("bundle:report", "Write a verdict's report again."),
+    "open": ("opening:open_", "Tell the figures behind an answer of one bit."),
     "predict": ("bundle:predict", "Score raw rows with a registered model."),
     "constitution": ("constitution:constitution", "Check a constitution."),
     "data": ("data:data", "Fetch a built-in data set."),

@@ -16,6 +16,8 @@ COLUMNS = ("decision", "accuracy", "gap")
 def headline(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """Returns decision, accuracy, the twin's accuracy and the gap of a `verdict.json`.
 
+    Of an answer, which has no figures, it is the decision and the submissions left.
+
     The gap is the promise about groups that is nearest to its line or furthest beyond
     it, hard and inviolable promises first, and among them one whose value is not
     defined; None if no promise is about groups.
@@ -27,6 +29,8 @@ def headline(verdict: Mapping[str, Any]) -> dict[str, Any]:
         left = finding["threshold"] - finding["value"]
         return finding["tier"] == "soft", left if finding["op"] == "<=" else -left
 
+    if "findings" not in verdict:
+        return {name: verdict[name] for name in ("decision", "submissions_left")}
     by_group = [f for f in verdict["findings"] if f["group"] is not None]
     gap = None
     if by_group:
@@ -46,7 +50,8 @@ def told(figures: Mapping[str, Any] | None) -> tuple[str, str, str]:
     gap = figures.get("gap")
     return (
         figures["decision"],
-        f"{figures['accuracy']:.4f}",
+        # Of an answer the auditor has it.
+        f"{figures['accuracy']:.4f}" if "accuracy" in figures else ABSENT,
         f"{gap['what']} {figure(gap['value'])} ({gap['op']} {gap['threshold']:g})"
         if gap
         else ABSENT,

@@ -6,16 +6,19 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.auditing import AuditorView
 from pipelines.local.resolution import Found
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest, verify
 from safescale_ammt.files.canonical import is_digest
+from safescale_ammt.judging.answer import KIND as ANSWERED
 from safescale_ammt.judging.verdict import (
     BENCHMARK,
     LEDGERS,
     REHEARSAL,
     RESEARCH,
     SEALED,
+    Verdict,
 )
 
 GIVEN = "the digest that was given (--digest)"
@@ -75,13 +78,19 @@ class Verification:
         return json.dumps({**asdict(self), "anchored": bool(self.anchor)}, indent=2)
 
 
-def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verification:
+def checked(
+    meant: Found,
+    digest: str = "",
+    sealed: Path | None = None,
+    view: AuditorView | None = None,
+) -> Verification:
     """Checks a folder as far as it can be checked.
 
     Args:
         meant: the folder, and what is known of it elsewhere.
         digest: what somebody recorded; "" = nothing was given.
         sealed: a holdout artifact whose rows are answered again; None = they are not.
+        view: what the key at hand shows of the verdict behind an answer.
 
     Raises:
         InputError: it is no artifact, or rows are given beside something else than a
@@ -93,7 +102,7 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         raise InputError(f"--digest is {digest!r}, expected sha256: and 64 hex digits.")
     kind = read_manifest(meant.folder).kind
     if kind == "bundle":
-        return of_bundle(meant, digest, sealed)
+        return of_bundle(meant, digest, sealed, view)
     if sealed:
         raise InputError(
             "--data goes with a bundle, which holds a model and its evidence; "
@@ -109,6 +118,13 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         # Of a run that registered nothing: who reads "pass" has to know what for.
         if (purpose := f"{verdict.mode} {verdict.ledger}") in _NO_RELEASE:
             told.append(_NO_RELEASE[purpose])
+    elif kind == ANSWERED:
+        from safescale_ammt.releasing.answers import verify_answer
+        from safescale_ammt.releasing.contents import NOT_SHOWN
+
+        manifest, answer, _ = verify_answer(meant.folder)
+        decision, told = answer.decision, list(NOT_SHOWN)
+        checks = [f"The answer is {decision}; its page says nothing else."]
     else:
         from safescale_ammt.releasing.contents import OUTSIDE, check_covered
 
@@ -118,6 +134,7 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
         raise IntegrityError(
             f"{meant.title} has digest {manifest.identity}, --digest is {digest}."
         )
+    told = shown_by(view, checks, told)
     if outside := sorted(n for n, e in manifest.files.items() if not e.identity):
         told.append(f"Its digest does not cover {', '.join(map(repr, outside))}.")
     anchor = GIVEN if digest else ""
@@ -126,13 +143,31 @@ def checked(meant: Found, digest: str = "", sealed: Path | None = None) -> Verif
     )
 
 
-def of_bundle(meant: Found, digest: str, sealed: Path | None) -> Verification:
+def shown_by(view: AuditorView | None, checks: list[str], told: list[str]) -> list[str]:
+    """Adds to what holds what the auditor's key shows of an answer.
+
+    Returns:
+        What is no evidence, or why the key at hand shows nothing.
+    """
+    if view is None:
+        return told
+    if view.folder is None:
+        return [*told, f"The verdict behind the answer: {view.why}"]
+    checks += view.checks
+    # What the key has shown is no longer open: the figures, and the use.
+    return told[2:]
+
+
+def of_bundle(
+    meant: Found, digest: str, sealed: Path | None, view: AuditorView | None = None
+) -> Verification:
     """Checks a bundle; see `checked`."""
     from safescale_ammt.releasing.bundle import verify_bundle
 
     anchor = GIVEN if digest else meant.anchor
     verified = verify_bundle(meant.folder, digest or meant.digest)
     checks, told = list(verified.checks), list(verified.not_evidence)
+    told = shown_by(view, checks, told)
     if anchor:
         checks.append(f"The bundle's digest is vouched for by {anchor}.")
     elif meant.digest:
@@ -140,6 +175,11 @@ def of_bundle(meant: Found, digest: str, sealed: Path | None) -> Verification:
     if sealed:
         from safescale_ammt.releasing.rescoring import rescore
 
+        if not isinstance(verified.verdict, Verdict):
+            raise InputError(
+                "--data compares with the evidence in a bundle, and of this one the "
+                "auditor has it (gate.feedback: bit)."
+            )
         checks += rescore(meant.folder, verified.verdict, sealed)
     else:
         told.append(_ASKED)

@@ -61,8 +61,10 @@ def verify(
     id) it is the bundle that it registered, else its verdict. What nobody vouches for,
     by the registry's events or by --digest, is whole, but by whom is not shown. What
     was not derived again is named as no evidence. With --data the sealed rows are
-    answered again.
+    answered again. Under gate.feedback: bit the figures are derived again for who has
+    the auditor's key of the store of data.
     """
+    from pipelines.auditing import auditor_view
     from pipelines.local.resolution import Places, found
     from pipelines.verification import checked
     from safescale_ammt.errors import Refusal
@@ -72,7 +74,8 @@ def verify(
         sealed = None
         if rows:
             sealed = stack.enter_context(found(rows, Places(store, name, runs))).folder
-        result = checked(meant, digest, sealed)
+        view = stack.enter_context(auditor_view(meant))
+        result = checked(meant, digest, sealed, view)
     say(result.as_json() if as_json else result.as_text())
     if strict and not result.anchor:
         raise Refusal(
@@ -98,13 +101,35 @@ def report(
 ) -> None:
     """Writes the report of a bundle or a verdict again, from its evidence.
 
-    Of a version in the registry it tells what people decided about it, too.
+    Of a version in the registry it tells what people decided about it, too. Under
+    gate.feedback: bit it is the page of the answer; with the auditor's key of the store
+    of data the whole report, which is then for the auditor alone: `safescale open` is
+    what tells it to others.
     """
+    from pipelines.auditing import auditor_view
     from pipelines.local.resolution import Places, found
     from pipelines.output import write_text
 
-    with found(word, Places(store, name, runs)) as meant:
-        say(f"Wrote {write_text(output, page_again(meant.folder, meant.version))}.")
+    with ExitStack() as stack:
+        meant = stack.enter_context(found(word, Places(store, name, runs)))
+        view = stack.enter_context(auditor_view(meant))
+        if view and not view.folder:
+            page = answer_again(meant.folder)
+            say(f"The figures are the auditor's: {view.why}", err=True)
+        else:
+            folder = view.folder if view and view.folder else meant.folder
+            page = page_again(folder, meant.version)
+        say(f"Wrote {write_text(output, page)}.")
+
+
+def answer_again(folder: Path) -> str:
+    """Returns the page of a bundle's answer, or of an answer artifact."""
+    from safescale_ammt.releasing.answers import verify_answer
+    from safescale_ammt.reporting.answer_page import answer_page
+
+    inside = folder / "verdict"
+    _, answer, constitution = verify_answer(inside if inside.is_dir() else folder)
+    return answer_page(answer, constitution)
 
 
 def page_again(folder: Path, version: Version | None = None) -> str:

@@ -141,7 +141,12 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
         ConstitutionError: a promise about groups that the dataset does not have.
         Uncertifiable: a promise is not certifiable.
     """
-    from safescale_ammt.constitution.promise_warnings import NOTHING, promise_warnings
+    from safescale_ammt.constitution.constitution import BIT
+    from safescale_ammt.constitution.promise_warnings import (
+        NOTHING,
+        promise_warnings,
+        shared_level,
+    )
     from safescale_ammt.data.counts import Counts
     from safescale_ammt.data.schema import Schema
     from safescale_ammt.files.artifacts import verify
@@ -166,6 +171,8 @@ def print_odds(constitution: Constitution, dataset: Path, search: SearchConfig) 
     for lines in (power_table, certifiable):
         for line in lines(constitution, report):
             say(line)
+    if constitution.gate.planned_submissions > 1 and constitution.gate.feedback == BIT:
+        say(shared_level(constitution.gate))
     # After the table, which a refusal is read beside; it says the sentence by itself.
     refuse_uncertifiable(constitution, report)
     if report.sentence != NOTHING:  # a warning above says it

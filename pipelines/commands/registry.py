@@ -98,6 +98,9 @@ def show(
         say_json({**shown, "awaits": awaits} if awaits else shown)
         return
     lines = list(zip(_HEAD, row(shown), strict=True))
+    figures = shown["verdict"] or {}
+    if "submissions_left" in figures:
+        lines.append(("figures", "the auditor's (gate.feedback: bit)"))
     lines.append(("predecessor", str(shown["predecessor"] or ABSENT)))
     # The decision stands above already.
     entry = shown["entry"].items()

@@ -83,6 +83,10 @@ def show(name: str, as_json: bool, output: Path) -> None:
             cached = stage["cached"]
             state = "from the cache" if cached else f"{stage['seconds']:.1f} s"
         lines.append((stage["stage"], state))
+    judged = run["verdict"] or {}
+    if "submissions_left" in judged:
+        left = f"{judged['submissions_left']} of {judged['use']['planned']} planned"
+        lines.append(("submissions left", left))
     artifacts = run["artifacts"].items()
     lines += [(name, artifact["identity"]) for name, artifact in artifacts]
     say("\n".join(aligned(lines)))

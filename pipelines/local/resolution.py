@@ -71,6 +71,7 @@ class Found:
             registry what became of it.
         anchor: who vouches for the digest, for people; "" = nobody does: a run's own
             record lies with whoever made the bundle.
+        store: URI of the store that it was looked for in; None = nobody named one.
     """
 
     folder: Path
@@ -79,6 +80,7 @@ class Found:
     version: Version | None = None
     anchor: str = ""
     registered: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = None
 
 
 @contextmanager
@@ -96,10 +98,12 @@ def found(word: str, places: Places) -> Iterator[Found]:
             record = read_record(run / RUN)
             yield stack.enter_context(of_run(record, places))
         elif word and path.is_dir():
-            yield Found(stack.enter_context(with_rows(path, places.store)), str(path))
+            folder = stack.enter_context(with_rows(path, places.store))
+            yield Found(folder, str(path), store=places.store)
         elif "://" in word:
             folder = stack.enter_context(fetched(word, places.store))
-            yield Found(stack.enter_context(with_rows(folder, places.store)), word)
+            folder = stack.enter_context(with_rows(folder, places.store))
+            yield Found(folder, word, store=places.store)
         elif VERSION.fullmatch(word):
             yield stack.enter_context(of_version(word, places))
         elif _RUN.fullmatch(word):
@@ -132,6 +136,7 @@ def of_version(word: str, places: Places) -> Iterator[Found]:
                 version.entry.bundle_digest,
                 version,
                 f"event {version.event} of {store.uri}/{PREFIX}{registry.name}",
+                store=places.store,
             )
 
 
@@ -168,6 +173,7 @@ def of_run(record: Mapping[str, Any], places: Places) -> Iterator[Found]:
             f"run {record['run']}",
             version.get("bundle_digest", ""),
             registered=version if bundle else {},
+            store=store,
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -169,7 +170,15 @@ class RunFile:
     def keep_results(self) -> None:
         """Keeps the report and reads verdict and version, if they were made."""
         verdict, version = self.path("verdict"), self.path("version")
-        if verdict is not None:
+        answered = verdict is not None and (verdict / "answer.json").is_file()
+        if verdict is not None and answered:
+            told = read_json(verdict / "answer.json")
+            names = ("decision", "mode", "feedback", "submissions_left", "use")
+            self.results["verdict"] = {k: told[k] for k in names}
+            self.results["verdict"]["guarantee"] = told["use"]["guarantee"]
+            self.results["report"] = REPORT
+            shutil.copyfile(verdict / REPORT, self.folder / REPORT)
+        elif verdict is not None:
             whole = read_json(verdict / "verdict.json")
             names = ("decision", "reasons", "mode", "accuracy", "twin_accuracy")
             self.results["verdict"] = {k: whole[k] for k in names}
@@ -180,7 +189,7 @@ class RunFile:
         if version is not None:
             self.results["version"] = read_json(version / "version.json")
             self.results["bundle"] = self.results["version"]["bundle"]
-        if verdict is not None:
+        if verdict is not None and not answered:
             # Not above: it takes a quarter of a second that a refused config is spared.
             from safescale_ammt.reporting.provenance import Provenance, renewed
             from safescale_ammt.reporting.shortfalls import shortfalls_in

@@ -31,6 +31,8 @@ MAX_BYTES = 64 * 1024
 """A larger constitution is refused (an argument list holds about 120 kB)."""
 MAX_DAYS = 36_500
 """A decision that counts for longer has no date."""
+FIGURES, BIT = "figures", "bit"
+"""What leaves the judge (`gate.feedback`)."""
 _OVERRIDABLE = ("soft", "undecided_hard")
 # What is shown to be violated is no matter of opinion: nobody decides it.
 _FINAL = ("failed_hard", "inviolable")
@@ -48,12 +50,15 @@ class GateRule:
             promise: `refuse` before training, or `human`: train, and end pending.
         allow_constant: whether a model may pass that is not shown to answer better
             than a constant.
+        feedback: what leaves the judge of sealed rows: `figures`, or one `bit`, passed
+            or not, with all figures kept for the auditor.
     """
 
     alpha: float = 0.05
     planned_submissions: int = 1
     on_uncertifiable: str = "refuse"
     allow_constant: bool = False
+    feedback: str = FIGURES
 
     @property
     def alpha_k(self) -> float:
@@ -204,8 +209,9 @@ class Constitution:
                 "alpha": self.gate.alpha,
                 "planned_submissions": self.gate.planned_submissions,
                 "on_uncertifiable": self.gate.on_uncertifiable,
-                # Came later: a file that does not use it keeps its digest.
+                # Came later: a file that does not use them keeps its digest.
                 **({"allow_constant": True} if self.gate.allow_constant else {}),
+                **({"feedback": BIT} if self.gate.feedback == BIT else {}),
             },
             "groups": {"min_n": self.groups.min_n, "min_pos": self.groups.min_pos},
             "human": {
@@ -271,7 +277,7 @@ class Constitution:
 def _gate(raw: Any) -> GateRule:
     """Parses the section `gate`."""
     keys = ("alpha", "planned_submissions", "on_uncertifiable", "allow_constant")
-    entry = section(raw, "gate", keys)
+    entry = section(raw, "gate", (*keys, "feedback"))
     alpha = number({"alpha": 0.05, **entry}, "alpha", "gate")
     # A test at level one half is a coin.
     if alpha is None or not 0 < alpha < 0.5:
@@ -285,7 +291,11 @@ def _gate(raw: Any) -> GateRule:
     submissions = whole(entry, "planned_submissions", "gate", 1, 1)
     constant = entry.get("allow_constant", False)
     allow_constant = checked_flag(constant, "gate.allow_constant", ConstitutionError)
-    return GateRule(alpha, submissions, on_uncertifiable, allow_constant)
+    feedback = entry.get("feedback", FIGURES)
+    if feedback not in (FIGURES, BIT):
+        choices = one_of((FIGURES, BIT), feedback)
+        raise ConstitutionError(f"gate.feedback is {feedback!r}, {choices}.")
+    return GateRule(alpha, submissions, on_uncertifiable, allow_constant, feedback)
 
 
 def _human(raw: Any) -> HumanRule:

@@ -6,7 +6,7 @@ than was promised. The gate says the same of its decision.
 
 from __future__ import annotations
 
-from safescale_ammt.constitution.constitution import Constitution, GateRule
+from safescale_ammt.constitution.constitution import BIT, Constitution, GateRule
 from safescale_ammt.constitution.principles import Principle
 
 NOTHING = (
@@ -31,12 +31,20 @@ def empty_promise(principle: Principle) -> str:
 
 def shared_level(gate: GateRule) -> str:
     """Says at which level each planned use is judged, and what that is good for."""
-    return (
+    told = (
         f"gate.planned_submissions is {gate.planned_submissions}: each use of the "
-        f"sealed rows is judged at level {gate.alpha_k:g} instead of {gate.alpha:g}. "
-        "This buys nothing, as every use opens the figures, so that the next model on "
-        "these rows needs a person at best; 1 keeps the whole level for the one use "
-        "that counts."
+        f"sealed rows is judged at level {gate.alpha_k:g} instead of {gate.alpha:g}."
+    )
+    if gate.feedback == BIT:
+        return (
+            f"{told} As gate.feedback is bit, passed or not is all that is told of "
+            "each, so that they all keep the guarantee, up to the first that passes."
+        )
+    return (
+        f"{told} This buys nothing with gate.feedback: figures, as every use opens "
+        "them, so that the next model on these rows needs a person at best; 1 keeps "
+        "the whole level for the one use that counts, and gate.feedback: bit lets all "
+        "planned uses keep the guarantee."
     )
 
 
@@ -52,6 +60,7 @@ def promise_warnings(constitution: Constitution) -> list[str]:
             "No hard principle that a model could violate is promised: nothing is "
             "tested, so that no model passes by itself."
         )
-    if constitution.gate.planned_submissions > 1:
-        found.append(shared_level(constitution.gate))
+    gate = constitution.gate
+    if gate.planned_submissions > 1 and gate.feedback != BIT:
+        found.append(shared_level(gate))
     return found

@@ -2,7 +2,8 @@
 
     manifest.json  about.json  constitution.json  schema.json  card.md
     model/         the model artifact, with its own manifest
-    verdict/       the verdict artifact, with its evidence and report
+    verdict/       the verdict artifact, with its evidence and report; or the answer, if
+                   its figures are the auditor's (`gate.feedback: bit`)
     record/        the chain of events and the two Statements
 
 `verify_bundle` needs nothing but the folder: no network, no store, no torch. It
@@ -42,10 +43,15 @@ from safescale_ammt.files.json_text import LARGEST
 from safescale_ammt.files.library import code_version
 from safescale_ammt.files.regular import read_regular
 from safescale_ammt.files.typed_json import typed
+from safescale_ammt.judging.answer import ANSWER, Answer, Told
+from safescale_ammt.judging.answer import KIND as ANSWERED
 from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.releasing.answers import answer_card, verify_answer
 from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.contents import (
+    REQUIRED,
+    REQUIRED_ANSWERED,
     check_code,
     check_copies,
     check_json,
@@ -71,13 +77,13 @@ class BundleCheck:
 
     Attributes:
         digest: the bundle's identity digest.
-        verdict: the verdict, derived again from its evidence.
+        verdict: the verdict, derived again from its evidence; or the answer.
         checks: what holds, one sentence each.
         not_evidence: what is in it and was not shown, one sentence each.
     """
 
     digest: str
-    verdict: Verdict
+    verdict: Told
     checks: tuple[str, ...]
     not_evidence: tuple[str, ...]
 
@@ -95,14 +101,14 @@ def write_bundle(
     Args:
         path: folder to write.
         model: the model artifact.
-        verdict: the verdict artifact about it.
+        verdict: the verdict artifact about it, or the answer.
         constitution: the constitution of both.
         registry: name and description for the card.
 
     Raises:
         IntegrityError: the parts do not belong together.
     """
-    trained, judged = verify(model, "model"), verify(verdict, "verdict")
+    trained, judged = verify(model, "model"), verify(verdict)
     parents = {"model": trained.identity, "verdict": judged.identity}
     with writing(
         path,
@@ -123,7 +129,8 @@ def write_bundle(
         # version: who writes card and manifest again needs both in full.
         about = {"registry": registry.to_params(), "code_version": code_version()}
         write_json(folder / ABOUT, about)
-        loaded = Verdict.load(verdict)
+        answered = judged.kind == ANSWERED
+        loaded = Answer.load(verdict) if answered else Verdict.load(verdict)
         write_record(folder / "record", loaded, judged, constitution, trained)
         card = _card(folder, loaded, judged.identity)
         (folder / CARD).write_bytes(card.encode())
@@ -151,16 +158,23 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
             f"{digest}."
         )
     # Bytes first, then what they say: the later checks may trust what they read.
-    check_present(path)
+    answered = (path / "verdict" / ANSWER).is_file()
+    required = REQUIRED_ANSWERED if answered else REQUIRED
+    check_present(path, required=required)
     _check_manifest(path, manifest)
     trained = verify(path / "model", "model")
-    judged = verify(path / "verdict", "verdict")
+    judged = verify(path / "verdict", ANSWERED if answered else "verdict")
     check_json(path)
-    check_copies(path, {"model": trained, "verdict": judged})
+    check_copies(path, {"model": trained, judged.kind: judged})
     check_code(path / "model")
     constitution = Constitution.from_dict(read_json(path / CONSTITUTION))
-    verdict = rederive(path / "verdict", constitution)
-    check_parts(path / "model", trained, judged, verdict, constitution)
+    verdict: Told
+    if answered:
+        _, verdict, _ = verify_answer(path / "verdict")
+        check_digests(path / "model", trained, judged, verdict, constitution)
+    else:
+        verdict = rederive(path / "verdict", constitution)
+        check_parts(path / "model", trained, judged, verdict, constitution)
     _same("bundle's model", manifest.parents.get("model"), trained.identity)
     _same("bundle's verdict", manifest.parents.get("verdict"), judged.identity)
     # The copy beside the card is what a person opens; the model reads its own.
@@ -172,13 +186,31 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
         )
     # A later version may have more parts; a file that no version has is refused.
     versions = {part.code_version for part in (manifest, trained, judged)}
-    findings, ours = verdict.finding_files(), versions == {code_version()}
+    findings = () if isinstance(verdict, Answer) else verdict.finding_files()
+    ours = versions == {code_version()}
     strange = strange_files(path, findings, refuse=ours)
     _check_words(path, verdict, judged, constitution, trained)
     checks = (
         f"All {len(manifest.files)} files have the bytes that the manifest recorded.",
         f"Model {verdict.model} is the one that was judged.",
         f"Constitution {verdict.constitution} is that of training and judgement.",
+        *_followed(verdict),
+    )
+    told = not_evidence(manifest.code_version, trained, judged, strange)
+    return BundleCheck(manifest.identity, verdict, checks, told)
+
+
+def _followed(verdict: Told) -> tuple[str, ...]:
+    """Says what follows from what in a bundle whose checks have passed."""
+    if isinstance(verdict, Answer):
+        return (
+            (
+                f"The answer is {verdict.decision}, as use {verdict.use.number} of "
+                f"{verdict.use.planned} planned uses of the sealed rows."
+            ),
+            "Page, card and record tell of this answer and of the code behind it.",
+        )
+    return (
         (
             f"All figures and {len(verdict.findings)} findings follow from the "
             f"evidence of {verdict.rows:,} rows."
@@ -186,8 +218,6 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
         f"The gate decides {verdict.decision} on them.",
         "Report, card and record tell of this verdict and of the code behind it.",
     )
-    told = not_evidence(manifest.code_version, trained, judged, strange)
-    return BundleCheck(manifest.identity, verdict, checks, told)
 
 
 def check_parts(
@@ -202,6 +232,27 @@ def check_parts(
     Raises:
         IntegrityError: two digests that should be one, both in the sentence.
     """
+    check_digests(model, trained, judged, verdict, constitution)
+    # Classes and groups give the codes in the evidence their names: in another order
+    # the same rows would be about other people.
+    if (verdict.classes, verdict.groups) != names_of(model / SCHEMA):
+        raise IntegrityError(
+            f"The verdict's classes or groups are not those of {model / SCHEMA}."
+        )
+
+
+def check_digests(
+    model: Path,
+    trained: Manifest,
+    judged: Manifest,
+    verdict: Told,
+    constitution: Constitution,
+) -> None:
+    """Checks by digests alone what `check_parts` does, of an answer too.
+
+    Raises:
+        IntegrityError: two digests that should be one, both in the sentence.
+    """
     _same("verdict's model", verdict.model, trained.identity)
     _same("verdict's parent model", judged.parents.get("model"), trained.identity)
     _same("verdict's dataset", verdict.dataset, trained.parents.get("dataset"))
@@ -212,12 +263,6 @@ def check_parts(
     _same("verdict's constitution", verdict.constitution, constitution.digest)
     own = digest_json(read_json(model / CONSTITUTION))
     _same("model's constitution", own, constitution.digest)
-    # Classes and groups give the codes in the evidence their names: in another order
-    # the same rows would be about other people.
-    if (verdict.classes, verdict.groups) != names_of(model / SCHEMA):
-        raise IntegrityError(
-            f"The verdict's classes or groups are not those of {model / SCHEMA}."
-        )
 
 
 def names_of(file: Path) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
@@ -272,8 +317,17 @@ def _about(path: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def _card(path: Path, verdict: Verdict, identity: str) -> str:
+def _card(path: Path, verdict: Told, identity: str) -> str:
     registry = RegistryConfig.from_params(_about(path)["registry"])
+    if isinstance(verdict, Answer):
+        return answer_card(
+            verdict,
+            identity,
+            Constitution.from_dict(read_json(path / CONSTITUTION)),
+            read_json(path / SCHEMA),
+            name=registry.name,
+            description=registry.description,
+        )
     return write_card(
         verdict,
         identity,
@@ -287,7 +341,7 @@ def _card(path: Path, verdict: Verdict, identity: str) -> str:
 
 def _check_words(
     path: Path,
-    verdict: Verdict,
+    verdict: Told,
     judged: Manifest,
     constitution: Constitution,
     trained: Manifest,
@@ -300,9 +354,12 @@ def _check_words(
     ignore = () if ours else ("principles",)
     about = (verdict, judged, constitution, trained)
     verify_record(path / "record", *about, ignore=ignore)
-    check_provenance(path / "verdict", verdict, read_json(path / SCHEMA)["label"])
-    if judged.code_version == code_version():
-        check_report(path / "verdict", constitution)
+    names_of(path / SCHEMA)
+    # The page of an answer is compared with its other files.
+    if isinstance(verdict, Verdict):
+        check_provenance(path / "verdict", verdict, read_json(path / SCHEMA)["label"])
+        if judged.code_version == code_version():
+            check_report(path / "verdict", constitution)
     # By bytes: reading as text would make every line end alike.
     stored = read_regular(path / CARD, LARGEST).decode("utf-8", "replace")
     expected = _card(path, verdict, judged.identity)

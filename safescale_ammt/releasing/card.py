@@ -11,6 +11,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
+from safescale_ammt.judging.answer import Told
 from safescale_ammt.judging.findings import Finding, figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.printable import printable_lines
@@ -66,7 +67,7 @@ def write_card(
     features = ", ".join(plain(f["name"]) for f in schema["features"])
     classes = ", ".join(f"`{plain(name)}`" for name in verdict.classes)
     parts = [
-        _front_matter(verdict, identity, name),
+        front_matter(verdict, identity, name),
         f"# {plain(name)}\n",
         f"{plain(description)}\n" if description else "",
         f"**{short}.** {sentence}\n",
@@ -131,7 +132,8 @@ def summary(verdict: Verdict, constitution: Constitution) -> str:
     return printable_lines("\n".join(part for part in parts if part))
 
 
-def _front_matter(verdict: Verdict, identity: str, name: str) -> str:
+def front_matter(verdict: Told, identity: str, name: str) -> str:
+    """Writes what a card says to programs."""
     # What two versions of this library must agree on: `verify_bundle` compares the
     # front matter alone when another version worded the rest. Every value is a digest,
     # a word of ours or a checked name, so none needs quoting in YAML.

@@ -15,6 +15,8 @@ from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
 from safescale_ammt.files.canonical import digest_json, json_file, read_json
 from safescale_ammt.files.code_package import CODE
 from safescale_ammt.files.library import code_version
+from safescale_ammt.judging.answer import ANSWER
+from safescale_ammt.judging.answer import KIND as ANSWERED
 from safescale_ammt.model.module_genome import KIND as MODULE
 from safescale_ammt.releasing.page import REPORT
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
@@ -37,6 +39,7 @@ PARTS = frozenset(
         *(f"model/twin/{name}" for name in _NET),
         *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, *_VERDICT)),
         *(f"verdict/{LOGS}/{name}" for name in LOG_FILES.values()),
+        f"verdict/{ANSWER}",
     )
 )
 """Files that a bundle may hold, beside one for each finding."""
@@ -47,7 +50,12 @@ REQUIRED = (
     *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, "warnings.json")),
     *(f"verdict/{name}" for name in ("verdict.json", "evidence.parquet", REPORT)),
 )
-"""Files that every bundle has."""
+"""Files that every bundle with figures has."""
+REQUIRED_ANSWERED = (
+    *(name for name in REQUIRED if not name.startswith("verdict/")),
+    *(f"verdict/{name}" for name in (MANIFEST, _CONSTITUTION, ANSWER, REPORT)),
+)
+"""Files that every bundle has whose figures are the auditor's."""
 _MOST_NAMED = 10
 _LOGS = frozenset((TRAINING, *(f"{LOGS}/{name}" for name in LOG_FILES.values())))
 OUTSIDE = {
@@ -56,6 +64,7 @@ OUTSIDE = {
     "architecture": _LOGS | {"control.json", "times.json"},
     "model": _LOGS,
     "verdict": _LOGS | {PROVENANCE, REPORT},
+    ANSWERED: frozenset((REPORT,)),
 }
 """Kind of artifact -> its files that may be outside of its identity."""
 
@@ -78,6 +87,18 @@ NO_EVIDENCE = (
     ),
 )
 """What no check of a bundle can show, a sentence each."""
+NOT_SHOWN = (
+    (
+        "That the figures bear the answer out: figures, findings and evidence are the "
+        "auditor's, and nothing was derived again from them."
+    ),
+    (
+        "Which use of which sealed rows it is, and so its guarantee: as the answer "
+        "states it; the ledger knows the use."
+    ),
+    *NO_EVIDENCE[-2:],
+)
+"""The same where the figures are the auditor's."""
 
 
 def strange_files(
@@ -101,17 +122,20 @@ def strange_files(
     return strange
 
 
-def check_present(path: Path, part: str = "") -> None:
+def check_present(
+    path: Path, part: str = "", required: Collection[str] = REQUIRED
+) -> None:
     """Checks that a bundle, or its verdict, has the parts that every one has.
 
     Args:
         path: the folder.
         part: `verdict/` if the folder is a verdict, else "".
+        required: what has to be there, relative to the bundle.
 
     Raises:
         IntegrityError: one is not there.
     """
-    for name in REQUIRED:
+    for name in required:
         if name.startswith(part) and not (path / name.removeprefix(part)).is_file():
             raise IntegrityError(f"{path / name.removeprefix(part)} is missing.")
 
@@ -135,7 +159,7 @@ def check_copies(path: Path, parts: dict[str, Manifest]) -> None:
 
     Args:
         path: the bundle's folder.
-        parts: the manifests of model and verdict by name.
+        parts: the manifests of model and verdict, or answer, by kind.
 
     Raises:
         IntegrityError: a copy that departs, or a file outside of an identity that
@@ -203,7 +227,7 @@ def not_evidence(
         judged: manifest of the verdict.
         strange: files that are no parts.
     """
-    said = [*NO_EVIDENCE]
+    said = [*(NOT_SHOWN if judged.kind == ANSWERED else NO_EVIDENCE)]
     if bundle != code_version():
         said.append(
             "The card below its head and the promises' sentences in the record: "

@@ -14,6 +14,14 @@ may have looked, so that a later, different model on any of these rows has the
 guarantee `spent`. The same model, judged by the same constitution on the same
 rows, keeps its use and its guarantee: it was fixed before anybody could adapt it.
 
+Under `gate.feedback: bit` a use is *answered* and not opened: passed or not is told,
+and its figures are the auditor's (`store.auditor`). As long as no use of the rows has
+passed, what development heard is known beforehand ("not passed", each time), so that
+its k-th model is as fixed as if nothing was told, and P(any false pass among the
+planned uses) is at most the sum of their levels. A pass ends that: later models have
+the guarantee `spent`, as after an opening. An auditor who tells figures opens the use
+(`safescale open`).
+
 One book holds official and research uses alike, since a figure that was read in
 research was read. A book of benchmarks holds no other uses and an ordinary book
 holds none of theirs: the first use says which of the two a book is.
@@ -37,8 +45,10 @@ from safescale_ammt.judging.verdict import LEDGERS, OFFICIAL, RESEARCH
 from safescale_ammt.releasing.key_sets import Hashes, KeySets
 from safescale_ammt.releasing.same_rows import repeated, uses_of
 from safescale_ammt.releasing.sealed_uses import (
+    ANSWERED,
     OPENED,
     RESERVED,
+    Answered,
     Opening,
     Use,
     check_purpose,
@@ -163,19 +173,63 @@ def mark_opened(
         InputError: this ledger holds no such use, or a malformed digest.
         IntegrityError: the ledger was tampered with.
     """
-    check_digests(evidence=evidence, verdict=verdict)
     opening = Opening(evidence, verdict)
+    return _told(store, use, opening, clock)
+
+
+def mark_answered(
+    store: Store,
+    use: Use,
+    *,
+    evidence: str,
+    verdict: str,
+    passed: bool,
+    clock: Callable[[], datetime] = now,
+) -> Use:
+    """Records that one bit of a use is told; equal commitments once.
+
+    Call it before the bit is written anywhere, never after.
+
+    Args:
+        store: where the book lies.
+        use: what `reserve` returned.
+        evidence: commitment to the digest of the evidence's rows.
+        verdict: commitment to the identity digest of the verdict artifact.
+        passed: the bit.
+        clock: gives the time of the answer.
+
+    Raises:
+        InputError: this ledger holds no such use, or a malformed digest.
+        IntegrityError: the ledger was tampered with, or the use was answered by other
+            evidence: a second answer would be a second bit.
+    """
+    return _told(store, use, Answered(evidence, verdict, passed), clock)
+
+
+def _told(store: Store, use: Use, told: Opening, clock: Callable[[], datetime]) -> Use:
+    """Appends what is told of a use, unless it was told before; returns the use."""
+    check_digests(evidence=told.evidence, verdict=told.verdict)
+    answer = isinstance(told, Answered)
+    where = f"{store.uri}/{BOOK}"
 
     def decide(events: Sequence[Event]) -> Draft | None:
         recorded = next((u for u in fold(events) if u.event == use.event), None)
-        # The caller's copy may be older than an opening, so those are not compared.
+        # The caller's copy may be older than what was told, so that is not compared.
         # All else is: the same event number exists in every ledger.
-        if recorded is None or replace(recorded, openings=use.openings) != use:
-            raise InputError(
-                f"{store.uri}/{BOOK} holds no use {use.event} of model {use.model}."
+        if recorded is None or (
+            replace(recorded, openings=use.openings, answers=use.answers) != use
+        ):
+            raise InputError(f"{where} holds no use {use.event} of model {use.model}.")
+        first = recorded.answers[0] if answer and recorded.answers else told
+        if first.evidence != told.evidence:
+            raise IntegrityError(
+                f"Use {use.event} of {where} was answered by other evidence, and a use "
+                "is answered once: the same model answers the same rows alike."
             )
-        body = {"use": use.event, **vars(opening)}
-        return None if opening in recorded.openings else (OPENED, body)
+        body = {"use": use.event, **vars(told)}
+        if told in (recorded.answers if answer else recorded.openings):
+            return None
+        return ANSWERED if answer else OPENED, body
 
     log = EventLog(store, BOOK, clock)
     log.append(decide)

@@ -6,8 +6,8 @@ a crash are the same red mark; `safescale run` writes it into the run's folder.
 
 from __future__ import annotations
 
+from safescale_ammt.judging.answer import Told
 from safescale_ammt.judging.findings import FAILS, figure
-from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.releasing.notice import CANCELLED, UNFINISHED
 from safescale_ammt.releasing.run_outcome import (
@@ -36,8 +36,8 @@ _HEADS = {
 """Status -> what it means, for the first line; another one is its own word."""
 
 
-def promises_shown(verdict: Verdict) -> tuple[PromiseShown, ...]:
-    """Returns the hard promises of a verdict, in its order."""
+def promises_shown(verdict: Told) -> tuple[PromiseShown, ...]:
+    """Returns the hard promises of a verdict, in its order; none of an answer."""
     rows = []
     for f in verdict.findings:
         if f.tier == "soft":

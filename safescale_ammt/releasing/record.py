@@ -29,7 +29,7 @@ from safescale_ammt.files.canonical import (
 )
 from safescale_ammt.files.json_text import LARGEST
 from safescale_ammt.files.regular import read_regular
-from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.judging.answer import NOT_PASSED, Told
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
@@ -41,7 +41,10 @@ START = "sha256:" + "0" * 64
 _LINKS = ("sequence", "previous", "digest")
 # Test Result v0.1 knows these three words alone; a model that waits for a person has
 # neither passed nor failed.
-_RESULTS = {"pass": "PASSED", "needs_human": "WARNED", "fail": "FAILED"}
+_RESULTS = {"pass": "PASSED", "needs_human": "WARNED", "fail": "FAILED"} | {
+    # One word for both, and so the one that claims less.
+    NOT_PASSED: "WARNED"
+}
 
 
 def chain(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -106,7 +109,10 @@ def check_chain(events: Sequence[Mapping[str, Any]], where: str) -> None:
 
 
 def model_events(
-    verdict: Verdict, judged: Manifest, constitution: Constitution, model: Manifest
+    verdict: Told,
+    judged: Manifest,
+    constitution: Constitution,
+    model: Manifest,
 ) -> list[dict[str, Any]]:
     """Returns what happened to a model as events, from the promise to the decision.
 
@@ -156,7 +162,8 @@ def model_events(
             "decision": verdict.decision,
             "reasons": list(verdict.reasons),
             "verdict": judged.identity,
-            "evidence": verdict.evidence,
+            # Of an answer nothing is named that tells of a figure.
+            **({"evidence": verdict.evidence} if verdict.evidence else {}),
             "stage": judged.stage,
             "parents": dict(judged.parents),
             "config": judged.config_digest,
@@ -194,7 +201,10 @@ def statement(
 
 
 def decision_statement(
-    verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
+    verdict: Told,
+    identity: str,
+    constitution: Constitution,
+    model: Manifest,
 ) -> dict[str, Any]:
     """Makes the decision's Statement: digests, use, outcomes, reasons."""
     predicate = {
@@ -219,7 +229,7 @@ def decision_statement(
 
 
 def result_statement(
-    verdict: Verdict, constitution: Constitution, model: Manifest
+    verdict: Told, constitution: Constitution, model: Manifest
 ) -> dict[str, Any]:
     """Makes the findings' Statement, a Test Result v0.1.
 
@@ -250,7 +260,7 @@ def result_statement(
 
 def write_record(
     folder: Path,
-    verdict: Verdict,
+    verdict: Told,
     judged: Manifest,
     constitution: Constitution,
     model: Manifest,
@@ -263,7 +273,10 @@ def write_record(
 
 
 def statements(
-    verdict: Verdict, identity: str, constitution: Constitution, model: Manifest
+    verdict: Told,
+    identity: str,
+    constitution: Constitution,
+    model: Manifest,
 ) -> dict[str, dict[str, Any]]:
     """Returns the Statements by file name."""
     return {
@@ -276,7 +289,7 @@ def statements(
 
 def verify_record(
     folder: Path,
-    verdict: Verdict,
+    verdict: Told,
     judged: Manifest,
     constitution: Constitution,
     model: Manifest,

@@ -31,6 +31,7 @@ from safescale_ammt.files import artifacts
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
 from safescale_ammt.files.canonical import digest_bytes, digest_file
 from safescale_ammt.files.json_text import LARGEST, parse_json
+from safescale_ammt.judging.answer import ANSWER
 from safescale_ammt.releasing.registry_state import RegistryState, fold, trial
 from safescale_ammt.releasing.terms import Terms, read_terms
 from safescale_ammt.releasing.versions import (
@@ -45,6 +46,7 @@ from safescale_ammt.store.base import Store, check_key
 from safescale_ammt.store.event_log import Draft, Event, EventLog, check_digests, now
 
 VERDICT, REPORT = "verdict/verdict.json", "verdict/report.html"
+ANSWERED = f"verdict/{ANSWER}"
 """Files of a bundle."""
 # No approval may expire between trial and writing: it would stop every reader.
 WRITTEN_WITHIN = timedelta(minutes=1)
@@ -114,12 +116,13 @@ class Registry:
         return manifest
 
     def verdict(self, version: Version) -> dict[str, Any]:
-        """Reads a version's `verdict.json`, and nothing else of its bundle.
+        """Reads a version's `verdict.json`, or its answer, and no more of its bundle.
 
         Raises:
             IntegrityError: it is missing, or not what was registered.
         """
-        return self._reader(version.entry)(VERDICT)
+        files = self._registered_manifest(version.entry).files
+        return self._reader(version.entry)(ANSWERED if ANSWERED in files else VERDICT)
 
     def terms(self, entry: VersionEntry) -> Terms:
         """Returns who may decide about what was registered, and about what.

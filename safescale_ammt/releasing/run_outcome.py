@@ -60,7 +60,8 @@ class RunOutcome:
             keeps the registry's own word, `lost_race`.
         sentence: the same for people, on one line.
         at: when, ISO 8601 with time zone.
-        decision: `pass`, `needs_human` or `fail`; "" if nothing was judged.
+        decision: `pass`, `needs_human` or `fail`, or `not_passed` where one bit is
+            told; "" if nothing was judged.
         registry: name of the registry; "" if the run never reached it.
         version: number of the version; 0 = nothing was registered.
         model, verdict: identity digests.

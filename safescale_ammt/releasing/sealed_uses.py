@@ -17,8 +17,10 @@ from safescale_ammt.store.event_log import Event
 
 HOLDS = "holds"
 SPENT = "spent"
-RESERVED, OPENED, ANCHORED = "reserved", "opened", "anchored"
-"""Kinds of events; the last one is no use, it holds the head of another log."""
+RESERVED, OPENED, ANSWERED = "reserved", "opened", "answered"
+"""Kinds of events about uses."""
+ANCHORED = "anchored"
+"""An event of this kind is about no use: it holds the head of another log."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,20 @@ class Opening:
 
     evidence: str = ""
     verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Answered(Opening):
+    """The one bit that was told of a use whose figures the auditor has.
+
+    Its digests are commitments (`store.auditor.committed`): they bind evidence and
+    verdict, and tell nothing of them.
+
+    Attributes:
+        passed: the bit.
+    """
+
+    passed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ class Use:
         seen: kind of the key by which an earlier use is of the same data; "" = none.
         seen_in: number of that use's event.
         openings: what became readable, in order; none: it is closed.
+        answers: what was told of it by one bit, in order.
     """
 
     number: int
@@ -71,11 +88,17 @@ class Use:
     seen: str = ""
     seen_in: int = 0
     openings: tuple[Opening, ...] = ()
+    answers: tuple[Answered, ...] = ()
 
     @property
     def opened(self) -> bool:
         """Whether figures of it are readable."""
         return bool(self.openings)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was answered by a pass."""
+        return any(answer.passed for answer in self.answers)
 
     @property
     def sets(self) -> dict[str, str]:
@@ -87,7 +110,11 @@ class Use:
 
         Raises:
             KeyError: an event of a kind that only a later version knows.
+            TypeError: an answer of another form.
         """
+        if event.kind == ANSWERED:
+            told = {k: v for k, v in event.body.items() if k != "use"}
+            return replace(self, answers=(*self.answers, build(Answered, told)))
         if event.kind != OPENED:
             raise KeyError(event.kind)
         # An event of before there were digests binds nothing, and opens.
@@ -98,14 +125,18 @@ class Use:
         """Says how evidence and verdict depart from what was opened; "" if they agree.
 
         The first evidence counts for good. A verdict in other words about the same
-        evidence (a later version of the library) counts once it is recorded.
+        evidence (a later version of the library) counts once it is recorded. What was
+        answered is compared with answers, by commitments.
         """
+        told: Sequence[Opening] = self.openings
+        if isinstance(judged, Answered):
+            told = [a for a in self.answers if a.passed == judged.passed]
         # A model answers the same rows the same way each time: whoever comes later
         # with other answers may have chosen them by the figures.
-        first = next((o.evidence for o in self.openings if o.evidence), "none")
+        first = next((o.evidence for o in told if o.evidence), "none")
         if judged.evidence != first:
             return f"of evidence {first}, the verdict has {judged.evidence}"
-        stated = [o.verdict for o in self.openings if o.evidence == first]
+        stated = [o.verdict for o in told if o.evidence == first]
         if judged.verdict not in stated:
             return f"verdict {' or '.join(stated)}, found {judged.verdict}"
         return ""
@@ -117,7 +148,10 @@ def counted(sharing: Sequence[Use], planned: int) -> dict[str, Any]:
     # Whoever plans anew with a larger number would loosen alpha / planned for rows
     # that were already used under the stricter level.
     limit = min([planned, *(use.planned for use in sharing)])
-    spent = number > limit or any(use.opened for use in sharing)
+    # Until the first pass everybody knows what will be heard, so that the models are as
+    # fixed as if nothing was told. After it there are two ways, and the level of each
+    # would have to be paid for.
+    spent = number > limit or any(use.opened or use.passed for use in sharing)
     guarantee = SPENT if spent else HOLDS
     return {"number": number, "planned": planned, "guarantee": guarantee}
 

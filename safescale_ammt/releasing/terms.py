@@ -11,9 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from safescale_ammt.config.sections import RegistryConfig
-from safescale_ammt.constitution.constitution import Constitution, HumanRule, person
+from safescale_ammt.constitution.constitution import (
+    BIT,
+    Constitution,
+    HumanRule,
+    person,
+)
 from safescale_ammt.errors import IntegrityError
+from safescale_ammt.judging.answer import ANSWER, Answer, Told
 from safescale_ammt.judging.findings import HOLDS
+from safescale_ammt.judging.gate import PASS
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.versions import OpenPoint, VersionEntry
 
@@ -72,7 +79,12 @@ def read_terms(entry: VersionEntry, read: Callable[[str], Mapping[str, Any]]) ->
         InputError: a file is of another form than this version reads.
     """
     constitution = Constitution.from_dict(read("constitution.json"))
-    verdict = Verdict.from_dict(read("verdict/verdict.json"))
+    verdict: Told
+    # Of an answer a pass alone is registered, and what was opened is a verdict.
+    if constitution.gate.feedback == BIT and entry.decision == PASS:
+        verdict = Answer.from_dict(read(f"verdict/{ANSWER}"))
+    else:
+        verdict = Verdict.from_dict(read("verdict/verdict.json"))
     stated = (verdict.model, verdict.constitution, verdict.decision)
     expected = (entry.model, constitution.digest, entry.decision)
     if stated != expected or constitution.digest != entry.constitution:
@@ -99,7 +111,7 @@ def read_terms(entry: VersionEntry, read: Callable[[str], Mapping[str, Any]]) ->
     )
 
 
-def open_points(verdict: Verdict) -> tuple[OpenPoint, ...]:
+def open_points(verdict: Told) -> tuple[OpenPoint, ...]:
     """Returns what a verdict does not show, in the constitution's order."""
     points = [
         OpenPoint(f.principle, _KINDS[f.tier])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.constitution import BIT, Constitution
 from safescale_ammt.judging.findings import figure as written
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.glossary import Glossary, sentence_case
@@ -31,6 +31,11 @@ def facts(verdict: Verdict, constitution: Constitution) -> str:
         number = f"{use.number} of {use.planned}"
     elif use.number:
         number, note = f"{use.number}", f"{use.planned} planned; {note}"
+    if use.planned > 1 and use.number:
+        # What is told of a use may spend the rows: then none is left.
+        told = constitution.gate.feedback == BIT and use.guarantee == "holds"
+        ends = not told or verdict.decision == "pass"
+        note += f"; {0 if ends else use.planned - use.number} left"
     # The level of this submission, not that of the gate: planned submissions share it.
     level = f"{constitution.gate.alpha:g} over {use.planned} planned use"
     tiles = [

@@ -114,17 +114,32 @@ def render(
         *figures,
         _group_tables(verdict),
     ]
-    # Escaped for HTML above; here what no reader of the page or its source would see.
+    return framed(
+        title,
+        "".join(sections),
+        "from the verdict "
+        "artifact beside this page. Every figure can be derived again from "
+        "evidence.parquet: run <code>safescale verify</code> on the bundle. The "
+        "evidence holds label, groups and prediction of single people: keep it safe.",
+    )
+
+
+def framed(title: str, body: str, source: str) -> str:
+    """Writes a whole HTML document around what stands on a page.
+
+    Args:
+        title: of the page, as text.
+        body: HTML.
+        source: what it was written from, and what its reader should know; HTML.
+    """
+    # Escaped for HTML before; here what no reader of the page or its source would see.
     return printable_lines(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<main>\n{''.join(sections)}"
-        f"<footer>Written by SAFESCALE-AMMT {escape(__version__)} from the verdict "
-        "artifact beside this page. Every figure can be derived again from "
-        "evidence.parquet: run <code>safescale verify</code> on the bundle. The "
-        "evidence holds label, groups and prediction of single people: keep it safe."
+        f"<main>\n{body}"
+        f"<footer>Written by SAFESCALE-AMMT {escape(__version__)} {source}"
         "</footer>\n</main>\n</body>\n</html>\n"
     )
 

@@ -179,13 +179,18 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
             "them. Such a verdict is at best one that needs a person."
         )
     unit = verdict.sampling.unit if verdict.sampling else ROWS
+    return false_pass(unit, constitution.gate.alpha)
+
+
+def false_pass(unit: str, alpha: float) -> str:
+    """Says how likely a false pass is at most, over all planned submissions."""
     # The gate's whole alpha, not this submission's share: the shares of all planned
     # submissions add up to it. The condition is on the model, not on its passing.
     return (
         f"If {DRAWS[unit]} the population of interest and "
         "their labels can be trusted, then a model that violates any rate or utility "
         "promise marked hard passes this gate automatically with probability at most "
-        f"{constitution.gate.alpha:g}."
+        f"{alpha:g}."
     )
 
 

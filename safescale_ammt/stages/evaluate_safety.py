@@ -8,6 +8,10 @@ The gate that refuses is the next stage. The order makes the numbers honest:
     without a name -> mark the rows as opened, by the digests of evidence and verdict
     -> write the first byte of them that another could read
 
+Under `gate.feedback: bit` the rows stay closed: the ledger records that one bit is
+told, and verdict and evidence go to the auditor's part of the store
+(`releasing.answers`).
+
 The sealed rows come from the protected prefix of the store of data, and the evidence
 goes there (`store.protected`): the artifacts of a run name them.
 """
@@ -17,7 +21,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +29,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from safescale_ammt.config.sections import SPLITS, SafetyConfig
-from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.constitution import BIT, Constitution
 from safescale_ammt.data.audit_warnings import (
     AUDIT,
     WARNINGS,
@@ -42,6 +46,7 @@ from safescale_ammt.data.unseen import UnseenTally
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.execution import utc_now
 from safescale_ammt.files.artifacts import (
+    Draft,
     FileEntry,
     Manifest,
     describe_contents,
@@ -56,6 +61,7 @@ from safescale_ammt.files.canonical import (
 )
 from safescale_ammt.files.disk import local_disk
 from safescale_ammt.files.parquet import parquet_rows, read_fixed
+from safescale_ammt.judging.answer import Answer
 from safescale_ammt.judging.assembly import Submission, assemble
 from safescale_ammt.judging.evidence import (
     EVIDENCE,
@@ -75,14 +81,16 @@ from safescale_ammt.judging.verdict import (
 )
 from safescale_ammt.printable import printable
 from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.answers import answer_summary, tell_answer
 from safescale_ammt.releasing.card import summary as summary_markdown
-from safescale_ammt.releasing.contents import check_covered
+from safescale_ammt.releasing.contents import OUTSIDE, check_covered
+from safescale_ammt.releasing.even_time import even_time
 from safescale_ammt.releasing.page import REPORT, page_from
 from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.releasing.same_rows import why_repeated
 from safescale_ammt.releasing.sealed_uses import Use
 from safescale_ammt.reporting.headline_table import headline_metrics
-from safescale_ammt.reporting.logs import LOG_FILES, LOGS, log_contents
+from safescale_ammt.reporting.logs import log_contents
 from safescale_ammt.reporting.measure_bar import measures_of
 from safescale_ammt.reporting.provenance import (
     PROVENANCE,
@@ -114,6 +122,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     verdict: Path,
     *,
     environ: Mapping[str, str] = os.environ,
+    ask: Callable[[Path, StoredRows, UnseenTally], Evidence] = answered,
 ) -> dict[str, Any]:
     """Judges a model and writes the verdict artifact.
 
@@ -127,11 +136,13 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
         verdict: folder to write.
         environ: names the store of rows, evidence and ledger (`SAFESCALE_STORE`), and
             its keys.
+        ask: lets model and twin answer the rows.
 
     Returns:
         What a pipeline's page shows: `decision`, `guarantee`, `metrics` (finite
         floats), `confusion`, `roc`, `markdown`, `report` (path of the HTML page), and
-        `unseen_values` if the model does not know some of the rows' values.
+        `unseen_values` if the model does not know some of the rows' values; of an
+        answer what `summarise_answer` returns.
 
     Raises:
         InputError: an input is missing or of an earlier form, no store is named, or it
@@ -164,7 +175,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
                 development if config.rehearse else None
             )
             schema, tally = stored.schema, UnseenTally(stored.schema)
-            evidence = answered(inputs.model, stored, tally)
+            evidence = ask(inputs.model, stored, tally)
             written = held.enter_context(_written(scratch, evidence, stored))
         say_progress(2, 4, "rows answered by model and twin")
         submission = Submission(
@@ -182,28 +193,38 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
                 schema.unit, drawn_of, len(stored), written.distinct
             ),
         )
+        one_bit = counter is not None and parsed.gate.feedback == BIT
+        if one_bit:
+            held.enter_context(even_time())
         judged = assemble(parsed, evidence, submission, written.entry.sha256)
         say_progress(3, 4, "promises judged")
         contents = _contents(judged, parsed, inputs)
+        parents = {name: manifest.identity for name, manifest in manifests.items()}
+        whole = _manifest(contents, written.entry, parents, config.digest)
+        if counter and one_bit:
+            answer = tell_answer(
+                store,
+                counter.counted,
+                judged,
+                whole,
+                {**contents, EVIDENCE: written.file},
+                evidence=written.says,
+                constitution=parsed,
+                path=verdict,
+            )
+            return summarise_answer(answer, parsed, verdict / REPORT)
         with writing(
             scratch / "verdict",
             kind="verdict",
             stage=STAGE,
             config_digest=config.digest,
-            parents={name: manifest.identity for name, manifest in manifests.items()},
+            parents=parents,
         ) as draft:
-            # The page draws logs that are no part of any identity, by a matplotlib that
-            # may change, and bears the day: the verdict must not depend on it.
-            draft.outside_identity |= {REPORT, PROVENANCE}
-            draft.outside_identity |= {f"{LOGS}/{name}" for name in LOG_FILES.values()}
+            draft.outside_identity |= OUTSIDE["verdict"]
             if counter:
                 # Whoever can read a figure may choose by it. Until this event stands
                 # all that tells of the rows is in memory, or in a file without a name:
                 # a kill leaves nothing behind.
-                whole = describe_contents(
-                    contents, draft, "verdict", STAGE, config.digest
-                )
-                whole = replace(whole, files={**whole.files, EVIDENCE: written.entry})
                 counter.mark_opened(written.says, whole.identity)
             for name, data in contents.items():
                 (draft.folder / name).parent.mkdir(exist_ok=True)
@@ -377,9 +398,29 @@ class _UseCounter:
             print(why, flush=True)
         return SealedUse(self.use.number, self.use.planned, self.use.guarantee)
 
-    def mark_opened(self, evidence: str, verdict: str) -> None:
+    @property
+    def counted(self) -> Use:
+        """The use, once it is reserved."""
         assert self.use is not None
-        ledger.mark_opened(self.store, self.use, evidence=evidence, verdict=verdict)
+        return self.use
+
+    def mark_opened(self, evidence: str, verdict: str) -> None:
+        use = self.counted
+        ledger.mark_opened(self.store, use, evidence=evidence, verdict=verdict)
+
+
+def _manifest(
+    contents: Mapping[str, bytes],
+    evidence: FileEntry,
+    parents: Mapping[str, str],
+    config: str,
+) -> Manifest:
+    """Returns the manifest that a verdict will have, before a byte of it is written."""
+    # The page draws logs that are no part of any identity, by a matplotlib that may
+    # change, and bears the day: the verdict must not depend on it.
+    draft = Draft(Path(), dict(parents), set(OUTSIDE["verdict"]))
+    whole = describe_contents(contents, draft, "verdict", STAGE, config)
+    return replace(whole, files={**whole.files, EVIDENCE: evidence})
 
 
 def _contents(
@@ -446,5 +487,31 @@ def summarise(
         # Scores of more than two classes have neither a calibration nor one ROC curve.
         "roc": None if model["calibration"] is None else roc(evidence),
         "markdown": summary_markdown(judged, constitution),
+        "report": report,
+    }
+
+
+def summarise_answer(
+    answer: Answer, constitution: Constitution, report: Path
+) -> dict[str, Any]:
+    """Returns what a pipeline's page shows of an answer, as `run` does.
+
+    Drawings and counts are empty: each would tell more than the bit. Nor is told what
+    of the sealed rows the model does not know.
+    """
+    return {
+        "decision": answer.decision,
+        "guarantee": answer.use.guarantee,
+        "mode": answer.mode,
+        "submissions_left": answer.submissions_left,
+        "metrics": {
+            "alpha": answer.alpha,
+            "passed": float(answer.passed),
+            "rows": float(answer.rows),
+            "submissions_left": float(answer.submissions_left),
+        },
+        "confusion": {"classes": [], "counts": []},
+        "roc": None,
+        "markdown": answer_summary(answer, constitution),
         "report": report,
     }

@@ -3,6 +3,7 @@
     pass         registered, and champion unless another run was faster
     needs_human  registered as pending: kept, not servable
     fail         refused in one sentence, nothing registered
+    not_passed   the same: under gate.feedback: bit needs_human and fail are one word
     rehearsal    nothing registered, and the version artifact says so
 
 A verdict is trusted only after it has been derived again from its evidence and
@@ -23,39 +24,36 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from safescale_ammt.config.sections import RegistryConfig
-from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.constitution import BIT, Constitution
 from safescale_ammt.errors import (
-    IntegrityError,
     Refusal,
     SafescaleError,
 )
 from safescale_ammt.files.artifacts import file_names, read_manifest, verify, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.files.library import code_version
-from safescale_ammt.judging.assembly import evidence_of, rederive
-from safescale_ammt.judging.evidence import evidence_digest, rows_digest
-from safescale_ammt.judging.verdict import (
-    OFFICIAL,
-    REHEARSAL,
-    SealedUse,
-    Verdict,
-)
-from safescale_ammt.releasing import ledger
+from safescale_ammt.judging.answer import KIND as ANSWERED
+from safescale_ammt.judging.answer import NOT_PASSED, Answer, Told
+from safescale_ammt.judging.assembly import rederive
+from safescale_ammt.judging.gate import PASS
+from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, Verdict
 from safescale_ammt.releasing.anchor import (
     check_registry_head,
     keep_ledger_heads,
     keep_registry_head,
 )
+from safescale_ammt.releasing.answers import behind
 from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bundle
+from safescale_ammt.releasing.even_time import even_time
 from safescale_ammt.releasing.outcome_page import promises_shown
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
-from safescale_ammt.releasing.sealed_uses import Opening
+from safescale_ammt.releasing.use_check import check_use
 from safescale_ammt.releasing.versions import VersionEntry
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store, registry_store
@@ -97,8 +95,8 @@ def run(
         IntegrityError: an input was changed, the inputs are not about each other,
             the verdict does not follow from its evidence, or the ledger holds no
             such use.
-        Refusal: the decision is `fail`, or the verdict comes from a research
-            ledger.
+        Refusal: the decision is `fail`, the answer no pass, or the verdict comes from a
+            research ledger.
     """
     config = RegistryConfig.from_params(registry)
     model, verdict, version = Path(model), Path(verdict), Path(version)
@@ -112,7 +110,7 @@ def run(
         outcome |= {"status": REFUSED, "sentence": str(refusal)}
         # A verdict that cannot be read is refused all the same, without its facts.
         with suppress(SafescaleError):
-            loaded = Verdict.load(verdict)
+            loaded = told_of(verdict)
             outcome |= {
                 "verdict": read_manifest(verdict).identity,
                 "decision": loaded.decision,
@@ -127,7 +125,7 @@ def run(
         sentence = f"Rehearsal: {facts['decision']}; nothing was registered."
     names = ("status", "version", "decision", "model", "verdict")
     outcome |= {name: facts[name] for name in names} | {"sentence": sentence}
-    outcome["promises"] = promises_shown(Verdict.load(verdict))
+    outcome["promises"] = promises_shown(told_of(verdict))
     _record_outcome(outcome, environ)
     return facts
 
@@ -143,33 +141,44 @@ def _release(
 ) -> dict[str, Any]:
     """Verifies, refuses or registers, and writes the version artifact; see `run`."""
     data = data_store(environ)
-    if Verdict.load(verdict).mode != REHEARSAL:
+    told = told_of(verdict)
+    if told.mode != REHEARSAL:
         # First of all, and for those that are refused too: every use that a gate has
         # seen is beyond the reach of whoever can write to the ledger.
         keep_ledger_heads(registry_store(environ), data)
-    with made_whole(data, verdict, "verdict", version) as whole:
-        trained, judged = verify(model, "model"), read_manifest(whole)
+    with ExitStack() as stack:
+        answered = isinstance(told, Answer)
+        if answered:
+            stack.enter_context(even_time())
+            whole, _ = stack.enter_context(behind(data, verdict, version))
+        else:
+            whole = stack.enter_context(made_whole(data, verdict, "verdict", version))
+        # What goes into the bundle, and who is told of it.
+        released = verdict if answered else whole
+        trained, judged = verify(model, "model"), read_manifest(released)
         # The digests first: who gives the wrong artifacts should read that, not that
         # some figure does not follow.
-        check_parts(model, trained, judged, Verdict.load(whole), constitution)
+        behind_it = read_manifest(whole)
+        check_parts(model, trained, behind_it, Verdict.load(whole), constitution)
         rederived = rederive(whole, constitution)
-        _refuse(rederived)
-        facts = _facts(config, rederived, judged.identity)
+        told = told if answered else rederived
+        _refuse(told, opened=not answered and constitution.gate.feedback == BIT)
+        facts = _facts(config, told, judged.identity)
         if rederived.mode != REHEARSAL:
             planned = constitution.gate.planned_submissions
-            _check_use(data, whole, rederived, planned)
+            check_use(data, whole, rederived, planned, answered=answered)
             folder = whole.parent / BUNDLE
             write_bundle(
                 folder,
                 model=model,
-                verdict=whole,
+                verdict=released,
                 constitution=constitution,
                 registry=config,
             )
             # All that can be found wrong is found before an event says otherwise.
             verify_bundle(folder)
             store = registry_store(environ)
-            facts = _register(store, data, config, folder, rederived)
+            facts = _register(store, data, config, folder, told)
     parents = {"model": trained.identity, "verdict": judged.identity}
     with writing(
         version,
@@ -186,20 +195,35 @@ def _release(
     return facts
 
 
-def _refuse(verdict: Verdict) -> None:
+def told_of(folder: Path) -> Told:
+    """Reads what is told of a judgement: a verdict with its figures, or an answer."""
+    if read_manifest(folder).kind == ANSWERED:
+        return Answer.load(folder)
+    return Verdict.load(folder)
+
+
+def _refuse(verdict: Told, *, opened: bool) -> None:
     """Refuses a verdict that may not be registered.
 
+    Args:
+        verdict: what is told of the judgement.
+        opened: whether it is a verdict of which one bit was told before.
+
     Raises:
-        Refusal: it failed, or was made for research.
+        Refusal: it failed, was answered by no pass, or was made for research.
     """
     # A rehearsal is never registered, so there is nothing to refuse, whatever it found.
     if verdict.mode == REHEARSAL:
         return
     # The reason first: a list of runs and a telephone show the beginning of a sentence.
     end = f"refused, nothing was registered: model {verdict.model}"
-    if verdict.decision == "fail":
+    # That it needs a person would be a second bit: an answer that is no pass registers
+    # nothing. Who opens it (`safescale open`) may have it registered then.
+    if verdict.decision in ("fail", NOT_PASSED):
         reasons = "; ".join(reason.rstrip(". ") for reason in verdict.reasons)
         raise Refusal(f"{reasons}; {end}.")
+    if opened and verdict.decision == PASS:
+        raise Refusal(f"A pass is registered by its answer, which is there; {end}.")
     if verdict.ledger != OFFICIAL:
         raise Refusal(
             f"The verdict was made in the {verdict.ledger} ledger, and only verdicts "
@@ -219,49 +243,12 @@ def _record_outcome(outcome: dict[str, Any], environ: Mapping[str, str]) -> None
         print(f"The outcome was not recorded: {error}", file=sys.stderr, flush=True)
 
 
-def _check_use(store: Store, folder: Path, verdict: Verdict, planned: int) -> None:
-    """Checks that the ledger confirms the use, down to the rows judged.
-
-    Raises:
-        IntegrityError: no such use, or another number, plan, guarantee, rows,
-            evidence or verdict, or a use that is counted wrongly.
-    """
-    evidence, hashes = evidence_of(folder, verdict)
-    told = evidence_digest(evidence, hashes)
-    # Their order is told; of what follows none needs it, or what was answered.
-    digest = rows_digest(hashes, in_place=True)
-    del evidence, hashes
-    where = f"The ledger {store.uri}/{ledger.BOOK}"
-    # By the hashes in the evidence, not by the holdout's digest alone: a verdict could
-    # name a fresh holdout and hold the rows of another.
-    claim = (verdict.model, verdict.constitution, verdict.holdout, digest, OFFICIAL)
-    for use in ledger.uses(store):
-        facts = (use.model, use.constitution, use.holdout, use.rows, use.ledger)
-        if facts == claim:
-            break
-    else:
-        raise IntegrityError(
-            f"{where} holds no use of rows {digest} by model {verdict.model}; judge "
-            "the model again with this store."
-        )
-    stated, recorded = verdict.use, SealedUse(use.number, use.planned, use.guarantee)
-    # A use that was never opened belongs to a judgement that did not end: this verdict
-    # was then written by something else than the stage before.
-    if recorded != stated or not use.opened:
-        raise IntegrityError(
-            f"The verdict about model {verdict.model} states use {stated.number} of "
-            f"{stated.planned} with guarantee {stated.guarantee!r}. {where} holds use "
-            f"{use.number} of {use.planned} with {use.guarantee!r}, "
-            f"{'opened' if use.opened else 'never opened'}."
-        )
-    opening = Opening(told, read_manifest(folder).identity)
-    if fault := use.departure(opening):
-        raise IntegrityError(f"{where} recorded another judgement: {fault}.")
-    ledger.recount(store, use, planned)
-
-
 def _register(
-    store: Store, data: Store, config: RegistryConfig, folder: Path, verdict: Verdict
+    store: Store,
+    data: Store,
+    config: RegistryConfig,
+    folder: Path,
+    verdict: Told,
 ) -> dict[str, Any]:
     """Stores the bundle, adds the version, returns what it became."""
     check_registry_head(store, data, config.name)
@@ -298,7 +285,7 @@ def _register(
     }
 
 
-def _facts(config: RegistryConfig, verdict: Verdict, identity: str) -> dict[str, Any]:
+def _facts(config: RegistryConfig, verdict: Told, identity: str) -> dict[str, Any]:
     """Returns the contents of `version.json` for what is not registered."""
     return {
         "schema": 1,

@@ -20,7 +20,8 @@ from sick_store import KEYS, sick_store
 
 from pipelines.cli import run_command
 from pipelines.kubeflow.doctor.doctor import PROBES
-from safescale_ammt.errors import SafescaleError, StoreInputError
+from safescale_ammt.errors import InputError, SafescaleError, StoreInputError
+from safescale_ammt.store.auditor import committed, kept_for_auditor, place_of
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.embedded.seaweedfs import command, free_ports, listens
 from safescale_ammt.store.uri import open_store
@@ -28,18 +29,21 @@ from safescale_ammt.store.uri import open_store
 POLICIES = Path(__file__).parents[2] / "manifests" / "secrets" / "policies"
 BUCKET = "team"
 OPENS = {
-    "safescale-store": ("data", "datasets", "ledger", "runs", "sealed"),
+    "safescale-store": ("auditor", "data", "datasets", "ledger", "runs", "sealed"),
     "safescale-registry": ("registry",),
     "safescale-training": ("training",),
     "safescale-datasets": (),
+    # No secret of a pod: a person's.
+    "safescale-auditor": (),
 }
 READS = {
     "safescale-store": ("research-ledger",),
     "safescale-datasets": ("datasets",),
+    "safescale-auditor": ("auditor", "ledger", "research-ledger", "registry"),
 }
 PREFIXES = (
     *("data", "ledger", "runs", "sealed", "research-ledger", "registry", "training"),
-    *("datasets", "private-artifacts", "sealed-2", "data2"),
+    *("auditor", "datasets", "private-artifacts", "sealed-2", "data2"),
 )
 CASES = [(key, prefix) for key in OPENS for prefix in PREFIXES]
 
@@ -148,6 +152,27 @@ def test_what_is_absent_is_so_for_a_key_of_one_prefix(server):
         lost.stat("absent")
 
 
+def test_the_figures_behind_an_answer_are_read_by_the_auditor_and_nobody_else(server):
+    """Of all keys that people and pods have: judge and gate write them."""
+    admin, answer = server.open("admin"), f"sha256:{7:064x}"
+    admin.put(f"{place_of(answer)}/manifest.json", b"{}")
+    for key in OPENS:
+        with (
+            pytest.raises((StoreInputError, InputError)) as refused,
+            kept_for_auditor(server.open(key), answer),
+        ):
+            pass
+        reads = key in ("safescale-store", "safescale-auditor")
+        # Who may read is told that this is no verdict, others that they may not.
+        assert ("do not permit" in str(refused.value)) is not reads, key
+        assert ("and the auditor's" in str(refused.value)) is not reads, key
+    # What binds the ledger to them is drawn by the judge's key, and by no other.
+    with pytest.raises(StoreInputError, match="do not permit"):
+        committed(server.open("safescale-registry"), answer)
+    first = committed(server.open("safescale-store"), answer)
+    assert first == committed(server.open("safescale-auditor"), answer) != answer
+
+
 def allowed(key: str, action: str, place: str) -> bool:
     """Works out a policy of AWS: what no statement allows is denied.
 
@@ -234,7 +259,7 @@ def test_a_key_that_may_not_delete_is_no_fault_and_its_probe_is_named(
     assert "a probe stays there: deleting s3://bucket/runs/doctor/" in found["found"]
 
 
-def test_every_secret_of_a_store_has_a_policy_of_each_kind():
+def test_every_key_of_a_store_has_a_policy_of_each_kind():
     named = {i["name"] for i in json.loads(filled("seaweedfs.json"))["identities"]}
     assert named == set(OPENS)
     files = {path.name for path in POLICIES.glob("*.aws.json")}

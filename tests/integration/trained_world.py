@@ -49,7 +49,13 @@ class World:
 
 
 @cache
-def build(folder: Path, floor: float = 0.6, planned: int = 1, each: int = 1) -> World:
+def build(
+    folder: Path,
+    floor: float = 0.6,
+    planned: int = 1,
+    each: int = 1,
+    feedback: str = "figures",
+) -> World:
     """Prepares, searches and trains under a promise of some accuracy.
 
     With more than one row of `each` person, the column `who` names them.
@@ -72,7 +78,11 @@ def build(folder: Path, floor: float = 0.6, planned: int = 1, each: int = 1) -> 
     rule = {
         **CONSTITUTION,
         "principles": [equal, {**useful, "constraint": constraint}],
-        "gate": {"planned_submissions": planned, "on_uncertifiable": "human"},
+        "gate": {
+            "planned_submissions": planned,
+            "on_uncertifiable": "human",
+            "feedback": feedback,
+        },
     }
     world = World(folder, rule)
     dataset, holdout, architecture, _ = world.inputs

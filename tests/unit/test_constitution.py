@@ -96,6 +96,17 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     assert found.human.never == ("failed_hard", "inviolable")
 
 
+def test_feedback_is_in_the_digest_only_where_it_is_one_bit() -> None:
+    plain = Constitution.from_dict(of(TPR))
+    assert plain.gate.feedback == "figures"
+    assert "feedback" not in plain.to_dict()["gate"]
+    same = Constitution.from_dict({**of(TPR), "gate": {"feedback": "figures"}})
+    assert same.digest == plain.digest
+    bit = Constitution.from_dict({**of(TPR), "gate": {"feedback": "bit"}})
+    assert bit.digest != plain.digest
+    assert Constitution.from_dict(bit.to_dict()) == bit
+
+
 def test_a_reference_without_delta_means_no_worse_than_the_twin() -> None:
     found = Constitution.from_dict(
         of({"metric": "accuracy", "reference": "unconstrained_twin"})
@@ -325,6 +336,7 @@ def test_the_same_metric_over_two_groups_is_no_contradiction() -> None:
         ("gate", {"planned_submissions": 0}, "must be a whole number >= 1, found 0"),
         ("gate", {"planned_submissions": 1.5}, "must be a whole number >= 1"),
         ("gate", {"on_uncertifiable": "pass"}, "is 'pass', expected one of human"),
+        ("gate", {"feedback": "bits"}, "is 'bits', expected one of bit"),
         ("gate", {"beta": 1}, "Unknown key 'beta' in gate"),
         ("gate", None, "gate must be a mapping, found NoneType"),
         ("groups", {"min_n": 0}, "groups.min_n must be a whole number >= 1"),

@@ -9,7 +9,11 @@ from safety_world import CLASSES, submission, write_model
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import JUDGED
-from safescale_ammt.constitution.promise_warnings import NOTHING, promise_warnings
+from safescale_ammt.constitution.promise_warnings import (
+    NOTHING,
+    promise_warnings,
+    shared_level,
+)
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
@@ -133,7 +137,16 @@ def test_planned_submissions_are_said_to_halve_the_level_for_nothing() -> None:
     (said,) = promise_warnings(constitution(REAL, planned_submissions=2))
     assert "gate.planned_submissions is 2" in said
     assert "at level 0.025 instead of 0.05" in said
+    assert "buys nothing with gate.feedback: figures" in said
     assert promise_warnings(constitution(REAL)) == []
+
+
+def test_with_one_bit_of_feedback_planned_submissions_are_worth_what_they_say() -> None:
+    rules = constitution(REAL, planned_submissions=2, feedback="bit")
+    assert promise_warnings(rules) == []
+    said = shared_level(rules.gate)
+    assert "at level 0.025 instead of 0.05" in said
+    assert "all keep the guarantee, up to the first that passes" in said
 
 
 def counts() -> Counts:
