@@ -80,8 +80,9 @@ engines: ## Installs and starts a container engine where it can (Debian, root)
 images: $(READY) ## Builds the stages' images and writes images/lock.json
 	@$(BIN)/python -m images.build --torch $(TORCH) $(if $(SPARK),--spark) $(if $(PUSH),--push $(PUSH))
 
-golden: $(READY) ## Compiles the pipeline that the tests compare with
+golden: $(READY) ## Compiles the pipelines that the tests compare with
 	$(BIN)/safescale compile -o tests/golden/train.yaml
+	$(BIN)/safescale compile --pipeline promote -o tests/golden/promote.yaml
 
 docs: $(READY) ## Writes the tables of docs/ anew: keys of the config, measured claims
 	$(BIN)/python -m benchmarks configuration --write

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from safescale_ammt.config.kubernetes_names import registry_path
 
 SPARK_HOURS = 24
 """How long prepare_data may run where Spark prepares the rows; an hour elsewhere."""
+TRAIN, PROMOTE = PIPELINES = ("train", "promote")
+"""The pipelines, each a module and a function in it of this name."""
 TRAINING = "train-agents"
 """The task that trains, or waits for a TrainJob that does."""
 
@@ -50,20 +53,8 @@ def compile_train(
         ConfigError: the prefix is no registry path, the lock's images were never
             pushed to one or hold other code than this, or the values are too large.
     """
-    prefix = image_prefix
-    if prefix is None:
-        prefix = (images.pushed if images else "") or IMAGE_PREFIX
-    registry_path(prefix, "Image prefix")
-    # Before the compiler starts: the lock alone can tell.
-    if images:
-        images.check_code(prefix)
-    text = compiled_graph()
-
-    def reference(stage: str, tag: str) -> str:
-        stage = SPARK if spark and stage == "prepare_data" else stage
-        return images.pinned(stage, prefix) if images else f"{prefix}/{stage}:{tag}"
-
-    text = name_images(text, reference)
+    instead = {"prepare_data": SPARK} if spark else {}
+    text = _with_images(TRAIN, image_prefix, images, instead)
     if not arguments and not spark:
         return text
     pipeline = CompiledPipeline.parse(text)
@@ -77,20 +68,59 @@ def compile_train(
     return pipeline.to_yaml()
 
 
+def compile_promote(
+    *, image_prefix: str | None = None, images: Lock | None = None
+) -> str:
+    """Compiles the promote pipeline; arguments, result and errors as `compile_train`.
+
+    It has no workload: what a form or a run says of it is which version is meant.
+    """
+    return _with_images(PROMOTE, image_prefix, images, {})
+
+
+def _with_images(
+    pipeline: str, prefix: str | None, images: Lock | None, instead: Mapping[str, str]
+) -> str:
+    """Compiles a pipeline and names its images.
+
+    Args:
+        pipeline: of `PIPELINES`.
+        prefix: registry path, None for the lock's or ours.
+        images: lock whose digests replace the images' tags.
+        instead: stage -> the image that it runs in.
+    """
+    if prefix is None:
+        prefix = (images.pushed if images else "") or IMAGE_PREFIX
+    path = registry_path(prefix, "Image prefix")
+    # Before the compiler starts: the lock alone can tell.
+    if images:
+        images.check_code(path)
+
+    def reference(stage: str, tag: str) -> str:
+        stage = instead.get(stage, stage)
+        return images.pinned(stage, path) if images else f"{path}/{stage}:{tag}"
+
+    return name_images(compiled_graph(pipeline), reference)
+
+
+def graph_of(pipeline: str) -> Any:
+    """Returns the function that KFP compiles a pipeline from."""
+    # KFP takes a second to import, which a wrong command line need not wait.
+    module = import_module(f"pipelines.{pipeline}")
+    return getattr(module, pipeline)
+
+
 @cache
-def compiled_graph() -> str:
+def compiled_graph(pipeline: str = TRAIN) -> str:
     """Compiles the graph as it is written, with the images' own names.
 
     Once in a process: `submit` asks for a run and for a version of its pipeline.
     """
-    # KFP's compiler takes a second to import, which a wrong command line need not wait.
     from kfp import compiler
 
-    from pipelines.train import train
-
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "train.yaml")
-        compiler.Compiler().compile(train, str(path))
+        path = Path(folder, "pipeline.yaml")
+        compiler.Compiler().compile(graph_of(pipeline), str(path))
         return path.read_text(encoding="utf-8")
 
 

@@ -146,6 +146,11 @@ class CompiledPipeline:
         }
 
     @property
+    def reads_rows(self) -> bool:
+        """Whether a task of it reads rows; a promotion has none that may be reused."""
+        return READER in self.titles
+
+    @property
     def pinned_images(self) -> dict[str, PinnedImage]:
         """Stage -> its image, where that is named by digest."""
         images = (e["container"]["image"] for e in self.executors.values())

@@ -12,10 +12,7 @@ those who learn, reads rows of datasets that lie apart and nothing else. The exi
 tells people how it ended; it has no artifact to read and no right to write a model.
 """
 
-from dataclasses import dataclass
-
 from kfp import dsl, kubernetes
-from kfp.dsl import pipeline_channel
 
 from components.evaluate_safety import evaluate_safety
 from components.notify import notify
@@ -23,102 +20,17 @@ from components.prepare_data import prepare_data
 from components.register_model import register_model
 from components.search_architecture import search_architecture
 from components.train_agents import train_agents
+from pipelines.pods import (
+    TaskLimits,
+    bounded,
+    register_channels,
+    with_registry,
+    with_store,
+)
 from safescale_ammt.config import kubernetes_names as names
 from safescale_ammt.releasing.notice import FILE, SECRET, WEBHOOK
 from safescale_ammt.releasing.telling import OFTEN
-from safescale_ammt.store.environment import (
-    DATASETS,
-    SECRET_KEYS,
-    own_variable,
-    registry_variable,
-)
-from safescale_ammt.store.uri import STORE
-
-USER = 10001
-"""Unprivileged user of every pod, as in the images."""
-GROUP = 0
-"""Its group: what the images let their user write is writable by group 0."""
-SCRATCH = "/tmp"  # noqa: S108  the pod's own, empty at its start
-PART_OF = "safescale-ammt"
-
-
-@dataclass(frozen=True)
-class TaskLimits:
-    """What a task may take.
-
-    Attributes:
-        cpu, memory: request and limit alike, so that nobody takes what a pod counts
-            on; it is Burstable all the same, for KFP's and Argo's own containers.
-        hours: the pod is stopped after this time.
-        retries: further pods if one is lost, 5 s apart and doubling.
-        scratch: what its /tmp may hold, on the node's disk.
-    """
-
-    cpu: str | pipeline_channel.PipelineChannel
-    memory: str | pipeline_channel.PipelineChannel
-    hours: int
-    retries: int
-    scratch: str = "10Gi"
-
-
-def _bounded(
-    task: dsl.PipelineTask, title: str, limits: TaskLimits
-) -> dsl.PipelineTask:
-    """Gives a task its name, limits, timeout, retries and what its pod may do.
-
-    KFP itself drops all capabilities, forbids privilege escalation and sets the
-    runtime's seccomp profile; it has no setter for ephemeral storage, which the
-    namespace's LimitRange bounds.
-    """
-    task.set_display_name(title)
-    _register_channels(task, limits.cpu, limits.memory)
-    task.set_cpu_request(limits.cpu).set_cpu_limit(limits.cpu)
-    task.set_memory_request(limits.memory).set_memory_limit(limits.memory)
-    if limits.retries:
-        # As KFP ships Argo, a lost pod is made again, never a program that failed; and
-        # that one's failure is told only once the wait is over, so it is short.
-        task.set_retry(limits.retries, backoff_duration="5s", backoff_factor=2.0)
-    kubernetes.set_timeout(task, limits.hours * 3600)
-    kubernetes.set_security_context(
-        task, run_as_user=USER, run_as_group=GROUP, run_as_non_root=True
-    )
-    # For clusters that make the root file system read-only.
-    kubernetes.empty_dir_mount(task, "tmp", SCRATCH, size_limit=limits.scratch)
-    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", PART_OF)
-    name = title.lower().replace(" ", "-")
-    kubernetes.add_pod_label(task, "app.kubernetes.io/component", name)
-    # KFP's cache key holds URIs and the image's name, and a compiled file knows neither
-    # the bytes behind the one nor, of a tag, those behind the other: who knows both
-    # switches it on, see `CompiledPipeline.reuse`.
-    task.set_caching_options(enable_caching=False)
-    return task
-
-
-def _register_channels(task: dsl.PipelineTask, *values: object) -> None:
-    """Declares to KFP which parameters a task's resources need."""
-    # KFP's own setters do not (2.17), and a group's inputs then lack them: the tasks in
-    # it would ask for parameters that nobody hands down.
-    channels = [v for v in values if isinstance(v, pipeline_channel.PipelineChannel)]
-    task.register_pipeline_channels(channels)
-
-
-def _with_store(
-    task: dsl.PipelineTask, secret: str, prefix: str = ""
-) -> dsl.PipelineTask:
-    """Gives a task the store of data and ledger, of datasets, or of a hand-over.
-
-    Args:
-        task: that mounts the secret.
-        secret: its name.
-        prefix: of variables of its own; "" = it is the task's first store.
-    """
-    # Every key is optional to Kubernetes: where a role stands in for static keys the
-    # secret has none, and what is really missing the stage says in a sentence, where a
-    # pod that waits for a secret only waits.
-    keys = {key: own_variable(prefix, key) if prefix else key for key in SECRET_KEYS}
-    return kubernetes.use_secret_as_env(
-        task, secret_name=secret, secret_key_to_env=keys, optional=True
-    )
+from safescale_ammt.store.environment import DATASETS
 
 
 @dsl.pipeline(
@@ -184,7 +96,7 @@ def train(  # noqa: PLR0917  KFP passes by name
     last = TaskLimits("250m", "512Mi", hours=1, retries=2, scratch="1Gi")
 
     notice = notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, on=notify_on)
-    _with_store(_bounded(notice, "Notify", last), names.STORE_SECRET)
+    with_store(bounded(notice, "Notify", last), names.STORE_SECRET)
     receivers = {name: name for name in (WEBHOOK, SECRET, FILE)}
     kubernetes.use_secret_as_env(
         notice,
@@ -203,7 +115,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             window=window,
             source_digest="",
         )
-        _with_store(_bounded(preparation, "Prepare data", small), names.STORE_SECRET)
+        with_store(bounded(preparation, "Prepare data", small), names.STORE_SECRET)
         # An address and no secret; where no Spark is there is no such ConfigMap.
         kubernetes.use_config_map_as_env(
             preparation,
@@ -221,8 +133,8 @@ def train(  # noqa: PLR0917  KFP passes by name
             search=search,
             training=training,
         )
-        _bounded(architecture_search, "Search architecture", large)
-        _with_store(architecture_search, names.DATASETS_SECRET, DATASETS)
+        bounded(architecture_search, "Search architecture", large)
+        with_store(architecture_search, names.DATASETS_SECRET, DATASETS)
         architecture = architecture_search.outputs["architecture"]
 
         agent_training = train_agents(
@@ -233,12 +145,12 @@ def train(  # noqa: PLR0917  KFP passes by name
         )
         # Not the store's keys: training reaches a TrainJob's hand-over, reads rows that
         # lie apart, and no more, above all no sealed row.
-        _with_store(
-            _bounded(agent_training, "Train agents", large), names.TRAINING_SECRET
+        with_store(
+            bounded(agent_training, "Train agents", large), names.TRAINING_SECRET
         )
-        _with_store(agent_training, names.DATASETS_SECRET, DATASETS)
+        with_store(agent_training, names.DATASETS_SECRET, DATASETS)
         kind, count = resources_accelerator_type, resources_accelerators
-        _register_channels(agent_training, count, kind)
+        register_channels(agent_training, count, kind)
         agent_training.set_accelerator_type(kind)
         agent_training.set_accelerator_limit(count)
         model = agent_training.outputs["model"]
@@ -253,7 +165,7 @@ def train(  # noqa: PLR0917  KFP passes by name
             safety=safety,
         )
         # The store again: sealed rows and the ledger that counts their use lie there.
-        _with_store(_bounded(evaluation, "Evaluate safety", small), names.STORE_SECRET)
+        with_store(bounded(evaluation, "Evaluate safety", small), names.STORE_SECRET)
 
         registration = register_model(
             model=model,
@@ -264,17 +176,5 @@ def train(  # noqa: PLR0917  KFP passes by name
         )
         # Both: the champion is compared in the registry, evidence, ledger and outcome
         # lie in the store.
-        _with_store(_bounded(registration, "Register model", gate), names.STORE_SECRET)
-        keys = {key: registry_variable(key) for key in SECRET_KEYS}
-        # The registry's URI is the one key that is not optional: without it the stage
-        # would take the other store for the registry, as on a laptop. The pod waits.
-        uri = {STORE: keys.pop(STORE)}
-        kubernetes.use_secret_as_env(
-            registration, secret_name=names.REGISTRY_SECRET, secret_key_to_env=uri
-        )
-        kubernetes.use_secret_as_env(
-            registration,
-            secret_name=names.REGISTRY_SECRET,
-            secret_key_to_env=keys,
-            optional=True,
-        )
+        with_store(bounded(registration, "Register model", gate), names.STORE_SECRET)
+        with_registry(registration)

@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from components import IMAGE_PREFIX, STAGES
-from pipelines.commands.options import refuse_unread
+from pipelines.commands.options import pipeline_option, refuse_unread
 from pipelines.output import say
 
 
 @click.command("compile")
+@pipeline_option
 @click.option(
     "-o",
     "--output",
@@ -66,6 +67,7 @@ from pipelines.output import say
 def compile_(  # noqa: PLR0917  click passes by name
     context: click.Context,
     /,
+    pipeline: str,
     output: Path,
     image_prefix: str | None,
     images: Path | None,
@@ -75,8 +77,8 @@ def compile_(  # noqa: PLR0917  click passes by name
     version_name: str,
     namespace: str,
 ) -> None:
-    """Compiles the training pipeline into a file that Kubeflow reads."""
-    from pipelines.compile import compile_train
+    """Compiles a pipeline into a file that Kubeflow reads."""
+    from pipelines.compile import PROMOTE, compile_promote, compile_train
     from pipelines.image_lock import Lock
     from pipelines.ir import on_spark
     from pipelines.output import write_text
@@ -85,6 +87,8 @@ def compile_(  # noqa: PLR0917  click passes by name
     from pipelines.workload import Workload
     from safescale_ammt.store.uri import STORE
 
+    if pipeline == PROMOTE:
+        refuse_unread(context, ("config", "store"), "with --pipeline promote")
     if not config:
         refuse_unread(context, ("store",), "without --config")
     if not kubernetes_manifests:
@@ -103,26 +107,34 @@ def compile_(  # noqa: PLR0917  click passes by name
             if role not in arguments:
                 name = getattr(workload.data, role)
                 say(f"{role} {name!r} is no URI: fill it in yourself.")
-    text = compile_train(
-        image_prefix=image_prefix,
-        images=lock,
-        arguments=arguments,
-        spark=on_spark((arguments or {}).get("data", {})),
-    )
-    if kubernetes_manifests:
-        from pipelines.kubeflow.manifests import (
-            Release,
-            kubernetes_objects,
-            write_objects,
+    if pipeline == PROMOTE:
+        text = compile_promote(image_prefix=image_prefix, images=lock)
+    else:
+        text = compile_train(
+            image_prefix=image_prefix,
+            images=lock,
+            arguments=arguments,
+            spark=on_spark((arguments or {}).get("data", {})),
         )
-
-        objects = kubernetes_objects(text, Release(version_name, namespace))
-        for path in write_objects(objects, output):
-            say(f"Wrote {path}.")
+    if kubernetes_manifests:
+        _write_objects(text, version_name, namespace, output)
         return
     if output.is_dir():
         raise click.UsageError(f"{output} is a folder; give a file to write.")
     say(f"Wrote {write_text(output, text)}.")
+
+
+def _write_objects(text: str, version: str, namespace: str, output: Path) -> None:
+    from pipelines.kubeflow.manifests import (
+        Release,
+        kubernetes_objects,
+        write_objects,
+    )
+
+    for path in write_objects(
+        kubernetes_objects(text, Release(version, namespace)), output
+    ):
+        say(f"Wrote {path}.")
 
 
 @click.command()

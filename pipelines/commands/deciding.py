@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -74,24 +73,57 @@ def keygen(name: str, out: Path | None) -> None:
 @click.command()
 @_KEY
 @_REASON
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the signed approval; then nothing is written into the registry.",
+)
 @deciding_options
-def approve(**options: Any) -> None:
+def approve(*, out: Path | None, **options: Any) -> None:
     """Signs that a pending version may serve, and what that waives.
 
     Its bundle is checked first, down to the last figure. The approval counts until
     human.expires_days are over; `promote` makes the version champion once a quorum of
-    the constitution's approvers has signed.
+    the constitution's approvers has signed. With --out who may only read the registry
+    approves: the file is kept in git, and `safescale submit --pipeline promote` brings
+    it there.
     """
     from safescale_ammt.releasing.registry_state import standing
     from safescale_ammt.store.event_log import now
 
     with ExitStack() as stack:
         chosen, version, tell = _meant(stack, options, "approve")
+        if out:
+            say(_approved_in_file(chosen, version, out, options))
+            return
         decided = _decided(chosen, version, "approve", options, whole=True)
         quorum = chosen.terms(decided.entry).human.quorum
         count = len(standing(decided, now().isoformat(timespec="seconds")))
         rest = " `safescale promote` makes it champion." if count >= quorum else ""
         tell(decided, f"{count} of {quorum} approvals.{rest}")
+
+
+def _approved_in_file(
+    registry: Registry, version: Version, out: Path, options: dict[str, Any]
+) -> str:
+    """Signs an approval into a new file; returns a sentence."""
+    from pipelines.output import write_text
+    from safescale_ammt.errors import InputError
+    from safescale_ammt.files.canonical import json_file
+    from safescale_ammt.releasing.deciding import check_whole, signed_approval
+    from safescale_ammt.releasing.key_files import read_key
+
+    key = read_key(options["key"])
+    if out.exists():
+        raise InputError(f"{out} exists and is left as it is; name a new file.")
+    check_whole(registry, version)
+    envelope = signed_approval(registry, version.number, key, options["reason"])
+    path = write_text(out, json_file(envelope).decode())
+    return (
+        f"Wrote the approval of {registry.name} version {version.number} to {path}; "
+        "the registry knows of it once it is brought there (`safescale submit "
+        "--pipeline promote`)."
+    )
 
 
 @click.command()
@@ -119,6 +151,7 @@ def promote(**options: Any) -> None:
     that is named.
     """
     from safescale_ammt.errors import InputError
+    from safescale_ammt.releasing.deciding import check_whole
     from safescale_ammt.releasing.deciding import promote as promote_by_quorum
     from safescale_ammt.releasing.versions import LOST_RACE
 
@@ -241,7 +274,7 @@ def _decided(
     whole: bool = False,
 ) -> Version:
     """Signs an act; with `whole`, once the bundle is verified."""
-    from safescale_ammt.releasing.deciding import decide
+    from safescale_ammt.releasing.deciding import check_whole, decide
     from safescale_ammt.releasing.key_files import read_key
 
     # The key first: to verify a bundle takes seconds.
@@ -249,19 +282,6 @@ def _decided(
     if whole:
         check_whole(registry, version)
     return decide(registry, version.number, act, key, options["reason"])
-
-
-def check_whole(registry: Registry, version: Version) -> None:
-    """Verifies a version's bundle, down to its last figure: nobody signs for less.
-
-    Raises:
-        IntegrityError: it is not what was registered, or does not follow.
-    """
-    from safescale_ammt.releasing.bundle import verify_bundle
-
-    with tempfile.TemporaryDirectory() as folder:
-        registry.get_bundle(version, folder)
-        verify_bundle(folder, version.entry.bundle_digest)
 
 
 def _beside(registry: Registry, version: Version, before: Version | None) -> str:

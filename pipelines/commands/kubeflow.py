@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.commands.kubeflow_options import (
     kubeflow_of,
+    pairs_of,
     request_of,
     session_options,
     store_of,
     work_options,
 )
-from pipelines.commands.options import FiniteRange, refuse_unread
+from pipelines.commands.options import FiniteRange, pipeline_option, refuse_unread
 from pipelines.output import say
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.preparation import KubeflowRequest
+    from pipelines.kubeflow.promotion import PromotionRequest
 
 
 _WORKLOAD = (
     *("config", "constitution", "overrides", "parameters", "image_prefix", "images"),
     *("window", "rehearse", "no_cache"),
 )
+_PROMOTION = ("registry", "version", "approvals")
 _FOLLOWING = ("timeout", "poll", "stop", "attempts")
 UNREAD = {
     "upload_only": (
@@ -33,17 +37,40 @@ UNREAD = {
     ),
     "follow": (
         "with --follow, which starts nothing",
-        (*_WORKLOAD, "name", "account", "experiment", "version_name", "attempts"),
+        (
+            *(*_WORKLOAD, *_PROMOTION, "pipeline", "name", "account", "experiment"),
+            *("version_name", "attempts"),
+        ),
     ),
     "no_wait": ("with --no-wait, which follows nothing", _FOLLOWING),
     "start": ("without --upload-only", ("version_name",)),
+    "promote": (
+        "with --pipeline promote, which has no workload",
+        [n for n in _WORKLOAD if n not in ("parameters", "image_prefix", "images")],
+    ),
+    "train": ("without --pipeline promote", _PROMOTION),
 }
 """Way of calling `submit` -> its name, and the options that it would not read."""
 
 
 @click.command()
+@pipeline_option
 @work_options
 @session_options
+@click.option("--registry", default="", help="Registered model to promote.")
+@click.option(
+    "--version",
+    default="pending",
+    show_default=True,
+    help="Its version to promote: a number, or pending.",
+)
+@click.option(
+    "--approval",
+    "approvals",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="Signed approval, from `safescale approve --out`; may be repeated.",
+)
 @click.option("--rehearse", is_flag=True, help="Judges on *select*: nothing counted.")
 @click.option(
     "--no-cache",
@@ -97,7 +124,7 @@ UNREAD = {
 )
 @click.pass_context
 def submit(context: click.Context, /, **options: Any) -> None:
-    """Trains, judges and registers a model on Kubeflow.
+    """Trains, judges and registers a model on Kubeflow, or promotes one.
 
     Exits as `run` does: 0 if the model became champion or is pending, 3 if
     it was refused, 2 if what was given cannot be used, 1 if anything broke or
@@ -118,15 +145,18 @@ def submit(context: click.Context, /, **options: Any) -> None:
         split_uri(store)
     new_run = None
     if not options["follow"]:
-        rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
-        new_run = request_of(options, rehearse, cache=not options["no_cache"])
-        _warn_of(new_run)
+        new_run = _new_run(options)
     if new_run and options["upload_only"]:
         from pipelines.kubeflow.preparation import version_file
+        from pipelines.kubeflow.promotion import PromotionRequest
         from pipelines.kubeflow.upload import upload, version_name
 
         version = options["version_name"] or version_name()
-        file = version_file(new_run)
+        file = (
+            new_run.version_file()
+            if isinstance(new_run, PromotionRequest)
+            else version_file(new_run)
+        )
         say(upload(kubeflow, file, version, options["account"]))
         say(file.sources)
         return
@@ -140,6 +170,20 @@ def submit(context: click.Context, /, **options: Any) -> None:
     say(carry_out(kubeflow, request))
 
 
+def _new_run(options: dict[str, Any]) -> KubeflowRequest | PromotionRequest:
+    """Returns what is to run, as the options say it."""
+    if options["pipeline"] == "promote":
+        from pipelines.kubeflow.promotion import PromotionRequest
+
+        names = (*_PROMOTION, "image_prefix", "images")
+        given = {name: options[name] for name in names}
+        return PromotionRequest(**given, parameters=pairs_of(options))
+    rehearse = ("safety.rehearse=true",) if options["rehearse"] else ()
+    request = request_of(options, rehearse, cache=not options["no_cache"])
+    _warn_of(request)
+    return request
+
+
 def refuse_what_is_unread(context: click.Context) -> None:
     """Refuses options of `submit` that this way of calling it would not read.
 
@@ -148,6 +192,7 @@ def refuse_what_is_unread(context: click.Context) -> None:
     """
     given = context.params
     ways = [way for way in ("upload_only", "follow") if given[way]] or ["start"]
+    ways += [given["pipeline"]] * (not given["follow"])
     for way in (*ways, *["no_wait"] * (not given["wait"])):
         where, names = UNREAD[way]
         refuse_unread(context, names, where)

@@ -142,14 +142,20 @@ def request_of(
 
     fields = {key: options[key] for key in _WORK}
     fields["overrides"] = (*options["overrides"], *more)
-    fields["parameters"] = {}
+    fields["parameters"] = pairs_of(options)
+    return KubeflowRequest(**fields, store=store_of(options), cache=cache, **others)
+
+
+def pairs_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what --param sets; the errors of `request_of`."""
+    pairs = {}
     for text in options["parameters"]:
         # At the first sign: a value may hold another.
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.UsageError(f"--param {text!r} is not of the form NAME=VALUE.")
-        fields["parameters"][name] = value
-    return KubeflowRequest(**fields, store=store_of(options), cache=cache, **others)
+        pairs[name] = value
+    return pairs
 
 
 def store_of(options: Mapping[str, Any]) -> str:

@@ -33,6 +33,18 @@ def with_options(options: Sequence[Command], command: Command) -> Command:
     return functools.reduce(lambda done, add: add(done), reversed(options), command)
 
 
+def pipeline_option(command: Command) -> Command:
+    """Adds the option that says which pipeline is meant."""
+    # Spelled here: the compiler's module takes long to import.
+    return click.option(
+        "--pipeline",
+        type=click.Choice(("train", "promote")),
+        default="train",
+        show_default=True,
+        help="train: from rows to a version; promote: an approved version to champion.",
+    )(command)
+
+
 def refuse_unread(context: click.Context, names: Iterable[str], where: str) -> None:
     """Refuses options of the command line that a way of calling it would not read.
 

@@ -18,11 +18,12 @@ from pipelines.kubeflow.cluster_view import log_command
 from pipelines.kubeflow.run_state import (
     ENDED,
     EXIT_TASK,
-    GATE,
+    GATES,
     SUCCEEDED,
     Break,
     attempts,
     find_break,
+    gate_state,
     task_states,
     was_stopped,
 )
@@ -108,7 +109,7 @@ def gate_may_speak(run: Any) -> bool:
     """Says whether a record of the gate may still come, after the run's end."""
     states = task_states(run)
     # A server that shows no tasks does not say whether the gate came to its end.
-    return not states or states.get(GATE) in ENDED
+    return not states or gate_state(states) in ENDED
 
 
 def conclude(
@@ -140,7 +141,7 @@ def conclude(
             f"{name} was stopped{found.where}; Kubeflow does not say by whom.",
             1,
         )
-    if run.state != SUCCEEDED and found.step != GATE and found.where:
+    if run.state != SUCCEEDED and found.step not in GATES and found.where:
         return broken_off(run, found, namespace, look(found.pod))
     if record.unreadable:
         return ended_without_record(run, record, found, look)
@@ -161,10 +162,10 @@ def ended_without_record(
     """Says how a run ended whose gate cannot be asked."""
     name, states = f"Run {run.run_id}", task_states(run)
     # A server that shows no tasks leaves the state of the whole.
-    if states.get(GATE, "" if states else run.state) == SUCCEEDED:
+    if (gate_state(states) if states else run.state) == SUCCEEDED:
         sentence = f"{name} passed its gate; what it registered is not known here: "
         return Ending(UNKNOWN, f"{sentence}{record.unreadable}.", 0)
-    end = look(found.pod) if found.step == GATE else None
+    end = look(found.pod) if found.step in GATES else None
     # The gate's pod says the same as its record, with the code of a refusal.
     if end is not None and end.sentence:
         status = REFUSED if end.code == 3 else CRASHED

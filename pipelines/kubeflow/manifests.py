@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from components import IMAGE_PREFIX
+from pipelines.compile import graph_of
 from pipelines.ir import CompiledPipeline
 from pipelines.output import write_text
 from safescale_ammt import __version__
@@ -61,7 +62,7 @@ def kubernetes_objects(text: str, release: Release) -> list[dict[str, Any]]:
     images and filled-in defaults.
 
     Args:
-        text: the pipeline as `compile_train` gives it.
+        text: a pipeline as `pipelines.compile` gives it.
         release: names.
 
     Returns:
@@ -72,8 +73,6 @@ def kubernetes_objects(text: str, release: Release) -> list[dict[str, Any]]:
     """
     from kfp import compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
-
-    from pipelines.train import train
 
     names.namespace(release.namespace)
     pipeline = CompiledPipeline.parse(text)
@@ -103,7 +102,7 @@ def kubernetes_objects(text: str, release: Release) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "objects.yaml")
         compiler.Compiler().compile(
-            train,
+            graph_of(pipeline.name.removeprefix("safescale-")),
             str(path),
             kubernetes_manifest_format=True,
             kubernetes_manifest_options=options,
@@ -145,6 +144,7 @@ def write_objects(objects: list[dict[str, Any]], output: Path) -> list[Path]:
     ]
     if images:
         component["images"] = images
+    if "train_agents" in by_stage:
         # The guards let TrainJobs run this repository alone, of it the digests of all
         # releases: their schedules go on.
         patch = _NAMED.format(by_stage["train_agents"].name)

@@ -32,8 +32,11 @@ from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.reading.catalogue import CATALOGUE
 from safescale_ammt.reading.fetching import stored_uris
 
-_SECTION_PARAMETERS = ("constitution", "source", "sealed_source", "window", *SECTIONS)
-"""Parameters that the workload file fills in."""
+_FILLED_IN = (
+    *("constitution", "source", "sealed_source", "window", *SECTIONS),
+    *("version", "approvals"),
+)
+"""Parameters that the workload file, or a promotion, fills in."""
 _QUANTITIES = tuple(
     RESOURCES + name for name in ("cpu", "memory", "train_cpu", "train_memory")
 )
@@ -152,7 +155,7 @@ class RunSpec:
     @property
     def anew(self) -> str:
         """Why no finished stage is reused; "" = some may be, or none shall."""
-        if self.pipeline.pinned_images:
+        if self.pipeline.pinned_images or not self.pipeline.reads_rows:
             return ""
         return (
             "every stage runs anew: other code may bear an image's tag tomorrow; "
@@ -197,7 +200,7 @@ def prepare(request: KubeflowRequest) -> RunSpec:
     if request.cache:
         # In the spec itself: KFP's API has no switch beside it.
         pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
-    arguments = workload.arguments() | _scalars(pipeline, request.parameters or {})
+    arguments = workload.arguments() | scalars(pipeline, request.parameters or {})
     fit_backend(pipeline, arguments)
     check_sizes(pipeline, arguments)
     return RunSpec(
@@ -246,7 +249,7 @@ def needs_of(request: KubeflowRequest) -> WorkloadNeeds:
     workload = request.workload()
     pipeline = CompiledPipeline.parse(request.compile())
     values = {n: str(p.get("defaultValue", "")) for n, p in pipeline.parameters.items()}
-    values |= _scalars(pipeline, request.parameters or {})
+    values |= scalars(pipeline, request.parameters or {})
     source = workload.data.source
     # The store is not looked at: a malformed one is for the doctor to find, by name.
     if source in CATALOGUE and request.store.startswith("s3://"):
@@ -297,12 +300,12 @@ def version_file(request: KubeflowRequest) -> VersionFile:
         )
         sentence = f"{sentence}{reason}."
     pipeline = CompiledPipeline.parse(request.compile(values["data"]))
-    pipeline.set_defaults(values | _scalars(pipeline, request.parameters or {}))
+    pipeline.set_defaults(values | scalars(pipeline, request.parameters or {}))
     check_sizes(pipeline, {})
     return VersionFile(pipeline.to_yaml(), sentence, describe(workload))
 
 
-def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str, str]:
+def scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str, str]:
     """Checks scalar parameters against the pipeline's own.
 
     Raises:
@@ -311,7 +314,7 @@ def _scalars(pipeline: CompiledPipeline, values: Mapping[str, str]) -> dict[str,
     """
     # KFP refuses an unknown name too, but takes a section, and one that was given as a
     # parameter would replace the workload's without its checks.
-    names = [n for n in pipeline.parameters if n not in _SECTION_PARAMETERS]
+    names = [n for n in pipeline.parameters if n not in _FILLED_IN]
     checked = {}
     for name, value in values.items():
         full = pipeline.parameter(name)

@@ -16,7 +16,8 @@ from typing import Any
 SUCCEEDED, FAILED, PENDING, RUNNING = "SUCCEEDED", "FAILED", "PENDING", "RUNNING"
 ENDED = (SUCCEEDED, FAILED, "CANCELED", "SKIPPED")
 STOPPED = ("CANCELING", "CANCELED")
-GATE = "register-model"
+GATES = frozenset({"register-model", "promote"})
+"""Tasks that refuse, one in each pipeline of ours, and leave a record of the run."""
 EXIT_TASK = "notify"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _BEFORE = re.compile(r"root-driver|exit-handler-\d+-driver")
@@ -70,6 +71,11 @@ def task_states(run: Any) -> dict[str, str]:
     for task in sorted(tasks_of(run), key=_start):
         newest[str(task.display_name)] = task
     return {name: str(task.state or "") for name, task in newest.items()}
+
+
+def gate_state(states: Mapping[str, str]) -> str:
+    """Returns the state of the run's gate, "" if it has not come so far."""
+    return next((state for name, state in states.items() if name in GATES), "")
 
 
 def waiting_pods(run: Any) -> list[str]:

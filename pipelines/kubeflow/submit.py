@@ -26,7 +26,8 @@ from pipelines.kubeflow.endings import (
 from pipelines.kubeflow.follow import RunFollower, RunGone, follow, follow_hint
 from pipelines.kubeflow.names import check_name
 from pipelines.kubeflow.preparation import KubeflowRequest, RunSpec, prepare
-from pipelines.kubeflow.run_state import ENDED, GATE
+from pipelines.kubeflow.promotion import PromotionRequest
+from pipelines.kubeflow.run_state import ENDED, GATES
 from pipelines.progress import Progress
 from pipelines.progress_choice import progress_for
 from safescale_ammt.errors import InputError, Interrupted
@@ -54,7 +55,7 @@ class SubmitRequest:
         attempts: runs that may be started in turn where the cluster breaks one off.
     """
 
-    new_run: KubeflowRequest | None
+    new_run: KubeflowRequest | PromotionRequest | None
     name: str = ""
     experiment: str = runs.EXPERIMENT
     account: str = runs.ACCOUNT
@@ -102,7 +103,12 @@ def submit(kubeflow: Kubeflow, request: SubmitRequest) -> str:
         else:
             # What is wrong on this machine is said before any server is contacted. And
             # once: who edits the files meanwhile orders nothing by that.
-            run_spec = prepare(request.new_run)
+            order = request.new_run
+            run_spec = (
+                order.run_spec()
+                if isinstance(order, PromotionRequest)
+                else prepare(order)
+            )
             run = _start(kubeflow, request, run_spec)
         if not request.wait and run.state not in ENDED:
             # The only chance: nobody looks for twins once this process has ended.
@@ -237,6 +243,6 @@ def find_run(kubeflow: Kubeflow, run_id: str) -> FollowedRun:
         ).pipeline_spec
     titles = CompiledPipeline.from_api(spec).titles if spec else {}
     # Of another pipeline's run nobody could say how it ended: it leaves no record.
-    if GATE not in titles:
-        raise InputError(f"Run {run_id} is no run of the training pipeline.")
+    if not GATES & titles.keys():
+        raise InputError(f"Run {run_id} is no run of a pipeline of ours.")
     return FollowedRun(run_id, titles, state=str(run.state or ""))

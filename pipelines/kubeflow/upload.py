@@ -21,7 +21,6 @@ from pipelines.kubeflow.revision import Revision
 from pipelines.kubeflow.runs import ACCOUNT
 from safescale_ammt.errors import InputError, IntegrityError
 
-PIPELINE = "safescale-train"
 _LONGEST = 127  # bytes of a version's name (validation/length.go, 2.17.0)
 
 
@@ -65,7 +64,7 @@ def upload(
     kubeflow.require_version()
     check_dns_name(kubeflow, version, "--version-name")
     spec = CompiledPipeline.parse(file.text)
-    name = PIPELINE
+    name = spec.name
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")  # the generated client takes a path alone
         path.write_text(file.text, encoding="utf-8")

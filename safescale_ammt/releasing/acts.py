@@ -9,7 +9,10 @@
 Each is a Statement that names the registry, the version, every digest that was
 registered of it, what is waived, and the *head*: the digest of the event that the log
 ended with. An act is therefore of no other version, verdict or registry, of no other
-place in the log, and stands for all that the log held when it was signed.
+place in the log, and stands for all that the log held when it was signed. An approval
+alone may reach its log later, from a file: it counts while all that it states is still
+so, whatever was added since its version was registered. By then it may have expired,
+and one key stands once, so that none counts again.
 
 Whether an act counts is decided from its own words written again (`statement`), so that
 a word that nothing reads, or one too few, is none of ours.
@@ -18,7 +21,7 @@ a word that nothing reads, or one too few, is none of ours.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +57,7 @@ class Place:
         entry: what was registered.
         champion: number of the version in service before the act, 0 for none.
         head: digest of the event before it.
+        earlier: digests of the events since the version was registered, itself too.
     """
 
     registry: str
@@ -61,6 +65,7 @@ class Place:
     entry: VersionEntry
     champion: int
     head: str
+    earlier: tuple[str, ...] = ()
 
 
 def check_reason(reason: str) -> str:
@@ -173,6 +178,8 @@ def read_act(signed: Signed, act: str, place: Place, terms: Terms, at: str) -> A
     stated = stated if isinstance(stated, Mapping) else {}
     names = ("reason", "issued", "expires")
     words = {name: str(stated.get(name, "")) for name in names}
+    if act == APPROVE and (head := stated.get("head")) in place.earlier:
+        place = replace(place, head=str(head))
     expected = statement(act, place, terms, signed.key, **words)
     if canonical_json(expected) != canonical_json(signed.statement):
         for name, value in expected["predicate"].items():

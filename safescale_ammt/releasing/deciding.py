@@ -2,19 +2,37 @@
 
 Each is signed for the log as it stands, tried as every reader will check it, and added
 on condition that nobody was faster; who was slower signs again for the log as it is
-then. The champion that a promotion replaces is the one of the first look: a race that
-was lost is said, since the newcomer was never compared with the winner.
+then. An approval may also be signed into a file, by one who may only read the registry,
+and brought to it later. The champion that a promotion replaces is the one of the first
+look: a race that was lost is said, since the newcomer was never compared with the
+winner.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from safescale_ammt.errors import Refusal
-from safescale_ammt.releasing.acts import PROMOTE, ROLLBACK, check_reason, sign
+from safescale_ammt.errors import InputError, Refusal
+from safescale_ammt.releasing.acts import (
+    APPROVE,
+    PROMOTE,
+    ROLLBACK,
+    check_reason,
+    sign,
+)
+from safescale_ammt.releasing.bundle import verify_bundle
+from safescale_ammt.releasing.envelope import opened
 from safescale_ammt.releasing.registry import WRITTEN_WITHIN, Registry
-from safescale_ammt.releasing.registry_state import KINDS, RegistryState, promotion
+from safescale_ammt.releasing.registry_state import (
+    KINDS,
+    RegistryState,
+    promotion,
+    standing,
+    trial,
+)
 from safescale_ammt.releasing.versions import CHAMPION, Version
 from safescale_ammt.store.event_log import Draft
 
@@ -45,6 +63,58 @@ def decide(
     return registry.add(drafted).version(number)
 
 
+def signed_approval(
+    registry: Registry, number: int, key: Ed25519PrivateKey, reason: str
+) -> dict[str, Any]:
+    """Signs an approval for the log as it stands, and writes nothing.
+
+    Returns:
+        The envelope, which `add_approvals` takes for as long as it counts.
+
+    Raises:
+        InputError, Refusal: as `decide`.
+    """
+    check_reason(reason)
+    state, moment = registry.state(), registry.clock()
+    place = state.place(number)
+    terms = state.terms_of(place.entry)
+    envelope = sign(APPROVE, place, terms, key, reason=reason, now=moment)
+    draft = KINDS[APPROVE], {"version": number, "envelope": envelope}
+    trial(state, draft, moment.isoformat(timespec="seconds"))
+    return envelope
+
+
+def add_approvals(
+    registry: Registry, number: int, envelopes: Sequence[Mapping[str, Any]]
+) -> Version:
+    """Adds approvals that were signed elsewhere: all that are new, or none.
+
+    One whose key stands for the version already adds nothing, nor does one that the
+    log of a version holds that it made champion: a step may run twice.
+
+    Raises:
+        InputError, Refusal: one of them does not count; the sentence says which.
+    """
+    state, moment = registry.state(), registry.clock()
+    at = (moment + WRITTEN_WITHIN).isoformat(timespec="seconds")
+    for n, envelope in enumerate(envelopes, start=1):
+        try:
+            if draft := _new_approval(state, number, envelope, at):
+                trial(state, draft, at)
+        except (InputError, Refusal) as error:
+            whose = f"Approval {n} of {len(envelopes)} does not count"
+            raise type(error)(f"{whose}, and none was added: {error}") from None
+    for envelope in envelopes:
+
+        def drafted(
+            state: RegistryState, now: datetime, one: Mapping[str, Any] = envelope
+        ) -> Draft | None:
+            return _new_approval(state, number, one, now.isoformat(timespec="seconds"))
+
+        registry.add(drafted)
+    return registry.state().version(number)
+
+
 def promote(registry: Registry, number: int) -> Version:
     """Makes a pending version champion by the approvals that it has.
 
@@ -64,6 +134,29 @@ def promote(registry: Registry, number: int) -> Version:
         return promotion(state, number, at)
 
     return registry.add(drafted).version(number)
+
+
+def check_whole(registry: Registry, version: Version) -> None:
+    """Verifies a version's bundle, down to its last figure: nobody decides for less.
+
+    Raises:
+        IntegrityError: it is not what was registered, or does not follow.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        registry.get_bundle(version, folder)
+        verify_bundle(folder, version.entry.bundle_digest)
+
+
+def _new_approval(
+    state: RegistryState, number: int, envelope: Mapping[str, Any], at: str
+) -> Draft | None:
+    """Returns the event of an approval, None if its key stands already."""
+    version, key = state.version(number), opened(envelope).key
+    approved = [act.key for act in version.acts if act.act == APPROVE]
+    known = approved if version.status == CHAMPION else standing(version, at)
+    if key in known:
+        return None
+    return KINDS[APPROVE], {"version": number, "envelope": envelope}
 
 
 def _same_champion(state: RegistryState, seen: list[int]) -> None:

@@ -20,7 +20,7 @@ before the event that names them is written.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,8 @@ from safescale_ammt.files.artifacts import MANIFEST, Manifest, read_manifest
 from safescale_ammt.files.canonical import digest_bytes, digest_file
 from safescale_ammt.files.json_text import LARGEST, parse_json
 from safescale_ammt.judging.answer import ANSWER
-from safescale_ammt.releasing.registry_state import RegistryState, fold, trial
+from safescale_ammt.releasing.acts import PROMOTE
+from safescale_ammt.releasing.registry_state import KINDS, RegistryState, fold, trial
 from safescale_ammt.releasing.terms import Terms, read_terms
 from safescale_ammt.releasing.versions import (
     CHAMPION,
@@ -78,7 +79,7 @@ class Registry:
         self.name = name
         self._store = store
         self._prefix = f"registry/{check_key(name)}"
-        self._clock = clock
+        self.clock = clock
         self._log = EventLog(store, self._prefix, clock)
         self._terms: dict[VersionEntry, Terms] = {}
 
@@ -220,7 +221,7 @@ class Registry:
         """
 
         def tried(events: Sequence[Event]) -> Draft | None:
-            state, now = self._fold(events), self._clock()
+            state, now = self._fold(events), self.clock()
             draft = decide(state, now)
             if draft is not None:
                 at = (now + WRITTEN_WITHIN).isoformat(timespec="seconds")
@@ -242,6 +243,20 @@ class Registry:
     def versions(self) -> list[Version]:
         """Lists all versions by number; the errors of `state`."""
         return self.state().versions
+
+    def promotion_of(self, version: int) -> Mapping[str, Any] | None:
+        """Returns what the event tells by which approvals made a version champion.
+
+        None if there is none: the gate passed it, or an act of one person promoted it.
+
+        Raises:
+            IntegrityError: the log was tampered with, as in `state`.
+        """
+        events = self._log.read()
+        self._fold(events)
+        promoted = (e.body for e in events if e.kind == KINDS[PROMOTE])
+        by_quorum = (body for body in promoted if "approvals" in body)
+        return next((body for body in by_quorum if body["version"] == version), None)
 
     def champion(self) -> Version | None:
         """Returns the version in service, None if there is none."""

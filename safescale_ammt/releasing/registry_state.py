@@ -73,8 +73,9 @@ class RegistryState:
         champion: number of the version in service, 0 for none.
         head: digest of the newest event.
         events: how many there are.
-        signed: number of the newest signed event, 0 for none: since an act names the
-            head before it, its signature stands for all events up to its own.
+        signed: number of the newest signed event that names the head before it, 0 for
+            none: its signature stands for all events up to its own.
+        heads: digest of each event, in order.
     """
 
     name: str
@@ -84,6 +85,7 @@ class RegistryState:
     head: str = ""
     events: int = 0
     signed: int = 0
+    heads: list[str] = field(default_factory=list)
 
     def version(self, number: int) -> Version:
         """Returns a version.
@@ -112,8 +114,11 @@ class RegistryState:
 
     def place(self, number: int) -> Place:
         """Returns where an act about a version would stand now."""
-        entry = self.version(number).entry
-        return Place(self.name, number, entry, self.champion, self.head)
+        version = self.version(number)
+        earlier = self.heads[self.heads.index(version.event) :]
+        return Place(
+            self.name, number, version.entry, self.champion, self.head, tuple(earlier)
+        )
 
     def need(self, number: int, act: str, *statuses: str) -> Version:
         """Returns a version that has one of the statuses that an act takes.
@@ -275,8 +280,11 @@ def _signed(state: RegistryState, event: Event, act: str) -> Act:
         raise TypeError(f"{key} is {'unknown' if key in body else 'missing'}")
     place = state.place(_number(event))
     terms = state.terms_of(place.entry)
-    read = read_act(opened(body["envelope"]), act, place, terms, event.at)
-    state.signed = event.sequence
+    signed = opened(body["envelope"])
+    read = read_act(signed, act, place, terms, event.at)
+    # An approval of an earlier head says nothing of the events between.
+    if signed.statement["predicate"]["head"] == place.head:
+        state.signed = event.sequence
     return read
 
 
@@ -320,6 +328,7 @@ def fold(state: RegistryState, events: Iterable[Event]) -> RegistryState:
                 f"event {event.sequence} of the registry is none of ours ({error})."
             ) from None
         state.head, state.events = event.digest, event.sequence
+        state.heads.append(event.digest)
     return state
 
 

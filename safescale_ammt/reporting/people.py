@@ -15,7 +15,7 @@ from safescale_ammt.reporting.tables import table
 TITLE = "What people decided"
 SINGLE_PARTY = "single-party, not independent"
 """What is said of a decision where nobody shows that its signer owns no run."""
-_NOTE = (
+BIAS_NOTE = (
     "A signature shows who decided, not that the decision was right. People tend to "
     "agree with what a system proposes (automation bias): read the interval and the "
     "limits above before the decision, and write down what would have changed it."
@@ -58,5 +58,5 @@ def people_section(acts: Sequence[Mapping[str, Any]], status: str) -> str:
     now = escape(status.replace("_", " "))
     return (
         f'<section class="card"><h2>{TITLE}</h2><p>The version is <strong>{now}'
-        f"</strong>.</p>{table(heads, rows)}{certificate}<p>{_NOTE}</p></section>\n"
+        f"</strong>.</p>{table(heads, rows)}{certificate}<p>{BIAS_NOTE}</p></section>\n"
     )

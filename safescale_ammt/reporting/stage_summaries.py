@@ -15,6 +15,7 @@ from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.logs import TRAINING, last_rounds
 from safescale_ammt.reporting.markdown import bullets, plain, table
+from safescale_ammt.reporting.people import BIAS_NOTE, SINGLE_PARTY
 from safescale_ammt.reporting.wording import line, measured
 
 Json = Mapping[str, Any]
@@ -114,12 +115,57 @@ def version_summary(version: Json) -> str:
     head = f"{name} version {number}: {status}" if number else status.capitalize()
     keys = ("decision", "model", "verdict", "bundle", "bundle_digest")
     rows = [(key, plain(version[key])) for key in keys if version[key]]
-    commands = (
+    parts = [f"# {head}\n", table(("what", "which"), rows)]
+    return _joined([*parts, _commands(name, number) if number else ""])
+
+
+def promotion_summary(promotion: Json) -> str:
+    """Tells who approved a version and what they waived, and how to look at it.
+
+    Args:
+        promotion: `promotion.json`.
+    """
+    name, number = plain(promotion["registry"]), promotion["version"]
+    approvals, waived = promotion["approvals"], promotion["waived"]
+    heads = ("approved by", "signed", "counted until", "independent", "why")
+    rows = [
+        (
+            f"**{plain(act['by'])}**",
+            plain(act["issued"]),
+            plain(act["expires"]),
+            "yes" if act["independent"] else f"**{SINGLE_PARTY}**",
+            plain(act["reason"]),
+        )
+        for act in approvals
+    ]
+    points = [
+        (plain(point["what"]), plain(point["kind"]), plain(", ".join(point["by"])))
+        for point in waived
+    ]
+    keys = ("decision", "model", "verdict", "bundle_digest", "report")
+    parts = [
+        f"# {name} version {number}: {plain(promotion['status'])}\n",
+        f"{plain(promotion['sentence'])}\n",
+        table(heads, rows) if rows else "",
+        f"A quorum of {promotion['quorum']} was asked for.\n" if rows else "",
+        "# What was waived\n" if points else "",
+        table(("what the verdict does not show", "kind", "waived by"), points)
+        if points
+        else "",
+        f"{plain(promotion['certificate'])}\n" if points else "",
+        f"{BIAS_NOTE}\n" if rows else "",
+        "# Where to look\n",
+        table(("what", "which"), [(k, plain(promotion[k])) for k in keys]),
+        _commands(name, number),
+    ]
+    return _joined(parts)
+
+
+def _commands(name: str, number: int) -> str:
+    return (
         f"`safescale registry show {name} {number}` shows it, `safescale registry "
         f"verify --name {name}` hashes every byte again.\n"
     )
-    parts = [f"# {head}\n", table(("what", "which"), rows), commands if number else ""]
-    return _joined(parts)
 
 
 def _best(candidates: Sequence[Json], winner: int) -> list[tuple[str, ...]]:

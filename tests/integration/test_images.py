@@ -23,7 +23,7 @@ from safescale_ammt import __version__
 from safescale_ammt.files.library import library_digest
 
 PROBE = Path(__file__).with_name("image_probe.py")
-RUNS = {"register_model": ("register_model", "notify")}
+RUNS = {"register_model": ("register_model", "notify", "promote")}
 """Stages by image, where it is not the one of the same name alone."""
 MB = 1_000_000
 FIND_SETTINGS = (

@@ -526,6 +526,12 @@ def approval_replayed(world: World) -> Draft:
     return event.kind, event.body
 
 
+def approval_written_twice(world: World) -> Draft:
+    world.act("approve", ALICE)
+    event = events(world)[-1]
+    return event.kind, event.body
+
+
 def approval_of_another_version(world: World) -> Draft:
     world.register()
     kind, body = signed_by(world, ALICE)
@@ -563,7 +569,11 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "an approval in a name": (approved_in_anothers_name, "it was forged"),
     "an approval of other words": (approved_by_another_payload, "it was forged"),
     "an approval by nobody": (lambda w: signed_by(w, EVE), "is no approver's"),
-    "an approval that is replayed": (approval_replayed, "it states champion|head"),
+    "an approval that is replayed": (approval_replayed, "The approval expired"),
+    "an approval that is written twice": (
+        approval_written_twice,
+        "alice has approved loans version 1 already",
+    ),
     "an approval of another version": (approval_of_another_version, "about something"),
     "a rejection as an approval": (rejection_as_approval, "it states act 'reject'"),
     "another statement": (of_another_kind_of_statement, "another form than an act"),
