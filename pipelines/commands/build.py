@@ -117,14 +117,22 @@ def compile_(  # noqa: PLR0917  click passes by name
             spark=on_spark((arguments or {}).get("data", {})),
         )
     if kubernetes_manifests:
-        _write_objects(text, version_name, namespace, output)
+        write_release(text, version_name, namespace, output)
         return
     if output.is_dir():
         raise click.UsageError(f"{output} is a folder; give a file to write.")
     say(f"Wrote {write_text(output, text)}.")
 
 
-def _write_objects(text: str, version: str, namespace: str, output: Path) -> None:
+def write_release(text: str, version: str, namespace: str, output: Path) -> None:
+    """Writes a compiled pipeline as objects for git, and says where.
+
+    Args:
+        text: the pipeline.
+        version: name of its version; "" makes one.
+        namespace: where the objects live.
+        output: file or folder.
+    """
     from pipelines.kubeflow.manifests import (
         Release,
         kubernetes_objects,

@@ -94,7 +94,7 @@ def approve(*, out: Path | None, **options: Any) -> None:
     with ExitStack() as stack:
         chosen, version, tell = _meant(stack, options, "approve")
         if out:
-            say(_approved_in_file(chosen, version, out, options))
+            say(approve_in_file(chosen, version, out, options))
             return
         decided = _decided(chosen, version, "approve", options, whole=True)
         quorum = chosen.terms(decided.entry).human.quorum
@@ -103,7 +103,7 @@ def approve(*, out: Path | None, **options: Any) -> None:
         tell(decided, f"{count} of {quorum} approvals.{rest}")
 
 
-def _approved_in_file(
+def approve_in_file(
     registry: Registry, version: Version, out: Path, options: dict[str, Any]
 ) -> str:
     """Signs an approval into a new file; returns a sentence."""

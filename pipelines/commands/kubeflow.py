@@ -145,7 +145,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
         split_uri(store)
     new_run = None
     if not options["follow"]:
-        new_run = _new_run(options)
+        new_run = order_of(options)
     if new_run and options["upload_only"]:
         from pipelines.kubeflow.preparation import version_file
         from pipelines.kubeflow.promotion import PromotionRequest
@@ -170,7 +170,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
     say(carry_out(kubeflow, request))
 
 
-def _new_run(options: dict[str, Any]) -> KubeflowRequest | PromotionRequest:
+def order_of(options: dict[str, Any]) -> KubeflowRequest | PromotionRequest:
     """Returns what is to run, as the options say it."""
     if options["pipeline"] == "promote":
         from pipelines.kubeflow.promotion import PromotionRequest

@@ -77,7 +77,7 @@ class PromotionRequest:
 
     def _values(self) -> dict[str, Any]:
         """Returns the values of the parameters that are no resources."""
-        found = [one for path in self.approvals for one in _read(path)]
+        found = [one for path in self.approvals for one in approvals_of(path)]
         about = version_of(found) if found else 0
         if about and self.version not in (PENDING, str(about)):
             raise InputError(
@@ -97,7 +97,7 @@ class PromotionRequest:
         )
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], ...]:
+def approvals_of(path: Path) -> tuple[Mapping[str, Any], ...]:
     """Reads a file of approvals.
 
     Raises:

@@ -36,7 +36,7 @@ def envelopes_in(text: str, where: str = "approvals") -> tuple[Mapping[str, Any]
             "approve --out FILE` writes."
         )
     try:
-        read = _read(text)
+        read = values_in(text)
     except JsonError as error:
         raise InputError(
             f"{where} is no approval as `safescale approve --out FILE` writes it "
@@ -69,7 +69,12 @@ def version_of(envelopes: Sequence[Mapping[str, Any]]) -> int:
     return first
 
 
-def _read(text: str) -> list[Any]:
+def values_in(text: str) -> list[Any]:
+    """Returns the JSON values of a text: those of a list, one, or one a line.
+
+    Raises:
+        JsonError: it holds none of these, or is too long.
+    """
     data = text.encode(errors="surrogatepass")
     if len(data) > MOST:
         raise JsonError(f"{len(data):,} bytes, at most {MOST:,} are read")

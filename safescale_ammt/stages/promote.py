@@ -91,10 +91,12 @@ def run(
         if text.startswith(("s3://", "file://")):
             text = read_uri(text, MOST, environ=environ).decode("utf-8", "replace")
         envelopes = envelopes_in(text)
-        number = _same_for_run(
+        number = version_of_run(
             data,
             run_id,
-            lambda: _meant(chosen, version, version_of(envelopes) if envelopes else 0),
+            lambda: meant_version(
+                chosen, version, version_of(envelopes) if envelopes else 0
+            ),
         )
         found = chosen.state().version(number)
         if found.status != CHAMPION:
@@ -110,7 +112,7 @@ def run(
     except Refusal as refusal:
         _record(data, {**outcome, "status": REFUSED, "sentence": str(refusal)})
         raise
-    facts = _facts(chosen, decided)
+    facts = promotion_facts(chosen, decided)
     verdict = Verdict.from_dict(chosen.verdict(decided))
     names = ("status", "version", "decision", "model", "verdict")
     outcome |= {name: facts[name] for name in names}
@@ -127,7 +129,7 @@ def run(
     return facts
 
 
-def _meant(registry: Registry, version: str, approved: int) -> int:
+def meant_version(registry: Registry, version: str, approved: int) -> int:
     """Returns the number of the version that is meant.
 
     Raises:
@@ -153,7 +155,7 @@ def _meant(registry: Registry, version: str, approved: int) -> int:
     return waiting[0]
 
 
-def _same_for_run(data: Store, run_id: str, meant: Callable[[], int]) -> int:
+def version_of_run(data: Store, run_id: str, meant: Callable[[], int]) -> int:
     """Returns the version that this run was about when it first ran.
 
     A pod that was lost once it had promoted finds no pending version any more, or a
@@ -168,7 +170,7 @@ def _same_for_run(data: Store, run_id: str, meant: Callable[[], int]) -> int:
     return int(parse_json(data.get(key, MOST))["version"])
 
 
-def _facts(registry: Registry, version: Version) -> dict[str, Any]:
+def promotion_facts(registry: Registry, version: Version) -> dict[str, Any]:
     """Returns the contents of `promotion.json`, the same however often it runs."""
     # Its own event tells by which approvals; of one that the gate passed there is none.
     told = registry.promotion_of(version.number) or {}

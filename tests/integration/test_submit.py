@@ -350,8 +350,13 @@ WAYS = {
     "no_wait": ("--no-wait",),
     "follow": ("--follow", "00000000-0000-4000-8000-000000000000"),
     "upload_only": ("--upload-only",),
+    "promote": ("--pipeline", "promote"),
 }
 GIVEN = {
+    "pipeline": "promote",
+    "registry": "loans",
+    "version": "3",
+    "approvals": "alice.json",
     "config": "x.yaml",
     "constitution": "x.yaml",
     "overrides": "training.seed=7",
@@ -387,9 +392,14 @@ WORK = {
     *("window", "account"),
 }
 STARTS = WORK | {"experiment", "name"}
-READ["start"] |= STARTS | {"timeout", "poll", "attempts"}
-READ["no_wait"] |= STARTS
-READ["upload_only"] |= WORK
+FOLLOWS = {"timeout", "poll", "attempts", "wait", "stop"}
+READ["start"] |= STARTS | FOLLOWS | {"pipeline"}
+READ["no_wait"] |= STARTS | {"pipeline"}
+READ["upload_only"] |= WORK | {"pipeline"}
+READ["promote"] = {
+    *("pipeline", "registry", "version", "approvals"),
+    *("parameters", "image_prefix", "images", "account", "experiment", "name"),
+} | FOLLOWS
 
 
 @pytest.mark.parametrize("way", WAYS)

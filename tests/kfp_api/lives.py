@@ -29,6 +29,8 @@ STAGES = (
     *("evaluate-safety", "register-model"),
 )
 EXIT = "notify"
+PROMOTE = "promote"
+"""The one stage of the other pipeline, which has no exit task."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ def _details(run: Any, scene: Scene) -> Iterator[Any]:
     over = scene.state if ended else RUNNING
     bad = FAILED in scene.tasks.values()
     yield from _pair(run, workflow(run), over)
+    if PROMOTE in scene.tasks:
+        yield from _pair(run, "root-driver", SUCCEEDED)
+        yield from _pair(run, "root", over)
+        yield from _stage(run, PROMOTE, scene, bad)
+        return
     for outer in ("root", "exit-handler-1"):
         yield from _pair(run, f"{outer}-driver", SUCCEEDED)
         yield from _pair(run, outer, FAILED if bad and outer != "root" else over)

@@ -19,10 +19,12 @@ from pipelines.cli import run_command
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing import ledger
+from safescale_ammt.releasing.deciding import add_approvals
 from safescale_ammt.releasing.envelope import public_key_of
 from safescale_ammt.releasing.key_files import new_key, read_key
 from safescale_ammt.releasing.ledger import BOOK
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.signed_files import envelopes_in
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import EventLog
 from safescale_ammt.store.uri import STORE, open_store
@@ -434,3 +436,35 @@ def test_a_process_of_its_own_signs_and_verifies(desk: Desk) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "1 of 2 approvals" in done.stdout
+
+
+def test_an_approval_for_git_is_a_file_and_no_event(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {info.key: info.etag for info in desk.store.list()}
+    act("approve", "1", "--out", "approvals/alice.json")
+    assert "Wrote the approval of loans version 1 to approvals/alice.json" in (
+        capsys.readouterr().out
+    )
+    assert {info.key: info.etag for info in desk.store.list()} == before
+    registry, file = Registry(desk.store, "loans"), Path("approvals/alice.json")
+    (envelope,) = envelopes_in(file.read_text())
+    (added,) = add_approvals(registry, 1, [envelope]).acts
+    assert (added.act, added.by) == ("approve", "alice")
+    kept = file.read_bytes()
+    act("approve", "1", "--out", "approvals/alice.json", key="bob", code=2)
+    assert "exists and is left as it is" in capsys.readouterr().err
+    assert file.read_bytes() == kept
+
+
+def test_nobody_signs_into_a_file_what_nobody_could_add(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act("approve", "1", "--out", "eve.json", key="eve", code=3)
+    assert "is no approver's" in capsys.readouterr().err
+    act("approve", "2", "--out", "two.json", code=2)
+    assert "version 2 is superseded" in capsys.readouterr().err
+    bundle = Registry(desk.store, "loans").show(1).entry.bundle
+    desk.store.put(f"{bundle}/model/weights.safetensors", b"x")
+    act("approve", "1", "--out", "one.json", code=3)
+    assert not list(Path().glob("*.json"))

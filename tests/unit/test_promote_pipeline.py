@@ -143,8 +143,9 @@ def test_kfp_runs_it_and_carries_page_and_record(tmp_path: Path) -> None:
     files = [signed_approval(world.registry(), 1, k, REASON) for k in (ALICE, BOB)]
     red = locally(world, tmp_path, 1, approvals=json.dumps(files[0]))
     assert not red["success"]
-    assert "loans version 1 is approved by 1 (alice) in force, human.quorum" in (
-        red["log"]
+    assert (
+        "loans version 1 is approved by 1 (alice) in force, human.quorum"
+        in (red["log"])
     )
     assert "Traceback" not in red["log"]
     assert world.registry().champion() is None
