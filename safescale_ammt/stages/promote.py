@@ -91,12 +91,9 @@ def run(
         if text.startswith(("s3://", "file://")):
             text = read_uri(text, MOST, environ=environ).decode("utf-8", "replace")
         envelopes = envelopes_in(text)
+        about = version_of(envelopes) if envelopes else 0
         number = version_of_run(
-            data,
-            run_id,
-            lambda: meant_version(
-                chosen, version, version_of(envelopes) if envelopes else 0
-            ),
+            data, run_id, lambda: meant_version(chosen, version, about)
         )
         found = chosen.state().version(number)
         if found.status != CHAMPION:

@@ -358,3 +358,27 @@ def test_a_race_that_was_lost_is_said(
     with pytest.raises(Refusal, match="has another champion by now"):
         step(world, *files)
     assert statuses(world) == ["pending", "champion"]
+
+
+def test_the_step_touches_no_sealed_row(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its secret opens more; a key for three prefixes would do."""
+    keys: set[str] = set()
+    kind = type(world.store)
+
+    def noted(name: str) -> Any:
+        original = getattr(kind, name)
+
+        def call(self: Any, key: str = "", *given: Any, **more: Any) -> Any:
+            keys.add(str(key))
+            return original(self, key, *given, **more)
+
+        return call
+
+    files = [signed(world, ALICE), signed(world, BOB)]
+    for name in ("put", "open", "stat", "list", "delete"):
+        monkeypatch.setattr(kind, name, noted(name))
+    step(world, *files)
+    assert len(keys) > 20
+    assert {key.partition("/")[0] for key in keys} == {"registry", "ledger", "runs"}
