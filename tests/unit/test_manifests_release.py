@@ -17,7 +17,7 @@ from policy.schemas import custom_complaint
 
 from components import STAGES
 from pipelines.cli import run_command
-from pipelines.compile import compile_train
+from pipelines.compile import compile_promote, compile_train
 from pipelines.image_lock import Lock
 from pipelines.kubeflow.manifests import (
     TRAIN_IMAGE,
@@ -86,6 +86,27 @@ def test_a_release_keeps_every_rule_and_the_stricter_ones(released):
     rules = (*names.RULES, *references.RULES, *security.RELEASE)
     assert complaints(rules, [*released, *filled_secrets()]) == []
     assert complaints(security.RULES, released) == []
+
+
+def test_a_release_may_hold_the_promote_pipeline_too(pinned, tmp_path):
+    copied = copy_manifests(tmp_path)
+    overlay = copied / "overlays" / "gitops"
+    promote = compile_promote(image_prefix=PREFIX, images=Lock.load(a_lock(tmp_path)))
+    for text, place in ((pinned, "generated"), (promote, "generated/promote")):
+        write_objects(kubernetes_objects(text, Release()), overlay / place)
+    file = overlay / "kustomization.yaml"
+    listed = yaml.safe_load(file.read_text())
+    listed["components"].append("generated/promote")
+    file.write_text(yaml.safe_dump(listed))
+    built = build(overlay)
+    rules = (*names.RULES, *references.RULES, *security.RELEASE)
+    assert complaints(rules, [*built, *filled_secrets()]) == []
+    found = [o["metadata"]["name"] for o in built if o["kind"] == "Pipeline"]
+    assert sorted(found) == ["safescale-promote", "safescale-train"]
+    images = dict(references.all_images(built))
+    assert images["TrainingRuntime/safescale-torch"].startswith(
+        f"{PREFIX}/train_agents@sha256:"
+    )
 
 
 def test_a_release_names_its_registry_to_the_guards(released):
