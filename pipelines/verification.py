@@ -20,6 +20,8 @@ from safescale_ammt.judging.verdict import (
     SEALED,
     Verdict,
 )
+from safescale_ammt.releasing.versions import Version
+from safescale_ammt.reporting.people import SINGLE_PARTY
 
 GIVEN = "the digest that was given (--digest)"
 _ASKED = "That model and twin answer so: they were not asked again (--data asks them)."
@@ -172,6 +174,8 @@ def of_bundle(
         checks.append(f"The bundle's digest is vouched for by {anchor}.")
     elif meant.digest:
         checks.append(f"It is the bundle that the record of {meant.title} names.")
+    checks += signed_by(meant.version)
+    told.append(unsigned(meant.version))
     if sealed:
         from safescale_ammt.releasing.rescoring import rescore
 
@@ -186,4 +190,30 @@ def of_bundle(
     decision = verified.verdict.decision
     return Verification(
         "bundle", verified.digest, decision, anchor, tuple(checks), tuple(told)
+    )
+
+
+def signed_by(version: Version | None) -> list[str]:
+    """Says which people's signatures stand for what was registered, a sentence each."""
+    return [
+        f"{act.by} signed to {act.act} it on {act.issued}: its digest, and those of "
+        "model, verdict, constitution, dataset, holdout and architecture."
+        for act in (version.acts if version else ())
+    ]
+
+
+def unsigned(version: Version | None) -> str:
+    """Says what of a bundle no signature covers."""
+    if version is None:
+        return "Who made it and who decided: no file of a bundle is signed."
+    if not version.acts:
+        return (
+            "Who registered it: the gate's event is unsigned, and no person has signed "
+            "a decision about this version."
+        )
+    alone = [act.by for act in version.acts if not act.independent]
+    single = f" Of {', '.join(alone)}: {SINGLE_PARTY}." if alone else ""
+    return (
+        "Who registered it, and whether its signers were right: people signed "
+        f"digests, and the gate's own event is unsigned.{single}"
     )

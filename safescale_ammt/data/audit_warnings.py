@@ -93,7 +93,11 @@ def read_warnings(file: Path) -> tuple[AuditWarning, ...]:
     if not file.is_file():
         return ()
     try:
-        found = [build(AuditWarning, entry) for entry in read_json(file)["warnings"]]
+        told = read_json(file)
+        # `audit.json` has a form of its own, which its own reader checks.
+        if file.name == WARNINGS and told["schema"] != SCHEMA_VERSION:
+            raise TypeError
+        found = [build(AuditWarning, entry) for entry in told["warnings"]]
     except (KeyError, TypeError):
         raise InputError(
             f"{file} holds no warnings in the form of this version; prepare the data "

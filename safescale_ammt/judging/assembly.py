@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.data.schema import ENTITIES
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import digest_file, json_file, read_json
@@ -35,6 +36,7 @@ from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import (
     FINDINGS,
+    REHEARSAL,
     VERDICT,
     SealedUse,
     Verdict,
@@ -212,6 +214,8 @@ def check_figures(
     Raises:
         IntegrityError: a figure, finding, reason or decision does not follow.
     """
+    if fault := departs_from_plan(verdict, constitution):
+        raise IntegrityError(f"The verdict in {folder} states {fault}.")
     evidence, rows = evidence_of(folder, verdict)
     submission = submission_of(verdict)
     if sampling := verdict.sampling:
@@ -236,6 +240,26 @@ def check_figures(
         raise IntegrityError(
             f"The verdict in {folder} does not follow from its evidence: {difference}."
         )
+
+
+def departs_from_plan(verdict: Verdict, constitution: Constitution) -> str:
+    """Says what of the use of sealed rows nobody can have recorded, "" if it could be.
+
+    Which use it really is, the ledger knows alone.
+    """
+    use, planned = verdict.use, constitution.gate.planned_submissions
+    if use.planned != planned:
+        return f"{use.planned} planned uses, the constitution plans {planned}"
+    rehearses = verdict.mode == REHEARSAL
+    if rehearses != (use.number < 1) or rehearses != (use.guarantee == "none"):
+        return f"use {use.number} with guarantee {use.guarantee!r} of a {verdict.mode}"
+    if use.guarantee == "holds" and use.number > planned:
+        return f"that its guarantee holds at use {use.number} of {planned} planned"
+    drawn = verdict.sampling
+    # Only of entities one row each was drawn; how many there were no file here shows.
+    if drawn and drawn.unit != ENTITIES and drawn.rows != drawn.units:
+        return f"{drawn.units} judged {drawn.unit} of {drawn.rows}: all are judged"
+    return ""
 
 
 def evidence_of(folder: Path, verdict: Verdict) -> tuple[Evidence, np.ndarray]:

@@ -77,8 +77,9 @@ NO_EVIDENCE = (
         "stages wrote them."
     ),
     (
-        "Which use of which sealed rows it is, and so its guarantee, and the training "
-        "rows' base rates: as the verdict states them; the ledger knows the use."
+        "Which use of which sealed rows it is, and so its guarantee, of how many rows "
+        "one of each entity was drawn, and the training rows' base rates: as the "
+        "verdict states them; the ledger knows the use."
     ),
     "Name, description and the constitution's own words: their owner's.",
     (

@@ -468,3 +468,24 @@ def test_nobody_signs_into_a_file_what_nobody_could_add(
     desk.store.put(f"{bundle}/model/weights.safetensors", b"x")
     act("approve", "1", "--out", "one.json", code=3)
     assert not list(Path().glob("*.json"))
+
+
+def test_verify_says_whose_signatures_cover_a_version_and_what_none_covers(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["verify", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "not evidence  Who registered it: the gate's event is unsigned, and" in told
+    act("approve", "1")
+    act("approve", "1", key="bob")
+    capsys.readouterr()
+    assert run_command(["verify", "1"]) == 0
+    told = capsys.readouterr().out
+    for who in ("alice", "bob"):
+        assert f"ok  {who} signed to approve it on " in told
+    assert "Of alice, bob: single-party, not independent." in told
+    # The same bytes without the registry that knows of the signatures.
+    assert run_command(["verify", "parts-1/bundle"]) == 0
+    told = capsys.readouterr().out
+    assert "signed to approve" not in told
+    assert "no file of a bundle is signed" in told
