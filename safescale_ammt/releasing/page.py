@@ -16,6 +16,7 @@ from safescale_ammt.data.audit_warnings import (
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import canonical_json, is_digest
 from safescale_ammt.judging.verdict import SEALED, Verdict
+from safescale_ammt.releasing.terms import open_points
 from safescale_ammt.releasing.versions import Version
 from safescale_ammt.reporting.logs import parse_logs, read_logs
 from safescale_ammt.reporting.page_check import check_page
@@ -106,6 +107,7 @@ def page_from(
         warnings=warnings,
         acts=[asdict(act) for act in decided.acts] if decided else (),
         status=decided.status if decided else "",
+        open_points=[asdict(point) for point in open_points(stored)],
         drawn=drawn,
         **parse_logs(logs),
     )

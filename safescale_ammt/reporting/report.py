@@ -17,6 +17,7 @@ from safescale_ammt.data.audit_warnings import AuditWarning
 from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.printable import printable_lines
+from safescale_ammt.reporting.approval_view import approval_view
 from safescale_ammt.reporting.data_warnings import warnings_section
 from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
@@ -26,11 +27,16 @@ from safescale_ammt.reporting.people import people_section
 from safescale_ammt.reporting.provenance import Provenance
 from safescale_ammt.reporting.report_style import STYLE
 from safescale_ammt.reporting.tables import table
+from safescale_ammt.reporting.what_would_change import (
+    decision_would_change,
+    promise_would_change,
+)
 from safescale_ammt.reporting.wording import (
     RATES,
     decided,
     ends,
     guarantee,
+    in_one_sentence,
     interval,
     limits,
     line,
@@ -66,12 +72,14 @@ def render(
     warnings: Sequence[AuditWarning] = (),
     acts: Sequence[Json] = (),
     status: str = "",
+    open_points: Sequence[Json] = (),
     drawn: bool = True,
 ) -> str:
     """Writes the page.
 
-    Provenance and decision first, then facts, warnings, promises, guarantee, digests,
-    pictures and tables, from the general to the particular.
+    The decision first, then where it comes from, facts, warnings, promises, what people
+    are asked and have decided, guarantee, digests, pictures and tables: from the
+    general to the particular.
 
     Args:
         verdict: the verdict to report.
@@ -84,6 +92,7 @@ def render(
         warnings: about the data, the worst first.
         acts: what people decided about the version, as `people_section` takes them.
         status: what has become of the version; "" = it is none.
+        open_points: what the verdict does not show, as `approval_view` takes it.
         drawn: whether its pictures are drawn; a page that is
             written to be compared has all their words and empty drawings.
 
@@ -102,14 +111,16 @@ def render(
     glossary = Glossary(verdict.positive)
     # In the order in which they are read, as a term is explained where it first stands.
     sections = [
-        _head(constitution, provenance or Provenance.of(verdict)),
-        _decision(verdict, glossary),
+        _head(constitution),
+        _decision(verdict, constitution, glossary),
+        (provenance or Provenance.of(verdict)).html(),
         facts(verdict, constitution),
         warnings_section(warnings),
-        _card("How well it answers", headline(verdict, glossary)),
         _promises(verdict, constitution, glossary),
-        _guarantee(verdict, constitution),
+        approval_view(verdict, constitution, open_points),
         people_section(acts, status),
+        _card("How well it answers", headline(verdict, glossary)),
+        _guarantee(verdict, constitution),
         f"<h2>Pictures</h2>\n<p>{_NO_EVIDENCE}</p>\n",
         *figures,
         _group_tables(verdict),
@@ -144,18 +155,18 @@ def framed(title: str, body: str, source: str) -> str:
     )
 
 
-def _head(constitution: Constitution, provenance: Provenance) -> str:
-    """Writes what this is a report of: the heading and where the verdict comes from."""
+def _head(constitution: Constitution) -> str:
+    """Writes what this is a report of."""
     return (
         '<header><p class="kind">Safety report</p>'
         f"<h1>{escape(constitution.id)} <small>constitution "
         f"{escape(constitution.version)}, owned by {escape(constitution.owner)}"
-        f"</small></h1>{provenance.html()}</header>\n"
+        "</small></h1></header>\n"
     )
 
 
-def _decision(verdict: Verdict, glossary: Glossary) -> str:
-    """Writes what limits this kind of verdict, and the decision with its reasons."""
+def _decision(verdict: Verdict, constitution: Constitution, glossary: Glossary) -> str:
+    """Writes what limits this verdict, the decision, and what would change it."""
     # Before the decision: who reads only the word "Pass" has read this first.
     notes = []
     if verdict.mode == REHEARSAL:
@@ -174,11 +185,14 @@ def _decision(verdict: Verdict, glossary: Glossary) -> str:
     short, sentence = decided(verdict)
     reasons = reasons_told(verdict)
     points = "".join(f"<li>{escape(r)}</li>" for r in reasons)
+    change = escape(decision_would_change(verdict, constitution))
+    change = f"<p><b>What would change this:</b> {change}</p>" if change else ""
+    limit = escape(in_one_sentence(verdict, constitution))
     return (
         f'{banners}<section class="decision {verdict.decision}" aria-label="Decision">'
         f"<strong>{escape(short)}</strong>{escape(sentence)}"
         f"{f'<ul>{points}</ul>' if points else ''}{glossary.explain(*reasons)}"
-        "</section>\n"
+        f"{change}<p><b>Guarantee and its limits:</b> {limit}</p></section>\n"
     )
 
 
@@ -199,7 +213,9 @@ def _promises(verdict: Verdict, constitution: Constitution, glossary: Glossary) 
         limit += f'<span class="note">{escape(f.tier)} promise</span>'
         tier = "" if f.tier == "hard" else f" · {f.tier}"
         found = f'<span class="pill {f.outcome}">{f.outcome}{tier}</span>'
-        found += f'<span class="note">{escape(f.reason)}</span>' if f.reason else ""
+        change = promise_would_change(f, verdict, constitution)
+        notes = filter(None, (f.reason, change))
+        found += "".join(f'<span class="note">{escape(note)}</span>' for note in notes)
         bars = "".join(map(measure_bar, measures))
         rows.append([promise, limit, numbers, bars, found])
     heads = ("Promise", "Line", "Measured", "Interval against the line", "Finding")

@@ -194,6 +194,21 @@ def false_pass(unit: str, alpha: float) -> str:
     )
 
 
+def in_one_sentence(verdict: Verdict, constitution: Constitution) -> str:
+    """Says guarantee and limits in one sentence, for who reads no further."""
+    whole = guarantee(verdict, constitution)
+    if whole.startswith("None"):
+        return f"None{whole.removeprefix('None').split('. ')[0].rstrip('.')}."
+    unit = verdict.sampling.unit if verdict.sampling else ROWS
+    return (
+        f"If {DRAWS[unit]} the population of interest and their labels can be trusted, "
+        "a model that violates a hard rate or utility promise passes by itself with "
+        f"probability at most {constitution.gate.alpha:g}; this is no probability "
+        "about the model at hand, and says nothing of drift, wrong labels or groups "
+        "that the constitution does not name."
+    )
+
+
 def sampled(verdict: Verdict) -> list[str]:
     """Says what the judged rows are draws of, and how many draws there are.
 

@@ -105,4 +105,13 @@ def crowded() -> str:
         search=SEARCH,
         power=power,
         provenance=known,
+        open_points=[
+            {"what": f.principle, "kind": "undecided_hard"}
+            for f in verdict.findings
+            if f.outcome != "holds"
+        ]
+        + [
+            {"what": name, "kind": "undecided_hard"}
+            for name in ("guarantee", "decision")
+        ],
     )

@@ -46,7 +46,7 @@ RUN = {
 
 
 def facts(page: str) -> dict[str, str]:
-    head = page[: page.index("</header>")]
+    head = page[: page.index("<!--/provenance-->")]
     pairs = re.findall(r"<div><dt>([^<]*)</dt><dd>(.*?)</dd></div>", head)
     return {name: unescape(text.replace("<wbr>", "")) for name, text in pairs}
 

@@ -167,7 +167,7 @@ def test_every_cell_of_a_card_bears_the_heading_of_its_column() -> None:
     found = Tables()
     found.feed(crowded())
 
-    assert len(found.tables) == 4
+    assert len(found.tables) == 5
     for heads, (_, *rows) in found.tables:
         assert rows
         assert all(row == heads[1:] for row in rows)
