@@ -165,7 +165,8 @@ footer { color: var(--muted); font-size: 13px; margin-top: 36px; }
   .panels.n2, .panels.n3, .panels.n4 { grid-template-columns: 1fr 1fr; }
   main { max-width: none; padding: 0; }
   .card, figure, .facts div { border: 1px solid var(--grid); }
-  .decision, .card, tr { break-inside: avoid; }
+  /* A table may go on overleaf, a row of it may not. */
+  .decision, .card:not(:has(table)), tr { break-inside: avoid; }
   h2 { break-after: avoid; }
 }
 """

@@ -227,7 +227,7 @@ def test_a_use_of_the_sealed_rows_that_was_made_up_is_the_ledgers_to_find(
     [
         ("Every hard promise", "Every promise", "its head|test"),
         ("<dd>700<small>", "<dd>7,000<small>", "test"),
-        ("</dfn>", " or so</dfn>", "How well it answers"),
+        ("</dfn>", " or so</dfn>", "What was promised"),
         ("promise</span>", "wish</span>", "What was promised, and what was measured"),
         ('img" aria-label="', 'img" aria-label="holds: ', "What was promised"),
         ("It is not the probability", "It is the probability", "this guarantees"),
