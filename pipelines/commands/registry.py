@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _HEAD = ("name", "version", "status", *COLUMNS, "registered", "report")
 LEDGER = "the ledger of sealed rows"
-"""What is told of it; no registered model has this name."""
+HEAD = "the signed head"
+"""What is told of these; no registered model has such a name."""
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -178,17 +179,33 @@ def name_and_version(words: Sequence[str], name: str | None) -> tuple[str | None
 @click.option(
     "--ledger", metavar="URI", help="Store of the ledger  [default: the same store]."
 )
+@click.option(
+    "--head",
+    "kept",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Signed head that somebody kept elsewhere, from `registry head`.",
+)
+@click.option("--signer", default="", help="Public key that has to have signed it.")
 @registry_options
-def verify(store: str | None, name: str | None, ledger: str | None) -> None:
+def verify(
+    *,
+    store: str | None,
+    name: str | None,
+    ledger: str | None,
+    kept: Path | None,
+    signer: str,
+) -> None:
     """Hashes every event and every file of every bundle again, of all models or one.
 
     The ledger of sealed rows too, and whether it and the registry still hold what the
-    gate last saw of them.
+    gate last saw of them, and what a signed head says that they held.
     """
     from pipelines.local.resolution import chosen_registry, registered_names
     from pipelines.local.store import opened_store
     from safescale_ammt.store.uri import open_store
 
+    if signer and not kept:
+        raise click.UsageError("--signer goes with --head.")
     damaged: list[str] = []
 
     def look(what: str, check: Callable[[], str]) -> None:
@@ -206,17 +223,92 @@ def verify(store: str | None, name: str | None, ledger: str | None) -> None:
         data = open_store(ledger, environ=os.environ) if ledger else opened
         if holds_ledger(opened, data):
             look(LEDGER, partial(intact_ledger, opened, data))
+        if kept:
+            look(HEAD, partial(heads_held, opened, data, kept, signer))
         names: list[str | None] = [name] if name else [*registered_names(opened)]
         # Without a name there is one sentence: that nothing is registered.
         for each in names or [None] * (not damaged):
             chosen = chosen_registry(opened, each)
             look(chosen.name, partial(intact_versions, opened, data, chosen))
     faults = ["The ledger is damaged"] * (LEDGER in damaged)
-    if models := [what for what in damaged if what != LEDGER]:
+    faults += ["The signed head does not hold"] * (HEAD in damaged)
+    if models := [what for what in damaged if what not in (LEDGER, HEAD)]:
         several = f"{len(models)} of {len(names)} registered models are damaged"
         faults.append(f"{several}: {', '.join(models)}")
     if faults:
         raise IntegrityError(f"{'; '.join(faults)}.")
+
+
+@registry.command()
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Your private key, from `safescale keygen`; an auditor's is no approver's.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("head.json"),
+    show_default=True,
+    help="File to write; keep it where no key of the stores reaches.",
+)
+@click.option(
+    "--ledger", metavar="URI", help="Store of the ledger  [default: the same store]."
+)
+@store_option
+def head(key: Path, output: Path, ledger: str | None, store: str | None) -> None:
+    """Signs where every log ends, once all of them verify, for who keeps it elsewhere.
+
+    `registry verify --head FILE` then finds events that were cut off or written anew,
+    also by somebody who holds the keys of both stores.
+    """
+    from pipelines.local.resolution import chosen_registry, registered_names
+    from pipelines.local.store import opened_store
+    from pipelines.output import write_text
+    from safescale_ammt.files.canonical import json_file
+    from safescale_ammt.releasing.key_files import read_key
+    from safescale_ammt.releasing.signed_heads import heads_of, sign_heads
+    from safescale_ammt.store.event_log import now
+    from safescale_ammt.store.uri import open_store
+
+    private = read_key(key)
+    with opened_store(store, reads_only=True) as opened:
+        data = open_store(ledger, environ=os.environ) if ledger else opened
+        # The heads first: what comes while the rest is verified is nobody's fault.
+        names = registered_names(opened)
+        heads = heads_of(opened, data, names)
+        if holds_ledger(opened, data):
+            intact_ledger(opened, data)
+        for each in names:
+            intact_versions(opened, data, chosen_registry(opened, each))
+    envelope = json_file(sign_heads(heads, private, now())).decode()
+    say(f"Wrote the heads of {len(heads)} logs to {write_text(output, envelope)}.")
+
+
+def heads_held(store: Store, data: Store, file: Path, signer: str) -> str:
+    """Checks a signed head against the logs.
+
+    Args:
+        store: the registry's.
+        data: the ledger's.
+        file: the envelope.
+        signer: the public key that has to have signed it, "" = any.
+
+    Raises:
+        InputError: there is no such file.
+        IntegrityError: it is forged, by somebody else, or a log does not hold it.
+    """
+    from safescale_ammt.files.canonical import read_json
+    from safescale_ammt.releasing.signed_heads import check_heads, read_heads
+
+    signed = read_heads(read_json(file))
+    if signer and signed.key != signer:
+        raise IntegrityError(f"{file} is signed by {signed.key}, --signer is {signer}.")
+    check_heads(signed, store, data)
+    told = f"{len(signed.heads)} logs hold it, signed by {signed.key} {signed.issued}"
+    return f"{told}." if signer else f"{told}; whose key that is, --signer can say."
 
 
 def holds_ledger(store: Store, data: Store) -> bool:

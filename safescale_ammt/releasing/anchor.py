@@ -12,7 +12,8 @@ for all before it. A registry's store keeps to one ledger: one that was begun an
 or lies in another store, does not hold the event either.
 
 An anchor sees neither what happened since the last gate nor what somebody did who
-holds both keys and rewrote both logs: for that, lock the objects (S3 object lock).
+holds both keys and rewrote both logs: for that, a person keeps a signed head
+(`releasing.signed_heads`), or the objects are locked (S3 object lock).
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def check_registry_head(registry: Store, data: Store, name: str) -> None:
     anchors = _anchors_of(EventLog(data, BOOK).read(), registry, name)
     events = EventLog(registry, f"registry/{name}").read()
     for anchor in anchors[-1:]:
-        _check(f"{registry.uri}/registry/{name}", events, anchor.body, data)
+        check_head(f"{registry.uri}/registry/{name}", events, anchor.body, data.uri)
 
 
 def _anchors_of(events: Sequence[Event], registry: Store, name: str) -> list[Event]:
@@ -124,23 +125,35 @@ def _check_ledger(
     """Checks the ledger's logs against the newest anchor and returns its heads."""
     heads: dict[str, Any] = anchors[-1].body["heads"] if anchors else {}
     for prefix, head in heads.items():
-        _check(f"{data.uri}/{prefix}", events.get(prefix, ()), head, registry)
+        where = f"{data.uri}/{prefix}"
+        check_head(where, events.get(prefix, ()), head, registry.uri)
     return heads
 
 
-def _check(
-    where: str, events: Sequence[Event], head: Mapping[str, Any], keeper: Store
+def check_head(
+    where: str, events: Sequence[Event], head: Mapping[str, Any], keeper: str
 ) -> None:
+    """Checks that a log holds the event that somebody kept the digest of.
+
+    Args:
+        where: the log.
+        events: what it holds.
+        head: `sequence` and `digest` of the event.
+        keeper: who kept them.
+
+    Raises:
+        IntegrityError: the event is gone, or is another one.
+    """
     number, digest = head["sequence"], head["digest"]
     if len(events) < number:
         raise IntegrityError(
-            f"{where} ends with event {len(events)}, but {keeper.uri} keeps the digest "
+            f"{where} ends with event {len(events)}, but {keeper} keeps the digest "
             f"{digest} of its event {number}: {number - len(events)} were cut off, or "
             "this is another log; restore it from a backup."
         )
     if events[number - 1].digest != digest:
         raise IntegrityError(
             f"Event {number} of {where} has digest {events[number - 1].digest}, but "
-            f"{keeper.uri} keeps {digest} of it: the log was written anew, or this is "
+            f"{keeper} keeps {digest} of it: the log was written anew, or this is "
             "another log; restore it from a backup."
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,21 @@ class KeySets:
             for side in sides:
                 deque(side, 0)
         return self._common[pair]
+
+    def check_unnamed(self, named: Collection[str]) -> None:
+        """Checks the sets that no use names: one that was killed leaves a whole one.
+
+        Args:
+            named: digests of those that uses name.
+
+        Raises:
+            IntegrityError: something lies under another name than its digest.
+        """
+        for prefix in self._prefixes:
+            for info in self._store.list(folder := f"{prefix}/rows/"):
+                digest = f"sha256:{info.key.removeprefix(folder)}"
+                if digest not in named:
+                    self._check(info.key, digest, self._store.digest(info.key))
 
     def _read(self, digest: str) -> bytes:
         key = self._stored(digest)

@@ -261,6 +261,7 @@ def verify(store: Store) -> list[Use]:
                 f"use {use.event} of {store.uri}/{BOOK} counts {use.count} rows, its "
                 f"set {use.rows} holds {sizes['rows']}."
             )
+    sets.check_unnamed({d for use in past for d in (use.parts, *use.sets.values())})
     return past
 
 

@@ -490,6 +490,19 @@ def test_lost_or_changed_rows_stop_the_count(file_store: Store) -> None:
     assert len(ledger.uses(file_store)) == 1
 
 
+def test_a_set_under_another_name_than_its_digest_is_found(file_store: Store) -> None:
+    use = reserve(file_store, "a", hashes(1, 2), 9)
+    data = file_store.get(f"ledger/rows/{use.rows.removeprefix('sha256:')}")
+    # One that was reserved by a run that was killed is whole, and of no use.
+    left = digest_bytes(b"x" * 32)
+    file_store.put(f"ledger/rows/{left.removeprefix('sha256:')}", b"x" * 32)
+    assert ledger.verify(file_store) == [use]
+    other = "f" * 64
+    file_store.put(f"ledger/rows/{other}", data)
+    with pytest.raises(IntegrityError, match=f"rows/{other} was changed"):
+        ledger.verify(file_store)
+
+
 def test_an_event_that_this_version_does_not_know_stops_the_count(
     file_store: Store,
 ) -> None:
