@@ -7,34 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.resealing import sealed_again
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.files.artifacts import MANIFEST, Draft, describe, read_manifest
+from safescale_ammt.files.artifacts import read_manifest
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.record import write_record
-
-
-def sealed_again(folder: Path, **versions: str) -> None:
-    """Writes every manifest of a bundle anew, from the inside out.
-
-    Args:
-        folder: the bundle.
-        versions: code versions to state, by part: `model`, `verdict`, `bundle`.
-    """
-    for inner in (folder / "model", folder / "verdict", folder):
-        part = "bundle" if inner == folder else inner.name
-        old = read_json(inner / MANIFEST)
-        parents = dict(old["parents"])
-        if part == "verdict":
-            parents["model"] = read_manifest(folder / "model").identity
-        if part == "bundle":
-            for role in ("model", "verdict"):
-                parents[role] = read_manifest(folder / role).identity
-        outside = {n for n, e in old["files"].items() if not e["identity"]}
-        draft = Draft(inner, parents, outside)
-        new = describe(inner, draft, old["kind"], old["stage"], old["config_digest"])
-        version = versions.get(part, old["code_version"])
-        write_json(inner / MANIFEST, replace(new, code_version=version).to_dict())
 
 
 def rerecorded(folder: Path, **versions: str) -> None:
