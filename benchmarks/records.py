@@ -69,7 +69,7 @@ def refused(*words: str | Path) -> str:
     said = err.getvalue().strip().splitlines()
     if code not in (0, *_REFUSED):
         raise SystemExit(f"safescale {words[0]} broke: {said}")
-    return "" if code == 0 else " ".join(said)
+    return "" if code == 0 else said[-1]
 
 
 def registry_refused(world: World, head: Path | None = None) -> str:
@@ -170,6 +170,7 @@ def steady(said: str, folder: Path) -> str:
     said = said.replace(folder.as_uri(), "").replace(str(folder), "")
     said = re.sub(r"sha256:[0-9a-f]{64}|\b[0-9a-f]{64}\b", "DIGEST", said)
     said = re.sub(r"\.safescale-\w+|ed25519:[\w+/=]+", "...", said)
+    said = re.sub(r"\d+ \w+ \d{4}, \d\d:\d\d UTC", "TIME", said)
     return re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:\+[\d:]+)?", "TIME", said)
 
 
@@ -218,7 +219,8 @@ def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for kind in acts:
         hits, cases = counts(lambda r, k=kind: r["what"] == k)  # type: ignore[misc]
         line, op = (0, "<=") if kind == "honest" else (1, ">=")
-        goal(f"share of {cases} {kind} approvals refused", op, line, hits / cases)
+        what = f"share of {cases} approvals refused: {kind}"
+        goal(what, op, line, hits / cases)
     for kind, end in (("bad", "blocked"), ("good", "passed")):
         hits, cases = counts(lambda r, k=kind: r["what"] == k)  # type: ignore[misc]
         if cases:
