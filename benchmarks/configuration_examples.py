@@ -80,6 +80,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.checkpoint_every": {"checkpoint_every": 25},
     "registry.name": {"name": "loans"},
     "registry.description": {"description": "Who repays a loan."},
+    "registry.record_retention_days": {"record_retention_days": 3650},
 }
 """`section.key` -> lines that use it, with what it cannot do without."""
 RAW: Mapping[str, Mapping[str, Any]] = {"data": {"label": "outcome", "splits": SPLITS}}

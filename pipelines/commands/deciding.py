@@ -225,8 +225,10 @@ def _meant(
     from pipelines.local.resolution import chosen_registry
     from pipelines.local.store import opened_store
     from safescale_ammt.errors import InputError
+    from safescale_ammt.execution import utc_now
     from safescale_ammt.releasing.anchor import check_registry_head, keep_registry_head
     from safescale_ammt.releasing.ledger import BOOK
+    from safescale_ammt.releasing.retention import lock_objects
     from safescale_ammt.releasing.versions import PENDING
     from safescale_ammt.store.uri import open_store
 
@@ -261,6 +263,8 @@ def _meant(
                 "the ledger's store.",
                 err=True,
             )
+        days = chosen.terms(decided.entry).retention_days
+        lock_objects(opened, chosen.events, days, utc_now())
 
     return chosen, version, tell
 

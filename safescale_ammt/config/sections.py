@@ -730,6 +730,9 @@ class SafetyConfig(Section):
         self.require("calibration_bins", 2 <= self.calibration_bins <= 100, "2 to 100")
 
 
+_MOST_DAYS = 36_500  # of a lock: a hundred years
+
+
 @dataclass(frozen=True)
 class RegistryConfig(Section):
     """Where the model is registered."""
@@ -740,10 +743,14 @@ class RegistryConfig(Section):
     """One line for the model card."""
     run_owner: str = ""
     """Who answers for the run: an approver's name or public key; may not approve it."""
-    later: ClassVar[frozenset[str]] = frozenset({"run_owner"})
+    record_retention_days: int = 0
+    """Days for which the store locks the record, by S3 object lock; 0: it does not."""
+    later: ClassVar[frozenset[str]] = frozenset({"run_owner", "record_retention_days"})
 
     def __post_init__(self) -> None:
-        """Checks name and owner."""
+        """Checks name, owner and days."""
+        fits = 0 <= self.record_retention_days <= _MOST_DAYS
+        self.require("record_retention_days", fits, f"0 to {_MOST_DAYS:,} days")
         letters = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
         fits = bool(self.name) and set(self.name) <= letters and len(self.name) <= 63
         self.require(

@@ -83,6 +83,11 @@ class Registry:
         self._log = EventLog(store, self._prefix, clock)
         self._terms: dict[VersionEntry, Terms] = {}
 
+    @property
+    def events(self) -> str:
+        """Beginning of the keys of the log's events."""
+        return f"{self._prefix}/events/"
+
     def put_bundle(self, folder: Path | str) -> Bundle:
         """Verifies a bundle and stores it under its identity digest.
 

@@ -36,12 +36,14 @@ class Terms:
         run_owner: `registry.run_owner`, "" if the config names nobody.
         open: what the verdict does not show.
         reasons: the gate's own sentences.
+        retention_days: for which acts about the version are locked.
     """
 
     human: HumanRule
     run_owner: str
     open: tuple[OpenPoint, ...]
     reasons: tuple[str, ...]
+    retention_days: int = 0
 
     def name_of(self, key: str) -> str:
         """Returns the approver's name of a public key, "" if it is nobody's."""
@@ -107,7 +109,11 @@ def read_terms(entry: VersionEntry, read: Callable[[str], Mapping[str, Any]]) ->
             )
     config = RegistryConfig.from_params(read("about.json").get("registry"))
     return Terms(
-        constitution.human, config.run_owner, open_points(verdict), verdict.reasons
+        constitution.human,
+        config.run_owner,
+        open_points(verdict),
+        verdict.reasons,
+        config.record_retention_days,
     )
 
 

@@ -34,6 +34,7 @@ from safescale_ammt.errors import (
     Refusal,
     SafescaleError,
 )
+from safescale_ammt.execution import utc_now
 from safescale_ammt.files.artifacts import file_names, read_manifest, verify, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.files.library import code_version
@@ -52,6 +53,7 @@ from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bu
 from safescale_ammt.releasing.even_time import even_time
 from safescale_ammt.releasing.outcome_page import promises_shown
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.retention import lock_objects
 from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
 from safescale_ammt.releasing.use_check import check_use
 from safescale_ammt.releasing.versions import VersionEntry
@@ -87,7 +89,8 @@ def run(
 
     Returns:
         The contents of `version.json`: registry, version, status, model, verdict,
-        decision, bundle (URI) and bundle_digest.
+        decision, bundle (URI) and bundle_digest; locked, ids of versions by key, where
+        the config asks for object lock.
 
     Raises:
         InputError: an input is missing or of an earlier form, no store is named, or it
@@ -256,6 +259,9 @@ def _register(
     # The bundle is stored before the event that names it: a version whose bundle is
     # missing could not be served, a bundle without a version harms nobody.
     stored = registry.put_bundle(folder)
+    # Before the event too: a store without locks is found while nothing is registered.
+    days, now = config.record_retention_days, utc_now()
+    locked = lock_objects(store, f"{stored.prefix}/", days, now)
     parents = read_manifest(folder).parents
     entry = VersionEntry(
         model=parents["model"],
@@ -271,6 +277,7 @@ def _register(
     )
     registered = registry.register(entry)
     keep_registry_head(store, data, config.name)
+    locked |= lock_objects(store, registry.events, days, now)
     if registered.entry.bundle_digest != stored.digest:
         # Registered before: the bundle of that time is the one that counts.
         shutil.rmtree(folder)
@@ -282,6 +289,7 @@ def _register(
         "status": registered.status,
         "bundle": f"{store.uri}/{registered.entry.bundle}",
         "bundle_digest": registered.entry.bundle_digest,
+        **({"locked": locked} if locked else {}),
     }
 
 

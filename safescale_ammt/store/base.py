@@ -96,6 +96,24 @@ class Store(ABC):
     def holds(self, info: ObjectInfo, path: Path) -> bool:
         """Says whether the object surely has the bytes of a local file."""
 
+    def lock(self, key: str, until: datetime) -> str:
+        """Locks an object, so that nobody destroys it before a time.
+
+        A lock is never shortened: one that lasts longer stays.
+
+        Returns:
+            The id of the version that is locked, which stays though another one, or
+            a delete marker, be put over it.
+
+        Raises:
+            StoreInputError: the store has no object lock, or no such object.
+        """
+        raise StoreInputError(
+            f"{self.uri}/{key} cannot be locked until {until:%Y-%m-%d}: the store has "
+            "no object lock. Take an S3 bucket that was made with it, or set "
+            "registry.record_retention_days to 0."
+        )
+
     def exists(self, key: str) -> bool:
         """Says whether an object is there.
 

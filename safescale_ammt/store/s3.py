@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from xml.etree.ElementTree import ParseError
 
+from minio.commonconfig import COMPLIANCE
 from minio.error import MinioException, S3Error
+from minio.retention import Retention
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
@@ -59,6 +61,13 @@ _REASONS = {
     "PermanentRedirect": _BAD_REGION,
 }
 """What stands behind a code of S3 that no other try would change."""
+_UNLOCKED = (
+    "InvalidRequest",
+    "ObjectLockConfigurationNotFoundError",
+    "NoSuchObjectLockConfiguration",
+    "NotImplemented",
+)
+"""What stores answer of a bucket that was made without object lock."""
 _FULL = ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded")
 
 
@@ -174,6 +183,34 @@ class S3Store(Store):
             self._clients.plain.remove_object(
                 self._bucket, self._prefix + check_key(key)
             )
+
+    def lock(self, key: str, until: datetime) -> str:
+        """Locks the newest version in compliance mode; see `Store.lock`."""
+        name, client = self._prefix + check_key(key), self._clients.plain
+        with self._translate_errors("locking", key):
+            version = client.stat_object(self._bucket, name).version_id
+            # A bucket without versions has none to lock, and gives them no ids.
+            if version and not self._kept_until(name, version, until):
+                asked = Retention(COMPLIANCE, until)
+                try:
+                    client.set_object_retention(self._bucket, name, asked, version)
+                except S3Error as error:
+                    if error.code not in _UNLOCKED:
+                        raise
+                    version = None
+        return version or super().lock(key, until)
+
+    def _kept_until(self, name: str, version: str, until: datetime) -> bool:
+        """Says whether a version is locked for as long already."""
+        try:
+            client = self._clients.plain
+            held = client.get_object_retention(self._bucket, name, version)
+        except S3Error as error:
+            if error.code not in _UNLOCKED:
+                raise
+            return False
+        at = held and held.mode == COMPLIANCE and held.retain_until_date
+        return bool(at and at >= until)
 
     def holds(self, info: ObjectInfo, path: Path) -> bool:
         """Compares size and ETag (the MD5 of the parts as we cut them).

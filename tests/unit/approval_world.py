@@ -59,6 +59,7 @@ def write_pending(
     run_owner: str = "dave",
     name: str = "loans",
     page: bool = False,
+    days: int = 0,
     **use: Any,
 ) -> Path:
     """Writes the bundle of a model whose equal opportunity is undecided."""
@@ -71,7 +72,9 @@ def write_pending(
         model=folder / "model",
         verdict=folder / "verdict",
         constitution=rule,
-        registry=RegistryConfig(name=name, run_owner=run_owner),
+        registry=RegistryConfig(
+            name=name, run_owner=run_owner, record_retention_days=days
+        ),
     )
     return folder / "bundle"
 

@@ -26,7 +26,9 @@ from safescale_ammt.releasing.ledger import BOOK
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.signed_files import envelopes_in
 from safescale_ammt.store.base import Store
+from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.event_log import EventLog
+from safescale_ammt.store.s3 import S3Store
 from safescale_ammt.store.uri import STORE, open_store
 
 ROOT = Path(__file__).parents[2]
@@ -489,3 +491,25 @@ def test_verify_says_whose_signatures_cover_a_version_and_what_none_covers(
     told = capsys.readouterr().out
     assert "signed to approve" not in told
     assert "no file of a bundle is signed" in told
+
+
+def test_an_act_is_locked_for_as_long_as_the_record_of_its_version(
+    s3_server: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, key = "locked-acts", tmp_path / "alice.key"
+    named = {"approvers": {"alice": new_key(key)}}
+    store = open_store(f"s3://{bucket}", environ=s3_server.environ)
+    assert isinstance(store, S3Store)
+    client = store._clients.plain
+    client.make_bucket(bucket, object_lock=True)
+    bundle = write_pending(tmp_path / "parts", human=named, days=2)
+    registered(store, bundle, "loans", "needs_human")
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
+    words = ["reject", "1", "--key", str(key), "--reason", "No.", "--store", store.uri]
+    assert run_command(words) == 0
+    event = "registry/loans/events/00000002.json"
+    version = client.stat_object(bucket, event).version_id
+    held = client.get_object_retention(bucket, event, version_id=version)
+    assert held is not None
+    assert held.mode == "COMPLIANCE"
