@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.options import FiniteRange
+from pipelines.commands.options import LONGEST, FiniteRange
 from pipelines.headline import ABSENT
 from pipelines.output import aligned, say, say_json
 from safescale_ammt.errors import InputError
@@ -18,8 +18,6 @@ from safescale_ammt.errors import InputError
 if TYPE_CHECKING:
     from safescale_ammt.store.base import Store
 
-LONGEST = 36_500
-"""Days of the greatest age that may be asked for: a hundred years."""
 _HEAD = ("kind", "digest", "bytes", "written", "versions")
 
 

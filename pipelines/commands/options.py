@@ -14,6 +14,10 @@ Command = Callable[..., Any]
 ADULT = Path(__file__).parents[1] / "adult.yaml"
 
 
+LONGEST = 36_500
+"""Days of the greatest age that may be asked for: a hundred years."""
+
+
 class FiniteRange(click.FloatRange):
     """A number in a range; NaN, which no comparison refuses, and infinity are none."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipelines.commands.options import LONGEST, FiniteRange
+from pipelines.commands.registry import store_option
 from pipelines.headline import ABSENT, COLUMNS, told
 from pipelines.output import aligned, say, say_json
 
@@ -142,6 +146,63 @@ def tensorboard(name: str, to: Path | None, output: Path) -> None:
     run = read_run(output, name)
     folder = to or output / "tensorboard" / run["run"]
     say(f"{write_scalars(run, folder)} scalars are in {folder}.")
+
+
+@runs.command()
+@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "--older-than",
+    type=FiniteRange(0, LONGEST),
+    metavar="DAYS",
+    help="Only runs that began longer ago.",
+)
+@click.option("--remove", is_flag=True, help="Removes what may go; else it is listed.")
+@_JSON
+@store_option
+@_OUTPUT
+def gc(
+    *,
+    names: tuple[str, ...],
+    older_than: float | None,
+    remove: bool,
+    as_json: bool,
+    store: str | None,
+    output: Path,
+) -> None:
+    """Lists which runs may go, and what the others are kept for; removes with --remove.
+
+    All runs, or each RUN by its id or the start of it. A run that a registered version
+    or a use in the ledger refers to is never removed. What is removed is its folder and
+    its copies in the store; registry, ledger, sealed rows (`safescale data sealed`) and
+    the cache of stages stay.
+    """
+    from pipelines.local.removal import judged, referred
+    from pipelines.local.removal import remove as remove_run
+    from pipelines.local.resolution import registered_names
+    from pipelines.local.runfile import read_run, run_folders
+    from pipelines.local.store import opened_store
+    from safescale_ammt.execution import utc_now
+    from safescale_ammt.store.environment import registry_store, registry_variable
+    from safescale_ammt.store.uri import STORE
+
+    asked = {read_run(output, name)["run"] for name in names}
+    every = [read_run(output, folder.name) for folder in run_folders(output)]
+    days = None if older_than is None else timedelta(days=older_than)
+    before = None if days is None else utc_now() - days
+    with opened_store(store, reads_only=not remove) as opened:
+        apart = os.environ.get(registry_variable(STORE))
+        place = registry_store(os.environ) if apart else opened
+        named = referred(place, opened, registered_names(place))
+        found = judged(every, named, opened, before=before, asked=asked)
+        going = [one for one in found if not one.why]
+        for one in going if remove else ():
+            remove_run(output, one.run, opened)
+    if as_json:
+        say_json([{"run": one.run, "kept_for": one.why} for one in found])
+        return
+    state = "removed" if remove else "may go"
+    say("\n".join(aligned([(one.run, one.why or state) for one in found] or [("",)])))
+    say(f"{len(going)} of {len(found)} runs {'are removed' if remove else 'may go'}.")
 
 
 def differences(
