@@ -95,9 +95,21 @@ def verify(
     show_default=True,
     help="Page to write.",
 )
+@click.option(
+    "--annex-iv",
+    is_flag=True,
+    help="Writes what the record says in the structure of EU AI Act Annex IV, as "
+    "Markdown.",
+)
 @places_options
 def report(
-    word: str, output: Path, store: str | None, name: str | None, runs: Path
+    *,
+    word: str,
+    output: Path,
+    annex_iv: bool,
+    store: str | None,
+    name: str | None,
+    runs: Path,
 ) -> None:
     """Writes the report of a bundle or a verdict again, from its evidence.
 
@@ -113,7 +125,9 @@ def report(
     with ExitStack() as stack:
         meant = stack.enter_context(found(word, Places(store, name, runs)))
         view = stack.enter_context(auditor_view(meant))
-        if view and not view.folder:
+        if annex_iv:
+            page = annex_of(meant.folder, meant.version)
+        elif view and not view.folder:
             page = answer_again(meant.folder)
             say(f"The figures are the auditor's: {view.why}", err=True)
         else:
@@ -130,6 +144,27 @@ def answer_again(folder: Path) -> str:
     inside = folder / "verdict"
     _, answer, constitution = verify_answer(inside if inside.is_dir() else folder)
     return answer_page(answer, constitution)
+
+
+def annex_of(folder: Path, version: Version | None = None) -> str:
+    """Returns a bundle's technical documentation, once all of it is verified.
+
+    Raises:
+        InputError: it is no bundle, or its figures are the auditor's.
+        IntegrityError: it is not whole.
+    """
+    from safescale_ammt.judging.verdict import Verdict
+    from safescale_ammt.releasing.annex_iv import annex_iv
+    from safescale_ammt.releasing.bundle import verify_bundle
+
+    checked = verify_bundle(folder, version.entry.bundle_digest if version else "")
+    if not isinstance(checked.verdict, Verdict):
+        raise InputError(
+            f"{folder} holds an answer without figures (gate.feedback: bit), so there "
+            "is next to nothing to tell under Annex IV; what the auditor reads is the "
+            "report (without --annex-iv)."
+        )
+    return annex_iv(folder, checked.verdict, checked.digest, version)
 
 
 def page_again(folder: Path, version: Version | None = None) -> str:

@@ -29,7 +29,7 @@ _OWN = ("model", "verdict")
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Removal:
     """Whether a run may go.
 
     Attributes:
@@ -72,7 +72,7 @@ def judged(
     *,
     before: datetime | None = None,
     asked: Collection[str] = (),
-) -> list[Judgement]:
+) -> list[Removal]:
     """Says of every run whether it may go, the oldest first.
 
     Args:
@@ -86,7 +86,7 @@ def judged(
     covered: set[str] = set()
     waiting: list[Mapping[str, Any]] = []
     for run in runs:
-        why = _kept(run, named, store, before, asked)
+        why = kept_for(run, named, store, before, asked)
         found[run["run"]] = why
         if why:
             covered |= _identities(run)
@@ -99,7 +99,7 @@ def judged(
             about = ", ".join(sorted({named[digest] for digest in alone}))
             found[run["run"]] = f"no other run has what {about} names"
             covered |= alone
-    return [Judgement(name, why) for name, why in found.items()]
+    return [Removal(name, why) for name, why in found.items()]
 
 
 def remove(output: Path, run: str, store: Store) -> None:
@@ -130,7 +130,7 @@ def _identities(run: Mapping[str, Any]) -> set[str]:
     return {str(entry["identity"]) for entry in run["artifacts"].values()}
 
 
-def _kept(
+def kept_for(
     run: Mapping[str, Any],
     named: Mapping[str, str],
     store: Store,

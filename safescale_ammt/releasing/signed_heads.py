@@ -33,7 +33,7 @@ HEADS = "urn:safescale-ammt:heads:v0.1"
 
 
 @dataclass(frozen=True)
-class Head:
+class LogHead:
     """The newest event of a log.
 
     Attributes:
@@ -61,10 +61,10 @@ class SignedHeads:
 
     key: str
     issued: str
-    heads: tuple[Head, ...]
+    heads: tuple[LogHead, ...]
 
 
-def heads_of(registry: Store, data: Store, names: Iterable[str]) -> list[Head]:
+def heads_of(registry: Store, data: Store, names: Iterable[str]) -> list[LogHead]:
     """Reads the newest event of every log that has one, its chain checked.
 
     Args:
@@ -80,14 +80,14 @@ def heads_of(registry: Store, data: Store, names: Iterable[str]) -> list[Head]:
     logs += [("data", data, prefix) for prefix in (BOOK, OLD_RESEARCH)]
     read = [(place, prefix, EventLog(s, prefix).read()) for place, s, prefix in logs]
     return [
-        Head(place, prefix, events[-1].sequence, events[-1].digest)
+        LogHead(place, prefix, events[-1].sequence, events[-1].digest)
         for place, prefix, events in read
         if events
     ]
 
 
 def sign_heads(
-    heads: Iterable[Head], key: Ed25519PrivateKey, now: datetime
+    heads: Iterable[LogHead], key: Ed25519PrivateKey, now: datetime
 ) -> dict[str, Any]:
     """Signs where logs end and returns the envelope.
 
@@ -109,7 +109,7 @@ def read_heads(envelope: Any) -> SignedHeads:
     signed = opened(envelope)
     try:
         predicate = dict(signed.statement["predicate"])
-        heads = tuple(build(Head, head) for head in predicate["heads"])
+        heads = tuple(build(LogHead, head) for head in predicate["heads"])
         read = SignedHeads(signed.key, str(predicate["issued"]), heads)
         datetime.fromisoformat(read.issued)
         # Written again: a word that nothing reads could be anybody's promise.

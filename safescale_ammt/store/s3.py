@@ -190,7 +190,7 @@ class S3Store(Store):
         with self._translate_errors("locking", key):
             version = client.stat_object(self._bucket, name).version_id
             # A bucket without versions has none to lock, and gives them no ids.
-            if version and not self._kept_until(name, version, until):
+            if version and not self.is_kept_until(name, version, until):
                 asked = Retention(COMPLIANCE, until)
                 try:
                     client.set_object_retention(self._bucket, name, asked, version)
@@ -200,7 +200,7 @@ class S3Store(Store):
                     version = None
         return version or super().lock(key, until)
 
-    def _kept_until(self, name: str, version: str, until: datetime) -> bool:
+    def is_kept_until(self, name: str, version: str, until: datetime) -> bool:
         """Says whether a version is locked for as long already."""
         try:
             client = self._clients.plain

@@ -1,0 +1,117 @@
+"""The technical documentation: what the record holds, and nothing that it does not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from approval_world import ALICE, World
+from forger import change, rerecorded
+from registered_world import write_parts
+
+from pipelines.cli import run_command
+from safescale_ammt.releasing.annex_iv import LOG, NOTHING, SECTIONS, annex_iv
+from safescale_ammt.releasing.bundle import verify_bundle
+from safescale_ammt.store.base import Store
+
+ASKED = [f"{point}) {asks}" for _, points in SECTIONS for point, asks in points]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("made"))
+
+
+def written(bundle: Path) -> str:
+    checked = verify_bundle(bundle)
+    return annex_iv(bundle, checked.verdict, checked.digest)
+
+
+def under(page: str, point: str) -> str:
+    """Returns what stands under a point."""
+    (title,) = (asked for asked in ASKED if asked.startswith(f"{point})"))
+    return page.split(f"### {title}\n", 1)[1].split("\n#", 1)[0]
+
+
+def test_every_point_stands_there_once_and_every_fact_names_its_file(
+    made: Path,
+) -> None:
+    page = written(made)
+    assert re.findall(r"^### (.*)$", page, re.MULTILINE) == ASKED
+    assert len(re.findall(r"^## \d\. ", page, re.MULTILINE)) == 9
+    facts = re.findall(r"^- .*$", page, re.MULTILINE)
+    assert len(facts) > 20
+    for fact in facts:
+        (where,) = re.findall(r"\(`([^`]+)`\)$", fact)
+        assert (made / where).is_file(), fact
+
+
+def test_what_no_record_holds_is_left_to_a_person(made: Path) -> None:
+    page = written(made)
+    for point in ("1b", "1d", "1e", "1f", "1g", "1h", "2f", "2h", "5", "7", "8", "9"):
+        assert under(page, point).strip() == NOTHING
+    # The only words about conformity are that this is none.
+    words = re.findall(r"\w+ \w+ \w+ conform\w*", page)
+    assert words == ["no declaration of conformity", "EU declaration of conformity"]
+    assert "comply" not in page
+
+
+def test_figures_are_those_of_the_verdict(made: Path) -> None:
+    page, verdict = written(made), verify_bundle(made).verdict
+    for finding in verdict.findings:
+        assert f"*{finding.principle}*" in under(page, "2g")
+        assert f"{finding.value:.4f}" in under(page, "2g")
+    rate = verdict.figures["model"]["accuracy"]
+    assert f"Accuracy of the model: {100 * rate['value']:.2f} %" in under(page, "3a")
+    for value in ("Female", "Male"):
+        assert f"Errors of sex = {value}" in under(page, "3a")
+    assert verdict.model in page
+
+
+def test_words_of_an_owner_are_no_markdown(made: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(made, bundle)
+    registry = {"name": "loans", "description": "# <b>Safe</b> | [x](http://e.org)"}
+    change(bundle / "about.json", registry=registry)
+    rerecorded(bundle)
+    checked = verify_bundle(made)
+    page = annex_iv(bundle, checked.verdict, checked.digest)
+    assert "<b>" not in page
+    assert r"\[x\](http&#58;//e.org)" in page
+    assert "&lt;b&gt;Safe" in under(page, "1a")
+
+
+def test_people_who_decided_stand_there(file_store: Store, tmp_path: Path) -> None:
+    world = World(file_store, tmp_path)
+    world.register()
+    world.act("reject", ALICE)
+    version = world.registry().show(1)
+    folder = tmp_path / "brought"
+    world.registry().get_bundle(version, folder)
+    from safescale_ammt.judging.verdict import Verdict
+
+    page = annex_iv(
+        folder, Verdict.load(folder / "verdict"), version.entry.bundle_digest, version
+    )
+    assert "reject by alice" in under(page, "2e")
+    assert f"(`{LOG}`)" in under(page, "6")
+    assert "Version 1" in under(page, "6")
+    assert "alice may approve" in under(page, "2e")
+
+
+def test_the_command_writes_it_of_a_whole_bundle_alone(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, bundle = tmp_path / "annex.md", tmp_path / "bundle"
+    words = ["--annex-iv", "-o", str(page)]
+    assert run_command(["report", str(made), *words]) == 0
+    assert page.read_text("utf-8") == written(made)
+    page.unlink()
+    shutil.copytree(made, bundle)
+    (bundle / "card.md").write_text("approved")
+    assert run_command(["report", str(bundle), *words]) == 3
+    assert run_command(["report", str(made / "verdict"), *words]) == 2
+    assert "expected a bundle artifact" in capsys.readouterr().err
+    assert not page.exists()
