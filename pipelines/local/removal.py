@@ -85,7 +85,8 @@ def judged(
     found: dict[str, str] = {}
     covered: set[str] = set()
     waiting: list[Mapping[str, Any]] = []
-    for run in runs:
+    # Not by name: runs that began within a second have names in any order.
+    for run in sorted(runs, key=began):
         why = kept_for(run, named, store, before, asked)
         found[run["run"]] = why
         if why:
@@ -126,6 +127,11 @@ def remove(output: Path, run: str, store: Store) -> None:
     folder.rmdir()
 
 
+def began(run: Mapping[str, Any]) -> datetime:
+    """Returns when a run began."""
+    return datetime.fromisoformat(run["started"])
+
+
 def _identities(run: Mapping[str, Any]) -> set[str]:
     return {str(entry["identity"]) for entry in run["artifacts"].values()}
 
@@ -142,7 +148,7 @@ def kept_for(
         return "it was not asked for"
     if run["exit_code"] is None and not asked:
         return "it goes on, or was killed: name it to remove it"
-    if before is not None and datetime.fromisoformat(run["started"]) >= before:
+    if before is not None and began(run) >= before:
         return "it is younger"
     # Its copies would stay, and nobody would know of them.
     if run.get("store", store.uri) != store.uri:
