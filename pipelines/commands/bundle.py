@@ -153,6 +153,7 @@ def annex_of(folder: Path, version: Version | None = None) -> str:
         InputError: it is no bundle, or its figures are the auditor's.
         IntegrityError: it is not whole.
     """
+    from safescale_ammt.errors import InputError
     from safescale_ammt.judging.verdict import Verdict
     from safescale_ammt.releasing.annex_iv import annex_iv
     from safescale_ammt.releasing.bundle import verify_bundle
