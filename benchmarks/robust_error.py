@@ -32,10 +32,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from benchmarks.provenance import ROOT, figure, in_form, store, told
+from safescale_ammt.attacks.ball import Ball
+from safescale_ammt.attacks.pgd import Answer, n_fgsm, pgd
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.modules import threatened
-from safescale_ammt.modules.attack import Answer, Ball, n_fgsm, slopes
 from safescale_ammt.modules.robust import attacked_logits
 from safescale_ammt.modules.trainer import SAFESCALEAMMTTrainer
 
@@ -48,24 +49,21 @@ COST = 0.02
 Attack = Callable[[Answer, Tensor, Ball, list[Tensor]], Any]
 
 
-def pgd_2(answer: Answer, label: Tensor, ball: Ball, uniform: list[Tensor]) -> Any:
-    """Takes two projected steps of three quarters of the radius, from the rows."""
-    del uniform
-    (moved,) = ball.centre
-    for _ in range(2):
-        (change,) = ball.step(slopes(answer, [moved], label, ball), 0.75)
-        (moved,) = ball.project([moved + change])
-    return moved
+def steps_of(steps: int, stride: float) -> Attack:
+    """Returns so many projected steps from the rows, in units of the radius."""
+
+    def attack(answer: Answer, label: Tensor, ball: Ball, uniform: list[Tensor]) -> Any:
+        del uniform
+        return pgd(answer, label, ball, steps, stride)
+
+    return attack
 
 
-def fgsm(answer: Answer, label: Tensor, ball: Ball, uniform: list[Tensor]) -> Any:
-    """Takes one step of the whole radius, from the rows."""
-    del uniform
-    (moved,) = ball.inside(ball.step(slopes(answer, ball.centre, label, ball), 1.0))
-    return moved
-
-
-ATTACKS: dict[str, Attack] = {"promised": n_fgsm, "pgd-2": pgd_2, "fgsm": fgsm}
+ATTACKS: dict[str, Attack] = {
+    "promised": n_fgsm,
+    "pgd-2": steps_of(2, 0.75),
+    "fgsm": steps_of(1, 1.0),
+}
 
 
 def net(seed: int) -> nn.Module:

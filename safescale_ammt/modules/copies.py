@@ -13,7 +13,7 @@ long as whole lines give a net the same bits whichever row is its own.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as tree
 
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.model.answers import statistics_as
 from safescale_ammt.modules.own_code import line_of
 
 LINE = 64
@@ -180,39 +181,9 @@ def to_device(inputs: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return tree.tree_map(moved, inputs)
 
 
-def as_columns(out: Any) -> Tensor:
-    """Returns a module's answer as columns (B, n_out).
-
-    Raises:
-        InputError: it is no tensor of one or two axes.
-    """
-    if not isinstance(out, Tensor) or out.dim() not in (1, 2):
-        found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise InputError(
-            f"The model's answer to a batch is {found}, expected a tensor (rows,), "
-            "(rows, 1) or (rows, classes)."
-        )
-    return out[:, None] if out.dim() == 1 else out
-
-
 def norms(module: nn.Module) -> list[_BatchNorm]:
     """Returns the layers that keep statistics of batches."""
     return [m for m in module.modules() if isinstance(m, _BatchNorm)]
-
-
-@contextmanager
-def statistics_as(
-    layers: Sequence[nn.Module], training: Sequence[bool]
-) -> Iterator[None]:
-    """Lets layers of batch norm answer by their batch, or by what they have kept."""
-    before = [layer.training for layer in layers]
-    for layer, mode in zip(layers, training, strict=True):
-        layer.training = mode
-    try:
-        yield
-    finally:
-        for layer, mode in zip(layers, before, strict=True):
-            layer.training = mode
 
 
 def fixed_statistics(module: nn.Module) -> AbstractContextManager[None]:

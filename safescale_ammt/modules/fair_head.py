@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from safescale_ammt.errors import InputError
+from safescale_ammt.model.answers import as_columns
 from safescale_ammt.model.fair_head import FairHead
-from safescale_ammt.modules.copies import as_columns, call, to_device
+from safescale_ammt.modules.copies import call, to_device
 from safescale_ammt.modules.rows import ModuleRows
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.fair_head import FITTED_NUMBERS, FITTED_ROWS, fit

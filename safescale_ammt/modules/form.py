@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as tree
 
+from safescale_ammt.model.answers import as_columns
 from safescale_ammt.model.predictor import Prediction
-from safescale_ammt.modules.copies import as_columns, call, to_device
+from safescale_ammt.modules.copies import call, to_device
 from safescale_ammt.modules.fair_head import Head, Headed
 
 

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as f
 from torch.utils import _pytree as tree
 
+from safescale_ammt.attacks.pgd import Answer
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import InputError
+from safescale_ammt.model.answers import as_columns, deployed
 from safescale_ammt.modules.architectures import Architectures
-from safescale_ammt.modules.attack import Answer, deployed
 from safescale_ammt.modules.copies import (
     RowLayout,
-    as_columns,
     call,
     called_with,
     duplicate,

@@ -20,15 +20,10 @@ from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import SafescaleError
 from safescale_ammt.judging.findings import Finding
+from safescale_ammt.model.answers import as_columns
 from safescale_ammt.model.network import predicted, row_log_losses
 from safescale_ammt.modules.architectures import Architectures
-from safescale_ammt.modules.copies import (
-    as_columns,
-    call,
-    duplicate,
-    norms,
-    to_device,
-)
+from safescale_ammt.modules.copies import call, duplicate, norms, to_device
 from safescale_ammt.modules.fair_head import fitted
 from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.learner import ModuleLearner

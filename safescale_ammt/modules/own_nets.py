@@ -22,11 +22,12 @@ from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_own_models
 from safescale_ammt.errors import InputError
+from safescale_ammt.model.answers import as_columns
 from safescale_ammt.model.device import find_device, present_for_tables
 from safescale_ammt.model.module_genome import ModuleGenome
 from safescale_ammt.model.predictor import Deployable
 from safescale_ammt.model.program import Program, Steps
-from safescale_ammt.modules.copies import RowLayout, as_columns, call, duplicate
+from safescale_ammt.modules.copies import RowLayout, call, duplicate
 from safescale_ammt.modules.nets import ModuleNets
 from safescale_ammt.modules.own_code import RowFormat, built
 from safescale_ammt.modules.precision import AdaptivePrecisionEngine

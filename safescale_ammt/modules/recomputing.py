@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from safescale_ammt.modules.copies import norms, statistics_as, unkept_statistics
+from safescale_ammt.model.answers import statistics_as
+from safescale_ammt.modules.copies import norms, unkept_statistics
 
 
 def composite(module: nn.Module) -> list[nn.Module]:

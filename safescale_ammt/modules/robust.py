@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as tree
 
+from safescale_ammt.attacks.ball import UNATTACKABLE, Ball, attackable
+from safescale_ammt.attacks.pgd import STEPS, pgd
 from safescale_ammt.binomial.intervals import clopper_pearson, rate_p_below
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import Principle
@@ -25,16 +27,9 @@ from safescale_ammt.judging.findings import (
     Finding,
     GroupRate,
 )
+from safescale_ammt.model.answers import as_columns, deployed
 from safescale_ammt.model.network import predicted
-from safescale_ammt.modules.attack import (
-    STEPS,
-    UNATTACKABLE,
-    Ball,
-    attackable,
-    deployed,
-    pgd,
-)
-from safescale_ammt.modules.copies import as_columns, call, to_device
+from safescale_ammt.modules.copies import call, to_device
 from safescale_ammt.modules.form import ModuleForm
 from safescale_ammt.modules.rows import BLOCK, GivenRows, ModuleRows
 from safescale_ammt.training.constraints import ATTACKED

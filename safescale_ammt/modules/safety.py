@@ -21,9 +21,9 @@ from safescale_ammt.errors import ConfigError, DataError
 from safescale_ammt.judging.evidence import Evidence, judged_classes
 from safescale_ammt.judging.findings import HOLDS, Finding
 from safescale_ammt.judging.judge import judge
+from safescale_ammt.model.answers import as_columns
 from safescale_ammt.model.network import predicted, probability
 from safescale_ammt.modules.columns import as_array, group_columns
-from safescale_ammt.modules.copies import as_columns
 from safescale_ammt.modules.sugar import Promises
 from safescale_ammt.modules.task import codes_of, spelled
 from safescale_ammt.modules.trial import require_options

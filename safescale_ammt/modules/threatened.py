@@ -1,8 +1,9 @@
 """Threatened rows: those of a step's cells that a net is shown under attack.
 
-They are attacked by one step from noise (`attack.n_fgsm`), within a radius that grows
-over the first `WARM_UP` of the steps after the trunk, which knew of no attack. A net
-that has left no trunk has learnt under attack before: it meets the whole radius.
+They are attacked by one step from noise (`n_fgsm` of `attacks.pgd`), within a radius
+that grows over the first `WARM_UP` of the steps after the trunk, which knew of no
+attack. A net that has left no trunk has learnt under attack before: it meets the whole
+radius.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as tree
 
+from safescale_ammt.attacks.ball import Ball
+from safescale_ammt.attacks.pgd import Answer, n_fgsm
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.constitution.threats import Threat
-from safescale_ammt.modules.attack import Answer, Ball, n_fgsm
 from safescale_ammt.training.constraints import Cell
 
 WARM_UP = 0.25

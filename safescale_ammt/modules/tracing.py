@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from safescale_ammt.errors import InputError, SafescaleError
+from safescale_ammt.model.answers import as_columns
 from safescale_ammt.model.program import Steps, X, named, unknown_operators
-from safescale_ammt.modules.copies import as_columns
 from safescale_ammt.modules.own_code import told
 
 ROWS = 128

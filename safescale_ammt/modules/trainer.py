@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from safescale_ammt.attacks.ball import UNATTACKABLE, attackable
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import DataError, Interrupted
 from safescale_ammt.model.device import find_device, present_device, settled
-from safescale_ammt.modules.attack import UNATTACKABLE, attackable
 from safescale_ammt.modules.copies import RowLayout
 from safescale_ammt.modules.identity import checkpoints_of, digest, identity
 from safescale_ammt.modules.metrics import TrainingMetrics

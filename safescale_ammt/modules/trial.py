@@ -15,13 +15,8 @@ from torch import Tensor, nn
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.errors import ConfigError, DataError, InputError, one_of
-from safescale_ammt.modules.copies import (
-    RowLayout,
-    as_columns,
-    call,
-    duplicate,
-    to_device,
-)
+from safescale_ammt.model.answers import as_columns
+from safescale_ammt.modules.copies import RowLayout, call, duplicate, to_device
 from safescale_ammt.modules.rows import BLOCK, GivenRows
 from safescale_ammt.modules.task import Kind
 from safescale_ammt.training.codistillation import Codistillation

@@ -13,12 +13,13 @@ from module_world import X, Y, both, brief, net, rows, same, state, trained
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from safescale_ammt.attacks.ball import Ball
+from safescale_ammt.attacks.pgd import n_fgsm
 from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import ConstitutionError
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED
-from safescale_ammt.modules.attack import Ball, n_fgsm
 from safescale_ammt.modules.robust import attacked_logits
 from safescale_ammt.modules.safety import ConstitutionalSafetyLayer
 from safescale_ammt.modules.sugar import Promises

@@ -15,7 +15,7 @@ from benchmarks.robust_error import (
     scored,
     splits,
 )
-from safescale_ammt.modules.attack import Ball
+from safescale_ammt.attacks.ball import Ball
 
 
 @pytest.mark.parametrize("name", ["pgd-2", "fgsm"])

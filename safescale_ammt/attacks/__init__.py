@@ -1,0 +1,1 @@
+"""Attacks on any frozen torch module of classes, and the battery that joins them."""
