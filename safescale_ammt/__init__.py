@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Module of each public name; `Constitution` needs PyYAML, a `Store` minio, the trainer,
-# its codistillation, the safety layer and the precision engine torch.
+# its codistillation, the safety layer, the precision engine and the battery torch.
 _HOME = {
     "AdaptivePrecisionEngine": "modules.precision",
     "Codistillation": "training.codistillation",
@@ -22,8 +22,10 @@ _HOME = {
     "SAFESCALEAMMTTrainer": "modules.trainer",
     "SafescaleError": "errors",
     "Store": "store.base",
+    "Threat": "constitution.threats",
     "TrainingConfig": "config.sections",
     "open_store": "store.uri",
+    "run_battery": "attacks.battery",
 }
 __all__ = [
     "AdaptivePrecisionEngine",
@@ -34,9 +36,11 @@ __all__ = [
     "SAFESCALEAMMTTrainer",
     "SafescaleError",
     "Store",
+    "Threat",
     "TrainingConfig",
     "__version__",
     "open_store",
+    "run_battery",
 ]
 
 

@@ -1,0 +1,116 @@
+"""Checks of the attacks themselves, on a sample of the rows that are answered right.
+
+zero gradient           share of rows whose margin has no slope at all
+iterated < single       PGD breaks less than its single step does
+not monotone            the attack breaks less in twice the ball, or more in half of it
+whole range             rows survive where every input of the range is allowed
+square > white box      random search breaks more than all that follow gradients
+planted masks           (tier release) layers that only hide slopes, put into a network
+                        that answers like the module, make it survive more
+
+Of two attacks on the same rows, that one breaks more by over a point has to be shown by
+the exact paired test at level .001 (`binomial.paired`). A check that is raised calls
+for the escalation; what counts is the check after it, with slopes that pass through
+what hides them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from safescale_ammt.attacks.apgd import apgd, apgd_targeted
+from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
+from safescale_ammt.attacks.losses import margin
+from safescale_ammt.attacks.slopes import gradient
+from safescale_ammt.attacks.trial import RowBall, Trial
+from safescale_ammt.binomial.paired import gain_p_above
+from safescale_ammt.constitution.threats import Threat
+
+TOLERANCE, LEVEL = 0.01, 0.001
+"""A point of accuracy, and the level of the test that it is exceeded."""
+STEPS = 50
+"""Steps of the attack that has the whole range."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What one check says.
+
+    Attributes:
+        name: of the check.
+        raised: whether something is wrong with the attacks, or hidden from them.
+        value: share of rows of the sample that speak for it.
+        rows: of the sample.
+        p: of the test; None where the value alone decides.
+    """
+
+    name: str
+    raised: bool
+    value: float
+    rows: int
+    p: float | None = None
+
+
+def compared(name: str, more: Tensor, less: Tensor) -> Flag:
+    """Says whether one attack breaks more rows than another that should be stronger.
+
+    Args:
+        name: of the check.
+        more: rows that the attack breaks that should be the weaker (n,).
+        less: rows that the other one breaks (n,).
+    """
+    only, other = int((more & ~less).sum()), int((less & ~more).sum())
+    n = len(more)
+    p = gain_p_above(only, other, n, TOLERANCE) if only > other else 1.0
+    return Flag(name, p <= LEVEL, (only - other) / max(1, n), n, p)
+
+
+def broken(trial: Trial, moved: Tensor) -> Tensor:
+    """Returns which rows are answered wrong at points (B,)."""
+    return trial.target.codes(moved) != trial.y
+
+
+def under(trial: Trial, threat: Threat) -> Trial:
+    """Returns the trial of the same rows under another threat."""
+    return replace(trial, ball=RowBall(threat, trial.ball.centre))
+
+
+def checks(
+    trial: Trial, white: Tensor, square: Tensor, past: Callable[[Trial], Trial]
+) -> Iterator[Flag]:
+    """Yields a flag for each check.
+
+    Args:
+        trial: of the sample.
+        white: rows that the attacks which follow gradients have broken (n,).
+        square: rows that random search breaks (n,).
+        past: returns the trial with the slopes that attacks are to follow.
+    """
+    threat, seen = trial.ball.threat, past(trial)
+    x, y = trial.ball.centre, trial.y
+    none = (gradient(trial.target, margin, x, y, y)[2] == 0).flatten(1).all(1)
+    share = float(none.double().mean())
+    yield Flag("zero gradient", share > TOLERANCE, share, len(y))
+    single, iterated = (broken(trial, attack(seen)) for attack in (fgsm, steps_of_pgd))
+    yield compared("iterated < single", single, iterated)
+    for factor, name in ((0.5, "half of the ball"), (2.0, "twice the ball")):
+        other = under(seen, replace(threat, eps=factor * threat.eps))
+        there = broken(trial, steps_of_pgd(other))
+        small, large = (there, iterated) if factor < 1 else (iterated, there)
+        yield compared(f"not monotone, {name}", small, large)
+    yield compared("square > white box", square, white)
+    if threat.range is not None:
+        width = threat.range[1] - threat.range[0]
+        whole = width * (math.sqrt(x[0].numel()) if threat.norm == "l2" else 1.0)
+        free = under(seen, replace(threat, eps=whole))
+        left = ~broken(trial, apgd(free, STEPS))
+        rest = left.nonzero()[:, 0]
+        if len(rest):
+            moved = apgd_targeted(free.part(rest), STEPS, trial.aims.shape[1])
+            left[rest] = ~broken(trial.part(rest), moved)
+        share = float(left.double().mean())
+        yield Flag("whole range", share > 0, share, len(y))
